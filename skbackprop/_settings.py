@@ -1,0 +1,144 @@
+"""From an estimator's parameters to the objects of the core, and what values they may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from .core.activations import ACTIVATIONS, Activation
+from .core.arrays import Array
+from .core.initializers import INITIALIZERS, BoundedUniform, Initializer
+from .core.network import Network
+from .core.optimizers import OPTIMIZERS, Optimizer
+from .core.schedules import SCHEDULES, Constant, Schedule
+
+Settings = TypeVar("Settings")
+
+PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(ACTIVATIONS)), Activation],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions(set(SCHEDULES)), Schedule],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "init": [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+}
+
+# What shapes a network or its training state, and so cannot change in a warm start.
+ARCHITECTURE = ("hidden_layer_sizes", "activation", "loss", "solver", "dtype")
+
+
+def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
+    """Return the widths of the hidden layers, checked."""
+    is_sequence = isinstance(hidden_layer_sizes, Iterable)
+    widths = list(hidden_layer_sizes) if is_sequence else [hidden_layer_sizes]
+    if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
+        raise ValueError(
+            "hidden_layer_sizes must be > 0: one positive integer for each hidden layer, or () "
+            f"for none, got {hidden_layer_sizes!r}."
+        )
+    return tuple(int(width) for width in widths)
+
+
+def build(table: Mapping[str, type[Settings]], setting: Any, params: Mapping[str, Any]) -> Settings:
+    """Return the object behind a name, with the parameters that its fields name.
+
+    An instance is returned as it is.
+    """
+    if not isinstance(setting, str):
+        return setting
+    kind = table[setting]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: _plain(params[name]) for name in names if name in params})
+
+
+def _plain(value: Any) -> Any:
+    """Return a float for any number that is not a flag: the core takes no other."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+
+def build_schedule(params: Mapping[str, Any]) -> Schedule:
+    """Return the schedule; the names act with sgd alone, as in scikit-learn."""
+    if isinstance(params["learning_rate"], str) and params["solver"] != "sgd":
+        return Constant()
+    return build(SCHEDULES, params["learning_rate"], params)
+
+
+def build_network(params: Mapping[str, Any], n_features: int, n_outputs: int) -> Network:
+    """Return the architecture for data of so many columns."""
+    hidden = hidden_widths(params["hidden_layer_sizes"])
+    activation = params["activation"]
+    if isinstance(activation, str):
+        activation = ACTIVATIONS[activation]
+    return Network((n_features, *hidden, n_outputs), (activation,) * len(hidden))
+
+
+def initial_layers(
+    params: Mapping[str, Any], network: Network, stream: np.random.RandomState
+) -> list[tuple[Array, Array]]:
+    """Return the initial (weights, biases) of each layer: drawn, or as the user gave them."""
+    init, activation = params["init"], params["activation"]
+    if isinstance(init, (tuple, list)):
+        if len(init) != 2:
+            raise ValueError(
+                f"init must be a name, an Initializer or a pair (coefs, intercepts), got {init!r}."
+            )
+        coefs, intercepts = init
+        return checked_layers(coefs, intercepts, network, "init")
+    if isinstance(init, str) and init == "auto":
+        activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        init = BoundedUniform(activation.init_factor)
+    elif isinstance(init, str):
+        init = INITIALIZERS[init]
+    return network.draw(init, stream)
+
+
+def checked_layers(
+    coefs: Any, intercepts: Any, network: Network, name: str
+) -> list[tuple[Array, Array]]:
+    """Return given weights and biases layer by layer, after a check of their shapes.
+
+    Raises
+    ------
+    ValueError
+        If a shape is not that of the network; `name` says what the user should look at.
+    """
+    shapes = network.shapes
+    if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
+        raise ValueError(
+            f"{name} has {len(coefs)} arrays of weights and {len(intercepts)} of intercepts, but "
+            f"the network has {len(shapes)} layers of weights: one of each is needed for each."
+        )
+    layers = []
+    for i, shape in enumerate(shapes):
+        weights, biases = np.asarray(coefs[i]), np.asarray(intercepts[i])
+        if weights.shape != shape or biases.shape != shape[1:]:
+            raise ValueError(
+                f"{name} has weights of shape {weights.shape} and intercepts of shape "
+                f"{biases.shape} for layer {i}, but the network needs {shape} and {shape[1:]}."
+            )
+        layers.append((weights, biases))
+    return layers

@@ -1,0 +1,37 @@
+"""How many threads BLAS may use while a network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from threadpoolctl import ThreadpoolController
+
+# Multiplications in the largest product of a step. Below the first, BLAS libraries take one
+# thread by themselves; below the second, two threads save little while the cores are idle and
+# cost up to a hundred times the product where another process holds one of them.
+_ALWAYS_ONE_THREAD = 2**18
+_WORTH_MORE_THREADS = 2**22
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    # Looking the libraries up takes milliseconds, so it is done once a process.
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def blas_threads_for(largest_product: int) -> Iterator[None]:
+    """Limit BLAS to one thread where the products are too small to be shared.
+
+    Parameters
+    ----------
+    largest_product : int
+        The number of multiplications in the largest matrix product of a step.
+    """
+    if _ALWAYS_ONE_THREAD < largest_product < _WORTH_MORE_THREADS:
+        with _controller().limit(limits=1):
+            yield
+    else:
+        yield

@@ -1,0 +1,331 @@
+"""The classifier: labels to targets, and scores back to labels and probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from scipy.sparse import csr_matrix, issparse
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+
+from ._base import BaseBackprop
+from .core.arrays import Array
+from .core.losses import CLASSIFIER_LOSSES, ClassifierLoss
+
+
+class BackpropClassifier(ClassifierMixin, BaseBackprop):
+    """PLACEHOLDER."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseBackprop._parameter_constraints,
+        "loss": [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
+    }
+    _y_numeric = False
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: Any = "log_loss",
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        init: Any = "auto",
+        dtype: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.init = init
+        self.dtype = dtype
+
+    # -------------------------------------------------------------------- training
+
+    @available_if(BaseBackprop._check_stochastic)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train for one epoch on X and y, going on from what has been learned.
+
+        Moments, random stream and schedule go on too, so that with equal data so many calls
+        equal one `fit` of as many epochs. No stopping rule acts, and no rows are held out.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input, without missing values.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The labels; they need not hold all classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there will ever be. Needed in the first call, and later the same
+            or None.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, a label is not among `classes`, or
+            training diverges. The estimator is then left as it was.
+        AttributeError
+            If the solver is not a stochastic one.
+        """
+        return self._all_or_nothing(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
+        if reset:
+            self._learn_classes(y, classes)
+        elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
+                f"{self.classes_!r}."
+            )
+        if self._is_multilabel:
+            return self._encode_multilabel(y)
+        codes = self._codes(y)
+        if not (reset or incremental) and len(np.unique(codes)) < len(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous "
+                f"call to fit. Previously got {self.classes_}, `y` has {np.unique(y)}. Use "
+                "partial_fit for data that lacks some classes."
+            )
+        if len(self.classes_) <= 2:
+            # With one class there is nothing to tell apart, and all targets are 0.
+            return codes[:, None].astype(np.int8)
+        targets = np.zeros((len(codes), len(self.classes_)), dtype=np.int8)
+        targets[np.arange(len(codes)), codes] = 1
+        return targets
+
+    def _learn_classes(self, y: Any, classes: Any) -> None:
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                "y has several columns with more than two values (multiclass-multioutput), "
+                "which BackpropClassifier cannot learn. Fit one classifier for each column, for "
+                "example with sklearn.multioutput.MultiOutputClassifier."
+            )
+        self._is_multilabel = kind == "multilabel-indicator"
+        self._is_sparse_multilabel = self._is_multilabel and issparse(y)
+        if self._is_multilabel:
+            self.classes_ = np.arange(y.shape[1])
+        else:
+            self.classes_ = unique_labels(y if classes is None else classes)
+
+    def _encode_multilabel(self, y: Any) -> Array:
+        if issparse(y):
+            y = y.toarray()  # type: ignore[attr-defined]
+        if y.ndim != 2 or y.shape[1] != len(self.classes_):
+            raise ValueError(
+                f"y has the shape {y.shape}, but the classifier was trained on an indicator "
+                f"matrix of {len(self.classes_)} columns."
+            )
+        return np.asarray(y != 0, dtype=np.int8)
+
+    def _codes(self, y: Any) -> Array:
+        """Return the position of each label in `classes_`."""
+        if issparse(y) or y.ndim != 1:
+            raise ValueError(
+                f"y has the shape {y.shape}, but the classifier was trained on one column of "
+                f"labels: {self.classes_}."
+            )
+        codes = np.searchsorted(self.classes_, y)
+        codes[codes == len(self.classes_)] = 0
+        unknown = self.classes_[codes] != y
+        if unknown.any():
+            raise ValueError(
+                "`y` has classes not in `self.classes_`: "
+                f"{np.unique(np.asarray(y)[unknown])}. `self.classes_` has {self.classes_}."
+            )
+        return codes
+
+    def _loss(self) -> ClassifierLoss:
+        loss: Any = CLASSIFIER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        exclusive = not self._is_multilabel and len(self.classes_) > 2
+        return cast(ClassifierLoss, replace(loss, exclusive=exclusive))
+
+    def _strata(self, y: Array) -> Array | None:
+        if self._is_multilabel:
+            return None
+        return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+
+    def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
+        if len(self.classes_) == 1:
+            return 1.0
+        if y.shape[1] > 1 and not self._is_multilabel:
+            is_right = scores.argmax(axis=1) == y.argmax(axis=1)
+        else:
+            is_right = ((scores > 0) == y).all(axis=1)
+        return float(np.average(is_right, weights=weight))
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, X: Any) -> Any:
+        """Predict the most probable label of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        y : array of shape (n_samples,) or, for multilabel targets, (n_samples, n_classes)
+            The labels; a CSR matrix where the training targets were sparse.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        scores = self._scores(X)
+        if self._is_multilabel:
+            indicator = (scores > 0).astype(int)
+            return csr_matrix(indicator) if self._is_sparse_multilabel else indicator
+        if len(self.classes_) == 1:
+            return np.repeat(self.classes_, len(scores))
+        codes = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
+        return self.classes_[codes]
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the raw scores, before the logistic or softmax function.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        scores : array of shape (n_samples,) or (n_samples, n_classes)
+            One score a row for two classes (above zero means ``classes_[1]``), else one a
+            class.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        scores = self._scores(X)
+        return scores if self._is_multilabel or scores.shape[1] > 1 else scores[:, 0]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        probabilities : array of shape (n_samples, n_classes)
+            In the order of ``classes_``. Rows add up to one, but for multilabel targets, where
+            each column is the probability of its own label.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        scores = self._scores(X)
+        if len(self.classes_) == 1 and not self._is_multilabel:
+            return np.ones_like(scores)
+        scores = self._score_of_each_class(scores)
+        link = self._loss().link
+        link.inverse(scores, scores)
+        # No probability is 0, as its logarithm is finite; nor is one of two of them 1.
+        limits = np.finfo(scores.dtype)
+        largest = 1 - limits.epsneg if link.name == "logistic" else 1
+        return np.clip(scores, limits.smallest_subnormal, largest, out=scores)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Predict the logarithm of the probability of each class.
+
+        It is computed from the scores and stays finite where the probability rounds to zero.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        log_probabilities : array of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        scores = self._scores(X)
+        if len(self.classes_) == 1 and not self._is_multilabel:
+            return np.zeros_like(scores)
+        return self._loss().link.log_inverse(self._score_of_each_class(scores))
+
+    def _score_of_each_class(self, scores: Array) -> Array:
+        """Return a column for each class: for two classes -s and s."""
+        if self._is_multilabel or scores.shape[1] > 1:
+            return scores
+        return np.hstack([-scores, scores])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,42 @@
+"""The array types and the few array helpers that the modules of the core share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+"""A floating-point array; shapes are given where it is used, the member axis first."""
+
+Rows: TypeAlias = NDArray[np.intp]
+"""Row numbers into a table."""
+
+PerMember: TypeAlias = float | Array
+"""A hyperparameter: one float for all members, or an array of shape (n_members, 1)."""
+
+State: TypeAlias = dict[str, Any]
+"""What changes during training: arrays and numbers by name, so that any pickler can carry it."""
+
+# Columns of four such arrays stay in a core's cache while several passes go over them.
+BLOCK = 65_536
+
+
+def as_factor(value: PerMember, array: Array) -> PerMember:
+    """Return `value` in the dtype of `array`, so that a product of both keeps that dtype."""
+    if isinstance(value, np.ndarray):
+        return value.astype(array.dtype, copy=False)
+    return value
+
+
+def column_blocks(*arrays: Array) -> Iterable[tuple[Array, ...]]:
+    """Return blocks of columns of arrays of shape (n_members, p), side by side."""
+    n_members, p = arrays[0].shape
+    width = max(1, BLOCK // n_members)
+    if p <= width:
+        return (arrays,)
+    return (
+        tuple(array[:, start : start + width] for array in arrays) for start in range(0, p, width)
+    )

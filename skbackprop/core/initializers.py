@@ -1,0 +1,82 @@
+"""Initial weights and biases, drawn layer by layer from a random stream.
+
+One class and one line in `INITIALIZERS` make an initializer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Array
+
+
+class Initializer:
+    """How one layer's parameters are drawn."""
+
+    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+        """Return weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
+        raise NotImplementedError(f"{type(self).__name__} has to define draw(...)")
+
+
+@dataclass(frozen=True)
+class BoundedUniform(Initializer):
+    """All parameters uniform in +-sqrt(factor / (fan_in + fan_out)), as scikit-learn draws them.
+
+    Glorot & Bengio (2010), section 4.2.1, for the weights; the biases share their bound.
+
+    Parameters
+    ----------
+    factor : float, default=6.0
+        6 for most activations, 2 for the logistic one.
+    """
+
+    factor: float = 6.0
+
+    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+        bound = np.sqrt(self.factor / (fan_in + fan_out))
+        weights = stream.uniform(-bound, bound, (fan_in, fan_out))
+        return weights, stream.uniform(-bound, bound, fan_out)
+
+
+@dataclass(frozen=True)
+class VarianceScaling(Initializer):
+    """Weights of mean 0 and variance gain / fan, and biases of 0.
+
+    The fan is the mean of fan_in and fan_out for Glorot & Bengio (2010, equation 12), fan_in
+    for LeCun et al. (1998, section 4.6) and, with gain 2, for He et al. (2015, equation 10).
+
+    Parameters
+    ----------
+    gain : float, default=1.0
+        The numerator of the variance.
+    fan : {"in", "average"}, default="average"
+        The denominator of the variance.
+    normal : bool, default=False
+        Whether to draw from the normal distribution instead of the uniform one.
+    """
+
+    gain: float = 1.0
+    fan: str = "average"
+    normal: bool = False
+
+    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+        fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
+        deviation = np.sqrt(self.gain / fan)
+        if self.normal:
+            weights = stream.normal(0.0, deviation, (fan_in, fan_out))
+        else:
+            bound = np.sqrt(3) * deviation
+            weights = stream.uniform(-bound, bound, (fan_in, fan_out))
+        return weights, np.zeros(fan_out)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "glorot_uniform": VarianceScaling(),
+    "glorot_normal": VarianceScaling(normal=True),
+    "he_uniform": VarianceScaling(gain=2.0, fan="in"),
+    "he_normal": VarianceScaling(gain=2.0, fan="in", normal=True),
+    "lecun_uniform": VarianceScaling(fan="in"),
+    "lecun_normal": VarianceScaling(fan="in", normal=True),
+}

@@ -1,0 +1,108 @@
+"""The layers of a network, bound to the memory of one pass: the only matrix products.
+
+A layer turns its input into its output by `forward`, and the gradient by its output into the
+gradient by its input by `backward`, leaving the gradients of its parameters where the
+optimizer finds them. Dropout, normalisation or an embedding is one more such class.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from .activations import Activation
+from .arrays import Array
+
+
+class Layer(Protocol):
+    """What a pass asks of a layer."""
+
+    def forward(self, x: Any, out: Array) -> None:
+        """Write the layer's output on `x` to `out`."""
+
+    def backward(self, delta: Array) -> Array:
+        """Return the gradient by the input; on return `delta` may be overwritten."""
+
+
+class Dense:
+    """z = x W + b, of all members at once.
+
+    Parameters
+    ----------
+    weights, biases : arrays of shape (n_members, fan_in, fan_out), (n_members, 1, fan_out)
+        The parameters.
+    d_weights, d_biases : arrays of the same shapes, or None
+        Where `backward` leaves their gradients; None where only `forward` is wanted.
+    d_input : array of shape (n_members, n, fan_in) or None
+        Where `backward` leaves the gradient by the input; None for the first layer.
+    """
+
+    def __init__(
+        self,
+        weights: Array,
+        biases: Array,
+        d_weights: Array | None = None,
+        d_biases: Array | None = None,
+        d_input: Array | None = None,
+    ) -> None:
+        self.weights, self.biases = weights, biases
+        self.d_weights, self.d_biases, self.d_input = d_weights, d_biases, d_input
+        self._weights_transposed = weights.swapaxes(-1, -2)
+        self._single_output = weights.shape[-1] == 1
+        self._ones: Array | None = None
+
+    def forward(self, x: Any, out: Array) -> None:
+        self._x: Any = x
+        np.matmul(x, self.weights, out=out)
+        np.add(out, self.biases, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        np.matmul(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
+        self._sum_rows(delta)
+        if self.d_input is None:
+            return delta
+        if self._single_output:
+            # NumPy has no fast product for an inner dimension of one.
+            np.multiply(delta, self._weights_transposed, out=self.d_input)
+        else:
+            np.matmul(delta, self._weights_transposed, out=self.d_input)
+        return self.d_input
+
+    def _sum_rows(self, delta: Array) -> None:
+        """Leave the sum of `delta` over its rows: as a product with ones, a third of the time."""
+        if self._ones is None:
+            self._ones = np.ones((1, 1, delta.shape[1]), delta.dtype)
+        np.matmul(self._ones, delta, out=self.d_biases)
+
+
+class SparseDense(Dense):
+    """A dense layer on sparse input: a list with one CSR matrix for each member."""
+
+    def forward(self, x: Any, out: Array) -> None:
+        self._x = x
+        for member, rows in enumerate(x):
+            out[member] = rows @ self.weights[member]
+        np.add(out, self.biases, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        assert self.d_weights is not None
+        for member, rows in enumerate(self._x):
+            self.d_weights[member] = rows.T @ delta[member]
+        self._sum_rows(delta)
+        return delta
+
+
+class Elementwise:
+    """a = f(z), in the memory of z where the activation allows it."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+
+    def forward(self, x: Array, out: Array) -> None:
+        self._z, self._a = x, out
+        self.activation.forward(x, out)
+
+    def backward(self, delta: Array) -> Array:
+        self.activation.backward(self._z, self._a, delta)
+        return delta

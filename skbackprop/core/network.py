@@ -1,0 +1,165 @@
+"""A network's architecture, and the passes forward and back over its layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from .activations import Activation
+from .arrays import Array
+from .initializers import Initializer
+from .layers import Dense, Elementwise, Layer, SparseDense
+from .parameters import Parameters
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Network:
+    """Dense layers with an activation after each but the last.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        The number of inputs, of units in each hidden layer, and of outputs.
+    activations : sequence of Activation
+        One for each hidden layer.
+    """
+
+    widths: tuple[int, ...]
+    activations: tuple[Activation, ...]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """The shape of each layer's weights."""
+        return tuple(zip(self.widths[:-1], self.widths[1:], strict=True))
+
+    def largest_product(self, n_rows: int) -> int:
+        """Return the multiplications in the largest matrix product for so many rows."""
+        return n_rows * max(fan_in * fan_out for fan_in, fan_out in self.shapes)
+
+    def draw(
+        self, initializer: Initializer, stream: np.random.RandomState
+    ) -> list[tuple[Array, Array]]:
+        """Return initial (weights, biases) of each layer, drawn in that order."""
+        return [initializer.draw(stream, fan_in, fan_out) for fan_in, fan_out in self.shapes]
+
+
+class Pass:
+    """The way forward through the layers and back, in the memory of one shape of batch.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    parameters : Parameters
+        The parameters of the members that go through.
+    n_rows : int
+        The rows of a batch.
+    workspace : Workspace
+        Where the buffers come from.
+    gradients : Parameters or None, default=None
+        Where `backward` leaves the gradients; None where only `forward` is wanted.
+    sparse : bool, default=False
+        Whether the input is a list of CSR matrices.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        n_rows: int,
+        workspace: Workspace,
+        gradients: Parameters | None = None,
+        sparse: bool = False,
+    ) -> None:
+        n_members = len(parameters)
+
+        def buffer(name: str, width: int) -> Array:
+            return workspace.array(name, (n_members, n_rows, width))
+
+        self.layers: list[Layer] = []
+        self._outputs: list[Array] = []  # of all layers but the last
+        last = len(network.shapes) - 1
+        for i, (fan_in, fan_out) in enumerate(network.shapes):
+            kind = SparseDense if sparse and i == 0 else Dense
+            if gradients is None:
+                dense = kind(parameters.weights[i], parameters.biases[i])
+            else:
+                dense = kind(
+                    parameters.weights[i],
+                    parameters.biases[i],
+                    gradients.weights[i],
+                    gradients.biases[i],
+                    # Two buffers in turn: a layer reads one while it fills the other.
+                    buffer(f"delta {i % 2}", fan_in) if i else None,
+                )
+            self.layers.append(dense)
+            if i < last:
+                activation = network.activations[i]
+                z = buffer(f"z {i}", fan_out)
+                a = buffer(f"a {i}", fan_out) if activation.keeps_input else z
+                self.layers.append(Elementwise(activation))
+                self._outputs += [z, a]
+        if gradients is not None:
+            self.delta = buffer(f"delta {(last + 1) % 2}", network.widths[-1])
+
+    def forward(self, x: Any, scores: Array) -> None:
+        """Write the scores of the batch `x` to `scores`."""
+        for layer, out in zip(self.layers, self._outputs, strict=False):
+            layer.forward(x, out)
+            x = out
+        self.layers[-1].forward(x, scores)
+
+    def backward(self) -> None:
+        """Leave the gradients by all parameters, given d loss / d scores in `self.delta`.
+
+        On return `delta` and the outputs of the hidden layers are overwritten.
+        """
+        delta = self.delta
+        for layer in reversed(self.layers):
+            delta = layer.backward(delta)
+
+
+# Numbers in the buffers of a block of rows in prediction.
+_PREDICTION_NUMBERS = 1 << 21
+
+
+def scores_of(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
+    """Return the scores of a stack, computed in blocks of rows so that memory is bounded.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    parameters : Parameters
+        The parameters of all members; only read.
+    X : array or CSR matrix of shape (n, d)
+        The input, the same for all members.
+    rows : Rows or None, default=None
+        The rows to predict; None for all.
+
+    Returns
+    -------
+    scores : array of shape (n_members, n, k)
+        In the dtype of the parameters.
+    """
+    n_members, dtype = len(parameters), parameters.dtype
+    n = X.shape[0] if rows is None else len(rows)
+    scores = np.empty((n_members, n, network.widths[-1]), dtype)
+    workspace = Workspace(dtype)
+    is_sparse = issparse(X)
+    block = max(1, _PREDICTION_NUMBERS // (n_members * sum(network.widths)))
+    passes: dict[int, Pass] = {}
+    for start in range(0, n, block):
+        stop = min(start + block, n)
+        x = X[start:stop] if rows is None else X[rows[start:stop]]
+        if stop - start not in passes:
+            passes[stop - start] = Pass(
+                network, parameters, stop - start, workspace, sparse=is_sparse
+            )
+        x = [x] * n_members if is_sparse else x.astype(dtype, copy=False)[None]
+        passes[stop - start].forward(x, scores[:, start:stop])
+    return scores

@@ -1,0 +1,135 @@
+"""What training minimises: the mean loss of a batch plus the penalty, with its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import BLOCK, Array, PerMember
+from .batches import Batch, Chunk
+from .losses import Loss
+from .network import Network, Pass
+from .parameters import FlatParameters
+from .penalties import L2
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Mean loss over the rows of a batch, plus the penalty over their weight.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    loss : Loss
+        The loss of a row.
+    penalty : L2
+        The penalty on the weights.
+    """
+
+    network: Network
+    loss: Loss
+    penalty: L2
+
+    def members(self, members: Any) -> Objective:
+        """Return the objective of some members: a slice, or an array of their numbers."""
+        return replace(self, penalty=take_members(self.penalty, members))
+
+    def batch_losses(self, chunk: Chunk) -> Array:
+        """Return the weighted loss of each batch of a chunk, once the scores are in.
+
+        Returns
+        -------
+        losses : float64 array of shape (n_members, n_batches)
+            Sums over the rows of each batch, not divided by their weight.
+        """
+        values = self.loss.value(chunk.scores, chunk.y)
+        if chunk.raw_weight is not None:
+            values = values * chunk.raw_weight[:, :, 0]
+        by_batch = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
+        return np.asarray(by_batch.sum(axis=2, dtype=np.float64))
+
+
+class Gradient:
+    """The gradient of an objective, bound to some members and one size of batch.
+
+    Calling it with a batch leaves the scores in the batch and the gradient in `g`, and returns
+    the measures of the weights, which the penalty needs for its value.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of these members.
+    parameters, gradients : FlatParameters
+        The parameters of these members, and where their gradients go.
+    n_rows : int
+        The rows of a batch.
+    workspace : Workspace
+        Where the buffers come from.
+    sparse : bool, default=False
+        Whether the input is sparse.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        gradients: FlatParameters,
+        n_rows: int,
+        workspace: Workspace,
+        sparse: bool = False,
+    ) -> None:
+        self.objective = objective
+        self.parameters, self.gradients = parameters, gradients
+        self.theta, self.g = parameters.theta, gradients.theta
+        self._pass = Pass(objective.network, parameters, n_rows, workspace, gradients, sparse)
+        self._scratch = workspace.array(
+            "penalty", (len(self.theta), min(self.theta.shape[1], BLOCK))
+        )
+        self._is_penalised = bool(np.any(objective.penalty.alpha))
+        self._nothing = np.zeros(len(self.theta))
+
+    def __call__(self, batch: Batch) -> Array:
+        self.of_loss(batch)
+        self.add_penalty(batch.total)
+        return self.measure()
+
+    def of_loss(self, batch: Batch) -> None:
+        """Leave the gradient of the loss alone in `g`."""
+        self._pass.forward(batch.x, batch.scores)
+        delta = self._pass.delta
+        self.objective.loss.gradient(batch.scores, batch.y, delta)
+        np.multiply(delta, batch.weight, out=delta)
+        self._pass.backward()
+
+    def add_penalty(self, total: PerMember) -> None:
+        """Add the gradient of the penalty on rows of the weight `total` to `g`."""
+        if self._is_penalised:
+            self.objective.penalty.add_gradient(
+                self.parameters.penalised, 1 / total, self.gradients.penalised, self._scratch
+            )
+
+    def measure(self) -> Array:
+        """Return what the penalty measures of the weights: shape (n_members,)."""
+        if self._is_penalised:
+            return self.objective.penalty.measure(self.parameters.penalised)
+        return self._nothing
+
+
+def take_members(settings: Any, members: Any) -> Any:
+    """Return a settings object for some members: its arrays of shape (n_members, 1) cut."""
+    arrays = {
+        name: cut(value, members)
+        for name, value in vars(settings).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(settings, **arrays) if arrays else settings
+
+
+def cut(values: Array, members: Any) -> PerMember:
+    """Return the hyperparameter of some members, as a float where there is but one."""
+    chosen = values[members]
+    return float(chosen[0, 0]) if len(chosen) == 1 else chosen

@@ -1,0 +1,146 @@
+"""Stochastic optimizers: settings that never change, and a state of arrays that does.
+
+One class and one line in `OPTIMIZERS` make an optimizer. A hyperparameter may be one number
+or an array of shape (n_members, 1), so that the members of a stack can differ in it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, PerMember, State, as_factor, column_blocks
+
+
+class Optimizer:
+    """One rule to update the parameters from their gradients.
+
+    For a stack of one, every hyperparameter and the rate are floats.
+    """
+
+    def init(self, theta: Array) -> State:
+        """Return the state of a fresh start, for parameters of shape (n_members, p)."""
+        raise NotImplementedError(f"{type(self).__name__} has to define init(theta)")
+
+    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+        """Update `theta` in place. On return `g` and the arrays in `state` are overwritten."""
+        raise NotImplementedError(f"{type(self).__name__} has to define step(...)")
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent with momentum, classical or Nesterov's.
+
+    The velocity is v = momentum * v - rate * g. The step is theta + v, and under Nesterov's
+    momentum theta + momentum * v - rate * g (Sutskever et al. 2013, section 2).
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+        The share of the last velocity that is kept, in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether the step looks ahead along the velocity.
+    """
+
+    momentum: PerMember = 0.9
+    nesterovs_momentum: bool = True
+
+    def init(self, theta: Array) -> State:
+        return {"velocity": np.zeros_like(theta)}
+
+    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+        momentum = as_factor(self.momentum, theta)
+        rate = as_factor(rate, theta)
+        for x, gradient, v in column_blocks(theta, g, state["velocity"]):
+            np.multiply(gradient, rate, out=gradient)
+            np.multiply(v, momentum, out=v)
+            np.subtract(v, gradient, out=v)
+            if self.nesterovs_momentum:
+                np.subtract(x, gradient, out=x)
+                np.multiply(v, momentum, out=gradient)
+                np.add(x, gradient, out=x)
+            else:
+                np.add(x, v, out=x)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adaptive moments (Kingma & Ba 2015, algorithm 1, in the order of section 2).
+
+    m = beta_1 m + (1 - beta_1) g, v = beta_2 v + (1 - beta_2) g^2, and in step t
+    theta - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon).
+
+    The state holds m / (1 - beta_1) and v / (1 - beta_2), which saves two passes over the
+    parameters a step.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.999
+        The decay of the first and second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps the denominator from zero.
+    """
+
+    beta_1: PerMember = 0.9
+    beta_2: PerMember = 0.999
+    epsilon: PerMember = 1e-8
+
+    def init(self, theta: Array) -> State:
+        return {
+            "first_moment": np.zeros_like(theta),
+            "second_moment": np.zeros_like(theta),
+            "n_steps": np.zeros((len(theta), 1), dtype=np.int64),
+        }
+
+    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+        n_steps = state["n_steps"]
+        n_steps += 1
+        rate, epsilon = self._corrected(n_steps, rate)
+        rate, epsilon = as_factor(rate, theta), as_factor(epsilon, theta)
+        beta_1, beta_2 = as_factor(self.beta_1, theta), as_factor(self.beta_2, theta)
+        first, second = state["first_moment"], state["second_moment"]
+        for x, gradient, m, v in column_blocks(theta, g, first, second):
+            np.multiply(m, beta_1, out=m)
+            np.add(m, gradient, out=m)
+            np.multiply(v, beta_2, out=v)
+            np.multiply(gradient, gradient, out=gradient)
+            np.add(v, gradient, out=v)
+            np.sqrt(v, out=gradient)
+            np.add(gradient, epsilon, out=gradient)
+            np.divide(m, gradient, out=gradient)
+            np.multiply(gradient, rate, out=gradient)
+            np.subtract(x, gradient, out=x)
+
+    def _corrected(self, n_steps: Array, rate: PerMember) -> tuple[PerMember, PerMember]:
+        """Return rate and epsilon as the scaled moments need them, bias correction included.
+
+        Member by member in Python floats, so that a member of a stack gets the very numbers
+        that it would get alone.
+        """
+        settings: tuple[Any, ...] = (rate, self.beta_1, self.beta_2, self.epsilon)
+        if len(n_steps) == 1:
+            return self._corrected_alone(n_steps.item(), *settings)
+        columns = [np.broadcast_to(setting, n_steps.shape).ravel().tolist() for setting in settings]
+        pairs = [
+            self._corrected_alone(t, *setting)
+            for t, *setting in zip(n_steps.ravel().tolist(), *columns, strict=True)
+        ]
+        rates, epsilons = np.array(pairs).T[:, :, None]
+        return rates, epsilons
+
+    @staticmethod
+    def _corrected_alone(
+        t: int, rate: float, beta_1: float, beta_2: float, epsilon: float
+    ) -> tuple[float, float]:
+        root = math.sqrt(1 - beta_2)
+        bias = math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        return rate * bias * (1 - beta_1) / root, epsilon / root
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+}

@@ -1,0 +1,130 @@
+"""Learning-rate schedules: what an epoch's rate is, given the base rate and the past.
+
+One class and one line in `SCHEDULES` make a schedule. Like an optimizer, a schedule is a set
+of settings with an explicit state of numbers, one a member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Array, PerMember, State
+
+
+class Schedule:
+    """The rate of each epoch; all arrays have the shape (n_members, 1)."""
+
+    def init(self, n_members: int) -> State:
+        """Return the state of a fresh start."""
+        return {}
+
+    def rate(self, state: State, base: Array, progress: float) -> Array:
+        """Return the rate of the next epoch.
+
+        Parameters
+        ----------
+        state : dict
+            What `init` returned and `end_epoch` updated.
+        base : array of shape (n_members, 1)
+            The rate that the user has set.
+        progress : float in [0, 1)
+            The epochs done of this call over the epochs asked for.
+        """
+        return base
+
+    def end_epoch(self, state: State, base: Array, monitored: Array, n_seen: Array) -> None:
+        """Take note of an epoch's monitored value (lower is better) and of the rows seen."""
+
+    def may_stop(self, state: State, n_members: int) -> Array:
+        """Return for each member whether a lack of progress may end its training."""
+        return np.ones((n_members, 1), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The base rate in every epoch."""
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """base / (1 + t)^power_t after t rows, and the base rate in the first epoch.
+
+    Parameters
+    ----------
+    power_t : float, default=0.5
+        The exponent, not negative.
+    """
+
+    power_t: PerMember = 0.5
+
+    def init(self, n_members: int) -> State:
+        return {"n_seen": np.zeros((n_members, 1))}
+
+    def rate(self, state: State, base: Array, progress: float) -> Array:
+        return np.asarray(base / (1 + state["n_seen"]) ** self.power_t)
+
+    def end_epoch(self, state: State, base: Array, monitored: Array, n_seen: Array) -> None:
+        state["n_seen"][...] = n_seen
+
+
+@dataclass(frozen=True)
+class Adaptive(Schedule):
+    """The base rate, divided by 5 whenever progress stalls for more than `n_iter_no_change` epochs.
+
+    Training may end when it stalls at a rate of 1e-6 or less.
+
+    Parameters
+    ----------
+    tol : float, default=1e-4
+        The improvement that counts as progress.
+    n_iter_no_change : int, default=10
+        The epochs without progress that are put up with.
+    """
+
+    tol: PerMember = 1e-4
+    n_iter_no_change: PerMember = 10
+
+    def init(self, n_members: int) -> State:
+        return {
+            "divisor": np.ones((n_members, 1)),
+            "stalled": np.zeros((n_members, 1), dtype=bool),
+            **init_progress(n_members),
+        }
+
+    def rate(self, state: State, base: Array, progress: float) -> Array:
+        return np.asarray(base / state["divisor"])
+
+    def end_epoch(self, state: State, base: Array, monitored: Array, n_seen: Array) -> None:
+        follow_progress(state, monitored, self.tol)
+        weary = state["count"] > self.n_iter_no_change
+        exhausted = base / state["divisor"] <= 1e-6
+        state["stalled"][...] = weary & exhausted
+        state["divisor"][weary & ~exhausted] *= 5
+        state["count"][weary & ~exhausted] = 0
+
+    def may_stop(self, state: State, n_members: int) -> Array:
+        return np.asarray(state["stalled"])
+
+
+def init_progress(n_members: int) -> State:
+    """Return the state that `follow_progress` keeps."""
+    return {"best": np.full((n_members, 1), np.inf), "count": np.zeros((n_members, 1))}
+
+
+def follow_progress(state: State, monitored: Array, tol: PerMember) -> None:
+    """Count the epochs in a row that did not better the best value by `tol`.
+
+    A value that is not a number counts as no progress.
+    """
+    progressed = monitored <= state["best"] - tol
+    state["count"][...] = np.where(progressed, 0, state["count"] + 1)
+    np.fmin(state["best"], monitored, out=state["best"])
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "invscaling": InverseScaling,
+    "adaptive": Adaptive,
+}

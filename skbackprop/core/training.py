@@ -1,0 +1,395 @@
+"""Training: epochs of stochastic steps for a stack, L-BFGS for one network, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from .arrays import Array, PerMember, Rows, State
+from .batches import Batch, Batches, Chunk, Table
+from .objective import Gradient, Objective, take_members
+from .optimizers import Optimizer
+from .parameters import FlatParameters
+from .schedules import Schedule, follow_progress, init_progress
+from .workspace import Workspace
+
+
+class Diverged(ArithmeticError):
+    """Training left the finite numbers; the parameters are those of the epoch before."""
+
+
+@dataclass
+class Stack:
+    """Networks of one architecture, their data, and all that changes while they train.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is minimised.
+    parameters : FlatParameters
+        The parameters of all members; training updates them in place.
+    tables : list of Table
+        The data of each member, sorted by the number of rows visited.
+    orders : list of Rows or None
+        The rows that each member visits, in the last epoch's order, shuffled in place; None
+        for all rows as they stand.
+    streams : list of RandomState or None
+        What shuffles each order; None for no shuffling.
+    batch_sizes : list of int
+        One for each member; equal but for members that have fewer rows.
+    optimizer, schedule : Optimizer, Schedule
+        How a step is made, and at what rate.
+    rate : array of shape (n_members, 1)
+        The base rates.
+    optimizer_state, schedule_state : dict
+        What `init` of either returned, or what an earlier training left.
+    n_seen : array of shape (n_members, 1)
+        The rows that each member has been trained on.
+    """
+
+    objective: Objective
+    parameters: FlatParameters
+    tables: list[Table]
+    orders: list[Rows | None]
+    streams: list[np.random.RandomState | None]
+    batch_sizes: list[int]
+    optimizer: Optimizer
+    schedule: Schedule
+    rate: Array
+    optimizer_state: State
+    schedule_state: State
+    n_seen: Array
+
+    def __post_init__(self) -> None:
+        self._bind()
+
+    def _bind(self) -> None:
+        """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
+        theta = self.parameters.theta
+        self.workspace = Workspace(theta.dtype)
+        self.gradients = self.parameters.like(np.empty_like(theta))
+        self.batches = Batches(self.tables, self.orders, self.batch_sizes, self.workspace)
+        self._steps: dict[tuple[int, int, int], _Step] = {}
+        self._saved: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.parameters.theta)
+
+    def retire(self, finished: Array) -> None:
+        """Let members leave the stack, so that nobody pays for the finished.
+
+        Parameters
+        ----------
+        finished : array of bool of shape (n_members,)
+            The members to leave.
+        """
+        stay = np.flatnonzero(~finished)
+        self.objective = self.objective.members(stay)
+        self.optimizer = take_members(self.optimizer, stay)
+        self.schedule = take_members(self.schedule, stay)
+        self.parameters = self.parameters.like(self.parameters.theta[stay])
+        self.tables = [self.tables[i] for i in stay]
+        self.orders = [self.orders[i] for i in stay]
+        self.streams = [self.streams[i] for i in stay]
+        self.batch_sizes = [self.batch_sizes[i] for i in stay]
+        self.rate, self.n_seen = self.rate[stay], self.n_seen[stay]
+        self.optimizer_state = _members_of(self.optimizer_state, stay)
+        self.schedule_state = _members_of(self.schedule_state, stay)
+        self._bind()
+
+    # ----------------------------------------------------------------- one epoch
+
+    def run_epoch(self, rate: Array) -> Array:
+        """Visit all rows once and return each member's mean loss, penalty included.
+
+        The mean is over the epoch's batches as they were visited, each by its weight.
+        """
+        for order, stream in zip(self.orders, self.streams, strict=True):
+            if stream is not None and order is not None:
+                stream.shuffle(order)
+        sums: list[list[float]] = [[] for _ in range(len(self))]
+        for chunk in self.batches.chunks():
+            step = self._step(chunk.members, chunk.batch_size)
+            step.set_rate(rate[chunk.members])
+            measures = [
+                step(batch) if batch.is_empty is None else self._step_apart(step, chunk, batch)
+                for batch in chunk.batches
+            ]
+            objective = step.gradient.objective
+            penalties = objective.penalty.value(np.array(measures, dtype=float).T)
+            losses = objective.batch_losses(chunk)
+            for i, values in enumerate(np.hstack([losses, penalties]).tolist()):
+                sums[chunk.members.start + i] += values
+        # Exactly rounded sums do not depend on how an epoch was cut into chunks.
+        totals = np.array([math.fsum(values) for values in sums])
+        self.n_seen += self.batches.n_rows[:, None]
+        return np.asarray(totals / self.batches.total_weights)
+
+    def _step_apart(self, step: _Step, chunk: Chunk, batch: Batch) -> Array:
+        """Make the step of each member whose batch weighs something; the others make none."""
+        batch.scores[...] = 0
+        measures = np.zeros(len(batch.scores))
+        is_empty = np.broadcast_to(np.asarray(batch.is_empty), measures.shape)
+        for i in np.flatnonzero(~is_empty).tolist():
+            member = chunk.members.start + i
+            alone = self._step(slice(member, member + 1), chunk.batch_size)
+            alone.set_rate(step.rates[i : i + 1])
+            measures[i : i + 1] = alone(batch.member(i))
+        return measures
+
+    def _step(self, members: slice, batch_size: int) -> _Step:
+        key = (members.start, members.stop, batch_size)
+        if key not in self._steps:
+            self._steps[key] = _Step(self, members, batch_size)
+        return self._steps[key]
+
+    # -------------------------------------------------------------- going back
+
+    def save(self) -> None:
+        """Keep a copy of all that an epoch changes."""
+        if not self._saved:
+            self._saved = {"arrays": [np.empty_like(array) for array in self._changing()]}
+        for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
+            np.copyto(copy, array)
+        self._saved["streams"] = [stream and stream.get_state() for stream in self.streams]
+
+    def restore(self) -> None:
+        """Go back to the last `save`."""
+        for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
+            np.copyto(array, copy)
+        for stream, state in zip(self.streams, self._saved["streams"], strict=True):
+            if stream is not None:
+                stream.set_state(state)
+
+    def _changing(self) -> list[Array]:
+        orders = [order for order in self.orders if order is not None]
+        states = [*self.optimizer_state.values(), *self.schedule_state.values()]
+        return [self.parameters.theta, self.n_seen, *states, *orders]
+
+    def is_finite(self) -> bool:
+        """Return whether all parameters and all of the optimizer's arrays are finite."""
+        arrays = [self.parameters.theta, *self.optimizer_state.values()]
+        # A sum is finite only if all its terms are; the terms decide where it overflowed.
+        return all(np.isfinite(a.sum()) or np.isfinite(a).all() for a in arrays)
+
+
+class _Step:
+    """One stochastic step of some members: the gradient, then the optimizer."""
+
+    def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
+        self.gradient = Gradient(
+            stack.objective.members(members),
+            stack.parameters.members(members),
+            stack.gradients.members(members),
+            batch_size,
+            stack.workspace,
+            stack.batches.is_sparse,
+        )
+        self.optimizer = take_members(stack.optimizer, members)
+        self.state = _members_of(stack.optimizer_state, members)
+
+    def set_rate(self, rates: Array) -> None:
+        """Set the rate of each member."""
+        self.rates = rates
+        self._rate: PerMember = rates.item() if len(rates) == 1 else rates
+
+    def __call__(self, batch: Batch) -> Array:
+        gradient = self.gradient
+        measure = gradient(batch)
+        self.optimizer.step(gradient.theta, gradient.g, self.state, self._rate)
+        return measure
+
+
+def _members_of(state: State, members: Any) -> State:
+    return {name: array[members] for name, array in state.items()}
+
+
+def descend(stack: Stack, n_epochs: int) -> Iterator[Array]:
+    """Train a stack, an epoch each time that the next item is asked for.
+
+    Parameters
+    ----------
+    stack : Stack
+        The members; the caller may let some retire between two epochs.
+    n_epochs : int
+        The epochs after which the generator ends.
+
+    Yields
+    ------
+    losses : array of shape (n_members,)
+        The mean loss of the epoch's batches as they were visited, penalty included.
+
+    Raises
+    ------
+    Diverged
+        If a loss, a parameter or a moment is no longer finite.
+
+    Notes
+    -----
+    An epoch is all or nothing: whatever is raised inside it, the stack goes back to where the
+    epoch began.
+    """
+    for epoch in range(n_epochs):
+        stack.save()
+        try:
+            with np.errstate(all="ignore"):
+                rate = stack.schedule.rate(stack.schedule_state, stack.rate, epoch / n_epochs)
+                losses = stack.run_epoch(rate)
+                diverged = not (np.isfinite(losses).all() and stack.is_finite())
+            if diverged:
+                raise Diverged
+        except BaseException:
+            stack.restore()
+            raise
+        yield losses
+
+
+class Patience:
+    """When to stop: after more than `patience` epochs in a row without an improvement of `tol`.
+
+    Parameters
+    ----------
+    n_members : int
+        The size of the stack.
+    tol : float or array of shape (n_members, 1)
+        The improvement that counts.
+    patience : float or array of shape (n_members, 1)
+        The epochs without it that are put up with.
+    """
+
+    def __init__(self, n_members: int, tol: PerMember, patience: PerMember) -> None:
+        self.tol, self.patience = tol, patience
+        self.state = init_progress(n_members)
+
+    @property
+    def best(self) -> Array:
+        """The best monitored value of each member: shape (n_members, 1)."""
+        return np.asarray(self.state["best"])
+
+    def end_epoch(self, monitored: Array, may_stop: Array) -> tuple[Array, Array]:
+        """Take note of an epoch.
+
+        Parameters
+        ----------
+        monitored : array of shape (n_members, 1)
+            The value that is to fall.
+        may_stop : array of bool of shape (n_members, 1)
+            What the schedule says; where it is False, the count starts again.
+
+        Returns
+        -------
+        stalled, stopped : arrays of bool of shape (n_members, 1)
+            The members whose patience is at an end, and those of them that stop.
+        """
+        follow_progress(self.state, monitored, self.tol)
+        stalled = self.state["count"] > self.patience
+        self.state["count"][stalled & ~may_stop] = 0
+        return stalled, stalled & may_stop
+
+
+# ----------------------------------------------------------------------------- L-BFGS
+
+
+def minimise(
+    objective: Objective,
+    parameters: FlatParameters,
+    table: Table,
+    order: Rows | None,
+    *,
+    max_iter: int,
+    max_fun: int,
+    tol: float,
+    row_block: int,
+    on_iteration: Callable[[float], bool],
+) -> optimize.OptimizeResult:
+    """Minimise the objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
+
+    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of one network.
+    parameters : FlatParameters
+        The parameters of one network. On return they are the result's, or those after the
+        last complete iteration if something was raised.
+    table : Table
+        The data.
+    order : Rows or None
+        The rows to learn from; None for all.
+    max_iter, max_fun : int
+        The limits on iterations and on evaluations of the objective.
+    tol : float
+        The largest component of the gradient that counts as zero.
+    row_block : int
+        The rows of a block.
+    on_iteration : callable
+        Called with the loss after each iteration, with the parameters set to its point;
+        training ends where it returns True.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        SciPy's result.
+
+    Raises
+    ------
+    Diverged
+        If the loss is not finite at the starting point or at the end.
+    """
+    theta = parameters.theta
+    workspace = Workspace(theta.dtype)
+    n_rows = table.n_rows if order is None else len(order)
+    batches = Batches([table], [order], [min(row_block, n_rows)], workspace, mean_over="epoch")
+    total = batches.total_weights.item()
+    gradients = parameters.like(np.empty_like(theta))
+    bound: dict[int, Gradient] = {}
+
+    def value_and_gradient(x: Array) -> tuple[float, Array]:
+        theta[0] = x
+        g = np.zeros(theta.shape[1])
+        sums: list[float] = []
+        for chunk in batches.chunks():
+            size = chunk.batch_size
+            if size not in bound:
+                bound[size] = Gradient(
+                    objective, parameters, gradients, size, workspace, batches.is_sparse
+                )
+            for batch in chunk.batches:
+                bound[size].of_loss(batch)
+                g += gradients.theta[0]
+            sums += objective.batch_losses(chunk)[0].tolist()
+        gradients.theta[0] = g
+        bound[size].add_penalty(total)
+        sums += objective.penalty.value(bound[size].measure()).tolist()
+        return math.fsum(sums) / total, gradients.theta[0].copy()
+
+    iterate = theta[0].copy()
+
+    def callback(intermediate_result: optimize.OptimizeResult) -> None:
+        theta[0] = iterate[:] = intermediate_result.x
+        if on_iteration(float(intermediate_result.fun)):
+            raise StopIteration
+
+    try:
+        with np.errstate(all="ignore"):
+            result = optimize.minimize(
+                value_and_gradient,
+                theta[0].copy(),
+                method="L-BFGS-B",
+                jac=True,
+                callback=callback,
+                options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+            )
+    except BaseException:
+        theta[0] = iterate
+        raise
+    if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
+        raise Diverged
+    theta[0] = result.x
+    return result
