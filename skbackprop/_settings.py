@@ -1,4 +1,7 @@
-"""From an estimator's parameters to the objects of the core, and what values they may have."""
+"""From an estimator's parameters to the objects of the core, and what values they may have.
+
+Functions here take the estimator as `settings` and read its constructor's parameters, no more.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +66,8 @@ def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def build(table: Mapping[str, type[Settings]], setting: Any, params: Mapping[str, Any]) -> Settings:
-    """Return the object behind a name, with the parameters that its fields name.
+def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> Settings:
+    """Return the object behind a name, its fields set to the parameters of the same name.
 
     An instance is returned as it is.
     """
@@ -72,7 +75,7 @@ def build(table: Mapping[str, type[Settings]], setting: Any, params: Mapping[str
         return setting
     kind = table[setting]
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: _plain(params[name]) for name in names if name in params})
+    return kind(**{name: _plain(getattr(settings, name)) for name in names})
 
 
 def _plain(value: Any) -> Any:
@@ -80,27 +83,30 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
-def build_schedule(params: Mapping[str, Any]) -> Schedule:
+def build_schedule(settings: Any) -> Schedule:
     """Return the schedule; the names act with sgd alone, as in scikit-learn."""
-    if isinstance(params["learning_rate"], str) and params["solver"] != "sgd":
+    if isinstance(settings.learning_rate, str) and settings.solver != "sgd":
         return Constant()
-    return build(SCHEDULES, params["learning_rate"], params)
+    return build(SCHEDULES, settings.learning_rate, settings)
 
 
-def build_network(params: Mapping[str, Any], n_features: int, n_outputs: int) -> Network:
+def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:
     """Return the architecture for data of so many columns."""
-    hidden = hidden_widths(params["hidden_layer_sizes"])
-    activation = params["activation"]
-    if isinstance(activation, str):
-        activation = ACTIVATIONS[activation]
+    hidden = hidden_widths(settings.hidden_layer_sizes)
+    activation = as_activation(settings.activation)
     return Network((n_features, *hidden, n_outputs), (activation,) * len(hidden))
 
 
+def as_activation(activation: str | Activation) -> Activation:
+    """Return the activation behind a name; an instance is returned as it is."""
+    return ACTIVATIONS[activation] if isinstance(activation, str) else activation
+
+
 def initial_layers(
-    params: Mapping[str, Any], network: Network, stream: np.random.RandomState
+    settings: Any, network: Network, stream: np.random.RandomState
 ) -> list[tuple[Array, Array]]:
     """Return the initial (weights, biases) of each layer: drawn, or as the user gave them."""
-    init, activation = params["init"], params["activation"]
+    init = settings.init
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
             raise ValueError(
@@ -109,8 +115,7 @@ def initial_layers(
         coefs, intercepts = init
         return checked_layers(coefs, intercepts, network, "init")
     if isinstance(init, str) and init == "auto":
-        activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
-        init = BoundedUniform(activation.init_factor)
+        init = BoundedUniform(as_activation(settings.activation).init_factor)
     elif isinstance(init, str):
         init = INITIALIZERS[init]
     return network.draw(init, stream)

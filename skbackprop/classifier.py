@@ -117,7 +117,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         AttributeError
             If the solver is not a stochastic one.
         """
-        return self._all_or_nothing(X, y, sample_weight, incremental=True, classes=classes)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
         if reset:

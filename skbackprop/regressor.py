@@ -112,7 +112,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         AttributeError
             If the solver is not a stochastic one.
         """
-        return self._all_or_nothing(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
         y = y[:, None] if y.ndim == 1 else y
@@ -134,9 +134,6 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
         self._loss().link.inverse(scores, scores)
         return float(r2_score(y, scores, sample_weight=weight))
-
-    def _target_hint(self, y: Array) -> str:
-        return f", and y, whose largest absolute value is {np.abs(y).max():.3g}"
 
     # ------------------------------------------------------------------ prediction
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Network:
     widths: tuple[int, ...]
     activations: tuple[Activation, ...]
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """The shape of each layer's weights."""
         return tuple(zip(self.widths[:-1], self.widths[1:], strict=True))

@@ -86,6 +86,8 @@ class FlatParameters(Parameters):
 
     def members(self, members: slice) -> FlatParameters:
         """Return the parameters of some members, as views of the same memory."""
+        if members.stop - members.start == len(self):
+            return self
         return FlatParameters(self.theta[members], self.shapes)
 
     def like(self, theta: Array) -> FlatParameters:

@@ -1,0 +1,96 @@
+"""Checks of X, y and sample weights: scikit-learn's, with a short cut for plain arrays.
+
+scikit-learn's checks cost more than a step of a small network, and more than the prediction of
+one row. A plain NumPy array that needs no conversion passes them all if it has the right width
+and only finite values, so those two questions are asked directly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
+
+from .core.arrays import Array
+
+_FLOATS = (np.float64, np.float32)
+
+
+def validated_input(estimator: Any, X: Any) -> Any:
+    """Return X as a finite float array or CSR matrix with the features of the training data."""
+    if not _is_plain_input(estimator, X):
+        X = validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
+    check_range(X, estimator._model_dtype)
+    return X
+
+
+def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
+    """Return checked X and y; with `reset` the estimator takes note of the features."""
+    if not reset and _is_plain_input(estimator, X) and _is_plain_target(y, len(X), numeric):
+        return X, y
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        accept_sparse="csr",
+        multi_output=True,
+        y_numeric=numeric,
+        dtype=_FLOATS,
+        reset=reset,
+    )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return X, y
+
+
+def validated_weight(sample_weight: Any, X: Any, dtype: Any) -> Array | None:
+    """Return one weight for each row of X, none negative and not all zero; None for None."""
+    if sample_weight is None:
+        return None
+    weight: Array = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    return weight
+
+
+def check_range(X: Any, dtype: Any) -> None:
+    """Check that X can be held in the model's dtype."""
+    if X.dtype.itemsize > dtype.itemsize:
+        largest = largest_magnitude(X)
+        if largest > np.finfo(dtype).max:
+            raise ValueError(
+                f"X contains {largest:.3g}, a value too large for the model's dtype {dtype.name}. "
+                "Scale X, or use dtype='float64'."
+            )
+
+
+def largest_magnitude(X: Any) -> float:
+    """Return the largest absolute value of an array or CSR matrix, without a copy of it."""
+    values = X.data if hasattr(X, "indptr") else X
+    return float(max(-values.min(initial=0), values.max(initial=0)))
+
+
+def _is_plain_input(estimator: Any, X: Any) -> bool:
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.dtype in _FLOATS
+        and len(X) > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+        and _is_finite(X)
+    )
+
+
+def _is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
+    return (
+        type(y) is np.ndarray
+        and y.shape == (n_rows,)
+        and (y.dtype in _FLOATS if numeric else y.dtype.kind in "biuU")
+        and (y.dtype.kind == "U" or _is_finite(y))
+    )
+
+
+def _is_finite(values: Array) -> bool:
+    """Return whether the sum is finite: then all values are. An overflow says no as well."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()))
