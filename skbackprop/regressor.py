@@ -16,7 +16,188 @@ from .core.losses import REGRESSOR_LOSSES, Loss
 
 
 class BackpropRegressor(RegressorMixin, BaseBackprop):
-    """PLACEHOLDER."""
+    """A neural network that predicts numbers, trained by backpropagation.
+
+    A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
+    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the predictions are
+    s, or exp(s) under the Poisson loss.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
+        layer: the network is then a linear regression.
+    activation : {"identity", "logistic", "tanh", "relu"} or Activation, default="relu"
+        The activation function of the hidden layers.
+
+        - "identity": f(z) = z.
+        - "logistic": f(z) = 1 / (1 + exp(-z)).
+        - "tanh": f(z) = tanh(z).
+        - "relu": f(z) = max(z, 0).
+    loss : {"squared_error", "poisson"} or Loss, default="squared_error"
+        What is minimised, as a mean over the rows.
+
+        - "squared_error": ``1/2 sum_k (s_k - y_k)**2``.
+        - "poisson": half the Poisson deviance, ``sum_k exp(s_k) - y_k s_k + y_k log(y_k) - y_k``,
+          for targets that are not negative.
+    solver : {"adam", "sgd", "lbfgs"} or Optimizer, default="adam"
+        How it is minimised.
+
+        - "adam": stochastic steps with adaptive moments (Kingma & Ba 2015).
+        - "sgd": stochastic gradient descent with momentum.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+    alpha : float, default=1e-4
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
+        the weight of the rows of a batch: the decay depends on the batch size, and sample
+        weights scaled to add up to one multiply it. Intercepts are free.
+    batch_size : int or "auto", default="auto"
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
+    learning_rate : {"constant", "invscaling", "adaptive"} or Schedule, default="constant"
+        The learning rate of each epoch. The names act with ``solver="sgd"`` alone; instances
+        act with every stochastic solver.
+
+        - "constant": ``learning_rate_init``.
+        - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
+          validation score under ``early_stopping``) has not improved by ``tol`` for more
+          than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+    learning_rate_init : float, default=1e-3
+        The initial learning rate, positive.
+    power_t : float, default=0.5
+        The exponent of "invscaling", not negative.
+    max_iter : int, default=200
+        The most epochs, or iterations of "lbfgs", at least 1.
+    shuffle : bool, default=True
+        Whether the rows are shuffled before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        What draws the initial weights, the rows held out and the order of the rows. An int
+        makes results repeat; None draws a seed from NumPy's global stream.
+    tol : float, default=1e-4
+        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
+        component of the gradient that counts as zero.
+    verbose : bool or int, default=False
+        Whether to print the course of training; an int k prints every k-th epoch.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what has been learned: weights, moments, random stream,
+        order and schedule; stopping rules start afresh.
+    momentum : float, default=0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether "sgd" uses Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to hold rows out, to stop when their score (R2) has not improved by
+        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
+        epoch.
+    validation_fraction : float, default=0.1
+        The share of the rows held out, in [0, 1); at least two rows are.
+    beta_1 : float, default=0.9
+        The decay of the first moment of "adam", in [0, 1).
+    beta_2 : float, default=0.999
+        The decay of the second moment of "adam", in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps the denominator of "adam" from zero, positive.
+    n_iter_no_change : int or np.inf, default=10
+        The epochs without improvement that are put up with, at least 1. With ``np.inf``
+        training takes exactly ``max_iter`` epochs, and no warning says that it has not
+        converged.
+    max_fun : int, default=15000
+        The most evaluations of the loss by "lbfgs", at least 1.
+    init : str, Initializer or pair (coefs, intercepts), default="auto"
+        The initial weights. "auto" draws weights and intercepts uniformly within
+        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 else, as scikit-learn
+        does; "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform"
+        and "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
+        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,).
+    dtype : {"float32", "float64"} or None, default=None
+        What the network computes in. None follows X: float32 for float32, else float64.
+        float32 is about twice as fast for large networks.
+
+    Attributes
+    ----------
+    coefs_ : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer. Arrays assigned to it, whole or by item, are what
+        prediction and further training use.
+    intercepts_ : list of arrays of shape (fan_out,)
+        The intercepts of each layer, likewise.
+    loss_ : float
+        The loss of the last epoch, penalty included, as a mean over its batches while they
+        were visited.
+    best_loss_ : float or None
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
+        them); None under ``early_stopping``.
+    loss_curve_ : list of float
+        The loss of every epoch so far.
+    validation_scores_ : list of float or None
+        The score on the rows held out, of every epoch so far; None without
+        ``early_stopping``.
+    best_validation_score_ : float or None
+        The score of the weights that are kept; None without ``early_stopping``.
+    n_iter_ : int
+        The epochs or iterations of the last call.
+    best_iter_ : int
+        The epoch of the last call whose weights are kept: the best under
+        ``early_stopping``, else ``n_iter_``.
+    t_ : int
+        The number of rows seen by stochastic solvers, counted anew in each epoch.
+    n_layers_ : int
+        The number of layers, input and output included.
+    n_outputs_ : int
+        The number of units in the output layer.
+    out_activation_ : str
+        The function that turns scores into predictions: "identity" or "exp".
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    BackpropClassifier : The same network for labels.
+    sklearn.neural_network.MLPRegressor : What it replaces.
+
+    Notes
+    -----
+    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
+    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    complete epoch and leaves a fitted estimator.
+
+    Inputs should have a mean near zero and a standard deviation near one: put a
+    `StandardScaler` before the network, and scale y
+    likewise, for example with `TransformedTargetRegressor`.
+
+    References
+    ----------
+    Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
+    constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
+
+    Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
+    neural networks. AISTATS, section 4.2.1.
+
+    Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
+    algorithm 1.
+
+    Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
+    back-propagating errors. Nature 323, 533-536.
+
+    Examples
+    --------
+    >>> from sklearn.compose import TransformedTargetRegressor
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skbackprop import BackpropRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> network = BackpropRegressor((16,), alpha=1.0, early_stopping=True, random_state=0)
+    >>> model = TransformedTargetRegressor(
+    ...     make_pipeline(StandardScaler(), network.set_params(learning_rate_init=0.01)),
+    ...     transformer=StandardScaler(),
+    ... )
+    >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.3
+    True
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseBackprop._parameter_constraints,
