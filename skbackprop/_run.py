@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from ._holdout import hold_out
 from ._settings import build, build_schedule, initial_layers
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows
@@ -29,7 +29,7 @@ from .core.penalties import L2
 from .core.training import Diverged, Patience, Stack, descend, minimise
 
 # Numbers in the buffers of a block of rows in L-BFGS.
-_LBFGS_NUMBERS = 1 << 22
+_LBFGS_NUMBERS = 1 << 20
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
@@ -153,31 +153,15 @@ class Run:
         return split if split is not None and holds_out else (None, None)
 
     def _split(self) -> tuple[Rows, Rows]:
-        """Draw a split, with classes stratified where both sides can hold one of each."""
         fraction, n = self.settings.validation_fraction, self.table.n_rows
-        n_validation = max(2, math.ceil(fraction * n))
-        if n - n_validation < 1:
+        n_held_out = max(2, math.ceil(fraction * n))
+        if n_held_out >= n:
             raise ValueError(
-                f"early_stopping=True holds out {n_validation} rows, which leaves none to train on "
+                f"early_stopping=True holds out {n_held_out} rows, which leaves none to train on "
                 f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
                 f"{fraction}), or early_stopping=False."
             )
-        train, validation = train_test_split(
-            np.arange(n),
-            test_size=n_validation,
-            random_state=self.state["stream"],
-            stratify=self._strata(min(n_validation, n - n_validation)),
-        )
-        return train, validation
-
-    def _strata(self, smaller_side: int) -> Array | None:
-        """Return the class of each row, or None where a stratified split is not possible."""
-        classes = self.strata(self.table.y)
-        if classes is None:
-            return None
-        counts = np.bincount(classes)
-        counts = counts[counts > 0]
-        return classes if counts.min() >= 2 and smaller_side >= len(counts) else None
+        return hold_out(n, n_held_out, self.state["stream"], self.strata(self.table.y))
 
     def _order(self, past: dict[str, Any]) -> Rows | None:
         """Return the rows in the order of the last epoch, if they are the same rows."""
