@@ -92,16 +92,24 @@ class Relu(Activation):
 
     def forward(self, z: Array, a: Array) -> None:
         # NumPy's maximum is vectorised for two arrays, not for an array and a scalar.
-        np.maximum(z, _zeros(z.shape[-1], z.dtype), out=a)
+        np.maximum(z, _zeros_for(z), out=a)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
         np.greater(a, 0, out=a)
         np.multiply(delta, a, out=delta)
 
 
+def _zeros_for(z: Array) -> Array:
+    """Return zeros that broadcast to `z`: a row, or where all of it is small, its very shape.
+
+    An array of the same shape is gone through in one loop instead of one for each row.
+    """
+    return _zeros(z.shape if z.size <= 1 << 15 else z.shape[-1:], z.dtype)
+
+
 @lru_cache(maxsize=64)
-def _zeros(n: int, dtype: np.dtype[np.floating]) -> Array:
-    zeros = np.zeros(n, dtype)
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    zeros = np.zeros(shape, dtype)
     zeros.flags.writeable = False
     return zeros
 

@@ -31,6 +31,14 @@ def as_factor(value: PerMember, array: Array) -> PerMember:
     return value
 
 
+def plain(array: Array) -> Array:
+    """Return the array without its member axis if it has one member.
+
+    Inside a pass, a single member goes without the axis: NumPy's calls cost less then.
+    """
+    return array[0] if len(array) == 1 else array
+
+
 def column_blocks(*arrays: Array) -> Iterable[tuple[Array, ...]]:
     """Return blocks of columns of arrays of shape (n_members, p), side by side."""
     n_members, p = arrays[0].shape

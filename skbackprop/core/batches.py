@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from .arrays import Array, PerMember, Rows
+from .arrays import Array, PerMember, Rows, plain
 from .workspace import Workspace
 
 # Bytes of input that a chunk gathers at once, as far as whole batches allow.
@@ -52,11 +52,13 @@ class Table:
 class Batch:
     """All that a step needs to know of its data, as views of a chunk's buffers.
 
+    A batch of a single member has arrays without the member axis. Where many members see the
+    same rows, the axis of all arrays but `scores` has the length one, and broadcasts.
+
     Attributes
     ----------
     x : array of shape (n_members, n, d), or a list of CSR matrices
-        The input. Where all members see the same rows, the arrays of this class but `scores`
-        have one member, and broadcast.
+        The input.
     y, scores : arrays of shape (n_members, n, k)
         The targets, and where the scores go.
     weight : array of shape (n_members, n, 1), or float
@@ -78,13 +80,11 @@ class Batch:
         """Return the batch of the i-th member alone, as views."""
 
         def own(value: Any) -> Any:
-            if isinstance(value, float):
-                return value
-            return value[i : i + 1] if len(value) > 1 else value
+            return value if isinstance(value, float) else value[min(i, len(value) - 1)]
 
-        return Batch(
-            own(self.x), own(self.y), self.scores[i : i + 1], own(self.weight), own(self.total)
-        )
+        x = [own(self.x)] if isinstance(self.x, list) else own(self.x)
+        total = own(self.total)
+        return Batch(x, own(self.y), self.scores[i], own(self.weight), float(np.squeeze(total)))
 
 
 @dataclass
@@ -225,15 +225,19 @@ class Batches:
         if self._is_weighted:
             chunk.raw_weight = buffer("raw weight", n_sources, 1)
             chunk.weight = buffer("weight", n_sources, 1)
+
+        def view(array: Array) -> Array:
+            return plain(array) if n_members == 1 else array
+
         total = float(self.n_rows[0] if self._mean_over_epoch else segment.batch_size)
         for start in range(0, segment.n_rows, segment.batch_size):
             rows = slice(start, start + segment.batch_size)
             chunk.batches.append(
                 Batch(
-                    [None] * n_sources if chunk.x is None else chunk.x[:, rows],
-                    chunk.y[:, rows],
-                    chunk.scores[:, rows],
-                    1 / total if chunk.weight is None else chunk.weight[:, rows],
+                    [None] * n_sources if chunk.x is None else view(chunk.x)[..., rows, :],
+                    view(chunk.y)[..., rows, :],
+                    view(chunk.scores)[..., rows, :],
+                    1 / total if chunk.weight is None else view(chunk.weight)[..., rows, :],
                     total,
                 )
             )
@@ -272,8 +276,9 @@ class Batches:
             totals = raw.sum(axis=(2, 3))
         divisors = np.where(totals == 0, 1, totals)[:, :, None, None]
         np.divide(raw, divisors, out=chunk.weight.reshape(by_batch))
+        is_single = chunk.members.stop - chunk.members.start == 1
         for batch, total in zip(chunk.batches, totals.T, strict=True):
-            batch.total = total[:, None]
+            batch.total = float(total[0]) if is_single else total[:, None]
             batch.is_empty = None if total.all() else total == 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from .activations import Activation
-from .arrays import Array
+from .arrays import Array, plain
 from .initializers import Initializer
 from .layers import Dense, Elementwise, Layer, SparseDense
 from .parameters import Parameters
@@ -79,21 +79,21 @@ class Pass:
         n_members = len(parameters)
 
         def buffer(name: str, width: int) -> Array:
-            return workspace.array(name, (n_members, n_rows, width))
+            return plain(workspace.array(name, (n_members, n_rows, width)))
 
         self.layers: list[Layer] = []
-        self._outputs: list[Array] = []  # of all layers but the last
+        outputs: list[Array] = []  # of all layers but the last
         last = len(network.shapes) - 1
         for i, (fan_in, fan_out) in enumerate(network.shapes):
             kind = SparseDense if sparse and i == 0 else Dense
             if gradients is None:
-                dense = kind(parameters.weights[i], parameters.biases[i])
+                dense = kind(plain(parameters.weights[i]), plain(parameters.biases[i]))
             else:
                 dense = kind(
-                    parameters.weights[i],
-                    parameters.biases[i],
-                    gradients.weights[i],
-                    gradients.biases[i],
+                    plain(parameters.weights[i]),
+                    plain(parameters.biases[i]),
+                    plain(gradients.weights[i]),
+                    plain(gradients.biases[i]),
                     # Two buffers in turn: a layer reads one while it fills the other.
                     buffer(f"delta {i % 2}", fan_in) if i else None,
                 )
@@ -103,13 +103,14 @@ class Pass:
                 z = buffer(f"z {i}", fan_out)
                 a = buffer(f"a {i}", fan_out) if activation.keeps_input else z
                 self.layers.append(Elementwise(activation))
-                self._outputs += [z, a]
+                outputs += [z, a]
+        self._inner = list(zip(self.layers, outputs, strict=False))
         if gradients is not None:
             self.delta = buffer(f"delta {(last + 1) % 2}", network.widths[-1])
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the scores of the batch `x` to `scores`."""
-        for layer, out in zip(self.layers, self._outputs, strict=False):
+        for layer, out in self._inner:
             layer.forward(x, out)
             x = out
         self.layers[-1].forward(x, scores)
@@ -161,6 +162,6 @@ def scores_of(network: Network, parameters: Parameters, X: Any, rows: Any = None
             passes[stop - start] = Pass(
                 network, parameters, stop - start, workspace, sparse=is_sparse
             )
-        x = [x] * n_members if is_sparse else x.astype(dtype, copy=False)[None]
-        passes[stop - start].forward(x, scores[:, start:stop])
+        x = [x] * n_members if is_sparse else x.astype(dtype, copy=False)
+        passes[stop - start].forward(x, plain(scores)[..., start:stop, :])
     return scores

@@ -133,7 +133,7 @@ class Stack:
     def _step_apart(self, step: _Step, chunk: Chunk, batch: Batch) -> Array:
         """Make the step of each member whose batch weighs something; the others make none."""
         batch.scores[...] = 0
-        measures = np.zeros(len(batch.scores))
+        measures = np.zeros(chunk.members.stop - chunk.members.start)
         is_empty = np.broadcast_to(np.asarray(batch.is_empty), measures.shape)
         for i in np.flatnonzero(~is_empty).tolist():
             member = chunk.members.start + i
