@@ -119,6 +119,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             run = self._run(table, past, continues, incremental)
             with blas_threads_for(run.network.largest_product(run.batch_size)):
                 interrupt = run.minimise() if self._is_lbfgs else run.descend()
+            if interrupt is not None and run.n_iter == 0 and "coefs_" in before:
+                raise interrupt
             self._keep(run, continues)
         except BaseException:
             self.__dict__ = before

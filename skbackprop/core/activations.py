@@ -91,7 +91,6 @@ class Relu(Activation):
     """f(z) = max(z, 0), f'(z) = 1 where z > 0, else 0."""
 
     def forward(self, z: Array, a: Array) -> None:
-        # NumPy's maximum is vectorised for two arrays, not for an array and a scalar.
         np.maximum(z, _zeros_for(z), out=a)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
@@ -100,9 +99,10 @@ class Relu(Activation):
 
 
 def _zeros_for(z: Array) -> Array:
-    """Return zeros that broadcast to `z`: a row, or where all of it is small, its very shape.
+    """Return zeros that broadcast to `z`: a row, or where `z` is small, its very shape.
 
-    An array of the same shape is gone through in one loop instead of one for each row.
+    NumPy's maximum is vectorised for two arrays, not for an array and a scalar, and goes
+    through arrays of one shape in one loop instead of one for each row.
     """
     return _zeros(z.shape if z.size <= 1 << 15 else z.shape[-1:], z.dtype)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,11 +24,15 @@ State: TypeAlias = dict[str, Any]
 BLOCK = 65_536
 
 
-def as_factor(value: PerMember, array: Array) -> PerMember:
-    """Return `value` in the dtype of `array`, so that a product of both keeps that dtype."""
-    if isinstance(value, np.ndarray):
-        return value.astype(array.dtype, copy=False)
-    return value
+def factors(array: Array, *values: PerMember) -> Sequence[PerMember]:
+    """Return hyperparameters by which `array` can be multiplied without a change of dtype.
+
+    For one member they are floats, which never change it.
+    """
+    if len(array) == 1:
+        return values
+    dtype = array.dtype
+    return [value.astype(dtype) if isinstance(value, np.ndarray) else value for value in values]
 
 
 def plain(array: Array) -> Array:

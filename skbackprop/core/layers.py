@@ -48,10 +48,14 @@ class Dense:
     ) -> None:
         self.weights, self.biases = weights, biases
         self.d_weights, self.d_biases, self.d_input = d_weights, d_biases, d_input
-        # Of plain matrices, dot is the product that costs the fewest microseconds.
-        self._product = np.dot if weights.ndim == 2 else np.matmul
+        # Of plain matrices, dot is the product that costs the fewest microseconds; of stacks,
+        # matmul is slow for an inner dimension of one, where a product is a multiplication.
+        is_plain = weights.ndim == 2
+        self._product = np.dot if is_plain else np.matmul
+        self._outer_product = (
+            np.multiply if weights.shape[-1] == 1 and not is_plain else self._product
+        )
         self._weights_transposed = weights.swapaxes(-1, -2)
-        self._single_output = weights.shape[-1] == 1
         self._ones: Array | None = None
 
     def forward(self, x: Any, out: Array) -> None:
@@ -64,11 +68,7 @@ class Dense:
         self._sum_rows(delta)
         if self.d_input is None:
             return delta
-        if self._single_output:
-            # NumPy has no fast product for an inner dimension of one.
-            np.multiply(delta, self._weights_transposed, out=self.d_input)
-        else:
-            self._product(delta, self._weights_transposed, out=self.d_input)
+        self._outer_product(delta, self._weights_transposed, out=self.d_input)
         return self.d_input
 
     def _sum_rows(self, delta: Array) -> None:

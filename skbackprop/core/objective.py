@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import BLOCK, Array, PerMember
+from .arrays import Array, PerMember, column_blocks
 from .batches import Batch, Chunk
 from .losses import Loss
 from .network import Network, Pass
@@ -86,16 +86,16 @@ class Gradient:
         self.parameters, self.gradients = parameters, gradients
         self.theta, self.g = parameters.theta, gradients.theta
         self._pass = Pass(objective.network, parameters, n_rows, workspace, gradients, sparse)
-        self._scratch = workspace.array(
-            "penalty", (len(self.theta), min(self.theta.shape[1], BLOCK))
-        )
         self._is_penalised = bool(np.any(objective.penalty.alpha))
         self._nothing = np.zeros(len(self.theta))
+        self._blocks = [
+            (weights, gradient, workspace.array("penalty", weights.shape))
+            for weights, gradient in column_blocks(parameters.penalised, gradients.penalised)
+        ]
 
     def __call__(self, batch: Batch) -> Array:
         self.of_loss(batch)
-        self.add_penalty(batch.total)
-        return self.measure()
+        return self.add_penalty(batch.total)
 
     def of_loss(self, batch: Batch) -> None:
         """Leave the gradient of the loss alone in `g`."""
@@ -105,18 +105,16 @@ class Gradient:
         np.multiply(delta, batch.weight, out=delta)
         self._pass.backward()
 
-    def add_penalty(self, total: PerMember) -> None:
-        """Add the gradient of the penalty on rows of the weight `total` to `g`."""
-        if self._is_penalised:
-            self.objective.penalty.add_gradient(
-                self.parameters.penalised, 1 / total, self.gradients.penalised, self._scratch
-            )
+    def add_penalty(self, total: PerMember) -> Array:
+        """Add the gradient of the penalty on rows of the weight `total` to `g`.
 
-    def measure(self) -> Array:
-        """Return what the penalty measures of the weights: shape (n_members,)."""
-        if self._is_penalised:
-            return self.objective.penalty.measure(self.parameters.penalised)
-        return self._nothing
+        Returns what the penalty measures of the weights: shape (n_members,).
+        """
+        if not self._is_penalised:
+            return self._nothing
+        penalty = self.objective.penalty
+        penalty.add_gradient(self._blocks, 1 / total)
+        return penalty.measure(self.parameters.penalised)
 
 
 def take_members(settings: Any, members: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, PerMember, State, as_factor, column_blocks
+from .arrays import Array, PerMember, State, column_blocks, factors
 
 
 class Optimizer:
@@ -52,8 +52,7 @@ class SGD(Optimizer):
         return {"velocity": np.zeros_like(theta)}
 
     def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
-        momentum = as_factor(self.momentum, theta)
-        rate = as_factor(rate, theta)
+        momentum, rate = factors(theta, self.momentum, rate)
         for x, gradient, v in column_blocks(theta, g, state["velocity"]):
             np.multiply(gradient, rate, out=gradient)
             np.multiply(v, momentum, out=v)
@@ -96,11 +95,9 @@ class Adam(Optimizer):
         }
 
     def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
-        n_steps = state["n_steps"]
-        n_steps += 1
-        rate, epsilon = self._corrected(n_steps, rate)
-        rate, epsilon = as_factor(rate, theta), as_factor(epsilon, theta)
-        beta_1, beta_2 = as_factor(self.beta_1, theta), as_factor(self.beta_2, theta)
+        state["n_steps"] += 1
+        rate, epsilon = self._corrected(state["n_steps"], rate)
+        beta_1, beta_2, epsilon, rate = factors(theta, self.beta_1, self.beta_2, epsilon, rate)
         first, second = state["first_moment"], state["second_moment"]
         for x, gradient, m, v in column_blocks(theta, g, first, second):
             np.multiply(m, beta_1, out=m)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, PerMember, as_factor, column_blocks
+from .arrays import Array, PerMember, factors
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,19 @@ class L2:
 
     def measure(self, weights: Array) -> Array:
         """Return sum(W^2) of each member, cheap enough for every step: shape (n_members,)."""
-        return np.asarray(np.vecdot(weights, weights))
+        squares: Array = np.vecdot(weights, weights)
+        return squares
 
     def value(self, measures: Array) -> Array:
         """Return the penalties, not yet divided, of float64 measures (n_members, n_steps)."""
         return np.asarray(0.5 * self.alpha * measures)
 
-    def add_gradient(self, weights: Array, scale: PerMember, g: Array, scratch: Array) -> None:
-        """Add `scale` times the gradient to `g`. On return `scratch` is overwritten.
+    def add_gradient(self, blocks: Sequence[tuple[Array, Array, Array]], scale: PerMember) -> None:
+        """Add `scale` times the gradient, block by block of (weights, gradient, scratch).
 
-        `scratch` has the rows of `weights`, and columns for at least one of its blocks.
+        On return the scratch arrays are overwritten.
         """
-        factor = as_factor(self.alpha * scale, weights)
-        for w, gradient in column_blocks(weights, g):
-            product = scratch[:, : w.shape[1]]
-            np.multiply(w, factor, out=product)
-            np.add(gradient, product, out=gradient)
+        (factor,) = factors(blocks[0][0], self.alpha * scale)
+        for weights, gradient, scratch in blocks:
+            np.multiply(weights, factor, out=scratch)
+            np.add(gradient, scratch, out=gradient)

@@ -190,6 +190,7 @@ class _Step:
             stack.workspace,
             stack.batches.is_sparse,
         )
+        self._theta, self._g = self.gradient.theta, self.gradient.g
         self.optimizer = take_members(stack.optimizer, members)
         self.state = _members_of(stack.optimizer_state, members)
 
@@ -199,9 +200,8 @@ class _Step:
         self._rate: PerMember = rates.item() if len(rates) == 1 else rates
 
     def __call__(self, batch: Batch) -> Array:
-        gradient = self.gradient
-        measure = gradient(batch)
-        self.optimizer.step(gradient.theta, gradient.g, self.state, self._rate)
+        measure = self.gradient(batch)
+        self.optimizer.step(self._theta, self._g, self.state, self._rate)
         return measure
 
 
@@ -365,8 +365,7 @@ def minimise(
                 g += gradients.theta[0]
             sums += objective.batch_losses(chunk)[0].tolist()
         gradients.theta[0] = g
-        bound[size].add_penalty(total)
-        sums += objective.penalty.value(bound[size].measure()).tolist()
+        sums += objective.penalty.value(bound[size].add_penalty(total)).tolist()
         return math.fsum(sums) / total, gradients.theta[0].copy()
 
     iterate = theta[0].copy()
