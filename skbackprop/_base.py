@@ -149,7 +149,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         if reset:
             self._model_dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
         check_range(X, self._model_dtype)
-        weight = validated_weight(sample_weight, X, self._model_dtype)
+        weight = validated_weight(sample_weight, X)
         return Table(X, self._encode(y, reset, incremental, classes), weight)
 
     def _run(self, table: Table, past: dict[str, Any], continues: bool, incremental: bool) -> Run:

@@ -197,7 +197,7 @@ class Run:
                 if stalled.item():
                     rate = schedule.rate(schedule_state, stack.rate, 0.0).item()
                     self._print_stall(
-                        "Stopping." if stopped else f"Setting learning rate to {rate:f}"
+                        schedule.last_words if stopped else f"Setting learning rate to {rate:f}"
                     )
                 if stopped.item():
                     break

@@ -112,8 +112,10 @@ def initial_layers(
             raise ValueError(
                 f"init must be a name, an Initializer or a pair (coefs, intercepts), got {init!r}."
             )
-        coefs, intercepts = init
-        return checked_layers(coefs, intercepts, network, "init")
+        layers = checked_layers(*init, network, "init")
+        if not all(np.isfinite(array).all() for layer in layers for array in layer):
+            raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
+        return layers
     if isinstance(init, str) and init == "auto":
         init = BoundedUniform(as_activation(settings.activation).init_factor)
     elif isinstance(init, str):
@@ -132,6 +134,11 @@ def checked_layers(
         If a shape is not that of the network; `name` says what the user should look at.
     """
     shapes = network.shapes
+    if not (_is_list(coefs) and _is_list(intercepts)):
+        raise ValueError(
+            f"{name} must be a list of weights and a list of intercepts, one array for each "
+            f"layer, got {coefs!r} and {intercepts!r}."
+        )
     if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
         raise ValueError(
             f"{name} has {len(coefs)} arrays of weights and {len(intercepts)} of intercepts, but "
@@ -147,3 +154,7 @@ def checked_layers(
             )
         layers.append((weights, biases))
     return layers
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, (list, tuple))

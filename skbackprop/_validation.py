@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from .core.arrays import Array
@@ -39,16 +40,33 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
         dtype=_FLOATS,
         reset=reset,
     )
+    if numeric:
+        y = _as_numbers(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X, y
 
 
-def validated_weight(sample_weight: Any, X: Any, dtype: Any) -> Array | None:
-    """Return one weight for each row of X, none negative and not all zero; None for None."""
+def _as_numbers(y: Any) -> Array:
+    if issparse(y):
+        y = y.toarray()  # type: ignore[attr-defined]
+    return np.asarray(y if y.dtype.kind in "biuf" else y.astype(np.float64))
+
+
+def validated_weight(sample_weight: Any, X: Any) -> Array | None:
+    """Return a float64 weight for each row of X, none negative, not all zero; None for None."""
     if sample_weight is None:
         return None
-    weight: Array = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    weight: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not np.isfinite(total):
+        raise ValueError(
+            f"sample_weight adds up to more than a float can hold: its largest value is "
+            f"{weight.max():.3g}. Scale the weights down."
+        )
     return weight
 
 
@@ -56,7 +74,7 @@ def check_range(X: Any, dtype: Any) -> None:
     """Check that X can be held in the model's dtype."""
     if X.dtype.itemsize > dtype.itemsize:
         largest = largest_magnitude(X)
-        if largest > np.finfo(dtype).max:
+        if largest > float(np.finfo(dtype).max):
             raise ValueError(
                 f"X contains {largest:.3g}, a value too large for the model's dtype {dtype.name}. "
                 "Scale X, or use dtype='float64'."

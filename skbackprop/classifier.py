@@ -301,6 +301,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
         if reset:
+            if incremental and classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
             self._learn_classes(y, classes)
         elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
             raise ValueError(
@@ -324,8 +326,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         return targets
 
     def _learn_classes(self, y: Any, classes: Any) -> None:
-        check_classification_targets(y)
-        kind = type_of_target(y)
+        kind = _kind_of(y)
         if kind == "multiclass-multioutput":
             raise ValueError(
                 "y has several columns with more than two values (multiclass-multioutput), "
@@ -334,10 +335,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             )
         self._is_multilabel = kind == "multilabel-indicator"
         self._is_sparse_multilabel = self._is_multilabel and issparse(y)
-        if self._is_multilabel:
+        if classes is not None:
+            self.classes_ = unique_labels(classes)
+        elif self._is_multilabel:
             self.classes_ = np.arange(y.shape[1])
         else:
-            self.classes_ = unique_labels(y if classes is None else classes)
+            self.classes_ = unique_labels(y)
 
     def _encode_multilabel(self, y: Any) -> Array:
         if issparse(y):
@@ -509,3 +512,16 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _kind_of(y: Any) -> str:
+    """Return scikit-learn's name for the kind of target that y is; an error if it is none."""
+    try:
+        check_classification_targets(y)
+        return str(type_of_target(y))
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+        raise ValueError(
+            f"y has labels of types that cannot be put in order: {kinds}. Missing labels have to "
+            "be removed or filled in."
+        ) from error

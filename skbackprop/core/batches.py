@@ -223,7 +223,8 @@ class Batches:
             buffer("scores", n_members, n_outputs),
         )
         if self._is_weighted:
-            chunk.raw_weight = buffer("raw weight", n_sources, 1)
+            # In double precision: weights of any scale, brought to order before they are used.
+            chunk.raw_weight = np.empty((n_sources, segment.n_rows, 1))
             chunk.weight = buffer("weight", n_sources, 1)
 
         def view(array: Array) -> Array:
@@ -270,12 +271,12 @@ class Batches:
         raw = chunk.raw_weight.reshape(by_batch)
         if self._mean_over_epoch:
             members = slice(chunk.members.start, chunk.members.start + len(chunk.y))
-            totals = self.total_weights[members, None].astype(raw.dtype)
+            totals = self.total_weights[members, None]
             totals = np.repeat(totals, len(chunk.batches), axis=1)
         else:
             totals = raw.sum(axis=(2, 3))
         divisors = np.where(totals == 0, 1, totals)[:, :, None, None]
-        np.divide(raw, divisors, out=chunk.weight.reshape(by_batch))
+        np.divide(raw, divisors, out=chunk.weight.reshape(by_batch), casting="same_kind")
         is_single = chunk.members.stop - chunk.members.start == 1
         for batch, total in zip(chunk.batches, totals.T, strict=True):
             batch.total = float(total[0]) if is_single else total[:, None]

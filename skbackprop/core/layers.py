@@ -83,15 +83,17 @@ class SparseDense(Dense):
 
     def forward(self, x: Any, out: Array) -> None:
         self._x = x
-        for rows, weights, z in zip(x, *self._by_member(self.weights, out), strict=True):
-            z[...] = rows @ weights
+        for member, (weights, z) in enumerate(
+            zip(*self._by_member(self.weights, out), strict=True)
+        ):
+            z[...] = x[member % len(x)] @ weights  # one matrix may serve all members
         np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
         assert self.d_weights is not None
-        by_member = self._by_member(delta, self.d_weights)
-        for rows, errors, d_weights in zip(self._x, *by_member, strict=True):
-            d_weights[...] = rows.T @ errors
+        by_member = zip(*self._by_member(delta, self.d_weights), strict=True)
+        for member, (errors, d_weights) in enumerate(by_member):
+            d_weights[...] = self._x[member % len(self._x)].T @ errors
         self._sum_rows(delta)
         return delta
 

@@ -7,6 +7,7 @@ of settings with an explicit state of numbers, one a member.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,15 @@ from .arrays import Array, PerMember, State
 
 
 class Schedule:
-    """The rate of each epoch; all arrays have the shape (n_members, 1)."""
+    """The rate of each epoch; all arrays have the shape (n_members, 1).
+
+    Attributes
+    ----------
+    last_words : str, default="Stopping."
+        What a user is told when a lack of progress ends training.
+    """
+
+    last_words: ClassVar[str] = "Stopping."
 
     def init(self, n_members: int) -> State:
         """Return the state of a fresh start."""
@@ -82,6 +91,8 @@ class Adaptive(Schedule):
     n_iter_no_change : int, default=10
         The epochs without progress that are put up with.
     """
+
+    last_words: ClassVar[str] = "Learning rate too small. Stopping."
 
     tol: PerMember = 1e-4
     n_iter_no_change: PerMember = 10

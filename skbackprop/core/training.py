@@ -126,7 +126,7 @@ class Stack:
             for i, values in enumerate(np.hstack([losses, penalties]).tolist()):
                 sums[chunk.members.start + i] += values
         # Exactly rounded sums do not depend on how an epoch was cut into chunks.
-        totals = np.array([math.fsum(values) for values in sums])
+        totals = np.array([_exact_sum(values) for values in sums])
         self.n_seen += self.batches.n_rows[:, None]
         return np.asarray(totals / self.batches.total_weights)
 
@@ -203,6 +203,14 @@ class _Step:
         measure = self.gradient(batch)
         self.optimizer.step(self._theta, self._g, self.state, self._rate)
         return measure
+
+
+def _exact_sum(values: list[float]) -> float:
+    """Return the exactly rounded sum, or NaN where it is not finite."""
+    try:
+        return math.fsum(values)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _members_of(state: State, members: Any) -> State:
@@ -366,7 +374,7 @@ def minimise(
             sums += objective.batch_losses(chunk)[0].tolist()
         gradients.theta[0] = g
         sums += objective.penalty.value(bound[size].add_penalty(total)).tolist()
-        return math.fsum(sums) / total, gradients.theta[0].copy()
+        return _exact_sum(sums) / total, gradients.theta[0].copy()
 
     iterate = theta[0].copy()
 
