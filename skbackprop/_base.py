@@ -21,6 +21,7 @@ from ._settings import (
     build_network,
     checked_layers,
     hidden_widths,
+    is_lbfgs,
 )
 from ._threads import blas_threads_for
 from ._validation import check_range, validated_data, validated_input, validated_weight
@@ -91,7 +92,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         return self._fit(X, y, sample_weight, incremental=False)
 
     def _check_stochastic(self) -> bool:
-        if self._is_lbfgs:
+        if is_lbfgs(self.solver):
             raise AttributeError(
                 "partial_fit is only available for stochastic solvers, got solver='lbfgs'. "
                 "Choose another solver, or use warm_start=True with fit."
@@ -117,8 +118,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
                 self._check_architecture()
             table = self._table(X, y, sample_weight, not continues, incremental, classes)
             run = self._run(table, past, continues, incremental)
-            with blas_threads_for(run.network.largest_product(run.batch_size)):
-                interrupt = run.minimise() if self._is_lbfgs else run.descend()
+            with blas_threads_for(run.network.largest_product(run.rows_at_once)):
+                interrupt = run.minimise() if run.is_lbfgs else run.descend()
             if interrupt is not None and run.n_iter == 0 and "coefs_" in before:
                 raise interrupt
             self._keep(run, continues)
@@ -130,10 +131,6 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         if interrupt is not None:
             raise interrupt
         return self
-
-    @property
-    def _is_lbfgs(self) -> bool:
-        return isinstance(self.solver, str) and self.solver == "lbfgs"
 
     def _table(
         self,
@@ -171,7 +168,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             self.t_ if continues else 0,
             incremental,
         )
-        if not (incremental or self._is_lbfgs):
+        if not (incremental or run.is_lbfgs):
             run.warn_of_batch_size()
         return run
 

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ._holdout import hold_out
-from ._settings import build, build_schedule, initial_layers
+from ._settings import build, build_schedule, initial_layers, is_lbfgs
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows
 from .core.batches import Table
@@ -132,6 +132,18 @@ class Run:
         batch_size = self.settings.batch_size
         return min(200 if isinstance(batch_size, str) else int(batch_size), self.n_train)
 
+    @property
+    def is_lbfgs(self) -> bool:
+        """Whether all rows make one step."""
+        return is_lbfgs(self.settings.solver)
+
+    @property
+    def rows_at_once(self) -> int:
+        """The rows that go through the network together: a batch, or a block of L-BFGS."""
+        if self.is_lbfgs:
+            return max(1, min(self.n_train, _LBFGS_NUMBERS // sum(self.network.widths)))
+        return self.batch_size
+
     def warn_of_batch_size(self) -> None:
         """Warn if a batch is asked for that is larger than the data."""
         batch_size = self.settings.batch_size
@@ -229,18 +241,18 @@ class Run:
             if name not in state or state[name].keys() != start.keys():
                 state[name] = start
         return Stack(
-            self.objective,
-            self.parameters,
-            [self.table],
-            [state["order"]],
-            [state["stream"] if settings.shuffle else None],
-            [self.batch_size],
-            optimizer,
-            schedule,
-            np.array([[float(settings.learning_rate_init)]]),
-            state["optimizer"],
-            state["schedule"],
-            np.array([[self.n_seen]]),
+            objective=self.objective,
+            parameters=self.parameters,
+            tables=[self.table],
+            orders=[state["order"]],
+            streams=[state["stream"] if settings.shuffle else None],
+            batch_sizes=[self.batch_size],
+            optimizer=optimizer,
+            schedule=schedule,
+            rate=np.array([[float(settings.learning_rate_init)]]),
+            optimizer_state=state["optimizer"],
+            schedule_state=state["schedule"],
+            n_seen=np.array([[self.n_seen]]),
         )
 
     def minimise(self) -> KeyboardInterrupt | None:
@@ -270,7 +282,7 @@ class Run:
                 max_iter=settings.max_iter,
                 max_fun=settings.max_fun,
                 tol=settings.tol,
-                row_block=max(1, _LBFGS_NUMBERS // sum(self.network.widths)),
+                row_block=self.rows_at_once,
                 on_iteration=end_iteration,
             )
         except KeyboardInterrupt as interrupt:

@@ -66,6 +66,11 @@ def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
+def is_lbfgs(solver: Any) -> bool:
+    """Return whether the solver is the one that takes no stochastic steps."""
+    return isinstance(solver, str) and solver == "lbfgs"
+
+
 def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> Settings:
     """Return the object behind a name, its fields set to the parameters of the same name.
 
@@ -112,7 +117,8 @@ def initial_layers(
             raise ValueError(
                 f"init must be a name, an Initializer or a pair (coefs, intercepts), got {init!r}."
             )
-        layers = checked_layers(*init, network, "init")
+        coefs, intercepts = init
+        layers = checked_layers(coefs, intercepts, network, "init")
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
         return layers

@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 # thread by themselves; below the second, two threads save little while the cores are idle and
 # cost up to a hundred times the product where another process holds one of them.
 _ALWAYS_ONE_THREAD = 2**18
-_WORTH_MORE_THREADS = 2**22
+_WORTH_MORE_THREADS = 10**7
 
 
 @lru_cache(maxsize=1)

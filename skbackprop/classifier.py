@@ -516,12 +516,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
 def _kind_of(y: Any) -> str:
     """Return scikit-learn's name for the kind of target that y is; an error if it is none."""
-    try:
-        check_classification_targets(y)
-        return str(type_of_target(y))
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+    if y.dtype == object and any(label is None or label != label for label in y.ravel()):
         raise ValueError(
-            f"y has labels of types that cannot be put in order: {kinds}. Missing labels have to "
-            "be removed or filled in."
-        ) from error
+            "y contains missing labels (None or NaN). Remove their rows, or give them a label."
+        )
+    check_classification_targets(y)
+    return str(type_of_target(y))

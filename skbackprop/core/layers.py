@@ -83,9 +83,8 @@ class SparseDense(Dense):
 
     def forward(self, x: Any, out: Array) -> None:
         self._x = x
-        for member, (weights, z) in enumerate(
-            zip(*self._by_member(self.weights, out), strict=True)
-        ):
+        by_member = zip(*self._by_member(self.weights, out), strict=True)
+        for member, (weights, z) in enumerate(by_member):
             z[...] = x[member % len(x)] @ weights  # one matrix may serve all members
         np.add(out, self.biases, out=out)
 

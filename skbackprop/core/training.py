@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from .batches import Batch, Batches, Chunk, Table
 from .objective import Gradient, Objective, take_members
 from .optimizers import Optimizer
 from .parameters import FlatParameters
-from .schedules import Schedule, follow_progress, init_progress
+from .schedules import Constant, Schedule, follow_progress, init_progress
 from .workspace import Workspace
 
 
@@ -67,6 +67,51 @@ class Stack:
 
     def __post_init__(self) -> None:
         self._bind()
+
+    @classmethod
+    def start(
+        cls,
+        objective: Objective,
+        parameters: FlatParameters,
+        tables: Sequence[Table],
+        *,
+        optimizer: Optimizer,
+        rate: PerMember,
+        schedule: Schedule | None = None,
+        batch_size: int | None = None,
+        streams: Sequence[np.random.RandomState] | None = None,
+    ) -> Stack:
+        """Return a stack at the start of training.
+
+        Parameters
+        ----------
+        objective, parameters, tables, optimizer
+            As for the class.
+        rate : float or array of shape (n_members, 1)
+            The base rates.
+        schedule : Schedule or None, default=None
+            None for a constant rate.
+        batch_size : int or None, default=None
+            The rows of a batch; None for all rows.
+        streams : sequence of RandomState or None, default=None
+            One for each member; None to visit the rows as they stand.
+        """
+        n_members, schedule = len(tables), schedule or Constant()
+        n_rows = [table.n_rows for table in tables]
+        return cls(
+            objective=objective,
+            parameters=parameters,
+            tables=list(tables),
+            orders=[None if streams is None else np.arange(n) for n in n_rows],
+            streams=[None] * n_members if streams is None else list(streams),
+            batch_sizes=[min(batch_size or n, n) for n in n_rows],
+            optimizer=optimizer,
+            schedule=schedule,
+            rate=np.broadcast_to(rate, (n_members, 1)).astype(float),
+            optimizer_state=optimizer.init(parameters.theta),
+            schedule_state=schedule.init(n_members),
+            n_seen=np.zeros((n_members, 1), dtype=int),
+        )
 
     def _bind(self) -> None:
         """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""

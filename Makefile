@@ -1,0 +1,63 @@
+# The commands of this project. Each works from a fresh clone with Python >= 3.11, git and make,
+# sets up what it needs in .venv, and touches nothing outside the clone.
+
+PYTHON ?= python3
+WORKERS ?= 2# processes that run tests side by side
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Where several processes or tiny products run; all else keeps the libraries' default.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# On a machine with a display, Agg would warn that it cannot show a figure.
+HEADLESS := env -u DISPLAY MPLBACKEND=Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types examples unit bench bench-smoke format clean
+.DELETE_ON_ERROR:
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
+
+demo: $(VENV)/ready-plot ## a tour on real data, with pictures in demo-output/ (under two minutes)
+	@$(RUN) examples/demo.py
+
+test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (under ten minutes)
+
+lint: $(VENV)/ready-test ## ruff: rules and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/ready-test ## mypy
+	$(RUN) -m mypy
+
+examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a display
+	@for page in examples/plot_*.py examples/demo.py; do \
+	    echo "== $$page"; $(ONE_THREAD) $(HEADLESS) $(RUN) -W error $$page || exit 1; done
+
+unit: $(VENV)/ready-test ## tests, and the examples in docstrings, README and docs
+	$(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -n $(WORKERS)
+
+bench: $(VENV)/ready-plot ## speed, memory and import time against scikit-learn, bare products, torch
+	@$(RUN) -m benchmarks
+
+bench-smoke: $(VENV)/ready-test ## each benchmark once, on hardly any data: it runs, its times mean nothing
+	$(ONE_THREAD) $(RUN) -W error -m benchmarks --smoke
+
+format: $(VENV)/ready-test ## let ruff mend what it can
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean: ## remove the environment, caches and pictures
+	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# ready-EXTRA: the package, editable, with one of its extras; again when pyproject.toml changed.
+$(VENV)/ready-%: pyproject.toml | $(VENV)/created
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "skbackprop needs Python 3.11 or newer, and '$(PYTHON)' is not: install one and" \
+	         "name it, as in 'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12'." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,222 @@
+"""A tour of skbackprop on real data: what `make demo` runs.
+
+It searches a network for the digits data beside scikit-learn's, fits a regression to the
+diabetes data, runs the XOR page of the gallery, and writes every picture to `demo-output/`. It
+fails if the digits are not recognised as they should be.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # pictures go to files, so no display is needed
+
+import matplotlib.pyplot as plt
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.dummy import DummyRegressor
+from sklearn.metrics import ConfusionMatrixDisplay, mean_absolute_error, r2_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import plot_xor
+from skbackprop import BackpropClassifier, BackpropRegressor
+
+PICTURES = Path("demo-output")
+LEAST_ACCURACY = 0.97
+RATES = [0.001, 0.003, 0.01, 0.03]
+SIZES = [(32,), (64,), (128,)]
+N_FOLDS = 3
+
+plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 120, "font.size": 11})
+
+
+class Progress:
+    """A bar of so many steps: drawn in place on a terminal, else one line when it is full."""
+
+    WIDTH = 30
+
+    def __init__(self, label: str, n_steps: int) -> None:
+        self.label, self.n_steps, self.n_done = label, n_steps, 0
+        self.start = time.perf_counter()
+        self.seconds = 0.0
+        self._draw()
+
+    def step(self) -> None:
+        self.n_done += 1
+        self.seconds = time.perf_counter() - self.start
+        self._draw()
+
+    def _draw(self) -> None:
+        is_done = self.n_done >= self.n_steps
+        if not (is_done or sys.stdout.isatty()):
+            return
+        filled = self.WIDTH * self.n_done // self.n_steps
+        bar = "#" * filled + "." * (self.WIDTH - filled)
+        line = f"  {self.label:<20} [{bar}] {self.n_done}/{self.n_steps}  {self.seconds:5.1f} s"
+        print(("\r" if sys.stdout.isatty() else "") + line, end="\n" if is_done else "", flush=True)
+
+
+def save(figure, name: str) -> None:
+    path = PICTURES / f"{name}.png"
+    figure.savefig(path)
+    plt.close(figure)
+    print(f"  picture: {path}")
+
+
+# -------------------------------------------------------------------------- the digits
+
+
+def searched(classifier, X, y) -> tuple[GridSearchCV, float]:
+    """Return a fitted grid search over rate and width, and the seconds its fits took."""
+    progress = Progress(type(classifier).__name__, len(RATES) * len(SIZES) * N_FOLDS)
+
+    def accuracy(estimator, X, y) -> float:
+        progress.step()
+        return estimator.score(X, y)
+
+    search = GridSearchCV(
+        Pipeline([("scale", StandardScaler()), ("network", classifier)]),
+        {"network__learning_rate_init": RATES, "network__hidden_layer_sizes": SIZES},
+        scoring=accuracy,
+        cv=N_FOLDS,
+    )
+    return search.fit(X, y), progress.seconds
+
+
+def draw_search(search: GridSearchCV):
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    results = search.cv_results_
+    mean, spread = (
+        results[f"{kind}_test_score"].reshape(len(SIZES), len(RATES)) for kind in ("mean", "std")
+    )
+    for i, (size,) in enumerate(SIZES):
+        beside = [rate * 1.03**i for rate in RATES]  # so that the bars don't hide each other
+        label = f"{size} hidden units"
+        axes.errorbar(beside, mean[i], spread[i], marker="o", capsize=3, label=label)
+    axes.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel=f"accuracy, mean of {N_FOLDS} folds",
+        title="Grid search on the digits",
+    )
+    axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    axes.minorticks_off()
+    axes.margins(y=0.25)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper center", ncols=len(SIZES), fontsize=9)
+    return figure
+
+
+def draw_losses(pipeline: Pipeline, X, y):
+    """Train the best network at each rate once more and draw how its loss falls."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    for rate in RATES:
+        rated = clone(pipeline).set_params(network__learning_rate_init=rate).fit(X, y)
+        losses = rated["network"].loss_curve_
+        axes.semilogy(range(1, len(losses) + 1), losses, label=f"learning rate {rate:g}")
+    axes.set(
+        xlabel="epoch",
+        ylabel="training loss",
+        title="Loss on the digits, until it falls no further",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def draw_confusion(pipeline: Pipeline, X, y):
+    figure, axes = plt.subplots(figsize=(5.6, 5.2))
+    ConfusionMatrixDisplay.from_estimator(pipeline, X, y, ax=axes, cmap="Blues", colorbar=False)
+    axes.set_title(f"Held-out digits: accuracy {pipeline.score(X, y):.3f}")
+    return figure
+
+
+def show_digits() -> bool:
+    """Return whether the held-out accuracy is what it should be."""
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=0.25, stratify=y, random_state=0
+    )
+    print(f"1. Digits: {len(X_train)} pictures of 8 x 8 to learn from, {len(X_test)} held out")
+    print(f"  grid search: {len(RATES)} rates x {len(SIZES)} widths x {N_FOLDS} folds")
+    settings = {"alpha": 1.0, "max_iter": 400, "tol": 1e-3, "random_state": 0}
+    search, seconds = searched(BackpropClassifier(**settings), X_train, y_train)
+    other, other_seconds = searched(MLPClassifier(**settings), X_train, y_train)
+    network, other_network = search.best_estimator_, other.best_estimator_
+    accuracy = network.score(X_test, y_test)
+    best = ", ".join(f"{name.split('__')[1]}={v}" for name, v in search.best_params_.items())
+    print(f"  the same search took MLPClassifier {other_seconds / seconds:.1f} times as long")
+    print(f"  best: {best}")
+    print(
+        f"  held-out accuracy: {accuracy:.3f}"
+        f" (MLPClassifier: {other_network.score(X_test, y_test):.3f})"
+    )
+    save(draw_search(search), "digits-search")
+    save(draw_losses(network, X_train, y_train), "digits-loss")
+    save(draw_confusion(network, X_test, y_test), "digits-confusion")
+    return accuracy >= LEAST_ACCURACY
+
+
+# ------------------------------------------------------------------------ the diabetes
+
+
+def draw_predictions(y, predicted, title: str):
+    figure, axes = plt.subplots(figsize=(5.2, 5.0))
+    axes.scatter(y, predicted, s=18, alpha=0.6)
+    axes.axline((y.mean(), y.mean()), slope=1, color="black", linewidth=1, label="perfect")
+    axes.axhline(y.mean(), color="tab:orange", linestyle="--", label="always the mean")
+    axes.set(xlabel="measured progression", ylabel="predicted progression", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    return figure
+
+
+def show_diabetes() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    print(f"\n2. Diabetes: progression after a year, {len(X)} patients, 5 folds")
+    # A network wants targets of about unit size as much as it wants such inputs.
+    network = TransformedTargetRegressor(
+        make_pipeline(
+            StandardScaler(),
+            BackpropRegressor((32,), alpha=10.0, max_iter=500, random_state=0),
+        ),
+        transformer=StandardScaler(),
+    )
+    folds = KFold(5, shuffle=True, random_state=0)
+    predicted = cross_val_predict(network, X, y, cv=folds)
+    baseline = cross_val_predict(DummyRegressor(), X, y, cv=folds)
+    r2 = r2_score(y, predicted)
+    errors = [mean_absolute_error(y, guess) for guess in (predicted, baseline)]
+    print(f"  R2: {r2:.2f} (0 is what always guessing the mean would reach)")
+    print("  mean absolute error: {:.0f}; of always guessing the mean: {:.0f}".format(*errors))
+    save(draw_predictions(y, predicted, f"Diabetes, cross-validated: R2 = {r2:.2f}"), "diabetes")
+
+
+# -------------------------------------------------------------------------------- XOR
+
+
+def show_xor() -> None:
+    print("\n3. XOR, the classic program (examples/plot_xor.py)")
+    plot_xor.main(PICTURES)
+
+
+def main() -> int:
+    start = time.perf_counter()
+    PICTURES.mkdir(exist_ok=True)
+    is_right = show_digits()
+    show_diabetes()
+    show_xor()
+    print(f"\nAll pictures are in {PICTURES.resolve()} ({time.perf_counter() - start:.0f} s).")
+    if not is_right:
+        print(f"FAILED: the held-out accuracy on digits is below {LEAST_ACCURACY}.")
+    return 0 if is_right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

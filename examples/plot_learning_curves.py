@@ -1,0 +1,59 @@
+"""
+Which solver learns how fast?
+=============================
+
+The same network, from the same initial weights, learns the digits with each solver. The left
+picture counts epochs, passes over the data; the right one counts seconds.
+
+Adam scales each weight's step by what its gradients have been, and needs no tuning to do well.
+Gradient descent with momentum is as fast once its rate fits the data, and crawls at a tenth of
+it. L-BFGS takes the whole data for each step and learns their curvature on the way: on data as
+few as these nothing is faster, but a step costs a pass over all rows, so with many rows the
+others, which make a step every 200 rows, overtake it.
+"""
+
+import time
+
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropClassifier
+
+SOLVERS = {
+    "adam": {"solver": "adam"},
+    "sgd, rate 0.05": {"solver": "sgd", "learning_rate_init": 0.05},
+    "sgd, rate 0.005": {"solver": "sgd", "learning_rate_init": 0.005},
+    "lbfgs": {"solver": "lbfgs"},
+}
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
+scaler = StandardScaler().fit(X_train)
+X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+
+figure, (by_epoch, by_time) = plt.subplots(
+    1, 2, figsize=(10, 4.2), sharey=True, layout="constrained"
+)
+for name, parameters in SOLVERS.items():
+    network = BackpropClassifier((64,), alpha=0.1, max_iter=500, random_state=0, **parameters)
+    start = time.perf_counter()
+    network.fit(X_train, y_train)
+    seconds = time.perf_counter() - start
+
+    losses = network.loss_curve_
+    accuracy = network.score(X_test, y_test)
+    print(f"{name:16s} {len(losses):4d} epochs, {seconds:.2f} s, accuracy {accuracy:.3f}")
+    epochs = range(1, len(losses) + 1)
+    by_epoch.loglog(epochs, losses, label=f"{name}: accuracy {accuracy:.3f}")
+    by_time.loglog([seconds * epoch / len(losses) for epoch in epochs], losses)
+
+by_epoch.set(
+    xlabel="epoch (of lbfgs: iteration)", ylabel="training loss", title="By passes over the data"
+)
+by_time.set(xlabel="seconds", title="By time")
+by_epoch.legend(fontsize=9)
+for axes in (by_epoch, by_time):
+    axes.grid(alpha=0.3)
+plt.show()

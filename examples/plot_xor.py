@@ -1,0 +1,243 @@
+"""
+XOR, the classic program
+========================
+
+One of two inputs, but not both: no straight line separates the answers, so a network needs hidden
+units. This is the program that most introductions to backpropagation end with: two hidden units,
+logistic everywhere, squared error, plain gradient descent over the four rows. It prints how the
+loss falls and the truth table that was learned, and draws both.
+
+Then it asks what the introductions leave out: how often does that work? A hundred networks from a
+hundred random starts are trained side by side, as one stack of the package's core. Some get stuck:
+a hidden unit saturates, two rows with different targets look the same to the output, and it settles
+on their mean, 1/2. From every finite point of this surface a way leads down to a loss of zero
+(Sprinkhuizen-Kuyper & Boers 1999, "The local minima of the error surface of the 2-2-1 XOR
+network"), but gradient descent does not find it. More hidden units or another start do.
+
+The loss printed is the mean over the four rows of half the squared error. Programs that print the
+mean squared error itself show twice this number, and take the same steps at half the learning
+rate; those that add up the four gradients instead of averaging them do so at a quarter of it.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import PercentFormatter
+from scipy.special import expit
+
+from skbackprop import BackpropClassifier
+from skbackprop.core.activations import Logistic
+from skbackprop.core.batches import Table
+from skbackprop.core.initializers import BoundedUniform
+from skbackprop.core.losses import ProbabilitySquaredError
+from skbackprop.core.network import Network, scores_of
+from skbackprop.core.objective import Objective
+from skbackprop.core.optimizers import SGD
+from skbackprop.core.parameters import FlatParameters
+from skbackprop.core.penalties import L2
+from skbackprop.core.training import Stack, descend
+
+X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+y = np.array([0, 1, 1, 0])
+
+LEARNING_RATE = 5.0
+N_EPOCHS = 10_000
+N_STARTS = 100
+WIDTHS = (2, 3, 4, 8)  # hidden units
+SOLVED = 0.1**2 / 2  # the loss where the root of the mean squared error is 0.1
+
+# ------------------------------------------------------------------ the classic program
+
+
+def train_classic() -> BackpropClassifier:
+    """Return the network of two hidden units, trained from one random start."""
+    network = BackpropClassifier(
+        hidden_layer_sizes=(2,),
+        activation="logistic",
+        loss="squared_error",
+        solver="sgd",
+        momentum=0.0,
+        learning_rate_init=LEARNING_RATE,
+        batch_size=len(X),  # all rows in every step
+        shuffle=False,
+        alpha=0.0,  # no penalty on the weights
+        max_iter=N_EPOCHS,
+        n_iter_no_change=np.inf,  # this many epochs, whatever happens
+        random_state=0,
+    )
+    return network.fit(X, y)
+
+
+def print_classic(network: BackpropClassifier) -> None:
+    for epoch in range(1_000, N_EPOCHS + 1, 1_000):
+        print(f"Epoch {epoch}, Loss: {network.loss_curve_[epoch - 1]:.6f}")
+    print("\n  x1  x2   target   output")
+    for row, target, output in zip(X, y, network.predict_proba(X)[:, 1], strict=True):
+        print(f"{row[0]:4.0f}{row[1]:4.0f}{target:9d}{output:9.3f}")
+
+
+# -------------------------------------------------------------------- a hundred starts
+
+
+def train_starts(n_units: int) -> tuple[Stack, np.ndarray]:
+    """Train networks from a hundred random starts side by side, in the way of the classic one.
+
+    Returns the trained stack, and the loss of every epoch (rows) and start (columns).
+    """
+    network = Network(widths=(2, n_units, 1), activations=(Logistic(),))
+    initializer = BoundedUniform(Logistic.init_factor)
+    starts = [network.draw(initializer, np.random.RandomState(seed)) for seed in range(N_STARTS)]
+    stack = Stack.start(
+        Objective(network, ProbabilitySquaredError(), L2(alpha=0.0)),
+        FlatParameters.of(starts, np.dtype(float)),
+        [Table(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
+        optimizer=SGD(momentum=0.0),
+        rate=LEARNING_RATE,
+    )
+    return stack, np.array(list(descend(stack, N_EPOCHS)))
+
+
+def outputs_of(stack: Stack, X: np.ndarray) -> np.ndarray:
+    """Return the output of every network (rows) for every row of X (columns)."""
+    return expit(scores_of(stack.objective.network, stack.parameters, X)[:, :, 0])
+
+
+def print_starts(n_units: int, losses: np.ndarray, seconds: float) -> None:
+    stuck = losses[-1] >= SOLVED
+    levels = zip(*np.unique(losses[-1, stuck].round(3), return_counts=True), strict=True)
+    where = ", ".join(f"{count} at loss {level}" for level, count in levels)
+    print(f"{n_units:8d}{(~stuck).sum():11d}{stuck.sum():9d}{seconds:9.1f} s   {where}".rstrip())
+
+
+# -------------------------------------------------------------------------- the pictures
+
+# Two colours that everyone can tell apart: of target and output 0, and of 1.
+ZERO, ONE = "#0072B2", "#D55E00"
+FROM_ZERO_TO_ONE = LinearSegmentedColormap.from_list("output", [ZERO, "white", ONE])
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 120,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+GRID = np.linspace(-0.25, 1.25, 121)
+PLANE = np.stack(np.meshgrid(GRID, GRID), axis=-1).reshape(-1, 2)
+
+
+def draw_surface(axes, plane_outputs: np.ndarray, outputs: np.ndarray, title: str) -> None:
+    """Draw a network's output over the plane, the line where it is 1/2, and the four rows."""
+    surface = plane_outputs.reshape(len(GRID), len(GRID))
+    levels = np.linspace(0, 1, 41)
+    filled = axes.contourf(GRID, GRID, surface, levels, cmap=FROM_ZERO_TO_ONE)
+    axes.contour(GRID, GRID, surface, [0.5], colors="black", linestyles="--", linewidths=1.2)
+    for target, colour, marker in ((0, ZERO, "o"), (1, ONE, "s")):
+        points = X[y == target]
+        axes.scatter(
+            *points.T, s=150, c=colour, marker=marker, edgecolors="black", linewidths=1.5, zorder=3,
+            label=f"target {target}",
+        )  # fmt: skip
+    for row, output in zip(X, outputs, strict=True):
+        axes.annotate(
+            f"{output:.2f}", row, (0, 13), textcoords="offset points", ha="center", va="bottom",
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"},
+        )  # fmt: skip
+    ticks = [0, 0.5, 1]
+    axes.set(
+        xlabel="$x_1$", ylabel="$x_2$", title=title, xticks=ticks, yticks=ticks, aspect="equal"
+    )
+    bar = axes.figure.colorbar(filled, ax=axes, ticks=ticks, shrink=0.8)
+    bar.set_label("output (dashed: 1/2)")
+
+
+def draw_classic(network: BackpropClassifier):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.4))
+    plane_outputs, outputs = (network.predict_proba(rows)[:, 1] for rows in (PLANE, X))
+    draw_surface(left, plane_outputs, outputs, "What two hidden units learned")
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    epochs = np.arange(1, N_EPOCHS + 1)
+    right.loglog(epochs, network.loss_curve_, color=ZERO, linewidth=2)
+    right.axhline(1 / 8, color="gray", linestyle=":", label="always 1/2: loss 1/8")
+    right.set(xlabel="epoch", ylabel="loss: half the squared error", title="How it learned")
+    right.grid(alpha=0.3)
+    right.legend(loc="lower left", frameon=False)
+    return figure
+
+
+def draw_starts(stack: Stack, losses: dict[int, np.ndarray]):
+    """Draw the losses of two hidden units, a network that is stuck, and how each width fares."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.5, 4.4))
+    epochs = np.arange(1, N_EPOCHS + 1)
+    solved = losses[2][-1] < SOLVED
+    for chosen, colour, name in ((solved, ZERO, "solved"), (~solved, ONE, "stuck")):
+        if chosen.any():
+            lines = left.loglog(epochs, losses[2][:, chosen], color=colour, alpha=0.4, linewidth=1)
+            lines[0].set_label(f"{name}: {chosen.sum()}")
+    left.axhline(1 / 16, color="black", linestyle=":", label="two rows get their mean: 1/16")
+    left.set(xlabel="epoch", ylabel="loss", title=f"Two hidden units from {N_STARTS} random starts")
+    left.grid(alpha=0.3)
+    for handle in left.legend(loc="lower left", frameon=False).legend_handles:
+        handle.set(alpha=1, linewidth=2)
+
+    i = int(np.argmax(~solved))  # the first that is stuck
+    plane_outputs, outputs = (outputs_of(stack, rows)[i] for rows in (PLANE, X))
+    draw_surface(middle, plane_outputs, outputs, f"Start {i}, stuck: loss {losses[2][-1, i]:.4f}")
+
+    styles = zip(losses, (ONE, "#009E73", "#56B4E9", "black"), ("-", "--", "-.", ":"), strict=True)
+    for n_units, colour, style in styles:
+        share = (losses[n_units] < SOLVED).mean(axis=1)
+        right.semilogx(epochs, share, style, color=colour, linewidth=2, label=f"{n_units} units")
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.set(
+        xlabel="epoch", ylabel="starts solved", title="More units, fewer traps", xlim=(50, N_EPOCHS)
+    )
+    right.grid(alpha=0.3)
+    right.legend(loc="lower right", frameon=False)
+    return figure
+
+
+# ------------------------------------------------------------------------------ all of it
+
+
+def main(folder: Path | str | None = None) -> None:
+    """Run the program; save its pictures in `folder`, or show them where none is given."""
+    print(f"Two hidden units, learning rate {LEARNING_RATE:g}, from one random start:")
+    start = time.perf_counter()
+    network = train_classic()
+    seconds = time.perf_counter() - start
+    print_classic(network)
+
+    print(f"\nThe same from {N_STARTS} random starts, all trained at once, and with more units:")
+    print("   units     solved    stuck       time")
+    stacks, losses = {}, {}
+    for n_units in WIDTHS:
+        start = time.perf_counter()
+        stacks[n_units], losses[n_units] = train_starts(n_units)
+        print_starts(n_units, losses[n_units], time.perf_counter() - start)
+    is_same = np.array_equal(stacks[2].parameters.weights[0][0], network.coefs_[0])
+    print(f"The network above took {seconds:.1f} s alone; start 0 equals it to the bit: {is_same}")
+    share = (losses[2][-1] >= SOLVED).mean()
+    print(
+        f"One start of two units gets stuck with a chance of {share:.0%}, two both do with "
+        f"{share**2:.1%}, three all with {share**3:.2%}."
+    )
+
+    with plt.rc_context(STYLE):
+        figures = {"xor": draw_classic(network), "xor-starts": draw_starts(stacks[2], losses)}
+    if folder is None:
+        plt.show()
+        return
+    for name, figure in figures.items():
+        path = Path(folder) / f"{name}.png"
+        figure.savefig(path)
+        plt.close(figure)
+        print(f"  picture: {path}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,186 @@
+"""Losses, data and stacks of networks for the tests of the core, made from the package's tables."""
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import product
+
+import numpy as np
+from scipy import sparse
+
+from skbackprop.core.activations import ACTIVATIONS
+from skbackprop.core.batches import Table
+from skbackprop.core.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss
+from skbackprop.core.network import Network
+from skbackprop.core.objective import Objective
+from skbackprop.core.optimizers import Optimizer
+from skbackprop.core.parameters import FlatParameters
+from skbackprop.core.penalties import L2
+from skbackprop.core.schedules import Constant, Schedule
+from skbackprop.core.training import Stack
+
+DTYPES = [np.float64, np.float32]
+
+# Every loss through every link that it can have.
+LOSSES = {
+    f"{name}-{loss.link.name}": loss
+    for name, loss in [
+        *((name, loss) for name, loss in REGRESSOR_LOSSES.items()),
+        *(
+            (name, replace(loss, exclusive=exclusive))
+            for name, loss in CLASSIFIER_LOSSES.items()
+            for exclusive in (False, True)
+        ),
+    ]
+}
+
+
+def variants(table):
+    """Return an instance of each class in a table, and one more for each flag that it has."""
+    instances = {}
+    for name, kind in table.items():
+        flags = [field.name for field in fields(kind) if isinstance(field.default, bool)]
+        for values in product([True, False], repeat=len(flags)):
+            settings = dict(zip(flags, values, strict=True))
+            switched = [flag if value else f"no {flag}" for flag, value in settings.items()]
+            instances["-".join([name, *switched])] = kind(**settings)
+    return instances
+
+
+def per_member(settings, factors):
+    """Return settings whose numbers differ from member to member, by these factors.
+
+    For one member they are floats, as the contract of settings has it.
+    """
+    numbers = {
+        field.name: column([getattr(settings, field.name) * factor for factor in factors])
+        for field in fields(settings)
+        if not isinstance(getattr(settings, field.name), bool)
+    }
+    return replace(settings, **numbers)
+
+
+def column(values):
+    """Return one value for each member as a hyperparameter: a float, or shape (n_members, 1)."""
+    return float(values[0]) if len(values) == 1 else np.array(values, dtype=float)[:, None]
+
+
+def public_kinds(module, base):
+    """Return the concrete kinds of `base` that a module offers: its frozen dataclasses.
+
+    A class that is not one has to be there for others to derive from.
+    """
+    kinds = {
+        kind
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, base) and kind.__module__ == module.__name__
+        if not name.startswith("_")
+    }
+    concrete = {kind for kind in kinds if is_dataclass(kind)}
+    assert all(kind.__dataclass_params__.frozen for kind in concrete)
+    assert all(kind.__subclasses__() for kind in kinds - concrete)
+    return concrete
+
+
+def without_formula(kinds):
+    """Return the names of kinds whose docstring comes to the parameters without an equation."""
+    return {kind.__name__ for kind in kinds if "=" not in kind.__doc__.partition("Parameters\n")[0]}
+
+
+# ------------------------------------------------------------------------------------- data
+
+
+def some_targets(loss, n_rows, n_outputs, stream):
+    """Return targets that the loss allows, its smallest one among them."""
+    if isinstance(loss, ClassifierLoss) and loss.exclusive:
+        return np.eye(n_outputs)[stream.randint(n_outputs, size=n_rows)]
+    if isinstance(loss, ClassifierLoss):
+        return stream.randint(2, size=(n_rows, n_outputs)).astype(float)
+    return np.maximum(stream.randn(n_rows, n_outputs), loss.target_minimum)
+
+
+def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):
+    """Return float64 data for a network of these widths; with `weighted`, a third weighs zero."""
+    stream = np.random.RandomState(seed)
+    X = stream.randn(n_rows, widths[0])
+    if is_sparse:
+        X = sparse.csr_array(X * (stream.rand(*X.shape) < 0.5))
+    y = some_targets(loss, n_rows, widths[-1], stream)
+    weight = stream.uniform(0.1, 3, n_rows) * (np.arange(n_rows) % 3 > 0) if weighted else None
+    return Table(X, y, weight)
+
+
+# ------------------------------------------------------------------------------- networks
+
+
+def deep_network(n_inputs=4, n_outputs=3):
+    """Return a network with one hidden layer for each activation in the table."""
+    activations = tuple(ACTIVATIONS.values())
+    return Network((n_inputs, *range(6, 6 + len(activations)), n_outputs), activations)
+
+
+def some_parameters(network, seeds, dtype=np.float64):
+    """Return parameters of the order of one, biases included, a member for each seed."""
+    n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
+    theta = [0.6 * np.random.RandomState(seed).randn(n_parameters) for seed in seeds]
+    return FlatParameters(np.array(theta, dtype), network.shapes)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one member of a stack has to itself."""
+
+    table: Table
+    seed: int = 0
+    rate: float = 0.05
+    alpha: float = 0.0
+    factor: float = 1.0  # of all numbers of the optimizer and of the schedule
+    is_shuffled: bool = True
+
+
+def stack_of(
+    members,
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    schedule: Schedule | None = None,
+    batch_size=8,
+    dtype=np.float64,
+):
+    """Return a stack of these members at the start of training."""
+    parameters = some_parameters(network, [member.seed for member in members], dtype)
+    schedule = schedule or Constant()
+    factors = [member.factor for member in members]
+    optimizer, schedule = per_member(optimizer, factors), per_member(schedule, factors)
+    return Stack(
+        Objective(network, loss, L2(column([member.alpha for member in members]))),
+        parameters,
+        [member.table for member in members],
+        [np.arange(member.table.n_rows) if member.is_shuffled else None for member in members],
+        [np.random.RandomState(member.seed) if member.is_shuffled else None for member in members],
+        [min(batch_size, member.table.n_rows) for member in members],
+        optimizer,
+        schedule,
+        np.array([[member.rate] for member in members]),
+        optimizer.init(parameters.theta),
+        schedule.init(len(members)),
+        np.zeros((len(members), 1)),
+    )
+
+
+def states_of(stack):
+    """Return copies of all arrays that training changes, each with a row for every member."""
+    return {
+        "theta": stack.parameters.theta.copy(),
+        "n_seen": stack.n_seen.copy(),
+        **{f"optimizer {name}": array.copy() for name, array in stack.optimizer_state.items()},
+        **{f"schedule {name}": array.copy() for name, array in stack.schedule_state.items()},
+    }
+
+
+def assert_same_bits(actual, expected, what=""):
+    """Assert that two arrays are equal in shape, dtype and every bit."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype), what
+    if actual.tobytes() != expected.tobytes():
+        np.testing.assert_array_equal(actual, expected, err_msg=what)
+        raise AssertionError(f"{what} differs in the sign of a zero")

@@ -1,0 +1,533 @@
+"""What happens with an X that nobody would call nice?
+
+Each case ends in the right result, or in an error whose message names what is wrong (so these
+tests ask for words in messages): values that are no numbers, hardly any rows, names that do not
+match, huge numbers, and the same numbers in all kinds of containers.
+"""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import sparse
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from support import (
+    BOTH,
+    SOLVERS,
+    D,
+    N,
+    assert_same_network,
+    changed,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    label_data,
+    quick,
+    value_data,
+)
+
+pytestmark = few_epochs
+
+# ------------------------------------------------------------- values that are no numbers
+
+BAD_NUMBERS = pytest.mark.parametrize(
+    "value, named",
+    [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")],
+    ids=["nan", "inf", "-inf"],
+)
+
+
+@BOTH
+@BAD_NUMBERS
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, pd.DataFrame])
+def test_non_finite_x(estimator_class, value, named, container):
+    X, y = data_for(estimator_class)
+    bad = container(changed(X, (3, 1), value))
+    fitted = quick(estimator_class).fit(container(X), y)
+    for call in (
+        lambda: quick(estimator_class).fit(bad, y),
+        lambda: quick(estimator_class).partial_fit(bad, y, **classes_for(estimator_class)),
+        lambda: fitted.predict(bad),
+        lambda: fitted.score(bad, y),
+    ):
+        with pytest.raises(ValueError, match=rf"Input X contains {named}"):
+            call()
+
+
+@BAD_NUMBERS
+def test_non_finite_y(value, named):
+    X, y = value_data(N)
+    for targets in (changed(y, 3, value), changed(np.c_[y, y], (3, 1), value)):
+        for solver in ("adam", "lbfgs"):
+            with pytest.raises(ValueError, match=rf"Input y contains {named}"):
+                quick(BackpropRegressor, solver=solver).fit(X, targets)
+        with pytest.raises(ValueError, match=rf"Input y contains {named}"):
+            quick(BackpropRegressor).partial_fit(X, targets)
+
+
+def test_labels_that_are_missing():
+    X, y = class_data(N)
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        quick(BackpropClassifier).fit(X, changed(y, 3, np.nan, dtype=float))
+    for missing in (None, np.nan):
+        labels = np.array(["a", "b", "c"], dtype=object)[y]
+        labels[3] = missing
+        with pytest.raises((ValueError, TypeError), match=r"\by\b|label"):
+            quick(BackpropClassifier).fit(X, labels)
+
+
+@BOTH
+@BAD_NUMBERS
+def test_non_finite_weight(estimator_class, value, named):
+    X, y = data_for(estimator_class)
+    weight = changed(np.ones(N), 3, value)
+    with pytest.raises(ValueError, match=rf"sample_weight contains {named}"):
+        quick(estimator_class).fit(X, y, sample_weight=weight)
+    with pytest.raises(ValueError, match=rf"sample_weight contains {named}"):
+        quick(estimator_class).partial_fit(X, y, weight, **classes_for(estimator_class))
+
+
+@BOTH
+def test_complex_and_words_for_x(estimator_class):
+    X, y = data_for(estimator_class)
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        quick(estimator_class).fit(X + 1j, y)
+    for words in (np.full((N, D), "red"), np.full((N, D), "red", dtype=object)):
+        with pytest.raises(ValueError, match="could not convert string to float.*red"):
+            quick(estimator_class).fit(words, y)
+    with pytest.raises((ValueError, TypeError), match="argument must be .* string.* number"):
+        quick(estimator_class).fit(changed(X, (0, 0), {"a": 1}, dtype=object), y)
+
+
+@BOTH
+def test_x_of_wrong_dimensions(estimator_class):
+    X, y = data_for(estimator_class)
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        quick(estimator_class).fit(X[:, 0], y)
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        quick(estimator_class).fit(X, y).predict(X[0])
+    with pytest.raises(ValueError, match=r"dim 3|3 dim"):
+        quick(estimator_class).fit(X[None], y)
+
+
+# ------------------------------------------------------------------ hardly any rows, columns
+
+
+@BOTH
+def test_no_rows_and_no_columns(estimator_class):
+    X, y = data_for(estimator_class)
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        quick(estimator_class).fit(X[:0], y[:0])
+    with pytest.raises(ValueError, match=r"0 feature\(s\)"):
+        quick(estimator_class).fit(X[:, :0], y)
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        quick(estimator_class).fit(X, y).predict(X[:0])
+
+
+@SOLVERS
+@pytest.mark.parametrize("n_features", [1, D])
+def test_one_row(solver, n_features):
+    X, y = value_data(1, n_features)
+    model = quick(BackpropRegressor, solver=solver, max_iter=2000, learning_rate_init=0.05)
+    assert model.fit(X, y).predict(X) == pytest.approx(y, abs=0.5)
+
+    model = quick(BackpropClassifier, solver=solver).fit(X, ["only"])
+    assert list(model.predict(X)) == ["only"]
+    assert np.array_equal(model.predict_proba(X), [[1.0]])
+
+
+@SOLVERS
+def test_one_feature(solver):
+    X, y = np.linspace(-2, 2, N)[:, None], np.linspace(-2, 2, N)
+    long = {"max_iter": 300, "learning_rate_init": 0.05, "solver": solver}
+    assert quick(BackpropRegressor, **long).fit(X, y).score(X, y) > 0.97
+    assert quick(BackpropClassifier, **long).fit(X, y > 0).score(X, y > 0) > 0.95
+
+
+@SOLVERS
+@pytest.mark.parametrize("loss", ["log_loss", "squared_error"])
+@pytest.mark.parametrize("label", ["spam", 7, True])
+def test_one_class(solver, loss, label):
+    X, _ = class_data(N)
+    model = quick(BackpropClassifier, solver=solver, loss=loss).fit(X, np.full(N, label))
+    assert list(model.classes_) == [label]
+    assert np.array_equal(model.predict(X), np.full(N, label))
+    assert np.array_equal(model.predict_proba(X), np.ones((N, 1)))
+    assert np.array_equal(model.predict_log_proba(X), np.zeros((N, 1)))
+    assert model.score(X, np.full(N, label)) == 1
+    assert np.isfinite(model.loss_)
+
+
+def test_one_class_in_the_first_batch_of_many():
+    X, _ = class_data(N)
+    model = quick(BackpropClassifier).partial_fit(X, np.full(N, 1), classes=[0, 1, 2])
+    assert list(model.classes_) == [0, 1, 2]
+    assert model.predict_proba(X).shape == (N, 3)
+
+
+@pytest.mark.parametrize("kind", ["one label", "all set", "none set"])
+def test_multilabel_columns_without_variety(kind):
+    X, Y = label_data(N)
+    Y = {"one label": Y[:, :2] * [1, 0], "all set": np.ones_like(Y), "none set": 0 * Y}[kind]
+    model = quick(BackpropClassifier, max_iter=400, learning_rate_init=0.05).fit(X, Y)
+    probabilities = model.predict_proba(X)
+    assert probabilities.shape == Y.shape
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    assert (model.predict(X) == Y).mean() > 0.95
+
+
+@BOTH
+@SOLVERS
+def test_constant_features_say_nothing_and_do_no_harm(estimator_class, solver):
+    X, y = data_for(estimator_class)
+    long = {"solver": solver, "max_iter": 200, "learning_rate_init": 0.02}
+    X_constant = np.c_[X, np.zeros(N), np.full(N, 3.0)]
+    assert quick(estimator_class, **long).fit(X_constant, y).score(X_constant, y) > 0.8
+    all_constant = np.full((N, D), 2.0)
+    prediction = quick(estimator_class, **long).fit(all_constant, y).predict(all_constant)
+    assert len(np.unique(prediction)) == 1
+
+
+# --------------------------------------------------------------------- features and names
+
+
+@BOTH
+def test_wrong_number_of_features(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, warm_start=True).fit(X, y)
+    methods = ["predict"]
+    if estimator_class is BackpropClassifier:
+        methods += ["predict_proba", "predict_log_proba", "decision_function"]
+    calls = [lambda method=method: getattr(model, method)(X[:, :3]) for method in methods]
+    calls += [lambda fit=fit: fit(X[:, :3], y) for fit in (model.fit, model.partial_fit)]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"X has 3 features, but .* is expecting {D}"):
+            call()
+
+
+FRAMES = pytest.mark.parametrize(
+    "frame",
+    [
+        lambda X, names: pd.DataFrame(X, columns=names),
+        lambda X, names: pl.DataFrame(np.ascontiguousarray(X), schema=names),
+    ],
+    ids=["pandas", "polars"],
+)
+
+
+@BOTH
+@FRAMES
+def test_feature_names_are_kept_and_checked(estimator_class, frame):
+    X, y = data_for(estimator_class)
+    names = ["height", "width", "depth", "mass"]
+    model = quick(estimator_class).fit(frame(X, names), y)
+    assert list(model.feature_names_in_) == names
+    assert model.feature_names_in_.dtype == object
+    assert model.n_features_in_ == D
+    assert_same_network(model, quick(estimator_class).fit(X, y))
+    in_frame = model.predict(frame(X, names))
+
+    for other in (["height", "width", "depth", "colour"], names[::-1]):
+        for call in (model.predict, lambda X: model.partial_fit(X, y)):
+            with pytest.raises(ValueError, match="feature names should match"):
+                call(frame(X, other))
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        assert np.array_equal(model.predict(X), in_frame)
+    with pytest.warns(UserWarning, match="X has feature names, but .* was fitted without"):
+        quick(estimator_class).fit(X, y).predict(frame(X, names))
+
+
+@BOTH
+def test_names_of_columns_that_are_not_words_are_no_names(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class).fit(pd.DataFrame(X), y)
+    assert not hasattr(model, "feature_names_in_")
+    model = quick(estimator_class).fit(pd.DataFrame(X, columns=list("abcd")), y).fit(X, y)
+    assert not hasattr(model, "feature_names_in_")  # the last fit counts
+
+
+# -------------------------------------------------------------------------- huge numbers
+
+SCALES = {"float32": [1e10, 1e30, 1e36], "float64": [1e10, 1e30, 1e200, 1e306]}
+LARGE = [(dtype, scale) for dtype, scales in SCALES.items() for scale in scales]
+
+
+def assert_finite_or_refused(model, X, y):
+    """Fit and predict; either all of it is finite or an error names the scale."""
+    try:
+        model.fit(X, y)
+        predictions = model.predict(X)
+    except ValueError as error:
+        if not re.search(r"scale|large", str(error)):
+            raise
+        return
+    for array in [*model.coefs_, *model.intercepts_, model.loss_curve_, model.loss_]:
+        assert np.isfinite(array).all()
+    assert np.isfinite(predictions).all()
+    if hasattr(model, "predict_proba"):
+        assert np.isfinite(model.predict_log_proba(X)).all()
+        np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
+
+
+@BOTH
+@SOLVERS
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("dtype, scale", LARGE)
+def test_huge_x(estimator_class, solver, activation, dtype, scale):
+    X, y = data_for(estimator_class)
+    X = (X / np.abs(X).max() * scale).astype(dtype)
+    model = quick(estimator_class, solver=solver, activation=activation, max_iter=20)
+    assert_finite_or_refused(model, X, y)
+
+
+@SOLVERS
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+@pytest.mark.parametrize("dtype, scale", LARGE)
+def test_huge_y(solver, loss, dtype, scale):
+    X, y = value_data(N)
+    y = np.abs(y) / np.abs(y).max() * scale
+    model = quick(BackpropRegressor, solver=solver, loss=loss, max_iter=20)
+    assert_finite_or_refused(model, X.astype(dtype), y)
+
+
+@BOTH
+@SOLVERS
+def test_tiny_x(estimator_class, solver):
+    """Numbers near zero say as little as zeros do, and nothing is divided by them."""
+    X, y = data_for(estimator_class)
+    for dtype, scale in (("float32", 1e-40), ("float64", 1e-310)):
+        tiny = (scale * X).astype(dtype)
+        model = quick(estimator_class, solver=solver).fit(tiny, y)
+        zeros = quick(estimator_class, solver=solver).fit(np.zeros_like(tiny), y)
+        assert_same_network(model, zeros, rtol=1e-5, atol=1e-6)
+
+
+@BOTH
+def test_x_beyond_the_range_of_the_model(estimator_class):
+    """1e39 is a float64 and no float32: the cast would turn it into infinity."""
+    X, y = data_for(estimator_class)
+    huge = changed(X, (3, 1), 1e39)
+    for container in (np.asarray, sparse.csr_array):
+        with pytest.raises(ValueError, match=r"X contains .*too large.*float32"):
+            quick(estimator_class, dtype="float32").fit(container(huge), y)
+        model = quick(estimator_class).fit(container(X.astype("float32")), y)
+        with pytest.raises(ValueError, match=r"X contains .*too large.*float32"):
+            model.predict(container(huge))
+
+
+def test_y_beyond_the_range_of_the_model():
+    X, y = value_data(N)
+    with pytest.raises(ValueError, match=r"(\by\b|targets).*1e\+39"):
+        quick(BackpropRegressor, dtype="float32").fit(X, changed(y, 3, 1e39))
+
+
+@BOTH
+@SOLVERS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_any_scale(estimator_class, solver, dtype):
+    """Only the ratio of weights counts without a penalty, even near the ends of the range."""
+    X, y = data_for(estimator_class)
+    plain = quick(estimator_class, solver=solver, alpha=0, dtype=dtype).fit(X, y)
+    for scale in (1e-30, 1e30):
+        scaled = quick(estimator_class, solver=solver, alpha=0, dtype=dtype)
+        scaled.fit(X, y, sample_weight=np.full(N, scale))
+        tolerance = 1e-6 if dtype == "float64" else 1e-3
+        assert_same_network(scaled, plain, rtol=tolerance, atol=tolerance)
+
+
+@BOTH
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_weights_beyond_the_range_of_the_model(estimator_class, scale):
+    """They are no zeros and no infinities: learned from, or refused for what they are."""
+    X, y = data_for(estimator_class)
+    plain = quick(estimator_class, alpha=0, dtype="float32").fit(X, y)
+    scaled = quick(estimator_class, alpha=0, dtype="float32")
+    try:
+        scaled.fit(X, y, sample_weight=np.full(N, scale))
+    except ValueError as error:
+        if not re.search(r"sample_weight.*(large|small|scale|float32)", str(error)):
+            raise
+    else:
+        assert_same_network(scaled, plain, rtol=1e-3, atol=1e-3)
+
+
+@BOTH
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_rate_that_makes_it_diverge_is_named(estimator_class, solver, dtype):
+    X, y = data_for(estimator_class)
+    settings = {"activation": "identity", "learning_rate_init": 1e200, "max_iter": 50}
+    model = quick(estimator_class, solver=solver, dtype=dtype, **settings)
+    with pytest.raises(ValueError, match=r"learning_rate_init.*1e\+200"):
+        model.fit(X, y)
+
+
+# --------------------------------------------------------- the same numbers in other clothes
+
+
+def memory_mapped(X, tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def with_64_bit_indices(X):
+    X = sparse.csr_array(X)
+    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
+    return X
+
+
+def coo_with_duplicates(X):
+    """Every entry as two halves, in no order: a sum that COO leaves to be done."""
+    X = sparse.coo_array(X)
+    order = np.random.RandomState(0).permutation(2 * X.nnz)
+    row, column = (np.tile(index, 2)[order] for index in X.coords)
+    return sparse.coo_array((np.tile(X.data / 2, 2)[order], (row, column)), shape=X.shape)
+
+
+def unsorted_csr(X):
+    X = sparse.csr_array(X)
+    rows = pairwise(X.indptr)
+    reverse = np.concatenate([np.arange(stop - 1, start - 1, -1) for start, stop in rows])
+    return sparse.csr_array((X.data[reverse], X.indices[reverse], X.indptr), shape=X.shape)
+
+
+DRESSES = {
+    "read-only": read_only,
+    "Fortran": np.asfortranarray,
+    "every second row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "every second column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "backwards": lambda X: X[::-1].copy()[::-1],
+    "byte-swapped": lambda X: X.astype(X.dtype.newbyteorder()),
+    "objects": lambda X: X.astype(object),
+    "list": lambda X: X.tolist(),
+    "tuples": lambda X: tuple(map(tuple, X.tolist())),
+    "long double": lambda X: X.astype(np.longdouble),
+    "matrix of pandas": pd.DataFrame,
+    "nullable pandas": lambda X: pd.DataFrame(X).astype("Float64"),
+    "polars": lambda X: pl.DataFrame(X, schema=list("abcd")),
+    "csr": sparse.csr_array,
+    "csr matrix": sparse.csr_matrix,
+    "csc": sparse.csc_array,
+    "coo": sparse.coo_array,
+    "lil": sparse.lil_array,
+    "dok": sparse.dok_array,
+    "bsr": sparse.bsr_array,
+    "64-bit indices": with_64_bit_indices,
+    "unsorted csr": unsorted_csr,
+    "coo with duplicates": coo_with_duplicates,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("dress", [*DRESSES, "memory-mapped"])
+def test_container_of_x_does_not_matter(estimator_class, solver, dress, tmp_path):
+    X, y = data_for(estimator_class)
+    X[X < -0.5] = 0  # so that sparse X has something to leave out
+    dressed = memory_mapped(X, tmp_path) if dress == "memory-mapped" else DRESSES[dress](X)
+    settings = {"solver": solver, "batch_size": 16}
+    expected = quick(estimator_class, **settings).fit(X, y)
+    actual = quick(estimator_class, **settings).fit(dressed, y)
+    assert_same_network(actual, expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(actual.predict(dressed), expected.predict(X), rtol=1e-9)
+
+    if solver == "adam":
+        arguments = (y, None, *classes_for(estimator_class).values())
+        expected = quick(estimator_class).partial_fit(X, *arguments)
+        actual = quick(estimator_class).partial_fit(dressed, *arguments)
+        assert_same_network(actual, expected, rtol=1e-9, atol=1e-11)
+
+
+@BOTH
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_sparse_x_with_early_stopping_and_weights(estimator_class, early_stopping):
+    X, y = data_for(estimator_class)
+    weight = np.arange(N) % 3
+    settings = {"early_stopping": early_stopping, "batch_size": 7}
+    dense = quick(estimator_class, **settings).fit(X, y, weight)
+    for container in (sparse.csr_array, sparse.csc_array):
+        from_sparse = quick(estimator_class, **settings).fit(container(X), y, weight)
+        assert_same_network(from_sparse, dense, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(from_sparse.predict(container(X)), dense.predict(X), rtol=1e-9)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.float16])
+def test_x_of_other_numbers_is_x_in_float64(estimator_class, dtype):
+    X, y = data_for(estimator_class)
+    X = (3 * np.abs(X)).astype(dtype)
+    expected = quick(estimator_class).fit(X.astype(float), y)
+    for container in (np.asarray, sparse.csr_array):
+        if container is sparse.csr_array and dtype is np.float16:
+            continue  # SciPy has no such matrices
+        actual = quick(estimator_class).fit(container(X), y)
+        assert_same_network(actual, expected, rtol=1e-9, atol=1e-11)
+        assert actual.coefs_[0].dtype == np.float64
+
+
+def as_frame(Y):
+    return pd.DataFrame(Y) if np.ndim(Y) == 2 else pd.Series(Y)
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        np.ndarray.tolist,
+        as_frame,
+        lambda Y: Y.astype(object),
+        read_only,
+        np.asfortranarray,
+        lambda Y: np.repeat(Y, 2, axis=0)[::2],
+        lambda Y: Y.astype(Y.dtype.newbyteorder()),
+    ],
+    ids=["list", "pandas", "objects", "read-only", "Fortran", "strided", "byte-swapped"],
+)
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_container_of_y_does_not_matter(dress, n_outputs):
+    X, Y = value_data(N, n_outputs=n_outputs)
+    expected = quick(BackpropRegressor).fit(X, Y)
+    actual = quick(BackpropRegressor).fit(X, dress(Y))
+    assert_same_network(actual, expected)
+    assert actual.predict(X).shape == Y.shape
+
+    X, y = class_data(N) if n_outputs == 1 else label_data(N)
+    dressed = dress(y)
+    is_list, is_object = isinstance(dressed, list), getattr(dressed, "dtype", None) == "object"
+    if (is_list and n_outputs > 1) or is_object:
+        return  # scikit-learn takes no lists for many labels, and no objects that are numbers
+    expected = quick(BackpropClassifier).fit(X, y)
+    actual = quick(BackpropClassifier).fit(X, dressed)
+    assert_same_network(actual, expected)
+    assert np.array_equal(actual.predict(X), expected.predict(X))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "dress",
+    [np.ndarray.tolist, pd.Series, read_only, lambda w: np.repeat(w, 2)[::2], np.float32],
+    ids=["list", "pandas", "read-only", "strided", "float32"],
+)
+def test_container_of_sample_weight_does_not_matter(estimator_class, dress):
+    X, y = data_for(estimator_class)
+    weight = np.arange(N) % 4
+    expected = quick(estimator_class).fit(X, y, sample_weight=weight.astype(float))
+    actual = quick(estimator_class).fit(X, y, sample_weight=dress(weight))
+    assert_same_network(actual, expected)
+
+
+@BOTH
+def test_one_number_is_the_weight_of_every_row(estimator_class):
+    X, y = data_for(estimator_class)
+    actual = quick(estimator_class).fit(X, y, sample_weight=2.0)
+    assert_same_network(actual, quick(estimator_class).fit(X, y, np.full(N, 2.0)))

@@ -1,0 +1,245 @@
+"""Are the estimators what scikit-learn calls an estimator? Its own checks, in many configurations.
+
+No check is expected to fail. Let through are a ConvergenceWarning (the checks train for a few
+epochs) and scikit-learn's own skip of its array API check. The second half holds sample weights
+to their meaning in numbers: weight 2 is a repeated row, weight 0 a removed one.
+"""
+
+from unittest import SkipTest
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import is_regressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from support import assert_same_network, class_data, few_epochs, label_data, value_data
+
+ARRAY_API = "check_array_api_input"
+ROW_EQUIVALENCE = {
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+}
+FLOAT64_PREDICTIONS = {"check_regressor_multioutput"}
+NEGATIVE_TARGETS = {"check_regressor_multioutput"}
+
+SMALL = {"hidden_layer_sizes": 20, "learning_rate_init": 0.01, "max_iter": 100}
+SHARED = {
+    "defaults": {},
+    "sgd": {"solver": "sgd", "max_iter": 150},
+    "adaptive": {
+        "solver": "sgd",
+        "learning_rate": "adaptive",
+        "learning_rate_init": 0.002,
+        "nesterovs_momentum": False,
+        "max_iter": 150,
+    },
+    "lbfgs": {"solver": "lbfgs", "max_iter": 100},
+    "identity": {"activation": "identity"} | SMALL,
+    "logistic": {"activation": "logistic"} | SMALL | {"learning_rate_init": 0.05},
+    "tanh": {"activation": "tanh"} | SMALL,
+    "two hidden layers": SMALL | {"hidden_layer_sizes": (20, 10)},
+    "no hidden layer": SMALL | {"hidden_layer_sizes": (), "learning_rate_init": 0.05},
+    "float32": {"dtype": "float32"} | SMALL,
+    "early stopping": {"early_stopping": True} | SMALL,
+    "early stopping lbfgs": {"early_stopping": True, "solver": "lbfgs", "max_iter": 50},
+    "small batches": {"batch_size": 4} | SMALL | {"max_iter": 30},
+    "he_normal": {"init": "he_normal"} | SMALL,
+}
+CLASSIFIERS = SHARED | {
+    "squared error": {"loss": "squared_error"} | SMALL,
+    "squared error lbfgs": {"loss": "squared_error", "solver": "lbfgs", "max_iter": 100},
+}
+REGRESSORS = SHARED | {
+    "poisson": {"loss": "poisson"} | SMALL,
+    "poisson lbfgs": {"loss": "poisson", "solver": "lbfgs", "max_iter": 50},
+}
+LEFT_OUT = {
+    # A weight counts as a repeated row only while all rows form one batch, none are held out
+    # and the arithmetic is good for the seven digits that these checks ask for.
+    "early stopping": ROW_EQUIVALENCE,
+    "early stopping lbfgs": ROW_EQUIVALENCE,
+    "small batches": ROW_EQUIVALENCE,
+    # This model's predictions are float32 whatever X is.
+    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS,
+    # The check has negative targets also where the tags say that none are taken.
+    "poisson": NEGATIVE_TARGETS,
+    "poisson lbfgs": NEGATIVE_TARGETS,
+}
+
+
+def name_of(check):
+    return check.func.__name__
+
+
+def checks_of(configurations, estimator_class):
+    for title, settings in configurations.items():
+        for estimator, check in estimator_checks_generator(estimator_class(**settings)):
+            if name_of(check) in LEFT_OUT.get(title, ()):
+                continue
+            options = "".join(f" {key}={value}" for key, value in check.keywords.items())
+            yield pytest.param(estimator, check, id=f"{title}: {name_of(check)}{options}")
+
+
+def run(estimator, check):
+    """Run one of scikit-learn's checks; a skip inside passes on only from the array API check."""
+    try:
+        check(estimator)
+    except SkipTest as skip:
+        if name_of(check) != ARRAY_API:
+            pytest.fail(f"{name_of(check)} was skipped: {skip}")
+        raise
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator, check", list(checks_of(CLASSIFIERS, BackpropClassifier)))
+def test_classifier_passes_the_check(estimator, check):
+    run(estimator, check)
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator, check", list(checks_of(REGRESSORS, BackpropRegressor)))
+def test_regressor_passes_the_check(estimator, check):
+    run(estimator, check)
+
+
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_checks_left_out_by_name_exist(estimator_class):
+    names = {name_of(check) for _, check in estimator_checks_generator(estimator_class())}
+    of_all = ROW_EQUIVALENCE | {ARRAY_API}
+    of_regressors = FLOAT64_PREDICTIONS | NEGATIVE_TARGETS
+    assert names >= (of_all | of_regressors if is_regressor(estimator_class()) else of_all)
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_check_estimator_reports_no_failure(estimator_class):
+    results = check_estimator(estimator_class(**SMALL), on_skip=None)
+    by_status = {}
+    for result in results:
+        by_status.setdefault(result["status"], []).append(result["check_name"])
+    assert set(by_status) <= {"passed", "skipped"}
+    assert by_status.get("skipped", []) in ([], [ARRAY_API])
+
+
+@few_epochs
+def test_many_outputs_where_the_check_was_left_out():
+    X, Y = value_data(n_outputs=5)
+    float32 = BackpropRegressor(dtype="float32", max_iter=5).fit(X, Y).predict(X)
+    assert (float32.shape, float32.dtype) == (Y.shape, np.float32)
+    for solver in ("adam", "lbfgs"):
+        model = BackpropRegressor(loss="poisson", solver=solver, max_iter=30).fit(X, np.exp(Y))
+        assert (model.predict(X).shape, model.predict(X).dtype) == (Y.shape, np.float64)
+        assert (model.predict(X) > 0).all()
+
+
+# ------------------------------------------------------------------ weights as numbers of rows
+
+N_ROWS = 50
+REPEATS = np.random.RandomState(3).randint(0, 4, size=N_ROWS)
+REPEATS[:6] = [0, 2, 2, 1, 1, 1]  # weights 0 and 2 occur, and every class keeps a row
+
+TARGETS = {
+    "binary": (BackpropClassifier, {}, class_data(N_ROWS, n_classes=2)),
+    "multiclass": (BackpropClassifier, {}, class_data(N_ROWS)),
+    "multilabel": (BackpropClassifier, {}, label_data(N_ROWS)),
+    "squared error classifier": (
+        BackpropClassifier,
+        {"loss": "squared_error"},
+        class_data(N_ROWS),
+    ),
+    "one output": (BackpropRegressor, {}, value_data(N_ROWS)),
+    "three outputs": (BackpropRegressor, {}, value_data(N_ROWS, n_outputs=3)),
+    "poisson": (
+        BackpropRegressor,
+        {"loss": "poisson"},
+        (value_data(N_ROWS)[0], np.exp(0.3 * value_data(N_ROWS)[1])),
+    ),
+}
+SOLVERS = {
+    "sgd": {"solver": "sgd", "learning_rate_init": 0.05, "max_iter": 30},
+    "adaptive": {"solver": "sgd", "learning_rate": "adaptive", "max_iter": 30},
+    "adam": {"solver": "adam", "learning_rate_init": 0.01, "max_iter": 30},
+    "lbfgs": {"solver": "lbfgs", "max_iter": 15},
+}
+
+
+@few_epochs
+@pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_weight_counts_rows(target, solver, as_sparse):
+    """Weights 0, 1, 2, 3 do what leaving out, keeping and repeating the rows does."""
+    estimator_class, settings, (X, y) = TARGETS[target]
+    # A large alpha, since the penalty is divided by the sum of the weights.
+    settings = {"hidden_layer_sizes": (8,), "alpha": 1.0, "random_state": 7, **settings}
+    settings |= SOLVERS[solver]
+    rows = np.repeat(np.arange(N_ROWS), REPEATS)
+    container = sparse.csr_array if as_sparse else np.asarray
+
+    weighted = estimator_class(**settings).fit(container(X), y, sample_weight=REPEATS)
+    repeated = estimator_class(**settings).fit(container(X[rows]), y[rows])
+
+    assert_same_network(weighted, repeated, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-9)
+    assert weighted.n_iter_ == repeated.n_iter_
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_weight_counts_rows_in_float32_to_its_rounding(estimator_class):
+    X, y = class_data(N_ROWS)
+    rows = np.repeat(np.arange(N_ROWS), REPEATS)
+    settings = {"dtype": "float32", "alpha": 1.0, "random_state": 7, "max_iter": 20}
+
+    weighted = estimator_class(**settings).fit(X, y, sample_weight=REPEATS)
+    repeated = estimator_class(**settings).fit(X[rows], y[rows])
+
+    assert_same_network(weighted, repeated, rtol=1e-3, atol=1e-4)
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_weight_counts_rows_in_partial_fit(estimator_class):
+    X, y = class_data(N_ROWS)
+    rows = np.repeat(np.arange(N_ROWS), REPEATS)
+    classes = {"classes": [0, 1, 2]} if estimator_class is BackpropClassifier else {}
+    weighted, repeated = (estimator_class((8,), random_state=7) for _ in range(2))
+
+    for _ in range(5):
+        weighted.partial_fit(X, y, sample_weight=REPEATS, **classes)
+        repeated.partial_fit(X[rows], y[rows], **classes)
+
+    assert_same_network(weighted, repeated, rtol=1e-7, atol=1e-9)
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_row_of_weight_zero_has_no_say(estimator_class):
+    """A wild row of weight 0 changes nothing; of weight 1 it would."""
+    X, y = class_data(N_ROWS)
+    X_wild, y_wild = np.vstack([X, 50 * X[:1]]), np.append(y, (y[0] + 1) % 3)
+    weight = np.append(np.ones(N_ROWS), 0)
+    settings = {"hidden_layer_sizes": (8,), "random_state": 7, "max_iter": 20}
+
+    without = estimator_class(**settings).fit(X, y)
+    ignored = estimator_class(**settings).fit(X_wild, y_wild, sample_weight=weight)
+    counted = estimator_class(**settings).fit(X_wild, y_wild)
+
+    assert_same_network(ignored, without, rtol=1e-7, atol=1e-9)
+    assert not np.allclose(counted.coefs_[0], without.coefs_[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_equal_weights_without_penalty_are_no_weights(estimator_class):
+    """Only the penalty sees the scale of the weights, since it is divided by their sum."""
+    X, y = class_data(N_ROWS)
+    settings = {"hidden_layer_sizes": (8,), "random_state": 7, "max_iter": 20, "alpha": 0}
+
+    with pytest.warns(ConvergenceWarning):
+        plain = estimator_class(**settings).fit(X, y)
+        tripled = estimator_class(**settings).fit(X, y, sample_weight=np.full(N_ROWS, 3.0))
+
+    assert_same_network(tripled, plain, rtol=1e-7, atol=1e-9)

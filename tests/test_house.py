@@ -1,0 +1,317 @@
+"""Is the house in order? Imports run one way, and what is written about the code is true of it.
+
+The modules are parsed, not imported, for the first part; the second compares docstrings with
+signatures and with each other, and sees to it that every example is run.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import skbackprop
+from skbackprop import BackpropClassifier, BackpropRegressor, testing
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skbackprop"
+IMPORT_NAME = PACKAGE.name
+
+# From the ground up: a module imports modules of strictly lower floors only. Everything from
+# "core.training" down is the core; "_settings" and its neighbours are the first to see
+# scikit-learn. A new module needs a floor here.
+FLOORS = [
+    {"core", "core.arrays"},
+    {
+        "core.activations",
+        "core.initializers",
+        "core.losses",
+        "core.optimizers",
+        "core.parameters",
+        "core.penalties",
+        "core.schedules",
+    },
+    {"core.layers", "core.workspace"},
+    {"core.batches", "core.network"},
+    {"core.objective"},
+    {"core.training"},
+    {"_holdout", "_settings", "_threads", "_validation"},
+    {"_run"},
+    {"_base"},
+    {"classifier", "regressor"},
+    {"", "testing"},  # "" is the package's own __init__
+]
+FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+ALLOWED_IN_CORE = {*sys.stdlib_module_names, "numpy", "scipy"}
+
+
+def name_of(path):
+    """Return the dotted name of a file of the package, relative to the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(name, path):
+    """Return (modules of the package, top-level names of other packages) that a file imports.
+
+    Imports inside of functions and under TYPE_CHECKING count as well.
+    """
+    inside, outside = set(), set()
+    package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    package = [IMPORT_NAME, *filter(None, package)]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            # "from .core import losses" imports the module core.losses, if there is one.
+            targets = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            top, _, rest = target.partition(".")
+            if top != IMPORT_NAME:
+                outside.add(top)
+            elif rest in MODULES:
+                inside.add(rest)
+            else:
+                inside.add(rest.rpartition(".")[0])
+    return inside, outside
+
+
+# -------------------------------------------------------------------------------- imports
+
+
+def test_every_module_has_a_floor_and_every_floor_its_modules():
+    assert set(MODULES) == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_from_a_higher_floor_to_a_lower_one(module):
+    inside, _ = imports_of(module, MODULES[module])
+    upward = {other for other in inside if FLOOR_OF[other] >= FLOOR_OF[module]}
+    assert not upward, f"{module} (floor {FLOOR_OF[module]}) imports {upward}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] == "core"])
+def test_core_stands_on_numpy_and_scipy_alone(module):
+    inside, outside = imports_of(module, MODULES[module])
+    assert outside <= ALLOWED_IN_CORE
+    assert all(other.split(".")[0] == "core" for other in inside)
+
+
+def test_the_parser_of_imports_sees_what_there_is(tmp_path):
+    """The tests above would pass if nothing were found, so this one looks for known imports."""
+    inside, outside = imports_of("core.training", MODULES["core.training"])
+    assert {"core.objective", "core.schedules"} <= inside
+    assert {"numpy", "scipy"} <= outside
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from . import _base\n"
+        "from ._run import Run\n"
+        "def function():\n"
+        "    from .core import losses\n"
+        "    import skbackprop.core.network as network, sklearn.base\n"
+    )
+    inside, outside = imports_of("module", path)
+    assert inside == {"_base", "_run", "core.losses", "core.network"}
+    assert outside == {"sklearn"}
+    assert imports_of("core.module", path)[0] >= {"core"}
+
+
+# ----------------------------------------------------------------------------- docstrings
+
+
+def section(docstring, title):
+    """Return the lines of a section of a NumPy docstring; none if it is not there."""
+    lines = inspect.cleandoc(docstring or "").splitlines()
+    starts = [
+        i for i, line in enumerate(lines[:-1]) if line == title and set(lines[i + 1]) == {"-"}
+    ]
+    if not starts:
+        return []
+    body = lines[starts[0] + 2 :]
+    ends = [i for i, line in enumerate(body) if line and set(line) == {"-"}]
+    return body[: ends[0] - 1] if ends else body
+
+
+def entries(docstring, title):
+    """Return {name: (type, description)} of a section, in its order.
+
+    "a, b : float, default=1, 2" documents both a and b.
+    """
+    found, names = {}, []
+    for line in section(docstring, title):
+        if line and not line[0].isspace():
+            head, _, kind = line.partition(" : ")
+            names = [name.strip() for name in head.split(",")]
+            found |= {name: (kind, []) for name in names}
+        else:
+            for name in names:
+                found[name][1].append(line.strip())
+    return {name: (kind, " ".join(filter(None, text))) for name, (kind, text) in found.items()}
+
+
+def signature_of(function):
+    """Return {name: default} of what the user passes, with the stars of *args and **kwargs."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return {
+        stars.get(parameter.kind, "") + name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self"
+    }
+
+
+def documented():
+    """Yield (name, object) of every class, function and public method of the package."""
+    for module in MODULES:
+        if module.endswith("__main__"):
+            continue
+        full_name = f"{IMPORT_NAME}.{module}".rstrip(".")
+        for name, thing in vars(importlib.import_module(full_name)).items():
+            if getattr(thing, "__module__", None) != full_name:
+                continue
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                yield f"{full_name}.{name}", thing
+            if inspect.isclass(thing):
+                for method_name, method in vars(thing).items():
+                    function = getattr(method, "fn", method)  # behind available_if
+                    function = getattr(function, "__func__", function)  # behind classmethod
+                    if inspect.isfunction(function) and not method_name.startswith("__"):
+                        yield f"{full_name}.{name}.{method_name}", function
+
+
+PUBLIC = [
+    pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
+    for module in (skbackprop, testing)
+    for name in module.__all__
+    if not name.startswith("__")
+]
+WITH_PARAMETERS = [
+    pytest.param(thing, id=name)
+    for name, thing in documented()
+    if entries(thing.__doc__, "Parameters")
+]
+
+
+@pytest.mark.parametrize("thing", WITH_PARAMETERS)
+def test_documented_parameters_are_those_of_the_signature(thing):
+    in_signature = [name for name in signature_of(thing) if name != "cls"]
+    assert list(entries(thing.__doc__, "Parameters")) == in_signature
+
+
+@pytest.mark.parametrize("thing", WITH_PARAMETERS)
+def test_documented_defaults_are_those_of_the_signature(thing):
+    in_signature = signature_of(thing)
+    for name, (kind, _) in entries(thing.__doc__, "Parameters").items():
+        default = in_signature[name]
+        written = kind.partition("default=")[2]
+        if default is inspect.Parameter.empty:
+            assert not written, f"{name} has no default"
+        elif written:
+            values = ast.literal_eval(written)
+            # One line for two parameters gives two defaults.
+            assert default == values or default in values, f"{name}: {written}"
+        else:
+            assert thing not in [param.values[0] for param in PUBLIC], f"{name} has a default"
+
+
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_every_public_method_is_documented(estimator_class):
+    for name, method in inspect.getmembers(estimator_class, callable):
+        if name.startswith("_") or not method.__module__.startswith(IMPORT_NAME):
+            continue
+        parameters = [parameter for parameter in signature_of(method) if parameter != "self"]
+        assert list(entries(method.__doc__, "Parameters")) == parameters, name
+        assert section(method.__doc__, "Returns"), name
+
+
+# What is said of labels by the classifier, and of numbers by the regressor in its place.
+IN_OTHER_WORDS = {"a logistic regression": "a linear regression", "(the accuracy)": "(R2)"}
+OF_ITS_OWN = {"loss", "out_activation_", "classes_"}
+
+
+@pytest.mark.parametrize("title", ["Parameters", "Attributes"])
+def test_both_estimators_say_the_same_of_what_they_share(title):
+    of_classifier = entries(BackpropClassifier.__doc__, title)
+    of_regressor = entries(BackpropRegressor.__doc__, title)
+    assert of_classifier.keys() - OF_ITS_OWN == of_regressor.keys() - OF_ITS_OWN
+    for name in of_regressor.keys() - OF_ITS_OWN:
+        kind, text = of_classifier[name]
+        for word, other in IN_OTHER_WORDS.items():
+            text = text.replace(word, other)
+        assert (kind, text) == of_regressor[name], name
+
+
+@pytest.mark.parametrize("thing", PUBLIC)
+def test_every_public_name_has_examples(thing):
+    assert any(line.startswith(">>> ") for line in section(thing.__doc__, "Examples"))
+
+
+def test_public_names_exist_and_are_sorted():
+    for module in (skbackprop, testing):
+        assert all(hasattr(module, name) for name in module.__all__)
+        assert sorted(module.__all__) == list(module.__all__)
+
+
+# ---------------------------------------------------------------------------------- texts
+
+FOLDERS = ["skbackprop", "tests", "docs", "examples", "benchmarks"]
+TEXTS = sorted(
+    path
+    for pattern in ("*.py", "*.md", "*.toml", "Makefile")
+    for path in [*ROOT.glob(pattern), *(p for f in FOLDERS for p in (ROOT / f).rglob(pattern))]
+)
+# Spelled in two parts, so that this file does not hold them.
+LEFT_TO_DO = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "PLACE" + "HOLDER"]))
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=relative)
+def test_nothing_is_left_to_do(path):
+    assert not LEFT_TO_DO.findall(path.read_text())
+
+
+@pytest.mark.parametrize("path", [p for p in TEXTS if p.suffix == ".py"], ids=relative)
+def test_every_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+# ------------------------------------------------------------------------ code in the docs
+
+PYTHON_BLOCK = re.compile(r"^```(?:python|py|pycon)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_pytest_runs_the_prompts_of_readme_and_docs():
+    """Blocks with a >>> prompt are doctests: pytest runs them, as long as it is told to."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert {"README.md", "docs", "skbackprop"} <= set(options["testpaths"])
+    assert {"--doctest-modules", "--doctest-glob=*.md"} <= set(options["addopts"])
+
+
+def test_readme_has_code():
+    assert PYTHON_BLOCK.findall((ROOT / "README.md").read_text())
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_code_without_prompts_runs(page, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other, each with the names of those before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    namespace = {"__name__": "__main__"}
+    for block in PYTHON_BLOCK.findall(page.read_text()):
+        if ">>>" not in block:
+            exec(compile(block, str(page), "exec"), namespace)

@@ -1,0 +1,87 @@
+"""Are initial weights drawn from the distributions that were published?"""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.neural_network import MLPClassifier
+
+from skbackprop.core import initializers
+from skbackprop.core.activations import ACTIVATIONS
+from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, Initializer
+from stacks import deep_network, public_kinds, without_formula
+
+# What init="auto" draws from: its factor comes with the activation, so it has no name.
+AUTO = BoundedUniform()
+EVERY = {**INITIALIZERS, "auto": AUTO}
+every_initializer = pytest.mark.parametrize("initializer", EVERY.values(), ids=EVERY)
+
+PUBLISHED_VARIANCES = {
+    "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),  # equation 12
+    "he": lambda fan_in, fan_out: 2 / fan_in,  # equation 10
+    "lecun": lambda fan_in, fan_out: 1 / fan_in,  # equation 16
+}
+
+
+def test_table_is_complete_and_every_docstring_has_a_formula():
+    kinds = public_kinds(initializers, Initializer)
+    assert kinds == {type(initializer) for initializer in EVERY.values()}
+    assert without_formula(kinds) == set()
+
+
+@every_initializer
+def test_weights_and_biases_have_their_shapes_and_break_symmetry(initializer):
+    weights, biases = initializer.draw(np.random.RandomState(0), 5, 3)
+    assert (weights.shape, biases.shape) == ((5, 3), (3,))
+    assert np.isfinite(weights).all()
+    assert np.isfinite(biases).all()
+    assert len(np.unique(weights)) == weights.size
+
+
+@pytest.mark.parametrize("shape", [(400, 100), (100, 400)], ids=str)
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+@pytest.mark.parametrize("scheme", PUBLISHED_VARIANCES)
+def test_weights_have_the_published_distribution(scheme, distribution, shape):
+    deviation = np.sqrt(PUBLISHED_VARIANCES[scheme](*shape))
+    initializer = INITIALIZERS[f"{scheme}_{distribution}"]
+    weights, biases = initializer.draw(np.random.RandomState(0), *shape)
+    if distribution == "uniform":
+        bound = np.sqrt(3) * deviation
+        assert np.abs(weights).max() <= bound
+        expected = stats.uniform(-bound, 2 * bound)
+    else:
+        expected = stats.norm(0, deviation)
+    # With 40,000 draws, a deviation that is 3 % off has a p-value below 1e-3.
+    assert stats.kstest(weights.ravel(), expected.cdf).pvalue > 1e-3
+    assert stats.kstest(1.05 * weights.ravel(), expected.cdf).pvalue < 1e-3
+    assert not biases.any()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
+    network = deep_network()
+    theirs = MLPClassifier(activation=name)
+    theirs._random_state = np.random.RandomState(7)
+    expected = [theirs._init_coef(*shape, np.float64) for shape in network.shapes]
+    initializer = BoundedUniform(ACTIVATIONS[name].init_factor)
+    drawn = network.draw(initializer, np.random.RandomState(7))
+    for (weights, biases), (their_weights, their_biases) in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(weights, their_weights)
+        np.testing.assert_array_equal(biases, their_biases)
+
+
+@every_initializer
+def test_the_stream_alone_decides(initializer):
+    network = deep_network()
+    first, again = (network.draw(initializer, np.random.RandomState(1)) for _ in range(2))
+    other = network.draw(initializer, np.random.RandomState(2))
+    for (weights, _), (same, _), (different, _) in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(weights, same)
+        assert not np.array_equal(weights, different)
+
+
+def test_an_unfinished_initializer_says_what_it_has_to_define():
+    class Unfinished(Initializer):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Unfinished has to define draw"):
+        Unfinished().draw(np.random.RandomState(0), 2, 3)

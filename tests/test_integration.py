@@ -1,0 +1,599 @@
+"""Do the estimators do their work inside scikit-learn's meta-estimators, searches and tools?
+
+Each test asks for a result that a mere absence of exceptions would not give: a score over a
+baseline, the numbers of the same thing done by hand, or the shapes that the tool promises.
+"""
+
+import inspect
+from threading import Barrier, Thread
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from scipy import sparse
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.datasets import load_breast_cancer, load_diabetes, make_classification
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingRegressor,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    KFold,
+    cross_val_predict,
+    cross_val_score,
+    learning_curve,
+    train_test_split,
+)
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.utils import get_tags
+from threadpoolctl import threadpool_info
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from support import assert_same_network, class_data, few_epochs, label_data, value_data
+
+BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+
+
+def quick_classifier(**settings):
+    return BackpropClassifier(
+        **{"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 40}
+        | {"random_state": 0}
+        | settings
+    )
+
+
+def quick_regressor(**settings):
+    return BackpropRegressor(
+        **{"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 100}
+        | {"random_state": 0}
+        | settings
+    )
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    """Train and test rows of a binary problem on which the majority class scores 0.63."""
+    X, y = load_breast_cancer(return_X_y=True)
+    return train_test_split(X, y, random_state=0, stratify=y)
+
+
+# ------------------------------------------------------------------------------- pipelines
+
+
+@few_epochs
+def test_pipeline_with_a_scaler_classifies(cancer):
+    X, X_test, y, y_test = cancer
+    model = make_pipeline(StandardScaler(), quick_classifier()).fit(X, y)
+    assert model.score(X_test, y_test) > 0.95
+    np.testing.assert_allclose(model.predict_proba(X_test).sum(axis=1), 1)
+    by_hand = quick_classifier().fit(StandardScaler().fit_transform(X), y)
+    assert_same_network(model[-1], by_hand)
+
+
+@few_epochs
+def test_pipeline_with_a_scaler_regresses():
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
+    network = quick_regressor(learning_rate_init=0.05)
+    model = make_pipeline(StandardScaler(), network).fit(X, y)
+    assert model.score(X_test, y_test) > 0.3
+
+
+@few_epochs
+def test_column_transformer_feeds_a_frame_of_mixed_columns():
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame(
+        {
+            "size": rng.randn(200),
+            "weight": 100 * rng.randn(200),
+            "kind": rng.choice(list("abc"), 200),
+        }
+    )
+    y = np.where((frame["size"] > 0) ^ (frame["kind"] == "a"), "yes", "no")
+    columns = ColumnTransformer(
+        [
+            ("numbers", StandardScaler(), ["size", "weight"]),
+            ("kinds", OneHotEncoder(sparse_output=False), ["kind"]),
+        ]
+    ).set_output(transform="pandas")
+    model = make_pipeline(columns, quick_classifier(max_iter=100)).fit(frame[:150], y[:150])
+
+    assert model.score(frame[150:], y[150:]) > 0.9  # a linear model stays near 0.7
+    assert list(model[-1].feature_names_in_) == list(columns.get_feature_names_out())
+    shuffled_columns = frame[["kind", "weight", "size"]]
+    np.testing.assert_array_equal(model.predict(shuffled_columns), model.predict(frame))
+
+
+@few_epochs
+def test_pipeline_hands_on_a_sparse_matrix_of_words():
+    texts = ["good fine great", "bad awful poor", "great good", "poor bad", "fine", "awful"] * 5
+    y = ["up", "down"] * 15
+    model = make_pipeline(TfidfVectorizer(), quick_classifier(max_iter=100)).fit(texts, y)
+    assert model.score(texts, y) == 1
+    assert list(model.predict(["good and great", "poor and awful"])) == ["up", "down"]
+
+
+# ------------------------------------------------------------------------ search and scores
+
+
+@few_epochs
+@pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start of a worker is no fault
+def test_grid_search_finds_the_same_with_one_and_two_processes(cancer):
+    X, X_test, y, y_test = cancer
+    grid = {
+        "backpropclassifier__learning_rate_init": [1e-5, 0.01],
+        "backpropclassifier__hidden_layer_sizes": [(4,), (16,)],
+    }
+    model = make_pipeline(StandardScaler(), quick_classifier(max_iter=20))
+    alone, paired = (
+        GridSearchCV(model, grid, cv=3, n_jobs=n_jobs, scoring="neg_log_loss").fit(X, y)
+        for n_jobs in (1, 2)
+    )
+    np.testing.assert_allclose(
+        alone.cv_results_["mean_test_score"], paired.cv_results_["mean_test_score"], rtol=1e-9
+    )
+    assert alone.best_params_ == paired.best_params_
+    assert alone.best_params_["backpropclassifier__learning_rate_init"] == 0.01
+    assert_same_network(alone.best_estimator_[-1], paired.best_estimator_[-1], 1e-9, 1e-9)
+    assert (alone.predict(X_test) == y_test).mean() > 0.94
+
+
+@few_epochs
+def test_halving_search_spends_epochs(cancer):
+    X, X_test, y, y_test = cancer
+    search = HalvingGridSearchCV(
+        make_pipeline(StandardScaler(), quick_classifier()),
+        {"backpropclassifier__learning_rate_init": [1e-5, 1e-4, 1e-3, 1e-2]},
+        resource="backpropclassifier__max_iter",
+        min_resources=5,
+        max_resources=20,
+        factor=2,
+        cv=3,
+        random_state=0,
+    ).fit(X, y)
+    assert search.n_resources_ == [5, 10, 20]
+    assert search.best_estimator_[-1].max_iter == 20
+    assert search.best_estimator_[-1].n_iter_ == 20
+    assert search.best_params_["backpropclassifier__learning_rate_init"] == 1e-2
+    assert search.score(X_test, y_test) > 0.94
+
+
+@few_epochs
+def test_halving_search_takes_max_iter_of_a_bare_estimator():
+    X, y = class_data(120)
+    search = HalvingGridSearchCV(
+        quick_classifier(),
+        {"hidden_layer_sizes": [(2,), (8,)], "learning_rate_init": [1e-5, 1e-2]},
+        resource="max_iter",
+        min_resources=10,
+        max_resources=40,
+        factor=2,
+        cv=3,
+        random_state=0,
+    ).fit(X, y)
+    assert search.n_resources_ == [10, 20, 40]
+    assert search.best_params_["learning_rate_init"] == 1e-2
+    assert search.best_score_ > 0.8
+
+
+@few_epochs
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_cross_val_score_beats_the_baseline(solver):
+    X, y = class_data(150)
+    baseline = cross_val_score(DummyClassifier(), X, y, cv=3).mean()
+    scores = cross_val_score(quick_classifier(solver=solver), X, y, cv=3)
+    assert scores.shape == (3,)
+    assert scores.mean() > baseline + 0.3
+
+    X, y = value_data(150)
+    scores = cross_val_score(quick_regressor(solver=solver), X, y, cv=3)
+    assert scores.mean() > cross_val_score(DummyRegressor(), X, y, cv=3).mean() + 0.8
+
+
+@few_epochs
+def test_cross_val_predict_takes_every_method():
+    X, y = class_data(90)
+    shapes = {"predict": (90,), "predict_proba": (90, 3), "predict_log_proba": (90, 3)}
+    shapes["decision_function"] = (90, 3)
+    for method, shape in shapes.items():
+        network = quick_classifier(learning_rate_init=0.05)
+        out = cross_val_predict(network, X, y, cv=3, method=method)
+        assert out.shape == shape
+        labels = out if out.ndim == 1 else out.argmax(axis=1)
+        assert (labels == y).mean() > 0.7, method  # guessing: 0.33
+
+
+@few_epochs
+def test_learning_curve_exploits_partial_fit():
+    X, y = class_data(150)
+    sizes, train_scores, test_scores = learning_curve(
+        quick_classifier(learning_rate_init=0.05),
+        X,
+        y,
+        train_sizes=np.linspace(0.1, 1.0, 10),
+        cv=3,
+        exploit_incremental_learning=True,
+    )
+    assert len(sizes) == 10
+    assert train_scores.shape == test_scores.shape == (10, 3)
+    # Each size continues from the one before it: one epoch a size is enough to learn.
+    assert test_scores[-1].mean() > test_scores[0].mean() + 0.1
+    assert test_scores[-1].mean() > 0.7
+
+
+# ------------------------------------------------------------------------ meta-estimators
+
+
+@few_epochs
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+def test_calibration(cancer, method):
+    X, X_test, y, y_test = cancer
+    model = make_pipeline(StandardScaler(), quick_classifier())
+    calibrated = CalibratedClassifierCV(model, method=method, cv=3).fit(X, y)
+    probabilities = calibrated.predict_proba(X_test)
+    assert probabilities.shape == (len(X_test), 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert log_loss(y_test, probabilities) < 0.3  # the class frequencies alone: 0.66
+    assert calibrated.score(X_test, y_test) > 0.93
+
+
+@few_epochs
+def test_calibration_mends_an_overconfident_network():
+    X, y = make_classification(600, 5, flip_y=0.4, random_state=0)
+    X, X_rest, y, y_rest = train_test_split(X, y, test_size=0.5, random_state=0)
+    wild = quick_classifier(hidden_layer_sizes=(100,), solver="lbfgs", max_iter=300, alpha=0)
+    wild.fit(X, y)
+    calibrated = CalibratedClassifierCV(FrozenEstimator(wild), cv=3).fit(X_rest, y_rest)
+    before = log_loss(y_rest, wild.predict_proba(X_rest))
+    assert log_loss(y_rest, calibrated.predict_proba(X_rest)) < before - 0.5
+
+
+@few_epochs
+def test_stacking(cancer):
+    X, X_test, y, y_test = cancer
+    stack = StackingClassifier(
+        [
+            ("relu", make_pipeline(StandardScaler(), quick_classifier())),
+            ("tanh", make_pipeline(StandardScaler(), quick_classifier(activation="tanh"))),
+        ],
+        final_estimator=LogisticRegression(),
+        cv=3,
+    ).fit(X, y)
+    assert stack.final_estimator_.coef_.shape == (1, 2)
+    assert stack.score(X_test, y_test) > 0.94
+
+
+@few_epochs
+def test_soft_voting_averages_the_probabilities():
+    X, y = class_data(120)
+    members = [(str(seed), quick_classifier(random_state=seed)) for seed in range(3)]
+    vote = VotingClassifier(members, voting="soft").fit(X, y)
+    mean = np.mean([clone(member).fit(X, y).predict_proba(X) for _, member in members], axis=0)
+    np.testing.assert_allclose(vote.predict_proba(X), mean, rtol=1e-9)
+    assert vote.score(X, y) > 0.9
+
+
+@few_epochs
+def test_bagging_averages_regressors():
+    X, y = value_data(120)
+    bag = BaggingRegressor(quick_regressor(), n_estimators=4, random_state=0).fit(X, y)
+    mean = np.mean([member.predict(X) for member in bag.estimators_], axis=0)
+    np.testing.assert_allclose(bag.predict(X), mean)
+    assert len({member.coefs_[0][0, 0] for member in bag.estimators_}) == 4
+    assert bag.score(X, y) > 0.9
+
+
+@few_epochs
+def test_boosting_reweights_the_rows():
+    X, y = class_data(120)
+    weak = quick_classifier(hidden_layer_sizes=(4,), learning_rate_init=0.05)
+    boosted = AdaBoostClassifier(weak, n_estimators=5, random_state=0).fit(X, y)
+    assert len(boosted.estimators_) > 1
+    assert boosted.score(X, y) >= clone(weak).fit(X, y).score(X, y)
+    assert boosted.score(X, y) > 0.8
+
+    X, y = value_data(120)
+    boosted = AdaBoostRegressor(quick_regressor(), n_estimators=3, random_state=0).fit(X, y)
+    assert boosted.score(X, y) > 0.9
+
+
+@few_epochs
+def test_self_training_labels_the_unlabelled():
+    X, y = class_data(200, n_classes=2)
+    known = np.arange(200) < 20
+    model = SelfTrainingClassifier(quick_classifier(), threshold=0.9, max_iter=5)
+    model.fit(X, np.where(known, y, -1))
+    assert model.labeled_iter_.shape == (200,)
+    assert (model.labeled_iter_[known] == 0).all()
+    newly = model.labeled_iter_ > 0
+    assert newly.sum() > 50
+    assert (model.transduction_[newly] == y[newly]).mean() > 0.9
+    assert list(model.classes_) == [0, 1]  # -1 marks a missing label, it is no class
+
+
+@few_epochs
+def test_multi_output_classifier_learns_batch_by_batch():
+    X, Y = label_data(120, n_labels=2)
+    model = MultiOutputClassifier(quick_classifier(learning_rate_init=0.05))
+    for epoch in range(20):
+        for rows in KFold(4).split(X):
+            classes = [[0, 1], [0, 1]] if epoch == 0 else None
+            model.partial_fit(X[rows[1]], Y[rows[1]], classes=classes)
+    assert [estimator.t_ for estimator in model.estimators_] == [20 * 120] * 2
+    assert (model.predict(X) == Y).mean() > 0.9
+
+
+@few_epochs
+def test_multi_output_regressor_is_one_network_for_each_column():
+    X, Y = value_data(60, n_outputs=2)
+    model = MultiOutputRegressor(quick_regressor()).fit(X, Y)
+    for column in range(2):
+        assert_same_network(model.estimators_[column], quick_regressor().fit(X, Y[:, column]))
+
+
+@few_epochs
+def test_one_versus_rest():
+    X, y = class_data(120)
+    model = OneVsRestClassifier(quick_classifier()).fit(X, y)
+    assert len(model.estimators_) == 3
+    assert model.score(X, y) > 0.85
+    second = quick_classifier().fit(X, (y == 1).astype(int))
+    assert_same_network(model.estimators_[1], second)
+
+    X, Y = label_data(120)
+    model = OneVsRestClassifier(quick_classifier()).fit(X, Y)
+    assert model.multilabel_
+    assert (model.predict(X) == Y).mean() > 0.9
+
+
+@few_epochs
+def test_transformed_target_is_learned_on_its_own_scale():
+    X, y = value_data(120)
+    large = 1e4 * y + 1e6
+    plain = quick_regressor().fit(X, large)
+    scaled = TransformedTargetRegressor(quick_regressor(), transformer=StandardScaler())
+    scaled.fit(X, large)
+    assert scaled.score(X, large) > 0.9 > plain.score(X, large)
+    assert scaled.predict(X).shape == large.shape
+
+
+# ----------------------------------------------------------------------- metadata routing
+
+
+@pytest.fixture
+def routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+@few_epochs
+@pytest.mark.usefixtures("routing")
+def test_sample_weight_is_routed_through_a_pipeline():
+    X, y = class_data()
+    weight = np.arange(60) % 3
+    model = make_pipeline(
+        StandardScaler().set_fit_request(sample_weight=False),
+        quick_classifier().set_fit_request(sample_weight=True),
+    ).fit(X, y, sample_weight=weight)
+    X_scaled = StandardScaler().fit_transform(X)
+    assert_same_network(model[-1], quick_classifier().fit(X_scaled, y, sample_weight=weight))
+    unweighted = quick_classifier().fit(X_scaled, y)
+    assert not np.allclose(model[-1].coefs_[0], unweighted.coefs_[0])
+
+
+@few_epochs
+@pytest.mark.usefixtures("routing")
+def test_sample_weight_is_routed_through_a_search_to_fit_and_score():
+    X, y = class_data()
+    weight = np.arange(60) % 3
+    estimator = quick_classifier().set_fit_request(sample_weight=True)
+    estimator.set_score_request(sample_weight=True)
+    folds = KFold(2)
+    search = GridSearchCV(estimator, {"alpha": [1e-4, 10]}, cv=folds)
+    search.fit(X, y, sample_weight=weight)
+
+    by_hand = []
+    for train, test in folds.split(X):
+        fold = quick_classifier().fit(X[train], y[train], sample_weight=weight[train])
+        by_hand.append(fold.score(X[test], y[test], sample_weight=weight[test]))
+    assert search.cv_results_["mean_test_score"][0] == pytest.approx(np.mean(by_hand))
+
+
+@few_epochs
+@pytest.mark.usefixtures("routing")
+def test_sample_weight_is_routed_to_partial_fit():
+    X, Y = label_data(n_labels=2)
+    weight = np.arange(60) % 3
+    network = quick_classifier().set_partial_fit_request(sample_weight=True)
+    model = MultiOutputClassifier(network)
+    model.partial_fit(X, Y, classes=[[0, 1], [0, 1]], sample_weight=weight)
+    alone = quick_classifier().partial_fit(X, Y[:, 1], classes=[0, 1], sample_weight=weight)
+    assert_same_network(model.estimators_[1], alone)
+
+
+@pytest.mark.usefixtures("routing")
+@BOTH
+def test_a_search_asks_what_to_do_with_weights_that_were_not_requested(estimator_class):
+    X, y = class_data()
+    search = GridSearchCV(estimator_class(max_iter=2), {"alpha": [0.1]}, cv=2)
+    with pytest.raises(ValueError, match="sample_weight.*set_fit_request"):
+        search.fit(X, y, sample_weight=np.ones(60))
+
+
+# ---------------------------------------------------------------------------- inspection
+
+
+@few_epochs
+def test_permutation_importance_finds_the_feature_that_counts():
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 4)
+    model = quick_regressor().fit(X, 3 * X[:, 1] + 0.1 * rng.randn(200))
+    importance = permutation_importance(model, X, 3 * X[:, 1], n_repeats=5, random_state=0)
+    assert importance.importances_mean.argmax() == 1
+    assert importance.importances_mean[1] > 1
+    assert (np.delete(importance.importances_mean, 1) < 0.1).all()
+
+
+@few_epochs
+def test_partial_dependence_rises_and_falls_with_the_feature():
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 3)
+    model = quick_regressor().fit(X, 2 * X[:, 0] - X[:, 2])
+    rising, falling = (
+        partial_dependence(model, X, [feature], grid_resolution=10)["average"][0]
+        for feature in (0, 2)
+    )
+    assert rising.shape == (10,)
+    assert (np.diff(rising) > 0).all()
+    assert (np.diff(falling) < 0).all()
+
+    model = quick_classifier().fit(X, X[:, 0] > 0)
+    probability = partial_dependence(model, X, [0], grid_resolution=10)["average"][0]
+    assert (np.diff(probability) > 0).all()
+    assert 0 < probability[0] < 0.5 < probability[-1] < 1
+
+
+# ------------------------------------------------------------- conventions of an estimator
+
+
+@BOTH
+def test_parameters_are_those_of_the_constructor(estimator_class):
+    signature = inspect.signature(estimator_class)
+    estimator = estimator_class()
+    assert estimator.get_params() == {
+        name: parameter.default for name, parameter in signature.parameters.items()
+    }
+    assert estimator.set_params(alpha=0.5, solver="sgd") is estimator
+    assert (estimator.alpha, estimator.solver) == (0.5, "sgd")
+    with pytest.raises(ValueError, match="Invalid parameter 'dropout'"):
+        estimator.set_params(dropout=0.5)
+
+
+@few_epochs
+@BOTH
+def test_clone_takes_the_settings_and_leaves_the_fit(estimator_class):
+    X, y = class_data()
+    init = (
+        [np.full((4, 2), 0.1), np.full((2, 3 if is_classifier(estimator_class()) else 1), 0.1)],
+        [np.zeros(2), np.zeros(3 if is_classifier(estimator_class()) else 1)],
+    )
+    fitted = estimator_class((2,), init=init, max_iter=3, random_state=5).fit(X, y)
+    copy = clone(fitted)
+    assert not any(name.endswith("_") for name in vars(copy))
+    assert copy.init is not fitted.init
+    assert copy.get_params().keys() == fitted.get_params().keys()
+    assert_same_network(copy.fit(X, y), fitted)
+
+
+@BOTH
+def test_repr_shows_what_differs_from_the_defaults(estimator_class):
+    name = estimator_class.__name__
+    assert repr(estimator_class()) == f"{name}()"
+    assert repr(estimator_class(alpha=0.5, solver="sgd")) == f"{name}(alpha=0.5, solver='sgd')"
+
+
+@few_epochs
+@BOTH
+def test_html_repr_tells_whether_it_is_fitted(estimator_class):
+    X, y = class_data()
+    estimator = estimator_class(alpha=0.123, max_iter=2)
+    before = estimator._repr_html_()
+    after = estimator.fit(X, y)._repr_html_()
+    for html in (before, after):
+        assert estimator_class.__name__ in html
+        assert "0.123" in html
+    assert "<span>Not fitted</span>" in before
+    assert "<span>Fitted</span>" in after
+
+
+def test_tags_say_what_the_estimators_take():
+    tags = get_tags(BackpropClassifier())
+    assert is_classifier(BackpropClassifier())
+    assert tags.input_tags.sparse
+    assert tags.classifier_tags.multi_class
+    assert tags.classifier_tags.multi_label
+    tags = get_tags(BackpropRegressor())
+    assert is_regressor(BackpropRegressor())
+    assert tags.input_tags.sparse
+    assert tags.target_tags.multi_output
+    assert not tags.target_tags.positive_only
+    assert get_tags(BackpropRegressor(loss="poisson")).target_tags.positive_only
+
+
+@BOTH
+def test_partial_fit_is_there_unless_the_solver_is_lbfgs(estimator_class):
+    assert hasattr(estimator_class(), "partial_fit")
+    assert hasattr(estimator_class(solver="sgd"), "partial_fit")
+    estimator = estimator_class(solver="lbfgs")
+    assert not hasattr(estimator, "partial_fit")
+    with pytest.raises(AttributeError, match="partial_fit"):
+        estimator.partial_fit([[0.0]], [0])
+
+
+# -------------------------------------------------------------------------------- threads
+
+
+def at_once(*functions):
+    """Run the functions in a thread each, begun together, and return their results in order."""
+    results, barrier = [None] * len(functions), Barrier(len(functions))
+
+    def run(i, function):
+        barrier.wait()
+        results[i] = function()
+
+    threads = [Thread(target=run, args=pair) for pair in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@few_epochs
+@pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
+def test_two_threads_predict_with_one_estimator(as_sparse):
+    """Different rows at the same time, many times over: each thread gets its own answers."""
+    X, y = class_data(2000, n_features=30)
+    model = quick_classifier(hidden_layer_sizes=(100, 100), max_iter=3).fit(X, y)
+    halves = [X[:1000], X[1000:]]
+    if as_sparse:
+        halves = [sparse.csr_array(half) for half in halves]
+    serial = [model.predict_proba(half) for half in halves]
+    parallel = joblib.Parallel(n_jobs=2, backend="threading")(
+        joblib.delayed(model.predict_proba)(half) for half in halves * 20
+    )
+    for expected, actual in zip(serial * 20, parallel, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+@few_epochs
+def test_two_threads_fit_two_estimators():
+    X, y = class_data(300, n_features=20)
+    threads_before = [library["num_threads"] for library in threadpool_info()]
+
+    def fit(seed):
+        return quick_classifier(hidden_layer_sizes=(100,), max_iter=10, random_state=seed).fit(X, y)
+
+    for seed, parallel in enumerate(at_once(lambda: fit(0), lambda: fit(1))):
+        assert_same_network(parallel, fit(seed), rtol=1e-9, atol=1e-9)
+    assert [library["num_threads"] for library in threadpool_info()] == threads_before

@@ -1,0 +1,676 @@
+"""Do we compute what scikit-learn's MLP computes? Its numbers, epoch by epoch.
+
+Both are started from the same integer seed, or from the same given weights, and trained for a
+few epochs; weights, losses, scores, counters and predictions have to agree in float64 to 1e-9.
+(Longer runs amplify rounding: see the last test of the second part.) The first part checks
+names and defaults, the second the numbers over the product of all settings. Where we differ on
+purpose, the third part shows what differs, why, and what still agrees.
+"""
+
+import inspect
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import expit, xlogy
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network import _multilayer_perceptron as scikit_learn
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from support import (
+    IS_PINNED,
+    assert_same_network,
+    class_data,
+    few_epochs,
+    label_data,
+    some_parameters,
+    started_from,
+    value_data,
+)
+
+pytestmark = few_epochs
+
+PAIRS = {
+    "classifier": (BackpropClassifier, MLPClassifier),
+    "regressor": (BackpropRegressor, MLPRegressor),
+}
+
+N_ROWS, N_FEATURES, BATCH_SIZE = 60, 4, 25  # two full batches and a short one an epoch
+WEIGHT = np.random.RandomState(1).uniform(0.1, 3, N_ROWS)
+CONTAINERS = {"dense": np.asarray, "csr": sparse.csr_array, "csc": sparse.csc_matrix}
+ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
+
+
+def counts(n_outputs):
+    X, y = value_data(N_ROWS, N_FEATURES, n_outputs)
+    return X, np.floor(2 * np.exp(0.2 * y))
+
+
+# Name: kind of estimator, its loss, its data.
+PROBLEMS = {
+    "binary": ("classifier", "log_loss", class_data(N_ROWS, N_FEATURES, n_classes=2)),
+    "multiclass": ("classifier", "log_loss", class_data(N_ROWS, N_FEATURES)),
+    "multilabel": ("classifier", "log_loss", label_data(N_ROWS, N_FEATURES)),
+    "one value": ("regressor", "squared_error", value_data(N_ROWS, N_FEATURES)),
+    "many values": ("regressor", "squared_error", value_data(N_ROWS, N_FEATURES, 3)),
+    "one count": ("regressor", "poisson", counts(1)),
+    "many counts": ("regressor", "poisson", counts(3)),
+}
+SOLVERS = {
+    "sgd": {"solver": "sgd", "momentum": 0.0},
+    "momentum": {"solver": "sgd", "nesterovs_momentum": False},
+    "nesterov": {"solver": "sgd"},
+    "adam": {"solver": "adam", "learning_rate_init": 0.01},
+    "lbfgs": {"solver": "lbfgs"},
+}
+SCHEDULES = {
+    "constant": {"learning_rate_init": 0.02},
+    "invscaling": {"learning_rate": "invscaling", "learning_rate_init": 0.05, "power_t": 0.2},
+    # So impatient that the rate falls within few epochs.
+    "adaptive": {
+        "learning_rate": "adaptive",
+        "learning_rate_init": 0.04,
+        "n_iter_no_change": 1,
+        "tol": 0.02,
+    },
+}
+METHODS = {
+    f"{solver} {schedule}": SOLVERS[solver] | SCHEDULES[schedule]
+    for solver in ("sgd", "momentum", "nesterov")
+    for schedule in SCHEDULES
+}
+METHODS |= {"adam": SOLVERS["adam"], "lbfgs": SOLVERS["lbfgs"]}
+STOCHASTIC = [name for name in METHODS if name != "lbfgs"]
+
+
+def n_outputs(problem):
+    y = PROBLEMS[problem][2][1]
+    return 3 if problem == "multiclass" else y.reshape(len(y), -1).shape[1]
+
+
+def has_own_loss_curve(problem, weighted):
+    """Return whether the losses of epochs differ from scikit-learn's: see the third part."""
+    return problem == "many values" or weighted
+
+
+def is_excluded(problem, method, early_stopping, weighted):
+    """Return whether the steps differ from scikit-learn's: see the third part."""
+    if early_stopping:
+        return problem == "multiclass" or method == "lbfgs"
+    if method == "lbfgs":
+        return problem == "many values"
+    return "adaptive" in method and has_own_loss_curve(problem, weighted)
+
+
+def fitted_pair(problem, method, *, parameters=None, container="dense", weight=None, **settings):
+    """Return our estimator and scikit-learn's after the same `fit`, and the input."""
+    kind, loss, (X, y) = PROBLEMS[problem]
+    settings = {
+        "hidden_layer_sizes": (6,),
+        "alpha": 0.01,
+        "batch_size": BATCH_SIZE,
+        "max_iter": 10,
+        "random_state": 3,
+        **METHODS[method],
+        **settings,
+    }
+    X = CONTAINERS[container](X)
+    pair = []
+    for estimator_class in PAIRS[kind]:
+        own = dict(settings) if estimator_class is MLPClassifier else settings | {"loss": loss}
+        if parameters is None:
+            estimator = estimator_class(**own)
+        else:
+            estimator = started_from(parameters, estimator_class, **own)
+        pair.append(estimator.fit(X, y, sample_weight=weight))
+    return *pair, X
+
+
+def assert_close(actual, expected, what, rtol=1e-9):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-10, err_msg=what)
+
+
+def assert_parity(ours, theirs, X, losses=True):
+    """Assert that two fitted estimators agree in all that both have; without `losses`, but them."""
+    assert_same_network(ours, theirs, rtol=1e-9, atol=1e-10)
+    for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    if losses:
+        assert_close(ours.loss_, theirs.loss_, "loss_")
+    if theirs.solver != "lbfgs":
+        if losses:
+            assert_close(ours.loss_curve_, theirs.loss_curve_, "loss_curve_")
+        if theirs.early_stopping:
+            for name in ("validation_scores_", "best_validation_score_"):
+                assert_close(getattr(ours, name), getattr(theirs, name), name)
+            assert ours.best_loss_ is None and theirs.best_loss_ is None
+        else:
+            if losses:
+                assert_close(ours.best_loss_, theirs.best_loss_, "best_loss_")
+            assert ours.validation_scores_ is None and theirs.validation_scores_ is None
+            assert ours.best_validation_score_ is None
+    assert_same_predictions(ours, theirs, X)
+
+
+def assert_different(ours, theirs):
+    """Assert that the networks differ by more than rounding, as far as the version is known."""
+    assert not np.allclose(ours.coefs_[0], theirs.coefs_[0], rtol=1e-6) or not IS_PINNED
+
+
+def assert_same_predictions(ours, theirs, X):
+    if isinstance(theirs, MLPClassifier):
+        np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+        np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+        assert_close(ours.predict_proba(X), theirs.predict_proba(X), "predict_proba")
+    else:
+        assert_close(ours.predict(X), theirs.predict(X), "predict")
+    assert ours.predict(X).shape == theirs.predict(X).shape
+
+
+# ---------------------------------------------------------------- names, defaults, attributes
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_parameters_have_the_same_names_and_defaults(kind):
+    ours, theirs = (cls().get_params() for cls in PAIRS[kind])
+    assert {name: ours.get(name, "missing") for name in theirs} == theirs
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_only_the_first_two_parameters_are_positional(kind):
+    parameters = inspect.signature(PAIRS[kind][0]).parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == ["hidden_layer_sizes", "activation"]
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("problem", ["binary", "one value"])
+def test_fitted_attributes_have_the_same_names(problem, solver):
+    method = "sgd constant" if solver == "sgd" else solver
+    ours, theirs, _ = fitted_pair(problem, method, max_iter=2)
+    public = {name for name in vars(theirs) if name.endswith("_") and not name.startswith("_")}
+    assert public and {name for name in public if not hasattr(ours, name)} == set()
+    assert type(ours.coefs_) is list and type(ours.intercepts_) is list
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict", "score"])
+def test_methods_take_the_same_arguments(kind, method):
+    ours, theirs = (inspect.signature(getattr(cls(), method)) for cls in PAIRS[kind])
+    assert list(ours.parameters) == list(theirs.parameters)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("kind", PAIRS)
+def test_convergence_warning_at_max_iter(kind, solver):
+    X, y = class_data(N_ROWS, n_classes=2)
+    for estimator_class in PAIRS[kind]:
+        with pytest.warns(ConvergenceWarning):
+            estimator_class(hidden_layer_sizes=(5,), solver=solver, max_iter=2).fit(X, y)
+
+
+def test_no_seed_draws_from_the_global_stream():
+    X, y = class_data(N_ROWS)
+    np.random.seed(7)
+    first, second = (BackpropClassifier(max_iter=2).fit(X, y) for _ in range(2))
+    np.random.seed(7)
+    again = BackpropClassifier(max_iter=2).fit(X, y)
+
+    np.testing.assert_array_equal(again.coefs_[0], first.coefs_[0])
+    assert not np.array_equal(second.coefs_[0], first.coefs_[0])
+
+
+# ------------------------------------------------------------------------------- the numbers
+
+
+def settings_in(early_stopping=(False, True), weighted=(False, True)):
+    """Parametrise a test over the problems, methods and flags that are not excluded."""
+    names = "problem, method, early_stopping, weighted"
+    table = [
+        pytest.param(
+            *settings,
+            id=", ".join(
+                [*settings[:2], *["early stopping"] * settings[2], *["weights"] * settings[3]]
+            ),
+        )
+        for settings in product(PROBLEMS, METHODS, early_stopping, weighted)
+        if not is_excluded(*settings)
+    ]
+    return pytest.mark.parametrize(names, table)
+
+
+@pytest.mark.parametrize("container", ["dense", "csr"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@settings_in()
+def test_ten_epochs(problem, method, early_stopping, weighted, activation, container):
+    """The product of all settings; with L-BFGS 20 iterations. Each epoch's loss counts."""
+    ours, theirs, X = fitted_pair(
+        problem,
+        method,
+        activation=activation,
+        early_stopping=early_stopping,
+        weight=WEIGHT if weighted else None,
+        container=container,
+        max_iter=20 if method == "lbfgs" else 10,
+    )
+    one_batch = method == "lbfgs"
+    own_losses = has_own_loss_curve(problem, weighted and not one_batch)
+    assert_parity(ours, theirs, X, losses=not own_losses)
+
+
+@pytest.mark.parametrize("start", ["seed", "given weights"])
+@settings_in(weighted=[False])
+def test_every_epoch(problem, method, early_stopping, weighted, start):
+    parameters = some_parameters(N_FEATURES, 6, n_outputs(problem), seed=1)
+    for max_iter in (1, 5, 20) if method == "lbfgs" else (1, 2, 3, 6, 10):
+        ours, theirs, X = fitted_pair(
+            problem,
+            method,
+            activation="tanh",
+            early_stopping=early_stopping,
+            max_iter=max_iter,
+            parameters=parameters if start == "given weights" else None,
+        )
+        assert_parity(ours, theirs, X, losses=not has_own_loss_curve(problem, weighted))
+
+
+@settings_in(early_stopping=[False])
+def test_sparse_by_columns(problem, method, early_stopping, weighted):
+    weight = WEIGHT if weighted else None
+    ours, theirs, X = fitted_pair(problem, method, container="csc", weight=weight)
+    own_losses = has_own_loss_curve(problem, weighted and method != "lbfgs")
+    assert_parity(ours, theirs, X, losses=not own_losses)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("method", STOCHASTIC)
+@pytest.mark.parametrize("problem", [name for name in PROBLEMS if name != "many values"])
+def test_weights_in_one_batch(problem, method, container):
+    """Then the losses agree too, and with them the adaptive schedule."""
+    ours, theirs, X = fitted_pair(
+        problem, method, container=container, weight=WEIGHT, batch_size=N_ROWS
+    )
+    assert_parity(ours, theirs, X)
+
+
+# How often scikit-learn would have stopped earlier or later is decided by every epoch's loss.
+STOPPING = {"tol": 0.03, "n_iter_no_change": 2, "max_iter": 200}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+@pytest.mark.parametrize("method", ["nesterov constant", "momentum invscaling", "adam"])
+@pytest.mark.parametrize("problem", ["binary", "multilabel", "one value", "one count"])
+def test_training_stops_in_the_same_epoch(problem, method, early_stopping):
+    ours, theirs, X = fitted_pair(
+        problem, method, activation="tanh", early_stopping=early_stopping, **STOPPING
+    )
+    assert 3 < theirs.n_iter_ < 200
+    assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+def test_adaptive_schedule_ends_in_the_same_epoch(early_stopping):
+    """No epoch is good enough, so the rate falls step by step to 1e-6, where training ends."""
+    settings = {"learning_rate_init": 1e-4, "tol": 10.0, "max_iter": 200}
+    ours, theirs, X = fitted_pair(
+        "binary", "nesterov adaptive", early_stopping=early_stopping, **settings
+    )
+    assert 6 < theirs.n_iter_ < 200
+    assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize("schedule", ["invscaling", "adaptive"])
+def test_schedule_names_have_no_effect_on_adam(schedule):
+    settings = SCHEDULES[schedule] | {"learning_rate_init": 0.01}
+    scheduled, theirs, X = fitted_pair("binary", "adam", **settings)
+    assert_parity(scheduled, theirs, X)
+    plain, _, _ = fitted_pair("binary", "adam", **settings | {"learning_rate": "constant"})
+    np.testing.assert_array_equal(scheduled.coefs_[0], plain.coefs_[0])
+
+
+OTHER_SETTINGS = {
+    "no hidden layer": {"hidden_layer_sizes": ()},
+    "an integer": {"hidden_layer_sizes": 7},
+    "two hidden layers": {"hidden_layer_sizes": [7, 5]},
+    "automatic batch size": {"batch_size": "auto"},
+    "batches of one row": {"batch_size": 1, "max_iter": 3},
+    "no shuffling": {"shuffle": False},
+    "no penalty": {"alpha": 0.0},
+    "large penalty": {"alpha": 3.0},
+    "large validation fraction": {"early_stopping": True, "validation_fraction": 0.4},
+    "another seed": {"random_state": 2**32 - 1},
+}
+
+
+@pytest.mark.parametrize("method", ["momentum constant", "adam"])
+@pytest.mark.parametrize("problem", ["binary", "one value"])
+@pytest.mark.parametrize("settings", OTHER_SETTINGS)
+def test_other_settings(settings, problem, method):
+    ours, theirs, X = fitted_pair(problem, method, **OTHER_SETTINGS[settings])
+    assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"beta_1": 0.5, "beta_2": 0.9, "epsilon": 0.1}, {"beta_1": 0, "beta_2": 0}]
+)
+def test_parameters_of_adam(settings):
+    assert_parity(*fitted_pair("binary", "adam", **settings))
+
+
+@pytest.mark.parametrize("momentum", [0.3, 1])
+@pytest.mark.parametrize("method", ["momentum constant", "nesterov constant"])
+def test_momentum(method, momentum):
+    assert_parity(*fitted_pair("binary", method, momentum=momentum, learning_rate_init=0.01))
+
+
+@pytest.mark.parametrize("max_fun", [5, 12])
+def test_limit_on_evaluations_of_lbfgs(max_fun):
+    assert_parity(*fitted_pair("binary", "lbfgs", max_fun=max_fun, max_iter=100))
+
+
+def test_lbfgs_ends_where_the_gradient_is_small():
+    ours, theirs, X = fitted_pair("binary", "lbfgs", tol=0.05, max_iter=100)
+    assert theirs.n_iter_ < 100
+    assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize("method", ["momentum constant", "adam"])
+def test_first_partial_fit(method):
+    X, y = class_data(N_ROWS)
+    settings = {"batch_size": BATCH_SIZE, "random_state": 3, **METHODS[method]}
+    ours, theirs = (
+        cls(**settings).partial_fit(X, y, classes=[0, 1, 2]) for cls in PAIRS["classifier"]
+    )
+    assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+def test_first_fit_from_a_random_state_instance(early_stopping):
+    """Each from a stream of its own; the draws are the same, and leave the stream as far on."""
+    X, y = value_data(N_ROWS, N_FEATURES)
+    streams = [np.random.RandomState(3) for _ in range(2)]
+    ours, theirs = (
+        cls(random_state=stream, early_stopping=early_stopping, max_iter=3).fit(X, y)
+        for cls, stream in zip(PAIRS["regressor"], streams, strict=True)
+    )
+    assert_parity(ours, theirs, X)
+    assert streams[0].randint(1000) == streams[1].randint(1000)
+
+
+def test_labels_of_any_kind():
+    X, y = class_data(N_ROWS, N_FEATURES)
+    names = np.array(["pear", "apple", "fig"])[y]
+    ours, theirs = (
+        cls((6,), max_iter=5, random_state=3).fit(X, names) for cls in PAIRS["classifier"]
+    )
+    assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize("method", ["nesterov constant", "adam"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_float32_to_its_own_rounding(problem, method):
+    kind, loss, (X, y) = PROBLEMS[problem]
+    settings = {"batch_size": BATCH_SIZE, "max_iter": 5, "random_state": 3, **METHODS[method]}
+    ours, theirs = (
+        cls(**settings | ({} if cls is MLPClassifier else {"loss": loss})) for cls in PAIRS[kind]
+    )
+    X = X.astype(np.float32)
+    if kind == "regressor":
+        y = y.astype(np.float32)
+    ours.fit(X, y), theirs.fit(X, y)
+
+    assert {array.dtype for array in ours.coefs_ + ours.intercepts_} == {np.dtype("float32")}
+    assert_same_network(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert ours.predict(X).dtype == theirs.predict(X).dtype
+
+
+def test_long_run_is_as_close_as_scikit_learn_to_itself():
+    """Rounding grows with the epochs: in scikit-learn too, when rows trade places in a batch."""
+    X, y = class_data(N_ROWS, N_FEATURES)
+    batches = np.split(np.arange(N_ROWS), range(BATCH_SIZE, N_ROWS, BATCH_SIZE))
+    reordered = np.concatenate([rows[::-1] for rows in batches])
+    settings = {
+        "batch_size": BATCH_SIZE,
+        "shuffle": False,
+        "solver": "sgd",
+        "learning_rate_init": 0.1,
+        "max_iter": 100,
+        "n_iter_no_change": 100,
+        "random_state": 3,
+    }
+    ours = BackpropClassifier((20,), **settings).fit(X, y)
+    theirs = MLPClassifier((20,), **settings).fit(X, y)
+    theirs_reordered = MLPClassifier((20,), **settings).fit(X[reordered], y[reordered])
+
+    def distance(first, second):
+        return max(np.abs(a - b).max() for a, b in zip(first.coefs_, second.coefs_, strict=True))
+
+    assert distance(theirs, theirs_reordered) > 0
+    assert distance(ours, theirs) < 20 * distance(theirs, theirs_reordered)
+
+
+# ------------------------------------------------------------- where we differ, on purpose
+
+
+def summed_over_outputs(y, y_pred, sample_weight=None):
+    """Half the squared error as its gradient in scikit-learn has it: summed over outputs."""
+    return 0.5 * np.average(np.square(y - y_pred), weights=sample_weight, axis=0).sum()
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weights"])
+@pytest.mark.parametrize("method", METHODS)
+def test_excluded_many_output_squared_error(method, weight, monkeypatch):
+    """scikit-learn's value is the mean over outputs, though its gradient is that of the sum.
+
+    With the sum as its value, scikit-learn agrees with us in everything, so nothing else
+    differs.
+    """
+    settings = {"alpha": 0.0, "batch_size": N_ROWS, "weight": weight}
+    if "adaptive" in method:
+        settings |= {"tol": 0.15, "learning_rate_init": 0.01}
+    if method == "lbfgs":
+        settings |= {"max_iter": 100}  # until a line search has to interpolate
+    ours, theirs, X = fitted_pair("many values", method, **settings)
+    if "adaptive" in method or method == "lbfgs":
+        assert_different(ours, theirs)
+    else:  # the value decides nothing
+        assert_parity(ours, theirs, X, losses=False)
+        if IS_PINNED:
+            assert_close(ours.loss_curve_, 3 * np.array(theirs.loss_curve_), "loss_curve_")
+
+    monkeypatch.setitem(scikit_learn.LOSS_FUNCTIONS, "squared_error", summed_over_outputs)
+    settings["max_iter"] = 20 if method == "lbfgs" else 10
+    assert_parity(*fitted_pair("many values", method, **settings))
+
+
+def test_excluded_many_output_squared_error_stopping(monkeypatch):
+    """So `tol` means the mean over outputs in scikit-learn, and the loss itself in ours."""
+    settings = {"activation": "tanh", **STOPPING, "tol": 0.1}
+    ours, theirs, _ = fitted_pair("many values", "nesterov constant", **settings)
+    assert ours.n_iter_ > theirs.n_iter_ or not IS_PINNED
+
+    monkeypatch.setitem(scikit_learn.LOSS_FUNCTIONS, "squared_error", summed_over_outputs)
+    assert_parity(*fitted_pair("many values", "nesterov constant", **settings))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_excluded_weights_in_several_batches(problem):
+    """We weight an epoch's batches by their weight, scikit-learn by their number of rows."""
+    if problem == "many values":
+        return
+    # At this rate the weights of the network stand still, so every batch sees the same loss.
+    settings = {
+        "batch_size": 40,
+        "shuffle": False,
+        "alpha": 0.0,
+        "learning_rate_init": 1e-15,
+        "max_iter": 1,
+    }
+    weight = np.where(np.arange(N_ROWS) < 40, 0.1, 3.0)
+    ours, theirs, X = fitted_pair(problem, "sgd constant", weight=weight, **settings)
+    assert_parity(ours, theirs, X, losses=False)
+
+    one_batch = settings | {"batch_size": N_ROWS, "weight": weight}
+    mean_loss = fitted_pair(problem, "sgd constant", **one_batch)[1].loss_
+    assert_close(ours.loss_, mean_loss, "the weighted mean over all rows")
+    assert abs(theirs.loss_ - mean_loss) > 1e-3 or not IS_PINNED
+
+
+@pytest.mark.parametrize("method", STOCHASTIC)
+def test_excluded_weights_in_several_batches_but_equal_weights(method):
+    """Equal weights give each batch the same say in both: then all agrees again."""
+    weight = np.full(N_ROWS, 0.3)
+    assert_parity(*fitted_pair("binary", method, weight=weight))
+
+
+def test_excluded_weights_in_several_batches_adaptive():
+    """Another loss lets the adaptive schedule act in other epochs."""
+    weight = np.where(np.arange(N_ROWS) % 7 == 0, 20.0, 0.01)
+    ours, theirs, _ = fitted_pair("binary", "sgd adaptive", weight=weight, batch_size=5)
+    assert_different(ours, theirs)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weights"])
+@pytest.mark.parametrize("method", STOCHASTIC)
+def test_excluded_early_stopping_multiclass(method, weight, monkeypatch):
+    """We stratify the split, as scikit-learn's docstring says. With our split it agrees."""
+    settings = {"early_stopping": True, "weight": weight}
+    ours, theirs, _ = fitted_pair("multiclass", method, **settings)
+    assert_different(ours, theirs)
+
+    def stratified(X, y, *arrays, stratify, **options):
+        return train_test_split(X, y, *arrays, stratify=y.argmax(axis=1), **options)
+
+    monkeypatch.setattr(scikit_learn, "train_test_split", stratified)
+    ours, theirs, X = fitted_pair("multiclass", method, **settings)
+    assert_parity(ours, theirs, X, losses=weight is None)
+
+
+@pytest.mark.parametrize("problem", ["binary", "one value", "one count"])
+def test_excluded_early_stopping_with_lbfgs(problem):
+    """scikit-learn ignores early stopping there; ours holds out the rows that sgd would."""
+    kind, loss, (X, y) = PROBLEMS[problem]
+    parameters = some_parameters(N_FEATURES, 6, 1)
+    ours, theirs, _ = fitted_pair(problem, "lbfgs", parameters=parameters, early_stopping=True)
+    if IS_PINNED:
+        without = fitted_pair(problem, "lbfgs", parameters=parameters)[1]
+        assert_same_network(theirs, without, rtol=0, atol=0)
+
+    # What still agrees: scikit-learn on the other rows, after as many iterations as we keep.
+    train, held_out = train_test_split(
+        np.arange(N_ROWS),
+        test_size=0.1,
+        random_state=3,
+        stratify=y if problem == "binary" else None,
+    )
+    own = {} if kind == "classifier" else {"loss": loss}
+    reference = started_from(
+        parameters,
+        PAIRS[kind][1],
+        hidden_layer_sizes=(6,),
+        alpha=0.01,
+        solver="lbfgs",
+        max_iter=ours.best_iter_,
+        **own,
+    ).fit(X[train], y[train])
+    assert_same_network(ours, reference, rtol=1e-9, atol=1e-10)
+    score = reference.score(X[held_out], y[held_out])
+    assert_close(ours.best_validation_score_, score, "best_validation_score_")
+
+
+@pytest.mark.parametrize("problem", ["binary", "multiclass", "multilabel"])
+def test_excluded_probabilities_below_machine_epsilon(problem):
+    """scikit-learn clips them, which changes the loss but no gradient."""
+    coefs, intercepts = some_parameters(N_FEATURES, n_outputs(problem))
+    parameters = [200 * coefs[0]], [200 * intercepts[0]]
+    settings = {"hidden_layer_sizes": (), "parameters": parameters, "alpha": 0.0}
+    ours, theirs, X = fitted_pair(
+        problem, "sgd constant", **settings, learning_rate_init=1e-6, batch_size=N_ROWS
+    )
+    assert_same_network(ours, theirs, rtol=1e-9, atol=1e-10)
+    assert ours.n_iter_ == theirs.n_iter_
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+
+    scores = X @ parameters[0][0] + parameters[1][0]
+    y = PROBLEMS[problem][2][1]
+    if problem == "multiclass":
+        losses = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(N_ROWS), y]
+    else:
+        losses = (np.logaddexp(0, scores) - y.reshape(N_ROWS, -1) * scores).sum(axis=1)
+    assert_close(ours.loss_curve_[0], losses.mean(), "loss_curve_[0]")
+    assert theirs.loss_curve_[0] < 0.9 * losses.mean() or not IS_PINNED
+
+
+def test_excluded_probabilities_below_machine_epsilon_with_lbfgs(monkeypatch):
+    """A line search may try such a point, and goes on from the loss that it sees there."""
+    parameters = some_parameters(N_FEATURES, 6, 3)
+    settings = {"activation": "tanh", "parameters": parameters, "max_iter": 20}
+    ours, theirs, _ = fitted_pair("multiclass", "lbfgs", **settings)
+    assert_different(ours, theirs)
+
+    def unclipped(y, probabilities, sample_weight):
+        return -np.average(xlogy(y, probabilities), weights=sample_weight, axis=0).sum()
+
+    monkeypatch.setitem(scikit_learn.LOSS_FUNCTIONS, "log_loss", unclipped)
+    assert_parity(*fitted_pair("multiclass", "lbfgs", **settings))
+
+
+def test_excluded_probabilities_just_above_machine_epsilon():
+    """Above it no clipping happens, and even the losses agree."""
+    X = PROBLEMS["binary"][2][0]
+    slope = 25 / np.abs(X).max()
+    parameters = [np.full((N_FEATURES, 1), slope / N_FEATURES)], [np.zeros(1)]
+    probabilities = expit(X @ parameters[0][0])
+    assert min(probabilities.min(), 1 - probabilities.max()) > np.finfo(float).eps
+    assert_parity(
+        *fitted_pair("binary", "sgd constant", hidden_layer_sizes=(), parameters=parameters)
+    )
+
+
+@pytest.mark.parametrize("shuffle", [False, True], ids=["in order", "shuffled"])
+@pytest.mark.parametrize("method", ["momentum constant", "adam"])
+def test_excluded_later_partial_fit(method, shuffle):
+    """An integer seed makes scikit-learn shuffle alike in each call; our stream goes on.
+
+    Without shuffling the calls agree, since both keep the optimizer's moments.
+    """
+    X, y = value_data(N_ROWS, N_FEATURES)
+    settings = {"batch_size": BATCH_SIZE, "random_state": 3, "shuffle": shuffle}
+    ours, theirs = (cls(**settings, **METHODS[method]) for cls in PAIRS["regressor"])
+    ours.partial_fit(X, y), theirs.partial_fit(X, y)
+    assert_parity(ours, theirs, X)
+
+    ours.partial_fit(X, y), theirs.partial_fit(X, y)
+    if shuffle:
+        assert_different(ours, theirs)
+    else:
+        assert_parity(ours, theirs, X)
+
+
+def test_excluded_later_warm_fit():
+    """scikit-learn's warm fits forget the moments; without any, and in order, they agree."""
+    X, y = value_data(N_ROWS, N_FEATURES)
+    settings = {"batch_size": BATCH_SIZE, "random_state": 3, "shuffle": False, "max_iter": 3}
+    for method in ("momentum constant", "sgd constant"):
+        ours, theirs = (
+            cls(**settings, **METHODS[method], warm_start=True).fit(X, y).fit(X, y)
+            for cls in PAIRS["regressor"]
+        )
+        if method == "momentum constant":
+            assert_different(ours, theirs)
+        else:
+            assert_parity(ours, theirs, X)
+
+
+@pytest.mark.parametrize("problem", ["binary", "one value"])
+def test_second_cold_fit_is_a_first_fit(problem):
+    """Without warm_start, `fit` starts afresh, and so agrees in every call."""
+    kind, _, (X, y) = PROBLEMS[problem]
+    ours, theirs = (
+        cls(batch_size=BATCH_SIZE, random_state=3, max_iter=4).fit(X, y).fit(X, y)
+        for cls in PAIRS[kind]
+    )
+    assert_parity(ours, theirs, X)

@@ -1,0 +1,199 @@
+"""Is every schedule the rate that it says, and are the rules that stop training scikit-learn's?
+
+scikit-learn's own optimizer and its own count of epochs without progress are the oracle.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neural_network import MLPRegressor
+from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+
+from skbackprop.core import schedules
+from skbackprop.core.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, Schedule
+from skbackprop.core.training import Patience
+from stacks import assert_same_bits, per_member, public_kinds, variants, without_formula
+
+VARIANTS = variants(SCHEDULES)
+every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)
+
+# Losses on a coarse grid, so that ties and improvements of just tol occur.
+losses_of_epochs = st.lists(st.integers(0, 8).map(lambda n: n / 4), min_size=1, max_size=40)
+
+
+def course(schedule, base, monitored, n_rows=50):
+    """Return the rate of each epoch and the answers of may_stop after it, a column a member."""
+    base = np.array(base, dtype=float)[:, None]
+    state = schedule.init(len(base))
+    rates, may_stop = [], []
+    for epoch, values in enumerate(monitored, start=1):
+        rates.append(schedule.rate(state, base, (epoch - 1) / len(monitored)).copy())
+        n_seen = np.full(base.shape, epoch * n_rows)
+        schedule.end_epoch(state, base, np.array(values, dtype=float)[:, None], n_seen)
+        may_stop.append(schedule.may_stop(state, len(base)).copy())
+    return np.array(rates), np.array(may_stop), state
+
+
+def test_table_is_complete_and_every_docstring_has_a_formula():
+    kinds = public_kinds(schedules, Schedule)
+    assert kinds == set(SCHEDULES.values())
+    assert without_formula(kinds) == set()
+
+
+# ----------------------------------------------------------------------- scikit-learn's
+
+
+class TheirCourse:
+    """scikit-learn's training, epoch by epoch, with losses instead of a network."""
+
+    def __init__(self, rule, rate, tol, n_iter_no_change, scored=False):
+        self.optimizer = SGDOptimizer([], rate, rule, power_t=0.3)
+        self.network = MLPRegressor(tol=tol, n_iter_no_change=n_iter_no_change)
+        self.network.loss_curve_, self.network.validation_scores_ = [], []
+        self.network.best_loss_, self.network.best_validation_score_ = np.inf, -np.inf
+        self.network.coefs_, self.network.intercepts_ = [], []
+        self.network._no_improvement_count = 0
+        self.scored, self.t = scored, 0
+
+    def end_epoch(self, monitored):
+        """Return whether patience is at an end, and whether training stops."""
+        network = self.network
+        network.loss_curve_.append(monitored)
+        network._score = lambda *_, sample_weight: -monitored
+        network._update_no_improvement_count(self.scored, None, None, None)
+        self.t += 50
+        self.optimizer.iteration_ends(self.t)
+        stalled = network._no_improvement_count > network.n_iter_no_change
+        stopped = stalled and self.optimizer.trigger_stopping("", verbose=False)
+        if stalled and not stopped:
+            network._no_improvement_count = 0
+        return stalled, stopped
+
+
+@given(
+    monitored=losses_of_epochs,
+    patience=st.integers(1, 4),
+    tol=st.sampled_from([0.0, 0.25, 0.3]),
+    rule=st.sampled_from(["constant", "invscaling", "adaptive"]),
+    rate=st.sampled_from([0.1, 2e-5, 1e-6]),
+    scored=st.booleans(),
+)
+def test_rates_and_stopping_are_those_of_scikit_learn(monitored, patience, tol, rule, rate, scored):
+    theirs = TheirCourse(rule, rate, tol, patience, scored)
+    schedule = {
+        "constant": Constant(),
+        "invscaling": InverseScaling(0.3),
+        "adaptive": Adaptive(tol, patience),
+    }[rule]
+    base, ours = np.array([[rate]]), Patience(1, tol, patience)
+    state = schedule.init(1)
+    for epoch, value in enumerate(monitored):
+        expected_rate = theirs.optimizer.learning_rate
+        assert schedule.rate(state, base, 0.0).item() == pytest.approx(expected_rate, rel=1e-12)
+        value = np.array([[value]])
+        schedule.end_epoch(state, base, value, np.array([[50.0 * (epoch + 1)]]))
+        stalled, stopped = ours.end_epoch(value, schedule.may_stop(state, 1))
+        assert (stalled.item(), stopped.item()) == theirs.end_epoch(value.item())
+        assert ours.best.item() == np.min(monitored[: epoch + 1])
+        if stopped:
+            break
+
+
+# --------------------------------------------------------------------------- on their own
+
+
+def test_constant_is_the_base_rate():
+    rates, may_stop, _ = course(Constant(), [0.1, 0.2], [[1, 1]] * 5)
+    np.testing.assert_array_equal(rates, [[[0.1], [0.2]]] * 5)
+    assert may_stop.all()
+
+
+@pytest.mark.parametrize("power_t", [0.0, 0.5, 2.0])
+def test_inverse_scaling_counts_rows(power_t):
+    rates, _, _ = course(InverseScaling(power_t), [0.1], [[1]] * 5, n_rows=7)
+    expected = [0.1 / (1 + 7 * epoch) ** power_t for epoch in range(5)]
+    np.testing.assert_allclose(rates.ravel(), expected, rtol=1e-15)
+
+
+def test_adaptive_divides_by_five_after_more_than_its_patience():
+    # Epoch 1 is progress; epochs 2 to 4 are three without, one more than two.
+    monitored = [[1.0]] * 4 + [[0.5]] + [[0.45]] * 3 + [[0.45]]
+    rates, may_stop, _ = course(Adaptive(tol=0.1, n_iter_no_change=2), [1.0], monitored)
+    np.testing.assert_allclose(rates.ravel(), [1, 1, 1, 1, 0.2, 0.2, 0.2, 0.2, 0.04])
+    assert not may_stop.any()
+
+
+def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
+    rates, may_stop, _ = course(Adaptive(n_iter_no_change=1), [4e-6], [[1.0]] * 7)
+    # Progress, two epochs without, a fifth of the rate, then two without: that is the end.
+    np.testing.assert_allclose(rates.ravel(), [4e-6] * 3 + [8e-7] * 4)
+    np.testing.assert_array_equal(may_stop.ravel(), [False] * 4 + [True] * 3)
+
+
+def test_the_count_of_adaptive_does_not_end_with_a_call():
+    """Training in pieces hands the state on, and makes the same rates as training at once."""
+    schedule, base = Adaptive(n_iter_no_change=3), np.array([[1.0]])
+    at_once, _, _ = course(schedule, [1.0], [[1.0]] * 12)
+    state, rates = schedule.init(1), []
+    for _piece in range(6):
+        for _epoch in range(2):
+            rates.append(schedule.rate(state, base, 0.0).item())
+            schedule.end_epoch(state, base, np.ones((1, 1)), np.ones((1, 1)))
+    np.testing.assert_array_equal(rates, at_once.ravel())
+
+
+def test_a_value_that_is_not_a_number_is_no_progress():
+    patience = Patience(1, 0.0, 2)
+    may_stop = np.ones((1, 1), dtype=bool)
+    answers = [patience.end_epoch(np.array([[v]]), may_stop)[1].item() for v in [1, *[np.nan] * 3]]
+    assert answers == [False, False, False, True]
+    assert patience.best.item() == 1
+
+
+# ---------------------------------------------------------------------------- contracts
+
+
+@every_schedule
+def test_state_and_rates_are_arrays_with_a_row_for_every_member(schedule):
+    monitored = np.random.RandomState(0).rand(30, 3)
+    rates, may_stop, state = course(schedule, [0.1, 0.2, 0.3], monitored)
+    fresh = schedule.init(3)
+    assert fresh.keys() == state.keys()
+    for name, array in state.items():
+        assert isinstance(array, np.ndarray), name
+        assert (array.shape, array.dtype) == ((3, 1), fresh[name].dtype), name
+    assert rates.shape == may_stop.shape == (30, 3, 1)
+    assert may_stop.dtype == bool
+    assert (np.isfinite(rates) & (rates >= 0)).all()
+
+
+@every_schedule
+def test_a_member_with_settings_of_its_own_equals_the_member_alone(schedule):
+    factors, base = [1.0, 0.5, 0.3, 0.1], [0.1, 0.2, 0.3, 4e-6]
+    monitored = np.random.RandomState(0).randint(3, size=(40, 4))
+    rates, may_stop, state = course(per_member(schedule, factors), base, monitored)
+    for i, factor in enumerate(factors):
+        alone = course(per_member(schedule, [factor]), base[i : i + 1], monitored[:, i : i + 1])
+        assert_same_bits(rates[:, i : i + 1], alone[0], f"rates of member {i}")
+        assert_same_bits(may_stop[:, i : i + 1], alone[1], f"may_stop of member {i}")
+        for name, array in alone[2].items():
+            assert_same_bits(state[name][i : i + 1], array, f"{name} of member {i}")
+
+
+def test_patience_of_a_stack_is_that_of_each_member():
+    tol, patience = np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]])
+    stream = np.random.RandomState(0)
+    together = Patience(3, tol, patience)
+    alone = [Patience(1, tol[i].item(), patience[i].item()) for i in range(3)]
+    n_stalled = 0
+    for _ in range(50):
+        monitored, may_stop = stream.rand(3, 1), stream.rand(3, 1) < 0.5
+        stalled, stopped = together.end_epoch(monitored, may_stop)
+        n_stalled += stalled.sum()
+        for i, member in enumerate(alone):
+            own = slice(i, i + 1)
+            answer = member.end_epoch(monitored[own], may_stop[own])
+            assert answer == (stalled[own], stopped[own])
+    assert n_stalled > 0
+    np.testing.assert_array_equal(together.best[:, 0], [member.best.item() for member in alone])

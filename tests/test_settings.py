@@ -1,0 +1,193 @@
+"""Do an estimator's parameters become the objects of the core, or an error that helps?"""
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop._settings import (
+    ARCHITECTURE,
+    PARAMETER_CONSTRAINTS,
+    as_activation,
+    build,
+    build_network,
+    build_schedule,
+    checked_layers,
+    hidden_widths,
+    initial_layers,
+)
+from skbackprop.core.activations import ACTIVATIONS, Tanh
+from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
+from skbackprop.core.network import Network
+from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
+from skbackprop.core.schedules import SCHEDULES, Adaptive, Constant, InverseScaling
+from support import some_parameters
+
+NETWORK = Network((4, 3, 2), (Tanh(),))
+
+
+def settings(**changes):
+    """Return a classifier's parameters, of which the functions see no more than the values."""
+    return SimpleNamespace(**{**BackpropClassifier().get_params(), **changes})
+
+
+# ------------------------------------------------------------------------- hidden widths
+
+
+@pytest.mark.parametrize(
+    "given, widths",
+    [
+        (7, (7,)),
+        ((), ()),
+        ((5, 3), (5, 3)),
+        ([5], (5,)),
+        (np.array([5, 3]), (5, 3)),
+        (np.int64(4), (4,)),
+        (range(2, 4), (2, 3)),
+    ],
+    ids=repr,
+)
+def test_hidden_widths(given, widths):
+    got = hidden_widths(given)
+    assert got == widths
+    assert all(type(width) is int for width in got)
+
+
+@pytest.mark.parametrize("given", [0, -1, (5, 0), (-5,), 2.0, (5, 2.5), "ab", None, ([3],)])
+def test_hidden_widths_that_make_no_network(given):
+    with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0") as error:
+        hidden_widths(given)
+    assert repr(given) in str(error.value)
+
+
+# ----------------------------------------------------------------------- names to objects
+
+
+@pytest.mark.parametrize("table", [OPTIMIZERS, SCHEDULES], ids=["OPTIMIZERS", "SCHEDULES"])
+def test_every_name_is_built_from_the_parameters_of_its_fields(table):
+    """A kind with a name needs each of its fields among the constructor's parameters."""
+    for name, kind in table.items():
+        values = {field.name: getattr(settings(), field.name) for field in fields(kind)}
+        built = build(table, name, settings())
+        assert type(built) is kind
+        assert vars(built) == values
+
+
+def test_numbers_become_floats_and_flags_stay():
+    built = build(OPTIMIZERS, "sgd", settings(momentum=np.float32(0.5), nesterovs_momentum=False))
+    assert built == SGD(0.5, nesterovs_momentum=False)
+    assert type(built.momentum) is float
+    assert built.nesterovs_momentum is False
+    assert type(build(OPTIMIZERS, "sgd", settings(momentum=1)).momentum) is float
+
+
+@pytest.mark.parametrize("instance", [Adam(beta_1=0.5), SGD(0.1)], ids=repr)
+def test_an_instance_is_taken_as_it_is(instance):
+    assert build(OPTIMIZERS, instance, settings(beta_1=0.7, momentum=0.7)) is instance
+
+
+def test_schedules_by_name_act_with_sgd_alone():
+    for_sgd = settings(solver="sgd", learning_rate="invscaling", power_t=0.3)
+    assert build_schedule(for_sgd) == InverseScaling(0.3)
+    for solver in ("adam", SGD()):
+        assert build_schedule(settings(solver=solver, learning_rate="adaptive")) == Constant()
+    for solver in ("adam", "sgd"):
+        instance = Adaptive(tol=0.1)
+        assert build_schedule(settings(solver=solver, learning_rate=instance)) is instance
+
+
+def test_networks():
+    network = build_network(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
+    assert network == Network((4, 6, 5, 3), (Tanh(), Tanh()))
+    assert build_network(settings(hidden_layer_sizes=()), 4, 3) == Network((4, 3), ())
+    own = Tanh()
+    assert as_activation(own) is own
+    assert as_activation("relu") is ACTIVATIONS["relu"]
+
+
+def test_every_parameter_has_a_constraint():
+    for estimator_class in (BackpropClassifier, BackpropRegressor):
+        names = set(estimator_class().get_params())
+        assert names == set(estimator_class._parameter_constraints)
+        assert names - {"loss"} == set(PARAMETER_CONSTRAINTS)
+        assert set(ARCHITECTURE) <= names
+
+
+# ------------------------------------------------------------------------ initial weights
+
+
+def assert_layers_equal(layers, expected):
+    for pair, expected_pair in zip(layers, expected, strict=True):
+        for array, reference in zip(pair, expected_pair, strict=True):
+            np.testing.assert_array_equal(array, reference)
+
+
+@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
+    drawn = initial_layers(
+        settings(init=init, activation=activation), NETWORK, np.random.RandomState(5)
+    )
+    initializer = (
+        BoundedUniform(ACTIVATIONS[activation].init_factor)
+        if init == "auto"
+        else INITIALIZERS.get(init, init)
+    )
+    assert_layers_equal(drawn, NETWORK.draw(initializer, np.random.RandomState(5)))
+
+
+def test_given_weights_are_taken_and_draw_nothing():
+    coefs, intercepts = some_parameters(4, 3, 2)
+    stream = np.random.RandomState(5)
+    layers = initial_layers(settings(init=(coefs, intercepts)), NETWORK, stream)
+    assert_layers_equal(layers, zip(coefs, intercepts, strict=True))
+    assert stream.rand() == np.random.RandomState(5).rand()
+
+
+def without_last(arrays):
+    return arrays[:-1]
+
+
+def transposed(arrays):
+    return [array.T for array in arrays]
+
+
+def as_rows(arrays):
+    return [array[None] for array in arrays]
+
+
+def with_nan(arrays):
+    return [array * np.nan for array in arrays]
+
+
+@pytest.mark.parametrize(
+    "spoil_coefs, spoil_intercepts, message",
+    [
+        (without_last, list, "init has 1 arrays of weights and 2 of intercepts.* has 2 layers"),
+        (list, without_last, "init has 2 arrays of weights and 1 of intercepts"),
+        (transposed, list, r"shape \(3, 4\) .* layer 0, but the network needs \(4, 3\) and \(3,\)"),
+        (list, as_rows, r"intercepts of shape \(1, 3\) for layer 0"),
+        (with_nan, list, "init contains NaN or infinity"),
+        (list, with_nan, "init contains NaN or infinity"),
+    ],
+)
+def test_given_weights_that_do_not_fit(spoil_coefs, spoil_intercepts, message):
+    coefs, intercepts = some_parameters(4, 3, 2)
+    init = spoil_coefs(coefs), spoil_intercepts(intercepts)
+    with pytest.raises(ValueError, match=message):
+        initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize("init", [(), ([],), ([], [], [])], ids=repr)
+def test_initial_weights_come_as_a_pair(init):
+    with pytest.raises(ValueError, match=r"init must be .* a pair \(coefs, intercepts\)"):
+        initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
+
+
+def test_an_error_names_what_the_user_should_look_at():
+    with pytest.raises(ValueError, match="^coefs_, intercepts_ has 0 arrays"):
+        checked_layers([], [], NETWORK, "coefs_, intercepts_")
+    with pytest.raises(ValueError, match="^coefs_, intercepts_ must be a list"):
+        checked_layers(None, [], NETWORK, "coefs_, intercepts_")

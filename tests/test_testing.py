@@ -1,0 +1,182 @@
+"""Do the public checkers find wrong gradients, and pass right ones?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from skbackprop.core.activations import ACTIVATIONS, Activation, Tanh
+from skbackprop.core.losses import CanonicalLoss, Poisson, SquaredError
+from skbackprop.testing import check_activation, check_gradient, check_loss
+
+THETA = np.random.RandomState(0).normal(size=(3, 4))
+
+
+def cubes(theta):
+    return np.sum(theta**3), 3 * theta**2
+
+
+# ------------------------------------------------------------------------ check_gradient
+
+
+@pytest.mark.parametrize("theta", [THETA, THETA[0], THETA[:, 0].tolist(), np.arange(1, 5)])
+def test_a_right_gradient_passes(theta):
+    assert 0 < check_gradient(cubes, theta) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda g: 1.001 * g,
+        lambda g: -g,
+        lambda g: g + 1e-3,
+        lambda g: np.zeros_like(g),
+        lambda g: g.ravel()[::-1].reshape(g.shape),
+        lambda g: np.where(np.arange(4) == 1, np.nan, g),
+        lambda g: g * np.inf,
+    ],
+    ids=["scale", "sign", "shift", "zeros", "order", "nan", "infinity"],
+)
+def test_a_wrong_gradient_is_found(spoil):
+    def spoiled(theta):
+        value, gradient = cubes(theta)
+        return value, spoil(gradient)
+
+    with np.errstate(invalid="ignore"), pytest.raises(AssertionError, match="does not belong"):
+        check_gradient(spoiled, THETA)
+
+
+def test_one_wrong_component_is_found():
+    def spoiled(theta):
+        value, gradient = cubes(theta)
+        gradient[1, 2] += 0.1
+        return value, gradient
+
+    with pytest.raises(AssertionError, match="along direction 0 it says .* difference says"):
+        check_gradient(spoiled, THETA)
+
+
+def test_a_gradient_of_another_shape_is_an_error():
+    with pytest.raises(ValueError, match=r"gradient has shape \(4,\), theta has \(3, 4\)"):
+        check_gradient(lambda theta: (theta.sum(), np.ones(4)), THETA)
+
+
+def test_the_error_is_the_share_of_the_gradient_s_norm():
+    """Along the only direction of one dimension, 2 x instead of 2 x + 1e-7 is off by 1e-7."""
+    error = check_gradient(lambda x: (np.sum(x**2 + 1e-7 * x), 2 * x), [1.0])
+    assert error == pytest.approx(1e-7 / (2 + 1e-3), rel=1e-2)
+
+
+def test_tolerances_and_step_are_heard():
+    def slightly_wrong(theta):
+        value, gradient = cubes(theta)
+        return value, 1.01 * gradient
+
+    check_gradient(slightly_wrong, THETA, rtol=0.02)
+    check_gradient(slightly_wrong, THETA, atol=1.0)
+    # The difference of a cube is off by the square of the step.
+    assert check_gradient(cubes, [1.0], step=0.1, rtol=1) == pytest.approx(0.01 / 3, rel=1e-3)
+
+
+def test_directions_come_from_the_random_state():
+    def directions(random_state, n_directions=2):
+        seen = []
+
+        def linear(theta):
+            seen.append(theta.copy())
+            return theta.sum(), np.ones_like(theta)
+
+        check_gradient(linear, THETA, n_directions=n_directions, random_state=random_state)
+        return np.array(seen)
+
+    np.testing.assert_array_equal(directions(1), directions(np.random.RandomState(1)))
+    assert not np.array_equal(directions(1), directions(2))
+    assert not np.array_equal(directions(None), directions(None))
+    assert len(directions(0, n_directions=7)) == 1 + 2 * 7
+
+
+def test_neither_theta_nor_a_reused_gradient_does_harm():
+    theta, memory = THETA.copy(), np.empty_like(THETA)
+
+    def careless(x):
+        value, memory[...] = cubes(x)
+        x[...] = np.nan
+        return value, memory
+
+    check_gradient(careless, theta)
+    np.testing.assert_array_equal(theta, THETA)
+
+
+# ---------------------------------------------------------- check_activation, check_loss
+
+
+@dataclass(frozen=True)
+class WrongSlope(Tanh):
+    """f(z) = tanh(z), but f'(z) = a (1 - a)."""
+
+    def backward(self, z, a, delta):
+        delta *= a * (1 - a)
+
+
+@dataclass(frozen=True)
+class WrongInPlace(Activation):
+    """f(z) = 2 z + z, where the second z is no longer there if a is z."""
+
+    def forward(self, z, a):
+        np.multiply(z, 2, out=a)
+        a += z
+
+    def backward(self, z, a, delta):
+        delta *= 3
+
+
+@dataclass(frozen=True)
+class NeedsItsInput(WrongInPlace):
+    """f(z) = 2 z + z, which says that it is not to be written over z."""
+
+    keeps_input = True
+
+
+def test_activations_are_checked():
+    assert check_activation(Tanh()) < 1e-6
+    assert check_activation(NeedsItsInput()) < 1e-6
+    with pytest.raises(AssertionError, match="does not belong to the value"):
+        check_activation(WrongSlope())
+    with pytest.raises(AssertionError, match="Arrays are not equal"):
+        check_activation(WrongInPlace())
+
+
+def test_activations_are_checked_where_one_says():
+    at_a_kink = [0.0, 1.0]
+    with pytest.raises(AssertionError, match="does not belong to the value"):
+        check_activation(ACTIVATIONS["relu"], at_a_kink)
+    check_activation(ACTIVATIONS["relu"], [-1.0, 1.0], n_directions=3)
+
+
+@dataclass(frozen=True)
+class HalfTheSlope(SquaredError):
+    """1/2 (s - y)^2, but the gradient (s - y) / 2."""
+
+    def gradient(self, scores, y, out):
+        super().gradient(scores, y, out)
+        out /= 2
+
+
+@dataclass(frozen=True)
+class ReadsScoresLate(SquaredError):
+    """1/2 (s - y)^2, with a gradient that reads the scores after it has written over them."""
+
+    def gradient(self, scores, y, out):
+        np.negative(y, out=out)
+        out += scores
+
+
+def test_losses_are_checked():
+    scores, y = THETA, np.abs(THETA[::-1])
+    for loss in (SquaredError(), Poisson()):
+        assert isinstance(loss, CanonicalLoss)
+        assert check_loss(loss, scores, y) < 1e-6
+    with pytest.raises(AssertionError, match="does not belong to the value"):
+        check_loss(HalfTheSlope(), scores, y)
+    with pytest.raises(AssertionError, match="Arrays are not equal"):
+        check_loss(ReadsScoresLate(), scores, y)

@@ -1,0 +1,55 @@
+"""Is BLAS limited to one thread where products are middling, and to nothing elsewhere?"""
+
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skbackprop._threads import _ALWAYS_ONE_THREAD, _WORTH_MORE_THREADS, blas_threads_for
+
+MIDDLING = (_ALWAYS_ONE_THREAD + _WORTH_MORE_THREADS) // 2
+
+
+def blas_threads():
+    """Return the number of threads that each BLAS library of this process may use."""
+    counts = {
+        lib["filepath"]: lib["num_threads"]
+        for lib in threadpool_info()
+        if lib["user_api"] == "blas"
+    }
+    assert counts
+    return counts
+
+
+@pytest.fixture
+def before():
+    """Allow two threads, so that a limit shows."""
+    with threadpool_limits(limits=2, user_api="blas"):
+        counts = blas_threads()
+        assert set(counts.values()) == {2}
+        yield counts
+
+
+def test_middling_products_get_one_thread_and_then_all_is_as_before(before):
+    with blas_threads_for(MIDDLING):
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+
+
+def test_an_exception_lifts_the_limit_too(before):
+    with pytest.raises(KeyboardInterrupt), blas_threads_for(MIDDLING):
+        raise KeyboardInterrupt
+    assert blas_threads() == before
+
+
+@pytest.mark.parametrize("largest_product", [1, _ALWAYS_ONE_THREAD, _WORTH_MORE_THREADS, 2**40])
+def test_small_and_large_products_are_left_to_blas(largest_product, before):
+    with blas_threads_for(largest_product):
+        assert blas_threads() == before
+    assert blas_threads() == before
+
+
+def test_a_limit_within_a_limit(before):
+    with blas_threads_for(MIDDLING):
+        with blas_threads_for(MIDDLING):
+            assert set(blas_threads().values()) == {1}
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before

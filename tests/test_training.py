@@ -1,0 +1,564 @@
+"""Does a stack train each member as if it were alone, in place, and all or nothing?
+
+A member of a stack and the same network trained alone have to be equal to the bit. BLAS is
+limited to one thread for that: on several, a product may be cut into other pieces.
+"""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+from scipy.special import log_expit
+from threadpoolctl import threadpool_limits
+
+from skbackprop.core.activations import ACTIVATIONS
+from skbackprop.core.batches import Table
+from skbackprop.core.losses import REGRESSOR_LOSSES
+from skbackprop.core.network import Network, scores_of
+from skbackprop.core.objective import Objective
+from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
+from skbackprop.core.penalties import L2
+from skbackprop.core.schedules import SCHEDULES
+from skbackprop.core.training import Diverged, descend, minimise
+from skbackprop.testing import check_gradient
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_same_bits,
+    deep_network,
+    some_parameters,
+    some_table,
+    stack_of,
+    states_of,
+    variants,
+)
+
+NETWORK = deep_network()
+METHODS, RULES = variants(OPTIMIZERS), variants(SCHEDULES)
+LOSS = LOSSES["log_loss-softmax"]
+SQUARED_ERROR = REGRESSOR_LOSSES["squared_error"]
+
+every_method = pytest.mark.parametrize("optimizer", METHODS.values(), ids=METHODS)
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_blas_thread():
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
+    """Return members that differ in all they may, sorted by their number of rows.
+
+    In batches of 8 their last batches have 5, 4, 4, 1 and 8 rows. With weights, the first batch
+    of one member weighs nothing, and so do many of another's.
+    """
+    tables = [
+        some_table(loss, n_rows, network.widths, weighted=weighted, is_sparse=is_sparse, seed=seed)
+        for seed, n_rows in enumerate([13, 20, 20, 33, 40])
+    ]
+    if weighted:
+        tables[1].weight[:8] = 0
+        tables[2].weight[3:] = 0
+    return [
+        Member(tables[0], seed=10, rate=0.01, alpha=0.0, factor=1.0),
+        Member(tables[1], seed=11, rate=0.002, alpha=0.5, factor=0.5, is_shuffled=False),
+        Member(tables[2], seed=12, rate=0.005, alpha=0.03, factor=0.9),
+        Member(tables[3], seed=13, rate=0.003, alpha=3.0, factor=0.1),
+        Member(tables[4], seed=10, rate=0.01, alpha=0.01, factor=0.7),
+    ]
+
+
+def trained(stack, n_epochs):
+    """Return the losses of each epoch, a column for each member; the schedule hears of them."""
+    losses = []
+    for values in descend(stack, n_epochs):
+        losses.append(values)
+        stack.schedule.end_epoch(stack.schedule_state, stack.rate, values[:, None], stack.n_seen)
+    return np.array(losses)
+
+
+def assert_each_as_alone(members, n_epochs, *arguments, **options):
+    """Assert that a stack ends as its members do when each is trained in a stack of one."""
+    stack = stack_of(members, *arguments, **options)
+    losses, states = trained(stack, n_epochs), states_of(stack)
+    for i, member in enumerate(members):
+        alone = stack_of([member], *arguments, **options)
+        assert_same_bits(trained(alone, n_epochs)[:, 0], losses[:, i], f"losses of member {i}")
+        for name, array in states_of(alone).items():
+            assert_same_bits(states[name][i : i + 1], array, f"{name} of member {i}")
+        if member.is_shuffled:
+            assert_same_bits(stack.orders[i], alone.orders[0], f"order of member {i}")
+
+
+# ---------------------------------------------------------- each member as if it were alone
+
+
+@every_dtype
+@dense_and_sparse
+@equal_and_weighted
+@every_loss
+@every_method
+def test_a_member_of_five_equals_the_network_alone(optimizer, loss, weighted, is_sparse, dtype):
+    members = five_members(loss, weighted=weighted, is_sparse=is_sparse)
+    assert_each_as_alone(members, 3, NETWORK, loss, optimizer, dtype=dtype)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_members_with_schedules_of_their_own(rule):
+    members = five_members(LOSS)
+    if hasattr(rule, "tol"):  # let progress stall, so that the rate changes within the epochs
+        rule = type(rule)(tol=0.5, n_iter_no_change=2)
+    assert_each_as_alone(members, 12, NETWORK, LOSS, SGD(), schedule=rule)
+
+
+@every_dtype
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("widths", [(), (1,), (7, 1, 5)], ids=str)
+def test_members_of_narrow_networks(widths, n_outputs, dtype):
+    """Products with a dimension of one take paths of their own in NumPy."""
+    network = Network((3, *widths, n_outputs), (ACTIVATIONS["tanh"],) * len(widths))
+    members = five_members(SQUARED_ERROR, network)
+    assert_each_as_alone(members, 3, network, SQUARED_ERROR, Adam(), dtype=dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("batch_size", [1, 9_000])
+def test_members_with_tiny_and_huge_batches(batch_size, dtype):
+    network = Network((2, 3, 1), (ACTIVATIONS["tanh"],))
+    n_rows = [20, 30] if batch_size == 1 else [9_000, 17_000, 20_000]
+    members = [
+        Member(some_table(SQUARED_ERROR, n, network.widths, weighted=i > 0, seed=i), seed=i)
+        for i, n in enumerate(n_rows)
+    ]
+    arguments = network, SQUARED_ERROR, Adam()
+    assert_each_as_alone(members, 2, *arguments, batch_size=batch_size, dtype=dtype)
+
+
+@every_dtype
+@dense_and_sparse
+@equal_and_weighted
+def test_a_hundred_members_on_one_table(weighted, is_sparse, dtype):
+    network = Network((4, 6, 3), (ACTIVATIONS["tanh"],))
+    table = some_table(LOSS, 20, network.widths, weighted=weighted, is_sparse=is_sparse)
+    if weighted:
+        table.weight[8:16] = 0
+    members = [
+        Member(table, seed, 0.01 * (seed + 1), 0.1 * (seed % 7), is_shuffled=False)
+        for seed in range(100)
+    ]
+    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype)
+
+
+@st.composite
+def ragged_stacks(draw):
+    lengths = sorted(draw(st.lists(st.integers(1, 30), min_size=2, max_size=5)))
+    is_weighted = draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths)))
+    tables = [
+        some_table(SQUARED_ERROR, n, (3, 4, 2), weighted=weighted and n > 1, seed=seed)
+        for seed, (n, weighted) in enumerate(zip(lengths, is_weighted, strict=True))
+    ]
+    alphas = draw(st.sampled_from([[0.0], [0.1], [0.0, 0.3, 1.0]]))
+    return [
+        Member(table, seed, 0.01 / (seed + 1), alphas[seed % len(alphas)], 1 - 0.1 * seed)
+        for seed, table in enumerate(tables)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    members=ragged_stacks(),
+    batch_size=st.integers(1, 32),
+    optimizer=st.sampled_from(list(METHODS.values())),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_members_of_any_length_in_batches_of_any_size(members, batch_size, optimizer, dtype):
+    network = Network((3, 4, 2), (ACTIVATIONS["relu"],))
+    arguments = network, SQUARED_ERROR, optimizer
+    assert_each_as_alone(members, 2, *arguments, batch_size=batch_size, dtype=dtype)
+
+
+@dense_and_sparse
+@equal_and_weighted
+@every_method
+def test_members_that_leave_half_way_do_not_disturb_the_others(optimizer, weighted, is_sparse):
+    members = five_members(LOSS, weighted=weighted, is_sparse=is_sparse)
+    arguments = NETWORK, LOSS, optimizer
+    stack = stack_of(members, *arguments)
+    alone = [stack_of([member], *arguments) for member in members]
+    remaining = list(range(5))
+    for leaving in ([1, 3], [0, 4], []):
+        losses = trained(stack, 2)
+        for column, i in enumerate(remaining):
+            own = trained(alone[i], 2)[:, 0]
+            assert_same_bits(losses[:, column], own, f"losses of member {i}")
+            for name, array in states_of(alone[i]).items():
+                assert_same_bits(states_of(stack)[name][column : column + 1], array, name)
+        stack.retire(np.isin(remaining, leaving))
+        remaining = [i for i in remaining if i not in leaving]
+        assert len(stack) == len(remaining)
+
+
+# ----------------------------------------------------------- what an epoch is, and reports
+
+
+@every_loss
+@dense_and_sparse
+@equal_and_weighted
+def test_the_reported_loss_belongs_to_the_step(loss, is_sparse, weighted):
+    """One full batch at rate 1 without momentum: the step is the gradient of the loss."""
+    members = [
+        Member(some_table(loss, 12, NETWORK.widths, weighted=weighted, is_sparse=is_sparse, seed=i))
+        for i in range(3)
+    ]
+    members = [Member(m.table, i, rate=1.0, alpha=0.4 * i) for i, m in enumerate(members)]
+
+    def value_and_gradient(theta):
+        stack = stack_of(members, NETWORK, loss, SGD(momentum=0.0), batch_size=12)
+        stack.parameters.theta[...] = theta
+        (losses,) = descend(stack, 1)
+        return losses.sum(), theta - stack.parameters.theta
+
+    start = stack_of(members, NETWORK, loss, SGD()).parameters.theta
+    check_gradient(value_and_gradient, start, n_directions=3)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_batches_by_weight():
+    """Worked from the scores: the penalty is divided by the weight of each batch, as the loss."""
+    network, batch_size, alpha = Network((4, 2), ()), 8, 0.7
+    loss = LOSSES["log_loss-logistic"]
+    table = some_table(loss, 20, network.widths, weighted=True)
+    table.weight[8:16] = 0
+    member = Member(table, rate=0.0, alpha=alpha, is_shuffled=False)
+    stack = stack_of([member], network, loss, SGD(), batch_size=batch_size)
+    before = stack.parameters.theta.copy()
+    (got,) = descend(stack, 1)
+    assert_same_bits(stack.parameters.theta, before)
+
+    W, b = stack.parameters.weights[0][0], stack.parameters.biases[0][0]
+    scores = table.X @ W + b
+    of_rows = -(table.y * log_expit(scores) + (1 - table.y) * log_expit(-scores)).sum(axis=1)
+    penalty = alpha / 2 * (W**2).sum()
+    total = 0.0
+    for rows in (slice(0, 8), slice(16, 20)):  # the batch between weighs nothing
+        weight = table.weight[rows].sum()
+        mean = np.average(of_rows[rows], weights=table.weight[rows]) + penalty / weight
+        total += weight * mean
+    assert got.item() == pytest.approx(total / table.weight.sum(), rel=1e-13)
+
+
+@every_method
+def test_weights_are_shares(optimizer):
+    """Weight 0 is a row left out, weight 2 a row repeated, in a full batch without a penalty."""
+    loss = LOSSES["squared_error-identity"]
+    table = some_table(loss, 12, NETWORK.widths)
+    repeats = np.arange(12) % 3
+    rows = np.repeat(np.arange(12), repeats)
+    ends = []
+    for own in (Table(table.X, table.y, 1.0 * repeats), Table(table.X[rows], table.y[rows])):
+        stack = stack_of([Member(own)], NETWORK, loss, optimizer, batch_size=12)
+        losses = trained(stack, 5)
+        ends.append((stack.parameters.theta, losses))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-9)
+
+
+@dense_and_sparse
+@every_method
+def test_a_batch_that_weighs_nothing_makes_no_step(optimizer, is_sparse):
+    table = some_table(LOSS, 16, NETWORK.widths, is_sparse=is_sparse)
+    heavy_rows = Table(table.X[8:], table.y[8:], np.ones(8))
+    weight = np.repeat([0.0, 1.0], 8)
+    stacks = [
+        stack_of([Member(own, alpha=0.5, is_shuffled=False)], NETWORK, LOSS, optimizer)
+        for own in (Table(table.X, table.y, weight), heavy_rows)
+    ]
+    losses = [trained(stack, 3) for stack in stacks]
+    assert_same_bits(*losses)
+    both = [states_of(stack) for stack in stacks]
+    for name in both[0].keys() - {"n_seen"}:
+        assert_same_bits(both[0][name], both[1][name], name)
+
+
+@every_method
+def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer):
+    members = five_members(LOSS)
+    stack = stack_of(members, NETWORK, LOSS, optimizer)
+    trained(stack, 3)
+    for member, order in zip(members, stack.orders, strict=True):
+        expected, stream = np.arange(member.table.n_rows), np.random.RandomState(member.seed)
+        for _ in range(3 if member.is_shuffled else 0):
+            stream.shuffle(expected)
+        np.testing.assert_array_equal(expected if order is None else order, expected)
+    np.testing.assert_array_equal(stack.n_seen[:, 0], [3 * m.table.n_rows for m in members])
+
+
+def test_training_descends_its_objective():
+    table = some_table(LOSS, 60, NETWORK.widths)
+    for optimizer in METHODS.values():
+        losses = trained(stack_of([Member(table, rate=0.02)], NETWORK, LOSS, optimizer), 100)
+        assert losses[-1] < 0.5 * losses[0]
+
+
+# --------------------------------------------------------------------------- the contracts
+
+
+def peak_of_an_epoch(width, optimizer, activation, n_members, weighted):
+    """Return the most memory that an epoch takes beyond what was there before it, in bytes."""
+    network = Network((5, width, width, 2), (activation, activation))
+    loss = LOSSES["log_loss-logistic"]
+    table = some_table(loss, 70, network.widths, weighted=weighted)
+    members = [Member(table, seed, 1e-4, 0.1, 1 - 0.1 * seed) for seed in range(n_members)]
+    stack = stack_of(members, network, loss, optimizer, batch_size=32)
+    epochs = descend(stack, 4)
+    next(epochs)
+    next(epochs)
+    tracemalloc.start()
+    try:
+        next(epochs)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@equal_and_weighted
+@pytest.mark.parametrize("n_members", [1, 3])
+@every_method
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_no_allocation_of_an_epoch_grows_with_the_network(
+    activation, optimizer, n_members, weighted
+):
+    # NumPy's own buffers hold up to 8,192 numbers: both networks go beyond them.
+    small, large = (
+        peak_of_an_epoch(width, optimizer, activation, n_members, weighted) for width in (260, 520)
+    )
+    # A row of hidden units more would be 2,080 bytes, a batch of them 66,560.
+    assert large - small < 2_000
+
+
+class Interrupted(BaseException):
+    """What a user's Ctrl-C is: no ordinary exception."""
+
+
+@dense_and_sparse
+@pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_an_epoch_is_all_or_nothing(kind, is_sparse, monkeypatch):
+    members = five_members(LOSS, weighted=True, is_sparse=is_sparse)
+    arguments = NETWORK, LOSS, kind()
+    stack, undisturbed = stack_of(members, *arguments), stack_of(members, *arguments)
+    epochs = descend(stack, 4)
+    next(epochs)
+    states = states_of(stack)
+    orders = [None if order is None else order.copy() for order in stack.orders]
+    streams = [None if stream is None else stream.get_state() for stream in stack.streams]
+
+    step, n_steps = kind.step, []
+
+    def failing_step(*arguments):
+        step(*arguments)
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(kind, "step", failing_step)
+    with pytest.raises(Interrupted):
+        next(epochs)
+    monkeypatch.undo()
+
+    for name, array in states_of(stack).items():
+        assert_same_bits(array, states[name], name)
+    for got, order in zip(stack.orders, orders, strict=True):
+        np.testing.assert_array_equal(got, order)
+    for got, state in zip(stack.streams, streams, strict=True):
+        assert (got is None) == (state is None)
+        if got is not None:
+            np.testing.assert_array_equal(got.get_state()[1], state[1])
+            assert got.get_state()[2:] == state[2:]
+
+    # The epoch taken anew is the one that would have been.
+    list(descend(undisturbed, 2))
+    next(descend(stack, 1))
+    assert_same_bits(stack.parameters.theta, undisturbed.parameters.theta)
+
+
+@every_method
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_divergence_goes_back_to_the_epoch_before(optimizer, n_members):
+    table = some_table(SQUARED_ERROR, 20, NETWORK.widths)
+    stack = stack_of([Member(table)] * n_members, NETWORK, SQUARED_ERROR, optimizer)
+    next(descend(stack, 1))
+    before = states_of(stack)
+    stack.rate[-1] = 1e300  # one member is enough
+    with pytest.raises(Diverged):
+        list(descend(stack, 50))
+    for name, array in states_of(stack).items():
+        assert np.isfinite(array).all(), name
+    assert_same_bits(states_of(stack)["n_seen"], before["n_seen"])
+    assert_same_bits(states_of(stack)["theta"], before["theta"])
+
+
+def test_parameters_of_a_large_but_finite_sum_have_not_diverged():
+    stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
+    stack.parameters.theta[...] = 1e308
+    with np.errstate(over="ignore"):
+        assert stack.is_finite()
+        stack.parameters.theta[0, -1] = np.nan
+        assert not stack.is_finite()
+
+
+# -------------------------------------------------------------------------------- L-BFGS
+
+
+def functions_of(monkeypatch, row_block, loss, weighted, is_sparse, order=None):
+    """Return the function that L-BFGS is to minimise, and its start."""
+    table = some_table(loss, 23, NETWORK.widths, weighted=weighted, is_sparse=is_sparse)
+    caught = []
+
+    def catch(function, start, **options):
+        caught.append((function, start))
+        return optimize.OptimizeResult(x=start, fun=0.0)
+
+    monkeypatch.setattr(optimize, "minimize", catch)
+    minimise(
+        Objective(NETWORK, loss, L2(0.4)),
+        some_parameters(NETWORK, [0]),
+        table,
+        order,
+        max_iter=1,
+        max_fun=1,
+        tol=0.0,
+        row_block=row_block,
+        on_iteration=lambda loss: False,
+    )
+    monkeypatch.undo()
+    return caught[0]
+
+
+@dense_and_sparse
+@equal_and_weighted
+@every_loss
+def test_sums_over_blocks_of_rows_are_the_whole(loss, weighted, is_sparse, monkeypatch):
+    order = np.random.RandomState(0).permutation(23)[:20]
+    options = loss, weighted, is_sparse, order
+    whole, start = functions_of(monkeypatch, 1000, *options)
+    value, gradient = whole(start)
+    check_gradient(whole, start, n_directions=3)
+    for row_block in (1, 7, 10):
+        got = functions_of(monkeypatch, row_block, *options)[0](start)
+        assert got[0] == pytest.approx(value, rel=1e-13)
+        np.testing.assert_allclose(got[1], gradient, rtol=1e-11, atol=1e-14)
+
+
+def test_lbfgs_takes_no_more_memory_for_more_rows():
+    network = Network((4, 30, 1), (ACTIVATIONS["tanh"],))
+    objective = Objective(network, SQUARED_ERROR, L2(0.1))
+
+    def peak(n_rows):
+        table = some_table(SQUARED_ERROR, n_rows, network.widths, weighted=True)
+        order = np.arange(n_rows)
+        limits = {"max_iter": 2, "max_fun": 3, "tol": 0.0, "row_block": 500}
+        parameters = some_parameters(network, [0])
+        tracemalloc.start()
+        try:
+            minimise(objective, parameters, table, order, on_iteration=lambda loss: False, **limits)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # An array of one number for each further row would be 240,000 bytes.
+    assert peak(40_000) - peak(10_000) < 150_000
+
+
+def linear_least_squares(**changes):
+    """Minimise squared error without hidden layers; return result, parameters and optimum."""
+    network = Network((4, 1), ())
+    table = some_table(SQUARED_ERROR, 30, network.widths)
+    parameters = some_parameters(network, [0])
+    options = {
+        "max_iter": 100,
+        "max_fun": 1000,
+        "tol": 1e-10,
+        "row_block": 8,
+        "on_iteration": lambda loss: False,
+        **changes,
+    }
+    objective = Objective(network, SQUARED_ERROR, L2(0.0))
+    result = minimise(objective, parameters, table, None, **options)
+    X = np.column_stack([table.X, np.ones(30)])
+    return result, parameters, np.linalg.lstsq(X, table.y)[0].ravel()
+
+
+def test_the_minimum_of_least_squares_is_found():
+    losses = []
+    result, parameters, optimum = linear_least_squares(
+        on_iteration=lambda loss: losses.append(loss)
+    )
+    np.testing.assert_allclose(parameters.theta[0], optimum, rtol=1e-3, atol=1e-4)
+    assert result.success
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(result.fun)
+
+
+def test_an_iteration_may_end_training():
+    seen = []
+    result, parameters, _ = linear_least_squares(
+        on_iteration=lambda loss: seen.append(loss) or len(seen) == 2
+    )
+    assert len(seen) == 2
+    assert result.fun == seen[-1]
+    np.testing.assert_array_equal(result.x, parameters.theta[0])
+
+
+def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
+    network = Network((4, 1), ())
+    table = some_table(SQUARED_ERROR, 30, network.widths)
+    parameters, complete = some_parameters(network, [0]), []
+
+    def on_iteration(loss):
+        complete.append(parameters.theta.copy())
+        return False
+
+    value = type(SQUARED_ERROR).value
+    n_calls = []
+
+    def failing_value(*arguments):
+        n_calls.append(1)
+        if len(complete) == 2:
+            raise Interrupted
+        return value(*arguments)
+
+    monkeypatch.setattr(type(SQUARED_ERROR), "value", failing_value)
+    objective = Objective(network, SQUARED_ERROR, L2(0.1))
+    limits = {"max_iter": 50, "max_fun": 500, "tol": 0.0, "row_block": 8}
+    with pytest.raises(Interrupted):
+        minimise(objective, parameters, table, None, on_iteration=on_iteration, **limits)
+    assert len(complete) == 2
+    assert_same_bits(parameters.theta, complete[-1])
+
+
+def test_lbfgs_says_when_the_loss_is_not_finite():
+    table = some_table(SQUARED_ERROR, 10, (4, 1))
+    objective = Objective(Network((4, 1), ()), SQUARED_ERROR, L2(0.0))
+    parameters = some_parameters(objective.network, [0])
+    far = Table(table.X * 1e200, table.y)
+    limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0, "row_block": 8}
+    with pytest.raises(Diverged):
+        minimise(objective, parameters, far, None, on_iteration=lambda loss: False, **limits)
+
+
+def test_stochastic_training_predicts_what_it_has_learned():
+    """Scores from outside the loop are those that the loop leaves: nothing is out of step."""
+    table = some_table(SQUARED_ERROR, 12, NETWORK.widths)
+    stack = stack_of([Member(table)], NETWORK, SQUARED_ERROR, Adam(), batch_size=12)
+    trained(stack, 5)
+    residual = scores_of(NETWORK, stack.parameters, table.X)[0] - table.y
+    (loss,) = descend(stack, 1)
+    assert loss.item() == pytest.approx(0.5 * (residual**2).sum(axis=1).mean(), rel=1e-12)
