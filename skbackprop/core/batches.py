@@ -173,7 +173,10 @@ class Batches:
         totals = self.n_rows.astype(float)
         for member, (table, order) in enumerate(zip(self.tables, self.orders, strict=True)):
             if table.weight is not None:
-                weight = table.weight if order is None else table.weight[order]
+                weight = table.weight
+                # Summed in the table's order: the sum must not depend on how rows are shuffled.
+                if order is not None and len(order) < table.n_rows:
+                    weight = weight[np.sort(order)]
                 totals[member] = weight.sum(dtype=float)
         return totals
 

@@ -22,9 +22,10 @@ class Initializer:
 
 @dataclass(frozen=True)
 class BoundedUniform(Initializer):
-    """All parameters uniform in +-sqrt(factor / (fan_in + fan_out)), as scikit-learn draws them.
+    """All parameters are uniform in [-c, c], c = sqrt(factor / (fan_in + fan_out)).
 
-    Glorot & Bengio (2010), section 4.2.1, for the weights; the biases share their bound.
+    Glorot & Bengio (2010), section 4.2.1, for the weights; the biases share their bound, as in
+    scikit-learn.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class BoundedUniform(Initializer):
 
 @dataclass(frozen=True)
 class VarianceScaling(Initializer):
-    """Weights of mean 0 and variance gain / fan, and biases of 0.
+    """Weights have mean 0 and variance = gain / fan; biases = 0.
 
     The fan is the mean of fan_in and fan_out for Glorot & Bengio (2010, equation 12), fan_in
     for LeCun et al. (1998, section 4.6) and, with gain 2, for He et al. (2015, equation 10).

@@ -185,9 +185,10 @@ class ClassifierLoss(Loss):
 
 @dataclass(frozen=True)
 class LogLoss(CanonicalLoss, ClassifierLoss):
-    """Cross-entropy: -sum_k y_k log p_k (softmax), or -sum_k log p(y_k) (logistic).
+    """Cross-entropy: loss = -sum_k y_k log p_k; for the logistic link -sum_k log p(y_k).
 
-    From scores: log sum_j exp(s_j) - sum_k y_k s_k, or sum_k log(1 + exp(s_k)) - y_k s_k.
+    From scores: loss = log sum_j exp(s_j) - sum_k y_k s_k; for the logistic link
+    sum_k log(1 + exp(s_k)) - y_k s_k. Its gradient is p - y.
     """
 
     exclusive: bool = False
@@ -195,7 +196,7 @@ class LogLoss(CanonicalLoss, ClassifierLoss):
 
 @dataclass(frozen=True)
 class ProbabilitySquaredError(ClassifierLoss):
-    """Half the squared distance of probabilities and labels: 1/2 sum_k (p_k - y_k)^2.
+    """Half the squared distance of probabilities and labels: loss = 1/2 sum_k (p_k - y_k)^2.
 
     The gradient goes through the link: p (1 - p) (p - y) for the logistic one.
     """
@@ -217,7 +218,7 @@ class ProbabilitySquaredError(ClassifierLoss):
 
 @dataclass(frozen=True)
 class SquaredError(CanonicalLoss):
-    """Half the squared error: 1/2 sum_k (s_k - y_k)^2, with the gradient s - y."""
+    """Half the squared error: loss = 1/2 sum_k (s_k - y_k)^2, with the gradient s - y."""
 
     @property
     def link(self) -> Link:
@@ -229,7 +230,10 @@ class SquaredError(CanonicalLoss):
 
 @dataclass(frozen=True)
 class Poisson(CanonicalLoss):
-    """Half the Poisson deviance: sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, for y >= 0."""
+    """Half the Poisson deviance, for y >= 0.
+
+    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y.
+    """
 
     target_minimum: ClassVar[float] = 0.0
 

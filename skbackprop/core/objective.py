@@ -49,8 +49,10 @@ class Objective:
         values = self.loss.value(chunk.scores, chunk.y)
         if chunk.raw_weight is not None:
             values = values * chunk.raw_weight[:, :, 0]
+        # Converted first, since a sum that converts adds up in another order in a larger stack.
+        values = values.astype(np.float64, copy=False)
         by_batch = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
-        return np.asarray(by_batch.sum(axis=2, dtype=np.float64))
+        return np.asarray(by_batch.sum(axis=2))
 
 
 class Gradient:

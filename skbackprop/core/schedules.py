@@ -53,12 +53,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The base rate in every epoch."""
+    """The base rate in every epoch: rate = base."""
 
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """base / (1 + t)^power_t after t rows, and the base rate in the first epoch.
+    """The rate falls with the rows seen: rate = base / (1 + t)^power_t after t rows.
 
     Parameters
     ----------
@@ -72,7 +72,11 @@ class InverseScaling(Schedule):
         return {"n_seen": np.zeros((n_members, 1))}
 
     def rate(self, state: State, base: Array, progress: float) -> Array:
-        return np.asarray(base / (1 + state["n_seen"]) ** self.power_t)
+        # In Python's floats, the powers of which do not depend on the size of the stack.
+        powers = np.broadcast_to(self.power_t, base.shape).ravel().tolist()
+        n_seen = state["n_seen"].ravel().tolist()
+        divisors = [(1 + t) ** power for t, power in zip(n_seen, powers, strict=True)]
+        return np.asarray(base / np.reshape(divisors, base.shape))
 
     def end_epoch(self, state: State, base: Array, monitored: Array, n_seen: Array) -> None:
         state["n_seen"][...] = n_seen
@@ -80,8 +84,9 @@ class InverseScaling(Schedule):
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """The base rate, divided by 5 whenever progress stalls for more than `n_iter_no_change` epochs.
+    """The rate falls where progress stalls: rate = base / 5^k after k stalls.
 
+    A stall is more than `n_iter_no_change` epochs in a row without an improvement of `tol`.
     Training may end when it stalls at a rate of 1e-6 or less.
 
     Parameters
