@@ -118,7 +118,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
                 self._check_architecture()
             table = self._table(X, y, sample_weight, not continues, incremental, classes)
             run = self._run(table, past, continues, incremental)
-            with blas_threads_for(run.network.largest_product(run.rows_at_once)):
+            largest = run.network.largest_product(run.rows_at_once)
+            with blas_threads_for(largest, run.is_lbfgs):
                 interrupt = run.minimise() if run.is_lbfgs else run.descend()
             if interrupt is not None and run.n_iter == 0 and "coefs_" in before:
                 raise interrupt

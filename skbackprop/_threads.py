@@ -22,15 +22,18 @@ def _controller() -> ThreadpoolController:
 
 
 @contextmanager
-def blas_threads_for(largest_product: int) -> Iterator[None]:
+def blas_threads_for(largest_product: int, is_lbfgs: bool = False) -> Iterator[None]:
     """Limit BLAS to one thread where the products are too small to be shared.
 
     Parameters
     ----------
     largest_product : int
         The number of multiplications in the largest matrix product of a step.
+    is_lbfgs : bool, default=False
+        Whether SciPy's L-BFGS makes BLAS calls of its own, which are shared even where the
+        network's products are not.
     """
-    if _ALWAYS_ONE_THREAD < largest_product < _WORTH_MORE_THREADS:
+    if largest_product < _WORTH_MORE_THREADS and (is_lbfgs or largest_product > _ALWAYS_ONE_THREAD):
         with _controller().limit(limits=1):
             yield
     else:
