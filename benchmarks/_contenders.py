@@ -147,7 +147,7 @@ class BareProducts:
 
 def _product(a, b: np.ndarray, out: np.ndarray) -> None:
     if sparse.issparse(a):
-        a @ b  # SciPy's products have no `out`
+        out[...] = a @ b  # SciPy's products have no `out`
     else:
         np.matmul(a, b, out=out)
 

@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_info
 MISSING = "not installed"
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
+def argument_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--smoke", action="store_true", help="hardly any data: only to see it run")
-    return parser.parse_args()
+    return parser
 
 
 def print_setting() -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from benchmarks._contenders import OURS, SKLEARN
-from benchmarks._report import as_time, parse_arguments, print_setting, print_table, verdict
+from benchmarks._report import argument_parser, as_time, print_setting, print_table, verdict
 from benchmarks._timing import best_seconds
 
 GOAL = 1.10
@@ -46,6 +46,6 @@ def report(smoke: bool) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments(__doc__)
+    arguments = argument_parser(__doc__).parse_args()
     print_setting()
     report(arguments.smoke)

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 
 from benchmarks import _data
 from benchmarks._contenders import OURS, SKLEARN
-from benchmarks._report import parse_arguments, print_setting, print_table, verdict
+from benchmarks._report import argument_parser, print_setting, print_table, verdict
 from skbackprop import BackpropClassifier
 
 GOAL = 0.25
@@ -79,6 +79,6 @@ def report(smoke: bool) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments(__doc__)
+    arguments = argument_parser(__doc__).parse_args()
     print_setting()
     report(arguments.smoke)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import product
 
+import hypothesis
 import numpy as np
 from scipy import sparse
 
@@ -18,6 +19,9 @@ from skbackprop.core.schedules import Constant, Schedule
 from skbackprop.core.training import Stack
 
 DTYPES = [np.float64, np.float32]
+
+# Hypothesis draws the same examples in every run: an unchanged tree stays green.
+same_examples = hypothesis.settings(derandomize=True, deadline=None)
 
 # Every loss through every link that it can have.
 LOSSES = {
@@ -39,9 +43,9 @@ def variants(table):
     for name, kind in table.items():
         flags = [field.name for field in fields(kind) if isinstance(field.default, bool)]
         for values in product([True, False], repeat=len(flags)):
-            settings = dict(zip(flags, values, strict=True))
-            switched = [flag if value else f"no {flag}" for flag, value in settings.items()]
-            instances["-".join([name, *switched])] = kind(**settings)
+            chosen = dict(zip(flags, values, strict=True))
+            switched = [flag if value else f"no {flag}" for flag, value in chosen.items()]
+            instances["-".join([name, *switched])] = kind(**chosen)
     return instances
 
 

@@ -15,6 +15,7 @@ from scipy import sparse
 from skbackprop.core import batches as batches_module
 from skbackprop.core.batches import Batches, Table
 from skbackprop.core.workspace import Workspace
+from stacks import same_examples
 
 N_FEATURES = 3
 
@@ -71,6 +72,7 @@ def stacks(draw):
     return tables, orders, [min(batch_size, n) for n in n_rows]
 
 
+@same_examples
 @given(stack=stacks(), chunk_bytes=st.sampled_from([1, 200, 1 << 18]))
 def test_every_row_is_served_once_an_epoch_in_its_order(stack, chunk_bytes):
     tables, orders, batch_sizes = stack
@@ -105,6 +107,7 @@ def check_weights(table, rows, member):
         start += len(x)
 
 
+@same_examples
 @given(stack=stacks())
 def test_the_mean_may_be_over_the_epoch(stack):
     tables, orders, batch_sizes = stack

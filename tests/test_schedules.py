@@ -13,7 +13,14 @@ from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 from skbackprop.core import schedules
 from skbackprop.core.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, Schedule
 from skbackprop.core.training import Patience
-from stacks import assert_same_bits, per_member, public_kinds, variants, without_formula
+from stacks import (
+    assert_same_bits,
+    per_member,
+    public_kinds,
+    same_examples,
+    variants,
+    without_formula,
+)
 
 VARIANTS = variants(SCHEDULES)
 every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)
@@ -71,6 +78,7 @@ class TheirCourse:
         return stalled, stopped
 
 
+@same_examples
 @given(
     monitored=losses_of_epochs,
     patience=st.integers(1, 4),

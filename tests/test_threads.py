@@ -47,6 +47,18 @@ def test_small_and_large_products_are_left_to_blas(largest_product, before):
     assert blas_threads() == before
 
 
+@pytest.mark.parametrize("largest_product", [1, _ALWAYS_ONE_THREAD, MIDDLING])
+def test_lbfgs_gets_one_thread_for_small_products_too(largest_product, before):
+    with blas_threads_for(largest_product, is_lbfgs=True):
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+
+
+def test_lbfgs_on_large_products_is_left_to_blas(before):
+    with blas_threads_for(_WORTH_MORE_THREADS, is_lbfgs=True):
+        assert blas_threads() == before
+
+
 def test_a_limit_within_a_limit(before):
     with blas_threads_for(MIDDLING):
         with blas_threads_for(MIDDLING):

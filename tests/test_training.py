@@ -30,6 +30,7 @@ from stacks import (
     Member,
     assert_same_bits,
     deep_network,
+    same_examples,
     some_parameters,
     some_table,
     stack_of,
@@ -173,7 +174,7 @@ def ragged_stacks(draw):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(same_examples, max_examples=60)
 @given(
     members=ragged_stacks(),
     batch_size=st.integers(1, 32),
