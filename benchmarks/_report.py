@@ -3,12 +3,13 @@
 import argparse
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from threadpoolctl import threadpool_info
 
 MISSING = "not installed"
+FIRST_WIDTH, WIDTH = 50, 10  # of columns, at least
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -34,19 +35,20 @@ def _version(name: str) -> str:
         return MISSING
 
 
-def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table, readable as it stands; all columns but the first to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table, readable as it stands: each row as soon as `rows` yields it."""
+    widths = [FIRST_WIDTH, *(max(len(name), WIDTH) for name in head[1:])]
 
-    def line(cells: Sequence[str]) -> str:
+    def print_row(cells: Sequence[str]) -> None:
         first, *others = zip(cells, widths, strict=True)
         padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-        return "| " + " | ".join(padded) + " |"
+        print("| " + " | ".join(padded) + " |", flush=True)
 
     print(f"\n{title}\n")
-    for cells in (head, rule, *rows):
-        print(line(cells))
+    print_row(head)
+    print_row(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    for row in rows:
+        print_row(row)
 
 
 def verdict(reached: bool, smoke: bool) -> str:

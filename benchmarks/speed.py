@@ -2,7 +2,7 @@
 
 An epoch's time is (best time of 6 epochs - best time of 1) / 5. The goals are for float32: how
 many times as fast as scikit-learn, but never more than 0.85 of what the bare products would be;
-and, for large networks, which part of the bare products' speed.
+and, for large networks, which part of the bare products' speed. The goals' column names both.
 """
 
 import math
@@ -24,6 +24,7 @@ from benchmarks._timing import Run, seconds_per_call, seconds_per_epoch
 N_ROWS = 20_000
 N_SMOKE_ROWS = 48
 OF_CEILING = 0.85
+N_ROUNDS_FLOAT64 = 2  # it has no goal to reach
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Case:
             name: getattr(contender, self.what)(problem) for name, contender in contenders().items()
         }
         able = {name: run for name, run in runs.items() if run is not None}
-        n_rounds = 1 if smoke else self.n_rounds
+        n_rounds = 1 if smoke else self.n_rounds if dtype == "float32" else N_ROUNDS_FLOAT64
         if self.what == "epochs":
             times = seconds_per_epoch(able, n_rounds)
         else:
@@ -135,13 +136,13 @@ def row_of(case: Case, dtype: str, smoke: bool) -> list[str]:
     row = [case.name, *times, f"{against_sklearn:.2f}", f"{of_bare:.2f}"]
     if dtype == "float64":
         return row
-    goals, reached = [], True
+    goals, reached = ["-", "-"], True
     if case.against_sklearn is not None:
         goal = min(case.against_sklearn, OF_CEILING * sklearn / bare)
-        goals.append(f"{goal:.2f} x scikit-learn")
+        goals[0] = f"{goal:.2f}"
         reached &= against_sklearn >= goal
     if case.of_bare is not None:
-        goals.append(f"{case.of_bare:.2f} of bare")
+        goals[1] = f"{case.of_bare:.2f}"
         reached &= of_bare >= case.of_bare
     return [*row, ", ".join(goals), verdict(reached, smoke)]
 
@@ -150,8 +151,8 @@ def report(smoke: bool, only: str = "") -> None:
     """Print both tables, of the cases whose names contain `only`."""
     head = [OURS, SKLEARN, BARE, TORCH, f"times {SKLEARN}", "of bare speed"]
     for dtype in ("float32", "float64"):
-        goal_head = ["goal", "verdict"] if dtype == "float32" else []
-        rows = [row_of(case, dtype, smoke) for case in CASES if only in case.name]
+        goal_head = ["goals", "verdict"] if dtype == "float32" else []
+        rows = (row_of(case, dtype, smoke) for case in CASES if only in case.name)
         print_table(
             f"Time of an epoch, or of a call, in {dtype}:",
             ["network", *head, *goal_head],

@@ -56,7 +56,7 @@ def check_gradient(
     AssertionError
         If a difference exceeds ``rtol * norm(g) + atol``, or is not a number.
     ValueError
-        If the gradient has another shape than `theta`.
+        If the gradient has another shape than `theta`, or `n_directions` is below 1.
 
     Examples
     --------
@@ -70,6 +70,8 @@ def check_gradient(
         ...
     AssertionError: the gradient does not belong to the value: along direction 0 ...
     """
+    if n_directions < 1:
+        raise ValueError(f"n_directions must be at least 1, got {n_directions}.")
     theta = np.array(theta, dtype=np.float64)
     gradient = np.array(value_and_gradient(theta.copy())[1], dtype=np.float64)
     if gradient.shape != theta.shape:

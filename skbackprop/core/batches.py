@@ -124,7 +124,7 @@ class Batches:
         One for each member, all dense or all sparse.
     orders : sequence of Rows or None
         The rows that each member visits, in that order; None for all rows of the table as
-        they stand. Members are sorted by the number of rows visited.
+        they stand. Members come sorted by the number of rows visited, the fewest first.
     batch_sizes : sequence of int
         One for each member; equal but for members that have fewer rows.
     workspace : Workspace
@@ -155,6 +155,11 @@ class Batches:
                 for table, order in zip(tables, orders, strict=True)
             ]
         )
+        if (np.diff(self.n_rows) < 0).any():
+            raise ValueError(
+                "the members of a stack have to be sorted by their number of rows, the fewest "
+                f"first, got {self.n_rows.tolist()}."
+            )
         self.total_weights = self._total_weights()
         self._mean_over_epoch = mean_over == "epoch"
         self._is_weighted = any(table.weight is not None for table in tables)

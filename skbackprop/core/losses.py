@@ -111,7 +111,7 @@ class SoftmaxLink(Link):
     name = "softmax"
 
     def inverse(self, scores: Array, out: Array) -> None:
-        np.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
+        np.subtract(scores, _largest(scores), out=out)
         np.exp(out, out=out)
         np.divide(out, out.sum(axis=-1, keepdims=True), out=out)
 
@@ -124,8 +124,19 @@ class SoftmaxLink(Link):
         np.multiply(delta, mean, out=delta)
 
     def normalizer(self, scores: Array) -> Array:
-        largest = scores.max(axis=-1, keepdims=True)
+        largest = _largest(scores)
         return np.asarray(largest + np.log(np.exp(scores - largest).sum(axis=-1, keepdims=True)))
+
+
+def _largest(scores: Array) -> Array:
+    """Return the largest score of each row, with a last axis of one.
+
+    NumPy reduces a short last axis row by row, and the first axis many rows at a time.
+    """
+    if scores.shape[-1] > 32:
+        return np.asarray(scores.max(axis=-1, keepdims=True))
+    first = np.ascontiguousarray(np.moveaxis(scores, -1, 0))
+    return np.asarray(first.max(axis=0)[..., None])
 
 
 # ------------------------------------------------------------------------------ losses

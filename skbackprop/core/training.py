@@ -20,7 +20,17 @@ from .workspace import Workspace
 
 
 class Diverged(ArithmeticError):
-    """Training left the finite numbers; the parameters are those of the epoch before."""
+    """Training left the finite numbers; the stack is as it was before the epoch.
+
+    Attributes
+    ----------
+    members : array of bool of shape (n_members,)
+        The members that did; the others can go on once these have retired.
+    """
+
+    def __init__(self, members: Array) -> None:
+        super().__init__("a loss, a parameter or a moment is no longer finite")
+        self.members = members
 
 
 @dataclass
@@ -34,7 +44,8 @@ class Stack:
     parameters : FlatParameters
         The parameters of all members; training updates them in place.
     tables : list of Table
-        The data of each member, sorted by the number of rows visited.
+        The data of each member. Members come sorted by the number of rows visited, the fewest
+        first.
     orders : list of Rows or None
         The rows that each member visits, in the last epoch's order, shuffled in place; None
         for all rows as they stand.
@@ -131,9 +142,11 @@ class Stack:
         Parameters
         ----------
         finished : array of bool of shape (n_members,)
-            The members to leave.
+            The members to leave; at least one has to stay.
         """
         stay = np.flatnonzero(~finished)
+        if not len(stay):
+            raise ValueError("all members are to retire: end the training instead.")
         self.objective = self.objective.members(stay)
         self.optimizer = take_members(self.optimizer, stay)
         self.schedule = take_members(self.schedule, stay)
@@ -216,11 +229,14 @@ class Stack:
         states = [*self.optimizer_state.values(), *self.schedule_state.values()]
         return [self.parameters.theta, self.n_seen, *states, *orders]
 
-    def is_finite(self) -> bool:
-        """Return whether all parameters and all of the optimizer's arrays are finite."""
-        arrays = [self.parameters.theta, *self.optimizer_state.values()]
-        # A sum is finite only if all its terms are; the terms decide where it overflowed.
-        return all(np.isfinite(a.sum()) or np.isfinite(a).all() for a in arrays)
+    def is_finite(self) -> Array:
+        """Return for each member whether its parameters and the optimizer's arrays are finite."""
+        finite = np.ones(len(self), dtype=bool)
+        for array in (self.parameters.theta, *self.optimizer_state.values()):
+            # A sum is finite only if all its terms are; the terms decide where it overflowed.
+            if not np.isfinite(array.sum()):
+                finite &= np.isfinite(array).all(axis=1)
+        return finite
 
 
 class _Step:
@@ -293,9 +309,9 @@ def descend(stack: Stack, n_epochs: int) -> Iterator[Array]:
             with np.errstate(all="ignore"):
                 rate = stack.schedule.rate(stack.schedule_state, stack.rate, epoch / n_epochs)
                 losses = stack.run_epoch(rate)
-                diverged = not (np.isfinite(losses).all() and stack.is_finite())
-            if diverged:
-                raise Diverged
+                finite = np.isfinite(losses) & stack.is_finite()
+            if not finite.all():
+                raise Diverged(~finite)
         except BaseException:
             stack.restore()
             raise
@@ -442,6 +458,6 @@ def minimise(
         theta[0] = iterate
         raise
     if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
-        raise Diverged
+        raise Diverged(np.array([True]))
     theta[0] = result.x
     return result
