@@ -191,30 +191,19 @@ class Run:
         """Train by stochastic steps; return the interrupt that ended it, if one did."""
         settings = self.settings
         stack = self._stack()
-        schedule, schedule_state = stack.schedule, stack.schedule_state
         patience = Patience(1, float(settings.tol), float(settings.n_iter_no_change))
         n_epochs = 1 if self.incremental else settings.max_iter
         is_recorded = True
         try:
             for losses in descend(stack, n_epochs):
                 is_recorded = False
-                loss, score = losses.item(), self._validation_score()
-                monitored = np.array([[loss if score is None else _to_fall(score)]])
-                schedule.end_epoch(schedule_state, stack.rate, monitored, stack.n_seen)
-                may_stop = schedule.may_stop(schedule_state, 1)
-                stalled, stopped = patience.end_epoch(monitored, may_stop)
-                self._record(loss, score)
+                monitored = self._end_epoch(stack, losses.item())
                 is_recorded = True
                 self._print_progress()
-                if stalled.item():
-                    rate = schedule.rate(schedule_state, stack.rate, 0.0).item()
-                    self._print_stall(
-                        schedule.last_words if stopped else f"Setting learning rate to {rate:f}"
-                    )
-                if stopped.item():
+                if self.incremental or self._has_to_stop(stack, patience, monitored):
                     break
             else:
-                if not self.incremental and settings.n_iter_no_change != np.inf:
+                if settings.n_iter_no_change != np.inf:
                     self._warn(
                         f"Stochastic Optimizer: Maximum iterations ({n_epochs}) reached and the "
                         "optimization hasn't converged yet. Raise max_iter, or set "
@@ -229,6 +218,25 @@ class Run:
         finally:
             self.n_seen = int(stack.n_seen.item())
         return None
+
+    def _end_epoch(self, stack: Stack, loss: float) -> Array:
+        """Score the epoch, tell the schedule, and take note; return the value that is to fall."""
+        score = self._validation_score()
+        monitored = np.array([[loss if score is None else _to_fall(score)]])
+        stack.schedule.end_epoch(stack.schedule_state, stack.rate, monitored, stack.n_seen)
+        self._record(loss, score)
+        return monitored
+
+    def _has_to_stop(self, stack: Stack, patience: Patience, monitored: Array) -> bool:
+        """Return whether patience is at an end and the schedule has nothing left to try."""
+        schedule, state = stack.schedule, stack.schedule_state
+        stalled, stopped = patience.end_epoch(monitored, schedule.may_stop(state, 1))
+        if stalled.item():
+            rate = schedule.rate(state, stack.rate, 0.0).item()
+            self._print_stall(
+                schedule.last_words if stopped.item() else f"Setting learning rate to {rate:f}"
+            )
+        return bool(stopped.item())
 
     def _stack(self) -> Stack:
         """Return the stack of one that trains the network, with the states to go on from."""

@@ -85,7 +85,7 @@ def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> S
 
 def _plain(value: Any) -> Any:
     """Return a float for any number that is not a flag: the core takes no other."""
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+    return value if isinstance(value, (bool, np.bool_, str)) else float(value)
 
 
 def build_schedule(settings: Any) -> Schedule:

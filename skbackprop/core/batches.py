@@ -187,17 +187,21 @@ class Batches:
 
     def _plan(self) -> Iterator[_Segment]:
         """Cut the epoch where the group or the batch size changes, or where a chunk is full."""
-        done = np.zeros(len(self.tables), dtype=int)
-        while (left := self.n_rows - done).any():
-            sizes = np.minimum(self.batch_sizes, left)
-            start = int(np.flatnonzero(sizes)[0])
-            while start < len(sizes):
-                same = (sizes[start:] == sizes[start]) & (done[start:] == done[start])
-                stop = start + (len(same) if same.all() else int(np.argmin(same)))
-                size = int(sizes[start])
-                n_batches = min(int(left[start:stop].min()) // size, self._batches_at_once(size))
-                yield _Segment(slice(start, stop), int(done[start]), size, n_batches)
-                done[start:stop] += size * n_batches
+        n_rows, n_members = self.n_rows.tolist(), len(self.tables)
+        done = [0] * n_members
+        while done != n_rows:
+            # The rows of the next batch of each member; those with equal ones go together.
+            sizes = [min(b, n - d) for b, n, d in zip(self.batch_sizes, n_rows, done, strict=True)]
+            start = 0
+            while start < n_members:
+                size, at, stop = sizes[start], done[start], start + 1
+                while stop < n_members and (sizes[stop], done[stop]) == (size, at):
+                    stop += 1
+                if size:
+                    n_whole = min(n - at for n in n_rows[start:stop]) // size
+                    n_batches = min(n_whole, self._batches_at_once(size))
+                    yield _Segment(slice(start, stop), at, size, n_batches)
+                    done[start:stop] = [at + size * n_batches] * (stop - start)
                 start = stop
 
     def _batches_at_once(self, batch_size: int) -> int:
