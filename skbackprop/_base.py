@@ -110,7 +110,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
         past = getattr(self, "_training", {}) if continues else {}
         # One epoch takes care of the stream itself: it is all or nothing.
-        stream_before = past["stream"].get_state() if past and not incremental else None
+        stream_before = past["stream"].get_state(legacy=False) if past and not incremental else None
         try:
             if not (incremental and continues):
                 self._validate_params()

@@ -179,6 +179,12 @@ def test_any_layout_and_dtype_is_gathered(source, order, dtype):
     np.testing.assert_array_equal(got, X if order is None else X[order])
 
 
+def test_members_have_to_come_sorted():
+    tables = [numbered_table(5), numbered_table(3)]
+    with pytest.raises(ValueError, match=r"fewest first, got \[5, 3\]"):
+        Batches(tables, [None, None], [3, 3], Workspace(np.dtype(float)))
+
+
 def test_batches_of_an_epoch_share_buffers_that_do_not_grow_with_the_data():
     def bytes_for(n_rows):
         workspace = Workspace(np.dtype(float))

@@ -78,6 +78,11 @@ def test_tolerances_and_step_are_heard():
     assert check_gradient(cubes, [1.0], step=0.1, rtol=1) == pytest.approx(0.01 / 3, rel=1e-3)
 
 
+def test_a_check_without_a_direction_is_no_check():
+    with pytest.raises(ValueError, match="n_directions must be at least 1, got 0"):
+        check_gradient(lambda x: (0.0, x), THETA, n_directions=0)
+
+
 def test_directions_come_from_the_random_state():
     def directions(random_state, n_directions=2):
         seen = []

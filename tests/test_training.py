@@ -22,7 +22,7 @@ from skbackprop.core.objective import Objective
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.core.penalties import L2
 from skbackprop.core.schedules import SCHEDULES
-from skbackprop.core.training import Diverged, descend, minimise
+from skbackprop.core.training import Diverged, Stack, descend, minimise
 from skbackprop.testing import check_gradient
 from stacks import (
     DTYPES,
@@ -398,12 +398,47 @@ def test_divergence_goes_back_to_the_epoch_before(optimizer, n_members):
     next(descend(stack, 1))
     before = states_of(stack)
     stack.rate[-1] = 1e300  # one member is enough
-    with pytest.raises(Diverged):
+    with pytest.raises(Diverged) as diverged:
         list(descend(stack, 50))
+    assert diverged.value.members.tolist() == [False] * (n_members - 1) + [True]
     for name, array in states_of(stack).items():
         assert np.isfinite(array).all(), name
     assert_same_bits(states_of(stack)["n_seen"], before["n_seen"])
     assert_same_bits(states_of(stack)["theta"], before["theta"])
+
+
+def test_the_others_go_on_once_the_diverged_has_retired():
+    table = some_table(SQUARED_ERROR, 20, NETWORK.widths)
+    members = [Member(table, seed=0, rate=1e300), Member(table, seed=1)]
+    stack = stack_of(members, NETWORK, SQUARED_ERROR, SGD())
+    with pytest.raises(Diverged) as diverged:
+        list(descend(stack, 3))
+    stack.retire(diverged.value.members)
+    alone = stack_of(members[1:], NETWORK, SQUARED_ERROR, SGD())
+    assert_same_bits(trained(stack, 3), trained(alone, 3))
+
+
+def test_a_stack_keeps_at_least_one_member():
+    stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
+    with pytest.raises(ValueError, match="all members are to retire"):
+        stack.retire(np.array([True]))
+
+
+@pytest.mark.parametrize("batch_size", [None, 3, 100])
+def test_a_stack_started_by_its_parts_equals_one_put_together(batch_size):
+    tables = [some_table(LOSS, n, NETWORK.widths, seed=n) for n in (5, 8)]
+    members = [Member(table, seed=seed, rate=0.1) for seed, table in enumerate(tables)]
+    together = stack_of(members, NETWORK, LOSS, SGD(), batch_size=batch_size or 8)
+    started = Stack.start(
+        Objective(NETWORK, LOSS, L2(0.0)),
+        some_parameters(NETWORK, [0, 1]),
+        tables,
+        optimizer=SGD(),
+        rate=0.1,
+        batch_size=batch_size,
+        streams=[np.random.RandomState(0), np.random.RandomState(1)],
+    )
+    assert_same_bits(trained(started, 3), trained(together, 3))
 
 
 def test_parameters_of_a_large_but_finite_sum_have_not_diverged():

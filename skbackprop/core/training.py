@@ -214,7 +214,9 @@ class Stack:
             self._saved = {"arrays": [np.empty_like(array) for array in self._changing()]}
         for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
             np.copyto(copy, array)
-        self._saved["streams"] = [stream and stream.get_state() for stream in self.streams]
+        self._saved["streams"] = [
+            stream and stream.get_state(legacy=False) for stream in self.streams
+        ]
 
     def restore(self) -> None:
         """Go back to the last `save`."""
