@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from .core.arrays import Array
@@ -30,6 +31,8 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     """Return checked X and y; with `reset` the estimator takes note of the features."""
     if not reset and _is_plain_input(estimator, X) and _is_plain_target(y, len(X), numeric):
         return X, y
+    if not numeric:
+        _check_for_missing_labels(y)
     X, y = validate_data(
         estimator,
         X,
@@ -45,6 +48,21 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X, y
+
+
+def _check_for_missing_labels(y: Any) -> None:
+    """Say so where labels are missing: scikit-learn's message would not name y."""
+    if not hasattr(y, "dtype") or issparse(y):
+        return
+    labels = np.asarray(y)
+    if labels.dtype == object and any(map(_is_missing, labels.flat)):
+        raise ValueError(
+            "Input y contains missing labels (None or NaN). Remove their rows or give them a label."
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or is_scalar_nan(label) or is_pandas_na(label)
 
 
 def _as_numbers(y: Any) -> Array:

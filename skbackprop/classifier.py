@@ -326,7 +326,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         return targets
 
     def _learn_classes(self, y: Any, classes: Any) -> None:
-        kind = _kind_of(y)
+        check_classification_targets(y)
+        kind = type_of_target(y)
         if kind == "multiclass-multioutput":
             raise ValueError(
                 "y has several columns with more than two values (multiclass-multioutput), "
@@ -512,13 +513,3 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _kind_of(y: Any) -> str:
-    """Return scikit-learn's name for the kind of target that y is; an error if it is none."""
-    if y.dtype == object and any(label is None or label != label for label in y.ravel()):
-        raise ValueError(
-            "y contains missing labels (None or NaN). Remove their rows, or give them a label."
-        )
-    check_classification_targets(y)
-    return str(type_of_target(y))

@@ -74,7 +74,7 @@ def test_labels_that_are_missing():
     X, y = class_data(N)
     with pytest.raises(ValueError, match="Input y contains NaN"):
         quick(BackpropClassifier).fit(X, changed(y, 3, np.nan, dtype=float))
-    for missing in (None, np.nan):
+    for missing in (None, np.nan, pd.NA):
         labels = np.array(["a", "b", "c"], dtype=object)[y]
         labels[3] = missing
         with pytest.raises((ValueError, TypeError), match=r"\by\b|label"):
