@@ -20,13 +20,14 @@ from ._settings import build, build_schedule, initial_layers, is_lbfgs
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows
 from .core.batches import Table
+from .core.lbfgs import minimise
 from .core.losses import Loss
 from .core.network import Network, scores_of
-from .core.objective import Objective
+from .core.objective import Diverged, Objective
 from .core.optimizers import OPTIMIZERS
 from .core.parameters import FlatParameters
 from .core.penalties import L2
-from .core.training import Diverged, Patience, Stack, descend, minimise
+from .core.training import Patience, Stack, descend
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
 from scipy.special import log_expit
 from threadpoolctl import threadpool_limits
 
@@ -18,11 +17,11 @@ from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
 from skbackprop.core.losses import REGRESSOR_LOSSES
 from skbackprop.core.network import Network, scores_of
-from skbackprop.core.objective import Objective
+from skbackprop.core.objective import Diverged, Objective
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.core.penalties import L2
 from skbackprop.core.schedules import SCHEDULES
-from skbackprop.core.training import Diverged, Stack, descend, minimise
+from skbackprop.core.training import Stack, descend
 from skbackprop.testing import check_gradient
 from stacks import (
     DTYPES,
@@ -448,146 +447,6 @@ def test_parameters_of_a_large_but_finite_sum_have_not_diverged():
         assert stack.is_finite()
         stack.parameters.theta[0, -1] = np.nan
         assert not stack.is_finite()
-
-
-# -------------------------------------------------------------------------------- L-BFGS
-
-
-def functions_of(monkeypatch, row_block, loss, weighted, is_sparse, order=None):
-    """Return the function that L-BFGS is to minimise, and its start."""
-    table = some_table(loss, 23, NETWORK.widths, weighted=weighted, is_sparse=is_sparse)
-    caught = []
-
-    def catch(function, start, **options):
-        caught.append((function, start))
-        return optimize.OptimizeResult(x=start, fun=0.0)
-
-    monkeypatch.setattr(optimize, "minimize", catch)
-    minimise(
-        Objective(NETWORK, loss, L2(0.4)),
-        some_parameters(NETWORK, [0]),
-        table,
-        order,
-        max_iter=1,
-        max_fun=1,
-        tol=0.0,
-        row_block=row_block,
-        on_iteration=lambda loss: False,
-    )
-    monkeypatch.undo()
-    return caught[0]
-
-
-@dense_and_sparse
-@equal_and_weighted
-@every_loss
-def test_sums_over_blocks_of_rows_are_the_whole(loss, weighted, is_sparse, monkeypatch):
-    order = np.random.RandomState(0).permutation(23)[:20]
-    options = loss, weighted, is_sparse, order
-    whole, start = functions_of(monkeypatch, 1000, *options)
-    value, gradient = whole(start)
-    check_gradient(whole, start, n_directions=3)
-    for row_block in (1, 7, 10):
-        got = functions_of(monkeypatch, row_block, *options)[0](start)
-        assert got[0] == pytest.approx(value, rel=1e-13)
-        np.testing.assert_allclose(got[1], gradient, rtol=1e-11, atol=1e-14)
-
-
-def test_lbfgs_takes_no_more_memory_for_more_rows():
-    network = Network((4, 30, 1), (ACTIVATIONS["tanh"],))
-    objective = Objective(network, SQUARED_ERROR, L2(0.1))
-
-    def peak(n_rows):
-        table = some_table(SQUARED_ERROR, n_rows, network.widths, weighted=True)
-        order = np.arange(n_rows)
-        limits = {"max_iter": 2, "max_fun": 3, "tol": 0.0, "row_block": 500}
-        parameters = some_parameters(network, [0])
-        tracemalloc.start()
-        try:
-            minimise(objective, parameters, table, order, on_iteration=lambda loss: False, **limits)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    # An array of one number for each further row would be 240,000 bytes.
-    assert peak(40_000) - peak(10_000) < 150_000
-
-
-def linear_least_squares(**changes):
-    """Minimise squared error without hidden layers; return result, parameters and optimum."""
-    network = Network((4, 1), ())
-    table = some_table(SQUARED_ERROR, 30, network.widths)
-    parameters = some_parameters(network, [0])
-    options = {
-        "max_iter": 100,
-        "max_fun": 1000,
-        "tol": 1e-10,
-        "row_block": 8,
-        "on_iteration": lambda loss: False,
-        **changes,
-    }
-    objective = Objective(network, SQUARED_ERROR, L2(0.0))
-    result = minimise(objective, parameters, table, None, **options)
-    X = np.column_stack([table.X, np.ones(30)])
-    return result, parameters, np.linalg.lstsq(X, table.y)[0].ravel()
-
-
-def test_the_minimum_of_least_squares_is_found():
-    losses = []
-    result, parameters, optimum = linear_least_squares(
-        on_iteration=lambda loss: losses.append(loss)
-    )
-    np.testing.assert_allclose(parameters.theta[0], optimum, rtol=1e-3, atol=1e-4)
-    assert result.success
-    assert losses == sorted(losses, reverse=True)
-    assert losses[-1] == pytest.approx(result.fun)
-
-
-def test_an_iteration_may_end_training():
-    seen = []
-    result, parameters, _ = linear_least_squares(
-        on_iteration=lambda loss: seen.append(loss) or len(seen) == 2
-    )
-    assert len(seen) == 2
-    assert result.fun == seen[-1]
-    np.testing.assert_array_equal(result.x, parameters.theta[0])
-
-
-def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
-    network = Network((4, 1), ())
-    table = some_table(SQUARED_ERROR, 30, network.widths)
-    parameters, complete = some_parameters(network, [0]), []
-
-    def on_iteration(loss):
-        complete.append(parameters.theta.copy())
-        return False
-
-    value = type(SQUARED_ERROR).value
-    n_calls = []
-
-    def failing_value(*arguments):
-        n_calls.append(1)
-        if len(complete) == 2:
-            raise Interrupted
-        return value(*arguments)
-
-    monkeypatch.setattr(type(SQUARED_ERROR), "value", failing_value)
-    objective = Objective(network, SQUARED_ERROR, L2(0.1))
-    limits = {"max_iter": 50, "max_fun": 500, "tol": 0.0, "row_block": 8}
-    with pytest.raises(Interrupted):
-        minimise(objective, parameters, table, None, on_iteration=on_iteration, **limits)
-    assert len(complete) == 2
-    assert_same_bits(parameters.theta, complete[-1])
-
-
-def test_lbfgs_says_when_the_loss_is_not_finite():
-    table = some_table(SQUARED_ERROR, 10, (4, 1))
-    objective = Objective(Network((4, 1), ()), SQUARED_ERROR, L2(0.0))
-    parameters = some_parameters(objective.network, [0])
-    far = Table(table.X * 1e200, table.y)
-    limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0, "row_block": 8}
-    with pytest.raises(Diverged):
-        minimise(objective, parameters, far, None, on_iteration=lambda loss: False, **limits)
 
 
 def test_stochastic_training_predicts_what_it_has_learned():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,20 @@ from .network import Network, Pass
 from .parameters import FlatParameters
 from .penalties import L2
 from .workspace import Workspace
+
+
+class Diverged(ArithmeticError):
+    """Training left the finite numbers; the stack is as it was before the epoch.
+
+    Attributes
+    ----------
+    members : array of bool of shape (n_members,)
+        The members that did; the others can go on once these have retired.
+    """
+
+    def __init__(self, members: Array) -> None:
+        super().__init__("a loss, a parameter or a moment is no longer finite")
+        self.members = members
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,14 @@ class Gradient:
         penalty = self.objective.penalty
         penalty.add_gradient(self._blocks, 1 / total)
         return penalty.measure(self.parameters.penalised)
+
+
+def exact_sum(values: list[float]) -> float:
+    """Return the exactly rounded sum, or NaN where it is not finite."""
+    try:
+        return math.fsum(values)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def take_members(settings: Any, members: Any) -> Any:

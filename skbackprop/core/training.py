@@ -1,36 +1,20 @@
-"""Training: epochs of stochastic steps for a stack, L-BFGS for one network, and when to stop."""
+"""Training by stochastic steps: a stack and its epochs, and when to stop."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from .arrays import Array, PerMember, Rows, State
 from .batches import Batch, Batches, Chunk, Table
-from .objective import Gradient, Objective, take_members
+from .objective import Diverged, Gradient, Objective, exact_sum, take_members
 from .optimizers import Optimizer
 from .parameters import FlatParameters
 from .schedules import Constant, Schedule, follow_progress, init_progress
 from .workspace import Workspace
-
-
-class Diverged(ArithmeticError):
-    """Training left the finite numbers; the stack is as it was before the epoch.
-
-    Attributes
-    ----------
-    members : array of bool of shape (n_members,)
-        The members that did; the others can go on once these have retired.
-    """
-
-    def __init__(self, members: Array) -> None:
-        super().__init__("a loss, a parameter or a moment is no longer finite")
-        self.members = members
 
 
 @dataclass
@@ -184,7 +168,7 @@ class Stack:
             for i, values in enumerate(np.hstack([losses, penalties]).tolist()):
                 sums[chunk.members.start + i] += values
         # Exactly rounded sums do not depend on how an epoch was cut into chunks.
-        totals = np.array([_exact_sum(values) for values in sums])
+        totals = np.array([exact_sum(values) for values in sums])
         self.n_seen += self.batches.n_rows[:, None]
         return np.asarray(totals / self.batches.total_weights)
 
@@ -266,14 +250,6 @@ class _Step:
         measure = self.gradient(batch)
         self.optimizer.step(self._theta, self._g, self.state, self._rate)
         return measure
-
-
-def _exact_sum(values: list[float]) -> float:
-    """Return the exactly rounded sum, or NaN where it is not finite."""
-    try:
-        return math.fsum(values)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _members_of(state: State, members: Any) -> State:
@@ -361,105 +337,3 @@ class Patience:
         stalled = self.state["count"] > self.patience
         self.state["count"][stalled & ~may_stop] = 0
         return stalled, stalled & may_stop
-
-
-# ----------------------------------------------------------------------------- L-BFGS
-
-
-def minimise(
-    objective: Objective,
-    parameters: FlatParameters,
-    table: Table,
-    order: Rows | None,
-    *,
-    max_iter: int,
-    max_fun: int,
-    tol: float,
-    row_block: int,
-    on_iteration: Callable[[float], bool],
-) -> optimize.OptimizeResult:
-    """Minimise the objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
-
-    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
-
-    Parameters
-    ----------
-    objective : Objective
-        The objective of one network.
-    parameters : FlatParameters
-        The parameters of one network. On return they are the result's, or those after the
-        last complete iteration if something was raised.
-    table : Table
-        The data.
-    order : Rows or None
-        The rows to learn from; None for all.
-    max_iter, max_fun : int
-        The limits on iterations and on evaluations of the objective.
-    tol : float
-        The largest component of the gradient that counts as zero.
-    row_block : int
-        The rows of a block.
-    on_iteration : callable
-        Called with the loss after each iteration, with the parameters set to its point;
-        training ends where it returns True.
-
-    Returns
-    -------
-    result : scipy.optimize.OptimizeResult
-        SciPy's result.
-
-    Raises
-    ------
-    Diverged
-        If the loss is not finite at the starting point or at the end.
-    """
-    theta = parameters.theta
-    workspace = Workspace(theta.dtype)
-    n_rows = table.n_rows if order is None else len(order)
-    batches = Batches([table], [order], [min(row_block, n_rows)], workspace, mean_over="epoch")
-    total = batches.total_weights.item()
-    gradients = parameters.like(np.empty_like(theta))
-    bound: dict[int, Gradient] = {}
-
-    def value_and_gradient(x: Array) -> tuple[float, Array]:
-        theta[0] = x
-        g = np.zeros(theta.shape[1])
-        sums: list[float] = []
-        for chunk in batches.chunks():
-            size = chunk.batch_size
-            if size not in bound:
-                bound[size] = Gradient(
-                    objective, parameters, gradients, size, workspace, batches.is_sparse
-                )
-            for batch in chunk.batches:
-                bound[size].of_loss(batch)
-                g += gradients.theta[0]
-            sums += objective.batch_losses(chunk)[0].tolist()
-        gradients.theta[0] = g
-        sums += objective.penalty.value(bound[size].add_penalty(total)).tolist()
-        return _exact_sum(sums) / total, gradients.theta[0].copy()
-
-    iterate = theta[0].copy()
-
-    def callback(intermediate_result: optimize.OptimizeResult) -> None:
-        theta[0] = iterate[:] = intermediate_result.x
-        if on_iteration(float(intermediate_result.fun)):
-            raise StopIteration
-
-    try:
-        with np.errstate(all="ignore"):
-            result = optimize.minimize(
-                value_and_gradient,
-                theta[0].copy(),
-                method="L-BFGS-B",
-                jac=True,
-                callback=callback,
-                options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
-            )
-    except BaseException:
-        theta[0] = iterate
-        raise
-    if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
-        raise Diverged(np.array([True]))
-    theta[0] = result.x
-    return result

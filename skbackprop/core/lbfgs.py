@@ -1,0 +1,155 @@
+"""Training by L-BFGS: one network on all rows at once, through SciPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import optimize
+
+from .arrays import Array, Rows
+from .batches import Batches, Table
+from .objective import Diverged, Gradient, Objective, exact_sum
+from .parameters import FlatParameters
+from .workspace import Workspace
+
+
+class WholeObjective:
+    """The objective over all rows of one network, as a function of its parameters.
+
+    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of one network.
+    parameters : FlatParameters
+        The parameters of one network, which every call overwrites.
+    table : Table
+        The data.
+    order : Rows or None
+        The rows to learn from; None for all.
+    row_block : int
+        The rows of a block.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        table: Table,
+        order: Rows | None,
+        row_block: int,
+    ) -> None:
+        n_rows = table.n_rows if order is None else len(order)
+        self.objective, self.parameters = objective, parameters
+        self.gradients = parameters.like(np.empty_like(parameters.theta))
+        self._workspace = Workspace(parameters.dtype)
+        self._batches = Batches(
+            [table], [order], [min(row_block, n_rows)], self._workspace, mean_over="epoch"
+        )
+        self._total = self._batches.total_weights.item()
+        self._bound: dict[int, Gradient] = {}
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the value at the flat parameters `x`, and a new array with the gradient."""
+        self.parameters.theta[0] = x
+        g = np.zeros_like(self.gradients.theta[0])
+        losses: list[float] = []
+        for chunk in self._batches.chunks():
+            gradient = self._gradient(chunk.batch_size)
+            for batch in chunk.batches:
+                gradient.of_loss(batch)
+                g += self.gradients.theta[0]
+            losses += self.objective.batch_losses(chunk)[0].tolist()
+        self.gradients.theta[0] = g
+        measure = gradient.add_penalty(self._total)
+        losses += self.objective.penalty.value(measure).tolist()
+        return exact_sum(losses) / self._total, self.gradients.theta[0].copy()
+
+    def _gradient(self, n_rows: int) -> Gradient:
+        if n_rows not in self._bound:
+            self._bound[n_rows] = Gradient(
+                self.objective,
+                self.parameters,
+                self.gradients,
+                n_rows,
+                self._workspace,
+                self._batches.is_sparse,
+            )
+        return self._bound[n_rows]
+
+
+def minimise(
+    objective: Objective,
+    parameters: FlatParameters,
+    table: Table,
+    order: Rows | None,
+    *,
+    max_iter: int,
+    max_fun: int,
+    tol: float,
+    row_block: int,
+    on_iteration: Callable[[float], bool],
+) -> optimize.OptimizeResult:
+    """Minimise the objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
+
+    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of one network.
+    parameters : FlatParameters
+        The parameters of one network. On return they are the result's, or those after the
+        last complete iteration if something was raised.
+    table : Table
+        The data.
+    order : Rows or None
+        The rows to learn from; None for all.
+    max_iter, max_fun : int
+        The limits on iterations and on evaluations of the objective.
+    tol : float
+        The largest component of the gradient that counts as zero.
+    row_block : int
+        The rows of a block.
+    on_iteration : callable
+        Called with the loss after each iteration, with the parameters set to its point;
+        training ends where it returns True.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        SciPy's result.
+
+    Raises
+    ------
+    Diverged
+        If the loss is not finite at the starting point or at the end.
+    """
+    theta = parameters.theta
+    whole = WholeObjective(objective, parameters, table, order, row_block)
+    iterate = theta[0].copy()
+
+    def callback(intermediate_result: optimize.OptimizeResult) -> None:
+        theta[0] = iterate[:] = intermediate_result.x
+        if on_iteration(float(intermediate_result.fun)):
+            raise StopIteration
+
+    try:
+        with np.errstate(all="ignore"):
+            result = optimize.minimize(
+                whole,
+                theta[0].copy(),
+                method="L-BFGS-B",
+                jac=True,
+                callback=callback,
+                options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+            )
+    except BaseException:
+        theta[0] = iterate
+        raise
+    if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
+        raise Diverged(np.array([True]))
+    theta[0] = result.x
+    return result
