@@ -174,7 +174,13 @@ class Run:
                 f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
                 f"{fraction}), or early_stopping=False."
             )
-        return hold_out(n, n_held_out, self.state["stream"], self.strata(self.table.y))
+        train, held_out = hold_out(n, n_held_out, self.state["stream"], self.strata(self.table.y))
+        if self.table.weight is not None and not self.table.weight[train].any():
+            raise ValueError(
+                "early_stopping=True left no row to train on whose sample_weight is above zero. "
+                "Remove the rows of weight zero, or set early_stopping=False."
+            )
+        return train, held_out
 
     def _order(self, past: dict[str, Any]) -> Rows | None:
         """Return the rows in the order of the last epoch, if they are the same rows."""

@@ -324,3 +324,17 @@ def test_wrong_sample_weight(estimator_class, method, weight, named):
     arguments = classes_for(estimator_class) if method == "partial_fit" else {}
     with pytest.raises(ValueError, match=named):
         getattr(quick(estimator_class), method)(X, y, sample_weight=weight, **arguments)
+
+
+@BOTH
+def test_early_stopping_that_holds_out_every_row_that_counts(estimator_class):
+    X, y = data_for(estimator_class, N)
+    estimator = quick(estimator_class, early_stopping=True)
+    messages = []
+    for row in range(N):  # the only row of weight above zero; for some it is held out
+        try:
+            estimator.fit(X, y, sample_weight=np.eye(N)[row])
+        except ValueError as error:
+            messages.append(str(error))
+    assert 0 < len(messages) < N
+    assert all("sample_weight is above zero" in message for message in messages)
