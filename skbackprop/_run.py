@@ -20,7 +20,7 @@ from ._settings import build, build_schedule, initial_layers, is_lbfgs
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows
 from .core.batches import Table
-from .core.lbfgs import minimise
+from .core.lbfgs import WholeObjective, minimise
 from .core.losses import Loss
 from .core.network import Network, scores_of
 from .core.objective import Diverged, Objective
@@ -163,9 +163,18 @@ class Run:
         if split is None and holds_out:
             split = self._split()
         self.state["split"] = split
-        return split if split is not None and holds_out else (None, None)
+        if split is None or not holds_out:
+            return None, None
+        if self.table.weight is not None and not self.table.weight[split[0]].any():
+            raise ValueError(
+                "early_stopping=True leaves no row to train on whose sample_weight is above zero. "
+                "Remove the rows of weight zero, or set early_stopping=False."
+            )
+        train, held_out = split
+        return train, held_out
 
     def _split(self) -> tuple[Rows, Rows]:
+        """Draw the rows to train on and those held out."""
         fraction, n = self.settings.validation_fraction, self.table.n_rows
         n_held_out = max(2, math.ceil(fraction * n))
         if n_held_out >= n:
@@ -174,13 +183,7 @@ class Run:
                 f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
                 f"{fraction}), or early_stopping=False."
             )
-        train, held_out = hold_out(n, n_held_out, self.state["stream"], self.strata(self.table.y))
-        if self.table.weight is not None and not self.table.weight[train].any():
-            raise ValueError(
-                "early_stopping=True left no row to train on whose sample_weight is above zero. "
-                "Remove the rows of weight zero, or set early_stopping=False."
-            )
-        return train, held_out
+        return hold_out(n, n_held_out, self.state["stream"], self.strata(self.table.y))
 
     def _order(self, past: dict[str, Any]) -> Rows | None:
         """Return the rows in the order of the last epoch, if they are the same rows."""
@@ -290,14 +293,12 @@ class Run:
 
         try:
             result = minimise(
-                self.objective,
-                self.parameters,
-                self.table,
-                self.train,
+                WholeObjective(
+                    self.objective, self.parameters, self.table, self.train, self.rows_at_once
+                ),
                 max_iter=settings.max_iter,
                 max_fun=settings.max_fun,
                 tol=settings.tol,
-                row_block=self.rows_at_once,
                 on_iteration=end_iteration,
             )
         except KeyboardInterrupt as interrupt:

@@ -56,11 +56,12 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
     def peak(n_rows):
         table = some_table(SQUARED_ERROR, n_rows, network.widths, weighted=True)
         order = np.arange(n_rows)
-        limits = {"max_iter": 2, "max_fun": 3, "tol": 0.0, "row_block": 500}
+        limits = {"max_iter": 2, "max_fun": 3, "tol": 0.0}
         parameters = some_parameters(network, [0])
         tracemalloc.start()
         try:
-            minimise(objective, parameters, table, order, on_iteration=lambda loss: False, **limits)
+            whole = WholeObjective(objective, parameters, table, order, row_block=500)
+            minimise(whole, on_iteration=lambda loss: False, **limits)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -78,12 +79,12 @@ def linear_least_squares(**changes):
         "max_iter": 100,
         "max_fun": 1000,
         "tol": 1e-10,
-        "row_block": 8,
         "on_iteration": lambda loss: False,
         **changes,
     }
     objective = Objective(network, SQUARED_ERROR, L2(0.0))
-    result = minimise(objective, parameters, table, None, **options)
+    whole = WholeObjective(objective, parameters, table, None, row_block=8)
+    result = minimise(whole, **options)
     X = np.column_stack([table.X, np.ones(30)])
     return result, parameters, np.linalg.lstsq(X, table.y)[0].ravel()
 
@@ -129,9 +130,10 @@ def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
 
     monkeypatch.setattr(type(SQUARED_ERROR), "value", failing_value)
     objective = Objective(network, SQUARED_ERROR, L2(0.1))
-    limits = {"max_iter": 50, "max_fun": 500, "tol": 0.0, "row_block": 8}
+    limits = {"max_iter": 50, "max_fun": 500, "tol": 0.0}
+    whole = WholeObjective(objective, parameters, table, None, row_block=8)
     with pytest.raises(Interrupted):
-        minimise(objective, parameters, table, None, on_iteration=on_iteration, **limits)
+        minimise(whole, on_iteration=on_iteration, **limits)
     assert len(complete) == 2
     assert_same_bits(parameters.theta, complete[-1])
 
@@ -141,6 +143,7 @@ def test_lbfgs_says_when_the_loss_is_not_finite():
     objective = Objective(Network((4, 1), ()), SQUARED_ERROR, L2(0.0))
     parameters = some_parameters(objective.network, [0])
     far = Table(table.X * 1e200, table.y)
-    limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0, "row_block": 8}
+    limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0}
+    whole = WholeObjective(objective, parameters, far, None, row_block=8)
     with pytest.raises(Diverged):
-        minimise(objective, parameters, far, None, on_iteration=lambda loss: False, **limits)
+        minimise(whole, on_iteration=lambda loss: False, **limits)

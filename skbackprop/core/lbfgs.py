@@ -81,38 +81,24 @@ class WholeObjective:
 
 
 def minimise(
-    objective: Objective,
-    parameters: FlatParameters,
-    table: Table,
-    order: Rows | None,
+    whole: WholeObjective,
     *,
     max_iter: int,
     max_fun: int,
     tol: float,
-    row_block: int,
     on_iteration: Callable[[float], bool],
 ) -> optimize.OptimizeResult:
-    """Minimise the objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
-
-    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
+    """Minimise an objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
 
     Parameters
     ----------
-    objective : Objective
-        The objective of one network.
-    parameters : FlatParameters
-        The parameters of one network. On return they are the result's, or those after the
-        last complete iteration if something was raised.
-    table : Table
-        The data.
-    order : Rows or None
-        The rows to learn from; None for all.
+    whole : WholeObjective
+        What is minimised. On return its parameters are the result's, or those after the last
+        complete iteration if something was raised.
     max_iter, max_fun : int
         The limits on iterations and on evaluations of the objective.
     tol : float
         The largest component of the gradient that counts as zero.
-    row_block : int
-        The rows of a block.
     on_iteration : callable
         Called with the loss after each iteration, with the parameters set to its point;
         training ends where it returns True.
@@ -127,8 +113,7 @@ def minimise(
     Diverged
         If the loss is not finite at the starting point or at the end.
     """
-    theta = parameters.theta
-    whole = WholeObjective(objective, parameters, table, order, row_block)
+    theta = whole.parameters.theta
     iterate = theta[0].copy()
 
     def callback(intermediate_result: optimize.OptimizeResult) -> None:
