@@ -78,9 +78,10 @@ def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> S
     """
     if not isinstance(setting, str):
         return setting
-    kind = table[setting]
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: _plain(getattr(settings, name)) for name in names})
+    kind: Any = table[setting]
+    names = [field.name for field in fields(kind)]
+    built: Settings = kind(**{name: _plain(getattr(settings, name)) for name in names})
+    return built
 
 
 def _plain(value: Any) -> Any:

@@ -66,9 +66,13 @@ def _is_missing(label: Any) -> bool:
 
 
 def _as_numbers(y: Any) -> Array:
-    if issparse(y):
-        y = y.toarray()  # type: ignore[attr-defined]
+    y = as_dense(y)
     return np.asarray(y if y.dtype.kind in "biuf" else y.astype(np.float64))
+
+
+def as_dense(y: Any) -> Any:
+    """Return an array for a sparse matrix; anything else as it is."""
+    return y.toarray() if hasattr(y, "toarray") else y
 
 
 def validated_weight(sample_weight: Any, X: Any) -> Array | None:

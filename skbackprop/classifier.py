@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from ._base import BaseBackprop
+from ._validation import as_dense
 from .core.arrays import Array
 from .core.losses import CLASSIFIER_LOSSES, ClassifierLoss
 
@@ -344,8 +345,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             self.classes_ = unique_labels(y)
 
     def _encode_multilabel(self, y: Any) -> Array:
-        if issparse(y):
-            y = y.toarray()  # type: ignore[attr-defined]
+        y = as_dense(y)
         if y.ndim != 2 or y.shape[1] != len(self.classes_):
             raise ValueError(
                 f"y has the shape {y.shape}, but the classifier was trained on an indicator "
@@ -360,13 +360,17 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
                 f"y has the shape {y.shape}, but the classifier was trained on one column of "
                 f"labels: {self.classes_}."
             )
-        codes = np.searchsorted(self.classes_, y)
-        codes[codes == len(self.classes_)] = 0
-        unknown = self.classes_[codes] != y
+        try:
+            codes = np.searchsorted(self.classes_, y)
+            codes[codes == len(self.classes_)] = 0
+            unknown = self.classes_[codes] != y
+        except TypeError:  # words and numbers, say, have no order
+            unknown = np.ones(len(y), dtype=bool)
         if unknown.any():
             raise ValueError(
                 "`y` has classes not in `self.classes_`: "
-                f"{np.unique(np.asarray(y)[unknown])}. `self.classes_` has {self.classes_}."
+                f"{sorted(map(str, set(np.asarray(y)[unknown])))}. `self.classes_` has "
+                f"{self.classes_}."
             )
         return codes
 

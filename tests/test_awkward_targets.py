@@ -338,3 +338,20 @@ def test_early_stopping_that_holds_out_every_row_that_counts(estimator_class):
             messages.append(str(error))
     assert 0 < len(messages) < N
     assert all("sample_weight is above zero" in message for message in messages)
+
+
+def test_early_stopping_reuses_no_split_that_holds_out_every_row_that_counts():
+    X, y = value_data(N)
+    estimator = quick(BackpropRegressor, early_stopping=True, warm_start=True).fit(X, y)
+    train, held_out = estimator._training["split"]
+    with pytest.raises(ValueError, match="sample_weight is above zero"):
+        estimator.fit(X, y, sample_weight=np.isin(np.arange(N), held_out).astype(float))
+    estimator.fit(X, y, sample_weight=np.isin(np.arange(N), train[:1]).astype(float))
+
+
+@pytest.mark.parametrize("dtype", [str, object])
+def test_labels_of_another_kind_in_a_later_batch(dtype):
+    X, y = class_data(N)
+    estimator = quick(BackpropClassifier).fit(X, y)
+    with pytest.raises(ValueError, match=r"classes not in `self.classes_`: \['a', 'b', 'c'\]"):
+        estimator.partial_fit(X, np.array(["a", "b", "c"], dtype=dtype)[y])

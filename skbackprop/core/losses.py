@@ -33,15 +33,15 @@ class Link:
 
     def inverse(self, scores: Array, out: Array) -> None:
         """Write the predictions (means, probabilities) to `out`, which may be `scores`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no inverse(scores, out)")
 
     def log_inverse(self, scores: Array) -> Array:
         """Return the logarithm of the predictions, finite where they would round to zero."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no log_inverse(scores)")
 
     def backward(self, mean: Array, delta: Array) -> None:
         """Turn d loss / d prediction, `delta`, into d loss / d score, in place."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no backward(mean, delta)")
 
     def normalizer(self, scores: Array) -> Array:
         """Return the log-partition A(scores), the gradient of which is the prediction.
@@ -49,7 +49,7 @@ class Link:
         The result has the shape of `scores`, or a last axis of one where all outputs of a
         row share one normalizer. Only links of the exponential family have it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no normalizer(scores)")
 
 
 class IdentityLink(Link):
