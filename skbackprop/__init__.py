@@ -2,7 +2,14 @@
 
 from .classifier import BackpropClassifier
 from .regressor import BackpropRegressor
+from .search import BackpropGridSearchCV, BackpropRandomizedSearchCV
 
-__all__ = ["BackpropClassifier", "BackpropRegressor", "__version__"]
+__all__ = [
+    "BackpropClassifier",
+    "BackpropGridSearchCV",
+    "BackpropRandomizedSearchCV",
+    "BackpropRegressor",
+    "__version__",
+]
 
 __version__ = "0.1.0"

@@ -6,14 +6,17 @@ keep what came of it: all or nothing.
 
 from __future__ import annotations
 
+import copy
+import warnings
 from abc import ABCMeta, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ._run import Run
+from ._run import Problem, Run
 from ._settings import (
     ARCHITECTURE,
     PARAMETER_CONSTRAINTS,
@@ -22,13 +25,16 @@ from ._settings import (
     checked_layers,
     hidden_widths,
     is_lbfgs,
+    member_init,
+    member_streams,
+    members_of_layers,
 )
-from ._threads import blas_threads_for
+from ._train import train
 from ._validation import check_range, validated_data, validated_input, validated_weight
 from .core.arrays import Array
 from .core.batches import Table
 from .core.losses import Loss
-from .core.network import Network, scores_of
+from .core.network import Network, score_blocks, scores_of
 from .core.parameters import Parameters
 
 
@@ -108,30 +114,62 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         """
         before = dict(self.__dict__)
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        past = getattr(self, "_training", {}) if continues else {}
-        # One epoch takes care of the stream itself: it is all or nothing.
-        stream_before = past["stream"].get_state(legacy=False) if past and not incremental else None
+        streams = self._streams_to_restore(continues, incremental)
+        streams_before = [stream.get_state(legacy=False) for stream in streams]
         try:
-            if not (incremental and continues):
-                self._validate_params()
-            if continues:
-                self._check_architecture()
-            table = self._table(X, y, sample_weight, not continues, incremental, classes)
-            run = self._run(table, past, continues, incremental)
-            largest = run.network.largest_product(run.rows_at_once)
-            with blas_threads_for(largest, run.is_lbfgs):
-                interrupt = run.minimise() if run.is_lbfgs else run.descend()
-            if interrupt is not None and run.n_iter == 0 and "coefs_" in before:
+            runs = self._prepare(X, y, sample_weight, continues, incremental, classes)
+            interrupt = train(runs)
+            if interrupt is not None and not _can_be_kept(runs, "coefs_" in before):
                 raise interrupt
-            self._keep(run, continues)
+            self._keep(runs, continues)
         except BaseException:
             self.__dict__ = before
-            if stream_before is not None:
-                past["stream"].set_state(stream_before)
+            for stream, state in zip(streams, streams_before, strict=True):
+                stream.set_state(state)
             raise
         if interrupt is not None:
             raise interrupt
         return self
+
+    def _streams_to_restore(
+        self, continues: bool, incremental: bool
+    ) -> list[np.random.RandomState]:
+        """Return the random streams that a failure must leave where they are."""
+        if incremental and continues and self.n_members == 1:
+            return []  # one epoch of one network is all or nothing, its stream included
+        past = getattr(self, "_training", []) if continues else []
+        streams = [state["stream"] for state in past]
+        if isinstance(self.random_state, np.random.RandomState):
+            streams.append(self.random_state)
+        return streams
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        continues: bool,
+        incremental: bool,
+        classes: Any = None,
+    ) -> list[Run]:
+        """Check parameters and data, and return a run for each member, ready to be trained."""
+        if not (incremental and continues):
+            self._validate_params()
+        if continues:
+            self._check_architecture()
+        table = self._table(X, y, sample_weight, not continues, incremental, classes)
+        return self._runs(table, continues, incremental)
+
+    def _prepare_first(self, X: Any, y: Any, sample_weight: Any = None) -> list[Run]:
+        """Return the runs of a `fit` with nothing to go on from; the arguments are those of fit."""
+        return self._prepare(X, y, sample_weight, continues=False, incremental=False)
+
+    def _prepare_like(self, other: BaseBackprop, table: Table) -> list[Run]:
+        """Return the runs of a first fit to data that another estimator has checked already."""
+        self._validate_params()
+        own = self.get_params(deep=False)
+        self.__dict__ |= {name: value for name, value in vars(other).items() if name not in own}
+        return self._runs(table, continues=False, incremental=False)
 
     def _table(
         self,
@@ -150,13 +188,13 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         weight = validated_weight(sample_weight, X)
         return Table(X, self._encode(y, reset, incremental, classes), weight)
 
-    def _run(self, table: Table, past: dict[str, Any], continues: bool, incremental: bool) -> Run:
-        """Return a run that goes on from the estimator's weights, or from new ones."""
+    def _runs(self, table: Table, continues: bool, incremental: bool) -> list[Run]:
+        """Return a run for each member: from the estimator's weights, or from new ones."""
         if continues:
             network = self._network()
         else:
             network = build_network(self, table.X.shape[1], table.y.shape[1])
-        run = Run(
+        problem = Problem(
             self,
             network,
             self._loss(),
@@ -164,48 +202,101 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             self._model_dtype,
             self._score_targets,
             self._strata,
-            self._layers(network) if continues else None,
-            past,
-            self.t_ if continues else 0,
             incremental,
         )
-        if not (incremental or run.is_lbfgs):
-            run.warn_of_batch_size()
-        return run
+        if continues:
+            runs = self._further_runs(problem)
+        else:
+            streams = member_streams(self.random_state, self.n_members)
+            runs = [Run(problem, stream, None, {}, 0, i) for i, stream in enumerate(streams)]
+        if not (incremental or problem.is_lbfgs):
+            runs[0].warn_of_batch_size()
+        return runs
+
+    def _further_runs(self, problem: Problem) -> list[Run]:
+        """Return a run for each member that goes on from its weights, and its state if known."""
+        past = getattr(self, "_training", None)
+        if past is None:  # it was left behind when the estimator was pickled
+            past = [{} for _ in range(self.n_members)]
+            streams = member_streams(self.random_state, self.n_members)
+        else:
+            streams = [state["stream"] for state in past]
+        layers = members_of_layers(self._layers(problem.network), self.n_members)
+        n_seen = np.ravel(self.t_).tolist()
+        return [
+            Run(problem, *of_member, member)
+            for member, of_member in enumerate(zip(streams, layers, past, n_seen, strict=True))
+        ]
 
     # ---------------------------------------------------------------- what is kept
 
-    def _keep(self, run: Run, continues: bool) -> None:
-        """Set the attributes that scikit-learn's networks have, and the state to go on from."""
-        parameters = run.kept_parameters(self._model_dtype)
-        self.coefs_ = [weights[0] for weights in parameters.weights]
-        self.intercepts_ = [biases[0, 0] for biases in parameters.biases]
-        self._widths = run.network.widths
+    def _keep(self, runs: list[Run], continues: bool) -> None:
+        """Set the attributes that scikit-learn's networks have, and the state to go on from.
+
+        What a single network has one of, several have an array or a list of.
+
+        Raises
+        ------
+        ValueError
+            If a run failed.
+        """
+        for run in runs:
+            if run.error is not None:
+                raise run.error
+        thetas = [run.kept_theta(self._model_dtype) for run in runs]
+        parameters = runs[0].parameters.like(thetas[0] if len(runs) == 1 else np.vstack(thetas))
+        members = 0 if len(runs) == 1 else slice(None)
+        self.coefs_ = [weights[members] for weights in parameters.weights]
+        self.intercepts_ = [biases[members, 0] for biases in parameters.biases]
+        problem = runs[0].problem
+        self._widths = problem.network.widths
         self.n_layers_, self.n_outputs_ = len(self._widths), self._widths[-1]
-        self.out_activation_ = run.objective.loss.link.name
-        self.n_iter_, self.best_iter_, self.t_ = run.n_iter, run.best_iter, run.n_seen
-        self.loss_ = run.loss
-        self.loss_curve_ = (self.loss_curve_ if continues else []) + run.losses
-        self._keep_best(run, continues)
+        self.out_activation_ = problem.loss.link.name
+        self.n_iter_ = _of_members([run.n_iter for run in runs])
+        self.best_iter_ = _of_members([run.best_iter for run in runs])
+        self.t_ = _of_members([run.n_seen for run in runs])
+        self.loss_ = _of_members([run.loss for run in runs])
+        self._keep_courses(runs, continues)
         if not continues:
             self._architecture = self._architecture_now()
-        self._training = run.state
-        self._went_on = run.incremental
+        self._training = [run.state for run in runs]
+        self._went_on = problem.incremental
+        for message in dict.fromkeys(message for run in runs for message in run.warnings):
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
-    def _keep_best(self, run: Run, continues: bool) -> None:
-        """Set the best loss, or with early stopping the validation scores and the best of them."""
-        best_loss: float | None = min(run.losses, default=np.inf)
-        scores, best_score = None, None
+    def _keep_courses(self, runs: list[Run], continues: bool) -> None:
+        """Set the course of training, and the best of it."""
+        courses = [self._course(run, i, continues) for i, run in enumerate(runs)]
+        names = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
+        for name, values in zip(names, zip(*courses, strict=True), strict=True):
+            setattr(self, name, _of_members(list(values)))
+
+    def _course(self, run: Run, member: int, continues: bool) -> tuple[Any, ...]:
+        """Return a member's losses and the best of them, its scores and the best of them."""
+
+        def past(name: str) -> Any:
+            return self._of_member(name, member) if continues else None
+
+        losses = (past("loss_curve_") or []) + run.losses
+        # Over calls of partial_fit, which have no stopping rule, the best is that of all calls.
+        goes_on = run.incremental and continues
         if self.early_stopping:
-            known = self.validation_scores_ if continues else None
-            best_loss, scores, best_score = None, (known or []) + run.scores, run.best_score
-        if run.incremental and continues:
-            # Without a stopping rule, the best is that of all calls.
-            if best_loss is not None and self.best_loss_ is not None:
-                best_loss = min(best_loss, self.best_loss_)
-            best_score = self.best_validation_score_ if self.early_stopping else None
-        self.best_loss_, self.validation_scores_ = best_loss, scores
-        self.best_validation_score_ = best_score
+            scores = (past("validation_scores_") or []) + run.scores
+            return (
+                losses,
+                None,
+                scores,
+                past("best_validation_score_") if goes_on else run.best_score,
+            )
+        best_loss = min(run.losses, default=np.inf)
+        if goes_on and past("best_loss_") is not None:
+            best_loss = min(best_loss, past("best_loss_"))
+        return losses, best_loss, None, None
+
+    def _of_member(self, name: str, member: int) -> Any:
+        """Return a member's own value of a fitted attribute."""
+        value = getattr(self, name)
+        return value if value is None or self._n_trained == 1 else value[member]
 
     def _architecture_now(self) -> dict[str, Any]:
         architecture = {name: getattr(self, name) for name in ARCHITECTURE}
@@ -232,25 +323,27 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     # ------------------------------------------------------------------ prediction
 
     def _scores(self, X: Any) -> Array:
-        """Return the raw scores of X, of shape (n, n_outputs)."""
+        """Return the raw scores of X, of shape (n, n_outputs); several members' are pooled."""
         check_is_fitted(self)
         X = validated_input(self, X)
-        dtype = self._model_dtype
-        network = self._network()
-        layers = self._layers(network)
-        parameters = Parameters(
-            [weights.astype(dtype, copy=False)[None] for weights, _ in layers],
-            [biases.astype(dtype, copy=False)[None, None] for _, biases in layers],
-        )
+        network, parameters = self._network(), self._parameters()
         with np.errstate(all="ignore"):
-            scores: Array = scores_of(network, parameters, X)[0]
-            is_finite = np.isfinite(scores.sum()) or np.isfinite(scores).all()
-        if not is_finite:
-            raise ValueError(
-                "The network's output on X is not finite. Look at the scale of X: it should be "
-                "that of the training data."
+            if len(parameters) == 1:
+                return _finite(scores_of(network, parameters, X)[0])
+            link = self._loss().link
+            return np.concatenate(
+                [link.pool(_finite(part)) for part in score_blocks(network, parameters, X)]
             )
-        return scores
+
+    def _parameters(self) -> Parameters:
+        """Return what `coefs_` and `intercepts_` hold now, in the model's dtype."""
+        layers, dtype = self._layers(self._network()), self._model_dtype
+        if self._n_trained == 1:
+            layers = [(weights[None], biases[None]) for weights, biases in layers]
+        return Parameters(
+            [weights.astype(dtype, copy=False) for weights, _ in layers],
+            [biases[:, None].astype(dtype, copy=False) for _, biases in layers],
+        )
 
     def _network(self) -> Network:
         """Return the architecture that was trained."""
@@ -259,9 +352,76 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
 
     def _layers(self, network: Network) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
-        return checked_layers(self.coefs_, self.intercepts_, network, "coefs_, intercepts_")
+        return checked_layers(
+            self.coefs_, self.intercepts_, network, "coefs_, intercepts_", self._n_trained
+        )
+
+    @property
+    def estimators_(self) -> list[Any]:
+        """The members, each as an estimator of its own; they share the weights of this one."""
+        check_is_fitted(self)
+        return [self._alone(member) for member in range(self._n_trained)]
+
+    @property
+    def _n_trained(self) -> int:
+        """The number of members that were trained."""
+        return int(self._architecture["n_members"])
+
+    def _alone(self, member: int) -> Any:
+        """Return a member as an estimator with one network."""
+        one = copy.copy(self)
+        one.n_members = 1
+        one._architecture = {**self._architecture, "n_members": 1}
+        # Its stream and moments stay with the ensemble, which goes on from them.
+        one.__dict__.pop("_training", None)
+        one.random_state = copy.deepcopy(self.random_state)
+        one.init = member_init(self.init, member)
+        members = member if self._n_trained > 1 else ...
+        one.coefs_ = [weights[members] for weights in self.coefs_]
+        one.intercepts_ = [biases[members] for biases in self.intercepts_]
+        for name in _PER_MEMBER:
+            value = self._of_member(name, member)
+            setattr(one, name, value.item() if isinstance(value, np.generic) else value)
+        return one
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+# The fitted attributes that hold something for each member.
+_PER_MEMBER = (
+    "best_iter_",
+    "best_loss_",
+    "best_validation_score_",
+    "loss_",
+    "loss_curve_",
+    "n_iter_",
+    "t_",
+    "validation_scores_",
+)
+
+
+def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:
+    """Return whether what an interrupt has left of the runs is worth more than what was before."""
+    is_trained = [run.n_iter > 0 for run in runs]
+    if any(run.error is not None for run in runs) or (any(is_trained) and not all(is_trained)):
+        return False
+    return all(is_trained) or not was_fitted
+
+
+def _finite(scores: Array) -> Array:
+    if not (np.isfinite(scores.sum()) or np.isfinite(scores).all()):
+        raise ValueError(
+            "The network's output on X is not finite. Look at the scale of X: it should be "
+            "that of the training data."
+        )
+    return scores
+
+
+def _of_members(values: list[Any]) -> Any:
+    """Return the value of a single member as it is, those of several as an array or a list."""
+    if len(values) == 1 or values[0] is None:
+        return values[0]
+    return values if isinstance(values[0], list) else np.array(values)

@@ -5,12 +5,14 @@ Functions here take the estimator as `settings` and read its constructor's param
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from .core.activations import ACTIVATIONS, Activation
@@ -46,12 +48,15 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "n_members": [Interval(Integral, 1, None, closed="left")],
     "init": [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
     "dtype": [StrOptions({"float32", "float64"}), None],
 }
 
+_LARGEST_SEED = np.iinfo(np.int32).max
+
 # What shapes a network or its training state, and so cannot change in a warm start.
-ARCHITECTURE = ("hidden_layer_sizes", "activation", "loss", "solver", "dtype")
+ARCHITECTURE = ("hidden_layer_sizes", "activation", "loss", "solver", "dtype", "n_members")
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
@@ -108,10 +113,28 @@ def as_activation(activation: str | Activation) -> Activation:
     return ACTIVATIONS[activation] if isinstance(activation, str) else activation
 
 
+def member_streams(random_state: Any, n_members: int) -> list[np.random.RandomState]:
+    """Return what draws each member's weights and rows: for the first, the user's own stream.
+
+    The seeds of the others are drawn from a copy of it, so that it is where it would be without
+    them. Without a seed, one is drawn from NumPy's global stream.
+    """
+    if random_state is None:
+        random_state = int(check_random_state(None).randint(_LARGEST_SEED))
+    first: np.random.RandomState = check_random_state(random_state)
+    if n_members == 1:
+        return [first]
+    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_members - 1).tolist()
+    return [first, *map(np.random.RandomState, seeds)]
+
+
 def initial_layers(
-    settings: Any, network: Network, stream: np.random.RandomState
+    settings: Any, network: Network, stream: np.random.RandomState, member: int = 0
 ) -> list[tuple[Array, Array]]:
-    """Return the initial (weights, biases) of each layer: drawn, or as the user gave them."""
+    """Return a member's initial (weights, biases) of each layer: drawn, or as the user gave them.
+
+    Given arrays with a member axis hold each member's own, others serve all members.
+    """
     init = settings.init
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
@@ -119,10 +142,11 @@ def initial_layers(
                 f"init must be a name, an Initializer or a pair (coefs, intercepts), got {init!r}."
             )
         coefs, intercepts = init
-        layers = checked_layers(coefs, intercepts, network, "init")
+        n_given = settings.n_members if _has_member_axis(coefs) else 1
+        layers = checked_layers(coefs, intercepts, network, "init", n_given)
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
-        return layers
+        return members_of_layers(layers, n_given)[member % n_given]
     if isinstance(init, str) and init == "auto":
         init = BoundedUniform(as_activation(settings.activation).init_factor)
     elif isinstance(init, str):
@@ -130,10 +154,23 @@ def initial_layers(
     return network.draw(init, stream)
 
 
+def member_init(init: Any, member: int) -> Any:
+    """Return the initial weights of one member as those of a single network."""
+    if isinstance(init, (tuple, list)) and len(init) == 2 and _has_member_axis(init[0]):
+        return tuple([array[member] for array in arrays] for arrays in init)
+    return init
+
+
+def _has_member_axis(coefs: Any) -> bool:
+    return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
+
+
 def checked_layers(
-    coefs: Any, intercepts: Any, network: Network, name: str
+    coefs: Any, intercepts: Any, network: Network, name: str, n_members: int = 1
 ) -> list[tuple[Array, Array]]:
     """Return given weights and biases layer by layer, after a check of their shapes.
+
+    Those of several members have the member axis first.
 
     Raises
     ------
@@ -151,16 +188,27 @@ def checked_layers(
             f"{name} has {len(coefs)} arrays of weights and {len(intercepts)} of intercepts, but "
             f"the network has {len(shapes)} layers of weights: one of each is needed for each."
         )
+    axis = () if n_members == 1 else (n_members,)
     layers = []
     for i, shape in enumerate(shapes):
         weights, biases = np.asarray(coefs[i]), np.asarray(intercepts[i])
-        if weights.shape != shape or biases.shape != shape[1:]:
+        if weights.shape != axis + shape or biases.shape != axis + shape[1:]:
             raise ValueError(
                 f"{name} has weights of shape {weights.shape} and intercepts of shape "
-                f"{biases.shape} for layer {i}, but the network needs {shape} and {shape[1:]}."
+                f"{biases.shape} for layer {i}, but the network needs {axis + shape} and "
+                f"{axis + shape[1:]}."
             )
         layers.append((weights, biases))
     return layers
+
+
+def members_of_layers(
+    layers: list[tuple[Array, Array]], n_members: int
+) -> list[list[tuple[Array, Array]]]:
+    """Return each member's weights and biases, layer by layer."""
+    if n_members == 1:
+        return [layers]
+    return [[(weights[i], biases[i]) for weights, biases in layers] for i in range(n_members)]
 
 
 def _is_list(values: Any) -> bool:

@@ -1,7 +1,8 @@
-"""How many threads BLAS may use while a network trains."""
+"""How many threads BLAS may use while networks train, and how many train them side by side."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,8 +22,21 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+def threads_for_stacks() -> int:
+    """Return how many threads may train stacks side by side: as many as BLAS would take.
+
+    So whoever limits BLAS, as joblib does in its workers, limits these as well; and what runs in
+    one of several threads already gets no more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return 1
+    return max((library.num_threads for library in _controller().lib_controllers), default=1)
+
+
 @contextmanager
-def blas_threads_for(largest_product: int, is_lbfgs: bool = False) -> Iterator[None]:
+def blas_threads_for(
+    largest_product: int, is_lbfgs: bool = False, n_side_by_side: int = 1
+) -> Iterator[None]:
     """Limit BLAS to one thread where the products are too small to be shared.
 
     Parameters
@@ -32,8 +46,13 @@ def blas_threads_for(largest_product: int, is_lbfgs: bool = False) -> Iterator[N
     is_lbfgs : bool, default=False
         Whether SciPy's L-BFGS makes BLAS calls of its own, which are shared even where the
         network's products are not.
+    n_side_by_side : int, default=1
+        The threads that train at once; beside others, each has BLAS to itself.
     """
-    if largest_product < _WORTH_MORE_THREADS and (is_lbfgs or largest_product > _ALWAYS_ONE_THREAD):
+    is_small = largest_product < _WORTH_MORE_THREADS and (
+        is_lbfgs or largest_product > _ALWAYS_ONE_THREAD
+    )
+    if is_small or n_side_by_side > 1:
         with _controller().limit(limits=1):
             yield
     else:

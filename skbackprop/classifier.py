@@ -105,12 +105,18 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         converged.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1.
+    n_members : int, default=1
+        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al.
+        2017): each has its own seed, and so its own initial weights, order and rows held out;
+        they train as one stack, and their predictions (a classifier's probabilities) are
+        averaged. The first is the network of ``n_members=1``.
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" draws weights and intercepts uniformly within
         ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 else, as scikit-learn
         does; "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform"
         and "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
-        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,).
+        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,); with the
+        members as a first axis, each member has its own.
     dtype : {"float32", "float64"} or None, default=None
         What the network computes in. None follows X: float32 for float32, else float64.
         float32 is about twice as fast for large networks.
@@ -120,29 +126,32 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     classes_ : array of shape (n_classes,)
         The labels.
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer. Arrays assigned to it, whole or by item, are what
-        prediction and further training use.
+        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
-    loss_ : float
+    estimators_ : list of estimators
+        Each member as a fitted estimator with one network, which shares its weights; it is
+        made when it is asked for.
+    loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they
         were visited.
-    best_loss_ : float or None
+    best_loss_ : float or None, or array of shape (n_members,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
         them); None under ``early_stopping``.
-    loss_curve_ : list of float
+    loss_curve_ : list of float, or one such list for each member
         The loss of every epoch so far.
-    validation_scores_ : list of float or None
+    validation_scores_ : list of float, one such list for each member, or None
         The score on the rows held out, of every epoch so far; None without
         ``early_stopping``.
-    best_validation_score_ : float or None
+    best_validation_score_ : float or None, or array of shape (n_members,)
         The score of the weights that are kept; None without ``early_stopping``.
-    n_iter_ : int
+    n_iter_ : int, or array of shape (n_members,)
         The epochs or iterations of the last call.
-    best_iter_ : int
+    best_iter_ : int, or array of shape (n_members,)
         The epoch of the last call whose weights are kept: the best under
         ``early_stopping``, else ``n_iter_``.
-    t_ : int
+    t_ : int, or array of shape (n_members,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
         The number of layers, input and output included.
@@ -179,6 +188,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
     algorithm 1.
+
+    Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
+    uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
 
     Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
     back-propagating errors. Nature 323, 533-536.
@@ -234,6 +246,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         epsilon: float = 1e-8,
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
+        n_members: int = 1,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:
@@ -261,6 +274,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.n_members = n_members
         self.init = init
         self.dtype = dtype
 

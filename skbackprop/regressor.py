@@ -103,12 +103,18 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         converged.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1.
+    n_members : int, default=1
+        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al.
+        2017): each has its own seed, and so its own initial weights, order and rows held out;
+        they train as one stack, and their predictions (a classifier's probabilities) are
+        averaged. The first is the network of ``n_members=1``.
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" draws weights and intercepts uniformly within
         ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 else, as scikit-learn
         does; "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform"
         and "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
-        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,).
+        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,); with the
+        members as a first axis, each member has its own.
     dtype : {"float32", "float64"} or None, default=None
         What the network computes in. None follows X: float32 for float32, else float64.
         float32 is about twice as fast for large networks.
@@ -116,29 +122,32 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer. Arrays assigned to it, whole or by item, are what
-        prediction and further training use.
+        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
-    loss_ : float
+    estimators_ : list of estimators
+        Each member as a fitted estimator with one network, which shares its weights; it is
+        made when it is asked for.
+    loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they
         were visited.
-    best_loss_ : float or None
+    best_loss_ : float or None, or array of shape (n_members,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
         them); None under ``early_stopping``.
-    loss_curve_ : list of float
+    loss_curve_ : list of float, or one such list for each member
         The loss of every epoch so far.
-    validation_scores_ : list of float or None
+    validation_scores_ : list of float, one such list for each member, or None
         The score on the rows held out, of every epoch so far; None without
         ``early_stopping``.
-    best_validation_score_ : float or None
+    best_validation_score_ : float or None, or array of shape (n_members,)
         The score of the weights that are kept; None without ``early_stopping``.
-    n_iter_ : int
+    n_iter_ : int, or array of shape (n_members,)
         The epochs or iterations of the last call.
-    best_iter_ : int
+    best_iter_ : int, or array of shape (n_members,)
         The epoch of the last call whose weights are kept: the best under
         ``early_stopping``, else ``n_iter_``.
-    t_ : int
+    t_ : int, or array of shape (n_members,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
         The number of layers, input and output included.
@@ -176,6 +185,9 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
     algorithm 1.
+
+    Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
+    uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
 
     Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
     back-propagating errors. Nature 323, 533-536.
@@ -232,6 +244,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         epsilon: float = 1e-8,
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
+        n_members: int = 1,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:
@@ -259,6 +272,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.n_members = n_members
         self.init = init
         self.dtype = dtype
 
@@ -318,18 +332,23 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the targets of each row.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the members' predictions as well, which
+            says how much they disagree; it is zero for one member.
 
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions, in the model's dtype.
+            The predictions, in the model's dtype: the mean over the members.
+        std : array of the same shape
+            The standard deviation; only with ``return_std``.
 
         Raises
         ------
@@ -340,7 +359,11 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         """
         scores = self._scores(X)
         self._loss().link.inverse(scores, scores)
-        return scores if scores.shape[1] > 1 else scores[:, 0]
+        mean = scores if scores.shape[1] > 1 else scores[:, 0]
+        if not return_std:
+            return mean
+        each = np.array([one.predict(X) for one in self.estimators_])
+        return mean, each.std(axis=0, dtype=np.float64).astype(mean.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -129,6 +129,14 @@ def some_parameters(network, seeds, dtype=np.float64):
 
 
 @dataclass(frozen=True)
+class Falling(Schedule):
+    """rate = base * (1 - progress), which depends on how many epochs there are in all."""
+
+    def rate(self, state, base, progress):
+        return base * (1 - progress)
+
+
+@dataclass(frozen=True)
 class Member:
     """What one member of a stack has to itself."""
 

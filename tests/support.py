@@ -1,5 +1,7 @@
-"""What several test files share: small learnable data, and the comparison of two networks."""
+"""What several test files share: small data, and the comparison of networks and of searches."""
 
+import warnings
+import zlib
 from itertools import cycle, pairwise
 
 import numpy as np
@@ -104,6 +106,44 @@ def same_bits(actual, expected):
     return actual.loss_curve_ == expected.loss_curve_ and all(
         a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs
     )
+
+
+def assert_same_search(actual, expected):
+    """Assert that two fitted searches found the same to the bit; they may take another time."""
+    assert list(actual.cv_results_) == list(expected.cv_results_)
+    for name, column in expected.cv_results_.items():
+        found = actual.cv_results_[name]
+        if name == "params" or name.startswith("param_"):
+            assert str(list(found)) == str(list(column)), name  # a NaN equals no other
+            continue
+        assert (found.shape, found.dtype) == (column.shape, column.dtype), name
+        if not name.endswith("_time"):
+            np.testing.assert_array_equal(found, column, err_msg=name, strict=True)
+    for name in ("n_splits_", "multimetric_", "best_index_", "best_score_", "best_params_"):
+        assert hasattr(actual, name) == hasattr(expected, name), name
+        if hasattr(expected, name):
+            assert str(getattr(actual, name)) == str(getattr(expected, name)), name
+    assert hasattr(actual, "best_estimator_") == hasattr(expected, "best_estimator_")
+
+
+def bits(estimator, X, y, sample_weight=None):
+    """Return a score that tells any two models apart: the checksum of what one says of X."""
+    return zlib.crc32(np.asarray(answers(estimator, X)[-1], dtype=float).tobytes())
+
+
+def outcome(search, X, y, **fit_params):
+    """Fit a search; return it and what it warned of, or the error: its kind and what it says.
+
+    Of each warning there is the category, with the first line of what it says.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            search.fit(X, y, **fit_params)
+        except Exception as error:
+            return type(error), str(error).strip().partition("\n")[0]
+    said = {(w.category, str(w.message).strip().partition("\n")[0]) for w in caught}
+    return search, said
 
 
 def some_parameters(*widths, seed=0):

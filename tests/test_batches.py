@@ -77,7 +77,7 @@ def stacks(draw):
 def test_every_row_is_served_once_an_epoch_in_its_order(stack, chunk_bytes):
     tables, orders, batch_sizes = stack
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches_module, "_CHUNK_BYTES", chunk_bytes)
+        patch.setattr(batches_module, "CHUNK_BYTES", chunk_bytes)
         batches = Batches(tables, orders, batch_sizes, Workspace(np.dtype(float)))
         epochs = [served(batches) for _ in range(2)]
     for epoch in epochs:
@@ -125,21 +125,90 @@ def test_the_mean_may_be_over_the_epoch(stack):
         np.testing.assert_allclose(shares * (weights.sum() or 1), weights, rtol=1e-13)
 
 
-@pytest.mark.parametrize("is_sparse", [False, True])
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_members_of_one_table_are_served_from_one_copy(is_sparse, is_weighted):
-    weight = np.arange(20) % 4.0 if is_weighted else None
-    table = numbered_table(20, is_sparse=is_sparse, weight=weight)
-    batches = Batches([table] * 5, [None] * 5, [8] * 5, Workspace(np.dtype(float)))
-    assert batches.is_shared
-    (alone,) = served(Batches([table], [None], [8], Workspace(np.dtype(float))))
-    for member in served(batches):
+def assert_served_as_alone(batches):
+    """Assert that each member is served what it would be if there were no other."""
+    for member, table, order, size in zip(
+        served(batches), batches.tables, batches.orders, batches.batch_sizes, strict=True
+    ):
+        (alone,) = served(Batches([table], [order], [size], Workspace(np.dtype(float))))
         for arrays, own in zip(member, alone, strict=True):
             for array, expected in zip(arrays, own, strict=True):
                 np.testing.assert_array_equal(array, expected)
+
+
+dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+equal_and_weighted = pytest.mark.parametrize(
+    "is_weighted", [False, True], ids=["equal", "weighted"]
+)
+
+
+@dense_and_sparse
+@equal_and_weighted
+@pytest.mark.parametrize("n_visited", [None, 20, 9], ids=["as it stands", "shuffled", "some rows"])
+def test_members_of_one_table_and_one_order_are_served_from_one_copy(
+    n_visited, is_weighted, is_sparse
+):
+    order = None if n_visited is None else np.random.RandomState(0).permutation(20)[:n_visited]
+    weight = np.arange(20) % 4.0 if is_weighted else None
+    table = numbered_table(20, is_sparse=is_sparse, weight=weight)
+    batches = Batches([table] * 5, [order] * 5, [8] * 5, Workspace(np.dtype(float)))
+    assert batches.is_shared
+    assert_served_as_alone(batches)
     for chunk in batches.chunks():
         assert len(chunk.y) == 1
         assert len(chunk.scores) == 5
+
+
+@dense_and_sparse
+@equal_and_weighted
+@pytest.mark.parametrize(
+    "members",
+    ["AaBb", "AaAbAa", "AaAaAb", "AaBaAa", "AaAaBaBaBb", "A-A-Aa", "A-B-B-"],
+)
+def test_members_are_served_their_own_whoever_visits_the_same(members, is_weighted, is_sparse):
+    """A letter for the table and one for its order; "-" stands for none. Neighbours may agree."""
+    stream = np.random.RandomState(0)
+    weights = [stream.randint(3, size=20).astype(float) if is_weighted else None for _ in "AB"]
+    tables = {
+        letter: numbered_table(20, 100 * i, is_sparse, weights[i]) for i, letter in enumerate("AB")
+    }
+    orders = {"a": stream.permutation(20), "b": stream.permutation(20), "-": None}
+    batches = Batches(
+        [tables[letter] for letter in members[::2]],
+        [orders[letter] for letter in members[1::2]],
+        [8] * (len(members) // 2),
+        Workspace(np.dtype(float)),
+    )
+    assert not batches.is_shared
+    assert_served_as_alone(batches)
+
+
+def test_rows_that_neighbours_share_are_gathered_once(monkeypatch):
+    table, other = numbered_table(20), numbered_table(20, 100)
+    order, gathered = np.arange(20)[::-1].copy(), []
+    gather = batches_module._gather
+    monkeypatch.setattr(
+        batches_module,
+        "_gather",
+        lambda source, *rest: (gathered.append(source), gather(source, *rest)),
+    )
+    tables = [table, table, table, other]
+    batches = Batches(tables, [order] * 4, [20] * 4, Workspace(np.dtype(float)))
+    assert_served_as_alone(batches)
+    gathered.clear()
+    list(batches.chunks())
+    assert [source is table.X for source in gathered].count(True) == 1
+    assert [source is other.X for source in gathered].count(True) == 1
+
+
+def test_equal_orders_are_shared_only_if_they_are_one():
+    """One that was shuffled in place would else take the other with it."""
+    table = numbered_table(6)
+    orders = [np.arange(6), np.arange(6)]
+    batches = Batches([table] * 2, orders, [3] * 2, Workspace(np.dtype(float)))
+    assert not batches.is_shared
+    orders[1][:] = orders[1][::-1].copy()
+    assert_served_as_alone(batches)
 
 
 def test_a_member_of_a_batch_is_a_view_of_it():

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from skbackprop import BackpropClassifier, BackpropRegressor, testing
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRandomizedSearchCV,
+    BackpropRegressor,
+    testing,
+)
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.initializers import INITIALIZERS
 from skbackprop.core.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
@@ -18,7 +24,16 @@ from skbackprop.core.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ESTIMATORS = [BackpropClassifier, BackpropRegressor]
+# The classes that share a section of the reference.
+SECTIONS = {
+    "The estimators": [BackpropClassifier, BackpropRegressor],
+    "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
+}
+CLASSES = [
+    pytest.param(heading, documented, id=documented.__name__)
+    for heading, classes in SECTIONS.items()
+    for documented in classes
+]
 
 
 def relative(path):
@@ -27,6 +42,11 @@ def relative(path):
 
 def text_of(page):
     return (ROOT / page).read_text()
+
+
+def section_of(page, heading):
+    """Return what stands below a heading, up to the next one of its level."""
+    return text_of(page).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def without_code(text):
@@ -65,28 +85,48 @@ def test_every_page_can_be_reached_from_the_readme(page):
     assert page in reached
 
 
-@pytest.mark.parametrize("estimator_class", ESTIMATORS)
-def test_reference_lists_all_parameters_with_their_defaults(estimator_class):
-    rows = re.findall(r"^\| `(\w+[^\W_])` \| (.*?) \|", text_of("docs/api.md"), re.MULTILINE)
-    parameters = inspect.signature(estimator_class).parameters
+def parameters_of(documented):
+    return inspect.signature(documented).parameters
+
+
+def rows_of_parameters(heading):
+    """Return (name, default) of each row; names of attributes end in an underscore."""
+    text = section_of("docs/api.md", heading)
+    rows = re.findall(r"^\| `(\w+[^\W_])` \|(.*?)\|", text, re.MULTILINE)
+    return [(name, default.strip()) for name, default in rows]
+
+
+@pytest.mark.parametrize("heading, documented", CLASSES)
+def test_reference_lists_all_parameters_with_their_defaults(heading, documented):
+    parameters = parameters_of(documented)
+    rows = [row for row in rows_of_parameters(heading) if row[0] in parameters]
     assert [name for name, _ in rows] == list(parameters)
-    for name, default in rows:
-        if name != "loss":  # each has its own
-            assert default == f"`{parameters[name].default!r}`".replace("'", '"'), name
+    for name, written in rows:
+        default = parameters[name].default
+        if name == "loss" or default is inspect.Parameter.empty:  # each has its own, or none has
+            assert not written
+        else:
+            assert written == f"`{default!r}`".replace("'", '"'), name
 
 
-@pytest.mark.parametrize("estimator_class", ESTIMATORS)
-def test_reference_names_all_attributes_and_methods(estimator_class):
-    text = text_of("docs/api.md")
-    attributes = inspect.cleandoc(estimator_class.__doc__).partition("\nAttributes\n")[2]
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_reference_lists_no_parameter_that_nothing_has(heading):
+    known = {name for documented in SECTIONS[heading] for name in parameters_of(documented)}
+    assert {name for name, _ in rows_of_parameters(heading)} == known
+
+
+@pytest.mark.parametrize("heading, documented", CLASSES)
+def test_reference_names_all_attributes_and_methods(heading, documented):
+    text = section_of("docs/api.md", heading)
+    attributes = inspect.cleandoc(documented.__doc__).partition("\nAttributes\n")[2]
     names = re.findall(r"^(\w+_) : ", attributes, re.MULTILINE)
-    assert "coefs_" in names
+    assert "n_features_in_" in names
     methods = [
         name
-        for name, method in inspect.getmembers(estimator_class, callable)
+        for name, method in inspect.getmembers(documented, callable)
         if not name.startswith("_") and method.__module__.startswith("skbackprop")
     ]
-    assert "partial_fit" in methods
+    assert "fit" in methods
     assert all(f"`{name}`" in text for name in names)
     assert all(f"`{name}(" in text for name in methods)
 

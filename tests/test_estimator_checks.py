@@ -47,6 +47,7 @@ SHARED = {
     "early stopping lbfgs": {"early_stopping": True, "solver": "lbfgs", "max_iter": 50},
     "small batches": {"batch_size": 4} | SMALL | {"max_iter": 30},
     "he_normal": {"init": "he_normal"} | SMALL,
+    "ensemble": {"n_members": 3} | SMALL,
 }
 CLASSIFIERS = SHARED | {
     "squared error": {"loss": "squared_error"} | SMALL,

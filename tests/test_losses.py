@@ -227,6 +227,79 @@ def test_log_inverse_is_the_logarithm_and_finite_where_predictions_vanish(name, 
     np.testing.assert_allclose(link.log_inverse(huge), exact, rtol=eps)
 
 
+# What pooled scores are, from logarithms of the members' predictions.
+POOLED = {
+    "identity": lambda scores: scores.mean(axis=0),
+    "exp": lambda scores: log_mean_exp(scores),
+    "logistic": lambda scores: log_mean_exp(log_expit(scores)) - log_mean_exp(log_expit(-scores)),
+    "softmax": lambda scores: log_mean_exp(scores - logsumexp(scores, axis=-1, keepdims=True)),
+}
+# Members of one mind and at odds, at scores that exp can hold and at those that it can't.
+SCORES_OF_MEMBERS = {
+    "ordinary": np.random.RandomState(0).normal(scale=3, size=(4, 5, 3)),
+    "of one mind": np.array([[[1e4, 0, -1e4]]] * 3),
+    "at odds": np.array([[[1e4, -1e4, 3]], [[-1e4, 1e4, 2]], [[0, 5, 1e4]]]),
+    "far apart": np.array([[[80, -80, 0]], [[-80, 80, 1]], [[1e-3, -1e-3, 0]]]),
+}
+
+
+def log_mean_exp(values):
+    return logsumexp(values, axis=0) - np.log(np.longdouble(len(values)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_link
+def test_the_prediction_of_pooled_scores_is_the_mean_of_the_members(link, dtype):
+    scores, eps = SCORES_OF_MEMBERS["ordinary"].astype(dtype), float(np.finfo(dtype).eps)
+    kept = scores.copy()
+    pooled = link.pool(scores)
+    assert (pooled.shape, pooled.dtype) == (scores.shape[1:], dtype)
+    np.testing.assert_array_equal(scores, kept)
+    expected = inverse(link, scores).mean(axis=0)
+    np.testing.assert_allclose(inverse(link, pooled), expected, rtol=50 * eps, atol=eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+@pytest.mark.parametrize("name", POOLED)
+def test_pooled_scores_are_those_of_the_oracle(name, case, dtype):
+    scores = SCORES_OF_MEMBERS[case].astype(dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        pooled = LINKS[name].pool(scores)
+    assert np.isfinite(pooled).all()
+    exact, eps = (
+        POOLED[name](scores.astype(np.longdouble)).astype(float),
+        float(np.finfo(dtype).eps),
+    )
+    # Log odds are a difference of two logarithms, each rounded at its own size.
+    np.testing.assert_allclose(pooled, exact, rtol=8 * eps, atol=20 * eps)
+
+
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+@every_link
+def test_members_of_one_mind_are_pooled_into_what_each_predicts(link, case):
+    scores = SCORES_OF_MEMBERS[case][:1]
+    for n_members in (1, 5):
+        pooled = link.pool(np.repeat(scores, n_members, axis=0))
+        np.testing.assert_allclose(inverse(link, pooled), inverse(link, scores[0]), rtol=1e-12)
+
+
+@every_link
+def test_the_order_of_members_does_not_count(link):
+    scores = SCORES_OF_MEMBERS["at odds"]
+    np.testing.assert_allclose(link.pool(scores[::-1]), link.pool(scores), rtol=1e-14)
+
+
+@pytest.mark.parametrize("method", ["inverse", "log_inverse", "pool", "backward", "normalizer"])
+def test_an_unfinished_link_says_what_it_has_not(method):
+    class Unfinished(Link):
+        pass
+
+    arguments = [np.zeros((1, 1, 1))] * (2 if method in ("inverse", "backward") else 1)
+    with pytest.raises(NotImplementedError, match=rf"Unfinished has no {method}\("):
+        getattr(Unfinished(), method)(*arguments)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_predictions_of_the_exp_link_are_positive_and_finite(dtype):
     scores = np.array([[[-1e30, -1e4, -700, 0, 700, 1e4, 1e30]]], dtype)

@@ -10,10 +10,10 @@ from scipy import sparse
 
 from skbackprop.core import network as network_module
 from skbackprop.core.activations import ACTIVATIONS, Activation
-from skbackprop.core.network import Network, Pass, scores_of
+from skbackprop.core.network import Network, Pass, score_blocks, scores_of
 from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
-from stacks import DTYPES, deep_network, some_parameters
+from stacks import DTYPES, assert_same_bits, deep_network, some_parameters
 
 N_ROWS = 12
 NETWORKS = {
@@ -122,6 +122,33 @@ def test_prediction_in_blocks_is_that_of_one_block(container, dtype, monkeypatch
         assert scores.dtype == dtype
         eps = np.finfo(dtype).eps
         np.testing.assert_allclose(scores, at_once, rtol=100 * eps, atol=100 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("numbers", [1, 200, 2_000, 1 << 21])
+def test_scores_of_a_member_do_not_depend_on_how_many_there_are(
+    numbers, container, dtype, monkeypatch
+):
+    network = deep_network()
+    monkeypatch.setattr(network_module, "_PREDICTION_NUMBERS", numbers)
+    parameters, X = some_parameters(network, range(7), dtype), container(inputs(network, 50, dtype))
+    together = scores_of(network, parameters, X)
+    for i in range(7):
+        alone = scores_of(network, parameters.members(slice(i, i + 1)), X)
+        assert_same_bits(together[i : i + 1], alone, f"member {i}")
+
+
+@pytest.mark.parametrize("rows", [None, np.array([5, 1, 1, 11, 0])], ids=["all rows", "some rows"])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_blocks_of_scores_add_up_to_all(n_members, rows, monkeypatch):
+    network = deep_network()
+    parameters, X = some_parameters(network, range(n_members)), inputs(network)
+    monkeypatch.setattr(network_module, "_PREDICTION_NUMBERS", 2 * sum(network.widths))
+    blocks = [block.copy() for block in score_blocks(network, parameters, X, rows)]
+    assert len(blocks) == (6 if rows is None else 3)
+    expected = scores_of(network, parameters, X, rows)
+    assert_same_bits(np.concatenate(blocks, axis=1), expected)
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])

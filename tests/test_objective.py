@@ -13,8 +13,7 @@ from skbackprop.core import arrays
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Batches
 from skbackprop.core.network import Network
-from skbackprop.core.objective import Gradient, Objective, cut, take_members
-from skbackprop.core.optimizers import SGD, Adam
+from skbackprop.core.objective import Gradient, Objective
 from skbackprop.core.penalties import L2
 from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
@@ -118,17 +117,6 @@ def test_losses_of_batches_are_weighted_sums_over_their_rows(loss, weighted):
             assert objective.batch_losses(chunk)[i, j] == pytest.approx(expected, rel=1e-14)
         got.append(len(chunk.batches))
     assert got == [2, 1]
-
-
-def test_settings_of_some_members():
-    optimizer = Adam(beta_1=np.array([[0.5], [0.6], [0.7]]), beta_2=0.99)
-    assert take_members(optimizer, slice(1, 2)) == Adam(beta_1=0.6, beta_2=0.99)
-    some = take_members(optimizer, np.array([0, 2]))
-    np.testing.assert_array_equal(some.beta_1, [[0.5], [0.7]])
-    assert some.beta_2 == 0.99
-    plain = SGD()
-    assert take_members(plain, slice(0, 1)) is plain
-    assert isinstance(cut(np.array([[0.5], [0.6]]), np.array([1])), float)
 
 
 def test_the_objective_of_some_members_has_their_penalty():

@@ -183,6 +183,46 @@ def test_a_member_with_settings_of_its_own_equals_the_member_alone(optimizer, dt
             assert_same_bits(state[name][own], array, f"{name} of member {i}")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "factors", [[1.0] * 5, FACTORS], ids=["one setting", "settings of its own"]
+)
+@every_variant
+def test_a_member_with_steps_behind_it_equals_the_member_alone(optimizer, factors, dtype):
+    """Members that have made different numbers of steps go on together."""
+    theta, gradient = problem(len(factors), dtype=dtype)
+    own = [per_member(optimizer, [factor]) for factor in factors]
+    alone = [
+        trained(own[i], theta[i : i + 1], gradient, RATES[i].item(), n_steps=3 * i)
+        for i in range(len(factors))
+    ]
+    together = optimizer if factors[0] == factors[1] else per_member(optimizer, factors)
+    stacked = np.concatenate([theta for theta, _ in alone])
+    state = {name: np.concatenate([s[name] for _, s in alone]) for name in alone[0][1]}
+    for _ in range(N_STEPS):
+        together.step(stacked, gradient(stacked), state, RATES)
+        for i, (own_theta, own_state) in enumerate(alone):
+            own[i].step(own_theta, gradient(own_theta), own_state, RATES[i].item())
+    for i, (own_theta, own_state) in enumerate(alone):
+        assert_same_bits(stacked[i : i + 1], own_theta, f"member {i}")
+        for name, array in own_state.items():
+            assert_same_bits(state[name][i : i + 1], array, f"{name} of member {i}")
+
+
+@pytest.mark.parametrize("n_members", [2, 9, 40])
+def test_the_powers_of_adam_do_not_depend_on_the_size_of_the_stack(n_members):
+    """NumPy's would: what is left over from whole vectors is computed in another way."""
+    theta, gradient = problem(1)
+    _, state = trained(Adam(), theta, gradient, 0.05, n_steps=7)
+    for beta_1 in np.linspace(0.1, 0.95, 12).tolist():
+        alone, stacked = theta.copy(), np.repeat(theta, n_members, axis=0)
+        Adam(beta_1).step(alone, gradient(alone), {k: v.copy() for k, v in state.items()}, 0.05)
+        of_members = {k: np.repeat(v, n_members, axis=0) for k, v in state.items()}
+        optimizer = Adam(np.full((n_members, 1), beta_1))
+        optimizer.step(stacked, gradient(stacked), of_members, 0.05)
+        assert_same_bits(stacked, np.repeat(alone, n_members, axis=0))
+
+
 @pytest.mark.parametrize("n_members", [1, 3])
 @every_variant
 def test_steps_in_blocks_are_those_at_once(optimizer, n_members, monkeypatch):

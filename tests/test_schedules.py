@@ -205,3 +205,25 @@ def test_patience_of_a_stack_is_that_of_each_member():
             assert answer == (stalled[own], stopped[own])
     assert n_stalled > 0
     np.testing.assert_array_equal(together.best[:, 0], [member.best.item() for member in alone])
+
+
+@pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 2], []], ids=str)
+@pytest.mark.parametrize(
+    "tol, patience",
+    [(0.1, 2.0), (np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]]))],
+    ids=["one setting", "settings of its own"],
+)
+def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, patience, leaving):
+    stream, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
+    whole, reduced = Patience(3, tol, patience), Patience(3, tol, patience)
+    stay = [i for i in range(3) if i not in leaving]
+    for epoch in range(20):
+        if epoch == 5:
+            reduced.retire(np.isin(range(3), leaving))
+        monitored = stream.rand(3, 1)
+        expected = whole.end_epoch(monitored, all_may)
+        rows = slice(None) if epoch < 5 else stay
+        got = reduced.end_epoch(monitored[rows], all_may[rows])
+        for answer, reference in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(answer, reference[rows])
+        assert_same_bits(reduced.best, whole.best[rows])

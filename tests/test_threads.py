@@ -1,9 +1,16 @@
-"""Is BLAS limited to one thread where products are middling, and to nothing elsewhere?"""
+"""Is BLAS limited to one thread where products are middling or stacks train side by side?"""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skbackprop._threads import _ALWAYS_ONE_THREAD, _WORTH_MORE_THREADS, blas_threads_for
+from skbackprop._threads import (
+    _ALWAYS_ONE_THREAD,
+    _WORTH_MORE_THREADS,
+    blas_threads_for,
+    threads_for_stacks,
+)
 
 MIDDLING = (_ALWAYS_ONE_THREAD + _WORTH_MORE_THREADS) // 2
 
@@ -63,5 +70,19 @@ def test_a_limit_within_a_limit(before):
     with blas_threads_for(MIDDLING):
         with blas_threads_for(MIDDLING):
             assert set(blas_threads().values()) == {1}
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+
+
+def test_stacks_get_as_many_threads_as_blas_and_one_inside_of_a_thread(before):
+    assert threads_for_stacks() == 2
+    with threadpool_limits(limits=1, user_api="blas"):
+        assert threads_for_stacks() == 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(threads_for_stacks).result() == 1
+
+
+def test_side_by_side_each_has_blas_to_itself(before):
+    with blas_threads_for(10 * _WORTH_MORE_THREADS, n_side_by_side=2):
         assert set(blas_threads().values()) == {1}
     assert blas_threads() == before

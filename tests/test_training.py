@@ -5,6 +5,7 @@ limited to one thread for that: on several, a product may be cut into other piec
 """
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from skbackprop.testing import check_gradient
 from stacks import (
     DTYPES,
     LOSSES,
+    Falling,
     Member,
     assert_same_bits,
     deep_network,
@@ -205,6 +207,117 @@ def test_members_that_leave_half_way_do_not_disturb_the_others(optimizer, weight
         stack.retire(np.isin(remaining, leaving))
         remaining = [i for i in remaining if i not in leaving]
         assert len(stack) == len(remaining)
+
+
+# ------------------------------------------------- members that visit the same rows in one order
+
+# For each member whose order and stream it has, by number: neighbours share, or others do.
+SHARING = {
+    "all": [0, 0, 0, 0],
+    "neighbours": [0, 0, 1, 1],
+    "some": [0, 1, 1, 2],
+    "far": [0, 1, 0, 1],
+}
+every_sharing = pytest.mark.parametrize("groups", SHARING.values(), ids=SHARING)
+
+
+def of_groups(groups, arguments, *, is_shared, weighted=False, is_sparse=False, **options):
+    """Return a stack whose members of one group have one table, and equal orders and streams.
+
+    Where `is_shared` these are the very same objects.
+    """
+    tables = [
+        some_table(LOSS, 20, NETWORK.widths, weighted=weighted, is_sparse=is_sparse, seed=group)
+        for group in range(max(groups) + 1)
+    ]
+    if weighted:
+        tables[0].weight[3:] = 0  # a batch at least weighs nothing
+    members = [
+        Member(tables[group], seed=i, rate=0.01 * (i + 1), alpha=0.1 * i)
+        for i, group in enumerate(groups)
+    ]
+    orders = [np.random.RandomState(group).permutation(20) for group in groups]
+    streams = [np.random.RandomState(100 + group) for group in groups]
+    if is_shared:
+        firsts = [groups.index(group) for group in groups]
+        orders, streams = [orders[i] for i in firsts], [streams[i] for i in firsts]
+    stack = stack_of(members, *arguments, **options)
+    return replace(stack, orders=orders, streams=streams)
+
+
+def assert_same_stack(actual, expected):
+    """Assert that two stacks are equal in all that training changes."""
+    for name, array in states_of(expected).items():
+        assert_same_bits(states_of(actual)[name], array, name)
+    for got, order in zip(actual.orders, expected.orders, strict=True):
+        np.testing.assert_array_equal(got, order)
+    for got, stream in zip(actual.streams, expected.streams, strict=True):
+        np.testing.assert_equal(got.get_state(legacy=False), stream.get_state(legacy=False))
+
+
+@every_dtype
+@dense_and_sparse
+@equal_and_weighted
+@every_sharing
+@every_method
+def test_shared_orders_do_what_equal_ones_do(optimizer, groups, weighted, is_sparse, dtype):
+    arguments, options = (NETWORK, LOSS, optimizer), {"weighted": weighted, "is_sparse": is_sparse}
+    sharing, apart = (
+        of_groups(groups, arguments, is_shared=is_shared, dtype=dtype, **options)
+        for is_shared in (True, False)
+    )
+    assert_same_bits(trained(sharing, 3), trained(apart, 3))
+    assert_same_stack(sharing, apart)
+
+
+@dense_and_sparse
+@every_sharing
+@pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 1, 3]], ids=str)
+def test_those_that_shared_go_on_when_others_leave(leaving, groups, is_sparse):
+    arguments, options = (NETWORK, LOSS, Adam()), {"is_sparse": is_sparse, "weighted": True}
+    sharing, apart = (
+        of_groups(groups, arguments, is_shared=is_shared, **options) for is_shared in (True, False)
+    )
+    for stack in (sharing, apart):
+        trained(stack, 2)
+        stack.retire(np.isin(range(4), leaving))
+    assert_same_bits(trained(sharing, 2), trained(apart, 2))
+    assert_same_stack(sharing, apart)
+
+
+@every_sharing
+def test_an_epoch_of_those_that_share_is_all_or_nothing(groups, monkeypatch):
+    arguments = NETWORK, LOSS, Adam()
+    stack, spared = (of_groups(groups, arguments, is_shared=True) for _ in range(2))
+    trained(stack, 1), trained(spared, 1)
+    step, n_steps = Adam.step, []
+
+    def failing_step(*arguments):
+        step(*arguments)
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(Adam, "step", failing_step)
+    with pytest.raises(Interrupted):
+        trained(stack, 1)
+    monkeypatch.undo()
+    assert_same_stack(stack, spared)
+    assert_same_bits(trained(stack, 2), trained(spared, 2))
+    assert_same_stack(stack, spared)
+
+
+def test_a_shared_order_is_shuffled_and_saved_once():
+    stack = of_groups([0, 0, 1, 0], (NETWORK, LOSS, SGD()), is_shared=True)
+    expected, stream = np.random.RandomState(0).permutation(20), np.random.RandomState(100)
+    trained(stack, 3)
+    for _ in range(3):
+        stream.shuffle(expected)
+    np.testing.assert_array_equal(stack.orders[0], expected)
+    stack.save()
+    n_arrays = len(states_of(stack)) + 2  # two orders
+    assert len(stack._saved["arrays"]) == n_arrays
+    assert len(stack._saved["streams"]) == 2
 
 
 # ----------------------------------------------------------- what an epoch is, and reports
@@ -415,6 +528,34 @@ def test_the_others_go_on_once_the_diverged_has_retired():
     stack.retire(diverged.value.members)
     alone = stack_of(members[1:], NETWORK, SQUARED_ERROR, SGD())
     assert_same_bits(trained(stack, 3), trained(alone, 3))
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 4])
+@every_method
+def test_the_others_go_on_from_the_epoch_in_which_one_diverged(optimizer, n_before):
+    table = some_table(SQUARED_ERROR, 20, NETWORK.widths)
+    members = [Member(table, seed=seed, rate=0.01) for seed in range(3)]
+    arguments = NETWORK, SQUARED_ERROR, optimizer
+    stack = stack_of(members, *arguments, schedule=Falling())
+    epochs, losses = descend(stack, 6), []
+    for _ in range(n_before):
+        losses.append(next(epochs)[[0, 2]])
+    stack.parameters.theta[1] = 1e300
+    with pytest.raises(Diverged) as diverged:
+        next(epochs)
+    stack.retire(diverged.value.members)
+    losses += list(descend(stack, 6, n_before))
+    for i, member in enumerate(members[::2]):
+        alone = stack_of([member], *arguments, schedule=Falling())
+        assert_same_bits(np.array(losses)[:, i], np.ravel(list(descend(alone, 6))))
+        for name, array in states_of(alone).items():
+            assert_same_bits(states_of(stack)[name][i : i + 1], array, name)
+        assert_same_bits(stack.orders[i], alone.orders[0])
+
+
+def test_no_epoch_is_left_after_the_last():
+    stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
+    assert list(descend(stack, 3, 3)) == []
 
 
 def test_a_stack_keeps_at_least_one_member():

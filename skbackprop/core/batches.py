@@ -18,7 +18,7 @@ from .arrays import Array, PerMember, Rows, plain
 from .workspace import Workspace
 
 # Bytes of input that a chunk gathers at once, as far as whole batches allow.
-_CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ class Batches:
         One for each member, all dense or all sparse.
     orders : sequence of Rows or None
         The rows that each member visits, in that order; None for all rows of the table as
-        they stand. Members come sorted by the number of rows visited, the fewest first.
+        they stand. Members come sorted by the number of rows visited, the fewest first. Where
+        all have one table and one order, the very same objects, they are served one copy.
     batch_sizes : sequence of int
         One for each member; equal but for members that have fewer rows.
     workspace : Workspace
@@ -146,9 +147,7 @@ class Batches:
         self.batch_sizes = list(batch_sizes)
         self.workspace = workspace
         self.is_sparse = tables[0].is_sparse
-        self.is_shared = all(order is None for order in orders) and all(
-            table is tables[0] for table in tables
-        )
+        self.is_shared = all(self._visits_the_same(0, i) for i in range(len(tables)))
         self.n_rows = np.array(
             [
                 table.n_rows if order is None else len(order)
@@ -172,6 +171,10 @@ class Batches:
             chunk = self._chunk(segment)
             self._fill(chunk, segment)
             yield chunk
+
+    def _visits_the_same(self, i: int, j: int) -> bool:
+        """Return whether two members visit the same rows in the same order."""
+        return self.tables[i] is self.tables[j] and self.orders[i] is self.orders[j]
 
     def _total_weights(self) -> Array:
         """Return the weight of all rows that each member visits: shape (n_members,)."""
@@ -208,7 +211,7 @@ class Batches:
         if self.is_sparse:
             return 1
         row_bytes = self.tables[0].X.shape[1] * self.workspace.dtype.itemsize
-        return int(max(1, _CHUNK_BYTES // (row_bytes * batch_size)))
+        return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
     def _chunk(self, segment: _Segment) -> Chunk:
         members, size, n_batches = segment.members, segment.batch_size, segment.n_batches
@@ -260,6 +263,9 @@ class Batches:
         start, stop = segment.start, segment.start + segment.n_rows
         for i in range(len(chunk.y)):
             member = segment.members.start + i
+            if i and self._visits_the_same(member - 1, member):
+                self._repeat(chunk, i)
+                continue
             table, order = self.tables[member], self.orders[member]
             rows: Any = slice(start, stop) if order is None else order[start:stop]
             if chunk.x is None:
@@ -274,6 +280,15 @@ class Batches:
                     _gather(table.weight, rows, chunk.raw_weight[i, :, 0])
         if chunk.raw_weight is not None:
             self._normalise(chunk)
+
+    @staticmethod
+    def _repeat(chunk: Chunk, i: int) -> None:
+        """Give the i-th member the rows of the one before it."""
+        if chunk.x is None:
+            chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
+        for array in (chunk.x, chunk.y, chunk.raw_weight):
+            if array is not None:
+                array[i] = array[i - 1]
 
     def _normalise(self, chunk: Chunk) -> None:
         """Divide the weights by what they add up to, and mark the batches that weigh nothing."""

@@ -39,6 +39,21 @@ class Link:
         """Return the logarithm of the predictions, finite where they would round to zero."""
         raise NotImplementedError(f"{type(self).__name__} has no log_inverse(scores)")
 
+    def pool(self, scores: Array) -> Array:
+        """Return the scores whose prediction is the mean of the members' predictions.
+
+        Parameters
+        ----------
+        scores : array of shape (n_members, n, k)
+            The scores of each member.
+
+        Returns
+        -------
+        pooled : array of shape (n, k)
+            In the dtype of `scores`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no pool(scores)")
+
     def backward(self, mean: Array, delta: Array) -> None:
         """Turn d loss / d prediction, `delta`, into d loss / d score, in place."""
         raise NotImplementedError(f"{type(self).__name__} has no backward(mean, delta)")
@@ -61,6 +76,9 @@ class IdentityLink(Link):
         if out is not scores:
             np.copyto(out, scores)
 
+    def pool(self, scores: Array) -> Array:
+        return np.asarray(scores.mean(axis=0))
+
     def backward(self, mean: Array, delta: Array) -> None:
         pass
 
@@ -74,6 +92,9 @@ class ExpLink(Link):
         limits = np.finfo(scores.dtype)
         np.clip(scores, np.log(limits.tiny), np.log(limits.max) - 1, out=out)
         np.exp(out, out=out)
+
+    def pool(self, scores: Array) -> Array:
+        return _log_mean_exp(scores)
 
     def backward(self, mean: Array, delta: Array) -> None:
         np.multiply(delta, mean, out=delta)
@@ -91,6 +112,11 @@ class LogisticLink(Link):
 
     def inverse(self, scores: Array, out: Array) -> None:
         expit(scores, out=out)
+
+    def pool(self, scores: Array) -> Array:
+        # The log odds of the mean, from logarithms of both probabilities: 1 - p would round.
+        mean, rest = (_log_mean_exp(self.log_inverse(s)) for s in (scores, -scores))
+        return mean - rest
 
     def log_inverse(self, scores: Array) -> Array:
         return -self.normalizer(-scores)
@@ -111,9 +137,19 @@ class SoftmaxLink(Link):
     name = "softmax"
 
     def inverse(self, scores: Array, out: Array) -> None:
-        np.subtract(scores, _largest(scores), out=out)
-        np.exp(out, out=out)
-        np.divide(out, out.sum(axis=-1, keepdims=True), out=out)
+        if scores.shape[-1] > _FEW:
+            np.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
+            np.exp(out, out=out)
+            np.divide(out, out.sum(axis=-1, keepdims=True), out=out)
+            return
+        p = _outputs_first(scores)
+        np.subtract(p, p.max(axis=0), out=p)
+        np.exp(p, out=p)
+        np.divide(p, p.sum(axis=0), out=p)
+        np.copyto(out, p.transpose(*range(1, p.ndim), 0))
+
+    def pool(self, scores: Array) -> Array:
+        return _log_mean_exp(self.log_inverse(scores))
 
     def log_inverse(self, scores: Array) -> Array:
         return scores - self.normalizer(scores)
@@ -124,19 +160,32 @@ class SoftmaxLink(Link):
         np.multiply(delta, mean, out=delta)
 
     def normalizer(self, scores: Array) -> Array:
-        largest = _largest(scores)
-        return np.asarray(largest + np.log(np.exp(scores - largest).sum(axis=-1, keepdims=True)))
+        if scores.shape[-1] > _FEW:
+            largest = scores.max(axis=-1, keepdims=True)
+            total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
+            return np.asarray(largest + np.log(total))
+        s = _outputs_first(scores)
+        largest = s.max(axis=0)
+        np.subtract(s, largest, out=s)
+        np.exp(s, out=s)
+        return np.asarray(largest + np.log(s.sum(axis=0)))[..., None]
 
 
-def _largest(scores: Array) -> Array:
-    """Return the largest score of each row, with a last axis of one.
+# NumPy reduces a short last axis row by row, and the first axis many rows at a time: up to so
+# many outputs, turning the array costs less than that.
+_FEW = 32
 
-    NumPy reduces a short last axis row by row, and the first axis many rows at a time.
-    """
-    if scores.shape[-1] > 32:
-        return np.asarray(scores.max(axis=-1, keepdims=True))
-    first = np.ascontiguousarray(np.moveaxis(scores, -1, 0))
-    return np.asarray(first.max(axis=0)[..., None])
+
+def _outputs_first(scores: Array) -> Array:
+    """Return a copy of shape (k, n_members, n), contiguous."""
+    last = scores.ndim - 1
+    return np.array(scores.transpose(last, *range(last)), order="C")
+
+
+def _log_mean_exp(values: Array) -> Array:
+    """Return log(mean(exp(values))) over the first axis, without overflow."""
+    largest = values.max(axis=0)
+    return np.asarray(largest + np.log(np.exp(values - largest).mean(axis=0)))
 
 
 # ------------------------------------------------------------------------------ losses

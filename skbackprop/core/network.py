@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -125,12 +126,14 @@ class Pass:
             delta = layer.backward(delta)
 
 
-# Numbers in the buffers of a block of rows in prediction.
+# Numbers in the buffers of a block of rows, and of the members that go through together.
 _PREDICTION_NUMBERS = 1 << 21
 
 
 def scores_of(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
     """Return the scores of a stack, computed in blocks of rows so that memory is bounded.
+
+    The scores of a member do not depend on how many there are.
 
     Parameters
     ----------
@@ -148,20 +151,42 @@ def scores_of(network: Network, parameters: Parameters, X: Any, rows: Any = None
     scores : array of shape (n_members, n, k)
         In the dtype of the parameters.
     """
+    n = X.shape[0] if rows is None else len(rows)
+    scores = np.empty((len(parameters), n, network.widths[-1]), parameters.dtype)
+    start = 0
+    for block in score_blocks(network, parameters, X, rows):
+        stop = start + block.shape[1]
+        scores[:, start:stop] = block
+        start = stop
+    return scores
+
+
+def score_blocks(
+    network: Network, parameters: Parameters, X: Any, rows: Any = None
+) -> Iterator[Array]:
+    """Yield the scores of one block of rows after the other, each valid until the next.
+
+    Parameters and scores are those of `scores_of`, but for the number of rows.
+    """
     n_members, dtype = len(parameters), parameters.dtype
     n = X.shape[0] if rows is None else len(rows)
-    scores = np.empty((n_members, n, network.widths[-1]), dtype)
-    workspace = Workspace(dtype)
-    is_sparse = issparse(X)
-    block = max(1, _PREDICTION_NUMBERS // (n_members * sum(network.widths)))
-    passes: dict[int, Pass] = {}
-    for start in range(0, n, block):
-        stop = min(start + block, n)
-        x = X[start:stop] if rows is None else X[rows[start:stop]]
-        if stop - start not in passes:
-            passes[stop - start] = Pass(
-                network, parameters, stop - start, workspace, sparse=is_sparse
-            )
-        x = [x] * n_members if is_sparse else x.astype(dtype, copy=False)
-        passes[stop - start].forward(x, plain(scores)[..., start:stop, :])
-    return scores
+    workspace, n_units = Workspace(dtype), sum(network.widths)
+    # Rows as if for one member: a product of other shape may round otherwise.
+    n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
+    n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))
+    passes: dict[tuple[int, int], Pass] = {}
+    for start in range(0, n, n_rows):
+        part = slice(start, min(start + n_rows, n))
+        size = part.stop - part.start
+        x = X[part] if rows is None else X[rows[part]]
+        x = x if issparse(X) else x.astype(dtype, copy=False)
+        scores = workspace.array("scores", (n_members, size, network.widths[-1]))
+        for first in range(0, n_members, n_together):
+            members = slice(first, min(first + n_together, n_members))
+            key = (first, size)
+            if key not in passes:
+                passes[key] = Pass(
+                    network, parameters.members(members), size, workspace, sparse=issparse(X)
+                )
+            passes[key].forward([x] if issparse(X) else x, plain(scores[members]))
+        yield scores

@@ -11,6 +11,7 @@ import numpy as np
 from .arrays import Array, PerMember, column_blocks
 from .batches import Batch, Chunk
 from .losses import Loss
+from .members import take_members
 from .network import Network, Pass
 from .parameters import FlatParameters
 from .penalties import L2
@@ -140,19 +141,3 @@ def exact_sum(values: list[float]) -> float:
         return math.fsum(values)
     except (ValueError, OverflowError):
         return math.nan
-
-
-def take_members(settings: Any, members: Any) -> Any:
-    """Return a settings object for some members: its arrays of shape (n_members, 1) cut."""
-    arrays = {
-        name: cut(value, members)
-        for name, value in vars(settings).items()
-        if isinstance(value, np.ndarray)
-    }
-    return replace(settings, **arrays) if arrays else settings
-
-
-def cut(values: Array, members: Any) -> PerMember:
-    """Return the hyperparameter of some members, as a float where there is but one."""
-    chosen = values[members]
-    return float(chosen[0, 0]) if len(chosen) == 1 else chosen

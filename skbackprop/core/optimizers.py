@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -112,29 +111,30 @@ class Adam(Optimizer):
             np.subtract(x, gradient, out=x)
 
     def _corrected(self, n_steps: Array, rate: PerMember) -> tuple[PerMember, PerMember]:
-        """Return rate and epsilon as the scaled moments need them, bias correction included.
+        """Return rate and epsilon as the scaled moments need them, bias correction included."""
+        root = _root(1 - self.beta_2)
+        bias = _root(1 - _power(self.beta_2, n_steps)) / (1 - _power(self.beta_1, n_steps))
+        return rate * bias * (1 - self.beta_1) / root, self.epsilon / root
 
-        Member by member in Python floats, so that a member of a stack gets the very numbers
-        that it would get alone.
-        """
-        settings: tuple[Any, ...] = (rate, self.beta_1, self.beta_2, self.epsilon)
-        if len(n_steps) == 1:
-            return self._corrected_alone(n_steps.item(), *settings)
-        columns = [np.broadcast_to(setting, n_steps.shape).ravel().tolist() for setting in settings]
-        pairs = [
-            self._corrected_alone(t, *setting)
-            for t, *setting in zip(n_steps.ravel().tolist(), *columns, strict=True)
-        ]
-        rates, epsilons = np.array(pairs).T[:, :, None]
-        return rates, epsilons
 
-    @staticmethod
-    def _corrected_alone(
-        t: int, rate: float, beta_1: float, beta_2: float, epsilon: float
-    ) -> tuple[float, float]:
-        root = math.sqrt(1 - beta_2)
-        bias = math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        return rate * bias * (1 - beta_1) / root, epsilon / root
+def _root(value: PerMember) -> PerMember:
+    """Return the square root, of a float as a float."""
+    return np.asarray(np.sqrt(value)) if isinstance(value, np.ndarray) else math.sqrt(value)
+
+
+def _power(beta: PerMember, n_steps: Array) -> PerMember:
+    """Return beta^t, the same for a member of a stack as for the member alone.
+
+    The powers are those of Python's floats, since NumPy's depend on where in an array they are.
+    """
+    steps = n_steps.ravel().tolist()
+    if not isinstance(beta, np.ndarray):
+        if steps.count(steps[0]) == len(steps):
+            power: float = beta ** steps[0]
+            return power
+        beta = np.full(n_steps.shape, beta)
+    powers = [base**t for base, t in zip(beta.ravel().tolist(), steps, strict=True)]
+    return np.array(powers)[:, None]
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

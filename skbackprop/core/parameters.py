@@ -36,6 +36,15 @@ class Parameters:
         """The shape (fan_in, fan_out) of each layer's weights."""
         return [weights.shape[1:] for weights in self.weights]
 
+    def members(self, members: slice) -> Parameters:
+        """Return the parameters of some members, as views of the same memory."""
+        if members.stop - members.start == len(self):
+            return self
+        return Parameters(
+            [weights[members] for weights in self.weights],
+            [biases[members] for biases in self.biases],
+        )
+
 
 class FlatParameters(Parameters):
     """Parameters in one array, as optimizers want them.

@@ -29,7 +29,8 @@ class L2:
 
     def value(self, measures: Array) -> Array:
         """Return the penalties, not yet divided, of float64 measures (n_members, n_steps)."""
-        return np.asarray(0.5 * self.alpha * measures)
+        # Without a penalty, weights whose squares overflow are nobody's concern.
+        return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * measures)
 
     def add_gradient(self, blocks: Sequence[tuple[Array, Array, Array]], scale: PerMember) -> None:
         """Add `scale` times the gradient, block by block of (weights, gradient, scratch).

@@ -10,7 +10,8 @@ import numpy as np
 
 from .arrays import Array, PerMember, Rows, State
 from .batches import Batch, Batches, Chunk, Table
-from .objective import Diverged, Gradient, Objective, exact_sum, take_members
+from .members import cut, take_members, take_state
+from .objective import Diverged, Gradient, Objective, exact_sum
 from .optimizers import Optimizer
 from .parameters import FlatParameters
 from .schedules import Constant, Schedule, follow_progress, init_progress
@@ -32,9 +33,10 @@ class Stack:
         first.
     orders : list of Rows or None
         The rows that each member visits, in the last epoch's order, shuffled in place; None
-        for all rows as they stand.
+        for all rows as they stand. Members that visit the same rows in the same order may
+        share one array: it is shuffled once, and its rows are gathered once.
     streams : list of RandomState or None
-        What shuffles each order; None for no shuffling.
+        What shuffles each order, the same for all that share it; None for no shuffling.
     batch_sizes : list of int
         One for each member; equal but for members that have fewer rows.
     optimizer, schedule : Optimizer, Schedule
@@ -114,6 +116,18 @@ class Stack:
         self.workspace = Workspace(theta.dtype)
         self.gradients = self.parameters.like(np.empty_like(theta))
         self.batches = Batches(self.tables, self.orders, self.batch_sizes, self.workspace)
+        # By identity: what members share is shuffled and saved once.
+        self._orders = list(
+            {id(order): order for order in self.orders if order is not None}.values()
+        )
+        pairs = zip(self.orders, self.streams, strict=True)
+        self._shuffled = list(
+            {
+                id(order): (order, stream)
+                for order, stream in pairs
+                if order is not None and stream is not None
+            }.values()
+        )
         self._steps: dict[tuple[int, int, int], _Step] = {}
         self._saved: dict[str, Any] = {}
 
@@ -140,8 +154,8 @@ class Stack:
         self.streams = [self.streams[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
         self.rate, self.n_seen = self.rate[stay], self.n_seen[stay]
-        self.optimizer_state = _members_of(self.optimizer_state, stay)
-        self.schedule_state = _members_of(self.schedule_state, stay)
+        self.optimizer_state = take_state(self.optimizer_state, stay)
+        self.schedule_state = take_state(self.schedule_state, stay)
         self._bind()
 
     # ----------------------------------------------------------------- one epoch
@@ -151,9 +165,8 @@ class Stack:
 
         The mean is over the epoch's batches as they were visited, each by its weight.
         """
-        for order, stream in zip(self.orders, self.streams, strict=True):
-            if stream is not None and order is not None:
-                stream.shuffle(order)
+        for order, stream in self._shuffled:
+            stream.shuffle(order)
         sums: list[list[float]] = [[] for _ in range(len(self))]
         for chunk in self.batches.chunks():
             step = self._step(chunk.members, chunk.batch_size)
@@ -198,22 +211,18 @@ class Stack:
             self._saved = {"arrays": [np.empty_like(array) for array in self._changing()]}
         for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
             np.copyto(copy, array)
-        self._saved["streams"] = [
-            stream and stream.get_state(legacy=False) for stream in self.streams
-        ]
+        self._saved["streams"] = [stream.get_state(legacy=False) for _, stream in self._shuffled]
 
     def restore(self) -> None:
         """Go back to the last `save`."""
         for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
             np.copyto(array, copy)
-        for stream, state in zip(self.streams, self._saved["streams"], strict=True):
-            if stream is not None:
-                stream.set_state(state)
+        for (_, stream), state in zip(self._shuffled, self._saved["streams"], strict=True):
+            stream.set_state(state)
 
     def _changing(self) -> list[Array]:
-        orders = [order for order in self.orders if order is not None]
         states = [*self.optimizer_state.values(), *self.schedule_state.values()]
-        return [self.parameters.theta, self.n_seen, *states, *orders]
+        return [self.parameters.theta, self.n_seen, *states, *self._orders]
 
     def is_finite(self) -> Array:
         """Return for each member whether its parameters and the optimizer's arrays are finite."""
@@ -239,7 +248,7 @@ class _Step:
         )
         self._theta, self._g = self.gradient.theta, self.gradient.g
         self.optimizer = take_members(stack.optimizer, members)
-        self.state = _members_of(stack.optimizer_state, members)
+        self.state = take_state(stack.optimizer_state, members)
 
     def set_rate(self, rates: Array) -> None:
         """Set the rate of each member."""
@@ -252,11 +261,7 @@ class _Step:
         return measure
 
 
-def _members_of(state: State, members: Any) -> State:
-    return {name: array[members] for name, array in state.items()}
-
-
-def descend(stack: Stack, n_epochs: int) -> Iterator[Array]:
+def descend(stack: Stack, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
     """Train a stack, an epoch each time that the next item is asked for.
 
     Parameters
@@ -264,7 +269,10 @@ def descend(stack: Stack, n_epochs: int) -> Iterator[Array]:
     stack : Stack
         The members; the caller may let some retire between two epochs.
     n_epochs : int
-        The epochs after which the generator ends.
+        The number of the epoch after which the generator ends.
+    n_done : int, default=0
+        The number of epochs done before: after members that diverged have retired, the others
+        go on from there.
 
     Yields
     ------
@@ -281,7 +289,7 @@ def descend(stack: Stack, n_epochs: int) -> Iterator[Array]:
     An epoch is all or nothing: whatever is raised inside it, the stack goes back to where the
     epoch began.
     """
-    for epoch in range(n_epochs):
+    for epoch in range(n_done, n_epochs):
         stack.save()
         try:
             with np.errstate(all="ignore"):
@@ -312,6 +320,15 @@ class Patience:
     def __init__(self, n_members: int, tol: PerMember, patience: PerMember) -> None:
         self.tol, self.patience = tol, patience
         self.state = init_progress(n_members)
+
+    def retire(self, finished: Array) -> None:
+        """Forget the members that leave the stack, marked in an array of shape (n_members,)."""
+        stay = np.flatnonzero(~finished)
+        self.tol, self.patience = (
+            cut(value, stay) if isinstance(value, np.ndarray) else value
+            for value in (self.tol, self.patience)
+        )
+        self.state = take_state(self.state, stay)
 
     @property
     def best(self) -> Array:

@@ -1,0 +1,258 @@
+"""The candidates of a search, and how one is fitted and scored on one split.
+
+The transformers of a pipeline are fitted once for each split and each setting of their own; what
+comes out of them, a `Front`, serves all candidates that differ in their network alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection._validation import _score
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+from ._base import BaseBackprop
+from ._settings import is_lbfgs
+
+# Parameters in which the members of a stack may differ.
+MEMBERS_OWN = frozenset(
+    {
+        "alpha",
+        "beta_1",
+        "beta_2",
+        "early_stopping",
+        "epsilon",
+        "learning_rate",
+        "learning_rate_init",
+        "momentum",
+        "n_iter_no_change",
+        "power_t",
+        "random_state",
+        "shuffle",
+        "tol",
+        "validation_fraction",
+        "verbose",
+    }
+)
+
+Split = tuple[Any, Any]
+"""The rows to train on and the rows to test on."""
+
+
+@dataclass
+class Evaluation:
+    """What all candidates have in common.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What each candidate is a clone of.
+    X, y : array-like
+        The data.
+    splits : list of (train, test)
+        The rows of each split.
+    scorer : callable
+        What scores a candidate.
+    fit_params, score_params : dict
+        Further arguments of fit and scorer.
+    return_train_score : bool
+        Whether to score on the training rows as well.
+    error_score : "raise" or float
+        The score of a candidate that can't be fitted.
+    verbose : int
+        How much to print.
+    max_bytes : int
+        The memory that a stack may take.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: list[Split]
+    scorer: Any
+    fit_params: dict[str, Any]
+    score_params: dict[str, Any]
+    return_train_score: bool
+    error_score: Any
+    verbose: int
+    max_bytes: int
+
+    def train(self, split: int) -> tuple[Any, Any, dict[str, Any]]:
+        """Return the training rows of X, of y and of the arguments of fit."""
+        rows = self.splits[split][0]
+        X, y = _safe_split(self.estimator, self.X, self.y, rows)
+        return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
+
+    def score(self, estimator: Any, split: int, *, on_train: bool) -> Any:
+        """Return the score of a fitted estimator on the test rows, or on the training rows."""
+        train, test = self.splits[split]
+        rows = train if on_train else test
+        X, y = _safe_split(estimator, self.X, self.y, rows, None if on_train else train)
+        params = _check_method_params(self.X, params=self.score_params, indices=rows)
+        return _score(estimator, X, y, self.scorer, params, self.error_score)
+
+    def failed_score(self) -> Any:
+        """Return what stands for the score of a candidate that could not be fitted."""
+        if isinstance(self.scorer, _MultimetricScorer):
+            return dict.fromkeys(self.scorer._scorers, self.error_score)
+        return self.error_score
+
+
+@dataclass
+class Candidate:
+    """One setting of the parameters that are searched, and an estimator that has it.
+
+    Parameters
+    ----------
+    number : int
+        Its place among the candidates.
+    parameters : dict
+        The setting.
+    estimator : estimator
+        The estimator, not fitted.
+    """
+
+    number: int
+    parameters: dict[str, Any]
+    estimator: Any
+
+    @property
+    def network(self) -> Any:
+        """The estimator itself, or the last step of a pipeline."""
+        is_pipeline = isinstance(self.estimator, Pipeline)
+        return self.estimator.steps[-1][1] if is_pipeline else self.estimator
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is one of our estimators, or a pipeline that ends in one."""
+        kind = type(self.network)
+        return (
+            issubclass(kind, BaseBackprop)
+            # Not with a fit of its own, which nothing else can stand in for.
+            and kind.fit is BaseBackprop.fit
+            and kind._fit is BaseBackprop._fit
+        )
+
+    @property
+    def why_alone(self) -> str | None:
+        """Why it can't be a member of a stack; None if it can."""
+        if not self.is_network:
+            return f"{type(self.network).__name__} is not a network of skbackprop"
+        if is_lbfgs(self.network.solver):
+            return "solver='lbfgs' trains one network at a time"
+        return None
+
+    @property
+    def shared_settings(self) -> dict[str, Any]:
+        """The parameters that its network has to share with others in a stack."""
+        return {
+            name: value
+            for name, value in self._parameters(of_network=True).items()
+            if name.rpartition("__")[2] not in MEMBERS_OWN
+        }
+
+    @property
+    def settings_of_transformers(self) -> dict[str, Any]:
+        """The parameters of all that comes before the network."""
+        return self._parameters(of_network=False)
+
+    def _parameters(self, of_network: bool) -> dict[str, Any]:
+        if not isinstance(self.estimator, Pipeline):
+            return self.parameters if of_network else {}
+        last = self.estimator.steps[-1][0]
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if (name.partition("__")[0] == last) == of_network
+        }
+
+    def fitted(self, front: Front, network: Any) -> Any:
+        """Return the estimator with its fitted parts."""
+        if not isinstance(self.estimator, Pipeline):
+            return network
+        estimator = copy.copy(self.estimator)
+        estimator.steps = [*front.steps, (self.estimator.steps[-1][0], network)]
+        return estimator
+
+
+@dataclass
+class Front:
+    """What the networks of some candidates are trained on in one split.
+
+    Parameters
+    ----------
+    X, y : array-like
+        The training rows, transformed.
+    fit_params : dict
+        Further arguments of a network's fit.
+    steps : list of (name, transformer)
+        The fitted steps of the pipeline before the network.
+    seconds : float, default=0.0
+        A candidate's share of the time that it took.
+    traceback : str or None, default=None
+        What a transformer raised, as Python prints it; the error itself may not be one that a
+        worker can send.
+    """
+
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]
+    steps: list[Any] = field(default_factory=list)
+    seconds: float = 0.0
+    traceback: str | None = None
+
+
+class _Catch(BaseEstimator):
+    """Stands at the end of a pipeline in the place of a network, and keeps what fit is given."""
+
+    def __init__(self, network: Any = None) -> None:
+        self.network = network
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> _Catch:
+        self.caught_ = X, y, fit_params
+        return self
+
+    def get_metadata_routing(self) -> Any:
+        return get_routing_for_object(self.network)
+
+
+def front_of(evaluation: Evaluation, estimator: Any, split: int, n_candidates: int) -> Front:
+    """Fit all that comes before the network of an estimator to one split's training rows.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        The data and its splits.
+    estimator : estimator
+        One of the candidates; it is not changed.
+    split : int
+        The number of the split.
+    n_candidates : int
+        Those that share the front, and so its time.
+    """
+    start = time.perf_counter()
+    front = Front(*evaluation.train(split))
+    if isinstance(estimator, Pipeline):
+        pipeline = clone(estimator)
+        name, network = pipeline.steps[-1]
+        pipeline.steps[-1] = (name, _Catch(network))
+        try:
+            pipeline.fit(front.X, front.y, **front.fit_params)
+        except Exception:
+            if evaluation.error_score == "raise":
+                raise
+            front.traceback = traceback.format_exc()
+        else:
+            front.X, front.y, front.fit_params = pipeline.steps[-1][1].caught_
+            front.steps = pipeline.steps[:-1]
+    front.seconds = (time.perf_counter() - start) / n_candidates
+    return front

@@ -1,0 +1,91 @@
+"""Settings and states of several members: joined into those of a stack, and taken out again.
+
+Settings are dataclasses, a number of which is one float for all members or an array of shape
+(n_members, 1). A state is a dict of arrays with a row for every member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .arrays import Array, PerMember, State
+
+Settings = TypeVar("Settings")
+
+
+def take_members(settings: Settings, members: Any) -> Settings:
+    """Return a settings object for some members: its arrays of shape (n_members, 1) cut.
+
+    So are those of the settings in its tuples.
+    """
+    if not is_dataclass(settings):
+        return settings
+    changes: dict[str, Any] = {}
+    for name in [field.name for field in fields(settings) if field.init]:
+        value = getattr(settings, name)
+        if isinstance(value, np.ndarray):
+            changes[name] = cut(value, members)
+        elif isinstance(value, tuple):
+            changes[name] = tuple(take_members(part, members) for part in value)
+    return replace(settings, **changes) if changes else settings  # type: ignore[type-var]
+
+
+def cut(values: Array, members: Any) -> PerMember:
+    """Return the hyperparameter of some members, as a float where there is but one."""
+    chosen = values[members]
+    return float(chosen[0, 0]) if len(chosen) == 1 else chosen
+
+
+def join_members(settings: Sequence[Settings]) -> Settings:
+    """Return one settings object for members that have one each, all of one `kind_of`."""
+    first: Any = settings[0]
+    if all(one == first for one in settings):
+        return settings[0]
+    columns = {}
+    for name in _numbers(first):
+        values = [getattr(one, name) for one in settings]
+        if any(value != values[0] for value in values):
+            columns[name] = np.array(values, dtype=float)[:, None]
+    joined: Settings = replace(first, **columns)
+    return joined
+
+
+def kind_of(settings: Any) -> tuple[Any, ...]:
+    """Return what members must have in common so that their settings can be joined.
+
+    That is all but the floats of a dataclass; anything else has to be equal as a whole.
+    """
+    if not is_dataclass(settings):
+        return (settings,)
+    numbers = _numbers(settings)
+    rest = [
+        (field.name, getattr(settings, field.name))
+        for field in fields(settings)
+        if field.name not in numbers
+    ]
+    return (type(settings), *rest)
+
+
+def _numbers(settings: Any) -> list[str]:
+    """Return the names of the fields that are floats, and so may differ in a stack."""
+    return [
+        field.name
+        for field in fields(settings)
+        if field.init and isinstance(getattr(settings, field.name), float)
+    ]
+
+
+def take_state(state: State, members: Any) -> State:
+    """Return the rows of some members: views for a slice, copies for an array of numbers."""
+    return {name: array[members] for name, array in state.items()}
+
+
+def join_states(states: Sequence[State]) -> State:
+    """Return one state with a row for every member; that of one member as it is."""
+    if len(states) == 1:
+        return states[0]
+    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
