@@ -1,8 +1,8 @@
 """A tour of skbackprop on real data: what `make demo` runs.
 
-It searches a network for the digits data beside scikit-learn's, fits a regression to the
-diabetes data, runs the XOR page of the gallery, and writes every picture to `demo-output/`. It
-fails if the digits are not recognised as they should be.
+It searches a network for the digits data beside scikit-learn's search, trains eight networks as one
+on the same digits, fits a regression to the diabetes data, runs the XOR page of the gallery, and
+writes every picture to `demo-output/`. It fails if the digits are not recognised as they should be.
 """
 
 import sys
@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")  # pictures go to files, so no display is needed
 
 import matplotlib.pyplot as plt
+import numpy as np
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_digits
@@ -25,13 +26,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import plot_xor
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 
 PICTURES = Path("demo-output")
 LEAST_ACCURACY = 0.97
 RATES = [0.001, 0.003, 0.01, 0.03]
 SIZES = [(32,), (64,), (128,)]
 N_FOLDS = 3
+N_MEMBERS = 8
 
 plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 120, "font.size": 11})
 
@@ -72,7 +74,13 @@ def save(figure, name: str) -> None:
 # -------------------------------------------------------------------------- the digits
 
 
-def searched(classifier, X, y) -> tuple[GridSearchCV, float]:
+def split_digits() -> list[np.ndarray]:
+    """Return X to learn from, X held out, and the labels of both."""
+    X, y = load_digits(return_X_y=True)
+    return train_test_split(X.astype(np.float32), y, test_size=0.25, stratify=y, random_state=0)
+
+
+def searched(search_class, classifier, X, y) -> tuple[GridSearchCV, float]:
     """Return a fitted grid search over rate and width, and the seconds its fits took."""
     progress = Progress(type(classifier).__name__, len(RATES) * len(SIZES) * N_FOLDS)
 
@@ -80,7 +88,7 @@ def searched(classifier, X, y) -> tuple[GridSearchCV, float]:
         progress.step()
         return estimator.score(X, y)
 
-    search = GridSearchCV(
+    search = search_class(
         Pipeline([("scale", StandardScaler()), ("network", classifier)]),
         {"network__learning_rate_init": RATES, "network__hidden_layer_sizes": SIZES},
         scoring=accuracy,
@@ -139,19 +147,18 @@ def draw_confusion(pipeline: Pipeline, X, y):
 
 def show_digits() -> bool:
     """Return whether the held-out accuracy is what it should be."""
-    X, y = load_digits(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(
-        X, y, test_size=0.25, stratify=y, random_state=0
-    )
+    X_train, X_test, y_train, y_test = split_digits()
     print(f"1. Digits: {len(X_train)} pictures of 8 x 8 to learn from, {len(X_test)} held out")
     print(f"  grid search: {len(RATES)} rates x {len(SIZES)} widths x {N_FOLDS} folds")
     settings = {"alpha": 1.0, "max_iter": 400, "tol": 1e-3, "random_state": 0}
-    search, seconds = searched(BackpropClassifier(**settings), X_train, y_train)
-    other, other_seconds = searched(MLPClassifier(**settings), X_train, y_train)
+    search, seconds = searched(
+        BackpropGridSearchCV, BackpropClassifier(**settings), X_train, y_train
+    )
+    other, other_seconds = searched(GridSearchCV, MLPClassifier(**settings), X_train, y_train)
     network, other_network = search.best_estimator_, other.best_estimator_
     accuracy = network.score(X_test, y_test)
     best = ", ".join(f"{name.split('__')[1]}={v}" for name, v in search.best_params_.items())
-    print(f"  the same search took MLPClassifier {other_seconds / seconds:.1f} times as long")
+    print(f"  scikit-learn's search and network took {other_seconds / seconds:.1f} times as long")
     print(f"  best: {best}")
     print(
         f"  held-out accuracy: {accuracy:.3f}"
@@ -161,6 +168,46 @@ def show_digits() -> bool:
     save(draw_losses(network, X_train, y_train), "digits-loss")
     save(draw_confusion(network, X_test, y_test), "digits-confusion")
     return accuracy >= LEAST_ACCURACY
+
+
+# ------------------------------------------------------------------------ the ensemble
+
+
+def log_loss_of(network, X, y) -> float:
+    """Return the mean of -log(probability of the right label)."""
+    return -network.predict_log_proba(X)[np.arange(len(y)), y].mean()
+
+
+def draw_members(losses: list[float], loss: float):
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    axes.bar(range(1, len(losses) + 1), losses, label="each network alone")
+    axes.axhline(loss, color="tab:orange", label="the mean of their probabilities")
+    axes.set(
+        xlabel="network",
+        ylabel="log loss on held-out digits",
+        title=f"{len(losses)} networks, alone and together",
+    )
+    axes.margins(y=0.25)
+    axes.legend(loc="upper center", ncols=2, fontsize=9)
+    return figure
+
+
+def show_ensemble() -> None:
+    X_train, X_test, y_train, y_test = split_digits()
+    print(f"\n2. The same digits, by {N_MEMBERS} networks with default settings, trained together")
+    scaler = StandardScaler().fit(X_train)
+    X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+    start = time.perf_counter()
+    ensemble = BackpropClassifier(n_members=N_MEMBERS, random_state=0).fit(X_train, y_train)
+    print(f"  {N_MEMBERS} networks: {time.perf_counter() - start:.1f} s")
+    members = ensemble.estimators_
+    losses = [log_loss_of(member, X_test, y_test) for member in members]
+    loss = log_loss_of(ensemble, X_test, y_test)
+    accuracies = [member.score(X_test, y_test) for member in members]
+    accuracy = ensemble.score(X_test, y_test)
+    print(f"  held-out log loss: {loss:.3f} (each alone: {np.mean(losses):.3f} in the mean)")
+    print(f"  held-out accuracy: {accuracy:.3f} (each alone: {np.mean(accuracies):.3f})")
+    save(draw_members(losses, loss), "digits-ensemble")
 
 
 # ------------------------------------------------------------------------ the diabetes
@@ -179,7 +226,7 @@ def draw_predictions(y, predicted, title: str):
 
 def show_diabetes() -> None:
     X, y = load_diabetes(return_X_y=True)
-    print(f"\n2. Diabetes: progression after a year, {len(X)} patients, 5 folds")
+    print(f"\n3. Diabetes: progression after a year, {len(X)} patients, 5 folds")
     # A network wants targets of about unit size as much as it wants such inputs.
     network = TransformedTargetRegressor(
         make_pipeline(
@@ -202,7 +249,7 @@ def show_diabetes() -> None:
 
 
 def show_xor() -> None:
-    print("\n3. XOR, the classic program (examples/plot_xor.py)")
+    print("\n4. XOR, the classic program (examples/plot_xor.py)")
     plot_xor.main(PICTURES)
 
 
@@ -210,6 +257,7 @@ def main() -> int:
     start = time.perf_counter()
     PICTURES.mkdir(exist_ok=True)
     is_right = show_digits()
+    show_ensemble()
     show_diabetes()
     show_xor()
     print(f"\nAll pictures are in {PICTURES.resolve()} ({time.perf_counter() - start:.0f} s).")
