@@ -112,9 +112,9 @@ class Adam(Optimizer):
 
     def _corrected(self, n_steps: Array, rate: PerMember) -> tuple[PerMember, PerMember]:
         """Return rate and epsilon as the scaled moments need them, bias correction included."""
-        root = _root(1 - self.beta_2)
-        bias = _root(1 - _power(self.beta_2, n_steps)) / (1 - _power(self.beta_1, n_steps))
-        return rate * bias * (1 - self.beta_1) / root, self.epsilon / root
+        root, steps = _root(1 - self.beta_2), n_steps.ravel().tolist()
+        bias = _root(1 - _power(self.beta_2, steps)) / (1 - _power(self.beta_1, steps))
+        return rate * (bias * (1 - self.beta_1) / root), self.epsilon / root
 
 
 def _root(value: PerMember) -> PerMember:
@@ -122,18 +122,19 @@ def _root(value: PerMember) -> PerMember:
     return np.asarray(np.sqrt(value)) if isinstance(value, np.ndarray) else math.sqrt(value)
 
 
-def _power(beta: PerMember, n_steps: Array) -> PerMember:
-    """Return beta^t, the same for a member of a stack as for the member alone.
+def _power(beta: PerMember, steps: list[int]) -> PerMember:
+    """Return beta^t for each member's t, the same in a stack as for the member alone.
 
     The powers are those of Python's floats, since NumPy's depend on where in an array they are.
     """
-    steps = n_steps.ravel().tolist()
-    if not isinstance(beta, np.ndarray):
-        if steps.count(steps[0]) == len(steps):
-            power: float = beta ** steps[0]
-            return power
-        beta = np.full(n_steps.shape, beta)
-    powers = [base**t for base, t in zip(beta.ravel().tolist(), steps, strict=True)]
+    if isinstance(beta, np.ndarray):
+        bases = beta.ravel().tolist()
+    elif steps.count(steps[0]) == len(steps):
+        power: float = beta ** steps[0]
+        return power
+    else:
+        bases = [beta] * len(steps)
+    powers = [base**t for base, t in zip(bases, steps, strict=True)]
     return np.array(powers)[:, None]
 
 
