@@ -114,7 +114,13 @@ class Estimator:
 
 
 class BareProducts:
-    """The matrix products of an epoch and nothing else: what no NumPy program can undercut."""
+    """The matrix products of an epoch and nothing else: what no NumPy program can undercut.
+
+    With `n_members` those of a stack of so many networks that see the same rows.
+    """
+
+    def __init__(self, n_members: int | None = None) -> None:
+        self._members = () if n_members is None else (n_members,)
 
     def epochs(self, problem: Problem) -> Run:
         one_pass = self._passes(problem)
@@ -137,32 +143,38 @@ class BareProducts:
 
         return _repeat(predict)
 
-    @staticmethod
-    def _like_weights(problem: Problem) -> list[np.ndarray]:
+    def _like_weights(self, problem: Problem) -> list[np.ndarray]:
         rng = np.random.default_rng(0)
+        shapes = [self._members + shape for shape in problem.shapes]
         # So small that products of products stay ordinary numbers.
-        return [(0.1 * rng.standard_normal(s)).astype(problem.X.dtype) for s in problem.shapes]
+        return [(0.1 * rng.standard_normal(s)).astype(problem.X.dtype) for s in shapes]
 
     def _passes(self, problem: Problem) -> Callable[[object], None]:
         """Return the products of one batch, forward and backward."""
         weights = self._like_weights(problem)
         gradients = [np.empty_like(w) for w in weights]
         rng = np.random.default_rng(0)
-        buffers = [
-            rng.standard_normal((problem.batch_size, w.shape[1])).astype(w.dtype) for w in weights
-        ]
+        shapes = [(*self._members, problem.batch_size, w.shape[-1]) for w in weights]
+        buffers = [rng.standard_normal(s).astype(problem.X.dtype) for s in shapes]
 
         def one_pass(x) -> None:
-            outputs = [buffer[: x.shape[0]] for buffer in buffers]
+            outputs = [buffer[..., : x.shape[0], :] for buffer in buffers]
             layer_inputs = [x, *outputs[:-1]]
             for a, w, out in zip(layer_inputs, weights, outputs, strict=True):
                 _product(a, w, out)
             for layer in reversed(range(len(weights))):
-                _product(layer_inputs[layer].T, outputs[layer], gradients[layer])
+                _product(_transposed(layer_inputs[layer]), outputs[layer], gradients[layer])
                 if layer > 0:
-                    np.matmul(outputs[layer], weights[layer].T, out=outputs[layer - 1])
+                    # Of a stack, matmul is slow where a product is but a multiplication.
+                    is_outer = self._members and weights[layer].shape[-1] == 1
+                    product = np.multiply if is_outer else np.matmul
+                    product(outputs[layer], _transposed(weights[layer]), out=outputs[layer - 1])
 
         return one_pass
+
+
+def _transposed(a):
+    return a.T if a.ndim == 2 else a.swapaxes(-1, -2)
 
 
 def _product(a, b: np.ndarray, out: np.ndarray) -> None:

@@ -2,9 +2,12 @@
 
 Each candidate is a pipeline of a scaler and a network; all networks train for the same number of
 epochs. A search before those that count starts the processes. In brackets stands the CPU time, of
-all processes together. With `--busy` one more process computes all the while.
+all processes together. Beside the searches stand the bare matrix products of all their steps, in
+stacks of the size that ours has: what no NumPy program can undercut. With `--busy` one more process
+computes all the while.
 """
 
+import math
 import subprocess
 import sys
 import warnings
@@ -13,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -21,14 +25,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import _data
-from benchmarks._contenders import OURS, SKLEARN
+from benchmarks._contenders import BARE, OURS, SKLEARN, BareProducts, Problem
 from benchmarks._report import argument_parser, as_time, print_setting, print_table, verdict
 from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop._stacks import evenly_cut, members_at_once
+from skbackprop.core.activations import Relu
+from skbackprop.core.network import Network
 
 N_JOBS = 2
 N_ROUNDS, N_ROUNDS_FLOAT64 = 3, 1  # float64 has no goal to reach
 N_SMOKE_ROWS = 600
+HIDDEN = "hidden_layer_sizes"
 THEIR_SEARCH = f"GridSearchCV over {OURS}"
 # By name: the search and the networks that it tries.
 CONTENDERS = {
@@ -59,12 +67,38 @@ class Case:
         warm_ups = {name: fits(self.search(name, 1, smoke), X, y) for name in CONTENDERS}
         n_epochs = 1 if smoke else self.n_epochs
         runs = {name: fits(self.search(name, n_epochs, smoke), X, y) for name in CONTENDERS}
+        runs[BARE] = self.products(X, y, n_epochs)
         n_rounds = 1 if smoke else N_ROUNDS if dtype == "float32" else N_ROUNDS_FLOAT64
         with warnings.catch_warnings():
             # That so few epochs do not converge is no news here.
             warnings.simplefilter("ignore", ConvergenceWarning)
             best_costs(warm_ups, 1)
             return best_costs(runs, n_rounds, leave_out)
+
+    def products(self, X: np.ndarray, y: np.ndarray, n_epochs: int) -> Run:
+        """Return what makes the bare products of all steps, the same share in each process."""
+        n_train = len(X) - len(X) // self.n_folds
+        batch_size = min(200, n_train) if self.batch_size == "auto" else self.batch_size
+        n_candidates = math.prod(len(v) for k, v in self.grid.items() if k != HIDDEN)
+        stacks = []
+        for hidden in self.grid[HIDDEN]:
+            problem = Problem(X[:n_train], y, hidden, batch_size)
+            size = members_at_once(
+                Network((X.shape[1], *hidden, problem.shapes[-1][1]), (Relu(),) * len(hidden)),
+                batch_size,
+                X.itemsize,
+                n_train,
+                sys.maxsize,
+            )
+            parts = evenly_cut(range(n_candidates), -(-n_candidates // size))
+            stacks += [(problem, len(part)) for part in parts] * self.n_folds
+        epochs = evenly_cut(range(n_epochs), N_JOBS)
+
+        def run(n_times: int) -> None:
+            for _ in range(n_times):
+                Parallel(N_JOBS)(delayed(make_products)(stacks, len(own)) for own in epochs)
+
+        return run
 
     def search(self, name: str, n_epochs: int, smoke: bool):
         """Return the search of a contender, of all candidates but for smoke."""
@@ -92,6 +126,11 @@ def fits(search, X: np.ndarray, y: np.ndarray) -> Run:
     return run
 
 
+def make_products(stacks: list[tuple[Problem, int]], n_epochs: int) -> None:
+    for problem, n_members in stacks:
+        BareProducts(n_members).epochs(problem)(n_epochs)
+
+
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
     return load_breast_cancer(return_X_y=True)
 
@@ -107,7 +146,7 @@ def many_rows() -> tuple[np.ndarray, np.ndarray]:
 DIGITS_GRID = {
     "learning_rate_init": [3e-4, 1e-3, 3e-3, 1e-2],
     "alpha": [1e-4, 1e-2, 1.0],
-    "hidden_layer_sizes": [(64,), (64, 64)],
+    HIDDEN: [(64,), (64, 64)],
 }
 CASES = [
     Case(
@@ -116,7 +155,7 @@ CASES = [
         {
             "learning_rate_init": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
             "alpha": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0],
-            "hidden_layer_sizes": [(32,)],
+            HIDDEN: [(32,)],
         },
         batch_size=32,
         n_folds=5,
@@ -147,7 +186,7 @@ CASES = [
         {
             "learning_rate_init": [3e-4, 1e-3, 3e-3, 1e-2],
             "alpha": [1e-4, 1e-2, 1.0],
-            "hidden_layer_sizes": [(256, 256)],
+            HIDDEN: [(256, 256)],
         },
         batch_size=256,
         n_folds=3,
@@ -173,7 +212,8 @@ def row_of(case: Case, dtype: str, smoke: bool, leave_out: tuple[int, ...]) -> l
     costs = case.costs(dtype, smoke, leave_out)
     ratio = costs[SKLEARN].seconds / costs[OURS].seconds
     cells = [f"{as_time(cost.seconds)} ({as_time(cost.cpu_seconds)})" for cost in costs.values()]
-    row = [case.name, *cells, f"{ratio:.2f}"]
+    limit = costs[SKLEARN].seconds / costs[BARE].seconds
+    row = [case.name, *cells, f"{ratio:.2f}", f"{limit:.2f}"]
     if dtype == "float64":
         return row
     return [*row, f"{case.goal:.2f}", verdict(ratio >= case.goal, smoke)]
@@ -186,11 +226,17 @@ def report(smoke: bool, only: str = "", busy: bool = False) -> None:
         for dtype in ("float32", "float64"):
             goal_head = ["goal", "verdict"] if dtype == "float32" else []
             rows = (row_of(case, dtype, smoke, leave_out) for case in CASES if only in case.name)
-            timed = [f"{name} (CPU)" for name in CONTENDERS]
+            timed = [f"{name} (CPU)" for name in (*CONTENDERS, BARE)]
             beside = ", one more computes" if busy else ""
             print_table(
                 f"Time of a search in {dtype}, {N_JOBS} processes{beside}:",
-                ["candidates x folds", *timed, f"times {SKLEARN}", *goal_head],
+                [
+                    "candidates x folds",
+                    *timed,
+                    f"times {SKLEARN}",
+                    f"{BARE}, times {SKLEARN}",
+                    *goal_head,
+                ],
                 rows,
             )
 
