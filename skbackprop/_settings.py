@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOptions
 
 from .core.activations import ACTIVATIONS, Activation
 from .core.arrays import Array
@@ -49,6 +49,15 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     "n_members": [Interval(Integral, 1, None, closed="left")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "normalization": [StrOptions({"batch", "layer"}), None],
+    "average": [
+        "boolean",
+        Interval(Integral, 1, None, closed="left"),
+        Interval(RealNotInt, 0, 1, closed="neither"),
+    ],
     "init": [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
     "dtype": [StrOptions({"float32", "float64"}), None],
 }

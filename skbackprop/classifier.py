@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
@@ -110,6 +111,30 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         2017): each has its own seed, and so its own initial weights, order and rows held out;
         they train as one stack, and their predictions (a classifier's probabilities) are
         averaged. The first is the network of ``n_members=1``.
+    label_smoothing : float, default=0.0
+        The share of each target that is spread evenly over all classes, in [0, 1) (Szegedy et
+        al. 2016, section 7).
+    l1_ratio : float, default=0.0
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
+        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``.
+    clip_norm : float or None, default=None
+        The largest norm that the gradient of a step may have, positive; a longer one is scaled
+        down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not used by
+        "lbfgs".
+    dropout : float or sequence of float, default=0.0
+        The share of units that each training step leaves out at random, in [0, 1): one rate for
+        all hidden layers, or a sequence with one for the input and one for each hidden layer.
+        The others are scaled up, so that predictions need no correction (Srivastava et al.
+        2014).
+    normalization : {"batch", "layer"} or None, default=None
+        What the input of each hidden layer's activation is normalised over: the rows of a
+        batch, with running means and variances for predictions (Ioffe & Szegedy 2015), or the
+        units of the layer (Ba et al. 2016).
+    average : bool, int or float, default=False
+        Whether the weights kept are averages over the steps. True averages over all steps,
+        an int n over those after the first n rows, as in scikit-learn's `SGDClassifier` (Polyak
+        & Juditsky 1992); a float in (0, 1) is the decay of an exponential average. Not used by
+        "lbfgs".
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" draws weights and intercepts uniformly within
         ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 else, as scikit-learn
@@ -180,11 +205,16 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     References
     ----------
+    Ba, J. L., Kiros, J. R. & Hinton, G. E. (2016). Layer normalization. arXiv:1607.06450.
+
     Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
     constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
 
     Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
     neural networks. AISTATS, section 4.2.1.
+
+    Ioffe, S. & Szegedy, C. (2015). Batch normalization: accelerating deep network training by
+    reducing internal covariate shift. ICML, algorithm 1.
 
     Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
     algorithm 1.
@@ -192,8 +222,20 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
     uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
 
+    Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
+    networks. ICML, algorithm 1.
+
+    Polyak, B. T. & Juditsky, A. B. (1992). Acceleration of stochastic approximation by
+    averaging. SIAM Journal on Control and Optimization 30(4), 838-855.
+
     Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
     back-propagating errors. Nature 323, 533-536.
+
+    Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014).
+    Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
+
+    Szegedy, C., Vanhoucke, V., Ioffe, S., Shlens, J. & Wojna, Z. (2016). Rethinking the
+    inception architecture for computer vision. CVPR, section 7.
 
     Examples
     --------
@@ -215,6 +257,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseBackprop._parameter_constraints,
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "loss": [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
     }
     _y_numeric = False
@@ -247,6 +290,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         n_members: int = 1,
+        label_smoothing: float = 0.0,
+        l1_ratio: float = 0.0,
+        clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        normalization: str | None = None,
+        average: Any = False,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:
@@ -275,6 +324,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.n_members = n_members
+        self.label_smoothing = label_smoothing
+        self.l1_ratio = l1_ratio
+        self.clip_norm = clip_norm
+        self.dropout = dropout
+        self.normalization = normalization
+        self.average = average
         self.init = init
         self.dtype = dtype
 

@@ -243,7 +243,7 @@ def test_every_public_method_is_documented(estimator_class):
 
 # What is said of labels by the classifier, and of numbers by the regressor in its place.
 IN_OTHER_WORDS = {"a logistic regression": "a linear regression", "(the accuracy)": "(R2)"}
-OF_ITS_OWN = {"loss", "out_activation_", "classes_"}
+OF_ITS_OWN = {"loss", "label_smoothing", "scale_target", "out_activation_", "classes_"}
 
 
 @pytest.mark.parametrize("title", ["Parameters", "Attributes"])
