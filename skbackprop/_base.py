@@ -43,6 +43,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
+    _shapes_data: ClassVar[tuple[str, ...]] = ("dtype", "loss")  # what a table depends on
 
     loss_curve_: list[float]
     best_loss_: float | None

@@ -154,10 +154,11 @@ def _estimated_cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> t
 
 def _n_outputs(settings: Any, y: Any) -> int:
     y = y if hasattr(y, "shape") else np.asarray(y)
-    if len(y.shape) > 1:
-        return int(y.shape[1])
-    n_classes = len(np.unique(y)) if is_classifier(settings) else 1
-    return n_classes if n_classes > 2 else 1
+    n_columns = int(y.shape[1]) if len(y.shape) > 1 else 1
+    if not is_classifier(settings):
+        return n_columns * int(settings._loss().scores_per_target)
+    n_classes = len(np.unique(y)) if len(y.shape) == 1 else n_columns
+    return n_classes if n_classes > 2 or len(y.shape) > 1 else 1
 
 
 def _cut(

@@ -52,16 +52,22 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
 
 def _check_for_missing_labels(y: Any) -> None:
     """Say so where labels are missing: scikit-learn's message would not name y."""
-    if not hasattr(y, "dtype") or issparse(y):
+    if issparse(y) or not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         return
     labels = np.asarray(y)
-    if labels.dtype == object and any(map(_is_missing, labels.flat)):
+    if labels.dtype != object:
+        return
+    missing = np.fromiter(map(_is_missing, labels.flat), bool, labels.size)
+    if missing.any():
+        where = f" in column {missing.argmax() % labels.shape[1]}" if labels.ndim == 2 else ""
         raise ValueError(
-            "Input y contains missing labels (None or NaN). Remove their rows or give them a label."
+            f"Input y contains missing labels (None or NaN){where}. Remove their rows or give them "
+            "a label."
         )
 
 
 def _is_missing(label: Any) -> bool:
+    """Return whether a label is None, NaN or pandas' NA."""
     return label is None or is_scalar_nan(label) or is_pandas_na(label)
 
 

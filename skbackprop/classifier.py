@@ -1,22 +1,18 @@
-"""The classifier: labels to targets, and scores back to labels and probabilities."""
+"""The classifier: a network that tells labels apart."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import numpy as np
-from scipy.sparse import csr_matrix, issparse
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from ._base import BaseBackprop
-from ._validation import as_dense
+from ._labels import learn
 from .core.arrays import Array
-from .core.losses import CLASSIFIER_LOSSES, ClassifierLoss
+from .core.losses import CLASSIFIER_LOSSES, ClassifierLoss, Loss
 
 
 class BackpropClassifier(ClassifierMixin, BaseBackprop):
@@ -24,7 +20,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.
     The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the probabilities are
-    softmax(s) for more than two classes, else 1 / (1 + exp(-s)).
+    softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Labels in several columns have
+    scores each.
 
     Parameters
     ----------
@@ -38,11 +35,17 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         - "logistic": f(z) = 1 / (1 + exp(-z)).
         - "tanh": f(z) = tanh(z).
         - "relu": f(z) = max(z, 0).
-    loss : {"log_loss", "squared_error"} or ClassifierLoss, default="log_loss"
-        What is minimised, as a mean over the rows.
+    loss : str or ClassifierLoss, default="log_loss"
+        What is minimised, as a mean over the rows; of several columns of labels, the sum over
+        the columns. t is 1 for the class of the row, else -1.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
         - "squared_error": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
+        - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has
+          other exponents.
+        - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
+          values and no probabilities: `predict_proba` is absent.
+        - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
     solver : {"adam", "sgd", "lbfgs"} or Optimizer, default="adam"
         How it is minimised.
 
@@ -112,8 +115,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         they train as one stack, and their predictions (a classifier's probabilities) are
         averaged. The first is the network of ``n_members=1``.
     label_smoothing : float, default=0.0
-        The share of each target that is spread evenly over all classes, in [0, 1) (Szegedy et
-        al. 2016, section 7).
+        The share e of each target that is spread evenly over all classes, in [0, 1): the targets
+        are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and
+        for each label of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses are those of the
+        smoothed targets, scores those of the true ones. Not for the hinge losses.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
         is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``.
@@ -148,8 +153,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes,)
-        The labels.
+    classes_ : array of shape (n_classes,), or list of such arrays
+        The labels; of several columns of labels, those of each.
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
         assigned to it, whole or by item, are what prediction and further training use.
@@ -182,8 +187,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
-    out_activation_ : str
-        The function that turns scores into predictions: "softmax" or "logistic".
+    out_activation_ : str or list of str
+        The function that turns scores into predictions: "softmax", "logistic" or, where there are
+        no probabilities, "identity"; of several columns of labels, that of each.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -221,6 +227,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
     uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
+
+    Lin, T.-Y., Goyal, P., Girshick, R., He, K. & Dollár, P. (2017). Focal loss for dense object
+    detection. ICCV, section 3.
 
     Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
     networks. ICML, algorithm 1.
@@ -347,12 +356,13 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The labels; they need not hold all classes.
+            The labels; they need not hold all classes. A 0/1 matrix has any number of labels
+            for each row, other columns have a label each.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row, not negative and not all zero; None for equal weights.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that there will ever be. Needed in the first call, and later the same
-            or None.
+        classes : array-like of shape (n_classes,) or list of such, default=None
+            All labels that there will ever be; for several columns of labels, a list of those of
+            each. Needed in the first call, and later the same or None.
 
         Returns
         -------
@@ -373,94 +383,39 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         if reset:
             if incremental and classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._learn_classes(y, classes)
-        elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
+            self._labels = learn(y, classes)
+            self.classes_ = self._labels.classes
+        elif classes is not None and not self._labels.is_of(classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
                 f"{self.classes_!r}."
             )
-        if self._is_multilabel:
-            return self._encode_multilabel(y)
-        codes = self._codes(y)
-        if not (reset or incremental) and len(np.unique(codes)) < len(self.classes_):
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous "
-                f"call to fit. Previously got {self.classes_}, `y` has {np.unique(y)}. Use "
-                "partial_fit for data that lacks some classes."
-            )
-        if len(self.classes_) <= 2:
-            # With one class there is nothing to tell apart, and all targets are 0.
-            return codes[:, None].astype(np.int8)
-        targets = np.zeros((len(codes), len(self.classes_)), dtype=np.int8)
-        targets[np.arange(len(codes)), codes] = 1
-        return targets
+        return self._labels.encode(y, needs_all=not (reset or incremental))
 
-    def _learn_classes(self, y: Any, classes: Any) -> None:
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        if kind == "multiclass-multioutput":
+    def _loss(self) -> Loss:
+        loss = CLASSIFIER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if self.label_smoothing and not loss.has_probabilities:
             raise ValueError(
-                "y has several columns with more than two values (multiclass-multioutput), "
-                "which BackpropClassifier cannot learn. Fit one classifier for each column, for "
-                "example with sklearn.multioutput.MultiOutputClassifier."
+                f"label_smoothing={self.label_smoothing} needs a loss of probabilities, but "
+                f"loss={self.loss!r} has decision values. Set label_smoothing=0, or choose another "
+                'loss, such as "log_loss".'
             )
-        self._is_multilabel = kind == "multilabel-indicator"
-        self._is_sparse_multilabel = self._is_multilabel and issparse(y)
-        if classes is not None:
-            self.classes_ = unique_labels(classes)
-        elif self._is_multilabel:
-            self.classes_ = np.arange(y.shape[1])
-        else:
-            self.classes_ = unique_labels(y)
+        return self._labels.loss_of(loss, float(self.label_smoothing))
 
-    def _encode_multilabel(self, y: Any) -> Array:
-        y = as_dense(y)
-        if y.ndim != 2 or y.shape[1] != len(self.classes_):
-            raise ValueError(
-                f"y has the shape {y.shape}, but the classifier was trained on an indicator "
-                f"matrix of {len(self.classes_)} columns."
+    def _check_probabilities(self) -> bool:
+        loss = CLASSIFIER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        if not getattr(loss, "has_probabilities", True):
+            raise AttributeError(
+                f"loss={self.loss!r} has decision values and no probabilities. Use "
+                'decision_function, or choose another loss, such as "log_loss".'
             )
-        return np.asarray(y != 0, dtype=np.int8)
-
-    def _codes(self, y: Any) -> Array:
-        """Return the position of each label in `classes_`."""
-        if issparse(y) or y.ndim != 1:
-            raise ValueError(
-                f"y has the shape {y.shape}, but the classifier was trained on one column of "
-                f"labels: {self.classes_}."
-            )
-        try:
-            codes = np.searchsorted(self.classes_, y)
-            codes[codes == len(self.classes_)] = 0
-            unknown = self.classes_[codes] != y
-        except TypeError:  # words and numbers, say, have no order
-            unknown = np.ones(len(y), dtype=bool)
-        if unknown.any():
-            raise ValueError(
-                "`y` has classes not in `self.classes_`: "
-                f"{sorted(map(str, set(np.asarray(y)[unknown])))}. `self.classes_` has "
-                f"{self.classes_}."
-            )
-        return codes
-
-    def _loss(self) -> ClassifierLoss:
-        loss: Any = CLASSIFIER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        exclusive = not self._is_multilabel and len(self.classes_) > 2
-        return cast(ClassifierLoss, replace(loss, exclusive=exclusive))
+        return True
 
     def _strata(self, y: Array) -> Array | None:
-        if self._is_multilabel:
-            return None
-        return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+        return self._labels.strata(y)
 
     def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
-        if len(self.classes_) == 1:
-            return 1.0
-        if y.shape[1] > 1 and not self._is_multilabel:
-            is_right = scores.argmax(axis=1) == y.argmax(axis=1)
-        else:
-            is_right = ((scores > 0) == y).all(axis=1)
-        return float(np.average(is_right, weights=weight))
+        return self._labels.score(scores, y, weight)
 
     # ------------------------------------------------------------------ prediction
 
@@ -474,8 +429,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
         Returns
         -------
-        y : array of shape (n_samples,) or, for multilabel targets, (n_samples, n_classes)
-            The labels; a CSR matrix where the training targets were sparse.
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+            The labels; for multilabel targets 0/1 indicators, in a CSR matrix where the training
+            targets were sparse.
 
         Raises
         ------
@@ -485,16 +441,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If X is not valid input for it.
         """
         scores = self._scores(X)
-        if self._is_multilabel:
-            indicator = (scores > 0).astype(int)
-            return csr_matrix(indicator) if self._is_sparse_multilabel else indicator
-        if len(self.classes_) == 1:
-            return np.repeat(self.classes_, len(scores))
-        codes = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
-        return self.classes_[codes]
+        return self._labels.decode(scores)
 
-    def decision_function(self, X: Any) -> Array:
-        """Return the raw scores, before the logistic or softmax function.
+    def decision_function(self, X: Any) -> Any:
+        """Return the raw scores, before the logistic or softmax function if there is one.
 
         Parameters
         ----------
@@ -503,9 +453,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
         Returns
         -------
-        scores : array of shape (n_samples,) or (n_samples, n_classes)
+        scores : array of shape (n_samples,) or (n_samples, n_classes), or list of such arrays
             One score a row for two classes (above zero means ``classes_[1]``), else one a
-            class.
+            class. A list for several columns of labels.
 
         Raises
         ------
@@ -515,11 +465,14 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If X is not valid input for it.
         """
         scores = self._scores(X)
-        return scores if self._is_multilabel or scores.shape[1] > 1 else scores[:, 0]
+        return self._labels.decisions(scores)
 
-    def predict_proba(self, X: Any) -> Array:
+    @available_if(_check_probabilities)
+    def predict_proba(self, X: Any) -> Any:
         """Predict the probability of each class.
 
+        It is absent where the loss has no probabilities, as the hinge losses have none.
+
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
@@ -527,9 +480,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
         Returns
         -------
-        probabilities : array of shape (n_samples, n_classes)
+        probabilities : array of shape (n_samples, n_classes), or list of such arrays
             In the order of ``classes_``. Rows add up to one, but for multilabel targets, where
-            each column is the probability of its own label.
+            each column is the probability of its own label. A list for several columns of labels.
 
         Raises
         ------
@@ -537,22 +490,18 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If the classifier is not fitted.
         ValueError
             If X is not valid input for it.
+        AttributeError
+            If the loss has no probabilities.
         """
         scores = self._scores(X)
-        if len(self.classes_) == 1 and not self._is_multilabel:
-            return np.ones_like(scores)
-        scores = self._score_of_each_class(scores)
-        link = self._loss().link
-        link.inverse(scores, scores)
-        # No probability is 0, as its logarithm is finite; nor is one of two of them 1.
-        limits = np.finfo(scores.dtype)
-        largest = 1 - limits.epsneg if link.name == "logistic" else 1
-        return np.clip(scores, limits.smallest_subnormal, largest, out=scores)
+        return self._labels.probabilities(scores, self._loss().link)
 
-    def predict_log_proba(self, X: Any) -> Array:
+    @available_if(_check_probabilities)
+    def predict_log_proba(self, X: Any) -> Any:
         """Predict the logarithm of the probability of each class.
 
         It is computed from the scores and stays finite where the probability rounds to zero.
+        It is absent where the loss has no probabilities.
 
         Parameters
         ----------
@@ -561,8 +510,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
         Returns
         -------
-        log_probabilities : array of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+        log_probabilities : array of shape (n_samples, n_classes), or list of such arrays
+            In the order of ``classes_``. A list for several columns of labels.
 
         Raises
         ------
@@ -570,19 +519,41 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If the classifier is not fitted.
         ValueError
             If X is not valid input for it.
+        AttributeError
+            If the loss has no probabilities.
         """
         scores = self._scores(X)
-        if len(self.classes_) == 1 and not self._is_multilabel:
-            return np.zeros_like(scores)
-        return self._loss().link.log_inverse(self._score_of_each_class(scores))
+        return self._labels.log_probabilities(scores, self._loss().link)
 
-    def _score_of_each_class(self, scores: Array) -> Array:
-        """Return a column for each class: for two classes -s and s."""
-        if self._is_multilabel or scores.shape[1] > 1:
-            return scores
-        return np.hstack([-scores, scores])
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The true labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row; None for equal weights.
+
+        Returns
+        -------
+        accuracy : float
+            In [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it, or y has another shape than the predictions.
+        """
+        predicted = self.predict(X)
+        return self._labels.accuracy(y, predicted, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags

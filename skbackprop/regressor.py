@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseBackprop
+from ._validation import largest_magnitude, validated_data, validated_weight
 from .core.arrays import Array
-from .core.losses import REGRESSOR_LOSSES, Loss
+from .core.batches import Table
+from .core.losses import Loss
+from .core.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 
 
 class BackpropRegressor(RegressorMixin, BaseBackprop):
@@ -20,7 +24,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
     The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the predictions are
-    s, or exp(s) under the Poisson loss.
+    s, or under some losses a function of s.
 
     Parameters
     ----------
@@ -34,12 +38,23 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         - "logistic": f(z) = 1 / (1 + exp(-z)).
         - "tanh": f(z) = tanh(z).
         - "relu": f(z) = max(z, 0).
-    loss : {"squared_error", "poisson"} or Loss, default="squared_error"
-        What is minimised, as a mean over the rows.
+    loss : str or Loss, default="squared_error"
+        What is minimised, as a mean over the rows, of each the sum over the targets. With the
+        residual r = s - y and, where predictions are positive, the mean m = exp(s):
 
-        - "squared_error": ``1/2 sum_k (s_k - y_k)**2``.
-        - "poisson": half the Poisson deviance, ``sum_k exp(s_k) - y_k s_k + y_k log(y_k) - y_k``,
-          for targets that are not negative.
+        - "squared_error": ``r**2 / 2``, least at the mean.
+        - "absolute_error": ``abs(r)``, least at the median.
+        - "huber": ``r**2 / 2`` up to a residual of one, beyond it linear; `Huber` has the
+          bound as a parameter (Huber 1964).
+        - "log_cosh": ``log(cosh(r))``, the same, smooth (Saleh & Saleh 2022).
+        - "quantile": the median; `Quantile` has other levels, and several at once (Koenker &
+          Bassett 1978).
+        - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0.
+        - "gamma": half the gamma deviance, ``s - log(y) + y / m - 1``, for y > 0.
+        - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` has other
+          powers (Jørgensen 1987).
+        - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
+          `Gaussian` has the least variance as a parameter (Nix & Weigend 1994).
     solver : {"adam", "sgd", "lbfgs"} or Optimizer, default="adam"
         How it is minimised.
 
@@ -86,9 +101,9 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool, default=False
-        Whether to hold rows out, to stop when their score (R2) has not improved by
-        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
-        epoch.
+        Whether to hold rows out, to stop when their score (R2, or D2 of another loss) has not
+        improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights
+        of the best epoch.
     validation_fraction : float, default=0.1
         The share of the rows held out, in [0, 1); at least two rows are.
     beta_1 : float, default=0.9
@@ -110,8 +125,10 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         averaged. The first is the network of ``n_members=1``.
     scale_target : bool, default=False
         Whether to train on targets of mean zero and standard deviation one, and to predict in
-        the units of y. The losses of the course of training are then those of the scaled
-        targets.
+        the units of y. Mean and scale are learned in the first fit or `partial_fit` and stay
+        as they are in further training. For losses of targets that are not negative ("poisson",
+        "gamma", "tweedie"), y is divided by its mean instead. The losses of the course of
+        training, ``tol`` and a loss's own parameters refer to the scaled targets.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
         is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``.
@@ -179,7 +196,11 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     n_outputs_ : int
         The number of units in the output layer.
     out_activation_ : str
-        The function that turns scores into predictions: "identity" or "exp".
+        The function that turns scores into predictions: "identity", "exp", "ordered" for
+        several quantiles, or "mean_variance".
+    target_mean_, target_scale_ : array of shape (n_targets,), or None
+        What is subtracted from each target, and what it is divided by, in training; None
+        without ``scale_target``.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -197,8 +218,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
-    `StandardScaler` before the network, and scale y
-    likewise, for example with `TransformedTargetRegressor`.
+    `StandardScaler` before the network, and set ``scale_target=True`` where y has another
+    scale; no `TransformedTargetRegressor` is needed.
 
     References
     ----------
@@ -210,14 +231,25 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
     neural networks. AISTATS, section 4.2.1.
 
+    Huber, P. J. (1964). Robust estimation of a location parameter. Annals of Mathematical
+    Statistics 35(1), 73-101.
+
     Ioffe, S. & Szegedy, C. (2015). Batch normalization: accelerating deep network training by
     reducing internal covariate shift. ICML, algorithm 1.
+
+    Jørgensen, B. (1987). Exponential dispersion models. Journal of the Royal Statistical
+    Society B 49(2), 127-162.
 
     Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
     algorithm 1.
 
+    Koenker, R. & Bassett, G. (1978). Regression quantiles. Econometrica 46(1), 33-50.
+
     Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
     uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
+
+    Nix, D. A. & Weigend, A. S. (1994). Estimating the mean and variance of the target
+    probability distribution. IEEE International Conference on Neural Networks 1, 55-60.
 
     Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
     networks. ICML, algorithm 1.
@@ -228,12 +260,14 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
     back-propagating errors. Nature 323, 533-536.
 
+    Saleh, R. A. & Saleh, A. K. (2022). Statistical properties of the log-cosh loss function
+    used in machine learning. arXiv:2208.04564.
+
     Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014).
     Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
 
     Examples
     --------
-    >>> from sklearn.compose import TransformedTargetRegressor
     >>> from sklearn.datasets import load_diabetes
     >>> from sklearn.model_selection import train_test_split
     >>> from sklearn.pipeline import make_pipeline
@@ -241,11 +275,15 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     >>> from skbackprop import BackpropRegressor
     >>> X, y = load_diabetes(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
-    >>> network = BackpropRegressor((16,), alpha=1.0, early_stopping=True, random_state=0)
-    >>> model = TransformedTargetRegressor(
-    ...     make_pipeline(StandardScaler(), network.set_params(learning_rate_init=0.01)),
-    ...     transformer=StandardScaler(),
+    >>> network = BackpropRegressor(
+    ...     (16,),
+    ...     scale_target=True,
+    ...     alpha=1.0,
+    ...     learning_rate_init=0.01,
+    ...     early_stopping=True,
+    ...     random_state=0,
     ... )
+    >>> model = make_pipeline(StandardScaler(), network)
     >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.3
     True
     """
@@ -256,6 +294,10 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         "loss": [StrOptions(set(REGRESSOR_LOSSES)), Loss],
     }
     _y_numeric = True
+    _shapes_data = (*BaseBackprop._shapes_data, "scale_target")
+
+    target_mean_: Array | None
+    target_scale_: Array | None
 
     def __init__(
         self,
@@ -363,24 +405,89 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
         y = y[:, None] if y.ndim == 1 else y
-        if not reset and y.shape[1] != self.n_outputs_:
-            raise ValueError(
-                f"y has {y.shape[1]} output(s), but the regressor was trained on {self.n_outputs_}."
-            )
         loss = self._loss()
-        if y.min() < loss.target_minimum:
+        each = loss.scores_per_target
+        if not reset and y.shape[1] != self.n_outputs_ // each:
             raise ValueError(
-                f"loss={self.loss!r} needs targets y >= {loss.target_minimum:g}, but y contains "
-                f"{y.min():g}."
+                f"y has {y.shape[1]} output(s), but the regressor was trained on "
+                f"{self.n_outputs_ // each}."
             )
-        return y
+        least, limit = y.min(), loss.target_minimum
+        if least < limit or (least == limit and not loss.includes_minimum):
+            raise ValueError(
+                f"loss={self.loss!r} needs targets y {'>=' if loss.includes_minimum else '>'} "
+                f"{limit:g}, but y contains {least:g}."
+            )
+        return y if each == 1 else np.repeat(y, each, axis=1)
 
     def _loss(self) -> Loss:
         return REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
 
     def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
-        self._loss().link.inverse(scores, scores)
-        return float(r2_score(y, scores, sample_weight=weight))
+        return self._loss().score(scores, y, weight)
+
+    # -------------------------------------------------------------- scaled targets
+
+    def _table(
+        self, X: Any, y: Any, sample_weight: Any, reset: bool, incremental: bool, classes: Any
+    ) -> Table:
+        table = super()._table(X, y, sample_weight, reset, incremental, classes)
+        if reset:
+            self.target_mean_, self.target_scale_ = None, None
+            if self.scale_target:
+                each = self._loss().scores_per_target
+                self._learn_scale(table.y[:, ::each].astype(np.float64), table.weight)
+        return replace(table, y=self._scaled(table.y))
+
+    def _learn_scale(self, y: Array, weight: Array | None) -> None:
+        """Learn the mean and the scale of targets of shape (n, k)."""
+        minimum = self._loss().target_minimum
+        if minimum not in (0, -np.inf):
+            raise ValueError(
+                f"scale_target=True needs a loss for all targets or for y >= 0, but "
+                f"loss={self.loss!r} is for y >= {minimum:g}. Set scale_target=False."
+            )
+        counted = y if weight is None else y[weight > 0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.average(y, axis=0, weights=weight)
+            # A column of one value has it for its mean, exactly.
+            mean = np.where(counted.min(axis=0) == counted.max(axis=0), counted[0], mean)
+            if minimum == 0:
+                mean, scale = np.zeros_like(mean), mean
+            else:
+                scale = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
+        if not np.isfinite([mean, scale]).all():
+            raise ValueError(
+                f"y is too large for scale_target=True: its largest absolute value is "
+                f"{largest_magnitude(y):.3g}. Scale y down."
+            )
+        self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
+
+    def _scaled(self, y: Array) -> Array:
+        """Return targets, each as often as it has scores, in the units of training."""
+        if self.target_mean_ is None or self.target_scale_ is None:
+            return y
+        each = self._loss().scores_per_target
+        mean, scale = np.repeat(self.target_mean_, each), np.repeat(self.target_scale_, each)
+        return (y.astype(np.float64) - mean) / scale
+
+    def _in_units_of_y(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of shape (n, k, ...), or with `from_zero` deviations, as y has them.
+
+        The axis of the targets is dropped where there is one target.
+        """
+        if self.target_mean_ is not None and self.target_scale_ is not None:
+            axes = (-1, *[1] * (values.ndim - 2))
+            limits = np.finfo(values.dtype)
+            lowest = limits.tiny if self._loss().target_minimum == 0 else limits.min
+            scaled = values * self.target_scale_.reshape(axes)
+            if not from_zero:
+                scaled += self.target_mean_.reshape(axes)
+            values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
+        return values if values.shape[1] > 1 else values[:, 0]
+
+    def _architecture_now(self) -> dict[str, Any]:
+        return super()._architecture_now() | {"scale_target": self.scale_target}
 
     # ------------------------------------------------------------------ prediction
 
@@ -392,13 +499,16 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         return_std : bool, default=False
-            Whether to return the standard deviation of the members' predictions as well, which
-            says how much they disagree; it is zero for one member.
+            Whether to return a standard deviation as well. Under the Gaussian loss it is that
+            of the targets, which is learned; of several members it is that of the mixture of
+            their distributions. Under any other loss it is that of the members' predictions,
+            which says how much they disagree; it is zero for one member.
 
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions, in the model's dtype: the mean over the members.
+            The predictions, in the model's dtype: the mean over the members. With several
+            levels of `Quantile`, there is a last axis for the levels.
         std : array of the same shape
             The standard deviation; only with ``return_std``.
 
@@ -409,13 +519,54 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         ValueError
             If X is not valid input for it.
         """
-        scores = self._scores(X)
-        self._loss().link.inverse(scores, scores)
-        mean = scores if scores.shape[1] > 1 else scores[:, 0]
+        scores, loss = self._scores(X), self._loss()
+        mean = self._in_units_of_y(loss.predict(scores))
         if not return_std:
             return mean
+        std = loss.deviation(scores)
+        if std is not None:
+            return mean, self._in_units_of_y(std, from_zero=True)
         each = np.array([one.predict(X) for one in self.estimators_])
         return mean, each.std(axis=0, dtype=np.float64).astype(mean.dtype)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return how good the predictions are: R2 or D2.
+
+        It is R2 for "squared_error" and "poisson", the losses that scikit-learn's regressor has,
+        and D2 of the loss for all others: the share of the loss of the best constant prediction
+        that the network has done away with, which is 1 at best, 0 for the constant, and negative
+        for what is worse. Of several targets it is the mean. Under the Gaussian loss it is
+        ``1 - exp(2 (loss - loss of the constant))``.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        score : float
+            D2, or R2.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError
+            If X or y is not valid for it.
+        """
+        check_is_fitted(self)
+        if isinstance(self._loss(), (SquaredError, Poisson)):
+            return super().score(X, y, sample_weight)  # R2, by scikit-learn itself
+        X, y = validated_data(self, X, y, self._y_numeric, reset=False)
+        weight = validated_weight(sample_weight, X)
+        targets = self._scaled(self._encode(y, reset=False, incremental=False, classes=None))
+        with np.errstate(all="ignore"):
+            return self._score_targets(self._scores(X), targets, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

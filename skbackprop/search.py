@@ -244,7 +244,7 @@ class BackpropGridSearchCV(_StackedSearch, GridSearchCV):
         The seconds of the last fit, to all data; only with ``refit``.
     multimetric_ : bool
         Whether there were several metrics.
-    classes_ : array of shape (n_classes,)
+    classes_ : array of shape (n_classes,), or list of such arrays
         The labels, where the best estimator is a classifier.
     n_features_in_ : int
         The number of features.
@@ -393,7 +393,7 @@ class BackpropRandomizedSearchCV(_StackedSearch, RandomizedSearchCV):
         The seconds of the last fit, to all data; only with ``refit``.
     multimetric_ : bool
         Whether there were several metrics.
-    classes_ : array of shape (n_classes,)
+    classes_ : array of shape (n_classes,), or list of such arrays
         The labels, where the best estimator is a classifier.
     n_features_in_ : int
         The number of features.

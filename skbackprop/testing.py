@@ -173,7 +173,7 @@ def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
 
     Examples
     --------
-    >>> from skbackprop.core.losses import Poisson
+    >>> from skbackprop.core.regression import Poisson
     >>> from skbackprop.testing import check_loss
     >>> check_loss(Poisson(), scores=[[0.5], [-1.0]], y=[[2.0], [0.0]]) < 1e-6
     True

@@ -9,12 +9,13 @@ from scipy import sparse
 
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
-from skbackprop.core.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss
+from skbackprop.core.losses import CLASSIFIER_LOSSES, ClassifierLoss, Loss
 from skbackprop.core.network import Network
 from skbackprop.core.objective import Objective
 from skbackprop.core.optimizers import Optimizer
 from skbackprop.core.parameters import FlatParameters
 from skbackprop.core.penalties import L2
+from skbackprop.core.regression import REGRESSOR_LOSSES, Quantile
 from skbackprop.core.schedules import Constant, Schedule
 from skbackprop.core.training import Stack
 
@@ -28,6 +29,7 @@ LOSSES = {
     f"{name}-{loss.link.name}": loss
     for name, loss in [
         *((name, loss) for name, loss in REGRESSOR_LOSSES.items()),
+        ("quantiles", Quantile((0.1, 0.5, 0.9))),
         *(
             (name, replace(loss, exclusive=exclusive))
             for name, loss in CLASSIFIER_LOSSES.items()
@@ -98,7 +100,10 @@ def some_targets(loss, n_rows, n_outputs, stream):
         return np.eye(n_outputs)[stream.randint(n_outputs, size=n_rows)]
     if isinstance(loss, ClassifierLoss):
         return stream.randint(2, size=(n_rows, n_outputs)).astype(float)
-    return np.maximum(stream.randn(n_rows, n_outputs), loss.target_minimum)
+    # A loss finds each target beside each of its scores.
+    each = loss.scores_per_target
+    y = stream.randn(n_rows, n_outputs // each).repeat(each, axis=1)
+    return np.maximum(y, loss.target_minimum) if loss.includes_minimum else np.exp(y)
 
 
 def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):
@@ -115,8 +120,11 @@ def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0)
 # ------------------------------------------------------------------------------- networks
 
 
-def deep_network(n_inputs=4, n_outputs=3):
-    """Return a network with one hidden layer for each activation in the table."""
+def deep_network(n_inputs=4, n_outputs=6):
+    """Return a network with one hidden layer for each activation in the table.
+
+    Six outputs are a whole number of targets for every loss.
+    """
     activations = tuple(ACTIVATIONS.values())
     return Network((n_inputs, *range(6, 6 + len(activations)), n_outputs), activations)
 

@@ -136,8 +136,8 @@ def test_targets_that_are_no_classes():
     X, values = value_data(N)
     with pytest.raises(ValueError, match=r"Unknown label type: continuous"):
         quick(BackpropClassifier).fit(X, values)
-    columns = np.c_[np.arange(N) % 3, np.arange(N) % 4]
-    with pytest.raises(ValueError, match=r"multiclass-multioutput"):
+    columns = np.c_[np.arange(N) % 3, values]
+    with pytest.raises(ValueError, match=r"Unknown label type: continuous. Column 1 of y"):
         quick(BackpropClassifier).fit(X, columns)
     with pytest.raises(ValueError, match=r"dim 3"):
         quick(BackpropClassifier).fit(X, np.zeros((N, 2, 2)))

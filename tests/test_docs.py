@@ -18,8 +18,9 @@ from skbackprop import (
 )
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.initializers import INITIALIZERS
-from skbackprop.core.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
+from skbackprop.core.losses import CLASSIFIER_LOSSES
 from skbackprop.core.optimizers import OPTIMIZERS
+from skbackprop.core.regression import REGRESSOR_LOSSES
 from skbackprop.core.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[1]

@@ -16,11 +16,11 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from threadpoolctl import threadpool_limits
 
-import skbackprop.regressor
 from skbackprop import BackpropClassifier, BackpropRegressor, _train
 from skbackprop._settings import member_streams
 from skbackprop.core.objective import Gradient
 from skbackprop.core.optimizers import OPTIMIZERS
+from skbackprop.core.regression import SquaredError
 from stacks import assert_same_bits
 from support import BOTH, class_data, classes_for, data_for, few_epochs, label_data, value_data
 
@@ -882,7 +882,7 @@ def test_an_interrupt_while_members_are_scored_goes_back_behind_their_epoch(monk
     reference = ensemble_of(BackpropRegressor, **settings).fit(*data)
     ensemble = ensemble_of(BackpropRegressor, early_stopping=True)
     with monkeypatch.context() as context:
-        interrupt(context, skbackprop.regressor, "r2_score", 2 * M + 1)
+        interrupt(context, SquaredError, "score", 2 * M + 1)
         with pytest.raises(KeyboardInterrupt):
             ensemble.fit(*data)
     assert_goes_on_alike(ensemble, reference, *data)

@@ -14,7 +14,8 @@ from sklearn.base import is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor, Quantile
+from skbackprop.core.regression import REGRESSOR_LOSSES
 from support import assert_same_network, class_data, few_epochs, label_data, value_data
 
 ARRAY_API = "check_array_api_input"
@@ -24,6 +25,14 @@ ROW_EQUIVALENCE = {
 }
 FLOAT64_PREDICTIONS = {"check_regressor_multioutput"}
 NEGATIVE_TARGETS = {"check_regressor_multioutput"}
+PROBABILITIES = {"check_classifiers_multilabel_output_format_predict_proba"}
+RANKS = {"check_classifier_multioutput"}
+# These expect one prediction for each target, where there is one for each level.
+ONE_PREDICTION = {
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
+    "check_regressors_train",
+}
 
 SMALL = {"hidden_layer_sizes": 20, "learning_rate_init": 0.01, "max_iter": 100}
 SHARED = {
@@ -52,10 +61,17 @@ SHARED = {
 CLASSIFIERS = SHARED | {
     "squared error": {"loss": "squared_error"} | SMALL,
     "squared error lbfgs": {"loss": "squared_error", "solver": "lbfgs", "max_iter": 100},
+    "focal": {"loss": "focal"} | SMALL,
+    "hinge": {"loss": "hinge"} | SMALL,
+    "squared hinge lbfgs": {"loss": "squared_hinge", "solver": "lbfgs", "max_iter": 100},
+    "label smoothing": {"label_smoothing": 0.1} | SMALL,
 }
 REGRESSORS = SHARED | {
-    "poisson": {"loss": "poisson"} | SMALL,
+    **{loss: {"loss": loss} | SMALL for loss in sorted({*REGRESSOR_LOSSES} - {"squared_error"})},
     "poisson lbfgs": {"loss": "poisson", "solver": "lbfgs", "max_iter": 50},
+    "quantiles": {"loss": Quantile([0.1, 0.5, 0.9])} | SMALL,
+    "scaled targets": {"scale_target": True} | SMALL,
+    "scaled counts": {"loss": "poisson", "scale_target": True} | SMALL,
 }
 LEFT_OUT = {
     # A weight counts as a repeated row only while all rows form one batch, none are held out
@@ -64,10 +80,21 @@ LEFT_OUT = {
     "early stopping lbfgs": ROW_EQUIVALENCE,
     "small batches": ROW_EQUIVALENCE,
     # This model's predictions are float32 whatever X is.
-    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS,
+    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | RANKS,
+    # The check wants probabilities in the order of the scores, and these round to one and tie.
+    "lbfgs": RANKS,
+    "two hidden layers": RANKS,
+    "squared error lbfgs": RANKS,
+    # These have none, and the check would skip itself.
+    "hinge": PROBABILITIES,
+    "squared hinge lbfgs": PROBABILITIES,
     # The check has negative targets also where the tags say that none are taken.
     "poisson": NEGATIVE_TARGETS,
     "poisson lbfgs": NEGATIVE_TARGETS,
+    "scaled counts": NEGATIVE_TARGETS,
+    "gamma": NEGATIVE_TARGETS,
+    "tweedie": NEGATIVE_TARGETS,
+    "quantiles": ONE_PREDICTION | NEGATIVE_TARGETS,
 }
 
 
@@ -110,8 +137,10 @@ def test_regressor_passes_the_check(estimator, check):
 def test_checks_left_out_by_name_exist(estimator_class):
     names = {name_of(check) for _, check in estimator_checks_generator(estimator_class())}
     of_all = ROW_EQUIVALENCE | {ARRAY_API}
-    of_regressors = FLOAT64_PREDICTIONS | NEGATIVE_TARGETS
-    assert names >= (of_all | of_regressors if is_regressor(estimator_class()) else of_all)
+    of_regressors = FLOAT64_PREDICTIONS | NEGATIVE_TARGETS | ONE_PREDICTION
+    of_classifiers = PROBABILITIES | RANKS
+    is_number = is_regressor(estimator_class())
+    assert names >= of_all | (of_regressors if is_number else of_classifiers)
 
 
 @few_epochs
@@ -146,18 +175,30 @@ TARGETS = {
     "binary": (BackpropClassifier, {}, class_data(N_ROWS, n_classes=2)),
     "multiclass": (BackpropClassifier, {}, class_data(N_ROWS)),
     "multilabel": (BackpropClassifier, {}, label_data(N_ROWS)),
+    "several columns": (
+        BackpropClassifier,
+        {},
+        (class_data(N_ROWS)[0], np.c_[class_data(N_ROWS)[1], class_data(N_ROWS, n_classes=2)[1]]),
+    ),
     "squared error classifier": (
         BackpropClassifier,
         {"loss": "squared_error"},
         class_data(N_ROWS),
     ),
+    "focal": (BackpropClassifier, {"loss": "focal"}, class_data(N_ROWS)),
+    "squared hinge": (BackpropClassifier, {"loss": "squared_hinge"}, class_data(N_ROWS)),
+    "smoothed": (BackpropClassifier, {"label_smoothing": 0.1}, class_data(N_ROWS)),
     "one output": (BackpropRegressor, {}, value_data(N_ROWS)),
     "three outputs": (BackpropRegressor, {}, value_data(N_ROWS, n_outputs=3)),
-    "poisson": (
-        BackpropRegressor,
-        {"loss": "poisson"},
-        (value_data(N_ROWS)[0], np.exp(0.3 * value_data(N_ROWS)[1])),
-    ),
+    "scaled targets": (BackpropRegressor, {"scale_target": True}, value_data(N_ROWS)),
+    **{
+        loss: (
+            BackpropRegressor,
+            {"loss": loss},
+            (value_data(N_ROWS)[0], np.exp(0.3 * value_data(N_ROWS)[1])),
+        )
+        for loss in sorted({*REGRESSOR_LOSSES} - {"squared_error"})
+    },
 }
 SOLVERS = {
     "sgd": {"solver": "sgd", "learning_rate_init": 0.05, "max_iter": 30},

@@ -29,7 +29,7 @@ from skbackprop import (
     _train,
 )
 from skbackprop.core.activations import Activation
-from skbackprop.core.losses import SquaredError
+from skbackprop.core.regression import SquaredError
 from skbackprop.core.schedules import Schedule
 from support import (
     assert_same_search,
@@ -209,7 +209,7 @@ WRONG = {
     "n_members": [0, -1, None, 2.5, "two", np.nan],
     "init": ["zeros", ([], []), ([1], [2], [3])],
     "dtype": ["float16", np.float32],
-    "loss": ["hinge", None],
+    "loss": ["zero_one", None],
 }
 
 

@@ -23,9 +23,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network import _stochastic_optimizers as scikit_learn_optimizers
 from sklearn.utils.validation import check_is_fitted
 
-import skbackprop.regressor
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.core import optimizers, training
+from skbackprop.core.regression import SquaredError
 from support import (
     BOTH,
     IS_PINNED,
@@ -1059,7 +1059,7 @@ def test_interrupt_while_an_epoch_is_scored_goes_back_behind_it(monkeypatch):
     reference = BackpropRegressor(max_iter=2, **settings).fit(X, y)
     interrupted = BackpropRegressor(max_iter=10, **settings)
     with monkeypatch.context() as context:
-        interrupt(context, skbackprop.regressor, "r2_score", 2)
+        interrupt(context, SquaredError, "score", 2)
         with pytest.raises(KeyboardInterrupt):
             interrupted.fit(X, y)
 

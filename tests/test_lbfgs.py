@@ -8,10 +8,10 @@ import pytest
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
 from skbackprop.core.lbfgs import WholeObjective, minimise
-from skbackprop.core.losses import REGRESSOR_LOSSES
 from skbackprop.core.network import Network
 from skbackprop.core.objective import Diverged, Objective
 from skbackprop.core.penalties import L2
+from skbackprop.core.regression import REGRESSOR_LOSSES
 from skbackprop.testing import check_gradient
 from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 

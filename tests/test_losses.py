@@ -1,23 +1,27 @@
 """Is every loss the value that it says, with that value's gradient, and right at huge scores?"""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, log_expit, logsumexp, softmax
-from sklearn.metrics import log_loss, mean_poisson_deviance, mean_squared_error
+from sklearn.base import clone
+from sklearn.metrics import hinge_loss, log_loss
 
-from skbackprop.core import losses
+from skbackprop.core import losses, regression
+from skbackprop.core.links import IdentityLink, LogisticLink, SoftmaxLink
 from skbackprop.core.losses import (
     CLASSIFIER_LOSSES,
-    REGRESSOR_LOSSES,
     ClassifierLoss,
-    ExpLink,
-    IdentityLink,
-    Link,
-    LogisticLink,
+    Focal,
+    Hinge,
+    LogLoss,
     Loss,
-    SoftmaxLink,
+    SquaredHinge,
 )
-from skbackprop.testing import check_gradient, check_loss
+from skbackprop.core.regression import REGRESSOR_LOSSES
+from skbackprop.testing import check_loss
 from stacks import DTYPES, LOSSES, public_kinds, some_targets, without_formula
 
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -31,16 +35,27 @@ def binary_log_losses(y, scores):
     ]
 
 
+def true_probabilities(y, scores):
+    """Return the probability that each output gives its target."""
+    return np.where(y == 1, expit(scores), expit(-scores))
+
+
+def hinge_losses(y, scores):
+    """Return the hinge loss of each output, by scikit-learn, which wants to see both labels."""
+    settings = {"labels": [0, 1], "sample_weight": [1, 0]}
+    return np.array(
+        [
+            [
+                hinge_loss([target, 1 - target], [s, 0], **settings)
+                for target, s in zip(*row, strict=True)
+            ]
+            for row in zip(y, scores, strict=True)
+        ]
+    )
+
+
 # What scikit-learn or a line of NumPy says of each row.
 ORACLES = {
-    "squared_error-identity": lambda y, scores: [
-        len(row) / 2 * mean_squared_error(*row_pair)
-        for row, row_pair in zip(y, zip(y, scores, strict=True), strict=True)
-    ],
-    "poisson-exp": lambda y, scores: [
-        len(row) / 2 * mean_poisson_deviance(row, np.exp(score))
-        for row, score in zip(y, scores, strict=True)
-    ],
     "log_loss-logistic": lambda y, scores: np.sum(binary_log_losses(y, scores), axis=1),
     "log_loss-softmax": lambda y, scores: [
         log_loss([row.argmax()], [p], labels=range(len(row)))
@@ -48,11 +63,21 @@ ORACLES = {
     ],
     "squared_error-logistic": lambda y, scores: ((expit(scores) - y) ** 2).sum(axis=1) / 2,
     "squared_error-softmax": lambda y, scores: ((softmax(scores, axis=1) - y) ** 2).sum(axis=1) / 2,
+    "focal-logistic": lambda y, scores: np.sum(
+        (1 - true_probabilities(y, scores)) ** 2 * binary_log_losses(y, scores), axis=1
+    ),
+    "focal-softmax": lambda y, scores: [
+        (1 - p[row.argmax()]) ** 2 * log_loss([row.argmax()], [p], labels=range(len(row)))
+        for row, p in zip(y, softmax(scores, axis=1), strict=True)
+    ],
+    "hinge-identity": lambda y, scores: np.sum(hinge_losses(y, scores), axis=1),
+    "squared_hinge-identity": lambda y, scores: np.sum(hinge_losses(y, scores) ** 2, axis=1),
 }
 
 
 def scores_and_targets(loss, n_rows=20, n_outputs=3, n_members=1):
     stream = np.random.RandomState(0)
+    n_outputs *= loss.scores_per_target
     y = [some_targets(loss, n_rows, n_outputs, stream) for _ in range(n_members)]
     return stream.normal(scale=2, size=(n_members, n_rows, n_outputs)), np.array(y)
 
@@ -64,7 +89,7 @@ def gradient(loss, scores, y):
 
 
 def test_tables_are_complete_and_every_docstring_has_a_formula():
-    kinds = public_kinds(losses, Loss)
+    kinds = public_kinds(losses, Loss) | public_kinds(regression, Loss)
     tables = {**REGRESSOR_LOSSES, **{f"classifier {k}": v for k, v in CLASSIFIER_LOSSES.items()}}
     assert kinds == {type(loss) for loss in tables.values()}
     for_labels = {type(loss) for loss in CLASSIFIER_LOSSES.values()}
@@ -140,191 +165,105 @@ def test_cross_entropy_is_right_at_huge_scores(name, dtype):
 @every_loss
 def test_every_loss_is_finite_at_huge_scores(loss, dtype):
     scores = np.array([[[1e4, -1e4], [-1e4, 1e4], [1e4, 1e4], [-1e4, -1e4]]], dtype)
-    y = some_targets(loss, 4, 2, np.random.RandomState(0)).astype(dtype)[None]
-    assert np.isfinite(loss.value(scores, y)).all()
-    assert np.isfinite(gradient(loss, scores, y)).all()
-
-
-def test_poisson_is_least_at_the_target():
-    loss = REGRESSOR_LOSSES["poisson"]
-    y = np.array([[[0.5], [3.0], [1000.0]]])
-    np.testing.assert_allclose(loss.value(np.log(y), y), 0, atol=1e-12)
-    assert (loss.value(np.log(y) + 0.1, y) > 0).all()
-    zero = np.zeros((1, 1, 1))
-    assert loss.value(zero - 100, zero).item() == pytest.approx(np.exp(-100))
-
-
-# -------------------------------------------------------------------------------- links
-
-LINKS = {link.name: link() for link in [IdentityLink, ExpLink, LogisticLink, SoftmaxLink]}
-every_link = pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
-
-
-def inverse(link, scores):
-    out = np.full_like(scores, np.nan)
-    link.inverse(scores, out)
-    return out
-
-
-def test_no_link_goes_untested():
-    kinds = {kind for kind in vars(losses).values() if isinstance(kind, type)}
-    assert {kind for kind in kinds if issubclass(kind, Link)} - {Link} == {
-        type(link) for link in LINKS.values()
-    }
-    assert {loss.link.name for loss in LOSSES.values()} == set(LINKS)
-
-
-@pytest.mark.parametrize(
-    "name, oracle",
-    [
-        ("identity", lambda scores: scores),
-        ("exp", np.exp),
-        ("logistic", expit),
-        ("softmax", lambda scores: softmax(scores, axis=-1)),
-    ],
-)
-def test_predictions_are_those_of_the_oracle(name, oracle):
-    scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 4))
-    np.testing.assert_allclose(inverse(LINKS[name], scores), oracle(scores), rtol=1e-14)
-
-
-@every_link
-def test_inverse_may_write_over_the_scores(link):
-    scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 4))
-    expected = inverse(link, scores)
-    link.inverse(scores, scores)
-    np.testing.assert_array_equal(scores, expected)
-
-
-@every_link
-def test_backward_is_the_chain_rule_through_the_link(link):
-    scores, slope = np.random.RandomState(0).normal(size=(2, 1, 5, 4))
-
-    def value_and_gradient(scores):
-        mean, delta = inverse(link, scores), slope.copy()
-        link.backward(mean, delta)
-        return (slope * mean).sum(), delta
-
-    check_gradient(value_and_gradient, scores)
-
-
-@pytest.mark.parametrize("name", ["exp", "logistic", "softmax"])
-def test_prediction_is_the_gradient_of_the_normalizer(name):
-    link = LINKS[name]
-    scores = np.random.RandomState(0).normal(size=(1, 5, 4))
-    check_gradient(lambda scores: (link.normalizer(scores).sum(), inverse(link, scores)), scores)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["logistic", "softmax"])
-def test_log_inverse_is_the_logarithm_and_finite_where_predictions_vanish(name, dtype):
-    link, eps = LINKS[name], float(np.finfo(dtype).eps)
-    scores = np.random.RandomState(0).normal(scale=3, size=(1, 5, 4)).astype(dtype)
-    expected = np.log(inverse(link, scores.astype(float)))
-    np.testing.assert_allclose(link.log_inverse(scores), expected, rtol=10 * eps, atol=10 * eps)
-    huge = np.array([[[1e4, -1e4], [-1e4, 1e4]]], dtype)
-    exact = log_expit(huge) if name == "logistic" else huge - logsumexp(huge, -1, keepdims=True)
-    np.testing.assert_allclose(link.log_inverse(huge), exact, rtol=eps)
-
-
-# What pooled scores are, from logarithms of the members' predictions.
-POOLED = {
-    "identity": lambda scores: scores.mean(axis=0),
-    "exp": lambda scores: log_mean_exp(scores),
-    "logistic": lambda scores: log_mean_exp(log_expit(scores)) - log_mean_exp(log_expit(-scores)),
-    "softmax": lambda scores: log_mean_exp(scores - logsumexp(scores, axis=-1, keepdims=True)),
-}
-# Members of one mind and at odds, at scores that exp can hold and at those that it can't.
-SCORES_OF_MEMBERS = {
-    "ordinary": np.random.RandomState(0).normal(scale=3, size=(4, 5, 3)),
-    "of one mind": np.array([[[1e4, 0, -1e4]]] * 3),
-    "at odds": np.array([[[1e4, -1e4, 3]], [[-1e4, 1e4, 2]], [[0, 5, 1e4]]]),
-    "far apart": np.array([[[80, -80, 0]], [[-80, 80, 1]], [[1e-3, -1e-3, 0]]]),
-}
-
-
-def log_mean_exp(values):
-    return logsumexp(values, axis=0) - np.log(np.longdouble(len(values)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_link
-def test_the_prediction_of_pooled_scores_is_the_mean_of_the_members(link, dtype):
-    scores, eps = SCORES_OF_MEMBERS["ordinary"].astype(dtype), float(np.finfo(dtype).eps)
-    kept = scores.copy()
-    pooled = link.pool(scores)
-    assert (pooled.shape, pooled.dtype) == (scores.shape[1:], dtype)
-    np.testing.assert_array_equal(scores, kept)
-    expected = inverse(link, scores).mean(axis=0)
-    np.testing.assert_allclose(inverse(link, pooled), expected, rtol=50 * eps, atol=eps)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
-@pytest.mark.parametrize("name", POOLED)
-def test_pooled_scores_are_those_of_the_oracle(name, case, dtype):
-    scores = SCORES_OF_MEMBERS[case].astype(dtype)
+    scores = np.tile(scores, 3)
+    y = some_targets(loss, 4, 6, np.random.RandomState(0)).astype(dtype)[None]
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        pooled = LINKS[name].pool(scores)
-    assert np.isfinite(pooled).all()
-    exact, eps = (
-        POOLED[name](scores.astype(np.longdouble)).astype(float),
-        float(np.finfo(dtype).eps),
+        value, slope = loss.value(scores, y), gradient(loss, scores, y)
+    assert (value.dtype, slope.dtype) == (dtype, dtype)
+    assert np.isfinite(value).all()
+    assert np.isfinite(slope).all()
+
+
+# ---------------------------------------------------------------------------- focal losses
+
+every_gamma = pytest.mark.parametrize("gamma", [0, 0.3, 1.0, 2, 5.0])
+either_link = pytest.mark.parametrize("exclusive", [False, True], ids=["logistic", "softmax"])
+
+
+@every_gamma
+@either_link
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+def test_the_gradient_of_the_focal_loss(gamma, exclusive, smoothing):
+    loss = Focal(gamma, exclusive=exclusive)
+    scores, y = scores_and_targets(loss)
+    check_loss(loss, scores[0], (1 - smoothing) * y[0] + smoothing / 3)
+
+
+@either_link
+def test_without_focus_the_focal_loss_is_the_cross_entropy(exclusive):
+    focal, plain = Focal(0, exclusive=exclusive), LogLoss(exclusive=exclusive)
+    scores, y = scores_and_targets(plain)
+    np.testing.assert_allclose(focal.value(scores, y), plain.value(scores, y), rtol=1e-12)
+    np.testing.assert_allclose(
+        gradient(focal, scores, y), gradient(plain, scores, y), rtol=1e-12, atol=1e-14
     )
-    # Log odds are a difference of two logarithms, each rounded at its own size.
-    np.testing.assert_allclose(pooled, exact, rtol=8 * eps, atol=20 * eps)
-
-
-@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
-@every_link
-def test_members_of_one_mind_are_pooled_into_what_each_predicts(link, case):
-    scores = SCORES_OF_MEMBERS[case][:1]
-    for n_members in (1, 5):
-        pooled = link.pool(np.repeat(scores, n_members, axis=0))
-        np.testing.assert_allclose(inverse(link, pooled), inverse(link, scores[0]), rtol=1e-12)
-
-
-@every_link
-def test_the_order_of_members_does_not_count(link):
-    scores = SCORES_OF_MEMBERS["at odds"]
-    np.testing.assert_allclose(link.pool(scores[::-1]), link.pool(scores), rtol=1e-14)
-
-
-@pytest.mark.parametrize("method", ["inverse", "log_inverse", "pool", "backward", "normalizer"])
-def test_an_unfinished_link_says_what_it_has_not(method):
-    class Unfinished(Link):
-        pass
-
-    arguments = [np.zeros((1, 1, 1))] * (2 if method in ("inverse", "backward") else 1)
-    with pytest.raises(NotImplementedError, match=rf"Unfinished has no {method}\("):
-        getattr(Unfinished(), method)(*arguments)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_predictions_of_the_exp_link_are_positive_and_finite(dtype):
-    scores = np.array([[[-1e30, -1e4, -700, 0, 700, 1e4, 1e30]]], dtype)
-    with np.errstate(over="raise"):
-        mean = inverse(LINKS["exp"], scores)
-    assert (mean > 0).all()
-    assert np.isfinite(mean).all()
-    assert (np.diff(mean) >= 0).all()
+@every_gamma
+@either_link
+def test_the_focal_loss_is_right_at_huge_scores(exclusive, gamma, dtype):
+    """Far on the wrong side it is the cross-entropy, far on the right side it is nothing."""
+    scores = np.array([[[1e4, -1e4], [1e4, 0], [-1e4, 1e4], [0, 1e4]]], dtype)
+    y = np.broadcast_to(np.array([1, 0], dtype), scores.shape)
+    focal, plain = Focal(gamma, exclusive=exclusive), LogLoss(exclusive=exclusive)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        value, slope = focal.value(scores, y), gradient(focal, scores, y)
+    assert value.dtype == slope.dtype == dtype
+    eps = float(np.finfo(dtype).eps)
+    if exclusive:
+        np.testing.assert_allclose(value, plain.value(scores, y), rtol=eps)
+        np.testing.assert_allclose(slope, gradient(plain, scores, y), atol=eps)
+    is_wrong = (scores > 0) != y
+    is_far = scores != 0
+    of_plain = gradient(plain, scores, y)
+    np.testing.assert_allclose(slope[is_wrong & is_far], of_plain[is_wrong & is_far], atol=eps)
+    np.testing.assert_array_equal(slope[~is_wrong & is_far], 0)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["logistic", "softmax"])
-def test_probabilities_stay_probabilities_at_huge_scores(name, dtype):
-    scores = np.array([[[1e4, -1e4], [-1e4, -1e4], [1e4, 1e4], [1e30, 0]]], dtype)
-    p = inverse(LINKS[name], scores)
-    assert ((p >= 0) & (p <= 1)).all()
-    if name == "softmax":
-        np.testing.assert_array_equal(p.sum(axis=-1), 1)
+@pytest.mark.parametrize("gamma", [-1, -1e-9, np.nan, np.inf, "2", None, True])
+def test_a_wrong_focus_is_an_error(gamma):
+    with pytest.raises(ValueError, match=r"gamma of Focal must be .* range \[0, inf\), got"):
+        Focal(gamma)
+
+
+# ---------------------------------------------------------------------------- hinge losses
+
+
+@pytest.mark.parametrize("kind", [Hinge, SquaredHinge])
+def test_rows_at_the_margin_or_beyond_have_no_pull(kind):
+    scores = np.array([[[1.0], [1.5], [-1.0], [-1e4]]])
+    y = np.array([[[1.0], [1.0], [0.0], [0.0]]])
+    np.testing.assert_array_equal(kind().value(scores, y), 0)
+    np.testing.assert_array_equal(gradient(kind(), scores, y), 0)
+
+
+def test_the_hinge_loss_pulls_all_rows_within_the_margin_alike():
+    scores = np.array([[[0.5, -0.5, -1e4, 1e4]]])
+    y = np.array([[[1.0, 0.0, 1.0, 0.0]]])
+    np.testing.assert_array_equal(gradient(Hinge(), scores, y), [[[-1, 1, -1, 1]]])
+
+
+# ------------------------------------------------------------------------------ contracts
 
 
 @pytest.mark.parametrize("loss", CLASSIFIER_LOSSES.values(), ids=CLASSIFIER_LOSSES)
 def test_exclusive_classes_get_softmax_and_labels_the_logistic_link(loss):
+    """Losses without probabilities have decision values in their place."""
     kind = type(loss)
-    assert isinstance(kind(exclusive=True).link, SoftmaxLink)
-    assert isinstance(kind(exclusive=False).link, LogisticLink)
+    links = {exclusive: type(kind(exclusive=exclusive).link) for exclusive in (True, False)}
+    if loss.has_probabilities:
+        assert links == {True: SoftmaxLink, False: LogisticLink}
+    else:
+        assert links == {True: IdentityLink, False: IdentityLink}
+
+
+@pytest.mark.parametrize("loss", CLASSIFIER_LOSSES.values(), ids=CLASSIFIER_LOSSES)
+def test_the_losses_of_the_classifier_survive_and_are_equal(loss):
+    for copy in (clone(loss, safe=False), pickle.loads(pickle.dumps(loss)), replace(loss)):
+        assert copy == loss
+        assert hash(copy) == hash(loss)
+    assert replace(loss, exclusive=True) != loss
 
 
 @pytest.mark.parametrize("what", ["link", "value", "gradient"])

@@ -19,7 +19,7 @@ from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
 from stacks import DTYPES, LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 
-N_ROWS, WIDTHS = 9, (4, 5, 6, 3)
+N_ROWS, WIDTHS = 9, (4, 5, 6, 6)
 ALPHAS = {1: 0.7, 3: np.array([[0.7], [0.0], [2.0]])}
 TOLERANCES = {np.float64: 1e-6, np.float32: 1e-4}
 STACKS = ["one", "three", "three on one table"]
@@ -101,7 +101,7 @@ def test_the_penalty_in_blocks_is_that_at_once(n_members, monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_losses_of_batches_are_weighted_sums_over_their_rows(loss, weighted):
-    network = Network((4, 3), ())
+    network = Network((4, 6), ())
     tables = [some_table(loss, 10, network.widths, weighted=weighted, seed=i) for i in range(2)]
     batches = Batches(tables, [None] * 2, [4] * 2, Workspace(np.dtype(float)))
     objective = Objective(network, loss, L2())

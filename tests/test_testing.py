@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from skbackprop.core.activations import ACTIVATIONS, Activation, Tanh
-from skbackprop.core.losses import CanonicalLoss, Poisson, SquaredError
+from skbackprop.core.losses import CanonicalLoss
+from skbackprop.core.regression import Poisson, SquaredError
 from skbackprop.testing import check_activation, check_gradient, check_loss
 
 THETA = np.random.RandomState(0).normal(size=(3, 4))

@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
-from skbackprop.core.losses import REGRESSOR_LOSSES
 from skbackprop.core.network import Network, scores_of
 from skbackprop.core.objective import Diverged, Objective
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.core.penalties import L2
+from skbackprop.core.regression import REGRESSOR_LOSSES
 from skbackprop.core.schedules import SCHEDULES
 from skbackprop.core.training import Stack, descend
 from skbackprop.testing import check_gradient

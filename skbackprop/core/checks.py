@@ -1,0 +1,52 @@
+"""Checks of settings: a value that is out of range is an error that names what is allowed."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
+
+
+def check_range(
+    settings: Any,
+    *names: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    closed: Literal["both", "left", "right", "neither"] = "both",
+) -> None:
+    """Check fields of a frozen dataclass that have to be numbers in a range.
+
+    On return each is a Python float, which changes no array's dtype, or an array of shape
+    (n_members, 1), as the members of a stack have it.
+
+    Parameters
+    ----------
+    settings : dataclass
+        The settings, in their `__post_init__`.
+    *names : str
+        The fields.
+    low, high : float, default=-math.inf, math.inf
+        The ends of the range.
+    closed : {"both", "left", "right", "neither"}, default="both"
+        The ends that belong to it.
+
+    Raises
+    ------
+    ValueError
+        If a field is no number, or none of the range.
+    """
+    opening, above = ("[", np.greater_equal) if closed in ("both", "left") else ("(", np.greater)
+    closing, below = ("]", np.less_equal) if closed in ("both", "right") else (")", np.less)
+    for name in names:
+        value = getattr(settings, name)
+        is_array = isinstance(value, np.ndarray)
+        is_number = is_array or (isinstance(value, Real) and not isinstance(value, bool))
+        if not (is_number and np.all(above(value, low) & below(value, high))):
+            raise ValueError(
+                f"{name} of {type(settings).__name__} must be a number in the range "
+                f"{opening}{low:g}, {high:g}{closing}, got {value!r}."
+            )
+        if not is_array:
+            object.__setattr__(settings, name, float(value))
