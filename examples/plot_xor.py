@@ -32,7 +32,6 @@ from scipy.special import expit
 from skbackprop import BackpropClassifier
 from skbackprop.core.activations import Logistic
 from skbackprop.core.batches import Table
-from skbackprop.core.initializers import BoundedUniform
 from skbackprop.core.losses import ProbabilitySquaredError
 from skbackprop.core.network import Network, scores_of
 from skbackprop.core.objective import Objective
@@ -89,8 +88,8 @@ def train_starts(n_units: int) -> tuple[Stack, np.ndarray]:
     Returns the trained stack, and the loss of every epoch (rows) and start (columns).
     """
     network = Network(widths=(2, n_units, 1), activations=(Logistic(),))
-    initializer = BoundedUniform(Logistic.init_factor)
-    starts = [network.draw(initializer, np.random.RandomState(seed)) for seed in range(N_STARTS)]
+    initializers = [Logistic().initializer] * 2
+    starts = [network.draw(initializers, np.random.RandomState(seed)) for seed in range(N_STARTS)]
     stack = Stack.start(
         Objective(network, ProbabilitySquaredError(), L2(alpha=0.0)),
         FlatParameters.of(starts, np.dtype(float)),

@@ -1,6 +1,21 @@
 """The neural network that people who use scikit-learn wish it had."""
 
 from .classifier import BackpropClassifier
+from .core.activations import (
+    Elu,
+    Gelu,
+    GeluTanh,
+    Identity,
+    LeakyRelu,
+    Logistic,
+    Mish,
+    Relu,
+    Selu,
+    Silu,
+    Softplus,
+    Tanh,
+)
+from .core.initializers import BoundedUniform, VarianceScaling
 from .core.losses import Focal, Hinge, SquaredHinge
 from .core.regression import Gaussian, Huber, Quantile, Tweedie
 from .regressor import BackpropRegressor
@@ -11,13 +26,27 @@ __all__ = [
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
+    "BoundedUniform",
+    "Elu",
     "Focal",
     "Gaussian",
+    "Gelu",
+    "GeluTanh",
     "Hinge",
     "Huber",
+    "Identity",
+    "LeakyRelu",
+    "Logistic",
+    "Mish",
     "Quantile",
+    "Relu",
+    "Selu",
+    "Silu",
+    "Softplus",
     "SquaredHinge",
+    "Tanh",
     "Tweedie",
+    "VarianceScaling",
     "__version__",
 ]
 

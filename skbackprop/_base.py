@@ -20,6 +20,7 @@ from ._run import Problem, Run
 from ._settings import (
     ARCHITECTURE,
     PARAMETER_CONSTRAINTS,
+    activation_of_each_layer,
     as_activation,
     build_network,
     checked_layers,
@@ -302,6 +303,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     def _architecture_now(self) -> dict[str, Any]:
         architecture = {name: getattr(self, name) for name in ARCHITECTURE}
         architecture["hidden_layer_sizes"] = hidden_widths(self.hidden_layer_sizes)
+        architecture["activation"] = activation_of_each_layer(self)
         return architecture
 
     def _check_architecture(self) -> None:
@@ -348,8 +350,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
 
     def _network(self) -> Network:
         """Return the architecture that was trained."""
-        activation = as_activation(self._architecture["activation"])
-        return Network(self._widths, (activation,) * (len(self._widths) - 2))
+        activations = map(as_activation, self._architecture["activation"])
+        return Network(self._widths, tuple(activations))
 
     def _layers(self, network: Network) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""

@@ -26,7 +26,7 @@ Settings = TypeVar("Settings")
 
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(set(ACTIVATIONS)), Activation],
+    "activation": [StrOptions(set(ACTIVATIONS)), Activation, "array-like"],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -113,8 +113,30 @@ def build_schedule(settings: Any) -> Schedule:
 def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:
     """Return the architecture for data of so many columns."""
     hidden = hidden_widths(settings.hidden_layer_sizes)
-    activation = as_activation(settings.activation)
-    return Network((n_features, *hidden, n_outputs), (activation,) * len(hidden))
+    activations = map(as_activation, activation_of_each_layer(settings))
+    return Network((n_features, *hidden, n_outputs), tuple(activations))
+
+
+def activation_of_each_layer(settings: Any) -> tuple[str | Activation, ...]:
+    """Return the name or instance for each hidden layer, checked."""
+    activation, n_hidden = settings.activation, len(hidden_widths(settings.hidden_layer_sizes))
+    if isinstance(activation, (str, Activation)):
+        return (activation,) * n_hidden
+    each = tuple(str(part) if isinstance(part, str) else part for part in activation)
+    for layer, part in enumerate(each):
+        is_name = isinstance(part, str) and part in ACTIVATIONS
+        if not (is_name or isinstance(part, Activation)):
+            raise ValueError(
+                f"activation must be a name or an Activation for each hidden layer, got {part!r} "
+                f"for layer {layer}. The names are {', '.join(map(repr, ACTIVATIONS))}."
+            )
+    if len(each) != n_hidden:
+        raise ValueError(
+            f"activation has {len(each)} entries, but hidden_layer_sizes="
+            f"{settings.hidden_layer_sizes!r} makes {n_hidden} hidden layers: give one for each, "
+            "or a single name or Activation for all of them."
+        )
+    return each
 
 
 def as_activation(activation: str | Activation) -> Activation:
@@ -157,10 +179,21 @@ def initial_layers(
             raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
         return members_of_layers(layers, n_given)[member % n_given]
     if isinstance(init, str) and init == "auto":
-        init = BoundedUniform(as_activation(settings.activation).init_factor)
-    elif isinstance(init, str):
-        init = INITIALIZERS[init]
-    return network.draw(init, stream)
+        return network.draw(_initializers_of_activations(settings, network), stream)
+    initializer = INITIALIZERS[init] if isinstance(init, str) else init
+    return network.draw([initializer] * len(network.shapes), stream)
+
+
+def _initializers_of_activations(settings: Any, network: Network) -> list[Initializer]:
+    """Return what draws each layer: its activation's own, and the last layer like the one before.
+
+    Without hidden layers the activation makes no difference but here, as in scikit-learn.
+    """
+    initializers = [activation.initializer for activation in network.activations]
+    if initializers:
+        return [*initializers, initializers[-1]]
+    is_one = isinstance(settings.activation, (str, Activation))
+    return [as_activation(settings.activation).initializer if is_one else BoundedUniform()]
 
 
 def member_init(init: Any, member: int) -> Any:

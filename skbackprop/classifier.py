@@ -28,13 +28,24 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
         layer: the network is then a logistic regression.
-    activation : {"identity", "logistic", "tanh", "relu"} or Activation, default="relu"
-        The activation function of the hidden layers.
+    activation : str, Activation or list of them, default="relu"
+        The activation function of the hidden layers: one for all of them, or a list with one
+        for each.
 
         - "identity": f(z) = z.
         - "logistic": f(z) = 1 / (1 + exp(-z)).
         - "tanh": f(z) = tanh(z).
         - "relu": f(z) = max(z, 0).
+        - "leaky_relu": f(z) = max(z, 0.01 z).
+        - "elu": f(z) = z where z > 0, else exp(z) - 1.
+        - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
+        - "gelu": z times the normal distribution function of z.
+        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "silu": f(z) = z / (1 + exp(-z)).
+        - "mish": f(z) = z tanh(log(1 + exp(z))).
+        - "softplus": f(z) = log(1 + exp(z)).
+
+        Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or ClassifierLoss, default="log_loss"
         What is minimised, as a mean over the rows; of several columns of labels, the sum over
         the columns. t is 1 for the class of the row, else -1.
@@ -141,10 +152,14 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         & Juditsky 1992); a float in (0, 1) is the decay of an exponential average. Not used by
         "lbfgs".
     init : str, Initializer or pair (coefs, intercepts), default="auto"
-        The initial weights. "auto" draws weights and intercepts uniformly within
-        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 else, as scikit-learn
-        does; "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform"
-        and "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
+        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
+        scikit-learn does: weights and intercepts uniformly within
+        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh"
+        and "relu". For the others weights have the variance at which a layer passes on the
+        second moment of its input (He et al. 2015), and intercepts are zero. Each hidden layer
+        follows its own activation, the output layer that of the last hidden layer.
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and
+        "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
         holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,); with the
         members as a first axis, each member has its own.
     dtype : {"float32", "float64"} or None, default=None
@@ -218,6 +233,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
     neural networks. AISTATS, section 4.2.1.
+
+    He, K., Zhang, X., Ren, S. & Sun, J. (2015). Delving deep into rectifiers: surpassing
+    human-level performance on ImageNet classification. ICCV, section 2.2.
 
     Ioffe, S. & Szegedy, C. (2015). Batch normalization: accelerating deep network training by
     reducing internal covariate shift. ICML, algorithm 1.

@@ -130,10 +130,17 @@ def deep_network(n_inputs=4, n_outputs=6):
 
 
 def some_parameters(network, seeds, dtype=np.float64):
-    """Return parameters of the order of one, biases included, a member for each seed."""
+    """Return parameters of the order of one, biases included, a member for each seed.
+
+    Weights are so large that a signal gets through many layers, and no larger.
+    """
     n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
-    theta = [0.6 * np.random.RandomState(seed).randn(n_parameters) for seed in seeds]
-    return FlatParameters(np.array(theta, dtype), network.shapes)
+    theta = [np.random.RandomState(seed).randn(n_parameters) for seed in seeds]
+    parameters = FlatParameters(np.array(theta), network.shapes)
+    for weights, biases in zip(parameters.weights, parameters.biases, strict=True):
+        weights *= 1.2 / np.sqrt(weights.shape[-2])
+        biases *= 0.5
+    return parameters.like(parameters.theta.astype(dtype))
 
 
 @dataclass(frozen=True)

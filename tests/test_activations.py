@@ -1,23 +1,92 @@
 """Is every activation the function that it says, with that function's derivative, in place?"""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.sparse import csr_array
+from scipy.special import erfc, expit
+from sklearn.base import clone
 
+import skbackprop
+from skbackprop import BackpropRegressor, Elu, LeakyRelu, VarianceScaling
 from skbackprop.core import activations
 from skbackprop.core.activations import ACTIVATIONS, Activation
+from skbackprop.core.initializers import BoundedUniform
 from skbackprop.testing import check_activation
-from stacks import DTYPES, public_kinds, without_formula
+from stacks import DTYPES, assert_same_bits, public_kinds, without_formula
+from support import BOTH, classes_for, data_for, few_epochs, quick
 
+pytestmark = few_epochs
+
+EVERY = {
+    **ACTIVATIONS,
+    "leaky_relu 0.3": LeakyRelu(0.3),
+    "leaky_relu 0": LeakyRelu(0),
+    "elu 0.5": Elu(0.5),
+    "elu 2": Elu(2),
+}
+
+
+def leaky(slope):
+    return lambda z: np.where(z > 0, z, slope * z), lambda z: np.where(z > 0, 1, slope)
+
+
+def exponential_linear(alpha, scale=1.0):
+    return (
+        lambda z: scale * np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0))),
+        lambda z: scale * np.where(z > 0, 1, alpha * np.exp(np.minimum(z, 0))),
+    )
+
+
+def normal(z):
+    return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def tanh_of_gelu(z):
+    return np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))
+
+
+def gate_of_mish(z):
+    return np.tanh(np.logaddexp(z, 0))
+
+
+# Function and derivative as they are published, with a temporary for every step.
 ORACLES = {
-    "identity": lambda z: z,
-    "logistic": expit,
-    "tanh": np.tanh,
-    "relu": lambda z: np.where(z > 0, z, 0),
+    "identity": (lambda z: z, np.ones_like),
+    "logistic": (expit, lambda z: expit(z) * expit(-z)),
+    "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+    "relu": leaky(0),
+    "leaky_relu": leaky(0.01),
+    "leaky_relu 0.3": leaky(0.3),
+    "leaky_relu 0": leaky(0),
+    "elu": exponential_linear(1),
+    "elu 0.5": exponential_linear(0.5),
+    "elu 2": exponential_linear(2),
+    "selu": exponential_linear(1.6732632423543772, 1.0507009873554805),
+    "gelu": (
+        lambda z: z / 2 * erfc(-z / np.sqrt(2)),
+        lambda z: erfc(-z / np.sqrt(2)) / 2 + z * normal(z),
+    ),
+    "gelu_tanh": (
+        lambda z: z / 2 * (1 + tanh_of_gelu(z)),
+        lambda z: (
+            (1 + tanh_of_gelu(z)) / 2
+            + z / 2 * (1 - tanh_of_gelu(z) ** 2) * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * z**2)
+        ),
+    ),
+    "silu": (lambda z: z * expit(z), lambda z: expit(z) + z * expit(z) * expit(-z)),
+    "mish": (
+        lambda z: z * gate_of_mish(z),
+        lambda z: gate_of_mish(z) + z * (1 - gate_of_mish(z) ** 2) * expit(z),
+    ),
+    "softplus": (lambda z: np.logaddexp(z, 0), expit),
 }
 SHAPES = [(7,), (3, 5), (2, 3, 5), (500, 100)]
 
-every_activation = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+every_activation = pytest.mark.parametrize("activation", EVERY.values(), ids=EVERY)
 
 
 def forward(activation, z):
@@ -27,16 +96,29 @@ def forward(activation, z):
 
 
 def derivative(activation, z):
-    z = z.copy()
     delta = np.ones_like(z)
-    activation.backward(z, forward(activation, z), delta)
+    activation.backward(z.copy(), forward(activation, z), delta)
     return delta
+
+
+def assert_close(actual, expected, z):
+    """Assert equality but for a few units in the last place of 1, of the result, and of z.
+
+    The matrix product that makes z leaves as much to chance.
+    """
+    eps = float(np.finfo(actual.dtype).eps)
+    assert (np.abs(actual - expected) <= 4 * eps * (1 + np.abs(expected) + np.abs(z))).all()
+
+
+# --------------------------------------------------------------- functions and derivatives
 
 
 def test_table_is_complete_and_every_docstring_has_a_formula():
     kinds = public_kinds(activations, Activation)
     assert kinds == {type(activation) for activation in ACTIVATIONS.values()}
     assert without_formula(kinds) == set()
+    assert len(set(ACTIVATIONS.values())) == len(ACTIVATIONS)
+    assert kinds <= {getattr(skbackprop, name) for name in skbackprop.__all__}
 
 
 @every_activation
@@ -46,13 +128,14 @@ def test_backward_is_the_derivative_of_forward(activation):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", ORACLES)
-def test_values_are_those_of_the_oracle(name, shape, dtype):
+@pytest.mark.parametrize("name", EVERY)
+def test_values_and_derivatives_are_those_of_the_oracle(name, shape, dtype):
     z = np.random.RandomState(0).normal(scale=5, size=shape).astype(dtype)
-    a = forward(ACTIVATIONS[name], z)
-    # One unit in the last place of 1 is what the logistic function promises.
-    eps = float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(a, ORACLES[name](z.astype(float)), rtol=2 * eps, atol=eps)
+    function, slope = ORACLES[name]
+    a, d = forward(EVERY[name], z), derivative(EVERY[name], z)
+    assert a.dtype == d.dtype == dtype
+    assert_close(a, function(z.astype(float)), z)
+    assert_close(d, slope(z.astype(float)), z)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -72,21 +155,78 @@ def test_backward_multiplies_delta(activation):
     z, delta = np.random.RandomState(0).normal(size=(2, 3, 5))
     expected = delta * derivative(activation, z)
     activation.backward(z.copy(), forward(activation, z), delta)
-    np.testing.assert_allclose(delta, expected, rtol=1e-15, atol=1e-15)
+    np.testing.assert_allclose(delta, expected, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_activation
-def test_huge_inputs_give_finite_values_and_derivatives(activation, dtype):
+def test_memory_need_not_be_contiguous(activation, dtype):
+    z = np.random.RandomState(0).normal(size=(300, 80)).astype(dtype)
+    z_of_columns, a, delta = (np.full((80, 300), 1, dtype).T for _ in range(3))
+    z_of_columns[...] = z
+    activation.forward(z_of_columns, a)
+    assert_same_bits(a, forward(activation, z))
+    activation.backward(z_of_columns, a, delta)
+    assert_same_bits(delta, derivative(activation, z))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_activation
+def test_a_number_does_not_depend_on_its_place(activation, dtype):
+    """So a member of a stack gets the bits that it gets alone."""
+    z = np.random.RandomState(0).normal(scale=3, size=(5, 33, 67)).astype(dtype)
+    a, d = forward(activation, z), derivative(activation, z)
+    for member, alone in enumerate(z):
+        assert_same_bits(a[member], forward(activation, alone.copy()))
+        assert_same_bits(d[member], derivative(activation, alone.copy()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", EVERY)
+def test_huge_inputs_give_finite_values_and_the_limits_of_the_derivative(name, dtype):
     z = np.array([-1e30, -1e4, -100, 100, 1e4, 1e30], dtype)
-    with np.errstate(over="raise", invalid="raise"):
-        assert np.isfinite(forward(activation, z)).all()
-        assert np.isfinite(derivative(activation, z)).all()
+    function, slope = ORACLES[name]
+    with np.errstate(over="ignore"):
+        limits = function(z.astype(float)), slope(z.astype(float))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        a, d = forward(EVERY[name], z), derivative(EVERY[name], z)
+    np.testing.assert_allclose(a, limits[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(d, limits[1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", EVERY)
+def test_at_zero_and_at_the_smallest_numbers(name, dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    z = np.array([-tiny, 0, tiny, -np.finfo(dtype).tiny], dtype)
+    function, slope = ORACLES[name]
+    assert_close(forward(EVERY[name], z), function(z.astype(float)), z)
+    kinks = {"relu", "leaky_relu", "leaky_relu 0.3", "leaky_relu 0", "selu", "elu 0.5", "elu 2"}
+    if name not in kinks:
+        assert_close(derivative(EVERY[name], z), slope(z.astype(float)), z)
 
 
 def test_relu_is_flat_at_zero():
     zeros = np.array([0.0, -0.0])
-    np.testing.assert_array_equal(derivative(ACTIVATIONS["relu"], zeros), 0)
+    for activation in (ACTIVATIONS["relu"], LeakyRelu(0)):
+        np.testing.assert_array_equal(derivative(activation, zeros), 0)
+
+
+def test_gelus_agree_to_the_published_error():
+    z = np.linspace(-10, 10, 10_001)
+    exact, approximate = (forward(ACTIVATIONS[name], z) for name in ("gelu", "gelu_tanh"))
+    assert 1e-4 < np.abs(exact - approximate).max() < 5e-4
+
+
+@every_activation
+def test_threads_do_not_share_scratch_memory(activation):
+    inputs = [np.random.RandomState(seed).normal(size=(64, 1_000)) for seed in range(8)]
+    expected = [derivative(activation, z) for z in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for d, alone in zip(
+            pool.map(lambda z: derivative(activation, z), inputs), expected, strict=True
+        ):
+            assert_same_bits(d, alone)
 
 
 @pytest.mark.parametrize("method", ["forward", "backward"])
@@ -97,3 +237,176 @@ def test_an_unfinished_activation_says_what_it_has_to_define(method):
     arguments = [np.ones(2)] * (2 if method == "forward" else 3)
     with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
         getattr(Unfinished(), method)(*arguments)
+
+
+# ------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "kind, name, values",
+    [
+        (LeakyRelu, "negative_slope", [-0.1, 1.1, np.nan, "0.1", None]),
+        (Elu, "alpha", [-1, np.inf, np.nan, "1", None]),
+    ],
+)
+def test_settings_out_of_range_are_errors_that_name_them(kind, name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"{name} of {kind.__name__} must be .* got"):
+            kind(value)
+
+
+@every_activation
+def test_an_instance_survives_pickle_copy_and_clone(activation):
+    for again in (
+        pickle.loads(pickle.dumps(activation)),
+        copy.deepcopy(activation),
+        clone(BackpropRegressor(activation=activation)).activation,
+    ):
+        assert again == activation
+        assert hash(again) == hash(activation)
+
+
+@pytest.mark.parametrize("slope", [np.float64(0.3), np.float32(0.25)], ids=repr)
+def test_a_setting_of_another_kind_of_float_keeps_the_dtype(slope):
+    z = np.random.RandomState(0).normal(size=(4, 5)).astype(np.float32)
+    assert LeakyRelu(slope) == LeakyRelu(float(slope))
+    assert_same_bits(forward(LeakyRelu(slope), z), forward(LeakyRelu(float(slope)), z))
+
+
+# ------------------------------------------------------------------------ initial weights
+
+# scikit-learn's four have its own initial weights, which do not look at the function.
+OF_SCIKIT_LEARN = {"identity", "logistic", "tanh", "relu"}
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(200)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+
+
+def second_moment(activation, variance):
+    """Return E f(z)^2 of normal z of this variance, by quadrature."""
+    return WEIGHTS @ forward(activation, np.sqrt(variance) * NODES) ** 2
+
+
+@pytest.mark.parametrize("name", EVERY.keys() - OF_SCIKIT_LEARN)
+def test_initial_weights_preserve_the_second_moment(name):
+    """He's condition: inputs of second moment 1 come out of the layer with second moment 1."""
+    initializer = EVERY[name].initializer
+    assert initializer.fan == "in"
+    rtol = 0.15 if name == "elu 2" else 0.005
+    assert second_moment(EVERY[name], initializer.gain) == pytest.approx(1, rel=rtol)
+
+
+def test_published_initial_weights():
+    assert LeakyRelu(0).initializer == Elu(0).initializer == VarianceScaling(2.0, "in")
+    assert LeakyRelu(0.5).initializer == VarianceScaling(2 / 1.25, "in")
+    assert ACTIVATIONS["selu"].initializer == VarianceScaling(1.0, "in", normal=True)
+    assert ACTIVATIONS["logistic"].initializer == BoundedUniform(2.0)
+    for name in ("identity", "tanh", "relu"):
+        assert ACTIVATIONS[name].initializer == BoundedUniform(6.0)
+
+
+@pytest.mark.parametrize("name", EVERY.keys() - OF_SCIKIT_LEARN)
+def test_a_signal_neither_vanishes_nor_explodes_on_its_way_through_ten_layers(name):
+    """Of twenty networks the geometric mean of E a^2 stays within a factor of 2 of the input's."""
+    activation, width, moments = EVERY[name], 200, []
+    for seed in range(20):
+        stream = np.random.RandomState(seed)
+        a = stream.normal(size=(100, width))
+        for _ in range(10):
+            weights, biases = activation.initializer.draw(stream, width, width)
+            a = forward(activation, a @ weights + biases)
+        moments.append(np.mean(a**2))
+    assert 0.5 < np.exp(np.mean(np.log(moments))) < 2
+
+
+# ------------------------------------------------------------------- one for each layer
+
+
+def layered(estimator_class, activation, **settings):
+    return quick(estimator_class, hidden_layer_sizes=(7, 6), activation=activation, **settings)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("container", [np.asarray, csr_array])
+def test_each_layer_has_its_own(estimator_class, container, dtype):
+    X, y = data_for(estimator_class)
+    X = np.where(np.abs(X) > 0.5, X, 0)
+    each = ["gelu", LeakyRelu(0.3)]
+    model = layered(estimator_class, each, dtype=dtype).fit(container(X), y)
+    a = X.astype(dtype)
+    for activation, weights, biases in zip(
+        [ACTIVATIONS["gelu"], LeakyRelu(0.3)], model.coefs_, model.intercepts_, strict=False
+    ):
+        a = forward(activation, a @ weights + biases)
+    scores = a @ model.coefs_[-1] + model.intercepts_[-1]
+    assert scores.dtype == dtype
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(model._scores(container(X)), scores, tolerance, tolerance)
+
+
+@BOTH
+def test_the_same_name_for_each_layer_is_the_name_for_all(estimator_class):
+    X, y = data_for(estimator_class)
+    for name in ("relu", "mish"):
+        one, two = (layered(estimator_class, each).fit(X, y) for each in (name, [name, name]))
+        for weights, same in zip(one.coefs_, two.coefs_, strict=True):
+            assert_same_bits(weights, same)
+
+
+@BOTH
+def test_training_in_pieces_is_training_at_once(estimator_class):
+    X, y = data_for(estimator_class)
+    each = ["silu", Elu(0.5)]
+    whole = layered(estimator_class, each, max_iter=6, n_members=2).fit(X, y)
+    pieces = layered(estimator_class, tuple(each), max_iter=3, n_members=2, warm_start=True)
+    pieces = pickle.loads(pickle.dumps(pieces.fit(X, y)))
+    pieces.set_params(activation=each).fit(X, y)  # a list, where a tuple was
+    by_epochs = layered(estimator_class, np.array(each, dtype=object), n_members=2)
+    for _ in range(6):
+        by_epochs = copy.deepcopy(by_epochs.partial_fit(X, y, **classes_for(estimator_class)))
+    for other in (pieces, by_epochs):
+        for weights, same in zip(whole.coefs_, other.coefs_, strict=True):
+            assert_same_bits(weights, same)
+
+
+@BOTH
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_list_that_is_changed_after_fit_fools_nobody(estimator_class, method):
+    X, y = data_for(estimator_class)
+    each = ["relu", "tanh"]
+    model = layered(estimator_class, each, warm_start=True).fit(X, y)
+    before = model.predict(X)
+    each[0] = "gelu"
+    assert_same_bits(model.predict(X), before)
+    with pytest.raises(
+        ValueError, match=r"activation was \('relu', 'tanh'\) .* \('gelu', 'tanh'\)"
+    ):
+        getattr(model, method)(X, y)
+    each[0] = "relu"
+    getattr(model, method)(X, y)
+
+
+@BOTH
+@pytest.mark.parametrize("activation", [["relu"], ["relu", "softmax"], [None, None], 1.0, "swish"])
+def test_a_wrong_list_is_an_error_that_names_the_parameter(estimator_class, activation):
+    model = layered(estimator_class, activation)
+    with pytest.raises(ValueError, match="activation"):
+        model.fit(*data_for(estimator_class))
+    assert not hasattr(model, "coefs_")
+
+
+@BOTH
+def test_no_layers_have_no_activations(estimator_class):
+    X, y = data_for(estimator_class)
+    empty = quick(estimator_class, hidden_layer_sizes=(), activation=[]).fit(X, y)
+    named = quick(estimator_class, hidden_layer_sizes=(), activation="relu").fit(X, y)
+    assert_same_bits(empty.coefs_[0], named.coefs_[0])
+
+
+@BOTH
+def test_an_ensemble_is_its_members(estimator_class):
+    X, y = data_for(estimator_class)
+    model = layered(estimator_class, ["softplus", "selu"], n_members=3).fit(X, y)
+    alone = layered(estimator_class, ["softplus", "selu"]).fit(X, y)
+    assert_same_bits(model.estimators_[0].predict(X), alone.predict(X))
+    assert clone(model).activation == ["softplus", "selu"]

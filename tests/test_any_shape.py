@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.core.activations import ACTIVATIONS
 from support import few_epochs
 
 pytestmark = few_epochs
@@ -20,7 +21,7 @@ COMMON = {
     "hidden": st.lists(st.integers(1, 6), max_size=3),
     "batch_size": st.one_of(st.just("auto"), st.integers(1, 16)),
     "solver": st.sampled_from(["sgd", "adam", "lbfgs"]),
-    "activation": st.sampled_from(["identity", "logistic", "tanh", "relu"]),
+    "activations": st.lists(st.sampled_from([*ACTIVATIONS]), min_size=3, max_size=3),
     "as_sparse": st.booleans(),
     "weighted": st.booleans(),
     "dtype": st.sampled_from([None, "float32"]),
@@ -34,9 +35,10 @@ def draw_case(estimator_class, case, **settings):
     X = rng.randn(case["n"], case["n_features"])
     X = sparse.csr_array(X * (X > 0)) if case["as_sparse"] else X
     weight = rng.uniform(0.1, 3, case["n"]) if case["weighted"] else None
-    names = ("batch_size", "solver", "activation", "dtype")
+    names = ("batch_size", "solver", "dtype")
     model = estimator_class(
         case["hidden"],
+        case["activations"][: len(case["hidden"])],
         max_iter=3,
         random_state=case["seed"],
         **{name: case[name] for name in names},

@@ -50,6 +50,8 @@ SHARED = {
     "logistic": {"activation": "logistic"} | SMALL | {"learning_rate_init": 0.05},
     "tanh": {"activation": "tanh"} | SMALL,
     "two hidden layers": SMALL | {"hidden_layer_sizes": (20, 10)},
+    "an activation of each layer": SMALL
+    | {"hidden_layer_sizes": (20, 10), "activation": ["gelu", "elu"]},
     "no hidden layer": SMALL | {"hidden_layer_sizes": (), "learning_rate_init": 0.05},
     "float32": {"dtype": "float32"} | SMALL,
     "early stopping": {"early_stopping": True} | SMALL,

@@ -187,7 +187,7 @@ def test_rows_are_transformed_for_the_score_as_well():
 GOOD = {"learning_rate_init": [0.01, 0.1], "alpha": [0, 1]}
 WRONG = {
     "hidden_layer_sizes": [(0,), None, "abc", 2.5, (3, -1)],
-    "activation": ["softmax", None],
+    "activation": ["softmax", None, ["softmax"], ["relu", "relu"], []],
     "solver": ["newton", None, ["adam"]],
     "alpha": [-1, None, "much", np.nan],
     "batch_size": [0, -5, 2.5, None, "all", np.inf, np.nan],

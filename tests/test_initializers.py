@@ -7,10 +7,10 @@ from sklearn.neural_network import MLPClassifier
 
 from skbackprop.core import initializers
 from skbackprop.core.activations import ACTIVATIONS
-from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, Initializer
+from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, Initializer, VarianceScaling
 from stacks import deep_network, public_kinds, without_formula
 
-# What init="auto" draws from: its factor comes with the activation, so it has no name.
+# What init="auto" draws from where scikit-learn has the activation: it has no name.
 AUTO = BoundedUniform()
 EVERY = {**INITIALIZERS, "auto": AUTO}
 every_initializer = pytest.mark.parametrize("initializer", EVERY.values(), ids=EVERY)
@@ -56,14 +56,14 @@ def test_weights_have_the_published_distribution(scheme, distribution, shape):
     assert not biases.any()
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["identity", "logistic", "tanh", "relu"])
 def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
     network = deep_network()
     theirs = MLPClassifier(activation=name)
     theirs._random_state = np.random.RandomState(7)
     expected = [theirs._init_coef(*shape, np.float64) for shape in network.shapes]
-    initializer = BoundedUniform(ACTIVATIONS[name].init_factor)
-    drawn = network.draw(initializer, np.random.RandomState(7))
+    initializers = [ACTIVATIONS[name].initializer] * len(network.shapes)
+    drawn = network.draw(initializers, np.random.RandomState(7))
     for (weights, biases), (their_weights, their_biases) in zip(drawn, expected, strict=True):
         np.testing.assert_array_equal(weights, their_weights)
         np.testing.assert_array_equal(biases, their_biases)
@@ -72,11 +72,30 @@ def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
 @every_initializer
 def test_the_stream_alone_decides(initializer):
     network = deep_network()
-    first, again = (network.draw(initializer, np.random.RandomState(1)) for _ in range(2))
-    other = network.draw(initializer, np.random.RandomState(2))
+    initializers = [initializer] * len(network.shapes)
+    first, again = (network.draw(initializers, np.random.RandomState(1)) for _ in range(2))
+    other = network.draw(initializers, np.random.RandomState(2))
     for (weights, _), (same, _), (different, _) in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(weights, same)
         assert not np.array_equal(weights, different)
+
+
+@pytest.mark.parametrize(
+    "kind, name, values",
+    [
+        (BoundedUniform, "factor", [0, -1, np.nan, np.inf]),
+        (VarianceScaling, "gain", [0, -1, np.nan, np.inf]),
+    ],
+)
+def test_settings_out_of_range_are_errors_that_name_them(kind, name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} must be a positive number, got {value}"):
+            kind(value)
+
+
+def test_the_fan_has_one_of_two_names():
+    with pytest.raises(ValueError, match="fan must be 'in' or 'average', got 'out'"):
+        VarianceScaling(fan="out")
 
 
 def test_an_unfinished_initializer_says_what_it_has_to_define():

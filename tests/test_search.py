@@ -48,7 +48,7 @@ from skbackprop import (
     BackpropRandomizedSearchCV,
     BackpropRegressor,
 )
-from skbackprop.core.activations import Logistic
+from skbackprop.core.activations import LeakyRelu, Logistic
 from skbackprop.core.optimizers import SGD, Adam
 from skbackprop.core.schedules import InverseScaling
 from skbackprop.core.training import Stack
@@ -210,6 +210,14 @@ CASES = {
         },
         CLASSES,
     ),
+    "activations of each layer": (
+        quick(BackpropClassifier, hidden_layer_sizes=(4, 3)),
+        {
+            "activation": [["relu", "tanh"], ("gelu", LeakyRelu(0.3)), "silu", ["relu", "tanh"]],
+            "alpha": [0, 1],
+        },
+        CLASSES,
+    ),
     "list of grids": (
         CLASSIFIER,
         [
@@ -342,7 +350,7 @@ def test_networks_without_a_seed_are_searched_too():
 
 SOME_VALUES = {
     "hidden_layer_sizes": [(), (3,), (3, 2)],
-    "activation": ["relu", "tanh", "identity"],
+    "activation": ["relu", "tanh", "gelu", ["silu", "mish"]],
     "solver": ["adam", "sgd", "lbfgs"],
     "alpha": [0.0, 0.1, 1],
     "batch_size": [5, 20, "auto"],

@@ -10,6 +10,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop._settings import (
     ARCHITECTURE,
     PARAMETER_CONSTRAINTS,
+    activation_of_each_layer,
     as_activation,
     build,
     build_network,
@@ -18,7 +19,7 @@ from skbackprop._settings import (
     hidden_widths,
     initial_layers,
 )
-from skbackprop.core.activations import ACTIVATIONS, Tanh
+from skbackprop.core.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
 from skbackprop.core.network import Network
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
@@ -102,9 +103,49 @@ def test_networks():
     network = build_network(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
     assert network == Network((4, 6, 5, 3), (Tanh(), Tanh()))
     assert build_network(settings(hidden_layer_sizes=()), 4, 3) == Network((4, 3), ())
+    layered = build_network(
+        settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
+    )
+    assert layered.activations == (Relu(), LeakyRelu(0.3))
     own = Tanh()
     assert as_activation(own) is own
     assert as_activation("relu") is ACTIVATIONS["relu"]
+
+
+@pytest.mark.parametrize(
+    "given", [["relu", "tanh"], ("relu", "tanh"), np.array(["relu", "tanh"])], ids=repr
+)
+def test_activations_of_each_layer_are_kept_by_name(given):
+    each = activation_of_each_layer(settings(hidden_layer_sizes=(6, 5), activation=given))
+    assert each == ("relu", "tanh")
+    assert [type(name) for name in each] == [str, str]
+
+
+def test_one_activation_serves_all_layers():
+    own = Tanh()
+    for activation in ("relu", own):
+        for hidden in ((), (6,), (6, 5, 4)):
+            of_layers = activation_of_each_layer(
+                settings(hidden_layer_sizes=hidden, activation=activation)
+            )
+            assert of_layers == (activation,) * len(hidden)
+    assert activation_of_each_layer(settings(hidden_layer_sizes=(), activation=[])) == ()
+
+
+@pytest.mark.parametrize("wrong", ["softmax", None, 1.0, ["relu"], Tanh], ids=str)
+def test_an_activation_of_a_layer_without_that_name(wrong):
+    given = settings(hidden_layer_sizes=(6, 5), activation=["relu", wrong])
+    with pytest.raises(ValueError, match="activation must be .* for layer 1. The names") as error:
+        activation_of_each_layer(given)
+    assert all(repr(name) in str(error.value) for name in [*ACTIVATIONS, wrong])
+
+
+@pytest.mark.parametrize("hidden, activation", [((6, 5), ["relu"]), ((), ["relu"]), (6, [])])
+def test_there_is_an_activation_for_each_layer_or_one_for_all(hidden, activation):
+    given = settings(hidden_layer_sizes=hidden, activation=activation)
+    with pytest.raises(ValueError, match=f"activation has {len(activation)} entries") as error:
+        build_network(given, 4, 3)
+    assert f"makes {len(hidden_widths(hidden))} hidden layers" in str(error.value)
 
 
 def test_every_parameter_has_a_constraint():
@@ -128,15 +169,36 @@ def assert_layers_equal(layers, expected):
 @pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
+    network = Network((4, 3, 2), (ACTIVATIONS[activation],))
     drawn = initial_layers(
-        settings(init=init, activation=activation), NETWORK, np.random.RandomState(5)
+        settings(init=init, activation=activation), network, np.random.RandomState(5)
     )
     initializer = (
-        BoundedUniform(ACTIVATIONS[activation].init_factor)
-        if init == "auto"
-        else INITIALIZERS.get(init, init)
+        ACTIVATIONS[activation].initializer if init == "auto" else INITIALIZERS.get(init, init)
     )
-    assert_layers_equal(drawn, NETWORK.draw(initializer, np.random.RandomState(5)))
+    assert_layers_equal(drawn, network.draw([initializer] * 2, np.random.RandomState(5)))
+
+
+def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
+    given = settings(hidden_layer_sizes=(5, 6, 7), activation=["selu", LeakyRelu(0.5), "logistic"])
+    drawn = initial_layers(given, build_network(given, 4, 3), np.random.RandomState(5))
+    stream = np.random.RandomState(5)
+    expected = [
+        VarianceScaling(1.0, "in", normal=True).draw(stream, 4, 5),
+        VarianceScaling(1.6, "in").draw(stream, 5, 6),
+        BoundedUniform(2.0).draw(stream, 6, 7),
+        BoundedUniform(2.0).draw(stream, 7, 3),
+    ]
+    assert_layers_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    "activation, factor", [("relu", 6.0), ("logistic", 2.0), ([], 6.0)], ids=str
+)
+def test_without_hidden_layers_weights_are_those_of_scikit_learn(activation, factor):
+    given = settings(hidden_layer_sizes=(), activation=activation)
+    drawn = initial_layers(given, Network((4, 2), ()), np.random.RandomState(5))
+    assert_layers_equal(drawn, [BoundedUniform(factor).draw(np.random.RandomState(5), 4, 2)])
 
 
 def test_given_weights_are_taken_and_draw_nothing():

@@ -415,9 +415,10 @@ def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer
 
 
 def test_training_descends_its_objective():
-    table = some_table(LOSS, 60, NETWORK.widths)
+    network = Network((4, 20, 3), (ACTIVATIONS["tanh"],))
+    table = some_table(LOSS, 60, network.widths)
     for optimizer in METHODS.values():
-        losses = trained(stack_of([Member(table, rate=0.02)], NETWORK, LOSS, optimizer), 100)
+        losses = trained(stack_of([Member(table, rate=0.02)], network, LOSS, optimizer), 100)
         assert losses[-1] < 0.5 * losses[0]
 
 

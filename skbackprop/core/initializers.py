@@ -6,16 +6,19 @@ One class and one line in `INITIALIZERS` make an initializer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .arrays import Array
+Drawn: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
 
 
 class Initializer:
     """How one layer's parameters are drawn."""
 
-    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         """Return weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
         raise NotImplementedError(f"{type(self).__name__} has to define draw(...)")
 
@@ -30,12 +33,26 @@ class BoundedUniform(Initializer):
     Parameters
     ----------
     factor : float, default=6.0
-        6 for most activations, 2 for the logistic one.
+        6 for most activations, 2 for the logistic one; positive.
+
+    Raises
+    ------
+    ValueError
+        If the factor is not positive.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier, BoundedUniform
+    >>> BackpropClassifier(init=BoundedUniform(3.0))
+    BackpropClassifier(init=BoundedUniform(factor=3.0))
     """
 
     factor: float = 6.0
 
-    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    def __post_init__(self) -> None:
+        _check_positive("factor", self.factor)
+
+    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         bound = np.sqrt(self.factor / (fan_in + fan_out))
         weights = stream.uniform(-bound, bound, (fan_in, fan_out))
         return weights, stream.uniform(-bound, bound, fan_out)
@@ -51,18 +68,34 @@ class VarianceScaling(Initializer):
     Parameters
     ----------
     gain : float, default=1.0
-        The numerator of the variance.
+        The numerator of the variance, positive.
     fan : {"in", "average"}, default="average"
         The denominator of the variance.
     normal : bool, default=False
         Whether to draw from the normal distribution instead of the uniform one.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has none of these values.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier, VarianceScaling
+    >>> BackpropClassifier(init=VarianceScaling(gain=1.5, fan="in"))
+    BackpropClassifier(init=VarianceScaling(gain=1.5, fan='in', normal=False))
     """
 
     gain: float = 1.0
     fan: str = "average"
     normal: bool = False
 
-    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    def __post_init__(self) -> None:
+        _check_positive("gain", self.gain)
+        if self.fan not in ("in", "average"):
+            raise ValueError(f"fan must be 'in' or 'average', got {self.fan!r}.")
+
+    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
         deviation = np.sqrt(self.gain / fan)
         if self.normal:
@@ -71,6 +104,11 @@ class VarianceScaling(Initializer):
             bound = np.sqrt(3) * deviation
             weights = stream.uniform(-bound, bound, (fan_in, fan_out))
         return weights, np.zeros(fan_out)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}.")
 
 
 INITIALIZERS: dict[str, Initializer] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,10 +43,13 @@ class Network:
         return n_rows * max(fan_in * fan_out for fan_in, fan_out in self.shapes)
 
     def draw(
-        self, initializer: Initializer, stream: np.random.RandomState
+        self, initializers: Sequence[Initializer], stream: np.random.RandomState
     ) -> list[tuple[Array, Array]]:
-        """Return initial (weights, biases) of each layer, drawn in that order."""
-        return [initializer.draw(stream, fan_in, fan_out) for fan_in, fan_out in self.shapes]
+        """Return initial (weights, biases) of each layer, drawn in that order by its own."""
+        return [
+            initializer.draw(stream, *shape)
+            for initializer, shape in zip(initializers, self.shapes, strict=True)
+        ]
 
 
 class Pass:
