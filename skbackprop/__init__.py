@@ -17,11 +17,17 @@ from .core.activations import (
 )
 from .core.initializers import BoundedUniform, VarianceScaling
 from .core.losses import Focal, Hinge, SquaredHinge
+from .core.optimizers import SGD, Adagrad, Adam, AdamW, AMSGrad, NAdam, RMSprop
 from .core.regression import Gaussian, Huber, Quantile, Tweedie
 from .regressor import BackpropRegressor
 from .search import BackpropGridSearchCV, BackpropRandomizedSearchCV
 
 __all__ = [
+    "SGD",
+    "AMSGrad",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "BackpropClassifier",
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",
@@ -38,7 +44,9 @@ __all__ = [
     "LeakyRelu",
     "Logistic",
     "Mish",
+    "NAdam",
     "Quantile",
+    "RMSprop",
     "Relu",
     "Selu",
     "Silu",

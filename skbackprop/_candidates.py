@@ -22,6 +22,8 @@ from sklearn.utils.validation import _check_method_params
 
 from ._base import BaseBackprop
 from ._settings import is_lbfgs
+from .core.members import kind_of
+from .core.optimizers import Optimizer
 
 # Parameters in which the members of a stack may differ.
 MEMBERS_OWN = frozenset(
@@ -29,8 +31,10 @@ MEMBERS_OWN = frozenset(
         "alpha",
         "beta_1",
         "beta_2",
+        "clip_norm",
         "early_stopping",
         "epsilon",
+        "l1_ratio",
         "learning_rate",
         "learning_rate_init",
         "momentum",
@@ -153,9 +157,12 @@ class Candidate:
 
     @property
     def shared_settings(self) -> dict[str, Any]:
-        """The parameters that its network has to share with others in a stack."""
+        """The parameters that its network has to share with others in a stack.
+
+        Of an optimizer that is all but its numbers.
+        """
         return {
-            name: value
+            name: kind_of(value) if isinstance(value, Optimizer) else value
             for name, value in self._parameters(of_network=True).items()
             if name.rpartition("__")[2] not in MEMBERS_OWN
         }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._holdout import hold_out
-from ._settings import build, build_schedule, initial_layers, is_lbfgs
+from ._settings import build, build_penalty, build_schedule, initial_layers, is_lbfgs
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows
 from .core.batches import Table
@@ -25,7 +25,6 @@ from .core.network import Network
 from .core.objective import Objective
 from .core.optimizers import OPTIMIZERS
 from .core.parameters import FlatParameters
-from .core.penalties import L2
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
@@ -133,7 +132,7 @@ class Run:
         self._name = f"Member {member}: " if problem.settings.n_members > 1 else ""
         self.settings, self.network, self.table = problem.settings, problem.network, problem.table
         self.incremental = problem.incremental
-        self.objective = Objective(self.network, problem.loss, L2(float(self.settings.alpha)))
+        self.objective = Objective(self.network, problem.loss, build_penalty(self.settings))
         self.state: dict[str, Any] = {"stream": stream, "n_rows": self.table.n_rows}
         if layers is None:
             layers = initial_layers(self.settings, self.network, stream, member)
@@ -181,6 +180,7 @@ class Run:
             self.settings.max_iter,
             self.incremental,
             kind_of(self.optimizer),
+            kind_of(self.objective.penalty),
         ]
 
     # ----------------------------------------------------------------------- the rows
@@ -194,6 +194,12 @@ class Run:
     def batch_size(self) -> int:
         """The rows of a batch, no more than there are."""
         return min(self.problem.batch_size, self.n_train)
+
+    @property
+    def clip_norm(self) -> float:
+        """The largest norm that a gradient may have."""
+        bound = self.settings.clip_norm
+        return math.inf if bound is None else float(bound)
 
     @property
     def rows_at_once(self) -> int:

@@ -20,6 +20,7 @@ from .core.arrays import Array
 from .core.initializers import INITIALIZERS, BoundedUniform, Initializer
 from .core.network import Network
 from .core.optimizers import OPTIMIZERS, Optimizer
+from .core.penalties import L2, ElasticNet, Penalty
 from .core.schedules import SCHEDULES, Constant, Schedule
 
 Settings = TypeVar("Settings")
@@ -88,12 +89,12 @@ def is_lbfgs(solver: Any) -> bool:
 def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> Settings:
     """Return the object behind a name, its fields set to the parameters of the same name.
 
-    An instance is returned as it is.
+    Fields that are no parameters keep their defaults. An instance is returned as it is.
     """
     if not isinstance(setting, str):
         return setting
     kind: Any = table[setting]
-    names = [field.name for field in fields(kind)]
+    names = [field.name for field in fields(kind) if hasattr(settings, field.name)]
     built: Settings = kind(**{name: _plain(getattr(settings, name)) for name in names})
     return built
 
@@ -108,6 +109,12 @@ def build_schedule(settings: Any) -> Schedule:
     if isinstance(settings.learning_rate, str) and settings.solver != "sgd":
         return Constant()
     return build(SCHEDULES, settings.learning_rate, settings)
+
+
+def build_penalty(settings: Any) -> Penalty:
+    """Return the penalty on the weights."""
+    alpha, l1_ratio = float(settings.alpha), float(settings.l1_ratio)
+    return ElasticNet(alpha, l1_ratio) if l1_ratio else L2(alpha)
 
 
 def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:

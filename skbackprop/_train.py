@@ -282,6 +282,7 @@ def _stack_of(runs: Sequence[Run]) -> Stack:
         optimizer_state=join_states([run.state["optimizer"] for run in runs]),
         schedule_state=state_of_schedule,
         n_seen=np.array([[run.n_seen] for run in runs]),
+        clip_norm=_per_member([run.clip_norm for run in runs]),
     )
     if len(runs) > 1:
         _show_parameters(stack, runs)

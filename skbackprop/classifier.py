@@ -57,16 +57,26 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
           values and no probabilities: `predict_proba` is absent.
         - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
-    solver : {"adam", "sgd", "lbfgs"} or Optimizer, default="adam"
-        How it is minimised.
+    solver : str or Optimizer, default="adam"
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances,
+        such as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those
+        below.
 
-        - "adam": stochastic steps with adaptive moments (Kingma & Ba 2015).
+        - "adam": steps with adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on
+          top of ``alpha``.
+        - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
+        - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
+        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
+        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
         - "sgd": stochastic gradient descent with momentum.
         - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
     alpha : float, default=1e-4
         The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
         the weight of the rows of a batch: the decay depends on the batch size, and sample
-        weights scaled to add up to one multiply it. Intercepts are free.
+        weights scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a
+        share of it an L1 penalty; decay that depends on neither batch nor weights is that of
+        `AdamW`.
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
         "lbfgs".
@@ -109,11 +119,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     validation_fraction : float, default=0.1
         The share of the rows held out, in [0, 1); at least two rows are.
     beta_1 : float, default=0.9
-        The decay of the first moment of "adam", in [0, 1).
+        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
-        The decay of the second moment of "adam", in [0, 1).
+        The decay of their second moment, in [0, 1).
     epsilon : float, default=1e-8
-        What keeps the denominator of "adam" from zero, positive.
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from
+        zero, positive.
     n_iter_no_change : int or np.inf, default=10
         The epochs without improvement that are put up with, at least 1. With ``np.inf``
         training takes exactly ``max_iter`` epochs, and no warning says that it has not
@@ -132,11 +143,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         smoothed targets, scores those of the true ones. Not for the hinge losses.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
-        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``.
+        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        weights that are exactly zero, stochastic steps end close to it.
     clip_norm : float or None, default=None
-        The largest norm that the gradient of a step may have, positive; a longer one is scaled
-        down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not used by
-        "lbfgs".
+        The largest norm that the gradient of a step may have, penalty included, positive; a
+        longer one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it
+        is. Not used by "lbfgs".
     dropout : float or sequence of float, default=0.0
         The share of units that each training step leaves out at random, in [0, 1): one rate for
         all hidden layers, or a sequence with one for the input and one for each hidden layer.
@@ -231,6 +243,11 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
     constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
 
+    Dozat, T. (2016). Incorporating Nesterov momentum into Adam. ICLR workshop, algorithm 2.
+
+    Duchi, J., Hazan, E. & Singer, Y. (2011). Adaptive subgradient methods for online learning
+    and stochastic optimization. JMLR 12, 2121-2159.
+
     Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
     neural networks. AISTATS, section 4.2.1.
 
@@ -249,11 +266,16 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     Lin, T.-Y., Goyal, P., Girshick, R., He, K. & Dollár, P. (2017). Focal loss for dense object
     detection. ICCV, section 3.
 
+    Loshchilov, I. & Hutter, F. (2019). Decoupled weight decay regularization. ICLR, algorithm 2.
+
     Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
     networks. ICML, algorithm 1.
 
     Polyak, B. T. & Juditsky, A. B. (1992). Acceleration of stochastic approximation by
     averaging. SIAM Journal on Control and Optimization 30(4), 838-855.
+
+    Reddi, S. J., Kale, S. & Kumar, S. (2018). On the convergence of Adam and beyond. ICLR,
+    algorithm 2.
 
     Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
     back-propagating errors. Nature 323, 533-536.
@@ -263,6 +285,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Szegedy, C., Vanhoucke, V., Ioffe, S., Shlens, J. & Wojna, Z. (2016). Rethinking the
     inception architecture for computer vision. CVPR, section 7.
+
+    Tieleman, T. & Hinton, G. (2012). Lecture 6.5: RMSprop. Neural networks for machine learning,
+    Coursera.
 
     Examples
     --------

@@ -7,10 +7,10 @@ import pytest
 
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
-from skbackprop.core.lbfgs import WholeObjective, minimise
+from skbackprop.core.lbfgs import SignedParts, WholeObjective, minimise
 from skbackprop.core.network import Network
 from skbackprop.core.objective import Diverged, Objective
-from skbackprop.core.penalties import L2
+from skbackprop.core.penalties import L2, ElasticNet
 from skbackprop.core.regression import REGRESSOR_LOSSES
 from skbackprop.testing import check_gradient
 from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
@@ -47,6 +47,36 @@ def test_sums_over_blocks_of_rows_are_the_whole(loss, weighted, is_sparse):
         got = whole_objective(row_block, *options)(start)
         assert got[0] == pytest.approx(value, rel=1e-13)
         np.testing.assert_allclose(got[1], gradient, rtol=1e-11, atol=1e-14)
+
+
+@every_loss
+def test_signed_parts_have_a_gradient_and_stand_for_the_weights(loss):
+    table = some_table(loss, 23, NETWORK.widths)
+    objective = Objective(NETWORK, loss, ElasticNet(0.4, 0.7))
+    parameters = some_parameters(NETWORK, [0])
+    theta = parameters.theta[0].copy()
+    parts = SignedParts(WholeObjective(objective, parameters, table, None, 10))
+    start = parts.start()
+    np.testing.assert_array_equal(parts.theta_at(start), theta)
+    assert (start >= parts.bounds.lb).all()
+    free = WholeObjective(Objective(NETWORK, loss, L2(0.4 * 0.3)), parameters, table, None, 10)
+    l1 = 0.4 * 0.7 * np.abs(parameters.penalised).sum() / 23
+    assert parts(start)[0] == pytest.approx(free(theta)[0] + l1, rel=1e-13)
+    check_gradient(parts, np.abs(start) + 0.1, n_directions=3)
+
+
+@every_loss
+def test_lbfgs_lowers_every_loss(loss):
+    table = some_table(loss, 40, NETWORK.widths)
+    losses = []
+    for penalty in (L2(0.1), ElasticNet(0.1, 0.5)):
+        objective = Objective(NETWORK, loss, penalty)
+        parameters = some_parameters(NETWORK, [0])
+        whole = WholeObjective(objective, parameters, table, None, 1000)
+        limits = {"max_iter": 30, "max_fun": 100, "tol": 1e-9}
+        minimise(whole, on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+        assert losses[-1] < 0.9 * losses[0]
+        losses.clear()
 
 
 def test_lbfgs_takes_no_more_memory_for_more_rows():

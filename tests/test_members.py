@@ -15,12 +15,17 @@ from skbackprop.core.members import (
     take_state,
 )
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
-from skbackprop.core.penalties import L2
+from skbackprop.core.penalties import L2, ElasticNet
 from skbackprop.core.schedules import SCHEDULES, Constant, InverseScaling, Schedule
 from stacks import assert_same_bits, per_member, variants
 
-SETTINGS = {**variants(OPTIMIZERS), **variants(SCHEDULES), "l2": L2(0.3)}
-FACTORS = [1.0, 0.5, 0.25, 0.0]
+SETTINGS = {
+    **variants(OPTIMIZERS),
+    **variants(SCHEDULES),
+    "l2": L2(0.3),
+    "elastic": ElasticNet(0.3),
+}
+FACTORS = [1.0, 0.5, 0.25, 0.125]
 
 every_settings = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 

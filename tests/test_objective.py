@@ -14,7 +14,7 @@ from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Batches
 from skbackprop.core.network import Network
 from skbackprop.core.objective import Gradient, Objective
-from skbackprop.core.penalties import L2
+from skbackprop.core.penalties import L2, ElasticNet
 from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
 from stacks import DTYPES, LOSSES, assert_same_bits, deep_network, some_parameters, some_table
@@ -22,6 +22,12 @@ from stacks import DTYPES, LOSSES, assert_same_bits, deep_network, some_paramete
 N_ROWS, WIDTHS = 9, (4, 5, 6, 6)
 ALPHAS = {1: 0.7, 3: np.array([[0.7], [0.0], [2.0]])}
 TOLERANCES = {np.float64: 1e-6, np.float32: 1e-4}
+RATIOS = {1: 0.3, 3: np.array([[0.3], [0.6], [1.0]])}
+PENALTIES = {
+    "free": lambda n_members: L2(0.0),
+    "l2": lambda n_members: L2(ALPHAS[n_members]),
+    "elastic": lambda n_members: ElasticNet(ALPHAS[n_members], RATIOS[n_members]),
+}
 STACKS = ["one", "three", "three on one table"]
 
 
@@ -48,15 +54,15 @@ def tables_for(stack, loss, widths, **options):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("penalised", [False, True], ids=["free", "penalised"])
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_gradient_belongs_to_value(activation, loss, is_sparse, weighted, penalised, stack, dtype):
+def test_gradient_belongs_to_value(activation, loss, is_sparse, weighted, penalty, stack, dtype):
     network = Network(WIDTHS, (activation, activation))
     tables = tables_for(stack, loss, WIDTHS, weighted=weighted, is_sparse=is_sparse)
-    objective = Objective(network, loss, L2(ALPHAS[len(tables)] if penalised else 0.0))
+    objective = Objective(network, loss, penalty(len(tables)))
     start = some_parameters(network, range(len(tables)))
 
     def exact_value_and_gradient(theta):
@@ -86,11 +92,12 @@ def test_members_do_not_meet(loss):
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
-def test_the_penalty_in_blocks_is_that_at_once(n_members, monkeypatch):
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+def test_the_penalty_in_blocks_is_that_at_once(penalty, n_members, monkeypatch):
     network, loss = deep_network(), LOSSES["log_loss-softmax"]
     tables = [some_table(loss, N_ROWS, network.widths, seed=seed) for seed in range(n_members)]
     parameters = some_parameters(network, range(n_members))
-    objective = Objective(network, loss, L2(ALPHAS[n_members]))
+    objective = Objective(network, loss, penalty(n_members))
     value, gradient = value_and_gradient(objective, tables, parameters)
     monkeypatch.setattr(arrays, "BLOCK", 7)
     value_in_blocks, gradient_in_blocks = value_and_gradient(objective, tables, parameters)

@@ -3,17 +3,38 @@
 The published updates are written out naively, on whole arrays, with a temporary for each term.
 """
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
 
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.core import arrays, optimizers
-from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from skbackprop.core.optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    NAdam,
+    Optimizer,
+    RMSprop,
+)
 from stacks import DTYPES, assert_same_bits, per_member, public_kinds, variants, without_formula
+from support import class_data, few_epochs, same_bits, value_data
 
 VARIANTS = variants(OPTIMIZERS)
 N_STEPS = 20
-FACTORS = [1.0, 0.5, 0.9, 0.0, 0.75]  # per-member hyperparameters, as shares of the default
+FACTORS = [1.0, 0.5, 0.9, 0.1, 0.75]  # per-member hyperparameters, as shares of the default
 RATES = np.array([[0.1], [0.02], [0.03], [0.5], [0.001]])
+# Rates at which a quadratic, or the digits, is learned within the steps that the tests give.
+RATES_OF_QUADRATIC = {Adagrad: 0.5, RMSprop: 0.005}
+RATES_OF_DIGITS = {SGD: 0.05, Adagrad: 0.05}
 
 every_variant = pytest.mark.parametrize("optimizer", VARIANTS.values(), ids=VARIANTS)
 
@@ -61,17 +82,55 @@ def test_first_steps_of_sgd_worked_by_hand(nesterovs_momentum, expected):
         assert theta.item() == pytest.approx(value, rel=1e-15)
 
 
-def test_first_steps_of_adam_worked_by_hand():
-    optimizer = Adam(beta_1=0.5, beta_2=0.75, epsilon=1.0)
+ROOT = np.sqrt(1 - 0.75**2)  # of the correction of the second moment, in the second step
+
+
+@pytest.mark.parametrize(
+    "optimizer, slopes, expected",
+    [
+        # m = 1, v = 1, and sqrt(1 - 0.75) / (1 - 0.5) = 1: the step is 0.1 * 1 / (1 + 1). Then
+        # m = 0.5 + 2, v = 0.75 + 4, and the correction is ROOT / (1 - 0.25).
+        (
+            Adam(0.5, 0.75, 1.0),
+            [2.0, 4.0],
+            [0.05, 0.1 * ROOT / 0.75 * 2.5 / (np.sqrt(4.75) + 1)],
+        ),
+        # Moments as above; n = 0.5 / 0.75 * 1 + 0.5 / 0.5 * 2 = 8 / 3, corrected by 0.5. Then
+        # n = 0.5 / 0.875 * 2.5 + 0.5 / 0.75 * 4.
+        (
+            NAdam(0.5, 0.75, 1.0),
+            [2.0, 4.0],
+            [
+                0.1 * 0.5 * 8 / 3 / 2,
+                0.1 * ROOT * (1.25 / 0.875 + 2 / 0.75) / (np.sqrt(4.75) + 1),
+            ],
+        ),
+        # The first step is Adam's. Then m = 0.5 and v falls to 0.75, so that 1 is the largest.
+        (AMSGrad(0.5, 0.75, 1.0), [2.0, 0.0], [0.05, 0.1 * ROOT / 0.75 * 0.5 / 2]),
+        # v = 0.25 * 4 = 1, then 0.75 + 0.25 * 16 = 4.75.
+        (RMSprop(0.75, 1.0), [2.0, 4.0], [0.1 * 2 / 2, 0.1 * 4 / (np.sqrt(4.75) + 1)]),
+        # The sums are 9 and 25.
+        (Adagrad(1.0), [3.0, 4.0], [0.1 * 3 / 4, 0.1 * 4 / 6]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Optimizer) else "",
+)
+def test_first_adaptive_steps_worked_by_hand(optimizer, slopes, expected):
     theta = np.array([[1.0]])
     state = optimizer.init(theta)
-    # m = 1, v = 1, and sqrt(1 - 0.75) / (1 - 0.5) = 1: the step is 0.1 * 1 / (1 + 1).
-    optimizer.step(theta, np.array([[2.0]]), state, 0.1)
-    assert theta.item() == pytest.approx(1 - 0.05, rel=1e-15)
-    # m = 0.5 + 2, v = 0.75 + 4, and the correction is sqrt(1 - 0.5625) / (1 - 0.25).
-    optimizer.step(theta, np.array([[4.0]]), state, 0.1)
-    step = 0.1 * np.sqrt(0.4375) / 0.75 * 2.5 / (np.sqrt(4.75) + 1)
-    assert theta.item() == pytest.approx(1 - 0.05 - step, rel=1e-15)
+    for slope, step in zip(slopes, expected, strict=True):
+        before = theta.item()
+        optimizer.step(theta, np.array([[slope]]), state, 0.1)
+        assert theta.item() == pytest.approx(before - step, rel=1e-14)
+
+
+def test_the_first_step_of_adamw_worked_by_hand():
+    optimizer = AdamW(0.5, 0.75, 1.0, weight_decay=0.5)
+    theta = np.array([[1.0, 1.0]])  # a weight and a bias
+    state = optimizer.init(theta)
+    optimizer.decay(theta[:, :1], 0.1)
+    np.testing.assert_allclose(theta, [[1 - 0.1 * 0.5, 1.0]], rtol=1e-15)
+    optimizer.step(theta, np.array([[2.0, 2.0]]), state, 0.1)
+    np.testing.assert_allclose(theta, [[0.95 - 0.05, 1 - 0.05]], rtol=1e-15)
 
 
 def test_sgd_without_momentum_is_gradient_descent():
@@ -110,29 +169,105 @@ def test_nesterovs_momentum_is_that_of_sutskever(momentum):
     np.testing.assert_allclose(state["velocity"], velocity, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "beta_1, beta_2, epsilon", [(0.9, 0.999, 1e-8), (0.5, 0.7, 0.1), (0.0, 0.0, 1e-3)]
-)
-def test_adam_is_that_of_kingma_and_ba(beta_1, beta_2, epsilon):
-    """Algorithm 1, in the order of section 2: epsilon is added before the bias is corrected."""
+def adam(t, g, memory, beta_1, beta_2, epsilon):
+    """Kingma & Ba (2015), algorithm 1 in the order of section 2: epsilon comes first."""
+    m = memory["m"] = beta_1 * memory.get("m", 0) + (1 - beta_1) * g
+    v = memory["v"] = beta_2 * memory.get("v", 0) + (1 - beta_2) * g**2
+    return np.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
+
+
+def adamw(t, g, memory, beta_1, beta_2, epsilon, weight_decay):
+    """Loshchilov & Hutter (2019), algorithm 2: the decay is added to the step; see below."""
+    return adam(t, g, memory, beta_1, beta_2, epsilon)
+
+
+def nadam(t, g, memory, beta_1, beta_2, epsilon):
+    """Dozat (2016), algorithm 2, with a constant momentum and Adam's second moment."""
+    adam(t, g, memory, beta_1, beta_2, epsilon)
+    ahead = beta_1 * memory["m"] / (1 - beta_1 ** (t + 1)) + (1 - beta_1) * g / (1 - beta_1**t)
+    return np.sqrt(1 - beta_2**t) * ahead / (np.sqrt(memory["v"]) + epsilon)
+
+
+def amsgrad(t, g, memory, beta_1, beta_2, epsilon):
+    """Reddi et al. (2018), algorithm 2, with Adam's corrections."""
+    adam(t, g, memory, beta_1, beta_2, epsilon)
+    largest = memory["largest"] = np.maximum(memory.get("largest", 0), memory["v"])
+    correction = np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    return correction * memory["m"] / (np.sqrt(largest) + epsilon)
+
+
+def rmsprop(t, g, memory, rho, epsilon):
+    """Tieleman & Hinton (2012), lecture 6.5."""
+    v = memory["v"] = rho * memory.get("v", 0) + (1 - rho) * g**2
+    return g / (np.sqrt(v) + epsilon)
+
+
+def adagrad(t, g, memory, epsilon):
+    """Duchi et al. (2011), figure 1."""
+    s = memory["s"] = memory.get("s", 0) + g**2
+    return g / (np.sqrt(s) + epsilon)
+
+
+PUBLISHED = {
+    Adam: adam,
+    AdamW: adamw,
+    NAdam: nadam,
+    AMSGrad: amsgrad,
+    RMSprop: rmsprop,
+    Adagrad: adagrad,
+}
+N_WEIGHTS = 20  # of the parameters, the others are biases
+
+
+def test_every_adaptive_optimizer_has_its_published_form():
+    assert {*PUBLISHED, SGD} == set(OPTIMIZERS.values())
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 0.1])
+@pytest.mark.parametrize("kind", PUBLISHED, ids=lambda kind: kind.__name__)
+def test_members_make_the_published_steps(kind, epsilon):
+    theta, gradient = problem(len(FACTORS))
+    optimizer = per_member(kind(epsilon=epsilon), FACTORS)
+    got, state = theta.copy(), optimizer.init(theta)
+    for _ in range(N_STEPS):
+        g = gradient(got)
+        optimizer.decay(got[:, :N_WEIGHTS], RATES)
+        optimizer.step(got, g, state, RATES)
+    for i, (factor, rate) in enumerate(zip(FACTORS, RATES.ravel(), strict=True)):
+        settings, memory, x = vars(per_member(kind(epsilon=epsilon), [factor])), {}, theta[i]
+        decay = settings.get("weight_decay", 0.0) * (np.arange(len(x)) < N_WEIGHTS)
+        for t in range(1, N_STEPS + 1):
+            step = PUBLISHED[kind](t, gradient(x), memory, **settings)
+            x = x - rate * (step + decay * x)
+        np.testing.assert_allclose(got[i], x, rtol=1e-10, atol=1e-12, err_msg=f"member {i}")
+
+
+def test_what_adam_keeps_are_its_moments_but_for_a_factor():
     theta, gradient = problem()
-    expected, m, v = theta.copy(), np.zeros_like(theta), np.zeros_like(theta)
+    got, state = trained(Adam(0.5, 0.7), theta, gradient, 0.05)
+    expected, memory = theta.copy(), {}
     for t in range(1, N_STEPS + 1):
-        g = gradient(expected)
-        m = beta_1 * m + (1 - beta_1) * g
-        v = beta_2 * v + (1 - beta_2) * g**2
-        rate = 0.05 * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        expected = expected - rate * m / (np.sqrt(v) + epsilon)
-    got, state = trained(Adam(beta_1, beta_2, epsilon), theta, gradient, 0.05)
+        expected = expected - 0.05 * adam(t, gradient(expected), memory, 0.5, 0.7, 1e-8)
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(state["first_moment"] * (1 - beta_1), m, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(state["second_moment"] * (1 - beta_2), v, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(state["first_moment"] * 0.5, memory["m"], rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(state["second_moment"] * 0.3, memory["v"], rtol=1e-11, atol=1e-13)
+
+
+def test_adamw_without_decay_is_adam():
+    theta, gradient = problem()
+    expected, _ = trained(Adam(), theta, gradient, 0.05)
+    got, state = theta.copy(), AdamW().init(theta)
+    for _ in range(N_STEPS):
+        AdamW(weight_decay=0.0).decay(got, 0.05)
+        AdamW(weight_decay=0.0).step(got, gradient(got), state, 0.05)
+    assert_same_bits(got, expected)
 
 
 @every_variant
 def test_a_quadratic_is_minimised(optimizer):
     theta, gradient = problem()
-    got, _ = trained(optimizer, theta, gradient, 0.02, n_steps=2000)
+    rate = RATES_OF_QUADRATIC.get(type(optimizer), 0.02)
+    got, _ = trained(optimizer, theta, gradient, rate, n_steps=2000)
     assert np.abs(got).max() < 1e-2 * np.abs(theta).max()
 
 
@@ -209,16 +344,17 @@ def test_a_member_with_steps_behind_it_equals_the_member_alone(optimizer, factor
             assert_same_bits(state[name][i : i + 1], array, f"{name} of member {i}")
 
 
+@pytest.mark.parametrize("kind", [Adam, NAdam])
 @pytest.mark.parametrize("n_members", [2, 9, 40])
-def test_the_powers_of_adam_do_not_depend_on_the_size_of_the_stack(n_members):
+def test_the_powers_of_adam_do_not_depend_on_the_size_of_the_stack(n_members, kind):
     """NumPy's would: what is left over from whole vectors is computed in another way."""
     theta, gradient = problem(1)
-    _, state = trained(Adam(), theta, gradient, 0.05, n_steps=7)
+    _, state = trained(kind(), theta, gradient, 0.05, n_steps=7)
     for beta_1 in np.linspace(0.1, 0.95, 12).tolist():
         alone, stacked = theta.copy(), np.repeat(theta, n_members, axis=0)
-        Adam(beta_1).step(alone, gradient(alone), {k: v.copy() for k, v in state.items()}, 0.05)
+        kind(beta_1).step(alone, gradient(alone), {k: v.copy() for k, v in state.items()}, 0.05)
         of_members = {k: np.repeat(v, n_members, axis=0) for k, v in state.items()}
-        optimizer = Adam(np.full((n_members, 1), beta_1))
+        optimizer = kind(np.full((n_members, 1), beta_1))
         optimizer.step(stacked, gradient(stacked), of_members, 0.05)
         assert_same_bits(stacked, np.repeat(alone, n_members, axis=0))
 
@@ -244,3 +380,120 @@ def test_an_unfinished_optimizer_says_what_it_has_to_define(method):
     arguments = [np.ones((1, 2))] * (1 if method == "init" else 4)
     with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
         getattr(Unfinished(), method)(*arguments)
+
+
+# ----------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "kind, settings, allowed",
+    [
+        (SGD, {"momentum": 2}, r"\[0, 1\]"),
+        (SGD, {"momentum": np.array([[0.5], [-0.1]])}, r"\[0, 1\]"),
+        (Adam, {"beta_1": 1.0}, r"\[0, 1\)"),
+        (Adam, {"beta_2": -0.1}, r"\[0, 1\)"),
+        (Adam, {"epsilon": 0}, r"\(0, inf\)"),
+        (AdamW, {"weight_decay": -1}, r"\[0, inf\)"),
+        (AdamW, {"beta_1": np.nan}, r"\[0, 1\)"),
+        (NAdam, {"beta_1": "much"}, r"\[0, 1\)"),
+        (AMSGrad, {"epsilon": np.inf}, r"\(0, inf\)"),
+        (RMSprop, {"rho": 1}, r"\[0, 1\)"),
+        (RMSprop, {"epsilon": -1e-8}, r"\(0, inf\)"),
+        (Adagrad, {"epsilon": None}, r"\(0, inf\)"),
+    ],
+)
+def test_settings_out_of_range_are_errors(kind, settings, allowed):
+    ((name, _),) = settings.items()
+    message = f"^{name} of {kind.__name__} must be a number in the range {allowed}, got"
+    with pytest.raises(ValueError, match=message):
+        kind(**settings)
+
+
+@every_variant
+def test_instances_are_values(optimizer):
+    """They survive clone, pickle and copies, and equal what has the same settings."""
+    model = BackpropClassifier(solver=optimizer)
+    for other in (
+        clone(model).solver,
+        copy.deepcopy(model).solver,
+        pickle.loads(pickle.dumps(model)).solver,
+    ):
+        assert other == optimizer
+        assert hash(other) == hash(optimizer)
+    assert per_member(optimizer, [0.5]) != optimizer
+
+
+# --------------------------------------------------------------------- in the estimators
+
+
+@few_epochs
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_learns_the_digits(name):
+    X, y = load_digits(return_X_y=True)
+    model = BackpropClassifier(
+        (32,),
+        solver=name,
+        learning_rate_init=RATES_OF_DIGITS.get(OPTIMIZERS[name], 0.005),
+        batch_size=64,
+        max_iter=20,
+        n_iter_no_change=np.inf,
+        random_state=0,
+        dtype="float32",
+    ).fit(X / 16, y)
+    assert model.loss_ < 0.1
+    assert all(weights.dtype == np.float32 for weights in model.coefs_)
+
+
+@few_epochs
+@pytest.mark.parametrize("n_rows, batch_size", [(40, 10), (40, 5), (80, 10)])
+def test_decoupled_decay_depends_on_steps_alone(n_rows, batch_size):
+    """Without a gradient, each step keeps 1 - rate * weight_decay of a weight, worked by hand."""
+    init = [np.ones((3, 2)), np.full((2, 1), -2.0)], [np.zeros(2), np.array([5.0])]
+    model = BackpropRegressor(
+        (2,),
+        solver=AdamW(weight_decay=0.5),
+        learning_rate_init=0.1,
+        alpha=0,
+        batch_size=batch_size,
+        max_iter=1,
+        init=init,
+    ).fit(np.zeros((n_rows, 3)), np.full(n_rows, 5.0))
+    kept = (1 - 0.1 * 0.5) ** (n_rows // batch_size)
+    for weights, start in zip(model.coefs_, init[0], strict=True):
+        np.testing.assert_allclose(weights, kept * start, rtol=1e-13)
+    for biases, start in zip(model.intercepts_, init[1], strict=True):
+        np.testing.assert_array_equal(biases, start)
+
+
+@few_epochs
+@pytest.mark.parametrize("optimizer", [*VARIANTS.values(), AdamW(weight_decay=0.3)], ids=repr)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pieces_with_a_pickle_between_are_the_whole_to_the_bit(optimizer, dtype):
+    X, y = value_data(60)
+    settings = {"solver": optimizer, "batch_size": 25, "random_state": 0, "dtype": dtype}
+    whole = BackpropRegressor((5,), max_iter=6, **settings).fit(X, y)
+    pieces = BackpropRegressor((5,), **settings)
+    for _ in range(6):
+        pieces = pickle.loads(pickle.dumps(pieces.partial_fit(X, y)))
+    assert same_bits(pieces, whole)
+
+
+@few_epochs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_search_over_instances_finds_what_scikit_learns_does(dtype):
+    """Those of one class that differ in numbers alone train together."""
+    solvers = [
+        *(AdamW(weight_decay=decay) for decay in np.geomspace(0.01, 1, 3)),
+        *(RMSprop(rho) for rho in (0.5, 0.9)),
+        *(SGD(0.5, is_nesterovs) for is_nesterovs in (True, False)),
+        "nadam",
+        "lbfgs",
+    ]
+    X, y = class_data(60)
+    model = BackpropClassifier((5,), max_iter=4, random_state=0, dtype=dtype)
+    grid = {"solver": solvers, "learning_rate_init": [0.01, 0.1]}
+    ours = BackpropGridSearchCV(model, grid, cv=3, scoring="neg_log_loss").fit(X, y)
+    theirs = GridSearchCV(model, grid, cv=3, scoring="neg_log_loss").fit(X, y)
+    for name in ("split0_test_score", "split2_test_score", "mean_test_score"):
+        np.testing.assert_array_equal(ours.cv_results_[name], theirs.cv_results_[name])
+    assert same_bits(ours.best_estimator_, theirs.best_estimator_)

@@ -49,7 +49,10 @@ METHODS = {
     f"{solver} {schedule}": SOLVERS[solver] | SCHEDULES[schedule]
     for solver in SOLVERS
     for schedule in SCHEDULES
-} | {"adam": {"solver": "adam", "learning_rate_init": 0.01}}
+} | {
+    "adam": {"solver": "adam", "learning_rate_init": 0.01},
+    "clipped": {"solver": "amsgrad", "clip_norm": 0.1, "l1_ratio": 0.5, "learning_rate_init": 0.01},
+}
 
 
 def by_fit(estimator, X, y, sample_weight, n_epochs=N_EPOCHS):

@@ -14,6 +14,7 @@ from skbackprop._settings import (
     as_activation,
     build,
     build_network,
+    build_penalty,
     build_schedule,
     checked_layers,
     hidden_widths,
@@ -23,6 +24,7 @@ from skbackprop.core.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
 from skbackprop.core.network import Network
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
+from skbackprop.core.penalties import L2, ElasticNet
 from skbackprop.core.schedules import SCHEDULES, Adaptive, Constant, InverseScaling
 from support import some_parameters
 
@@ -68,10 +70,11 @@ def test_hidden_widths_that_make_no_network(given):
 
 @pytest.mark.parametrize("table", [OPTIMIZERS, SCHEDULES], ids=["OPTIMIZERS", "SCHEDULES"])
 def test_every_name_is_built_from_the_parameters_of_its_fields(table):
-    """A kind with a name needs each of its fields among the constructor's parameters."""
+    """Fields that are no parameters of the constructor keep their defaults."""
+    changed = settings(beta_1=0.5, beta_2=0.6, epsilon=0.1, momentum=0.7, tol=0.2, power_t=0.3)
     for name, kind in table.items():
-        values = {field.name: getattr(settings(), field.name) for field in fields(kind)}
-        built = build(table, name, settings())
+        values = {field.name: getattr(changed, field.name, field.default) for field in fields(kind)}
+        built = build(table, name, changed)
         assert type(built) is kind
         assert vars(built) == values
 
@@ -97,6 +100,11 @@ def test_schedules_by_name_act_with_sgd_alone():
     for solver in ("adam", "sgd"):
         instance = Adaptive(tol=0.1)
         assert build_schedule(settings(solver=solver, learning_rate=instance)) is instance
+
+
+def test_without_a_share_of_l1_the_penalty_is_l2():
+    assert build_penalty(settings(alpha=1)) == L2(1.0)
+    assert build_penalty(settings(alpha=2, l1_ratio=1)) == ElasticNet(2.0, 1.0)
 
 
 def test_networks():

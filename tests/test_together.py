@@ -17,7 +17,7 @@ from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor, _stacks, _together, _train
 from skbackprop._together import Fit, fit_together
-from skbackprop.core.optimizers import SGD
+from skbackprop.core.optimizers import OPTIMIZERS, SGD, AdamW
 from skbackprop.core.training import Stack
 from support import BOTH, class_data, data_for, few_epochs, label_data, quick, value_data
 
@@ -76,6 +76,10 @@ MIXTURE = [
     {"solver": "sgd", "nesterovs_momentum": False},
     {"solver": SGD(momentum=0.5)},
     {"solver": SGD()},
+    *({"solver": name} for name in OPTIMIZERS),
+    *({"solver": AdamW(weight_decay=decay)} for decay in (0.1, 1.0)),
+    *({"l1_ratio": share, "alpha": 0.1} for share in (0.3, 0.7, 0)),
+    *({"clip_norm": bound} for bound in (0.01, 0.1, 1e300)),
     {"verbose": "much"},
 ]
 every_size = pytest.mark.parametrize("max_bytes", [1, 50_000, 2**28])

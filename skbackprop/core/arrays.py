@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,6 +49,16 @@ def column_blocks(*arrays: Array) -> Iterable[tuple[Array, ...]]:
     width = max(1, BLOCK // n_members)
     if p <= width:
         return (arrays,)
+    # A tuple made of a list is of its size at once; made of a generator, it is cut to it.
     return (
-        tuple(array[:, start : start + width] for array in arrays) for start in range(0, p, width)
+        tuple([array[:, start : start + width] for array in arrays]) for start in range(0, p, width)
     )
+
+
+def blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield `column_blocks`, each with one more array of its shape, of undefined values."""
+    scratch: Array | None = None
+    for block in column_blocks(*arrays):
+        if scratch is None:
+            scratch = np.empty_like(block[0])
+        yield *block, scratch[:, : block[0].shape[1]]

@@ -27,7 +27,7 @@ def check_range(
         The settings, in their `__post_init__`.
     *names : str
         The fields.
-    low, high : float, default=-math.inf, math.inf
+    low, high : float, default=-np.inf, np.inf
         The ends of the range.
     closed : {"both", "left", "right", "neither"}, default="both"
         The ends that belong to it.

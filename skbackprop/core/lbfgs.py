@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy import optimize
@@ -17,7 +18,8 @@ from .workspace import Workspace
 class WholeObjective:
     """The objective over all rows of one network, as a function of its parameters.
 
-    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
+    The rows go through in blocks, the gradients of which are added up, so memory is bounded. Of
+    the penalty it has the smooth part.
 
     Parameters
     ----------
@@ -31,7 +33,16 @@ class WholeObjective:
         The rows to learn from; None for all.
     row_block : int
         The rows of a block.
+
+    Attributes
+    ----------
+    l1 : float
+        What the sum of the magnitudes of the weights is to be multiplied by.
+    bounds : None
+        Each parameter may be any number.
     """
+
+    bounds = None
 
     def __init__(
         self,
@@ -42,14 +53,25 @@ class WholeObjective:
         row_block: int,
     ) -> None:
         n_rows = table.n_rows if order is None else len(order)
-        self.objective, self.parameters = objective, parameters
+        smooth = replace(objective, penalty=objective.penalty.smooth)
+        self.objective, self.parameters = smooth, parameters
         self.gradients = parameters.like(np.empty_like(parameters.theta))
         self._workspace = Workspace(parameters.dtype)
         self._batches = Batches(
             [table], [order], [min(row_block, n_rows)], self._workspace, mean_over="epoch"
         )
         self._total = self._batches.total_weights.item()
+        self.l1 = objective.penalty.l1 / self._total
         self._bound: dict[int, Gradient] = {}
+
+    def start(self) -> Array:
+        """Return the point to start from: a copy of the parameters as they are."""
+        theta: Array = self.parameters.theta[0].copy()
+        return theta
+
+    def theta_at(self, x: Array) -> Array:
+        """Return the flat parameters at a point of the search: the point itself."""
+        return x
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at the flat parameters `x`, and a new array with the gradient."""
@@ -78,6 +100,43 @@ class WholeObjective:
                 self._batches.is_sparse,
             )
         return self._bound[n_rows]
+
+
+class SignedParts:
+    """An objective and its L1 penalty, as a smooth function of the signed parts of the weights.
+
+    With W = P - N and P, N >= 0 the penalty is l1 * sum(P + N), which is linear. Where it is
+    least, one of the two is zero: then it is l1 * sum(|W|) (Schmidt et al. 2007).
+
+    Parameters
+    ----------
+    whole : WholeObjective
+        What the penalty is added to.
+    """
+
+    def __init__(self, whole: WholeObjective) -> None:
+        self._whole = whole
+        self._n = n = whole.parameters.penalised.shape[1]
+        n_free = whole.parameters.theta.shape[1] - n
+        self.bounds = optimize.Bounds(np.repeat([0.0, -np.inf], [2 * n, n_free]), np.inf)
+
+    def start(self) -> Array:
+        """Return (P, N, biases) of the parameters as they are."""
+        theta = self._whole.start()
+        weights, biases = theta[: self._n], theta[self._n :]
+        return np.concatenate([np.maximum(weights, 0), np.maximum(-weights, 0), biases])
+
+    def theta_at(self, x: Array) -> Array:
+        """Return the flat parameters that (P, N, biases) stand for."""
+        n = self._n
+        return np.concatenate([x[:n] - x[n : 2 * n], x[2 * n :]])
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the value at (P, N, biases), and a new array with the gradient."""
+        l1, n = self._whole.l1, self._n
+        value, g = self._whole(self.theta_at(x))
+        penalty = l1 * float(x[: 2 * n].sum())
+        return value + penalty, np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
 
 
 def minimise(
@@ -115,19 +174,21 @@ def minimise(
     """
     theta = whole.parameters.theta
     iterate = theta[0].copy()
+    smooth = SignedParts(whole) if whole.l1 else whole
 
     def callback(intermediate_result: optimize.OptimizeResult) -> None:
-        theta[0] = iterate[:] = intermediate_result.x
+        theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
         if on_iteration(float(intermediate_result.fun)):
             raise StopIteration
 
     try:
         with np.errstate(all="ignore"):
             result = optimize.minimize(
-                whole,
-                theta[0].copy(),
+                smooth,
+                smooth.start(),
                 method="L-BFGS-B",
                 jac=True,
+                bounds=smooth.bounds,
                 callback=callback,
                 options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
             )
@@ -136,5 +197,5 @@ def minimise(
         raise
     if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
         raise Diverged(np.array([True]))
-    theta[0] = result.x
+    theta[0] = smooth.theta_at(result.x)
     return result

@@ -14,7 +14,7 @@ from .losses import Loss
 from .members import take_members
 from .network import Network, Pass
 from .parameters import FlatParameters
-from .penalties import L2
+from .penalties import Penalty
 from .workspace import Workspace
 
 
@@ -42,13 +42,13 @@ class Objective:
         The architecture.
     loss : Loss
         The loss of a row.
-    penalty : L2
+    penalty : Penalty
         The penalty on the weights.
     """
 
     network: Network
     loss: Loss
-    penalty: L2
+    penalty: Penalty
 
     def members(self, members: Any) -> Objective:
         """Return the objective of some members: a slice, or an array of their numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from .arrays import Array, PerMember, Rows, State
 from .batches import Batch, Batches, Chunk, Table
+from .clipping import clip_gradients
 from .members import cut, take_members, take_state
 from .objective import Diverged, Gradient, Objective, exact_sum
 from .optimizers import Optimizer
@@ -47,6 +49,8 @@ class Stack:
         What `init` of either returned, or what an earlier training left.
     n_seen : array of shape (n_members, 1)
         The rows that each member has been trained on.
+    clip_norm : float or array of shape (n_members, 1), default=np.inf
+        The largest norm of a member's gradient; what is longer is clipped.
     """
 
     objective: Objective
@@ -61,6 +65,7 @@ class Stack:
     optimizer_state: State
     schedule_state: State
     n_seen: Array
+    clip_norm: PerMember = math.inf
 
     def __post_init__(self) -> None:
         self._bind()
@@ -154,6 +159,7 @@ class Stack:
         self.streams = [self.streams[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
         self.rate, self.n_seen = self.rate[stay], self.n_seen[stay]
+        self.clip_norm = _of_members(self.clip_norm, stay)
         self.optimizer_state = take_state(self.optimizer_state, stay)
         self.schedule_state = take_state(self.schedule_state, stay)
         self._bind()
@@ -247,8 +253,12 @@ class _Step:
             stack.batches.is_sparse,
         )
         self._theta, self._g = self.gradient.theta, self.gradient.g
+        self._weights = self.gradient.parameters.penalised
         self.optimizer = take_members(stack.optimizer, members)
+        self._decays = type(self.optimizer).decay is not Optimizer.decay
         self.state = take_state(stack.optimizer_state, members)
+        self._clip_norm = _of_members(stack.clip_norm, members)
+        self._clips = bool(np.isfinite(self._clip_norm).any())
 
     def set_rate(self, rates: Array) -> None:
         """Set the rate of each member."""
@@ -257,8 +267,17 @@ class _Step:
 
     def __call__(self, batch: Batch) -> Array:
         measure = self.gradient(batch)
+        if self._clips:
+            clip_gradients(self._g, self._clip_norm)
+        if self._decays:
+            self.optimizer.decay(self._weights, self._rate)
         self.optimizer.step(self._theta, self._g, self.state, self._rate)
         return measure
+
+
+def _of_members(value: PerMember, members: Any) -> PerMember:
+    """Return the hyperparameter of some members."""
+    return cut(value, members) if isinstance(value, np.ndarray) else value
 
 
 def descend(stack: Stack, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
@@ -324,10 +343,7 @@ class Patience:
     def retire(self, finished: Array) -> None:
         """Forget the members that leave the stack, marked in an array of shape (n_members,)."""
         stay = np.flatnonzero(~finished)
-        self.tol, self.patience = (
-            cut(value, stay) if isinstance(value, np.ndarray) else value
-            for value in (self.tol, self.patience)
-        )
+        self.tol, self.patience = _of_members(self.tol, stay), _of_members(self.patience, stay)
         self.state = take_state(self.state, stay)
 
     @property
