@@ -19,8 +19,20 @@ from .core.initializers import BoundedUniform, VarianceScaling
 from .core.losses import Focal, Hinge, SquaredHinge
 from .core.optimizers import SGD, Adagrad, Adam, AdamW, AMSGrad, NAdam, RMSprop
 from .core.regression import Gaussian, Huber, Quantile, Tweedie
+from .core.schedules import (
+    Adaptive,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    OneCycle,
+    Plateau,
+    Step,
+)
+from .core.warmup import OfProgress, WarmUp
 from .regressor import BackpropRegressor
 from .search import BackpropGridSearchCV, BackpropRandomizedSearchCV
+from .tuning import RangeTest, find_learning_rate
 
 __all__ = [
     "SGD",
@@ -28,12 +40,16 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adaptive",
     "BackpropClassifier",
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
     "BoundedUniform",
+    "Constant",
+    "Cosine",
     "Elu",
+    "Exponential",
     "Focal",
     "Gaussian",
     "Gelu",
@@ -41,21 +57,29 @@ __all__ = [
     "Hinge",
     "Huber",
     "Identity",
+    "InverseScaling",
     "LeakyRelu",
     "Logistic",
     "Mish",
     "NAdam",
+    "OfProgress",
+    "OneCycle",
+    "Plateau",
     "Quantile",
     "RMSprop",
+    "RangeTest",
     "Relu",
     "Selu",
     "Silu",
     "Softplus",
     "SquaredHinge",
+    "Step",
     "Tanh",
     "Tweedie",
     "VarianceScaling",
+    "WarmUp",
     "__version__",
+    "find_learning_rate",
 ]
 
 __version__ = "0.1.0"

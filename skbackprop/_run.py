@@ -100,7 +100,7 @@ class Run:
     state : dict
         What a later run can go on from: the random ``stream``, the ``order`` of the last epoch,
         the ``split`` for early stopping, ``n_rows``, and the states of ``optimizer`` and
-        ``schedule``.
+        ``schedule``; ``n_epochs`` counts those of `partial_fit` since the last `fit`.
     parameters : FlatParameters
         The network's parameters, while it is trained as a member of a stack views of those.
     n_iter, n_seen : int
@@ -134,6 +134,7 @@ class Run:
         self.incremental = problem.incremental
         self.objective = Objective(self.network, problem.loss, build_penalty(self.settings))
         self.state: dict[str, Any] = {"stream": stream, "n_rows": self.table.n_rows}
+        self.state["n_epochs"] = past.get("n_epochs", 0) if self.incremental else 0
         if layers is None:
             layers = initial_layers(self.settings, self.network, stream, member)
         self.parameters = FlatParameters.of([layers], problem.dtype)
@@ -165,6 +166,14 @@ class Run:
             if name in past and past[name].keys() == start.keys():
                 start = {key: value.copy() for key, value in past[name].items()}
             self.state[name] = start
+
+    @property
+    def n_done(self) -> int:
+        """The epochs before the first of this run that its schedule counts.
+
+        They are one less than ``max_iter`` at most: from then on each is like the last.
+        """
+        return int(min(self.state["n_epochs"], self.settings.max_iter - 1))
 
     @property
     def shape(self) -> list[Any]:
@@ -274,6 +283,7 @@ class Run:
     def record(self, loss: float, score: float | None) -> None:
         """Take note of a complete epoch or iteration."""
         self.n_iter += 1
+        self.state["n_epochs"] += self.incremental
         self.loss = loss
         self.losses.append(loss)
         if score is None:

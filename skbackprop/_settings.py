@@ -22,6 +22,7 @@ from .core.network import Network
 from .core.optimizers import OPTIMIZERS, Optimizer
 from .core.penalties import L2, ElasticNet, Penalty
 from .core.schedules import SCHEDULES, Constant, Schedule
+from .core.warmup import as_schedule
 
 Settings = TypeVar("Settings")
 
@@ -31,7 +32,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions(set(SCHEDULES)), Schedule],
+    "learning_rate": [StrOptions(set(SCHEDULES)), Schedule, callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -64,6 +65,9 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 _LARGEST_SEED = np.iinfo(np.int32).max
+
+# The names of schedules that are scikit-learn's.
+_WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
 
 # What shapes a network or its training state, and so cannot change in a warm start.
 ARCHITECTURE = ("hidden_layer_sizes", "activation", "loss", "solver", "dtype", "n_members")
@@ -105,10 +109,13 @@ def _plain(value: Any) -> Any:
 
 
 def build_schedule(settings: Any) -> Schedule:
-    """Return the schedule; the names act with sgd alone, as in scikit-learn."""
-    if isinstance(settings.learning_rate, str) and settings.solver != "sgd":
+    """Return the schedule; scikit-learn's names act with sgd alone, as they do there."""
+    schedule = settings.learning_rate
+    if not isinstance(schedule, str):
+        return as_schedule(schedule, "learning_rate")
+    if schedule in _WITH_SGD_ALONE and settings.solver != "sgd":
         return Constant()
-    return build(SCHEDULES, settings.learning_rate, settings)
+    return build(SCHEDULES, schedule, settings)
 
 
 def build_penalty(settings: Any) -> Penalty:

@@ -101,7 +101,7 @@ class Descent:
     largest_product : int
         The multiplications in the largest matrix product of a step.
     n_done : int
-        The epochs that these have trained for.
+        The epochs that these have trained for, those of earlier calls of `partial_fit` included.
     """
 
     def __init__(self, runs: Sequence[Run], report: Report | None = None) -> None:
@@ -109,15 +109,16 @@ class Descent:
         self.runs = sorted(runs, key=lambda run: run.n_train)
         first, last = self.runs[0], self.runs[-1]
         self.largest_product = first.network.largest_product(last.batch_size)
-        self.n_epochs = 1 if first.incremental else first.settings.max_iter
-        self.n_done = 0
+        self.max_iter = int(first.settings.max_iter)
+        self.n_done = first.n_done
+        self.n_epochs = self.n_done + 1 if first.incremental else self.max_iter
         self.stack = _stack_of(self.runs)
         self._patience = Patience(
             len(self.runs),
             _per_member([float(run.settings.tol) for run in self.runs]),
             _per_member([float(run.settings.n_iter_no_change) for run in self.runs]),
         )
-        self._epochs = descend(self.stack, self.n_epochs)
+        self._epochs = descend(self.stack, self.max_iter, self.n_done)
         self._is_recorded = True
 
     def advance(self) -> None:
@@ -137,7 +138,7 @@ class Descent:
             for i in np.flatnonzero(diverged.members).tolist():
                 self.runs[i].end_diverged()
             self._let_go(diverged.members)
-            self._epochs = descend(self.stack, self.n_epochs, self.n_done)
+            self._epochs = descend(self.stack, self.max_iter, self.n_done)
             return
         self._is_recorded = False
         monitored = self._record(losses)
@@ -182,7 +183,8 @@ class Descent:
         may_stop = stack.schedule.may_stop(stack.schedule_state, len(stack))
         stalled, stopped = self._patience.end_epoch(monitored, may_stop)
         if stalled.any():
-            rate = stack.schedule.rate(stack.schedule_state, stack.rate, 0.0)
+            progress = min(self.n_done, self.max_iter - 1) / self.max_iter
+            rate = stack.schedule.rate(stack.schedule_state, stack.rate, progress)
             for i in np.flatnonzero(stalled).tolist():
                 self.runs[i].print_stall(
                     self.runs[i].schedule.last_words

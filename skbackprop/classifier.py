@@ -80,17 +80,31 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
         "lbfgs".
-    learning_rate : {"constant", "invscaling", "adaptive"} or Schedule, default="constant"
-        The learning rate of each epoch. The names act with ``solver="sgd"`` alone; instances
-        act with every stochastic solver.
+    learning_rate : str, Schedule or callable, default="constant"
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone;
+        the others, instances and callables act with every stochastic solver. The progress p is
+        the epochs done over ``max_iter``: those of this `fit`, or of all calls of
+        `partial_fit` since.
 
         - "constant": ``learning_rate_init``.
         - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
         - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
           validation score under ``early_stopping``) has not improved by ``tol`` for more
           than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
+        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
+          nothing (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "exponential": ``learning_rate_init * 0.01**p``.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times what it returns for p.
+
+        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
+        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
     learning_rate_init : float, default=1e-3
-        The initial learning rate, positive.
+        The learning rate that schedules start from or rise to, positive. `find_learning_rate`
+        suggests one.
     power_t : float, default=0.5
         The exponent of "invscaling", not negative.
     max_iter : int, default=200
@@ -271,6 +285,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
     networks. ICML, algorithm 1.
 
+    Loshchilov, I. & Hutter, F. (2017). SGDR: stochastic gradient descent with warm restarts.
+    ICLR, equation 5.
+
     Polyak, B. T. & Juditsky, A. B. (1992). Acceleration of stochastic approximation by
     averaging. SIAM Journal on Control and Optimization 30(4), 838-855.
 
@@ -279,6 +296,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
     back-propagating errors. Nature 323, 533-536.
+
+    Smith, L. N. & Topin, N. (2018). Super-convergence: very fast training of neural networks
+    using large learning rates. arXiv:1708.07120.
 
     Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014).
     Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
@@ -391,7 +411,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
         """Train for one epoch on X and y, going on from what has been learned.
 
-        Moments, random stream and schedule go on too, so that with equal data so many calls
+        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
         equal one `fit` of as many epochs. No stopping rule acts, and no rows are held out.
 
         Parameters

@@ -59,7 +59,7 @@ def per_member(settings, factors):
     numbers = {
         field.name: column([getattr(settings, field.name) * factor for factor in factors])
         for field in fields(settings)
-        if not isinstance(getattr(settings, field.name), bool)
+        if isinstance(getattr(settings, field.name), float)
     }
     return replace(settings, **numbers)
 

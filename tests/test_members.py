@@ -16,7 +16,15 @@ from skbackprop.core.members import (
 )
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.core.penalties import L2, ElasticNet
-from skbackprop.core.schedules import SCHEDULES, Constant, InverseScaling, Schedule
+from skbackprop.core.schedules import (
+    SCHEDULES,
+    Adaptive,
+    Constant,
+    InverseScaling,
+    Schedule,
+    Step,
+)
+from skbackprop.core.warmup import OfProgress, WarmUp
 from stacks import assert_same_bits, per_member, variants
 
 SETTINGS = {
@@ -141,6 +149,34 @@ def test_settings_within_a_tuple_are_taken_too():
 
     pair = Pair((Constant(), InverseScaling(np.array([[0.1], [0.2]]))))
     assert take_members(pair, slice(1, 2)) == Pair((Constant(), InverseScaling(0.2)))
+
+
+def test_settings_within_settings_are_joined_and_taken_too():
+    members = [WarmUp(Adaptive(tol), length) for tol, length in [(0.1, 0.3), (0.2, 0.3), (0.2, 0)]]
+    assert kind_of(members[0]) == kind_of(members[2])
+    assert kind_of(members[0]) != kind_of(WarmUp(Constant())) != kind_of(WarmUp(Step()))
+    joined = join_members(members)
+    assert_same_bits(joined.schedule.tol, np.array([[0.1], [0.2], [0.2]]))
+    assert_same_bits(joined.length, np.array([[0.3], [0.3], [0.0]]))
+    assert joined.start == 0.1
+    for i, member in enumerate(members):
+        assert take_members(joined, np.array([i])) == member
+
+
+def test_what_can_be_called_is_no_settings():
+    """A function of a user's own may be a dataclass, but nobody said that it takes arrays."""
+
+    @dataclass(frozen=True)
+    class Falls:
+        power: float
+
+        def __call__(self, progress):
+            return (1 - progress) ** self.power
+
+    members = [OfProgress(Falls(1.0)), OfProgress(Falls(2.0))]
+    assert kind_of(members[0]) != kind_of(members[1])
+    assert kind_of(members[0]) == kind_of(OfProgress(Falls(1.0)))
+    assert take_members(members[0], slice(0, 1)) == members[0]
 
 
 # ----------------------------------------------------------------------------------- states

@@ -3,15 +3,35 @@
 scikit-learn's own optimizer and its own count of epochs without progress are the oracle.
 """
 
+import copy
+import math
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
+from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.core import schedules
-from skbackprop.core.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, Schedule
+from skbackprop.core.optimizers import OPTIMIZERS
+from skbackprop.core.schedules import (
+    SCHEDULES,
+    Adaptive,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    OneCycle,
+    Plateau,
+    Schedule,
+    Step,
+)
 from skbackprop.core.training import Patience
 from stacks import (
     assert_same_bits,
@@ -21,6 +41,7 @@ from stacks import (
     variants,
     without_formula,
 )
+from support import few_epochs, quick, value_data
 
 VARIANTS = variants(SCHEDULES)
 every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)
@@ -157,6 +178,202 @@ def test_a_value_that_is_not_a_number_is_no_progress():
     answers = [patience.end_epoch(np.array([[v]]), may_stop)[1].item() for v in [1, *[np.nan] * 3]]
     assert answers == [False, False, False, True]
     assert patience.best.item() == 1
+
+
+# ------------------------------------------------------------------------------- by hand
+
+HALF_WAY_DOWN = (1 + math.sqrt(0.5)) / 2  # of half a cosine, after a quarter of it
+
+
+@pytest.mark.parametrize(
+    "schedule, shares",
+    [
+        (Constant(), [1, 1, 1, 1]),
+        (Cosine(), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
+        (Cosine(final=0.2), [1, 0.2 + 0.8 * HALF_WAY_DOWN, 0.6, 1 - 0.8 * HALF_WAY_DOWN]),
+        (Cosine(final=1), [1, 1, 1, 1]),
+        (OneCycle(warm_up=0.5, start=0.2, final=0.1), [0.2, 0.6, 1, 0.55]),
+        (OneCycle(warm_up=0.25, start=0, final=0), [0, 1, 0.75, 0.25]),
+        (OneCycle(warm_up=0, final=0), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
+        (OneCycle(warm_up=1, start=0), [0, 1 - HALF_WAY_DOWN, 0.5, HALF_WAY_DOWN]),
+        (Step(), [1, 1, 0.1, 0.01]),
+        (Step(factor=0.5, at=0.25), [1, 0.5, 0.5, 0.5]),
+        (Step(at=[0.9]), [1, 1, 1, 1]),
+        (Step(at=()), [1, 1, 1, 1]),
+        (Exponential(), [1, 10**-0.5, 0.1, 10**-1.5]),
+        (Exponential(final=1), [1, 1, 1, 1]),
+    ],
+    ids=str,
+)
+def test_rates_in_each_quarter_of_training(schedule, shares):
+    rates, may_stop, state = course(schedule, [0.3, 0.1], [[1, 1]] * 4)
+    np.testing.assert_allclose(rates[:, 0, 0], 0.3 * np.array(shares), rtol=1e-14, atol=1e-17)
+    np.testing.assert_allclose(rates[:, 1, 0], 0.1 * np.array(shares), rtol=1e-14, atol=1e-17)
+    assert may_stop.all() and state == {}
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 7, 30])
+def test_rates_are_those_of_the_published_formulas(n_epochs):
+    """As they are written there: in epochs, between a largest and a smallest rate."""
+    epochs, largest = np.arange(n_epochs), 0.3
+
+    def rates_of(schedule):
+        return course(schedule, [largest], [[1]] * n_epochs)[0].ravel()
+
+    # Loshchilov & Hutter (2017), equation 5.
+    smallest = 0.01 * largest
+    cosine = smallest + 0.5 * (largest - smallest) * (1 + np.cos(np.pi * epochs / n_epochs))
+    np.testing.assert_allclose(rates_of(Cosine(0.01)), cosine, rtol=1e-13)
+    # The same factor in every epoch, so that n of them make `final`.
+    decay = np.cumprod([1, *[0.05 ** (1 / n_epochs)] * (n_epochs - 1)])
+    np.testing.assert_allclose(rates_of(Exponential(0.05)), largest * decay, rtol=1e-13)
+    # Two legs, each annealed along half a cosine.
+    bounds = 0.4 * n_epochs
+    rise, fall = epochs / bounds, (epochs - bounds) / (n_epochs - bounds)
+    up = largest / 25 + (largest - largest / 25) / 2 * (1 + np.cos(np.pi * (1 + rise)))
+    down = largest / 1e3 + (largest - largest / 1e3) / 2 * (1 + np.cos(np.pi * fall))
+    expected = np.where(epochs < bounds, up, down)
+    np.testing.assert_allclose(rates_of(OneCycle(0.4, 1 / 25, 1e-3)), expected, rtol=1e-13)
+    # Milestones, at an epoch each.
+    milestones = [math.ceil(0.3 * n_epochs), math.ceil(0.6 * n_epochs)]
+    stepped = [largest * 0.2 ** sum(m <= epoch for m in milestones) for epoch in epochs]
+    np.testing.assert_allclose(rates_of(Step(0.2, (0.3, 0.6))), stepped, rtol=1e-13)
+
+
+@same_examples
+@given(
+    monitored=losses_of_epochs,
+    factor=st.sampled_from([0.5, 0.1, 1.0]),
+    patience=st.integers(0, 4),
+    tol=st.sampled_from([0.0, 0.25, 0.3]),
+    smallest=st.sampled_from([0.0, 0.02, 0.5]),
+)
+def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, smallest):
+    rate, best, n_bad, expected = 0.1, math.inf, 0, []
+    for value in monitored:
+        expected.append(rate)
+        n_bad = 0 if value <= best - tol else n_bad + 1
+        best = min(best, value)
+        if n_bad > patience:
+            rate, n_bad = max(rate * factor, min(smallest, 0.1)), 0
+    schedule = Plateau(factor, patience, tol, smallest)
+    rates, may_stop, _ = course(schedule, [0.1], [[value] for value in monitored])
+    np.testing.assert_allclose(rates.ravel(), expected, rtol=1e-12)
+    assert may_stop.all()
+
+
+# ------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "kind, setting, values",
+    [
+        (InverseScaling, "power_t", [-0.1, math.inf]),
+        (Adaptive, "tol", [-1e-9]),
+        (Adaptive, "n_iter_no_change", [-1]),
+        (Cosine, "final", [-0.1, 1.1, None]),
+        (OneCycle, "warm_up", [-0.1, 1.1]),
+        (OneCycle, "start", [-0.1, 1.1]),
+        (OneCycle, "final", [-0.1, 1.1]),
+        (Step, "factor", [0, -1, 1.5]),
+        (Step, "at", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]]),
+        (Exponential, "final", [0, 1.1, "0.1"]),
+        (Plateau, "factor", [0, 1.1]),
+        (Plateau, "patience", [-1, math.nan]),
+        (Plateau, "tol", [-1]),
+        (Plateau, "smallest", [-1, math.inf]),
+    ],
+)
+def test_a_setting_out_of_its_range_is_an_error_that_names_it(kind, setting, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{setting} of {kind.__name__} must .* range"):
+            kind(**{setting: value})
+
+
+@every_schedule
+def test_schedules_survive_copies_and_equal_those_of_equal_settings(schedule):
+    for twin in (pickle.loads(pickle.dumps(schedule)), copy.deepcopy(schedule), replace(schedule)):
+        assert twin == schedule and hash(twin) == hash(schedule)
+    model = clone(BackpropClassifier(learning_rate=schedule))
+    assert model.learning_rate == schedule
+    assert eval(repr(schedule), vars(schedules)) == schedule
+
+
+def test_the_milestones_of_step_are_kept_as_a_tuple():
+    assert Step(at=[0.5, 0.75]) == Step() == Step(at=np.array([0.5, 0.75]))
+    assert Step(at=0.5) == Step(at=(0.5,)) != Step()
+
+
+# ------------------------------------------------------------------------- in estimators
+
+DIGITS = load_digits(return_X_y=True)
+DIGITS = DIGITS[0][:500] / 16, DIGITS[1][:500]
+# What the optimizers with rates of another order take as the base rate; the others 0.005.
+BASE_RATES = {"sgd": 0.1, "adagrad": 0.03}
+# A falling number of rows seen calls for a small power.
+SETTINGS = {"invscaling": {"power_t": 0.05}, "exponential": {"final": 0.1}}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_every_schedule_learns_the_digits_with_every_optimizer(solver, name):
+    """From a loss of log(10) = 2.3 to one below 0.2 in 25 epochs."""
+    model = BackpropClassifier(
+        (32,),
+        solver=solver,
+        learning_rate=SCHEDULES[name](**SETTINGS.get(name, {})),
+        learning_rate_init=BASE_RATES.get(solver, 0.005),
+        batch_size=32,
+        max_iter=25,
+        n_iter_no_change=np.inf,
+        random_state=0,
+    )
+    assert model.fit(*DIGITS).loss_ < 0.2
+
+
+def test_a_schedule_by_name_is_the_instance_with_its_defaults():
+    X, y = value_data()
+    for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
+        by_name, by_instance = (
+            quick(BackpropRegressor, learning_rate=schedule, n_iter_no_change=np.inf).fit(X, y)
+            for schedule in (name, SCHEDULES[name]())
+        )
+        assert by_name.loss_curve_ == by_instance.loss_curve_, name
+
+
+@few_epochs
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
+    X, y = value_data()
+    settings = {"solver": solver, "learning_rate": OneCycle(0.4, start=0.0), "max_iter": 10}
+    first, last = (
+        quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
+    )
+    unmoved = quick(BackpropRegressor, **settings)._prepare_first(X, y)[0].parameters
+    for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
+        np.testing.assert_array_equal(weights, initial[0])
+    for _ in range(9):
+        last.partial_fit(X, y)
+    assert np.isfinite(last.loss_) and last.loss_ < first.loss_
+
+
+@few_epochs
+def test_plateau_leaves_the_end_of_training_to_its_stopping_rule(capsys):
+    """With tol=10 no epoch but the first is progress: a tenth of the rate, then the end."""
+    X, y = value_data()
+    seen = []
+
+    class Watched(Plateau):
+        def rate(self, state, base, progress):
+            seen.append(super().rate(state, base, progress).item())
+            return super().rate(state, base, progress)
+
+    settings = {"tol": 10, "n_iter_no_change": 6, "max_iter": 30, "verbose": 30}
+    schedule = Watched(tol=10, patience=3)
+    model = quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.01, **settings)
+    assert model.fit(X, y).n_iter_ == 8
+    np.testing.assert_allclose(seen[:8], [0.01] * 5 + [0.001] * 3)
+    assert capsys.readouterr().out.endswith("for 6 consecutive epochs. Stopping.\n")
 
 
 # ---------------------------------------------------------------------------- contracts

@@ -1,5 +1,6 @@
 """Do an estimator's parameters become the objects of the core, or an error that helps?"""
 
+import math
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from skbackprop.core.network import Network
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.core.penalties import L2, ElasticNet
 from skbackprop.core.schedules import SCHEDULES, Adaptive, Constant, InverseScaling
+from skbackprop.core.warmup import OfProgress
 from support import some_parameters
 
 NETWORK = Network((4, 3, 2), (Tanh(),))
@@ -92,14 +94,24 @@ def test_an_instance_is_taken_as_it_is(instance):
     assert build(OPTIMIZERS, instance, settings(beta_1=0.7, momentum=0.7)) is instance
 
 
-def test_schedules_by_name_act_with_sgd_alone():
+def test_scikit_learns_schedules_act_by_name_with_sgd_alone():
     for_sgd = settings(solver="sgd", learning_rate="invscaling", power_t=0.3)
     assert build_schedule(for_sgd) == InverseScaling(0.3)
     for solver in ("adam", SGD()):
-        assert build_schedule(settings(solver=solver, learning_rate="adaptive")) == Constant()
-    for solver in ("adam", "sgd"):
-        instance = Adaptive(tol=0.1)
-        assert build_schedule(settings(solver=solver, learning_rate=instance)) is instance
+        for name in ("constant", "invscaling", "adaptive"):
+            assert build_schedule(settings(solver=solver, learning_rate=name)) == Constant()
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", SGD()], ids=str)
+def test_all_other_schedules_act_with_every_solver(solver):
+    for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
+        schedule = build_schedule(settings(solver=solver, learning_rate=name))
+        assert type(schedule) is SCHEDULES[name]
+    assert build_schedule(settings(solver=solver, learning_rate="plateau", tol=0.2)).tol == 0.2
+    instance = Adaptive(tol=0.1)
+    assert build_schedule(settings(solver=solver, learning_rate=instance)) is instance
+    schedule = build_schedule(settings(solver=solver, learning_rate=math.exp))
+    assert schedule == OfProgress(math.exp)
 
 
 def test_without_a_share_of_l1_the_penalty_is_l2():

@@ -117,8 +117,9 @@ def test_a_member_of_five_equals_the_network_alone(optimizer, loss, weighted, is
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_members_with_schedules_of_their_own(rule):
     members = five_members(LOSS)
-    if hasattr(rule, "tol"):  # let progress stall, so that the rate changes within the epochs
-        rule = type(rule)(tol=0.5, n_iter_no_change=2)
+    for patience in ("n_iter_no_change", "patience"):
+        if hasattr(rule, patience):  # progress is to stall, and the rate to change, soon
+            rule = replace(rule, **{"tol": 0.5, patience: 2})
     assert_each_as_alone(members, 12, NETWORK, LOSS, SGD(), schedule=rule)
 
 

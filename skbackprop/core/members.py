@@ -1,7 +1,8 @@
 """Settings and states of several members: joined into those of a stack, and taken out again.
 
 Settings are dataclasses, a number of which is one float for all members or an array of shape
-(n_members, 1). A state is a dict of arrays with a row for every member.
+(n_members, 1); a field may hold settings in turn. A state is a dict of arrays with a row for every
+member.
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ Settings = TypeVar("Settings")
 def take_members(settings: Settings, members: Any) -> Settings:
     """Return a settings object for some members: its arrays of shape (n_members, 1) cut.
 
-    So are those of the settings in its tuples.
+    So are those of the settings among its fields, and in its tuples.
     """
-    if not is_dataclass(settings):
+    if not _is_settings(settings):
         return settings
+    whole: Any = settings
     changes: dict[str, Any] = {}
-    for name in [field.name for field in fields(settings) if field.init]:
-        value = getattr(settings, name)
+    for name in [field.name for field in fields(whole) if field.init]:
+        value = getattr(whole, name)
         if isinstance(value, np.ndarray):
             changes[name] = cut(value, members)
         elif isinstance(value, tuple):
             changes[name] = tuple(take_members(part, members) for part in value)
-    return replace(settings, **changes) if changes else settings  # type: ignore[type-var]
+        elif _is_settings(value):
+            changes[name] = take_members(value, members)
+    taken: Settings = replace(whole, **changes) if changes else settings
+    return taken
 
 
 def cut(values: Array, members: Any) -> PerMember:
@@ -45,38 +50,37 @@ def join_members(settings: Sequence[Settings]) -> Settings:
     first: Any = settings[0]
     if all(one == first for one in settings):
         return settings[0]
-    columns = {}
-    for name in _numbers(first):
-        values = [getattr(one, name) for one in settings]
-        if any(value != values[0] for value in values):
-            columns[name] = np.array(values, dtype=float)[:, None]
-    joined: Settings = replace(first, **columns)
+    changes: dict[str, Any] = {}
+    for field in fields(first):
+        values = [getattr(one, field.name) for one in settings]
+        if field.init and any(value != values[0] for value in values):
+            is_number = isinstance(values[0], float)
+            changes[field.name] = (
+                np.array(values, dtype=float)[:, None] if is_number else join_members(values)
+            )
+    joined: Settings = replace(first, **changes)
     return joined
 
 
 def kind_of(settings: Any) -> tuple[Any, ...]:
     """Return what members must have in common so that their settings can be joined.
 
-    That is all but the floats of a dataclass; anything else has to be equal as a whole.
+    That is all but the floats of a dataclass, and of those among its fields; anything else has
+    to be equal as a whole.
     """
-    if not is_dataclass(settings):
+    if not _is_settings(settings):
         return (settings,)
-    numbers = _numbers(settings)
     rest = [
-        (field.name, getattr(settings, field.name))
+        (field.name, kind_of(getattr(settings, field.name)))
         for field in fields(settings)
-        if field.name not in numbers
+        if not (field.init and isinstance(getattr(settings, field.name), float))
     ]
     return (type(settings), *rest)
 
 
-def _numbers(settings: Any) -> list[str]:
-    """Return the names of the fields that are floats, and so may differ in a stack."""
-    return [
-        field.name
-        for field in fields(settings)
-        if field.init and isinstance(getattr(settings, field.name), float)
-    ]
+def _is_settings(value: Any) -> bool:
+    """Return whether it has fields to be joined: a callable has none that are of our concern."""
+    return is_dataclass(value) and not callable(value)
 
 
 def take_state(state: State, members: Any) -> State:

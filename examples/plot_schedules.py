@@ -1,0 +1,76 @@
+"""
+What a learning-rate schedule does
+==================================
+
+Far from a minimum large steps are good, near to it small ones. The left picture has the rate of
+each epoch under several schedules, as a share of the base rate; a warm-up can come before any of
+them. The middle picture has the training loss of the same network on the digits: gradient descent
+in batches of 8, from the same initial weights, at the same base rate, a high one, for the same 30
+epochs. With so few rows in a batch each step goes elsewhere. At a constant rate the loss is among
+the first to fall, and then it jumps up and down to the end; where the rate falls it settles, at a
+fifth of that or less.
+
+Where does the base rate come from? The right picture is the range test, which tries all rates in
+one short training. As long as the rate is too small, the loss stays; then it falls, and diverges
+where the rate is too large. A tenth of the rate at which it turns is a good one to begin with; five
+times as much is what the middle picture is drawn at, which only schedules that fall put up with.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from skbackprop import (
+    BackpropClassifier,
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Step,
+    WarmUp,
+    find_learning_rate,
+)
+
+SCHEDULES = {
+    "constant": Constant(),
+    "cosine": Cosine(),
+    "one_cycle": OneCycle(),
+    "step": Step(),
+    "exponential": Exponential(),
+    "cosine with a warm-up": WarmUp("cosine", length=0.2),
+}
+N_EPOCHS = 30
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X / 16, y, stratify=y, random_state=0)
+network = BackpropClassifier(
+    (32,),
+    solver="sgd",
+    batch_size=8,
+    max_iter=N_EPOCHS,
+    n_iter_no_change=np.inf,
+    random_state=0,
+)
+found = find_learning_rate(network, X_train, y_train)
+network.set_params(learning_rate_init=5 * found.suggestion)
+print(f"suggested rate: {found.suggestion:.3f}")
+
+figure, (of_rate, of_loss, of_test) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+epochs = np.arange(N_EPOCHS)
+for name, schedule in SCHEDULES.items():
+    base, state = np.ones((1, 1)), schedule.init(1)
+    shares = [schedule.rate(state, base, epoch / N_EPOCHS).item() for epoch in epochs]
+    network.set_params(learning_rate=schedule).fit(X_train, y_train)
+    accuracy = network.score(X_test, y_test)
+    print(f"{name:22s} training loss {network.loss_:.5f}, accuracy {accuracy:.3f}")
+    of_rate.plot(epochs / N_EPOCHS, shares, drawstyle="steps-post", label=name)
+    of_loss.semilogy(epochs + 1, network.loss_curve_, label=f"{name}: accuracy {accuracy:.3f}")
+
+of_rate.set(xlabel="progress", ylabel="share of the base rate", title="The rate of each epoch")
+of_loss.set(xlabel="epoch", ylabel="training loss", title="What comes of it")
+found.plot(of_test).set_title("The range test")
+for axes in (of_rate, of_loss, of_test):
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+plt.show()
