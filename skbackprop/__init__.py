@@ -17,6 +17,7 @@ from .core.activations import (
 )
 from .core.initializers import BoundedUniform, VarianceScaling
 from .core.losses import Focal, Hinge, SquaredHinge
+from .core.normalization import BatchNormalization, LayerNormalization
 from .core.optimizers import SGD, Adagrad, Adam, AdamW, AMSGrad, NAdam, RMSprop
 from .core.regression import Gaussian, Huber, Quantile, Tweedie
 from .core.schedules import (
@@ -45,6 +46,7 @@ __all__ = [
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
+    "BatchNormalization",
     "BoundedUniform",
     "Constant",
     "Cosine",
@@ -58,6 +60,7 @@ __all__ = [
     "Huber",
     "Identity",
     "InverseScaling",
+    "LayerNormalization",
     "LeakyRelu",
     "Logistic",
     "Mish",

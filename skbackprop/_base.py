@@ -22,21 +22,24 @@ from ._settings import (
     PARAMETER_CONSTRAINTS,
     activation_of_each_layer,
     as_activation,
+    as_normalization,
     build_network,
     checked_layers,
+    checked_rows,
     hidden_widths,
     is_lbfgs,
     member_init,
     member_streams,
-    members_of_layers,
+    with_dropout,
 )
 from ._train import train
 from ._validation import check_range, validated_data, validated_input, validated_weight
 from .core.arrays import Array
 from .core.batches import Table
 from .core.losses import Loss
+from .core.members import join_states
 from .core.network import Network, score_blocks, scores_of
-from .core.parameters import Parameters
+from .core.parameters import FlatParameters, Parameters
 
 
 class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
@@ -198,7 +201,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             network = build_network(self, table.X.shape[1], table.y.shape[1])
         problem = Problem(
             self,
-            network,
+            with_dropout(network, self),
             self._loss(),
             table,
             self._model_dtype,
@@ -223,11 +226,12 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             streams = member_streams(self.random_state, self.n_members)
         else:
             streams = [state["stream"] for state in past]
-        layers = members_of_layers(self._layers(problem.network), self.n_members)
+        parameters, n_members = self._parameters(), self.n_members
+        starts = [parameters.members(slice(i, i + 1)) for i in range(n_members)]
         n_seen = np.ravel(self.t_).tolist()
         return [
             Run(problem, *of_member, member)
-            for member, of_member in enumerate(zip(streams, layers, past, n_seen, strict=True))
+            for member, of_member in enumerate(zip(streams, starts, past, n_seen, strict=True))
         ]
 
     # ---------------------------------------------------------------- what is kept
@@ -246,11 +250,15 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             if run.error is not None:
                 raise run.error
         thetas = [run.kept_theta(self._model_dtype) for run in runs]
-        parameters = runs[0].parameters.like(thetas[0] if len(runs) == 1 else np.vstack(thetas))
+        parameters = runs[0].parameters.like(
+            thetas[0] if len(runs) == 1 else np.vstack(thetas),
+            join_states([run.kept_statistics() for run in runs]),
+        )
         members = 0 if len(runs) == 1 else slice(None)
         self.coefs_ = [weights[members] for weights in parameters.weights]
         self.intercepts_ = [biases[members, 0] for biases in parameters.biases]
         problem = runs[0].problem
+        self._keep_normalised(parameters, members)
         self._widths = problem.network.widths
         self.n_layers_, self.n_outputs_ = len(self._widths), self._widths[-1]
         self.out_activation_ = problem.loss.link.name
@@ -265,6 +273,14 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         self._went_on = problem.incremental
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+    def _keep_normalised(self, parameters: FlatParameters, members: Any) -> None:
+        """Set what normalised layers have beside weights and biases, or None."""
+        kinds = parameters.gains, parameters.means, parameters.variances
+        has_statistics = bool(parameters.statistics)
+        has_any = parameters.has_gains, has_statistics, has_statistics
+        for name, arrays, is_there in zip(_NORMALISED, kinds, has_any, strict=True):
+            setattr(self, name, [array[members, 0] for array in arrays] if is_there else None)
 
     def _keep_courses(self, runs: list[Run], continues: bool) -> None:
         """Set the course of training, and the best of it."""
@@ -346,12 +362,23 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         return Parameters(
             [weights.astype(dtype, copy=False) for weights, _ in layers],
             [biases[:, None].astype(dtype, copy=False) for _, biases in layers],
+            *(self._rows_of_units(name) for name in _NORMALISED),
         )
+
+    def _rows_of_units(self, name: str) -> list[Array]:
+        """Return what an attribute holds now for the units of each hidden layer, if anything."""
+        arrays = getattr(self, name)
+        if arrays is None:
+            return []
+        checked = checked_rows(arrays, self._widths[1:-1], name, self._n_trained)
+        axes = (None, None) if self._n_trained == 1 else (slice(None), None)
+        return [array[axes].astype(self._model_dtype, copy=False) for array in checked]
 
     def _network(self) -> Network:
         """Return the architecture that was trained."""
         activations = map(as_activation, self._architecture["activation"])
-        return Network(self._widths, tuple(activations))
+        normalization = as_normalization(self._architecture["normalization"])
+        return Network(self._widths, tuple(activations), normalization=normalization)
 
     def _layers(self, network: Network) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
@@ -382,6 +409,9 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         members = member if self._n_trained > 1 else ...
         one.coefs_ = [weights[members] for weights in self.coefs_]
         one.intercepts_ = [biases[members] for biases in self.intercepts_]
+        for name in _NORMALISED:
+            arrays = getattr(self, name)
+            setattr(one, name, arrays and [array[members] for array in arrays])
         for name in _PER_MEMBER:
             value = self._of_member(name, member)
             setattr(one, name, value.item() if isinstance(value, np.generic) else value)
@@ -392,6 +422,9 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         tags.input_tags.sparse = True
         return tags
 
+
+# The fitted attributes that hold an array for each hidden layer, where these are normalised.
+_NORMALISED = ("gains_", "running_means_", "running_variances_")
 
 # The fitted attributes that hold something for each member.
 _PER_MEMBER = (

@@ -6,6 +6,7 @@ that a run that fails has changed nothing.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -17,14 +18,15 @@ import numpy as np
 from ._holdout import hold_out
 from ._settings import build, build_penalty, build_schedule, initial_layers, is_lbfgs
 from ._validation import largest_magnitude
-from .core.arrays import Array, Rows
+from .core.arrays import Array, Rows, State
 from .core.batches import Table
+from .core.dropout import dropout_stream
 from .core.losses import Loss
 from .core.members import kind_of
 from .core.network import Network
 from .core.objective import Objective
 from .core.optimizers import OPTIMIZERS
-from .core.parameters import FlatParameters
+from .core.parameters import FlatParameters, Parameters
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
@@ -86,7 +88,7 @@ class Run:
         What is to be learned.
     stream : RandomState
         What draws weights, split and order; the run's own from now on.
-    layers : list of (weights, biases), or None
+    start : Parameters or None
         What to go on from; None to draw or copy initial weights.
     past : dict
         The training state that an earlier run has left in `state`, or an empty dict.
@@ -100,7 +102,8 @@ class Run:
     state : dict
         What a later run can go on from: the random ``stream``, the ``order`` of the last epoch,
         the ``split`` for early stopping, ``n_rows``, and the states of ``optimizer`` and
-        ``schedule``; ``n_epochs`` counts those of `partial_fit` since the last `fit`.
+        ``schedule``; ``n_epochs`` counts those of `partial_fit` since the last `fit`; with
+        dropout the ``dropout stream``, and the running ``statistics`` where there are any.
     parameters : FlatParameters
         The network's parameters, while it is trained as a member of a stack views of those.
     n_iter, n_seen : int
@@ -123,7 +126,7 @@ class Run:
         self,
         problem: Problem,
         stream: np.random.RandomState,
-        layers: list[tuple[Array, Array]] | None,
+        start: Parameters | None,
         past: dict[str, Any],
         n_seen: int,
         member: int = 0,
@@ -135,9 +138,12 @@ class Run:
         self.objective = Objective(self.network, problem.loss, build_penalty(self.settings))
         self.state: dict[str, Any] = {"stream": stream, "n_rows": self.table.n_rows}
         self.state["n_epochs"] = past.get("n_epochs", 0) if self.incremental else 0
-        if layers is None:
+        if self.network.dropout:
+            self.state["dropout stream"] = _dropout_stream(stream, past)
+        if start is None:
             layers = initial_layers(self.settings, self.network, stream, member)
-        self.parameters = FlatParameters.of([layers], problem.dtype)
+            start = FlatParameters.of([layers], problem.dtype)
+        self.parameters = self._parameters(start, past)
         self.train: Rows | None
         self.validation: Rows | None
         self.train, self.validation = self._rows(past)
@@ -152,6 +158,17 @@ class Run:
         self.warnings: list[str] = []
         self.error: ValueError | None = None
         self._best_theta: Array | None = None
+        self._best_statistics: State = {}
+
+    def _parameters(self, start: Parameters, past: dict[str, Any]) -> FlatParameters:
+        """Return copies of the parameters to go on from, with the running statistics."""
+        parameters = self.network.parameters(start, self.problem.dtype)
+        if parameters.statistics:
+            self.state["statistics"] = parameters.statistics
+            if start.means:
+                last = past.get("statistics", {"weight": 1.0})
+                parameters.statistics["weight"][...] = last["weight"]
+        return parameters
 
     def _start(self, past: dict[str, Any]) -> None:
         """Set optimizer and schedule, with the states to go on from."""
@@ -293,6 +310,8 @@ class Run:
         if score > self.best_score:
             self.best_score, self.best_iter = score, self.n_iter
             self._best_theta = self.parameters.theta.copy()
+            statistics = self.parameters.statistics
+            self._best_statistics = {name: array.copy() for name, array in statistics.items()}
 
     def print_progress(self) -> None:
         """Say how the last epoch went, if the user wants to know."""
@@ -343,3 +362,17 @@ class Run:
         """Return the parameters of the best epoch under early stopping, else of the last."""
         theta = self.parameters.theta if self._best_theta is None else self._best_theta
         return theta.astype(dtype, copy=False)
+
+    def kept_statistics(self) -> State:
+        """Return the running statistics that belong to `kept_theta`."""
+        return self.parameters.statistics if self._best_theta is None else self._best_statistics
+
+
+def _dropout_stream(stream: np.random.RandomState, past: dict[str, Any]) -> np.random.Generator:
+    """Return what draws the masks: a copy of the last run's stream, or one from a copy of ours.
+
+    That leaves all other draws as they are without dropout, and a run that fails leaves the last
+    one's stream where it was.
+    """
+    last = past.get("dropout stream")
+    return dropout_stream(stream) if last is None else copy.deepcopy(last)

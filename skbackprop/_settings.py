@@ -6,8 +6,8 @@ Functions here take the estimator as `settings` and read its constructor's param
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from .core.activations import ACTIVATIONS, Activation
 from .core.arrays import Array
 from .core.initializers import INITIALIZERS, BoundedUniform, Initializer
 from .core.network import Network
+from .core.normalization import NORMALIZATIONS, BatchNormalization, Normalization
 from .core.optimizers import OPTIMIZERS, Optimizer
 from .core.penalties import L2, ElasticNet, Penalty
 from .core.schedules import SCHEDULES, Constant, Schedule
@@ -53,8 +54,8 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "n_members": [Interval(Integral, 1, None, closed="left")],
     "l1_ratio": [Interval(Real, 0, 1, closed="both")],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
-    "normalization": [StrOptions({"batch", "layer"}), None],
+    "dropout": [object],  # `dropout_rates` says what is needed
+    "normalization": [StrOptions(set(NORMALIZATIONS)), Normalization, None],
     "average": [
         "boolean",
         Interval(Integral, 1, None, closed="left"),
@@ -70,7 +71,15 @@ _LARGEST_SEED = np.iinfo(np.int32).max
 _WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
 
 # What shapes a network or its training state, and so cannot change in a warm start.
-ARCHITECTURE = ("hidden_layer_sizes", "activation", "loss", "solver", "dtype", "n_members")
+ARCHITECTURE = (
+    "hidden_layer_sizes",
+    "activation",
+    "loss",
+    "solver",
+    "dtype",
+    "n_members",
+    "normalization",
+)
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
@@ -128,7 +137,11 @@ def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:
     """Return the architecture for data of so many columns."""
     hidden = hidden_widths(settings.hidden_layer_sizes)
     activations = map(as_activation, activation_of_each_layer(settings))
-    return Network((n_features, *hidden, n_outputs), tuple(activations))
+    return Network(
+        (n_features, *hidden, n_outputs),
+        tuple(activations),
+        normalization=as_normalization(settings.normalization),
+    )
 
 
 def activation_of_each_layer(settings: Any) -> tuple[str | Activation, ...]:
@@ -151,6 +164,61 @@ def activation_of_each_layer(settings: Any) -> tuple[str | Activation, ...]:
             "or a single name or Activation for all of them."
         )
     return each
+
+
+def with_dropout(network: Network, settings: Any) -> Network:
+    """Return the network as it is trained; predictions need no dropout.
+
+    Raises
+    ------
+    ValueError
+        If a rate is not valid, or if the solver is one that what is random has no place in.
+    """
+    network = replace(network, dropout=dropout_rates(settings.dropout, len(network.activations)))
+    if is_lbfgs(settings.solver):
+        if network.dropout:
+            raise ValueError(
+                "solver='lbfgs' needs the same objective in every call, which dropout makes "
+                f"random: got dropout={settings.dropout!r}. Set dropout=0.0, or choose a "
+                "stochastic solver such as 'adam' or 'sgd'."
+            )
+        if isinstance(network.normalization, BatchNormalization):
+            raise ValueError(
+                "solver='lbfgs' takes all rows at once, and leaves no batches to normalise over: "
+                f"got normalization={settings.normalization!r}. Set normalization='layer' or "
+                "None, or choose a stochastic solver such as 'adam' or 'sgd'."
+            )
+    return network
+
+
+def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+    """Return the rates of the input and of each hidden layer, checked; empty if all are zero."""
+    if isinstance(dropout, Real):
+        rates = [0.0] + [dropout] * n_hidden
+        is_valid = _is_rate(dropout)
+    else:
+        is_sequence = isinstance(dropout, (list, tuple, np.ndarray)) and np.ndim(dropout) == 1
+        rates = list(dropout) if is_sequence else []
+        is_valid = len(rates) == 1 + n_hidden and all(map(_is_rate, rates))
+    if not is_valid:
+        raise ValueError(
+            "dropout must be one rate in [0, 1) for all hidden layers, or a sequence of "
+            f"{1 + n_hidden} such rates, one for the input and one for each of the {n_hidden} "
+            f"hidden layers, got {dropout!r}."
+        )
+    return tuple(map(float, rates)) if any(rates) else ()
+
+
+def _is_rate(value: Any) -> bool:
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    return is_number and not isinstance(value, bool) and bool(0 <= value < 1)
+
+
+def as_normalization(normalization: str | Normalization | None) -> Normalization | None:
+    """Return the normalisation behind a name; an instance or None is returned as it is."""
+    if isinstance(normalization, str):
+        return NORMALIZATIONS[normalization]()
+    return normalization
 
 
 def as_activation(activation: str | Activation) -> Activation:
@@ -256,6 +324,22 @@ def checked_layers(
             )
         layers.append((weights, biases))
     return layers
+
+
+def checked_rows(arrays: Any, widths: Sequence[int], name: str, n_members: int) -> list[Array]:
+    """Return given arrays of one number a unit, after a check of their shapes.
+
+    Those of several members have the member axis first.
+    """
+    axis = () if n_members == 1 else (n_members,)
+    needed = [(*axis, width) for width in widths]
+    checked = [np.asarray(array) for array in arrays] if _is_list(arrays) else []
+    if [array.shape for array in checked] != needed:
+        raise ValueError(
+            f"{name} must be a list of arrays, one for each hidden layer, of the shapes {needed}, "
+            f"got {arrays!r}."
+        )
+    return checked
 
 
 def members_of_layers(

@@ -34,7 +34,8 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int) -> int:
     the layers and back.
     """
     n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
-    return itemsize * (4 * n_parameters + 2 * batch_size * sum(network.widths))
+    n_buffers = 2 + bool(network.dropout) * 2 + (network.normalization is not None)
+    return itemsize * (4 * n_parameters + n_buffers * batch_size * sum(network.widths))
 
 
 def members_at_once(

@@ -208,10 +208,12 @@ class Descent:
     def _give_back(self, i: int) -> None:
         run, stack = self.runs[i], self.stack
         run.n_seen = int(stack.n_seen[i].item())
-        if len(stack) == 1 and stack.parameters is run.parameters:
+        if self.n_members == 1:
             return  # nothing was ever joined
         rows = np.array([i])
-        run.parameters = run.parameters.like(stack.parameters.theta[rows])
+        run.parameters = stack.parameters.members(rows)
+        if run.parameters.statistics:
+            run.state["statistics"] = run.parameters.statistics
         run.state["optimizer"] = take_state(stack.optimizer_state, rows)
         run.state["schedule"] = schedule_state(stack.schedule, stack.schedule_state, i)
         stream, order = stack.streams[i], stack.orders[i]
@@ -263,7 +265,10 @@ def _stack_of(runs: Sequence[Run]) -> Stack:
     first = runs[0]
     parameters = first.parameters
     if len(runs) > 1:
-        parameters = parameters.like(np.concatenate([run.parameters.theta for run in runs]))
+        parameters = parameters.like(
+            np.concatenate([run.parameters.theta for run in runs]),
+            join_states([run.parameters.statistics for run in runs]),
+        )
     schedule, state_of_schedule = join_schedules(
         [run.schedule for run in runs], [run.state["schedule"] for run in runs]
     )
@@ -285,6 +290,7 @@ def _stack_of(runs: Sequence[Run]) -> Stack:
         schedule_state=state_of_schedule,
         n_seen=np.array([[run.n_seen] for run in runs]),
         clip_norm=_per_member([run.clip_norm for run in runs]),
+        dropout_streams=[run.state["dropout stream"] for run in runs if run.network.dropout],
     )
     if len(runs) > 1:
         _show_parameters(stack, runs)
@@ -302,7 +308,7 @@ def _stream_of(run: Run, is_alone: bool) -> np.random.RandomState | None:
 def _show_parameters(stack: Stack, runs: Sequence[Run]) -> None:
     """Let each run see its own parameters in the stack."""
     for i, run in enumerate(runs):
-        run.parameters = run.parameters.like(stack.parameters.theta[i : i + 1])
+        run.parameters = stack.parameters.members(slice(i, i + 1))
 
 
 def _visit_the_same(one: Run, other: Run) -> bool:

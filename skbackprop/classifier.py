@@ -167,11 +167,16 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         The share of units that each training step leaves out at random, in [0, 1): one rate for
         all hidden layers, or a sequence with one for the input and one for each hidden layer.
         The others are scaled up, so that predictions need no correction (Srivastava et al.
-        2014).
-    normalization : {"batch", "layer"} or None, default=None
-        What the input of each hidden layer's activation is normalised over: the rows of a
-        batch, with running means and variances for predictions (Ioffe & Szegedy 2015), or the
-        units of the layer (Ba et al. 2016).
+        2014). The losses of training are those of the thinned networks. Masks have a random
+        stream of their own: all other draws are as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs the same objective in every call.
+    normalization : {"batch", "layer"}, Normalization or None, default=None
+        What the input of each hidden layer's activation is normalised over; gains and intercepts
+        come after it. An instance has settings of its own, as `BatchNormalization`.
+
+        - "batch": the rows of a batch, each by its weight, with running means and variances for
+          predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+        - "layer": the units of the layer, for each row alone (Ba et al. 2016).
     average : bool, int or float, default=False
         Whether the weights kept are averages over the steps. True averages over all steps,
         an int n over those after the first n rows, as in scikit-learn's `SGDClassifier` (Polyak
@@ -201,6 +206,13 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         assigned to it, whole or by item, are what prediction and further training use.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
+    gains_ : list of arrays of shape (units,), or None
+        What each hidden unit's normalised input is multiplied by, likewise; None without
+        `normalization`.
+    running_means_, running_variances_ : list of arrays of shape (units,), or None
+        The running statistics of each hidden unit's input, with which predictions normalise,
+        likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
+        those of the best epoch.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is
         made when it is asked for.

@@ -1,5 +1,6 @@
 """Losses, data and stacks of networks for the tests of the core, made from the package's tables."""
 
+import copy
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import product
 
@@ -135,11 +136,14 @@ def some_parameters(network, seeds, dtype=np.float64):
     Weights are so large that a signal gets through many layers, and no larger.
     """
     n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
-    theta = [np.random.RandomState(seed).randn(n_parameters) for seed in seeds]
-    parameters = FlatParameters(np.array(theta), network.shapes)
+    streams = [np.random.RandomState(seed) for seed in seeds]
+    theta = np.array([stream.randn(n_parameters) for stream in streams])
+    parameters = network.parameters(FlatParameters(theta, network.shapes), np.dtype(np.float64))
     for weights, biases in zip(parameters.weights, parameters.biases, strict=True):
         weights *= 1.2 / np.sqrt(weights.shape[-2])
         biases *= 0.5
+    for gains in parameters.gains:
+        gains += np.array([0.3 * stream.randn(1, gains.shape[-1]) for stream in streams])
     return parameters.like(parameters.theta.astype(dtype))
 
 
@@ -191,6 +195,7 @@ def stack_of(
         optimizer.init(parameters.theta),
         schedule.init(len(members)),
         np.zeros((len(members), 1)),
+        [np.random.default_rng(member.seed) for member in members] if network.dropout else [],
     )
 
 
@@ -201,7 +206,14 @@ def states_of(stack):
         "n_seen": stack.n_seen.copy(),
         **{f"optimizer {name}": array.copy() for name, array in stack.optimizer_state.items()},
         **{f"schedule {name}": array.copy() for name, array in stack.schedule_state.items()},
+        **{f"running {name}": array.copy() for name, array in stack.parameters.statistics.items()},
+        **({"next masks": next_masks(stack)} if stack.dropout_streams else {}),
     }
+
+
+def next_masks(stack):
+    """Return a number of each member's stream of masks, without a step of it."""
+    return np.array([[copy.deepcopy(stream).random()] for stream in stack.dropout_streams])
 
 
 def assert_same_bits(actual, expected, what=""):

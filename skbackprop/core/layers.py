@@ -2,7 +2,7 @@
 
 A layer turns its input into its output by `forward`, and the gradient by its output into the
 gradient by its input by `backward`, leaving the gradients of its parameters where the
-optimizer finds them. Dropout, normalisation or an embedding is one more such class.
+optimizer finds them. `core.dropout` and `core.normalization` have more such classes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ class Dense:
 
     Parameters
     ----------
-    weights, biases : arrays of shape (n_members, fan_in, fan_out), (n_members, 1, fan_out)
-        The parameters.
+    weights : array of shape (n_members, fan_in, fan_out)
+        The weights.
+    biases : array of shape (n_members, 1, fan_out) or None
+        The biases; None where the layer above, which normalises z, adds them.
     d_weights, d_biases : arrays of the same shapes, or None
         Where `backward` leaves their gradients; None where only `forward` is wanted.
     d_input : array of shape (n_members, n, fan_in) or None
@@ -41,7 +43,7 @@ class Dense:
     def __init__(
         self,
         weights: Array,
-        biases: Array,
+        biases: Array | None,
         d_weights: Array | None = None,
         d_biases: Array | None = None,
         d_input: Array | None = None,
@@ -61,11 +63,13 @@ class Dense:
     def forward(self, x: Any, out: Array) -> None:
         self._x: Any = x
         self._product(x, self.weights, out=out)
-        np.add(out, self.biases, out=out)
+        if self.biases is not None:
+            np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
         self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
-        self._sum_rows(delta)
+        if self.d_biases is not None:
+            self._sum_rows(delta)
         if self.d_input is None:
             return delta
         self._outer_product(delta, self._weights_transposed, out=self.d_input)
@@ -86,14 +90,16 @@ class SparseDense(Dense):
         by_member = zip(*self._by_member(self.weights, out), strict=True)
         for member, (weights, z) in enumerate(by_member):
             z[...] = x[member % len(x)] @ weights  # one matrix may serve all members
-        np.add(out, self.biases, out=out)
+        if self.biases is not None:
+            np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
         assert self.d_weights is not None
         by_member = zip(*self._by_member(delta, self.d_weights), strict=True)
         for member, (errors, d_weights) in enumerate(by_member):
             d_weights[...] = self._x[member % len(self._x)].T @ errors
-        self._sum_rows(delta)
+        if self.d_biases is not None:
+            self._sum_rows(delta)
         return delta
 
     @staticmethod

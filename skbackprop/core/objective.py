@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +90,8 @@ class Gradient:
         Where the buffers come from.
     sparse : bool, default=False
         Whether the input is sparse.
+    streams : sequence of Generator, default=()
+        What draws each member's masks, where the network has dropout.
     """
 
     def __init__(
@@ -99,11 +102,14 @@ class Gradient:
         n_rows: int,
         workspace: Workspace,
         sparse: bool = False,
+        streams: Sequence[np.random.Generator] = (),
     ) -> None:
         self.objective = objective
         self.parameters, self.gradients = parameters, gradients
         self.theta, self.g = parameters.theta, gradients.theta
-        self._pass = Pass(objective.network, parameters, n_rows, workspace, gradients, sparse)
+        self._pass = Pass(
+            objective.network, parameters, n_rows, workspace, gradients, sparse, streams
+        )
         self._is_penalised = bool(np.any(objective.penalty.alpha))
         self._nothing = np.zeros(len(self.theta))
         self._blocks = [
@@ -117,6 +123,8 @@ class Gradient:
 
     def of_loss(self, batch: Batch) -> None:
         """Leave the gradient of the loss alone in `g`."""
+        if self._pass.batch_weights is not None:
+            self._pass.batch_weights.update(batch.weight, batch.total)
         self._pass.forward(batch.x, batch.scores)
         delta = self._pass.delta
         self.objective.loss.gradient(batch.scores, batch.y, delta)

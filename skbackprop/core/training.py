@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Stack:
         The rows that each member has been trained on.
     clip_norm : float or array of shape (n_members, 1), default=np.inf
         The largest norm of a member's gradient; what is longer is clipped.
+    dropout_streams : list of Generator
+        What draws each member's masks, where the network has dropout; empty where it has none.
     """
 
     objective: Objective
@@ -66,6 +68,7 @@ class Stack:
     schedule_state: State
     n_seen: Array
     clip_norm: PerMember = math.inf
+    dropout_streams: list[np.random.Generator] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._bind()
@@ -153,10 +156,12 @@ class Stack:
         self.objective = self.objective.members(stay)
         self.optimizer = take_members(self.optimizer, stay)
         self.schedule = take_members(self.schedule, stay)
-        self.parameters = self.parameters.like(self.parameters.theta[stay])
+        self.parameters = self.parameters.members(stay)
         self.tables = [self.tables[i] for i in stay]
         self.orders = [self.orders[i] for i in stay]
         self.streams = [self.streams[i] for i in stay]
+        if self.dropout_streams:
+            self.dropout_streams = [self.dropout_streams[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
         self.rate, self.n_seen = self.rate[stay], self.n_seen[stay]
         self.clip_norm = _of_members(self.clip_norm, stay)
@@ -218,6 +223,7 @@ class Stack:
         for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
             np.copyto(copy, array)
         self._saved["streams"] = [stream.get_state(legacy=False) for _, stream in self._shuffled]
+        self._saved["masks"] = [stream.bit_generator.state for stream in self.dropout_streams]
 
     def restore(self) -> None:
         """Go back to the last `save`."""
@@ -225,15 +231,19 @@ class Stack:
             np.copyto(array, copy)
         for (_, stream), state in zip(self._shuffled, self._saved["streams"], strict=True):
             stream.set_state(state)
+        for masks, state in zip(self.dropout_streams, self._saved["masks"], strict=True):
+            masks.bit_generator.state = state
 
     def _changing(self) -> list[Array]:
         states = [*self.optimizer_state.values(), *self.schedule_state.values()]
-        return [self.parameters.theta, self.n_seen, *states, *self._orders]
+        statistics = self.parameters.statistics.values()
+        return [self.parameters.theta, *statistics, self.n_seen, *states, *self._orders]
 
     def is_finite(self) -> Array:
         """Return for each member whether its parameters and the optimizer's arrays are finite."""
         finite = np.ones(len(self), dtype=bool)
-        for array in (self.parameters.theta, *self.optimizer_state.values()):
+        states = [*self.parameters.statistics.values(), *self.optimizer_state.values()]
+        for array in (self.parameters.theta, *states):
             # A sum is finite only if all its terms are; the terms decide where it overflowed.
             if not np.isfinite(array.sum()):
                 finite &= np.isfinite(array).all(axis=1)
@@ -251,6 +261,7 @@ class _Step:
             batch_size,
             stack.workspace,
             stack.batches.is_sparse,
+            stack.dropout_streams[members],
         )
         self._theta, self._g = self.gradient.theta, self.gradient.g
         self._weights = self.gradient.parameters.penalised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +22,15 @@ class Workspace:
         self.dtype = dtype
         self._flat: dict[str, Array] = {}
 
-    def array(self, name: str, shape: Sequence[int]) -> Array:
+    def array(self, name: str, shape: Sequence[int], dtype: Any = None) -> Array:
         """Return an array of the shape, of undefined values, in the buffer of the name.
 
-        The buffer is made anew where it is too small; arrays handed out before then keep
-        the memory that they have.
+        All arrays of a name have one dtype, that of the workspace unless another is given. The
+        buffer is made anew where it is too small; arrays handed out before then keep the memory
+        that they have.
         """
         size = math.prod(shape)
         flat = self._flat.get(name)
         if flat is None or flat.size < size:
-            flat = self._flat[name] = np.empty(size, self.dtype)
+            flat = self._flat[name] = np.empty(size, dtype or self.dtype)
         return flat[:size].reshape(shape)

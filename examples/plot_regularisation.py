@@ -1,0 +1,65 @@
+"""
+What keeps a network from learning its rows by heart?
+=====================================================
+
+A network of two hidden layers learns 500 digits for longer than is good for it: plain, with
+dropout, with averaged weights, and with what its hidden layers see normalised. The left picture
+has the loss on the rows that it learns from, the right one that on the rows held out, after each
+epoch, in the state in which it would predict.
+
+The plain network's loss on the rows that it learns from falls and falls, and its probabilities come
+ever closer to zero and one. On other digits it is then as sure where it is wrong, and beyond some
+epoch that is all that further training does. Normalisation is there first: in a few epochs it has
+learned what takes the plain network many. Dropout is slow and noisy, and ends lowest.
+"""
+
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+from skbackprop import BackpropClassifier
+
+N_EPOCHS = 150
+KINDS = {
+    "plain": {},
+    "dropout of 0.5": {"dropout": 0.5},
+    "batch normalisation": {"normalization": "batch"},
+    "layer normalisation": {"normalization": "layer"},
+    "averaged weights": {"average": 0.99},
+}
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(
+    X.astype("float32") / 16, y, train_size=500, stratify=y, random_state=0
+)
+
+
+def loss(network, X, y):
+    return log_loss(y, network.predict_proba(X))
+
+
+figure, (learned, held_out) = plt.subplots(
+    1, 2, figsize=(10, 4.2), sharey=True, layout="constrained"
+)
+for name, settings in KINDS.items():
+    network = BackpropClassifier((128, 128), batch_size=50, random_state=0, **settings)
+    losses = {"learned": [], "held out": []}
+    for _ in range(N_EPOCHS):
+        network.partial_fit(X_train, y_train, classes=range(10))
+        losses["learned"].append(loss(network, X_train, y_train))
+        losses["held out"].append(loss(network, X_test, y_test))
+    print(
+        f"{name:20s} loss held out: {losses['held out'][-1]:.3f} at the end, "
+        f"{min(losses['held out']):.3f} at its best; accuracy {network.score(X_test, y_test):.3f}"
+    )
+    epochs = range(1, N_EPOCHS + 1)
+    learned.loglog(epochs, losses["learned"], label=name)
+    held_out.loglog(epochs, losses["held out"])
+
+learned.set(xlabel="epoch", ylabel="log loss", title="On the rows that it learns from", ylim=1e-3)
+held_out.set(xlabel="epoch", title="On rows held out")
+learned.legend(fontsize=9)
+for axes in (learned, held_out):
+    axes.grid(alpha=0.3)
+plt.show()
