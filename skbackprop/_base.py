@@ -269,7 +269,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         self._keep_courses(runs, continues)
         if not continues:
             self._architecture = self._architecture_now()
-        self._training = [run.state for run in runs]
+        self._training = [run.kept_state for run in runs]
         self._went_on = problem.incremental
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warnings.warn(message, ConvergenceWarning, stacklevel=4)

@@ -29,6 +29,7 @@ from .core.optimizers import Optimizer
 MEMBERS_OWN = frozenset(
     {
         "alpha",
+        "average",
         "beta_1",
         "beta_2",
         "clip_norm",
@@ -159,13 +160,15 @@ class Candidate:
     def shared_settings(self) -> dict[str, Any]:
         """The parameters that its network has to share with others in a stack.
 
-        Of an optimizer that is all but its numbers.
+        Of an optimizer that is all but its numbers, of an average its kind.
         """
-        return {
+        shared = {
             name: kind_of(value) if isinstance(value, Optimizer) else value
             for name, value in self._parameters(of_network=True).items()
             if name.rpartition("__")[2] not in MEMBERS_OWN
         }
+        average = self.network.average
+        return {**shared, "kind of average": (average is not False, isinstance(average, float))}
 
     @property
     def settings_of_transformers(self) -> dict[str, Any]:

@@ -16,9 +16,17 @@ from typing import Any
 import numpy as np
 
 from ._holdout import hold_out
-from ._settings import build, build_penalty, build_schedule, initial_layers, is_lbfgs
+from ._settings import (
+    build,
+    build_average,
+    build_penalty,
+    build_schedule,
+    initial_layers,
+    is_lbfgs,
+)
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows, State
+from .core.averaging import averaged
 from .core.batches import Table
 from .core.dropout import dropout_stream
 from .core.losses import Loss
@@ -101,9 +109,10 @@ class Run:
     ----------
     state : dict
         What a later run can go on from: the random ``stream``, the ``order`` of the last epoch,
-        the ``split`` for early stopping, ``n_rows``, and the states of ``optimizer`` and
-        ``schedule``; ``n_epochs`` counts those of `partial_fit` since the last `fit`; with
-        dropout the ``dropout stream``, and the running ``statistics`` where there are any.
+        the ``split`` for early stopping, ``n_rows``, and the states of ``optimizer``,
+        ``schedule`` and ``average``; ``n_epochs`` counts those of `partial_fit` since the last
+        `fit`; with dropout the ``dropout stream``, and the running ``statistics`` where there
+        are any.
     parameters : FlatParameters
         The network's parameters, while it is trained as a member of a stack views of those.
     n_iter, n_seen : int
@@ -149,6 +158,7 @@ class Run:
         self.train, self.validation = self._rows(past)
         self.state["order"] = self._order(past)
         if not problem.is_lbfgs:
+            self._start_average(past, n_seen)
             self._start(past)
         self.n_iter, self.n_seen, self.seconds = 0, n_seen, 0.0
         self.loss = math.inf
@@ -159,6 +169,7 @@ class Run:
         self.error: ValueError | None = None
         self._best_theta: Array | None = None
         self._best_statistics: State = {}
+        self._best_average: State = {}
 
     def _parameters(self, start: Parameters, past: dict[str, Any]) -> FlatParameters:
         """Return copies of the parameters to go on from, with the running statistics."""
@@ -184,6 +195,20 @@ class Run:
                 start = {key: value.copy() for key, value in past[name].items()}
             self.state[name] = start
 
+    def _start_average(self, past: dict[str, Any], n_seen: int) -> None:
+        """Set the average with its state, and the weights to the raw ones that it was taken of.
+
+        If the user has assigned other weights since, they count, and the average begins anew.
+        """
+        self.average = build_average(self.settings)
+        theta, known = self.parameters.theta, {}
+        if "raw" in past and np.array_equal(theta, averaged(past["raw"], past["average"])):
+            theta[...], known = past["raw"], past["average"]
+        start = {} if self.average is None else self.average.init(theta, np.array([[n_seen]]))
+        if known.keys() == start.keys():
+            start = _copied(known)
+        self.state["average"] = start
+
     @property
     def n_done(self) -> int:
         """The epochs before the first of this run that its schedule counts.
@@ -207,6 +232,7 @@ class Run:
             self.incremental,
             kind_of(self.optimizer),
             kind_of(self.objective.penalty),
+            kind_of(self.average),
         ]
 
     # ----------------------------------------------------------------------- the rows
@@ -310,8 +336,8 @@ class Run:
         if score > self.best_score:
             self.best_score, self.best_iter = score, self.n_iter
             self._best_theta = self.parameters.theta.copy()
-            statistics = self.parameters.statistics
-            self._best_statistics = {name: array.copy() for name, array in statistics.items()}
+            self._best_statistics = _copied(self.parameters.statistics)
+            self._best_average = _copied(self.state.get("average", {}))
 
     def print_progress(self) -> None:
         """Say how the last epoch went, if the user wants to know."""
@@ -359,13 +385,29 @@ class Run:
             )
 
     def kept_theta(self, dtype: np.dtype[np.floating]) -> Array:
-        """Return the parameters of the best epoch under early stopping, else of the last."""
-        theta = self.parameters.theta if self._best_theta is None else self._best_theta
-        return theta.astype(dtype, copy=False)
+        """Return the parameters of the best epoch under early stopping, else of the last.
+
+        They are the averages, if any are taken.
+        """
+        theta, average = self._kept
+        return (averaged(theta, average) if average else theta).astype(dtype, copy=False)
 
     def kept_statistics(self) -> State:
         """Return the running statistics that belong to `kept_theta`."""
         return self.parameters.statistics if self._best_theta is None else self._best_statistics
+
+    @property
+    def kept_state(self) -> dict[str, Any]:
+        """What a later run can go on from: `state`, and the ``raw`` weights behind an average."""
+        theta, average = self._kept
+        return {**self.state, "average": average, "raw": theta} if average else self.state
+
+    @property
+    def _kept(self) -> tuple[Array, State]:
+        """The raw weights of the epoch that is kept, and the state of their average."""
+        if self._best_theta is None:
+            return self.parameters.theta, self.state.get("average", {})
+        return self._best_theta, self._best_average
 
 
 def _dropout_stream(stream: np.random.RandomState, past: dict[str, Any]) -> np.random.Generator:
@@ -376,3 +418,7 @@ def _dropout_stream(stream: np.random.RandomState, past: dict[str, Any]) -> np.r
     """
     last = past.get("dropout stream")
     return dropout_stream(stream) if last is None else copy.deepcopy(last)
+
+
+def _copied(state: State) -> State:
+    return {name: array.copy() for name, array in state.items()}

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOp
 
 from .core.activations import ACTIVATIONS, Activation
 from .core.arrays import Array
+from .core.averaging import Average, ExponentialAverage, PolyakAverage
 from .core.initializers import INITIALIZERS, BoundedUniform, Initializer
 from .core.network import Network
 from .core.normalization import NORMALIZATIONS, BatchNormalization, Normalization
@@ -131,6 +132,14 @@ def build_penalty(settings: Any) -> Penalty:
     """Return the penalty on the weights."""
     alpha, l1_ratio = float(settings.alpha), float(settings.l1_ratio)
     return ElasticNet(alpha, l1_ratio) if l1_ratio else L2(alpha)
+
+
+def build_average(settings: Any) -> Average | None:
+    """Return what averages the weights over the steps, if anything does."""
+    average = settings.average
+    if isinstance(average, (bool, np.bool_)):
+        return PolyakAverage() if average else None
+    return (PolyakAverage if isinstance(average, Integral) else ExponentialAverage)(float(average))
 
 
 def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:

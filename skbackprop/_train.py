@@ -163,7 +163,7 @@ class Descent:
     def _record(self, losses: Array) -> Array:
         """Score the epoch, tell the schedule, and take note; return the values that are to fall."""
         stack, values = self.stack, losses.tolist()
-        scores = validation_scores(self.runs, stack.parameters)
+        scores = validation_scores(self.runs, stack.averaged())
         monitored = np.array(
             [
                 loss if score is None else _to_fall(score)
@@ -215,6 +215,7 @@ class Descent:
         if run.parameters.statistics:
             run.state["statistics"] = run.parameters.statistics
         run.state["optimizer"] = take_state(stack.optimizer_state, rows)
+        run.state["average"] = take_state(stack.average_state, rows)
         run.state["schedule"] = schedule_state(stack.schedule, stack.schedule_state, i)
         stream, order = stack.streams[i], stack.orders[i]
         if stream is not None:
@@ -291,6 +292,8 @@ def _stack_of(runs: Sequence[Run]) -> Stack:
         n_seen=np.array([[run.n_seen] for run in runs]),
         clip_norm=_per_member([run.clip_norm for run in runs]),
         dropout_streams=[run.state["dropout stream"] for run in runs if run.network.dropout],
+        average=join_members([run.average for run in runs]),
+        average_state=join_states([run.state["average"] for run in runs]),
     )
     if len(runs) > 1:
         _show_parameters(stack, runs)
@@ -306,9 +309,10 @@ def _stream_of(run: Run, is_alone: bool) -> np.random.RandomState | None:
 
 
 def _show_parameters(stack: Stack, runs: Sequence[Run]) -> None:
-    """Let each run see its own parameters in the stack."""
+    """Let each run see its own parameters in the stack, and their average."""
     for i, run in enumerate(runs):
         run.parameters = stack.parameters.members(slice(i, i + 1))
+        run.state["average"] = take_state(stack.average_state, slice(i, i + 1))
 
 
 def _visit_the_same(one: Run, other: Run) -> bool:

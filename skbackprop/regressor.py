@@ -188,10 +188,12 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
     average : bool, int or float, default=False
-        Whether the weights kept are averages over the steps. True averages over all steps,
-        an int n over those after the first n rows, as in scikit-learn's `SGDClassifier` (Polyak
-        & Juditsky 1992); a float in (0, 1) is the decay of an exponential average. Not used by
-        "lbfgs".
+        Whether the weights that are kept, and scored under ``early_stopping``, are averages
+        over the steps. True averages over all steps; an int n, at least 1, from the step on
+        that completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier`
+        (Polyak & Juditsky 1992); a float in (0, 1) is the decay of an exponential average
+        (Kingma & Ba 2015, section 7.2). Training goes on from the weights themselves. Not used
+        by "lbfgs".
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within
@@ -212,6 +214,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
         assigned to it, whole or by item, are what prediction and further training use.
+        With ``average`` they are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     gains_ : list of arrays of shape (units,), or None
@@ -226,7 +229,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         made when it is asked for.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they
-        were visited.
+        were visited; with ``average`` it is that of the weights themselves.
     best_loss_ : float or None, or array of shape (n_members,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
         them); None under ``early_stopping``.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from skbackprop.core.activations import ACTIVATIONS
+from skbackprop.core.averaging import Average
 from skbackprop.core.batches import Table
 from skbackprop.core.losses import CLASSIFIER_LOSSES, ClassifierLoss, Loss
 from skbackprop.core.network import Network
@@ -163,7 +164,7 @@ class Member:
     seed: int = 0
     rate: float = 0.05
     alpha: float = 0.0
-    factor: float = 1.0  # of all numbers of the optimizer and of the schedule
+    factor: float = 1.0  # of all numbers of the optimizer, the schedule and the average
     is_shuffled: bool = True
 
 
@@ -176,12 +177,15 @@ def stack_of(
     schedule: Schedule | None = None,
     batch_size=8,
     dtype=np.float64,
+    average: Average | None = None,
 ):
     """Return a stack of these members at the start of training."""
     parameters = some_parameters(network, [member.seed for member in members], dtype)
     schedule = schedule or Constant()
     factors = [member.factor for member in members]
     optimizer, schedule = per_member(optimizer, factors), per_member(schedule, factors)
+    average = None if average is None else per_member(average, factors)
+    n_seen = np.zeros((len(members), 1))
     return Stack(
         Objective(network, loss, L2(column([member.alpha for member in members]))),
         parameters,
@@ -194,8 +198,12 @@ def stack_of(
         np.array([[member.rate] for member in members]),
         optimizer.init(parameters.theta),
         schedule.init(len(members)),
-        np.zeros((len(members), 1)),
-        [np.random.default_rng(member.seed) for member in members] if network.dropout else [],
+        n_seen,
+        dropout_streams=[np.random.default_rng(member.seed) for member in members]
+        if network.dropout
+        else [],
+        average=average,
+        average_state={} if average is None else average.init(parameters.theta, n_seen),
     )
 
 
@@ -208,6 +216,7 @@ def states_of(stack):
         **{f"schedule {name}": array.copy() for name, array in stack.schedule_state.items()},
         **{f"running {name}": array.copy() for name, array in stack.parameters.statistics.items()},
         **({"next masks": next_masks(stack)} if stack.dropout_streams else {}),
+        **{f"average {name}": array.copy() for name, array in stack.average_state.items()},
     }
 
 

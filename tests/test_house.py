@@ -29,6 +29,7 @@ FLOORS = [
     {"core", "core.arrays", "core.checks", "core.initializers"},
     {
         "core.activations",
+        "core.averaging",
         "core.baselines",
         "core.clipping",
         "core.links",

@@ -14,6 +14,7 @@ from skbackprop._settings import (
     activation_of_each_layer,
     as_activation,
     build,
+    build_average,
     build_network,
     build_penalty,
     build_schedule,
@@ -22,6 +23,7 @@ from skbackprop._settings import (
     initial_layers,
 )
 from skbackprop.core.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
+from skbackprop.core.averaging import ExponentialAverage, PolyakAverage
 from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
 from skbackprop.core.network import Network
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, Adam
@@ -117,6 +119,24 @@ def test_all_other_schedules_act_with_every_solver(solver):
 def test_without_a_share_of_l1_the_penalty_is_l2():
     assert build_penalty(settings(alpha=1)) == L2(1.0)
     assert build_penalty(settings(alpha=2, l1_ratio=1)) == ElasticNet(2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "average, expected",
+    [
+        (False, None),
+        (np.False_, None),
+        (True, PolyakAverage()),
+        (np.True_, PolyakAverage(1.0)),
+        (1, PolyakAverage(1.0)),
+        (np.int64(70), PolyakAverage(70.0)),
+        (0.9, ExponentialAverage(0.9)),
+        (np.float32(0.5), ExponentialAverage(0.5)),
+    ],
+    ids=repr,
+)
+def test_averages(average, expected):
+    assert build_average(settings(average=average)) == expected
 
 
 def test_networks():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, PerMember, Rows, State
+from .averaging import Average, averaged
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
 from .members import cut, take_members, take_state
@@ -53,6 +54,10 @@ class Stack:
         The largest norm of a member's gradient; what is longer is clipped.
     dropout_streams : list of Generator
         What draws each member's masks, where the network has dropout; empty where it has none.
+    average : Average or None, default=None
+        What averages the parameters over the steps; None for no average.
+    average_state : dict
+        What its `init` returned, or what an earlier training left; {} without an average.
     """
 
     objective: Objective
@@ -69,6 +74,8 @@ class Stack:
     n_seen: Array
     clip_norm: PerMember = math.inf
     dropout_streams: list[np.random.Generator] = field(default_factory=list)
+    average: Average | None = None
+    average_state: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._bind()
@@ -167,6 +174,8 @@ class Stack:
         self.clip_norm = _of_members(self.clip_norm, stay)
         self.optimizer_state = take_state(self.optimizer_state, stay)
         self.schedule_state = take_state(self.schedule_state, stay)
+        self.average = take_members(self.average, stay)
+        self.average_state = take_state(self.average_state, stay)
         self._bind()
 
     # ----------------------------------------------------------------- one epoch
@@ -211,8 +220,15 @@ class Stack:
     def _step(self, members: slice, batch_size: int) -> _Step:
         key = (members.start, members.stop, batch_size)
         if key not in self._steps:
-            self._steps[key] = _Step(self, members, batch_size)
+            kind = _Step if self.average is None else _AveragedStep
+            self._steps[key] = kind(self, members, batch_size)
         return self._steps[key]
+
+    def averaged(self) -> FlatParameters:
+        """Return what a user is to get: the averages of the parameters if any are taken."""
+        if self.average is None:
+            return self.parameters
+        return self.parameters.like(averaged(self.parameters.theta, self.average_state))
 
     # -------------------------------------------------------------- going back
 
@@ -235,15 +251,17 @@ class Stack:
             masks.bit_generator.state = state
 
     def _changing(self) -> list[Array]:
-        states = [*self.optimizer_state.values(), *self.schedule_state.values()]
+        states = [self.optimizer_state, self.schedule_state, self.average_state]
+        arrays = [array for state in states for array in state.values()]
         statistics = self.parameters.statistics.values()
-        return [self.parameters.theta, *statistics, self.n_seen, *states, *self._orders]
+        return [self.parameters.theta, *statistics, self.n_seen, *arrays, *self._orders]
 
     def is_finite(self) -> Array:
-        """Return for each member whether its parameters and the optimizer's arrays are finite."""
+        """Return for each member whether its parameters, moments and averages are finite."""
         finite = np.ones(len(self), dtype=bool)
-        states = [*self.parameters.statistics.values(), *self.optimizer_state.values()]
-        for array in (self.parameters.theta, *states):
+        states = self.parameters.statistics, self.optimizer_state, self.average_state
+        arrays = [array for state in states for array in state.values()]
+        for array in (self.parameters.theta, *arrays):
             # A sum is finite only if all its terms are; the terms decide where it overflowed.
             if not np.isfinite(array.sum()):
                 finite &= np.isfinite(array).all(axis=1)
@@ -283,6 +301,21 @@ class _Step:
         if self._decays:
             self.optimizer.decay(self._weights, self._rate)
         self.optimizer.step(self._theta, self._g, self.state, self._rate)
+        return measure
+
+
+class _AveragedStep(_Step):
+    """A step of which the average takes note."""
+
+    def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
+        super().__init__(stack, members, batch_size)
+        self.average: Any = take_members(stack.average, members)
+        self.average_state = take_state(stack.average_state, members)
+        self._n_rows = batch_size
+
+    def __call__(self, batch: Batch) -> Array:
+        measure = super().__call__(batch)
+        self.average.update(self._theta, self._g, self.average_state, self._n_rows)
         return measure
 
 
