@@ -1,5 +1,6 @@
 """The neural network that people who use scikit-learn wish it had."""
 
+from .autoencoder import BackpropAutoencoder
 from .classifier import BackpropClassifier
 from .core.activations import (
     Elu,
@@ -42,6 +43,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adaptive",
+    "BackpropAutoencoder",
     "BackpropClassifier",
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",

@@ -26,6 +26,7 @@ from ._settings import (
     build_network,
     checked_layers,
     checked_rows,
+    dropout_rates,
     hidden_widths,
     is_lbfgs,
     member_init,
@@ -70,6 +71,10 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
         """Return the score of predictions from raw `scores` for encoded targets."""
+
+    def _outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+        """Return of each member and row what `_score_targets` is to judge: the raw scores."""
+        return scores_of(network, parameters, X, rows)
 
     def _strata(self, y: Array) -> Array | None:
         """Return the class of each row, where a split is to be stratified by it."""
@@ -186,28 +191,41 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         classes: Any,
     ) -> Table:
         """Return checked data; with `reset` learn the features and the targets."""
-        X, y = validated_data(self, X, y, self._y_numeric, reset)
+        X, y = self._validated(X, y, reset)
         if reset:
             self._model_dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
         check_range(X, self._model_dtype)
         weight = validated_weight(sample_weight, X)
         return Table(X, self._encode(y, reset, incremental, classes), weight)
 
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        """Return checked X and targets; with `reset` take note of the features."""
+        return validated_data(self, X, y, self._y_numeric, reset)
+
+    def _new_network(self, n_features: int, n_outputs: int) -> Network:
+        """Return the architecture that is to be trained on data of so many columns."""
+        return build_network(self, n_features, n_outputs)
+
+    def _dropout_rates(self, n_hidden: int) -> tuple[float, ...]:
+        """Return the rates of the input and of so many hidden layers; empty for none."""
+        return dropout_rates(self.dropout, n_hidden)
+
     def _runs(self, table: Table, continues: bool, incremental: bool) -> list[Run]:
         """Return a run for each member: from the estimator's weights, or from new ones."""
         if continues:
             network = self._network()
         else:
-            network = build_network(self, table.X.shape[1], table.y.shape[1])
+            network = self._new_network(table.X.shape[1], table.y.shape[1])
         problem = Problem(
             self,
-            with_dropout(network, self),
+            with_dropout(network, self._dropout_rates(len(network.activations)), self),
             self._loss(),
             table,
             self._model_dtype,
             self._score_targets,
             self._strata,
             incremental,
+            self._outcomes,
         )
         if continues:
             runs = self._further_runs(problem)

@@ -142,8 +142,8 @@ class Candidate:
         kind = type(self.network)
         return (
             issubclass(kind, BaseBackprop)
-            # Not with a fit of its own, which nothing else can stand in for.
-            and kind.fit is BaseBackprop.fit
+            # Not with a fit of the user's own, which nothing else can stand in for.
+            and kind.fit.__module__.partition(".")[0] == __package__
             and kind._fit is BaseBackprop._fit
         )
 

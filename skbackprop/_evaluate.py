@@ -17,11 +17,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from ._candidates import Candidate, Evaluation, Front, front_of
 from ._jobs import Alone, Result, Results, Together
-from ._settings import hidden_widths, is_lbfgs
+from ._settings import is_lbfgs
 from ._stacks import bytes_per_member, evenly_cut, grouped, members_at_once
 from ._threads import threads_for_stacks
-from .core.activations import ACTIVATIONS
-from .core.network import Network
 
 # The candidates of one split share the rows of every batch, which pays from about so many on.
 _WORTH_A_SPLIT = 8
@@ -140,11 +138,10 @@ def _cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float
 
 
 def _estimated_cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int]:
-    hidden, n_networks = hidden_widths(settings.hidden_layer_sizes), int(settings.n_members)
     n_rows, n_features = np.shape(X)
+    n_networks = int(settings.n_members)
     batch_size = min(200 if settings.batch_size == "auto" else int(settings.batch_size), n_rows)
-    widths = (n_features, *hidden, _n_outputs(settings, evaluation.y))
-    network = Network(widths, (ACTIVATIONS["identity"],) * len(hidden))
+    network = settings._new_network(n_features, _n_outputs(settings, evaluation.y))
     dtype = settings.dtype or getattr(X, "dtype", None)
     itemsize = 4 if dtype is not None and np.dtype(dtype) == np.float32 else 8
     cost = bytes_per_member(network, batch_size, itemsize) * n_networks * n_rows / batch_size

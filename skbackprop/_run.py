@@ -40,6 +40,7 @@ from .core.parameters import FlatParameters, Parameters
 _LBFGS_NUMBERS = 1 << 20
 
 Score = Callable[[Array, Array, "Array | None"], float]
+Outcomes = Callable[[Network, Parameters, Any, "Rows | None"], Array]
 
 
 @dataclass
@@ -48,8 +49,8 @@ class Problem:
 
     Parameters
     ----------
-    settings : BackpropClassifier or BackpropRegressor
-        The estimator, of which only the constructor's parameters are read.
+    settings : estimator
+        One of this package, of which only the constructor's parameters are read.
     network : Network
         The architecture.
     loss : Loss
@@ -59,11 +60,14 @@ class Problem:
     dtype : dtype
         What the network computes in.
     score : callable
-        Returns the score of (raw scores, targets, weights), for early stopping.
+        Returns the score of (outcomes, targets, weights), for early stopping.
     strata : callable
         Returns the class of each row of the targets by which a split is stratified, or None.
     incremental : bool
         Whether to train for one epoch, as `partial_fit` does.
+    outcomes : callable
+        Returns the outcomes that `score` takes, of every member: of (network, parameters, X,
+        rows) the raw scores, say.
     """
 
     settings: Any
@@ -74,6 +78,7 @@ class Problem:
     score: Score
     strata: Callable[[Array], Array | None]
     incremental: bool
+    outcomes: Outcomes
 
     @property
     def is_lbfgs(self) -> bool:
@@ -312,16 +317,16 @@ class Run:
 
     # ---------------------------------------------------------------------- its course
 
-    def validation_score(self, scores: Array) -> float:
-        """Return how good raw `scores` are on the rows held out; NaN where they are not finite."""
-        if not np.isfinite(scores).all():
+    def validation_score(self, outcomes: Array) -> float:
+        """Return how good `outcomes` are on the rows held out; NaN where they are not finite."""
+        if not np.isfinite(outcomes).all():
             return math.nan
         table, rows = self.table, self.validation
         weight = None if table.weight is None else table.weight[rows]
         if weight is not None and not weight.any():
             weight = None
         with np.errstate(all="ignore"):
-            return self.problem.score(scores, table.y[rows], weight)
+            return self.problem.score(outcomes, table.y[rows], weight)
 
     def record(self, loss: float, score: float | None) -> None:
         """Take note of a complete epoch or iteration."""

@@ -175,15 +175,15 @@ def activation_of_each_layer(settings: Any) -> tuple[str | Activation, ...]:
     return each
 
 
-def with_dropout(network: Network, settings: Any) -> Network:
+def with_dropout(network: Network, rates: tuple[float, ...], settings: Any) -> Network:
     """Return the network as it is trained; predictions need no dropout.
 
     Raises
     ------
     ValueError
-        If a rate is not valid, or if the solver is one that what is random has no place in.
+        If the solver is one that what is random has no place in.
     """
-    network = replace(network, dropout=dropout_rates(settings.dropout, len(network.activations)))
+    network = replace(network, dropout=rates)
     if is_lbfgs(settings.solver):
         if network.dropout:
             raise ValueError(

@@ -20,7 +20,6 @@ from .core.arrays import Array, PerMember, Rows
 from .core.batches import Table
 from .core.lbfgs import WholeObjective, minimise
 from .core.members import join_members, join_states, take_state
-from .core.network import scores_of
 from .core.objective import Diverged, Objective
 from .core.parameters import Parameters
 from .core.several import join_schedules, schedule_state
@@ -240,9 +239,10 @@ def validation_scores(runs: Sequence[Run], parameters: Parameters) -> list[float
             stop += 1
         with np.errstate(all="ignore"):
             members = parameters.members(slice(start, stop))
-            scores = scores_of(runs[start].network, members, table.X, rows)
+            problem = runs[start].problem
+            outcomes = problem.outcomes(problem.network, members, table.X, rows)
         found += [
-            run.validation_score(own) for run, own in zip(runs[start:stop], scores, strict=True)
+            run.validation_score(own) for run, own in zip(runs[start:stop], outcomes, strict=True)
         ]
     return found
 

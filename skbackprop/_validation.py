@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
-from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    column_or_1d,
+    validate_data,
+)
 
 from .core.arrays import Array
 
@@ -21,8 +26,26 @@ _FLOATS = (np.float64, np.float32)
 
 def validated_input(estimator: Any, X: Any) -> Any:
     """Return X as a finite float array or CSR matrix with the features of the training data."""
-    if not _is_plain_input(estimator, X):
-        X = validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
+    X = validated_features(estimator, X, reset=False)
+    check_range(X, estimator._model_dtype)
+    return X
+
+
+def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return checked X; with `reset` the estimator takes note of the features."""
+    if not reset and _is_plain_input(estimator, X):
+        return X
+    return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
+
+
+def validated_codes(estimator: Any, codes: Any, n_components: int) -> Array:
+    """Return codes as a finite float array with a column for each component."""
+    X: Array = check_array(codes, dtype=_FLOATS)
+    if X.shape[1] != n_components:
+        raise ValueError(
+            f"X has {X.shape[1]} column(s), but the autoencoder was trained with "
+            f"n_components={n_components}. Pass codes as transform returns them."
+        )
     check_range(X, estimator._model_dtype)
     return X
 

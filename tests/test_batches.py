@@ -263,3 +263,19 @@ def test_batches_of_an_epoch_share_buffers_that_do_not_grow_with_the_data():
 
     sizes = [bytes_for(n_rows) for n_rows in (20_000, 40_000, 80_000)]
     assert all(small == large for small, large in pairwise(sizes))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_sparse_targets_are_served_dense(shuffled, dtype):
+    """A table may be its own target: then no more than the rows of a batch are ever dense."""
+    X = numbered_table(10).X
+    table = Table(sparse.csr_array(X), sparse.csr_array(X))
+    order = np.random.RandomState(1).permutation(10) if shuffled else None
+    batches = Batches([table], [order], [4], Workspace(np.dtype(dtype)))
+
+    (epoch,) = served(batches)
+    expected = X if order is None else X[order]
+    assert [len(y) for _, y, *_ in epoch] == [4, 4, 2]
+    for served_rows in zip(*[(x, y) for x, y, *_ in epoch], strict=True):
+        np.testing.assert_array_equal(np.vstack(served_rows).astype(dtype), expected.astype(dtype))

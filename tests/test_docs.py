@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skbackprop import (
+    BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRandomizedSearchCV,
@@ -28,6 +29,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # The classes that share a section of the reference.
 SECTIONS = {
     "The estimators": [BackpropClassifier, BackpropRegressor],
+    "The autoencoder": [BackpropAutoencoder],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
 }
 CLASSES = [

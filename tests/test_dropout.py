@@ -22,7 +22,7 @@ from skbackprop._train import Descent, train
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Batches
 from skbackprop.core.dropout import Dropout, SparseInputDropout, dropout_stream
-from skbackprop.core.losses import SquaredError
+from skbackprop.core.regression import SquaredError
 from skbackprop.core.network import Network, Pass
 from skbackprop.core.objective import Gradient, Objective
 from skbackprop.core.optimizers import SGD, Adam

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import skbackprop
-from skbackprop import BackpropClassifier, BackpropRegressor, testing
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, testing
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "skbackprop"
@@ -55,7 +55,7 @@ FLOORS = [
     {"_labels", "_run"},
     {"_train"},
     {"_base"},
-    {"_candidates", "_together", "classifier", "regressor", "tuning"},
+    {"_candidates", "_together", "autoencoder", "classifier", "regressor", "tuning"},
     {"_jobs"},
     {"_evaluate"},
     {"search"},
@@ -241,7 +241,9 @@ def test_documented_defaults_are_those_of_the_signature(thing):
             assert thing not in [param.values[0] for param in PUBLIC], f"{name} has a default"
 
 
-@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+@pytest.mark.parametrize(
+    "estimator_class", [BackpropAutoencoder, BackpropClassifier, BackpropRegressor]
+)
 def test_every_public_method_is_documented(estimator_class):
     for name, method in inspect.getmembers(estimator_class, callable):
         if name.startswith("_") or not method.__module__.startswith(IMPORT_NAME):
@@ -277,6 +279,44 @@ def test_both_estimators_say_the_same_of_what_they_share(title):
         for word, other in IN_OTHER_WORDS.items():
             text = text.replace(word, other)
         assert (kind, text) == of_regressor[name], name
+
+
+# What the autoencoder leaves out of the regressor's words, having one network and one score.
+OF_SEVERAL = [
+    ", or D2 of another loss",
+    ", or array of shape (n_members,)",
+    ", or one such list for each member",
+    "; of several members (n_members, fan_in, fan_out)",
+    "; with the members as a first axis, each member has its own",
+]
+OF_THE_REGRESSOR = {
+    "estimators_",
+    "gains_",
+    "n_members",
+    "normalization",
+    "running_means_",
+    "running_variances_",
+    "scale_target",
+    "target_mean_",
+    "target_scale_",
+}
+OF_THE_AUTOENCODER = {"n_components"}
+IN_ITS_OWN_WORDS = {"hidden_layer_sizes", "loss", "out_activation_"}
+
+
+@pytest.mark.parametrize("title", ["Parameters", "Attributes"])
+def test_the_autoencoder_says_the_same_as_the_regressor(title):
+    of_autoencoder = entries(BackpropAutoencoder.__doc__, title)
+    of_regressor = entries(BackpropRegressor.__doc__, title)
+    shared = of_regressor.keys() - OF_THE_REGRESSOR
+    assert of_autoencoder.keys() - OF_THE_AUTOENCODER == shared
+    for name in shared - IN_ITS_OWN_WORDS:
+        said = list(of_regressor[name])
+        for words in OF_SEVERAL:
+            said = [part.replace(words, "") for part in said]
+        if name == "validation_scores_":
+            said[0] = "list of float or None"
+        assert of_autoencoder[name] == tuple(said), name
 
 
 @pytest.mark.parametrize("thing", PUBLIC)

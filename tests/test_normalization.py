@@ -27,7 +27,7 @@ from skbackprop._train import Descent, train
 from skbackprop.core import normalization as module
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Batches, Table
-from skbackprop.core.losses import SquaredError
+from skbackprop.core.regression import SquaredError
 from skbackprop.core.network import Network, Pass, scores_of
 from skbackprop.core.normalization import NORMALIZATIONS, Normalization
 from skbackprop.core.objective import Gradient, Objective

@@ -29,14 +29,14 @@ class Table:
     ----------
     X : array or CSR matrix of shape (n, d)
         The input.
-    y : array of shape (n, k)
-        The targets; any dtype that the batches' dtype can hold.
+    y : array or CSR matrix of shape (n, k)
+        The targets; any dtype that the batches' dtype can hold. Those of a batch are dense.
     weight : array of shape (n,) or None, default=None
         The weight of each row; None for equal weights.
     """
 
     X: Any
-    y: Array
+    y: Any
     weight: Array | None = None
 
     @property
@@ -310,9 +310,11 @@ class Batches:
             batch.is_empty = None if total.all() else total == 0
 
 
-def _gather(source: Array, rows: Any, out: Array) -> None:
-    """Copy rows of `source` to `out`, in the dtype of `out`."""
-    if isinstance(rows, slice):
+def _gather(source: Any, rows: Any, out: Array) -> None:
+    """Copy rows of `source` to `out`, in the dtype of `out`; of a CSR matrix its zeros as well."""
+    if not isinstance(source, np.ndarray):
+        source[rows].astype(out.dtype, copy=False).toarray(out=out)
+    elif isinstance(rows, slice):
         np.copyto(out, source[rows])
     elif source.dtype == out.dtype and source.flags.c_contiguous and out.flags.c_contiguous:
         # In range by construction; mode="clip" spares NumPy a buffer for its check.

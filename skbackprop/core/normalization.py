@@ -109,7 +109,7 @@ class BatchNormalization(Normalization):
     >>> from skbackprop import BackpropClassifier, BatchNormalization
     >>> X, y = load_iris(return_X_y=True)
     >>> model = BackpropClassifier(
-    ...     normalization=BatchNormalization(momentum=0.95), learning_rate_init=0.01, random_state=0
+    ...     normalization=BatchNormalization(momentum=0.95), batch_size=32, tol=0.01, random_state=0
     ... )
     >>> model.fit(X, y).score(X, y) > 0.9
     True
@@ -211,7 +211,7 @@ class LayerNormalization(Normalization):
     >>> from skbackprop import BackpropClassifier, LayerNormalization
     >>> X, y = load_iris(return_X_y=True)
     >>> model = BackpropClassifier(
-    ...     normalization=LayerNormalization(), learning_rate_init=0.01, random_state=0
+    ...     normalization=LayerNormalization(), batch_size=32, tol=0.01, random_state=0
     ... )
     >>> model.fit(X, y).score(X, y) > 0.9
     True
