@@ -185,7 +185,7 @@ def with_dropout(network: Network, rates: tuple[float, ...], settings: Any) -> N
     """
     network = replace(network, dropout=rates)
     if is_lbfgs(settings.solver):
-        if network.dropout:
+        if np.any(settings.dropout):
             raise ValueError(
                 "solver='lbfgs' needs the same objective in every call, which dropout makes "
                 f"random: got dropout={settings.dropout!r}. Set dropout=0.0, or choose a "
@@ -206,8 +206,8 @@ def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
         rates = [0.0] + [dropout] * n_hidden
         is_valid = _is_rate(dropout)
     else:
-        is_sequence = isinstance(dropout, (list, tuple, np.ndarray)) and np.ndim(dropout) == 1
-        rates = list(dropout) if is_sequence else []
+        is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
+        rates = list(dropout) if is_array or isinstance(dropout, (list, tuple)) else []
         is_valid = len(rates) == 1 + n_hidden and all(map(_is_rate, rates))
     if not is_valid:
         raise ValueError(

@@ -286,7 +286,7 @@ def second_moment(activation, variance):
     return WEIGHTS @ forward(activation, np.sqrt(variance) * NODES) ** 2
 
 
-@pytest.mark.parametrize("name", EVERY.keys() - OF_SCIKIT_LEARN)
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - OF_SCIKIT_LEARN))
 def test_initial_weights_preserve_the_second_moment(name):
     """He's condition: inputs of second moment 1 come out of the layer with second moment 1."""
     initializer = EVERY[name].initializer
@@ -304,7 +304,7 @@ def test_published_initial_weights():
         assert ACTIVATIONS[name].initializer == BoundedUniform(6.0)
 
 
-@pytest.mark.parametrize("name", EVERY.keys() - OF_SCIKIT_LEARN)
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - OF_SCIKIT_LEARN))
 def test_a_signal_neither_vanishes_nor_explodes_on_its_way_through_ten_layers(name):
     """Of twenty networks the geometric mean of E a^2 stays within a factor of 2 of the input's."""
     activation, width, moments = EVERY[name], 200, []

@@ -123,7 +123,9 @@ def trained(members, clip_norm, n_epochs=3):
 
 def members():
     return [
-        Member(some_table(LOSS, 12 + 8 * seed, NETWORK.widths, seed=seed), seed, alpha=0.1)
+        Member(
+            some_table(LOSS, 12 + 8 * seed, NETWORK.widths, seed=seed), seed, alpha=0.1, rate=0.01
+        )
         for seed in range(3)
     ]
 

@@ -22,7 +22,6 @@ from skbackprop._train import Descent, train
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Batches
 from skbackprop.core.dropout import Dropout, SparseInputDropout, dropout_stream
-from skbackprop.core.regression import SquaredError
 from skbackprop.core.network import Network, Pass
 from skbackprop.core.objective import Gradient, Objective
 from skbackprop.core.optimizers import SGD, Adam
@@ -30,7 +29,7 @@ from skbackprop.core.penalties import L2
 from skbackprop.core.training import descend
 from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
-from stacks import DTYPES, Member, assert_same_bits, some_parameters, some_table, stack_of
+from stacks import DTYPES, LOSSES, Member, assert_same_bits, some_parameters, some_table, stack_of
 from support import (
     BOTH,
     assert_same_search,
@@ -46,7 +45,7 @@ from test_training import assert_each_as_alone, five_members, trained
 
 pytestmark = few_epochs
 
-LOSS = SquaredError()
+LOSS = LOSSES["squared_error-identity"]
 WIDTHS = (4, 6, 5, 3)
 RATES = {"hidden": (0.0, 0.3, 0.5), "input": (0.4, 0.0, 0.0), "all": (0.2, 0.5, 0.3)}
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -338,7 +337,15 @@ def test_rates():
 
 
 WRONG = [1.0, -0.1, np.nan, "half", None, True, [0.5], [0.1] * 4, [0.1, 1.0, 0.1], ["a"] * 3]
-WRONG += [[0.1, np.nan, 0.1], [[0.1, 0.1, 0.1]], [0.1, None, 0.1], 2, {0.1, 0.2, 0.3}]
+WRONG += [
+    [0.1, np.nan, 0.1],
+    [[0.1, 0.1, 0.1]],
+    [0.1, None, 0.1],
+    2,
+    pytest.param({0.1, 0.2, 0.3}, id="a set"),
+    [0.1, [0.1], 0.1],
+    np.array(0.5),
+]
 
 
 @BOTH
@@ -354,9 +361,10 @@ def test_wrong_rates_are_an_error_that_says_how_many_are_needed(estimator_class,
 
 
 @BOTH
-def test_lbfgs_takes_no_dropout(estimator_class):
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
+def test_lbfgs_takes_no_dropout(hidden, estimator_class):
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, solver="lbfgs", dropout=0.5)
+    model = quick(estimator_class, solver="lbfgs", dropout=0.5, hidden_layer_sizes=hidden)
     with pytest.raises(ValueError, match="dropout=0.5.*choose a stochastic solver"):
         model.fit(X, y)
     model.set_params(dropout=0.0).fit(X, y)

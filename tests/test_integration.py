@@ -485,8 +485,8 @@ def test_parameters_are_those_of_the_constructor(estimator_class):
     }
     assert estimator.set_params(alpha=0.5, solver="sgd") is estimator
     assert (estimator.alpha, estimator.solver) == (0.5, "sgd")
-    with pytest.raises(ValueError, match="Invalid parameter 'dropout'"):
-        estimator.set_params(dropout=0.5)
+    with pytest.raises(ValueError, match="Invalid parameter 'droppout'"):
+        estimator.set_params(droppout=0.5)
 
 
 @few_epochs

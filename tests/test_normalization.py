@@ -27,7 +27,6 @@ from skbackprop._train import Descent, train
 from skbackprop.core import normalization as module
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Batches, Table
-from skbackprop.core.regression import SquaredError
 from skbackprop.core.network import Network, Pass, scores_of
 from skbackprop.core.normalization import NORMALIZATIONS, Normalization
 from skbackprop.core.objective import Gradient, Objective
@@ -38,6 +37,7 @@ from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
 from stacks import (
     DTYPES,
+    LOSSES,
     Member,
     assert_same_bits,
     public_kinds,
@@ -53,7 +53,7 @@ from test_training import assert_each_as_alone, five_members, trained
 
 pytestmark = few_epochs
 
-LOSS = SquaredError()
+LOSS = LOSSES["squared_error-identity"]
 WIDTHS = (4, 6, 5, 3)
 EPSILON = 1e-5
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

