@@ -593,6 +593,46 @@ def test_parameters_of_a_large_but_finite_sum_have_not_diverged():
         assert not stack.is_finite()
 
 
+@every_dtype
+def test_subnormal_numbers_become_zero_and_no_others_change(dtype):
+    table = some_table(SQUARED_ERROR, 8, NETWORK.widths)
+    stack = stack_of([Member(table), Member(table)], NETWORK, SQUARED_ERROR, Adam(), dtype=dtype)
+    kept = np.array([0, 1, -2.5, np.finfo(dtype).smallest_normal, np.nan, -np.inf], dtype)
+    subnormal = np.array([np.finfo(dtype).smallest_subnormal, -kept[3] / 2], dtype)
+    arrays = [stack.parameters.theta, *stack.optimizer_state.values()]
+    floats = [array for array in arrays if array.dtype == dtype]
+    assert len(floats) == 3
+    for array in floats:
+        array[:, :8] = [*subnormal, *kept]
+        array[:, 8:] = 3
+    stack.optimizer_state["n_steps"][...] = 7
+    stack.flush_subnormals()
+    for array in floats:
+        np.testing.assert_array_equal(array[:, :2], 0)
+        np.testing.assert_array_equal(array[:, 2:8], [kept, kept])
+        np.testing.assert_array_equal(array[:, 8:], 3)
+    np.testing.assert_array_equal(stack.optimizer_state["n_steps"], 7)
+
+
+def test_weights_that_a_penalty_shrinks_without_end_become_zero():
+    """By hand: without input, each step leaves a tenth of the weights, and after 40 nothing."""
+    network = Network((2, 1), ())
+    table = Table(np.zeros((4, 2)), np.zeros((4, 1)))
+    stack = stack_of(
+        [Member(table, rate=0.9, alpha=4.0)],
+        network,
+        SQUARED_ERROR,
+        SGD(momentum=0.0),
+        batch_size=4,
+        dtype=np.float32,
+    )
+    stack.parameters.theta[...] = [[1, -2, 0]]
+    for n_epochs, expected in ((3, [[1e-3, -2e-3, 0]]), (35, [[1e-35, -2e-35, 0]]), (40, 0)):
+        for _ in descend(stack, n_epochs, n_done=int(stack.n_seen[0, 0]) // 4):
+            pass
+        np.testing.assert_allclose(stack.parameters.theta, np.float32(expected), rtol=1e-4)
+
+
 def test_stochastic_training_predicts_what_it_has_learned():
     """Scores from outside the loop are those that the loop leaves: nothing is out of step."""
     table = some_table(SQUARED_ERROR, 12, NETWORK.widths)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, PerMember, Rows, State
+from .arrays import Array, PerMember, Rows, State, column_blocks
 from .averaging import Average, averaged
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
@@ -251,21 +251,35 @@ class Stack:
             masks.bit_generator.state = state
 
     def _changing(self) -> list[Array]:
-        states = [self.optimizer_state, self.schedule_state, self.average_state]
-        arrays = [array for state in states for array in state.values()]
-        statistics = self.parameters.statistics.values()
-        return [self.parameters.theta, *statistics, self.n_seen, *arrays, *self._orders]
+        """Return all arrays that an epoch changes."""
+        return [*self._learned(), *self.schedule_state.values(), self.n_seen, *self._orders]
+
+    def _learned(self) -> list[Array]:
+        """Return the arrays that steps change, of a row for each member."""
+        states = self.parameters.statistics, self.optimizer_state, self.average_state
+        return [self.parameters.theta, *(array for state in states for array in state.values())]
 
     def is_finite(self) -> Array:
         """Return for each member whether its parameters, moments and averages are finite."""
         finite = np.ones(len(self), dtype=bool)
-        states = self.parameters.statistics, self.optimizer_state, self.average_state
-        arrays = [array for state in states for array in state.values()]
-        for array in (self.parameters.theta, *arrays):
+        for array in self._learned():
             # A sum is finite only if all its terms are; the terms decide where it overflowed.
             if not np.isfinite(array.sum()):
                 finite &= np.isfinite(array).all(axis=1)
         return finite
+
+    def flush_subnormals(self) -> None:
+        """Replace by zero what is smaller than the smallest normal number.
+
+        A penalty lets the weights of a unit that is out of use shrink without end, and the moments
+        of a gradient of zero shrink likewise. They are nothing beside any other weight, but
+        arithmetic with them takes processors many times as long.
+        """
+        for array in self._learned():
+            if array.dtype.kind == "f":
+                smallest = np.finfo(array.dtype).smallest_normal
+                for (block,) in column_blocks(array):
+                    block[np.abs(block) < smallest] = 0
 
 
 class _Step:
@@ -358,6 +372,7 @@ def descend(stack: Stack, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
             with np.errstate(all="ignore"):
                 rate = stack.schedule.rate(stack.schedule_state, stack.rate, epoch / n_epochs)
                 losses = stack.run_epoch(rate)
+                stack.flush_subnormals()
                 finite = np.isfinite(losses) & stack.is_finite()
             if not finite.all():
                 raise Diverged(~finite)
