@@ -141,7 +141,8 @@ class CanonicalLoss(Loss):
 
     def value(self, scores: Array, y: Array) -> Array:
         normalizer = self.link.normalizer(scores).sum(axis=-1)
-        return np.asarray(normalizer - (y * scores).sum(axis=-1))
+        # Of short rows, einsum adds up products several times as fast as a sum over the last axis.
+        return np.asarray(normalizer - np.einsum("...k,...k->...", y, scores))
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
         self.link.inverse(scores, out)
