@@ -41,6 +41,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from threadpoolctl import threadpool_limits
 
 from skbackprop import (
     BackpropClassifier,
@@ -818,7 +819,8 @@ def peak_of_search(network, X, **settings):
     )
     tracemalloc.start()
     try:
-        search.fit(X, X[:, 0])
+        with threadpool_limits(limits=1, user_api="blas"):  # else each thread has a stack
+            search.fit(X, X[:, 0])
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
