@@ -633,6 +633,18 @@ def test_weights_that_a_penalty_shrinks_without_end_become_zero():
         np.testing.assert_allclose(stack.parameters.theta, np.float32(expected), rtol=1e-4)
 
 
+def test_training_leaves_numpys_settings_as_they_were():
+    table = some_table(LOSS, 8, NETWORK.widths)
+    stack = stack_of([Member(table)], NETWORK, LOSS, Adam())
+    before = np.getbufsize(), np.geterr()
+    for _ in descend(stack, 2):
+        assert (np.getbufsize(), np.geterr()) == before
+    stack.parameters.theta[...] = np.nan
+    with pytest.raises(Diverged):
+        next(descend(stack, 1))
+    assert (np.getbufsize(), np.geterr()) == before
+
+
 def test_stochastic_training_predicts_what_it_has_learned():
     """Scores from outside the loop are those that the loop leaves: nothing is out of step."""
     table = some_table(SQUARED_ERROR, 12, NETWORK.widths)
