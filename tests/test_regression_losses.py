@@ -160,6 +160,37 @@ def test_log_cosh_of_a_huge_residual_is_its_size_less_log_2():
     np.testing.assert_allclose(value(LogCosh(), residual, np.zeros((4, 1))), expected, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_cosh_of_a_small_residual_is_half_its_square(dtype):
+    residual = np.geomspace(1e-15, 1e-4, 12, dtype=dtype)[:, None]
+    half_squares = np.square(residual[:, 0].astype(float)) / 2
+    np.testing.assert_allclose(
+        value(LogCosh(), residual, np.zeros_like(residual)), half_squares, rtol=1e-6
+    )
+
+
+def test_the_deviance_of_large_counts_keeps_its_digits_in_float32():
+    stream = np.random.RandomState(0)
+    y = stream.poisson(1e5, size=(1_000, 1)).astype(np.float32)
+    scores = stream.normal(np.log(1e5), 1e-3, size=y.shape).astype(np.float32)
+    exact = value(LOSSES["poisson"], scores.astype(float), y.astype(float))
+    got = value(LOSSES["poisson"], scores, y)
+    assert got.dtype == np.float32
+    assert exact.mean() > 0.3
+    assert np.abs(got - exact).max() < 0.02
+    assert got.mean(dtype=float) == pytest.approx(exact.mean(), abs=5e-4)
+
+
+def test_the_poisson_deviance_is_finite_for_targets_that_vanish_beside_their_mean():
+    y = np.array([[0, 1e-30, 1e-30, 1e5]], np.float32)
+    scores = np.array([[40, 40, -60, -40]], np.float32)
+    expected = [np.exp(40), np.exp(40), np.exp(-40), 1e5 * (np.log(1e5) + 40 - 1)]
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        got = value(LOSSES["poisson"], scores.T, y.T)
+    np.testing.assert_allclose(got[[0, 1, 3]], np.array(expected)[[0, 1, 3]], rtol=1e-5)
+    assert np.isfinite(got).all()
+
+
 @pytest.mark.parametrize(
     "name, slope", [("absolute_error", 0), ("quantile", 0), ("upper quantile", -0.4), ("huber", 0)]
 )

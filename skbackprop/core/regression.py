@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit, xlogy
+from scipy.special import expit
 
 from .arrays import Array
 from .baselines import weighted_quantiles, zero_of_slope
@@ -138,43 +138,20 @@ class Huber(ResidualLoss):
 class LogCosh(ResidualLoss):
     """Squared near the target, absolute far from it, and smooth: loss = sum_k log cosh(s_k - y_k).
 
-    It is computed as |r| + log(1 + exp(-2 |r|)) - log 2, which never overflows. The gradient is
-    tanh(r) (Saleh & Saleh 2022, section 2).
+    The gradient is tanh(r) with the residual r = s - y (Saleh & Saleh 2022, section 2). The value
+    is computed as log(1 + 2 sinh(r / 2)^2), which keeps its digits however small r is.
     """
 
     def of_residual(self, r: Array) -> Array:
         size = np.abs(r)
-        return np.asarray(size + np.log1p(np.exp(-2 * size)) - math.log(2))
+        near = np.minimum(size, 20)  # beyond, the slope is 1 to the last digit
+        return np.asarray(np.log1p(2 * np.square(np.sinh(near / 2))) + (size - near))
 
     def slope(self, r: Array, out: Array) -> None:
         np.tanh(r, out=out)
 
 
 # ------------------------------------------------------------------- of positive means
-
-
-@dataclass(frozen=True)
-class Poisson(CanonicalLoss):
-    """Half the Poisson deviance, for y >= 0.
-
-    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y.
-    """
-
-    target_minimum: ClassVar[float] = 0.0
-
-    @property
-    def link(self) -> Link:
-        return EXP
-
-    def value(self, scores: Array, y: Array) -> Array:
-        return np.asarray(super().value(scores, y) + (xlogy(y, y) - y).sum(axis=-1))
-
-    def constant(self, y: Array, weight: Array | None) -> Array:
-        return _log_of_mean(y, weight)
-
-    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
-        """Return R2 of the means, the score that scikit-learn has for its Poisson network."""
-        return SquaredError().score(self.predict(scores), y, weight)
 
 
 class DevianceLoss(Loss):
@@ -211,6 +188,28 @@ class DevianceLoss(Loss):
 
     def constant(self, y: Array, weight: Array | None) -> Array:
         return _log_of_mean(y, weight)
+
+
+@dataclass(frozen=True)
+class Poisson(DevianceLoss):
+    """Half the Poisson deviance, for y >= 0.
+
+    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y.
+    """
+
+    def half_deviance(self, log_mean: Array, y: Array) -> Array:
+        # The logarithm of a quotient near one keeps digits that a difference of two loses.
+        mean = np.exp(log_mean)
+        quotient = np.maximum(y / mean, np.finfo(mean.dtype).tiny)
+        return np.asarray(y * np.log(quotient) - y + mean)
+
+    def slope(self, log_mean: Array, y: Array, out: Array) -> None:
+        np.exp(log_mean, out=out)
+        np.subtract(out, y, out=out)
+
+    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
+        """Return R2 of the means, the score that scikit-learn has for its Poisson network."""
+        return SquaredError().score(self.predict(scores), y, weight)
 
 
 @dataclass(frozen=True)
