@@ -5,6 +5,7 @@ its value, of each loss alone and through a network, is proved in test_losses an
 """
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -283,6 +284,51 @@ def test_the_constant_of_an_own_loss_is_found_numerically(name):
     for weight in (None, np.arange(40.0)):
         found = Loss.constant(loss, y, weight)
         np.testing.assert_allclose(found, loss.constant(y, weight), atol=1e-4)
+
+
+# Units that are common enough: moles of a trace, the product of a nation.
+@pytest.mark.parametrize("unit", [1e-13, 1e-6, 1.0, 1e13])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+def test_a_constant_is_found_whatever_the_unit_of_y(unit, weighted):
+    y = targets()[:, 0]
+    weight = np.arange(40.0) if weighted else None
+    for loss, numeric in [
+        (Huber(0.7 * unit), ResidualLoss.constant),
+        (Huber(0.7 * unit), Loss.constant),
+        (LOSSES["squared_error"], Loss.constant),
+    ]:
+        expected = replace(loss, delta=0.7) if isinstance(loss, Huber) else loss
+        expected = unit * expected.constant(y, weight)
+        np.testing.assert_allclose(numeric(loss, unit * y, weight), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [LogCosh(), Huber()], ids=repr)
+@pytest.mark.parametrize("outlier", [1e9, 1e15, 1e200])
+def test_the_best_constant_is_found_beside_an_outlier(loss, outlier):
+    """Its pull is that of any target on its side that is more than a few units off."""
+    y = targets()[:, 0]
+    y[0] = 1e3
+    expected = loss.constant(y, None)
+    y[0] = outlier
+    np.testing.assert_allclose(loss.constant(y, None), expected, rtol=1e-9)
+
+
+@every_loss
+def test_rows_without_weight_do_not_count(loss):
+    y, scores = beside_scores(loss, targets()), some_scores(loss)
+    weight = np.random.RandomState(2).uniform(1, 2, 40)
+    expected = loss.score(scores[1:], y[1:], weight[1:])
+    weight[0], y[0], scores[0] = 0, 1e200, -1e200
+    with np.errstate(over="raise", invalid="raise"):
+        assert loss.score(scores, y, weight) == expected
+
+
+@pytest.mark.parametrize("loss", [LogCosh(), Huber()], ids=repr)
+def test_the_score_of_tiny_residuals_is_that_of_their_squares(loss):
+    y = 1e-9 * targets()
+    scores = y + 1e-10 * some_scores(loss)
+    expected = LOSSES["squared_error"].score(scores, y, None)
+    assert loss.score(scores, y, None) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_weight_counts_the_rows_of_a_constant():

@@ -37,12 +37,26 @@ def zero_of_slope(slope: Callable[[Array], Array], y: Array, weight: Array | Non
     if lowest == highest:
         return lowest
     found: float = optimize.brentq(
-        lambda c: np.average(slope(c - y), weights=weight), lowest, highest, xtol=1e-12
+        lambda c: np.average(slope(c - y), weights=weight),
+        lowest,
+        highest,
+        # The unit of the targets is not known, and they may lie far apart: only the relative
+        # tolerance counts, and as many halves are taken as lie between any two numbers.
+        xtol=np.finfo(float).tiny,
+        maxiter=10_000,
     )
     return found
 
 
 def least(value_and_gradient: Callable[[Array], tuple[float, Array]], n: int) -> Array:
     """Return n numbers at which a smooth function is least, sought from zero on by L-BFGS."""
-    found = optimize.minimize(value_and_gradient, np.zeros(n), method="L-BFGS-B", jac=True)
+    found = optimize.minimize(
+        value_and_gradient,
+        np.zeros(n),
+        method="L-BFGS-B",
+        jac=True,
+        # The unit of the targets is not known: no slope is small enough for zero, and what is
+        # sought may lie far off, where a line search gets by steps of four times the last.
+        options={"ftol": 0, "gtol": 0, "maxls": 50, "maxfun": 1000},
+    )
     return np.asarray(found.x)

@@ -116,14 +116,16 @@ class Loss:
         return float(np.mean([self._score_of_one(scores[:, c], y[:, c], weight) for c in columns]))
 
     def _score_of_one(self, scores: Array, y: Array, weight: Array | None) -> float:
+        if weight is not None:  # rows that do not count, however far off
+            counted = weight > 0
+            scores, y, weight = scores[counted], y[counted], weight[counted]
         y = y.astype(np.float64)
         constant = np.broadcast_to(self.constant(y[:, 0], weight), y.shape)
         loss, baseline = (
             float(np.average(self.value(each[None], y[None])[0], weights=weight))
             for each in (scores.astype(np.float64), constant)
         )
-        counted = y[:, 0] if weight is None else y[weight > 0, 0]
-        if (counted == counted[0]).all():
+        if (y[:, 0] == y[0, 0]).all():
             return float(loss <= baseline)
         return self.explained(loss, baseline)
 
