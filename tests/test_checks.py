@@ -42,6 +42,16 @@ def test_what_is_no_number_is_an_error(value):
         Settings(value).checked()
 
 
+@pytest.mark.parametrize(
+    "value",
+    [np.array(0.5), np.array([0.5]), np.ones((1, 2)), np.array([["0.5"]]), np.array([[1]])],
+    ids=repr,
+)
+def test_an_array_that_has_not_one_number_for_each_member_is_an_error(value):
+    with pytest.raises(ValueError, match="value of Settings must be a number in the range"):
+        Settings(value).checked()
+
+
 def test_the_error_names_field_range_and_value():
     expected = r"^other of Settings must be a number in the range \[0, inf\), got -2\.$"
     with pytest.raises(ValueError, match=expected):

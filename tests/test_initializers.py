@@ -83,19 +83,24 @@ def test_the_stream_alone_decides(initializer):
 @pytest.mark.parametrize(
     "kind, name, values",
     [
-        (BoundedUniform, "factor", [0, -1, np.nan, np.inf]),
-        (VarianceScaling, "gain", [0, -1, np.nan, np.inf]),
+        (BoundedUniform, "factor", [0, -1, np.nan, np.inf, "6", None, True]),
+        (VarianceScaling, "gain", [0, -1, np.nan, np.inf, "2", None, True]),
     ],
 )
 def test_settings_out_of_range_are_errors_that_name_them(kind, name, values):
     for value in values:
-        with pytest.raises(ValueError, match=f"{name} must be a positive number, got {value}"):
+        with pytest.raises(ValueError, match=f"{name} must be a positive number, got {value!r}"):
             kind(value)
 
 
 def test_the_fan_has_one_of_two_names():
     with pytest.raises(ValueError, match="fan must be 'in' or 'average', got 'out'"):
         VarianceScaling(fan="out")
+
+
+def test_what_is_drawn_is_normal_or_not():
+    with pytest.raises(ValueError, match="normal must be True or False, got 'no'"):
+        VarianceScaling(normal="no")
 
 
 def test_an_unfinished_initializer_says_what_it_has_to_define():

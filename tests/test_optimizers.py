@@ -409,6 +409,14 @@ def test_settings_out_of_range_are_errors(kind, settings, allowed):
         kind(**settings)
 
 
+@pytest.mark.parametrize("flag", ["no", None, 1])
+def test_a_flag_is_true_or_false(flag):
+    message = f"^nesterovs_momentum of SGD must be True or False, got {flag!r}"
+    with pytest.raises(ValueError, match=message):
+        SGD(nesterovs_momentum=flag)
+    assert SGD(nesterovs_momentum=np.bool_(False)) == SGD(nesterovs_momentum=False)
+
+
 @every_variant
 def test_instances_are_values(optimizer):
     """They survive clone, pickle and copies, and equal what has the same settings."""

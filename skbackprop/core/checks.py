@@ -41,7 +41,7 @@ def check_range(
     closing, below = ("]", np.less_equal) if closed in ("both", "right") else (")", np.less)
     for name in names:
         value = getattr(settings, name)
-        is_array = isinstance(value, np.ndarray)
+        is_array = _has_one_for_each_member(value)
         is_number = is_array or (isinstance(value, Real) and not isinstance(value, bool))
         if not (is_number and np.all(above(value, low) & below(value, high))):
             raise ValueError(
@@ -50,3 +50,8 @@ def check_range(
             )
         if not is_array:
             object.__setattr__(settings, name, float(value))
+
+
+def _has_one_for_each_member(value: Any) -> bool:
+    is_table = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
+    return is_table and value.shape[1] == 1

@@ -6,7 +6,8 @@ One class and one line in `INITIALIZERS` make an initializer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from numbers import Real
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class BoundedUniform(Initializer):
     Raises
     ------
     ValueError
-        If the factor is not positive.
+        If the factor is not a positive number.
 
     Examples
     --------
@@ -94,6 +95,8 @@ class VarianceScaling(Initializer):
         _check_positive("gain", self.gain)
         if self.fan not in ("in", "average"):
             raise ValueError(f"fan must be 'in' or 'average', got {self.fan!r}.")
+        if not isinstance(self.normal, (bool, np.bool_)):
+            raise ValueError(f"normal must be True or False, got {self.normal!r}.")
 
     def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
@@ -106,8 +109,9 @@ class VarianceScaling(Initializer):
         return weights, np.zeros(fan_out)
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < np.inf:
+def _check_positive(name: str, value: Any) -> None:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and 0 < float(value) < np.inf):
         raise ValueError(f"{name} must be a positive number, got {value!r}.")
 
 

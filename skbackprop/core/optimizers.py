@@ -54,7 +54,7 @@ class SGD(Optimizer):
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If the momentum is out of its range, or the flag is neither True nor False.
 
     Examples
     --------
@@ -68,6 +68,10 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         check_range(self, "momentum", low=0, high=1)
+        if not isinstance(self.nesterovs_momentum, (bool, np.bool_)):
+            raise ValueError(
+                f"nesterovs_momentum of SGD must be True or False, got {self.nesterovs_momentum!r}."
+            )
 
     def init(self, theta: Array) -> State:
         return {"velocity": np.zeros_like(theta)}

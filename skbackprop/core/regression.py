@@ -7,7 +7,6 @@ in terms of the mean's logarithm, and those that learn more of a target than one
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from scipy.special import expit
 
 from .arrays import Array
 from .baselines import weighted_quantiles, zero_of_slope
+from .checks import check_range
 from .links import EXP, IDENTITY, Link, MeanVarianceLink, OrderedLink, apart
 from .losses import CanonicalLoss, Loss
 
@@ -124,7 +124,7 @@ class Huber(ResidualLoss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        _set_number(self, "delta", 0.0, math.inf)
+        check_range(self, "delta", low=0, closed="neither")
 
     def of_residual(self, r: Array) -> Array:
         clipped = np.clip(r, -self.delta, self.delta)
@@ -270,7 +270,7 @@ class Tweedie(DevianceLoss):
     power: float = 1.5
 
     def __post_init__(self) -> None:
-        _set_number(self, "power", 1.0, 2.0)
+        check_range(self, "power", low=1, high=2, closed="neither")
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         a, b = 1 - self.power, 2 - self.power
@@ -339,7 +339,10 @@ class Quantile(Loss):
     levels: Any = 0.5
 
     def __post_init__(self) -> None:
-        levels = list(self.levels) if isinstance(self.levels, Iterable) else [self.levels]
+        try:
+            levels = list(self.levels)
+        except TypeError:
+            levels = [self.levels]
         inside = [isinstance(t, Real) and 0 < float(t) < 1 for t in levels]
         rising = all(inside) and (np.diff([float(t) for t in levels]) > 0).all()
         if not (levels and rising):
@@ -433,7 +436,7 @@ class Gaussian(Loss):
     min_variance: float = 1e-6
 
     def __post_init__(self) -> None:
-        _set_number(self, "min_variance", 0.0, math.inf)
+        check_range(self, "min_variance", low=0, closed="neither")
 
     @property
     def scores_per_target(self) -> int:
@@ -482,17 +485,6 @@ class Gaussian(Loss):
 
 
 _LARGEST_EXPONENT = 700.0
-
-
-def _set_number(loss: Loss, name: str, low: float, high: float) -> None:
-    """Make a setting a float, or raise a ValueError unless it is a number between two others."""
-    value = getattr(loss, name)
-    if not (isinstance(value, Real) and low < float(value) < high):
-        raise ValueError(
-            f"{name} of {type(loss).__name__} must be a number in ({low:g}, {high:g}), "
-            f"got {value!r}."
-        )
-    object.__setattr__(loss, name, float(value))
 
 
 REGRESSOR_LOSSES: dict[str, Loss] = {
