@@ -175,5 +175,7 @@ def test_lbfgs_says_when_the_loss_is_not_finite():
     far = Table(table.X * 1e200, table.y)
     limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0}
     whole = WholeObjective(objective, parameters, far, None, row_block=8)
+    before = parameters.theta.copy()
     with pytest.raises(Diverged):
         minimise(whole, on_iteration=lambda loss: False, **limits)
+    assert_same_bits(parameters.theta, before)

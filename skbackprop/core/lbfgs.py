@@ -192,10 +192,10 @@ def minimise(
                 callback=callback,
                 options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
             )
+        if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
+            raise Diverged(np.array([True]))
     except BaseException:
         theta[0] = iterate
         raise
-    if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
-        raise Diverged(np.array([True]))
     theta[0] = smooth.theta_at(result.x)
     return result
