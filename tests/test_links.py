@@ -112,6 +112,15 @@ def test_log_inverse_is_the_logarithm_and_finite_where_predictions_vanish(name, 
     np.testing.assert_allclose(link.log_inverse(huge), exact, rtol=eps)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_outputs", [3, 40])
+def test_the_logarithm_of_a_softmax_depends_on_differences_of_scores_alone(n_outputs, dtype):
+    scores = np.random.RandomState(0).randint(-8, 8, (1, 5, n_outputs)).astype(dtype)
+    expected = SoftmaxLink().log_inverse(scores)
+    for shift in (-(2.0**15), 2.0**15):
+        np.testing.assert_array_equal(SoftmaxLink().log_inverse(scores + dtype(shift)), expected)
+
+
 # What pooled scores are, from logarithms of the members' predictions.
 POOLED = {
     "identity": lambda scores: scores.mean(axis=0),

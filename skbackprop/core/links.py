@@ -165,7 +165,9 @@ class SoftmaxLink(Link):
         return _log_mean_exp(self.log_inverse(scores))
 
     def log_inverse(self, scores: Array) -> Array:
-        return scores - self.normalizer(scores)
+        # Of large scores, the differences have digits that their normalizer has no room for.
+        below = scores - scores.max(axis=-1, keepdims=True)
+        return np.asarray(below - self.normalizer(below))
 
     def backward(self, mean: Array, delta: Array) -> None:
         # The Jacobian of softmax is diag(p) - p p'.
