@@ -110,7 +110,8 @@ def test_row_by_row_it_takes_the_steps_of_sgd_classifier(loss, name):
 @pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
 def test_there_are_no_probabilities(loss, method):
     X, y = DATA["classes"]
-    for model in (quick(BackpropClassifier, loss=loss), quick(BackpropClassifier, loss=loss)):
+    for n_members in (1, 2):
+        model = quick(BackpropClassifier, loss=loss, n_members=n_members)
         assert not hasattr(model, method)
         with pytest.raises(AttributeError, match=method) as error:
             getattr(model, method)
