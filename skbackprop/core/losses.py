@@ -53,7 +53,10 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} has to define value(scores, y)")
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        """Write d value / d scores to `out`, which may be `scores`."""
+        """Write d value / d scores to `out`, which may be `scores`.
+
+        A single network trains without the member axis: then all three have shape (n, k).
+        """
         raise NotImplementedError(f"{type(self).__name__} has to define gradient(scores, y, out)")
 
     @property
@@ -101,8 +104,8 @@ class Loss:
         """Return how much of the loss of the best constant the scores have done away with.
 
         It is D2 = 1 - loss / loss of the constant (Hastie, Tibshirani & Wainwright 2015,
-        section 3.9), a mean over the targets: one at best, zero for the constant, and zero where
-        a target is constant itself and not met. For the squared error it is R2.
+        equation 3.11), a mean over the targets: one at best, zero for the constant, and zero
+        where a target is constant itself and not met. For the squared error it is R2.
 
         Parameters
         ----------

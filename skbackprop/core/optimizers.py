@@ -259,7 +259,7 @@ class NAdam(Adam):
 
 @dataclass(frozen=True)
 class AMSGrad(Adam):
-    """Adam whose steps never grow again (Reddi et al. 2018, algorithm 2).
+    """Adam whose denominator never falls (Reddi et al. 2018, algorithm 2).
 
     With m and v as in `Adam`, u = max(u, v) is the largest second moment so far, and in step t
     theta - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(u) + epsilon).

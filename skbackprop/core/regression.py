@@ -476,7 +476,7 @@ class Gaussian(Loss):
         return np.array([mean, math.log(above_least)])
 
     def explained(self, loss: float, baseline: float) -> float:
-        """Return R2 = 1 - exp(2 (loss - baseline)) (Cox & Snell 1989, section 6.5).
+        """Return R2 = 1 - exp(2 (loss - baseline)) (Cox & Snell 1989, pages 208-209).
 
         A likelihood has no zero to measure a loss from. With one variance for all rows this
         is the R2 of the squared error.
