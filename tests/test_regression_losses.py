@@ -155,6 +155,39 @@ def test_where_the_link_clips_the_gradient_is_still_that_of_the_value(loss, scor
     np.testing.assert_allclose(slope.item(), expected.item(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", [Tweedie(1.2), Tweedie(1.9), Tweedie(1.99), LOSSES["gamma"]])
+def test_no_deviance_falls_for_ever_below_the_least_mean(loss, dtype):
+    """Of Tweedie's zeros, and of targets that are less than the least mean, it would."""
+    y = np.full((4, 1), 0 if loss.includes_minimum else np.finfo(dtype).tiny, dtype)
+    scores = np.array([[-1e2], [-4e2], [-1e4], [-1e6]], dtype)
+    values, slope = value(loss, scores, y), np.full((1, 4, 1), np.nan, dtype)
+    loss.gradient(scores[None], y[None], slope)
+    assert (np.diff(values) <= 0).all()
+    assert values[-1] == values[-2] >= -1e-6
+    np.testing.assert_array_equal(slope[0, 2:], 0)
+    led_back = np.full((1, 1, 1), -1e4, dtype)
+    loss.gradient(led_back, np.ones((1, 1, 1), dtype), led_back)
+    assert led_back.item() < 0
+
+
+@few_epochs
+def test_a_row_that_is_always_zero_does_not_pull_for_ever():
+    X = np.linspace(-2, 2, 40)[:, None]
+    y = np.where(X[:, 0] < 0, 0, X[:, 0])
+    model = BackpropRegressor(
+        (16,),
+        loss=Tweedie(1.95),
+        dtype="float32",
+        learning_rate_init=0.1,
+        max_iter=200,
+        n_iter_no_change=np.inf,
+        random_state=0,
+    ).fit(X, y)
+    assert min(model.loss_curve_) > 0
+    assert 0.5 < model.score(X, y) <= 1
+
+
 def test_log_cosh_of_a_huge_residual_is_its_size_less_log_2():
     residual = np.array([[1e300], [-1e4], [0.0], [1e-4]])
     expected = [1e300, 1e4 - np.log(2), 0, 0.5e-8]
@@ -622,4 +655,4 @@ def test_means_are_clipped_where_products_of_two_are_still_finite():
         ExpLink().inverse(scores, scores)
         assert np.isfinite(scores**2).all()
         assert np.isfinite(scores[1] / scores[0])
-        assert core.links._exp_bound(np.dtype(dtype)) > 40
+        assert core.links.exp_bound(np.dtype(dtype)) > 40

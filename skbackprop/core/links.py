@@ -95,7 +95,7 @@ class ExpLink(Link):
 
     def clip(self, scores: Array, out: Array) -> None:
         """Write the scores, brought within the bounds, to `out`."""
-        bound = _exp_bound(scores.dtype)
+        bound = exp_bound(scores.dtype)
         np.clip(scores, -bound, bound, out=out)
 
     def pool(self, scores: Array) -> Array:
@@ -114,7 +114,8 @@ class ExpLink(Link):
 
 
 @cache
-def _exp_bound(dtype: np.dtype[Any]) -> float:
+def exp_bound(dtype: np.dtype[Any]) -> float:
+    """Return the largest score, up or down, that the exponential link lets through."""
     return (float(np.log(np.finfo(dtype).max)) - 1) / 2
 
 

@@ -17,7 +17,7 @@ from scipy.special import expit
 from .arrays import Array
 from .baselines import weighted_quantiles, zero_of_slope
 from .checks import check_range
-from .links import EXP, IDENTITY, Link, MeanVarianceLink, OrderedLink, apart
+from .links import EXP, IDENTITY, Link, MeanVarianceLink, OrderedLink, apart, exp_bound
 from .losses import CanonicalLoss, Loss
 
 # --------------------------------------------------------------------- of the residual
@@ -158,7 +158,7 @@ class DevianceLoss(Loss):
     """Half a deviance of means m = exp(s), summed over the outputs.
 
     Where the link clips the scores, the loss goes on along its tangent, so that its gradient
-    neither vanishes nor overflows.
+    neither vanishes nor overflows; a slope that would lead on below the least mean is zero there.
     """
 
     target_minimum: ClassVar[float] = 0.0
@@ -226,10 +226,12 @@ class Gamma(DevianceLoss):
         return np.asarray(log_mean - np.log(y) + y * np.exp(-log_mean) - 1)
 
     def slope(self, log_mean: Array, y: Array, out: Array) -> None:
+        is_least = _is_least(log_mean)
         np.negative(log_mean, out=out)
         np.exp(out, out=out)
         np.multiply(out, y, out=out)
         np.subtract(1, out, out=out)
+        _end_descent(out, is_least)
 
 
 @dataclass(frozen=True)
@@ -278,11 +280,22 @@ class Tweedie(DevianceLoss):
         return np.asarray(at_target - y * np.exp(a * log_mean) / a + np.exp(b * log_mean) / b)
 
     def slope(self, log_mean: Array, y: Array, out: Array) -> None:
+        is_least = _is_least(log_mean)
         error = np.exp(log_mean)
         np.subtract(error, y, out=error)
         np.multiply(log_mean, 1 - self.power, out=out)
         np.exp(out, out=out)
         np.multiply(out, error, out=out)
+        _end_descent(out, is_least)
+
+
+def _is_least(log_mean: Array) -> Array:
+    return log_mean <= -exp_bound(log_mean.dtype)
+
+
+def _end_descent(slope: Array, is_least: Array) -> None:
+    """Set slopes to zero in place by which the least mean would fall, and the loss for ever."""
+    np.copyto(slope, 0, where=is_least & (slope > 0))
 
 
 def _log_of_mean(y: Array, weight: Array | None) -> Array:
