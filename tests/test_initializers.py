@@ -93,6 +93,15 @@ def test_settings_out_of_range_are_errors_that_name_them(kind, name, values):
             kind(value)
 
 
+@pytest.mark.parametrize("number", [6, np.float32(6), np.int8(6)], ids=repr)
+@pytest.mark.parametrize("kind", [BoundedUniform, VarianceScaling])
+def test_a_setting_of_another_kind_of_number_makes_the_same_draws(kind, number):
+    (drawn, _), (expected, _) = (
+        kind(setting).draw(np.random.RandomState(0), 150, 100) for setting in (number, 6.0)
+    )
+    np.testing.assert_array_equal(drawn, expected)
+
+
 def test_the_fan_has_one_of_two_names():
     with pytest.raises(ValueError, match="fan must be 'in' or 'average', got 'out'"):
         VarianceScaling(fan="out")

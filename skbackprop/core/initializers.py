@@ -51,7 +51,7 @@ class BoundedUniform(Initializer):
     factor: float = 6.0
 
     def __post_init__(self) -> None:
-        _check_positive("factor", self.factor)
+        _set_positive(self, "factor")
 
     def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         bound = np.sqrt(self.factor / (fan_in + fan_out))
@@ -92,7 +92,7 @@ class VarianceScaling(Initializer):
     normal: bool = False
 
     def __post_init__(self) -> None:
-        _check_positive("gain", self.gain)
+        _set_positive(self, "gain")
         if self.fan not in ("in", "average"):
             raise ValueError(f"fan must be 'in' or 'average', got {self.fan!r}.")
         if not isinstance(self.normal, (bool, np.bool_)):
@@ -109,10 +109,13 @@ class VarianceScaling(Initializer):
         return weights, np.zeros(fan_out)
 
 
-def _check_positive(name: str, value: Any) -> None:
+def _set_positive(initializer: Initializer, name: str) -> None:
+    """Make a setting a float, which draws in double precision, unless it is no positive number."""
+    value: Any = getattr(initializer, name)
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not (is_number and 0 < float(value) < np.inf):
         raise ValueError(f"{name} must be a positive number, got {value!r}.")
+    object.__setattr__(initializer, name, float(value))
 
 
 INITIALIZERS: dict[str, Initializer] = {
