@@ -143,7 +143,7 @@ def _zeros_for(z: Array) -> Array:
     NumPy's maximum is vectorised for two arrays, not for an array and a scalar, and goes
     through arrays of one shape in one loop instead of one for each row.
     """
-    return _zeros(z.shape if z.nbytes <= 1 << 19 else z.shape[-1:], z.dtype)
+    return _zeros(z.shape if z.nbytes <= 1 << 20 else z.shape[-1:], z.dtype)
 
 
 @lru_cache(maxsize=64)
