@@ -136,7 +136,8 @@ def check_activation(activation: Activation, z: Any = None, **options: Any) -> f
         a, delta = np.empty_like(z), np.ones_like(z)
         activation.forward(z.copy(), a)
         value = a.sum()
-        activation.backward(z.copy(), a, delta)
+        # In training z is gone by now, overwritten by a, unless the activation keeps it.
+        activation.backward(z.copy() if activation.keeps_input else a, a, delta)
         return float(value), delta
 
     if not activation.keeps_input:

@@ -136,6 +136,24 @@ class WrongInPlace(Activation):
 
 
 @dataclass(frozen=True)
+class ReadsItsInputLate(Activation):
+    """f(z) = z^2, whose slope asks for z, which is no longer there if a is z."""
+
+    def forward(self, z, a):
+        np.multiply(z, z, out=a)
+
+    def backward(self, z, a, delta):
+        delta *= 2 * z
+
+
+@dataclass(frozen=True)
+class Square(ReadsItsInputLate):
+    """f(z) = z^2, which says that it needs z."""
+
+    keeps_input = True
+
+
+@dataclass(frozen=True)
 class NeedsItsInput(WrongInPlace):
     """f(z) = 2 z + z, which says that it is not to be written over z."""
 
@@ -145,8 +163,10 @@ class NeedsItsInput(WrongInPlace):
 def test_activations_are_checked():
     assert check_activation(Tanh()) < 1e-6
     assert check_activation(NeedsItsInput()) < 1e-6
-    with pytest.raises(AssertionError, match="does not belong to the value"):
-        check_activation(WrongSlope())
+    assert check_activation(Square()) < 1e-6
+    for wrong in (WrongSlope(), ReadsItsInputLate()):
+        with pytest.raises(AssertionError, match="does not belong to the value"):
+            check_activation(wrong)
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         check_activation(WrongInPlace())
 
