@@ -107,6 +107,16 @@ def check_weights(table, rows, member):
         start += len(x)
 
 
+@pytest.mark.parametrize("n_inputs, n_outputs", [(1, 500), (500, 1), (300, 300)])
+def test_a_chunk_gathers_no_more_than_its_bytes_of_input_or_of_targets(n_inputs, n_outputs):
+    table = Table(np.ones((3000, n_inputs)), np.ones((3000, n_outputs)))
+    batches = Batches([table], [None], [10], Workspace(np.dtype(float)))
+    chunks = list(batches.chunks())
+    assert sum(len(chunk.batches) for chunk in chunks) == 300
+    for chunk in chunks:
+        assert max(chunk.x.nbytes, chunk.y.nbytes) <= batches_module.CHUNK_BYTES
+
+
 @same_examples
 @given(stack=stacks())
 def test_the_mean_may_be_over_the_epoch(stack):

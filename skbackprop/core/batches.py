@@ -17,7 +17,8 @@ from scipy import sparse
 from .arrays import Array, PerMember, Rows, plain
 from .workspace import Workspace
 
-# Bytes of input that a chunk gathers at once, as far as whole batches allow.
+# Bytes of input that a chunk gathers at once, or of targets where a row has more of them, as far
+# as whole batches allow.
 CHUNK_BYTES = 1 << 18
 
 
@@ -210,7 +211,8 @@ class Batches:
     def _batches_at_once(self, batch_size: int) -> int:
         if self.is_sparse:
             return 1
-        row_bytes = self.tables[0].X.shape[1] * self.workspace.dtype.itemsize
+        table = self.tables[0]
+        row_bytes = max(table.X.shape[1], table.y.shape[1]) * self.workspace.dtype.itemsize
         return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
     def _chunk(self, segment: _Segment) -> Chunk:
