@@ -122,7 +122,7 @@ def find_learning_rate(
 
     Parameters
     ----------
-    estimator : BackpropClassifier, BackpropRegressor or Pipeline
+    estimator : BackpropClassifier, BackpropRegressor, BackpropAutoencoder or Pipeline
         The estimator, which stays as it is, with a stochastic solver; or a pipeline that ends in
         one, the transformers of which are fitted to the data first. Its `learning_rate`,
         `learning_rate_init` and `early_stopping` are not used; of several members the first is.
@@ -210,8 +210,8 @@ def _network_and_input(estimator: Any, X: Any, y: Any) -> tuple[BaseBackprop, An
     network = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(network, BaseBackprop):
         raise TypeError(
-            "find_learning_rate takes a BackpropClassifier, a BackpropRegressor or a Pipeline that "
-            f"ends in one, got {estimator!r}."
+            "find_learning_rate takes a BackpropClassifier, a BackpropRegressor, a "
+            f"BackpropAutoencoder or a Pipeline that ends in one, got {estimator!r}."
         )
     if is_lbfgs(network.solver):
         raise ValueError(

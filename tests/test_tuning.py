@@ -14,7 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropRegressor, find_learning_rate
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropRegressor,
+    find_learning_rate,
+)
 from skbackprop.core.optimizers import OPTIMIZERS
 from support import BOTH, class_data, data_for, quick, value_data
 
@@ -44,6 +49,14 @@ def test_the_suggestion_trains_well(batch_size, solver):
     ]
     assert losses[1] < 0.3
     assert losses[1] < losses[0] / 4
+
+
+def test_an_autoencoder_is_tested_as_the_regressor_of_x_on_x():
+    X = StandardScaler().fit_transform(class_data(100, 6)[0])
+    settings = {"activation": "identity", "batch_size": 10, "random_state": 0}
+    regressor = BackpropRegressor((5, 2, 5), **settings)
+    found = find_learning_rate(BackpropAutoencoder(2, (5,), **settings), X)
+    assert same_result(found, find_learning_rate(regressor, X, X))
 
 
 def test_rates_grow_by_one_factor_and_the_loss_turns_among_them():
@@ -207,7 +220,7 @@ def test_parameters_out_of_their_range(changes, message):
     ids=["alone", "pipeline"],
 )
 def test_only_networks_of_ours_have_rates_to_be_found(estimator):
-    with pytest.raises(TypeError, match="BackpropClassifier, a BackpropRegressor or a Pipeline"):
+    with pytest.raises(TypeError, match="BackpropClassifier, .*, a BackpropAutoencoder or"):
         find_learning_rate(estimator, *class_data())
 
 
