@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -40,6 +40,9 @@ AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
 # What only the other estimators offer: the mean of several networks' codes would say nothing, and
 # normalised codes would depend on the rows beside them.
 FIXED: dict[str, Any] = {"n_members": 1, "normalization": None}
+
+# Numbers of a block of rows, the variance of which is computed at once.
+_VARIANCE_NUMBERS = 1 << 17
 
 
 class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseBackprop):
@@ -647,9 +650,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return errors
 
     def _score_targets(self, scores: Array, y: Any, weight: Array | None) -> float:
-        error = float(np.average(scores, weights=weight))
-        scaler = StandardScaler(with_mean=False).fit(y, sample_weight=weight)
-        variance = float(scaler.var_.mean())
+        error, variance = float(np.average(scores, weights=weight)), _variance(y, weight)
         return 1 - error / variance if variance else float(error == 0)
 
     def __sklearn_tags__(self) -> Any:
@@ -660,6 +661,26 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
         return tags
+
+
+def _variance(X: Any, weight: Array | None) -> float:
+    """Return the mean of the features' variances, in double precision; rows are dense in blocks.
+
+    Deviations from one of the rows come first: where all rows are equal, they are exactly zero.
+    """
+    n_rows, n_features = X.shape
+    share = np.ones(n_rows) if weight is None else weight
+    share = share / share.sum()
+    origin = as_dense(X[[np.argmax(share > 0)]])
+    rows_at_once = max(1, _VARIANCE_NUMBERS // n_features)
+
+    def blocks() -> Iterator[tuple[Array, Array]]:
+        for part in gen_batches(n_rows, rows_at_once):
+            yield share[part], np.subtract(as_dense(X[part]), origin, dtype=np.float64)
+
+    mean = np.sum([own @ x for own, x in blocks()], axis=0)
+    squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]
+    return float(np.sum(squares, axis=0).mean())
 
 
 def _mirrored(widths: tuple[int, ...], activations: Iterable[str | Activation]) -> Network:

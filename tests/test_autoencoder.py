@@ -197,6 +197,19 @@ def test_the_scores_of_many_rows_are_computed_in_blocks(monkeypatch):
     np.testing.assert_allclose(autoencoder.score_samples(sparse.csr_array(X)), whole, rtol=1e-12)
 
 
+def test_score_needs_less_memory_than_the_rows(monkeypatch):
+    monkeypatch.setattr("skbackprop.core.network._PREDICTION_NUMBERS", 10_000)
+    rows = np.random.RandomState(0).randn(20_000, 40)
+    autoencoder = small(max_iter=1).fit(rows[:20])
+    tracemalloc.start()
+    try:
+        autoencoder.score(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < rows.nbytes / 2
+
+
 def test_rows_unlike_those_of_training_score_low():
     autoencoder = small(max_iter=300, learning_rate_init=0.01).fit(X)
     strange = X[:, ::-1] * [1, -1, 1, -1]
@@ -211,6 +224,18 @@ def test_score_of_equal_rows_is_one_or_zero():
     autoencoder.intercepts_ = [np.zeros(1), np.ones(2)]
     assert autoencoder.score(rows) == 1
     assert autoencoder.score(rows[:1]) == 1
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e5 + 0.001])
+def test_score_of_equal_rows_is_zero_whatever_they_weigh(value, container):
+    """Their weighted mean is not quite the value, so that a variance about it is not quite zero."""
+    rows, rng = np.full((100, 3), value), np.random.RandomState(0)
+    autoencoder = BackpropAutoencoder(1, (), max_iter=1, random_state=0).fit(rows)
+    assert autoencoder.score(container(rows)) == 0
+    for weight in rng.uniform(size=(20, 100)) * (rng.uniform(size=(20, 100)) < 0.9):
+        others = np.where(weight[:, None] > 0, rows, 7)  # a row of weight zero is not there
+        assert autoencoder.score(container(others), sample_weight=weight) == 0
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
