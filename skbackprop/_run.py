@@ -277,24 +277,21 @@ class Run:
             )
 
     def _rows(self, past: dict[str, Any]) -> tuple[Rows, Rows] | tuple[None, None]:
-        """Return the rows to train on and those held out, drawn once for as many rows."""
-        split = past["split"] if past.get("n_rows") == self.table.n_rows else None
-        holds_out = self.settings.early_stopping and not self.incremental
-        if split is None and holds_out:
-            split = self._split()
-        self.state["split"] = split
-        if split is None or not holds_out:
+        """Return the rows to train on and those held out, drawn once for as many of either."""
+        last = past["split"] if past.get("n_rows") == self.table.n_rows else None
+        self.state["split"] = last
+        if self.incremental or not self.settings.early_stopping:
             return None, None
-        if self.table.weight is not None and not self.table.weight[split[0]].any():
+        self.state["split"] = train, held_out = self._split(last)
+        if self.table.weight is not None and not self.table.weight[train].any():
             raise ValueError(
                 "early_stopping=True leaves no row to train on whose sample_weight is above zero. "
                 "Remove the rows of weight zero, or set early_stopping=False."
             )
-        train, held_out = split
         return train, held_out
 
-    def _split(self) -> tuple[Rows, Rows]:
-        """Draw the rows to train on and those held out."""
+    def _split(self, last: Any) -> tuple[Rows, Rows]:
+        """Draw the rows to train on and those held out, unless the last split will do again."""
         fraction, n = self.settings.validation_fraction, self.table.n_rows
         n_held_out = max(2, math.ceil(fraction * n))
         if n_held_out >= n:
@@ -303,6 +300,9 @@ class Run:
                 f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
                 f"{fraction}), or early_stopping=False."
             )
+        if last is not None and len(last[1]) == n_held_out:
+            train, held_out = last
+            return train, held_out
         return hold_out(n, n_held_out, self.state["stream"], self.problem.strata(self.table.y))
 
     def _order(self, past: dict[str, Any]) -> Rows | None:

@@ -1347,6 +1347,16 @@ def test_warm_fit_on_other_numbers_of_rows_draws_a_split_of_its_own(estimator_cl
         assert estimator.t_ - before == n_train * estimator.n_iter_
 
 
+@BOTH
+def test_warm_fit_with_another_share_of_rows_held_out_draws_a_new_split(estimator_class):
+    estimator = estimator_class(early_stopping=True, warm_start=True, max_iter=3, **SMALL)
+    X, y = data_for(estimator_class, 60)
+    for fraction, n_train in ((0.25, 45), (0.25, 45), (0.5, 30)):
+        before = getattr(estimator, "t_", 0)
+        estimator.set_params(validation_fraction=fraction).fit(X, y)
+        assert estimator.t_ - before == n_train * estimator.n_iter_
+
+
 # ------------------------------------------------------ 25. probabilities of a saturated sigmoid
 
 
