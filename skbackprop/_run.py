@@ -334,15 +334,15 @@ class Run:
         self.state["n_epochs"] += self.incremental
         self.loss = loss
         self.losses.append(loss)
-        if score is None:
+        if score is not None:
+            self.scores.append(score)
+            if score > self.best_score:
+                self.best_score, self.best_iter = score, self.n_iter
+                self._best_theta = self.parameters.theta.copy()
+                self._best_statistics = _copied(self.parameters.statistics)
+                self._best_average = _copied(self.state.get("average", {}))
+        if self._best_theta is None:
             self.best_iter = self.n_iter
-            return
-        self.scores.append(score)
-        if score > self.best_score:
-            self.best_score, self.best_iter = score, self.n_iter
-            self._best_theta = self.parameters.theta.copy()
-            self._best_statistics = _copied(self.parameters.statistics)
-            self._best_average = _copied(self.state.get("average", {}))
 
     def print_progress(self) -> None:
         """Say how the last epoch went, if the user wants to know."""
@@ -372,14 +372,20 @@ class Run:
                 "n_iter_no_change=np.inf if this many epochs are what you want."
             )
 
+    def end_unscored(self) -> None:
+        """Take note if no epoch was scored by a finite number, so that none is the best."""
+        if self.scores and self._best_theta is None:
+            self.warnings.append(
+                "The validation score of no epoch is a finite number, so the weights of the last "
+                f"are kept. Scale the data, {self._scales}"
+            )
+
     def end_diverged(self) -> None:
         """Take note of an error, or of a warning where there is a scored epoch to go back to."""
         message = (
             f"Training diverged in epoch {self.n_iter + 1}: the loss or a parameter is no longer "
             f"finite. Lower learning_rate_init (now {self.settings.learning_rate_init}), or scale "
-            f"the data, for example with sklearn.preprocessing.StandardScaler: the largest "
-            f"absolute value in X is {largest_magnitude(self.table.X):.3g}, in the targets "
-            f"{largest_magnitude(self.table.y):.3g}."
+            f"the data, {self._scales}"
         )
         if self._best_theta is None:
             self.error = ValueError(message)
@@ -388,6 +394,15 @@ class Run:
                 f"{message} The weights of epoch {self.best_iter}, which had the best validation "
                 "score, are kept."
             )
+
+    @property
+    def _scales(self) -> str:
+        """How to scale the data, and what they are like as they are."""
+        return (
+            "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "
+            f"X is {largest_magnitude(self.table.X):.3g}, in the targets "
+            f"{largest_magnitude(self.table.y):.3g}."
+        )
 
     def kept_theta(self, dtype: np.dtype[np.floating]) -> Array:
         """Return the parameters of the best epoch under early stopping, else of the last.

@@ -206,6 +206,7 @@ class Descent:
 
     def _give_back(self, i: int) -> None:
         run, stack = self.runs[i], self.stack
+        run.end_unscored()
         run.n_seen = int(stack.n_seen[i].item())
         if self.n_members == 1:
             return  # nothing was ever joined
@@ -381,6 +382,7 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
     except Diverged:
         run.end_diverged()
         return None
+    run.end_unscored()
     run.loss = float(result.fun)
     if result.status not in (0, _STOPPED_BY_CALLBACK):
         run.warnings.append(

@@ -172,12 +172,15 @@ def test_the_count_of_adaptive_does_not_end_with_a_call():
     np.testing.assert_array_equal(rates, at_once.ravel())
 
 
-def test_a_value_that_is_not_a_number_is_no_progress():
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
+def test_a_value_that_is_not_finite_is_no_progress(before, value):
     patience = Patience(1, 0.0, 2)
     may_stop = np.ones((1, 1), dtype=bool)
-    answers = [patience.end_epoch(np.array([[v]]), may_stop)[1].item() for v in [1, *[np.nan] * 3]]
-    assert answers == [False, False, False, True]
-    assert patience.best.item() == 1
+    values = [*before, *[value] * 3]
+    answers = [patience.end_epoch(np.array([[v]]), may_stop)[1].item() for v in values]
+    assert answers == [False] * (len(values) - 1) + [True]
+    assert patience.best.item() == min(before, default=np.inf)
 
 
 # ------------------------------------------------------------------------------- by hand

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropClassifier, BackpropRegressor, _stacks, _train
@@ -16,7 +17,7 @@ from skbackprop._train import Descent, train, validation_scores
 from skbackprop.core.optimizers import OPTIMIZERS
 from skbackprop.core.schedules import SCHEDULES
 from stacks import Falling, assert_same_bits
-from support import data_for, few_epochs
+from support import data_for, few_epochs, same_bits
 
 pytestmark = few_epochs
 
@@ -219,6 +220,24 @@ def test_a_score_of_what_is_not_finite_is_no_number():
     first, second = validation_scores(runs, runs[0].parameters.like(theta))
     assert np.isnan(first)
     assert np.isfinite(second)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver):
+    """The square of a target that is held out is more than a float can hold."""
+    settings = SHARED | {"early_stopping": True, "n_iter_no_change": 2, "solver": solver}
+    estimator, at_once = (BackpropRegressor(**settings | {"max_iter": n}) for n in (50, 3))
+    X, y = data_for(BackpropRegressor, N_ROWS)
+    (run,) = estimator._prepare_first(X, y)
+    y[run.validation[0]] = 1e200
+    for each in (estimator, at_once):
+        with pytest.warns(
+            ConvergenceWarning, match=r"score of no epoch is .*in the targets 1e\+200"
+        ):
+            each.fit(X, y)
+    assert not np.isfinite(estimator.validation_scores_).any()
+    assert estimator.n_iter_ == estimator.best_iter_ == 3
+    assert same_bits(estimator, at_once)
 
 
 # --------------------------------------------------------------------- runs that fail or stop

@@ -446,9 +446,9 @@ def init_progress(n_members: int) -> State:
 def follow_progress(state: State, monitored: Array, tol: PerMember) -> None:
     """Count the epochs in a row that did not better the best value by `tol`.
 
-    A value that is not a number counts as no progress.
+    A value that is not finite counts as no progress.
     """
-    progressed = monitored <= state["best"] - tol
+    progressed = (monitored < np.inf) & (monitored <= state["best"] - tol)
     state["count"][...] = np.where(progressed, 0, state["count"] + 1)
     np.fmin(state["best"], monitored, out=state["best"])
 
