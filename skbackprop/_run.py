@@ -430,6 +430,19 @@ class Run:
         return self._best_theta, self._best_average
 
 
+def n_moments(settings: Any) -> int:
+    """Return how many arrays of the size of the parameters an optimizer and an average keep.
+
+    `settings` is an estimator with a stochastic solver.
+    """
+    theta = np.zeros((1, 2))
+    states = [build(OPTIMIZERS, settings.solver, settings).init(theta)]
+    average = build_average(settings)
+    if average is not None:
+        states.append(average.init(theta, np.zeros((1, 1), dtype=int)))
+    return sum(np.shape(array) == theta.shape for state in states for array in state.values())
+
+
 def _dropout_stream(stream: np.random.RandomState, past: dict[str, Any]) -> np.random.Generator:
     """Return what draws the masks: a copy of the last run's stream, or one from a copy of ours.
 

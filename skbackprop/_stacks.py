@@ -27,19 +27,25 @@ _FEWEST_MEMBERS = 4
 Item = TypeVar("Item")
 
 
-def bytes_per_member(network: Network, batch_size: int, itemsize: int) -> int:
+def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:
     """Return about how many bytes a step goes over for each member of a stack.
 
-    They are the parameters, their gradients and two moments, and a batch on its way through
-    the layers and back.
+    They are the parameters, their gradients and as many moments or averages, and a batch on its
+    way through the layers and back.
     """
     n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
     n_buffers = 2 + bool(network.dropout) * 2 + (network.normalization is not None)
-    return itemsize * (4 * n_parameters + n_buffers * batch_size * sum(network.widths))
+    n_arrays = 2 + n_moments
+    return itemsize * (n_arrays * n_parameters + n_buffers * batch_size * sum(network.widths))
 
 
 def members_at_once(
-    network: Network, batch_size: int, itemsize: int, n_rows: int, max_bytes: int
+    network: Network,
+    batch_size: int,
+    itemsize: int,
+    n_rows: int,
+    max_bytes: int,
+    n_moments: int = 2,
 ) -> int:
     """Return how many networks are trained fastest as one stack, within a bound of memory.
 
@@ -55,9 +61,13 @@ def members_at_once(
         The rows that are trained on.
     max_bytes : int
         What a stack may take, copies for going back and gathered rows included.
+    n_moments : int, default=2
+        The arrays of the size of the parameters that optimizer and average keep.
     """
-    each = bytes_per_member(network, batch_size, itemsize)
-    gathered = min(CHUNK_BYTES, itemsize * n_rows * network.widths[0])
+    each = bytes_per_member(network, batch_size, itemsize, n_moments)
+    n_inputs, *_, n_outputs = network.widths
+    n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
+    gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
     n_members = min(_CACHE_BYTES // each, max_bytes // (3 * each + gathered))
     return n_members if n_members >= _FEWEST_MEMBERS else 1
 

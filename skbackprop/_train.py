@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._run import Run
+from ._run import Run, n_moments
 from ._stacks import bytes_per_member, evenly_cut, members_at_once, n_stacks
 from ._threads import blas_threads_for, threads_for_stacks
 from .core.arrays import Array, PerMember, Rows
@@ -53,10 +53,10 @@ def cut_to_size(runs: Sequence[Run], max_bytes: int) -> list[Sequence[Run]]:
     """Return runs of one shape in parts that train fastest as a stack, within a bound of memory."""
     if len(runs) == 1:
         return [runs]
-    problem = runs[0].problem
+    problem, n_kept = runs[0].problem, n_moments(runs[0].settings)
     settings = problem.network, problem.batch_size, problem.dtype.itemsize
-    size = members_at_once(*settings, runs[0].n_train, max_bytes)
-    each, n_threads = bytes_per_member(*settings), threads_for_stacks()
+    size = members_at_once(*settings, runs[0].n_train, max_bytes, n_kept)
+    each, n_threads = bytes_per_member(*settings, n_kept), threads_for_stacks()
     return evenly_cut(runs, n_stacks(len(runs), size, each, n_threads))
 
 

@@ -81,13 +81,13 @@ def test_keys_that_cannot_be_compared_are_different():
 
 
 @same_examples
-@given(networks, batch_sizes, itemsizes)
-def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize):
+@given(networks, batch_sizes, itemsizes, st.integers(0, 4))
+def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):
     dtype = np.dtype(f"f{itemsize}")
     n_parameters = sum(np.empty(shape, dtype).size + shape[1] for shape in network.shapes)
     units = sum(np.empty((batch_size, width), dtype).nbytes for width in network.widths)
-    expected = 4 * n_parameters * itemsize + 2 * units
-    assert bytes_per_member(network, batch_size, itemsize) == expected
+    expected = (2 + n_moments) * n_parameters * itemsize + 2 * units
+    assert bytes_per_member(network, batch_size, itemsize, n_moments) == expected
 
 
 @same_examples
@@ -99,7 +99,9 @@ def test_members_fit_into_the_cache_and_into_the_bound(
         return members_at_once(network, batch_size, itemsize, n_rows, max_bytes)
 
     n, each = n_members(), bytes_per_member(network, batch_size, itemsize)
-    gathered = min(CHUNK_BYTES, itemsize * n_rows * network.widths[0])
+    n_inputs, n_outputs = network.widths[0], network.widths[-1]
+    n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
+    gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
     assert n == 1 or n >= _FEWEST_MEMBERS
     assert n == 1 or (n * each <= _CACHE_BYTES and n * (each + gathered) <= max_bytes)
     assert n_members(max_bytes=2 * max_bytes) >= n

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropClassifier, BackpropRegressor, _stacks, _train
 from skbackprop._train import Descent, train, validation_scores
-from skbackprop.core.optimizers import OPTIMIZERS
+from skbackprop.core.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.core.schedules import SCHEDULES
 from stacks import Falling, assert_same_bits
 from support import data_for, few_epochs, same_bits
@@ -320,14 +320,25 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
     assert threading.active_count() == n_threads
 
 
-def test_a_stack_holds_what_the_cache_does(monkeypatch):
-    runs = runs_of(BackpropRegressor, [{}] * 9)
+@pytest.mark.parametrize(
+    "settings, n_moments",
+    [
+        ({"solver": "sgd"}, 1),
+        ({}, 2),
+        ({"solver": AMSGrad()}, 3),
+        ({"average": True}, 3),
+        ({"solver": "amsgrad", "average": 0.9}, 4),
+    ],
+    ids=str,
+)
+def test_a_stack_holds_what_the_cache_does(settings, n_moments, monkeypatch):
+    runs = runs_of(BackpropRegressor, [{}] * 9, settings)
     sizes = []
     monkeypatch.setattr(_train, "Descent", lambda some: (sizes.append(len(some)), Descent(some))[1])
-    each = _stacks.bytes_per_member(runs[0].network, SHARED["batch_size"], 8)
+    each = _stacks.bytes_per_member(runs[0].network, SHARED["batch_size"], 8, n_moments)
     for n_members, expected in [(9, [9]), (8, [4, 5]), (4, [3, 3, 3]), (3, [1] * 9)]:
         monkeypatch.setattr(_stacks, "_CACHE_BYTES", n_members * each)
-        train(runs_of(BackpropRegressor, [{"max_iter": 1}] * 9))
+        train(runs_of(BackpropRegressor, [{"max_iter": 1}] * 9, settings))
         assert sizes == expected
         sizes.clear()
 
