@@ -157,7 +157,7 @@ class Run:
         if start is None:
             layers = initial_layers(self.settings, self.network, stream, member)
             start = FlatParameters.of([layers], problem.dtype)
-        self.parameters = self._parameters(start, past)
+        self.parameters = self._parameters(start, past, n_seen)
         self.train: Rows | None
         self.validation: Rows | None
         self.train, self.validation = self._rows(past)
@@ -176,15 +176,24 @@ class Run:
         self._best_statistics: State = {}
         self._best_average: State = {}
 
-    def _parameters(self, start: Parameters, past: dict[str, Any]) -> FlatParameters:
+    def _parameters(self, start: Parameters, past: dict[str, Any], n_seen: int) -> FlatParameters:
         """Return copies of the parameters to go on from, with the running statistics."""
         parameters = self.network.parameters(start, self.problem.dtype)
         if parameters.statistics:
             self.state["statistics"] = parameters.statistics
             if start.means:
-                last = past.get("statistics", {"weight": 1.0})
-                parameters.statistics["weight"][...] = last["weight"]
+                known = "statistics" in past
+                weight = past["statistics"]["weight"] if known else self._weight_of_past(n_seen)
+                parameters.statistics["weight"][...] = weight
         return parameters
+
+    def _weight_of_past(self, n_seen: int) -> float:
+        """Return what running statistics weigh if all that is known is how many rows were seen."""
+        assert self.network.normalization is not None
+        weight = self.table.weight
+        of_a_row = 1.0 if weight is None else float(weight.mean())
+        rows = self.network.normalization.weight_of_past(n_seen, self.problem.batch_size)
+        return of_a_row * rows
 
     def _start(self, past: dict[str, Any]) -> None:
         """Set optimizer and schedule, with the states to go on from."""

@@ -539,15 +539,25 @@ def test_the_best_epoch_is_kept_with_its_statistics(kind, n_members):
         assert one.score(X[held_out], y[held_out]) == one.best_validation_score_
 
 
-def test_training_goes_on_from_a_pickle_that_left_its_state_behind():
-    X, y = class_data()
-    model = quick(BackpropClassifier, normalization="batch", **SETTINGS).fit(X, y)
-    means = model.running_means_[0].copy()
+@equal_and_weighted
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+def test_training_goes_on_from_a_pickle_that_left_its_state_behind(momentum, weighted):
+    """The running statistics weigh what the rows seen did, on whatever scale the weights are."""
+    X, y = class_data(60)
+    normalization = BatchNormalization(momentum=momentum)
+    settings = {"normalization": normalization, "batch_size": 12, "max_iter": 6}
+    model = quick(BackpropClassifier, **settings)
+    weight = np.full(60, 1e-6) if weighted else None
+    model.fit(X, y, weight)
     restored = pickle.loads(pickle.dumps(model))
     assert_same_bits(restored.predict_proba(X), model.predict_proba(X))
-    restored.set_params(warm_start=True, learning_rate_init=1e-9, max_iter=1).fit(X, y)
-    # They count as a batch of weight one, which five batches of many rows outweigh.
-    assert not np.array_equal(restored.running_means_[0], means)
+    assert not hasattr(restored, "_training")
+    before = model.running_means_[0].copy()
+    for each in (model, restored):
+        each.partial_fit(X[:1], y[:1], None if weight is None else weight[:1])
+    for name in ("running_means_", "running_variances_"):
+        np.testing.assert_allclose(getattr(restored, name)[0], getattr(model, name)[0], rtol=1e-9)
+    assert not np.array_equal(restored.running_means_[0], before)
 
 
 @every_kind

@@ -51,6 +51,10 @@ class Normalization:
         """Return the running statistics of all hidden units at the start; empty for none."""
         return {}
 
+    def weight_of_past(self, n_seen: int, batch_size: int) -> float:
+        """Return what so many rows weigh in the running statistics, where one more weighs one."""
+        return float(n_seen)
+
     def batch_weights(self, state: State, n_rows: int) -> BatchWeights | None:
         """Return what has to be told of each batch in training; None for nothing."""
         return None
@@ -128,6 +132,11 @@ class BatchNormalization(Normalization):
             "variances": np.ones((n_members, n_units), dtype),
             "weight": np.zeros((n_members, 1)),
         }
+
+    def weight_of_past(self, n_seen: int, batch_size: int) -> float:
+        # The sum of batch_size * momentum^t over the batches.
+        remains: float = self.momentum ** (n_seen / batch_size)
+        return batch_size * (1 - remains) / (1 - self.momentum)
 
     def batch_weights(self, state: State, n_rows: int) -> BatchWeights:
         return BatchWeights(state, n_rows, self.momentum)
