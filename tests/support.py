@@ -83,6 +83,7 @@ def changed(array, where, value, dtype=None):
 def answers(model, X):
     """Return all that a model says of X."""
     methods = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+    methods += ["transform", "score_samples"]
     return [getattr(model, name)(X) for name in methods if hasattr(model, name)]
 
 

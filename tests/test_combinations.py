@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import StrOptions
 from threadpoolctl import threadpool_limits
 
 from skbackprop import (
+    BackpropAutoencoder,
     BackpropClassifier,
     BackpropRegressor,
     BatchNormalization,
@@ -58,6 +59,7 @@ VALUES = {
     "n_iter_no_change": [np.inf, 1],
     "max_fun": [15000, 3],
     "n_members": [1, 3],
+    "n_components": [1, 3],
     "label_smoothing": [0.0, 0.1],
     "scale_target": [False, True],
     "l1_ratio": [0.0, 0.3, 1.0],
@@ -75,6 +77,7 @@ INSTANCES = {
 LOSSES = {
     BackpropClassifier: [Focal(1.0)],
     BackpropRegressor: [Huber(0.5), Tweedie(1.2), Quantile([0.1, 0.5, 0.9])],
+    BackpropAutoencoder: [Huber(0.5)],
 }
 # Classes whose instances serve as well as their names.
 TABLES = {"solver": OPTIMIZERS, "learning_rate": SCHEDULES}
@@ -91,6 +94,7 @@ TARGETS = {
     ),
     "one output": (BackpropRegressor, np.exp(value_data(N_ROWS, N_FEATURES)[1] / 3)),
     "two outputs": (BackpropRegressor, np.exp(value_data(N_ROWS, N_FEATURES, 2)[1] / 3)),
+    "the input": (BackpropAutoencoder, None),
 }
 
 # Combinations that can't be: of each, whether these settings are one, and what the error says.
@@ -102,7 +106,7 @@ REFUSALS = [
     (
         lambda chosen: (
             chosen["solver"] == "lbfgs"
-            and chosen["normalization"] in ("batch", BatchNormalization())
+            and chosen.get("normalization") in ("batch", BatchNormalization())
         ),
         "solver='lbfgs' takes all rows at once, and leaves no batches",
     ),
@@ -192,7 +196,7 @@ def assert_same(model, expected, X):
 
 
 def test_every_parameter_is_drawn():
-    for estimator_class in (BackpropClassifier, BackpropRegressor):
+    for estimator_class in LOSSES:
         parameters = estimator_class().get_params()
         for name in parameters.keys() - NOT_DRAWN:
             assert len(values_of(estimator_class, name)) > 1, f"{name} needs values"
