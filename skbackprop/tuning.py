@@ -117,7 +117,7 @@ def find_learning_rate(
     A copy of the estimator is trained from its initial weights, batch after batch, each at a rate
     that is larger by the same factor. Too small a rate changes nothing, a good one lets the loss
     fall, too large a one makes it rise: there the test ends, once the mean of the last losses is
-    above the first ones by as much as those are themselves, or by all that had been gained. The
+    above that of the first ones by more than the latter, and by more than had been gained. The
     suggestion is a tenth of the rate at which the smoothed loss is lowest.
 
     Parameters
@@ -148,7 +148,8 @@ def find_learning_rate(
     TypeError
         If the estimator is none of ours.
     ValueError
-        If a parameter or the data is not valid, or no rate lets the loss fall.
+        If a parameter or the data is not valid, if training diverges at the smallest rates, or if
+        no rate lets the loss fall.
 
     Warns
     -----
