@@ -118,7 +118,6 @@ class Descent:
             _per_member([float(run.settings.n_iter_no_change) for run in self.runs]),
         )
         self._epochs = descend(self.stack, self.max_iter, self.n_done)
-        self._is_recorded = True
 
     def advance(self) -> None:
         """Train for an epoch, then let those go that are done; each pays its share of the time."""
@@ -139,9 +138,11 @@ class Descent:
             self._let_go(diverged.members)
             self._epochs = descend(self.stack, self.max_iter, self.n_done)
             return
-        self._is_recorded = False
-        monitored = self._record(losses)
-        self._is_recorded = True
+        try:
+            monitored = self._record(losses)
+        except BaseException:
+            self.stack.restore()
+            raise
         self.n_done += 1
         for run in self.runs:
             run.print_progress()
@@ -154,8 +155,6 @@ class Descent:
 
     def interrupt(self) -> None:
         """End training with the last epoch that is complete."""
-        if not self._is_recorded:
-            self.stack.restore()
         if self.runs:
             self._let_go(np.ones(len(self.runs), dtype=bool))
 

@@ -17,7 +17,7 @@ from skbackprop._train import Descent, train, validation_scores
 from skbackprop.core.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.core.schedules import SCHEDULES
 from stacks import Falling, assert_same_bits
-from support import data_for, few_epochs, same_bits
+from support import classes_for, data_for, few_epochs, same_bits
 
 pytestmark = few_epochs
 
@@ -274,6 +274,30 @@ def test_all_runs_may_diverge():
     runs = runs_of(BackpropRegressor, changes, DIVERGING)
     finished(Descent(runs))
     assert all(run.error is not None for run in runs)
+
+
+@both
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
+    n_members, estimator_class, monkeypatch
+):
+    """The random streams too: the next epoch has the order that this one had."""
+    X, y = data_for(estimator_class, N_ROWS)
+    settings = SHARED | {"learning_rate": Falling(), "n_members": n_members, "dropout": 0.2}
+    model, expected = (estimator_class(**settings) for _ in range(2))
+    for each in (model, expected):
+        each.partial_fit(X, y, **classes_for(estimator_class))
+
+    def raising(*arguments):
+        raise RuntimeError("a schedule of the user's own")
+
+    with monkeypatch.context() as context:
+        context.setattr(Falling, "end_epoch", raising)
+        with pytest.raises(RuntimeError, match="user's own"):
+            model.partial_fit(X, y)
+    for each in (model, expected):
+        each.partial_fit(X, y)
+    assert same_bits(model, expected)
 
 
 # ----------------------------------------------------------------------------- several stacks
