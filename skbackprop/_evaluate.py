@@ -102,7 +102,7 @@ def _splits_at_once(evaluation: Evaluation, estimator: Any) -> Iterator[Sequence
     splits = range(len(evaluation.splits))
     n_at_once = len(splits)
     if isinstance(estimator, Pipeline):
-        n_at_once = max(2, evaluation.max_bytes // max(1, getattr(evaluation.X, "nbytes", 1)))
+        n_at_once = max(2, evaluation.max_bytes // max(1, 8 * getattr(evaluation.X, "size", 0)))
     yield from evenly_cut(splits, -(-len(splits) // n_at_once))
 
 

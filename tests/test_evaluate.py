@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA
@@ -122,6 +123,19 @@ def test_transformers_are_fitted_once_however_small_the_stacks(fits):
     model = make_pipeline(Noted(), NETWORK)
     BackpropGridSearchCV(model, grid, cv=3, refit=False, max_stack_bytes=1).fit(X, Y)
     assert len(fits) == 3
+
+
+@pytest.mark.parametrize("dress", [np.asarray, pd.DataFrame])
+def test_rows_of_few_splits_are_kept_where_memory_is_scarce(fits, dress):
+    def noted(*_):
+        fits.append("score")
+        return 0.0
+
+    settings = {"scoring": noted, "cv": KFold(6), "refit": False, "max_stack_bytes": X.nbytes}
+    grid = {"backpropclassifier__alpha": [0, 1]}
+    BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, **settings).fit(dress(X), Y)
+    two_splits = ["fit"] * 2 + ["score"] * 4
+    assert ["score" if event == "score" else "fit" for event in fits] == two_splits * 3
 
 
 def test_a_whole_step_that_is_searched_counts_as_its_setting(fits):
