@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
@@ -91,10 +90,10 @@ class Evaluation:
     verbose: int
     max_bytes: int
 
-    def train(self, split: int) -> tuple[Any, Any, dict[str, Any]]:
-        """Return the training rows of X, of y and of the arguments of fit."""
+    def train(self, estimator: Any, split: int) -> tuple[Any, Any, dict[str, Any]]:
+        """Return the training rows of X, of y and of the arguments of an estimator's fit."""
         rows = self.splits[split][0]
-        X, y = _safe_split(self.estimator, self.X, self.y, rows)
+        X, y = _safe_split(estimator, self.X, self.y, rows)
         return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
 
     def score(self, estimator: Any, split: int, *, on_train: bool) -> Any:
@@ -185,14 +184,6 @@ class Candidate:
             if (name.partition("__")[0] == last) == of_network
         }
 
-    def fitted(self, front: Front, network: Any) -> Any:
-        """Return the estimator with its fitted parts."""
-        if not isinstance(self.estimator, Pipeline):
-            return network
-        estimator = copy.copy(self.estimator)
-        estimator.steps = [*front.steps, (self.estimator.steps[-1][0], network)]
-        return estimator
-
 
 @dataclass
 class Front:
@@ -204,21 +195,25 @@ class Front:
         The training rows, transformed.
     fit_params : dict
         Further arguments of a network's fit.
-    steps : list of (name, transformer)
-        The fitted steps of the pipeline before the network.
+    pipeline : Pipeline or None, default=None
+        The pipeline, fitted but for its last step; None for networks that stand alone.
     seconds : float, default=0.0
         A candidate's share of the time that it took.
-    traceback : str or None, default=None
-        What a transformer raised, as Python prints it; the error itself may not be one that a
-        worker can send.
     """
 
     X: Any
     y: Any
     fit_params: dict[str, Any]
-    steps: list[Any] = field(default_factory=list)
+    pipeline: Any = None
     seconds: float = 0.0
-    traceback: str | None = None
+
+    def before(self, network: Any) -> Any:
+        """Return the whole estimator, which ends in a network that has been fitted to X."""
+        if self.pipeline is None:
+            return network
+        estimator = copy.copy(self.pipeline)
+        estimator.steps = [*self.pipeline.steps[:-1], (self.pipeline.steps[-1][0], network)]
+        return estimator
 
 
 class _Catch(BaseEstimator):
@@ -235,34 +230,36 @@ class _Catch(BaseEstimator):
         return get_routing_for_object(self.network)
 
 
-def front_of(evaluation: Evaluation, estimator: Any, split: int, n_candidates: int) -> Front:
-    """Fit all that comes before the network of an estimator to one split's training rows.
+def front_of(
+    evaluation: Evaluation, estimator: Pipeline, split: int, n_candidates: int
+) -> Front | None:
+    """Fit all that comes before the network of a pipeline to one split's training rows.
 
     Parameters
     ----------
     evaluation : Evaluation
         The data and its splits.
-    estimator : estimator
+    estimator : Pipeline
         One of the candidates; it is not changed.
     split : int
         The number of the split.
     n_candidates : int
         Those that share the front, and so its time.
+
+    Returns
+    -------
+    front : Front or None
+        None if that fails: a transformer may, and so may the fit of a pipeline of the user's own
+        that needs the network. Alone, each candidate ends as it should.
     """
     start = time.perf_counter()
-    front = Front(*evaluation.train(split))
-    if isinstance(estimator, Pipeline):
-        pipeline = clone(estimator)
-        name, network = pipeline.steps[-1]
-        pipeline.steps[-1] = (name, _Catch(network))
-        try:
-            pipeline.fit(front.X, front.y, **front.fit_params)
-        except Exception:
-            if evaluation.error_score == "raise":
-                raise
-            front.traceback = traceback.format_exc()
-        else:
-            front.X, front.y, front.fit_params = pipeline.steps[-1][1].caught_
-            front.steps = pipeline.steps[:-1]
-    front.seconds = (time.perf_counter() - start) / n_candidates
-    return front
+    pipeline = clone(estimator)
+    name, network = pipeline.steps[-1]
+    catch = _Catch(network)
+    pipeline.steps = [*pipeline.steps[:-1], (name, catch)]
+    X, y, fit_params = evaluation.train(estimator, split)
+    try:
+        pipeline.fit(X, y, **fit_params)
+    except Exception:
+        return None
+    return Front(*catch.caught_, pipeline, (time.perf_counter() - start) / n_candidates)

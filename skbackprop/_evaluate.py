@@ -108,17 +108,21 @@ def _splits_at_once(evaluation: Evaluation, estimator: Any) -> Iterator[Sequence
 
 def _stacks(
     evaluation: Evaluation, candidates: list[Candidate], splits: Sequence[int], parallel: Parallel
-) -> list[Together]:
+) -> list[Alone | Together]:
     """Return the jobs of candidates with the same transformers, which are fitted here."""
+    jobs: list[Alone | Together] = []
     fronts: dict[int, Front] = {}
     estimator = candidates[0].estimator
     if isinstance(estimator, Pipeline):
         found = parallel(
             delayed(front_of)(evaluation, estimator, split, len(candidates)) for split in splits
         )
-        fronts = dict(zip(splits, found, strict=True))
+        fronts = {split: front for split, front in zip(splits, found, strict=True) if front}
+        jobs += [Alone(c, split) for split in splits if split not in fronts for c in candidates]
+        splits = list(fronts)
+        if not splits:
+            return jobs
     X = fronts[splits[0]].X if fronts else evaluation.X
-    jobs = []
     n_jobs = effective_n_jobs(parallel.n_jobs)
     n_threads = threads_for_stacks() if n_jobs == 1 else 1
     for group in _grouped(candidates, [c.shared_settings for c in candidates]):

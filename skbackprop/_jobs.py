@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection._validation import _fit_and_score
-from sklearn.utils.validation import _num_samples
 
-from ._candidates import Candidate, Evaluation, Front, front_of
+from ._candidates import Candidate, Evaluation, Front
 from ._together import Fit, fit_together
 
 Result = dict[str, Any]
@@ -59,7 +58,6 @@ class Alone:
             fit_params=evaluation.fit_params,
             score_params=evaluation.score_params,
             return_train_score=evaluation.return_train_score,
-            return_n_test_samples=True,
             return_times=True,
             error_score=evaluation.error_score,
         )
@@ -89,41 +87,37 @@ class Together:
         fronts = dict(self.fronts)
         for candidate, split in self.tasks:
             if split not in fronts:
-                fronts[split] = front_of(evaluation, candidate.estimator, split, 1)
-        tasks = [(*task, fronts[task[1]]) for task in self.tasks]
+                fronts[split] = Front(*evaluation.train(candidate.estimator, split))
         fits = [
-            Fit(clone(candidate.network), front.X, front.y, front.fit_params)
-            for candidate, _, front in tasks
-            if front.traceback is None
+            Fit(
+                clone(candidate.network), fronts[split].X, fronts[split].y, fronts[split].fit_params
+            )
+            for candidate, split in self.tasks
         ]
         progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
         fit_together(fits, evaluation.max_bytes, progress)
-        fitted = iter(fits)
         return {
-            (candidate.number, split): _result(
-                evaluation, candidate, split, front, next(fitted) if not front.traceback else None
-            )
-            for candidate, split, front in tasks
+            (candidate.number, split): _result(evaluation, candidate, split, fronts[split], fit)
+            for (candidate, split), fit in zip(self.tasks, fits, strict=True)
         }
 
 
 def _result(
-    evaluation: Evaluation, candidate: Candidate, split: int, front: Front, fit: Fit | None
+    evaluation: Evaluation, candidate: Candidate, split: int, front: Front, fit: Fit
 ) -> Result:
     """Score a candidate that has been fitted on a split, or failed to be."""
-    if fit is not None and fit.error is not None and evaluation.error_score == "raise":
+    if fit.error is not None and evaluation.error_score == "raise":
         raise fit.error
     result: Result = {
-        "fit_error": front.traceback if fit is None else fit.traceback,
-        "fit_time": front.seconds + (0.0 if fit is None else fit.seconds),
-        "n_test_samples": _num_samples(evaluation.splits[split][1]),
+        "fit_error": fit.traceback,
+        "fit_time": front.seconds + fit.seconds,
     }
     for name in ("test_scores", "train_scores")[: 1 + bool(evaluation.return_train_score)]:
         start = time.perf_counter()
-        if fit is None or fit.error is not None:
+        if fit.error is not None:
             result[name] = evaluation.failed_score()
         else:
-            fitted = candidate.fitted(front, fit.estimator)
+            fitted = front.before(fit.estimator)
             result[name] = evaluation.score(fitted, split, on_train=name == "train_scores")
         if name == "test_scores":
             result["score_time"] = time.perf_counter() - start

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, KernelPCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import GridSearchCV, KFold
@@ -189,6 +189,44 @@ def test_a_pipelines_own_fit_takes_part():
     """A pipeline of another class may do more in fit: this one drops rows."""
     model = Halving([("scaler", StandardScaler()), ("network", NETWORK)])
     assert_same_outcome(model, {"network__alpha": [0, 1]})
+
+
+class Remembering(Pipeline):
+    def fit(self, X, y=None, **params):
+        self.n_rows_ = len(X)
+        return super().fit(X, y, **params)
+
+    def score(self, X, y):
+        return float(self.n_rows_)
+
+
+class Asking(Pipeline):
+    def fit(self, X, y=None, **params):
+        super().fit(X, y, **params)
+        self.share_ = float(np.mean(self.predict(X) == 0))
+        return self
+
+    def score(self, X, y):
+        return self.share_
+
+
+@pytest.mark.parametrize("kind", [Remembering, Asking])
+def test_what_a_pipelines_own_fit_has_learned_is_kept(kind):
+    model = kind([("scaler", StandardScaler()), ("network", NETWORK)])
+    grid = {"network__alpha": [0, 1], "scaler__with_std": [True, False]}
+    assert_same_outcome(model, grid, scoring=None)
+
+
+def test_steps_in_a_tuple():
+    model = Pipeline((("scaler", StandardScaler()), ("network", NETWORK)))
+    assert_same_outcome(model, {"network__alpha": [0, 1]})
+
+
+def test_a_kernel_that_is_searched_says_whether_columns_are_rows():
+    """Of a precomputed kernel's columns those of the training rows are taken, of others all."""
+    model = make_pipeline(KernelPCA(2), NETWORK)
+    grid = {"kernelpca__kernel": ["precomputed", "linear"], "backpropclassifier__alpha": [0, 1]}
+    assert_same_outcome(model, grid, (X @ X.T, Y))
 
 
 def test_rows_are_transformed_for_the_score_as_well():
