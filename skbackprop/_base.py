@@ -66,7 +66,10 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _loss(self) -> Loss:
-        """Return the loss for the targets last encoded."""
+        """Return the loss to train with, for the targets last encoded.
+
+        Predictions go by `_trained_loss`: the user may have set another `loss` since.
+        """
 
     @abstractmethod
     def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
@@ -279,6 +282,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         self._keep_normalised(parameters, members)
         self._widths = problem.network.widths
         self.n_layers_, self.n_outputs_ = len(self._widths), self._widths[-1]
+        self._trained_loss = problem.loss
         self.out_activation_ = problem.loss.link.name
         self.n_iter_ = _of_members([run.n_iter for run in runs])
         self.best_iter_ = _of_members([run.best_iter for run in runs])
@@ -367,7 +371,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         with np.errstate(all="ignore"):
             if len(parameters) == 1:
                 return _finite(scores_of(network, parameters, X)[0])
-            link = self._loss().link
+            link = self._trained_loss.link
             return np.concatenate(
                 [link.pool(_finite(part)) for part in score_blocks(network, parameters, X)]
             )

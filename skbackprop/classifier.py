@@ -481,10 +481,11 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         return self._labels.loss_of(loss, float(self.label_smoothing))
 
     def _check_probabilities(self) -> bool:
-        loss = CLASSIFIER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        setting = self._architecture["loss"] if hasattr(self, "_architecture") else self.loss
+        loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
         if not getattr(loss, "has_probabilities", True):
             raise AttributeError(
-                f"loss={self.loss!r} has decision values and no probabilities. Use "
+                f"loss={setting!r} has decision values and no probabilities. Use "
                 'decision_function, or choose another loss, such as "log_loss".'
             )
         return True
@@ -572,7 +573,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If the loss has no probabilities.
         """
         scores = self._scores(X)
-        return self._labels.probabilities(scores, self._loss().link)
+        return self._labels.probabilities(scores, self._trained_loss.link)
 
     @available_if(_check_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
@@ -601,7 +602,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If the loss has no probabilities.
         """
         scores = self._scores(X)
-        return self._labels.log_probabilities(scores, self._loss().link)
+        return self._labels.log_probabilities(scores, self._trained_loss.link)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the share of rows whose label, or all of whose labels, is right.

@@ -483,7 +483,10 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
         y = y[:, None] if y.ndim == 1 else y
-        loss = self._loss()
+        if reset:
+            setting, loss = self.loss, self._loss()
+        else:
+            setting, loss = self._architecture["loss"], self._trained_loss
         each = loss.scores_per_target
         if not reset and y.shape[1] != self.n_outputs_ // each:
             raise ValueError(
@@ -493,7 +496,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         least, limit = y.min(), loss.target_minimum
         if least < limit or (least == limit and not loss.includes_minimum):
             raise ValueError(
-                f"loss={self.loss!r} needs targets y {'>=' if loss.includes_minimum else '>'} "
+                f"loss={setting!r} needs targets y {'>=' if loss.includes_minimum else '>'} "
                 f"{limit:g}, but y contains {least:g}."
             )
         return y if each == 1 else np.repeat(y, each, axis=1)
@@ -545,7 +548,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         """Return targets, each as often as it has scores, in the units of training."""
         if self.target_mean_ is None or self.target_scale_ is None:
             return y
-        each = self._loss().scores_per_target
+        each = y.shape[1] // len(self.target_mean_)
         mean, scale = np.repeat(self.target_mean_, each), np.repeat(self.target_scale_, each)
         return (y.astype(np.float64) - mean) / scale
 
@@ -557,7 +560,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         if self.target_mean_ is not None and self.target_scale_ is not None:
             axes = (-1, *[1] * (values.ndim - 2))
             limits = np.finfo(values.dtype)
-            lowest = limits.tiny if self._loss().target_minimum == 0 else limits.min
+            lowest = limits.tiny if self._trained_loss.target_minimum == 0 else limits.min
             scaled = values * self.target_scale_.reshape(axes)
             if not from_zero:
                 scaled += self.target_mean_.reshape(axes)
@@ -597,7 +600,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         ValueError
             If X is not valid input for it.
         """
-        scores, loss = self._scores(X), self._loss()
+        scores, loss = self._scores(X), self._trained_loss
         mean = self._in_units_of_y(loss.predict(scores))
         if not return_std:
             return mean
@@ -638,13 +641,13 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
             If X or y is not valid for it.
         """
         check_is_fitted(self)
-        if isinstance(self._loss(), (SquaredError, Poisson)):
+        if isinstance(self._trained_loss, (SquaredError, Poisson)):
             return super().score(X, y, sample_weight)  # R2, by scikit-learn itself
         X, y = validated_data(self, X, y, self._y_numeric, reset=False)
         weight = validated_weight(sample_weight, X)
         targets = self._scaled(self._encode(y, reset=False, incremental=False, classes=None))
         with np.errstate(all="ignore"):
-            return self._score_targets(self._scores(X), targets, weight)
+            return self._trained_loss.score(self._scores(X), targets, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
