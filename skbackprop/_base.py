@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import ABCMeta, abstractmethod
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +83,12 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     def _strata(self, y: Array) -> Array | None:
         """Return the class of each row, where a split is to be stratified by it."""
         return None
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> Any:
+        # scikit-learn reads the signature each time, which a search does for every fit four times.
+        return super()._get_param_names()
 
     # -------------------------------------------------------------------- training
 
