@@ -52,7 +52,7 @@ def validated_codes(estimator: Any, codes: Any, n_components: int) -> Array:
 
 def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
     """Return checked X and y; with `reset` the estimator takes note of the features."""
-    if not reset and _is_plain_input(estimator, X) and _is_plain_target(y, len(X), numeric):
+    if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
     if not numeric:
         _check_for_missing_labels(y)
@@ -150,7 +150,7 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
     )
 
 
-def _is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
+def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
     return (
         type(y) is np.ndarray
         and y.shape == (n_rows,)

@@ -269,6 +269,46 @@ def test_the_score_of_other_labels_is_the_accuracy(y):
     assert network.score(X, y, sample_weight=weight) == expected
 
 
+@pytest.mark.parametrize(
+    "y",
+    [
+        THREE,
+        THREE.astype(np.uint8),
+        THREE.astype(float),
+        TWO == 1,
+        WORDS[THREE],
+        WORDS[THREE].astype(object),
+        THREE.tolist(),
+        pd.Series(THREE, index=range(N, 0, -1)),
+    ],
+    ids=["ints", "small ints", "floats", "flags", "words", "objects", "list", "series"],
+)
+def test_the_score_is_the_accuracy_whatever_holds_the_labels(y):
+    network = quick(BackpropClassifier).fit(X, y)
+    score = network.score(X, y)
+    assert type(score) is float
+    assert score == accuracy_score(y, network.predict(X))
+    shuffled = np.random.RandomState(0).permutation(np.asarray(y))
+    assert network.score(X, shuffled) == accuracy_score(shuffled, network.predict(X))
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (THREE[:-1], "inconsistent numbers of samples"),
+        (WORDS[THREE], "Mix of label input types"),
+        (THREE + 0.5, "a mix of continuous and"),
+        (np.c_[THREE, TWO], "a mix of multiclass-multioutput and"),
+    ],
+    ids=["too few", "words", "fractions", "columns"],
+)
+def test_labels_that_cannot_be_compared_have_no_score(y, message):
+    network = quick(BackpropClassifier).fit(X, THREE)
+    for score in (network.score, lambda X, y: accuracy_score(y, network.predict(X))):
+        with pytest.raises(ValueError, match=message):
+            score(X, y)
+
+
 def test_a_0_1_matrix_stays_one_of_indicators():
     Y = label_data(N)[1]
     network = quick(BackpropClassifier).fit(X, Y)
