@@ -83,7 +83,7 @@ class _StackedSearch(BaseSearchCV):
 
     def _has_callbacks(self) -> bool:
         parts = [self, self.estimator]
-        if hasattr(self.estimator, "get_params"):
+        if hasattr(self.estimator, "get_params") and not isinstance(self.estimator, type):
             parts += self.estimator.get_params().values()
         return any(hasattr(part, "_skl_callbacks") for part in parts)
 

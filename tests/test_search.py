@@ -518,6 +518,13 @@ def test_errors_are_scikit_learns(estimator, grid, changes):
 
 
 @EVERY_SEARCH
+def test_a_class_in_the_place_of_an_estimator_is_said_to_be_one(ours, theirs):
+    for kind in (ours, theirs):
+        with pytest.raises(TypeError, match="instance"):
+            fitted(kind, BackpropClassifier)
+
+
+@EVERY_SEARCH
 @pytest.mark.parametrize("max_stack_bytes", [0, -1, 1.5, "much"])
 def test_wrong_max_stack_bytes_is_named(ours, theirs, max_stack_bytes):
     with pytest.raises(ValueError, match="max_stack_bytes"):
