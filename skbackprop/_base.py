@@ -329,12 +329,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         goes_on = run.incremental and continues
         if self.early_stopping:
             scores = (past("validation_scores_") or []) + run.scores
-            return (
-                losses,
-                None,
-                scores,
-                past("best_validation_score_") if goes_on else run.best_score,
-            )
+            best_score = run.best_score if run.scores else None
+            return losses, None, scores, past("best_validation_score_") if goes_on else best_score
         best_loss = min(run.losses, default=np.inf)
         if goes_on and past("best_loss_") is not None:
             best_loss = min(best_loss, past("best_loss_"))

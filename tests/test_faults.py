@@ -364,6 +364,7 @@ def test_partial_fit_under_early_stopping_takes_its_epoch_on_all_rows(ours, thei
         )
         assert stopping.t_ == N_ROWS
         assert same_bits(stopping, plain)
+        assert (stopping.validation_scores_, stopping.best_validation_score_) == ([], None)
 
     check(ours)
     fails(check, theirs, raising=(ValueError,))
