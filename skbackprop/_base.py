@@ -187,8 +187,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     def _prepare_like(self, other: BaseBackprop, table: Table) -> list[Run]:
         """Return the runs of a first fit to data that another estimator has checked already."""
         self._validate_params()
-        own = self.get_params(deep=False)
-        self.__dict__ |= {name: value for name, value in vars(other).items() if name not in own}
+        self.__dict__ = vars(other) | vars(self)
         return self._runs(table, continues=False, incremental=False)
 
     def _table(

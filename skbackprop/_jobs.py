@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Sequence
@@ -88,12 +89,12 @@ class Together:
         for candidate, split in self.tasks:
             if split not in fronts:
                 fronts[split] = Front(*evaluation.train(candidate.estimator, split))
-        fits = [
-            Fit(
-                clone(candidate.network), fronts[split].X, fronts[split].y, fronts[split].fit_params
-            )
-            for candidate, split in self.tasks
-        ]
+        fits = []
+        for candidate, split in self.tasks:
+            front = fronts[split]
+            # A clone would lose what set_params has done beside the parameters.
+            network = copy.deepcopy(candidate.network)
+            fits.append(Fit(network, front.X, front.y, front.fit_params))
         progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
         fit_together(fits, evaluation.max_bytes, progress)
         return {

@@ -501,6 +501,18 @@ class OwnScore(BackpropClassifier):
         return 2 * super().score(X, y, sample_weight)
 
 
+class OwnParameter(BackpropClassifier):
+    """Its constructor makes another parameter of `width`, which set_params does not."""
+
+    def __init__(self, width=3):
+        super().__init__((width,), max_iter=3, random_state=0)
+        self.width = width
+
+
+def test_candidates_are_as_set_params_leaves_them():
+    assert_same_outcome(OwnParameter(), {"width": [3, 5]})
+
+
 @pytest.mark.parametrize("kind, n_lines", [(OwnFit, 1), (OwnScore, 0)])
 def test_a_subclass_with_a_fit_of_its_own_is_fitted_by_it(capsys, kind, n_lines):
     assert len(alone(said(capsys, quick(kind), GOOD))) == n_lines
