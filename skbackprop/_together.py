@@ -82,12 +82,6 @@ class Fit:
             and all(is_equal(getattr(mine, n), getattr(theirs, n)) for n in mine._shapes_data)
         )
 
-    def finish(self) -> None:
-        """Let the estimator keep what came of its runs."""
-        if self.error is None:
-            self._try(lambda: self.estimator._keep(self.runs, continues=False))
-        self.runs = []
-
     def _try(self, action: Callable[[], None]) -> None:
         start = time.perf_counter()
         try:
