@@ -7,6 +7,7 @@ keep what came of it: all or nothing.
 from __future__ import annotations
 
 import copy
+import operator
 import warnings
 from abc import ABCMeta, abstractmethod
 from functools import cache
@@ -173,12 +174,21 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         classes: Any = None,
     ) -> list[Run]:
         """Check parameters and data, and return a run for each member, ready to be trained."""
-        if not (incremental and continues):
-            self._validate_params()
+        self._check_parameters(is_known=incremental and continues)
         if continues:
             self._check_architecture()
         table = self._table(X, y, sample_weight, not continues, incremental, classes)
         return self._runs(table, continues, incremental)
+
+    def _check_parameters(self, is_known: bool) -> None:
+        """Validate the parameters; with `is_known` only if one is another than the last time.
+
+        For a batch of a few rows that would take as long as to train on it.
+        """
+        parameters = [getattr(self, name) for name in self._get_param_names()]
+        if not (is_known and all(map(operator.is_, parameters, self._known_parameters))):
+            self._validate_params()
+            self._known_parameters = parameters
 
     def _prepare_first(self, X: Any, y: Any, sample_weight: Any = None) -> list[Run]:
         """Return the runs of a `fit` with nothing to go on from; the arguments are those of fit."""
@@ -186,7 +196,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
 
     def _prepare_like(self, other: BaseBackprop, table: Table) -> list[Run]:
         """Return the runs of a first fit to data that another estimator has checked already."""
-        self._validate_params()
+        self._check_parameters(is_known=False)
         self.__dict__ = vars(other) | vars(self)
         return self._runs(table, continues=False, incremental=False)
 

@@ -4,11 +4,21 @@ They are for the next `fit`, which learns everything anew, or for the next epoch
 which refuse those that shape the network.
 """
 
+import pickle
+
 import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier, BackpropRegressor, Gaussian, Quantile
-from support import BOTH, answers, assert_same_network, data_for, few_epochs, quick
+from support import (
+    BOTH,
+    answers,
+    assert_same_network,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+)
 
 pytestmark = few_epochs
 
@@ -135,6 +145,35 @@ def test_label_smoothing_set_after_fit_is_no_matter_for_hinge():
     X, y = data_for(BackpropClassifier)
     model = quick(BackpropClassifier, loss="hinge", n_members=2).fit(X, y)
     assert_unmoved(model, X, y, lambda: model.set_params(label_smoothing=0.1))
+
+
+WRONG = {
+    "alpha": -1,
+    "batch_size": 0,
+    "learning_rate_init": "fast",
+    "max_iter": None,
+    "loss": "beauty",
+    "hidden_layer_sizes": None,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_members):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, n_members=n_members)
+    model.partial_fit(X, y, **classes_for(estimator_class)).partial_fit(X, y)
+    right = getattr(model, name)
+
+    def fail():
+        for _ in range(2):
+            with pytest.raises(ValueError, match=name):
+                model.set_params(**{name: WRONG[name]}).partial_fit(X, y)
+
+    assert_unmoved(model, X, y, fail)
+    for _ in range(2):
+        model = pickle.loads(pickle.dumps(model.set_params(**{name: right}).partial_fit(X, y)))
 
 
 @BOTH
