@@ -123,6 +123,8 @@ class Labels(Targets):
     def __init__(self, classes: Array, column: int | None = None) -> None:
         self.classes = classes
         self._y = "`y`" if column is None else f"column {column} of `y`"
+        if not len(classes):
+            raise ValueError(f"classes must hold the labels of {self._y}, got none.")
         self._classes_name = "`self.classes_`" + ("" if column is None else f"[{column}]")
 
     @property

@@ -395,12 +395,18 @@ def test_later_batches_of_another_kind(y, message):
         ([[0, 1, 2], [0, 1]], "classes must be a list with the labels of each column of y"),
         ([[0, 1, 2], [0, 1], [0, 1, 2]], r"column 2 of `y` has classes not in .*\['3'\]"),
         ([[0, 1, 2], [0, 1], [0.5, 1]], "Unknown label type: continuous. Column 2 of y"),
+        ([[0, 1, 2], [0, 1], []], "classes must hold the labels of column 2 of `y`, got none"),
     ],
-    ids=["flat", "too few", "one short", "no labels"],
+    ids=["flat", "too few", "one short", "no labels", "none"],
 )
 def test_wrong_classes(classes, message):
     with pytest.raises(ValueError, match=message):
         quick(BackpropClassifier).partial_fit(X, DIGITS, classes=classes)
+
+
+def test_no_classes():
+    with pytest.raises(ValueError, match="classes must hold the labels of `y`, got none"):
+        quick(BackpropClassifier).partial_fit(X, THREE, classes=[])
 
 
 def test_classes_stay():
