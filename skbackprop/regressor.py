@@ -537,10 +537,11 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
                 mean, scale = np.zeros_like(mean), mean
             else:
                 scale = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
-        if not np.isfinite([mean, scale]).all():
+        largest, limit = largest_magnitude(y), float(np.finfo(self._model_dtype).max)
+        if not np.isfinite([mean, scale]).all() or largest > limit:
             raise ValueError(
-                f"y is too large for scale_target=True: its largest absolute value is "
-                f"{largest_magnitude(y):.3g}. Scale y down."
+                f"y is too large for scale_target=True and predictions in {self._model_dtype}: its "
+                f"largest absolute value is {largest:.3g}. Scale y down."
             )
         self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
 
