@@ -308,7 +308,8 @@ def checked_layers(
     Raises
     ------
     ValueError
-        If a shape is not that of the network; `name` says what the user should look at.
+        If a shape is not that of the network, or an array holds no real numbers; `name` says what
+        the user should look at.
     """
     shapes = network.shapes
     if not (_is_list(coefs) and _is_list(intercepts)):
@@ -330,6 +331,11 @@ def checked_layers(
                 f"{name} has weights of shape {weights.shape} and intercepts of shape "
                 f"{biases.shape} for layer {i}, but the network needs {axis + shape} and "
                 f"{axis + shape[1:]}."
+            )
+        if not {weights.dtype.kind, biases.dtype.kind} <= set("biuf"):
+            raise ValueError(
+                f"{name} must hold real numbers, got arrays of {weights.dtype} and {biases.dtype} "
+                f"for layer {i}."
             )
         layers.append((weights, biases))
     return layers

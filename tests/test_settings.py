@@ -265,6 +265,14 @@ def with_nan(arrays):
     return [array * np.nan for array in arrays]
 
 
+def as_complex(arrays):
+    return [array + 1j for array in arrays]
+
+
+def as_words(arrays):
+    return [array.astype(str) for array in arrays]
+
+
 @pytest.mark.parametrize(
     "spoil_coefs, spoil_intercepts, message",
     [
@@ -274,6 +282,8 @@ def with_nan(arrays):
         (list, as_rows, r"intercepts of shape \(1, 3\) for layer 0"),
         (with_nan, list, "init contains NaN or infinity"),
         (list, with_nan, "init contains NaN or infinity"),
+        (as_complex, list, "init must hold real numbers, got arrays of complex128 .* layer 0"),
+        (list, as_words, "init must hold real numbers, got arrays of float64 and <U"),
     ],
 )
 def test_given_weights_that_do_not_fit(spoil_coefs, spoil_intercepts, message):
