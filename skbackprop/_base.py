@@ -52,6 +52,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
     _shapes_data: ClassVar[tuple[str, ...]] = ("dtype", "loss")  # what a table depends on
 
+    _known_parameters: list[Any]  # those last validated
     loss_curve_: list[float]
     best_loss_: float | None
     validation_scores_: list[float] | None

@@ -63,7 +63,7 @@ def evaluate(
     networks = [candidate for candidate in candidates if candidate.is_network]
     for group in _grouped(networks, [c.settings_of_transformers for c in networks]):
         for part in _splits_at_once(evaluation, group[0].estimator):
-            jobs = _stacks(evaluation, group, part, parallel)
+            jobs = _jobs(evaluation, group, part, parallel)
             results |= _results(evaluation, jobs, parallel)
     return [results[task] for task in product(range(len(candidates)), splits)]
 
@@ -106,24 +106,37 @@ def _splits_at_once(evaluation: Evaluation, estimator: Any) -> Iterator[Sequence
     yield from evenly_cut(splits, -(-len(splits) // n_at_once))
 
 
-def _stacks(
+def _jobs(
     evaluation: Evaluation, candidates: list[Candidate], splits: Sequence[int], parallel: Parallel
-) -> list[Alone | Together]:
+) -> Sequence[Alone | Together]:
     """Return the jobs of candidates with the same transformers, which are fitted here."""
-    jobs: list[Alone | Together] = []
-    fronts: dict[int, Front] = {}
-    estimator = candidates[0].estimator
-    if isinstance(estimator, Pipeline):
-        found = parallel(
-            delayed(front_of)(evaluation, estimator, split, len(candidates)) for split in splits
+    estimator, n_jobs = candidates[0].estimator, effective_n_jobs(parallel.n_jobs)
+    if not isinstance(estimator, Pipeline):
+        return _stacks(evaluation, candidates, splits, {}, n_jobs)
+    found = parallel(
+        delayed(front_of)(evaluation, estimator, split, len(candidates)) for split in splits
+    )
+    fronts = {split: front for split, front in zip(splits, found, strict=True) if front}
+    alone = [split for split in splits if split not in fronts]
+    if alone and evaluation.verbose:
+        print(
+            f"{len(candidates)} candidates are trained one by one on {len(alone)} splits: their "
+            "pipeline can't be fitted without its network."
         )
-        fronts = {split: front for split, front in zip(splits, found, strict=True) if front}
-        jobs += [Alone(c, split) for split in splits if split not in fronts for c in candidates]
-        splits = list(fronts)
-        if not splits:
-            return jobs
+    stacks = _stacks(evaluation, candidates, list(fronts), fronts, n_jobs) if fronts else []
+    return [*(Alone(c, split) for split in alone for c in candidates), *stacks]
+
+
+def _stacks(
+    evaluation: Evaluation,
+    candidates: list[Candidate],
+    splits: Sequence[int],
+    fronts: dict[int, Front],
+    n_jobs: int,
+) -> list[Together]:
+    """Return the stacks of candidates, which are trained on what comes out of the fronts."""
+    jobs = []
     X = fronts[splits[0]].X if fronts else evaluation.X
-    n_jobs = effective_n_jobs(parallel.n_jobs)
     n_threads = threads_for_stacks() if n_jobs == 1 else 1
     for group in _grouped(candidates, [c.shared_settings for c in candidates]):
         each, size = _cost_and_size(evaluation, group[0].network, X)

@@ -217,6 +217,14 @@ def test_what_a_pipelines_own_fit_has_learned_is_kept(kind):
     assert_same_outcome(model, grid, scoring=None)
 
 
+def test_a_pipeline_that_needs_its_network_is_said_to_be_fitted_alone(capsys):
+    model = Asking([("scaler", StandardScaler()), ("network", NETWORK)])
+    assert alone(said(capsys, model, {"network__alpha": [0, 1]})) == [
+        "2 candidates are trained one by one on 2 splits: their pipeline can't be fitted without "
+        "its network."
+    ]
+
+
 def test_steps_in_a_tuple():
     model = Pipeline((("scaler", StandardScaler()), ("network", NETWORK)))
     assert_same_outcome(model, {"network__alpha": [0, 1]})
