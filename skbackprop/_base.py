@@ -35,6 +35,7 @@ from ._settings import (
     member_streams,
     with_dropout,
 )
+from ._stacks import is_equal
 from ._train import train
 from ._validation import check_range, validated_data, validated_input, validated_weight
 from .core.arrays import Array
@@ -360,7 +361,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     def _check_architecture(self) -> None:
         now = self._architecture_now()
         for name, value in self._architecture.items():
-            if now[name] != value:
+            if not is_equal(now[name], value):
                 raise ValueError(
                     f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
                     "cannot change while training goes on. Set it back, or start anew with "

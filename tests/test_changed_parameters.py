@@ -5,11 +5,13 @@ which refuse those that shape the network.
 """
 
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier, BackpropRegressor, Gaussian, Quantile
+from skbackprop.core.regression import SquaredError
 from support import (
     BOTH,
     answers,
@@ -125,6 +127,21 @@ def test_a_loss_set_after_fit_acts_in_the_next_fit(estimator_class, fitted, late
     assert_same_network(model.fit(X, y), fresh)
     for actual, expected in zip(says(model, X, y)[1], says(fresh, X, y)[1], strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+@dataclass(frozen=True)
+class Weighted(SquaredError):
+    """L = (s - y)^2 / 2, with an array, so that two of them cannot be compared by ==."""
+
+    weights: np.ndarray
+
+
+def test_a_loss_that_cannot_be_compared_is_another():
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor, loss=Weighted(np.ones(2))).partial_fit(X, y)
+    model = pickle.loads(pickle.dumps(model.partial_fit(X, y))).partial_fit(X, y)
+    with pytest.raises(ValueError, match="loss was Weighted.* when training began"):
+        model.set_params(loss=Weighted(np.ones(2))).partial_fit(X, y)
 
 
 @pytest.mark.parametrize("later", ["gamma", "poisson", "gaussian"])
