@@ -258,11 +258,12 @@ class BackpropGridSearchCV(_StackedSearch, GridSearchCV):
 
     Notes
     -----
-    Candidates of one architecture train together, as many as the processor's cache takes: all that
-    share hidden sizes, activation, loss, solver, batch size, number of epochs and dtype, on one
-    split or on several. What may differ is the learning rate and its schedule, the penalty,
-    momenta, seeds, tolerance and patience, and early stopping. Other estimators, and
-    ``solver="lbfgs"``, train one by one, with the same result.
+    Candidates train together, as many as the processor's cache takes, on one split or on several,
+    where they differ in no more than the learning rate and its schedule, the penalty, momenta, the
+    clipping of gradients, averages, seeds, tolerance and patience, and early stopping. All else
+    they have to share, such as hidden sizes, activation, loss, solver, batch size, number of
+    epochs and dtype. Other estimators, and ``solver="lbfgs"``, train one by one, with the same
+    result.
 
     With an int ``random_state`` in the estimator the scores are those of scikit-learn's search,
     to the bit at one BLAS thread. A candidate fails exactly if its `fit` alone would fail.
@@ -407,11 +408,12 @@ class BackpropRandomizedSearchCV(_StackedSearch, RandomizedSearchCV):
 
     Notes
     -----
-    Candidates of one architecture train together, as many as the processor's cache takes: all that
-    share hidden sizes, activation, loss, solver, batch size, number of epochs and dtype, on one
-    split or on several. What may differ is the learning rate and its schedule, the penalty,
-    momenta, seeds, tolerance and patience, and early stopping. Other estimators, and
-    ``solver="lbfgs"``, train one by one, with the same result.
+    Candidates train together, as many as the processor's cache takes, on one split or on several,
+    where they differ in no more than the learning rate and its schedule, the penalty, momenta, the
+    clipping of gradients, averages, seeds, tolerance and patience, and early stopping. All else
+    they have to share, such as hidden sizes, activation, loss, solver, batch size, number of
+    epochs and dtype. Other estimators, and ``solver="lbfgs"``, train one by one, with the same
+    result.
 
     With an int ``random_state`` in the estimator the scores are those of scikit-learn's search,
     to the bit at one BLAS thread. A candidate fails exactly if its `fit` alone would fail.
