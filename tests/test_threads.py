@@ -1,6 +1,7 @@
 """Is BLAS limited to one thread where products are middling or stacks train side by side?"""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -71,6 +72,17 @@ def test_a_limit_within_a_limit(before):
         with blas_threads_for(MIDDLING):
             assert set(blas_threads().values()) == {1}
         assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+
+
+def test_limits_that_overlap_end_with_the_last(before):
+    """As those of two threads do, of which one is done sooner than the other."""
+    one, other = ExitStack(), ExitStack()
+    one.enter_context(blas_threads_for(MIDDLING))
+    other.enter_context(blas_threads_for(MIDDLING))
+    one.close()
+    assert set(blas_threads().values()) == {1}
+    other.close()
     assert blas_threads() == before
 
 
