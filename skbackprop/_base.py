@@ -10,6 +10,7 @@ import copy
 import operator
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -53,7 +54,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
     _shapes_data: ClassVar[tuple[str, ...]] = ("dtype", "loss")  # what a table depends on
 
-    _known_parameters: list[Any]  # those last validated
+    _known_parameters: Sequence[Any] = ()  # those last validated, for this process
     loss_curve_: list[float]
     best_loss_: float | None
     validation_scores_: list[float] | None
@@ -188,7 +189,9 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         For a batch of a few rows that would take as long as to train on it.
         """
         parameters = [getattr(self, name) for name in self._get_param_names()]
-        if not (is_known and all(map(operator.is_, parameters, self._known_parameters))):
+        known = self._known_parameters
+        is_same = len(known) == len(parameters) and all(map(operator.is_, known, parameters))
+        if not (is_known and is_same):
             self._validate_params()
             self._known_parameters = parameters
 
@@ -371,6 +374,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
+        state.pop("_known_parameters", None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state

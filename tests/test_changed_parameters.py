@@ -194,6 +194,16 @@ def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_
 
 
 @BOTH
+def test_what_a_parameter_was_does_not_travel(estimator_class):
+    X, y = data_for(estimator_class)
+    start = quick(estimator_class).fit(X, y)
+    model = quick(estimator_class, init=(start.coefs_, start.intercepts_)).fit(X, y)
+    before = len(pickle.dumps(model))
+    after = len(pickle.dumps(model.set_params(init="auto")))
+    assert after < before - sum(array.nbytes for array in start.coefs_ + start.intercepts_)
+
+
+@BOTH
 def test_before_the_first_fit_parameters_say_what_there_will_be(estimator_class):
     model = quick(estimator_class).set_params(loss="hinge")
     assert not hasattr(model, "predict_proba")
