@@ -26,7 +26,7 @@ from ._settings import (
 )
 from ._validation import largest_magnitude
 from .core.arrays import Array, Rows, State
-from .core.averaging import averaged
+from .core.averaging import averaged, averaged_statistics
 from .core.batches import Table
 from .core.dropout import dropout_stream
 from .core.losses import Loss
@@ -215,13 +215,24 @@ class Run:
         If the user has assigned other weights since, they count, and the average begins anew.
         """
         self.average = build_average(self.settings)
-        theta, known = self.parameters.theta, {}
-        if "raw" in past and np.array_equal(theta, averaged(past["raw"], past["average"])):
+        theta, statistics, known = self.parameters.theta, self.parameters.statistics, {}
+        if "raw" in past and self._is_averaged(past):
             theta[...], known = past["raw"], past["average"]
-        start = {} if self.average is None else self.average.init(theta, np.array([[n_seen]]))
+            for name, array in past["raw statistics"].items():
+                statistics[name][...] = array
+        seen = np.array([[n_seen]])
+        start = {} if self.average is None else self.average.init(theta, seen, statistics)
         if known.keys() == start.keys():
             start = _copied(known)
         self.state["average"] = start
+
+    def _is_averaged(self, past: dict[str, Any]) -> bool:
+        """Return whether the parameters are those that the last run has averaged."""
+        theta, statistics = self.parameters.theta, self.parameters.statistics
+        expected = averaged_statistics(past["raw statistics"], past["average"])
+        return np.array_equal(theta, averaged(past["raw"], past["average"])) and all(
+            np.array_equal(statistics[name], array) for name, array in expected.items()
+        )
 
     @property
     def n_done(self) -> int:
@@ -418,25 +429,28 @@ class Run:
 
         They are the averages, if any are taken.
         """
-        theta, average = self._kept
+        theta, _, average = self._kept
         return (averaged(theta, average) if average else theta).astype(dtype, copy=False)
 
     def kept_statistics(self) -> State:
         """Return the running statistics that belong to `kept_theta`."""
-        return self.parameters.statistics if self._best_theta is None else self._best_statistics
+        _, statistics, average = self._kept
+        return statistics | averaged_statistics(statistics, average)
 
     @property
     def kept_state(self) -> dict[str, Any]:
-        """What a later run can go on from: `state`, and the ``raw`` weights behind an average."""
-        theta, average = self._kept
-        return {**self.state, "average": average, "raw": theta} if average else self.state
+        """What a later run can go on from: `state`, and what is ``raw`` behind an average."""
+        theta, statistics, average = self._kept
+        raw = {"average": average, "raw": theta, "raw statistics": statistics}
+        return self.state | raw if average else self.state
 
     @property
-    def _kept(self) -> tuple[Array, State]:
-        """The raw weights of the epoch that is kept, and the state of their average."""
+    def _kept(self) -> tuple[Array, State, State]:
+        """The raw weights and statistics of the epoch that is kept, and the state of averages."""
         if self._best_theta is None:
-            return self.parameters.theta, self.state.get("average", {})
-        return self._best_theta, self._best_average
+            parameters = self.parameters
+            return parameters.theta, parameters.statistics, self.state.get("average", {})
+        return self._best_theta, self._best_statistics, self._best_average
 
 
 def n_moments(settings: Any) -> int:

@@ -595,3 +595,79 @@ def test_a_search_for_the_average_is_scikit_learn_s(estimator_class):
     ]
     assert_same_search(*searches)
     assert same_bits(*(search.best_estimator_ for search in searches))
+
+
+# ---------------------------------------------------------------------- running statistics
+
+
+def statistics_of(model):
+    return np.concatenate([*model.running_means_, *model.running_variances_], axis=-1)
+
+
+@BOTH
+@every_average
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_running_statistics_are_averaged_like_the_weights(n_members, average, estimator_class):
+    X, y = data_for(estimator_class)
+    settings = SETTINGS | {"normalization": "batch", "n_members": n_members, "batch_size": len(X)}
+    raw, after_steps = estimator_class(**settings), []
+    for _ in range(SETTINGS["max_iter"]):  # of one step each
+        by_partial_fit(raw, X, y, 1)
+        after_steps.append(statistics_of(raw))
+    averaged_model = estimator_class(average=average, **settings).fit(X, y)
+    expected = naive(after_steps, average, [len(X)] * len(after_steps))
+    np.testing.assert_allclose(statistics_of(averaged_model), expected, rtol=1e-12)
+    in_pieces = by_partial_fit(estimator_class(average=average, **settings), X, y, 6, travels=True)
+    assert same_bits(in_pieces, averaged_model)
+    assert_same_bits(statistics_of(in_pieces), statistics_of(averaged_model))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@every_average
+def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
+    X, y = class_data()
+    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "max_iter": 4}
+    settings |= {"early_stopping": early_stopping, "n_iter_no_change": 2}
+    raw, model = (BackpropClassifier(average=kind, **settings) for kind in (False, average))
+    for _ in range(3):
+        raw.fit(X, y)
+        model.fit(X, y)
+        if early_stopping:  # which keeps another epoch with averages than without
+            held_out = model._training[0]["split"][1]
+            assert model.score(X[held_out], y[held_out]) == model.best_validation_score_
+        else:
+            assert model.loss_curve_ == raw.loss_curve_
+            assert not np.array_equal(statistics_of(model), statistics_of(raw))
+            np.testing.assert_array_equal(raw_theta(model), theta_with_gains(raw))
+
+
+def theta_with_gains(model):
+    return np.concatenate([theta_of(model), *model.gains_])
+
+
+def test_assigned_statistics_count_and_the_average_begins_anew():
+    X, y = class_data()
+    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "average": True}
+    model = BackpropClassifier(**settings).fit(X, y)
+    model.running_means_ = [array + 1 for array in model.running_means_]
+    model.set_params(learning_rate_init=1e-12, max_iter=1, normalization="batch")
+    kept = theta_with_gains(model)
+    model.fit(X, y)
+    np.testing.assert_allclose(theta_with_gains(model), kept, atol=1e-9)
+
+
+@every_average
+def test_averaged_statistics_are_near_those_of_one_more_pass(average):
+    """Izmailov et al. (2018) make that pass; statistics of the last weights alone are far off."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(400, 6)
+    y = X[:, 0] * X[:, 1] > 0
+    settings = {"hidden_layer_sizes": (20,), "normalization": "batch", "batch_size": 20}
+    settings |= {"learning_rate_init": 0.1, "max_iter": 20, "n_iter_no_change": np.inf}
+    raw, model = (
+        BackpropClassifier(average=kind, random_state=0, **settings).fit(X, y)
+        for kind in (False, 0.98 if average == 0.8 else average)
+    )
+    means = (X @ model.coefs_[0]).mean(axis=0)
+    error, error_of_raw = (np.abs(means - one.running_means_[0]).mean() for one in (model, raw))
+    assert error < 0.5 * error_of_raw

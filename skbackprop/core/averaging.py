@@ -2,6 +2,10 @@
 
 The end of stochastic training swings about a minimum; the average of its steps lies closer to it.
 Training itself goes on from the parameters as they are: the average only looks on.
+
+The running statistics of batch normalisation are averaged alike. The mean of z = x W is linear in
+W, so in the first layer the average of the means is the mean under the average of the weights;
+everywhere it is closer to that than the last mean, which belongs to other weights.
 """
 
 from __future__ import annotations
@@ -12,6 +16,10 @@ import numpy as np
 
 from .arrays import Array, PerMember, State, column_blocks, factors
 
+# The running statistics that are averaged beside the parameters, where there are any.
+_STATISTICS = ("means", "variances")
+_NONE: State = {}
+
 
 class Average:
     """A weighted mean of the parameters after each step.
@@ -21,7 +29,7 @@ class Average:
     zero means that averaging has not begun.
     """
 
-    def init(self, theta: Array, n_seen: Array) -> State:
+    def init(self, theta: Array, n_seen: Array, statistics: State = _NONE) -> State:
         """Return the state before the first step.
 
         Parameters
@@ -30,15 +38,21 @@ class Average:
             All parameters.
         n_seen : int array of shape (n_members, 1)
             The rows that each member has been trained on before.
+        statistics : dict
+            The running statistics; empty for none.
         """
-        return {"average": np.zeros_like(theta), "total": np.zeros((len(theta), 1))}
+        state = {"average": np.zeros_like(theta), "total": np.zeros((len(theta), 1))}
+        of_statistics = [name for name in _STATISTICS if name in statistics]
+        return state | {name: np.zeros_like(statistics[name]) for name in of_statistics}
 
     def count(self, state: State, n_rows: int) -> None:
         """Update the totals for a step on a batch of so many rows."""
         raise NotImplementedError(f"{type(self).__name__} has to define count(state, n_rows)")
 
-    def update(self, theta: Array, g: Array, state: State, n_rows: int) -> None:
-        """Take note of a step on a batch of so many rows.
+    def update(
+        self, theta: Array, g: Array, state: State, n_rows: int, statistics: State = _NONE
+    ) -> None:
+        """Take note of a step on a batch of so many rows, and of the statistics after it.
 
         On return the arrays in `state` are updated, and `g`, of the shape of `theta`, is
         overwritten.
@@ -50,10 +64,10 @@ class Average:
         # Python's floats for a single member; one that has not begun takes no part.
         shares = [1 / total if total else 0.0 for total in totals]
         (share,) = factors(theta, shares[0] if len(shares) == 1 else np.array(shares)[:, None])
-        for x, average, change in column_blocks(theta, state["average"], g):
-            np.subtract(x, average, out=change)
-            np.multiply(change, share, out=change)
-            np.add(average, change, out=average)
+        _mix(theta, state["average"], share, g)
+        for name in _STATISTICS:
+            if name in state:
+                _mix(statistics[name], state[name], share, g[:, : state[name].shape[1]])
 
 
 @dataclass(frozen=True)
@@ -71,8 +85,8 @@ class PolyakAverage(Average):
 
     start: PerMember = 1.0
 
-    def init(self, theta: Array, n_seen: Array) -> State:
-        return {**super().init(theta, n_seen), "n_seen": n_seen.copy()}
+    def init(self, theta: Array, n_seen: Array, statistics: State = _NONE) -> State:
+        return {**super().init(theta, n_seen, statistics), "n_seen": n_seen.copy()}
 
     def count(self, state: State, n_rows: int) -> None:
         state["n_seen"] += n_rows
@@ -110,3 +124,20 @@ def averaged(theta: Array, state: State) -> Array:
         The state of any average.
     """
     return np.where(state["total"] > 0, state["average"], theta)
+
+
+def averaged_statistics(statistics: State, state: State) -> State:
+    """Return the averages of those running statistics that are averaged, likewise."""
+    return {
+        name: np.where(state["total"] > 0, state[name], statistics[name])
+        for name in _STATISTICS
+        if name in state
+    }
+
+
+def _mix(x: Array, average: Array, share: PerMember, scratch: Array) -> None:
+    """Move averages towards `x` by a share of what lies between, in place."""
+    for new, old, change in column_blocks(x, average, scratch):
+        np.subtract(new, old, out=change)
+        np.multiply(change, share, out=change)
+        np.add(old, change, out=old)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, PerMember, Rows, State, column_blocks
-from .averaging import Average, averaged
+from .averaging import Average, averaged, averaged_statistics
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
 from .members import cut, take_members, take_state
@@ -232,7 +232,9 @@ class Stack:
         """Return what a user is to get: the averages of the parameters if any are taken."""
         if self.average is None:
             return self.parameters
-        return self.parameters.like(averaged(self.parameters.theta, self.average_state))
+        parameters, state = self.parameters, self.average_state
+        statistics = parameters.statistics | averaged_statistics(parameters.statistics, state)
+        return parameters.like(averaged(parameters.theta, state), statistics)
 
     # -------------------------------------------------------------- going back
 
@@ -330,10 +332,13 @@ class _AveragedStep(_Step):
         self.average: Any = take_members(stack.average, members)
         self.average_state = take_state(stack.average_state, members)
         self._n_rows = batch_size
+        self._statistics = self.gradient.parameters.statistics
 
     def __call__(self, batch: Batch) -> Array:
         measure = super().__call__(batch)
-        self.average.update(self._theta, self._g, self.average_state, self._n_rows)
+        self.average.update(
+            self._theta, self._g, self.average_state, self._n_rows, self._statistics
+        )
         return measure
 
 
