@@ -17,6 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from ._candidates import Candidate, Evaluation, Front, front_of
 from ._jobs import Alone, Result, Results, Together
+from ._run import n_moments
 from ._settings import is_lbfgs
 from ._stacks import bytes_per_member, evenly_cut, grouped, members_at_once
 from ._threads import threads_for_stacks
@@ -161,8 +162,10 @@ def _estimated_cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> t
     network = settings._new_network(n_features, _n_outputs(settings, evaluation.y))
     dtype = settings.dtype or getattr(X, "dtype", None)
     itemsize = 4 if dtype is not None and np.dtype(dtype) == np.float32 else 8
-    cost = bytes_per_member(network, batch_size, itemsize) * n_networks * n_rows / batch_size
-    size = members_at_once(network, batch_size, itemsize, n_rows, evaluation.max_bytes)
+    n_kept = 0 if is_lbfgs(settings.solver) else n_moments(settings)
+    each = bytes_per_member(network, batch_size, itemsize, n_kept)
+    size = members_at_once(network, batch_size, itemsize, n_rows, evaluation.max_bytes, n_kept)
+    cost = each * n_networks * n_rows / batch_size
     return cost, 1 if is_lbfgs(settings.solver) else max(1, size // n_networks)
 
 
