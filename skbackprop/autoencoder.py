@@ -30,6 +30,7 @@ from ._validation import (
 )
 from .core.activations import Activation, Identity
 from .core.arrays import Array
+from .core.links import Link
 from .core.losses import Loss
 from .core.network import Network, score_blocks, scores_of
 from .core.parameters import Parameters
@@ -549,7 +550,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         codes = validated_codes(self, X, self._n_features_out)
         rows = self._through(slice(self._n_encoding, None), codes)
-        self._loss().link.inverse(rows, rows)
+        self._trained_loss.link.inverse(rows, rows)
         return rows
 
     def _through(self, layers: slice, values: Any) -> Array:
@@ -631,23 +632,12 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._score_targets(self._errors(X), X, validated_weight(sample_weight, X))
 
     def _errors(self, X: Any) -> Array:
+        network, link = self._network(), self._trained_loss.link
         with np.errstate(all="ignore"):
-            return _finite(self._outcomes(self._network(), self._parameters(), X, None)[0])
+            return _finite(_squared_errors(network, self._parameters(), link, X, None)[0])
 
     def _outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        """Return the mean squared error of each member and row, computed in blocks of rows."""
-        n_rows, link = X.shape[0] if rows is None else len(rows), self._loss().link
-        errors = np.empty((len(parameters), n_rows))
-        start = 0
-        for block in score_blocks(network, parameters, X, rows):
-            part = slice(start, start + block.shape[1])
-            start = part.stop
-            link.inverse(block, block)
-            x = as_dense(X[part] if rows is None else X[rows[part]])
-            # In double precision: what is left of a good reconstruction is small, a square large.
-            difference = np.subtract(block, x, dtype=np.float64)
-            errors[:, part] = np.square(difference, out=difference).mean(axis=2)
-        return errors
+        return _squared_errors(network, parameters, self._loss().link, X, rows)
 
     def _score_targets(self, scores: Array, y: Any, weight: Array | None) -> float:
         error, variance = float(np.average(scores, weights=weight)), _variance(y, weight)
@@ -661,6 +651,23 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
         return tags
+
+
+def _squared_errors(
+    network: Network, parameters: Parameters, link: Link, X: Any, rows: Any
+) -> Array:
+    """Return the mean squared error of each member and row, computed in blocks of rows."""
+    errors = np.empty((len(parameters), X.shape[0] if rows is None else len(rows)))
+    start = 0
+    for block in score_blocks(network, parameters, X, rows):
+        part = slice(start, start + block.shape[1])
+        start = part.stop
+        link.inverse(block, block)
+        x = as_dense(X[part] if rows is None else X[rows[part]])
+        # In double precision: what is left of a good reconstruction is small, a square large.
+        difference = np.subtract(block, x, dtype=np.float64)
+        errors[:, part] = np.square(difference, out=difference).mean(axis=2)
+    return errors
 
 
 def _variance(X: Any, weight: Array | None) -> float:

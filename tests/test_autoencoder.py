@@ -238,6 +238,20 @@ def test_score_of_equal_rows_is_zero_whatever_they_weigh(value, container):
         assert autoencoder.score(container(others), sample_weight=weight) == 0
 
 
+def test_predictions_go_by_the_loss_that_was_fitted():
+    autoencoder = small().fit(X)
+    codes = autoencoder.transform(X)
+
+    def predictions():
+        return autoencoder.inverse_transform(codes), autoencoder.score_samples(X)
+
+    before, score = predictions(), autoencoder.score(X)
+    autoencoder.set_params(loss=Poisson())
+    for found, expected in zip(predictions(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert autoencoder.score(X) == score
+
+
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
