@@ -215,7 +215,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     running_means_, running_variances_ : list of arrays of shape (units,), or None
         The running statistics of each hidden unit's input, with which predictions normalise,
         likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
-        those of the best epoch.
+        those of the best epoch, and with `average` averages.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is
         made when it is asked for.
