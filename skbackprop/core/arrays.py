@@ -23,6 +23,10 @@ State: TypeAlias = dict[str, Any]
 # Columns of four such arrays stay in a core's cache while several passes go over them.
 BLOCK = 65_536
 
+# NumPy copies rows to buffers of so many numbers where an array has a stride between its rows or
+# a factor for each of them. Rows that are longer than a buffer it goes over where they are.
+BUFFER_SIZE = 2_048
+
 
 def factors(array: Array, *values: PerMember) -> Sequence[PerMember]:
     """Return hyperparameters by which `array` can be multiplied without a change of dtype.
@@ -46,7 +50,7 @@ def plain(array: Array) -> Array:
 def column_blocks(*arrays: Array) -> Iterable[tuple[Array, ...]]:
     """Return blocks of columns of arrays of shape (n_members, p), side by side."""
     n_members, p = arrays[0].shape
-    width = max(1, BLOCK // n_members)
+    width = max(BUFFER_SIZE, BLOCK // n_members)
     if p <= width:
         return (arrays,)
     # A tuple made of a list is of its size at once; made of a generator, it is cut to it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, PerMember, Rows, State, column_blocks
+from .arrays import BUFFER_SIZE, Array, PerMember, Rows, State, column_blocks
 from .averaging import Average, averaged, averaged_statistics
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
@@ -19,10 +19,6 @@ from .optimizers import Optimizer
 from .parameters import FlatParameters
 from .schedules import Constant, Schedule, follow_progress, init_progress
 from .workspace import Workspace
-
-# NumPy copies rows to buffers of so many numbers where an array has a stride between its rows or
-# a factor for each of them. Rows that are longer than a buffer it goes over where they are.
-_BUFFER_SIZE = 2048
 
 
 @dataclass
@@ -379,7 +375,7 @@ def descend(stack: Stack, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
         stack.save()
         try:
             with np.errstate(all="ignore"):
-                np.setbufsize(_BUFFER_SIZE)  # until the end of the context
+                np.setbufsize(BUFFER_SIZE)  # until the end of the context
                 rate = stack.schedule.rate(stack.schedule_state, stack.rate, epoch / n_epochs)
                 losses = stack.run_epoch(rate)
                 stack.flush_subnormals()
