@@ -5,16 +5,19 @@ That their code runs is seen to by pytest, which collects it as doctests.
 
 import inspect
 import re
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
+import skbackprop
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRandomizedSearchCV,
     BackpropRegressor,
+    RangeTest,
     testing,
 )
 from skbackprop.core.activations import ACTIVATIONS
@@ -134,10 +137,61 @@ def test_reference_names_all_attributes_and_methods(heading, documented):
     assert all(f"`{name}(" in text for name in methods)
 
 
-def test_reference_names_the_checks_and_all_that_has_a_name():
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_reference_says_nothing_twice(heading):
+    rows = re.findall(r"^\| (`.*?) \|", section_of("docs/api.md", heading), re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`(\w+)", row)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_reference_names_all_that_is_public():
     text = text_of("docs/api.md")
-    assert all(f"`{name}(" in text for name in testing.__all__)
-    for table in (ACTIVATIONS, CLASSIFIER_LOSSES, REGRESSOR_LOSSES, OPTIMIZERS, SCHEDULES):
+    public = [*skbackprop.__all__, *testing.__all__]
+    missing = [name for name in public if not re.search(rf"`{name}\b", text)]
+    assert missing == ["__version__"]
+
+
+def settings_of_objects():
+    """Return {class: its parameters, as "name=default"} of the tables of objects.
+
+    A row whose first cell is empty belongs to the one above.
+    """
+    settings, names = {}, []
+    rows = re.findall(
+        r"^\| (.*?) ?\| (.*?) ?\|", section_of("docs/api.md", "Objects"), re.MULTILINE
+    )
+    for objects, parameters in rows:
+        names = re.findall(r"`(\w+)`", objects) or names
+        for name in names:
+            settings.setdefault(name, []).extend(re.findall(r"`(.*?)`", parameters))
+    return settings
+
+
+def test_reference_lists_the_settings_of_all_objects():
+    public = [getattr(skbackprop, name) for name in skbackprop.__all__]
+    kinds = [kind for kind in public if is_dataclass(kind) and kind is not RangeTest]
+    assert settings_of_objects() == {
+        kind.__name__: [
+            name
+            if parameter.default is parameter.empty
+            else f"{name}={parameter.default!r}".replace("'", '"')
+            for name, parameter in parameters_of(kind).items()
+            if name != "exclusive"  # which the classifier sets
+        ]
+        for kind in kinds
+    }
+
+
+@pytest.mark.parametrize("heading", ["The estimators", "The autoencoder"])
+def test_reference_lists_all_that_has_a_name(heading):
+    text = section_of("docs/api.md", heading)
+    for table in (ACTIVATIONS, OPTIMIZERS, SCHEDULES):
+        assert all(f'`"{name}"`' in text for name in table)
+
+
+def test_reference_lists_all_losses_and_the_guide_all_initializers():
+    text = section_of("docs/api.md", "The estimators")
+    for table in (CLASSIFIER_LOSSES, REGRESSOR_LOSSES):
         assert all(f'`"{name}"`' in text for name in table)
     guide = text_of("docs/user_guide/estimators.md")
     assert all(f'`"{name}"`' in guide for name in INITIALIZERS)
