@@ -197,6 +197,20 @@ def test_reference_lists_all_losses_and_the_guide_all_initializers():
     assert all(f'`"{name}"`' in guide for name in INITIALIZERS)
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "\n## References\n" in page.read_text()], ids=relative
+)
+def test_references_are_in_order_and_cited(page):
+    text, _, references = page.read_text().partition("\n## References\n")
+    entries = re.findall(r"^- ([\w-]+)[^(]*\((\d{4})\)", references, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^\S", references, re.MULTILINE)) > 0
+    assert entries == sorted(entries)
+    text = " ".join(text.split())
+    assert [
+        entry for entry in entries if not re.search("{}[^()]{{0,60}}\\(?{}".format(*entry), text)
+    ] == []
+
+
 def test_design_names_every_module():
     text = text_of("docs/design.md")
     package = ROOT / "skbackprop"
