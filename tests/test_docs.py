@@ -211,6 +211,11 @@ def test_references_are_in_order_and_cited(page):
     ] == []
 
 
+def test_index_lists_every_example():
+    listed = re.findall(r"\]\(\.\./examples/(\w+\.py)\)", text_of("docs/index.md"))
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
 def test_design_names_every_module():
     text = text_of("docs/design.md")
     package = ROOT / "skbackprop"
