@@ -16,7 +16,6 @@ matplotlib.use("Agg")  # pictures go to files, so no display is needed
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.base import clone
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.dummy import DummyRegressor
 from sklearn.metrics import ConfusionMatrixDisplay, mean_absolute_error, r2_score
@@ -228,12 +227,9 @@ def show_diabetes() -> None:
     X, y = load_diabetes(return_X_y=True)
     print(f"\n3. Diabetes: progression after a year, {len(X)} patients, 5 folds")
     # A network wants targets of about unit size as much as it wants such inputs.
-    network = TransformedTargetRegressor(
-        make_pipeline(
-            StandardScaler(),
-            BackpropRegressor((32,), alpha=10.0, max_iter=500, random_state=0),
-        ),
-        transformer=StandardScaler(),
+    network = make_pipeline(
+        StandardScaler(),
+        BackpropRegressor((32,), alpha=10.0, max_iter=500, scale_target=True, random_state=0),
     )
     folds = KFold(5, shuffle=True, random_state=0)
     predicted = cross_val_predict(network, X, y, cv=folds)
