@@ -357,7 +357,6 @@ def test_every_module_says_what_it_is_for(path):
 
 # ------------------------------------------------------------------------ code in the docs
 
-PYTHON_BLOCK = re.compile(r"^```(?:python|py|pycon)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -369,16 +368,11 @@ def test_pytest_runs_the_prompts_of_readme_and_docs():
 
 
 def test_readme_has_code():
-    assert PYTHON_BLOCK.findall((ROOT / "README.md").read_text())
+    assert "\n```python\n>>> " in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_code_without_prompts_runs(page, tmp_path, monkeypatch):
-    """The blocks of a page run one after the other, each with the names of those before."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    namespace = {"__name__": "__main__"}
-    for block in PYTHON_BLOCK.findall(page.read_text()):
-        if ">>>" not in block:
-            exec(compile(block, str(page), "exec"), namespace)
+def test_all_code_has_prompts(page):
+    """What has none, nobody runs."""
+    blocks = re.findall(r"^```(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert all(re.match(r"python\n(\n|>>> )", block) for block in blocks)
