@@ -19,7 +19,8 @@ from skbackprop.core.parameters import FlatParameters
 from skbackprop.core.penalties import L2
 from skbackprop.core.regression import REGRESSOR_LOSSES, Quantile
 from skbackprop.core.schedules import Constant, Schedule
-from skbackprop.core.training import Stack
+from skbackprop.core.training import Stack, descend
+from support import peak_of
 
 DTYPES = [np.float64, np.float32]
 
@@ -218,6 +219,14 @@ def states_of(stack):
         **({"next masks": next_masks(stack)} if stack.dropout_streams else {}),
         **{f"average {name}": array.copy() for name, array in stack.average_state.items()},
     }
+
+
+def peak_of_an_epoch(stack):
+    """Return the most memory that an epoch takes beyond what was there before it, in bytes."""
+    epochs = descend(stack, 4)
+    next(epochs)
+    next(epochs)
+    return peak_of(next, epochs)
 
 
 def next_masks(stack):

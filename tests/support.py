@@ -1,9 +1,13 @@
 """What several test files share: small data, and the comparison of networks and of searches."""
 
+import copy
+import pickle
+import tracemalloc
 import warnings
 import zlib
 from itertools import cycle, pairwise
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -78,6 +82,30 @@ def changed(array, where, value, dtype=None):
     array = np.array(array, dtype=dtype or np.asarray(array).dtype)
     array[where] = value
     return array
+
+
+def peak_of(function, *arguments):
+    """Return the largest number of bytes held at once by what a call allocates."""
+    tracemalloc.start()
+    try:
+        function(*arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def pickled(estimator, folder):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def deep_copied(estimator, folder):
+    return copy.deepcopy(estimator)
+
+
+def memory_mapped(estimator, folder):
+    """Come back with arrays that are mapped to a file and can't be written to."""
+    joblib.dump(estimator, folder / "estimator.joblib")
+    return joblib.load(folder / "estimator.joblib", mmap_mode="r")
 
 
 def answers(model, X):

@@ -6,7 +6,6 @@ compare with. Training itself must not notice that anyone looks on.
 
 import copy
 import pickle
-import tracemalloc
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,6 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import GridSearchCV
-from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop._together import Fit, fit_together
@@ -27,19 +25,10 @@ from skbackprop.core.network import Network
 from skbackprop.core.objective import Diverged
 from skbackprop.core.optimizers import SGD
 from skbackprop.core.training import descend
-from stacks import (
-    DTYPES,
-    LOSSES,
-    Member,
-    assert_same_bits,
-    column,
-    some_table,
-    stack_of,
-    states_of,
-)
-from support import BOTH, assert_same_search, class_data, data_for, few_epochs, same_bits
+from stacks import DTYPES, LOSSES, Member, assert_same_bits, column, some_table, stack_of, states_of
+from support import BOTH, assert_same_search, class_data, data_for, few_epochs, peak_of, same_bits
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 N_ROWS, M = 60, 3
 AVERAGES = {"all steps": True, "from row 70": 70, "exponential": 0.8}
@@ -54,12 +43,6 @@ SETTINGS = {
 }
 every_average = pytest.mark.parametrize("average", AVERAGES.values(), ids=AVERAGES)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_blas_thread():
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 @dataclass(frozen=True)
@@ -208,12 +191,7 @@ def test_no_allocation_of_a_step_grows_with_the_network(n_members, kind):
         theta, g = np.ones((2, n_members, n_parameters))
         state = kind.init(theta, np.zeros((n_members, 1), dtype=int))
         kind.update(theta, g, state, 40)
-        tracemalloc.start()
-        try:
-            kind.update(theta, g, state, 40)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        return peak_of(kind.update, theta, g, state, 40)
 
     assert peak(40_000) - peak(10_000) < 2_000
 

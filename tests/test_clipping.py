@@ -1,7 +1,5 @@
 """Is a gradient that is too long as long as it may be, and any other left as it is?"""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from skbackprop.core.objective import Diverged
 from skbackprop.core.optimizers import SGD
 from skbackprop.core.training import descend
 from stacks import DTYPES, LOSSES, Member, assert_same_bits, deep_network, some_table, stack_of
-from support import BOTH, changed, data_for, few_epochs, quick, same_bits, value_data
+from support import BOTH, changed, data_for, few_epochs, peak_of, quick, same_bits, value_data
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -96,13 +94,7 @@ def test_each_member_is_clipped_as_if_alone(dtype):
 
 def test_clipping_takes_no_memory_that_grows_with_the_network():
     def peak(n):
-        g = gradients(n=n)
-        tracemalloc.start()
-        try:
-            clip_gradients(g, 0.5)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        return peak_of(clip_gradients, gradients(n=n), 0.5)
 
     peak(10)
     assert peak(100_000) - peak(20_000) < 2_000

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.utils._param_validation import StrOptions
-from threadpoolctl import threadpool_limits
 
 from skbackprop import (
     BackpropAutoencoder,
@@ -33,7 +32,11 @@ from skbackprop.core.optimizers import OPTIMIZERS
 from skbackprop.core.schedules import SCHEDULES
 from support import answers, class_data, few_epochs, label_data, same_bits, value_data
 
-pytestmark = [few_epochs, pytest.mark.filterwarnings("ignore:batch_size=.* is larger")]
+pytestmark = [
+    few_epochs,
+    pytest.mark.filterwarnings("ignore:batch_size=.* is larger"),
+    pytest.mark.usefixtures("one_blas_thread"),
+]
 
 EXAMPLES = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 N_ROWS, N_FEATURES = 24, 3
@@ -115,12 +118,6 @@ REFUSALS = [
         "label_smoothing=.* needs a loss of probabilities",
     ),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_blas_thread():
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 # --------------------------------------------------------------------------- what is drawn

@@ -5,7 +5,6 @@ Without dropout, and in prediction, a network must not know that there is such a
 
 import copy
 import pickle
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -29,7 +28,16 @@ from skbackprop.core.penalties import L2
 from skbackprop.core.training import descend
 from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
-from stacks import DTYPES, LOSSES, Member, assert_same_bits, some_parameters, some_table, stack_of
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_same_bits,
+    peak_of_an_epoch,
+    some_parameters,
+    some_table,
+    stack_of,
+)
 from support import (
     BOTH,
     assert_same_search,
@@ -279,19 +287,10 @@ def test_those_who_stay_keep_their_masks_when_others_leave():
     assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
 
 
-def peak_of_an_epoch(network, n_members):
+def peak_with(network, n_members):
     table = some_table(LOSS, 70, network.widths)
     members = [Member(table, seed, 1e-4) for seed in range(n_members)]
-    stack = stack_of(members, network, LOSS, SGD(), batch_size=32)
-    epochs = descend(stack, 4)
-    next(epochs)
-    next(epochs)
-    tracemalloc.start()
-    try:
-        next(epochs)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
@@ -299,8 +298,8 @@ def test_no_allocation_of_an_epoch_grows_with_the_network(n_members):
     # What is drawn at once is 8,192 words, and what is looked through for subnormal numbers is
     # 65,536: both networks go beyond them.
     small, large = (
-        peak_of_an_epoch(network_with((0.2, 0.5), widths=(50, width, 2)), n_members)
-        for width in (1300, 2600)
+        peak_with(network_with((0.2, 0.5), widths=(50, width, 2)), n_members)
+        for width in (1100, 2200)
     )
     # A row of hidden units more would be 10,400 bytes, a batch of them 332,800.
     assert large - small < 5_000

@@ -7,14 +7,12 @@ with a single network that has its seed; predictions are compared with the mean 
 import copy
 import pickle
 
-import joblib
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropClassifier, BackpropRegressor, _train
 from skbackprop._settings import member_streams
@@ -22,9 +20,20 @@ from skbackprop.core.objective import Gradient
 from skbackprop.core.optimizers import OPTIMIZERS
 from skbackprop.core.regression import SquaredError
 from stacks import assert_same_bits
-from support import BOTH, class_data, classes_for, data_for, few_epochs, label_data, value_data
+from support import (
+    BOTH,
+    class_data,
+    classes_for,
+    data_for,
+    deep_copied,
+    few_epochs,
+    label_data,
+    memory_mapped,
+    pickled,
+    value_data,
+)
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 N_ROWS, N_FEATURES, M = 60, 4, 3
 SMALL = {"hidden_layer_sizes": (6,), "batch_size": 25, "max_iter": 6, "random_state": 3}
@@ -80,12 +89,6 @@ REGRESSORS = [name for name, (kind, *_) in TARGETS.items() if kind is BackpropRe
 every_target = pytest.mark.parametrize("target", TARGETS)
 every_classifier = pytest.mark.parametrize("target", CLASSIFIERS)
 every_regressor = pytest.mark.parametrize("target", REGRESSORS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_blas_thread():
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 def ensemble_of(estimator_class, n_members=M, **changes):
@@ -625,20 +628,6 @@ def test_partial_fit_of_an_ensemble_on_other_rows_each_time(estimator_class):
 
 
 # -------------------------------------------------------------------------- a trip in the middle
-
-
-def pickled(estimator, folder):
-    return pickle.loads(pickle.dumps(estimator))
-
-
-def deep_copied(estimator, folder):
-    return copy.deepcopy(estimator)
-
-
-def memory_mapped(estimator, folder):
-    """Come back with arrays that are mapped to a file and can't be written to."""
-    joblib.dump(estimator, folder / "estimator.joblib")
-    return joblib.load(folder / "estimator.joblib", mmap_mode="r")
 
 
 TRIPS = [pickled, deep_copied, memory_mapped]

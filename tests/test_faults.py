@@ -8,7 +8,6 @@ under the version in which the fault was seen, so that a later repair does no ha
 import copy
 import inspect
 import pickle
-import tracemalloc
 import warnings
 from itertools import pairwise
 
@@ -36,6 +35,7 @@ from support import (
     data_for,
     few_epochs,
     label_data,
+    peak_of,
     same_bits,
     some_parameters,
     started_from,
@@ -714,16 +714,6 @@ def test_lbfgs_keeps_float32_outside_and_float64_inside(ours, theirs):
 
     check(ours)
     fails(check, theirs)
-
-
-def peak_of(function, *arguments):
-    """Return the largest number of bytes held at once by what a call allocates."""
-    tracemalloc.start()
-    try:
-        function(*arguments)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_lbfgs_memory_does_not_grow_with_the_rows():

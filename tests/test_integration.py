@@ -11,7 +11,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 from scipy import sparse
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -49,9 +48,7 @@ from sklearn.utils import get_tags
 from threadpoolctl import threadpool_info
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from support import assert_same_network, class_data, few_epochs, label_data, value_data
-
-BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+from support import BOTH, assert_same_network, class_data, few_epochs, label_data, value_data
 
 
 def quick_classifier(**settings):
@@ -378,12 +375,6 @@ def test_transformed_target_is_learned_on_its_own_scale():
 
 
 # ----------------------------------------------------------------------- metadata routing
-
-
-@pytest.fixture
-def routing():
-    with sklearn.config_context(enable_metadata_routing=True):
-        yield
 
 
 @few_epochs

@@ -1,7 +1,5 @@
 """Does L-BFGS minimise the objective that it is given, block by block of rows?"""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from skbackprop.core.penalties import L2, ElasticNet
 from skbackprop.core.regression import REGRESSOR_LOSSES
 from skbackprop.testing import check_gradient
 from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
+from support import peak_of
 
 NETWORK = deep_network()
 SQUARED_ERROR = REGRESSOR_LOSSES["squared_error"]
@@ -88,13 +87,12 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
         order = np.arange(n_rows)
         limits = {"max_iter": 2, "max_fun": 3, "tol": 0.0}
         parameters = some_parameters(network, [0])
-        tracemalloc.start()
-        try:
+
+        def run():
             whole = WholeObjective(objective, parameters, table, order, row_block=500)
             minimise(whole, on_iteration=lambda loss: False, **limits)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+
+        return peak_of(run)
 
     # An array of one number for each further row would be 240,000 bytes.
     assert peak(40_000) - peak(10_000) < 150_000

@@ -1,6 +1,5 @@
 """Does a network compute its scores and their gradients, in blocks too, and only read weights?"""
 
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -14,6 +13,7 @@ from skbackprop.core.network import Network, Pass, score_blocks, scores_of
 from skbackprop.core.workspace import Workspace
 from skbackprop.testing import check_gradient
 from stacks import DTYPES, assert_same_bits, deep_network, some_parameters
+from support import peak_of
 
 N_ROWS = 12
 NETWORKS = {
@@ -175,14 +175,9 @@ def test_prediction_needs_no_memory_that_can_be_written(network):
 def test_prediction_of_many_rows_adds_a_bounded_block():
     network = Network((2, 300, 1), (ACTIVATIONS["relu"],))
     parameters, X = some_parameters(network, [0], np.float32), inputs(network, 40_000, np.float32)
-    tracemalloc.start()
-    try:
-        scores = scores_of(network, parameters, X)
-        peak = tracemalloc.get_traced_memory()[1] - scores.nbytes
-    finally:
-        tracemalloc.stop()
+    beyond_scores = peak_of(scores_of, network, parameters, X) - 4 * len(X)
     # In one piece the hidden layer alone would take 48 MB.
-    assert peak < 1.1 * 4 * network_module._PREDICTION_NUMBERS < 10e6
+    assert beyond_scores < 1.1 * 4 * network_module._PREDICTION_NUMBERS < 10e6
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])

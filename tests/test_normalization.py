@@ -6,7 +6,6 @@ differences.
 
 import copy
 import pickle
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -40,6 +39,7 @@ from stacks import (
     LOSSES,
     Member,
     assert_same_bits,
+    peak_of_an_epoch,
     public_kinds,
     some_parameters,
     some_table,
@@ -377,26 +377,17 @@ def test_statistics_that_overflow_have_diverged():
         next(descend(stack, 1))
 
 
-def peak_of_an_epoch(network, n_members):
+def peak_with(network, n_members):
     table = some_table(LOSS, 70, network.widths, weighted=True)
     members = [Member(table, seed, 1e-4) for seed in range(n_members)]
-    stack = stack_of(members, network, LOSS, SGD(), batch_size=32)
-    epochs = descend(stack, 4)
-    next(epochs)
-    next(epochs)
-    tracemalloc.start()
-    try:
-        next(epochs)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
 @every_kind
 def test_no_allocation_of_an_epoch_grows_with_the_network(kind, n_members):
     small, large = (
-        peak_of_an_epoch(network_with(kind, widths=(5, width, width, 2)), n_members)
+        peak_with(network_with(kind, widths=(5, width, width, 2)), n_members)
         for width in (260, 520)
     )
     assert large - small < 2_000

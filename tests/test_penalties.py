@@ -1,7 +1,5 @@
 """Are penalties what their formulas say, with that gradient, and are biases free?"""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from sklearn.linear_model import ElasticNet as LinearElasticNet
@@ -12,7 +10,7 @@ from skbackprop.core import penalties
 from skbackprop.core.penalties import L2, ElasticNet, Penalty
 from skbackprop.testing import check_gradient
 from stacks import DTYPES, assert_same_bits, public_kinds, without_formula
-from support import BOTH, class_data, data_for, few_epochs, quick, same_bits, value_data
+from support import BOTH, class_data, data_for, few_epochs, peak_of, quick, same_bits, value_data
 
 N_WEIGHTS = 30
 ALPHAS = np.array([[0.3], [0.0], [2.0]])
@@ -127,13 +125,7 @@ def test_a_penalty_is_its_smooth_part_and_the_rest(penalty):
 
 def test_measures_take_no_memory_that_grows_with_the_network():
     def peak(n_weights):
-        weights = weights_of(3, n_weights=n_weights)
-        tracemalloc.start()
-        try:
-            STACKS["elastic"].measure(weights)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        return peak_of(STACKS["elastic"].measure, weights_of(3, n_weights=n_weights))
 
     peak(10_000)
     assert peak(100_000) - peak(20_000) < 2_000

@@ -7,7 +7,6 @@ later: all are trained on, and would part if anything differed.
 """
 
 import copy
-import pickle
 
 import joblib
 import numpy as np
@@ -15,7 +14,16 @@ import pytest
 from scipy import sparse
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from support import assert_same_network, class_data, few_epochs, same_bits, value_data
+from support import (
+    assert_same_network,
+    class_data,
+    deep_copied,
+    few_epochs,
+    memory_mapped,
+    pickled,
+    same_bits,
+    value_data,
+)
 
 # Only the adaptive schedule needs a finite n_iter_no_change, and warns at max_iter then.
 pytestmark = few_epochs
@@ -147,23 +155,9 @@ def test_adaptive_schedule_acts_in_these_tests():
 # ------------------------------------------------------------------- a trip in the middle
 
 
-def pickled(estimator, folder):
-    return pickle.loads(pickle.dumps(estimator))
-
-
-def deep_copied(estimator, folder):
-    return copy.deepcopy(estimator)
-
-
 def dumped(estimator, folder):
     joblib.dump(estimator, folder / "estimator.joblib")
     return joblib.load(folder / "estimator.joblib")
-
-
-def memory_mapped(estimator, folder):
-    """Come back with arrays that are mapped to a file and can't be written to."""
-    joblib.dump(estimator, folder / "estimator.joblib")
-    return joblib.load(folder / "estimator.joblib", mmap_mode="r")
 
 
 TRIPS = [pickled, deep_copied, dumped, memory_mapped]

@@ -11,7 +11,6 @@ import itertools
 import pickle
 import threading
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +61,7 @@ from support import (
     few_epochs,
     label_data,
     outcome,
+    peak_of,
     quick,
     same_bits,
     some_parameters,
@@ -570,12 +570,6 @@ def test_search_within_cross_validation_and_pipelines():
 # -------------------------------------------------------------------------- metadata routing
 
 
-@pytest.fixture
-def routing():
-    with sklearn.config_context(enable_metadata_routing=True):
-        yield
-
-
 def routed_classifier():
     network = quick(BackpropClassifier).set_fit_request(sample_weight=True)
     return network.set_score_request(sample_weight=True)
@@ -824,13 +818,8 @@ def peak_of_search(network, X, **settings):
         refit=False,
         **settings,
     )
-    tracemalloc.start()
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):  # else each thread has a stack
-            search.fit(X, X[:, 0])
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    with threadpool_limits(limits=1, user_api="blas"):  # else each thread has a stack
+        return peak_of(search.fit, X, X[:, 0])
 
 
 def test_memory_of_stacks_is_bounded():

@@ -9,8 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropClassifier, BackpropRegressor, _stacks, _train
 from skbackprop._train import Descent, train, validation_scores
@@ -19,7 +17,7 @@ from skbackprop.core.schedules import SCHEDULES
 from stacks import Falling, assert_same_bits
 from support import classes_for, data_for, few_epochs, same_bits
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 N_ROWS = 60
 SHARED = {"hidden_layer_sizes": (6, 5), "batch_size": 25, "max_iter": 12, "random_state": 3}
@@ -49,12 +47,6 @@ DIFFERENCES = [
     {"learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 2},
     {"learning_rate": "invscaling", "power_t": 0.3},
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_blas_thread():
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 def runs_of(estimator_class, differences, settings=None, is_shared=True):

@@ -4,7 +4,6 @@ A member of a stack and the same network trained alone have to be equal to the b
 limited to one thread for that: on several, a product may be cut into other pieces.
 """
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_expit
-from threadpoolctl import threadpool_limits
 
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
@@ -31,6 +29,7 @@ from stacks import (
     Member,
     assert_same_bits,
     deep_network,
+    peak_of_an_epoch,
     same_examples,
     some_parameters,
     some_table,
@@ -38,6 +37,8 @@ from stacks import (
     states_of,
     variants,
 )
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 NETWORK = deep_network()
 METHODS, RULES = variants(OPTIMIZERS), variants(SCHEDULES)
@@ -49,12 +50,6 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_blas_thread():
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
@@ -427,22 +422,13 @@ def test_training_descends_its_objective():
 # --------------------------------------------------------------------------- the contracts
 
 
-def peak_of_an_epoch(width, optimizer, activation, n_members, weighted):
+def peak_with(width, optimizer, activation, n_members, weighted):
     """Return the most memory that an epoch takes beyond what was there before it, in bytes."""
     network = Network((5, width, width, 2), (activation, activation))
     loss = LOSSES["log_loss-logistic"]
     table = some_table(loss, 70, network.widths, weighted=weighted)
     members = [Member(table, seed, 1e-4, 0.1, 1 - 0.1 * seed) for seed in range(n_members)]
-    stack = stack_of(members, network, loss, optimizer, batch_size=32)
-    epochs = descend(stack, 4)
-    next(epochs)
-    next(epochs)
-    tracemalloc.start()
-    try:
-        next(epochs)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return peak_of_an_epoch(stack_of(members, network, loss, optimizer, batch_size=32))
 
 
 @equal_and_weighted
@@ -454,7 +440,7 @@ def test_no_allocation_of_an_epoch_grows_with_the_network(
 ):
     # NumPy's own buffers hold up to 8,192 numbers: both networks go beyond them.
     small, large = (
-        peak_of_an_epoch(width, optimizer, activation, n_members, weighted) for width in (260, 520)
+        peak_with(width, optimizer, activation, n_members, weighted) for width in (260, 520)
     )
     # A row of hidden units more would be 2,080 bytes, a batch of them 66,560.
     assert large - small < 2_000
