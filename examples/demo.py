@@ -132,6 +132,8 @@ def draw_losses(pipeline: Pipeline, X, y):
         ylabel="training loss",
         title="Loss on the digits, until it falls no further",
     )
+    axes.minorticks_off()
+    axes.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

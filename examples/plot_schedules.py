@@ -7,8 +7,8 @@ each epoch under several schedules, as a share of the base rate; a warm-up can c
 them. The middle picture has the training loss of the same network on the digits: gradient descent
 in batches of 8, from the same initial weights, at the same base rate, a high one, for the same 30
 epochs. With so few rows in a batch each step goes elsewhere. At a constant rate the loss is among
-the first to fall, and then it jumps up and down to the end; where the rate falls it settles, at a
-fifth of that or less.
+the first to fall, and then it jumps up and down to the end; where the rate falls it settles, at
+less than a quarter of that.
 
 Where does the base rate come from? The right picture is the range test, which tries all rates in
 one short training. As long as the rate is too small, the loss stays; then it falls, and diverges
@@ -67,10 +67,15 @@ for name, schedule in SCHEDULES.items():
     of_rate.plot(epochs / N_EPOCHS, shares, drawstyle="steps-post", label=name)
     of_loss.semilogy(epochs + 1, network.loss_curve_, label=f"{name}: accuracy {accuracy:.3f}")
 
-of_rate.set(xlabel="progress", ylabel="share of the base rate", title="The rate of each epoch")
-of_loss.set(xlabel="epoch", ylabel="training loss", title="What comes of it")
+of_rate.set(
+    xlabel="progress",
+    ylabel="share of the base rate",
+    title="The rate of each epoch",
+    ylim=(0, 1.6),
+)
+of_loss.set(xlabel="epoch", ylabel="training loss", title="What comes of it", ylim=(None, 30))
 found.plot(of_test).set_title("The range test")
 for axes in (of_rate, of_loss, of_test):
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left")
     axes.grid(alpha=0.3)
 plt.show()
