@@ -1,8 +1,15 @@
-"""Fixtures that several test files use, for a test or for all of a file."""
+"""Fixtures for all tests, for those of a file, or for a test that asks for them."""
 
+import numpy as np
 import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
+
+
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """Some of scikit-learn's checks fit without a seed: let them draw the same in any order."""
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="module")
