@@ -299,7 +299,7 @@ def test_no_allocation_of_an_epoch_grows_with_the_network(n_members):
     # 65,536: both networks go beyond them.
     small, large = (
         peak_with(network_with((0.2, 0.5), widths=(50, width, 2)), n_members)
-        for width in (1100, 2200)
+        for width in (1300, 2600)
     )
     # A row of hidden units more would be 10,400 bytes, a batch of them 332,800.
     assert large - small < 5_000
