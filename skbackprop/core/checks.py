@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from numbers import Real
 from typing import Any, Literal
 
@@ -37,19 +38,24 @@ def check_range(
     ValueError
         If a field is no number, or none of the range.
     """
-    opening, above = ("[", np.greater_equal) if closed in ("both", "left") else ("(", np.greater)
-    closing, below = ("]", np.less_equal) if closed in ("both", "right") else (")", np.less)
+    opening, above = ("[", operator.ge) if closed in ("both", "left") else ("(", operator.gt)
+    closing, below = ("]", operator.le) if closed in ("both", "right") else (")", operator.lt)
     for name in names:
         value = getattr(settings, name)
         is_array = _has_one_for_each_member(value)
         is_number = is_array or (isinstance(value, Real) and not isinstance(value, bool))
-        if not (is_number and np.all(above(value, low) & below(value, high))):
+        if not (is_number and _all(above(value, low) & below(value, high))):
             raise ValueError(
                 f"{name} of {type(settings).__name__} must be a number in the range "
                 f"{opening}{low:g}, {high:g}{closing}, got {value!r}."
             )
         if not is_array:
             object.__setattr__(settings, name, float(value))
+
+
+def _all(inside: Any) -> bool:
+    # Of two numbers, what Python compares takes a tenth of the time of NumPy's functions.
+    return bool(inside.all() if isinstance(inside, np.ndarray) else inside)
 
 
 def _has_one_for_each_member(value: Any) -> bool:

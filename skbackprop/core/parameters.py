@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -147,5 +148,5 @@ class FlatParameters(Parameters):
 
 def _rows_of(flat: Array, widths: Sequence[int]) -> list[Array]:
     """Return views of the first columns, of shape (n_members, 1, width), one for each width."""
-    stops = np.cumsum(widths, dtype=int).tolist()
+    stops = accumulate(widths)
     return [flat[:, None, stop - width : stop] for stop, width in zip(stops, widths, strict=True)]
