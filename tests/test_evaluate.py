@@ -594,3 +594,26 @@ def test_estimators_and_data_are_left_alone():
     assert np.array_equal(X, data[0])
     assert np.array_equal(Y, data[1])
     assert all((array == 1).all() for arrays in init for array in arrays)
+
+
+@pytest.mark.parametrize(
+    "settings, n_moments",
+    [
+        ({"solver": "sgd"}, 1),  # the velocity
+        ({}, 2),
+        ({"solver": "amsgrad"}, 3),
+        ({"solver": "amsgrad", "average": True}, 4),
+    ],
+    ids=str,
+)
+def test_the_bound_of_memory_counts_all_moments_and_averages(monkeypatch, settings, n_moments):
+    counted = []
+
+    def members_at_once(*arguments):
+        counted.append(arguments[-1])
+        return _stacks.members_at_once(*arguments)
+
+    monkeypatch.setattr(_evaluate, "members_at_once", members_at_once)
+    network = quick(BackpropClassifier, **settings)
+    BackpropGridSearchCV(network, {"alpha": [0.1, 0.2]}, cv=2, refit=False).fit(X, Y)
+    assert counted == [n_moments]
