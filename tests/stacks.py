@@ -132,6 +132,9 @@ def deep_network(n_inputs=4, n_outputs=6):
     return Network((n_inputs, *range(6, 6 + len(activations)), n_outputs), activations)
 
 
+NETWORK = deep_network()
+
+
 def some_parameters(network, seeds, dtype=np.float64):
     """Return parameters of the order of one, biases included, a member for each seed.
 
@@ -208,6 +211,28 @@ def stack_of(
     )
 
 
+def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
+    """Return members that differ in all they may, sorted by their number of rows.
+
+    In batches of 8 their last batches have 5, 4, 4, 1 and 8 rows. With weights, the first batch
+    of one member weighs nothing, and so do many of another's.
+    """
+    tables = [
+        some_table(loss, n_rows, network.widths, weighted=weighted, is_sparse=is_sparse, seed=seed)
+        for seed, n_rows in enumerate([13, 20, 20, 33, 40])
+    ]
+    if weighted:
+        tables[1].weight[:8] = 0
+        tables[2].weight[3:] = 0
+    return [
+        Member(tables[0], seed=10, rate=0.01, alpha=0.0, factor=1.0),
+        Member(tables[1], seed=11, rate=0.002, alpha=0.5, factor=0.5, is_shuffled=False),
+        Member(tables[2], seed=12, rate=0.005, alpha=0.03, factor=0.9),
+        Member(tables[3], seed=13, rate=0.003, alpha=3.0, factor=0.1),
+        Member(tables[4], seed=10, rate=0.01, alpha=0.01, factor=0.7),
+    ]
+
+
 def states_of(stack):
     """Return copies of all arrays that training changes, each with a row for every member."""
     return {
@@ -241,3 +266,25 @@ def assert_same_bits(actual, expected, what=""):
     if actual.tobytes() != expected.tobytes():
         np.testing.assert_array_equal(actual, expected, err_msg=what)
         raise AssertionError(f"{what} differs in the sign of a zero")
+
+
+def trained(stack, n_epochs):
+    """Return the losses of each epoch, a column for each member; the schedule hears of them."""
+    losses = []
+    for values in descend(stack, n_epochs):
+        losses.append(values)
+        stack.schedule.end_epoch(stack.schedule_state, stack.rate, values[:, None], stack.n_seen)
+    return np.array(losses)
+
+
+def assert_each_as_alone(members, n_epochs, *arguments, **options):
+    """Assert that a stack ends as its members do when each is trained in a stack of one."""
+    stack = stack_of(members, *arguments, **options)
+    losses, states = trained(stack, n_epochs), states_of(stack)
+    for i, member in enumerate(members):
+        alone = stack_of([member], *arguments, **options)
+        assert_same_bits(trained(alone, n_epochs)[:, 0], losses[:, i], f"losses of member {i}")
+        for name, array in states_of(alone).items():
+            assert_same_bits(states[name][i : i + 1], array, f"{name} of member {i}")
+        if member.is_shuffled:
+            assert_same_bits(stack.orders[i], alone.orders[0], f"order of member {i}")

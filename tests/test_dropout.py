@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from runs import assert_same_run, finished, runs_of
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop._settings import dropout_rates
 from skbackprop._train import Descent, train
@@ -32,11 +33,14 @@ from stacks import (
     DTYPES,
     LOSSES,
     Member,
+    assert_each_as_alone,
     assert_same_bits,
+    five_members,
     peak_of_an_epoch,
     some_parameters,
     some_table,
     stack_of,
+    trained,
 )
 from support import (
     BOTH,
@@ -48,8 +52,6 @@ from support import (
     quick,
     same_bits,
 )
-from test_train import assert_same_run, finished, runs_of
-from test_training import assert_each_as_alone, five_members, trained
 
 pytestmark = few_epochs
 

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 
+from runs import assert_same_run, finished, runs_of
 from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
@@ -38,18 +39,19 @@ from stacks import (
     DTYPES,
     LOSSES,
     Member,
+    assert_each_as_alone,
     assert_same_bits,
+    five_members,
     peak_of_an_epoch,
     public_kinds,
     some_parameters,
     some_table,
     stack_of,
     states_of,
+    trained,
     without_formula,
 )
 from support import BOTH, assert_same_search, class_data, classes_for, data_for, few_epochs, quick
-from test_train import assert_same_run, finished, runs_of
-from test_training import assert_each_as_alone, five_members, trained
 
 pytestmark = few_epochs
 

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from runs import N_ROWS, SHARED, assert_same_run, finished, runs_of
 from skbackprop import BackpropClassifier, BackpropRegressor, _stacks, _train
 from skbackprop._train import Descent, train, validation_scores
 from skbackprop.core.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.core.schedules import SCHEDULES
-from stacks import Falling, assert_same_bits
+from stacks import Falling
 from support import classes_for, data_for, few_epochs, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
-N_ROWS = 60
-SHARED = {"hidden_layer_sizes": (6, 5), "batch_size": 25, "max_iter": 12, "random_state": 3}
 STOCHASTIC = {
     "sgd": {"solver": "sgd"},
     "momentum": {"solver": "sgd", "nesterovs_momentum": False},
@@ -48,42 +47,6 @@ DIFFERENCES = [
     {"learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 2},
     {"learning_rate": "invscaling", "power_t": 0.3},
 ]
-
-
-def runs_of(estimator_class, differences, settings=None, is_shared=True):
-    """Return the run of an estimator for each set of changes, all on one table if `is_shared`."""
-    data, runs = data_for(estimator_class, N_ROWS), []
-    for changes in differences:
-        estimator = estimator_class(**SHARED | (settings or {}) | changes)
-        runs += estimator._prepare_first(*data)
-    if is_shared:
-        for run in runs:
-            run.table = run.problem.table = runs[0].table
-    return runs
-
-
-def finished(descent):
-    """Train a stack to its end."""
-    while descent.runs:
-        descent.advance()
-
-
-def assert_same_run(run, expected, what=""):
-    """Assert that two runs came to the same in all that the estimator keeps of them."""
-    for name in ("n_iter", "n_seen", "loss", "losses", "scores", "best_score", "best_iter"):
-        assert getattr(run, name) == getattr(expected, name), f"{name} {what}"
-    assert run.warnings == expected.warnings, what
-    assert str(run.error) == str(expected.error), what
-    dtype = run.parameters.dtype
-    assert_same_bits(run.kept_theta(dtype), expected.kept_theta(dtype), f"theta {what}")
-    assert run.state.keys() == expected.state.keys()
-    for name, value in expected.state.items():
-        got = run.state[name]
-        if name == "stream":
-            got, value = (stream.get_state(legacy=False) for stream in (got, value))
-        if name == "dropout stream":
-            got, value = (stream.bit_generator.state for stream in (got, value))
-        np.testing.assert_equal(got, value, err_msg=f"{name} {what}")
 
 
 # ---------------------------------------------------------------- each run as if it were alone

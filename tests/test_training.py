@@ -25,22 +25,24 @@ from skbackprop.testing import check_gradient
 from stacks import (
     DTYPES,
     LOSSES,
+    NETWORK,
     Falling,
     Member,
+    assert_each_as_alone,
     assert_same_bits,
-    deep_network,
+    five_members,
     peak_of_an_epoch,
     same_examples,
     some_parameters,
     some_table,
     stack_of,
     states_of,
+    trained,
     variants,
 )
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
-NETWORK = deep_network()
 METHODS, RULES = variants(OPTIMIZERS), variants(SCHEDULES)
 LOSS = LOSSES["log_loss-softmax"]
 SQUARED_ERROR = REGRESSOR_LOSSES["squared_error"]
@@ -50,50 +52,6 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-
-
-def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
-    """Return members that differ in all they may, sorted by their number of rows.
-
-    In batches of 8 their last batches have 5, 4, 4, 1 and 8 rows. With weights, the first batch
-    of one member weighs nothing, and so do many of another's.
-    """
-    tables = [
-        some_table(loss, n_rows, network.widths, weighted=weighted, is_sparse=is_sparse, seed=seed)
-        for seed, n_rows in enumerate([13, 20, 20, 33, 40])
-    ]
-    if weighted:
-        tables[1].weight[:8] = 0
-        tables[2].weight[3:] = 0
-    return [
-        Member(tables[0], seed=10, rate=0.01, alpha=0.0, factor=1.0),
-        Member(tables[1], seed=11, rate=0.002, alpha=0.5, factor=0.5, is_shuffled=False),
-        Member(tables[2], seed=12, rate=0.005, alpha=0.03, factor=0.9),
-        Member(tables[3], seed=13, rate=0.003, alpha=3.0, factor=0.1),
-        Member(tables[4], seed=10, rate=0.01, alpha=0.01, factor=0.7),
-    ]
-
-
-def trained(stack, n_epochs):
-    """Return the losses of each epoch, a column for each member; the schedule hears of them."""
-    losses = []
-    for values in descend(stack, n_epochs):
-        losses.append(values)
-        stack.schedule.end_epoch(stack.schedule_state, stack.rate, values[:, None], stack.n_seen)
-    return np.array(losses)
-
-
-def assert_each_as_alone(members, n_epochs, *arguments, **options):
-    """Assert that a stack ends as its members do when each is trained in a stack of one."""
-    stack = stack_of(members, *arguments, **options)
-    losses, states = trained(stack, n_epochs), states_of(stack)
-    for i, member in enumerate(members):
-        alone = stack_of([member], *arguments, **options)
-        assert_same_bits(trained(alone, n_epochs)[:, 0], losses[:, i], f"losses of member {i}")
-        for name, array in states_of(alone).items():
-            assert_same_bits(states[name][i : i + 1], array, f"{name} of member {i}")
-        if member.is_shuffled:
-            assert_same_bits(stack.orders[i], alone.orders[0], f"order of member {i}")
 
 
 # ---------------------------------------------------------- each member as if it were alone

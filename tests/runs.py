@@ -1,0 +1,48 @@
+"""Runs of estimators that are about to be fitted, for the tests of how they train.
+
+Those of one call differ in what the members of a stack may differ in.
+"""
+
+import numpy as np
+
+from stacks import assert_same_bits
+from support import data_for
+
+N_ROWS = 60
+SHARED = {"hidden_layer_sizes": (6, 5), "batch_size": 25, "max_iter": 12, "random_state": 3}
+
+
+def runs_of(estimator_class, differences, settings=None, is_shared=True):
+    """Return the run of an estimator for each set of changes, all on one table if `is_shared`."""
+    data, runs = data_for(estimator_class, N_ROWS), []
+    for changes in differences:
+        estimator = estimator_class(**SHARED | (settings or {}) | changes)
+        runs += estimator._prepare_first(*data)
+    if is_shared:
+        for run in runs:
+            run.table = run.problem.table = runs[0].table
+    return runs
+
+
+def finished(descent):
+    """Train a stack to its end."""
+    while descent.runs:
+        descent.advance()
+
+
+def assert_same_run(run, expected, what=""):
+    """Assert that two runs came to the same in all that the estimator keeps of them."""
+    for name in ("n_iter", "n_seen", "loss", "losses", "scores", "best_score", "best_iter"):
+        assert getattr(run, name) == getattr(expected, name), f"{name} {what}"
+    assert run.warnings == expected.warnings, what
+    assert str(run.error) == str(expected.error), what
+    dtype = run.parameters.dtype
+    assert_same_bits(run.kept_theta(dtype), expected.kept_theta(dtype), f"theta {what}")
+    assert run.state.keys() == expected.state.keys()
+    for name, value in expected.state.items():
+        got = run.state[name]
+        if name == "stream":
+            got, value = (stream.get_state(legacy=False) for stream in (got, value))
+        if name == "dropout stream":
+            got, value = (stream.bit_generator.state for stream in (got, value))
+        np.testing.assert_equal(got, value, err_msg=f"{name} {what}")
