@@ -82,7 +82,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : {"squared_error"} or Loss, default="squared_error"
-        What is minimised, as a mean over the rows.
+        What is minimised, as a mean over the rows; reported, and compared with ``tol``, is
+        the mean over the features in place of the sum.
 
         - "squared_error": ``1/2 sum_k (x'_k - x_k)**2``.
 

@@ -50,7 +50,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or Loss, default="squared_error"
-        What is minimised, as a mean over the rows, of each the sum over the targets. With the
+        What is minimised, as a mean over the rows, of each the sum over the targets; reported,
+        and compared with ``tol``, is the mean over the targets ("poisson": the sum). With the
         residual r = s - y and, where predictions are positive, the mean m = exp(s):
 
         - "squared_error": ``r**2 / 2``, least at the mean.

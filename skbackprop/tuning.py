@@ -42,7 +42,8 @@ class RangeTest:
     rates : array of shape (n_steps,)
         The rates, each larger than the last by the same factor, up to where the loss diverged.
     losses : array of shape (n_steps,)
-        The loss of the batch of each step, penalty included, before the step is made.
+        The loss of the batch of each step, penalty included, before the step is made; of
+        several targets their mean, as in ``loss_curve_``.
     smoothed_losses : array of shape (n_steps,)
         The mean of the losses of each step and its neighbours.
     suggestion : float

@@ -6,10 +6,11 @@ import pytest
 from skbackprop.core.activations import ACTIVATIONS
 from skbackprop.core.batches import Table
 from skbackprop.core.lbfgs import SignedParts, WholeObjective, minimise
-from skbackprop.core.network import Network
+from skbackprop.core.losses import ClassifierLoss
+from skbackprop.core.network import Network, scores_of
 from skbackprop.core.objective import Diverged, Objective
 from skbackprop.core.penalties import L2, ElasticNet
-from skbackprop.core.regression import REGRESSOR_LOSSES
+from skbackprop.core.regression import REGRESSOR_LOSSES, Poisson
 from skbackprop.testing import check_gradient
 from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 from support import peak_of
@@ -62,6 +63,8 @@ def test_signed_parts_have_a_gradient_and_stand_for_the_weights(loss):
     l1 = 0.4 * 0.7 * np.abs(parameters.penalised).sum() / 23
     assert parts(start)[0] == pytest.approx(free(theta)[0] + l1, rel=1e-13)
     check_gradient(parts, np.abs(start) + 0.1, n_directions=3)
+    bare = WholeObjective(Objective(NETWORK, loss, L2(0.0)), parameters, table, None, 10)
+    assert parts(start)[0] - parts.penalty(start) == pytest.approx(bare(theta)[0], rel=1e-12)
 
 
 @every_loss
@@ -76,6 +79,26 @@ def test_lbfgs_lowers_every_loss(loss):
         minimise(whole, on_iteration=lambda loss: bool(losses.append(loss)), **limits)
         assert losses[-1] < 0.9 * losses[0]
         losses.clear()
+
+
+@equal_and_weighted
+@every_loss
+def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):
+    """Worked from the scores of the last iteration; labels and counts are added up instead."""
+    table = some_table(loss, 23, NETWORK.widths, weighted=weighted)
+    parameters, losses = some_parameters(NETWORK, [0]), []
+    whole = WholeObjective(Objective(NETWORK, loss, L2(0.4)), parameters, table, None, 10)
+    limits = {"max_iter": 5, "max_fun": 100, "tol": 0.0}
+    result = minimise(whole, on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+
+    values = loss.value(scores_of(NETWORK, parameters, table.X), table.y[None])[0]
+    is_added_up = isinstance(loss, (ClassifierLoss, Poisson))
+    n_targets = 1 if is_added_up else NETWORK.widths[-1] // loss.scores_per_target
+    total = 23 if table.weight is None else table.weight.sum()
+    penalty = 0.4 / 2 * np.square(parameters.penalised).sum() / total
+    expected = np.average(values, weights=table.weight) / n_targets + penalty
+    assert losses[-1] == pytest.approx(expected, rel=1e-12)
+    assert result.fun == losses[-1]
 
 
 def test_lbfgs_takes_no_more_memory_for_more_rows():

@@ -281,18 +281,26 @@ def test_a_shared_order_is_shuffled_and_saved_once():
 @dense_and_sparse
 @equal_and_weighted
 def test_the_reported_loss_belongs_to_the_step(loss, is_sparse, weighted):
-    """One full batch at rate 1 without momentum: the step is the gradient of the loss."""
+    """One full batch at rate 1 without momentum: the step is the gradient of the loss.
+
+    The regressor's losses are reported per target, while the step is that of their sum.
+    """
     members = [
         Member(some_table(loss, 12, NETWORK.widths, weighted=weighted, is_sparse=is_sparse, seed=i))
         for i in range(3)
     ]
     members = [Member(m.table, i, rate=1.0, alpha=0.4 * i) for i, m in enumerate(members)]
+    totals = [m.table.weight.sum() if weighted else 12 for m in members]
+    n_averaged = NETWORK.widths[-1] // loss.scores_per_target if loss.is_reported_per_target else 1
 
     def value_and_gradient(theta):
         stack = stack_of(members, NETWORK, loss, SGD(momentum=0.0), batch_size=12)
         stack.parameters.theta[...] = theta
+        squares = [(0.4 * i * np.square(w)).sum() for i, w in enumerate(stack.parameters.penalised)]
+        penalties = np.divide(squares, totals) / 2
         (losses,) = descend(stack, 1)
-        return losses.sum(), theta - stack.parameters.theta
+        value = n_averaged * (losses - penalties) + penalties
+        return value.sum(), theta - stack.parameters.theta
 
     start = stack_of(members, NETWORK, loss, SGD()).parameters.theta
     check_gradient(value_and_gradient, start, n_directions=3)
@@ -596,4 +604,4 @@ def test_stochastic_training_predicts_what_it_has_learned():
     trained(stack, 5)
     residual = scores_of(NETWORK, stack.parameters, table.X)[0] - table.y
     (loss,) = descend(stack, 1)
-    assert loss.item() == pytest.approx(0.5 * (residual**2).sum(axis=1).mean(), rel=1e-12)
+    assert loss.item() == pytest.approx(0.5 * (residual**2).mean(), rel=1e-12)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class BlockLoss(Loss):
 
     losses: tuple[Loss, ...]
     widths: tuple[int, ...]
+    is_reported_per_target: ClassVar[bool] = False
 
     @cached_property
     def link(self) -> BlockLink:

@@ -89,6 +89,11 @@ class WholeObjective:
         losses += self.objective.penalty.value(measure).tolist()
         return exact_sum(losses) / self._total, self.gradients.theta[0].copy()
 
+    def penalty(self, x: Array) -> float:
+        """Return the part of the value at `x` that is the penalty."""
+        penalty, n = self.objective.penalty, self.parameters.penalised.shape[1]
+        return float(penalty.value(penalty.measure(x[None, :n])).item() / self._total)
+
     def _gradient(self, n_rows: int) -> Gradient:
         if n_rows not in self._bound:
             self._bound[n_rows] = Gradient(
@@ -135,8 +140,14 @@ class SignedParts:
         """Return the value at (P, N, biases), and a new array with the gradient."""
         l1, n = self._whole.l1, self._n
         value, g = self._whole(self.theta_at(x))
-        penalty = l1 * float(x[: 2 * n].sum())
-        return value + penalty, np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
+        return value + self._l1_penalty(x), np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
+
+    def penalty(self, x: Array) -> float:
+        """Return the part of the value at `x` that is the penalty."""
+        return self._whole.penalty(self.theta_at(x)) + self._l1_penalty(x)
+
+    def _l1_penalty(self, x: Array) -> float:
+        return float(self._whole.l1 * x[: 2 * self._n].sum())
 
 
 def minimise(
@@ -159,13 +170,13 @@ def minimise(
     tol : float
         The largest component of the gradient that counts as zero.
     on_iteration : callable
-        Called with the loss after each iteration, with the parameters set to its point;
-        training ends where it returns True.
+        Called with the loss, as it is reported, after each iteration, with the parameters set
+        to its point; training ends where it returns True.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        SciPy's result.
+        SciPy's result, but that `fun` is the loss as it is reported.
 
     Raises
     ------
@@ -175,10 +186,15 @@ def minimise(
     theta = whole.parameters.theta
     iterate = theta[0].copy()
     smooth = SignedParts(whole) if whole.l1 else whole
+    not_reported = 1 - 1 / whole.objective.n_averaged
+
+    def reported(at: optimize.OptimizeResult) -> float:
+        value = float(at.fun)
+        return value - not_reported * (value - smooth.penalty(at.x))
 
     def callback(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
-        if on_iteration(float(intermediate_result.fun)):
+        if on_iteration(reported(intermediate_result)):
             raise StopIteration
 
     try:
@@ -198,4 +214,5 @@ def minimise(
         theta[0] = iterate
         raise
     theta[0] = smooth.theta_at(result.x)
+    result.fun = reported(result)
     return result

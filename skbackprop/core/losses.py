@@ -39,10 +39,15 @@ class Loss:
         Whether it is defined for that target itself.
     scores_per_target : int, default=1
         The number of scores for each target, which stand side by side.
+    is_reported_per_target : bool, default=True
+        Whether the loss that training reports, and compares with ``tol``, is the mean over the
+        targets of a row, so that it has one size for any number of them. What is minimised is
+        their sum in any case.
     """
 
     target_minimum: ClassVar[float] = -np.inf
     includes_minimum: ClassVar[bool] = True
+    is_reported_per_target: ClassVar[bool] = True
 
     @property
     def link(self) -> Link:
@@ -162,10 +167,13 @@ class ClassifierLoss(Loss):
     has_probabilities : bool, default=True
         Whether predictions are probabilities. Only then is there a `predict_proba`, and can a
         share of a target be spread over other classes.
+    is_reported_per_target : bool, default=False
+        Of several labels the sum is reported, as in scikit-learn.
     """
 
     exclusive: bool
     has_probabilities: ClassVar[bool] = True
+    is_reported_per_target: ClassVar[bool] = False
 
     @property
     def link(self) -> Link:

@@ -55,6 +55,16 @@ class Objective:
         """Return the objective of some members: a slice, or an array of their numbers."""
         return replace(self, penalty=take_members(self.penalty, members))
 
+    @property
+    def n_averaged(self) -> int:
+        """The number of targets that the loss of a row is divided by where it is reported.
+
+        What is minimised, the value that belongs to the gradient, is the sum over the targets.
+        """
+        if not self.loss.is_reported_per_target:
+            return 1
+        return self.network.widths[-1] // self.loss.scores_per_target
+
     def batch_losses(self, chunk: Chunk) -> Array:
         """Return the weighted loss of each batch of a chunk, once the scores are in.
 

@@ -194,8 +194,11 @@ class DevianceLoss(Loss):
 class Poisson(DevianceLoss):
     """Half the Poisson deviance, for y >= 0.
 
-    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y.
+    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y. That sum is
+    reported too, as in scikit-learn; all other losses report the mean over the targets.
     """
+
+    is_reported_per_target: ClassVar[bool] = False
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         # The logarithm of a quotient near one keeps digits that a difference of two loses.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Smoothed(Loss):
 
     inner: ClassifierLoss
     share: float
+    is_reported_per_target: ClassVar[bool] = False
 
     @property
     def link(self) -> Link:

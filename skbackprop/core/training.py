@@ -181,9 +181,9 @@ class Stack:
     # ----------------------------------------------------------------- one epoch
 
     def run_epoch(self, rate: Array) -> Array:
-        """Visit all rows once and return each member's mean loss, penalty included.
+        """Visit all rows once and return each member's loss as it is reported, penalty included.
 
-        The mean is over the epoch's batches as they were visited, each by its weight.
+        It is the mean over the epoch's batches as they were visited, each by its weight.
         """
         for order, stream in self._shuffled:
             stream.shuffle(order)
@@ -197,7 +197,7 @@ class Stack:
             ]
             objective = step.gradient.objective
             penalties = objective.penalty.value(np.array(measures, dtype=float).T)
-            losses = objective.batch_losses(chunk)
+            losses = objective.batch_losses(chunk) / objective.n_averaged
             for i, values in enumerate(np.hstack([losses, penalties]).tolist()):
                 sums[chunk.members.start + i] += values
         # Exactly rounded sums do not depend on how an epoch was cut into chunks.
