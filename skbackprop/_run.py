@@ -39,6 +39,9 @@ from .core.parameters import FlatParameters, Parameters
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
 
+# An iteration of L-BFGS does less than an epoch, and its scores rise slowly at first.
+_LBFGS_PATIENCE = 10
+
 Score = Callable[[Array, Array, "Array | None"], float]
 Outcomes = Callable[[Network, Parameters, Any, "Rows | None"], Array]
 
@@ -279,6 +282,12 @@ class Run:
         return math.inf if bound is None else float(bound)
 
     @property
+    def patience(self) -> int | float:
+        """The epochs, or iterations of L-BFGS, without improvement that are put up with."""
+        n_iter_no_change: int | float = self.settings.n_iter_no_change
+        return n_iter_no_change * (_LBFGS_PATIENCE if self.problem.is_lbfgs else 1)
+
+    @property
     def rows_at_once(self) -> int:
         """The rows that go through the network together: a batch, or a block of L-BFGS."""
         if self.problem.is_lbfgs:
@@ -356,13 +365,22 @@ class Run:
         self.losses.append(loss)
         if score is not None:
             self.scores.append(score)
-            if score > self.best_score:
+            if self._is_best(score):
                 self.best_score, self.best_iter = score, self.n_iter
                 self._best_theta = self.parameters.theta.copy()
                 self._best_statistics = _copied(self.parameters.statistics)
                 self._best_average = _copied(self.state.get("average", {}))
         if self._best_theta is None:
             self.best_iter = self.n_iter
+
+    def _is_best(self, score: float) -> bool:
+        """Return whether the weights of this score are to be kept.
+
+        Of equally good iterations L-BFGS keeps the last, whose loss is the least: on few rows the
+        first ones often score what the last ones do.
+        """
+        is_equal = self.problem.is_lbfgs and score == self.best_score > -math.inf
+        return score > self.best_score or is_equal
 
     def print_progress(self) -> None:
         """Say how the last epoch went, if the user wants to know."""
@@ -376,9 +394,10 @@ class Run:
         """Say that progress has stalled, and what follows."""
         if self.settings.verbose:
             what = "Training loss" if self.validation is None else "Validation score"
+            unit = "iterations" if self.problem.is_lbfgs else "epochs"
             print(
                 f"{self._name}{what} did not improve more than tol={self.settings.tol:f} for "
-                f"{self.settings.n_iter_no_change} consecutive epochs. {consequence}"
+                f"{self.patience} consecutive {unit}. {consequence}"
             )
 
     # -------------------------------------------------------------------------- its end

@@ -115,7 +115,7 @@ class Descent:
         self._patience = Patience(
             len(self.runs),
             _per_member([float(run.settings.tol) for run in self.runs]),
-            _per_member([float(run.settings.n_iter_no_change) for run in self.runs]),
+            _per_member([float(run.patience) for run in self.runs]),
         )
         self._epochs = descend(self.stack, self.max_iter, self.n_done)
 
@@ -354,7 +354,7 @@ def minimise_alone(run: Run) -> KeyboardInterrupt | None:
 def _minimise(run: Run) -> KeyboardInterrupt | None:
     settings = run.settings
     run.parameters = run.parameters.like(run.parameters.theta.astype(np.float64))
-    patience = Patience(1, float(settings.tol), float(settings.n_iter_no_change))
+    patience = Patience(1, float(settings.tol), float(run.patience))
     may_stop = np.ones((1, 1), dtype=bool)
 
     def end_iteration(loss: float) -> bool:

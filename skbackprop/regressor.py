@@ -152,7 +152,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     n_iter_no_change : int or np.inf, default=10
         The epochs without improvement that are put up with, at least 1. With ``np.inf``
         training takes exactly ``max_iter`` epochs, and no warning says that it has not
-        converged.
+        converged. "lbfgs" puts up with ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1.
     n_members : int, default=1

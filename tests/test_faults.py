@@ -14,12 +14,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
+from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network import _stochastic_optimizers as scikit_learn_optimizers
+from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
 from skbackprop import BackpropClassifier, BackpropRegressor
@@ -642,16 +644,21 @@ def test_lbfgs_keeps_a_loss_an_iteration(ours, theirs):
 def test_lbfgs_stops_early(ours, theirs):
     """Pure noise, of which the rows held out can't but notice."""
     rng = np.random.RandomState(1)
-    X, y = rng.randn(80, 10), rng.randint(3, size=80)
+    X, y = rng.randn(300, 10), rng.randint(3, size=300)
     settings = {"solver": "lbfgs", "early_stopping": True, "validation_fraction": 0.25}
-    settings |= {"max_iter": 300, "n_iter_no_change": 5, "random_state": 0, "alpha": 0.0}
+    settings |= {"hidden_layer_sizes": (10,), "max_iter": 300, "n_iter_no_change": 2}
+    settings |= {"random_state": 0, "alpha": 0.0}
 
     def check(estimator_class):
         estimator = estimator_class(**settings).fit(X, y)
         scores = estimator.validation_scores_
-        assert estimator.n_iter_ == len(scores) == len(estimator.loss_curve_) < 100
+        assert estimator.n_iter_ == len(scores) == len(estimator.loss_curve_) < 300
         assert estimator.best_validation_score_ == max(scores)
-        assert estimator.best_iter_ == 1 + int(np.argmax(scores)) < estimator.n_iter_
+        last_of_the_best = len(scores) - int(np.argmax(scores[::-1]))
+        assert estimator.best_iter_ == last_of_the_best < estimator.n_iter_
+        # Patient in its own units: ten iterations for an epoch, since the score last rose by tol.
+        rises = [k for k in range(len(scores)) if scores[k] >= max(scores[:k], default=-1) + 1e-4]
+        assert estimator.n_iter_ - (rises[-1] + 1) == 10 * 2 + 1
         assert estimator.best_loss_ is None
 
         best = estimator_class(**settings | {"max_iter": estimator.best_iter_}).fit(X, y)
@@ -659,6 +666,41 @@ def test_lbfgs_stops_early(ours, theirs):
 
     check(ours)
     fails(check, theirs, raising=(AttributeError,))
+
+
+def test_lbfgs_keeps_the_last_of_equally_good_iterations():
+    """On few rows early iterations score what late ones do, by luck; sgd keeps the first epoch."""
+    X, y = class_data(N_ROWS, N_FEATURES, n_classes=2)
+    X[:, 0] += 10 * y
+    settings = {"early_stopping": True, "max_iter": 30, "random_state": 0}
+    for solver, latest in (("lbfgs", True), ("sgd", False)):
+        model = BackpropClassifier((6,), solver=solver, **settings).fit(X, y)
+        scores = np.array(model.validation_scores_)
+        equal = 1 + np.flatnonzero(scores == scores.max())
+        assert len(equal) > 1
+        assert model.best_iter_ == equal[-1 if latest else 0]
+
+
+def test_early_stopping_of_lbfgs_costs_no_accuracy():
+    """One of the sets of scikit-learn's example of alpha; it stopped at .73 against .93."""
+    X, y = make_classification(
+        n_features=2, n_redundant=0, n_informative=2, random_state=0, n_clusters_per_class=1
+    )
+    X = scale(X + 2 * np.random.RandomState(2).uniform(size=X.shape))
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, random_state=42)
+    settings = {"solver": "lbfgs", "early_stopping": True, "max_iter": 2000, "random_state": 1}
+    ours, theirs = (
+        np.mean(
+            [
+                cls(hidden_layer_sizes=(10, 10), alpha=alpha, **settings)
+                .fit(X, y)
+                .score(X_test, y_test)
+                for alpha in (0.1, 0.3, 1.0, 3.0)
+            ]
+        )
+        for cls in (BackpropClassifier, MLPClassifier)
+    )
+    assert ours > theirs - 0.1
 
 
 def test_lbfgs_that_stopped_early_has_converged():
