@@ -7,6 +7,7 @@ keep what came of it: all or nothing.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -343,7 +344,9 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         goes_on = run.incremental and continues
         if self.early_stopping:
             scores = (past("validation_scores_") or []) + run.scores
-            best_score = run.best_score if run.scores else None
+            # Where rows were held out it is a float, also if L-BFGS made no iteration to score.
+            unscored = None if run.validation is None else math.nan
+            best_score = run.best_score if run.scores else unscored
             return losses, None, scores, past("best_validation_score_") if goes_on else best_score
         best_loss = min(run.losses, default=np.inf)
         if goes_on and past("best_loss_") is not None:

@@ -233,7 +233,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         The score on the rows held out, of every epoch so far; None without
         ``early_stopping``.
     best_validation_score_ : float or None
-        The score of the weights that are kept; None without ``early_stopping``.
+        The score of the weights that are kept, NaN where no epoch was scored; None where no
+        rows were held out.
     n_iter_ : int
         The epochs or iterations of the last call.
     best_iter_ : int

@@ -240,7 +240,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         The score on the rows held out, of every epoch so far; None without
         ``early_stopping``.
     best_validation_score_ : float or None, or array of shape (n_members,)
-        The score of the weights that are kept; None without ``early_stopping``.
+        The score of the weights that are kept, NaN where no epoch was scored; None where no
+        rows were held out.
     n_iter_ : int, or array of shape (n_members,)
         The epochs or iterations of the last call.
     best_iter_ : int, or array of shape (n_members,)

@@ -270,6 +270,29 @@ def test_a_single_network_has_no_member_axis_and_several_have(target, early_stop
     assert ensemble.n_iter_.dtype.kind == ensemble.t_.dtype.kind == "i"
 
 
+@pytest.mark.parametrize("at_minimum", [[True], [True, False], [False, True], [True, True]])
+def test_best_scores_are_floats_where_lbfgs_makes_no_iteration(at_minimum):
+    """A member that starts at the minimum has nothing to do, and so nothing that is scored."""
+    X, _ = value_data(N_ROWS, N_FEATURES)
+    exact = np.arange(N_FEATURES, dtype=float)[:, None]
+    weights = np.array([exact if is_exact else exact + 1 for is_exact in at_minimum])
+    init = [weights], [np.zeros((len(weights), 1))]
+    settings = {"solver": "lbfgs", "early_stopping": True, "alpha": 0.0, "random_state": 0}
+    if len(weights) == 1:
+        init = [weights[0]], [np.zeros(1)]
+    ensemble = BackpropRegressor((), init=init, n_members=len(weights), **settings)
+    ensemble.fit(X, X @ exact[:, 0])
+
+    scores = np.atleast_1d(ensemble.best_validation_score_)
+    assert scores.dtype == float
+    np.testing.assert_array_equal(np.isnan(scores), at_minimum)
+    np.testing.assert_array_equal(np.atleast_1d(ensemble.n_iter_) == 0, at_minimum)
+    members = [ensemble] if len(weights) == 1 else ensemble.estimators_
+    alone = [one.best_validation_score_ for one in members]
+    assert [type(score) for score in alone] == [float] * len(weights)
+    np.testing.assert_array_equal(alone, scores)
+
+
 # ------------------------------------------------------------------------------- predictions
 
 
