@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
+
+Result = TypeVar("Result")
 
 # Multiplications in the largest product of a step. Below the first, BLAS libraries take one
 # thread by themselves; below the second, two threads save little while the cores are idle and
@@ -22,30 +25,61 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _OneThread(AbstractContextManager[None]):
+class _OneThread:
     """BLAS limited to one thread, from the first who asks for it to the last who does.
 
     The limit is the whole process's. With limits of threadpoolctl's, of two that overlap in two
     threads the second would find one thread, and in the end leave BLAS with it for good.
+
+    Who needs the limit is a set, and `_apply` makes BLAS what the set demands: it may be broken off
+    anywhere, by Ctrl-C or a fork, and called once more.
     """
 
     def __init__(self) -> None:
-        self._lock, self._n_users = threading.Lock(), 0
-        self._before: list[int] = []
+        self._lock = threading.Lock()
+        self._users: set[tuple[int, object]] = set()  # each with the thread that it runs in
+        self._before: list[int] | None = None
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._n_users:
-                libraries = _controller().lib_controllers
-                self._before = [library.num_threads for library in libraries]
-                _set_threads([1] * len(libraries))
-            self._n_users += 1
+    def during(self, action: Callable[[], Result]) -> Result:
+        """Return what `action` returns, called under the limit."""
+        user = threading.get_ident(), object()
+        # A context manager would not do: Ctrl-C at the first instruction of an exit skips it.
+        try:
+            try:
+                self._users.add(user)
+                self._apply()
+                return action()
+            finally:
+                self._leave(user)
+        finally:
+            self._leave(user)  # once more, in case that Ctrl-C was pressed meanwhile
 
-    def __exit__(self, *_: object) -> None:
+    def _leave(self, user: tuple[int, object]) -> None:
+        self._users.discard(user)
+        self._apply()
+
+    def _apply(self) -> None:
+        """Set the limit if anybody needs it, else lift it."""
         with self._lock:
-            self._n_users -= 1
-            if not self._n_users:
+            if self._users:
+                if self._before is None:
+                    self._before = _n_threads()
+                _set_threads([1] * len(self._before))
+            elif self._before is not None:
                 _set_threads(self._before)
+                self._before = None
+
+    def after_fork(self) -> None:
+        """Forget, in a forked process, the users in threads that it does not have."""
+        self._lock = threading.Lock()  # a thread that is gone may have held the other
+        own = threading.get_ident()
+        self._users = {user for user in self._users if user[0] == own}
+        self._apply()
+
+
+def _n_threads() -> list[int]:
+    """Return the number of threads of each BLAS library."""
+    return [library.num_threads for library in _controller().lib_controllers]
 
 
 def _set_threads(numbers: Sequence[int]) -> None:
@@ -58,6 +92,8 @@ def _set_threads(numbers: Sequence[int]) -> None:
 
 
 _ONE_THREAD = _OneThread()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_ONE_THREAD.after_fork)
 
 
 def threads_for_stacks() -> int:
@@ -68,16 +104,21 @@ def threads_for_stacks() -> int:
     """
     if threading.current_thread() is not threading.main_thread():
         return 1
-    return max((library.num_threads for library in _controller().lib_controllers), default=1)
+    return max(_n_threads(), default=1)
 
 
-def blas_threads_for(
-    largest_product: int, is_lbfgs: bool = False, n_side_by_side: int = 1
-) -> AbstractContextManager[None]:
-    """Limit BLAS to one thread where the products are too small to be shared.
+def limiting_blas(
+    action: Callable[[], Result],
+    largest_product: int,
+    is_lbfgs: bool = False,
+    n_side_by_side: int = 1,
+) -> Result:
+    """Return what `action` returns, with BLAS at one thread where products are too small to share.
 
     Parameters
     ----------
+    action : callable
+        Trains; called without arguments.
     largest_product : int
         The number of multiplications in the largest matrix product of a step.
     is_lbfgs : bool, default=False
@@ -89,4 +130,4 @@ def blas_threads_for(
     is_small = largest_product < _WORTH_MORE_THREADS and (
         is_lbfgs or largest_product > _ALWAYS_ONE_THREAD
     )
-    return _ONE_THREAD if is_small or n_side_by_side > 1 else nullcontext()
+    return _ONE_THREAD.during(action) if is_small or n_side_by_side > 1 else action()

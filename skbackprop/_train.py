@@ -15,7 +15,7 @@ import numpy as np
 
 from ._run import Run, n_moments
 from ._stacks import bytes_per_member, evenly_cut, members_at_once, n_stacks
-from ._threads import blas_threads_for, threads_for_stacks
+from ._threads import limiting_blas, threads_for_stacks
 from .core.arrays import Array, PerMember, Rows
 from .core.batches import Table
 from .core.lbfgs import WholeObjective, minimise
@@ -67,10 +67,14 @@ def train_side_by_side(descents: Sequence[Descent]) -> None:
     """
     n_threads = min(len(descents), threads_for_stacks()) if len(descents) > 1 else 1
     largest = max(descent.largest_product for descent in descents)
-    with blas_threads_for(largest, n_side_by_side=n_threads), _pool(n_threads) as advance:
-        while waiting := [descent for descent in descents if descent.runs]:
-            for _ in advance(lambda descent: descent.advance(), waiting):
-                pass
+
+    def take_turns() -> None:
+        with _pool(n_threads) as advance:
+            while waiting := [descent for descent in descents if descent.runs]:
+                for _ in advance(lambda descent: descent.advance(), waiting):
+                    pass
+
+    limiting_blas(take_turns, largest, n_side_by_side=n_threads)
 
 
 @contextmanager
@@ -345,8 +349,8 @@ def _per_member(values: list[float]) -> PerMember:
 def minimise_alone(run: Run) -> KeyboardInterrupt | None:
     """Train by L-BFGS; return the interrupt that ended it, if one did."""
     start = time.perf_counter()
-    with blas_threads_for(run.network.largest_product(run.rows_at_once), is_lbfgs=True):
-        interrupt = _minimise(run)
+    largest = run.network.largest_product(run.rows_at_once)
+    interrupt = limiting_blas(lambda: _minimise(run), largest, is_lbfgs=True)
     run.seconds += time.perf_counter() - start
     return interrupt
 

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from ._base import BaseBackprop
 from ._run import Run
 from ._settings import is_lbfgs
-from ._threads import blas_threads_for
+from ._threads import limiting_blas
 from ._train import Descent
 from .core.arrays import Array, Rows
 from .core.objective import Diverged
@@ -171,7 +171,13 @@ def find_learning_rate(
     network, X = _network_and_input(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    losses = np.array(list(_losses(network, X, y, sample_weight, rates.tolist(), width)))
+    run = network._prepare_first(X, y, sample_weight)[0]
+    losses = np.array(
+        limiting_blas(
+            lambda: _losses(run, rates.tolist(), width),
+            run.network.largest_product(run.batch_size),
+        )
+    )
     if len(losses) < 4 * width:
         raise ValueError(
             f"training diverged after {len(losses)} steps, at a rate of {rates[len(losses)]:.3g}. "
@@ -224,32 +230,28 @@ def _network_and_input(estimator: Any, X: Any, y: Any) -> tuple[BaseBackprop, An
     return network.set_params(early_stopping=False), X
 
 
-def _losses(
-    network: BaseBackprop, X: Any, y: Any, sample_weight: Any, rates: list[float], width: int
-) -> Iterator[float]:
-    """Train a step at each rate, and return the loss before it, until training diverges."""
-    run = network._prepare_first(X, y, sample_weight)[0]
+def _losses(run: Run, rates: list[float], width: int) -> list[float]:
+    """Train a step at each rate, and return the losses before them, until training diverges."""
     whole, batches = Descent([run]).stack, _batches(run)
     losses: list[float] = []
-    with blas_threads_for(run.network.largest_product(run.batch_size)):
-        for rate, rows in zip(rates, batches, strict=False):
-            # A stack that has one batch: an epoch of it is a step.
-            stack = replace(
-                whole,
-                orders=[rows],
-                streams=[None],
-                batch_sizes=[len(rows)],
-                schedule=Constant(),
-                schedule_state={},
-                rate=np.array([[rate]]),
-            )
-            try:
-                losses += next(descend(stack, 1)).tolist()
-            except Diverged:
-                return
-            yield losses[-1]
-            if _has_risen(losses, width):
-                return
+    for rate, rows in zip(rates, batches, strict=False):
+        # A stack that has one batch: an epoch of it is a step.
+        stack = replace(
+            whole,
+            orders=[rows],
+            streams=[None],
+            batch_sizes=[len(rows)],
+            schedule=Constant(),
+            schedule_state={},
+            rate=np.array([[rate]]),
+        )
+        try:
+            losses += next(descend(stack, 1)).tolist()
+        except Diverged:
+            break
+        if _has_risen(losses, width):
+            break
+    return losses
 
 
 def _batches(run: Run) -> Iterator[Rows]:
