@@ -139,7 +139,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         """
         before = dict(self.__dict__)
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        streams = self._streams_to_restore(continues, incremental)
+        streams = self._streams_to_restore(continues)
         streams_before = [stream.get_state(legacy=False) for stream in streams]
         try:
             runs = self._prepare(X, y, sample_weight, continues, incremental, classes)
@@ -156,12 +156,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             raise interrupt
         return self
 
-    def _streams_to_restore(
-        self, continues: bool, incremental: bool
-    ) -> list[np.random.RandomState]:
+    def _streams_to_restore(self, continues: bool) -> list[np.random.RandomState]:
         """Return the random streams that a failure must leave where they are."""
-        if incremental and continues and self.n_members == 1:
-            return []  # one epoch of one network is all or nothing, its stream included
         past = getattr(self, "_training", []) if continues else []
         streams = [state["stream"] for state in past]
         if isinstance(self.random_state, np.random.RandomState):
@@ -487,7 +483,8 @@ def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:
     is_trained = [run.n_iter > 0 for run in runs]
     if any(run.error is not None for run in runs) or (any(is_trained) and not all(is_trained)):
         return False
-    return all(is_trained) or not was_fitted
+    # One epoch that was not completed, as by partial_fit, has left nothing.
+    return all(is_trained) or not (was_fitted or runs[0].incremental)
 
 
 def _finite(scores: Array) -> Array:

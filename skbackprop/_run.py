@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +95,41 @@ class Problem:
         return 200 if isinstance(batch_size, str) else int(batch_size)
 
 
+class Kept(NamedTuple):
+    """Copies of what a network predicts with, and of what training would go on from.
+
+    Parameters
+    ----------
+    theta : array of shape (1, p)
+        The raw parameters.
+    statistics, average : dict
+        The states of running statistics and of the average; empty where there are none.
+    """
+
+    theta: Array
+    statistics: State
+    average: State
+
+
+class Best(NamedTuple):
+    """The epoch with the best validation score so far."""
+
+    score: float
+    n_iter: int
+    kept: Kept
+
+
+class Course(NamedTuple):
+    """How far a run has come: all that an epoch is recorded by, in one value.
+
+    An epoch has happened once its course has taken the place of the last one.
+    """
+
+    n_iter: int = 0
+    loss: float = math.inf
+    best: Best | None = None
+
+
 class Run:
     """One training of one network, its course and its outcome.
 
@@ -123,16 +158,12 @@ class Run:
         are any.
     parameters : FlatParameters
         The network's parameters, while it is trained as a member of a stack views of those.
-    n_iter, n_seen : int
-        The epochs of this run, and the rows seen since the first.
+    course : Course
+        How far it came, once it has ended.
+    n_seen : int
+        The rows seen since the first run.
     seconds : float
         Its share of the time: of an epoch of a stack, one part for each member.
-    loss : float
-        The last epoch's loss.
-    losses, scores : list of float
-        One of each for every epoch of this run.
-    best_score, best_iter : float, int
-        The best validation score, and the epoch whose weights are kept.
     warnings : list of str
         What the user should hear of how training ended.
     error : ValueError or None
@@ -168,16 +199,14 @@ class Run:
         if not problem.is_lbfgs:
             self._start_average(past, n_seen)
             self._start(past)
-        self.n_iter, self.n_seen, self.seconds = 0, n_seen, 0.0
-        self.loss = math.inf
-        self.losses: list[float] = []
-        self.scores: list[float] = []
-        self.best_score, self.best_iter = -math.inf, 0
+        self._n_epochs_before = self.state["n_epochs"]
+        self.n_seen, self.seconds = n_seen, 0.0
+        # One of each for every epoch; what is beyond those of the course has not happened.
+        self._losses: list[float] = []
+        self._scores: list[float] = []
+        self.course = Course()
         self.warnings: list[str] = []
         self.error: ValueError | None = None
-        self._best_theta: Array | None = None
-        self._best_statistics: State = {}
-        self._best_average: State = {}
 
     def _parameters(self, start: Parameters, past: dict[str, Any], n_seen: int) -> FlatParameters:
         """Return copies of the parameters to go on from, with the running statistics."""
@@ -226,7 +255,7 @@ class Run:
         seen = np.array([[n_seen]])
         start = {} if self.average is None else self.average.init(theta, seen, statistics)
         if known.keys() == start.keys():
-            start = _copied(known)
+            start = {name: array.copy() for name, array in known.items()}
         self.state["average"] = start
 
     def _is_averaged(self, past: dict[str, Any]) -> bool:
@@ -357,38 +386,38 @@ class Run:
         with np.errstate(all="ignore"):
             return self.problem.score(outcomes, table.y[rows], weight)
 
-    def record(self, loss: float, score: float | None) -> None:
-        """Take note of a complete epoch or iteration."""
-        self.n_iter += 1
-        self.state["n_epochs"] += self.incremental
-        self.loss = loss
-        self.losses.append(loss)
-        if score is not None:
-            self.scores.append(score)
-            if self._is_best(score):
-                self.best_score, self.best_iter = score, self.n_iter
-                self._best_theta = self.parameters.theta.copy()
-                self._best_statistics = _copied(self.parameters.statistics)
-                self._best_average = _copied(self.state.get("average", {}))
-        if self._best_theta is None:
-            self.best_iter = self.n_iter
+    def after_epoch(
+        self, course: Course, loss: float, score: float | None, kept: Callable[[], Kept]
+    ) -> Course:
+        """Return the course after one more epoch or iteration, for the caller to record.
 
-    def _is_best(self, score: float) -> bool:
+        `kept` returns copies of what the epoch has led to; it is called if the score is the best.
+        """
+        n_iter, best = course.n_iter + 1, course.best
+        self._losses.append(loss)
+        if score is not None:
+            self._scores.append(score)
+            if self._is_best(score, best):
+                best = Best(score, n_iter, kept())
+        return Course(n_iter, loss, best)
+
+    def _is_best(self, score: float, best: Best | None) -> bool:
         """Return whether the weights of this score are to be kept.
 
         Of equally good iterations L-BFGS keeps the last, whose loss is the least: on few rows the
         first ones often score what the last ones do.
         """
-        is_equal = self.problem.is_lbfgs and score == self.best_score > -math.inf
-        return score > self.best_score or is_equal
+        if best is None:
+            return score > -math.inf
+        return score > best.score or (self.problem.is_lbfgs and score == best.score)
 
-    def print_progress(self) -> None:
+    def print_progress(self, course: Course) -> None:
         """Say how the last epoch went, if the user wants to know."""
-        verbose = int(self.settings.verbose)
-        if verbose and self.n_iter % verbose == 0:
-            print(f"{self._name}Iteration {self.n_iter}, loss = {self.loss:.8f}")
+        verbose, n_iter = int(self.settings.verbose), course.n_iter
+        if verbose and n_iter % verbose == 0:
+            print(f"{self._name}Iteration {n_iter}, loss = {course.loss:.8f}")
             if self.validation is not None:
-                print(f"{self._name}Validation score: {self.scores[-1]:f}")
+                print(f"{self._name}Validation score: {self._scores[n_iter - 1]:f}")
 
     def print_stall(self, consequence: str) -> None:
         """Say that progress has stalled, and what follows."""
@@ -402,6 +431,46 @@ class Run:
 
     # -------------------------------------------------------------------------- its end
 
+    def end(self, course: Course) -> None:
+        """Take what training has led to as the outcome; said once more, it replaces the last."""
+        self.course, self.warnings, self.error = course, [], None
+        self.state["n_epochs"] = self._n_epochs_before + self.incremental * course.n_iter
+        if self.scores and course.best is None:
+            self.warnings.append(
+                "The validation score of no epoch is a finite number, so the weights of the last "
+                f"are kept. Scale the data, {self._scales}"
+            )
+
+    @property
+    def n_iter(self) -> int:
+        """The epochs or iterations of this run."""
+        return self.course.n_iter
+
+    @property
+    def loss(self) -> float:
+        """The last epoch's loss."""
+        return self.course.loss
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each epoch."""
+        return self._losses[: self.course.n_iter]
+
+    @property
+    def scores(self) -> list[float]:
+        """The validation score of each epoch; empty where there is none."""
+        return self._scores[: self.course.n_iter]
+
+    @property
+    def best_score(self) -> float:
+        """The best validation score."""
+        return -math.inf if self.course.best is None else self.course.best.score
+
+    @property
+    def best_iter(self) -> int:
+        """The epoch whose weights are kept: the best under early stopping, else the last."""
+        return self.course.n_iter if self.course.best is None else self.course.best.n_iter
+
     def end_unconverged(self) -> None:
         """Take note that the epochs were used up, unless that is what the user wanted."""
         if not self.incremental and self.settings.n_iter_no_change != np.inf:
@@ -411,14 +480,6 @@ class Run:
                 "n_iter_no_change=np.inf if this many epochs are what you want."
             )
 
-    def end_unscored(self) -> None:
-        """Take note if no epoch was scored by a finite number, so that none is the best."""
-        if self.scores and self._best_theta is None:
-            self.warnings.append(
-                "The validation score of no epoch is a finite number, so the weights of the last "
-                f"are kept. Scale the data, {self._scales}"
-            )
-
     def end_diverged(self) -> None:
         """Take note of an error, or of a warning where there is a scored epoch to go back to."""
         message = (
@@ -426,7 +487,7 @@ class Run:
             f"finite. Lower learning_rate_init (now {self.settings.learning_rate_init}), or scale "
             f"the data, {self._scales}"
         )
-        if self._best_theta is None:
+        if self.course.best is None:
             self.error = ValueError(message)
         else:
             self.warnings.append(
@@ -464,12 +525,12 @@ class Run:
         return self.state | raw if average else self.state
 
     @property
-    def _kept(self) -> tuple[Array, State, State]:
+    def _kept(self) -> Kept:
         """The raw weights and statistics of the epoch that is kept, and the state of averages."""
-        if self._best_theta is None:
-            parameters = self.parameters
-            return parameters.theta, parameters.statistics, self.state.get("average", {})
-        return self._best_theta, self._best_statistics, self._best_average
+        if self.course.best is not None:
+            return self.course.best.kept
+        parameters = self.parameters
+        return Kept(parameters.theta, parameters.statistics, self.state.get("average", {}))
 
 
 def n_moments(settings: Any) -> int:
@@ -493,7 +554,3 @@ def _dropout_stream(stream: np.random.RandomState, past: dict[str, Any]) -> np.r
     """
     last = past.get("dropout stream")
     return dropout_stream(stream) if last is None else copy.deepcopy(last)
-
-
-def _copied(state: State) -> State:
-    return {name: array.copy() for name, array in state.items()}

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._run import Run, n_moments
+from ._run import Course, Kept, Run, n_moments
 from ._stacks import bytes_per_member, evenly_cut, members_at_once, n_stacks
 from ._threads import limiting_blas, threads_for_stacks
 from .core.arrays import Array, PerMember, Rows
@@ -23,7 +24,7 @@ from .core.members import join_members, join_states, take_state
 from .core.objective import Diverged, Objective
 from .core.parameters import Parameters
 from .core.several import join_schedules, schedule_state
-from .core.training import Patience, Stack, descend
+from .core.training import Patience, Stack, train_epoch, train_epoch_or_none
 
 Report = Callable[[int, int, int], None]
 
@@ -87,6 +88,43 @@ def _pool(n_threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
             yield pool.map
 
 
+class _Stage(NamedTuple):
+    """Where a descent stands between two epochs.
+
+    An epoch, or members that leave, put another in its place, so that Ctrl-C finds the one or the
+    other: counters, losses, scores and weights of the same epoch.
+
+    Parameters
+    ----------
+    n_done : int
+        The epochs that count.
+    runs : list of Run
+        Those that are not done yet, as they stand in the stack.
+    courses : list of Course
+        How far each has come.
+    stack : Stack
+        The stack, which may be in the midst of the next epoch.
+    patience : Patience
+        When each is to stop.
+    """
+
+    n_done: int
+    runs: list[Run]
+    courses: list[Course]
+    stack: Stack
+    patience: Patience
+
+    def without(self, done: Array) -> _Stage:
+        """Return the stage of those that are not done: this one stays as it is."""
+        stay, stack, patience = np.flatnonzero(~done).tolist(), self.stack, self.patience
+        if stay:
+            stack, patience = copy.copy(stack), copy.copy(patience)
+            stack.retire(done)
+            patience.retire(done)
+        runs, courses = [self.runs[i] for i in stay], [self.courses[i] for i in stay]
+        return _Stage(self.n_done, runs, courses, stack, patience)
+
+
 class Descent:
     """The training of runs of one shape as the members of one stack.
 
@@ -99,29 +137,35 @@ class Descent:
 
     Attributes
     ----------
-    runs : list of Run
-        Those that are not done yet, as they stand in the stack.
     largest_product : int
         The multiplications in the largest matrix product of a step.
-    n_done : int
-        The epochs that these have trained for, those of earlier calls of `partial_fit` included.
     """
 
     def __init__(self, runs: Sequence[Run], report: Report | None = None) -> None:
         self.report, self.n_members = report, len(runs)
-        self.runs = sorted(runs, key=lambda run: run.n_train)
-        first, last = self.runs[0], self.runs[-1]
+        ordered = sorted(runs, key=lambda run: run.n_train)
+        first, last = ordered[0], ordered[-1]
         self.largest_product = first.network.largest_product(last.batch_size)
         self.max_iter = int(first.settings.max_iter)
-        self.n_done = first.n_done
-        self.n_epochs = self.n_done + 1 if first.incremental else self.max_iter
-        self.stack = _stack_of(self.runs)
-        self._patience = Patience(
-            len(self.runs),
-            _per_member([float(run.settings.tol) for run in self.runs]),
-            _per_member([float(run.patience) for run in self.runs]),
+        n_done, self._is_incremental = first.n_done, first.incremental
+        self.n_epochs = n_done + 1 if first.incremental else self.max_iter
+        patience = Patience(
+            len(ordered),
+            _per_member([float(run.settings.tol) for run in ordered]),
+            _per_member([float(run.patience) for run in ordered]),
         )
-        self._epochs = descend(self.stack, self.max_iter, self.n_done)
+        courses = [run.course for run in ordered]
+        self._stage = _Stage(n_done, ordered, courses, _stack_of(ordered), patience)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those that are not done yet, as they stand in the stack."""
+        return self._stage.runs
+
+    @property
+    def stack(self) -> Stack:
+        """The stack that these train in."""
+        return self._stage.stack
 
     def advance(self) -> None:
         """Train for an epoch, then let those go that are done; each pays its share of the time."""
@@ -131,41 +175,44 @@ class Descent:
         for run in active:
             run.seconds += share
         if self.report is not None:
-            self.report(self.n_done, len(self.runs), self.n_members)
+            self.report(self._stage.n_done, len(self.runs), self.n_members)
 
     def _advance(self) -> None:
         try:
-            losses = next(self._epochs)
+            losses = self._train_epoch()
         except Diverged as diverged:
-            for i in np.flatnonzero(diverged.members).tolist():
-                self.runs[i].end_diverged()
-            self._let_go(diverged.members)
-            self._epochs = descend(self.stack, self.max_iter, self.n_done)
+            self._let_go(diverged.members, Run.end_diverged)
+            if self._is_incremental:
+                self.interrupt()  # the others are in the midst of their only epoch
             return
-        try:
-            monitored = self._record(losses)
-        except BaseException:
-            self.stack.restore()
-            raise
-        self.n_done += 1
-        for run in self.runs:
-            run.print_progress()
+        monitored = self._record(losses)
+        stage = self._stage
+        for run, course in zip(stage.runs, stage.courses, strict=True):
+            run.print_progress(course)
         done = self._stopped(monitored)
-        if self.n_done == self.n_epochs:
-            for i in np.flatnonzero(~done).tolist():
-                self.runs[i].end_unconverged()
-            done[:] = True
         self._let_go(done)
+        if stage.n_done == self.n_epochs and self.runs:
+            self._let_go(np.ones(len(self.runs), dtype=bool), Run.end_unconverged)
+
+    def _train_epoch(self) -> Array:
+        """Train the stack for an epoch and return its losses."""
+        stack, n_done = self.stack, self._stage.n_done
+        if self._is_incremental:
+            # What it trains are copies, of which nothing is kept if the one epoch fails.
+            return train_epoch(stack, n_done / self.max_iter)
+        return train_epoch_or_none(stack, n_done, self.max_iter)
 
     def interrupt(self) -> None:
         """End training with the last epoch that is complete."""
         if self.runs:
+            self.stack.stand_at(self._stage.n_done)
             self._let_go(np.ones(len(self.runs), dtype=bool))
 
     def _record(self, losses: Array) -> Array:
         """Score the epoch, tell the schedule, and take note; return the values that are to fall."""
-        stack, values = self.stack, losses.tolist()
-        scores = validation_scores(self.runs, stack.averaged())
+        n_done, runs, courses, stack, patience = self._stage
+        values = losses.tolist()
+        scores = validation_scores(runs, stack.averaged())
         monitored = np.array(
             [
                 loss if score is None else _to_fall(score)
@@ -173,43 +220,50 @@ class Descent:
             ]
         )[:, None]
         stack.schedule.end_epoch(stack.schedule_state, stack.rate, monitored, stack.n_seen)
-        for run, loss, score in zip(self.runs, values, scores, strict=True):
-            run.record(loss, score)
+        courses = [
+            run.after_epoch(courses[i], values[i], scores[i], partial(_kept_of, stack, i))
+            for i, run in enumerate(runs)
+        ]
+        self._stage = _Stage(n_done + 1, runs, courses, stack, patience)  # now it has happened
         return monitored
 
     def _stopped(self, monitored: Array) -> Array:
         """Return whose patience is at an end, with nothing left for the schedule to try."""
-        stack = self.stack
-        if self.runs[0].incremental:
-            return np.zeros(len(self.runs), dtype=bool)
+        n_done, runs, _, stack, patience = self._stage
+        if self._is_incremental:
+            return np.zeros(len(runs), dtype=bool)
         may_stop = stack.schedule.may_stop(stack.schedule_state, len(stack))
-        stalled, stopped = self._patience.end_epoch(monitored, may_stop)
+        stalled, stopped = patience.end_epoch(monitored, may_stop)
         if stalled.any():
-            progress = min(self.n_done, self.max_iter - 1) / self.max_iter
+            progress = min(n_done, self.max_iter - 1) / self.max_iter
             rate = stack.schedule.rate(stack.schedule_state, stack.rate, progress)
             for i in np.flatnonzero(stalled).tolist():
-                self.runs[i].print_stall(
-                    self.runs[i].schedule.last_words
+                runs[i].print_stall(
+                    runs[i].schedule.last_words
                     if stopped[i].item()
                     else f"Setting learning rate to {rate[i].item():f}"
                 )
         return stopped[:, 0]
 
-    def _let_go(self, done: Array) -> None:
-        """Give the members that are done all that is theirs, and let them leave the stack."""
+    def _let_go(self, done: Array, end: Callable[[Run], None] | None = None) -> None:
+        """Give the members that are done all that is theirs, and let them leave the stack.
+
+        `end` is told each of them: why it is done, where there is more to say than that it is.
+        """
         if not done.any():
             return
         for i in np.flatnonzero(done).tolist():
             self._give_back(i)
-        self.runs = [self.runs[i] for i in np.flatnonzero(~done).tolist()]
-        if self.runs:
-            self.stack.retire(done)
-            self._patience.retire(done)
-            _show_parameters(self.stack, self.runs)
+            if end is not None:
+                end(self.runs[i])
+        stage = self._stage.without(done)
+        if stage.runs:
+            _show_parameters(stage.stack, stage.runs)
+        self._stage = stage
 
     def _give_back(self, i: int) -> None:
         run, stack = self.runs[i], self.stack
-        run.end_unscored()
+        run.end(self._stage.courses[i])
         run.n_seen = int(stack.n_seen[i].item())
         if self.n_members == 1:
             return  # nothing was ever joined
@@ -225,6 +279,16 @@ class Descent:
             run.state["stream"].set_state(stream.get_state(legacy=False))
         if order is not None:
             run.state["order"] = order.copy()
+
+
+def _kept_of(stack: Stack, i: int) -> Kept:
+    """Return copies of what a member of a stack predicts with and goes on from."""
+    rows = np.array([i])
+    return Kept(
+        stack.parameters.theta[rows],
+        take_state(stack.parameters.statistics, rows),
+        take_state(stack.average_state, rows),
+    )
 
 
 def validation_scores(runs: Sequence[Run], parameters: Parameters) -> list[float | None]:
@@ -360,11 +424,15 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
     run.parameters = run.parameters.like(run.parameters.theta.astype(np.float64))
     patience = Patience(1, float(settings.tol), float(run.patience))
     may_stop = np.ones((1, 1), dtype=bool)
+    # The last complete iteration: its course and its point, in one value.
+    reached = run.course, _kept_alone(run)
 
     def end_iteration(loss: float) -> bool:
+        nonlocal reached
         (score,) = validation_scores([run], run.parameters)
-        run.record(loss, score)
-        run.print_progress()
+        kept = _kept_alone(run)
+        reached = run.after_epoch(reached[0], loss, score, lambda: kept), kept
+        run.print_progress(reached[0])
         if score is None:
             return False
         _, stopped = patience.end_epoch(np.array([[_to_fall(score)]]), may_stop)
@@ -381,12 +449,15 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
             on_iteration=end_iteration,
         )
     except KeyboardInterrupt as interrupt:
+        course, kept = reached
+        run.parameters.theta[...] = kept.theta
+        run.end(course)
         return interrupt
     except Diverged:
+        run.end(reached[0])
         run.end_diverged()
         return None
-    run.end_unscored()
-    run.loss = float(result.fun)
+    run.end(reached[0]._replace(loss=float(result.fun)))
     if result.status not in (0, _STOPPED_BY_CALLBACK):
         run.warnings.append(
             f"lbfgs failed to converge after {run.n_iter} iteration(s) "
@@ -395,6 +466,13 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
             "sklearn.preprocessing.StandardScaler."
         )
     return None
+
+
+def _kept_alone(run: Run) -> Kept:
+    """Return copies of what a run that trains alone, by L-BFGS, predicts with."""
+    parameters = run.parameters
+    statistics = take_state(parameters.statistics, np.array([0]))
+    return Kept(parameters.theta.copy(), statistics, {})
 
 
 def _to_fall(score: float) -> float:

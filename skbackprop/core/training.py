@@ -145,6 +145,7 @@ class Stack:
         )
         self._steps: dict[tuple[int, int, int], _Step] = {}
         self._saved: dict[str, Any] = {}
+        self._n_done_when_saved: int | None = None
 
     def __len__(self) -> int:
         return len(self.parameters.theta)
@@ -234,14 +235,24 @@ class Stack:
 
     # -------------------------------------------------------------- going back
 
-    def save(self) -> None:
-        """Keep a copy of all that an epoch changes."""
+    def save(self, n_done: int = 0) -> None:
+        """Keep a copy of all that an epoch changes, as it is after `n_done` epochs."""
         if not self._saved:
             self._saved = {"arrays": [np.empty_like(array) for array in self._changing()]}
         for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
             np.copyto(copy, array)
         self._saved["streams"] = [stream.get_state(legacy=False) for _, stream in self._shuffled]
         self._saved["masks"] = [stream.bit_generator.state for stream in self.dropout_streams]
+        self._n_done_when_saved = n_done  # last: only now the copy is whole
+
+    def stand_at(self, n_done: int) -> None:
+        """Be as after `n_done` epochs, the number of those that count.
+
+        The copy is of that moment if another epoch has begun since. If none has, the stack stands
+        there, and the copy is older, or is being replaced.
+        """
+        if self._n_done_when_saved == n_done:
+            self.restore()
 
     def restore(self) -> None:
         """Go back to the last `save`."""
@@ -372,20 +383,50 @@ def descend(stack: Stack, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
     epoch began.
     """
     for epoch in range(n_done, n_epochs):
-        stack.save()
-        try:
-            with np.errstate(all="ignore"):
-                np.setbufsize(BUFFER_SIZE)  # until the end of the context
-                rate = stack.schedule.rate(stack.schedule_state, stack.rate, epoch / n_epochs)
-                losses = stack.run_epoch(rate)
-                stack.flush_subnormals()
-                finite = np.isfinite(losses) & stack.is_finite()
-            if not finite.all():
-                raise Diverged(~finite)
-        except BaseException:
-            stack.restore()
-            raise
-        yield losses
+        yield train_epoch_or_none(stack, epoch, n_epochs)
+
+
+def train_epoch_or_none(stack: Stack, n_done: int, n_epochs: int) -> Array:
+    """Train a stack for an epoch after `n_done` of `n_epochs`; return its losses, as `descend`.
+
+    Whatever is raised, the stack is as before it.
+    """
+    stack.save(n_done)
+    try:
+        return train_epoch(stack, n_done / n_epochs)
+    except BaseException:
+        stack.restore()
+        raise
+
+
+def train_epoch(stack: Stack, progress: float) -> Array:
+    """Train a stack for one epoch; if anything is raised, it is left somewhere inside it.
+
+    Parameters
+    ----------
+    stack : Stack
+        The members.
+    progress : float in [0, 1)
+        What the schedule is told.
+
+    Returns
+    -------
+    losses : array of shape (n_members,)
+        As `descend` yields them.
+
+    Raises
+    ------
+    Diverged
+        If a loss, a parameter or a moment is no longer finite.
+    """
+    with np.errstate(all="ignore"):
+        np.setbufsize(BUFFER_SIZE)  # until the end of the context
+        losses = stack.run_epoch(stack.schedule.rate(stack.schedule_state, stack.rate, progress))
+        stack.flush_subnormals()
+        finite = np.isfinite(losses) & stack.is_finite()
+    if not finite.all():
+        raise Diverged(~finite)
+    return losses
 
 
 class Patience:
