@@ -413,8 +413,8 @@ class Run:
 
     def print_progress(self, course: Course) -> None:
         """Say how the last epoch went, if the user wants to know."""
-        verbose, n_iter = int(self.settings.verbose), course.n_iter
-        if verbose and n_iter % verbose == 0:
+        n_iter = course.n_iter
+        if self.settings.verbose:
             print(f"{self._name}Iteration {n_iter}, loss = {course.loss:.8f}")
             if self.validation is not None:
                 print(f"{self._name}Validation score: {self._scores[n_iter - 1]:f}")

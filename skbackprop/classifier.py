@@ -118,7 +118,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         The improvement of loss or score that counts, not negative; for "lbfgs" the largest
         component of the gradient that counts as zero.
     verbose : bool or int, default=False
-        Whether to print the course of training; an int k prints every k-th epoch.
+        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
     warm_start : bool, default=False
         Whether `fit` goes on from what has been learned: weights, moments, random stream,
         order and schedule; stopping rules start afresh.

@@ -371,7 +371,7 @@ def test_plateau_leaves_the_end_of_training_to_its_stopping_rule(capsys):
             seen.append(super().rate(state, base, progress).item())
             return super().rate(state, base, progress)
 
-    settings = {"tol": 10, "n_iter_no_change": 6, "max_iter": 30, "verbose": 30}
+    settings = {"tol": 10, "n_iter_no_change": 6, "max_iter": 30, "verbose": True}
     schedule = Watched(tol=10, patience=3)
     model = quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.01, **settings)
     assert model.fit(X, y).n_iter_ == 8

@@ -330,7 +330,7 @@ def test_a_search_over_schedules_is_scikit_learns_to_the_bit(solver):
 @few_epochs
 def test_the_rate_that_is_printed_is_that_of_the_next_epoch(capsys):
     """With tol=10 no epoch but the first is progress: a fifth of the rate after the fourth."""
-    settings = {"tol": 10, "n_iter_no_change": 2, "max_iter": 10, "verbose": 100}
+    settings = {"tol": 10, "n_iter_no_change": 2, "max_iter": 10, "verbose": True}
     schedule = WarmUp(Adaptive(tol=10, n_iter_no_change=2), length=0.5, start=0)
     quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.1, **settings).fit(X, Y)
     said = [line for line in capsys.readouterr().out.splitlines() if "Setting" in line]
