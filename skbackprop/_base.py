@@ -427,8 +427,16 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
 
     @property
     def estimators_(self) -> list[Any]:
-        """The members, each as an estimator of its own; they share the weights of this one."""
+        """The members, each as an estimator of its own; they share the weights of this one.
+
+        A single network has none: code that goes from members to their members has to end.
+        """
         check_is_fitted(self)
+        if self._n_trained == 1:
+            raise AttributeError(
+                f"estimators_ is there for several members, but this {type(self).__name__} is "
+                "one network: use it as it is, or set n_members above 1."
+            )
         return [self._alone(member) for member in range(self._n_trained)]
 
     @property
@@ -445,12 +453,11 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         one.__dict__.pop("_training", None)
         one.random_state = copy.deepcopy(self.random_state)
         one.init = member_init(self.init, member)
-        members = member if self._n_trained > 1 else ...
-        one.coefs_ = [weights[members] for weights in self.coefs_]
-        one.intercepts_ = [biases[members] for biases in self.intercepts_]
+        one.coefs_ = [weights[member] for weights in self.coefs_]
+        one.intercepts_ = [biases[member] for biases in self.intercepts_]
         for name in _NORMALISED:
             arrays = getattr(self, name)
-            setattr(one, name, arrays and [array[members] for array in arrays])
+            setattr(one, name, arrays and [array[member] for array in arrays])
         for name in _PER_MEMBER:
             value = self._of_member(name, member)
             setattr(one, name, value.item() if isinstance(value, np.generic) else value)

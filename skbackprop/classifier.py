@@ -218,7 +218,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         those of the best epoch, and with `average` averages.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is
-        made when it is asked for.
+        made when it is asked for. Absent where there is one member.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they
         were visited; with ``average`` it is that of the weights themselves.

@@ -227,7 +227,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         those of the best epoch, and with `average` averages.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is
-        made when it is asked for.
+        made when it is asked for. Absent where there is one member.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they
         were visited; with ``average`` it is that of the weights themselves.
@@ -610,6 +610,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         std = loss.deviation(scores)
         if std is not None:
             return mean, self._in_units_of_y(std, from_zero=True)
+        if self._n_trained == 1:
+            return mean, np.zeros_like(mean)
         each = np.array([one.predict(X) for one in self.estimators_])
         return mean, each.std(axis=0, dtype=np.float64).astype(mean.dtype)
 

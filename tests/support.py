@@ -115,6 +115,11 @@ def answers(model, X):
     return [getattr(model, name)(X) for name in methods if hasattr(model, name)]
 
 
+def networks_of(model):
+    """Return the networks of a fitted estimator: its members, or a single one itself."""
+    return getattr(model, "estimators_", [model])
+
+
 def assert_same_network(actual, expected, rtol=1e-12, atol=1e-12):
     """Assert that two fitted networks have the same weights and biases, but for rounding."""
     for name in ("coefs_", "intercepts_"):

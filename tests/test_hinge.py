@@ -9,7 +9,15 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, Hinge, SquaredHinge
-from support import assert_same_search, class_data, few_epochs, label_data, quick, same_bits
+from support import (
+    assert_same_search,
+    class_data,
+    few_epochs,
+    label_data,
+    networks_of,
+    quick,
+    same_bits,
+)
 
 pytestmark = few_epochs
 
@@ -118,7 +126,7 @@ def test_there_are_no_probabilities(loss, method):
         assert f"loss={loss!r} has decision values" in str(error.value.__cause__)
         model.fit(X, y)
         assert not hasattr(model, method)
-        assert not hasattr(model.estimators_[0], method)
+        assert not hasattr(networks_of(model)[0], method)
     assert hasattr(quick(BackpropClassifier), method)
 
 

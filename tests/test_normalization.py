@@ -51,7 +51,16 @@ from stacks import (
     trained,
     without_formula,
 )
-from support import BOTH, assert_same_search, class_data, classes_for, data_for, few_epochs, quick
+from support import (
+    BOTH,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    networks_of,
+    quick,
+)
 
 pytestmark = few_epochs
 
@@ -526,7 +535,7 @@ def test_the_best_epoch_is_kept_with_its_statistics(kind, n_members):
     settings |= {"validation_fraction": 0.4, "learning_rate_init": 0.3, "max_iter": 15}
     model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf, **settings)
     model.fit(X, y)
-    for i, one in enumerate(model.estimators_):
+    for i, one in enumerate(networks_of(model)):
         held_out = model._training[i]["split"][1]
         assert one.best_iter_ < one.n_iter_
         assert one.score(X[held_out], y[held_out]) == one.best_validation_score_
