@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -261,7 +262,8 @@ def initial_layers(
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
             raise ValueError(
-                f"init must be a name, an Initializer or a pair (coefs, intercepts), got {init!r}."
+                "init must be a name, an Initializer or a pair (coefs, intercepts), got a "
+                f"{type(init).__name__} of length {len(init)}."
             )
         coefs, intercepts = init
         n_given = settings.n_members if _has_member_axis(coefs) else 1
@@ -315,7 +317,7 @@ def checked_layers(
     if not (_is_list(coefs) and _is_list(intercepts)):
         raise ValueError(
             f"{name} must be a list of weights and a list of intercepts, one array for each "
-            f"layer, got {coefs!r} and {intercepts!r}."
+            f"layer, got {_named(coefs)} and {_named(intercepts)}."
         )
     if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
         raise ValueError(
@@ -325,7 +327,7 @@ def checked_layers(
     axis = () if n_members == 1 else (n_members,)
     layers = []
     for i, shape in enumerate(shapes):
-        weights, biases = np.asarray(coefs[i]), np.asarray(intercepts[i])
+        weights, biases = _as_numbers(coefs[i]), _as_numbers(intercepts[i])
         if weights.shape != axis + shape or biases.shape != axis + shape[1:]:
             raise ValueError(
                 f"{name} has weights of shape {weights.shape} and intercepts of shape "
@@ -348,11 +350,12 @@ def checked_rows(arrays: Any, widths: Sequence[int], name: str, n_members: int) 
     """
     axis = () if n_members == 1 else (n_members,)
     needed = [(*axis, width) for width in widths]
-    checked = [np.asarray(array) for array in arrays] if _is_list(arrays) else []
-    if [array.shape for array in checked] != needed:
+    checked = list(map(_as_numbers, arrays)) if _is_list(arrays) else []
+    shapes = [array.shape for array in checked]
+    if shapes != needed:
         raise ValueError(
             f"{name} must be a list of arrays, one for each hidden layer, of the shapes {needed}, "
-            f"got {arrays!r}."
+            f"got {shapes if _is_list(arrays) else _named(arrays)}."
         )
     return checked
 
@@ -367,4 +370,22 @@ def members_of_layers(
 
 
 def _is_list(values: Any) -> bool:
-    return isinstance(values, (list, tuple))
+    """Return whether there may be an array for each layer in it: an array of arrays will do."""
+    return isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
+
+
+def _as_numbers(values: Any) -> Array:
+    """Return an array, one of numbers where it is one of objects that are numbers.
+
+    Layers of one shape become that if they are made a single array of objects.
+    """
+    array = np.asarray(values)
+    if array.dtype == object:
+        with suppress(TypeError, ValueError):
+            return array.astype(np.float64)
+    return array
+
+
+def _named(value: Any) -> str:
+    """Return what a value is, for a message in which it would take too much room."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
@@ -1342,6 +1343,62 @@ def test_assigned_weights_of_another_network_are_an_error(coefs, use):
     regressor.coefs_ = coefs
     with pytest.raises(ValueError, match="coefs_"):
         regressor.predict(X) if use == "predict" else getattr(regressor, use)(X, y)
+
+
+def as_objects(arrays):
+    """Return a list of arrays as one array of objects, as NumPy's files hold it."""
+    found = np.empty(len(arrays), dtype=object)
+    found[:] = arrays
+    return found
+
+
+@pytest.mark.parametrize("widths", [(N_FEATURES, 6, 1), (4, 4, 4)], ids=["vector", "cube"])
+@pytest.mark.parametrize("use", ["predict", "partial_fit", "init"])
+def test_weights_may_come_in_an_array_of_objects(use, widths):
+    """Layers of one shape become a cube of objects, those of several a vector of arrays."""
+    X, y = value_data(N_ROWS, N_FEATURES, widths[-1])
+    coefs, intercepts = some_parameters(*widths)
+    as_array = as_objects if len(set(widths)) > 1 else lambda arrays: np.array(arrays, dtype=object)
+    settings = SMALL | {"hidden_layer_sizes": widths[1], "max_iter": 2}
+
+    def check(estimator_class, coefs, intercepts):
+        model = estimator_class(**settings)
+        if use == "init":
+            return model.set_params(init=(coefs, intercepts)).fit(X, y).predict(X)
+        model.fit(X, y)
+        model.coefs_, model.intercepts_ = coefs, intercepts
+        if use == "partial_fit":
+            model.partial_fit(X, y)
+        return model.predict(X)
+
+    found = check(BackpropRegressor, as_array(coefs), as_array(intercepts))
+    np.testing.assert_array_equal(found, check(BackpropRegressor, coefs, intercepts))
+    if IS_PINNED and use == "predict":
+        expected = check(MLPRegressor, as_array(coefs), as_array(intercepts))
+        np.testing.assert_allclose(found, expected.astype(float))
+
+
+@pytest.mark.parametrize(
+    "assigned, said",
+    [
+        (lambda coefs: dict(enumerate(coefs)), "a value of type dict"),
+        (lambda coefs: None, "None"),
+        (lambda coefs: np.array(1.0), "a value of type ndarray"),
+        (lambda coefs: [coefs[0].astype(str), coefs[1]], "real numbers"),
+        (lambda coefs: [coefs[0], np.full((6, 1), "a", dtype=object)], "real numbers"),
+    ],
+    ids=["dict", "None", "number", "words", "objects"],
+)
+def test_no_message_holds_the_weights(assigned, said):
+    X, y = value_data(N_ROWS, N_FEATURES)
+    coefs, intercepts = some_parameters(N_FEATURES, 6, 1)
+    regressor = BackpropRegressor(max_iter=2, **SMALL).fit(X, y)
+    regressor.coefs_, regressor.intercepts_ = assigned(coefs), intercepts
+    wrong_start = clone(regressor).set_params(init=(regressor.coefs_, intercepts))
+    for use in (lambda: regressor.predict(X), lambda: wrong_start.fit(X, y)):
+        with pytest.raises(ValueError, match=said) as error:
+            use()
+        assert str(coefs[0][0, 0])[:6] not in str(error.value)
 
 
 # ------------------------------------------------------- 24. the split of a warm fit
