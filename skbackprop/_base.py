@@ -20,6 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from ._rebuilt import Rebuilt
 from ._run import Problem, Run
 from ._settings import (
     ARCHITECTURE,
@@ -48,7 +49,7 @@ from .core.network import Network, score_blocks, scores_of
 from .core.parameters import FlatParameters, Parameters
 
 
-class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
+class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
@@ -267,7 +268,7 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
             streams = [state["stream"] for state in past]
         parameters, n_members = self._parameters(), self.n_members
         starts = [parameters.members(slice(i, i + 1)) for i in range(n_members)]
-        n_seen = np.ravel(self.t_).tolist()
+        n_seen = np.broadcast_to(getattr(self, "t_", 0), n_members).tolist()
         return [
             Run(problem, *of_member, member)
             for member, of_member in enumerate(zip(streams, starts, past, n_seen, strict=True))
@@ -350,8 +351,8 @@ class BaseBackprop(BaseEstimator, metaclass=ABCMeta):
         return losses, best_loss, None, None
 
     def _of_member(self, name: str, member: int) -> Any:
-        """Return a member's own value of a fitted attribute."""
-        value = getattr(self, name)
+        """Return a member's own value of a fitted attribute; None where it was never set."""
+        value = getattr(self, name, None)
         return value if value is None or self._n_trained == 1 else value[member]
 
     def _architecture_now(self) -> dict[str, Any]:

@@ -35,6 +35,23 @@ def learn(y: Any, classes: Any = None) -> Targets:
     return Labels(unique_labels(y if classes is None else classes))
 
 
+def recall(classes: Any, n_outputs: int, is_multilabel: bool) -> Targets:
+    """Return what stands for the labels of a network that is known by them and its outputs."""
+    labels: Targets
+    if _are_by_column(classes):
+        labels = Columns([Labels(np.asarray(each), i) for i, each in enumerate(classes)])
+    elif is_multilabel:
+        labels = Indicators(np.asarray(classes), is_sparse=False)
+    else:
+        labels = Labels(np.asarray(classes))
+    if labels.n_outputs != n_outputs:
+        raise ValueError(
+            f"classes_ holds labels for {labels.n_outputs} output(s), but coefs_ makes a network "
+            f"of {n_outputs}. Two classes have one output, more have one each."
+        )
+    return labels
+
+
 def _has_labels_by_column(y: Any) -> bool:
     """Return whether y has several columns that are more than 0/1 indicators."""
     if y.ndim != 2:
@@ -60,6 +77,11 @@ class Targets(ABC):
     """
 
     classes: Any
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """The number of outputs of the network."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.classes!r})"
@@ -214,6 +236,11 @@ class Indicators(Targets):
     def __init__(self, classes: Array, is_sparse: bool) -> None:
         self.classes, self.is_sparse = classes, is_sparse
 
+    @property
+    def n_outputs(self) -> int:
+        """The number of labels."""
+        return len(self.classes)
+
     def encode(self, y: Any, needs_all: bool) -> Array:
         y = as_dense(y)
         if y.ndim != 2 or y.shape[1] != len(self.classes):
@@ -256,6 +283,11 @@ class Columns(Targets):
         self.columns = columns
         self.classes = [column.classes for column in columns]
         self.widths = tuple(column.n_outputs for column in columns)
+
+    @property
+    def n_outputs(self) -> int:
+        """The outputs of all columns."""
+        return sum(self.widths)
 
     @classmethod
     def learn(cls, y: Any, classes: Any) -> Columns:

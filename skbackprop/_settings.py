@@ -300,6 +300,23 @@ def _has_member_axis(coefs: Any) -> bool:
     return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
 
 
+def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
+    """Return the widths of the layers that weights connect; those of members have one more axis.
+
+    Raises
+    ------
+    ValueError
+        If there are no weights, or they are no matrices; `name` says what the user should look at.
+    """
+    shapes = [np.shape(weights) for weights in coefs] if _is_list(coefs) else []
+    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
+        raise ValueError(
+            f"{name} must be a list with an array of shape (fan_in, fan_out) for each layer, got "
+            f"{f'arrays of the shapes {shapes}' if _is_list(coefs) else _named(coefs)}."
+        )
+    return (shapes[0][-2], *(shape[-1] for shape in shapes))
+
+
 def checked_layers(
     coefs: Any, intercepts: Any, network: Network, name: str, n_members: int = 1
 ) -> list[tuple[Array, Array]]:

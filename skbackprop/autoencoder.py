@@ -497,6 +497,14 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         rates = dropout_rates(self.dropout, n_hidden // 2)
         return (*rates, 0.0, *reversed(rates[1:])) if rates else ()
 
+    def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
+        inner = widths[1:-1]
+        n_hidden = len(inner) // 2
+        return {
+            "hidden_layer_sizes": inner[:n_hidden],
+            "n_components": inner[n_hidden] if inner else 0,
+        }
+
     def _network(self) -> Network:
         return _mirrored(self._widths, self._architecture["activation"])
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from ._base import BaseBackprop
-from ._labels import learn
+from ._labels import Targets, learn, recall
+from ._rebuilt import derived
 from .core.arrays import Array
 from .core.losses import CLASSIFIER_LOSSES, ClassifierLoss, Loss
 
@@ -459,7 +461,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
-        if reset:
+        if reset or not self._knows_labels:
             if incremental and classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             self._labels = learn(y, classes)
@@ -469,7 +471,31 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
                 f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
                 f"{self.classes_!r}."
             )
-        return self._labels.encode(y, needs_all=not (reset or incremental))
+        targets = self._labels.encode(y, needs_all=not (reset or incremental))
+        if not reset and targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"The classes {self.classes_!r} take {targets.shape[1]} output(s), but coefs_ "
+                f"makes a network of {self.n_outputs_}."
+            )
+        return targets
+
+    @property
+    def _knows_labels(self) -> bool:
+        """Whether they have been learned, or set beside weights that were put together."""
+        return not vars(self).keys().isdisjoint({"_labels", "classes_", "_label_binarizer"})
+
+    @derived
+    def classes_(self: Any) -> Any:
+        """Return the labels of a network that was put together from weights, sorted."""
+        known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
+        return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
+
+    @derived
+    def _labels(self: Any) -> Targets:
+        kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
+        link, n_outputs = vars(self).get("out_activation_"), self.n_outputs_
+        is_multilabel = kind == "multilabel-indicator" or (n_outputs > 1 and link == "logistic")
+        return recall(self.classes_, n_outputs, is_multilabel)
 
     def _loss(self) -> Loss:
         loss = CLASSIFIER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss

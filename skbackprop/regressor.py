@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseBackprop
+from ._rebuilt import NoneUnless
 from ._validation import largest_magnitude, validated_data, validated_weight
 from .core.arrays import Array
 from .core.batches import Table
@@ -376,8 +377,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     _y_numeric = True
     _shapes_data = (*BaseBackprop._shapes_data, "scale_target")
 
-    target_mean_: Array | None
-    target_scale_: Array | None
+    target_mean_: Any = NoneUnless("scale_target", bool)
+    target_scale_: Any = NoneUnless("scale_target", bool)
 
     def __init__(
         self,

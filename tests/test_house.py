@@ -52,7 +52,7 @@ FLOORS = [
     {"core.objective"},
     {"core.lbfgs", "core.training"},
     {"_holdout", "_settings", "_stacks", "_threads", "_validation"},
-    {"_labels", "_run"},
+    {"_labels", "_rebuilt", "_run"},
     {"_train"},
     {"_base"},
     {"_candidates", "_together", "autoencoder", "classifier", "regressor", "tuning"},
