@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import operator
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from functools import cache
@@ -41,6 +40,7 @@ from ._settings import (
 from ._stacks import is_equal
 from ._train import train
 from ._validation import check_range, validated_data, validated_input, validated_weight
+from ._warnings import warn
 from .core.arrays import Array
 from .core.batches import Table
 from .core.losses import Loss
@@ -313,7 +313,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         self._training = [run.kept_state for run in runs]
         self._went_on = problem.incremental
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+            warn(message, ConvergenceWarning)
 
     def _keep_normalised(self, parameters: FlatParameters, members: Any) -> None:
         """Set what normalised layers have beside weights and biases, or None."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from ._settings import (
     is_lbfgs,
 )
 from ._validation import largest_magnitude
+from ._warnings import warn
 from .core.arrays import Array, Rows, State
 from .core.averaging import averaged, averaged_statistics
 from .core.batches import Table
@@ -327,11 +327,10 @@ class Run:
         """Warn if a batch is asked for that is larger than the data."""
         batch_size = self.settings.batch_size
         if not isinstance(batch_size, str) and batch_size > self.n_train:
-            warnings.warn(
+            warn(
                 f"batch_size={batch_size} is larger than the {self.n_train} training rows. It is "
                 f"going to be clipped to {self.n_train}.",
                 UserWarning,
-                stacklevel=6,
             )
 
     def _rows(self, past: dict[str, Any]) -> tuple[Rows, Rows] | tuple[None, None]:
