@@ -155,7 +155,7 @@ class Labels(Targets):
         return 1 if len(self.classes) <= 2 else len(self.classes)
 
     def encode(self, y: Any, needs_all: bool) -> Array:
-        codes = self._codes(y)
+        codes = self._codes(y, needs_all)
         if needs_all and len(np.unique(codes)) < len(self.classes):
             raise ValueError(
                 f"warm_start can only be used where {self._y} has the same classes as in the "
@@ -169,7 +169,7 @@ class Labels(Targets):
         targets[np.arange(len(codes)), codes] = 1
         return targets
 
-    def _codes(self, y: Any) -> Array:
+    def _codes(self, y: Any, is_warm_fit: bool) -> Array:
         """Return the position of each label in `classes`."""
         if issparse(y) or y.ndim != 1:
             raise ValueError(
@@ -183,10 +183,14 @@ class Labels(Targets):
         except TypeError:  # words and numbers, say, have no order
             unknown = np.ones(len(y), dtype=bool)
         if unknown.any():
+            what_to_do = (
+                " With warm_start=True fit goes on with the classes of the previous call: set "
+                "warm_start=False to train anew."
+            )
             raise ValueError(
                 f"{self._y} has classes not in {self._classes_name}: "
                 f"{sorted(map(str, set(np.asarray(y)[unknown])))}. {self._classes_name} has "
-                f"{self.classes}."
+                f"{self.classes}.{what_to_do if is_warm_fit else ''}"
             )
         return codes
 

@@ -7,6 +7,7 @@ and only finite values, so those two questions are asked directly.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
     """Return checked X; with `reset` the estimator takes note of the features."""
     if not reset and _is_plain_input(estimator, X):
         return X
+    _check_for_dates(X, "X")
     return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
 
 
@@ -54,7 +56,11 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     """Return checked X and y; with `reset` the estimator takes note of the features."""
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
-    if not numeric:
+    _check_for_dates(X, "X")
+    if numeric:
+        y = np.asarray(y) if isinstance(y, (list, tuple)) else y
+        _check_for_dates(y, "y")
+    else:
         _check_for_missing_labels(y)
     X, y = validate_data(
         estimator,
@@ -71,6 +77,24 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X, y
+
+
+def _check_for_dates(values: Any, name: str) -> None:
+    """Say so where dates would be taken for the nanoseconds that they are counted in."""
+    dtypes = getattr(values, "dtypes", getattr(values, "dtype", None))
+    for dtype in dtypes if isinstance(dtypes, Iterable) else [dtypes]:
+        if _is_of_dates(dtype):
+            raise ValueError(
+                f"{name} holds dates or durations ({dtype}), which are no numbers to train on. "
+                "Make numbers of a moderate size of them, such as days since a first date, or "
+                "the month and the day of the week."
+            )
+
+
+def _is_of_dates(dtype: Any) -> bool:
+    """Return whether a dtype of NumPy, pandas or polars is for dates, times or durations."""
+    is_temporal = getattr(dtype, "is_temporal", None)  # polars
+    return bool(is_temporal()) if is_temporal else getattr(dtype, "kind", None) in ("m", "M")
 
 
 def _check_for_missing_labels(y: Any) -> None:

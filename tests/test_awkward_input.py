@@ -104,6 +104,53 @@ def test_complex_and_words_for_x(estimator_class):
         quick(estimator_class).fit(changed(X, (0, 0), {"a": 1}, dtype=object), y)
 
 
+DAYS = np.arange("2020-01-01", "2020-02-10", dtype="datetime64[D]").astype("datetime64[ns]")
+SERIES = pd.Series(DAYS)
+DATES = {
+    "dates": DAYS,
+    "durations": DAYS - DAYS[0],
+    "a column": DAYS[:, None],
+    "list": list(DAYS),
+    "pandas": SERIES,
+    "pandas, a time zone": SERIES.dt.tz_localize("UTC"),
+    "pandas, durations": SERIES - SERIES[0],
+    "polars": pl.Series(DAYS),
+    "pandas frame": pd.DataFrame({"a": np.arange(N), "b": SERIES}),
+    "polars frame": pl.DataFrame({"a": np.arange(N), "b": DAYS}),
+}
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_are_no_targets(kind):
+    """scikit-learn's network lets NumPy complain that it can't subtract them."""
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor)
+    with pytest.raises(ValueError, match=r"^y holds dates or durations"):
+        model.fit(X, DATES[kind])
+    assert not hasattr(model, "coefs_")
+    model.fit(X, y)
+    for use in (model.partial_fit, model.set_params(warm_start=True).fit):
+        with pytest.raises(ValueError, match=r"^y holds dates or durations"):
+            use(X, DATES[kind])
+
+
+@pytest.mark.parametrize("kind", ["a column", "pandas frame", "polars frame"])
+@BOTH
+def test_dates_are_no_features(estimator_class, kind):
+    X, y = data_for(estimator_class)
+    with pytest.raises(ValueError, match=r"^X holds dates or durations"):
+        quick(estimator_class).fit(DATES[kind], y)
+    model = quick(estimator_class).fit(X, y)
+    with pytest.raises(ValueError, match=r"^X holds dates or durations"):
+        model.predict(DATES[kind])
+
+
+def test_dates_may_be_labels():
+    X, y = data_for(BackpropClassifier)
+    model = quick(BackpropClassifier).fit(X, DAYS[y])
+    np.testing.assert_array_equal(model.classes_, DAYS[:3])
+
+
 @BOTH
 def test_x_of_wrong_dimensions(estimator_class):
     X, y = data_for(estimator_class)

@@ -247,6 +247,23 @@ def test_a_loss_of_ones_own_works_with_all_kinds_of_labels(y):
     )
 
 
+@pytest.mark.parametrize("new", [9, "a"], ids=str)
+def test_a_new_class_in_a_warm_fit_is_an_error_that_names_warm_start(new):
+    X, y = class_data()
+    other = np.array([new, *y[1:]], dtype=object if new == "a" else int)
+    network = quick(BackpropClassifier, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match=f"classes not in .*{new}.*set warm_start=False"):
+        network.fit(X, other)
+    with pytest.raises(ValueError, match=rf"classes not in .*{new}.* has \[0 1 2\]\.$"):
+        network.partial_fit(X, other)  # which has nothing to do with it
+
+
+def test_a_new_class_of_a_column_is_one_too():
+    network = quick(BackpropClassifier, warm_start=True).fit(X, DIGITS)
+    with pytest.raises(ValueError, match=r"column 2 of .*\['9'\].*set warm_start=False"):
+        network.fit(X, np.where(DIGITS == 3, 9, DIGITS))
+
+
 def test_the_score_is_that_of_a_classifier_for_each_column():
     each = MultiOutputClassifier(well()).fit(X, DIGITS)
     network = well().fit(X, DIGITS)
