@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._rebuilt import Rebuilt
@@ -161,8 +162,8 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         """Return the random streams that a failure must leave where they are."""
         past = getattr(self, "_training", []) if continues else []
         streams = [state["stream"] for state in past]
-        if isinstance(self.random_state, np.random.RandomState):
-            streams.append(self.random_state)
+        if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
+            streams.append(check_random_state(self.random_state))
         return streams
 
     def _prepare(

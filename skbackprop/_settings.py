@@ -239,16 +239,19 @@ def as_activation(activation: str | Activation) -> Activation:
 def member_streams(random_state: Any, n_members: int) -> list[np.random.RandomState]:
     """Return what draws each member's weights and rows: for the first, the user's own stream.
 
-    The seeds of the others are drawn from a copy of it, so that it is where it would be without
-    them. Without a seed, one is drawn from NumPy's global stream.
+    Without a seed that is NumPy's global stream, as in scikit-learn. The seeds of the others are
+    drawn from a copy of it, so that it is where it would be without them.
     """
-    if random_state is None:
-        random_state = int(check_random_state(None).randint(_LARGEST_SEED))
     first: np.random.RandomState = check_random_state(random_state)
     if n_members == 1:
         return [first]
     seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_members - 1).tolist()
     return [first, *map(np.random.RandomState, seeds)]
+
+
+def stream_of_its_own() -> np.random.RandomState:
+    """Return a stream with a seed from NumPy's global one."""
+    return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))
 
 
 def initial_layers(

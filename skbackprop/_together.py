@@ -12,6 +12,7 @@ import numpy as np
 
 from ._base import BaseBackprop
 from ._run import Run
+from ._settings import stream_of_its_own
 from ._stacks import grouped, is_equal
 from ._train import Descent, Report, cut_to_size, minimise_alone, train_side_by_side
 
@@ -57,6 +58,9 @@ class Fit:
             self.runs = self.estimator._prepare_first(self.X, self.y, **self.fit_params)
         else:
             self.runs = self.estimator._prepare_like(alike.estimator, alike.runs[0].table)
+        if self.estimator.random_state is None:
+            # Not NumPy's global stream, which those at their side would draw from as well.
+            self.runs[0].state["stream"] = stream_of_its_own()
 
     def keep(self) -> None:
         """Let the estimator keep what came of its runs."""

@@ -124,7 +124,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         Whether the rows are shuffled before each epoch.
     random_state : int, RandomState instance or None, default=None
         What draws the initial weights, the rows held out and the order of the rows. An int
-        makes results repeat; None draws a seed from NumPy's global stream.
+        makes results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has
+        set it.
     tol : float, default=1e-4
         The improvement of loss or score that counts, not negative; for "lbfgs" the largest
         component of the gradient that counts as zero.

@@ -149,6 +149,19 @@ GOING_ON = {
 
 
 @BOTH
+@pytest.mark.parametrize("case", ["divergence", "NaN in X", "too few rows to hold out"])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_failing_fit_leaves_numpys_global_stream(estimator_class, n_members, case):
+    """It is what an estimator without a seed draws from."""
+    changes, X, y, weight = failures(estimator_class)[case]
+    model = quick(estimator_class, random_state=None, n_members=n_members).set_params(**changes)
+    before = np.random.get_state(legacy=False)
+    with pytest.raises(ValueError):  # noqa: PT011 - the messages are tested below
+        model.fit(X, y, weight)
+    np.testing.assert_equal(np.random.get_state(legacy=False), before)
+
+
+@BOTH
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("method", ["partial_fit", "warm fit"])
 @pytest.mark.parametrize("case", GOING_ON)

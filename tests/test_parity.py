@@ -223,6 +223,41 @@ def test_no_seed_draws_from_the_global_stream():
     assert not np.array_equal(second.coefs_[0], first.coefs_[0])
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("kind", PAIRS)
+def test_the_global_stream_gives_the_same_draws(kind, solver, early_stopping):
+    """After np.random.seed a row of fits has scikit-learn's numbers, and so has what is drawn then.
+
+    An estimator that is fitted again draws on, as one that is fitted for the first time does.
+    """
+    X, y = class_data(N_ROWS, n_classes=2)
+    settings = {"hidden_layer_sizes": (5,), "solver": solver, "max_iter": 3}
+    settings["early_stopping"] = early_stopping and solver != "lbfgs"
+
+    def check(estimator_class):
+        np.random.seed(7)
+        model = estimator_class(**settings)
+        coefs = [model.fit(X, y).coefs_[0].copy() for _ in range(2)]
+        coefs.append(estimator_class(**settings).fit(X, y).coefs_[0])
+        return np.array(coefs), np.random.rand()
+
+    (found, drawn), (expected, drawn_there) = map(check, PAIRS[kind])
+    assert_close(found, expected, "coefs_[0]")
+    assert drawn == drawn_there
+
+
+def test_a_first_partial_fit_draws_from_the_global_stream():
+    X, y = class_data(N_ROWS, n_classes=2)
+    fits = []
+    for estimator_class in PAIRS["classifier"]:
+        np.random.seed(7)
+        model = estimator_class((5,), batch_size=BATCH_SIZE).partial_fit(X, y, classes=[0, 1])
+        fits.append((model.coefs_[0], np.random.rand()))
+    assert_close(fits[0][0], fits[1][0], "coefs_[0]")
+    assert fits[0][1] == fits[1][1]
+
+
 # ------------------------------------------------------------------------------- the numbers
 
 

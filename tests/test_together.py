@@ -20,7 +20,16 @@ from skbackprop import BackpropClassifier, BackpropRegressor, _stacks, _together
 from skbackprop._together import Fit, fit_together
 from skbackprop.core.optimizers import OPTIMIZERS, SGD, AdamW
 from skbackprop.core.training import Stack
-from support import BOTH, class_data, data_for, few_epochs, label_data, quick, value_data
+from support import (
+    BOTH,
+    class_data,
+    data_for,
+    few_epochs,
+    label_data,
+    quick,
+    some_parameters,
+    value_data,
+)
 
 pytestmark = few_epochs
 
@@ -327,6 +336,19 @@ def test_an_interrupt_goes_on(number, interrupt, n_threads, monkeypatch):
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_without_a_seed_each_has_a_stream_of_its_own():
+    """They start from the same weights, so all that differs is the order of their rows."""
+    start, data = some_parameters(4, 5, 1), value_data(N)
+    settings = {"random_state": None, "batch_size": 10, "init": start}
+    fits = [Fit(quick(BackpropRegressor, **settings), *data, {}) for _ in range(6)]
+    fit_together(fits, 2**28)
+    assert len({fit.estimator.loss_ for fit in fits}) == 6
+    before = np.random.get_state(legacy=False)
+    for fit in fits:
+        fit.estimator.partial_fit(*data)
+    np.testing.assert_equal(np.random.get_state(legacy=False), before)
 
 
 def test_nothing_to_fit():
