@@ -39,8 +39,9 @@ from sklearn.model_selection import (
     learning_curve,
     train_test_split,
 )
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
@@ -263,6 +264,32 @@ def test_calibration_mends_an_overconfident_network():
     calibrated = CalibratedClassifierCV(FrozenEstimator(wild), cv=3).fit(X_rest, y_rest)
     before = log_loss(y_rest, wild.predict_proba(X_rest))
     assert log_loss(y_rest, calibrated.predict_proba(X_rest)) < before - 0.5
+
+
+MANY = class_data(120)
+
+
+class WithoutScores(BackpropClassifier):
+    """A network that has, like scikit-learn's, probabilities alone."""
+
+    decision_function = property()
+
+
+@few_epochs
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda network: CalibratedClassifierCV(network, cv=3).fit(*MANY).predict_proba(MANY[0]),
+        lambda network: OneVsOneClassifier(network).fit(*MANY).decision_function(MANY[0]),
+    ],
+    ids=["calibrated", "one against one"],
+)
+def test_scikit_learns_own_tools_prefer_scores_to_probabilities(wrapped):
+    """That is all that tells their results from those with scikit-learn's network."""
+    settings = {"hidden_layer_sizes": (5,), "max_iter": 10, "random_state": 0}
+    expected = wrapped(MLPClassifier(**settings))
+    np.testing.assert_allclose(wrapped(WithoutScores(**settings)), expected, rtol=1e-6)
+    assert not np.allclose(wrapped(BackpropClassifier(**settings)), expected, rtol=1e-3)
 
 
 @few_epochs
