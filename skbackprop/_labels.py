@@ -201,7 +201,7 @@ class Labels(Targets):
         return self.classes[codes]
 
     def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
-        is_plain = is_plain_target(y, len(predicted), numeric=False)
+        is_plain = is_plain_target(y, len(predicted), numeric=False) and y.ndim == 1
         if weight is None and is_plain and y.dtype.kind == predicted.dtype.kind:
             # scikit-learn's checks take longer than the prediction of some hundred rows.
             return float(np.mean(y == predicted))

@@ -175,9 +175,11 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
 
 
 def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
+    """Return whether y has a value, or a row of several, for each row, and needs no conversion."""
     return (
         type(y) is np.ndarray
-        and y.shape == (n_rows,)
+        and y.shape[:1] == (n_rows,)
+        and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
         and (y.dtype in _FLOATS if numeric else y.dtype.kind in "biuU")
         and (y.dtype.kind == "U" or _is_finite(y))
     )

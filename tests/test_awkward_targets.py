@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor, _validation
 from support import (
     BOTH,
     PAIRS,
@@ -355,3 +355,47 @@ def test_labels_of_another_kind_in_a_later_batch(dtype):
     estimator = quick(BackpropClassifier).fit(X, y)
     with pytest.raises(ValueError, match=r"classes not in `self.classes_`: \['a', 'b', 'c'\]"):
         estimator.partial_fit(X, np.array(["a", "b", "c"], dtype=dtype)[y])
+
+
+# ------------------------------------------------------------- the short cut of validation
+
+
+@pytest.mark.parametrize("n_columns", [2, 5])
+@BOTH
+def test_later_batches_of_several_targets_skip_scikit_learns_checks(
+    estimator_class, n_columns, monkeypatch
+):
+    """They take longer than a step; what they would find is found all the same."""
+    if estimator_class is BackpropClassifier:
+        (X, y), classes = label_data(N, 4, n_columns), {"classes": range(n_columns)}
+    else:
+        (X, y), classes = value_data(N, 4, n_columns), {}
+    model = quick(estimator_class).partial_fit(X, y, **classes)
+    n_calls = []
+    monkeypatch.setattr(_validation, "validate_data", checks_counted_in(n_calls))
+    model.partial_fit(X, y)
+    assert len(n_calls) == 0
+
+    with pytest.raises(ValueError, match="NaN"):
+        model.partial_fit(X, changed(y, (3, 1), np.nan, float))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.partial_fit(X, y[1:])
+    assert len(n_calls) == 2
+
+
+def test_a_column_of_targets_is_no_case_of_several():
+    X, y = value_data(N, 4)
+    model = quick(BackpropRegressor).partial_fit(X, y)
+    with pytest.warns(DataConversionWarning):
+        model.partial_fit(X, y[:, None])
+
+
+def checks_counted_in(n_calls):
+    """Return scikit-learn's checks, which leave a mark in a list for each call."""
+    original = _validation.validate_data
+
+    def validate_data(*arguments, **options):
+        n_calls.append(1)
+        return original(*arguments, **options)
+
+    return validate_data
