@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import csr_matrix, find, issparse
 from sklearn.metrics import accuracy_score
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import assert_all_finite
 
-from ._validation import as_dense, is_plain_target
+from ._validation import as_dense, as_given, is_plain_target, of_one_kind
 from .core.arrays import Array
 from .core.blocks import BlockLink, BlockLoss, split
 from .core.links import Link
@@ -28,11 +29,11 @@ def learn(y: Any, classes: Any = None) -> Targets:
     """Return what stands for labels like `y`; `classes` are all there will ever be, if known."""
     if _are_by_column(classes) or _has_labels_by_column(y):
         return Columns.learn(y, classes)
-    check_classification_targets(y)
+    known = None if classes is None else _known(classes)
     if type_of_target(y) == "multilabel-indicator":
-        known = np.arange(y.shape[1]) if classes is None else unique_labels(classes)
-        return Indicators(known, issparse(y))
-    return Labels(unique_labels(y if classes is None else classes))
+        return Indicators(np.arange(y.shape[1]) if known is None else known, issparse(y))
+    labels = _plain(y, "y")
+    return Labels(np.unique(labels) if known is None else known)
 
 
 def recall(classes: Any, n_outputs: int, is_multilabel: bool) -> Targets:
@@ -128,7 +129,9 @@ class Targets(ABC):
 
     def is_of(self, classes: Any) -> bool:
         """Return whether `classes` are those that were learned."""
-        return not _are_by_column(classes) and np.array_equal(unique_labels(classes), self.classes)
+        if _are_by_column(classes):
+            return False
+        return np.array_equal(_known(classes), self.classes)
 
 
 class Labels(Targets):
@@ -176,6 +179,7 @@ class Labels(Targets):
                 f"y has the shape {y.shape}, but the classifier was trained on one column of "
                 f"labels: {self.classes}."
             )
+        y = of_one_kind(y, self._y)
         try:
             codes = np.searchsorted(self.classes, y)
             codes[codes == len(self.classes)] = 0
@@ -189,7 +193,7 @@ class Labels(Targets):
             )
             raise ValueError(
                 f"{self._y} has classes not in {self._classes_name}: "
-                f"{sorted(map(str, set(np.asarray(y)[unknown])))}. {self._classes_name} has "
+                f"{_some(np.unique(y[unknown]))}. {self._classes_name} has "
                 f"{self.classes}.{what_to_do if is_warm_fit else ''}"
             )
         return codes
@@ -205,7 +209,20 @@ class Labels(Targets):
         if weight is None and is_plain and y.dtype.kind == predicted.dtype.kind:
             # scikit-learn's checks take longer than the prediction of some hundred rows.
             return float(np.mean(y == predicted))
+        y = as_given(y)
+        if getattr(y, "ndim", 1) == 1:
+            y = of_one_kind(np.asarray(y), self._y)
         return super().accuracy(y, predicted, weight)
+
+    def comparable(self, y: Array) -> Array:
+        """Return labels that are words where these are words, and numbers where they are not."""
+        labels = of_one_kind(y, self._y)
+        if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
+            raise ValueError(
+                f"{self._y} has labels such as {labels.tolist()[0]!r}, which cannot be compared "
+                f"with {self._classes_name}, such as {self.classes.tolist()[0]!r}."
+            )
+        return labels
 
     def loss_of(self, loss: ClassifierLoss, smoothing: float) -> Loss:
         return _prepared(loss, self.n_outputs > 1, smoothing)
@@ -252,6 +269,7 @@ class Indicators(Targets):
                 f"y has the shape {y.shape}, but the classifier was trained on an indicator "
                 f"matrix of {len(self.classes)} columns."
             )
+        _check_indicators(y)
         return np.asarray(y != 0, dtype=np.int8)
 
     def decode(self, scores: Array) -> Any:
@@ -272,6 +290,12 @@ class Indicators(Targets):
 
     def are_right(self, scores: Array, y: Array) -> Array:
         return np.asarray(((scores > 0) == y).all(axis=1))
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        is_sparse = issparse(y)
+        y = y if is_sparse else np.asarray(as_given(y))
+        _check_indicators(find(y)[2] if is_sparse else y)
+        return super().accuracy(y.astype(np.int8), predicted, weight)
 
 
 class Columns(Targets):
@@ -306,7 +330,8 @@ class Columns(Targets):
                 "classes must be a list with the labels of each column of y, which has the shape "
                 f"{y.shape}, got {classes!r}."
             )
-        return cls([Labels(np.unique(_plain(each, i)), i) for i, each in enumerate(labels)])
+        each = enumerate(labels)
+        return cls([Labels(np.unique(_plain(own, _column(i))), i) for i, own in each])
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         y = as_dense(y)
@@ -316,7 +341,7 @@ class Columns(Targets):
                 f"{len(self.columns)} columns of labels."
             )
         encoded = [
-            column.encode(_plain(labels, i), needs_all)
+            column.encode(_plain(labels, _column(i)), needs_all)
             for i, (column, labels) in enumerate(zip(self.columns, y.T, strict=True))
         ]
         return np.hstack(encoded)
@@ -348,12 +373,16 @@ class Columns(Targets):
         return np.all([column.are_right(part, own) for (column, part), own in each], axis=0)
 
     def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
-        y = np.asarray(as_dense(y))
+        y = np.asarray(as_dense(as_given(y)))
         if y.shape != predicted.shape:
             raise ValueError(
                 f"y has the shape {y.shape}, but the predictions have {predicted.shape}."
             )
-        return float(np.average((y == predicted).all(axis=1), weights=weight))
+        are_right = [
+            column.comparable(labels) == own
+            for column, labels, own in zip(self.columns, y.T, predicted.T, strict=True)
+        ]
+        return float(np.average(np.all(are_right, axis=0), weights=weight))
 
     def is_of(self, classes: Any) -> bool:
         return (
@@ -367,24 +396,43 @@ class Columns(Targets):
         return zip(self.columns, split(scores, self.widths), strict=True)
 
 
-def _plain(labels: Any, column: int) -> Array:
-    """Return the labels of a column as an array of numbers or of words, checked."""
-    labels = np.asarray(labels)
-    if labels.dtype == object:
-        are_words = {isinstance(label, str) for label in labels}
-        if len(are_words) > 1:
-            raise ValueError(
-                f"Column {column} of y has words beside other labels: {set(labels)}. Make all "
-                "labels of a column words, or all numbers."
-            )
-        labels = np.array(labels.tolist())
+def _column(i: int) -> str:
+    return f"Column {i} of y"
+
+
+def _known(classes: Any) -> Array:
+    """Return the classes of one column that the user has named, sorted."""
+    return np.unique(_plain(as_given(classes, name="classes"), "classes"))
+
+
+def _plain(labels: Any, name: str) -> Array:
+    """Return labels of one column as an array of numbers or of words, checked."""
+    labels = of_one_kind(np.asarray(labels), name)
+    assert_all_finite(labels, input_name=name)
     kind = type_of_target(labels)
     if kind not in ("binary", "multiclass"):
         raise ValueError(
-            f"Unknown label type: {kind}. Column {column} of y must hold labels of classes, such "
-            "as words or whole numbers."
+            f"Unknown label type: {kind}. {name} must hold labels of classes, such as words or "
+            "whole numbers."
         )
     return labels
+
+
+def _check_indicators(y: Array) -> None:
+    """Check that y holds nothing but zeros and ones."""
+    are_wrong = ~((y == 0) | (y == 1))
+    if are_wrong.any():
+        raise ValueError(
+            "The classifier was trained on an indicator matrix of zeros and ones, but y contains "
+            f"{', '.join(_some(y[are_wrong]))}. Give 1 to each label that a row has, and 0 to all "
+            "others."
+        )
+
+
+def _some(values: Array, most: int = 5) -> list[str]:
+    """Return the first few of different values, for an error."""
+    found = list(dict.fromkeys(map(str, values.tolist())))
+    return found if len(found) <= most else [*found[:most], "..."]
 
 
 def _prepared(loss: Any, exclusive: bool, smoothing: float) -> Loss:

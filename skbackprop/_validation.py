@@ -15,6 +15,7 @@ from scipy.sparse import issparse
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import (
     _check_sample_weight,
+    assert_all_finite,
     check_array,
     column_or_1d,
     validate_data,
@@ -60,15 +61,13 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     if numeric:
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         _check_for_dates(y, "y")
-    else:
-        _check_for_missing_labels(y)
+    y = as_given(y, "values" if numeric else "labels")
     X, y = validate_data(
         estimator,
         X,
         y,
         accept_sparse="csr",
         multi_output=True,
-        y_numeric=numeric,
         dtype=_FLOATS,
         reset=reset,
     )
@@ -97,30 +96,57 @@ def _is_of_dates(dtype: Any) -> bool:
     return bool(is_temporal()) if is_temporal else getattr(dtype, "kind", None) in ("m", "M")
 
 
-def _check_for_missing_labels(y: Any) -> None:
-    """Say so where labels are missing: scikit-learn's message would not name y."""
-    if issparse(y) or not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
-        return
-    labels = np.asarray(y)
+def as_given(y: Any, what: str = "labels", name: str = "Input y") -> Any:
+    """Return y, in which nothing is missing; `what` it holds and its `name` are for the error.
+
+    Of a list NumPy makes words where it can: of the 1 in ``[1, "a"]``, and of a NaN. So a list with
+    words comes back as an array of objects.
+    """
+    if y is None or issparse(y):
+        return y
+    values = np.asarray(y)
+    if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
+        y = values = np.asarray(y, dtype=object)
+    if values.dtype == object:
+        missing = np.fromiter(map(_is_missing, values.flat), bool, values.size)
+        if missing.any():
+            where = f" in column {missing.argmax() % values.shape[1]}" if values.ndim == 2 else ""
+            raise ValueError(
+                f"{name} contains missing {what} (None or NaN){where}. Remove or replace them."
+            )
+    return y
+
+
+def of_one_kind(labels: Array, name: str) -> Array:
+    """Return labels as words or as numbers where they are objects; `name` is for the error."""
     if labels.dtype != object:
-        return
-    missing = np.fromiter(map(_is_missing, labels.flat), bool, labels.size)
-    if missing.any():
-        where = f" in column {missing.argmax() % labels.shape[1]}" if labels.ndim == 2 else ""
+        return labels
+    are_words = np.fromiter((isinstance(label, str) for label in labels), bool, len(labels))
+    if are_words.any() and not are_words.all():
+        word, other = labels[are_words.argmax()], labels[are_words.argmin()]
         raise ValueError(
-            f"Input y contains missing labels (None or NaN){where}. Remove their rows or give them "
-            "a label."
+            f"{name} has words beside other labels, such as {word!r} and {other!r}. Make all "
+            "labels of a column words, or all numbers."
         )
+    return np.array(labels.tolist())
 
 
 def _is_missing(label: Any) -> bool:
-    """Return whether a label is None, NaN or pandas' NA."""
+    """Return whether a label or value is None, NaN or pandas' NA."""
     return label is None or is_scalar_nan(label) or is_pandas_na(label)
 
 
 def _as_numbers(y: Any) -> Array:
+    """Return an array of finite numbers: objects and words are made floats, if they can be."""
     y = as_dense(y)
-    return np.asarray(y if y.dtype.kind in "biuf" else y.astype(np.float64))
+    if y.dtype.kind in "biuf":
+        return np.asarray(y)
+    try:
+        numbers = np.asarray(y.astype(np.float64))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"y must hold numbers: {error}.") from error
+    assert_all_finite(numbers, input_name="y")
+    return numbers
 
 
 def as_dense(y: Any) -> Any:

@@ -132,6 +132,145 @@ def test_sparse_multilabel_y_is_predicted_as_scikit_learn_does(container):
     assert isinstance(dense, np.ndarray)
 
 
+ONES_AND = {
+    "minus one": -1,
+    "two": 2,
+    "a fraction": 0.5,
+}
+
+
+@pytest.mark.parametrize("value", ONES_AND.values(), ids=ONES_AND)
+@pytest.mark.parametrize(
+    "container",
+    [np.asarray, sparse.csr_array, pd.DataFrame, pl.DataFrame],
+    ids=lambda c: c.__name__,
+)
+def test_a_network_of_indicators_takes_zeros_and_ones_alone(container, value):
+    """Every other number would count as a one: -1 and 1 would train on all ones."""
+    X, Y = label_data(N)
+    model = quick(BackpropClassifier, warm_start=True).fit(X, Y)
+    before = model.coefs_[0].copy()
+    wrong = container(np.where(Y == 0, value, 1) if value == -1 else np.where(Y == 1, value, 0))
+    for method in (model.fit, model.partial_fit, model.score):
+        with pytest.raises(ValueError, match=rf"zeros and ones, but y contains {value}\."):
+            method(X, wrong)
+    assert np.array_equal(model.coefs_[0], before)
+
+
+def test_an_error_of_indicators_shows_a_few_values():
+    X, Y = label_data(N)
+    model = quick(BackpropClassifier).fit(X, Y)
+    with pytest.raises(ValueError, match=r"contains 2, 3, 4, 5, 6, \.\.\.\. Give 1"):
+        model.partial_fit(X, np.arange(3 * N).reshape(N, 3))
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        np.asarray,
+        lambda Y: Y.astype(bool),
+        lambda Y: Y.astype(float),
+        lambda Y: Y.astype(np.float32),
+        lambda Y: Y.astype(object),
+        lambda Y: Y.tolist(),
+        pd.DataFrame,
+        pl.DataFrame,
+        lambda Y: sparse.csr_array(Y.astype(float)),
+        sparse.lil_matrix,
+        sparse.dok_array,
+        lambda Y: sparse.coo_array(Y.astype(bool)),
+    ],
+    ids=[
+        "ints",
+        "flags",
+        "floats",
+        "float32",
+        "objects",
+        "lists",
+        "pandas",
+        "polars",
+        "csr",
+        "lil",
+        "dok",
+        "coo of flags",
+    ],
+)
+def test_indicators_in_any_container(container):
+    X, Y = label_data(N)
+    plain = quick(BackpropClassifier).fit(X, Y).partial_fit(X, Y)
+    model = quick(BackpropClassifier).fit(X, Y).partial_fit(X, container(Y))
+    assert same_bits(model, plain)
+    assert model.score(X, container(Y)) == plain.score(X, Y) > 0
+
+
+MIXED = {
+    "a list": [1, "a"] * (N // 2),
+    "an array of objects": np.array([1, "a"] * (N // 2), dtype=object),
+    "a series": pd.Series([1, "a"] * (N // 2)),
+    "None": [None, "a"] * (N // 2),
+    "None and numbers": [None, 1] * (N // 2),
+    "NaN": [np.nan, "a"] * (N // 2),
+    "NaN in an array": np.array([np.nan, "a"] * (N // 2), dtype=object),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_words_beside_other_labels(name):
+    """NumPy makes words of all of them, in a list: the label 1 would come back as "1"."""
+    X, _ = class_data(N)
+    y, words = MIXED[name], np.array(["1", "a"] * (N // 2))
+    is_missing = name.startswith(("None", "NaN"))
+    message = "missing labels" if is_missing else r"words beside other labels, such as 'a' and 1\."
+    known = quick(BackpropClassifier).fit(X, words)
+    for call in (
+        lambda: quick(BackpropClassifier).fit(X, y),
+        lambda: quick(BackpropClassifier).partial_fit(X, y, classes=["1", "a"]),
+        lambda: known.partial_fit(X, y),
+        lambda: known.score(X, y),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    "classes, message",
+    [
+        ([1, "a"], "classes has words beside other labels"),
+        (np.array([1, "a"], dtype=object), "classes has words beside other labels"),
+        ([0, 1, None], "missing labels"),
+        ([0, 1, np.nan], "classes contains NaN"),
+        ([0, 1, 1.5], "Unknown label type: continuous. classes must hold labels"),
+        ([[0, 1], [0, "a"]], "words beside|shape"),
+    ],
+)
+def test_classes_that_are_no_labels(classes, message):
+    X, y = class_data(N, n_classes=2)
+    with pytest.raises(ValueError, match=message):
+        quick(BackpropClassifier).partial_fit(X, y, classes=classes)
+
+
+def test_objects_that_are_numbers_are_numbers():
+    X, y = class_data(N)
+    model = quick(BackpropClassifier).fit(X, y.astype(object))
+    assert same_bits(model, quick(BackpropClassifier).fit(X, y))
+    assert model.classes_.dtype == model.predict(X).dtype == int
+    assert model.score(X, y.astype(object)) == model.score(X, y)
+    assert same_bits(
+        model.partial_fit(X, y.astype(object)),
+        quick(BackpropClassifier).fit(X, y).partial_fit(X, y),
+    )
+
+
+def test_columns_of_lists_keep_words_and_numbers():
+    X, y = class_data(N)
+    rows = [["ab"[code > 0], code] for code in y.tolist()]
+    model = quick(BackpropClassifier).fit(X, rows)
+    assert [labels.tolist() for labels in model.classes_] == [["a", "b"], [0, 1, 2]]
+    assert model.score(X, rows) == model.score(X, np.array(rows, dtype=object)) > 0
+    with pytest.raises(ValueError, match=r"column 1 of `y` has labels such as '.', which cannot"):
+        model.score(X, np.array(rows))
+
+
 def test_targets_that_are_no_classes():
     X, values = value_data(N)
     with pytest.raises(ValueError, match=r"Unknown label type: continuous"):
@@ -153,6 +292,40 @@ def test_targets_that_are_no_numbers():
         quick(BackpropRegressor).fit(X, np.full(N, 1j))
     with pytest.raises(ValueError, match=r"requires y to be passed"):
         quick(BackpropRegressor).fit(X, None)
+    for value, named in (
+        (1j, "complex"),
+        (10**400, "too large"),
+        ([1], "sequence"),
+        ("cat", "cat"),
+    ):
+        objects = np.ones(N, dtype=object)
+        objects[3] = value
+        with pytest.raises(ValueError, match=f"y must hold numbers: .*{named}"):
+            quick(BackpropRegressor).fit(X, objects)
+
+
+@pytest.mark.parametrize("container", [list, np.asarray, pd.Series], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("value, message", [(None, "missing"), (np.nan, "missing|NaN")])
+def test_values_that_are_missing(container, value, message):
+    X, y = value_data(N)
+    model = quick(BackpropRegressor).fit(X, y)
+    for targets in (
+        changed(y, 3, value, dtype=object),
+        changed(y, 3, value, dtype=object)[:, None],
+    ):
+        for call in (quick(BackpropRegressor).fit, quick(BackpropRegressor).partial_fit):
+            with pytest.raises(ValueError, match=rf"Input y contains ({message})"):
+                call(X, container(targets) if targets.ndim == 1 else targets)
+    with pytest.raises(ValueError, match="contains"):
+        model.score(X, container(changed(y, 3, value, dtype=object)))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_objects_that_are_not_finite(value):
+    X, y = value_data(N)
+    for dtype in (object, str):
+        with pytest.raises(ValueError, match="Input y contains infinity"):
+            quick(BackpropRegressor).fit(X, changed(y, 3, value, dtype=dtype))
 
 
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])

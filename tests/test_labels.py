@@ -250,7 +250,7 @@ def test_a_loss_of_ones_own_works_with_all_kinds_of_labels(y):
 @pytest.mark.parametrize("new", [9, "a"], ids=str)
 def test_a_new_class_in_a_warm_fit_is_an_error_that_names_warm_start(new):
     X, y = class_data()
-    other = np.array([new, *y[1:]], dtype=object if new == "a" else int)
+    other = np.array([new, *y[1:]], dtype=type(new))  # all words, or all numbers
     network = quick(BackpropClassifier, warm_start=True).fit(X, y)
     with pytest.raises(ValueError, match=f"classes not in .*{new}.*set warm_start=False"):
         network.fit(X, other)
