@@ -10,7 +10,7 @@ import copy
 import math
 import operator
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -46,7 +46,7 @@ from .core.arrays import Array
 from .core.batches import Table
 from .core.losses import Loss
 from .core.members import join_states
-from .core.network import Network, score_blocks, scores_of
+from .core.network import Network, outcomes_of, scores_of
 from .core.parameters import FlatParameters, Parameters
 
 
@@ -384,16 +384,20 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
     def _scores(self, X: Any) -> Array:
         """Return the raw scores of X, of shape (n, n_outputs); several members' are pooled."""
+        return np.asarray(self._outcome(X, self._pooled))
+
+    def _outcome(self, X: Any, outcome: Callable[[Array], Any]) -> Any:
+        """Return what `outcome` makes of every member's scores, a block of rows at a time."""
         check_is_fitted(self)
         X = validated_input(self, X)
-        network, parameters = self._network(), self._parameters()
         with np.errstate(all="ignore"):
-            if len(parameters) == 1:
-                return _finite(scores_of(network, parameters, X)[0])
-            link = self._trained_loss.link
-            return np.concatenate(
-                [link.pool(_finite(part)) for part in score_blocks(network, parameters, X)]
+            return outcomes_of(
+                self._network(), self._parameters(), X, lambda scores: outcome(_finite(scores))
             )
+
+    def _pooled(self, scores: Array) -> Array:
+        """Return the scores of the members' mean prediction."""
+        return scores[0] if len(scores) == 1 else self._trained_loss.link.pool(scores)
 
     def _parameters(self) -> Parameters:
         """Return what `coefs_` and `intercepts_` hold now, in the model's dtype."""

@@ -547,8 +547,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         ValueError
             If X is not valid input for it.
         """
-        scores = self._scores(X)
-        return self._labels.decode(scores)
+        return self._outcome(X, lambda scores: self._labels.decode(self._pooled(scores)))
 
     def decision_function(self, X: Any) -> Any:
         """Return the raw scores, before the logistic or softmax function if there is one.
@@ -571,8 +570,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         ValueError
             If X is not valid input for it.
         """
-        scores = self._scores(X)
-        return self._labels.decisions(scores)
+        return self._outcome(X, lambda scores: self._labels.decisions(self._pooled(scores)))
 
     @available_if(_check_probabilities)
     def predict_proba(self, X: Any) -> Any:
@@ -600,8 +598,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         AttributeError
             If the loss has no probabilities.
         """
-        scores = self._scores(X)
-        return self._labels.probabilities(scores, self._trained_loss.link)
+        link, of = self._trained_loss.link, self._labels.probabilities
+        return self._outcome(X, lambda scores: of(self._pooled(scores), link))
 
     @available_if(_check_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
@@ -629,8 +627,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         AttributeError
             If the loss has no probabilities.
         """
-        scores = self._scores(X)
-        return self._labels.log_probabilities(scores, self._trained_loss.link)
+        link, of = self._trained_loss.link, self._labels.log_probabilities
+        return self._outcome(X, lambda scores: of(self._pooled(scores), link))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the share of rows whose label, or all of whose labels, is right.

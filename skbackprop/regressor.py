@@ -605,17 +605,39 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         ValueError
             If X is not valid input for it.
         """
-        scores, loss = self._scores(X), self._trained_loss
-        mean = self._in_units_of_y(loss.predict(scores))
-        if not return_std:
-            return mean
-        std = loss.deviation(scores)
-        if std is not None:
-            return mean, self._in_units_of_y(std, from_zero=True)
-        if self._n_trained == 1:
-            return mean, np.zeros_like(mean)
-        each = np.array([one.predict(X) for one in self.estimators_])
-        return mean, each.std(axis=0, dtype=np.float64).astype(mean.dtype)
+        return self._outcome(X, self._mean_and_std if return_std else self._mean)
+
+    def _mean(self, scores: Array) -> Array:
+        """Return the mean of the members' predictions."""
+        means = self._means(scores)
+        if len(means) == 1:
+            return means[0]
+        shares, scale = _shares(means)
+        return np.asarray(shares.mean(axis=0) * scale, means.dtype)
+
+    def _mean_and_std(self, scores: Array) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of the mixture of the members.
+
+        Its variance is the mean of their variances and the variance of their means.
+        """
+        means = self._means(scores)
+        shares, scale = _shares(means)
+        std = shares.std(axis=0) * scale
+        each = [self._trained_loss.deviation(own) for own in scores]
+        if each[0] is not None:
+            shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
+            std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
+        largest = np.finfo(means.dtype).max
+        return self._mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
+
+    def _means(self, scores: Array) -> Array:
+        """Return the prediction of each member, in the units of y."""
+        return self._each_in_units_of_y([self._trained_loss.predict(own) for own in scores])
+
+    def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
+        """Return what `_in_units_of_y` makes of a list with an array for each member."""
+        rows = self._in_units_of_y(np.concatenate(each), from_zero=from_zero)
+        return rows.reshape(len(each), -1, *rows.shape[1:])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return how good the predictions are: R2 or D2.
@@ -662,3 +684,14 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
         return tags
+
+
+def _shares(each: Any) -> tuple[Array, Array]:
+    """Return numbers as shares of the largest along the first axis, and that; no square overflows.
+
+    Both are in double precision.
+    """
+    each = np.asarray(each, dtype=np.float64)
+    largest = np.abs(each).max(axis=0)
+    scale = np.where(largest > 0, largest, 1.0)
+    return each / scale, scale

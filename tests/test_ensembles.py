@@ -372,6 +372,28 @@ def test_the_spread_is_finite_where_predictions_are(target):
     np.testing.assert_allclose(std, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale_target", [False, True])
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "tweedie", "gaussian"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_members_at_the_end_of_the_range_count_as_all_others(dtype, loss, scale_target):
+    """What exp cannot hold is clipped, in each member: the mean is that of what they predict."""
+    X, y = POSITIVE
+    settings = {"loss": loss, "dtype": dtype, "scale_target": scale_target}
+    regressor = ensemble_of(BackpropRegressor, 3, **settings).fit(X, 100 * y)
+    for weights in regressor.coefs_:
+        weights *= 0
+    regressor.intercepts_[-1][...] = np.array([-1, 2, 1000])[:, None]
+    mean, std = regressor.predict(X, return_std=True)
+    each = [one.predict(X, return_std=True) for one in regressor.estimators_]
+    means, own = (np.array(part, dtype=np.longdouble) for part in zip(*each, strict=True))
+    rounding = 10 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(mean, means.mean(axis=0), rtol=rounding)
+    variance = np.square(own).mean(axis=0) + means.var(axis=0)
+    np.testing.assert_allclose(std, np.sqrt(variance), rtol=rounding)
+    assert np.array_equal(regressor.predict(X), mean)
+    assert mean.dtype == std.dtype == dtype
+
+
 @every_target
 def test_score_is_that_of_the_predictions(target):
     ensemble, X = fitted_for(target)

@@ -25,8 +25,8 @@ from sklearn.neural_network import _stochastic_optimizers as scikit_learn_optimi
 from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
-from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.core import optimizers, training
+from skbackprop import BackpropClassifier, BackpropRegressor, Quantile
+from skbackprop.core import network, optimizers, training
 from skbackprop.core.regression import SquaredError
 from support import (
     BOTH,
@@ -893,6 +893,47 @@ def test_prediction_memory_does_not_grow_with_the_rows(method):
         scores > 0 if method == "predict" else np.column_stack([expit(-scores), expit(scores)])
     )
     np.testing.assert_allclose(getattr(classifier, method)(X), expected, rtol=1e-12)
+
+
+MANY = np.arange(300) % 50
+OF_CLASSIFIER = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+OF_REGRESSOR = ["predict", "predict with std"]
+PREDICTING = {
+    "classes": (BackpropClassifier, {}, MANY),
+    "members": (BackpropClassifier, {"n_members": 3}, MANY),
+    "indicators": (BackpropClassifier, {}, (MANY[:, None] == np.arange(50)).astype(int)),
+    "columns": (BackpropClassifier, {}, np.column_stack([MANY % 10] * 5)),
+    "outputs": (BackpropRegressor, {"scale_target": True}, np.outer(MANY, np.ones(50))),
+    "counts": (BackpropRegressor, {"loss": "poisson"}, np.outer(MANY, np.ones(50))),
+    "quantiles": (BackpropRegressor, {"loss": Quantile([0.1, 0.9])}, np.outer(MANY, np.ones(25))),
+    "mean and variance": (
+        BackpropRegressor,
+        {"loss": "gaussian", "n_members": 3},
+        np.outer(MANY, np.ones(25)),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name, method",
+    [
+        (name, method)
+        for name, (estimator_class, *_) in PREDICTING.items()
+        for method in (OF_CLASSIFIER if estimator_class is BackpropClassifier else OF_REGRESSOR)
+    ],
+)
+def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, method, monkeypatch):
+    """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
+    monkeypatch.setattr(network, "_PREDICTION_NUMBERS", 1 << 16)
+    monkeypatch.setattr(network, "_OUTCOME_NUMBERS", 1 << 14)
+    estimator_class, settings, y = PREDICTING[name]
+    X = np.random.RandomState(0).randn(20_000, 3)
+    model = estimator_class((100,), max_iter=1, random_state=0, **settings).fit(X[:300], y)
+    predict = getattr(model, method.partition(" ")[0])
+    options = {"return_std": True} if method == "predict with std" else {}
+    result = predict(X, **options)
+    size = sum(part.nbytes for part in (result if isinstance(result, (list, tuple)) else [result]))
+    assert peak_of(lambda: predict(X, **options)) < size + 3e6
 
 
 # ------------------------------------------------------------------ 17. size of a pickle

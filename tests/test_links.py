@@ -6,6 +6,7 @@ from scipy.special import expit, log_expit, logsumexp, softmax
 
 from skbackprop.core import links
 from skbackprop.core.links import (
+    EXP,
     ExpLink,
     IdentityLink,
     Link,
@@ -13,6 +14,7 @@ from skbackprop.core.links import (
     MeanVarianceLink,
     OrderedLink,
     SoftmaxLink,
+    exp_bound,
 )
 from skbackprop.testing import check_gradient
 from stacks import DTYPES, LOSSES
@@ -164,12 +166,21 @@ def test_pooled_scores_are_those_of_the_oracle(name, case, dtype):
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         pooled = LINKS[name].pool(scores)
     assert np.isfinite(pooled).all()
-    exact, eps = (
-        POOLED[name](scores.astype(np.longdouble)).astype(float),
-        float(np.finfo(dtype).eps),
-    )
+    bound = exp_bound(np.dtype(dtype)) if name == "exp" else np.inf
+    exact = POOLED[name](np.clip(scores, -bound, bound).astype(np.longdouble)).astype(float)
+    eps = float(np.finfo(dtype).eps)
     # Log odds are a difference of two logarithms, each rounded at its own size.
     np.testing.assert_allclose(pooled, exact, rtol=8 * eps, atol=20 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+def test_positive_predictions_are_averaged_also_where_a_member_is_at_the_bound(case, dtype):
+    """Unclipped, the score of a member beyond the bound would outweigh all others."""
+    scores, bound = SCORES_OF_MEMBERS[case].astype(dtype), exp_bound(np.dtype(dtype))
+    expected = inverse(EXP, scores).mean(axis=0, dtype=float)
+    rounding = 4 * bound * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(inverse(EXP, EXP.pool(scores)), expected, rtol=rounding)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -99,7 +99,9 @@ class ExpLink(Link):
         np.clip(scores, -bound, bound, out=out)
 
     def pool(self, scores: Array) -> Array:
-        return _log_mean_exp(scores)
+        inside = np.empty_like(scores)
+        self.clip(scores, inside)
+        return _log_mean_exp(inside)
 
     def backward(self, mean: Array, delta: Array) -> None:
         np.multiply(delta, mean, out=delta)
@@ -265,7 +267,7 @@ class MeanVarianceLink(Link):
         disagreement = means.var(axis=0)
         with np.errstate(divide="ignore"):
             spread = np.log(disagreement)
-        pooled = np.stack([means.mean(axis=0), np.logaddexp(_log_mean_exp(s), spread)], axis=-1)
+        pooled = np.stack([means.mean(axis=0), np.logaddexp(EXP.pool(s), spread)], axis=-1)
         return np.asarray(pooled.reshape(scores.shape[1:]), scores.dtype)
 
     def backward(self, mean: Array, delta: Array) -> None:
