@@ -366,8 +366,10 @@ class SquaredHinge(MarginLoss):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import scale
     >>> from skbackprop import BackpropClassifier, SquaredHinge
     >>> X, y = load_iris(return_X_y=True)
+    >>> X = scale(X)
     >>> model = BackpropClassifier((), loss=SquaredHinge(), solver="lbfgs", random_state=0)
     >>> model.fit(X, y).score(X, y) > 0.9
     True

@@ -267,7 +267,7 @@ class Tweedie(DevianceLoss):
     >>> from skbackprop import BackpropRegressor, Tweedie
     >>> X = np.random.RandomState(0).randn(200, 2)
     >>> rain = np.maximum(0, X[:, 0]) * np.exp(X[:, 1])
-    >>> network = BackpropRegressor((16,), loss=Tweedie(1.5), solver="lbfgs", random_state=0)
+    >>> network = BackpropRegressor(loss=Tweedie(1.5), learning_rate_init=0.05, random_state=0)
     >>> network.fit(X, rain).score(X, rain) > 0.5
     True
     """
