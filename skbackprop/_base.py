@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ._curves import Curve, CurveAttribute, going_on
 from ._rebuilt import Rebuilt
 from ._run import Problem, Run
 from ._settings import (
@@ -58,9 +59,9 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     _shapes_data: ClassVar[tuple[str, ...]] = ("dtype", "loss")  # what a table depends on
 
     _known_parameters: Sequence[Any] = ()  # those last validated, for this process
-    loss_curve_: list[float]
+    loss_curve_ = CurveAttribute()
     best_loss_: float | None
-    validation_scores_: list[float] | None
+    validation_scores_ = CurveAttribute()
     best_validation_score_: float | None
 
     # ------------------------------------------------------- what a subclass defines
@@ -337,11 +338,11 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         def past(name: str) -> Any:
             return self._of_member(name, member) if continues else None
 
-        losses = (past("loss_curve_") or []) + run.losses
+        losses = going_on(past("loss_curve_"), run.losses)
         # Over calls of partial_fit, which have no stopping rule, the best is that of all calls.
         goes_on = run.incremental and continues
         if self.early_stopping:
-            scores = (past("validation_scores_") or []) + run.scores
+            scores = going_on(past("validation_scores_"), run.scores)
             # Where rows were held out it is a float, also if L-BFGS made no iteration to score.
             unscored = None if run.validation is None else math.nan
             best_score = run.best_score if run.scores else unscored
@@ -352,8 +353,8 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         return losses, best_loss, None, None
 
     def _of_member(self, name: str, member: int) -> Any:
-        """Return a member's own value of a fitted attribute; None where it was never set."""
-        value = getattr(self, name, None)
+        """Return a member's own value of a fitted attribute, as it is kept; None if never set."""
+        value = vars(self).get(name)
         return value if value is None or self._n_trained == 1 else value[member]
 
     def _architecture_now(self) -> dict[str, Any]:
@@ -513,4 +514,4 @@ def _of_members(values: list[Any]) -> Any:
     """Return the value of a single member as it is, those of several as an array or a list."""
     if len(values) == 1 or values[0] is None:
         return values[0]
-    return values if isinstance(values[0], list) else np.array(values)
+    return values if isinstance(values[0], Curve) else np.array(values)

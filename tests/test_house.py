@@ -51,7 +51,7 @@ FLOORS = [
     {"core.batches", "core.blocks", "core.network", "core.regression", "core.smoothing"},
     {"core.objective"},
     {"core.lbfgs", "core.training"},
-    {"_holdout", "_settings", "_stacks", "_threads", "_validation", "_warnings"},
+    {"_curves", "_holdout", "_settings", "_stacks", "_threads", "_validation", "_warnings"},
     {"_labels", "_rebuilt", "_run"},
     {"_train"},
     {"_base"},

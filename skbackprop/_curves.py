@@ -1,0 +1,73 @@
+"""A number for each epoch of training, the losses or the scores, which further calls add to.
+
+A copy in each call would make a loop of n calls of `partial_fit` take n^2 steps; a list that is
+added to in place would change what a failed call, or a copy of the estimator, has to leave alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Curve:
+    """The numbers of the epochs up to one time: a value, whatever is added later.
+
+    Those who go on from it share its list, and each knows how much of the list is its own. Only
+    the longest can be added to in place; a shorter one goes on with a copy.
+
+    Parameters
+    ----------
+    numbers : list of float
+        The numbers, which the curve takes over.
+    """
+
+    def __init__(self, numbers: list[float]) -> None:
+        self._numbers, self._n = numbers, len(numbers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and deepcopy what is its own alone."""
+        return Curve, (self.numbers[: self._n],)
+
+    @property
+    def numbers(self) -> list[float]:
+        """The numbers: the shared list itself, as long as nothing has been added to it."""
+        return self._numbers if len(self._numbers) == self._n else self._numbers[: self._n]
+
+    def followed_by(self, more: list[float]) -> Curve:
+        """Return this curve and what comes after it."""
+        numbers = self.numbers
+        numbers += more
+        return Curve(numbers)
+
+
+def going_on(past: Any, more: list[float]) -> Curve:
+    """Return a curve that goes on from a kept one, a list that the user has set, or None."""
+    return (past if isinstance(past, Curve) else Curve(list(past or []))).followed_by(more)
+
+
+class CurveAttribute:
+    """An attribute of fitted estimators that is kept as a curve, and read as a list.
+
+    Of several members it is a list of such lists; it may be None.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, estimator: Any, owner: type) -> Any:
+        if estimator is None:
+            return self
+        try:
+            kept = vars(estimator)[self._name]
+        except KeyError:
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r}"
+            ) from None
+        return [_as_list(each) for each in kept] if isinstance(kept, list) else _as_list(kept)
+
+    def __set__(self, estimator: Any, value: Any) -> None:
+        vars(estimator)[self._name] = value
+
+
+def _as_list(kept: Any) -> Any:
+    return kept.numbers if isinstance(kept, Curve) else kept
