@@ -500,7 +500,19 @@ class Run:
         return (
             "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "
             f"X is {largest_magnitude(self.table.X):.3g}, in the targets "
-            f"{largest_magnitude(self.table.y):.3g}."
+            f"{largest_magnitude(self.table.y):.3g}.{self._penalty_on_light_rows}"
+        )
+
+    @property
+    def _penalty_on_light_rows(self) -> str:
+        """What to do where the rows of a batch weigh so little that the penalty is all there is."""
+        weight, alpha = self.table.weight, float(self.settings.alpha)
+        of_a_batch = np.inf if weight is None else float(weight.mean()) * self.rows_at_once
+        if of_a_batch >= alpha:
+            return ""
+        return (
+            f" The rows of a batch have a sample_weight of about {of_a_batch:.3g}, by which the "
+            f"penalty alpha={alpha:g} is divided: scale them to a mean of one, or lower alpha."
         )
 
     def kept_theta(self, dtype: np.dtype[np.floating]) -> Array:

@@ -7,13 +7,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from ._base import BaseBackprop
 from ._rebuilt import NoneUnless
-from ._validation import largest_magnitude, validated_data, validated_weight
+from ._validation import (
+    as_dense,
+    as_given,
+    largest_magnitude,
+    validated_data,
+    validated_weight,
+)
 from .core.arrays import Array
 from .core.batches import Table
 from .core.losses import Loss
@@ -671,7 +678,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         """
         check_is_fitted(self)
         if isinstance(self._trained_loss, (SquaredError, Poisson)):
-            return super().score(X, y, sample_weight)  # R2, by scikit-learn itself
+            return _r2(y, self.predict(X), sample_weight)
         X, y = validated_data(self, X, y, self._y_numeric, reset=False)
         weight = validated_weight(sample_weight, X)
         targets = self._scaled(self._encode(y, reset=False, incremental=False, classes=None))
@@ -695,3 +702,34 @@ def _shares(each: Any) -> tuple[Array, Array]:
     largest = np.abs(each).max(axis=0)
     scale = np.where(largest > 0, largest, 1.0)
     return each / scale, scale
+
+
+def _r2(y: Any, predicted: Array, weight: Any) -> float:
+    """Return scikit-learn's R2, also of numbers the squares of which no float holds."""
+    y = as_given(as_dense(y), "values")
+    values = np.asarray(y)
+    if values.shape == predicted.shape and values.dtype.kind in "iuf":
+        most = float(np.finfo(np.result_type(values, predicted)).max) ** 0.5 / _MANY_ROWS
+        if max(largest_magnitude(values), largest_magnitude(predicted)) > most:
+            y, predicted, weight = _in_small_units(values, predicted, weight)
+    return float(r2_score(y, predicted, sample_weight=weight))
+
+
+def _in_small_units(y: Array, predicted: Array, weight: Any) -> tuple[Array, Array, Any]:
+    """Return the rows that count, each target in a unit of the order of its largest value.
+
+    R2 does not depend on it. The unit is a power of two, so that nothing is rounded.
+    """
+    if weight is not None:
+        weight = column_or_1d(weight)
+        check_consistent_length(y, weight)
+        counted = weight > 0
+        y, predicted, weight = y[counted], predicted[counted], weight[counted]
+    pair = np.array([y, predicted], dtype=np.float64)
+    _, exponents = np.frexp(np.abs(pair).max(axis=(0, 1), initial=0))
+    y, predicted = np.ldexp(pair, -exponents)
+    return y, predicted, weight
+
+
+# So many squares can be added up without overflow.
+_MANY_ROWS = 1e6

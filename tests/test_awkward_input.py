@@ -404,6 +404,21 @@ def test_weights_beyond_the_range_of_the_model(estimator_class, scale):
 
 
 @BOTH
+@SOLVERS
+@pytest.mark.parametrize("scale", [1e-300, 1e-320])
+def test_weights_near_zero(estimator_class, solver, scale):
+    """Without a penalty they are learned from; one that is divided by them leaves nothing else."""
+    X, y = data_for(estimator_class)
+    plain = quick(estimator_class, solver=solver, alpha=0).fit(X, y)
+    weight = np.full(N, scale)
+    scaled = quick(estimator_class, solver=solver, alpha=0).fit(X, y, sample_weight=weight)
+    assert_same_network(scaled, plain, rtol=1e-2, atol=1e-2)
+    message = r"sample_weight of about .*, by which the penalty alpha=0\.0001 is divided: scale"
+    with pytest.raises(ValueError, match=message):
+        quick(estimator_class, solver=solver).fit(X, y, sample_weight=weight)
+
+
+@BOTH
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_rate_that_makes_it_diverge_is_named(estimator_class, solver, dtype):

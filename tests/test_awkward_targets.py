@@ -335,6 +335,7 @@ def test_sparse_targets_of_a_regressor(container):
     from_sparse = quick(BackpropRegressor).fit(X, container(Y))
     assert_same_network(from_sparse, quick(BackpropRegressor).fit(X, Y))
     assert isinstance(from_sparse.predict(X), np.ndarray)
+    assert from_sparse.score(X, container(Y)) == from_sparse.score(X, Y)
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

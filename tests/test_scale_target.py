@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
@@ -202,3 +203,27 @@ def test_a_search_finds_what_scikit_learn_does():
     assert_same_search(*searches)
     predictions = [search.predict(X) for search in searches]
     np.testing.assert_array_equal(*predictions)
+
+
+@pytest.mark.parametrize(
+    "dtype, scale", [("float64", 1e300), ("float64", 1e150), ("float32", 1e30)]
+)
+def test_r2_does_not_depend_on_the_unit_of_positive_targets(dtype, scale):
+    """The squares of these are beyond what floats hold."""
+    positive = np.abs((Y - Y.mean(axis=0)) / Y.std(axis=0)).astype(dtype)
+    weight = np.arange(60) % 3
+    ordinary = scaled(loss="poisson", dtype=dtype).fit(X, positive)
+    large = scaled(loss="poisson", dtype=dtype).fit(X, (scale * positive).astype(dtype))
+    for options in ({}, {"sample_weight": weight}):
+        expected = ordinary.score(X, positive, **options)
+        found = large.score(X, (scale * positive).astype(dtype), **options)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_r2_of_rows_that_do_not_count_however_far_off():
+    y, weight = Y.copy(), np.ones(60)
+    y[7], weight[7] = 1e200, 0
+    model = quick(BackpropRegressor).fit(X, Y)
+    rest = weight > 0
+    expected = r2_score(Y[rest], model.predict(X)[rest])
+    assert model.score(X, y, sample_weight=weight) == pytest.approx(expected, rel=1e-12)
