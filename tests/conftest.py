@@ -5,6 +5,24 @@ import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
+from lanes import is_left_out, thinned
+
+
+def pytest_addoption(parser):
+    lanes = parser.getgroup("lanes", "how much of the suite runs")
+    lanes.addoption("--quick", action="store_true", help="each value once, and no long training")
+    lanes.addoption("--full", action="store_true", help="each combination, not only each pair")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector):
+    """Choose among the combinations of a test function's parameters: see lanes.py."""
+    found, option = (yield), collector.config.option
+    if not isinstance(found, list):
+        return found
+    tests = [test for test in found if not is_left_out(test, option.quick, option.full)]
+    return tests if option.full else thinned(tests, strength=1 if option.quick else 2)
+
 
 @pytest.fixture(autouse=True)
 def _same_draws():

@@ -3,12 +3,11 @@
 Both are started from the same integer seed, or from the same given weights, and trained for a
 few epochs; weights, losses, scores, counters and predictions have to agree in float64 to 1e-9.
 (Longer runs amplify rounding: see the last test of the second part.) The first part checks
-names and defaults, the second the numbers over the product of all settings. Where we differ on
-purpose, the third part shows what differs, why, and what still agrees.
+names and defaults, the second the numbers over all settings. Where we differ on purpose, the
+third part shows what differs, why, and what still agrees.
 """
 
 import inspect
-from itertools import product
 
 import numpy as np
 import pytest
@@ -92,7 +91,7 @@ def n_outputs(problem):
     return 3 if problem == "multiclass" else y.reshape(len(y), -1).shape[1]
 
 
-def is_excluded(problem, method, early_stopping, weighted):
+def is_excluded(problem, method, early_stopping=False, weighted=False):
     """Return whether the steps differ from scikit-learn's: see the third part."""
     if early_stopping:
         return problem == "multiclass" or method == "lbfgs"
@@ -261,27 +260,24 @@ def test_a_first_partial_fit_draws_from_the_global_stream():
 # ------------------------------------------------------------------------------- the numbers
 
 
-def settings_in(early_stopping=(False, True), weighted=(False, True)):
-    """Parametrise a test over the problems, methods and flags that are not excluded."""
-    names = "problem, method, early_stopping, weighted"
-    table = [
-        pytest.param(
-            *settings,
-            id=", ".join(
-                [*settings[:2], *["early stopping"] * settings[2], *["weights"] * settings[3]]
-            ),
-        )
-        for settings in product(PROBLEMS, METHODS, early_stopping, weighted)
-        if not is_excluded(*settings)
-    ]
-    return pytest.mark.parametrize(names, table)
+each_problem = pytest.mark.parametrize("problem", PROBLEMS)
+each_method = pytest.mark.parametrize("method", METHODS)
+stopping_late_and_early = pytest.mark.parametrize(
+    "early_stopping", [False, True], ids=["", "early stopping"]
+)
+equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+not_excluded = pytest.mark.without.with_args(is_excluded)
 
 
 @pytest.mark.parametrize("container", ["dense", "csr"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@settings_in()
+@equal_and_weighted
+@stopping_late_and_early
+@each_method
+@each_problem
+@not_excluded
 def test_ten_epochs(problem, method, early_stopping, weighted, activation, container):
-    """The product of all settings; with L-BFGS 20 iterations. Each epoch's loss counts."""
+    """With L-BFGS 20 iterations. Each epoch's loss counts."""
     ours, theirs, X = fitted_pair(
         problem,
         method,
@@ -296,8 +292,11 @@ def test_ten_epochs(problem, method, early_stopping, weighted, activation, conta
 
 
 @pytest.mark.parametrize("start", ["seed", "given weights"])
-@settings_in(weighted=[False])
-def test_every_epoch(problem, method, early_stopping, weighted, start):
+@stopping_late_and_early
+@each_method
+@each_problem
+@not_excluded
+def test_every_epoch(problem, method, early_stopping, start):
     parameters = some_parameters(N_FEATURES, 6, n_outputs(problem), seed=1)
     for max_iter in (1, 5, 20) if method == "lbfgs" else (1, 2, 3, 6, 10):
         ours, theirs, X = fitted_pair(
@@ -311,8 +310,11 @@ def test_every_epoch(problem, method, early_stopping, weighted, start):
         assert_parity(ours, theirs, X)
 
 
-@settings_in(early_stopping=[False])
-def test_sparse_by_columns(problem, method, early_stopping, weighted):
+@equal_and_weighted
+@each_method
+@each_problem
+@not_excluded
+def test_sparse_by_columns(problem, method, weighted):
     weight = WEIGHT if weighted else None
     ours, theirs, X = fitted_pair(problem, method, container="csc", weight=weight)
     assert_parity(ours, theirs, X, losses=method == "lbfgs" or not weighted)
@@ -333,7 +335,7 @@ def test_weights_in_one_batch(problem, method, container):
 STOPPING = {"tol": 0.03, "n_iter_no_change": 2, "max_iter": 200}
 
 
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+@stopping_late_and_early
 @pytest.mark.parametrize("method", ["nesterov constant", "momentum invscaling", "adam"])
 @pytest.mark.parametrize("problem", [name for name in PROBLEMS if name != "multiclass"])
 def test_training_stops_in_the_same_epoch(problem, method, early_stopping):
@@ -355,7 +357,7 @@ def test_digits_from_themselves_stop_in_the_same_epoch(solver):
     assert_close(ours.loss_, theirs.loss_, "loss_", rtol=1e-6)
 
 
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+@stopping_late_and_early
 def test_adaptive_schedule_ends_in_the_same_epoch(early_stopping):
     """No epoch is good enough, so the rate falls step by step to 1e-6, where training ends."""
     settings = {"learning_rate_init": 1e-4, "tol": 10.0, "max_iter": 200}
@@ -431,7 +433,7 @@ def test_first_partial_fit(method):
     assert_parity(ours, theirs, X)
 
 
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+@stopping_late_and_early
 def test_first_fit_from_a_random_state_instance(early_stopping):
     """Each from a stream of its own; the draws are the same, and leave the stream as far on."""
     X, y = value_data(N_ROWS, N_FEATURES)

@@ -1,0 +1,75 @@
+"""Which combinations of its parameters a test runs with: each value once, each pair, or all.
+
+A test with several `parametrize` marks stands for the product of their axes. `make test` runs as
+many combinations as it takes for each two values of different axes to meet, `make check` as many
+as it takes for each value to occur, and `make test-full` all of them. A row of a table (one mark
+of several names) is one value of one axis. So nothing is left out of a test with one axis, nor by
+`make test` of one with two. Marks, declared in pyproject.toml, say the rest.
+"""
+
+from inspect import signature
+from itertools import combinations
+
+import numpy as np
+
+
+def covering(levels, strength):
+    """Return the numbers of rows that hold whatever `strength` columns hold in any row.
+
+    levels : array (n_rows, n_axes), of each row the level of each axis, as a number
+
+    Greedy: the row that brings most, and among equals the one whose parts were used least.
+    """
+    n_rows, n_axes = levels.shape
+    if n_axes <= strength:
+        return list(range(n_rows))
+    parts, n_parts = [], 0  # of each row, the numbers of the combinations of levels it consists of
+    for axes in combinations(range(n_axes), strength):
+        _, numbers = np.unique(levels[:, axes], axis=0, return_inverse=True)
+        parts.append(n_parts + numbers.ravel())
+        n_parts += numbers.max() + 1
+    parts = np.column_stack(parts)
+    n_uses, chosen = np.zeros(n_parts, dtype=int), []
+    while (n_uses == 0).any():
+        of_parts = n_uses[parts]
+        best = np.lexsort((of_parts.sum(axis=1), -(of_parts == 0).sum(axis=1)))[0]
+        n_uses[parts[best]] += 1
+        chosen.append(best)
+    return sorted(chosen)
+
+
+def is_left_out(test, quick, full):
+    """Return whether a test is none in this lane, or one of a combination that can't be."""
+    if quick and test.get_closest_marker("long"):
+        return True
+    if not full and test.get_closest_marker("full"):
+        return True
+    return any(
+        is_one(**{name: chosen[name] for name in signature(is_one).parameters if name in chosen})
+        for mark in test.iter_markers("without")
+        for chosen in [test.callspec.params]
+        for is_one in mark.args
+    )
+
+
+def thinned(tests, strength):
+    """Return those of a function's tests in which each `strength` values meet that ever do."""
+    if len(tests) < 2:
+        return tests
+    levels = []
+    for names in axes_of(tests[0]):
+        # By identity: an axis of a product holds the same objects over and over.
+        numbers = {}
+        values = [tuple(id(test.callspec.params[name]) for name in names) for test in tests]
+        levels.append([numbers.setdefault(value, len(numbers)) for value in values])
+    return [tests[row] for row in covering(np.transpose(levels), strength)]
+
+
+def axes_of(test):
+    """Return the names of a test's parameters, those of one mark together."""
+    axes = [
+        [name.strip() for name in mark.args[0].split(",")]
+        for mark in test.iter_markers("parametrize")
+    ]
+    named = {name for names in axes for name in names}
+    return axes + [[name] for name in test.callspec.params if name not in named]

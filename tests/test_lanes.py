@@ -1,0 +1,105 @@
+"""Do the lanes of the suite run what they say: each value, each pair of values, or all?"""
+
+from collections import Counter
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from lanes import covering, thinned
+
+
+def parts(rows, strength):
+    """Return what any `strength` columns hold in any row."""
+    return {
+        (axes, tuple(row[axis] for axis in axes))
+        for axes in combinations(range(len(rows[0])), strength)
+        for row in rows
+    }
+
+
+PRODUCTS = {
+    "flags": [2] * 6,
+    "one axis": [7],
+    "two axes": [4, 3],
+    "wide and flags": [8, 18, 2, 2, 2],
+    "even": [5, 5, 5, 5],
+}
+
+
+@pytest.mark.parametrize("strength", [1, 2, 3])
+@pytest.mark.parametrize("sizes", PRODUCTS.values(), ids=PRODUCTS)
+def test_whatever_meets_in_the_product_meets_in_what_is_chosen(sizes, strength):
+    rows = np.array(list(product(*map(range, sizes))))
+    chosen = rows[covering(rows, strength)]
+    assert parts(chosen, min(strength, len(sizes))) == parts(rows, min(strength, len(sizes)))
+    assert len(np.unique(chosen, axis=0)) == len(chosen)
+
+
+@pytest.mark.parametrize("strength", [1, 2])
+@pytest.mark.parametrize("sizes", PRODUCTS.values(), ids=PRODUCTS)
+def test_hardly_more_is_chosen_than_the_longest_axes_take(sizes, strength):
+    rows = np.array(list(product(*map(range, sizes))))
+    longest = int(np.prod(sorted(sizes)[-strength:]))
+    assert longest <= len(covering(rows, strength)) <= 1.8 * longest + 3
+
+
+def test_what_can_not_be_combined_is_no_pair_that_is_missed():
+    rows = np.array([row for row in product(range(4), range(3), range(3)) if sum(row) % 3])
+    chosen = rows[covering(rows, 2)]
+    assert parts(chosen, 2) == parts(rows, 2)
+    assert len(chosen) < len(rows)
+
+
+def test_short_axes_take_turns_while_a_long_one_goes_on():
+    rows = np.array(list(product(range(12), range(2), range(3))))
+    chosen = rows[covering(rows, 1)]
+    assert len(chosen) == 12
+    assert set(Counter(chosen[:, 1]).values()) == {6}
+    assert set(Counter(chosen[:, 2]).values()) == {4}
+
+
+# ------------------------------------------------------------------------- in pytest's hands
+
+
+class Marked:
+    """What `thinned` sees of a test that pytest has collected."""
+
+    def __init__(self, marks, params):
+        self.marks, self.callspec = marks, self
+        self.params = params
+
+    def iter_markers(self, name):
+        return self.marks
+
+
+def collected(*axes):
+    """Return the tests of a function with these marks: of each, the names and the values."""
+    marks = [pytest.mark.parametrize(names, values).mark for names, values in axes]
+    tests = []
+    for row in product(*(values for _, values in axes)):
+        params = {}
+        for (names, _), value in zip(axes, row, strict=True):
+            names = names.split(", ")
+            params |= zip(names, value if len(names) > 1 else [value], strict=True)
+        tests.append(Marked(marks, params))
+    return tests
+
+
+def test_a_row_of_a_table_is_one_value():
+    table = [(a, b) for a in "xy" for b in "uvw"]
+    assert len(thinned(collected(("a, b", table)), 1)) == 6
+    both = collected(("a, b", table), ("c", [0, 1]))
+    assert len(thinned(both, 1)) == 6
+    assert thinned(both, 2) == both
+
+
+def test_three_axes_meet_in_pairs():
+    tests = collected(("a", list("pqr")), ("b", list("st")), ("c", [np.float32, np.float64]))
+    chosen = [tuple(test.params.values()) for test in thinned(tests, 2)]
+    assert parts(chosen, 2) == parts([tuple(test.params.values()) for test in tests], 2)
+    assert len(chosen) == 6
+
+
+def test_a_test_without_parameters_stays():
+    assert thinned(["the only one"], 1) == ["the only one"]
