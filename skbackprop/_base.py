@@ -122,6 +122,10 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         ValueError
             If a parameter or the data is not valid, or if training diverges. The estimator
             is then left as it was.
+        KeyboardInterrupt
+            On Ctrl-C, which keeps the last complete epoch. Before the first one is complete, an
+            estimator that was fitted is left as it was; one that was not has its initial
+            weights, with an ``n_iter_`` of 0.
         """
         return self._fit(X, y, sample_weight, incremental=False)
 

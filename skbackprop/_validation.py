@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 )
 
 from .core.arrays import Array
+from .core.losses import Loss
 
 _FLOATS = (np.float64, np.float32)
 
@@ -147,6 +148,26 @@ def _as_numbers(y: Any) -> Array:
         raise ValueError(f"y must hold numbers: {error}.") from error
     assert_all_finite(numbers, input_name="y")
     return numbers
+
+
+def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> None:
+    """Check that a loss is defined for all targets; the `setting` that it stands for is named."""
+    if not getattr(loss, "has_probabilities", True):
+        raise ValueError(
+            f"loss={setting!r} has decision values for labels, in place of predictions of {what}. "
+            "Use it in BackpropClassifier, or choose another loss."
+        )
+    least, most, limit = y.min(), y.max(), loss.target_minimum
+    if least < limit or (least == limit and not loss.includes_minimum):
+        sign, found = ">=" if loss.includes_minimum else ">", least
+    elif most > loss.target_maximum:
+        sign, found, limit = "<=", most, loss.target_maximum
+    else:
+        return
+    raise ValueError(
+        f"loss={setting!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
+        "Negative values in data, zeros or large ones are for other losses."
+    )
 
 
 def as_dense(y: Any) -> Any:

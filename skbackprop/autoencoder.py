@@ -23,6 +23,7 @@ from ._settings import (
 )
 from ._validation import (
     as_dense,
+    check_targets,
     validated_codes,
     validated_features,
     validated_input,
@@ -433,6 +434,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         ValueError
             If a parameter or the data is not valid, or if training diverges. The estimator
             is then left as it was.
+        KeyboardInterrupt
+            On Ctrl-C, which keeps the last complete epoch. Before the first one is complete, an
+            estimator that was fitted is left as it was; one that was not has its initial
+            weights, with an ``n_iter_`` of 0.
         """
         return self._fit(X, None, sample_weight, incremental=False)
 
@@ -478,12 +483,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 f"loss={self.loss!r} has {loss.scores_per_target} scores for each target, but an "
                 "autoencoder reproduces each feature by one. Use a loss with one."
             )
-        least, limit = y.min(), loss.target_minimum
-        if least < limit or (least == limit and not loss.includes_minimum):
-            raise ValueError(
-                f"Negative values in data, or zeros: loss={self.loss!r} needs X "
-                f"{'>=' if loss.includes_minimum else '>'} {limit:g}, but X contains {least:g}."
-            )
+        check_targets(y, loss, self.loss, "X")
         return y
 
     def _loss(self) -> Loss:

@@ -17,6 +17,7 @@ from ._rebuilt import NoneUnless
 from ._validation import (
     as_dense,
     as_given,
+    check_targets,
     largest_magnitude,
     validated_data,
     validated_weight,
@@ -504,12 +505,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
                 f"y has {y.shape[1]} output(s), but the regressor was trained on "
                 f"{self.n_outputs_ // each}."
             )
-        least, limit = y.min(), loss.target_minimum
-        if least < limit or (least == limit and not loss.includes_minimum):
-            raise ValueError(
-                f"loss={setting!r} needs targets y {'>=' if loss.includes_minimum else '>'} "
-                f"{limit:g}, but y contains {least:g}."
-            )
+        check_targets(y, loss, setting)
         return y if each == 1 else np.repeat(y, each, axis=1)
 
     def _loss(self) -> Loss:
@@ -533,11 +529,12 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     def _learn_scale(self, y: Array, weight: Array | None) -> None:
         """Learn the mean and the scale of targets of shape (n, k)."""
-        minimum = self._loss().target_minimum
-        if minimum not in (0, -np.inf):
+        minimum, maximum = self._loss().target_minimum, self._loss().target_maximum
+        if minimum not in (0, -np.inf) or maximum < np.inf:
             raise ValueError(
                 f"scale_target=True needs a loss for all targets or for y >= 0, but "
-                f"loss={self.loss!r} is for y >= {minimum:g}. Set scale_target=False."
+                f"loss={self.loss!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
+                "scale_target=False."
             )
         counted = y if weight is None else y[weight > 0]
         with np.errstate(over="ignore", invalid="ignore"):

@@ -13,10 +13,12 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import sparse
+from scipy.special import expit
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
-from skbackprop import BackpropClassifier, BackpropRegressor, _validation
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, _validation
+from skbackprop.core.losses import Focal, Hinge, LogLoss, ProbabilitySquaredError, SquaredHinge
 from support import (
     BOTH,
     PAIRS,
@@ -335,7 +337,41 @@ def test_sparse_targets_of_a_regressor(container):
     from_sparse = quick(BackpropRegressor).fit(X, container(Y))
     assert_same_network(from_sparse, quick(BackpropRegressor).fit(X, Y))
     assert isinstance(from_sparse.predict(X), np.ndarray)
-    assert from_sparse.score(X, container(Y)) == from_sparse.score(X, Y)
+    assert from_sparse.score(X, container(Y)) == pytest.approx(from_sparse.score(X, Y))
+
+
+@pytest.mark.parametrize("loss", [LogLoss(), ProbabilitySquaredError(), Focal(1.0)])
+def test_losses_of_labels_are_for_shares_between_0_and_1(loss):
+    X, values = value_data(N)
+    shares = expit(values)
+    network = quick(BackpropRegressor, loss=loss, max_iter=100, learning_rate_init=0.05)
+    network.fit(X, shares)
+    assert network.score(X, shares) > 0.3
+    assert ((network.predict(X) > 0) & (network.predict(X) < 1)).all()
+    for wrong, named in ((values, r">= 0, but y contains -"), (2 * shares, "<= 1, but y contains")):
+        for method in (quick(BackpropRegressor, loss=loss).fit, network.partial_fit):
+            with pytest.raises(ValueError, match=f"needs targets y {named}"):
+                method(X, wrong)
+    with pytest.raises(ValueError, match=r"scale_target=True needs a loss for all targets"):
+        quick(BackpropRegressor, loss=loss, scale_target=True).fit(X, shares)
+    autoencoder = quick(BackpropAutoencoder, loss=loss).fit(expit(X))
+    rows = autoencoder.inverse_transform(autoencoder.transform(expit(X)))
+    assert ((rows > 0) & (rows < 1)).all()
+    with pytest.raises(ValueError, match="needs X <= 1, but X contains"):
+        quick(BackpropAutoencoder, loss=loss).fit(np.abs(X))
+
+
+@pytest.mark.parametrize("loss", [Hinge(), SquaredHinge()])
+def test_a_loss_of_decision_values_predicts_no_numbers(loss):
+    X, values = value_data(N)
+    for fit in (
+        lambda: quick(BackpropRegressor, loss=loss).fit(X, expit(values)),
+        lambda: quick(BackpropAutoencoder, loss=loss).fit(expit(X)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"inge\(.*\) has decision values .*BackpropClassifier"
+        ):
+            fit()
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

@@ -37,6 +37,8 @@ class Loss:
         The smallest target that the loss is defined for.
     includes_minimum : bool, default=True
         Whether it is defined for that target itself.
+    target_maximum : float, default=inf
+        The largest target that it is defined for.
     scores_per_target : int, default=1
         The number of scores for each target, which stand side by side.
     is_reported_per_target : bool, default=True
@@ -47,6 +49,7 @@ class Loss:
 
     target_minimum: ClassVar[float] = -np.inf
     includes_minimum: ClassVar[bool] = True
+    target_maximum: ClassVar[float] = np.inf
     is_reported_per_target: ClassVar[bool] = True
 
     @property
@@ -173,6 +176,8 @@ class ClassifierLoss(Loss):
 
     exclusive: bool
     has_probabilities: ClassVar[bool] = True
+    target_minimum: ClassVar[float] = 0.0
+    target_maximum: ClassVar[float] = 1.0
     is_reported_per_target: ClassVar[bool] = False
 
     @property
