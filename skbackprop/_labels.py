@@ -30,7 +30,7 @@ def learn(y: Any, classes: Any = None) -> Targets:
     if _are_by_column(classes) or _has_labels_by_column(y):
         return Columns.learn(y, classes)
     known = None if classes is None else _known(classes)
-    if type_of_target(y) == "multilabel-indicator":
+    if _kind_of(y) == "multilabel-indicator":
         return Indicators(np.arange(y.shape[1]) if known is None else known, issparse(y))
     labels = _plain(y, "y")
     return Labels(np.unique(labels) if known is None else known)
@@ -57,7 +57,7 @@ def _has_labels_by_column(y: Any) -> bool:
     """Return whether y has several columns that are more than 0/1 indicators."""
     if y.ndim != 2:
         return False
-    if y.dtype == object or type_of_target(y) != "multilabel-indicator":
+    if y.dtype == object or _kind_of(y) != "multilabel-indicator":
         return True
     values = y if isinstance(y, np.ndarray) else y.data
     return not ((values == 0) | (values == 1)).all()
@@ -125,7 +125,8 @@ class Targets(ABC):
 
     def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
         """Return the share of rows whose labels were predicted, all of them."""
-        return float(accuracy_score(y, predicted, sample_weight=weight))
+        with np.errstate(invalid="ignore"):
+            return float(accuracy_score(y, predicted, sample_weight=weight))
 
     def is_of(self, classes: Any) -> bool:
         """Return whether `classes` are those that were learned."""
@@ -409,13 +410,19 @@ def _plain(labels: Any, name: str) -> Array:
     """Return labels of one column as an array of numbers or of words, checked."""
     labels = of_one_kind(np.asarray(labels), name)
     assert_all_finite(labels, input_name=name)
-    kind = type_of_target(labels)
+    kind = _kind_of(labels)
     if kind not in ("binary", "multiclass"):
         raise ValueError(
             f"Unknown label type: {kind}. {name} must hold labels of classes, such as words or "
             "whole numbers."
         )
     return labels
+
+
+def _kind_of(y: Any) -> str:
+    """Return scikit-learn's word for the kind of targets that y holds."""
+    with np.errstate(invalid="ignore"):  # numbers that no integer holds are no labels
+        return str(type_of_target(y))
 
 
 def _check_indicators(y: Array) -> None:

@@ -39,11 +39,14 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
     if not reset and _is_plain_input(estimator, X):
         return X
     _check_for_dates(X, "X")
-    return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
+    _check_is_plain(X, "X")
+    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
+        return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
 
 
 def validated_codes(estimator: Any, codes: Any, n_components: int) -> Array:
     """Return codes as a finite float array with a column for each component."""
+    _check_is_plain(codes, "X")
     X: Array = check_array(codes, dtype=_FLOATS)
     if X.shape[1] != n_components:
         raise ValueError(
@@ -62,20 +65,23 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     if numeric:
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         _check_for_dates(y, "y")
+    _check_is_plain(X, "X")
     y = as_given(y, "values" if numeric else "labels")
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        accept_sparse="csr",
-        multi_output=True,
-        dtype=_FLOATS,
-        reset=reset,
-    )
+    y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
+    with np.errstate(over="ignore", invalid="ignore"):
+        X, y = validate_data(
+            estimator,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            dtype=_FLOATS,
+            reset=reset,
+        )
     if numeric:
         y = _as_numbers(y)
     if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(as_dense(y), warn=True)
     return X, y
 
 
@@ -97,6 +103,21 @@ def _is_of_dates(dtype: Any) -> bool:
     return bool(is_temporal()) if is_temporal else getattr(dtype, "kind", None) in ("m", "M")
 
 
+def _check_is_plain(values: Any, name: str) -> None:
+    """Say so where an array has a mask or fields, which NumPy would drop, or cannot convert."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has values that are masked, and so missing. Fill them in, or leave out their "
+            "rows: NumPy would take what is behind the mask."
+        )
+    fields = getattr(getattr(values, "dtype", None), "names", None)
+    if fields:
+        raise ValueError(
+            f"{name} is a structured array with the fields {fields}. Make columns of them, for "
+            "example by numpy.lib.recfunctions.structured_to_unstructured."
+        )
+
+
 def as_given(y: Any, what: str = "labels", name: str = "Input y") -> Any:
     """Return y, in which nothing is missing; `what` it holds and its `name` are for the error.
 
@@ -105,6 +126,7 @@ def as_given(y: Any, what: str = "labels", name: str = "Input y") -> Any:
     """
     if y is None or issparse(y):
         return y
+    _check_is_plain(y, name)
     values = np.asarray(y)
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         y = values = np.asarray(y, dtype=object)
@@ -140,10 +162,11 @@ def _is_missing(label: Any) -> bool:
 def _as_numbers(y: Any) -> Array:
     """Return an array of finite numbers: objects and words are made floats, if they can be."""
     y = as_dense(y)
-    if y.dtype.kind in "biuf":
+    if y.dtype.kind in "biuf" and y.dtype.itemsize <= 8:
         return np.asarray(y)
     try:
-        numbers = np.asarray(y.astype(np.float64))
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(y.astype(np.float64))
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"y must hold numbers: {error}.") from error
     assert_all_finite(numbers, input_name="y")
@@ -179,6 +202,7 @@ def validated_weight(sample_weight: Any, X: Any) -> Array | None:
     """Return a float64 weight for each row of X, none negative, not all zero; None for None."""
     if sample_weight is None:
         return None
+    _check_is_plain(sample_weight, "sample_weight")
     weight: Array = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )

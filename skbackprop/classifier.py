@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from ._base import BaseBackprop
 from ._labels import Targets, learn, recall
 from ._rebuilt import derived
+from ._validation import validated_weight
 from .core.arrays import Array
 from .core.losses import CLASSIFIER_LOSSES, ClassifierLoss, Loss
 
@@ -640,7 +641,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The true labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row; None for equal weights.
+            The weight of each row, not negative and not all zero; None for equal weights.
 
         Returns
         -------
@@ -655,7 +656,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             If X is not valid input for it, or y has another shape than the predictions.
         """
         predicted = self.predict(X)
-        return self._labels.accuracy(y, predicted, sample_weight)
+        weight = validated_weight(sample_weight, predicted)
+        return self._labels.accuracy(y, predicted, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

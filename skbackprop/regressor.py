@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseBackprop
 from ._rebuilt import NoneUnless
@@ -675,7 +675,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         """
         check_is_fitted(self)
         if isinstance(self._trained_loss, (SquaredError, Poisson)):
-            return _r2(y, self.predict(X), sample_weight)
+            predicted = self.predict(X)
+            return _r2(y, predicted, validated_weight(sample_weight, predicted))
         X, y = validated_data(self, X, y, self._y_numeric, reset=False)
         weight = validated_weight(sample_weight, X)
         targets = self._scaled(self._encode(y, reset=False, incremental=False, classes=None))
@@ -701,25 +702,27 @@ def _shares(each: Any) -> tuple[Array, Array]:
     return each / scale, scale
 
 
-def _r2(y: Any, predicted: Array, weight: Any) -> float:
-    """Return scikit-learn's R2, also of numbers the squares of which no float holds."""
+def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
+    """Return scikit-learn's R2, also of numbers the squares of which overflow or vanish."""
     y = as_given(as_dense(y), "values")
     values = np.asarray(y)
     if values.shape == predicted.shape and values.dtype.kind in "iuf":
-        most = float(np.finfo(np.result_type(values, predicted)).max) ** 0.5 / _MANY_ROWS
-        if max(largest_magnitude(values), largest_magnitude(predicted)) > most:
+        limits = np.finfo(np.result_type(values, predicted))
+        least, most = float(limits.tiny) ** 0.5 * _MANY_ROWS, float(limits.max) ** 0.5 / _MANY_ROWS
+        largest = max(largest_magnitude(values), largest_magnitude(predicted))
+        if 0 < largest < least or largest > most:
             y, predicted, weight = _in_small_units(values, predicted, weight)
     return float(r2_score(y, predicted, sample_weight=weight))
 
 
-def _in_small_units(y: Array, predicted: Array, weight: Any) -> tuple[Array, Array, Any]:
-    """Return the rows that count, each target in a unit of the order of its largest value.
+def _in_small_units(
+    y: Array, predicted: Array, weight: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Return the rows that count, each target in a unit of the size of its largest value.
 
     R2 does not depend on it. The unit is a power of two, so that nothing is rounded.
     """
     if weight is not None:
-        weight = column_or_1d(weight)
-        check_consistent_length(y, weight)
         counted = weight > 0
         y, predicted, weight = y[counted], predicted[counted], weight[counted]
     pair = np.array([y, predicted], dtype=np.float64)

@@ -93,6 +93,44 @@ def test_non_finite_weight(estimator_class, value, named):
 
 
 @BOTH
+def test_masked_values_are_missing(estimator_class):
+    """NumPy drops the mask, and takes what is behind it."""
+    X, y = data_for(estimator_class)
+    fitted = quick(estimator_class).fit(np.ma.masked_array(X), np.ma.masked_array(y))  # no mask
+    assert_same_network(fitted, quick(estimator_class).fit(X, y))
+    masked = np.ma.masked_array(X, mask=X > 1)
+    for call in (fitted.fit, fitted.partial_fit, fitted.score):
+        with pytest.raises(ValueError, match="X has values that are masked"):
+            call(masked, y)
+        with pytest.raises(ValueError, match="y has values that are masked"):
+            call(X, np.ma.masked_array(y, mask=X[:, 0] > 1))
+        with pytest.raises(ValueError, match="sample_weight has values that are masked"):
+            call(X, y, sample_weight=np.ma.masked_array(np.ones(N), mask=X[:, 0] > 1))
+    with pytest.raises(ValueError, match="X has values that are masked"):
+        fitted.predict(masked)
+
+
+@BOTH
+def test_arrays_of_fields(estimator_class):
+    X, y = data_for(estimator_class)
+    frame = pd.DataFrame({"height": X[:, 0], "width": X[:, 1]})
+    fields = frame.to_records(index=False)
+    with pytest.raises(ValueError, match=r"X is a structured array with the fields .*'height'"):
+        quick(estimator_class).fit(fields, y)
+    with pytest.raises(ValueError, match=r"y is a structured array with the fields .*'height'"):
+        quick(estimator_class).fit(X, fields)
+
+
+@BOTH
+def test_largest_numbers_of_both_signs(estimator_class):
+    """Their sum, by which scikit-learn looks for a NaN, is infinity less infinity."""
+    X, y = data_for(estimator_class)
+    X = np.sign(X) * np.finfo(float).max
+    model = quick(estimator_class, activation="tanh", max_iter=1)
+    assert_finite_or_refused(model, X, y)
+
+
+@BOTH
 def test_complex_and_words_for_x(estimator_class):
     X, y = data_for(estimator_class)
     with pytest.raises(ValueError, match="Complex data not supported"):

@@ -322,6 +322,33 @@ def test_values_that_are_missing(container, value, message):
         model.score(X, container(changed(y, 3, value, dtype=object)))
 
 
+def test_values_that_only_a_longer_float_holds():
+    X, y = value_data(N)
+    largest = np.finfo(np.longdouble).max
+    if largest > np.finfo(float).max:
+        with pytest.raises(ValueError, match="Input y contains infinity"):
+            quick(BackpropRegressor).fit(X, changed(y, 3, largest, dtype=np.longdouble))
+
+
+def test_numbers_that_are_too_large_for_labels():
+    X, y = class_data(N)
+    for labels in (1e200 * y, np.c_[y, 1e200 * y]):
+        with pytest.raises(ValueError, match="Unknown label type: continuous"):
+            quick(BackpropClassifier).fit(X, labels)
+    with pytest.raises(ValueError, match="a mix of continuous and"):
+        quick(BackpropClassifier).fit(X, y).score(X, 1e200 * y)
+
+
+@PAIRS
+def test_sparse_column_for_y(ours, theirs):
+    X, y = data_for(ours)
+    expected = quick(ours).fit(X, y)
+    for column in (sparse.csr_array(y[:, None]), sparse.csc_matrix(y[:, None])):
+        with pytest.warns(DataConversionWarning, match="column-vector y"):
+            assert same_bits(quick(ours).fit(X, column), expected)
+    assert same_bits(quick(ours).fit(X, sparse.coo_array(y)), expected)
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_objects_that_are_not_finite(value):
     X, y = value_data(N)
@@ -513,7 +540,7 @@ def test_early_stopping_with_a_rare_class(estimator_class):
 
 
 @BOTH
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "score"])
 @pytest.mark.parametrize(
     "weight, named",
     [
@@ -532,8 +559,10 @@ def test_early_stopping_with_a_rare_class(estimator_class):
 def test_wrong_sample_weight(estimator_class, method, weight, named):
     X, y = data_for(estimator_class)
     arguments = classes_for(estimator_class) if method == "partial_fit" else {}
+    model = quick(estimator_class)
+    model = model.fit(X, y) if method == "score" else model
     with pytest.raises(ValueError, match=named):
-        getattr(quick(estimator_class), method)(X, y, sample_weight=weight, **arguments)
+        getattr(model, method)(X, y, sample_weight=weight, **arguments)
 
 
 @BOTH

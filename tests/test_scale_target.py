@@ -209,7 +209,7 @@ def test_a_search_finds_what_scikit_learn_does():
     "dtype, scale", [("float64", 1e300), ("float64", 1e150), ("float32", 1e30)]
 )
 def test_r2_does_not_depend_on_the_unit_of_positive_targets(dtype, scale):
-    """The squares of these are beyond what floats hold."""
+    """The squares of these overflow, or vanish."""
     positive = np.abs((Y - Y.mean(axis=0)) / Y.std(axis=0)).astype(dtype)
     weight = np.arange(60) % 3
     ordinary = scaled(loss="poisson", dtype=dtype).fit(X, positive)
