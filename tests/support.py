@@ -5,6 +5,7 @@ import pickle
 import tracemalloc
 import warnings
 import zlib
+from functools import cache
 from itertools import cycle, pairwise
 
 import joblib
@@ -131,15 +132,55 @@ def assert_same_network(actual, expected, rtol=1e-12, atol=1e-12):
             )
 
 
+@cache
+def keeps_bits():
+    """Return whether BLAS rounds the products of a member of a stack as those of a network alone.
+
+    OpenBLAS's kernels for processors without SSE4.2 round a dot product of float64 by the address
+    of its second factor, so here are dot products of rows in a stack, and of copies of the rows.
+    """
+    for n in range(1, 100):
+        rows = np.random.RandomState(n).randn(4, n)
+        together = np.matmul(rows[:, None], rows[:, :, None]).ravel(), np.vecdot(rows, rows)
+        alone = [np.dot(row[None].copy(), row[:, None].copy()).item() for row in rows]
+        if not all(np.array_equal(products, alone) for products in together):
+            return False
+    return True
+
+
+# What roundings grow to in the epochs that a test trains, as in the comparisons with scikit-learn,
+# whose products round otherwise too.
+ROUNDING = {"rtol": 1e-9, "atol": 1e-10}
+
+
+def same_values(actual, expected):
+    """Return whether two nested values are the same: to the bit, or where `keeps_bits` is false
+    but for rounding, in the arrays and numbers of float64.
+    """
+    if isinstance(expected, dict):
+        return actual.keys() == expected.keys() and all(
+            same_values(actual[name], value) for name, value in expected.items()
+        )
+    if isinstance(expected, (list, tuple)):
+        return len(actual) == len(expected) and all(map(same_values, actual, expected))
+    if isinstance(expected, np.random.RandomState):
+        return same_values(actual.get_state(legacy=False), expected.get_state(legacy=False))
+    if not isinstance(expected, (np.ndarray, float)):
+        return str(actual) == str(expected)
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
+        return False
+    if actual.tobytes() == expected.tobytes():
+        return True
+    if keeps_bits() or expected.dtype != np.float64:
+        return False
+    return np.allclose(actual, expected, equal_nan=True, **ROUNDING)
+
+
 def same_bits(actual, expected):
     """Return whether two fitted networks have the very same weights, biases and losses."""
-    pairs = [
-        *zip(actual.coefs_, expected.coefs_, strict=True),
-        *zip(actual.intercepts_, expected.intercepts_, strict=True),
-    ]
-    return actual.loss_curve_ == expected.loss_curve_ and all(
-        a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs
-    )
+    names = ("coefs_", "intercepts_", "loss_curve_")
+    return all(same_values(getattr(actual, name), getattr(expected, name)) for name in names)
 
 
 def assert_same_search(actual, expected):
@@ -152,17 +193,18 @@ def assert_same_search(actual, expected):
             continue
         assert (found.shape, found.dtype) == (column.shape, column.dtype), name
         if not name.endswith("_time"):
-            np.testing.assert_array_equal(found, column, err_msg=name, strict=True)
+            assert same_values(found, column), name
     for name in ("n_splits_", "multimetric_", "best_index_", "best_score_", "best_params_"):
         assert hasattr(actual, name) == hasattr(expected, name), name
         if hasattr(expected, name):
-            assert str(getattr(actual, name)) == str(getattr(expected, name)), name
+            assert same_values(getattr(actual, name), getattr(expected, name)), name
     assert hasattr(actual, "best_estimator_") == hasattr(expected, "best_estimator_")
 
 
 def bits(estimator, X, y, sample_weight=None):
     """Return a score that tells any two models apart: the checksum of what one says of X."""
-    return zlib.crc32(np.asarray(answers(estimator, X)[-1], dtype=float).tobytes())
+    answer = np.asarray(answers(estimator, X)[-1], dtype=float)
+    return zlib.crc32(answer.tobytes()) if keeps_bits() else answer.mean()
 
 
 def outcome(search, X, y, **fit_params):

@@ -31,6 +31,7 @@ from support import (
     memory_mapped,
     networks_of,
     pickled,
+    same_values,
     value_data,
 )
 
@@ -120,7 +121,7 @@ def assert_member(ensemble, member, network):
             assert_same_bits(array[member], expected, f"{name} of member {member}")
     for name in OF_MEMBERS:
         got, expected = own(getattr(ensemble, name), member), getattr(network, name)
-        assert got == expected, f"{name} of member {member}"
+        assert same_values(got, expected), f"{name} of member {member}"
 
 
 def assert_same_ensemble(actual, expected):
@@ -129,7 +130,7 @@ def assert_same_ensemble(actual, expected):
         for array, reference in zip(getattr(actual, name), getattr(expected, name), strict=True):
             assert_same_bits(array, reference, name)
     for name in OF_MEMBERS:
-        np.testing.assert_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
+        assert same_values(getattr(actual, name), getattr(expected, name)), name
 
 
 def assert_goes_on_alike(actual, expected, *data):

@@ -27,6 +27,7 @@ from support import (
     few_epochs,
     label_data,
     quick,
+    same_values,
     some_parameters,
     value_data,
 )
@@ -95,23 +96,6 @@ MIXTURE = [
 every_size = pytest.mark.parametrize("max_bytes", [1, 50_000, 2**28])
 
 
-def flat(value):
-    """Return a value as nested lists and dicts that ``==`` compares to the bit."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, np.random.RandomState):
-        return flat(value.get_state(legacy=False))
-    if isinstance(value, dict):
-        return {name: flat(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [flat(part) for part in value]
-    return str(value)
-
-
-def left_by(estimator):
-    return flat(vars(estimator))
-
-
 def fits_of(estimators, X, y, fit_params):
     return [Fit(clone(estimator), X, y, fit_params) for estimator in estimators]
 
@@ -136,7 +120,7 @@ def assert_as_if_alone(fits, max_bytes=2**28, report=None):
             # Of an argument that it does not know, each function says its own name.
             assert isinstance(error, TypeError) or str(fit.error) == str(error), model
             assert type(error).__name__ in fit.traceback, model
-        assert left_by(fit.estimator) == left_by(model), model
+        assert same_values(vars(fit.estimator), vars(model)), model
     return models
 
 
@@ -241,7 +225,7 @@ def test_training_goes_on_as_if_alone(estimator_class, max_bytes):
                 estimator.partial_fit(X, y).partial_fit(X[:20], y[:20])
             if fit.error is None:
                 estimator.set_params(warm_start=True).fit(X, y)
-        assert left_by(fit.estimator) == left_by(model), model
+        assert same_values(vars(fit.estimator), vars(model)), model
 
 
 def test_streams_are_no_longer_shared_when_training_is_over():
@@ -251,7 +235,7 @@ def test_streams_are_no_longer_shared_when_training_is_over():
     for fit, model in zip(fits, models, strict=True):
         for estimator in (fit.estimator, model):
             estimator.partial_fit(X, y)
-        assert left_by(fit.estimator) == left_by(model)
+        assert same_values(vars(fit.estimator), vars(model))
         assert not any(
             np.shares_memory(fit.estimator.coefs_[0], other.estimator.coefs_[0])
             for other in fits

@@ -53,9 +53,10 @@ class Dense:
         # Of plain matrices, dot is the product that costs the fewest microseconds; of stacks,
         # matmul is slow for an inner dimension of one, where a product is a multiplication.
         is_plain = weights.ndim == 2
+        self._has_one_output = weights.shape[-1] == 1
         self._product = np.dot if is_plain else np.matmul
         self._outer_product = (
-            np.multiply if weights.shape[-1] == 1 and not is_plain else self._product
+            np.multiply if self._has_one_output and not is_plain else self._product
         )
         self._weights_transposed = weights.swapaxes(-1, -2)
         self._ones: Array | None = None
@@ -79,7 +80,13 @@ class Dense:
         """Leave the sum of `delta` over its rows: as a product with ones, a third of the time."""
         if self._ones is None:
             self._ones = np.ones((1,) * (delta.ndim - 1) + delta.shape[-2:-1], delta.dtype)
-        self._product(self._ones, delta, out=self.d_biases)
+            self._ones_transposed = self._ones.swapaxes(-1, -2)
+        if self._has_one_output:
+            # Some kernels round a dot product by the address of its second factor. That of the
+            # ones is as even for a member of a stack as for a network alone.
+            self._product(delta.swapaxes(-1, -2), self._ones_transposed, out=self.d_biases)
+        else:
+            self._product(self._ones, delta, out=self.d_biases)
 
 
 class SparseDense(Dense):
