@@ -27,6 +27,7 @@ FLOAT64_PREDICTIONS = {"check_regressor_multioutput"}
 NEGATIVE_TARGETS = {"check_regressor_multioutput"}
 PROBABILITIES = {"check_classifiers_multilabel_output_format_predict_proba"}
 RANKS = {"check_classifier_multioutput"}
+SUBSETS = {"check_methods_subset_invariance"}
 # These expect one prediction for each target, where there is one for each level.
 ONE_PREDICTION = {
     "check_estimator_sparse_array",
@@ -83,6 +84,7 @@ AUTOENCODERS = SHARED | {
     "poisson": {"loss": Poisson()} | SMALL,
 }
 del AUTOENCODERS["ensemble"]
+AUTOENCODERS["float32 errors"] = AUTOENCODERS.pop("float32")
 LEFT_OUT = {
     # A weight counts as a repeated row only while all rows form one batch, none are held out
     # and the arithmetic is good for the seven digits that these checks ask for.
@@ -91,6 +93,8 @@ LEFT_OUT = {
     "small batches": ROW_EQUIVALENCE,
     # This model's predictions are float32 whatever X is.
     "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | RANKS,
+    # Errors are float64, made of float32 reconstructions, and the check is for float64's rounding.
+    "float32 errors": ROW_EQUIVALENCE | SUBSETS,
     # The check wants probabilities in the order of the scores, and these round to one and tie.
     "lbfgs": RANKS,
     "identity": RANKS,
@@ -219,10 +223,20 @@ def test_checks_chosen_or_left_out_by_name_exist(kind):
     of_its_own = {
         "classifier": PROBABILITIES | RANKS,
         "regressor": FLOAT64_PREDICTIONS | NEGATIVE_TARGETS | ONE_PREDICTION,
-        "autoencoder": set(),
+        "autoencoder": SUBSETS,
     }
     assert names >= ROW_EQUIVALENCE | {ARRAY_API} | of_its_own[kind]
     assert {name for checks in ALL_CHECKS.values() for name in checks} >= OF_NUMBERS
+
+
+@few_epochs
+def test_float32_errors_of_a_row_depend_on_other_rows_by_rounding_only():
+    X = 3 * np.random.RandomState(0).uniform(size=(20, 3))
+    autoencoder = BackpropAutoencoder(dtype="float32", random_state=1, **SMALL).fit(X)
+    one_by_one = np.concatenate([autoencoder.score_samples(X[i : i + 1]) for i in range(20)])
+    # A product adds up to twenty float32 terms, and errors are squares of what X is large as.
+    atol = 20 * np.finfo(np.float32).eps * np.square(X).max()
+    np.testing.assert_allclose(autoencoder.score_samples(X), one_by_one, rtol=0, atol=atol)
 
 
 @few_epochs
