@@ -30,7 +30,7 @@ def sparse_rows(
         density=density,
         format="csr",
         dtype=dtype,
-        rng=np.random.default_rng(0),
+        random_state=np.random.default_rng(0),
     )
     return X, labels(n_rows, n_classes)
 

@@ -292,7 +292,7 @@ def test_sparse_rows_of_either_dtype_and_of_int_are_taken(dtype):
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
     monkeypatch.setattr("skbackprop.core.network._PREDICTION_NUMBERS", 400_000)
-    rows = sparse.random_array((4000, 2000), density=0.002, format="csr", rng=0)
+    rows = sparse.random_array((4000, 2000), density=0.002, format="csr", random_state=0)
     autoencoder = BackpropAutoencoder(
         hidden_layer_sizes=(4,),
         early_stopping=early_stopping,

@@ -126,7 +126,7 @@ def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_members, dtype
 @pytest.mark.parametrize("n_sources", [1, 2])
 def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
     tables = [
-        sparse.random_array((20, 30), density=0.3, format="csr", rng=np.random.default_rng(seed))
+        sparse.random_array((20, 30), density=0.3, format="csr", random_state=seed)
         for seed in range(n_sources)
     ]
     before, out = [table.copy() for table in tables], [None, None]
