@@ -210,7 +210,7 @@ class Labels(Targets):
         if weight is None and is_plain and y.dtype.kind == predicted.dtype.kind:
             # scikit-learn's checks take longer than the prediction of some hundred rows.
             return float(np.mean(y == predicted))
-        y = as_given(y)
+        y = as_given(as_dense(y))
         if getattr(y, "ndim", 1) == 1:
             y = of_one_kind(np.asarray(y), self._y)
         return super().accuracy(y, predicted, weight)

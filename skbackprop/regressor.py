@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
 from ._base import BaseBackprop
 from ._rebuilt import NoneUnless
@@ -706,6 +706,7 @@ def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
     """Return scikit-learn's R2, also of numbers the squares of which overflow or vanish."""
     y = as_given(as_dense(y), "values")
     values = np.asarray(y)
+    assert_all_finite(values, input_name="y")
     if values.shape == predicted.shape and values.dtype.kind in "iuf":
         limits = np.finfo(np.result_type(values, predicted))
         least, most = float(limits.tiny) ** 0.5 * _MANY_ROWS, float(limits.max) ** 0.5 / _MANY_ROWS
