@@ -599,8 +599,11 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         AttributeError
             If the loss has no probabilities.
         """
-        link, of = self._trained_loss.link, self._labels.probabilities
-        return self._outcome(X, lambda scores: of(self._pooled(scores), link))
+
+        def outcome(scores: Array) -> Any:
+            return self._labels.probabilities(self._pooled(scores), self._trained_loss.link)
+
+        return self._outcome(X, outcome)
 
     @available_if(_check_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
@@ -628,8 +631,11 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         AttributeError
             If the loss has no probabilities.
         """
-        link, of = self._trained_loss.link, self._labels.log_probabilities
-        return self._outcome(X, lambda scores: of(self._pooled(scores), link))
+
+        def outcome(scores: Array) -> Any:
+            return self._labels.log_probabilities(self._pooled(scores), self._trained_loss.link)
+
+        return self._outcome(X, outcome)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
