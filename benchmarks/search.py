@@ -29,9 +29,9 @@ from benchmarks._contenders import BARE, OURS, SKLEARN, BareProducts, Problem
 from benchmarks._report import argument_parser, as_time, print_setting, print_table, verdict
 from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop._stacks import evenly_cut, members_at_once
-from skbackprop.core.activations import Relu
-from skbackprop.core.network import Network
+from skbackprop.activations import Relu
+from skbackprop.engine.network import Network
+from skbackprop.fitting.sizes import evenly_cut, members_at_once
 
 N_JOBS = 2
 N_ROUNDS, N_ROUNDS_FLOAT64 = 3, 1  # float64 has no goal to reach

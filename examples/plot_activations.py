@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
-from skbackprop.core.activations import ACTIVATIONS
+from skbackprop.activations import ACTIVATIONS
 
 PANELS = [
     ["logistic", "tanh", "softplus"],

@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_diabetes
 
-from skbackprop import BackpropRegressor, Gaussian, Quantile
+from skbackprop import BackpropRegressor
+from skbackprop.losses import Gaussian, Quantile
 
 LEVELS = [0.05, 0.25, 0.5, 0.75, 0.95]
 BLUE, ORANGE = "#0072B2", "#D55E00"

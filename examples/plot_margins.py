@@ -20,8 +20,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
-from skbackprop.core.losses import CLASSIFIER_LOSSES
-from skbackprop.core.smoothing import Smoothed
+from skbackprop.losses import CLASSIFIER_LOSSES
+from skbackprop.losses.smoothing import Smoothed
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 

@@ -21,16 +21,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from skbackprop import (
-    BackpropClassifier,
-    Constant,
-    Cosine,
-    Exponential,
-    OneCycle,
-    Step,
-    WarmUp,
-    find_learning_rate,
-)
+from skbackprop import BackpropClassifier, find_learning_rate
+from skbackprop.schedules import Constant, Cosine, Exponential, OneCycle, Step, WarmUp
 
 SCHEDULES = {
     "constant": Constant(),

@@ -30,15 +30,17 @@ from matplotlib.ticker import PercentFormatter
 from scipy.special import expit
 
 from skbackprop import BackpropClassifier
-from skbackprop.core.activations import Logistic
-from skbackprop.core.batches import Table
-from skbackprop.core.losses import ProbabilitySquaredError
-from skbackprop.core.network import Network, scores_of
-from skbackprop.core.objective import Objective
-from skbackprop.core.optimizers import SGD
-from skbackprop.core.parameters import FlatParameters
-from skbackprop.core.penalties import L2
-from skbackprop.core.training import Stack, descend
+from skbackprop.activations import Logistic
+from skbackprop.engine.batches import Table
+from skbackprop.engine.epochs import descend
+from skbackprop.engine.network import Network
+from skbackprop.engine.objective import Objective
+from skbackprop.engine.parameters import FlatParameters
+from skbackprop.engine.penalties import L2
+from skbackprop.engine.prediction import scores_of
+from skbackprop.engine.stack import Stack
+from skbackprop.losses import ProbabilitySquaredError
+from skbackprop.optimizers import SGD
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 y = np.array([0, 1, 1, 0])

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .core.activations import Activation
-from .core.losses import Loss
+from .activations import Activation
+from .losses.base import Loss
 
 __all__ = ["check_activation", "check_gradient", "check_loss"]
 
@@ -125,7 +125,7 @@ def check_activation(activation: Activation, z: Any = None, **options: Any) -> f
 
     Examples
     --------
-    >>> from skbackprop.core.activations import Tanh
+    >>> from skbackprop.activations import Tanh
     >>> from skbackprop.testing import check_activation
     >>> check_activation(Tanh()) < 1e-6
     True
@@ -174,7 +174,7 @@ def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
 
     Examples
     --------
-    >>> from skbackprop.core.regression import Poisson
+    >>> from skbackprop.losses import Poisson
     >>> from skbackprop.testing import check_loss
     >>> check_loss(Poisson(), scores=[[0.5], [-1.0]], y=[[2.0], [0.0]]) < 1e-6
     True

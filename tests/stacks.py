@@ -8,18 +8,18 @@ import hypothesis
 import numpy as np
 from scipy import sparse
 
-from skbackprop.core.activations import ACTIVATIONS
-from skbackprop.core.averaging import Average
-from skbackprop.core.batches import Table
-from skbackprop.core.losses import CLASSIFIER_LOSSES, ClassifierLoss, Loss
-from skbackprop.core.network import Network
-from skbackprop.core.objective import Objective
-from skbackprop.core.optimizers import Optimizer
-from skbackprop.core.parameters import FlatParameters
-from skbackprop.core.penalties import L2
-from skbackprop.core.regression import REGRESSOR_LOSSES, Quantile
-from skbackprop.core.schedules import Constant, Schedule
-from skbackprop.core.training import Stack, descend
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.engine.averaging import Average
+from skbackprop.engine.batches import Table
+from skbackprop.engine.epochs import descend
+from skbackprop.engine.network import Network
+from skbackprop.engine.objective import Objective
+from skbackprop.engine.parameters import FlatParameters
+from skbackprop.engine.penalties import L2
+from skbackprop.engine.stack import Stack
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
+from skbackprop.optimizers import Optimizer
+from skbackprop.schedules import Constant, Schedule
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]

@@ -10,11 +10,9 @@ from scipy.sparse import csr_array
 from scipy.special import erfc, expit
 from sklearn.base import clone
 
-import skbackprop
-from skbackprop import BackpropRegressor, Elu, LeakyRelu, VarianceScaling
-from skbackprop.core import activations
-from skbackprop.core.activations import ACTIVATIONS, Activation
-from skbackprop.core.initializers import BoundedUniform
+from skbackprop import BackpropRegressor, activations
+from skbackprop.activations import ACTIVATIONS, Activation, Elu, LeakyRelu
+from skbackprop.initializers import BoundedUniform, VarianceScaling
 from skbackprop.testing import check_activation
 from stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 from support import BOTH, classes_for, data_for, few_epochs, quick
@@ -118,7 +116,7 @@ def test_table_is_complete_and_every_docstring_has_a_formula():
     assert kinds == {type(activation) for activation in ACTIVATIONS.values()}
     assert without_formula(kinds) == set()
     assert len(set(ACTIVATIONS.values())) == len(ACTIVATIONS)
-    assert kinds <= {getattr(skbackprop, name) for name in skbackprop.__all__}
+    assert {kind.__name__ for kind in kinds} <= set(activations.__all__)
 
 
 @every_activation

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from sklearn.neural_network import MLPClassifier
 
-from skbackprop.core import initializers
-from skbackprop.core.activations import ACTIVATIONS
-from skbackprop.core.initializers import INITIALIZERS, BoundedUniform, Initializer, VarianceScaling
+from skbackprop import initializers
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.initializers import INITIALIZERS, BoundedUniform, Initializer, VarianceScaling
 from stacks import deep_network, public_kinds, without_formula
 
 # What init="auto" draws from where scikit-learn has the activation: it has no name.

@@ -12,9 +12,9 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
-from skbackprop.core import arrays, optimizers
-from skbackprop.core.optimizers import (
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, optimizers
+from skbackprop.core import arrays
+from skbackprop.optimizers import (
     OPTIMIZERS,
     SGD,
     Adagrad,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from skbackprop.core.activations import ACTIVATIONS, Activation, Tanh
-from skbackprop.core.regression import Poisson, SquaredError
+from skbackprop.activations import ACTIVATIONS, Activation, Tanh
+from skbackprop.losses import Poisson, SquaredError
 from skbackprop.testing import check_activation, check_gradient, check_loss
 
 THETA = np.random.RandomState(0).normal(size=(3, 4))

@@ -66,3 +66,9 @@ def blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...]]:
         if scratch is None:
             scratch = np.empty_like(block[0])
         yield *block, scratch[:, : block[0].shape[1]]
+
+
+def largest_magnitude(X: Any) -> float:
+    """Return the largest absolute value of an array or CSR matrix, without a copy of it."""
+    values = X.data if hasattr(X, "indptr") else X
+    return float(max(-values.min(initial=0), values.max(initial=0)))

@@ -1,0 +1,550 @@
+"""Activation functions of the hidden layers, each with its derivative.
+
+One class and one line in `ACTIVATIONS` make an activation; an instance of one's own needs
+no registration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import ndtr
+
+from .core.arrays import Array
+from .core.checks import check_range
+from .initializers import BoundedUniform, Initializer, VarianceScaling
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Elu",
+    "Gelu",
+    "GeluTanh",
+    "Identity",
+    "LeakyRelu",
+    "Logistic",
+    "Mish",
+    "Relu",
+    "Selu",
+    "Silu",
+    "Softplus",
+    "Tanh",
+]
+
+
+class Activation:
+    """An element-wise function f and its derivative.
+
+    Attributes
+    ----------
+    keeps_input : bool, default=False
+        Whether `backward` reads `z`. If not, `z` and `a` may share their memory.
+    initializer : Initializer, default=BoundedUniform()
+        What draws the initial weights of the layer before it under ``init="auto"``.
+    """
+
+    keeps_input: ClassVar[bool] = False
+
+    @property
+    def initializer(self) -> Initializer:
+        return BoundedUniform()
+
+    def forward(self, z: Array, a: Array) -> None:
+        """Write f(z) to `a`, which may be `z` itself unless `keeps_input`."""
+        raise NotImplementedError(f"{type(self).__name__} has to define forward(z, a)")
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        """Multiply `delta` by f'(z) in place. On return `z` and `a` may be overwritten."""
+        raise NotImplementedError(f"{type(self).__name__} has to define backward(z, a, delta)")
+
+
+# ------------------------------------------------------------ those that scikit-learn has
+
+
+@dataclass(frozen=True)
+class Identity(Activation):
+    """f(z) = z, f'(z) = 1.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropRegressor
+    >>> from skbackprop.activations import Identity
+    >>> BackpropRegressor(activation=Identity())
+    BackpropRegressor(activation=Identity())
+    """
+
+    def forward(self, z: Array, a: Array) -> None:
+        if a is not z:
+            np.copyto(a, z)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Logistic(Activation):
+    """f(z) = 1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2, f'(z) = a (1 - a).
+
+    The form with tanh is computed, since NumPy's tanh is vectorised: its error is one unit
+    in the last place of 1, not of f(z), which no layer above can tell apart.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Logistic
+    >>> BackpropClassifier(activation=Logistic())
+    BackpropClassifier(activation=Logistic())
+    """
+
+    @property
+    def initializer(self) -> Initializer:
+        return BoundedUniform(2.0)
+
+    def forward(self, z: Array, a: Array) -> None:
+        np.multiply(z, 0.5, out=a)
+        np.tanh(a, out=a)
+        np.multiply(a, 0.5, out=a)
+        np.add(a, 0.5, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.multiply(delta, a, out=delta)
+        np.subtract(1.0, a, out=a)
+        np.multiply(delta, a, out=delta)
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """f(z) = tanh(z), f'(z) = 1 - a^2.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Tanh
+    >>> BackpropClassifier(activation=Tanh())
+    BackpropClassifier(activation=Tanh())
+    """
+
+    def forward(self, z: Array, a: Array) -> None:
+        np.tanh(z, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.multiply(a, a, out=a)
+        np.subtract(1.0, a, out=a)
+        np.multiply(delta, a, out=delta)
+
+
+@dataclass(frozen=True)
+class Relu(Activation):
+    """f(z) = max(z, 0), f'(z) = 1 where z > 0, else 0.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Relu
+    >>> BackpropClassifier(activation=Relu())
+    BackpropClassifier(activation=Relu())
+    """
+
+    def forward(self, z: Array, a: Array) -> None:
+        np.maximum(z, _zeros_for(z), out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.greater(a, 0, out=a)
+        np.multiply(delta, a, out=delta)
+
+
+def _zeros_for(z: Array) -> Array:
+    """Return zeros that broadcast to `z`: a row, or where `z` is small, its very shape.
+
+    NumPy's maximum is vectorised for two arrays, not for an array and a scalar, and goes
+    through arrays of one shape in one loop instead of one for each row.
+    """
+    return _zeros(z.shape if z.nbytes <= 1 << 20 else z.shape[-1:], z.dtype)
+
+
+@lru_cache(maxsize=64)
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    zeros = np.zeros(shape, dtype)
+    zeros.flags.writeable = False
+    return zeros
+
+
+# ----------------------------------------------------------- kinks and exponential tails
+
+# Several passes over a block of so many numbers find it in the cache.
+_BLOCK = 8_192
+
+
+def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield blocks of arrays of one shape, and last scratch memory for each.
+
+    So the scratch memory does not grow with the network. Arrays that are not contiguous are one
+    block.
+    """
+    first = arrays[0]
+    if first.size <= _BLOCK or not all(array.flags.c_contiguous for array in arrays):
+        yield (*arrays, np.empty_like(first))
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    scratch = np.empty(_BLOCK, first.dtype)
+    for start in range(0, first.size, _BLOCK):
+        block = [array[start : start + _BLOCK] for array in flat]
+        yield (*block, scratch[: block[0].size])
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """f(z) = max(z, s z), f'(z) = 1 where z > 0, else s.
+
+    Maas, Hannun & Ng (2013), section 2. A unit that is never positive still learns.
+
+    Parameters
+    ----------
+    negative_slope : float, default=0.01
+        The slope s below zero, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the slope is out of its range.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import LeakyRelu
+    >>> BackpropClassifier(activation=LeakyRelu(0.1))
+    BackpropClassifier(activation=LeakyRelu(negative_slope=0.1))
+    """
+
+    negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_range(self, "negative_slope", low=0, high=1)
+
+    @property
+    def initializer(self) -> Initializer:
+        # He et al. 2015, equation 15.
+        return VarianceScaling(2.0 / (1.0 + self.negative_slope**2), fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        for x, f, leak in _blocks(z, a):
+            np.multiply(x, self.negative_slope, out=leak)
+            np.maximum(x, leak, out=f)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.greater(a, 0, out=a)
+        np.maximum(a, self.negative_slope, out=a)
+        np.multiply(delta, a, out=delta)
+
+
+@dataclass(frozen=True)
+class Elu(Activation):
+    """f(z) = z where z > 0, else alpha (exp(z) - 1); f'(z) = 1, else a + alpha.
+
+    Clevert, Unterthiner & Hochreiter (2016), section 3.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        What f tends to below zero, but for the sign; not negative. With 1, f has no kink.
+
+    Raises
+    ------
+    ValueError
+        If alpha is out of its range.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Elu
+    >>> BackpropClassifier(activation=Elu(alpha=0.5))
+    BackpropClassifier(activation=Elu(alpha=0.5))
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range(self, "alpha", low=0, closed="left")
+
+    @property
+    def initializer(self) -> Initializer:
+        # He's 2 for alpha = 0; preserves the second moment to half a percent up to alpha = 1.
+        return VarianceScaling(2.0 / (1.0 + 0.2246 * self.alpha**2), fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        for x, f, negative in _blocks(z, a):
+            np.minimum(x, 0, out=negative)
+            np.expm1(negative, out=negative)
+            np.multiply(negative, self.alpha, out=negative)
+            np.maximum(x, 0, out=f)
+            np.add(f, negative, out=f)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        for f, back, positive in _blocks(a, delta):
+            np.greater(f, 0, out=positive)
+            np.multiply(positive, 1.0 - self.alpha, out=positive)
+            np.minimum(f, 0, out=f)
+            np.add(f, self.alpha, out=f)
+            np.add(f, positive, out=f)
+            np.multiply(back, f, out=back)
+
+
+@dataclass(frozen=True)
+class Selu(Activation):
+    """f(z) = s elu(z) with alpha = 1.6733, s = 1.0507; f'(z) = s, else a + s alpha.
+
+    With these constants, layers drive the mean of their outputs to 0 and the variance to 1
+    (Klambauer et al. 2017, equation 2).
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Selu
+    >>> BackpropClassifier(activation=Selu())
+    BackpropClassifier(activation=Selu())
+    """
+
+    _SCALE: ClassVar[float] = 1.0507009873554804934193349852946
+    _ELU: ClassVar[Elu] = Elu(1.6732632423543772848170429916717)
+
+    @property
+    def initializer(self) -> Initializer:
+        return VarianceScaling(fan="in", normal=True)
+
+    def forward(self, z: Array, a: Array) -> None:
+        self._ELU.forward(z, a)
+        np.multiply(a, self._SCALE, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.multiply(a, 1.0 / self._SCALE, out=a)
+        self._ELU.backward(z, a, delta)
+        np.multiply(delta, self._SCALE, out=delta)
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """f(z) = log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), f'(z) = 1 - exp(-a).
+
+    Dugas et al. (2001): relu without the kink. The second form is computed, which
+    never overflows.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropRegressor
+    >>> from skbackprop.activations import Softplus
+    >>> BackpropRegressor(activation=Softplus())
+    BackpropRegressor(activation=Softplus())
+    """
+
+    @property
+    def initializer(self) -> Initializer:
+        return VarianceScaling(1.1732, fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        for x, f, tail in _blocks(z, a):
+            np.abs(x, out=tail)
+            np.negative(tail, out=tail)
+            np.exp(tail, out=tail)
+            np.log1p(tail, out=tail)
+            np.maximum(x, 0, out=f)
+            np.add(f, tail, out=f)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.negative(a, out=a)
+        np.expm1(a, out=a)
+        np.multiply(delta, a, out=delta)
+        np.negative(delta, out=delta)
+
+
+# ------------------------------------------------- z times a gate that opens from 0 to 1
+
+_LOGISTIC = Logistic()
+
+
+@dataclass(frozen=True)
+class Silu(Activation):
+    """f(z) = z s with s = 1 / (1 + exp(-z)), f'(z) = s (1 + z (1 - s)).
+
+    Elfwing, Uchibe & Doya (2018), section 2; the swish of Ramachandran, Zoph & Le (2017) with
+    beta = 1.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Silu
+    >>> BackpropClassifier(activation=Silu())
+    BackpropClassifier(activation=Silu())
+    """
+
+    keeps_input: ClassVar[bool] = True
+
+    @property
+    def initializer(self) -> Initializer:
+        return VarianceScaling(2.4297, fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        _LOGISTIC.forward(z, a)
+        np.multiply(a, z, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        _LOGISTIC.forward(z, a)
+        np.multiply(delta, a, out=delta)
+        np.subtract(1.0, a, out=a)
+        np.multiply(a, z, out=a)
+        np.add(a, 1.0, out=a)
+        np.multiply(delta, a, out=delta)
+
+
+@dataclass(frozen=True)
+class Gelu(Activation):
+    """f(z) = z P(z), f'(z) = P(z) + z p(z), P and p the normal distribution and its density.
+
+    Hendrycks & Gimpel (2016), section 2; P(z) = (1 + erf(z / sqrt(2))) / 2 is exact.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Gelu
+    >>> BackpropClassifier(activation=Gelu())
+    BackpropClassifier(activation=Gelu())
+    """
+
+    keeps_input: ClassVar[bool] = True
+
+    @property
+    def initializer(self) -> Initializer:
+        return VarianceScaling(2.1551, fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        ndtr(z, out=a)
+        np.multiply(a, z, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.clip(z, -40.0, 40.0, out=z)  # beyond, P is 0 or 1 and p is 0
+        np.multiply(z, z, out=a)
+        np.multiply(a, -0.5, out=a)
+        np.exp(a, out=a)
+        np.multiply(a, z, out=a)
+        np.multiply(a, 1.0 / math.sqrt(2.0 * math.pi), out=a)
+        ndtr(z, out=z)
+        np.add(a, z, out=a)
+        np.multiply(delta, a, out=delta)
+
+
+@dataclass(frozen=True)
+class GeluTanh(Activation):
+    """f(z) = z s, s = 1 / (1 + exp(-u)), u(z) = 2 sqrt(2 / pi) (z + 0.044715 z^3).
+
+    Its derivative is f'(z) = s (1 + z (1 - s) u'(z)). This is the approximation of gelu by tanh
+    (Hendrycks & Gimpel 2016, section 2), within 0.0005 of it; tanh is vectorised, erf is not.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import GeluTanh
+    >>> BackpropClassifier(activation=GeluTanh())
+    BackpropClassifier(activation=GeluTanh())
+    """
+
+    keeps_input: ClassVar[bool] = True
+    _LINEAR: ClassVar[float] = 2.0 * math.sqrt(2.0 / math.pi)
+    _CUBIC: ClassVar[float] = 0.044715 * _LINEAR
+
+    @property
+    def initializer(self) -> Initializer:
+        return VarianceScaling(2.1551, fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        np.clip(z, -10.0, 10.0, out=a)  # beyond, s is 0 or 1
+        self._gate(a, a)
+        np.multiply(a, z, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        np.clip(z, -10.0, 10.0, out=z)
+        self._gate(z, a)
+        np.multiply(delta, a, out=delta)
+        np.subtract(1.0, a, out=a)
+        np.multiply(a, z, out=a)
+        np.multiply(z, z, out=z)
+        np.multiply(z, 3.0 * self._CUBIC, out=z)
+        np.add(z, self._LINEAR, out=z)
+        np.multiply(a, z, out=a)
+        np.add(a, 1.0, out=a)
+        np.multiply(delta, a, out=delta)
+
+    def _gate(self, z: Array, s: Array) -> None:
+        for x, gate, u in _blocks(z, s):
+            np.multiply(x, x, out=u)
+            np.multiply(u, self._CUBIC, out=u)
+            np.add(u, self._LINEAR, out=u)
+            np.multiply(u, x, out=u)
+            _LOGISTIC.forward(u, gate)
+
+
+@dataclass(frozen=True)
+class Mish(Activation):
+    """f(z) = z tanh(log(1 + e)) = z n / (n + 2) with e = exp(z), n = e (e + 2).
+
+    Misra (2020); f'(z) = n / (n + 2) + 4 z e (e + 1) / (n + 2)^2.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.activations import Mish
+    >>> BackpropClassifier(activation=Mish())
+    BackpropClassifier(activation=Mish())
+    """
+
+    keeps_input: ClassVar[bool] = True
+    _LARGEST: ClassVar[float] = 25.0  # beyond, f(z) = z to the last digit
+
+    @property
+    def initializer(self) -> Initializer:
+        return VarianceScaling(2.1068, fan="in")
+
+    def forward(self, z: Array, a: Array) -> None:
+        for x, f, e in _blocks(z, a):
+            np.minimum(x, self._LARGEST, out=e)
+            np.exp(e, out=e)
+            np.add(e, 2.0, out=f)
+            np.multiply(f, e, out=f)
+            np.add(f, 2.0, out=e)
+            np.divide(f, e, out=f)
+            np.multiply(f, x, out=f)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        for x, f, back, e in _blocks(z, a, delta):
+            np.minimum(x, self._LARGEST, out=x)
+            np.exp(x, out=e)
+            np.add(e, 2.0, out=f)
+            np.multiply(f, e, out=f)
+            np.multiply(x, e, out=x)
+            np.add(e, 1.0, out=e)
+            np.multiply(x, e, out=x)
+            np.multiply(x, 4.0, out=x)
+            np.add(f, 2.0, out=e)
+            np.divide(x, e, out=x)
+            np.add(x, f, out=x)
+            np.divide(x, e, out=x)
+            np.multiply(back, x, out=back)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Identity(),
+    "logistic": Logistic(),
+    "tanh": Tanh(),
+    "relu": Relu(),
+    "leaky_relu": LeakyRelu(),
+    "elu": Elu(),
+    "selu": Selu(),
+    "gelu": Gelu(),
+    "gelu_tanh": GeluTanh(),
+    "silu": Silu(),
+    "mish": Mish(),
+    "softplus": Softplus(),
+}

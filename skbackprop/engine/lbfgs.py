@@ -1,0 +1,218 @@
+"""Training by L-BFGS: one network on all rows at once, through SciPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy import optimize
+
+from ..core.arrays import Array, Rows
+from ..core.workspace import Workspace
+from .batches import Batches, Table
+from .objective import Diverged, Gradient, Objective, exact_sum
+from .parameters import FlatParameters
+
+
+class WholeObjective:
+    """The objective over all rows of one network, as a function of its parameters.
+
+    The rows go through in blocks, the gradients of which are added up, so memory is bounded. Of
+    the penalty it has the smooth part.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of one network.
+    parameters : FlatParameters
+        The parameters of one network, which every call overwrites.
+    table : Table
+        The data.
+    order : Rows or None
+        The rows to learn from; None for all.
+    row_block : int
+        The rows of a block.
+
+    Attributes
+    ----------
+    l1 : float
+        What the sum of the magnitudes of the weights is to be multiplied by.
+    bounds : None
+        Each parameter may be any number.
+    """
+
+    bounds = None
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        table: Table,
+        order: Rows | None,
+        row_block: int,
+    ) -> None:
+        n_rows = table.n_rows if order is None else len(order)
+        smooth = replace(objective, penalty=objective.penalty.smooth)
+        self.objective, self.parameters = smooth, parameters
+        self.gradients = parameters.like(np.empty_like(parameters.theta))
+        self._workspace = Workspace(parameters.dtype)
+        self._batches = Batches(
+            [table], [order], [min(row_block, n_rows)], self._workspace, mean_over="epoch"
+        )
+        self._total = self._batches.total_weights.item()
+        self.l1 = objective.penalty.l1 / self._total
+        self._bound: dict[int, Gradient] = {}
+
+    def start(self) -> Array:
+        """Return the point to start from: a copy of the parameters as they are."""
+        theta: Array = self.parameters.theta[0].copy()
+        return theta
+
+    def theta_at(self, x: Array) -> Array:
+        """Return the flat parameters at a point of the search: the point itself."""
+        return x
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the value at the flat parameters `x`, and a new array with the gradient."""
+        self.parameters.theta[0] = x
+        g = np.zeros_like(self.gradients.theta[0])
+        losses: list[float] = []
+        for chunk in self._batches.chunks():
+            gradient = self._gradient(chunk.batch_size)
+            for batch in chunk.batches:
+                gradient.of_loss(batch)
+                g += self.gradients.theta[0]
+            losses += self.objective.batch_losses(chunk)[0].tolist()
+        self.gradients.theta[0] = g
+        measure = gradient.add_penalty(self._total)
+        losses += self.objective.penalty.value(measure).tolist()
+        return exact_sum(losses) / self._total, self.gradients.theta[0].copy()
+
+    def penalty(self, x: Array) -> float:
+        """Return the part of the value at `x` that is the penalty."""
+        penalty, n = self.objective.penalty, self.parameters.penalised.shape[1]
+        return float(penalty.value(penalty.measure(x[None, :n])).item() / self._total)
+
+    def _gradient(self, n_rows: int) -> Gradient:
+        if n_rows not in self._bound:
+            self._bound[n_rows] = Gradient(
+                self.objective,
+                self.parameters,
+                self.gradients,
+                n_rows,
+                self._workspace,
+                self._batches.is_sparse,
+            )
+        return self._bound[n_rows]
+
+
+class SignedParts:
+    """An objective and its L1 penalty, as a smooth function of the signed parts of the weights.
+
+    With W = P - N and P, N >= 0 the penalty is l1 * sum(P + N), which is linear. Where it is
+    least, one of the two is zero: then it is l1 * sum(|W|) (Schmidt et al. 2007).
+
+    Parameters
+    ----------
+    whole : WholeObjective
+        What the penalty is added to.
+    """
+
+    def __init__(self, whole: WholeObjective) -> None:
+        self._whole = whole
+        self._n = n = whole.parameters.penalised.shape[1]
+        n_free = whole.parameters.theta.shape[1] - n
+        self.bounds = optimize.Bounds(np.repeat([0.0, -np.inf], [2 * n, n_free]), np.inf)
+
+    def start(self) -> Array:
+        """Return (P, N, biases) of the parameters as they are."""
+        theta = self._whole.start()
+        weights, biases = theta[: self._n], theta[self._n :]
+        return np.concatenate([np.maximum(weights, 0), np.maximum(-weights, 0), biases])
+
+    def theta_at(self, x: Array) -> Array:
+        """Return the flat parameters that (P, N, biases) stand for."""
+        n = self._n
+        return np.concatenate([x[:n] - x[n : 2 * n], x[2 * n :]])
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the value at (P, N, biases), and a new array with the gradient."""
+        l1, n = self._whole.l1, self._n
+        value, g = self._whole(self.theta_at(x))
+        return value + self._l1_penalty(x), np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
+
+    def penalty(self, x: Array) -> float:
+        """Return the part of the value at `x` that is the penalty."""
+        return self._whole.penalty(self.theta_at(x)) + self._l1_penalty(x)
+
+    def _l1_penalty(self, x: Array) -> float:
+        return float(self._whole.l1 * x[: 2 * self._n].sum())
+
+
+def minimise(
+    whole: WholeObjective,
+    *,
+    max_iter: int,
+    max_fun: int,
+    tol: float,
+    on_iteration: Callable[[float], bool],
+) -> optimize.OptimizeResult:
+    """Minimise an objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
+
+    Parameters
+    ----------
+    whole : WholeObjective
+        What is minimised. On return its parameters are the result's, or those after the last
+        complete iteration if something was raised.
+    max_iter, max_fun : int
+        The limits on iterations and on evaluations of the objective.
+    tol : float
+        The largest component of the gradient that counts as zero.
+    on_iteration : callable
+        Called with the loss, as it is reported, after each iteration, with the parameters set
+        to its point; training ends where it returns True.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        SciPy's result, but that `fun` is the loss as it is reported.
+
+    Raises
+    ------
+    Diverged
+        If the loss is not finite at the starting point or at the end.
+    """
+    theta = whole.parameters.theta
+    iterate = theta[0].copy()
+    smooth = SignedParts(whole) if whole.l1 else whole
+    not_reported = 1 - 1 / whole.objective.n_averaged
+
+    def reported(at: optimize.OptimizeResult) -> float:
+        value = float(at.fun)
+        return value - not_reported * (value - smooth.penalty(at.x))
+
+    def callback(intermediate_result: optimize.OptimizeResult) -> None:
+        theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
+        if on_iteration(reported(intermediate_result)):
+            raise StopIteration
+
+    try:
+        with np.errstate(all="ignore"):
+            result = optimize.minimize(
+                smooth,
+                smooth.start(),
+                method="L-BFGS-B",
+                jac=True,
+                bounds=smooth.bounds,
+                callback=callback,
+                options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+            )
+        if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
+            raise Diverged(np.array([True]))
+    except BaseException:
+        theta[0] = iterate
+        raise
+    theta[0] = smooth.theta_at(result.x)
+    result.fun = reported(result)
+    return result

@@ -1,0 +1,162 @@
+"""What training minimises: the mean loss of a batch plus the penalty, with its gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array, PerMember, column_blocks
+from ..core.members import take_members
+from ..core.workspace import Workspace
+from ..losses.base import Loss
+from .batches import Batch, Chunk
+from .network import Network
+from .parameters import FlatParameters
+from .passes import Pass
+from .penalties import Penalty
+
+
+class Diverged(ArithmeticError):
+    """Training left the finite numbers; the stack is as it was before the epoch.
+
+    Attributes
+    ----------
+    members : array of bool of shape (n_members,)
+        The members that did; the others can go on once these have retired.
+    """
+
+    def __init__(self, members: Array) -> None:
+        super().__init__("a loss, a parameter or a moment is no longer finite")
+        self.members = members
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Mean loss over the rows of a batch, plus the penalty over their weight.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    loss : Loss
+        The loss of a row.
+    penalty : Penalty
+        The penalty on the weights.
+    """
+
+    network: Network
+    loss: Loss
+    penalty: Penalty
+
+    def members(self, members: Any) -> Objective:
+        """Return the objective of some members: a slice, or an array of their numbers."""
+        return replace(self, penalty=take_members(self.penalty, members))
+
+    @property
+    def n_averaged(self) -> int:
+        """The number of targets that the loss of a row is divided by where it is reported.
+
+        What is minimised, the value that belongs to the gradient, is the sum over the targets.
+        """
+        if not self.loss.is_reported_per_target:
+            return 1
+        return self.network.widths[-1] // self.loss.scores_per_target
+
+    def batch_losses(self, chunk: Chunk) -> Array:
+        """Return the weighted loss of each batch of a chunk, once the scores are in.
+
+        Returns
+        -------
+        losses : float64 array of shape (n_members, n_batches)
+            Sums over the rows of each batch, not divided by their weight.
+        """
+        values = self.loss.value(chunk.scores, chunk.y)
+        if chunk.raw_weight is not None:
+            values = values * chunk.raw_weight[:, :, 0]
+        # Converted first, since a sum that converts adds up in another order in a larger stack.
+        values = values.astype(np.float64, copy=False)
+        by_batch = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
+        return np.asarray(by_batch.sum(axis=2))
+
+
+class Gradient:
+    """The gradient of an objective, bound to some members and one size of batch.
+
+    Calling it with a batch leaves the scores in the batch and the gradient in `g`, and returns
+    the measures of the weights, which the penalty needs for its value.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of these members.
+    parameters, gradients : FlatParameters
+        The parameters of these members, and where their gradients go.
+    n_rows : int
+        The rows of a batch.
+    workspace : Workspace
+        Where the buffers come from.
+    sparse : bool, default=False
+        Whether the input is sparse.
+    streams : sequence of Generator, default=()
+        What draws each member's masks, where the network has dropout.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        gradients: FlatParameters,
+        n_rows: int,
+        workspace: Workspace,
+        sparse: bool = False,
+        streams: Sequence[np.random.Generator] = (),
+    ) -> None:
+        self.objective = objective
+        self.parameters, self.gradients = parameters, gradients
+        self.theta, self.g = parameters.theta, gradients.theta
+        self._pass = Pass(
+            objective.network, parameters, n_rows, workspace, gradients, sparse, streams
+        )
+        self._is_penalised = bool(np.any(objective.penalty.alpha))
+        self._nothing = np.zeros(len(self.theta))
+        self._blocks = [
+            (weights, gradient, workspace.array("penalty", weights.shape))
+            for weights, gradient in column_blocks(parameters.penalised, gradients.penalised)
+        ]
+
+    def __call__(self, batch: Batch) -> Array:
+        self.of_loss(batch)
+        return self.add_penalty(batch.total)
+
+    def of_loss(self, batch: Batch) -> None:
+        """Leave the gradient of the loss alone in `g`."""
+        if self._pass.batch_weights is not None:
+            self._pass.batch_weights.update(batch.weight, batch.total)
+        self._pass.forward(batch.x, batch.scores)
+        delta = self._pass.delta
+        self.objective.loss.gradient(batch.scores, batch.y, delta)
+        np.multiply(delta, batch.weight, out=delta)
+        self._pass.backward()
+
+    def add_penalty(self, total: PerMember) -> Array:
+        """Add the gradient of the penalty on rows of the weight `total` to `g`.
+
+        Returns what the penalty measures of the weights: shape (n_members,).
+        """
+        if not self._is_penalised:
+            return self._nothing
+        penalty = self.objective.penalty
+        penalty.add_gradient(self._blocks, 1 / total)
+        return penalty.measure(self.parameters.penalised)
+
+
+def exact_sum(values: list[float]) -> float:
+    """Return the exactly rounded sum, or NaN where it is not finite."""
+    try:
+        return math.fsum(values)
+    except (ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,131 @@
+"""The scores of a stack of networks, in blocks of rows so that memory is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse, vstack
+
+from ..core.arrays import Array, plain
+from ..core.workspace import Workspace
+from .network import Network
+from .parameters import Parameters
+from .passes import Pass
+
+# Numbers in the buffers of a block of rows, and of the members that go through together.
+_PREDICTION_NUMBERS = 1 << 21
+
+
+def scores_of(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
+    """Return the scores of a stack, computed in blocks of rows so that memory is bounded.
+
+    The scores of a member do not depend on how many there are.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    parameters : Parameters
+        The parameters of all members; only read.
+    X : array or CSR matrix of shape (n, d)
+        The input, the same for all members.
+    rows : Rows or None, default=None
+        The rows to predict; None for all.
+
+    Returns
+    -------
+    scores : array of shape (n_members, n, k)
+        In the dtype of the parameters.
+    """
+    n = X.shape[0] if rows is None else len(rows)
+    scores = np.empty((len(parameters), n, network.widths[-1]), parameters.dtype)
+    start = 0
+    for block in score_blocks(network, parameters, X, rows):
+        stop = start + block.shape[1]
+        scores[:, start:stop] = block
+        start = stop
+    return scores
+
+
+def score_blocks(
+    network: Network, parameters: Parameters, X: Any, rows: Any = None
+) -> Iterator[Array]:
+    """Yield the scores of one block of rows after the other, each valid until the next.
+
+    Parameters and scores are those of `scores_of`, but for the number of rows.
+    """
+    n_members, dtype = len(parameters), parameters.dtype
+    n = X.shape[0] if rows is None else len(rows)
+    workspace, n_units = Workspace(dtype), sum(network.widths)
+    # Rows as if for one member: a product of other shape may round otherwise.
+    n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
+    n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))
+    passes: dict[tuple[int, int], Pass] = {}
+    for start in range(0, n, n_rows):
+        part = slice(start, min(start + n_rows, n))
+        size = part.stop - part.start
+        x = X[part] if rows is None else X[rows[part]]
+        x = x if issparse(X) else x.astype(dtype, copy=False)
+        scores = workspace.array("scores", (n_members, size, network.widths[-1]))
+        for first in range(0, n_members, n_together):
+            members = slice(first, min(first + n_together, n_members))
+            key = (first, size)
+            if key not in passes:
+                passes[key] = Pass(
+                    network, parameters.members(members), size, workspace, sparse=issparse(X)
+                )
+            passes[key].forward([x] if issparse(X) else x, plain(scores[members]))
+        yield scores
+
+
+# Numbers in the scores of the rows of which predictions are made at once.
+_OUTCOME_NUMBERS = 1 << 18
+
+
+def outcomes_of(
+    network: Network, parameters: Parameters, X: Any, outcome: Callable[[Array], Any]
+) -> Any:
+    """Return what `outcome` makes of the scores of a stack, so that memory is bounded.
+
+    Parameters
+    ----------
+    network, parameters, X
+        As in `scores_of`.
+    outcome : callable
+        Takes scores of shape (n_members, n, k), which it may overwrite, for any number n of rows;
+        returns something for each row: an array, a CSR matrix, or a list or tuple of arrays.
+
+    Returns
+    -------
+    outcomes : array, CSR matrix, list or tuple
+        What `outcome` returns for all rows.
+    """
+    rows_at_once = max(1, _OUTCOME_NUMBERS // (len(parameters) * network.widths[-1]))
+    parts = (
+        outcome(block[:, start : start + rows_at_once])
+        for block in score_blocks(network, parameters, X)
+        for start in range(0, block.shape[1], rows_at_once)
+    )
+    return _joined(parts, X.shape[0])
+
+
+def _joined(parts: Iterator[Any], n_rows: int) -> Any:
+    """Put consecutive rows together, where each part is valid until the next is asked for."""
+    whole: list[Array] = []
+    start = 0
+    for part in parts:
+        if issparse(part):
+            matrices: list[Any] = [part, *parts]
+            return vstack(matrices)
+        arrays = part if isinstance(part, (list, tuple)) else [part]
+        stop = start + len(arrays[0])
+        if stop - start == n_rows:
+            return part
+        if not whole:
+            whole = [np.empty((n_rows, *array.shape[1:]), array.dtype) for array in arrays]
+        for array, own in zip(whole, arrays, strict=True):
+            array[start:stop] = own
+        start = stop
+    return type(part)(whole) if isinstance(part, (list, tuple)) else whole[0]

@@ -1,0 +1,355 @@
+"""A stack of networks while it trains: one epoch of stochastic steps, all or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array, PerMember, Rows, State, column_blocks
+from ..core.members import cut, take_members, take_state
+from ..core.workspace import Workspace
+from ..optimizers import Optimizer
+from ..schedules.base import Schedule
+from ..schedules.kinds import Constant
+from .averaging import Average, averaged, averaged_statistics
+from .batches import Batch, Batches, Chunk, Table
+from .clipping import clip_gradients
+from .objective import Gradient, Objective, exact_sum
+from .parameters import FlatParameters
+
+
+@dataclass
+class Stack:
+    """Networks of one architecture, their data, and all that changes while they train.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is minimised.
+    parameters : FlatParameters
+        The parameters of all members; training updates them in place.
+    tables : list of Table
+        The data of each member. Members come sorted by the number of rows visited, the fewest
+        first.
+    orders : list of Rows or None
+        The rows that each member visits, in the last epoch's order, shuffled in place; None
+        for all rows as they stand. Members that visit the same rows in the same order may
+        share one array: it is shuffled once, and its rows are gathered once.
+    streams : list of RandomState or None
+        What shuffles each order, the same for all that share it; None for no shuffling.
+    batch_sizes : list of int
+        One for each member; equal but for members that have fewer rows.
+    optimizer, schedule : Optimizer, Schedule
+        How a step is made, and at what rate.
+    rate : array of shape (n_members, 1)
+        The base rates.
+    optimizer_state, schedule_state : dict
+        What `init` of either returned, or what an earlier training left.
+    n_seen : array of shape (n_members, 1)
+        The rows that each member has been trained on.
+    clip_norm : float or array of shape (n_members, 1), default=np.inf
+        The largest norm of a member's gradient; what is longer is clipped.
+    dropout_streams : list of Generator
+        What draws each member's masks, where the network has dropout; empty where it has none.
+    average : Average or None, default=None
+        What averages the parameters over the steps; None for no average.
+    average_state : dict
+        What its `init` returned, or what an earlier training left; {} without an average.
+    """
+
+    objective: Objective
+    parameters: FlatParameters
+    tables: list[Table]
+    orders: list[Rows | None]
+    streams: list[np.random.RandomState | None]
+    batch_sizes: list[int]
+    optimizer: Optimizer
+    schedule: Schedule
+    rate: Array
+    optimizer_state: State
+    schedule_state: State
+    n_seen: Array
+    clip_norm: PerMember = math.inf
+    dropout_streams: list[np.random.Generator] = field(default_factory=list)
+    average: Average | None = None
+    average_state: State = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._bind()
+
+    @classmethod
+    def start(
+        cls,
+        objective: Objective,
+        parameters: FlatParameters,
+        tables: Sequence[Table],
+        *,
+        optimizer: Optimizer,
+        rate: PerMember,
+        schedule: Schedule | None = None,
+        batch_size: int | None = None,
+        streams: Sequence[np.random.RandomState] | None = None,
+    ) -> Stack:
+        """Return a stack at the start of training.
+
+        Parameters
+        ----------
+        objective, parameters, tables, optimizer
+            As for the class.
+        rate : float or array of shape (n_members, 1)
+            The base rates.
+        schedule : Schedule or None, default=None
+            None for a constant rate.
+        batch_size : int or None, default=None
+            The rows of a batch; None for all rows.
+        streams : sequence of RandomState or None, default=None
+            One for each member; None to visit the rows as they stand.
+        """
+        n_members, schedule = len(tables), schedule or Constant()
+        n_rows = [table.n_rows for table in tables]
+        return cls(
+            objective=objective,
+            parameters=parameters,
+            tables=list(tables),
+            orders=[None if streams is None else np.arange(n) for n in n_rows],
+            streams=[None] * n_members if streams is None else list(streams),
+            batch_sizes=[min(batch_size or n, n) for n in n_rows],
+            optimizer=optimizer,
+            schedule=schedule,
+            rate=np.broadcast_to(rate, (n_members, 1)).astype(float),
+            optimizer_state=optimizer.init(parameters.theta),
+            schedule_state=schedule.init(n_members),
+            n_seen=np.zeros((n_members, 1), dtype=int),
+        )
+
+    def _bind(self) -> None:
+        """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
+        theta = self.parameters.theta
+        self.workspace = Workspace(theta.dtype)
+        self.gradients = self.parameters.like(np.empty_like(theta))
+        self.batches = Batches(self.tables, self.orders, self.batch_sizes, self.workspace)
+        # By identity: what members share is shuffled and saved once.
+        self._orders = list(
+            {id(order): order for order in self.orders if order is not None}.values()
+        )
+        pairs = zip(self.orders, self.streams, strict=True)
+        self._shuffled = list(
+            {
+                id(order): (order, stream)
+                for order, stream in pairs
+                if order is not None and stream is not None
+            }.values()
+        )
+        self._steps: dict[tuple[int, int, int], _Step] = {}
+        self._saved: dict[str, Any] = {}
+        self._n_done_when_saved: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.parameters.theta)
+
+    def retire(self, finished: Array) -> None:
+        """Let members leave the stack, so that nobody pays for the finished.
+
+        Parameters
+        ----------
+        finished : array of bool of shape (n_members,)
+            The members to leave; at least one has to stay.
+        """
+        stay = np.flatnonzero(~finished)
+        if not len(stay):
+            raise ValueError("all members are to retire: end the training instead.")
+        self.objective = self.objective.members(stay)
+        self.optimizer = take_members(self.optimizer, stay)
+        self.schedule = take_members(self.schedule, stay)
+        self.parameters = self.parameters.members(stay)
+        self.tables = [self.tables[i] for i in stay]
+        self.orders = [self.orders[i] for i in stay]
+        self.streams = [self.streams[i] for i in stay]
+        if self.dropout_streams:
+            self.dropout_streams = [self.dropout_streams[i] for i in stay]
+        self.batch_sizes = [self.batch_sizes[i] for i in stay]
+        self.rate, self.n_seen = self.rate[stay], self.n_seen[stay]
+        self.clip_norm = _of_members(self.clip_norm, stay)
+        self.optimizer_state = take_state(self.optimizer_state, stay)
+        self.schedule_state = take_state(self.schedule_state, stay)
+        self.average = take_members(self.average, stay)
+        self.average_state = take_state(self.average_state, stay)
+        self._bind()
+
+    # ----------------------------------------------------------------- one epoch
+
+    def run_epoch(self, rate: Array) -> Array:
+        """Visit all rows once and return each member's loss as it is reported, penalty included.
+
+        It is the mean over the epoch's batches as they were visited, each by its weight.
+        """
+        for order, stream in self._shuffled:
+            stream.shuffle(order)
+        sums: list[list[float]] = [[] for _ in range(len(self))]
+        for chunk in self.batches.chunks():
+            step = self._step(chunk.members, chunk.batch_size)
+            step.set_rate(rate[chunk.members])
+            measures = [
+                step(batch) if batch.is_empty is None else self._step_apart(step, chunk, batch)
+                for batch in chunk.batches
+            ]
+            objective = step.gradient.objective
+            penalties = objective.penalty.value(np.array(measures, dtype=float).T)
+            losses = objective.batch_losses(chunk) / objective.n_averaged
+            for i, values in enumerate(np.hstack([losses, penalties]).tolist()):
+                sums[chunk.members.start + i] += values
+        # Exactly rounded sums do not depend on how an epoch was cut into chunks.
+        totals = np.array([exact_sum(values) for values in sums])
+        self.n_seen += self.batches.n_rows[:, None]
+        return np.asarray(totals / self.batches.total_weights)
+
+    def _step_apart(self, step: _Step, chunk: Chunk, batch: Batch) -> Array:
+        """Make the step of each member whose batch weighs something; the others make none."""
+        batch.scores[...] = 0
+        measures = np.zeros(chunk.members.stop - chunk.members.start)
+        is_empty = np.broadcast_to(np.asarray(batch.is_empty), measures.shape)
+        for i in np.flatnonzero(~is_empty).tolist():
+            member = chunk.members.start + i
+            alone = self._step(slice(member, member + 1), chunk.batch_size)
+            alone.set_rate(step.rates[i : i + 1])
+            measures[i : i + 1] = alone(batch.member(i))
+        return measures
+
+    def _step(self, members: slice, batch_size: int) -> _Step:
+        key = (members.start, members.stop, batch_size)
+        if key not in self._steps:
+            kind = _Step if self.average is None else _AveragedStep
+            self._steps[key] = kind(self, members, batch_size)
+        return self._steps[key]
+
+    def averaged(self) -> FlatParameters:
+        """Return what a user is to get: the averages of the parameters if any are taken."""
+        if self.average is None:
+            return self.parameters
+        parameters, state = self.parameters, self.average_state
+        statistics = parameters.statistics | averaged_statistics(parameters.statistics, state)
+        return parameters.like(averaged(parameters.theta, state), statistics)
+
+    # -------------------------------------------------------------- going back
+
+    def save(self, n_done: int = 0) -> None:
+        """Keep a copy of all that an epoch changes, as it is after `n_done` epochs."""
+        if not self._saved:
+            self._saved = {"arrays": [np.empty_like(array) for array in self._changing()]}
+        for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
+            np.copyto(copy, array)
+        self._saved["streams"] = [stream.get_state(legacy=False) for _, stream in self._shuffled]
+        self._saved["masks"] = [stream.bit_generator.state for stream in self.dropout_streams]
+        self._n_done_when_saved = n_done  # last: only now the copy is whole
+
+    def stand_at(self, n_done: int) -> None:
+        """Be as after `n_done` epochs, the number of those that count.
+
+        The copy is of that moment if another epoch has begun since. If none has, the stack stands
+        there, and the copy is older, or is being replaced.
+        """
+        if self._n_done_when_saved == n_done:
+            self.restore()
+
+    def restore(self) -> None:
+        """Go back to the last `save`."""
+        for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
+            np.copyto(array, copy)
+        for (_, stream), state in zip(self._shuffled, self._saved["streams"], strict=True):
+            stream.set_state(state)
+        for masks, state in zip(self.dropout_streams, self._saved["masks"], strict=True):
+            masks.bit_generator.state = state
+
+    def _changing(self) -> list[Array]:
+        """Return all arrays that an epoch changes."""
+        return [*self._learned(), *self.schedule_state.values(), self.n_seen, *self._orders]
+
+    def _learned(self) -> list[Array]:
+        """Return the arrays that steps change, of a row for each member."""
+        states = self.parameters.statistics, self.optimizer_state, self.average_state
+        return [self.parameters.theta, *(array for state in states for array in state.values())]
+
+    def is_finite(self) -> Array:
+        """Return for each member whether its parameters, moments and averages are finite."""
+        finite = np.ones(len(self), dtype=bool)
+        for array in self._learned():
+            # A sum is finite only if all its terms are; the terms decide where it overflowed.
+            if not np.isfinite(array.sum()):
+                finite &= np.isfinite(array).all(axis=1)
+        return finite
+
+    def flush_subnormals(self) -> None:
+        """Replace by zero what is smaller than the smallest normal number.
+
+        A penalty lets the weights of a unit that is out of use shrink without end, and the moments
+        of a gradient of zero shrink likewise. They are nothing beside any other weight, but
+        arithmetic with them takes processors many times as long.
+        """
+        for array in self._learned():
+            if array.dtype.kind == "f":
+                smallest = np.finfo(array.dtype).smallest_normal
+                for (block,) in column_blocks(array):
+                    block[np.abs(block) < smallest] = 0
+
+
+class _Step:
+    """One stochastic step of some members: the gradient, then the optimizer."""
+
+    def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
+        self.gradient = Gradient(
+            stack.objective.members(members),
+            stack.parameters.members(members),
+            stack.gradients.members(members),
+            batch_size,
+            stack.workspace,
+            stack.batches.is_sparse,
+            stack.dropout_streams[members],
+        )
+        self._theta, self._g = self.gradient.theta, self.gradient.g
+        self._weights = self.gradient.parameters.penalised
+        self.optimizer = take_members(stack.optimizer, members)
+        self._decays = type(self.optimizer).decay is not Optimizer.decay
+        self.state = take_state(stack.optimizer_state, members)
+        self._clip_norm = _of_members(stack.clip_norm, members)
+        self._clips = bool(np.isfinite(self._clip_norm).any())
+
+    def set_rate(self, rates: Array) -> None:
+        """Set the rate of each member."""
+        self.rates = rates
+        self._rate: PerMember = rates.item() if len(rates) == 1 else rates
+
+    def __call__(self, batch: Batch) -> Array:
+        measure = self.gradient(batch)
+        if self._clips:
+            clip_gradients(self._g, self._clip_norm)
+        if self._decays:
+            self.optimizer.decay(self._weights, self._rate)
+        self.optimizer.step(self._theta, self._g, self.state, self._rate)
+        return measure
+
+
+class _AveragedStep(_Step):
+    """A step of which the average takes note."""
+
+    def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
+        super().__init__(stack, members, batch_size)
+        self.average: Any = take_members(stack.average, members)
+        self.average_state = take_state(stack.average_state, members)
+        self._n_rows = batch_size
+        self._statistics = self.gradient.parameters.statistics
+
+    def __call__(self, batch: Batch) -> Array:
+        measure = super().__call__(batch)
+        self.average.update(
+            self._theta, self._g, self.average_state, self._n_rows, self._statistics
+        )
+        return measure
+
+
+def _of_members(value: PerMember, members: Any) -> PerMember:
+    """Return the hyperparameter of some members."""
+    return cut(value, members) if isinstance(value, np.ndarray) else value

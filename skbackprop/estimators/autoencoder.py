@@ -1,0 +1,703 @@
+"""The autoencoder: a network that reproduces its input through a bottleneck, and its two halves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from ..activations import Activation, Identity
+from ..core.arrays import Array
+from ..engine.network import Network
+from ..engine.parameters import Parameters
+from ..engine.prediction import score_blocks, scores_of
+from ..fitting.plan import activation_of_each_layer, as_activation, dropout_rates, hidden_widths
+from ..losses.base import Loss
+from ..losses.links import Link
+from ..losses.regression import SquaredError
+from .base import BaseBackprop, _finite
+from .parameters import PARAMETER_CONSTRAINTS
+from .validation import (
+    as_dense,
+    check_targets,
+    validated_codes,
+    validated_features,
+    validated_input,
+    validated_weight,
+)
+
+AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
+
+# What only the other estimators offer: the mean of several networks' codes would say nothing, and
+# normalised codes would depend on the rows beside them.
+FIXED: dict[str, Any] = {"n_members": 1, "normalization": None}
+
+# Numbers of a block of rows, the variance of which is computed at once.
+_VARIANCE_NUMBERS = 1 << 17
+
+
+class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseBackprop):
+    """A neural network that learns a short code for each row, trained to reproduce the row.
+
+    The encoder maps a row x to a code c of `n_components` numbers, the decoder maps the code back:
+    ``c = f(... f(x W_0 + b_0) ...) W_h + b_h`` and ``x' = f(... f(c W_(h+1) + b_(h+1)) ...) W_L +
+    b_L``. Both are trained together to make x' like x. Without hidden layers this is principal
+    component analysis; with them, codes and reconstructions follow curves.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        The number of units in the bottleneck, at least 1. They have no activation function, so
+        codes have no bounds, as those of `PCA`.
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        The number of units in each hidden layer of the encoder, each at least 1; the decoder has
+        the same in reverse. ``()`` stands for no hidden layer. What other parameters say of
+        hidden layers is meant of these, and holds for their mirror images; the bottleneck is none.
+    activation : str, Activation or list of them, default="relu"
+        The activation function of the hidden layers: one for all of them, or a list with one
+        for each.
+
+        - "identity": f(z) = z.
+        - "logistic": f(z) = 1 / (1 + exp(-z)).
+        - "tanh": f(z) = tanh(z).
+        - "relu": f(z) = max(z, 0).
+        - "leaky_relu": f(z) = max(z, 0.01 z).
+        - "elu": f(z) = z where z > 0, else exp(z) - 1.
+        - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
+        - "gelu": z times the normal distribution function of z.
+        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "silu": f(z) = z / (1 + exp(-z)).
+        - "mish": f(z) = z tanh(log(1 + exp(z))).
+        - "softplus": f(z) = log(1 + exp(z)).
+
+        Instances of `LeakyRelu` and `Elu` have settings of their own.
+    loss : {"squared_error"} or Loss, default="squared_error"
+        What is minimised, as a mean over the rows; reported, and compared with ``tol``, is
+        the mean over the features in place of the sum.
+
+        - "squared_error": ``1/2 sum_k (x'_k - x_k)**2``.
+
+        An instance is a loss of the regressor with one output for each target; where it has
+        a range, X has to be in it.
+    solver : str or Optimizer, default="adam"
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances,
+        such as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those
+        below.
+
+        - "adam": steps with adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on
+          top of ``alpha``.
+        - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
+        - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
+        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
+        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "sgd": stochastic gradient descent with momentum.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+    alpha : float, default=1e-4
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
+        the weight of the rows of a batch: the decay depends on the batch size, and sample
+        weights scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a
+        share of it an L1 penalty; decay that depends on neither batch nor weights is that of
+        `AdamW`.
+    batch_size : int or "auto", default="auto"
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
+    learning_rate : str, Schedule or callable, default="constant"
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone;
+        the others, instances and callables act with every stochastic solver. The progress p is
+        the epochs done over ``max_iter``: those of this `fit`, or of all calls of
+        `partial_fit` since.
+
+        - "constant": ``learning_rate_init``.
+        - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
+          validation score under ``early_stopping``) has not improved by ``tol`` for more
+          than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
+        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
+          nothing (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "exponential": ``learning_rate_init * 0.01**p``.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times what it returns for p.
+
+        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
+        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+    learning_rate_init : float, default=1e-3
+        The learning rate that schedules start from or rise to, positive. `find_learning_rate`
+        suggests one.
+    power_t : float, default=0.5
+        The exponent of "invscaling", not negative.
+    max_iter : int, default=200
+        The most epochs, or iterations of "lbfgs", at least 1.
+    shuffle : bool, default=True
+        Whether the rows are shuffled before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        What draws the initial weights, the rows held out and the order of the rows. An int
+        makes results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has
+        set it.
+    tol : float, default=1e-4
+        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
+        component of the gradient that counts as zero.
+    verbose : bool or int, default=False
+        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what has been learned: weights, moments, random stream,
+        order and schedule; stopping rules start afresh.
+    momentum : float, default=0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether "sgd" uses Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to hold rows out, to stop when their score (R2) has not improved by
+        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
+        epoch.
+    validation_fraction : float, default=0.1
+        The share of the rows held out, in [0, 1); at least two rows are.
+    beta_1 : float, default=0.9
+        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+    beta_2 : float, default=0.999
+        The decay of their second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from
+        zero, positive.
+    n_iter_no_change : int or np.inf, default=10
+        The epochs without improvement that are put up with, at least 1. With ``np.inf``
+        training takes exactly ``max_iter`` epochs, and no warning says that it has not
+        converged. "lbfgs" puts up with ten times as many iterations.
+    max_fun : int, default=15000
+        The most evaluations of the loss by "lbfgs", at least 1.
+    l1_ratio : float, default=0.0
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
+        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        weights that are exactly zero, stochastic steps end close to it.
+    clip_norm : float or None, default=None
+        The largest norm that the gradient of a step may have, penalty included, positive; a
+        longer one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it
+        is. Not used by "lbfgs".
+    dropout : float or sequence of float, default=0.0
+        The share of units that each training step leaves out at random, in [0, 1): one rate for
+        all hidden layers, or a sequence with one for the input and one for each hidden layer.
+        The others are scaled up, so that predictions need no correction (Srivastava et al.
+        2014). The losses of training are those of the thinned networks. Masks have a random
+        stream of their own: all other draws are as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs the same objective in every call.
+    average : bool, int or float, default=False
+        Whether the weights that are kept, and scored under ``early_stopping``, are averages
+        over the steps. True averages over all steps; an int n, at least 1, from the step on
+        that completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier`
+        (Polyak & Juditsky 1992); a float in (0, 1) is the decay of an exponential average
+        (Kingma & Ba 2015, section 7.2). Training goes on from the weights themselves. Not used
+        by "lbfgs".
+    init : str, Initializer or pair (coefs, intercepts), default="auto"
+        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
+        scikit-learn does: weights and intercepts uniformly within
+        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh"
+        and "relu". For the others weights have the variance at which a layer passes on the
+        second moment of its input (He et al. 2015), and intercepts are zero. Each hidden layer
+        follows its own activation, the output layer that of the last hidden layer.
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and
+        "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
+        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,).
+    dtype : {"float32", "float64"} or None, default=None
+        What the network computes in. None follows X: float32 for float32, else float64.
+        float32 is about twice as fast for large networks.
+
+    Attributes
+    ----------
+    coefs_ : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer. Arrays
+        assigned to it, whole or by item, are what prediction and further training use.
+        With ``average`` they are the averages.
+    intercepts_ : list of arrays of shape (fan_out,)
+        The intercepts of each layer, likewise.
+    loss_ : float
+        The loss of the last epoch, penalty included, as a mean over its batches while they
+        were visited; with ``average`` it is that of the weights themselves.
+    best_loss_ : float or None
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
+        them); None under ``early_stopping``.
+    loss_curve_ : list of float
+        The loss of every epoch so far.
+    validation_scores_ : list of float or None
+        The score on the rows held out, of every epoch so far; None without
+        ``early_stopping``.
+    best_validation_score_ : float or None
+        The score of the weights that are kept, NaN where no epoch was scored; None where no
+        rows were held out.
+    n_iter_ : int
+        The epochs or iterations of the last call.
+    best_iter_ : int
+        The epoch of the last call whose weights are kept: the best under
+        ``early_stopping``, else ``n_iter_``.
+    t_ : int
+        The number of rows seen by stochastic solvers, counted anew in each epoch.
+    n_layers_ : int
+        The number of layers, input and output included.
+    n_outputs_ : int
+        The number of units in the output layer.
+    out_activation_ : str
+        The function that turns scores into reconstructions: "identity", but for a loss of
+        another link.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    BackpropRegressor : The same network for targets other than its input.
+    sklearn.decomposition.PCA : The linear way, with an exact solution.
+
+    Notes
+    -----
+    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
+    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    complete epoch and leaves a fitted estimator.
+
+    Inputs should have a mean near zero and a standard deviation near one: put a
+    `StandardScaler` before the network. Squared errors of features of different scales are
+    otherwise errors of the features with the largest scale.
+
+    Sparse X stays sparse: only the rows of a batch, or of a block of predictions, are ever dense.
+
+    An input that is left out at random by ``dropout=[0.3, 0, ...]`` makes a denoising
+    autoencoder (Vincent et al. 2008): what is to be reproduced is always the whole row.
+
+    References
+    ----------
+    Baldi, P. & Hornik, K. (1989). Neural networks and principal component analysis: learning
+    from examples without local minima. Neural Networks 2, 53-58.
+
+    Bourlard, H. & Kamp, Y. (1988). Auto-association by multilayer perceptrons and singular
+    value decomposition. Biological Cybernetics 59, 291-294.
+
+    Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
+    constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
+
+    Dozat, T. (2016). Incorporating Nesterov momentum into Adam. ICLR workshop, algorithm 2.
+
+    Hinton, G. E. & Salakhutdinov, R. R. (2006). Reducing the dimensionality of data with neural
+    networks. Science 313, 504-507.
+
+    Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
+    algorithm 1.
+
+    Loshchilov, I. & Hutter, F. (2017). SGDR: stochastic gradient descent with warm restarts.
+    ICLR, equation 5.
+
+    Loshchilov, I. & Hutter, F. (2019). Decoupled weight decay regularization. ICLR, algorithm 2.
+
+    Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
+    networks. ICML, algorithm 1.
+
+    Polyak, B. T. & Juditsky, A. B. (1992). Acceleration of stochastic approximation by
+    averaging. SIAM Journal on Control and Optimization 30(4), 838-855.
+
+    Smith, L. N. & Topin, N. (2018). Super-convergence: very fast training of neural networks
+    using large learning rates. arXiv:1708.07120.
+
+    Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014).
+    Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
+
+    Tieleman, T. & Hinton, G. (2012). Lecture 6.5: RMSprop. Neural networks for machine learning,
+    Coursera.
+
+    Vincent, P., Larochelle, H., Bengio, Y. & Manzagol, P.-A. (2008). Extracting and composing
+    robust features with denoising autoencoders. ICML, section 2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skbackprop import BackpropAutoencoder
+    >>> X = StandardScaler().fit_transform(load_iris().data)
+    >>> autoencoder = BackpropAutoencoder(
+    ...     2, (16,), activation="tanh", learning_rate_init=0.02, max_iter=300, random_state=0
+    ... )
+    >>> codes = autoencoder.fit_transform(X)
+    >>> codes.shape
+    (150, 2)
+    >>> autoencoder.inverse_transform(codes).shape
+    (150, 4)
+    >>> autoencoder.score(X) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{name: PARAMETER_CONSTRAINTS[name] for name in PARAMETER_CONSTRAINTS.keys() - FIXED},
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
+    }
+    n_members, normalization = FIXED["n_members"], FIXED["normalization"]
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: Any = "squared_error",
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        l1_ratio: float = 0.0,
+        clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        average: Any = False,
+        init: Any = "auto",
+        dtype: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.l1_ratio = l1_ratio
+        self.clip_norm = clip_norm
+        self.dropout = dropout
+        self.average = average
+        self.init = init
+        self.dtype = dtype
+
+    # -------------------------------------------------------------------- training
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Train the network to reproduce X.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input, without missing values.
+        y : object, default=None
+            Not used; there so that the autoencoder can stand in a pipeline.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, or if training diverges. The estimator
+            is then left as it was.
+        KeyboardInterrupt
+            On Ctrl-C, which keeps the last complete epoch. Before the first one is complete, an
+            estimator that was fitted is left as it was; one that was not has its initial
+            weights, with an ``n_iter_`` of 0.
+        """
+        return self._fit(X, None, sample_weight, incremental=False)
+
+    @available_if(BaseBackprop._check_stochastic)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Train for one epoch on X, going on from what has been learned.
+
+        Moments, random stream and schedule go on too, so that with equal data so many calls
+        equal one `fit` of as many epochs. No stopping rule acts, and no rows are held out.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input, without missing values.
+        y : object, default=None
+            Not used; there so that the autoencoder can stand in a pipeline.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, or training diverges. The estimator is
+            then left as it was.
+        AttributeError
+            If the solver is not a stochastic one.
+        """
+        return self._fit(X, None, sample_weight, incremental=True)
+
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        X = validated_features(self, X, reset)
+        return X, X
+
+    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Any:
+        loss = self._loss()
+        if loss.scores_per_target > 1:
+            raise ValueError(
+                f"loss={self.loss!r} has {loss.scores_per_target} scores for each target, but an "
+                "autoencoder reproduces each feature by one. Use a loss with one."
+            )
+        check_targets(y, loss, self.loss, "X")
+        return y
+
+    def _loss(self) -> Loss:
+        return AUTOENCODER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    def _new_network(self, n_features: int, n_outputs: int) -> Network:
+        hidden = hidden_widths(self.hidden_layer_sizes)
+        widths = (n_features, *hidden, int(self.n_components), *hidden[::-1], n_features)
+        return _mirrored(widths, activation_of_each_layer(self))
+
+    def _dropout_rates(self, n_hidden: int) -> tuple[float, ...]:
+        rates = dropout_rates(self.dropout, n_hidden // 2)
+        return (*rates, 0.0, *reversed(rates[1:])) if rates else ()
+
+    def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
+        inner = widths[1:-1]
+        n_hidden = len(inner) // 2
+        return {
+            "hidden_layer_sizes": inner[:n_hidden],
+            "n_components": inner[n_hidden] if inner else 0,
+        }
+
+    def _network(self) -> Network:
+        return _mirrored(self._widths, self._architecture["activation"])
+
+    def _architecture_now(self) -> dict[str, Any]:
+        return super()._architecture_now() | {"n_components": int(self.n_components)}
+
+    # -------------------------------------------------------------- to codes and back
+
+    def transform(self, X: Any) -> Any:
+        """Return the code of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        codes : array of shape (n_samples, n_components)
+            The values of the bottleneck's units, in the model's dtype.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        check_is_fitted(self)
+        return self._through(slice(None, self._n_encoding), validated_input(self, X))
+
+    def inverse_transform(self, X: Any) -> Array:
+        """Return the rows that codes stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            The codes.
+
+        Returns
+        -------
+        rows : array of shape (n_samples, n_features)
+            Their reconstructions, in the model's dtype; an array also where X was sparse in
+            training.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted.
+        ValueError
+            If X is not valid, or has not `n_components` columns.
+        """
+        check_is_fitted(self)
+        codes = validated_codes(self, X, self._n_features_out)
+        rows = self._through(slice(self._n_encoding, None), codes)
+        self._trained_loss.link.inverse(rows, rows)
+        return rows
+
+    def _through(self, layers: slice, values: Any) -> Array:
+        """Return what consecutive layers make of values, the last of them without activation."""
+        network, parameters = self._network(), self._parameters()
+        shapes = network.shapes[layers]
+        widths = (shapes[0][0], *(fan_out for _, fan_out in shapes))
+        part = Network(widths, network.activations[layers][: len(shapes) - 1])
+        of_part = Parameters(parameters.weights[layers], parameters.biases[layers])
+        with np.errstate(all="ignore"):
+            return _finite(scores_of(part, of_part, values)[0])
+
+    @property
+    def _n_encoding(self) -> int:
+        """The number of layers of weights in the encoder: half of all."""
+        return len(self._widths) // 2
+
+    @property
+    def _n_features_out(self) -> int:
+        """The number of columns of the codes, which get as many names."""
+        return self._widths[self._n_encoding]
+
+    # --------------------------------------------------------------- how well it is done
+
+    def score_samples(self, X: Any) -> Array:
+        """Return how well each row is reproduced; rows unlike those of training are not.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        scores : float64 array of shape (n_samples,)
+            Minus the mean squared error over the features: at most zero, the higher the more
+            normal.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        check_is_fitted(self)
+        return -self._errors(validated_input(self, X))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the share of the variance of X that the reconstruction explains (R2).
+
+        It is one minus the squared errors over the squared distances from the mean of X, each
+        added up over rows and features. On the same rows, the higher score is the lower error.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        y : object, default=None
+            Not used.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        score : float
+            At most one. Where all rows of X are equal, one if they are reproduced exactly,
+            else zero.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted.
+        ValueError
+            If X or the weights are not valid.
+        """
+        check_is_fitted(self)
+        X = validated_input(self, X)
+        return self._score_targets(self._errors(X), X, validated_weight(sample_weight, X))
+
+    def _errors(self, X: Any) -> Array:
+        network, link = self._network(), self._trained_loss.link
+        with np.errstate(all="ignore"):
+            return _finite(_squared_errors(network, self._parameters(), link, X, None)[0])
+
+    def _outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+        return _squared_errors(network, parameters, self._loss().link, X, rows)
+
+    def _score_targets(self, scores: Array, y: Any, weight: Array | None) -> float:
+        error, variance = float(np.average(scores, weights=weight)), _variance(y, weight)
+        return 1 - error / variance if variance else float(error == 0)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = (
+            [self.dtype] if self.dtype else ["float64", "float32"]
+        )
+        loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        return tags
+
+
+def _squared_errors(
+    network: Network, parameters: Parameters, link: Link, X: Any, rows: Any
+) -> Array:
+    """Return the mean squared error of each member and row, computed in blocks of rows."""
+    errors = np.empty((len(parameters), X.shape[0] if rows is None else len(rows)))
+    start = 0
+    for block in score_blocks(network, parameters, X, rows):
+        part = slice(start, start + block.shape[1])
+        start = part.stop
+        link.inverse(block, block)
+        x = as_dense(X[part] if rows is None else X[rows[part]])
+        # In double precision: what is left of a good reconstruction is small, a square large.
+        difference = np.subtract(block, x, dtype=np.float64)
+        errors[:, part] = np.square(difference, out=difference).mean(axis=2)
+    return errors
+
+
+def _variance(X: Any, weight: Array | None) -> float:
+    """Return the mean of the features' variances, in double precision; rows are dense in blocks.
+
+    Deviations from one of the rows come first: where all rows are equal, they are exactly zero.
+    """
+    n_rows, n_features = X.shape
+    share = np.ones(n_rows) if weight is None else weight
+    share = share / share.sum()
+    origin = as_dense(X[[np.argmax(share > 0)]])
+    rows_at_once = max(1, _VARIANCE_NUMBERS // n_features)
+
+    def blocks() -> Iterator[tuple[Array, Array]]:
+        for part in gen_batches(n_rows, rows_at_once):
+            yield share[part], np.subtract(as_dense(X[part]), origin, dtype=np.float64)
+
+    mean = np.sum([own @ x for own, x in blocks()], axis=0)
+    squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]
+    return float(np.sum(squares, axis=0).mean())
+
+
+def _mirrored(widths: tuple[int, ...], activations: Iterable[str | Activation]) -> Network:
+    """Return an autoencoder's architecture: activations on either side of the bottleneck."""
+    outer = tuple(map(as_activation, activations))
+    return Network(widths, (*outer, Identity(), *reversed(outer)))

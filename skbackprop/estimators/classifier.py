@@ -1,0 +1,673 @@
+"""The classifier: a network that tells labels apart."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from ..core.arrays import Array
+from ..losses.base import Loss
+from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from .base import BaseBackprop
+from .labels import Targets, learn, recall
+from .rebuilt import derived
+from .validation import validated_weight
+
+
+class BackpropClassifier(ClassifierMixin, BaseBackprop):
+    """A neural network that classifies, trained by backpropagation.
+
+    A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.
+    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the probabilities are
+    softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Labels in several columns have
+    scores each.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
+        layer: the network is then a logistic regression.
+    activation : str, Activation or list of them, default="relu"
+        The activation function of the hidden layers: one for all of them, or a list with one
+        for each.
+
+        - "identity": f(z) = z.
+        - "logistic": f(z) = 1 / (1 + exp(-z)).
+        - "tanh": f(z) = tanh(z).
+        - "relu": f(z) = max(z, 0).
+        - "leaky_relu": f(z) = max(z, 0.01 z).
+        - "elu": f(z) = z where z > 0, else exp(z) - 1.
+        - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
+        - "gelu": z times the normal distribution function of z.
+        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "silu": f(z) = z / (1 + exp(-z)).
+        - "mish": f(z) = z tanh(log(1 + exp(z))).
+        - "softplus": f(z) = log(1 + exp(z)).
+
+        Instances of `LeakyRelu` and `Elu` have settings of their own.
+    loss : str or ClassifierLoss, default="log_loss"
+        What is minimised, as a mean over the rows; of several columns of labels, the sum over
+        the columns. t is 1 for the class of the row, else -1.
+
+        - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
+        - "squared_error": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
+        - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has
+          other exponents.
+        - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
+          values and no probabilities: `predict_proba` is absent.
+        - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
+    solver : str or Optimizer, default="adam"
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances,
+        such as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those
+        below.
+
+        - "adam": steps with adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on
+          top of ``alpha``.
+        - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
+        - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
+        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
+        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "sgd": stochastic gradient descent with momentum.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+    alpha : float, default=1e-4
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
+        the weight of the rows of a batch: the decay depends on the batch size, and sample
+        weights scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a
+        share of it an L1 penalty; decay that depends on neither batch nor weights is that of
+        `AdamW`.
+    batch_size : int or "auto", default="auto"
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
+    learning_rate : str, Schedule or callable, default="constant"
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone;
+        the others, instances and callables act with every stochastic solver. The progress p is
+        the epochs done over ``max_iter``: those of this `fit`, or of all calls of
+        `partial_fit` since.
+
+        - "constant": ``learning_rate_init``.
+        - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
+          validation score under ``early_stopping``) has not improved by ``tol`` for more
+          than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
+        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
+          nothing (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "exponential": ``learning_rate_init * 0.01**p``.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times what it returns for p.
+
+        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
+        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+    learning_rate_init : float, default=1e-3
+        The learning rate that schedules start from or rise to, positive. `find_learning_rate`
+        suggests one.
+    power_t : float, default=0.5
+        The exponent of "invscaling", not negative.
+    max_iter : int, default=200
+        The most epochs, or iterations of "lbfgs", at least 1.
+    shuffle : bool, default=True
+        Whether the rows are shuffled before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        What draws the initial weights, the rows held out and the order of the rows. An int
+        makes results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has
+        set it.
+    tol : float, default=1e-4
+        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
+        component of the gradient that counts as zero.
+    verbose : bool or int, default=False
+        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what has been learned: weights, moments, random stream,
+        order and schedule; stopping rules start afresh.
+    momentum : float, default=0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether "sgd" uses Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to hold rows out, to stop when their score (the accuracy) has not improved by
+        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
+        epoch.
+    validation_fraction : float, default=0.1
+        The share of the rows held out, in [0, 1); at least two rows are.
+    beta_1 : float, default=0.9
+        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+    beta_2 : float, default=0.999
+        The decay of their second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from
+        zero, positive.
+    n_iter_no_change : int or np.inf, default=10
+        The epochs without improvement that are put up with, at least 1. With ``np.inf``
+        training takes exactly ``max_iter`` epochs, and no warning says that it has not
+        converged. "lbfgs" puts up with ten times as many iterations.
+    max_fun : int, default=15000
+        The most evaluations of the loss by "lbfgs", at least 1.
+    n_members : int, default=1
+        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al.
+        2017): each has its own seed, and so its own initial weights, order and rows held out;
+        they train as one stack, and their predictions (a classifier's probabilities) are
+        averaged. The first is the network of ``n_members=1``.
+    label_smoothing : float, default=0.0
+        The share e of each target that is spread evenly over all classes, in [0, 1): the targets
+        are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and
+        for each label of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses are those of the
+        smoothed targets, scores those of the true ones. Not for the hinge losses.
+    l1_ratio : float, default=0.0
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
+        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        weights that are exactly zero, stochastic steps end close to it.
+    clip_norm : float or None, default=None
+        The largest norm that the gradient of a step may have, penalty included, positive; a
+        longer one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it
+        is. Not used by "lbfgs".
+    dropout : float or sequence of float, default=0.0
+        The share of units that each training step leaves out at random, in [0, 1): one rate for
+        all hidden layers, or a sequence with one for the input and one for each hidden layer.
+        The others are scaled up, so that predictions need no correction (Srivastava et al.
+        2014). The losses of training are those of the thinned networks. Masks have a random
+        stream of their own: all other draws are as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs the same objective in every call.
+    normalization : {"batch", "layer"}, Normalization or None, default=None
+        What the input of each hidden layer's activation is normalised over; gains and intercepts
+        come after it. An instance has settings of its own, as `BatchNormalization`.
+
+        - "batch": the rows of a batch, each by its weight, with running means and variances for
+          predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+        - "layer": the units of the layer, for each row alone (Ba et al. 2016).
+    average : bool, int or float, default=False
+        Whether the weights that are kept, and scored under ``early_stopping``, are averages
+        over the steps. True averages over all steps; an int n, at least 1, from the step on
+        that completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier`
+        (Polyak & Juditsky 1992); a float in (0, 1) is the decay of an exponential average
+        (Kingma & Ba 2015, section 7.2). Training goes on from the weights themselves. Not used
+        by "lbfgs".
+    init : str, Initializer or pair (coefs, intercepts), default="auto"
+        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
+        scikit-learn does: weights and intercepts uniformly within
+        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh"
+        and "relu". For the others weights have the variance at which a layer passes on the
+        second moment of its input (He et al. 2015), and intercepts are zero. Each hidden layer
+        follows its own activation, the output layer that of the last hidden layer.
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and
+        "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
+        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,); with the
+        members as a first axis, each member has its own.
+    dtype : {"float32", "float64"} or None, default=None
+        What the network computes in. None follows X: float32 for float32, else float64.
+        float32 is about twice as fast for large networks.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,), or list of such arrays
+        The labels; of several columns of labels, those of each.
+    coefs_ : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use.
+        With ``average`` they are the averages.
+    intercepts_ : list of arrays of shape (fan_out,)
+        The intercepts of each layer, likewise.
+    gains_ : list of arrays of shape (units,), or None
+        What each hidden unit's normalised input is multiplied by, likewise; None without
+        `normalization`.
+    running_means_, running_variances_ : list of arrays of shape (units,), or None
+        The running statistics of each hidden unit's input, with which predictions normalise,
+        likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
+        those of the best epoch, and with `average` averages.
+    estimators_ : list of estimators
+        Each member as a fitted estimator with one network, which shares its weights; it is
+        made when it is asked for. Absent where there is one member.
+    loss_ : float, or array of shape (n_members,)
+        The loss of the last epoch, penalty included, as a mean over its batches while they
+        were visited; with ``average`` it is that of the weights themselves.
+    best_loss_ : float or None, or array of shape (n_members,)
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
+        them); None under ``early_stopping``.
+    loss_curve_ : list of float, or one such list for each member
+        The loss of every epoch so far.
+    validation_scores_ : list of float, one such list for each member, or None
+        The score on the rows held out, of every epoch so far; None without
+        ``early_stopping``.
+    best_validation_score_ : float or None, or array of shape (n_members,)
+        The score of the weights that are kept, NaN where no epoch was scored; None where no
+        rows were held out.
+    n_iter_ : int, or array of shape (n_members,)
+        The epochs or iterations of the last call.
+    best_iter_ : int, or array of shape (n_members,)
+        The epoch of the last call whose weights are kept: the best under
+        ``early_stopping``, else ``n_iter_``.
+    t_ : int, or array of shape (n_members,)
+        The number of rows seen by stochastic solvers, counted anew in each epoch.
+    n_layers_ : int
+        The number of layers, input and output included.
+    n_outputs_ : int
+        The number of units in the output layer.
+    out_activation_ : str or list of str
+        The function that turns scores into predictions: "softmax", "logistic" or, where there are
+        no probabilities, "identity"; of several columns of labels, that of each.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    BackpropRegressor : The same network for numbers.
+    sklearn.neural_network.MLPClassifier : What it replaces.
+
+    Notes
+    -----
+    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
+    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    complete epoch and leaves a fitted estimator.
+
+    Inputs should have a mean near zero and a standard deviation near one: put a
+    `StandardScaler` before the network.
+
+    References
+    ----------
+    Ba, J. L., Kiros, J. R. & Hinton, G. E. (2016). Layer normalization. arXiv:1607.06450.
+
+    Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
+    constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
+
+    Dozat, T. (2016). Incorporating Nesterov momentum into Adam. ICLR workshop, algorithm 2.
+
+    Duchi, J., Hazan, E. & Singer, Y. (2011). Adaptive subgradient methods for online learning
+    and stochastic optimization. JMLR 12, 2121-2159.
+
+    Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
+    neural networks. AISTATS, section 4.2.1.
+
+    He, K., Zhang, X., Ren, S. & Sun, J. (2015). Delving deep into rectifiers: surpassing
+    human-level performance on ImageNet classification. ICCV, section 2.2.
+
+    Ioffe, S. & Szegedy, C. (2015). Batch normalization: accelerating deep network training by
+    reducing internal covariate shift. ICML, algorithm 1.
+
+    Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
+    algorithm 1.
+
+    Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
+    uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
+
+    Lin, T.-Y., Goyal, P., Girshick, R., He, K. & Dollár, P. (2017). Focal loss for dense object
+    detection. ICCV, section 3.
+
+    Loshchilov, I. & Hutter, F. (2019). Decoupled weight decay regularization. ICLR, algorithm 2.
+
+    Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
+    networks. ICML, algorithm 1.
+
+    Loshchilov, I. & Hutter, F. (2017). SGDR: stochastic gradient descent with warm restarts.
+    ICLR, equation 5.
+
+    Polyak, B. T. & Juditsky, A. B. (1992). Acceleration of stochastic approximation by
+    averaging. SIAM Journal on Control and Optimization 30(4), 838-855.
+
+    Reddi, S. J., Kale, S. & Kumar, S. (2018). On the convergence of Adam and beyond. ICLR,
+    algorithm 2.
+
+    Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
+    back-propagating errors. Nature 323, 533-536.
+
+    Smith, L. N. & Topin, N. (2018). Super-convergence: very fast training of neural networks
+    using large learning rates. arXiv:1708.07120.
+
+    Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014).
+    Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
+
+    Szegedy, C., Vanhoucke, V., Ioffe, S., Shlens, J. & Wojna, Z. (2016). Rethinking the
+    inception architecture for computer vision. CVPR, section 7.
+
+    Tieleman, T. & Hinton, G. (2012). Lecture 6.5: RMSprop. Neural networks for machine learning,
+    Coursera.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skbackprop import BackpropClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> model = make_pipeline(
+    ...     StandardScaler(), BackpropClassifier(learning_rate_init=0.01, random_state=0)
+    ... )
+    >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.9
+    True
+    >>> model.predict_proba(X_test[:2]).shape
+    (2, 3)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseBackprop._parameter_constraints,
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "loss": [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
+    }
+    _y_numeric = False
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: Any = "log_loss",
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        n_members: int = 1,
+        label_smoothing: float = 0.0,
+        l1_ratio: float = 0.0,
+        clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        normalization: str | None = None,
+        average: Any = False,
+        init: Any = "auto",
+        dtype: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.n_members = n_members
+        self.label_smoothing = label_smoothing
+        self.l1_ratio = l1_ratio
+        self.clip_norm = clip_norm
+        self.dropout = dropout
+        self.normalization = normalization
+        self.average = average
+        self.init = init
+        self.dtype = dtype
+
+    # -------------------------------------------------------------------- training
+
+    @available_if(BaseBackprop._check_stochastic)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train for one epoch on X and y, going on from what has been learned.
+
+        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
+        equal one `fit` of as many epochs. No stopping rule acts, and no rows are held out.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input, without missing values.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The labels; they need not hold all classes. A 0/1 matrix has any number of labels
+            for each row, other columns have a label each.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+        classes : array-like of shape (n_classes,) or list of such, default=None
+            All labels that there will ever be; for several columns of labels, a list of those of
+            each. Needed in the first call, and later the same or None.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, a label is not among `classes`, or
+            training diverges. The estimator is then left as it was.
+        AttributeError
+            If the solver is not a stochastic one.
+        """
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
+        if reset or not self._knows_labels:
+            if incremental and classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            self._labels = learn(y, classes)
+            self.classes_ = self._labels.classes
+        elif classes is not None and not self._labels.is_of(classes):
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
+                f"{self.classes_!r}."
+            )
+        targets = self._labels.encode(y, needs_all=not (reset or incremental))
+        if not reset and targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"The classes {self.classes_!r} take {targets.shape[1]} output(s), but coefs_ "
+                f"makes a network of {self.n_outputs_}."
+            )
+        return targets
+
+    @property
+    def _knows_labels(self) -> bool:
+        """Whether they have been learned, or set beside weights that were put together."""
+        return not vars(self).keys().isdisjoint({"_labels", "classes_", "_label_binarizer"})
+
+    @derived
+    def classes_(self: Any) -> Any:
+        """Return the labels of a network that was put together from weights, sorted."""
+        known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
+        return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
+
+    @derived
+    def _labels(self: Any) -> Targets:
+        kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
+        link, n_outputs = vars(self).get("out_activation_"), self.n_outputs_
+        is_multilabel = kind == "multilabel-indicator" or (n_outputs > 1 and link == "logistic")
+        return recall(self.classes_, n_outputs, is_multilabel)
+
+    def _loss(self) -> Loss:
+        loss = CLASSIFIER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if self.label_smoothing and not loss.has_probabilities:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} needs a loss of probabilities, but "
+                f"loss={self.loss!r} has decision values. Set label_smoothing=0, or choose another "
+                'loss, such as "log_loss".'
+            )
+        return self._labels.loss_of(loss, float(self.label_smoothing))
+
+    def _check_probabilities(self) -> bool:
+        setting = self._architecture["loss"] if hasattr(self, "_architecture") else self.loss
+        loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
+        if not getattr(loss, "has_probabilities", True):
+            raise AttributeError(
+                f"loss={setting!r} has decision values and no probabilities. Use "
+                'decision_function, or choose another loss, such as "log_loss".'
+            )
+        return True
+
+    def _strata(self, y: Array) -> Array | None:
+        return self._labels.strata(y)
+
+    def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
+        return self._labels.score(scores, y, weight)
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, X: Any) -> Any:
+        """Predict the most probable label of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+            The labels; for multilabel targets 0/1 indicators, in a CSR matrix where the training
+            targets were sparse.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        return self._outcome(X, lambda scores: self._labels.decode(self._pooled(scores)))
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the raw scores, before the logistic or softmax function if there is one.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        scores : array of shape (n_samples,) or (n_samples, n_classes), or list of such arrays
+            One score a row for two classes (above zero means ``classes_[1]``), else one a
+            class. A list for several columns of labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        return self._outcome(X, lambda scores: self._labels.decisions(self._pooled(scores)))
+
+    @available_if(_check_probabilities)
+    def predict_proba(self, X: Any) -> Any:
+        """Predict the probability of each class.
+
+        It is absent where the loss has no probabilities, as the hinge losses have none.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        probabilities : array of shape (n_samples, n_classes), or list of such arrays
+            In the order of ``classes_``. Rows add up to one, but for multilabel targets, where
+            each column is the probability of its own label. A list for several columns of labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        AttributeError
+            If the loss has no probabilities.
+        """
+
+        def outcome(scores: Array) -> Any:
+            return self._labels.probabilities(self._pooled(scores), self._trained_loss.link)
+
+        return self._outcome(X, outcome)
+
+    @available_if(_check_probabilities)
+    def predict_log_proba(self, X: Any) -> Any:
+        """Predict the logarithm of the probability of each class.
+
+        It is computed from the scores and stays finite where the probability rounds to zero.
+        It is absent where the loss has no probabilities.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        log_probabilities : array of shape (n_samples, n_classes), or list of such arrays
+            In the order of ``classes_``. A list for several columns of labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it.
+        AttributeError
+            If the loss has no probabilities.
+        """
+
+        def outcome(scores: Array) -> Any:
+            return self._labels.log_probabilities(self._pooled(scores), self._trained_loss.link)
+
+        return self._outcome(X, outcome)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The true labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        accuracy : float
+            In [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it, or y has another shape than the predictions.
+        """
+        predicted = self.predict(X)
+        weight = validated_weight(sample_weight, predicted)
+        return self._labels.accuracy(y, predicted, weight)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,462 @@
+"""Labels of a classifier: to 0/1 targets for its network, and from scores back to labels.
+
+There is one class for each kind of labels, which knows all that depends on the kind; the classifier
+asks no more than what `learn` has made of its first `y`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from scipy.sparse import csr_matrix, find, issparse
+from sklearn.metrics import accuracy_score
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import assert_all_finite
+
+from ..core.arrays import Array
+from ..losses.base import Loss
+from ..losses.blocks import BlockLink, BlockLoss, split
+from ..losses.classification import ClassifierLoss
+from ..losses.links import Link
+from ..losses.smoothing import Smoothed
+from .validation import as_dense, as_given, is_plain_target, of_one_kind
+
+
+def learn(y: Any, classes: Any = None) -> Targets:
+    """Return what stands for labels like `y`; `classes` are all there will ever be, if known."""
+    if _are_by_column(classes) or _has_labels_by_column(y):
+        return Columns.learn(y, classes)
+    known = None if classes is None else _known(classes)
+    if _kind_of(y) == "multilabel-indicator":
+        return Indicators(np.arange(y.shape[1]) if known is None else known, issparse(y))
+    labels = _plain(y, "y")
+    return Labels(np.unique(labels) if known is None else known)
+
+
+def recall(classes: Any, n_outputs: int, is_multilabel: bool) -> Targets:
+    """Return what stands for the labels of a network that is known by them and its outputs."""
+    labels: Targets
+    if _are_by_column(classes):
+        labels = Columns([Labels(np.asarray(each), i) for i, each in enumerate(classes)])
+    elif is_multilabel:
+        labels = Indicators(np.asarray(classes), is_sparse=False)
+    else:
+        labels = Labels(np.asarray(classes))
+    if labels.n_outputs != n_outputs:
+        raise ValueError(
+            f"classes_ holds labels for {labels.n_outputs} output(s), but coefs_ makes a network "
+            f"of {n_outputs}. Two classes have one output, more have one each."
+        )
+    return labels
+
+
+def _has_labels_by_column(y: Any) -> bool:
+    """Return whether y has several columns that are more than 0/1 indicators."""
+    if y.ndim != 2:
+        return False
+    if y.dtype == object or _kind_of(y) != "multilabel-indicator":
+        return True
+    values = y if isinstance(y, np.ndarray) else y.data
+    return not ((values == 0) | (values == 1)).all()
+
+
+def _are_by_column(classes: Any) -> bool:
+    """Return whether `classes` is a list of the labels of each column."""
+    return isinstance(classes, (list, tuple)) and bool(classes) and np.ndim(classes[0]) == 1
+
+
+class Targets(ABC):
+    """Labels that a classifier tells apart, as targets and scores of its network.
+
+    Attributes
+    ----------
+    classes : array of shape (n_classes,), or list of such arrays
+        The labels, sorted; of several columns, those of each.
+    """
+
+    classes: Any
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """The number of outputs of the network."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.classes!r})"
+
+    @abstractmethod
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        """Return 0/1 targets of shape (n, k); with `needs_all`, `y` must have every class."""
+
+    @abstractmethod
+    def decode(self, scores: Array) -> Any:
+        """Return the labels that scores of shape (n, k) speak for."""
+
+    @abstractmethod
+    def loss_of(self, loss: ClassifierLoss, smoothing: float) -> Loss:
+        """Return a loss for these targets; `smoothing` is the share of them that is spread."""
+
+    @abstractmethod
+    def decisions(self, scores: Array) -> Any:
+        """Return the scores in the shape that scikit-learn gives decision values."""
+
+    @abstractmethod
+    def probabilities(self, scores: Array, link: Link) -> Any:
+        """Return the probability of each class."""
+
+    @abstractmethod
+    def log_probabilities(self, scores: Array, link: Link) -> Any:
+        """Return the logarithm of the probability of each class."""
+
+    @abstractmethod
+    def are_right(self, scores: Array, y: Array) -> Array:
+        """Return for each row whether its scores speak for its encoded targets."""
+
+    def strata(self, y: Array) -> Array | None:
+        """Return the class of each row of encoded targets; None where there is not one."""
+        return None
+
+    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
+        """Return the share of rows that are right."""
+        return float(np.average(self.are_right(scores, y), weights=weight))
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        """Return the share of rows whose labels were predicted, all of them."""
+        with np.errstate(invalid="ignore"):
+            return float(accuracy_score(y, predicted, sample_weight=weight))
+
+    def is_of(self, classes: Any) -> bool:
+        """Return whether `classes` are those that were learned."""
+        if _are_by_column(classes):
+            return False
+        return np.array_equal(_known(classes), self.classes)
+
+
+class Labels(Targets):
+    """One label for each row: one output for up to two classes, else one for each class.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        The labels, sorted.
+    column : int or None, default=None
+        Which column of y they are, if it has several.
+    """
+
+    def __init__(self, classes: Array, column: int | None = None) -> None:
+        self.classes = classes
+        self._y = "`y`" if column is None else f"column {column} of `y`"
+        if not len(classes):
+            raise ValueError(f"classes must hold the labels of {self._y}, got none.")
+        self._classes_name = "`self.classes_`" + ("" if column is None else f"[{column}]")
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs that tell the classes apart."""
+        return 1 if len(self.classes) <= 2 else len(self.classes)
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        codes = self._codes(y, needs_all)
+        if needs_all and len(np.unique(codes)) < len(self.classes):
+            raise ValueError(
+                f"warm_start can only be used where {self._y} has the same classes as in the "
+                f"previous call to fit. Previously got {self.classes}, {self._y} has "
+                f"{np.unique(y)}. Use partial_fit for data that lacks some classes."
+            )
+        if self.n_outputs == 1:
+            # With one class there is nothing to tell apart, and all targets are 0.
+            return codes[:, None].astype(np.int8)
+        targets = np.zeros((len(codes), self.n_outputs), dtype=np.int8)
+        targets[np.arange(len(codes)), codes] = 1
+        return targets
+
+    def _codes(self, y: Any, is_warm_fit: bool) -> Array:
+        """Return the position of each label in `classes`."""
+        if issparse(y) or y.ndim != 1:
+            raise ValueError(
+                f"y has the shape {y.shape}, but the classifier was trained on one column of "
+                f"labels: {self.classes}."
+            )
+        y = of_one_kind(y, self._y)
+        try:
+            codes = np.searchsorted(self.classes, y)
+            codes[codes == len(self.classes)] = 0
+            unknown = self.classes[codes] != y
+        except TypeError:  # words and numbers, say, have no order
+            unknown = np.ones(len(y), dtype=bool)
+        if unknown.any():
+            what_to_do = (
+                " With warm_start=True fit goes on with the classes of the previous call: set "
+                "warm_start=False to train anew."
+            )
+            raise ValueError(
+                f"{self._y} has classes not in {self._classes_name}: "
+                f"{_some(np.unique(y[unknown]))}. {self._classes_name} has "
+                f"{self.classes}.{what_to_do if is_warm_fit else ''}"
+            )
+        return codes
+
+    def decode(self, scores: Array) -> Any:
+        if len(self.classes) == 1:
+            return np.repeat(self.classes, len(scores))
+        codes = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
+        return self.classes[codes]
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        is_plain = is_plain_target(y, len(predicted), numeric=False) and y.ndim == 1
+        if weight is None and is_plain and y.dtype.kind == predicted.dtype.kind:
+            # scikit-learn's checks take longer than the prediction of some hundred rows.
+            return float(np.mean(y == predicted))
+        y = as_given(as_dense(y))
+        if getattr(y, "ndim", 1) == 1:
+            y = of_one_kind(np.asarray(y), self._y)
+        return super().accuracy(y, predicted, weight)
+
+    def comparable(self, y: Array) -> Array:
+        """Return labels that are words where these are words, and numbers where they are not."""
+        labels = of_one_kind(y, self._y)
+        if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
+            raise ValueError(
+                f"{self._y} has labels such as {labels.tolist()[0]!r}, which cannot be compared "
+                f"with {self._classes_name}, such as {self.classes.tolist()[0]!r}."
+            )
+        return labels
+
+    def loss_of(self, loss: ClassifierLoss, smoothing: float) -> Loss:
+        return _prepared(loss, self.n_outputs > 1, smoothing)
+
+    def decisions(self, scores: Array) -> Array:
+        return scores if scores.shape[1] > 1 else scores[:, 0]
+
+    def probabilities(self, scores: Array, link: Link) -> Array:
+        if len(self.classes) == 1:
+            return np.ones_like(scores)
+        return _probabilities(_score_of_each_class(scores), link)
+
+    def log_probabilities(self, scores: Array, link: Link) -> Array:
+        if len(self.classes) == 1:
+            return np.zeros_like(scores)
+        return link.log_inverse(_score_of_each_class(scores))
+
+    def are_right(self, scores: Array, y: Array) -> Array:
+        if len(self.classes) == 1:
+            return np.ones(len(scores), dtype=bool)
+        if scores.shape[1] > 1:
+            return np.asarray(scores.argmax(axis=1) == y.argmax(axis=1))
+        return np.asarray((scores > 0) == y)[:, 0]
+
+    def strata(self, y: Array) -> Array | None:
+        return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+
+
+class Indicators(Targets):
+    """Any number of labels for each row: a 0/1 matrix with a column for each label."""
+
+    def __init__(self, classes: Array, is_sparse: bool) -> None:
+        self.classes, self.is_sparse = classes, is_sparse
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of labels."""
+        return len(self.classes)
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        y = as_dense(y)
+        if y.ndim != 2 or y.shape[1] != len(self.classes):
+            raise ValueError(
+                f"y has the shape {y.shape}, but the classifier was trained on an indicator "
+                f"matrix of {len(self.classes)} columns."
+            )
+        _check_indicators(y)
+        return np.asarray(y != 0, dtype=np.int8)
+
+    def decode(self, scores: Array) -> Any:
+        indicator = (scores > 0).astype(int)
+        return csr_matrix(indicator) if self.is_sparse else indicator
+
+    def loss_of(self, loss: ClassifierLoss, smoothing: float) -> Loss:
+        return _prepared(loss, False, smoothing)
+
+    def decisions(self, scores: Array) -> Array:
+        return scores
+
+    def probabilities(self, scores: Array, link: Link) -> Array:
+        return _probabilities(scores, link)
+
+    def log_probabilities(self, scores: Array, link: Link) -> Array:
+        return link.log_inverse(scores)
+
+    def are_right(self, scores: Array, y: Array) -> Array:
+        return np.asarray(((scores > 0) == y).all(axis=1))
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        is_sparse = issparse(y)
+        y = y if is_sparse else np.asarray(as_given(y))
+        _check_indicators(find(y)[2] if is_sparse else y)
+        return super().accuracy(y.astype(np.int8), predicted, weight)
+
+
+class Columns(Targets):
+    """A label in each of several columns: each has outputs of its own, as if it were alone.
+
+    Parameters
+    ----------
+    columns : list of Labels
+        One for each column.
+    """
+
+    def __init__(self, columns: list[Labels]) -> None:
+        self.columns = columns
+        self.classes = [column.classes for column in columns]
+        self.widths = tuple(column.n_outputs for column in columns)
+
+    @property
+    def n_outputs(self) -> int:
+        """The outputs of all columns."""
+        return sum(self.widths)
+
+    @classmethod
+    def learn(cls, y: Any, classes: Any) -> Columns:
+        """Return the columns of y; `classes` are the labels of each, where they are known."""
+        y = as_dense(y)
+        if classes is None:
+            labels = list(y.T)
+        elif y.ndim == 2 and _are_by_column(classes) and len(classes) == y.shape[1]:
+            labels = classes
+        else:
+            raise ValueError(
+                "classes must be a list with the labels of each column of y, which has the shape "
+                f"{y.shape}, got {classes!r}."
+            )
+        each = enumerate(labels)
+        return cls([Labels(np.unique(_plain(own, _column(i))), i) for i, own in each])
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        y = as_dense(y)
+        if y.ndim != 2 or y.shape[1] != len(self.columns):
+            raise ValueError(
+                f"y has the shape {y.shape}, but the classifier was trained on "
+                f"{len(self.columns)} columns of labels."
+            )
+        encoded = [
+            column.encode(_plain(labels, _column(i)), needs_all)
+            for i, (column, labels) in enumerate(zip(self.columns, y.T, strict=True))
+        ]
+        return np.hstack(encoded)
+
+    def decode(self, scores: Array) -> Any:
+        labels = [column.decode(part) for column, part in self._each(scores)]
+        if len({each.dtype.kind == "U" for each in labels}) > 1:
+            # Words and numbers stay what they are.
+            labels = [each.astype(object) for each in labels]
+        return np.column_stack(labels)
+
+    def loss_of(self, loss: ClassifierLoss, smoothing: float) -> Loss:
+        losses = tuple(column.loss_of(loss, smoothing) for column in self.columns)
+        return BlockLoss(losses, self.widths)
+
+    def decisions(self, scores: Array) -> list[Array]:
+        return [column.decisions(part) for column, part in self._each(scores)]
+
+    def probabilities(self, scores: Array, link: Link) -> list[Array]:
+        each = zip(self._each(scores), cast(BlockLink, link).links, strict=True)
+        return [column.probabilities(part, own) for (column, part), own in each]
+
+    def log_probabilities(self, scores: Array, link: Link) -> list[Array]:
+        each = zip(self._each(scores), cast(BlockLink, link).links, strict=True)
+        return [column.log_probabilities(part, own) for (column, part), own in each]
+
+    def are_right(self, scores: Array, y: Array) -> Array:
+        each = zip(self._each(scores), split(y, self.widths), strict=True)
+        return np.all([column.are_right(part, own) for (column, part), own in each], axis=0)
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        y = np.asarray(as_dense(as_given(y)))
+        if y.shape != predicted.shape:
+            raise ValueError(
+                f"y has the shape {y.shape}, but the predictions have {predicted.shape}."
+            )
+        are_right = [
+            column.comparable(labels) == own
+            for column, labels, own in zip(self.columns, y.T, predicted.T, strict=True)
+        ]
+        return float(np.average(np.all(are_right, axis=0), weights=weight))
+
+    def is_of(self, classes: Any) -> bool:
+        return (
+            _are_by_column(classes)
+            and len(classes) == len(self.columns)
+            and all(column.is_of(each) for column, each in zip(self.columns, classes, strict=True))
+        )
+
+    def _each(self, scores: Array) -> Iterator[tuple[Labels, Array]]:
+        """Return each column with its scores."""
+        return zip(self.columns, split(scores, self.widths), strict=True)
+
+
+def _column(i: int) -> str:
+    return f"Column {i} of y"
+
+
+def _known(classes: Any) -> Array:
+    """Return the classes of one column that the user has named, sorted."""
+    return np.unique(_plain(as_given(classes, name="classes"), "classes"))
+
+
+def _plain(labels: Any, name: str) -> Array:
+    """Return labels of one column as an array of numbers or of words, checked."""
+    labels = of_one_kind(np.asarray(labels), name)
+    assert_all_finite(labels, input_name=name)
+    kind = _kind_of(labels)
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {kind}. {name} must hold labels of classes, such as words or "
+            "whole numbers."
+        )
+    return labels
+
+
+def _kind_of(y: Any) -> str:
+    """Return scikit-learn's word for the kind of targets that y holds."""
+    with np.errstate(invalid="ignore"):  # numbers that no integer holds are no labels
+        return str(type_of_target(y))
+
+
+def _check_indicators(y: Array) -> None:
+    """Check that y holds nothing but zeros and ones."""
+    are_wrong = ~((y == 0) | (y == 1))
+    if are_wrong.any():
+        raise ValueError(
+            "The classifier was trained on an indicator matrix of zeros and ones, but y contains "
+            f"{', '.join(_some(y[are_wrong]))}. Give 1 to each label that a row has, and 0 to all "
+            "others."
+        )
+
+
+def _some(values: Array, most: int = 5) -> list[str]:
+    """Return the first few of different values, for an error."""
+    found = list(dict.fromkeys(map(str, values.tolist())))
+    return found if len(found) <= most else [*found[:most], "..."]
+
+
+def _prepared(loss: Any, exclusive: bool, smoothing: float) -> Loss:
+    prepared = cast(ClassifierLoss, replace(loss, exclusive=exclusive))
+    return Smoothed(prepared, smoothing) if smoothing else prepared
+
+
+def _score_of_each_class(scores: Array) -> Array:
+    """Return a column for each class: for two classes -s and s."""
+    return scores if scores.shape[1] > 1 else np.hstack([-scores, scores])
+
+
+def _probabilities(scores: Array, link: Link) -> Array:
+    """Turn scores into probabilities, in place."""
+    link.inverse(scores, scores)
+    # No probability is 0, as its logarithm is finite; nor is one of two of them 1.
+    limits = np.finfo(scores.dtype)
+    largest = 1 - limits.epsneg if link.name == "logistic" else 1
+    return np.clip(scores, limits.smallest_subnormal, largest, out=scores)

@@ -1,0 +1,149 @@
+"""Networks put together from weights, without `fit`: what `fit` would have set beside them.
+
+Code that keeps weights in files of its own sets `coefs_`, `intercepts_` and what else
+scikit-learn's networks need, and predicts. So all that training leaves beside the weights follows
+from them, and from the parameters, as long as nothing has set it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+
+from ..fitting.plan import as_normalization
+from ..fitting.weights import layer_widths
+from ..layers.normalization import BatchNormalization
+from ..losses.base import Loss
+
+
+class Derived:
+    """An attribute that follows from others, as long as the estimator has none of that name.
+
+    It is there once there are weights.
+
+    Parameters
+    ----------
+    derive : callable
+        Returns the value for an estimator.
+    """
+
+    def __init__(self, derive: Callable[[Any], Any]) -> None:
+        self._derive = derive
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, estimator: Any, owner: type | None = None) -> Any:
+        if estimator is None:
+            return self
+        if not has_weights(estimator):
+            raise AttributeError(f"{type(estimator).__name__} has no {self._name}: call fit first.")
+        return self._derive(estimator)
+
+
+class NoneUnless(Derived):
+    """An attribute that is None, unless a parameter asks for one: weights do not say it.
+
+    Parameters
+    ----------
+    parameter : str
+        The parameter.
+    asks : callable
+        Returns whether a value of it does.
+    """
+
+    def __init__(self, parameter: str, asks: Callable[[Any], bool]) -> None:
+        super().__init__(self._none)
+        self._parameter, self._asks = parameter, asks
+
+    def _none(self, estimator: Any) -> None:
+        value = getattr(estimator, self._parameter)
+        if self._asks(value):
+            raise NotFittedError(
+                f"{self._parameter}={value!r} needs {self._name}, which is not set. Call fit, or "
+                f"set {self._name} as well as coefs_ and intercepts_."
+            )
+
+
+def derived(derive: Callable[[Any], Any]) -> Any:
+    """Make a method an attribute that follows from others, as long as there is no other."""
+    return Derived(derive)
+
+
+def has_weights(estimator: Any) -> bool:
+    """Return whether an estimator has weights, from `fit` or assigned."""
+    return vars(estimator).keys() >= {"coefs_", "intercepts_"}
+
+
+def _is_over_batches(normalization: Any) -> bool:
+    return isinstance(as_normalization(normalization), BatchNormalization)
+
+
+class Rebuilt:
+    """What an estimator has beside its weights, as long as no training has set it."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Say whether there are weights to predict with."""
+        return has_weights(self)
+
+    def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
+        """Return the parameters that make a network of these widths."""
+        return {"hidden_layer_sizes": widths[1:-1]}
+
+    # ---------------------------------------------------------------- from the weights
+
+    @derived
+    def _widths(self: Any) -> tuple[int, ...]:
+        return layer_widths(self.coefs_, "coefs_")
+
+    @derived
+    def n_features_in_(self: Any) -> int:
+        return int(self._widths[0])
+
+    @derived
+    def n_layers_(self: Any) -> int:
+        return len(self._widths)
+
+    @derived
+    def n_outputs_(self: Any) -> int:
+        return int(self._widths[-1])
+
+    @derived
+    def _model_dtype(self: Any) -> np.dtype[np.floating]:
+        if self.dtype is not None:
+            return np.dtype(self.dtype)
+        are_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
+        return np.dtype(np.float32 if are_single else np.float64)
+
+    # ------------------------------------------------------------- from the parameters
+
+    @derived
+    def _architecture(self: Any) -> dict[str, Any]:
+        shaped = copy.copy(self)
+        vars(shaped).update(self._parameters_for(self._widths))
+        architecture: dict[str, Any] = shaped._architecture_now()
+        return architecture
+
+    @derived
+    def _trained_loss(self: Any) -> Loss:
+        loss: Loss = self._loss()
+        link = vars(self).get("out_activation_", loss.link.name)
+        if link != loss.link.name:
+            raise ValueError(
+                f"out_activation_ is {link!r}, but loss={self.loss!r} with {self.n_outputs_} "
+                f"output(s) goes with {loss.link.name!r}. Set loss to that of the network, or "
+                "do not set out_activation_."
+            )
+        return loss
+
+    @derived
+    def out_activation_(self: Any) -> Any:
+        return self._trained_loss.link.name
+
+    gains_: Any = NoneUnless("normalization", lambda value: value is not None)
+    running_means_: Any = NoneUnless("normalization", _is_over_batches)
+    running_variances_: Any = NoneUnless("normalization", _is_over_batches)

@@ -1,0 +1,729 @@
+"""The regressor: targets of one or many outputs, and predictions in their units."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import assert_all_finite, check_is_fitted
+
+from ..core.arrays import Array, largest_magnitude
+from ..engine.batches import Table
+from ..losses.base import Loss
+from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
+from .base import BaseBackprop
+from .rebuilt import NoneUnless
+from .validation import as_dense, as_given, check_targets, validated_data, validated_weight
+
+
+class BackpropRegressor(RegressorMixin, BaseBackprop):
+    """A neural network that predicts numbers, trained by backpropagation.
+
+    A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
+    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the predictions are
+    s, or under some losses a function of s.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
+        layer: the network is then a linear regression.
+    activation : str, Activation or list of them, default="relu"
+        The activation function of the hidden layers: one for all of them, or a list with one
+        for each.
+
+        - "identity": f(z) = z.
+        - "logistic": f(z) = 1 / (1 + exp(-z)).
+        - "tanh": f(z) = tanh(z).
+        - "relu": f(z) = max(z, 0).
+        - "leaky_relu": f(z) = max(z, 0.01 z).
+        - "elu": f(z) = z where z > 0, else exp(z) - 1.
+        - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
+        - "gelu": z times the normal distribution function of z.
+        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "silu": f(z) = z / (1 + exp(-z)).
+        - "mish": f(z) = z tanh(log(1 + exp(z))).
+        - "softplus": f(z) = log(1 + exp(z)).
+
+        Instances of `LeakyRelu` and `Elu` have settings of their own.
+    loss : str or Loss, default="squared_error"
+        What is minimised, as a mean over the rows, of each the sum over the targets; reported,
+        and compared with ``tol``, is the mean over the targets ("poisson": the sum). With the
+        residual r = s - y and, where predictions are positive, the mean m = exp(s):
+
+        - "squared_error": ``r**2 / 2``, least at the mean.
+        - "absolute_error": ``abs(r)``, least at the median.
+        - "huber": ``r**2 / 2`` up to a residual of one, beyond it linear; `Huber` has the
+          bound as a parameter (Huber 1964).
+        - "log_cosh": ``log(cosh(r))``, the same, smooth (Saleh & Saleh 2022).
+        - "quantile": the median; `Quantile` has other levels, and several at once (Koenker &
+          Bassett 1978).
+        - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0.
+        - "gamma": half the gamma deviance, ``s - log(y) + y / m - 1``, for y > 0.
+        - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` has other
+          powers (Jørgensen 1987).
+        - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
+          `Gaussian` has the least variance as a parameter (Nix & Weigend 1994).
+    solver : str or Optimizer, default="adam"
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances,
+        such as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those
+        below.
+
+        - "adam": steps with adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on
+          top of ``alpha``.
+        - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
+        - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
+        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
+        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "sgd": stochastic gradient descent with momentum.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+    alpha : float, default=1e-4
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
+        the weight of the rows of a batch: the decay depends on the batch size, and sample
+        weights scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a
+        share of it an L1 penalty; decay that depends on neither batch nor weights is that of
+        `AdamW`.
+    batch_size : int or "auto", default="auto"
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
+    learning_rate : str, Schedule or callable, default="constant"
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone;
+        the others, instances and callables act with every stochastic solver. The progress p is
+        the epochs done over ``max_iter``: those of this `fit`, or of all calls of
+        `partial_fit` since.
+
+        - "constant": ``learning_rate_init``.
+        - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
+          validation score under ``early_stopping``) has not improved by ``tol`` for more
+          than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
+        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
+          nothing (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "exponential": ``learning_rate_init * 0.01**p``.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times what it returns for p.
+
+        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
+        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+    learning_rate_init : float, default=1e-3
+        The learning rate that schedules start from or rise to, positive. `find_learning_rate`
+        suggests one.
+    power_t : float, default=0.5
+        The exponent of "invscaling", not negative.
+    max_iter : int, default=200
+        The most epochs, or iterations of "lbfgs", at least 1.
+    shuffle : bool, default=True
+        Whether the rows are shuffled before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        What draws the initial weights, the rows held out and the order of the rows. An int
+        makes results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has
+        set it.
+    tol : float, default=1e-4
+        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
+        component of the gradient that counts as zero.
+    verbose : bool or int, default=False
+        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what has been learned: weights, moments, random stream,
+        order and schedule; stopping rules start afresh.
+    momentum : float, default=0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether "sgd" uses Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to hold rows out, to stop when their score (R2, or D2 of another loss) has not
+        improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights
+        of the best epoch.
+    validation_fraction : float, default=0.1
+        The share of the rows held out, in [0, 1); at least two rows are.
+    beta_1 : float, default=0.9
+        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+    beta_2 : float, default=0.999
+        The decay of their second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from
+        zero, positive.
+    n_iter_no_change : int or np.inf, default=10
+        The epochs without improvement that are put up with, at least 1. With ``np.inf``
+        training takes exactly ``max_iter`` epochs, and no warning says that it has not
+        converged. "lbfgs" puts up with ten times as many iterations.
+    max_fun : int, default=15000
+        The most evaluations of the loss by "lbfgs", at least 1.
+    n_members : int, default=1
+        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al.
+        2017): each has its own seed, and so its own initial weights, order and rows held out;
+        they train as one stack, and their predictions (a classifier's probabilities) are
+        averaged. The first is the network of ``n_members=1``.
+    scale_target : bool, default=False
+        Whether to train on targets of mean zero and standard deviation one, and to predict in
+        the units of y. Mean and scale are learned in the first fit or `partial_fit` and stay
+        as they are in further training. For losses of targets that are not negative ("poisson",
+        "gamma", "tweedie"), y is divided by its mean instead. The losses of the course of
+        training, ``tol`` and a loss's own parameters refer to the scaled targets.
+    l1_ratio : float, default=0.0
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
+        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        weights that are exactly zero, stochastic steps end close to it.
+    clip_norm : float or None, default=None
+        The largest norm that the gradient of a step may have, penalty included, positive; a
+        longer one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it
+        is. Not used by "lbfgs".
+    dropout : float or sequence of float, default=0.0
+        The share of units that each training step leaves out at random, in [0, 1): one rate for
+        all hidden layers, or a sequence with one for the input and one for each hidden layer.
+        The others are scaled up, so that predictions need no correction (Srivastava et al.
+        2014). The losses of training are those of the thinned networks. Masks have a random
+        stream of their own: all other draws are as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs the same objective in every call.
+    normalization : {"batch", "layer"}, Normalization or None, default=None
+        What the input of each hidden layer's activation is normalised over; gains and intercepts
+        come after it. An instance has settings of its own, as `BatchNormalization`.
+
+        - "batch": the rows of a batch, each by its weight, with running means and variances for
+          predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+        - "layer": the units of the layer, for each row alone (Ba et al. 2016).
+    average : bool, int or float, default=False
+        Whether the weights that are kept, and scored under ``early_stopping``, are averages
+        over the steps. True averages over all steps; an int n, at least 1, from the step on
+        that completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier`
+        (Polyak & Juditsky 1992); a float in (0, 1) is the decay of an exponential average
+        (Kingma & Ba 2015, section 7.2). Training goes on from the weights themselves. Not used
+        by "lbfgs".
+    init : str, Initializer or pair (coefs, intercepts), default="auto"
+        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
+        scikit-learn does: weights and intercepts uniformly within
+        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh"
+        and "relu". For the others weights have the variance at which a layer passes on the
+        second moment of its input (He et al. 2015), and intercepts are zero. Each hidden layer
+        follows its own activation, the output layer that of the last hidden layer.
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and
+        "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
+        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,); with the
+        members as a first axis, each member has its own.
+    dtype : {"float32", "float64"} or None, default=None
+        What the network computes in. None follows X: float32 for float32, else float64.
+        float32 is about twice as fast for large networks.
+
+    Attributes
+    ----------
+    coefs_ : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use.
+        With ``average`` they are the averages.
+    intercepts_ : list of arrays of shape (fan_out,)
+        The intercepts of each layer, likewise.
+    gains_ : list of arrays of shape (units,), or None
+        What each hidden unit's normalised input is multiplied by, likewise; None without
+        `normalization`.
+    running_means_, running_variances_ : list of arrays of shape (units,), or None
+        The running statistics of each hidden unit's input, with which predictions normalise,
+        likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
+        those of the best epoch, and with `average` averages.
+    estimators_ : list of estimators
+        Each member as a fitted estimator with one network, which shares its weights; it is
+        made when it is asked for. Absent where there is one member.
+    loss_ : float, or array of shape (n_members,)
+        The loss of the last epoch, penalty included, as a mean over its batches while they
+        were visited; with ``average`` it is that of the weights themselves.
+    best_loss_ : float or None, or array of shape (n_members,)
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
+        them); None under ``early_stopping``.
+    loss_curve_ : list of float, or one such list for each member
+        The loss of every epoch so far.
+    validation_scores_ : list of float, one such list for each member, or None
+        The score on the rows held out, of every epoch so far; None without
+        ``early_stopping``.
+    best_validation_score_ : float or None, or array of shape (n_members,)
+        The score of the weights that are kept, NaN where no epoch was scored; None where no
+        rows were held out.
+    n_iter_ : int, or array of shape (n_members,)
+        The epochs or iterations of the last call.
+    best_iter_ : int, or array of shape (n_members,)
+        The epoch of the last call whose weights are kept: the best under
+        ``early_stopping``, else ``n_iter_``.
+    t_ : int, or array of shape (n_members,)
+        The number of rows seen by stochastic solvers, counted anew in each epoch.
+    n_layers_ : int
+        The number of layers, input and output included.
+    n_outputs_ : int
+        The number of units in the output layer.
+    out_activation_ : str
+        The function that turns scores into predictions: "identity", "exp", "ordered" for
+        several quantiles, or "mean_variance".
+    target_mean_, target_scale_ : array of shape (n_targets,), or None
+        What is subtracted from each target, and what it is divided by, in training; None
+        without ``scale_target``.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    BackpropClassifier : The same network for labels.
+    sklearn.neural_network.MLPRegressor : What it replaces.
+
+    Notes
+    -----
+    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
+    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    complete epoch and leaves a fitted estimator.
+
+    Inputs should have a mean near zero and a standard deviation near one: put a
+    `StandardScaler` before the network, and set ``scale_target=True`` where y has another
+    scale; no `TransformedTargetRegressor` is needed.
+
+    References
+    ----------
+    Ba, J. L., Kiros, J. R. & Hinton, G. E. (2016). Layer normalization. arXiv:1607.06450.
+
+    Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
+    constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
+
+    Dozat, T. (2016). Incorporating Nesterov momentum into Adam. ICLR workshop, algorithm 2.
+
+    Duchi, J., Hazan, E. & Singer, Y. (2011). Adaptive subgradient methods for online learning
+    and stochastic optimization. JMLR 12, 2121-2159.
+
+    Glorot, X. & Bengio, Y. (2010). Understanding the difficulty of training deep feedforward
+    neural networks. AISTATS, section 4.2.1.
+
+    He, K., Zhang, X., Ren, S. & Sun, J. (2015). Delving deep into rectifiers: surpassing
+    human-level performance on ImageNet classification. ICCV, section 2.2.
+
+    Huber, P. J. (1964). Robust estimation of a location parameter. Annals of Mathematical
+    Statistics 35(1), 73-101.
+
+    Ioffe, S. & Szegedy, C. (2015). Batch normalization: accelerating deep network training by
+    reducing internal covariate shift. ICML, algorithm 1.
+
+    Jørgensen, B. (1987). Exponential dispersion models. Journal of the Royal Statistical
+    Society B 49(2), 127-162.
+
+    Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
+    algorithm 1.
+
+    Koenker, R. & Bassett, G. (1978). Regression quantiles. Econometrica 46(1), 33-50.
+
+    Lakshminarayanan, B., Pritzel, A. & Blundell, C. (2017). Simple and scalable predictive
+    uncertainty estimation using deep ensembles. NeurIPS, section 2.4.
+
+    Nix, D. A. & Weigend, A. S. (1994). Estimating the mean and variance of the target
+    probability distribution. IEEE International Conference on Neural Networks 1, 55-60.
+
+    Loshchilov, I. & Hutter, F. (2019). Decoupled weight decay regularization. ICLR, algorithm 2.
+
+    Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
+    networks. ICML, algorithm 1.
+
+    Loshchilov, I. & Hutter, F. (2017). SGDR: stochastic gradient descent with warm restarts.
+    ICLR, equation 5.
+
+    Polyak, B. T. & Juditsky, A. B. (1992). Acceleration of stochastic approximation by
+    averaging. SIAM Journal on Control and Optimization 30(4), 838-855.
+
+    Reddi, S. J., Kale, S. & Kumar, S. (2018). On the convergence of Adam and beyond. ICLR,
+    algorithm 2.
+
+    Rumelhart, D. E., Hinton, G. E. & Williams, R. J. (1986). Learning representations by
+    back-propagating errors. Nature 323, 533-536.
+
+    Saleh, R. A. & Saleh, A. K. (2022). Statistical properties of the log-cosh loss function
+    used in machine learning. arXiv:2208.04564.
+
+    Smith, L. N. & Topin, N. (2018). Super-convergence: very fast training of neural networks
+    using large learning rates. arXiv:1708.07120.
+
+    Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014).
+    Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
+
+    Tieleman, T. & Hinton, G. (2012). Lecture 6.5: RMSprop. Neural networks for machine learning,
+    Coursera.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skbackprop import BackpropRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> network = BackpropRegressor(
+    ...     (16,),
+    ...     scale_target=True,
+    ...     alpha=1.0,
+    ...     learning_rate_init=0.01,
+    ...     early_stopping=True,
+    ...     random_state=0,
+    ... )
+    >>> model = make_pipeline(StandardScaler(), network)
+    >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.3
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseBackprop._parameter_constraints,
+        "scale_target": ["boolean"],
+        "loss": [StrOptions(set(REGRESSOR_LOSSES)), Loss],
+    }
+    _y_numeric = True
+    _shapes_data = (*BaseBackprop._shapes_data, "scale_target")
+
+    target_mean_: Any = NoneUnless("scale_target", bool)
+    target_scale_: Any = NoneUnless("scale_target", bool)
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: Any = "squared_error",
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        n_members: int = 1,
+        scale_target: bool = False,
+        l1_ratio: float = 0.0,
+        clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        normalization: str | None = None,
+        average: Any = False,
+        init: Any = "auto",
+        dtype: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.n_members = n_members
+        self.scale_target = scale_target
+        self.l1_ratio = l1_ratio
+        self.clip_norm = clip_norm
+        self.dropout = dropout
+        self.normalization = normalization
+        self.average = average
+        self.init = init
+        self.dtype = dtype
+
+    # -------------------------------------------------------------------- training
+
+    @available_if(BaseBackprop._check_stochastic)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train for one epoch on X and y, going on from what has been learned.
+
+        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
+        equal one `fit` of as many epochs. No stopping rule acts, and no rows are held out.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input, without missing values.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, or training diverges. The estimator is
+            then left as it was.
+        AttributeError
+            If the solver is not a stochastic one.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
+        y = y[:, None] if y.ndim == 1 else y
+        if reset:
+            setting, loss = self.loss, self._loss()
+        else:
+            setting, loss = self._architecture["loss"], self._trained_loss
+        each = loss.scores_per_target
+        if not reset and y.shape[1] != self.n_outputs_ // each:
+            raise ValueError(
+                f"y has {y.shape[1]} output(s), but the regressor was trained on "
+                f"{self.n_outputs_ // each}."
+            )
+        check_targets(y, loss, setting)
+        return y if each == 1 else np.repeat(y, each, axis=1)
+
+    def _loss(self) -> Loss:
+        return REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
+        return self._loss().score(scores, y, weight)
+
+    # -------------------------------------------------------------- scaled targets
+
+    def _table(
+        self, X: Any, y: Any, sample_weight: Any, reset: bool, incremental: bool, classes: Any
+    ) -> Table:
+        table = super()._table(X, y, sample_weight, reset, incremental, classes)
+        if reset:
+            self.target_mean_, self.target_scale_ = None, None
+            if self.scale_target:
+                each = self._loss().scores_per_target
+                self._learn_scale(table.y[:, ::each].astype(np.float64), table.weight)
+        return replace(table, y=self._scaled(table.y))
+
+    def _learn_scale(self, y: Array, weight: Array | None) -> None:
+        """Learn the mean and the scale of targets of shape (n, k)."""
+        minimum, maximum = self._loss().target_minimum, self._loss().target_maximum
+        if minimum not in (0, -np.inf) or maximum < np.inf:
+            raise ValueError(
+                f"scale_target=True needs a loss for all targets or for y >= 0, but "
+                f"loss={self.loss!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
+                "scale_target=False."
+            )
+        counted = y if weight is None else y[weight > 0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.average(y, axis=0, weights=weight)
+            # A column of one value has it for its mean, exactly.
+            mean = np.where(counted.min(axis=0) == counted.max(axis=0), counted[0], mean)
+            if minimum == 0:
+                mean, scale = np.zeros_like(mean), mean
+            else:
+                scale = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
+        largest, limit = largest_magnitude(y), float(np.finfo(self._model_dtype).max)
+        if not np.isfinite([mean, scale]).all() or largest > limit:
+            raise ValueError(
+                f"y is too large for scale_target=True and predictions in {self._model_dtype}: its "
+                f"largest absolute value is {largest:.3g}. Scale y down."
+            )
+        self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
+
+    def _scaled(self, y: Array) -> Array:
+        """Return targets, each as often as it has scores, in the units of training."""
+        if self.target_mean_ is None or self.target_scale_ is None:
+            return y
+        each = y.shape[1] // len(self.target_mean_)
+        mean, scale = np.repeat(self.target_mean_, each), np.repeat(self.target_scale_, each)
+        return (y.astype(np.float64) - mean) / scale
+
+    def _in_units_of_y(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of shape (n, k, ...), or with `from_zero` deviations, as y has them.
+
+        The axis of the targets is dropped where there is one target.
+        """
+        if self.target_mean_ is not None and self.target_scale_ is not None:
+            axes = (-1, *[1] * (values.ndim - 2))
+            limits = np.finfo(values.dtype)
+            lowest = limits.tiny if self._trained_loss.target_minimum == 0 else limits.min
+            scaled = values * self.target_scale_.reshape(axes)
+            if not from_zero:
+                scaled += self.target_mean_.reshape(axes)
+            values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
+        return values if values.shape[1] > 1 else values[:, 0]
+
+    def _architecture_now(self) -> dict[str, Any]:
+        return super()._architecture_now() | {"scale_target": self.scale_target}
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the targets of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        return_std : bool, default=False
+            Whether to return a standard deviation as well. Under the Gaussian loss it is that
+            of the targets, which is learned; of several members it is that of the mixture of
+            their distributions. Under any other loss it is that of the members' predictions,
+            which says how much they disagree; it is zero for one member.
+
+        Returns
+        -------
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+            The predictions, in the model's dtype: the mean over the members. With several
+            levels of `Quantile`, there is a last axis for the levels.
+        std : array of the same shape
+            The standard deviation; only with ``return_std``.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError
+            If X is not valid input for it.
+        """
+        return self._outcome(X, self._mean_and_std if return_std else self._mean)
+
+    def _mean(self, scores: Array) -> Array:
+        """Return the mean of the members' predictions."""
+        means = self._means(scores)
+        if len(means) == 1:
+            return means[0]
+        shares, scale = _shares(means)
+        return np.asarray(shares.mean(axis=0) * scale, means.dtype)
+
+    def _mean_and_std(self, scores: Array) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of the mixture of the members.
+
+        Its variance is the mean of their variances and the variance of their means.
+        """
+        means = self._means(scores)
+        shares, scale = _shares(means)
+        std = shares.std(axis=0) * scale
+        each = [self._trained_loss.deviation(own) for own in scores]
+        if each[0] is not None:
+            shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
+            std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
+        largest = np.finfo(means.dtype).max
+        return self._mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
+
+    def _means(self, scores: Array) -> Array:
+        """Return the prediction of each member, in the units of y."""
+        return self._each_in_units_of_y([self._trained_loss.predict(own) for own in scores])
+
+    def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
+        """Return what `_in_units_of_y` makes of a list with an array for each member."""
+        rows = self._in_units_of_y(np.concatenate(each), from_zero=from_zero)
+        return rows.reshape(len(each), -1, *rows.shape[1:])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return how good the predictions are: R2 or D2.
+
+        It is R2 for "squared_error" and "poisson", the losses that scikit-learn's regressor has,
+        and D2 of the loss for all others: the share of the loss of the best constant prediction
+        that the network has done away with, which is 1 at best, 0 for the constant, and negative
+        for what is worse. Of several targets it is the mean. Under the Gaussian loss it is
+        ``1 - exp(2 (loss - loss of the constant))``.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        score : float
+            D2, or R2.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError
+            If X or y is not valid for it.
+        """
+        check_is_fitted(self)
+        if isinstance(self._trained_loss, (SquaredError, Poisson)):
+            predicted = self.predict(X)
+            return _r2(y, predicted, validated_weight(sample_weight, predicted))
+        X, y = validated_data(self, X, y, self._y_numeric, reset=False)
+        weight = validated_weight(sample_weight, X)
+        targets = self._scaled(self._encode(y, reset=False, incremental=False, classes=None))
+        with np.errstate(all="ignore"):
+            return self._trained_loss.score(self._scores(X), targets, weight)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        return tags
+
+
+def _shares(each: Any) -> tuple[Array, Array]:
+    """Return numbers as shares of the largest along the first axis, and that; no square overflows.
+
+    Both are in double precision.
+    """
+    each = np.asarray(each, dtype=np.float64)
+    largest = np.abs(each).max(axis=0)
+    scale = np.where(largest > 0, largest, 1.0)
+    return each / scale, scale
+
+
+def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
+    """Return scikit-learn's R2, also of numbers the squares of which overflow or vanish."""
+    y = as_given(as_dense(y), "values")
+    values = np.asarray(y)
+    assert_all_finite(values, input_name="y")
+    if values.shape == predicted.shape and values.dtype.kind in "iuf":
+        limits = np.finfo(np.result_type(values, predicted))
+        least, most = float(limits.tiny) ** 0.5 * _MANY_ROWS, float(limits.max) ** 0.5 / _MANY_ROWS
+        largest = max(largest_magnitude(values), largest_magnitude(predicted))
+        if 0 < largest < least or largest > most:
+            y, predicted, weight = _in_small_units(values, predicted, weight)
+    return float(r2_score(y, predicted, sample_weight=weight))
+
+
+def _in_small_units(
+    y: Array, predicted: Array, weight: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Return the rows that count, each target in a unit of the size of its largest value.
+
+    R2 does not depend on it. The unit is a power of two, so that nothing is rounded.
+    """
+    if weight is not None:
+        counted = weight > 0
+        y, predicted, weight = y[counted], predicted[counted], weight[counted]
+    pair = np.array([y, predicted], dtype=np.float64)
+    _, exponents = np.frexp(np.abs(pair).max(axis=(0, 1), initial=0))
+    y, predicted = np.ldexp(pair, -exponents)
+    return y, predicted, weight
+
+
+# So many squares can be added up without overflow.
+_MANY_ROWS = 1e6

@@ -1,0 +1,143 @@
+"""Fitting several estimators at once: the same as fitting each alone, in stacks."""
+
+from __future__ import annotations
+
+import copy
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.equality import grouped, is_equal
+from ..fitting.descent import Descent, Report
+from ..fitting.lbfgs import minimise_alone
+from ..fitting.run import Run
+from ..fitting.training import cut_to_size, train_side_by_side
+from ..fitting.weights import stream_of_its_own
+from .base import BaseBackprop
+
+
+class Fit:
+    """One estimator, the data that it is to be fitted to, and how that went.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+        The estimator; `fit_together` fits it.
+    X, y : array-like
+        The data.
+    fit_params : dict
+        Further arguments of `fit`.
+
+    Attributes
+    ----------
+    error : Exception or None
+        What `fit` alone would have raised.
+    traceback : str or None
+        The same as Python prints it.
+    seconds : float
+        Its share of the time: of an epoch of a stack, one part for each member.
+    """
+
+    def __init__(self, estimator: BaseBackprop, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+        self.estimator, self.X, self.y, self.fit_params = estimator, X, y, fit_params
+        self.error: Exception | None = None
+        self.traceback: str | None = None
+        self.seconds = 0.0
+        self.runs: list[Run] = []
+        self._before = dict(vars(estimator))
+        if isinstance(estimator.random_state, np.random.RandomState):
+            self._before["random_state"] = copy.deepcopy(estimator.random_state)
+
+    def prepare(self, alike: Fit | None) -> None:
+        """Check parameters and data, which another fit may have checked, and set up the runs."""
+        self._try(lambda: self._prepare(alike))
+
+    def _prepare(self, alike: Fit | None) -> None:
+        if alike is None:
+            self.runs = self.estimator._prepare_first(self.X, self.y, **self.fit_params)
+        else:
+            self.runs = self.estimator._prepare_like(alike.estimator, alike.runs[0].table)
+        if self.estimator.random_state is None:
+            # Not NumPy's global stream, which those at their side would draw from as well.
+            self.runs[0].state["stream"] = stream_of_its_own()
+
+    def keep(self) -> None:
+        """Let the estimator keep what came of its runs."""
+        self.seconds += sum(run.seconds for run in self.runs)
+        if self.runs:
+            self._try(lambda: self.estimator._keep(self.runs, continues=False))
+        self.runs = []
+
+    def alone(self) -> None:
+        """Fit the estimator anew, by itself."""
+        self.runs = []
+        self.estimator.__dict__ = dict(self._before)
+        self._try(lambda: self.estimator.fit(self.X, self.y, **self.fit_params))
+
+    def has_data_of(self, other: Fit) -> bool:
+        """Return whether both ask the same of the very same data, so that one check will do."""
+        mine, theirs = self.estimator, other.estimator
+        return (
+            self.X is other.X
+            and self.y is other.y
+            and self.fit_params is other.fit_params
+            and type(mine) is type(theirs)
+            and all(is_equal(getattr(mine, n), getattr(theirs, n)) for n in mine._shapes_data)
+        )
+
+    def _try(self, action: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        try:
+            action()
+        except Exception as error:
+            self.error, self.traceback = error, traceback.format_exc()
+            self.estimator.__dict__ = dict(self._before)
+            self.runs = []
+        self.seconds += time.perf_counter() - start
+
+
+def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = None) -> None:
+    """Fit estimators that have not been fitted before, networks of one shape as one stack.
+
+    Each ends as `fit` alone would leave it, to the bit at one BLAS thread, and fails exactly where
+    that would fail.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        The estimators and their data. On return each is fitted or holds its error.
+    max_bytes : int
+        The memory that a stack may take.
+    report : callable or None, default=None
+        What each stack's `Descent` reports to.
+    """
+    for i, fit in enumerate(fits):
+        fit.prepare(
+            next((known for known in fits[:i] if known.runs and fit.has_data_of(known)), None)
+        )
+    owners = {id(run): fit for fit in fits for run in fit.runs}
+    runs = [run for fit in fits for run in fit.runs]
+    for group in grouped(runs, [None if run.problem.is_lbfgs else run.shape for run in runs]):
+        try:
+            _train(group, max_bytes, report)
+        except Exception:
+            # A part of a user's own has failed, say: alone, each fails for itself.
+            for fit in dict.fromkeys(owners[id(run)] for run in group):
+                fit.alone()
+    for fit in fits:
+        fit.keep()
+
+
+def _train(runs: Sequence[Run], max_bytes: int, report: Report | None) -> None:
+    """Train runs of one shape, or by L-BFGS."""
+    if not runs[0].problem.is_lbfgs:
+        parts = cut_to_size(runs, max_bytes)
+        train_side_by_side([Descent(members, report) for members in parts])
+        return
+    for run in runs:
+        interrupt = minimise_alone(run)
+        if interrupt is not None:
+            raise interrupt

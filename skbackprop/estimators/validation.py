@@ -1,0 +1,257 @@
+"""Checks of X, y and sample weights: scikit-learn's, with a short cut for plain arrays.
+
+scikit-learn's checks cost more than a step of a small network, and more than the prediction of
+one row. A plain NumPy array that needs no conversion passes them all if it has the right width
+and only finite values, so those two questions are asked directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    assert_all_finite,
+    check_array,
+    column_or_1d,
+    validate_data,
+)
+
+from ..core.arrays import Array, largest_magnitude
+from ..losses.base import Loss
+
+_FLOATS = (np.float64, np.float32)
+
+
+def validated_input(estimator: Any, X: Any) -> Any:
+    """Return X as a finite float array or CSR matrix with the features of the training data."""
+    X = validated_features(estimator, X, reset=False)
+    check_range(X, estimator._model_dtype)
+    return X
+
+
+def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return checked X; with `reset` the estimator takes note of the features."""
+    if not reset and _is_plain_input(estimator, X):
+        return X
+    _check_for_dates(X, "X")
+    _check_is_plain(X, "X")
+    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
+        return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
+
+
+def validated_codes(estimator: Any, codes: Any, n_components: int) -> Array:
+    """Return codes as a finite float array with a column for each component."""
+    _check_is_plain(codes, "X")
+    X: Array = check_array(codes, dtype=_FLOATS)
+    if X.shape[1] != n_components:
+        raise ValueError(
+            f"X has {X.shape[1]} column(s), but the autoencoder was trained with "
+            f"n_components={n_components}. Pass codes as transform returns them."
+        )
+    check_range(X, estimator._model_dtype)
+    return X
+
+
+def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
+    """Return checked X and y; with `reset` the estimator takes note of the features."""
+    if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
+        return X, y
+    _check_for_dates(X, "X")
+    if numeric:
+        y = np.asarray(y) if isinstance(y, (list, tuple)) else y
+        _check_for_dates(y, "y")
+    _check_is_plain(X, "X")
+    y = as_given(y, "values" if numeric else "labels")
+    y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
+    with np.errstate(over="ignore", invalid="ignore"):
+        X, y = validate_data(
+            estimator,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            dtype=_FLOATS,
+            reset=reset,
+        )
+    if numeric:
+        y = _as_numbers(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(as_dense(y), warn=True)
+    return X, y
+
+
+def _check_for_dates(values: Any, name: str) -> None:
+    """Say so where dates would be taken for the nanoseconds that they are counted in."""
+    dtypes = getattr(values, "dtypes", getattr(values, "dtype", None))
+    for dtype in dtypes if isinstance(dtypes, Iterable) else [dtypes]:
+        if _is_of_dates(dtype):
+            raise ValueError(
+                f"{name} holds dates or durations ({dtype}), which are no numbers to train on. "
+                "Make numbers of a moderate size of them, such as days since a first date, or "
+                "the month and the day of the week."
+            )
+
+
+def _is_of_dates(dtype: Any) -> bool:
+    """Return whether a dtype of NumPy, pandas or polars is for dates, times or durations."""
+    is_temporal = getattr(dtype, "is_temporal", None)  # polars
+    return bool(is_temporal()) if is_temporal else getattr(dtype, "kind", None) in ("m", "M")
+
+
+def _check_is_plain(values: Any, name: str) -> None:
+    """Say so where an array has a mask or fields, which NumPy would drop, or cannot convert."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has values that are masked, and so missing. Fill them in, or leave out their "
+            "rows: NumPy would take what is behind the mask."
+        )
+    fields = getattr(getattr(values, "dtype", None), "names", None)
+    if fields:
+        raise ValueError(
+            f"{name} is a structured array with the fields {fields}. Make columns of them, for "
+            "example by numpy.lib.recfunctions.structured_to_unstructured."
+        )
+
+
+def as_given(y: Any, what: str = "labels", name: str = "Input y") -> Any:
+    """Return y, in which nothing is missing; `what` it holds and its `name` are for the error.
+
+    Of a list NumPy makes words where it can: of the 1 in ``[1, "a"]``, and of a NaN. So a list with
+    words comes back as an array of objects.
+    """
+    if y is None or issparse(y):
+        return y
+    _check_is_plain(y, name)
+    values = np.asarray(y)
+    if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
+        y = values = np.asarray(y, dtype=object)
+    if values.dtype == object:
+        missing = np.fromiter(map(_is_missing, values.flat), bool, values.size)
+        if missing.any():
+            where = f" in column {missing.argmax() % values.shape[1]}" if values.ndim == 2 else ""
+            raise ValueError(
+                f"{name} contains missing {what} (None or NaN){where}. Remove or replace them."
+            )
+    return y
+
+
+def of_one_kind(labels: Array, name: str) -> Array:
+    """Return labels as words or as numbers where they are objects; `name` is for the error."""
+    if labels.dtype != object:
+        return labels
+    are_words = np.fromiter((isinstance(label, str) for label in labels), bool, len(labels))
+    if are_words.any() and not are_words.all():
+        word, other = labels[are_words.argmax()], labels[are_words.argmin()]
+        raise ValueError(
+            f"{name} has words beside other labels, such as {word!r} and {other!r}. Make all "
+            "labels of a column words, or all numbers."
+        )
+    return np.array(labels.tolist())
+
+
+def _is_missing(label: Any) -> bool:
+    """Return whether a label or value is None, NaN or pandas' NA."""
+    return label is None or is_scalar_nan(label) or is_pandas_na(label)
+
+
+def _as_numbers(y: Any) -> Array:
+    """Return an array of finite numbers: objects and words are made floats, if they can be."""
+    y = as_dense(y)
+    if y.dtype.kind in "biuf" and y.dtype.itemsize <= 8:
+        return np.asarray(y)
+    try:
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(y.astype(np.float64))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"y must hold numbers: {error}.") from error
+    assert_all_finite(numbers, input_name="y")
+    return numbers
+
+
+def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> None:
+    """Check that a loss is defined for all targets; the `setting` that it stands for is named."""
+    if not getattr(loss, "has_probabilities", True):
+        raise ValueError(
+            f"loss={setting!r} has decision values for labels, in place of predictions of {what}. "
+            "Use it in BackpropClassifier, or choose another loss."
+        )
+    least, most, limit = y.min(), y.max(), loss.target_minimum
+    if least < limit or (least == limit and not loss.includes_minimum):
+        sign, found = ">=" if loss.includes_minimum else ">", least
+    elif most > loss.target_maximum:
+        sign, found, limit = "<=", most, loss.target_maximum
+    else:
+        return
+    raise ValueError(
+        f"loss={setting!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
+        "Negative values in data, zeros or large ones are for other losses."
+    )
+
+
+def as_dense(y: Any) -> Any:
+    """Return an array for a sparse matrix; anything else as it is."""
+    return y.toarray() if hasattr(y, "toarray") else y
+
+
+def validated_weight(sample_weight: Any, X: Any) -> Array | None:
+    """Return a float64 weight for each row of X, none negative, not all zero; None for None."""
+    if sample_weight is None:
+        return None
+    _check_is_plain(sample_weight, "sample_weight")
+    weight: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not np.isfinite(total):
+        raise ValueError(
+            f"sample_weight adds up to more than a float can hold: its largest value is "
+            f"{weight.max():.3g}. Scale the weights down."
+        )
+    return weight
+
+
+def check_range(X: Any, dtype: Any) -> None:
+    """Check that X can be held in the model's dtype."""
+    if X.dtype.itemsize > dtype.itemsize:
+        largest = largest_magnitude(X)
+        if largest > float(np.finfo(dtype).max):
+            raise ValueError(
+                f"X contains {largest:.3g}, a value too large for the model's dtype {dtype.name}. "
+                "Scale X, or use dtype='float64'."
+            )
+
+
+def _is_plain_input(estimator: Any, X: Any) -> bool:
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.dtype in _FLOATS
+        and len(X) > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+        and _is_finite(X)
+    )
+
+
+def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
+    """Return whether y is a plain array of one target a row that needs no conversion."""
+    """Return whether y has a value, or a row of several, for each row, and needs no conversion."""
+    return (
+        type(y) is np.ndarray
+        and y.shape[:1] == (n_rows,)
+        and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
+        and (y.dtype in _FLOATS if numeric else y.dtype.kind in "biuU")
+        and (y.dtype.kind == "U" or _is_finite(y))
+    )
+
+
+def _is_finite(values: Array) -> bool:
+    """Return whether the sum is finite: then all values are. An overflow says no as well."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()))

@@ -1,0 +1,233 @@
+"""The training of runs of one shape as the members of one stack."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.members import take_state
+from ..engine.epochs import Patience, train_epoch, train_epoch_or_none
+from ..engine.objective import Diverged
+from ..engine.stack import Stack
+from ..schedules.mixed import schedule_state
+from .run import Course, Kept, Run
+from .scoring import to_fall, validation_scores
+from .stacking import per_member, show_parameters, stack_of
+
+Report = Callable[[int, int, int], None]
+
+
+class _Stage(NamedTuple):
+    """Where a descent stands between two epochs.
+
+    An epoch, or members that leave, put another in its place, so that Ctrl-C finds the one or the
+    other: counters, losses, scores and weights of the same epoch.
+
+    Parameters
+    ----------
+    n_done : int
+        The epochs that count.
+    runs : list of Run
+        Those that are not done yet, as they stand in the stack.
+    courses : list of Course
+        How far each has come.
+    stack : Stack
+        The stack, which may be in the midst of the next epoch.
+    patience : Patience
+        When each is to stop.
+    """
+
+    n_done: int
+    runs: list[Run]
+    courses: list[Course]
+    stack: Stack
+    patience: Patience
+
+    def without(self, done: Array) -> _Stage:
+        """Return the stage of those that are not done: this one stays as it is."""
+        stay, stack, patience = np.flatnonzero(~done).tolist(), self.stack, self.patience
+        if stay:
+            stack, patience = copy.copy(stack), copy.copy(patience)
+            stack.retire(done)
+            patience.retire(done)
+        runs, courses = [self.runs[i] for i in stay], [self.courses[i] for i in stay]
+        return _Stage(self.n_done, runs, courses, stack, patience)
+
+
+class Descent:
+    """The training of runs of one shape as the members of one stack.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Runs of one `shape`.
+    report : callable or None, default=None
+        Called after each epoch with the epochs done, the members left and the members in all.
+
+    Attributes
+    ----------
+    largest_product : int
+        The multiplications in the largest matrix product of a step.
+    """
+
+    def __init__(self, runs: Sequence[Run], report: Report | None = None) -> None:
+        self.report, self.n_members = report, len(runs)
+        ordered = sorted(runs, key=lambda run: run.n_train)
+        first, last = ordered[0], ordered[-1]
+        self.largest_product = first.network.largest_product(last.batch_size)
+        self.max_iter = int(first.settings.max_iter)
+        n_done, self._is_incremental = first.n_done, first.incremental
+        self.n_epochs = n_done + 1 if first.incremental else self.max_iter
+        patience = Patience(
+            len(ordered),
+            per_member([float(run.settings.tol) for run in ordered]),
+            per_member([float(run.patience) for run in ordered]),
+        )
+        courses = [run.course for run in ordered]
+        self._stage = _Stage(n_done, ordered, courses, stack_of(ordered), patience)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those that are not done yet, as they stand in the stack."""
+        return self._stage.runs
+
+    @property
+    def stack(self) -> Stack:
+        """The stack that these train in."""
+        return self._stage.stack
+
+    def advance(self) -> None:
+        """Train for an epoch, then let those go that are done; each pays its share of the time."""
+        active, start = self.runs, time.perf_counter()
+        self._advance()
+        share = (time.perf_counter() - start) / len(active)
+        for run in active:
+            run.seconds += share
+        if self.report is not None:
+            self.report(self._stage.n_done, len(self.runs), self.n_members)
+
+    def _advance(self) -> None:
+        try:
+            losses = self._train_epoch()
+        except Diverged as diverged:
+            self._let_go(diverged.members, Run.end_diverged)
+            if self._is_incremental:
+                self.interrupt()  # the others are in the midst of their only epoch
+            return
+        monitored = self._record(losses)
+        stage = self._stage
+        for run, course in zip(stage.runs, stage.courses, strict=True):
+            run.print_progress(course)
+        done = self._stopped(monitored)
+        self._let_go(done)
+        if stage.n_done == self.n_epochs and self.runs:
+            self._let_go(np.ones(len(self.runs), dtype=bool), Run.end_unconverged)
+
+    def _train_epoch(self) -> Array:
+        """Train the stack for an epoch and return its losses."""
+        stack, n_done = self.stack, self._stage.n_done
+        if self._is_incremental:
+            # What it trains are copies, of which nothing is kept if the one epoch fails.
+            return train_epoch(stack, n_done / self.max_iter)
+        return train_epoch_or_none(stack, n_done, self.max_iter)
+
+    def interrupt(self) -> None:
+        """End training with the last epoch that is complete."""
+        if self.runs:
+            self.stack.stand_at(self._stage.n_done)
+            self._let_go(np.ones(len(self.runs), dtype=bool))
+
+    def _record(self, losses: Array) -> Array:
+        """Score the epoch, tell the schedule, and take note; return the values that are to fall."""
+        n_done, runs, courses, stack, patience = self._stage
+        values = losses.tolist()
+        scores = validation_scores(runs, stack.averaged())
+        monitored = np.array(
+            [
+                loss if score is None else to_fall(score)
+                for loss, score in zip(values, scores, strict=True)
+            ]
+        )[:, None]
+        stack.schedule.end_epoch(stack.schedule_state, stack.rate, monitored, stack.n_seen)
+        courses = [
+            run.after_epoch(courses[i], values[i], scores[i], partial(_kept_of, stack, i))
+            for i, run in enumerate(runs)
+        ]
+        self._stage = _Stage(n_done + 1, runs, courses, stack, patience)  # now it has happened
+        return monitored
+
+    def _stopped(self, monitored: Array) -> Array:
+        """Return whose patience is at an end, with nothing left for the schedule to try."""
+        n_done, runs, _, stack, patience = self._stage
+        if self._is_incremental:
+            return np.zeros(len(runs), dtype=bool)
+        may_stop = stack.schedule.may_stop(stack.schedule_state, len(stack))
+        stalled, stopped = patience.end_epoch(monitored, may_stop)
+        if stalled.any():
+            progress = min(n_done, self.max_iter - 1) / self.max_iter
+            rate = stack.schedule.rate(stack.schedule_state, stack.rate, progress)
+            for i in np.flatnonzero(stalled).tolist():
+                runs[i].print_stall(
+                    runs[i].schedule.last_words
+                    if stopped[i].item()
+                    else f"Setting learning rate to {rate[i].item():f}"
+                )
+        return stopped[:, 0]
+
+    def _let_go(self, done: Array, end: Callable[[Run], None] | None = None) -> None:
+        """Give the members that are done all that is theirs, and let them leave the stack.
+
+        `end` is told each of them: why it is done, where there is more to say than that it is.
+        """
+        if not done.any():
+            return
+        for i in np.flatnonzero(done).tolist():
+            self._give_back(i)
+            if end is not None:
+                end(self.runs[i])
+        stage = self._stage.without(done)
+        if stage.runs:
+            show_parameters(stage.stack, stage.runs)
+        self._stage = stage
+
+    def _give_back(self, i: int) -> None:
+        run, stack = self.runs[i], self.stack
+        run.end(self._stage.courses[i])
+        run.n_seen = int(stack.n_seen[i].item())
+        if self.n_members == 1:
+            return  # nothing was ever joined
+        rows = np.array([i])
+        run.parameters = stack.parameters.members(rows)
+        if run.parameters.statistics:
+            run.state["statistics"] = run.parameters.statistics
+        run.state["optimizer"] = take_state(stack.optimizer_state, rows)
+        run.state["average"] = take_state(stack.average_state, rows)
+        run.state["schedule"] = schedule_state(stack.schedule, stack.schedule_state, i)
+        stream, order = stack.streams[i], stack.orders[i]
+        if stream is not None:
+            run.state["stream"].set_state(stream.get_state(legacy=False))
+        if order is not None:
+            run.state["order"] = order.copy()
+
+
+def _kept_of(stack: Stack, i: int) -> Kept:
+    """Return copies of what a member of a stack predicts with and goes on from."""
+    rows = np.array([i])
+    return Kept(
+        stack.parameters.theta[rows],
+        take_state(stack.parameters.statistics, rows),
+        take_state(stack.average_state, rows),
+    )
+
+
+def _kept_alone(run: Run) -> Kept:
+    """Return copies of what a run that trains alone, by L-BFGS, predicts with."""
+    parameters = run.parameters
+    statistics = take_state(parameters.statistics, np.array([0]))
+    return Kept(parameters.theta.copy(), statistics, {})

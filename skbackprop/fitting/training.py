@@ -1,0 +1,71 @@
+"""Runs trained: those of one shape in stacks side by side, or one after the other by L-BFGS."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from .descent import Descent
+from .lbfgs import minimise_alone
+from .run import Run, n_moments
+from .sizes import bytes_per_member, evenly_cut, members_at_once, n_stacks
+from .threads import limiting_blas, threads_for_stacks
+
+
+def train(runs: Sequence[Run]) -> KeyboardInterrupt | None:
+    """Train the runs of one estimator; return the interrupt that ended it, if one did.
+
+    Runs that fail have their `error` set, and take no other with them.
+    """
+    if runs[0].problem.is_lbfgs:
+        interrupts = (minimise_alone(run) for run in runs)
+        return next((interrupt for interrupt in interrupts if interrupt), None)
+    descents = [Descent(members) for members in cut_to_size(runs, sys.maxsize)]
+    try:
+        train_side_by_side(descents)
+    except KeyboardInterrupt as interrupt:
+        for descent in descents:
+            descent.interrupt()
+        return interrupt
+    return None
+
+
+def cut_to_size(runs: Sequence[Run], max_bytes: int) -> list[Sequence[Run]]:
+    """Return runs of one shape in parts that train fastest as a stack, within a bound of memory."""
+    if len(runs) == 1:
+        return [runs]
+    problem, n_kept = runs[0].problem, n_moments(runs[0].settings)
+    settings = problem.network, problem.batch_size, problem.dtype.itemsize
+    size = members_at_once(*settings, runs[0].n_train, max_bytes, n_kept)
+    each, n_threads = bytes_per_member(*settings, n_kept), threads_for_stacks()
+    return evenly_cut(runs, n_stacks(len(runs), size, each, n_threads))
+
+
+def train_side_by_side(descents: Sequence[Descent]) -> None:
+    """Train several stacks, an epoch of each in turn, so that an interrupt finds them abreast.
+
+    Where there are threads for it, several have their turn at the same time.
+    """
+    n_threads = min(len(descents), threads_for_stacks()) if len(descents) > 1 else 1
+    largest = max(descent.largest_product for descent in descents)
+
+    def take_turns() -> None:
+        with _pool(n_threads) as advance:
+            while waiting := [descent for descent in descents if descent.runs]:
+                for _ in advance(lambda descent: descent.advance(), waiting):
+                    pass
+
+    limiting_blas(take_turns, largest, n_side_by_side=n_threads)
+
+
+@contextmanager
+def _pool(n_threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Provide a `map` that shares its calls between threads; one thread needs no other."""
+    if n_threads == 1:
+        yield map
+    else:
+        with ThreadPoolExecutor(n_threads) as pool:
+            yield pool.map

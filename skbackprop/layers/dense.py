@@ -1,0 +1,119 @@
+"""The layers of a network, bound to the memory of one pass: the only matrix products.
+
+A layer turns its input into its output by `forward`, and the gradient by its output into the
+gradient by its input by `backward`, leaving the gradients of its parameters where the
+optimizer finds them. `core.dropout` and `core.normalization` have more such classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..activations import Activation
+from ..core.arrays import Array
+
+
+class Dense:
+    """z = x W + b, of all members at once; of a single member without the member axis.
+
+    Parameters
+    ----------
+    weights : array of shape (n_members, fan_in, fan_out)
+        The weights.
+    biases : array of shape (n_members, 1, fan_out) or None
+        The biases; None where the layer above, which normalises z, adds them.
+    d_weights, d_biases : arrays of the same shapes, or None
+        Where `backward` leaves their gradients; None where only `forward` is wanted.
+    d_input : array of shape (n_members, n, fan_in) or None
+        Where `backward` leaves the gradient by the input; None for the first layer.
+    """
+
+    def __init__(
+        self,
+        weights: Array,
+        biases: Array | None,
+        d_weights: Array | None = None,
+        d_biases: Array | None = None,
+        d_input: Array | None = None,
+    ) -> None:
+        self.weights, self.biases = weights, biases
+        self.d_weights, self.d_biases, self.d_input = d_weights, d_biases, d_input
+        # Of plain matrices, dot is the product that costs the fewest microseconds; of stacks,
+        # matmul is slow for an inner dimension of one, where a product is a multiplication.
+        is_plain = weights.ndim == 2
+        self._has_one_output = weights.shape[-1] == 1
+        self._product = np.dot if is_plain else np.matmul
+        self._outer_product = (
+            np.multiply if self._has_one_output and not is_plain else self._product
+        )
+        self._weights_transposed = weights.swapaxes(-1, -2)
+        self._ones: Array | None = None
+
+    def forward(self, x: Any, out: Array) -> None:
+        self._x: Any = x
+        self._product(x, self.weights, out=out)
+        if self.biases is not None:
+            np.add(out, self.biases, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
+        if self.d_biases is not None:
+            self._sum_rows(delta)
+        if self.d_input is None:
+            return delta
+        self._outer_product(delta, self._weights_transposed, out=self.d_input)
+        return self.d_input
+
+    def _sum_rows(self, delta: Array) -> None:
+        """Leave the sum of `delta` over its rows: as a product with ones, a third of the time."""
+        if self._ones is None:
+            self._ones = np.ones((1,) * (delta.ndim - 1) + delta.shape[-2:-1], delta.dtype)
+            self._ones_transposed = self._ones.swapaxes(-1, -2)
+        if self._has_one_output:
+            # Some kernels round a dot product by the address of its second factor. That of the
+            # ones is as even for a member of a stack as for a network alone.
+            self._product(delta.swapaxes(-1, -2), self._ones_transposed, out=self.d_biases)
+        else:
+            self._product(self._ones, delta, out=self.d_biases)
+
+
+class SparseDense(Dense):
+    """A dense layer on sparse input: a list with one CSR matrix for each member."""
+
+    def forward(self, x: Any, out: Array) -> None:
+        self._x = x
+        by_member = zip(*self._by_member(self.weights, out), strict=True)
+        for member, (weights, z) in enumerate(by_member):
+            z[...] = x[member % len(x)] @ weights  # one matrix may serve all members
+        if self.biases is not None:
+            np.add(out, self.biases, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        assert self.d_weights is not None
+        by_member = zip(*self._by_member(delta, self.d_weights), strict=True)
+        for member, (errors, d_weights) in enumerate(by_member):
+            d_weights[...] = self._x[member % len(self._x)].T @ errors
+        if self.d_biases is not None:
+            self._sum_rows(delta)
+        return delta
+
+    @staticmethod
+    def _by_member(*arrays: Array) -> tuple[Any, ...]:
+        return arrays if arrays[0].ndim == 3 else tuple(array[None] for array in arrays)
+
+
+class Elementwise:
+    """a = f(z), in the memory of z where the activation allows it."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+
+    def forward(self, x: Array, out: Array) -> None:
+        self._z, self._a = x, out
+        self.activation.forward(x, out)
+
+    def backward(self, delta: Array) -> Array:
+        self.activation.backward(self._z, self._a, delta)
+        return delta

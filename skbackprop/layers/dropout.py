@@ -1,0 +1,133 @@
+"""Dropout: layers of training alone that leave units out at random.
+
+Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting",
+JMLR 15, section 4, in its inverted form: with the rate p, each unit is multiplied by a mask m that
+is 0 with probability p and 1 / (1 - p) else. The mean of m is one, so that a prediction takes
+the network as it is: its passes have no such layers.
+
+Each member draws from a stream of its own, the same numbers whoever shares its stack. A unit's
+chance is 16 random bits, so the rate is rounded to a multiple of 1 / 65,536.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ..core.arrays import Array, plain
+from ..core.workspace import Workspace
+
+# Chances of a unit, and how many of them are made of one 64-bit word.
+_N_CHANCES = 1 << 16
+_CHANCES_OF_A_WORD = 4
+
+# Words that are drawn at once, so that memory does not grow with the network.
+_WORDS_AT_ONCE = 1 << 13
+
+
+def dropout_stream(stream: np.random.RandomState) -> np.random.Generator:
+    """Return a stream for masks, seeded by a copy of `stream`, which stays where it is."""
+    seed = copy.deepcopy(stream).randint(np.iinfo(np.int32).max, size=4)
+    return np.random.default_rng(seed.tolist())
+
+
+class Dropout:
+    """out = x * m, with a mask m that is drawn anew for each batch.
+
+    Parameters
+    ----------
+    rate : float
+        The chance of a unit to be left out, in [0, 1).
+    streams : sequence of Generator
+        What draws the mask of each member.
+    shape : (n_rows, n_units)
+        The shape of a member's batch.
+    workspace : Workspace
+        Where the buffers come from.
+    name : str
+        The name of the mask's buffer; the others are overwritten by each layer.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        streams: Sequence[np.random.Generator],
+        shape: tuple[int, int],
+        workspace: Workspace,
+        name: str,
+    ) -> None:
+        n_members, size = len(streams), shape[0] * shape[1]
+        n_words = -(-size // _CHANCES_OF_A_WORD)
+        self._streams = streams
+        self._words = workspace.array("chances", (n_members, n_words), np.uint64)
+        self._chances = self._words.view(np.uint16)[:, :size]
+        self._is_kept = workspace.array("is kept", (n_members, size), np.bool_)
+        self._flat_mask = workspace.array(name, (n_members, size))
+        self.mask = plain(self._flat_mask.reshape(n_members, *shape))
+        self._threshold, factor = _threshold_and_factor(rate)
+        self._factor = workspace.dtype.type(factor)
+
+    def forward(self, x: Any, out: Array) -> None:
+        for stream, words in zip(self._streams, self._words, strict=True):
+            _draw(stream, words)
+        np.greater_equal(self._chances, self._threshold, out=self._is_kept)
+        np.multiply(self._is_kept, self._factor, out=self._flat_mask)
+        np.multiply(x, self.mask, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        np.multiply(delta, self.mask, out=delta)
+        return delta
+
+
+class InputDropout(Dropout):
+    """Dropout of the input, by which no gradient is wanted."""
+
+    def backward(self, delta: Array) -> Array:
+        return delta
+
+
+class SparseInputDropout:
+    """Dropout of the stored entries of sparse input: a list of CSR matrices.
+
+    Parameters
+    ----------
+    rate : float
+        The chance of an entry to be left out, in [0, 1).
+    streams : sequence of Generator
+        What draws the mask of each member.
+    """
+
+    def __init__(self, rate: float, streams: Sequence[np.random.Generator]) -> None:
+        self._streams = streams
+        self._threshold, self._factor = _threshold_and_factor(rate)
+
+    def forward(self, x: Any, out: Any) -> None:
+        for member, stream in enumerate(self._streams):
+            rows = x[member % len(x)]  # one matrix may serve all members
+            size = len(rows.data)
+            words = np.empty(-(-size // _CHANCES_OF_A_WORD), np.uint64)
+            _draw(stream, words)
+            is_kept = words.view(np.uint16)[:size] >= self._threshold
+            data = rows.data * is_kept
+            data *= self._factor
+            out[member] = csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
+
+    def backward(self, delta: Array) -> Array:
+        return delta
+
+
+def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
+    """Return from which chance on a unit is kept, and what it is multiplied by then."""
+    n_left_out = min(round(rate * _N_CHANCES), _N_CHANCES - 1)
+    return np.uint16(n_left_out), _N_CHANCES / (_N_CHANCES - n_left_out)
+
+
+def _draw(stream: np.random.Generator, words: Array) -> None:
+    """Fill `words` with random bits: the next ones of the stream, however many at once."""
+    for start in range(0, len(words), _WORDS_AT_ONCE):
+        part = words[start : start + _WORDS_AT_ONCE]
+        part[...] = stream.bit_generator.random_raw(len(part))

@@ -1,0 +1,158 @@
+"""What a loss is: a function of the last layer's raw scores, and of the targets.
+
+A loss sees scores, never probabilities: it is computed by log-sum-exp and stays finite where
+a probability would round to 0 or 1. The link (the inverse of which turns scores into
+predictions) belongs to the loss, so prediction and gradient cannot disagree.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from ..core.arrays import Array
+from .constants import least
+from .links import Link
+
+
+class Loss:
+    """The loss of one row as a function of its scores s and targets y.
+
+    Scores and targets have one shape: a loss that takes several scores for a target finds the
+    target beside each of them, as often as it has scores.
+
+    One's own needs `link`, `value` and `gradient`. What follows them is for the regressor, and
+    has a default that suits a loss of one score for each target.
+
+    Attributes
+    ----------
+    link : Link
+        The link whose inverse turns scores into predictions.
+    target_minimum : float, default=-inf
+        The smallest target that the loss is defined for.
+    includes_minimum : bool, default=True
+        Whether it is defined for that target itself.
+    target_maximum : float, default=inf
+        The largest target that it is defined for.
+    scores_per_target : int, default=1
+        The number of scores for each target, which stand side by side.
+    is_reported_per_target : bool, default=True
+        Whether the loss that training reports, and compares with ``tol``, is the mean over the
+        targets of a row, so that it has one size for any number of them. What is minimised is
+        their sum in any case.
+    """
+
+    target_minimum: ClassVar[float] = -np.inf
+    includes_minimum: ClassVar[bool] = True
+    target_maximum: ClassVar[float] = np.inf
+    is_reported_per_target: ClassVar[bool] = True
+
+    @property
+    def link(self) -> Link:
+        raise NotImplementedError(f"{type(self).__name__} has to define its link")
+
+    def value(self, scores: Array, y: Array) -> Array:
+        """Return the loss of each row, summed over its outputs: shape (n_members, n)."""
+        raise NotImplementedError(f"{type(self).__name__} has to define value(scores, y)")
+
+    def gradient(self, scores: Array, y: Array, out: Array) -> None:
+        """Write d value / d scores to `out`, which may be `scores`.
+
+        A single network trains without the member axis: then all three have shape (n, k).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define gradient(scores, y, out)")
+
+    @property
+    def scores_per_target(self) -> int:
+        return 1
+
+    def predict(self, scores: Array) -> Array:
+        """Return the predictions of k targets: shape (n, k), or (n, k, c) for c of each."""
+        predictions = np.empty_like(scores)
+        self.link.inverse(scores, predictions)
+        return predictions
+
+    def deviation(self, scores: Array) -> Array | None:
+        """Return the standard deviation of each target, of shape (n, k); None if not learned."""
+        return None
+
+    def constant(self, y: Array, weight: Array | None) -> Array:
+        """Return the scores of the constant that predicts one target best.
+
+        By default they are sought numerically, which takes a smooth loss.
+
+        Parameters
+        ----------
+        y : float64 array of shape (n,)
+            The target.
+        weight : array of shape (n,) or None
+            The weight of each row; None for equal weights.
+
+        Returns
+        -------
+        scores : array of shape (scores_per_target,)
+        """
+        each = self.scores_per_target
+        targets = np.repeat(y[:, None], each, axis=1)[None]
+
+        def value_and_gradient(constant: Array) -> tuple[float, Array]:
+            scores = np.tile(constant, (1, len(y), 1))
+            value = np.average(self.value(scores, targets)[0], weights=weight)
+            self.gradient(scores, targets, scores)
+            return value, np.average(scores[0], axis=0, weights=weight)
+
+        return least(value_and_gradient, each)
+
+    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
+        """Return how much of the loss of the best constant the scores have done away with.
+
+        It is D2 = 1 - loss / loss of the constant (Hastie, Tibshirani & Wainwright 2015,
+        equation 3.11), a mean over the targets: one at best, zero for the constant, and zero
+        where a target is constant itself and not met. For the squared error it is R2.
+
+        Parameters
+        ----------
+        scores, y : arrays of shape (n, k)
+            Scores and targets.
+        weight : array of shape (n,) or None
+            The weight of each row; None for equal weights.
+        """
+        each = self.scores_per_target
+        columns = [slice(start, start + each) for start in range(0, y.shape[1], each)]
+        return float(np.mean([self._score_of_one(scores[:, c], y[:, c], weight) for c in columns]))
+
+    def _score_of_one(self, scores: Array, y: Array, weight: Array | None) -> float:
+        if weight is not None:  # rows that do not count, however far off
+            counted = weight > 0
+            scores, y, weight = scores[counted], y[counted], weight[counted]
+        y = y.astype(np.float64)
+        constant = np.broadcast_to(self.constant(y[:, 0], weight), y.shape)
+        loss, baseline = (
+            float(np.average(self.value(each[None], y[None])[0], weights=weight))
+            for each in (scores.astype(np.float64), constant)
+        )
+        if (y[:, 0] == y[0, 0]).all():
+            return float(loss <= baseline)
+        return self.explained(loss, baseline)
+
+    def explained(self, loss: float, baseline: float) -> float:
+        """Return the score of a mean loss, given that of the best constant."""
+        return (baseline - loss) / (abs(baseline) or 1.0)
+
+
+class CanonicalLoss(Loss):
+    """A loss whose link is canonical: its gradient is the prediction minus the target.
+
+    The negative log likelihood A(s) - y s of an exponential family with log-partition A has
+    the gradient A'(s) - y (McCullagh & Nelder 1989, section 2.2).
+    """
+
+    def value(self, scores: Array, y: Array) -> Array:
+        normalizer = self.link.normalizer(scores).sum(axis=-1)
+        # Of short rows, einsum adds up products several times as fast as a sum over the last axis.
+        return np.asarray(normalizer - np.einsum("...k,...k->...", y, scores))
+
+    def gradient(self, scores: Array, y: Array, out: Array) -> None:
+        self.link.inverse(scores, out)
+        np.subtract(out, y, out=out)

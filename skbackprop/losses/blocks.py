@@ -1,0 +1,91 @@
+"""Losses side by side: each of several blocks of outputs has a loss and a link of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import ClassVar
+
+import numpy as np
+
+from ..core.arrays import Array
+from .base import Loss
+from .links import Link
+
+
+@dataclass(frozen=True)
+class BlockLoss(Loss):
+    """The sum of a loss for each block of outputs: loss(s, y) = sum_b loss_b(s_b, y_b).
+
+    Parameters
+    ----------
+    losses : tuple of Loss
+        One for each block.
+    widths : tuple of int
+        The number of outputs of each.
+    """
+
+    losses: tuple[Loss, ...]
+    widths: tuple[int, ...]
+    is_reported_per_target: ClassVar[bool] = False
+
+    @cached_property
+    def link(self) -> BlockLink:
+        return BlockLink([loss.link for loss in self.losses], self.widths)
+
+    def value(self, scores: Array, y: Array) -> Array:
+        blocks = zip(self.losses, split(scores, self.widths), split(y, self.widths), strict=True)
+        # Added up one after the other: the order of NumPy's sum depends on the shape.
+        return np.asarray(sum(loss.value(*block) for loss, *block in blocks))
+
+    def gradient(self, scores: Array, y: Array, out: Array) -> None:
+        parts = split(scores, self.widths)
+        for loss, part, target in zip(self.losses, parts, split(y, self.widths), strict=True):
+            loss.gradient(part, target, part)
+        np.concatenate(parts, axis=-1, out=out)
+
+
+class BlockLink(Link):
+    """Predictions block by block, each through a link of its own.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        One for each block.
+    widths : sequence of int
+        The number of outputs of each.
+
+    Attributes
+    ----------
+    name : list of str
+        The name of each link.
+    """
+
+    def __init__(self, links: Sequence[Link], widths: Sequence[int]) -> None:
+        self.links, self.widths = links, widths
+        self.name = [str(link.name) for link in links]
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        parts = split(scores, self.widths)
+        for link, part in zip(self.links, parts, strict=True):
+            link.inverse(part, part)
+        np.concatenate(parts, axis=-1, out=out)
+
+    def log_inverse(self, scores: Array) -> Array:
+        parts = zip(self.links, split(scores, self.widths), strict=True)
+        return np.concatenate([link.log_inverse(part) for link, part in parts], axis=-1)
+
+    def pool(self, scores: Array) -> Array:
+        parts = zip(self.links, split(scores, self.widths), strict=True)
+        return np.concatenate([link.pool(part) for link, part in parts], axis=-1)
+
+
+def split(array: Array, widths: Sequence[int]) -> list[Array]:
+    """Return copies of blocks of columns.
+
+    A copy lies in memory as the outputs of a network of its own would, and rounds as they do.
+    """
+    ends = accumulate(widths)
+    return [array[..., end - width : end].copy() for width, end in zip(widths, ends, strict=True)]

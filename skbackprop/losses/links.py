@@ -1,0 +1,302 @@
+"""Links, the inverse of which turns the raw scores of the last layer into predictions.
+
+A link belongs to the loss that is computed from the same scores, so prediction and gradient
+cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from ..core.arrays import Array
+
+
+class Link:
+    """What turns scores into predictions.
+
+    Attributes
+    ----------
+    name : str or list of str
+        The name that estimators show as ``out_activation_``.
+    """
+
+    name: str | list[str]
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        """Write the predictions (means, probabilities) to `out`, which may be `scores`."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse(scores, out)")
+
+    def log_inverse(self, scores: Array) -> Array:
+        """Return the logarithm of the predictions, finite where they would round to zero."""
+        raise NotImplementedError(f"{type(self).__name__} has no log_inverse(scores)")
+
+    def pool(self, scores: Array) -> Array:
+        """Return the scores whose prediction is the mean of the members' predictions.
+
+        Parameters
+        ----------
+        scores : array of shape (n_members, n, k)
+            The scores of each member.
+
+        Returns
+        -------
+        pooled : array of shape (n, k)
+            In the dtype of `scores`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no pool(scores)")
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        """Turn d loss / d prediction, `delta`, into d loss / d score, in place."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward(mean, delta)")
+
+    def normalizer(self, scores: Array) -> Array:
+        """Return the log-partition A(scores), the gradient of which is the prediction.
+
+        The result has the shape of `scores`, or a last axis of one where all outputs of a
+        row share one normalizer. Only links of the exponential family have it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no normalizer(scores)")
+
+
+class IdentityLink(Link):
+    """Predictions are the scores."""
+
+    name = "identity"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        if out is not scores:
+            np.copyto(out, scores)
+
+    def pool(self, scores: Array) -> Array:
+        return np.asarray(scores.mean(axis=0))
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        pass
+
+
+class ExpLink(Link):
+    """Predictions exp(s): positive, and finite since s is clipped to what exp can hold.
+
+    The bounds are about half the logarithm of the largest number, so that products and
+    quotients of two predictions are finite as well.
+    """
+
+    name = "exp"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        self.clip(scores, out)
+        np.exp(out, out=out)
+
+    def clip(self, scores: Array, out: Array) -> None:
+        """Write the scores, brought within the bounds, to `out`."""
+        bound = exp_bound(scores.dtype)
+        np.clip(scores, -bound, bound, out=out)
+
+    def pool(self, scores: Array) -> Array:
+        inside = np.empty_like(scores)
+        self.clip(scores, inside)
+        return _log_mean_exp(inside)
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        np.multiply(delta, mean, out=delta)
+
+    def normalizer(self, scores: Array) -> Array:
+        # Beyond the bounds, where the prediction is constant, it goes on along its tangent.
+        inside = np.empty_like(scores)
+        self.clip(scores, inside)
+        beyond = scores - inside
+        np.exp(inside, out=inside)
+        return np.asarray(inside * (1 + beyond))
+
+
+@cache
+def exp_bound(dtype: np.dtype[Any]) -> float:
+    """Return the largest score, up or down, that the exponential link lets through."""
+    return (float(np.log(np.finfo(dtype).max)) - 1) / 2
+
+
+class LogisticLink(Link):
+    """Predictions 1 / (1 + exp(-s)), each output for itself."""
+
+    name = "logistic"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        expit(scores, out=out)
+
+    def pool(self, scores: Array) -> Array:
+        # The log odds of the mean, from logarithms of both probabilities: 1 - p would round.
+        mean, rest = (_log_mean_exp(self.log_inverse(s)) for s in (scores, -scores))
+        return mean - rest
+
+    def log_inverse(self, scores: Array) -> Array:
+        return -self.normalizer(-scores)
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        np.multiply(delta, mean, out=delta)
+        np.multiply(delta, 1 - mean, out=delta)
+
+    def normalizer(self, scores: Array) -> Array:
+        # log(1 + exp(s)) = max(s, 0) + log(1 + exp(-|s|)), which never overflows.
+        tail = np.log1p(np.exp(-np.abs(scores)))
+        return np.asarray(np.maximum(scores, 0) + tail)
+
+
+class SoftmaxLink(Link):
+    """Predictions exp(s_k) / sum_j exp(s_j) over the outputs of a row."""
+
+    name = "softmax"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        if scores.shape[-1] > _FEW:
+            np.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
+            np.exp(out, out=out)
+            np.divide(out, out.sum(axis=-1, keepdims=True), out=out)
+            return
+        p = _outputs_first(scores)
+        np.subtract(p, p.max(axis=0), out=p)
+        np.exp(p, out=p)
+        np.divide(p, p.sum(axis=0), out=p)
+        np.copyto(out, p.transpose(*range(1, p.ndim), 0))
+
+    def pool(self, scores: Array) -> Array:
+        return _log_mean_exp(self.log_inverse(scores))
+
+    def log_inverse(self, scores: Array) -> Array:
+        # Of large scores, the differences have digits that their normalizer has no room for.
+        below = scores - scores.max(axis=-1, keepdims=True)
+        return np.asarray(below - self.normalizer(below))
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        # The Jacobian of softmax is diag(p) - p p'.
+        np.subtract(delta, (delta * mean).sum(axis=-1, keepdims=True), out=delta)
+        np.multiply(delta, mean, out=delta)
+
+    def normalizer(self, scores: Array) -> Array:
+        if scores.shape[-1] > _FEW:
+            largest = scores.max(axis=-1, keepdims=True)
+            total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
+            return np.asarray(largest + np.log(total))
+        s = _outputs_first(scores)
+        largest = s.max(axis=0)
+        np.subtract(s, largest, out=s)
+        np.exp(s, out=s)
+        return np.asarray(largest + np.log(s.sum(axis=0)))[..., None]
+
+
+@dataclass(frozen=True)
+class OrderedLink(Link):
+    """Predictions q_1 = s_1, q_j = q_{j-1} + log(1 + exp(s_j)): in order, whatever the scores.
+
+    Parameters
+    ----------
+    n : int
+        The number of predictions for each target, which stand side by side.
+    """
+
+    n: int
+    name = "ordered"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        if out is not scores:
+            np.copyto(out, scores)
+        q = apart(out, self.n)
+        q[..., 1:] = LOGISTIC.normalizer(q[..., 1:])
+        np.cumsum(q, axis=-1, out=q)
+
+    def pool(self, scores: Array) -> Array:
+        s = apart(scores, self.n)
+        pooled = s.mean(axis=0)
+        pooled[..., 1:] = self._of_steps(LOGISTIC.normalizer(s[..., 1:]).mean(axis=0))
+        return np.asarray(pooled.reshape(scores.shape[1:]))
+
+    def scores_of(self, predictions: Array) -> Array:
+        """Return the scores of predictions in order, of shape (n,)."""
+        steps = self._of_steps(np.diff(predictions))
+        return np.concatenate([predictions[:1], steps])
+
+    @staticmethod
+    def _of_steps(steps: Array) -> Array:
+        """Return log(exp(step) - 1), of a tiny step in place of none."""
+        steps = np.maximum(steps, np.finfo(steps.dtype).tiny)
+        return np.asarray(steps + np.log(-np.expm1(-steps)))
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        q, d = apart(mean, self.n), apart(delta, self.n)
+        # A score moves its own prediction and all above it.
+        np.cumsum(d[..., ::-1], axis=-1, out=d[..., ::-1])
+        d[..., 1:] *= -np.expm1(q[..., :-1] - q[..., 1:])
+
+
+@dataclass(frozen=True)
+class MeanVarianceLink(Link):
+    """Two predictions for each target, side by side: the mean s_1, the variance floor + exp(s_2).
+
+    Parameters
+    ----------
+    floor : float
+        The least variance, positive.
+    """
+
+    floor: float
+    name = "mean_variance"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        if out is not scores:
+            np.copyto(out, scores)
+        variance = apart(out, 2)[..., 1]
+        EXP.inverse(variance, variance)
+        variance += self.floor
+
+    def log_variance(self, scores: Array) -> Array:
+        """Return log(floor + exp(s)) of the second scores, which no score makes overflow."""
+        return np.asarray(np.logaddexp(scores, math.log(self.floor), dtype=scores.dtype))
+
+    def pool(self, scores: Array) -> Array:
+        """Return the scores of mean and variance of the mixture of all members.
+
+        The variance is the mean of the variances and the variance of the means
+        (Lakshminarayanan et al. 2017, section 2.4).
+        """
+        means, s = apart(scores, 2)[..., 0], apart(scores, 2)[..., 1]
+        disagreement = means.var(axis=0)
+        with np.errstate(divide="ignore"):
+            spread = np.log(disagreement)
+        pooled = np.stack([means.mean(axis=0), np.logaddexp(EXP.pool(s), spread)], axis=-1)
+        return np.asarray(pooled.reshape(scores.shape[1:]), scores.dtype)
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        apart(delta, 2)[..., 1] *= apart(mean, 2)[..., 1] - self.floor
+
+
+def apart(array: Array, n: int) -> Array:
+    """Return a view of shape (..., k, n) of an array of shape (..., k * n)."""
+    return array.reshape(*array.shape[:-1], -1, n)
+
+
+# NumPy reduces a short last axis row by row, and the first axis many rows at a time: up to so
+# many outputs, turning the array costs less than that.
+_FEW = 32
+
+
+def _outputs_first(scores: Array) -> Array:
+    """Return a copy of shape (k, n_members, n), contiguous."""
+    last = scores.ndim - 1
+    return np.array(scores.transpose(last, *range(last)), order="C")
+
+
+def _log_mean_exp(values: Array) -> Array:
+    """Return log(mean(exp(values))) over the first axis, without overflow."""
+    largest = values.max(axis=0)
+    return np.asarray(largest + np.log(np.exp(values - largest).mean(axis=0)))
+
+
+IDENTITY = IdentityLink()
+EXP = ExpLink()
+LOGISTIC = LogisticLink()
+SOFTMAX = SoftmaxLink()

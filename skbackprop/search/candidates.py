@@ -1,0 +1,180 @@
+"""The candidates of a search, and what all of them have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection._validation import _score
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+from ..core.members import kind_of
+from ..estimators.base import BaseBackprop
+from ..fitting.plan import is_lbfgs
+from ..optimizers import Optimizer
+
+# Parameters in which the members of a stack may differ.
+MEMBERS_OWN = frozenset(
+    {
+        "alpha",
+        "average",
+        "beta_1",
+        "beta_2",
+        "clip_norm",
+        "early_stopping",
+        "epsilon",
+        "l1_ratio",
+        "learning_rate",
+        "learning_rate_init",
+        "momentum",
+        "n_iter_no_change",
+        "power_t",
+        "random_state",
+        "shuffle",
+        "tol",
+        "validation_fraction",
+        "verbose",
+    }
+)
+
+# The package, of which this module is an inner room.
+_PACKAGE = __name__.partition(".")[0]
+
+Split = tuple[Any, Any]
+"""The rows to train on and the rows to test on."""
+
+
+@dataclass
+class Evaluation:
+    """What all candidates have in common.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What each candidate is a clone of.
+    X, y : array-like
+        The data.
+    splits : list of (train, test)
+        The rows of each split.
+    scorer : callable
+        What scores a candidate.
+    fit_params, score_params : dict
+        Further arguments of fit and scorer.
+    return_train_score : bool
+        Whether to score on the training rows as well.
+    error_score : "raise" or float
+        The score of a candidate that can't be fitted.
+    verbose : int
+        How much to print.
+    max_bytes : int
+        The memory that a stack may take.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: list[Split]
+    scorer: Any
+    fit_params: dict[str, Any]
+    score_params: dict[str, Any]
+    return_train_score: bool
+    error_score: Any
+    verbose: int
+    max_bytes: int
+
+    def train(self, estimator: Any, split: int) -> tuple[Any, Any, dict[str, Any]]:
+        """Return the training rows of X, of y and of the arguments of an estimator's fit."""
+        rows = self.splits[split][0]
+        X, y = _safe_split(estimator, self.X, self.y, rows)
+        return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
+
+    def score(self, estimator: Any, split: int, *, on_train: bool) -> Any:
+        """Return the score of a fitted estimator on the test rows, or on the training rows."""
+        train, test = self.splits[split]
+        rows = train if on_train else test
+        X, y = _safe_split(estimator, self.X, self.y, rows, None if on_train else train)
+        params = _check_method_params(self.X, params=self.score_params, indices=rows)
+        return _score(estimator, X, y, self.scorer, params, self.error_score)
+
+    def failed_score(self) -> Any:
+        """Return what stands for the score of a candidate that could not be fitted."""
+        if isinstance(self.scorer, _MultimetricScorer):
+            return dict.fromkeys(self.scorer._scorers, self.error_score)
+        return self.error_score
+
+
+@dataclass
+class Candidate:
+    """One setting of the parameters that are searched, and an estimator that has it.
+
+    Parameters
+    ----------
+    number : int
+        Its place among the candidates.
+    parameters : dict
+        The setting.
+    estimator : estimator
+        The estimator, not fitted.
+    """
+
+    number: int
+    parameters: dict[str, Any]
+    estimator: Any
+
+    @property
+    def network(self) -> Any:
+        """The estimator itself, or the last step of a pipeline."""
+        is_pipeline = isinstance(self.estimator, Pipeline)
+        return self.estimator.steps[-1][1] if is_pipeline else self.estimator
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is one of our estimators, or a pipeline that ends in one."""
+        kind = type(self.network)
+        return (
+            issubclass(kind, BaseBackprop)
+            # Not with a fit of the user's own, which nothing else can stand in for.
+            and kind.fit.__module__.partition(".")[0] == _PACKAGE
+            and kind._fit is BaseBackprop._fit
+        )
+
+    @property
+    def why_alone(self) -> str | None:
+        """Why it can't be a member of a stack; None if it can."""
+        if not self.is_network:
+            return f"{type(self.network).__name__} is not a network of skbackprop"
+        if is_lbfgs(self.network.solver):
+            return "solver='lbfgs' trains one network at a time"
+        return None
+
+    @property
+    def shared_settings(self) -> dict[str, Any]:
+        """The parameters that its network has to share with others in a stack.
+
+        Of an optimizer that is all but its numbers, of an average its kind.
+        """
+        shared = {
+            name: kind_of(value) if isinstance(value, Optimizer) else value
+            for name, value in self._parameters(of_network=True).items()
+            if name.rpartition("__")[2] not in MEMBERS_OWN
+        }
+        average = self.network.average
+        return {**shared, "kind of average": (average is not False, isinstance(average, float))}
+
+    @property
+    def settings_of_transformers(self) -> dict[str, Any]:
+        """The parameters of all that comes before the network."""
+        return self._parameters(of_network=False)
+
+    def _parameters(self, of_network: bool) -> dict[str, Any]:
+        if not isinstance(self.estimator, Pipeline):
+            return self.parameters if of_network else {}
+        last = self.estimator.steps[-1][0]
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if (name.partition("__")[0] == last) == of_network
+        }

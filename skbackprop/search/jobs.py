@@ -1,0 +1,154 @@
+"""The jobs of a search, which workers run: a stack of candidates, or one candidate alone."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection._validation import _fit_and_score
+
+from ..estimators.together import Fit, fit_together
+from .candidates import Candidate, Evaluation
+from .transformers import Front
+
+Result = dict[str, Any]
+"""What scikit-learn's `_fit_and_score` returns of one candidate on one split."""
+
+Results = dict[tuple[int, int], Result]
+"""The result of each (candidate, split), both by number."""
+
+# Seconds between two lines on the progress of a stack.
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+@dataclass
+class Alone:
+    """scikit-learn fits and scores one candidate on one split.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The candidate.
+    split : int
+        The number of the split.
+    cost : float, default=np.inf
+        About what it takes, compared to other jobs: unknown, so it goes first.
+    """
+
+    candidate: Candidate
+    split: int
+    cost: float = np.inf
+
+    def run(self, evaluation: Evaluation, name: str) -> Results:
+        """Do the job and return its results."""
+        train, test = evaluation.splits[self.split]
+        result = _fit_and_score(
+            clone(evaluation.estimator),
+            evaluation.X,
+            evaluation.y,
+            scorer=evaluation.scorer,
+            train=train,
+            test=test,
+            verbose=evaluation.verbose,
+            parameters=self.candidate.parameters,
+            fit_params=evaluation.fit_params,
+            score_params=evaluation.score_params,
+            return_train_score=evaluation.return_train_score,
+            return_times=True,
+            error_score=evaluation.error_score,
+        )
+        return {(self.candidate.number, self.split): result}
+
+
+@dataclass
+class Together:
+    """Candidates are trained as one stack, each on its split, and scored one after the other.
+
+    Parameters
+    ----------
+    tasks : sequence of (Candidate, int)
+        Each candidate with the number of its split.
+    fronts : dict of int to Front
+        What the candidates are trained on in each split; where there is none, the data itself.
+    cost : float
+        About what it takes, compared to other jobs.
+    """
+
+    tasks: Sequence[tuple[Candidate, int]]
+    fronts: dict[int, Front]
+    cost: float
+
+    def run(self, evaluation: Evaluation, name: str) -> Results:
+        """Do the job and return its results."""
+        fronts = dict(self.fronts)
+        for candidate, split in self.tasks:
+            if split not in fronts:
+                fronts[split] = Front(*evaluation.train(candidate.estimator, split))
+        fits = []
+        for candidate, split in self.tasks:
+            front = fronts[split]
+            # A clone would lose what set_params has done beside the parameters.
+            network = copy.deepcopy(candidate.network)
+            fits.append(Fit(network, front.X, front.y, front.fit_params))
+        progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
+        fit_together(fits, evaluation.max_bytes, progress)
+        return {
+            (candidate.number, split): _result(evaluation, candidate, split, fronts[split], fit)
+            for (candidate, split), fit in zip(self.tasks, fits, strict=True)
+        }
+
+
+def _result(
+    evaluation: Evaluation, candidate: Candidate, split: int, front: Front, fit: Fit
+) -> Result:
+    """Score a candidate that has been fitted on a split, or failed to be."""
+    if fit.error is not None and evaluation.error_score == "raise":
+        raise fit.error
+    result: Result = {
+        "fit_error": fit.traceback,
+        "fit_time": front.seconds + fit.seconds,
+    }
+    for name in ("test_scores", "train_scores")[: 1 + bool(evaluation.return_train_score)]:
+        start = time.perf_counter()
+        if fit.error is not None:
+            result[name] = evaluation.failed_score()
+        else:
+            fitted = front.before(fit.estimator)
+            result[name] = evaluation.score(fitted, split, on_train=name == "train_scores")
+        if name == "test_scores":
+            result["score_time"] = time.perf_counter() - start
+    if evaluation.verbose > 1:
+        _print_end(candidate, split, len(evaluation.splits), result)
+    return result
+
+
+class _Progress:
+    """Prints the epochs of a stack and the networks left, now and then."""
+
+    def __init__(self, name: str, verbose: int) -> None:
+        self.name, self.verbose, self.last = name, verbose, time.perf_counter()
+
+    def __call__(self, n_epochs: int, n_left: int, n_members: int) -> None:
+        now = time.perf_counter()
+        is_due = self.verbose > 2 or now - self.last > _SECONDS_BETWEEN_LINES
+        if is_due or n_left == 0:
+            self.last = now
+            print(f"[{self.name}] epoch {n_epochs}, {n_left} of {n_members} networks left")
+            sys.stdout.flush()  # it may be a worker's, which nobody else empties
+
+
+def _print_end(candidate: Candidate, split: int, n_splits: int, result: Result) -> None:
+    """Print a line like scikit-learn's on a candidate that is done."""
+    parameters = sorted(candidate.parameters.items(), key=lambda item: item[0])
+    settings = ", ".join(f"{name}={value}" for name, value in parameters)
+    scores = result["test_scores"]
+    named = scores if isinstance(scores, dict) else {"score": scores}
+    said = ", ".join(f"{name}={named[name]:.3f}" for name in sorted(named))
+    seconds = result["fit_time"] + result["score_time"]
+    print(f"[CV {split + 1}/{n_splits}] END {settings}; {said} total time={seconds:.1f}s")

@@ -1,0 +1,247 @@
+"""The evaluation of a search's candidates on its splits: which jobs there are, and their results.
+
+Candidates that differ in what the members of a stack may differ in are trained together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.parallel import Parallel, delayed
+
+from ..core.equality import grouped
+from ..fitting.plan import is_lbfgs
+from ..fitting.run import n_moments
+from ..fitting.sizes import bytes_per_member, evenly_cut, members_at_once
+from ..fitting.threads import threads_for_stacks
+from .candidates import Candidate, Evaluation
+from .jobs import Alone, Result, Results, Together
+from .transformers import Front, front_of
+
+# The candidates of one split share the rows of every batch, which pays from about so many on.
+_WORTH_A_SPLIT = 8
+
+# What a stack's step costs beside its members, counted in members: that of 30-32-1 in batches
+# of 32 takes 24 us and 4 us for each, and those of larger networks less of the former.
+_OVERHEAD = 6
+
+
+def evaluate(
+    evaluation: Evaluation, candidate_params: Iterable[dict[str, Any]], parallel: Parallel
+) -> list[Result]:
+    """Fit and score every candidate on every split.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What all candidates have in common.
+    candidate_params : iterable of dict
+        The parameters of each.
+    parallel : Parallel
+        What runs the jobs.
+
+    Returns
+    -------
+    results : list of dict
+        All splits of one candidate after the other.
+    """
+    candidates = [
+        Candidate(number, parameters, _with_parameters(evaluation.estimator, parameters))
+        for number, parameters in enumerate(candidate_params)
+    ]
+    if evaluation.verbose:
+        _say_who_is_alone(candidates)
+    splits = range(len(evaluation.splits))
+    results = _results(
+        evaluation,
+        [Alone(c, split) for c in candidates if not c.is_network for split in splits],
+        parallel,
+    )
+    networks = [candidate for candidate in candidates if candidate.is_network]
+    for group in _grouped(networks, [c.settings_of_transformers for c in networks]):
+        for part in _splits_at_once(evaluation, group[0].estimator):
+            jobs = _jobs(evaluation, group, part, parallel)
+            results |= _results(evaluation, jobs, parallel)
+    return [results[task] for task in product(range(len(candidates)), splits)]
+
+
+def _with_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
+    return clone(estimator).set_params(**clone(parameters, safe=False))
+
+
+def _say_who_is_alone(candidates: list[Candidate]) -> None:
+    reasons = [candidate.why_alone for candidate in candidates]
+    for reason in dict.fromkeys(filter(None, reasons)):
+        n_alone = reasons.count(reason)
+        print(f"{n_alone} of {len(candidates)} candidates are trained one by one: {reason}.")
+
+
+def _results(
+    evaluation: Evaluation, jobs: Sequence[Alone | Together], parallel: Parallel
+) -> Results:
+    """Run jobs, the costliest first, so that the workers end at about the same time."""
+    jobs = sorted(jobs, key=lambda job: -job.cost)
+    outcomes = parallel(
+        delayed(_run)(job, evaluation, f"stack {i} of {len(jobs)}") for i, job in enumerate(jobs, 1)
+    )
+    return {task: result for outcome in outcomes for task, result in outcome.items()}
+
+
+def _run(job: Alone | Together, evaluation: Evaluation, name: str) -> Results:
+    return job.run(evaluation, name)
+
+
+# ------------------------------------------------------------------------------ the stacks
+
+
+def _splits_at_once(evaluation: Evaluation, estimator: Any) -> Iterator[Sequence[int]]:
+    """Yield the splits that are worked on at once: all, unless their transformed rows are many."""
+    splits = range(len(evaluation.splits))
+    n_at_once = len(splits)
+    if isinstance(estimator, Pipeline):
+        n_at_once = max(2, evaluation.max_bytes // max(1, 8 * getattr(evaluation.X, "size", 0)))
+    yield from evenly_cut(splits, -(-len(splits) // n_at_once))
+
+
+def _jobs(
+    evaluation: Evaluation, candidates: list[Candidate], splits: Sequence[int], parallel: Parallel
+) -> Sequence[Alone | Together]:
+    """Return the jobs of candidates with the same transformers, which are fitted here."""
+    estimator, n_jobs = candidates[0].estimator, effective_n_jobs(parallel.n_jobs)
+    if not isinstance(estimator, Pipeline):
+        return _stacks(evaluation, candidates, splits, {}, n_jobs)
+    found = parallel(
+        delayed(front_of)(evaluation, estimator, split, len(candidates)) for split in splits
+    )
+    fronts = {split: front for split, front in zip(splits, found, strict=True) if front}
+    alone = [split for split in splits if split not in fronts]
+    if alone and evaluation.verbose:
+        print(
+            f"{len(candidates)} candidates are trained one by one on {len(alone)} splits: their "
+            "pipeline can't be fitted without its network."
+        )
+    stacks = _stacks(evaluation, candidates, list(fronts), fronts, n_jobs) if fronts else []
+    return [*(Alone(c, split) for split in alone for c in candidates), *stacks]
+
+
+def _stacks(
+    evaluation: Evaluation,
+    candidates: list[Candidate],
+    splits: Sequence[int],
+    fronts: dict[int, Front],
+    n_jobs: int,
+) -> list[Together]:
+    """Return the stacks of candidates, which are trained on what comes out of the fronts."""
+    jobs = []
+    X = fronts[splits[0]].X if fronts else evaluation.X
+    n_threads = threads_for_stacks() if n_jobs == 1 else 1
+    for group in _grouped(candidates, [c.shared_settings for c in candidates]):
+        each, size = _cost_and_size(evaluation, group[0].network, X)
+        for tasks in _cut(group, splits, size * n_threads, n_jobs):
+            own = {split: fronts[split] for _, split in tasks if split in fronts}
+            jobs.append(Together(tasks, own, each * len(tasks)))
+    return jobs
+
+
+def _cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int]:
+    """Return about what a network costs, and how many of it are to train at once."""
+    try:
+        return _estimated_cost_and_size(evaluation, settings, X)
+    except Exception:
+        return 0.0, 1  # parameters or data are not valid: fit will say what is wrong
+
+
+def _estimated_cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int]:
+    n_rows, n_features = np.shape(X)
+    n_networks = int(settings.n_members)
+    batch_size = min(200 if settings.batch_size == "auto" else int(settings.batch_size), n_rows)
+    network = settings._new_network(n_features, _n_outputs(settings, evaluation.y))
+    dtype = settings.dtype or getattr(X, "dtype", None)
+    itemsize = 4 if dtype is not None and np.dtype(dtype) == np.float32 else 8
+    n_kept = 0 if is_lbfgs(settings.solver) else n_moments(settings)
+    each = bytes_per_member(network, batch_size, itemsize, n_kept)
+    size = members_at_once(network, batch_size, itemsize, n_rows, evaluation.max_bytes, n_kept)
+    cost = each * n_networks * n_rows / batch_size
+    return cost, 1 if is_lbfgs(settings.solver) else max(1, size // n_networks)
+
+
+def _n_outputs(settings: Any, y: Any) -> int:
+    y = y if hasattr(y, "shape") else np.asarray(y)
+    n_columns = int(y.shape[1]) if len(y.shape) > 1 else 1
+    if not is_classifier(settings):
+        return n_columns * int(settings._loss().scores_per_target)
+    n_classes = len(np.unique(y)) if len(y.shape) == 1 else n_columns
+    return n_classes if n_classes > 2 or len(y.shape) > 1 else 1
+
+
+def _cut(
+    candidates: list[Candidate], splits: Sequence[int], size: int, n_jobs: int
+) -> list[Sequence[tuple[Candidate, int]]]:
+    """Return the members of each stack: of one split where that is worth it, else of several.
+
+    There are as many stacks as keep all workers busy, where that does not make them too small.
+    """
+    n = len(candidates)
+    if n >= _WORTH_A_SPLIT or size == 1:
+        parts = evenly_cut(candidates, -(-n // size))
+        return _shared([[(c, split) for c in part] for split in splits for part in parts], n_jobs)
+    tasks = [(candidate, split) for split in splits for candidate in candidates]
+    n_stacks = -(-len(tasks) // size)
+    n_stacks = min(len(tasks), -(-n_stacks // n_jobs) * n_jobs)
+    return evenly_cut(tasks, n_stacks)
+
+
+def _shared(stacks: list[Sequence[Any]], n_jobs: int) -> list[Sequence[Any]]:
+    """Return stacks of equal size, of which no worker gets more than the others.
+
+    Those left over once each has as many are cut into parts, as many as end the soonest.
+    """
+    n_left = len(stacks) % n_jobs
+    if not n_left:
+        return stacks
+    size = len(stacks[-1])
+    duration = [
+        -(-n_left * n_parts // n_jobs) * (_OVERHEAD + size / n_parts)
+        for n_parts in range(1, size + 1)
+    ]
+    n_parts = 1 + int(np.argmin(duration))
+    parts = [part for stack in stacks[-n_left:] for part in evenly_cut(stack, n_parts)]
+    return [*stacks[:-n_left], *parts]
+
+
+def _grouped(candidates: list[Candidate], settings: list[dict[str, Any]]) -> list[list[Candidate]]:
+    return grouped(candidates, [_Settings(setting) for setting in settings])
+
+
+class _Settings:
+    """Settings that equal others if no estimator could tell them apart."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Settings) and _is_same(self.values, other.values)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two values are one, or numbers or strings of one type, alone or in a list.
+
+    The types count: the number 1 and the fraction 1.0 of the features are equal, and not the same.
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    return isinstance(one, (bool, int, float, str, np.generic)) and bool(one == other)

@@ -1,0 +1,568 @@
+"""Does the autoencoder reproduce its input, and is all that it says of a row true of its network?
+
+The oracles: principal component analysis, which a linear autoencoder has to find; the regressor,
+trained on X as its own targets; a forward pass spelled out in NumPy.
+"""
+
+import copy
+import pickle
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.linalg import subspace_angles
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_wine
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.engine.batches import Table
+from skbackprop.engine.lbfgs import WholeObjective
+from skbackprop.engine.objective import Objective
+from skbackprop.engine.parameters import FlatParameters
+from skbackprop.engine.penalties import L2
+from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
+from skbackprop.search.candidates import Candidate
+from skbackprop.testing import check_gradient
+from support import NAMES, assert_same_network, assert_same_search, few_epochs, same_bits
+
+pytestmark = few_epochs
+
+N, D = 50, 4
+X = np.random.RandomState(0).randn(N, 2) @ np.random.RandomState(1).randn(2, D)
+X += 0.1 * np.random.RandomState(2).randn(N, D)
+WEIGHT = np.random.RandomState(3).randint(1, 4, N).astype(float)
+WINE = StandardScaler().fit_transform(load_wine().data)
+CASES = {
+    "adam": {},
+    "sgd": {"solver": "sgd", "learning_rate_init": 0.01},
+    "small batches": {"batch_size": 16},
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True, "max_iter": 10},
+    "deep": {"hidden_layer_sizes": (6, 3), "n_components": 1},
+    "no hidden layer": {"hidden_layer_sizes": ()},
+    "float32": {"dtype": "float32"},
+}
+
+
+def small(**changes):
+    """Return an autoencoder that takes a few milliseconds to fit."""
+    settings = {"hidden_layer_sizes": (5,), "activation": "tanh", "max_iter": 5, "random_state": 0}
+    return BackpropAutoencoder(**settings | changes)
+
+
+def linear(n_components):
+    return BackpropAutoencoder(
+        n_components, (), solver="lbfgs", alpha=0, tol=1e-6, max_iter=2000, random_state=0
+    )
+
+
+# -------------------------------------------------------------------------- what it learns
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 5])
+def test_without_hidden_layers_it_finds_the_principal_components(n_components):
+    """So says Baldi & Hornik (1989): all minima span the space of the largest components."""
+    autoencoder, pca = linear(n_components).fit(WINE), PCA(n_components).fit(WINE)
+
+    expected = pca.inverse_transform(pca.transform(WINE))
+    actual = autoencoder.inverse_transform(autoencoder.transform(WINE))
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+    for directions in (autoencoder.coefs_[0], autoencoder.coefs_[1].T):
+        assert subspace_angles(directions, pca.components_.T).max() < 1e-3
+    assert autoencoder.score(WINE) == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize("n_components", [2, 8])
+def test_digits_are_reproduced_better_than_by_principal_components(n_components):
+    train, test = train_test_split(load_digits().data / 16, random_state=0)
+    autoencoder = BackpropAutoencoder(
+        n_components, learning_rate_init=0.003, max_iter=60, random_state=0
+    ).fit(train)
+    pca = PCA(n_components).fit(train)
+
+    error_of_pca = np.square(test - pca.inverse_transform(pca.transform(test))).mean()
+    assert -autoencoder.score_samples(test).mean() < 0.8 * error_of_pca
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 3)])
+def test_it_is_the_regressor_of_x_on_x(hidden, solver, weight):
+    """Where all activations are the bottleneck's, both are one network, to the bit."""
+    settings = {"activation": "identity", "solver": solver, "random_state": 0, "max_iter": 10}
+    widths = (*hidden, 2, *hidden[::-1])
+    regressor = BackpropRegressor(widths, **settings).fit(X, X, sample_weight=weight)
+    autoencoder = BackpropAutoencoder(2, hidden, **settings).fit(X, sample_weight=weight)
+
+    assert same_bits(autoencoder, regressor)
+    np.testing.assert_array_equal(
+        autoencoder.inverse_transform(autoencoder.transform(X)), regressor.predict(X)
+    )
+    assert autoencoder.score(X, sample_weight=weight) == pytest.approx(
+        r2_score(X, regressor.predict(X), sample_weight=weight, multioutput="variance_weighted")
+    )
+
+
+def test_gradient_belongs_to_value():
+    autoencoder = small(hidden_layer_sizes=(6, 3), init="glorot_normal").fit(X)
+    network = autoencoder._network()
+    layers = list(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True))
+    parameters = FlatParameters.of([layers], np.dtype(float))
+    objective = Objective(network, SquaredError(), L2(0.3))
+    theta = parameters.theta[0].copy()
+    check_gradient(WholeObjective(objective, parameters, Table(X, X, WEIGHT), None, N), theta)
+
+
+def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
+    autoencoder = BackpropAutoencoder(
+        2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
+    ).fit(X)
+    (run,) = autoencoder._prepare_first(X, None)
+    assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
+    names = [type(activation).__name__ for activation in run.network.activations]
+    assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
+    assert run.network.dropout == (0.3, 0.2, 0.1, 0.0, 0.1, 0.2)
+    autoencoder.set_params(dropout=0.2)
+    assert autoencoder._dropout_rates(5) == (0.0, 0.2, 0.2, 0.0, 0.2, 0.2)
+    assert autoencoder.set_params(dropout=0)._dropout_rates(5) == ()
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+def test_dropout_of_the_input_teaches_to_fill_in_what_is_missing(container):
+    """A denoising autoencoder (Vincent et al. 2008): its targets are the whole rows."""
+    train, test = train_test_split(load_digits().data / 16, random_state=0)
+    missing = np.random.RandomState(0).uniform(size=test.shape) < 0.3
+    spoiled = np.where(missing, 0, test) / 0.7
+
+    def error(dropout):
+        autoencoder = BackpropAutoencoder(
+            16, learning_rate_init=0.003, max_iter=60, dropout=dropout, random_state=0
+        ).fit(container(train))
+        rows = autoencoder.inverse_transform(autoencoder.transform(container(spoiled)))
+        return np.square(test - rows).mean()
+
+    assert error([0.3, 0.0]) < 0.7 * error(0.0)
+
+
+# ------------------------------------------------------------------ what it says of a row
+
+
+def naive(autoencoder, rows):
+    """Return the codes and the reconstructions of rows, by the formula."""
+    a, codes = rows, None
+    for i, (W, b) in enumerate(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True)):
+        z = a @ W + b
+        is_code = W.shape[1] == autoencoder.n_components
+        codes = z if is_code else codes
+        a = z if is_code or i == len(autoencoder.coefs_) - 1 else np.tanh(z)
+    return codes, a
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("case", CASES)
+def test_codes_reconstructions_and_scores_are_those_of_the_formula(case, container):
+    autoencoder = small(**CASES[case]).fit(container(X))
+    codes, rows = naive(autoencoder, X)
+    exact = {"rtol": 1e-4, "atol": 1e-5} if case == "float32" else {"rtol": 1e-9}
+    dtype = np.float32 if case == "float32" else np.float64
+
+    np.testing.assert_allclose(autoencoder.transform(container(X)), codes, **exact)
+    np.testing.assert_allclose(autoencoder.inverse_transform(codes), rows, **exact)
+    errors = np.square(X - rows).mean(axis=1)
+    np.testing.assert_allclose(autoencoder.score_samples(container(X)), -errors, **exact)
+    for weight in (None, WEIGHT):
+        expected = r2_score(X, rows, sample_weight=weight, multioutput="variance_weighted")
+        actual = autoencoder.score(container(X), sample_weight=weight)
+        assert actual == pytest.approx(expected, rel=1e-4 if case == "float32" else 1e-9)
+    assert autoencoder.transform(X).dtype == dtype
+    assert autoencoder.inverse_transform(codes).dtype == dtype
+    assert autoencoder.score_samples(X).dtype == np.float64
+    assert all(array.dtype == dtype for array in autoencoder.coefs_)
+
+
+def test_the_scores_of_many_rows_are_computed_in_blocks(monkeypatch):
+    autoencoder = small().fit(X)
+    whole = autoencoder.score_samples(X)
+    monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 200)
+    np.testing.assert_allclose(autoencoder.score_samples(X), whole, rtol=1e-12)
+    np.testing.assert_allclose(autoencoder.score_samples(sparse.csr_array(X)), whole, rtol=1e-12)
+
+
+def test_score_needs_less_memory_than_the_rows(monkeypatch):
+    monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 10_000)
+    rows = np.random.RandomState(0).randn(20_000, 40)
+    autoencoder = small(max_iter=1).fit(rows[:20])
+    tracemalloc.start()
+    try:
+        autoencoder.score(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < rows.nbytes / 2
+
+
+def test_rows_unlike_those_of_training_score_low():
+    autoencoder = small(max_iter=300, learning_rate_init=0.01).fit(X)
+    strange = X[:, ::-1] * [1, -1, 1, -1]
+    assert np.median(autoencoder.score_samples(strange)) < autoencoder.score_samples(X).min()
+
+
+def test_score_of_equal_rows_is_one_or_zero():
+    rows = np.ones((3, 2))
+    autoencoder = BackpropAutoencoder(1, (), max_iter=1, random_state=0).fit(rows)
+    assert autoencoder.score(rows) == 0
+    autoencoder.coefs_ = [np.zeros((2, 1)), np.zeros((1, 2))]
+    autoencoder.intercepts_ = [np.zeros(1), np.ones(2)]
+    assert autoencoder.score(rows) == 1
+    assert autoencoder.score(rows[:1]) == 1
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e5 + 0.001])
+def test_score_of_equal_rows_is_zero_whatever_they_weigh(value, container):
+    """Their weighted mean is not quite the value, so that a variance about it is not quite zero."""
+    rows, rng = np.full((100, 3), value), np.random.RandomState(0)
+    autoencoder = BackpropAutoencoder(1, (), max_iter=1, random_state=0).fit(rows)
+    assert autoencoder.score(container(rows)) == 0
+    for weight in rng.uniform(size=(20, 100)) * (rng.uniform(size=(20, 100)) < 0.9):
+        others = np.where(weight[:, None] > 0, rows, 7)  # a row of weight zero is not there
+        assert autoencoder.score(container(others), sample_weight=weight) == 0
+
+
+def test_predictions_go_by_the_loss_that_was_fitted():
+    autoencoder = small().fit(X)
+    codes = autoencoder.transform(X)
+
+    def predictions():
+        return autoencoder.inverse_transform(codes), autoencoder.score_samples(X)
+
+    before, score = predictions(), autoencoder.score(X)
+    autoencoder.set_params(loss=Poisson())
+    for found, expected in zip(predictions(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert autoencoder.score(X) == score
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_early_stopping_keeps_the_epoch_that_reproduces_held_out_rows_best(
+    solver, weight, container
+):
+    autoencoder = small(early_stopping=True, solver=solver, max_iter=30, learning_rate_init=0.05)
+    autoencoder.fit(container(X), sample_weight=weight)
+    held_out = autoencoder._training[0]["split"][1]
+    weight_held_out = None if weight is None else weight[held_out]
+    score = autoencoder.score(container(X[held_out]), sample_weight=weight_held_out)
+    assert score == pytest.approx(autoencoder.best_validation_score_)
+    assert autoencoder.best_validation_score_ == max(autoencoder.validation_scores_)
+
+
+# -------------------------------------------------------------------------------- its data
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("case", CASES)
+def test_sparse_rows_teach_the_same_as_dense_ones(case, weight):
+    rows = np.where(np.abs(X) > 0.5, X, 0)
+    dense, as_sparse = (small(**CASES[case]) for _ in range(2))
+    dense.fit(rows, sample_weight=weight)
+    as_sparse.fit(sparse.csr_array(rows), sample_weight=weight)
+    close = 1e-4 if case == "float32" else 1e-8
+    assert_same_network(as_sparse, dense, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_rows_of_either_dtype_and_of_int_are_taken(dtype):
+    rows = sparse.csr_array(np.round(X))
+    expected = small(dtype="float64").fit(rows.astype(float))
+    assert_same_network(small(dtype="float64").fit(rows.astype(dtype)), expected)
+    assert_same_network(small().fit(rows.astype(int)), expected)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
+    monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 400_000)
+    rows = sparse.random_array((4000, 2000), density=0.002, format="csr", random_state=0)
+    autoencoder = BackpropAutoencoder(
+        hidden_layer_sizes=(4,),
+        early_stopping=early_stopping,
+        validation_fraction=0.5,
+        batch_size=50,
+        max_iter=1,
+        random_state=0,
+    )
+    tracemalloc.start()
+    try:
+        autoencoder.fit(rows)
+        autoencoder.transform(rows)
+        autoencoder.score(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 4000 * 2000 / 5
+
+
+def test_dense_rows_are_not_copied():
+    table = small()._table(X, None, None, True, False, None)
+    assert table.X is X
+    assert table.y is X
+
+
+def test_rows_are_not_written_to():
+    for container in (np.array, sparse.csr_array):
+        rows = container(X)
+        (rows if isinstance(rows, np.ndarray) else rows.data).setflags(write=False)
+        autoencoder = small().fit(rows).partial_fit(rows)
+        codes = autoencoder.transform(rows)
+        codes.setflags(write=False)
+        autoencoder.inverse_transform(codes)
+        autoencoder.score(rows)
+
+
+def test_one_row_will_do():
+    autoencoder = small().fit(X[:1])
+    assert autoencoder.transform(X[:1]).shape == (1, 2)
+    assert np.isfinite(autoencoder.score_samples(X[:1])).all()
+
+
+def test_more_components_than_features_are_allowed():
+    assert small(n_components=9).fit_transform(X).shape == (N, 9)
+
+
+def test_a_weight_counts_rows_and_zero_removes_one():
+    weight = np.arange(N) % 3
+    weighted = small(alpha=1.0).fit(X, sample_weight=weight)
+    repeated = small(alpha=1.0).fit(np.repeat(X, weight, axis=0))
+    assert_same_network(weighted, repeated, rtol=1e-8, atol=1e-10)
+
+
+# ------------------------------------------------------------------------ training in pieces
+
+IN_PIECES = {
+    "adam": {"batch_size": 20},
+    "nesterov": {"batch_size": 20, "solver": "sgd"},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
+    "dropout": {"batch_size": 20, "dropout": [0.3, 0.2]},
+    "average": {"batch_size": 20, "average": True},
+}
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("case", IN_PIECES)
+def test_pieces_are_the_whole_to_the_bit(case, container):
+    rows = container(X)
+    settings = IN_PIECES[case] | {"n_iter_no_change": np.inf}
+    whole = small(max_iter=6, **settings).fit(rows, sample_weight=WEIGHT)
+    by_epoch = small(**settings)
+    for _ in range(6):
+        by_epoch = pickle.loads(pickle.dumps(by_epoch.partial_fit(rows, sample_weight=WEIGHT)))
+    by_warm_fits = small(max_iter=2, warm_start=True, **settings)
+    for _ in range(3):
+        by_warm_fits = copy.deepcopy(by_warm_fits.fit(rows, sample_weight=WEIGHT))
+    assert same_bits(by_epoch, whole)
+    assert same_bits(by_warm_fits, whole)
+
+
+def test_partial_fit_is_absent_for_lbfgs():
+    assert not hasattr(small(solver="lbfgs"), "partial_fit")
+
+
+@pytest.mark.parametrize("name", ["n_components", "hidden_layer_sizes"])
+def test_the_architecture_cannot_change_while_training_goes_on(name):
+    autoencoder = small(warm_start=True).fit(X)
+    with pytest.raises(ValueError, match=rf"^{name} was .* when training began and is .*3"):
+        autoencoder.set_params(**{name: 3}).fit(X)
+
+
+# ---------------------------------------------------------------------------------- faults
+
+
+def in_frame(rows):
+    return pd.DataFrame(rows, columns=NAMES)
+
+
+@pytest.mark.parametrize(
+    "settings, bad, weight, message",
+    [
+        ({}, np.where(X < 1, X, np.nan), None, "Input X contains NaN"),
+        ({}, sparse.csr_array(np.where(X < 1, X, np.inf)), None, "Input X contains infinity"),
+        ({}, X[:0], None, "0 sample"),
+        ({}, X, np.zeros(N), "(?i)weight"),
+        ({"n_components": 0}, X, None, "'n_components' parameter .* must be an int"),
+        ({"hidden_layer_sizes": (3, 0)}, X, None, "hidden_layer_sizes must be > 0"),
+        ({"loss": "poisson"}, X, None, "'loss' parameter .* must be .*'squared_error'"),
+        ({"loss": Poisson()}, X, None, r"loss=Poisson\(\) needs X >= 0, but X contains -"),
+        ({"loss": Gamma()}, np.maximum(X, 0), None, r"Gamma\(\) needs X > 0, but X contains 0"),
+        ({"loss": Quantile([0.1, 0.9])}, X, None, "2 scores for each target"),
+        ({"activation": ["tanh", "relu"]}, X, None, "activation has 2 entries"),
+        ({"dropout": [0.3]}, X, None, "dropout must be .* sequence of 2 such rates"),
+        ({"dropout": 0.3, "solver": "lbfgs"}, X, None, "solver='lbfgs' needs the same objective"),
+        ({"early_stopping": True}, X[:2], None, "leaves none to train on"),
+        ({"dtype": "float32"}, 1e39 * X, None, "too large for the model's dtype"),
+        ({"solver": "sgd", "learning_rate_init": 1e200}, X, None, "Training diverged in epoch"),
+    ],
+)
+def test_a_fit_that_fails_leaves_the_autoencoder_as_it_was(settings, bad, weight, message):
+    autoencoder, reference = (small().fit(in_frame(X)) for _ in range(2))
+    autoencoder.set_params(**settings)
+    with pytest.raises(ValueError, match=message):
+        autoencoder.fit(bad, sample_weight=weight)
+    autoencoder.set_params(**reference.get_params())
+    assert same_bits(autoencoder.partial_fit(in_frame(X)), reference.partial_fit(in_frame(X)))
+
+    unfitted = small(**settings)
+    with pytest.raises(ValueError, match=message):
+        unfitted.fit(bad, sample_weight=weight)
+    assert vars(unfitted) == vars(small(**settings))
+
+
+def test_codes_of_another_width_or_range_are_an_error():
+    autoencoder = small(dtype="float32").fit(X)
+    with pytest.raises(ValueError, match=r"X has 3 column\(s\).*n_components=2"):
+        autoencoder.inverse_transform(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="Input contains NaN"):
+        autoencoder.inverse_transform(np.full((5, 2), np.nan))
+    with pytest.raises(ValueError, match="too large for the model's dtype float32"):
+        autoencoder.inverse_transform(np.full((5, 2), 1e39))
+
+
+@pytest.mark.parametrize("name", ["transform", "inverse_transform", "score_samples", "score"])
+def test_what_needs_a_network_says_so(name):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(small(), name)(X)
+
+
+@pytest.mark.parametrize("name", ["n_members", "normalization", "scale_target"])
+def test_what_an_autoencoder_does_not_have_is_no_parameter(name):
+    with pytest.raises(ValueError, match=f"Invalid parameter '{name}'"):
+        small().set_params(**{name: 2})
+
+
+def test_a_loss_with_a_range_keeps_reconstructions_in_it():
+    counts = np.random.RandomState(0).poisson(np.exp(X))
+    autoencoder = small(loss=Poisson(), max_iter=100, learning_rate_init=0.01).fit(counts)
+    rows = autoencoder.inverse_transform(autoencoder.transform(counts))
+    assert (rows > 0).all()
+    assert autoencoder.out_activation_ == "exp"
+    assert autoencoder.score(counts) > 0.3
+    np.testing.assert_allclose(
+        autoencoder.score_samples(counts), -np.square(counts - rows).mean(axis=1)
+    )
+
+
+# ---------------------------------------------------------------------- in scikit-learn's hands
+
+
+def test_columns_have_names():
+    autoencoder = small().fit(in_frame(X))
+    names = [f"backpropautoencoder{i}" for i in range(2)]
+    assert autoencoder.get_feature_names_out().tolist() == names
+    frame = autoencoder.set_output(transform="pandas").transform(in_frame(X))
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame) == names
+    np.testing.assert_array_equal(frame, naive(autoencoder, X)[0])
+    assert autoencoder.inverse_transform(frame).shape == (N, D)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_clones_copies_and_pickles_say_the_same(early_stopping):
+    autoencoder = small(early_stopping=early_stopping).fit(X)
+    for other in (
+        clone(autoencoder).fit(X),
+        copy.deepcopy(autoencoder),
+        pickle.loads(pickle.dumps(autoencoder)),
+    ):
+        np.testing.assert_array_equal(other.transform(X), autoencoder.transform(X))
+        np.testing.assert_array_equal(other.score_samples(X), autoencoder.score_samples(X))
+
+
+def test_assigned_weights_count():
+    autoencoder = small().fit(X)
+    autoencoder.coefs_[0] = np.zeros((D, 5))
+    np.testing.assert_allclose(autoencoder.transform(X), naive(autoencoder, X)[0], atol=1e-15)
+
+
+def test_its_codes_feed_a_classifier_in_a_pipeline():
+    labels = load_wine().target
+    model = make_pipeline(
+        StandardScaler(),
+        BackpropAutoencoder(2, (32,), solver="lbfgs", alpha=1.0, random_state=0),
+        LogisticRegression(),
+    )
+    search = GridSearchCV(model, {"backpropautoencoder__n_components": [1, 2]}, cv=3)
+    search.fit(load_wine().data, labels)
+    assert search.best_params_ == {"backpropautoencoder__n_components": 2}
+    assert search.best_score_ > 0.9
+
+
+def bits_of(estimator, X, y=None):
+    """Return a score that tells any two autoencoders apart."""
+    return float(np.sin(1e6 * estimator.score_samples(X)).sum())
+
+
+SEARCHES = {
+    "rates": (small(), {"learning_rate_init": [1e-3, 1e-2], "alpha": [0, 1.0]}, X),
+    "widths": (small(), {"n_components": [1, 2], "learning_rate_init": [1e-3, 1e-2]}, X),
+    "early stopping": (
+        small(early_stopping=True, max_iter=20),
+        {"learning_rate_init": [1e-2, 0.1], "validation_fraction": [0.1, 0.3]},
+        X,
+    ),
+    "sparse": (
+        small(early_stopping=True, batch_size=8),
+        {"learning_rate_init": [1e-3, 1e-2], "random_state": [0, 1]},
+        sparse.csr_array(X),
+    ),
+    "dropout": (small(dropout=[0.3, 0.1], batch_size=8), {"learning_rate_init": [1e-3, 1e-2]}, X),
+    "lbfgs": (small(solver="lbfgs"), {"alpha": [0, 1.0]}, X),
+    "failing": (small(solver="sgd", max_iter=20), {"learning_rate_init": [1e-3, 1e200]}, X),
+    "pipeline": (
+        make_pipeline(StandardScaler(), small()),
+        {"backpropautoencoder__learning_rate_init": [1e-3, 1e-2]},
+        X,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+@pytest.mark.parametrize("scoring", [None, bits_of], ids=["score", "bits"])
+@pytest.mark.parametrize("case", SEARCHES)
+def test_a_search_finds_what_scikit_learn_finds(case, scoring):
+    estimator, grid, rows = SEARCHES[case]
+    ours, theirs = (
+        kind(estimator, grid, scoring=scoring, cv=3).fit(rows)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    assert_same_search(ours, theirs)
+
+
+def test_a_search_finds_the_width_of_the_data():
+    """Rows that lie on a plane but for noise are reproduced from two numbers; score says so."""
+    search = BackpropGridSearchCV(
+        small(hidden_layer_sizes=(), learning_rate_init=0.05, max_iter=200),
+        {"n_components": [1, 2]},
+        cv=3,
+    ).fit(X)
+    assert search.best_params_ == {"n_components": 2}
+    assert search.best_score_ > 0.9
+
+
+def test_candidates_train_as_stacks_unless_their_fit_is_a_users_own():
+    class Own(BackpropAutoencoder):
+        def fit(self, X, y=None, sample_weight=None):
+            return super().fit(X, sample_weight=sample_weight)
+
+    assert Candidate(0, {}, small()).why_alone is None
+    assert "lbfgs" in Candidate(0, {}, small(solver="lbfgs")).why_alone
+    assert Candidate(0, {}, Own()).why_alone == "Own is not a network of skbackprop"

@@ -1,0 +1,226 @@
+"""Does a fitted network predict as it was fitted, whatever its parameters are set to afterwards?
+
+They are for the next `fit`, which learns everything anew, or for the next epochs of a warm start,
+which refuse those that shape the network.
+"""
+
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.losses import Gaussian, Quantile, SquaredError
+from support import (
+    BOTH,
+    answers,
+    assert_same_network,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+)
+
+pytestmark = few_epochs
+
+# Another value for each parameter than the one that it is fitted with.
+CHANGES = {
+    "hidden_layer_sizes": (3, 2),
+    "activation": "tanh",
+    "loss": Quantile([0.1, 0.9]),
+    "solver": "lbfgs",
+    "alpha": 10.0,
+    "batch_size": 7,
+    "learning_rate": "cosine",
+    "learning_rate_init": 0.1,
+    "power_t": 0.1,
+    "max_iter": 1,
+    "shuffle": False,
+    "random_state": 1,
+    "tol": 1.0,
+    "verbose": True,
+    "warm_start": True,
+    "momentum": 0.1,
+    "nesterovs_momentum": False,
+    "early_stopping": True,
+    "validation_fraction": 0.5,
+    "beta_1": 0.1,
+    "beta_2": 0.1,
+    "epsilon": 1.0,
+    "n_iter_no_change": 1,
+    "max_fun": 1,
+    "n_members": 5,
+    "label_smoothing": 0.5,
+    "scale_target": True,
+    "l1_ratio": 0.5,
+    "clip_norm": 0.1,
+    "dropout": 0.5,
+    "normalization": "batch",
+    "average": True,
+    "init": "he_normal",
+    "dtype": "float32",
+}
+
+
+def says(model, X, y):
+    """Return the names of what a fitted model has beside training, and all that it says of X."""
+    with_std = model.predict(X, return_std=True) if isinstance(model, BackpropRegressor) else ()
+    methods = [name for name in dir(model) if name[0] != "_" and name != "partial_fit"]
+    return methods, [*answers(model, X), *with_std, model.score(X, y)]
+
+
+def assert_unmoved(model, X, y, act):
+    """Assert that a fitted model says the same after `act`."""
+    methods, before = says(model, X, y)
+    act()
+    assert says(model, X, y)[0] == methods
+    for actual, expected in zip(says(model, X, y)[1], before, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@BOTH
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_parameter_set_after_fit_does_not_move_predictions(estimator_class, n_members, name):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, n_members=n_members).fit(X, y)
+    if name in model.get_params():
+        of_classifier = {"loss": "hinge"} if estimator_class is BackpropClassifier else {}
+        change = {name: (CHANGES | of_classifier)[name]}
+        assert_unmoved(model, X, y, lambda: model.set_params(**change))
+
+
+def test_every_parameter_is_set():
+    names = set(BackpropClassifier().get_params()) | set(BackpropRegressor().get_params())
+    assert set(CHANGES) == names
+
+
+LOSSES = {
+    BackpropClassifier: ["log_loss", "focal", "hinge"],
+    BackpropRegressor: ["squared_error", "poisson", Gaussian(), Quantile([0.1, 0.5, 0.9])],
+}
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize(
+    "estimator_class, fitted, later",
+    [
+        (estimator_class, fitted, later)
+        for estimator_class, losses in LOSSES.items()
+        for fitted in losses
+        for later in losses
+        if fitted is not later
+    ],
+)
+def test_a_loss_set_after_fit_acts_in_the_next_fit(estimator_class, fitted, later, n_members):
+    X, y = data_for(estimator_class)
+    y = np.abs(y)
+    model = quick(estimator_class, loss=fitted, n_members=n_members).fit(X, y)
+
+    def change():
+        with pytest.raises(ValueError, match="loss was .* when training began"):
+            model.set_params(loss=later).partial_fit(X, y)
+
+    assert_unmoved(model, X, y, change)
+    fresh = quick(estimator_class, loss=later, n_members=n_members).fit(X, y)
+    assert_same_network(model.fit(X, y), fresh)
+    for actual, expected in zip(says(model, X, y)[1], says(fresh, X, y)[1], strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@dataclass(frozen=True)
+class Weighted(SquaredError):
+    """L = (s - y)^2 / 2, with an array, so that two of them cannot be compared by ==."""
+
+    weights: np.ndarray
+
+
+def test_a_loss_that_cannot_be_compared_is_another():
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor, loss=Weighted(np.ones(2))).partial_fit(X, y)
+    model = pickle.loads(pickle.dumps(model.partial_fit(X, y))).partial_fit(X, y)
+    with pytest.raises(ValueError, match="loss was Weighted.* when training began"):
+        model.set_params(loss=Weighted(np.ones(2))).partial_fit(X, y)
+
+
+@pytest.mark.parametrize("later", ["gamma", "poisson", "gaussian"])
+def test_a_loss_set_after_fit_does_not_move_targets_that_were_scaled(later):
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor, loss="huber", scale_target=True).fit(X, 100 + 10 * y)
+    assert_unmoved(model, X, 100 + 10 * y, lambda: model.set_params(loss=later))
+
+
+def test_targets_of_a_score_are_those_of_the_loss_that_was_fitted():
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor, loss="gamma").fit(X, np.exp(y)).set_params(loss="huber")
+    with pytest.raises(ValueError, match="loss='gamma' needs targets y > 0"):
+        model.score(X, y)
+
+
+def test_label_smoothing_set_after_fit_is_no_matter_for_hinge():
+    X, y = data_for(BackpropClassifier)
+    model = quick(BackpropClassifier, loss="hinge", n_members=2).fit(X, y)
+    assert_unmoved(model, X, y, lambda: model.set_params(label_smoothing=0.1))
+
+
+WRONG = {
+    "alpha": -1,
+    "batch_size": 0,
+    "learning_rate_init": "fast",
+    "max_iter": None,
+    "loss": "beauty",
+    "hidden_layer_sizes": None,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_members):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, n_members=n_members)
+    model.partial_fit(X, y, **classes_for(estimator_class)).partial_fit(X, y)
+    right = getattr(model, name)
+
+    def fail():
+        for _ in range(2):
+            with pytest.raises(ValueError, match=name):
+                model.set_params(**{name: WRONG[name]}).partial_fit(X, y)
+
+    assert_unmoved(model, X, y, fail)
+    for _ in range(2):
+        model = pickle.loads(pickle.dumps(model.set_params(**{name: right}).partial_fit(X, y)))
+
+
+@BOTH
+def test_what_a_parameter_was_does_not_travel(estimator_class):
+    X, y = data_for(estimator_class)
+    start = quick(estimator_class).fit(X, y)
+    model = quick(estimator_class, init=(start.coefs_, start.intercepts_)).fit(X, y)
+    before = len(pickle.dumps(model))
+    after = len(pickle.dumps(model.set_params(init="auto")))
+    assert after < before - sum(array.nbytes for array in start.coefs_ + start.intercepts_)
+
+
+@BOTH
+def test_before_the_first_fit_parameters_say_what_there_will_be(estimator_class):
+    model = quick(estimator_class).set_params(loss="hinge")
+    assert not hasattr(model, "predict_proba")
+    has_probabilities = estimator_class is BackpropClassifier
+    assert hasattr(model.set_params(loss="log_loss"), "predict_proba") == has_probabilities
+
+
+@BOTH
+def test_a_fit_that_fails_leaves_the_loss_of_the_last(estimator_class):
+    X, y = data_for(estimator_class)
+    later = LOSSES[estimator_class][-1]
+    model = quick(estimator_class).fit(X, y)
+
+    def fail():
+        with pytest.raises(ValueError, match="diverged"):
+            model.set_params(loss=later, learning_rate_init=1e300).fit(X, y)
+        with pytest.raises(ValueError, match="loss was"):
+            model.partial_fit(X, y)
+
+    assert_unmoved(model, X, y, fail)

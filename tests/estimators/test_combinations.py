@@ -1,0 +1,267 @@
+"""Do all settings go together? Combinations drawn by Hypothesis, from the tables and constructors.
+
+Whatever is combined, training does not crash, stays finite, computes in the dtype asked for,
+repeats to the bit, is the same in pieces, and is the same beside others in a stack.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.utils._param_validation import StrOptions
+
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.activations import LeakyRelu
+from skbackprop.estimators.together import Fit, fit_together
+from skbackprop.layers import BatchNormalization
+from skbackprop.losses import Focal, Huber, Quantile, Tweedie
+from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
+from skbackprop.search.candidates import MEMBERS_OWN
+from support import answers, class_data, few_epochs, label_data, same_bits, same_values, value_data
+
+pytestmark = [
+    few_epochs,
+    pytest.mark.filterwarnings("ignore:batch_size=.* is larger"),
+    pytest.mark.usefixtures("one_blas_thread"),
+]
+
+EXAMPLES = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+N_ROWS, N_FEATURES = 24, 3
+
+# The values of parameters that are no names: the first is the plainest.
+VALUES = {
+    "hidden_layer_sizes": [(), (4,), (4, 3), 3, (3, 1, 2)],
+    "alpha": [0.0, 1e-4, 1.0],
+    "batch_size": ["auto", 1, 5, 8, 100],
+    "learning_rate_init": [1e-3, 1e-2],
+    "power_t": [0.5, 0.1],
+    "max_iter": [1, 2, 4],
+    "shuffle": [True, False],
+    "random_state": [0, 1],
+    "tol": [1e-4, 0.1],
+    "momentum": [0.9, 0.0],
+    "nesterovs_momentum": [True, False],
+    "early_stopping": [False, True],
+    "validation_fraction": [0.1, 0.4],
+    "beta_1": [0.9, 0.0],
+    "beta_2": [0.999, 0.5],
+    "epsilon": [1e-8, 1e-2],
+    "n_iter_no_change": [np.inf, 1],
+    "max_fun": [15000, 3],
+    "n_members": [1, 3],
+    "n_components": [1, 3],
+    "label_smoothing": [0.0, 0.1],
+    "scale_target": [False, True],
+    "l1_ratio": [0.0, 0.3, 1.0],
+    "clip_norm": [None, 0.1, 10.0],
+    "dropout": [0.0, 0.5],
+    "average": [False, True, 30, 0.9],
+    "dtype": [None, "float32", "float64"],
+}
+# Instances with settings of their own, beside the names; a loss is for one of the estimators.
+INSTANCES = {
+    "activation": [LeakyRelu(0.2)],
+    "learning_rate": [WarmUp(Cosine(), 0.5), np.cos],
+    "normalization": [BatchNormalization()],
+}
+LOSSES = {
+    BackpropClassifier: [Focal(1.0)],
+    BackpropRegressor: [Huber(0.5), Tweedie(1.2), Quantile([0.1, 0.5, 0.9])],
+    BackpropAutoencoder: [Huber(0.5)],
+}
+# Classes whose instances serve as well as their names.
+TABLES = {"solver": OPTIMIZERS, "learning_rate": SCHEDULES}
+NOT_DRAWN = {"verbose", "warm_start"}
+
+# Of each: the estimator and y. Numbers are positive, so that every loss takes them.
+TARGETS = {
+    "binary": (BackpropClassifier, class_data(N_ROWS, N_FEATURES, n_classes=2)[1]),
+    "multiclass": (BackpropClassifier, class_data(N_ROWS, N_FEATURES)[1]),
+    "multilabel": (BackpropClassifier, label_data(N_ROWS, N_FEATURES)[1]),
+    "several columns": (
+        BackpropClassifier,
+        np.column_stack([class_data(N_ROWS, N_FEATURES, n, seed=n)[1] for n in (2, 3)]),
+    ),
+    "one output": (BackpropRegressor, np.exp(value_data(N_ROWS, N_FEATURES)[1] / 3)),
+    "two outputs": (BackpropRegressor, np.exp(value_data(N_ROWS, N_FEATURES, 2)[1] / 3)),
+    "the input": (BackpropAutoencoder, None),
+}
+
+# Combinations that can't be: of each, whether these settings are one, and what the error says.
+REFUSALS = [
+    (
+        lambda chosen: chosen["solver"] == "lbfgs" and np.any(chosen["dropout"]),
+        "solver='lbfgs' needs the same objective in every call, which dropout makes random",
+    ),
+    (
+        lambda chosen: (
+            chosen["solver"] == "lbfgs"
+            and chosen.get("normalization") in ("batch", BatchNormalization())
+        ),
+        "solver='lbfgs' takes all rows at once, and leaves no batches",
+    ),
+    (
+        lambda chosen: chosen.get("label_smoothing") and "hinge" in str(chosen["loss"]),
+        "label_smoothing=.* needs a loss of probabilities",
+    ),
+]
+
+
+# --------------------------------------------------------------------------- what is drawn
+
+
+def names_of(estimator_class, name):
+    """Return the names, and None, that a parameter takes."""
+    constraints = estimator_class._parameter_constraints[name]
+    names = [c.options for c in constraints if isinstance(c, StrOptions)]
+    return [None] * (None in constraints) + sorted(set().union(*names))
+
+
+def values_of(estimator_class, name):
+    """Return what a parameter may be, but for lists with a value for each layer."""
+    values = VALUES.get(name) or names_of(estimator_class, name)
+    instances = LOSSES[estimator_class] if name == "loss" else INSTANCES.get(name, [])
+    return [*values, *instances, *(kind() for kind in TABLES.get(name, {}).values())]
+
+
+@st.composite
+def settings_of(draw, estimator_class, **fixed):
+    """Draw a value for every parameter of the constructor that is not fixed."""
+    chosen = dict(fixed)
+    for name in sorted(estimator_class().get_params().keys() - NOT_DRAWN - fixed.keys()):
+        chosen[name] = draw(st.sampled_from(values_of(estimator_class, name)))
+    n_hidden = np.size(chosen["hidden_layer_sizes"])
+    for name, n_values in {"activation": n_hidden, "dropout": n_hidden + 1}.items():
+        of_layers = st.lists(
+            st.sampled_from(values_of(estimator_class, name)), min_size=n_values, max_size=n_values
+        )
+        if draw(st.booleans()):
+            chosen[name] = draw(of_layers)
+    return chosen
+
+
+@st.composite
+def data_of(draw, target):
+    """Draw X, dense or sparse, with y and weights of the rows, a third of them zero, or None."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(N_ROWS, N_FEATURES).astype(draw(st.sampled_from(["float64", "float32"])))
+    if draw(st.booleans()):
+        X = sparse.csr_array(X * (X > 0))
+    weight = rng.uniform(0.5, 2, N_ROWS) * (np.arange(N_ROWS) % 3 > 0)
+    return X, TARGETS[target][1], draw(st.sampled_from([None, weight]))
+
+
+targets = st.sampled_from(list(TARGETS))
+
+
+def fitted(estimator_class, chosen, data):
+    """Return a fitted estimator, or None if the settings are refused for a reason that is known."""
+    reasons = [says for is_one, says in REFUSALS if is_one(chosen)]
+    model = estimator_class(**chosen)
+    if not reasons:
+        return model.fit(*data)
+    with pytest.raises(ValueError, match="|".join(reasons)):
+        model.fit(*data)
+    return None
+
+
+def fitted_or_error(model, data):
+    """Return a fitted estimator, and what fit has raised."""
+    try:
+        return model.fit(*data), None
+    except ValueError as error:
+        return model, error
+
+
+def assert_same(model, expected, X):
+    """Assert that two estimators have the same weights and losses and answer the same."""
+    assert same_bits(model, expected)
+    assert same_values(answers(model, X), answers(expected, X))
+
+
+def test_every_parameter_is_drawn():
+    for estimator_class in LOSSES:
+        parameters = estimator_class().get_params()
+        for name in parameters.keys() - NOT_DRAWN:
+            assert len(values_of(estimator_class, name)) > 1, f"{name} needs values"
+
+
+# ------------------------------------------------------------------------------ properties
+
+
+@EXAMPLES
+@given(st.data(), targets)
+def test_training_stays_finite_and_repeats(data, target):
+    estimator_class = TARGETS[target][0]
+    chosen = data.draw(settings_of(estimator_class))
+    X, y, weight = data.draw(data_of(target))
+    model = fitted(estimator_class, chosen, (X, y, weight))
+    if model is None:
+        return
+    arrays = [*model.coefs_, *model.intercepts_]
+    assert {array.dtype for array in arrays} == {np.dtype(chosen["dtype"] or X.dtype)}
+    said = answers(model, X)
+    if estimator_class is BackpropRegressor:
+        assert said[0].dtype == arrays[0].dtype
+        assert said[0].shape[: y.ndim] == y.shape  # several levels have an axis more
+    # Of several columns of labels, some answers are a list with an array for each.
+    said = [array for answer in said for array in (answer if type(answer) is list else [answer])]
+    for array in [*arrays, *said, model.loss_, np.hstack(model.loss_curve_)]:
+        assert np.isfinite(array).all()
+    assert_same(fitted(estimator_class, chosen, (X, y, weight)), model, X)
+
+
+@EXAMPLES
+@given(st.data(), targets)
+def test_pieces_give_the_bits_of_the_whole(data, target):
+    """By calls of partial_fit, with a trip through pickle after each."""
+    estimator_class = TARGETS[target][0]
+    n_epochs = data.draw(st.integers(1, 3))
+    solver = data.draw(st.sampled_from([*OPTIMIZERS, *(kind() for kind in OPTIMIZERS.values())]))
+    fixed = {"max_iter": n_epochs, "n_iter_no_change": np.inf, "early_stopping": False}
+    chosen = data.draw(settings_of(estimator_class, solver=solver, **fixed))
+    X, y, weight = data.draw(data_of(target))
+    whole = fitted(estimator_class, chosen, (X, y, weight))
+    if whole is None:
+        return
+    model = estimator_class(**chosen)
+    for _ in range(n_epochs):
+        classes = {"classes": whole.classes_} if estimator_class is BackpropClassifier else {}
+        model.partial_fit(X, y, weight, **classes)
+        model = pickle.loads(pickle.dumps(model))
+    assert_same(model, whole, X)
+
+
+@settings(EXAMPLES, max_examples=50)
+@given(st.data(), targets)
+def test_estimators_fitted_together_are_as_if_alone(data, target):
+    """Several that differ in a few parameters: any, or those in which members of a stack may.
+
+    So is the training that goes on afterwards.
+    """
+    estimator_class = TARGETS[target][0]
+    drawn = settings_of(estimator_class, max_iter=8)
+    first, *others = data.draw(st.lists(drawn, min_size=2, max_size=4))
+    several = [first]
+    for other in others:
+        pool = data.draw(st.sampled_from([first.keys(), MEMBERS_OWN & first.keys()]))
+        names = data.draw(st.sets(st.sampled_from(sorted(pool)), max_size=6))
+        names |= {"n_iter_no_change", "tol"}  # so that some leave a stack before others
+        several.append(first | {name: other[name] for name in names})
+    X, y, weight = data.draw(data_of(target))
+    fit_params = {"sample_weight": weight}
+    fits = [Fit(estimator_class(**chosen), X, y, fit_params) for chosen in several]
+    fit_together(fits, max_bytes=1 << 30)
+    for fit, chosen in zip(fits, several, strict=True):
+        alone, error = fitted_or_error(estimator_class(**chosen), (X, y, weight))
+        assert str(fit.error) == str(error)
+        if error is None:
+            assert_same(fit.estimator, alone, X)
+            further = [
+                m.set_params(warm_start=True).fit(X, y, weight) for m in (fit.estimator, alone)
+            ]
+            assert_same(*further, X)

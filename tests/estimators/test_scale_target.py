@@ -1,0 +1,228 @@
+"""Does scale_target train on standardised targets, and predict in the units of y?"""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropGridSearchCV, BackpropRegressor
+from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Loss, Quantile
+from skbackprop.losses.links import IdentityLink
+from support import assert_same_search, few_epochs, quick, same_bits, value_data
+
+X, Y = value_data(60, n_outputs=2)
+Y = 1e4 + [3e3, 5] * Y
+pytestmark = few_epochs
+
+
+def scaled(**settings):
+    return quick(BackpropRegressor, scale_target=True, **settings)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("y", [Y, Y[:, 0]], ids=["two targets", "one target"])
+def test_it_does_what_a_scaler_around_the_regressor_does(y, solver):
+    own = scaled(solver=solver).fit(X, y)
+    around = TransformedTargetRegressor(
+        quick(BackpropRegressor, solver=solver), transformer=StandardScaler()
+    ).fit(X, y)
+    np.testing.assert_allclose(own.loss_curve_, around.regressor_.loss_curve_)
+    np.testing.assert_allclose(own.predict(X), around.predict(X))
+    assert own.score(X, y) == pytest.approx(around.score(X, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+def test_mean_and_scale_are_those_of_the_rows_as_they_weigh(weighted):
+    repeats = np.random.RandomState(0).randint(0, 3, 60) if weighted else np.ones(60, int)
+    model = scaled().fit(X, Y, sample_weight=repeats if weighted else None)
+    np.testing.assert_allclose(model.target_mean_, Y.repeat(repeats, axis=0).mean(axis=0))
+    np.testing.assert_allclose(model.target_scale_, Y.repeat(repeats, axis=0).std(axis=0))
+    plain = quick(BackpropRegressor).fit(X, Y)
+    assert plain.target_mean_ is None
+    assert plain.target_scale_ is None
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.0, -1e9])
+def test_a_constant_target_has_the_scale_one(constant):
+    y = np.column_stack([np.full(60, constant), Y[:, 0]])
+    model = scaled().fit(X, y)
+    assert (model.target_mean_[0], model.target_scale_[0]) == (constant, 1)
+    assert np.abs(model.predict(X)[:, 0] - constant).max() < 3
+    # Rows of weight zero do not count.
+    y[0, 0], weight = 7.0, np.r_[0, np.ones(59)]
+    assert scaled().fit(X, y, sample_weight=weight).target_scale_[0] == 1
+
+
+def test_float32_targets_of_a_large_scale_are_learned():
+    y = (1e9 * value_data(60)[1]).astype(np.float32)
+    model = scaled(hidden_layer_sizes=(20,), learning_rate_init=0.01, max_iter=300)
+    model.fit(X.astype(np.float32), y)
+    assert model.predict(X).dtype == np.float32
+    assert model.score(X, y) > 0.9
+
+
+def test_the_course_of_training_is_in_scaled_units_whatever_those_of_y():
+    curves = [
+        scaled(early_stopping=True).fit(X, factor * Y + shift)
+        for factor, shift in [(1, 0), (2.0**20, 0), (2.0**-20, 0)]
+    ]
+    for other in curves[1:]:
+        np.testing.assert_allclose(other.loss_curve_, curves[0].loss_curve_, rtol=1e-6)
+        np.testing.assert_allclose(other.validation_scores_, curves[0].validation_scores_, 1e-6)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "quantile", "gaussian"])
+def test_scores_do_not_depend_on_units(loss):
+    loss = Gaussian(1e-9) if loss == "gaussian" else loss
+    settings = {"loss": loss, "max_iter": 20}
+    for y in (Y[:, 0], 1000 * Y[:, 0] - 5):
+        model = scaled(**settings).fit(X, y)
+        by_hand = quick(BackpropRegressor, **settings).fit(X, (y - y.mean()) / y.std())
+        expected = by_hand.score(X, (y - y.mean()) / y.std())
+        assert model.score(X, y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_quantiles_and_deviations_are_in_the_units_of_y():
+    for loss in (Quantile([0.1, 0.9]), "gaussian"):
+        y = (Y - Y.mean(axis=0)) / Y.std(axis=0)
+        model, by_hand = scaled(loss=loss).fit(X, Y), quick(BackpropRegressor, loss=loss).fit(X, y)
+        axes = (1, -1, 1) if isinstance(loss, Quantile) else (1, -1)
+        mean, scale = Y.mean(axis=0).reshape(axes), Y.std(axis=0).reshape(axes)
+        predicted, std = model.predict(X, return_std=True)
+        expected, expected_std = by_hand.predict(X, return_std=True)
+        np.testing.assert_allclose(predicted, mean + scale * expected)
+        if loss == "gaussian":
+            np.testing.assert_allclose(std, scale * expected_std)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "tweedie"])
+def test_targets_of_positive_means_are_divided_by_their_mean(loss):
+    y = np.abs(Y)
+    model = scaled(loss=loss).fit(X, y)
+    by_hand = quick(BackpropRegressor, loss=loss).fit(X, y / y.mean(axis=0))
+    np.testing.assert_array_equal(model.target_mean_, [0, 0])
+    np.testing.assert_allclose(model.target_scale_, y.mean(axis=0))
+    np.testing.assert_allclose(model.predict(X), y.mean(axis=0) * by_hand.predict(X))
+    assert model.score(X, y) == pytest.approx(by_hand.score(X, y / y.mean(axis=0)), rel=1e-6)
+    if loss == "poisson":
+        assert scaled(loss=loss).fit(X, np.zeros(60)).target_scale_ == [1]
+
+
+class FromOne(Loss):
+    """The squared error of targets from one on."""
+
+    link = IdentityLink()
+    target_minimum = 1.0
+    value = REGRESSOR_LOSSES["squared_error"].value
+    gradient = REGRESSOR_LOSSES["squared_error"].gradient
+
+
+def test_a_range_that_scaling_would_leave_is_an_error():
+    with pytest.raises(ValueError, match=r"scale_target=True needs a loss .* y >= 1"):
+        scaled(loss=FromOne()).fit(X, Y)
+    assert np.isfinite(quick(BackpropRegressor, loss=FromOne()).fit(X, Y).loss_)
+
+
+def test_targets_too_large_to_be_scaled_are_an_error():
+    with pytest.raises(ValueError, match=r"y is too large for scale_target=True.*1\.\d+e\+308"):
+        scaled().fit(X, 1.5e308 * np.linspace(-1, 1, 60))
+    with pytest.raises(ValueError, match=r"y is too large .* predictions in float32.*1e\+39"):
+        scaled(dtype="float32").fit(X, 1e39 * np.linspace(-1, 1, 60))
+
+
+# --------------------------------------------------------------------------- in pieces
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+def test_pieces_equal_the_whole(weighted):
+    weight = np.random.RandomState(0).uniform(size=60) if weighted else None
+    whole = scaled(max_iter=6, n_iter_no_change=np.inf).fit(X, Y, sample_weight=weight)
+    by_epochs = scaled()
+    for _ in range(6):
+        by_epochs = pickle.loads(pickle.dumps(by_epochs.partial_fit(X, Y, sample_weight=weight)))
+    by_threes = scaled(max_iter=3, warm_start=True, n_iter_no_change=np.inf)
+    for _ in range(2):
+        by_threes.fit(X, Y, sample_weight=weight)
+    assert same_bits(by_epochs, whole)
+    assert same_bits(by_threes, whole)
+    np.testing.assert_array_equal(by_epochs.predict(X), whole.predict(X))
+
+
+def test_mean_and_scale_stay_in_further_training_and_are_learned_anew_in_a_new_fit():
+    for further in ("partial_fit", "fit"):
+        model = scaled(warm_start=True).fit(X, Y)
+        mean, scale = model.target_mean_, model.target_scale_
+        getattr(model, further)(X, 10 * Y)
+        assert model.target_mean_ is mean
+        assert model.target_scale_ is scale
+    anew = model.set_params(warm_start=False).fit(X, 10 * Y)
+    np.testing.assert_allclose(anew.target_scale_, 10 * scale)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_it_cannot_change_while_training_goes_on(before):
+    model = quick(BackpropRegressor, scale_target=before).partial_fit(X, Y)
+    with pytest.raises(ValueError, match=f"scale_target was {before} .* is {not before} now"):
+        model.set_params(scale_target=not before).partial_fit(X, Y)
+
+
+def test_a_failed_fit_leaves_mean_and_scale():
+    model = scaled(solver="sgd").fit(X, Y)
+    state = dict(vars(model))
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(learning_rate_init=1e200).fit(X, 10 * Y)
+    for name in ("target_mean_", "target_scale_"):
+        assert getattr(model, name) is state[name]
+
+
+# --------------------------------------------------------------------- stacks and searches
+
+
+def test_members_predict_in_the_units_of_y():
+    model = scaled(n_members=3).fit(X, Y)
+    each = [one.predict(X) for one in model.estimators_]
+    np.testing.assert_allclose(model.predict(X), np.mean(each, axis=0))
+    assert same_bits(model.estimators_[0], scaled().fit(X, Y))
+
+
+def test_a_search_finds_what_scikit_learn_does():
+    grid = {
+        "scale_target": [False, True],
+        "loss": ["squared_error", "poisson", Quantile([0.1, 0.9])],
+        "learning_rate_init": [0.01, 0.1],
+    }
+    searches = [
+        kind(quick(BackpropRegressor), grid, cv=2).fit(X, Y[:, 0] / 1e3)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*searches)
+    predictions = [search.predict(X) for search in searches]
+    np.testing.assert_array_equal(*predictions)
+
+
+@pytest.mark.parametrize(
+    "dtype, scale", [("float64", 1e300), ("float64", 1e150), ("float32", 1e30)]
+)
+def test_r2_does_not_depend_on_the_unit_of_positive_targets(dtype, scale):
+    """The squares of these overflow, or vanish."""
+    positive = np.abs((Y - Y.mean(axis=0)) / Y.std(axis=0)).astype(dtype)
+    weight = np.arange(60) % 3
+    ordinary = scaled(loss="poisson", dtype=dtype).fit(X, positive)
+    large = scaled(loss="poisson", dtype=dtype).fit(X, (scale * positive).astype(dtype))
+    for options in ({}, {"sample_weight": weight}):
+        expected = ordinary.score(X, positive, **options)
+        found = large.score(X, (scale * positive).astype(dtype), **options)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_r2_of_rows_that_do_not_count_however_far_off():
+    y, weight = Y.copy(), np.ones(60)
+    y[7], weight[7] = 1e200, 0
+    model = quick(BackpropRegressor).fit(X, Y)
+    rest = weight > 0
+    expected = r2_score(Y[rest], model.predict(X)[rest])
+    assert model.score(X, y, sample_weight=weight) == pytest.approx(expected, rel=1e-12)

@@ -1,0 +1,176 @@
+"""Does Ctrl-C leave all of one epoch, or nothing, wherever it is pressed?
+
+It is pressed at each line in turn of what records an epoch, lets members leave and keeps what came
+of training: by a trace function, so that each case is the same in every run.
+"""
+
+import copy
+import sys
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skbackprop
+from skbackprop import BackpropClassifier, BackpropRegressor
+from support import classes_for, data_for, few_epochs
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+PACKAGE = Path(skbackprop.__file__).parent
+# All that runs between the end of an epoch and the next, or the end of training.
+RECORDING = {
+    "estimators/base.py": {"_fit", "_keep", "_keep_normalised", "_keep_courses", "_course"},
+    "fitting/run.py": {
+        *("after_epoch", "end", "end_unconverged", "_kept", "kept_theta", "kept_state"),
+    },
+    "fitting/training.py": {"train", "train_side_by_side", "take_turns"},
+    "fitting/descent.py": {
+        *("advance", "_advance", "_train_epoch", "_record", "_kept_of", "_stopped", "_let_go"),
+        *("_give_back", "without"),
+    },
+    "fitting/stacking.py": {"show_parameters"},
+    "fitting/lbfgs.py": {"minimise_alone", "_minimise", "end_iteration", "_kept_alone"},
+    "engine/epochs.py": {"train_epoch_or_none"},
+    "engine/stack.py": {"save", "retire"},
+    "engine/lbfgs.py": {"minimise", "callback"},
+}
+WATCHED = {str(PACKAGE / file): names for file, names in RECORDING.items()}
+
+N_ROWS = 16
+SETTINGS = {
+    "hidden_layer_sizes": (2,),
+    "batch_size": 8,
+    "max_iter": 2,
+    "n_iter_no_change": np.inf,
+    "validation_fraction": 0.25,
+}
+CASES = {
+    "adam": {},
+    "in order": {"shuffle": False},
+    "early stopping": {"early_stopping": True},
+    "schedule": {"solver": "sgd", "learning_rate": "adaptive", "tol": 10.0},
+    "average": {"average": 0.5, "early_stopping": True},
+    "dropout and batch norm": {"dropout": 0.2, "normalization": "batch"},
+    "members": {"n_members": 2},
+    "members that stop": {
+        **{"n_members": 2, "early_stopping": True, "n_iter_no_change": 1, "max_iter": 4}
+    },
+}
+LBFGS = {
+    "lbfgs": {"solver": "lbfgs"},
+    "lbfgs, early stopping": {"solver": "lbfgs", "early_stopping": True},
+}
+
+
+def in_turn(cases):
+    """Run over cases with a classifier and a regressor in turn."""
+    classes = cycle([BackpropClassifier, BackpropRegressor])
+    each = list(zip(classes, cases.values(), strict=False))
+    return pytest.mark.parametrize("estimator_class, settings", each, ids=cases)
+
+
+def press_ctrl_c(place, action):
+    """Call `action` with Ctrl-C at one of its places; return whether it has so many."""
+    n_left, tracing = place, sys.gettrace()
+
+    def press(frame, event, argument):
+        nonlocal n_left
+        if event == "line":
+            n_left -= 1
+            if n_left == -1:
+                raise KeyboardInterrupt
+        return press
+
+    def trace(frame, event, argument):
+        code = frame.f_code
+        return press if code.co_name in WATCHED.get(code.co_filename, ()) else None
+
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(tracing)
+    return n_left < 0
+
+
+def every_place(action_of):
+    """Call an action with Ctrl-C at each of its places, of a new model each time; yield these."""
+    place = 0
+    while True:
+        model, action = action_of()
+        if not press_ctrl_c(place, action):
+            return
+        yield model
+        place += 1
+
+
+def learned(model):
+    """Return all that a model has learned and would go on from, as values that compare by ==."""
+    names = sorted(name for name in vars(model) if name.endswith("_") or name == "_training")
+    return [(name, plain(getattr(model, name))) for name in names]
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    if isinstance(value, np.random.RandomState):
+        return plain(value.get_state(legacy=False))
+    if isinstance(value, np.random.Generator):
+        return plain(value.bit_generator.state)
+    if isinstance(value, np.ndarray):
+        # Bytes, not numbers: NaN is not equal to itself.
+        return value.dtype.str, value.shape, value.tobytes()
+    return repr(value) if isinstance(value, float) else value
+
+
+def new_model(estimator_class, settings, **changes):
+    return estimator_class(random_state=np.random.RandomState(3), **SETTINGS | settings | changes)
+
+
+@in_turn(CASES | LBFGS)
+def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
+    data = data_for(estimator_class, N_ROWS)
+    after = {}
+    for n_iter in range(1, (SETTINGS | settings)["max_iter"] + 1):
+        model = new_model(estimator_class, settings, max_iter=n_iter).fit(*data)
+        after[n_iter] = learned(model)
+    if "n_iter_no_change" in settings:
+        assert model.n_iter_.tolist() == [3, 4]
+    n_found, n_cases = set(), n_iter + 1
+
+    def action_of():
+        model = new_model(estimator_class, settings)
+        return model, lambda: model.fit(*data)
+
+    for model in every_place(action_of):
+        if hasattr(model, "coefs_"):
+            n_iter = np.max(model.n_iter_).item()
+            assert learned(model) == after.setdefault(n_iter, learned(model))
+            n_found.add(n_iter)
+        else:
+            assert plain(model.random_state) == plain(np.random.RandomState(3))
+    assert n_found == set(range(n_cases))
+
+
+@in_turn(CASES)
+def test_partial_fit_is_an_epoch_or_none(estimator_class, settings):
+    data = data_for(estimator_class, N_ROWS)
+    start = new_model(estimator_class, settings)
+    start.partial_fit(*data, **classes_for(estimator_class))
+    before = learned(start)
+    after = learned(copy.deepcopy(start).partial_fit(*data))
+
+    def action_of():
+        model = copy.deepcopy(start)
+        return model, lambda: model.partial_fit(*data)
+
+    found = [learned(model) for model in every_place(action_of)]
+    assert all(state in (before, after) for state in found)
+    assert before in found
+    assert after in found

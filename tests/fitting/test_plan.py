@@ -1,0 +1,303 @@
+"""Do an estimator's parameters become the objects of the core, or an error that helps?"""
+
+import math
+from dataclasses import fields
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
+from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage
+from skbackprop.engine.network import Network
+from skbackprop.engine.penalties import L2, ElasticNet
+from skbackprop.estimators.parameters import ARCHITECTURE, PARAMETER_CONSTRAINTS
+from skbackprop.fitting.plan import (
+    activation_of_each_layer,
+    as_activation,
+    build,
+    build_average,
+    build_network,
+    build_penalty,
+    build_schedule,
+    hidden_widths,
+)
+from skbackprop.fitting.weights import checked_layers, initial_layers
+from skbackprop.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
+from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
+from skbackprop.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, OfProgress
+from support import some_parameters
+
+NETWORK = Network((4, 3, 2), (Tanh(),))
+
+
+def settings(**changes):
+    """Return a classifier's parameters, of which the functions see no more than the values."""
+    return SimpleNamespace(**{**BackpropClassifier().get_params(), **changes})
+
+
+# ------------------------------------------------------------------------- hidden widths
+
+
+@pytest.mark.parametrize(
+    "given, widths",
+    [
+        (7, (7,)),
+        ((), ()),
+        ((5, 3), (5, 3)),
+        ([5], (5,)),
+        (np.array([5, 3]), (5, 3)),
+        (np.int64(4), (4,)),
+        (range(2, 4), (2, 3)),
+    ],
+    ids=repr,
+)
+def test_hidden_widths(given, widths):
+    got = hidden_widths(given)
+    assert got == widths
+    assert all(type(width) is int for width in got)
+
+
+@pytest.mark.parametrize("given", [0, -1, (5, 0), (-5,), 2.0, (5, 2.5), "ab", None, ([3],)])
+def test_hidden_widths_that_make_no_network(given):
+    with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0") as error:
+        hidden_widths(given)
+    assert repr(given) in str(error.value)
+
+
+# ----------------------------------------------------------------------- names to objects
+
+
+@pytest.mark.parametrize("table", [OPTIMIZERS, SCHEDULES], ids=["OPTIMIZERS", "SCHEDULES"])
+def test_every_name_is_built_from_the_parameters_of_its_fields(table):
+    """Fields that are no parameters of the constructor keep their defaults."""
+    changed = settings(beta_1=0.5, beta_2=0.6, epsilon=0.1, momentum=0.7, tol=0.2, power_t=0.3)
+    for name, kind in table.items():
+        values = {field.name: getattr(changed, field.name, field.default) for field in fields(kind)}
+        built = build(table, name, changed)
+        assert type(built) is kind
+        assert vars(built) == values
+
+
+def test_numbers_become_floats_and_flags_stay():
+    built = build(OPTIMIZERS, "sgd", settings(momentum=np.float32(0.5), nesterovs_momentum=False))
+    assert built == SGD(0.5, nesterovs_momentum=False)
+    assert type(built.momentum) is float
+    assert built.nesterovs_momentum is False
+    assert type(build(OPTIMIZERS, "sgd", settings(momentum=1)).momentum) is float
+
+
+@pytest.mark.parametrize("instance", [Adam(beta_1=0.5), SGD(0.1)], ids=repr)
+def test_an_instance_is_taken_as_it_is(instance):
+    assert build(OPTIMIZERS, instance, settings(beta_1=0.7, momentum=0.7)) is instance
+
+
+def test_scikit_learns_schedules_act_by_name_with_sgd_alone():
+    for_sgd = settings(solver="sgd", learning_rate="invscaling", power_t=0.3)
+    assert build_schedule(for_sgd) == InverseScaling(0.3)
+    for solver in ("adam", SGD()):
+        for name in ("constant", "invscaling", "adaptive"):
+            assert build_schedule(settings(solver=solver, learning_rate=name)) == Constant()
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", SGD()], ids=str)
+def test_all_other_schedules_act_with_every_solver(solver):
+    for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
+        schedule = build_schedule(settings(solver=solver, learning_rate=name))
+        assert type(schedule) is SCHEDULES[name]
+    assert build_schedule(settings(solver=solver, learning_rate="plateau", tol=0.2)).tol == 0.2
+    instance = Adaptive(tol=0.1)
+    assert build_schedule(settings(solver=solver, learning_rate=instance)) is instance
+    schedule = build_schedule(settings(solver=solver, learning_rate=math.exp))
+    assert schedule == OfProgress(math.exp)
+
+
+def test_without_a_share_of_l1_the_penalty_is_l2():
+    assert build_penalty(settings(alpha=1)) == L2(1.0)
+    assert build_penalty(settings(alpha=2, l1_ratio=1)) == ElasticNet(2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "average, expected",
+    [
+        (False, None),
+        (np.False_, None),
+        (True, PolyakAverage()),
+        (np.True_, PolyakAverage(1.0)),
+        (1, PolyakAverage(1.0)),
+        (np.int64(70), PolyakAverage(70.0)),
+        (0.9, ExponentialAverage(0.9)),
+        (np.float32(0.5), ExponentialAverage(0.5)),
+    ],
+    ids=repr,
+)
+def test_averages(average, expected):
+    assert build_average(settings(average=average)) == expected
+
+
+def test_networks():
+    network = build_network(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
+    assert network == Network((4, 6, 5, 3), (Tanh(), Tanh()))
+    assert build_network(settings(hidden_layer_sizes=()), 4, 3) == Network((4, 3), ())
+    layered = build_network(
+        settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
+    )
+    assert layered.activations == (Relu(), LeakyRelu(0.3))
+    own = Tanh()
+    assert as_activation(own) is own
+    assert as_activation("relu") is ACTIVATIONS["relu"]
+
+
+@pytest.mark.parametrize(
+    "given", [["relu", "tanh"], ("relu", "tanh"), np.array(["relu", "tanh"])], ids=repr
+)
+def test_activations_of_each_layer_are_kept_by_name(given):
+    each = activation_of_each_layer(settings(hidden_layer_sizes=(6, 5), activation=given))
+    assert each == ("relu", "tanh")
+    assert [type(name) for name in each] == [str, str]
+
+
+def test_one_activation_serves_all_layers():
+    own = Tanh()
+    for activation in ("relu", own):
+        for hidden in ((), (6,), (6, 5, 4)):
+            of_layers = activation_of_each_layer(
+                settings(hidden_layer_sizes=hidden, activation=activation)
+            )
+            assert of_layers == (activation,) * len(hidden)
+    assert activation_of_each_layer(settings(hidden_layer_sizes=(), activation=[])) == ()
+
+
+@pytest.mark.parametrize("wrong", ["softmax", None, 1.0, ["relu"], Tanh], ids=str)
+def test_an_activation_of_a_layer_without_that_name(wrong):
+    given = settings(hidden_layer_sizes=(6, 5), activation=["relu", wrong])
+    with pytest.raises(ValueError, match="activation must be .* for layer 1. The names") as error:
+        activation_of_each_layer(given)
+    assert all(repr(name) in str(error.value) for name in [*ACTIVATIONS, wrong])
+
+
+@pytest.mark.parametrize("hidden, activation", [((6, 5), ["relu"]), ((), ["relu"]), (6, [])])
+def test_there_is_an_activation_for_each_layer_or_one_for_all(hidden, activation):
+    given = settings(hidden_layer_sizes=hidden, activation=activation)
+    with pytest.raises(ValueError, match=f"activation has {len(activation)} entries") as error:
+        build_network(given, 4, 3)
+    assert f"makes {len(hidden_widths(hidden))} hidden layers" in str(error.value)
+
+
+def test_every_parameter_has_a_constraint():
+    for estimator_class in (BackpropClassifier, BackpropRegressor):
+        names = set(estimator_class().get_params())
+        assert names == set(estimator_class._parameter_constraints)
+        of_its_own = {"loss", "label_smoothing", "scale_target"}
+        assert names - of_its_own == set(PARAMETER_CONSTRAINTS)
+        assert set(ARCHITECTURE) <= names
+
+
+# ------------------------------------------------------------------------ initial weights
+
+
+def assert_layers_equal(layers, expected):
+    for pair, expected_pair in zip(layers, expected, strict=True):
+        for array, reference in zip(pair, expected_pair, strict=True):
+            np.testing.assert_array_equal(array, reference)
+
+
+@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
+    network = Network((4, 3, 2), (ACTIVATIONS[activation],))
+    drawn = initial_layers(
+        settings(init=init, activation=activation), network, np.random.RandomState(5)
+    )
+    initializer = (
+        ACTIVATIONS[activation].initializer if init == "auto" else INITIALIZERS.get(init, init)
+    )
+    assert_layers_equal(drawn, network.draw([initializer] * 2, np.random.RandomState(5)))
+
+
+def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
+    given = settings(hidden_layer_sizes=(5, 6, 7), activation=["selu", LeakyRelu(0.5), "logistic"])
+    drawn = initial_layers(given, build_network(given, 4, 3), np.random.RandomState(5))
+    stream = np.random.RandomState(5)
+    expected = [
+        VarianceScaling(1.0, "in", normal=True).draw(stream, 4, 5),
+        VarianceScaling(1.6, "in").draw(stream, 5, 6),
+        BoundedUniform(2.0).draw(stream, 6, 7),
+        BoundedUniform(2.0).draw(stream, 7, 3),
+    ]
+    assert_layers_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    "activation, factor", [("relu", 6.0), ("logistic", 2.0), ([], 6.0)], ids=str
+)
+def test_without_hidden_layers_weights_are_those_of_scikit_learn(activation, factor):
+    given = settings(hidden_layer_sizes=(), activation=activation)
+    drawn = initial_layers(given, Network((4, 2), ()), np.random.RandomState(5))
+    assert_layers_equal(drawn, [BoundedUniform(factor).draw(np.random.RandomState(5), 4, 2)])
+
+
+def test_given_weights_are_taken_and_draw_nothing():
+    coefs, intercepts = some_parameters(4, 3, 2)
+    stream = np.random.RandomState(5)
+    layers = initial_layers(settings(init=(coefs, intercepts)), NETWORK, stream)
+    assert_layers_equal(layers, zip(coefs, intercepts, strict=True))
+    assert stream.rand() == np.random.RandomState(5).rand()
+
+
+def without_last(arrays):
+    return arrays[:-1]
+
+
+def transposed(arrays):
+    return [array.T for array in arrays]
+
+
+def as_rows(arrays):
+    return [array[None] for array in arrays]
+
+
+def with_nan(arrays):
+    return [array * np.nan for array in arrays]
+
+
+def as_complex(arrays):
+    return [array + 1j for array in arrays]
+
+
+def as_words(arrays):
+    return [array.astype(str) for array in arrays]
+
+
+@pytest.mark.parametrize(
+    "spoil_coefs, spoil_intercepts, message",
+    [
+        (without_last, list, "init has 1 arrays of weights and 2 of intercepts.* has 2 layers"),
+        (list, without_last, "init has 2 arrays of weights and 1 of intercepts"),
+        (transposed, list, r"shape \(3, 4\) .* layer 0, but the network needs \(4, 3\) and \(3,\)"),
+        (list, as_rows, r"intercepts of shape \(1, 3\) for layer 0"),
+        (with_nan, list, "init contains NaN or infinity"),
+        (list, with_nan, "init contains NaN or infinity"),
+        (as_complex, list, "init must hold real numbers, got arrays of complex128 .* layer 0"),
+        (list, as_words, "init must hold real numbers, got arrays of float64 and <U"),
+    ],
+)
+def test_given_weights_that_do_not_fit(spoil_coefs, spoil_intercepts, message):
+    coefs, intercepts = some_parameters(4, 3, 2)
+    init = spoil_coefs(coefs), spoil_intercepts(intercepts)
+    with pytest.raises(ValueError, match=message):
+        initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize("init", [(), ([],), ([], [], [])], ids=repr)
+def test_initial_weights_come_as_a_pair(init):
+    with pytest.raises(ValueError, match=r"init must be .* a pair \(coefs, intercepts\)"):
+        initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
+
+
+def test_an_error_names_what_the_user_should_look_at():
+    with pytest.raises(ValueError, match="^coefs_, intercepts_ has 0 arrays"):
+        checked_layers([], [], NETWORK, "coefs_, intercepts_")
+    with pytest.raises(ValueError, match="^coefs_, intercepts_ must be a list"):
+        checked_layers(None, [], NETWORK, "coefs_, intercepts_")

@@ -1,0 +1,490 @@
+"""Are units left out at random: as many as asked for, each member's own, and the same on resuming?
+
+Without dropout, and in prediction, a network must not know that there is such a thing.
+"""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from runs import assert_same_run, finished, runs_of
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.core.workspace import Workspace
+from skbackprop.engine.batches import Batches
+from skbackprop.engine.epochs import descend
+from skbackprop.engine.network import Network
+from skbackprop.engine.objective import Gradient, Objective
+from skbackprop.engine.passes import Pass
+from skbackprop.engine.penalties import L2
+from skbackprop.fitting.descent import Descent
+from skbackprop.fitting.plan import dropout_rates
+from skbackprop.fitting.training import train
+from skbackprop.layers.dropout import Dropout, SparseInputDropout, dropout_stream
+from skbackprop.optimizers import SGD, Adam
+from skbackprop.testing import check_gradient
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_each_as_alone,
+    assert_same_bits,
+    five_members,
+    peak_of_an_epoch,
+    some_parameters,
+    some_table,
+    stack_of,
+    trained,
+)
+from support import (
+    BOTH,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+    same_bits,
+)
+
+pytestmark = few_epochs
+
+LOSS = LOSSES["squared_error-identity"]
+WIDTHS = (4, 6, 5, 3)
+RATES = {"hidden": (0.0, 0.3, 0.5), "input": (0.4, 0.0, 0.0), "all": (0.2, 0.5, 0.3)}
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_rate = pytest.mark.parametrize("rates", RATES.values(), ids=RATES)
+dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+
+
+def network_with(rates, activation="tanh", widths=WIDTHS):
+    return Network(widths, (ACTIVATIONS[activation],) * (len(widths) - 2), dropout=rates)
+
+
+def naive_mask(stream, rate, shape):
+    """Return the mask that the module's docstring describes, drawn number by number."""
+    size = int(np.prod(shape))
+    words = [int(stream.bit_generator.random_raw()) for _ in range(-(-size // 4))]
+    chances = np.array(words, np.uint64).view(np.uint16)[:size].reshape(shape)
+    n_left_out = round(rate * 65_536)
+    return np.where(chances >= n_left_out, 65_536 / (65_536 - n_left_out), 0.0)
+
+
+# ------------------------------------------------------------------------------- the layers
+
+
+@every_dtype
+@pytest.mark.parametrize("rate", [0.001, 0.2, 0.5, 0.99])
+def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
+    shape = 400, 250
+    layer = Dropout(rate, [np.random.default_rng(0)], shape, Workspace(np.dtype(dtype)), "mask")
+    x, out = np.random.RandomState(1).uniform(1, 2, shape).astype(dtype), np.empty(shape, dtype)
+    layer.forward(x, out)
+    share = (out == 0).mean()
+    assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / out.size)
+    kept = out[out > 0] / x[out > 0]
+    np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-2 if rate == 0.99 else 1e-4)
+    np.testing.assert_allclose(out.mean(), x.mean(), rtol=5 * np.sqrt(rate / (1 - rate) / out.size))
+
+
+def test_the_factor_belongs_to_the_rate_as_it_is_rounded():
+    """So the mean is exact at rates that are no multiple of 1 / 65,536, tiny and huge ones too."""
+    for rate, expected in ((0.1, 65_536 / (65_536 - 6_554)), (1e-9, 1.0), (1 - 1e-9, 65_536.0)):
+        layer = Dropout(rate, [np.random.default_rng(0)], (9, 7), Workspace(np.dtype(float)), "m")
+        layer.forward(np.ones((9, 7)), np.empty((9, 7)))
+        assert set(np.unique(layer.mask)) <= {0.0, expected}
+
+
+@every_dtype
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 4), (200, 170)], ids=str)
+def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_members, dtype):
+    """The last shape takes more words than are drawn at once."""
+    streams = [np.random.default_rng(seed) for seed in range(n_members)]
+    layer = Dropout(0.3, streams, shape, Workspace(np.dtype(dtype)), "mask")
+    axis = () if n_members == 1 else (n_members,)
+    x, out = np.random.RandomState(0).randn(*shape).astype(dtype), np.empty(axis + shape, dtype)
+    again = [np.random.default_rng(seed) for seed in range(n_members)]
+    for _ in range(2):
+        before = x.copy()
+        layer.forward(x, out)
+        mask = np.array([naive_mask(stream, 0.3, shape) for stream in again], dtype)
+        assert_same_bits(out, (x * mask).reshape(out.shape))
+        assert_same_bits(x, before)
+        delta = np.ones_like(out)
+        assert layer.backward(delta) is delta
+        assert_same_bits(delta, mask.reshape(out.shape))
+
+
+@pytest.mark.parametrize("n_sources", [1, 2])
+def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
+    tables = [
+        sparse.random_array((20, 30), density=0.3, format="csr", random_state=seed)
+        for seed in range(n_sources)
+    ]
+    before, out = [table.copy() for table in tables], [None, None]
+    streams = [np.random.default_rng(seed) for seed in (5, 6)]
+    SparseInputDropout(0.4, streams).forward(tables, out)
+    for member, seed in enumerate((5, 6)):
+        source = before[member % n_sources]
+        mask = naive_mask(np.random.default_rng(seed), 0.4, source.data.shape)
+        np.testing.assert_array_equal(out[member].data, source.data * mask)
+        np.testing.assert_array_equal(out[member].indices, source.indices)
+        np.testing.assert_array_equal(out[member].indptr, source.indptr)
+    for table, copied in zip(tables, before, strict=True):
+        np.testing.assert_array_equal(table.toarray(), copied.toarray())
+
+
+def test_the_stream_of_masks_leaves_the_other_where_it_is():
+    stream, untouched = np.random.RandomState(0), np.random.RandomState(0)
+    masks, again = dropout_stream(stream), dropout_stream(stream)
+    assert stream.get_state()[2] == untouched.get_state()[2]
+    assert masks.random() == again.random() != np.random.default_rng(0).random()
+    assert dropout_stream(np.random.RandomState(1)).random() != dropout_stream(stream).random()
+
+
+# ------------------------------------------------------------------------------- the network
+
+
+def gradient_of(network, tables, parameters, seeds):
+    """Return the value of one batch of all rows, added over the members, and its gradient."""
+    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    workspace, n_rows = Workspace(parameters.dtype), tables[0].n_rows
+    batches = Batches(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    objective = Objective(network, LOSS, L2(0.0))
+    streams = [np.random.default_rng(seed) for seed in seeds]
+    gradient = Gradient(
+        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, streams
+    )
+    (chunk,) = batches.chunks()
+    for batch in chunk.batches:
+        gradient(batch)
+    value = (objective.batch_losses(chunk)[:, 0] / batches.total_weights).sum()
+    return value, gradients.theta, chunk.scores
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@equal_and_weighted
+@dense_and_sparse
+@every_rate
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradient_belongs_to_value(activation, rates, is_sparse, weighted, n_members):
+    network = network_with(rates, activation)
+    options = {"weighted": weighted, "is_sparse": is_sparse}
+    tables = [some_table(LOSS, 9, WIDTHS, seed=seed, **options) for seed in range(n_members)]
+    start = some_parameters(network, range(n_members))
+    check_gradient(
+        lambda theta: gradient_of(network, tables, start.like(theta), range(n_members))[:2],
+        start.theta,
+        n_directions=3,
+    )
+
+
+@every_rate
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_scores_are_those_of_the_naive_pass(n_members, rates):
+    network, table = network_with(rates), some_table(LOSS, 7, WIDTHS)
+    parameters = some_parameters(network, range(n_members))
+    *_, scores = gradient_of(network, [table] * n_members, parameters, range(n_members))
+    for member in range(n_members):
+        stream, a = np.random.default_rng(member), table.X
+        for i, rate in enumerate(rates):
+            if rate:
+                a = a * naive_mask(stream, rate, a.shape)
+            z = a @ parameters.weights[i][member] + parameters.biases[i][member]
+            a = np.tanh(z)
+        np.testing.assert_allclose(scores[member], z, rtol=1e-12)
+
+
+def test_what_is_not_used_costs_no_layer():
+    def layers(rates, is_training=True):
+        network = network_with(rates)
+        parameters = some_parameters(network, [0])
+        gradients = parameters.like(np.empty_like(parameters.theta)) if is_training else None
+        streams = [np.random.default_rng(0)]
+        workspace = Workspace(np.dtype(float))
+        way = Pass(network, parameters, 5, workspace, gradients, streams=streams)
+        return [type(layer).__name__ for layer in way.layers]
+
+    plain = ["Dense", "Elementwise", "Dense", "Elementwise", "Dense"]
+    assert layers(()) == plain
+    assert layers((0.2, 0.5, 0.5), is_training=False) == plain
+    assert layers((0.0, 0.0, 0.5)) == [*plain[:4], "Dropout", "Dense"]
+    assert layers((0.2, 0.0, 0.0)) == ["InputDropout", *plain]
+
+
+# -------------------------------------------------------------------------------- a stack
+
+
+@every_dtype
+@equal_and_weighted
+@dense_and_sparse
+@every_rate
+def test_a_member_of_five_equals_the_network_alone(rates, is_sparse, weighted, dtype):
+    network = network_with(rates, widths=(4, 7, 5, 2))
+    members = five_members(LOSS, network, weighted, is_sparse)
+    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype)
+
+
+@dense_and_sparse
+def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
+    settings = {"dropout": [0.3, 0.5, 0.2], "max_iter": 4}
+    differences = [{}, {}, {"learning_rate_init": 0.05}, {"alpha": 1.0}]
+    runs, alone = (runs_of(BackpropClassifier, differences, settings) for _ in range(2))
+    if is_sparse:
+        for run in (*runs, *alone):
+            run.table = copy.copy(run.table)
+            object.__setattr__(run.table, "X", sparse.csr_array(run.table.X))
+        for run in runs:
+            run.table = runs[0].table
+    finished(Descent(runs))
+    for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
+        assert train([expected]) is None
+        assert_same_run(run, expected, f"of run {i}")
+
+
+class Interrupted(BaseException):
+    """What a user's Ctrl-C is: no ordinary exception."""
+
+
+def test_an_epoch_is_all_or_nothing(monkeypatch):
+    network = network_with(RATES["all"], widths=(4, 7, 5, 2))
+    members = five_members(LOSS, network)
+    stack, undisturbed = (stack_of(members, network, LOSS, SGD()) for _ in range(2))
+    step, n_steps = SGD.step, []
+
+    def failing_step(*arguments):
+        step(*arguments)
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(SGD, "step", failing_step)
+    with pytest.raises(Interrupted):
+        next(descend(stack, 4))
+    monkeypatch.undo()
+    assert_same_bits(trained(stack, 2), trained(undisturbed, 2))
+    assert_same_bits(stack.parameters.theta, undisturbed.parameters.theta)
+
+
+def test_those_who_stay_keep_their_masks_when_others_leave():
+    network = network_with(RATES["all"], widths=(4, 7, 5, 2))
+    members = five_members(LOSS, network)
+    stack, alone = (
+        stack_of(members, network, LOSS, SGD()),
+        stack_of(members[3:4], network, LOSS, SGD()),
+    )
+    stack.parameters.theta[1] = 1e300
+    epochs = descend(stack, 3)
+    with pytest.raises(ArithmeticError) as diverged:
+        next(epochs)
+    stack.retire(diverged.value.members)
+    assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
+
+
+def peak_with(network, n_members):
+    table = some_table(LOSS, 70, network.widths)
+    members = [Member(table, seed, 1e-4) for seed in range(n_members)]
+    return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_no_allocation_of_an_epoch_grows_with_the_network(n_members):
+    # What is drawn at once is 8,192 words, and what is looked through for subnormal numbers is
+    # 65,536: both networks go beyond them.
+    small, large = (
+        peak_with(network_with((0.2, 0.5), widths=(50, width, 2)), n_members)
+        for width in (1300, 2600)
+    )
+    # A row of hidden units more would be 10,400 bytes, a batch of them 332,800.
+    assert large - small < 5_000
+
+
+# ---------------------------------------------------------------------------- the estimators
+
+
+@BOTH
+def test_weights_and_order_are_drawn_as_without_dropout(estimator_class):
+    """A rate that is rounded to zero leaves nothing out, and so must change nothing at all."""
+    X, y = data_for(estimator_class)
+    settings = {"hidden_layer_sizes": (6, 5), "batch_size": 13, "early_stopping": True}
+    plain = quick(estimator_class, **settings).fit(X, y)
+    with_masks = quick(estimator_class, dropout=[1e-7, 1e-7, 1e-7], **settings).fit(X, y)
+    assert same_bits(with_masks, plain)
+    assert not same_bits(quick(estimator_class, dropout=0.2, **settings).fit(X, y), plain)
+
+
+@BOTH
+@pytest.mark.parametrize("zero", [0, 0.0, [0, 0, 0.0], np.zeros(3)], ids=str)
+def test_without_rates_there_is_no_stream(estimator_class, zero):
+    X, y = data_for(estimator_class)
+    settings = {"hidden_layer_sizes": (6, 5), "warm_start": True}
+    model = quick(estimator_class, dropout=zero, **settings).fit(X, y)
+    assert "dropout stream" not in model._training[0]
+    assert same_bits(model, quick(estimator_class, **settings).fit(X, y))
+
+
+def test_rates():
+    assert dropout_rates(0.5, 2) == (0.0, 0.5, 0.5)
+    assert dropout_rates([0.1, 0, 0.5], 2) == (0.1, 0.0, 0.5)
+    assert dropout_rates(np.array([0.1]), 0) == (0.1,)
+    assert dropout_rates(0.5, 0) == dropout_rates(0, 2) == dropout_rates((0, 0), 1) == ()
+
+
+WRONG = [1.0, -0.1, np.nan, "half", None, True, [0.5], [0.1] * 4, [0.1, 1.0, 0.1], ["a"] * 3]
+WRONG += [
+    [0.1, np.nan, 0.1],
+    [[0.1, 0.1, 0.1]],
+    [0.1, None, 0.1],
+    2,
+    pytest.param({0.1, 0.2, 0.3}, id="a set"),
+    [0.1, [0.1], 0.1],
+    np.array(0.5),
+]
+
+
+@BOTH
+@pytest.mark.parametrize("dropout", WRONG, ids=repr)
+def test_wrong_rates_are_an_error_that_says_how_many_are_needed(estimator_class, dropout):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, hidden_layer_sizes=(6, 5), dropout=dropout)
+    for method in (model.fit, model.partial_fit):
+        classes = classes_for(estimator_class) if method == model.partial_fit else {}
+        with pytest.raises(ValueError, match=r"dropout must be .* a sequence of 3 such rates") as e:
+            method(X, y, **classes)
+        assert repr(dropout) in str(e.value)
+
+
+@BOTH
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
+def test_lbfgs_takes_no_dropout(hidden, estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, solver="lbfgs", dropout=0.5, hidden_layer_sizes=hidden)
+    with pytest.raises(ValueError, match="dropout=0.5.*choose a stochastic solver"):
+        model.fit(X, y)
+    model.set_params(dropout=0.0).fit(X, y)
+
+
+def test_predictions_are_not_random_and_do_not_look_at_dropout():
+    X, y = class_data()
+    model = quick(BackpropClassifier, dropout=0.5).fit(X, y)
+    expected = model.predict_proba(X)
+    assert_same_bits(model.predict_proba(X), expected)
+    assert_same_bits(model.set_params(dropout="nonsense").predict_proba(X), expected)
+
+
+@BOTH
+@dense_and_sparse
+def test_the_users_arrays_are_left_alone(estimator_class, is_sparse):
+    X, y = data_for(estimator_class)
+    data = sparse.csr_array(X) if is_sparse else X.copy()
+    quick(estimator_class, dropout=[0.5, 0.5], batch_size=len(X), shuffle=False).fit(data, y)
+    assert_same_bits(data.toarray() if is_sparse else data, X)
+
+
+PIECES = {
+    "hidden": {"dropout": 0.3},
+    "input": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd", "learning_rate_init": 0.01},
+    "three members": {"dropout": [0.1, 0.3, 0.3], "n_members": 3, "dtype": "float32"},
+}
+
+
+def same_members(one, other):
+    pairs = zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True)
+    return one.loss_curve_ == other.loss_curve_ and all(np.array_equal(a, b) for a, b in pairs)
+
+
+@BOTH
+@dense_and_sparse
+@equal_and_weighted
+@pytest.mark.parametrize("case", PIECES)
+def test_pieces_give_the_bits_of_the_whole(case, weighted, is_sparse, estimator_class):
+    X, y = data_for(estimator_class)
+    weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
+    X = sparse.csr_array(X) if is_sparse else X
+    settings = {"hidden_layer_sizes": (6, 5), "batch_size": 25, "n_iter_no_change": np.inf}
+    settings |= PIECES[case]
+    whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, sample_weight=weight)
+
+    by_epochs = quick(estimator_class, **settings)
+    for _ in range(6):
+        by_epochs.partial_fit(X, y, sample_weight=weight, **classes_for(estimator_class))
+        by_epochs = pickle.loads(pickle.dumps(by_epochs))
+    assert same_members(by_epochs, whole)
+
+    by_threes = quick(estimator_class, max_iter=3, warm_start=True, **settings)
+    by_threes.fit(X, y, sample_weight=weight)
+    by_threes = pickle.loads(pickle.dumps(by_threes)).fit(X, y, sample_weight=weight)
+    assert same_members(by_threes, whole)
+
+
+def test_the_first_member_is_the_network_alone_and_each_has_masks_of_its_own():
+    X, y = class_data()
+    settings = {"dropout": [0.2, 0.5], "batch_size": 13, "init": "he_normal"}
+    three = quick(BackpropClassifier, n_members=3, **settings).fit(X, y)
+    assert same_bits(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
+    streams = [state["dropout stream"].random() for state in three._training]
+    assert len(set(streams)) == 3
+
+
+def test_a_warm_fit_may_change_the_rates():
+    X, y = class_data()
+    model = quick(BackpropClassifier, warm_start=True).fit(X, y)
+    before = model.coefs_[0].copy()
+    for dropout in (0.5, [0.1, 0.2], 0.0):
+        model.set_params(dropout=dropout).fit(X, y)
+    assert not np.array_equal(model.coefs_[0], before)
+
+
+def test_a_failed_fit_leaves_the_masks_to_come():
+    X, y = class_data()
+    settings = {"dropout": 0.5, "solver": "sgd", "warm_start": True}
+    model = quick(BackpropClassifier, **settings).fit(X, y)
+    undisturbed = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(learning_rate_init=1e300, activation="relu").fit(X, y)
+    model.set_params(learning_rate_init=0.001)
+    assert same_bits(model.fit(X, y), undisturbed.fit(X, y))
+
+
+def test_a_search_over_rates_finds_what_scikit_learns_finds():
+    X, y = class_data()
+    grid = {"dropout": [0.0, 0.3, [0.2, 0.5]], "alpha": [1e-4, 1.0]}
+    model = quick(BackpropClassifier, batch_size=13)
+    ours = BackpropGridSearchCV(model, grid, cv=3).fit(X, y)
+    theirs = GridSearchCV(model, grid, cv=3).fit(X, y)
+    assert_same_search(ours, theirs)
+
+
+def test_zero_weights_leave_batches_without_a_step():
+    X, y = data_for(BackpropRegressor)
+    weight = np.ones(len(X))
+    weight[:20] = 0
+    settings = {"dropout": [0.2, 0.2], "batch_size": 10, "shuffle": False}
+    model = quick(BackpropRegressor, **settings).fit(X, y, sample_weight=weight)
+    assert all(np.isfinite(array).all() for array in model.coefs_)
+
+
+def test_dropout_lowers_the_loss_on_real_rows_held_out():
+    X, y = load_breast_cancer(return_X_y=True)
+    settings = {"batch_size": 32, "max_iter": 100, "n_iter_no_change": np.inf, "dtype": "float32"}
+    losses = {0.0: [], (0.1, 0.5, 0.5): []}
+    for seed in range(3):
+        X_train, X_test, y_train, y_test = train_test_split(
+            X, y, train_size=0.5, stratify=y, random_state=seed
+        )
+        for dropout, of_seeds in losses.items():
+            network = BackpropClassifier((64, 64), dropout=dropout, random_state=seed, **settings)
+            model = make_pipeline(StandardScaler(), network).fit(X_train, y_train)
+            of_seeds.append(log_loss(y_test, model.predict_proba(X_test)))
+    plain, with_dropout = map(np.mean, losses.values())
+    assert with_dropout < 0.85 * plain

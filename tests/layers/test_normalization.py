@@ -1,0 +1,689 @@
+"""Is what the activations see normalised, by the batch or by the layer, and predicted rightly?
+
+Against the formulas written out with a temporary for each term; gradients against central
+differences.
+"""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, train_test_split
+
+from runs import assert_same_run, finished, runs_of
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.core.workspace import Workspace
+from skbackprop.engine.batches import Batches, Table
+from skbackprop.engine.epochs import descend
+from skbackprop.engine.network import Network
+from skbackprop.engine.objective import Gradient, Objective
+from skbackprop.engine.passes import Pass
+from skbackprop.engine.penalties import L2
+from skbackprop.engine.prediction import scores_of
+from skbackprop.fitting.descent import Descent
+from skbackprop.fitting.training import train
+from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
+from skbackprop.layers import normalization as module
+from skbackprop.optimizers import SGD, Adam
+from skbackprop.testing import check_gradient
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_each_as_alone,
+    assert_same_bits,
+    five_members,
+    peak_of_an_epoch,
+    public_kinds,
+    some_parameters,
+    some_table,
+    stack_of,
+    states_of,
+    trained,
+    without_formula,
+)
+from support import (
+    BOTH,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    networks_of,
+    quick,
+)
+
+pytestmark = few_epochs
+
+LOSS = LOSSES["squared_error-identity"]
+WIDTHS = (4, 6, 5, 3)
+EPSILON = 1e-5
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_kind = pytest.mark.parametrize("kind", NORMALIZATIONS)
+dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+
+
+def network_with(kind, activation="tanh", widths=WIDTHS, dropout=()):
+    normalization = NORMALIZATIONS[kind]() if isinstance(kind, str) else kind
+    activations = (ACTIVATIONS[activation],) * (len(widths) - 2)
+    return Network(widths, activations, dropout, normalization)
+
+
+def naive_norm(kind, z, shares):
+    """Return norm(z), with the mean and the variance it takes."""
+    if kind == "batch":
+        mean, variance = shares @ z, shares @ (z - shares @ z) ** 2
+    else:
+        mean, variance = z.mean(axis=1, keepdims=True), z.var(axis=1, keepdims=True)
+    return (z - mean) / np.sqrt(variance + EPSILON), mean, variance
+
+
+def naive_scores(kind, parameters, member, X, shares):
+    """Return one member's scores in training, and the batch statistics of each hidden layer."""
+    a, statistics = X, []
+    for i in range(len(parameters.weights) - 1):
+        normed, *of_batch = naive_norm(kind, a @ parameters.weights[i][member], shares)
+        a = np.tanh(parameters.gains[i][member] * normed + parameters.biases[i][member])
+        statistics.append(of_batch)
+    return a @ parameters.weights[-1][member] + parameters.biases[-1][member], statistics
+
+
+def bound_gradient(network, tables, parameters, streams=()):
+    """Return the gradient of one batch of all rows, the objective, the batches, and the chunk."""
+    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    workspace, n_rows = Workspace(parameters.dtype), tables[0].n_rows
+    batches = Batches(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    objective = Objective(network, LOSS, L2(0.0))
+    gradient = Gradient(
+        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, streams
+    )
+    (chunk,) = batches.chunks()
+    return gradient, objective, batches, chunk
+
+
+def value_and_gradient(network, tables, parameters, streams=()):
+    """Return the value of that batch, added over the members, its gradient, and the scores."""
+    gradient, objective, batches, chunk = bound_gradient(network, tables, parameters, streams)
+    for batch in chunk.batches:
+        gradient(batch)
+    value = (objective.batch_losses(chunk)[:, 0] / batches.total_weights).sum()
+    return value, gradient.g, chunk.scores
+
+
+# ------------------------------------------------------------------------------- the table
+
+
+def test_every_kind_is_in_the_table_and_has_its_formula():
+    kinds = public_kinds(module, Normalization)
+    assert set(NORMALIZATIONS.values()) == kinds
+    assert not without_formula(kinds)
+
+
+def test_a_normalization_has_to_define_its_layers():
+    for method, arguments in (("training_layer", (None, None)), ("prediction_layer", (None,))):
+        with pytest.raises(NotImplementedError, match=method):
+            getattr(Normalization(), method)(*arguments)
+
+
+# ------------------------------------------------------------------------------ the network
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@equal_and_weighted
+@every_kind
+def test_scores_in_training_are_those_of_the_naive_pass(kind, weighted, n_members):
+    network = network_with(kind)
+    tables = [some_table(LOSS, 9, WIDTHS, weighted=weighted, seed=i) for i in range(n_members)]
+    parameters = some_parameters(network, range(n_members))
+    *_, scores = value_and_gradient(network, tables, parameters)
+    for member, table in enumerate(tables):
+        shares = np.full(9, 1 / 9) if table.weight is None else table.weight / table.weight.sum()
+        expected, _ = naive_scores(kind, parameters, member, table.X, shares)
+        np.testing.assert_allclose(scores[member], expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stack", ["one", "three", "three on one table"])
+@equal_and_weighted
+@dense_and_sparse
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@every_kind
+def test_gradient_belongs_to_value(kind, activation, is_sparse, weighted, stack, dtype):
+    network, options = network_with(kind, activation), {"weighted": weighted}
+    options |= {"is_sparse": is_sparse}
+    seeds = [0] if stack == "one" else range(3)
+    tables = [some_table(LOSS, 9, WIDTHS, seed=seed, **options) for seed in seeds]
+    if stack == "three on one table":
+        tables = tables[:1] * 3
+    start = some_parameters(network, seeds)
+
+    def exact_value_and_gradient(theta):
+        value, g, _ = value_and_gradient(network, tables, start.like(theta))
+        if dtype != np.float64:
+            fresh = some_parameters(network, seeds, dtype)
+            _, g, _ = value_and_gradient(network, tables, fresh.like(theta.astype(dtype)))
+            assert g.dtype == dtype
+        return value, g
+
+    rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
+    check_gradient(exact_value_and_gradient, start.theta, n_directions=3, rtol=rtol)
+
+
+@every_kind
+def test_gradient_together_with_dropout(kind):
+    network = network_with(kind, dropout=(0.2, 0.3, 0.4))
+    tables = [some_table(LOSS, 9, WIDTHS, weighted=True, seed=seed) for seed in range(2)]
+    start = some_parameters(network, range(2))
+
+    def of(theta):
+        streams = [np.random.default_rng(seed) for seed in range(2)]
+        return value_and_gradient(network, tables, start.like(theta), streams)[:2]
+
+    check_gradient(of, start.theta)
+
+
+@every_kind
+def test_a_row_of_weight_two_is_the_row_twice_and_one_of_weight_zero_is_not_there(kind):
+    network, table = network_with(kind), some_table(LOSS, 9, WIDTHS)
+    weight = np.array([1, 2, 1, 0, 3, 1, 1, 0, 1])
+    rows = np.repeat(np.arange(9), weight)
+    X = table.X.copy()
+    X[weight == 0] *= 1e6
+    outcomes = []
+    for data in (Table(X, table.y, weight.astype(float)), Table(table.X[rows], table.y[rows])):
+        parameters = some_parameters(network, [0])
+        value, g, _ = value_and_gradient(network, [data], parameters)
+        outcomes.append(
+            [value, g, *(parameters.statistics[n] for n in sorted(parameters.statistics))]
+        )
+    for weighted, repeated in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(weighted, repeated, rtol=1e-9, atol=1e-12)
+
+
+@every_dtype
+@every_kind
+def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
+    network = network_with(kind)
+    for X in (np.full((1, 4), 3.0), np.full((6, 4), 1e3), np.zeros((6, 4))):
+        table = Table(X.astype(dtype), np.ones((len(X), 3)))
+        parameters = some_parameters(network, [0], dtype)
+        value, g, scores = value_and_gradient(network, [table], parameters)
+        assert np.isfinite(value)
+        assert np.isfinite(g).all()
+        if kind == "batch":  # nothing is left of x: the shift alone goes on
+            tolerance = 1e-9 if dtype == np.float64 else 0.1
+            for i, biases in enumerate(parameters.biases[:-1]):
+                a = np.tanh(biases[0])
+                if i == len(parameters.gains) - 1:
+                    expected = a @ parameters.weights[-1][0] + parameters.biases[-1][0]
+                    np.testing.assert_allclose(
+                        scores[0], np.broadcast_to(expected, scores[0].shape), atol=tolerance
+                    )
+
+
+def test_without_it_not_a_layer_nor_a_number_is_added():
+    network = network_with(None)
+    parameters = some_parameters(network, [0])
+    gradients = parameters.like(np.empty_like(parameters.theta))
+    way = Pass(network, parameters, 5, Workspace(np.dtype(float)), gradients)
+    assert way.batch_weights is None
+    kinds = [type(layer).__name__ for layer in way.layers]
+    assert kinds == ["Dense", "Elementwise", "Dense", "Elementwise", "Dense"]
+    assert (parameters.statistics, list(parameters.gains), list(parameters.means)) == ({}, [], [])
+    assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes)
+
+
+# ---------------------------------------------------------------------- running statistics
+
+
+@equal_and_weighted
+@pytest.mark.parametrize("batch_size", [1, 7, 20])
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.999])
+def test_running_statistics_are_those_of_all_rows_by_the_age_of_their_batch(
+    momentum, batch_size, weighted
+):
+    """With weights that stay as they are, for batches of any size, the last a short one."""
+    network = network_with(BatchNormalization(momentum), widths=(4, 6, 3))
+    table = some_table(LOSS, 20, network.widths, weighted=weighted)
+    member = Member(table, rate=0.0, is_shuffled=False)
+    stack = stack_of([member], network, LOSS, SGD(), batch_size=batch_size)
+    trained(stack, 2)
+    z = np.tile(table.X @ stack.parameters.weights[0][0], (2, 1))
+    starts = np.arange(0, 20, batch_size)
+    number = np.searchsorted(starts, np.arange(20), side="right") - 1
+    number = np.concatenate([number, number + len(starts)])
+    weight = np.ones(40) if table.weight is None else np.tile(table.weight, 2)
+    # A batch that weighs nothing makes no step, and so does not age the others.
+    heavy = [k for k in range(2 * len(starts)) if weight[number == k].any()]
+    age = np.array([len(heavy) - 1 - heavy.index(k) if k in heavy else 0 for k in number])
+    weight = weight * momentum**age
+    mean = np.average(z, axis=0, weights=weight)
+    variance = np.average((z - mean) ** 2, axis=0, weights=weight)
+    np.testing.assert_allclose(stack.parameters.means[0][0, 0], mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(stack.parameters.variances[0][0, 0], variance, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@every_dtype
+def test_prediction_takes_the_running_statistics(dtype, n_members):
+    network, X = network_with("batch"), some_table(LOSS, 9, WIDTHS).X
+    parameters = some_parameters(network, range(n_members), dtype)
+    stream = np.random.RandomState(0)
+    parameters.statistics["means"][...] = stream.randn(n_members, 11)
+    parameters.statistics["variances"][...] = stream.uniform(0.1, 3, (n_members, 11))
+    for given in (X, sparse.csr_array(X)):
+        scores = scores_of(network, parameters, given)
+        for member in range(n_members):
+            a = X
+            for i in range(2):
+                z = a @ parameters.weights[i][member].astype(float)
+                deviation = np.sqrt(parameters.variances[i][member].astype(float) + EPSILON)
+                z = parameters.gains[i][member] * (z - parameters.means[i][member]) / deviation
+                a = np.tanh(z + parameters.biases[i][member])
+            expected = a @ parameters.weights[2][member] + parameters.biases[2][member]
+            tolerance = 1e-12 if dtype == np.float64 else 1e-4
+            np.testing.assert_allclose(scores[member], expected, rtol=tolerance, atol=tolerance)
+
+
+def test_layer_normalisation_predicts_what_it_trains():
+    network, table = network_with("layer"), some_table(LOSS, 9, WIDTHS)
+    parameters = some_parameters(network, range(2))
+    *_, scores = value_and_gradient(network, [table] * 2, parameters)
+    np.testing.assert_allclose(scores_of(network, parameters, table.X), scores, rtol=1e-12)
+
+
+# --------------------------------------------------------------------------------- a stack
+
+
+@every_dtype
+@equal_and_weighted
+@dense_and_sparse
+@pytest.mark.parametrize("dropout", [(), (0.2, 0.3, 0.3)], ids=["", "dropout"])
+@every_kind
+def test_a_member_of_five_equals_the_network_alone(kind, dropout, is_sparse, weighted, dtype):
+    network = network_with(kind, widths=(4, 7, 5, 2), dropout=dropout)
+    members = five_members(LOSS, network, weighted, is_sparse)
+    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("widths", [(3, 2), (3, 1, 1), (3, 7, 1, 5, 2)], ids=str)
+@every_kind
+def test_members_of_narrow_networks(kind, widths, dtype):
+    members = five_members(LOSS, network_with(kind, widths=widths), weighted=True)
+    network = network_with(kind, widths=widths)
+    assert_each_as_alone(members, 3, network, LOSS, SGD(), dtype=dtype)
+
+
+@every_kind
+def test_members_that_share_their_rows(kind):
+    settings = {"normalization": kind, "max_iter": 6, "early_stopping": True}
+    differences = [{}, {}, {"learning_rate_init": 0.05}, {"alpha": 1.0, "n_iter_no_change": 2}]
+    runs, alone = (runs_of(BackpropClassifier, differences, settings) for _ in range(2))
+    finished(Descent(runs))
+    for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
+        assert train([expected]) is None
+        assert_same_run(run, expected, f"of run {i}")
+        for name, array in expected.kept_statistics().items():
+            assert_same_bits(run.kept_statistics()[name], array, name)
+
+
+class Interrupted(BaseException):
+    """What a user's Ctrl-C is: no ordinary exception."""
+
+
+@every_kind
+def test_an_epoch_is_all_or_nothing(kind, monkeypatch):
+    network = network_with(kind, widths=(4, 7, 5, 2))
+    stack = stack_of(five_members(LOSS, network, True), network, LOSS, SGD())
+    epochs = descend(stack, 4)
+    next(epochs)
+    before = states_of(stack)
+    step, n_steps = SGD.step, []
+
+    def failing_step(*arguments):
+        step(*arguments)
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(SGD, "step", failing_step)
+    with pytest.raises(Interrupted):
+        next(epochs)
+    for name, array in states_of(stack).items():
+        assert_same_bits(array, before[name], name)
+
+
+@every_kind
+def test_the_others_go_on_once_the_diverged_has_retired(kind):
+    network = network_with(kind, widths=(4, 7, 5, 2))
+    members = five_members(LOSS, network)
+    stack = stack_of(members, network, LOSS, SGD())
+    alone = stack_of(members[3:4], network, LOSS, SGD())
+    stack.parameters.weights[-1][1] = 1e300
+    with pytest.raises(ArithmeticError) as diverged:
+        next(descend(stack, 3))
+    assert diverged.value.members.tolist() == [False, True, False, False, False]
+    stack.retire(diverged.value.members)
+    assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
+    for name, array in states_of(alone).items():
+        assert_same_bits(states_of(stack)[name][2:3], array, name)
+
+
+def test_statistics_that_overflow_have_diverged():
+    network = network_with("batch", widths=(4, 7, 2))
+    stack = stack_of(five_members(LOSS, network)[:1], network, LOSS, SGD())
+    stack.parameters.weights[0][...] = 1e200
+    with pytest.raises(ArithmeticError):
+        next(descend(stack, 1))
+
+
+def peak_with(network, n_members):
+    table = some_table(LOSS, 70, network.widths, weighted=True)
+    members = [Member(table, seed, 1e-4) for seed in range(n_members)]
+    return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@every_kind
+def test_no_allocation_of_an_epoch_grows_with_the_network(kind, n_members):
+    small, large = (
+        peak_with(network_with(kind, widths=(5, width, width, 2)), n_members)
+        for width in (260, 520)
+    )
+    assert large - small < 2_000
+
+
+# ----------------------------------------------------------------------------- the estimators
+
+NORMALISED = ("gains_", "running_means_", "running_variances_")
+SETTINGS = {"hidden_layer_sizes": (6, 5), "batch_size": 13, "learning_rate_init": 0.01}
+
+
+def arrays_of(model):
+    """Return all that a model predicts from."""
+    names = ("coefs_", "intercepts_", *NORMALISED)
+    return [array for name in names for array in getattr(model, name) or []]
+
+
+def assert_same_model(one, other):
+    assert one.loss_curve_ == other.loss_curve_
+    for array, expected in zip(arrays_of(one), arrays_of(other), strict=True):
+        assert_same_bits(array, expected)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@BOTH
+def test_attributes(estimator_class, n_members):
+    X, y = data_for(estimator_class)
+    shapes = [(n_members, n) if n_members > 1 else (n,) for n in (6, 5)]
+    expected = {None: [], "layer": ["gains_"], "batch": [*NORMALISED]}
+    for kind, names in expected.items():
+        settings = SETTINGS | {"normalization": kind, "n_members": n_members, "dtype": "float32"}
+        model = quick(estimator_class, **settings).fit(X, y)
+        for name in NORMALISED:
+            if name in names:
+                assert [array.shape for array in getattr(model, name)] == shapes
+                assert {array.dtype for array in getattr(model, name)} == {np.dtype("float32")}
+                assert all((array != 0).any() for array in getattr(model, name))
+            else:
+                assert getattr(model, name) is None
+    assert all((array > 0).all() for array in model.running_variances_)
+
+
+@every_kind
+def test_no_hidden_layer_has_nothing_to_normalise(kind):
+    X, y = class_data()
+    plain, normalised = (
+        quick(BackpropClassifier, hidden_layer_sizes=(), normalization=n).fit(X, y)
+        for n in (None, kind)
+    )
+    assert normalised.gains_ == []
+    assert_same_model(plain, normalised)
+    assert_same_bits(plain.predict_proba(X), normalised.predict_proba(X))
+
+
+@every_kind
+def test_gains_start_at_one_and_the_draws_are_those_of_the_plain_network(kind):
+    X, y = class_data()
+    settings = SETTINGS | {"learning_rate_init": 1e-300, "solver": "sgd", "max_iter": 1}
+    plain, normalised = (
+        quick(BackpropClassifier, normalization=n, **settings).fit(X, y) for n in (None, kind)
+    )
+    assert all((gains == 1).all() for gains in normalised.gains_)
+    for array, expected in zip(normalised.coefs_, plain.coefs_, strict=True):
+        assert_same_bits(array, expected)
+    init = plain.coefs_, plain.intercepts_
+    given = quick(BackpropClassifier, init=init, normalization=kind, **settings).fit(X, y)
+    assert all((gains == 1).all() for gains in given.gains_)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+@every_kind
+def test_what_is_assigned_is_what_predicts(kind, n_members):
+    X, y = class_data()
+    settings = SETTINGS | {"normalization": kind, "n_members": n_members, "warm_start": True}
+    model = quick(BackpropClassifier, **settings).fit(X, y)
+    for name in NORMALISED:
+        if getattr(model, name) is not None:
+            before, good = model.predict_proba(X), getattr(model, name)
+            setattr(model, name, [2 * array for array in good])
+            assert not np.allclose(model.predict_proba(X), before)
+            further = copy.deepcopy(model).set_params(learning_rate_init=1e-12, max_iter=1)
+            further.fit(X, y)
+            if name == "gains_":
+                np.testing.assert_allclose(further.gains_[0], model.gains_[0], atol=1e-9)
+            for wrong in (good[:1], [*good, good[0]], [good[0], good[0]], "gains", good[0]):
+                setattr(model, name, wrong)
+                with pytest.raises(ValueError, match=f"{name} must be a list of arrays"):
+                    model.predict(X)
+            setattr(model, name, good)
+
+
+@every_kind
+def test_members_of_an_ensemble(kind):
+    X, y = class_data()
+    settings = SETTINGS | {"normalization": kind}
+    three = quick(BackpropClassifier, n_members=3, **settings).fit(X, y)
+    assert_same_model(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
+    mean = np.mean([one.predict_proba(X) for one in three.estimators_], axis=0)
+    np.testing.assert_allclose(three.predict_proba(X), mean, rtol=1e-9)
+
+
+@BOTH
+@dense_and_sparse
+@equal_and_weighted
+@pytest.mark.parametrize("n_members", [1, 2])
+@every_kind
+def test_pieces_give_the_bits_of_the_whole(kind, n_members, weighted, is_sparse, estimator_class):
+    X, y = data_for(estimator_class)
+    weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
+    X = sparse.csr_array(X) if is_sparse else X
+    settings = SETTINGS | {"normalization": kind, "n_members": n_members, "dropout": 0.2}
+    settings |= {"n_iter_no_change": np.inf}
+    whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, sample_weight=weight)
+
+    by_epochs = quick(estimator_class, **settings)
+    for _ in range(6):
+        by_epochs.partial_fit(X, y, sample_weight=weight, **classes_for(estimator_class))
+        by_epochs = pickle.loads(pickle.dumps(by_epochs))
+    assert_same_model(by_epochs, whole)
+
+    by_threes = quick(estimator_class, max_iter=3, warm_start=True, **settings)
+    by_threes.fit(X, y, sample_weight=weight)
+    by_threes = pickle.loads(pickle.dumps(by_threes)).fit(X, y, sample_weight=weight)
+    assert_same_model(by_threes, whole)
+    np.testing.assert_array_equal(by_threes.predict(X), whole.predict(X))
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+@every_kind
+def test_the_best_epoch_is_kept_with_its_statistics(kind, n_members):
+    """The score of what is kept, on the rows held out, is the best score of all epochs."""
+    X, y = class_data(80)
+    settings = SETTINGS | {"normalization": kind, "n_members": n_members, "early_stopping": True}
+    settings |= {"validation_fraction": 0.4, "learning_rate_init": 0.3, "max_iter": 15}
+    model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf, **settings)
+    model.fit(X, y)
+    for i, one in enumerate(networks_of(model)):
+        held_out = model._training[i]["split"][1]
+        assert one.best_iter_ < one.n_iter_
+        assert one.score(X[held_out], y[held_out]) == one.best_validation_score_
+
+
+@equal_and_weighted
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+def test_training_goes_on_from_a_pickle_that_left_its_state_behind(momentum, weighted):
+    """The running statistics weigh what the rows seen did, on whatever scale the weights are."""
+    X, y = class_data(60)
+    normalization = BatchNormalization(momentum=momentum)
+    settings = {"normalization": normalization, "batch_size": 12, "max_iter": 6}
+    model = quick(BackpropClassifier, **settings)
+    weight = np.full(60, 1e-6) if weighted else None
+    model.fit(X, y, weight)
+    restored = pickle.loads(pickle.dumps(model))
+    assert_same_bits(restored.predict_proba(X), model.predict_proba(X))
+    assert not hasattr(restored, "_training")
+    before = model.running_means_[0].copy()
+    for each in (model, restored):
+        each.partial_fit(X[:1], y[:1], None if weight is None else weight[:1])
+    for name in ("running_means_", "running_variances_"):
+        np.testing.assert_allclose(getattr(restored, name)[0], getattr(model, name)[0], rtol=1e-9)
+    assert not np.array_equal(restored.running_means_[0], before)
+
+
+@every_kind
+def test_a_failed_fit_leaves_everything(kind):
+    X, y = class_data()
+    settings = {"normalization": kind, "solver": "sgd", "warm_start": True}
+    model = quick(BackpropClassifier, **settings).fit(X, y)
+    undisturbed = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(learning_rate_init=1e300).fit(X, y)
+    assert_same_model(model, undisturbed)
+    model.set_params(learning_rate_init=0.001)
+    assert_same_model(model.fit(X, y), undisturbed.fit(X, y))
+
+
+def test_the_kind_cannot_change_while_training_goes_on():
+    X, y = class_data()
+    model = quick(BackpropClassifier, normalization="batch", warm_start=True).fit(X, y)
+    for other in ("layer", None, BatchNormalization(0.5)):
+        with pytest.raises(ValueError, match="normalization was 'batch' when training began"):
+            model.set_params(normalization=other).fit(X, y)
+    assert model.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_lbfgs_takes_layers_but_no_batches(is_sparse):
+    X, y = data_for(BackpropRegressor)
+    X = sparse.csr_array(X) if is_sparse else X
+    settings = {"solver": "lbfgs", "hidden_layer_sizes": (6, 5), "max_iter": 300}
+    for batch in ("batch", BatchNormalization()):
+        model = quick(BackpropRegressor, normalization=batch, **settings)
+        with pytest.raises(ValueError, match="no batches to normalise over.*'layer' or None"):
+            model.fit(X, y)
+    model.set_params(normalization="layer").fit(X, y)
+    assert model.score(X, y) > 0.99
+    assert any((gains != 1).any() for gains in model.gains_)
+
+
+@every_kind
+def test_a_search_finds_what_scikit_learns_finds(kind):
+    X, y = class_data()
+    grid = {"normalization": [None, kind, NORMALIZATIONS[kind](epsilon=0.1)], "alpha": [1e-4, 1.0]}
+    model = quick(BackpropClassifier, batch_size=13, early_stopping=True)
+    ours = BackpropGridSearchCV(model, grid, cv=3).fit(X, y)
+    theirs = GridSearchCV(model, grid, cv=3).fit(X, y)
+    assert_same_search(ours, theirs)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@every_kind
+def test_a_batch_of_one_row_at_each_step(kind, solver):
+    X, y = class_data()
+    model = quick(BackpropClassifier, normalization=kind, batch_size=1, solver=solver).fit(X, y)
+    assert np.isfinite(model.predict_proba(X)).all()
+    one = quick(BackpropClassifier, normalization=kind, solver=solver)
+    for i in range(5):
+        one.partial_fit(X[i : i + 1], y[i : i + 1], classes=[0, 1, 2])
+    assert np.isfinite(one.predict_proba(X)).all()
+
+
+def test_learning_does_not_depend_on_the_scale_of_a_column():
+    """What batch normalisation is for: a first layer of huge or tiny inputs learns the same."""
+    X, y = class_data(200)
+    settings = {"normalization": BatchNormalization(epsilon=1e-12), "alpha": 0.0}
+    settings |= {"solver": "sgd", "learning_rate_init": 1e-300}
+    scores = [
+        quick(BackpropClassifier, **settings).fit(scale * X, y).predict_proba(scale * X)
+        for scale in (1.0, 1024.0)
+    ]
+    np.testing.assert_allclose(*scores, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------- instances
+
+
+@pytest.mark.parametrize("instance", [BatchNormalization(0.5, 1e-3), LayerNormalization(1e-3)])
+def test_instances_survive_copies_and_compare_by_their_settings(instance):
+    X, y = class_data()
+    model = quick(BackpropClassifier, normalization=instance)
+    assert clone(model).normalization == instance
+    fitted = pickle.loads(pickle.dumps(model.fit(X, y)))
+    assert fitted.normalization == instance != type(instance)()
+    assert_same_bits(fitted.predict_proba(X), model.predict_proba(X))
+
+
+@every_kind
+def test_a_name_stands_for_the_defaults(kind):
+    X, y = class_data()
+    by_name, by_instance = (
+        quick(BackpropClassifier, normalization=n).fit(X, y) for n in (kind, NORMALIZATIONS[kind]())
+    )
+    assert_same_model(by_name, by_instance)
+
+
+@pytest.mark.parametrize(
+    "make, name, value",
+    [
+        *((BatchNormalization, "momentum", value) for value in (-0.1, 1.0, np.nan, "0.9", None)),
+        *((BatchNormalization, "epsilon", value) for value in (0.0, -1, np.inf, np.nan, "tiny")),
+        *((LayerNormalization, "epsilon", value) for value in (0, -1.0, np.inf, np.nan, None)),
+    ],
+)
+def test_wrong_settings_are_an_error_that_names_them(make, name, value):
+    with pytest.raises(
+        ValueError, match=f"^{name} of {make.__name__} must be a number in the range"
+    ) as error:
+        make(**{name: value})
+    assert str(error.value).endswith(f"got {value!r}.")
+
+
+@pytest.mark.parametrize("wrong", ["group", True, 0.5, BatchNormalization])
+def test_anything_else_is_an_error(wrong):
+    with pytest.raises(ValueError, match="normalization"):
+        quick(BackpropClassifier, normalization=wrong).fit(*class_data())
+
+
+@every_kind
+def test_it_learns_faster_and_better_on_digits(kind):
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X / 16, y, train_size=500, stratify=y, random_state=0
+    )
+    settings = {"max_iter": 20, "n_iter_no_change": np.inf, "dtype": "float32", "random_state": 0}
+    plain, normalised = (
+        BackpropClassifier((64, 64), normalization=n, **settings).fit(X_train, y_train)
+        for n in (None, kind)
+    )
+    assert normalised.loss_ < 0.5 * plain.loss_
+    losses = [log_loss(y_test, m.predict_proba(X_test)) for m in (plain, normalised)]
+    assert losses[1] < losses[0]

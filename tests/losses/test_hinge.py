@@ -1,0 +1,184 @@
+"""Is a network with a hinge loss a support vector machine, with decision values and no more?"""
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop.losses import Hinge, SquaredHinge
+from support import (
+    assert_same_search,
+    class_data,
+    few_epochs,
+    label_data,
+    networks_of,
+    quick,
+    same_bits,
+)
+
+pytestmark = few_epochs
+
+NAMES = ["hinge", "squared_hinge"]
+every_name = pytest.mark.parametrize("loss", NAMES)
+DATA = {"binary": class_data(n_classes=2), "classes": class_data(), "multilabel": label_data()}
+every_data = pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+
+
+def noisy(data):
+    """Return data that no plane separates."""
+    X, y = data
+    return X + np.random.RandomState(1).normal(scale=0.7, size=X.shape), y
+
+
+def rows_of(arrays):
+    return np.vstack([np.ravel(array) for array in arrays])
+
+
+# ------------------------------------------------------------------ the oracles' machines
+
+
+@every_data
+@pytest.mark.parametrize("alpha", [0.3, 3.0])
+def test_the_squared_hinge_is_that_of_a_linear_svc(data, alpha):
+    X, y = noisy(data)
+    ours = BackpropClassifier(
+        (), loss="squared_hinge", solver="lbfgs", alpha=alpha, tol=1e-8, max_iter=2000
+    ).fit(X, y)
+    # Its intercept is penalised, the less the larger its scaling is.
+    machine = LinearSVC(C=1 / alpha, dual=False, intercept_scaling=1e3, tol=1e-10, max_iter=10_000)
+    theirs = (OneVsRestClassifier(machine) if y.ndim == 2 else machine).fit(X, y)
+    np.testing.assert_allclose(
+        ours.decision_function(X), theirs.decision_function(X), rtol=1e-3, atol=1e-3
+    )
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+
+
+@pytest.mark.parametrize("name", ["binary", "classes"])
+def test_the_hinge_is_that_of_a_linear_svc(name):
+    """It has kinks, so that what is reached is compared, and not where."""
+    X, y = noisy(DATA[name])
+    alpha, n = 1.0, len(X)
+    settings = {"batch_size": n, "n_iter_no_change": np.inf, "random_state": 0, "alpha": alpha}
+    ours = BackpropClassifier((), loss="hinge", learning_rate_init=0.05, max_iter=500, **settings)
+    ours.set_params(warm_start=True).fit(X, y)
+    ours.set_params(learning_rate_init=0.002).fit(X, y)
+    machine = LinearSVC(
+        C=1 / alpha, loss="hinge", intercept_scaling=30, tol=1e-8, max_iter=1_000_000
+    ).fit(X, y)
+    signs = np.where(y[:, None] == machine.classes_[-len(machine.coef_) :], 1, -1)
+
+    def objective(weights, decisions):
+        margins = signs * decisions.reshape(signs.shape)
+        return np.maximum(0, 1 - margins).sum() + alpha / 2 * (weights**2).sum()
+
+    reached = objective(ours.coefs_[0], ours.decision_function(X))
+    least = objective(machine.coef_, machine.decision_function(X))
+    assert reached < 1.005 * least
+    assert np.isclose(ours.loss_ * n, reached, rtol=5e-3)
+    assert (ours.predict(X) == machine.predict(X)).mean() > 0.95
+
+
+@every_name
+@pytest.mark.parametrize("name", ["binary", "classes"])
+def test_row_by_row_it_takes_the_steps_of_sgd_classifier(loss, name):
+    X, y = noisy(DATA[name])
+    n_outputs = 1 if name == "binary" else 3
+    ours = BackpropClassifier(
+        (),
+        loss=loss,
+        solver="sgd",
+        momentum=0,
+        batch_size=1,
+        alpha=0,
+        learning_rate_init=0.03,
+        shuffle=False,
+        max_iter=4,
+        init=([np.zeros((X.shape[1], n_outputs))], [np.zeros(n_outputs)]),
+    ).fit(X, y)
+    theirs = SGDClassifier(
+        loss=loss,
+        penalty=None,
+        learning_rate="constant",
+        eta0=0.03,
+        shuffle=False,
+        max_iter=4,
+        tol=None,
+    ).fit(X, y)
+    np.testing.assert_allclose(ours.coefs_[0].T, theirs.coef_, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ours.intercepts_[0], theirs.intercept_, rtol=1e-9, atol=1e-12)
+
+
+# --------------------------------------------------------------------- no probabilities
+
+
+@pytest.mark.parametrize("loss", [*NAMES, Hinge(), SquaredHinge()], ids=str)
+@pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
+def test_there_are_no_probabilities(loss, method):
+    X, y = DATA["classes"]
+    for n_members in (1, 2):
+        model = quick(BackpropClassifier, loss=loss, n_members=n_members)
+        assert not hasattr(model, method)
+        with pytest.raises(AttributeError, match=method) as error:
+            getattr(model, method)
+        assert f"loss={loss!r} has decision values" in str(error.value.__cause__)
+        model.fit(X, y)
+        assert not hasattr(model, method)
+        assert not hasattr(networks_of(model)[0], method)
+    assert hasattr(quick(BackpropClassifier), method)
+
+
+@every_name
+@every_data
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_labels_follow_the_decision_values(loss, data, solver):
+    X, y = data
+    settings = {"loss": loss, "solver": solver, "learning_rate_init": 0.02, "max_iter": 100}
+    model = quick(BackpropClassifier, **settings).fit(X, y)
+    assert model.out_activation_ == "identity"
+    scores = model.decision_function(X)
+    assert scores.shape == (y.shape if y.ndim == 2 or y.max() == 1 else (len(y), 3))
+    expected = scores.argmax(axis=1) if y.max() == 2 else scores > 0
+    np.testing.assert_array_equal(model.predict(X), expected)
+    assert model.score(X, y) > 0.8
+
+
+@every_name
+def test_early_stopping(loss):
+    X, y = DATA["classes"]
+    settings = {"early_stopping": True, "max_iter": 100, "learning_rate_init": 0.02}
+    model = quick(BackpropClassifier, loss=loss, **settings).fit(X, y)
+    held_out = model._training[0]["split"][1]
+    assert model.best_validation_score_ == model.score(X[held_out], y[held_out])
+
+
+@every_name
+@every_data
+def test_an_ensemble_averages_the_decision_values(loss, data):
+    X, y = data
+    ensemble = quick(BackpropClassifier, loss=loss, n_members=3).fit(X, y)
+    each = [one.decision_function(X) for one in ensemble.estimators_]
+    np.testing.assert_allclose(ensemble.decision_function(X), np.mean(each, axis=0), rtol=1e-12)
+    assert same_bits(ensemble.estimators_[0], quick(BackpropClassifier, loss=loss).fit(X, y))
+
+
+def test_a_search_over_losses_finds_what_scikit_learn_finds():
+    grid = {"loss": [*NAMES, "log_loss", SquaredHinge()], "learning_rate_init": [0.01, 0.05]}
+    searches = [
+        kind(quick(BackpropClassifier), grid, cv=3, n_jobs=1).fit(*DATA["classes"])
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*searches)
+    hinge = BackpropGridSearchCV(quick(BackpropClassifier, loss="hinge"), {"alpha": [1.0]}, cv=3)
+    assert not hasattr(hinge.fit(*DATA["classes"]), "predict_proba")
+
+
+def test_probabilities_by_calibration():
+    X, y = DATA["classes"]
+    machine = quick(BackpropClassifier, loss="hinge", max_iter=100, learning_rate_init=0.02)
+    calibrated = CalibratedClassifierCV(machine, cv=3).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (len(X), 3)
+    assert calibrated.score(X, y) > 0.8

@@ -1,0 +1,246 @@
+"""Do links turn scores into predictions as they say, forth and back and of many members?"""
+
+import numpy as np
+import pytest
+from scipy.special import expit, log_expit, logsumexp, softmax
+
+from skbackprop.losses import EXP, Link, links
+from skbackprop.losses.links import (
+    ExpLink,
+    IdentityLink,
+    LogisticLink,
+    MeanVarianceLink,
+    OrderedLink,
+    SoftmaxLink,
+    exp_bound,
+)
+from skbackprop.testing import check_gradient
+from stacks import DTYPES, LOSSES
+
+FLOOR = 0.1
+LINKS = {
+    link.name: link
+    for link in [
+        IdentityLink(),
+        ExpLink(),
+        LogisticLink(),
+        SoftmaxLink(),
+        OrderedLink(3),
+        MeanVarianceLink(FLOOR),
+    ]
+}
+every_link = pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
+
+
+def inverse(link, scores):
+    out = np.full_like(scores, np.nan)
+    link.inverse(scores, out)
+    return out
+
+
+def test_no_link_goes_untested():
+    kinds = {kind for kind in vars(links).values() if isinstance(kind, type)}
+    assert {kind for kind in kinds if issubclass(kind, Link)} - {Link} == {
+        type(link) for link in LINKS.values()
+    }
+    assert {loss.link.name for loss in LOSSES.values()} == set(LINKS)
+
+
+def in_order(scores):
+    """Return the first score of three and what two softplus functions add to it."""
+    first, second, third = scores.reshape(2, 5, 2, 3).transpose(3, 0, 1, 2)
+    second = first + np.logaddexp(0, second)
+    return np.stack([first, second, second + np.logaddexp(0, third)], -1).reshape(2, 5, 6)
+
+
+def means_and_variances(scores):
+    return np.where(np.arange(6) % 2 == 0, scores, FLOOR + np.exp(scores))
+
+
+@pytest.mark.parametrize(
+    "name, oracle",
+    [
+        ("identity", lambda scores: scores),
+        ("exp", np.exp),
+        ("logistic", expit),
+        ("softmax", lambda scores: softmax(scores, axis=-1)),
+        ("ordered", in_order),
+        ("mean_variance", means_and_variances),
+    ],
+)
+def test_predictions_are_those_of_the_oracle(name, oracle):
+    scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 6))
+    np.testing.assert_allclose(inverse(LINKS[name], scores), oracle(scores), rtol=1e-14)
+
+
+@every_link
+def test_inverse_may_write_over_the_scores(link):
+    scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 6))
+    expected = inverse(link, scores)
+    link.inverse(scores, scores)
+    np.testing.assert_array_equal(scores, expected)
+
+
+@every_link
+def test_backward_is_the_chain_rule_through_the_link(link):
+    scores, slope = np.random.RandomState(0).normal(size=(2, 1, 5, 6))
+
+    def value_and_gradient(scores):
+        mean, delta = inverse(link, scores), slope.copy()
+        link.backward(mean, delta)
+        return (slope * mean).sum(), delta
+
+    check_gradient(value_and_gradient, scores)
+
+
+@pytest.mark.parametrize("name", ["exp", "logistic", "softmax"])
+def test_prediction_is_the_gradient_of_the_normalizer(name):
+    link = LINKS[name]
+    scores = np.random.RandomState(0).normal(size=(1, 5, 6))
+    check_gradient(lambda scores: (link.normalizer(scores).sum(), inverse(link, scores)), scores)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["logistic", "softmax"])
+def test_log_inverse_is_the_logarithm_and_finite_where_predictions_vanish(name, dtype):
+    link, eps = LINKS[name], float(np.finfo(dtype).eps)
+    scores = np.random.RandomState(0).normal(scale=3, size=(1, 5, 6)).astype(dtype)
+    expected = np.log(inverse(link, scores.astype(float)))
+    np.testing.assert_allclose(link.log_inverse(scores), expected, rtol=10 * eps, atol=10 * eps)
+    huge = np.array([[[1e4, -1e4], [-1e4, 1e4]]], dtype)
+    exact = log_expit(huge) if name == "logistic" else huge - logsumexp(huge, -1, keepdims=True)
+    np.testing.assert_allclose(link.log_inverse(huge), exact, rtol=eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_outputs", [3, 40])
+def test_the_logarithm_of_a_softmax_depends_on_differences_of_scores_alone(n_outputs, dtype):
+    scores = np.random.RandomState(0).randint(-8, 8, (1, 5, n_outputs)).astype(dtype)
+    expected = SoftmaxLink().log_inverse(scores)
+    for shift in (-(2.0**15), 2.0**15):
+        np.testing.assert_array_equal(SoftmaxLink().log_inverse(scores + dtype(shift)), expected)
+
+
+# What pooled scores are, from logarithms of the members' predictions.
+POOLED = {
+    "identity": lambda scores: scores.mean(axis=0),
+    "exp": lambda scores: log_mean_exp(scores),
+    "logistic": lambda scores: log_mean_exp(log_expit(scores)) - log_mean_exp(log_expit(-scores)),
+    "softmax": lambda scores: log_mean_exp(scores - logsumexp(scores, axis=-1, keepdims=True)),
+}
+# Members of one mind and at odds, at scores that exp can hold and at those that it can't.
+SCORES_OF_MEMBERS = {
+    "ordinary": np.random.RandomState(0).normal(scale=3, size=(4, 5, 6)),
+    "of one mind": np.array([[[1e4, 0, -1e4] * 2]] * 3),
+    "at odds": np.array([[[1e4, -1e4, 3] * 2], [[-1e4, 1e4, 2] * 2], [[0, 5, 1e4] * 2]]),
+    "far apart": np.array([[[80, -80, 0] * 2], [[-80, 80, 1] * 2], [[1e-3, -1e-3, 0] * 2]]),
+}
+
+
+def log_mean_exp(values):
+    return logsumexp(values, axis=0) - np.log(np.longdouble(len(values)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_link
+def test_the_prediction_of_pooled_scores_is_the_mean_of_the_members(link, dtype):
+    scores, eps = SCORES_OF_MEMBERS["ordinary"].astype(dtype), float(np.finfo(dtype).eps)
+    kept = scores.copy()
+    pooled = link.pool(scores)
+    assert (pooled.shape, pooled.dtype) == (scores.shape[1:], dtype)
+    np.testing.assert_array_equal(scores, kept)
+    each = inverse(link, scores)
+    expected = each.mean(axis=0)
+    if link.name == "mean_variance":  # that of a mixture: the members disagree as well
+        expected[:, 1::2] += each[:, :, ::2].var(axis=0)
+    np.testing.assert_allclose(inverse(link, pooled), expected, rtol=50 * eps, atol=eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+@pytest.mark.parametrize("name", POOLED)
+def test_pooled_scores_are_those_of_the_oracle(name, case, dtype):
+    scores = SCORES_OF_MEMBERS[case][..., :3].astype(dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        pooled = LINKS[name].pool(scores)
+    assert np.isfinite(pooled).all()
+    bound = exp_bound(np.dtype(dtype)) if name == "exp" else np.inf
+    exact = POOLED[name](np.clip(scores, -bound, bound).astype(np.longdouble)).astype(float)
+    eps = float(np.finfo(dtype).eps)
+    # Log odds are a difference of two logarithms, each rounded at its own size.
+    np.testing.assert_allclose(pooled, exact, rtol=8 * eps, atol=20 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+def test_positive_predictions_are_averaged_also_where_a_member_is_at_the_bound(case, dtype):
+    """Unclipped, the score of a member beyond the bound would outweigh all others."""
+    scores, bound = SCORES_OF_MEMBERS[case].astype(dtype), exp_bound(np.dtype(dtype))
+    expected = inverse(EXP, scores).mean(axis=0, dtype=float)
+    rounding = 4 * bound * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(inverse(EXP, EXP.pool(scores)), expected, rtol=rounding)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+@every_link
+def test_pooled_scores_are_finite_at_any_scores(link, case, dtype):
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        pooled = link.pool(SCORES_OF_MEMBERS[case].astype(dtype))
+        predictions = inverse(link, pooled)
+    assert (pooled.dtype, predictions.dtype) == (dtype, dtype)
+    assert np.isfinite(pooled).all()
+    assert np.isfinite(predictions).all()
+
+
+@pytest.mark.parametrize("predictions", [[1.0, 2.5, 7.0], [-3.0, -3.0, -2.999], [0.0, 0.0, 0.0]])
+def test_scores_of_ordered_predictions_lead_back_to_them(predictions):
+    scores = LINKS["ordered"].scores_of(np.array(predictions))
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(inverse(LINKS["ordered"], scores), predictions, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+@every_link
+def test_members_of_one_mind_are_pooled_into_what_each_predicts(link, case):
+    scores = SCORES_OF_MEMBERS[case][:1]
+    for n_members in (1, 5):
+        pooled = link.pool(np.repeat(scores, n_members, axis=0))
+        np.testing.assert_allclose(inverse(link, pooled), inverse(link, scores[0]), rtol=1e-12)
+
+
+@every_link
+def test_the_order_of_members_does_not_count(link):
+    scores = SCORES_OF_MEMBERS["at odds"]
+    np.testing.assert_allclose(link.pool(scores[::-1]), link.pool(scores), rtol=1e-14)
+
+
+@pytest.mark.parametrize("method", ["inverse", "log_inverse", "pool", "backward", "normalizer"])
+def test_an_unfinished_link_says_what_it_has_not(method):
+    class Unfinished(Link):
+        pass
+
+    arguments = [np.zeros((1, 1, 1))] * (2 if method in ("inverse", "backward") else 1)
+    with pytest.raises(NotImplementedError, match=rf"Unfinished has no {method}\("):
+        getattr(Unfinished(), method)(*arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predictions_of_the_exp_link_are_positive_and_finite(dtype):
+    scores = np.array([[[-1e30, -1e4, -700, 0, 700, 1e4, 1e30]]], dtype)
+    with np.errstate(over="raise"):
+        mean = inverse(LINKS["exp"], scores)
+        assert np.isfinite(mean.max() / mean.min())
+    assert (mean > 0).all()
+    assert np.isfinite(mean).all()
+    assert (np.diff(mean) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["logistic", "softmax"])
+def test_probabilities_stay_probabilities_at_huge_scores(name, dtype):
+    scores = np.array([[[1e4, -1e4], [-1e4, -1e4], [1e4, 1e4], [1e30, 0]]], dtype)
+    p = inverse(LINKS[name], scores)
+    assert ((p >= 0) & (p <= 1)).all()
+    if name == "softmax":
+        np.testing.assert_array_equal(p.sum(axis=-1), 1)

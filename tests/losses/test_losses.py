@@ -1,0 +1,282 @@
+"""Is every loss the value that it says, with that value's gradient, and right at huge scores?"""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit, log_expit, logsumexp, softmax
+from sklearn.base import clone
+from sklearn.metrics import hinge_loss, log_loss
+
+from skbackprop.losses import (
+    CLASSIFIER_LOSSES,
+    REGRESSOR_LOSSES,
+    ClassifierLoss,
+    Focal,
+    Hinge,
+    LogLoss,
+    Loss,
+    SquaredHinge,
+    regression,
+)
+from skbackprop.losses import classification as losses
+from skbackprop.losses.links import IdentityLink, LogisticLink, SoftmaxLink
+from skbackprop.testing import check_loss
+from stacks import DTYPES, LOSSES, public_kinds, some_targets, without_formula
+
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def binary_log_losses(y, scores):
+    """Return the cross-entropy of each output, by scikit-learn."""
+    return [
+        [log_loss([target], [p], labels=[0, 1]) for target, p in zip(*row, strict=True)]
+        for row in zip(y, expit(scores), strict=True)
+    ]
+
+
+def true_probabilities(y, scores):
+    """Return the probability that each output gives its target."""
+    return np.where(y == 1, expit(scores), expit(-scores))
+
+
+def hinge_losses(y, scores):
+    """Return the hinge loss of each output, by scikit-learn, which wants to see both labels."""
+    settings = {"labels": [0, 1], "sample_weight": [1, 0]}
+    return np.array(
+        [
+            [
+                hinge_loss([target, 1 - target], [s, 0], **settings)
+                for target, s in zip(*row, strict=True)
+            ]
+            for row in zip(y, scores, strict=True)
+        ]
+    )
+
+
+# What scikit-learn or a line of NumPy says of each row.
+ORACLES = {
+    "log_loss-logistic": lambda y, scores: np.sum(binary_log_losses(y, scores), axis=1),
+    "log_loss-softmax": lambda y, scores: [
+        log_loss([row.argmax()], [p], labels=range(len(row)))
+        for row, p in zip(y, softmax(scores, axis=1), strict=True)
+    ],
+    "squared_error-logistic": lambda y, scores: ((expit(scores) - y) ** 2).sum(axis=1) / 2,
+    "squared_error-softmax": lambda y, scores: ((softmax(scores, axis=1) - y) ** 2).sum(axis=1) / 2,
+    "focal-logistic": lambda y, scores: np.sum(
+        (1 - true_probabilities(y, scores)) ** 2 * binary_log_losses(y, scores), axis=1
+    ),
+    "focal-softmax": lambda y, scores: [
+        (1 - p[row.argmax()]) ** 2 * log_loss([row.argmax()], [p], labels=range(len(row)))
+        for row, p in zip(y, softmax(scores, axis=1), strict=True)
+    ],
+    "hinge-identity": lambda y, scores: np.sum(hinge_losses(y, scores), axis=1),
+    "squared_hinge-identity": lambda y, scores: np.sum(hinge_losses(y, scores) ** 2, axis=1),
+}
+
+
+def scores_and_targets(loss, n_rows=20, n_outputs=3, n_members=1):
+    stream = np.random.RandomState(0)
+    n_outputs *= loss.scores_per_target
+    y = [some_targets(loss, n_rows, n_outputs, stream) for _ in range(n_members)]
+    return stream.normal(scale=2, size=(n_members, n_rows, n_outputs)), np.array(y)
+
+
+def gradient(loss, scores, y):
+    out = np.full_like(scores, np.nan)
+    loss.gradient(scores, y, out)
+    return out
+
+
+def test_tables_are_complete_and_every_docstring_has_a_formula():
+    kinds = public_kinds(losses, Loss) | public_kinds(regression, Loss)
+    tables = {**REGRESSOR_LOSSES, **{f"classifier {k}": v for k, v in CLASSIFIER_LOSSES.items()}}
+    assert kinds == {type(loss) for loss in tables.values()}
+    for_labels = {type(loss) for loss in CLASSIFIER_LOSSES.values()}
+    assert for_labels == {kind for kind in kinds if issubclass(kind, ClassifierLoss)}
+    assert without_formula(kinds) == set()
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+@every_loss
+def test_gradient_is_the_derivative_of_the_value(loss, n_outputs):
+    scores, y = scores_and_targets(loss, n_outputs=n_outputs)
+    check_loss(loss, scores[0], y[0])
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_values_are_those_of_the_oracle(name):
+    loss = LOSSES[name]
+    scores, y = scores_and_targets(loss)
+    value = loss.value(scores, y)
+    assert value.shape == (1, 20)
+    np.testing.assert_allclose(value[0], ORACLES[name](y[0], scores[0]), rtol=1e-10, atol=1e-14)
+
+
+@every_loss
+def test_targets_shared_by_all_members_broadcast(loss):
+    scores, y = scores_and_targets(loss, n_members=3)
+    shared = y[:1]
+    each = [loss.value(scores[i : i + 1], shared)[0] for i in range(3)]
+    np.testing.assert_array_equal(loss.value(scores, shared), each)
+    each = [gradient(loss, scores[i : i + 1], shared)[0] for i in range(3)]
+    np.testing.assert_array_equal(gradient(loss, scores, shared), each)
+
+
+@every_loss
+def test_value_spares_scores_and_targets(loss):
+    scores, y = scores_and_targets(loss)
+    copies = scores.copy(), y.copy()
+    loss.value(scores, y)
+    np.testing.assert_array_equal(scores, copies[0])
+    np.testing.assert_array_equal(y, copies[1])
+
+
+# -------------------------------------------------------------------------- huge scores
+
+
+def exact_log_loss(loss, scores, y):
+    """Return the cross-entropy in extended precision, from log-probabilities."""
+    scores, y = scores.astype(np.longdouble), y.astype(np.longdouble)
+    if loss.exclusive:
+        return -(y * (scores - logsumexp(scores, axis=-1, keepdims=True))).sum(axis=-1)
+    return -(y * log_expit(scores) + (1 - y) * log_expit(-scores)).sum(axis=-1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["log_loss-logistic", "log_loss-softmax"])
+def test_cross_entropy_is_right_at_huge_scores(name, dtype):
+    loss = LOSSES[name]
+    rows = [[1e4, -1e4, 0], [1e4, 1e4, 1e4], [-1e4, -1e4, -1e4], [1e4, 9_995, 0], [-1e4, 3, 2.5]]
+    scores = np.array([rows] * 3, dtype)
+    y = np.broadcast_to(np.eye(3, dtype=dtype)[:, None], scores.shape)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        value, slope = loss.value(scores, y), gradient(loss, scores, y)
+    assert (value >= 0).all()
+    eps = float(np.finfo(dtype).eps)
+    exact = exact_log_loss(loss, scores, y).astype(float)
+    # A unit in the last place of the largest score is what remains of a difference of two.
+    np.testing.assert_allclose(value, exact, rtol=4 * eps, atol=1e4 * eps)
+    probabilities = softmax(scores, axis=-1) if loss.exclusive else expit(scores)
+    np.testing.assert_allclose(slope, probabilities - y, atol=4 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_loss
+def test_every_loss_is_finite_at_huge_scores(loss, dtype):
+    scores = np.array([[[1e4, -1e4], [-1e4, 1e4], [1e4, 1e4], [-1e4, -1e4]]], dtype)
+    scores = np.tile(scores, 3)
+    y = some_targets(loss, 4, 6, np.random.RandomState(0)).astype(dtype)[None]
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        value, slope = loss.value(scores, y), gradient(loss, scores, y)
+    assert (value.dtype, slope.dtype) == (dtype, dtype)
+    assert np.isfinite(value).all()
+    assert np.isfinite(slope).all()
+
+
+# ---------------------------------------------------------------------------- focal losses
+
+every_gamma = pytest.mark.parametrize("gamma", [0, 0.3, 1.0, 2, 5.0])
+either_link = pytest.mark.parametrize("exclusive", [False, True], ids=["logistic", "softmax"])
+
+
+@every_gamma
+@either_link
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+def test_the_gradient_of_the_focal_loss(gamma, exclusive, smoothing):
+    loss = Focal(gamma, exclusive=exclusive)
+    scores, y = scores_and_targets(loss)
+    check_loss(loss, scores[0], (1 - smoothing) * y[0] + smoothing / 3)
+
+
+@either_link
+def test_without_focus_the_focal_loss_is_the_cross_entropy(exclusive):
+    focal, plain = Focal(0, exclusive=exclusive), LogLoss(exclusive=exclusive)
+    scores, y = scores_and_targets(plain)
+    np.testing.assert_allclose(focal.value(scores, y), plain.value(scores, y), rtol=1e-12)
+    np.testing.assert_allclose(
+        gradient(focal, scores, y), gradient(plain, scores, y), rtol=1e-12, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_gamma
+@either_link
+def test_the_focal_loss_is_right_at_huge_scores(exclusive, gamma, dtype):
+    """Far on the wrong side it is the cross-entropy, far on the right side it is nothing."""
+    scores = np.array([[[1e4, -1e4], [1e4, 0], [-1e4, 1e4], [0, 1e4]]], dtype)
+    y = np.broadcast_to(np.array([1, 0], dtype), scores.shape)
+    focal, plain = Focal(gamma, exclusive=exclusive), LogLoss(exclusive=exclusive)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        value, slope = focal.value(scores, y), gradient(focal, scores, y)
+    assert value.dtype == slope.dtype == dtype
+    eps = float(np.finfo(dtype).eps)
+    if exclusive:
+        np.testing.assert_allclose(value, plain.value(scores, y), rtol=eps)
+        np.testing.assert_allclose(slope, gradient(plain, scores, y), atol=eps)
+    is_wrong = (scores > 0) != y
+    is_far = scores != 0
+    of_plain = gradient(plain, scores, y)
+    np.testing.assert_allclose(slope[is_wrong & is_far], of_plain[is_wrong & is_far], atol=eps)
+    np.testing.assert_array_equal(slope[~is_wrong & is_far], 0)
+
+
+@pytest.mark.parametrize("gamma", [-1, -1e-9, np.nan, np.inf, "2", None, True])
+def test_a_wrong_focus_is_an_error(gamma):
+    with pytest.raises(ValueError, match=r"gamma of Focal must be .* range \[0, inf\), got"):
+        Focal(gamma)
+
+
+# ---------------------------------------------------------------------------- hinge losses
+
+
+@pytest.mark.parametrize("kind", [Hinge, SquaredHinge])
+def test_rows_at_the_margin_or_beyond_have_no_pull(kind):
+    scores = np.array([[[1.0], [1.5], [-1.0], [-1e4]]])
+    y = np.array([[[1.0], [1.0], [0.0], [0.0]]])
+    np.testing.assert_array_equal(kind().value(scores, y), 0)
+    np.testing.assert_array_equal(gradient(kind(), scores, y), 0)
+
+
+def test_the_hinge_loss_pulls_all_rows_within_the_margin_alike():
+    scores = np.array([[[0.5, -0.5, -1e4, 1e4]]])
+    y = np.array([[[1.0, 0.0, 1.0, 0.0]]])
+    np.testing.assert_array_equal(gradient(Hinge(), scores, y), [[[-1, 1, -1, 1]]])
+
+
+# ------------------------------------------------------------------------------ contracts
+
+
+@pytest.mark.parametrize("loss", CLASSIFIER_LOSSES.values(), ids=CLASSIFIER_LOSSES)
+def test_exclusive_classes_get_softmax_and_labels_the_logistic_link(loss):
+    """Losses without probabilities have decision values in their place."""
+    kind = type(loss)
+    links = {exclusive: type(kind(exclusive=exclusive).link) for exclusive in (True, False)}
+    if loss.has_probabilities:
+        assert links == {True: SoftmaxLink, False: LogisticLink}
+    else:
+        assert links == {True: IdentityLink, False: IdentityLink}
+
+
+@pytest.mark.parametrize("loss", CLASSIFIER_LOSSES.values(), ids=CLASSIFIER_LOSSES)
+def test_the_losses_of_the_classifier_survive_and_are_equal(loss):
+    for copy in (clone(loss, safe=False), pickle.loads(pickle.dumps(loss)), replace(loss)):
+        assert copy == loss
+        assert hash(copy) == hash(loss)
+    assert replace(loss, exclusive=True) != loss
+
+
+@pytest.mark.parametrize("what", ["link", "value", "gradient"])
+def test_an_unfinished_loss_says_what_it_has_to_define(what):
+    class Unfinished(Loss):
+        pass
+
+    array = np.zeros((1, 1, 1))
+    use = {
+        "link": lambda loss: loss.link,
+        "value": lambda loss: loss.value(array, array),
+        "gradient": lambda loss: loss.gradient(array, array, array),
+    }[what]
+    with pytest.raises(NotImplementedError, match=f"Unfinished has to define.* {what}"):
+        use(Unfinished())

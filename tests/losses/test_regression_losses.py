@@ -1,0 +1,650 @@
+"""Are the regressor's losses, their constants and their scores what others say that they are?
+
+scikit-learn's metrics and SciPy's distributions are the oracles. That every gradient belongs to
+its value, of each loss alone and through a network, is proved in test_losses and test_objective.
+"""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import huber
+from scipy.stats import norm
+from sklearn.base import clone
+from sklearn.metrics import (
+    d2_absolute_error_score,
+    d2_pinball_score,
+    d2_tweedie_score,
+    mean_gamma_deviance,
+    mean_pinball_loss,
+    mean_poisson_deviance,
+    mean_tweedie_deviance,
+    r2_score,
+)
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import BackpropGridSearchCV, BackpropRegressor
+from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Huber, LogCosh, Loss, Quantile, Tweedie
+from skbackprop.losses.links import ExpLink, IdentityLink, exp_bound
+from skbackprop.losses.regression import DevianceLoss, ResidualLoss
+from skbackprop.testing import check_loss
+from stacks import DTYPES, same_examples
+from support import assert_same_search, few_epochs, quick
+
+LEVELS = (0.1, 0.5, 0.9)
+LOSSES = REGRESSOR_LOSSES | {
+    "huber of delta 0.3": Huber(0.3),
+    "tweedie of power 1.2": Tweedie(1.2),
+    "gaussian of a high floor": Gaussian(0.5),
+    "upper quantile": Quantile(0.9),
+    "quantiles": Quantile(LEVELS),
+}
+POSITIVE = {name: loss for name, loss in LOSSES.items() if loss.target_minimum == 0}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+every_positive_loss = pytest.mark.parametrize("loss", POSITIVE.values(), ids=POSITIVE)
+
+
+def targets(n=40, k=1, seed=0):
+    """Return positive targets of shape (n, k), of two decimals, so that some are equal."""
+    return np.random.RandomState(seed).gamma(2, size=(n, k)).round(2) + 0.01
+
+
+def some_scores(loss, n=40, k=1, seed=1):
+    return np.random.RandomState(seed).normal(size=(n, k * loss.scores_per_target))
+
+
+def beside_scores(loss, y):
+    """Return targets as a loss sees them: each beside each of its scores."""
+    return np.repeat(y, loss.scores_per_target, axis=1)
+
+
+def value(loss, scores, y):
+    """Return the loss of each row."""
+    return loss.value(scores[None], beside_scores(loss, y)[None])[0]
+
+
+# -------------------------------------------------------------------------------- values
+
+
+def by_row(metric, **options):
+    """Return a function of (y, predictions) that sums a metric over the targets of each row."""
+    return lambda y, predicted: np.array(
+        [
+            sum(metric([t], [p], **options) for t, p in zip(*row, strict=True))
+            for row in zip(y, predicted, strict=True)
+        ]
+    )
+
+
+def normal_likelihood(floor):
+    def oracle(y, scores):
+        std = np.sqrt(floor + np.exp(scores[:, 1::2]))
+        return -norm.logpdf(y, scores[:, ::2], std).sum(axis=1)
+
+    return oracle
+
+
+def three_pinball_losses(y, scores):
+    quantiles = LOSSES["quantiles"].predict(scores)
+    return sum(
+        by_row(mean_pinball_loss, alpha=level)(y, quantiles[:, :, i])
+        for i, level in enumerate(LEVELS)
+    )
+
+
+def deviance(metric, **options):
+    return lambda y, scores: by_row(metric, **options)(y, np.exp(scores)) / 2
+
+
+ORACLES = {
+    "squared_error": lambda y, scores: ((scores - y) ** 2).sum(axis=1) / 2,
+    "absolute_error": lambda y, scores: np.abs(scores - y).sum(axis=1),
+    "huber": lambda y, scores: huber(1, scores - y).sum(axis=1),
+    "huber of delta 0.3": lambda y, scores: huber(0.3, scores - y).sum(axis=1),
+    "log_cosh": lambda y, scores: np.log(np.cosh(scores - y)).sum(axis=1),
+    "quantile": by_row(mean_pinball_loss, alpha=0.5),
+    "upper quantile": by_row(mean_pinball_loss, alpha=0.9),
+    "quantiles": three_pinball_losses,
+    "poisson": deviance(mean_poisson_deviance),
+    "gamma": deviance(mean_gamma_deviance),
+    "tweedie": deviance(mean_tweedie_deviance, power=1.5),
+    "tweedie of power 1.2": deviance(mean_tweedie_deviance, power=1.2),
+    "gaussian": normal_likelihood(1e-6),
+    "gaussian of a high floor": normal_likelihood(0.5),
+}
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_values_are_those_of_the_oracle(name, k):
+    loss, y = LOSSES[name], targets(k=k)
+    scores = some_scores(loss, k=k)
+    expected = ORACLES[name](y, scores)
+    np.testing.assert_allclose(value(loss, scores, y), expected, rtol=1e-10, atol=1e-13)
+
+
+@every_positive_loss
+def test_deviances_are_least_at_the_target(loss):
+    y = targets()
+    np.testing.assert_allclose(value(loss, np.log(y), y), 0, atol=1e-12)
+    assert (value(loss, np.log(y) + 0.1, y) > 0).all()
+    if loss.includes_minimum:
+        zero = np.zeros((1, 1))
+        assert value(loss, zero - 100, zero).item() == pytest.approx(0, abs=1e-8)
+
+
+@every_positive_loss
+@pytest.mark.parametrize("score", [-1e4, -360.0, 360.0, 1e4])
+def test_where_the_link_clips_the_gradient_is_still_that_of_the_value(loss, score):
+    """The loss goes on along its tangent."""
+    y, above, below = np.full((1, 1), 2.0), np.full((1, 1), score + 1), np.full((1, 1), score - 1)
+    slope = np.full((1, 1, 1), score)
+    loss.gradient(slope, y[None], slope)
+    expected = (value(loss, above, y) - value(loss, below, y)) / 2
+    np.testing.assert_allclose(slope.item(), expected.item(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", [Tweedie(1.2), Tweedie(1.9), Tweedie(1.99), LOSSES["gamma"]])
+def test_no_deviance_falls_for_ever_below_the_least_mean(loss, dtype):
+    """Of Tweedie's zeros, and of targets that are less than the least mean, it would."""
+    y = np.full((4, 1), 0 if loss.includes_minimum else np.finfo(dtype).tiny, dtype)
+    scores = np.array([[-1e2], [-4e2], [-1e4], [-1e6]], dtype)
+    values, slope = value(loss, scores, y), np.full((1, 4, 1), np.nan, dtype)
+    loss.gradient(scores[None], y[None], slope)
+    assert (np.diff(values) <= 0).all()
+    assert values[-1] == values[-2] >= -1e-6
+    np.testing.assert_array_equal(slope[0, 2:], 0)
+    led_back = np.full((1, 1, 1), -1e4, dtype)
+    loss.gradient(led_back, np.ones((1, 1, 1), dtype), led_back)
+    assert led_back.item() < 0
+
+
+@few_epochs
+def test_a_row_that_is_always_zero_does_not_pull_for_ever():
+    X = np.linspace(-2, 2, 40)[:, None]
+    y = np.where(X[:, 0] < 0, 0, X[:, 0])
+    model = BackpropRegressor(
+        (16,),
+        loss=Tweedie(1.95),
+        dtype="float32",
+        learning_rate_init=0.1,
+        max_iter=200,
+        n_iter_no_change=np.inf,
+        random_state=0,
+    ).fit(X, y)
+    assert min(model.loss_curve_) > 0
+    assert 0.5 < model.score(X, y) <= 1
+
+
+def test_log_cosh_of_a_huge_residual_is_its_size_less_log_2():
+    residual = np.array([[1e300], [-1e4], [0.0], [1e-4]])
+    expected = [1e300, 1e4 - np.log(2), 0, 0.5e-8]
+    np.testing.assert_allclose(value(LogCosh(), residual, np.zeros((4, 1))), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_cosh_of_a_small_residual_is_half_its_square(dtype):
+    residual = np.geomspace(1e-15, 1e-4, 12, dtype=dtype)[:, None]
+    half_squares = np.square(residual[:, 0].astype(float)) / 2
+    np.testing.assert_allclose(
+        value(LogCosh(), residual, np.zeros_like(residual)), half_squares, rtol=1e-6
+    )
+
+
+def test_the_deviance_of_large_counts_keeps_its_digits_in_float32():
+    stream = np.random.RandomState(0)
+    y = stream.poisson(1e5, size=(1_000, 1)).astype(np.float32)
+    scores = stream.normal(np.log(1e5), 1e-3, size=y.shape).astype(np.float32)
+    exact = value(LOSSES["poisson"], scores.astype(float), y.astype(float))
+    got = value(LOSSES["poisson"], scores, y)
+    assert got.dtype == np.float32
+    assert exact.mean() > 0.3
+    assert np.abs(got - exact).max() < 0.02
+    assert got.mean(dtype=float) == pytest.approx(exact.mean(), abs=5e-4)
+
+
+def test_the_poisson_deviance_is_finite_for_targets_that_vanish_beside_their_mean():
+    y = np.array([[0, 1e-30, 1e-30, 1e5]], np.float32)
+    scores = np.array([[40, 40, -60, -40]], np.float32)
+    expected = [np.exp(40), np.exp(40), np.exp(-40), 1e5 * (np.log(1e5) + 40 - 1)]
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        got = value(LOSSES["poisson"], scores.T, y.T)
+    np.testing.assert_allclose(got[[0, 1, 3]], np.array(expected)[[0, 1, 3]], rtol=1e-5)
+    assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize(
+    "name, slope", [("absolute_error", 0), ("quantile", 0), ("upper quantile", -0.4), ("huber", 0)]
+)
+def test_on_the_target_a_kink_has_a_subgradient(name, slope):
+    out = np.full((1, 1, 1), np.nan)
+    LOSSES[name].gradient(np.ones((1, 1, 1)), np.ones((1, 1, 1)), out)
+    assert out.item() == pytest.approx(slope)
+
+
+# ----------------------------------------------------------------------- links and ranges
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    levels=st.lists(st.integers(1, 99), min_size=2, max_size=6, unique=True),
+    scores=st.lists(st.floats(-1e4, 1e4, width=32), min_size=12, max_size=12),
+)
+@same_examples
+def test_quantiles_never_cross(dtype, levels, scores):
+    loss = Quantile([level / 100 for level in sorted(levels)])
+    scores = np.resize(np.array(scores, dtype), (4, 2 * len(levels)))
+    quantiles = loss.predict(scores)
+    assert (quantiles.shape, quantiles.dtype) == ((4, 2, len(levels)), dtype)
+    assert (np.diff(quantiles, axis=-1) >= 0).all()
+
+
+@few_epochs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale_target", [False, True])
+@every_loss
+def test_predictions_are_in_range_for_any_input(loss, scale_target, dtype):
+    X = np.random.RandomState(0).normal(size=(40, 3))
+    y = targets()[:, 0] * 1e3
+    model = quick(
+        BackpropRegressor,
+        loss=loss,
+        scale_target=scale_target,
+        dtype=dtype,
+        learning_rate_init=0.1,
+        max_iter=20,
+    ).fit(X, y)
+    for factor in (0, 1, 1e4, 1e15, -1e15):
+        predicted = model.predict(factor * X)
+        assert predicted.dtype == dtype
+        assert np.isfinite(predicted).all()
+        if loss.target_minimum == 0:
+            assert (predicted > 0).all()
+        if loss is LOSSES["quantiles"]:
+            assert (np.diff(predicted) >= 0).all()
+        if isinstance(loss, Gaussian):
+            _, std = model.predict(factor * X, return_std=True)
+            assert np.isfinite(std).all()
+            assert (std >= np.sqrt(loss.min_variance) * (1 - 1e-6)).all()
+
+
+@pytest.mark.parametrize("name", ["poisson", "gamma", "tweedie"])
+def test_targets_out_of_range_are_an_error_that_names_range_and_loss(name):
+    X, y = np.zeros((3, 1)), np.array([1.0, -2.0, 3.0])
+    sign = ">" if name == "gamma" else ">="
+    message = f"loss='{name}' needs targets y {sign} 0, but y contains -2"
+    with pytest.raises(ValueError, match=message):
+        BackpropRegressor(loss=name).fit(X, y)
+    if name == "gamma":
+        with pytest.raises(ValueError, match="needs targets y > 0, but y contains 0"):
+            BackpropRegressor(loss=name).fit(X, np.abs(y) - 1)
+
+
+# ------------------------------------------------------------------- constants and scores
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@every_loss
+def test_no_constant_is_better_than_the_best(loss, weighted):
+    y = targets()[:, 0]
+    weight = np.random.RandomState(2).randint(0, 4, len(y)).astype(float) if weighted else None
+    best = loss.constant(y, weight)
+    assert best.shape == (loss.scores_per_target,)
+
+    def mean_loss(constant):
+        return np.average(value(loss, np.tile(constant, (len(y), 1)), y[:, None]), weights=weight)
+
+    rest = np.random.RandomState(3).normal(size=(200, len(best)))
+    for size in (1e-3, 0.1, 3):
+        assert all(mean_loss(best) <= mean_loss(best + size * step) + 1e-12 for step in rest)
+
+
+@pytest.mark.parametrize("name", ["squared_error", "huber", "log_cosh", "poisson", "gamma"])
+def test_the_constant_of_an_own_loss_is_found_numerically(name):
+    loss, y = LOSSES[name], targets()[:, 0]
+    for weight in (None, np.arange(40.0)):
+        found = Loss.constant(loss, y, weight)
+        np.testing.assert_allclose(found, loss.constant(y, weight), atol=1e-4)
+
+
+# Units that are common enough: moles of a trace, the product of a nation.
+@pytest.mark.parametrize("unit", [1e-13, 1e-6, 1.0, 1e13])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+def test_a_constant_is_found_whatever_the_unit_of_y(unit, weighted):
+    y = targets()[:, 0]
+    weight = np.arange(40.0) if weighted else None
+    for loss, numeric in [
+        (Huber(0.7 * unit), ResidualLoss.constant),
+        (Huber(0.7 * unit), Loss.constant),
+        (LOSSES["squared_error"], Loss.constant),
+    ]:
+        expected = replace(loss, delta=0.7) if isinstance(loss, Huber) else loss
+        expected = unit * expected.constant(y, weight)
+        np.testing.assert_allclose(numeric(loss, unit * y, weight), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [LogCosh(), Huber()], ids=repr)
+@pytest.mark.parametrize("outlier", [1e9, 1e15, 1e200])
+def test_the_best_constant_is_found_beside_an_outlier(loss, outlier):
+    """Its pull is that of any target on its side that is more than a few units off."""
+    y = targets()[:, 0]
+    y[0] = 1e3
+    expected = loss.constant(y, None)
+    y[0] = outlier
+    np.testing.assert_allclose(loss.constant(y, None), expected, rtol=1e-9)
+
+
+@every_loss
+def test_rows_without_weight_do_not_count(loss):
+    y, scores = beside_scores(loss, targets()), some_scores(loss)
+    weight = np.random.RandomState(2).uniform(1, 2, 40)
+    expected = loss.score(scores[1:], y[1:], weight[1:])
+    weight[0], y[0], scores[0] = 0, 1e200, -1e200
+    with np.errstate(over="raise", invalid="raise"):
+        assert loss.score(scores, y, weight) == expected
+
+
+@pytest.mark.parametrize("loss", [LogCosh(), Huber()], ids=repr)
+def test_the_score_of_tiny_residuals_is_that_of_their_squares(loss):
+    y = 1e-9 * targets()
+    scores = y + 1e-10 * some_scores(loss)
+    expected = LOSSES["squared_error"].score(scores, y, None)
+    assert loss.score(scores, y, None) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_weight_counts_the_rows_of_a_constant():
+    y, repeats = targets()[:, 0], np.random.RandomState(0).randint(0, 4, 40)
+    for loss in LOSSES.values():
+        weighted = loss.constant(y, repeats.astype(float))
+        np.testing.assert_allclose(weighted, loss.constant(y.repeat(repeats), None), rtol=1e-9)
+
+
+# What scikit-learn says of (targets, predictions).
+SCORES = {
+    "squared_error": r2_score,
+    "absolute_error": d2_absolute_error_score,
+    "quantile": lambda *args, **kw: d2_pinball_score(*args, alpha=0.5, **kw),
+    "upper quantile": lambda *args, **kw: d2_pinball_score(*args, alpha=0.9, **kw),
+    "poisson": r2_score,
+    "gamma": lambda *args, **kw: d2_tweedie_score(*args, power=2, **kw),
+    "tweedie": lambda *args, **kw: d2_tweedie_score(*args, power=1.5, **kw),
+    "tweedie of power 1.2": lambda *args, **kw: d2_tweedie_score(*args, power=1.2, **kw),
+}
+
+
+@few_epochs
+@pytest.mark.parametrize("scale_target", [False, True])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("name", SCORES)
+def test_the_score_is_that_of_scikit_learn(name, weighted, scale_target):
+    loss, X = LOSSES[name], np.random.RandomState(0).normal(size=(40, 3))
+    y = targets(k=3)
+    y = y[:, 0] if name in POSITIVE else y  # scikit-learn's deviances take one target
+    weight = np.random.RandomState(2).uniform(0, 2, 40) if weighted else None
+    model = quick(BackpropRegressor, loss=loss, scale_target=scale_target, max_iter=20)
+    model.fit(X, y, sample_weight=weight)
+    expected = SCORES[name](y, model.predict(X), sample_weight=weight)
+    assert model.score(X, y, sample_weight=weight) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_score_of_one_variance_for_all_rows_is_r2():
+    y = targets(k=2)
+    mean = y + np.random.RandomState(1).normal(size=y.shape)
+    scores = np.empty((40, 4))
+    scores[:, ::2] = mean
+    scores[:, 1::2] = np.log(((mean - y) ** 2).mean(axis=0) - 1e-6)
+    score = Gaussian().score(scores, beside_scores(Gaussian(), y), None)
+    assert score == pytest.approx(r2_score(y, mean), rel=1e-9)
+    assert np.isfinite(Gaussian().score(scores * 1e6, beside_scores(Gaussian(), y), None))
+
+
+def test_d2_of_the_poisson_loss_is_that_of_scikit_learn():
+    y, loss = targets(), LOSSES["poisson"]
+    scores, weight = 0.5 + 0.3 * some_scores(loss), np.arange(40.0)
+    expected = d2_tweedie_score(y[:, 0], np.exp(scores[:, 0]), power=1, sample_weight=weight)
+    assert Loss.score(loss, scores, y, weight) == pytest.approx(expected, rel=1e-9)
+
+
+@every_loss
+def test_the_constant_scores_zero_and_what_is_better_more(loss):
+    y = targets()
+    constant = np.tile(loss.constant(y[:, 0], None), (40, 1))
+    spread = beside_scores(loss, y)
+    assert loss.score(constant, spread, None) == pytest.approx(0, abs=1e-12)
+    closer = constant.copy()
+    closer[:, 0] += 0.1 * np.sign(y[:, 0] - np.median(y)) * (np.abs(y[:, 0] - 1.6) > 1)
+    assert 0 < loss.score(closer, spread, None) < 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+@every_loss
+def test_constant_targets_score_zero_unless_they_are_met(loss, n):
+    y = np.full((n, 1), 0.3)
+    spread = beside_scores(loss, y)
+    assert loss.score(some_scores(loss, n), spread, None) == 0.0
+    if isinstance(loss, ResidualLoss):
+        assert loss.score(y, spread, None) == 1.0
+    weight = np.ones(n)
+    weight[1:] = 0
+    spread[1:] = 9.0  # rows that do not count
+    assert loss.score(some_scores(loss, n), spread, weight) == 0.0
+
+
+@few_epochs
+@every_loss
+def test_early_stopping_keeps_the_epoch_of_the_best_score(loss):
+    X, y = np.random.RandomState(0).normal(size=(200, 3)), targets(200)[:, 0]
+    settings = {"loss": loss, "early_stopping": True, "validation_fraction": 0.5}
+    model = quick(BackpropRegressor, **settings, learning_rate_init=0.05, max_iter=30).fit(X, y)
+    assert np.isfinite(model.validation_scores_).all()
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    held_out = model._training[0]["split"][1]
+    score = model.score(X[held_out], y[held_out])
+    assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
+
+
+# ---------------------------------------------------------------------------- predictions
+
+
+@few_epochs
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_the_shape_of_predictions(n_members):
+    X = np.random.RandomState(0).normal(size=(40, 3))
+    for loss, k, shape, n_outputs in [
+        ("quantile", 1, (40,), 1),
+        (Quantile([0.3]), 2, (40, 2), 2),
+        (Quantile(LEVELS), 1, (40, 3), 3),
+        (Quantile(LEVELS), 2, (40, 2, 3), 6),
+        ("gaussian", 1, (40,), 2),
+        ("gaussian", 2, (40, 2), 4),
+        ("huber", 2, (40, 2), 2),
+    ]:
+        y = targets(k=k) if k > 1 else targets()[:, 0]
+        model = quick(BackpropRegressor, loss=loss, n_members=n_members).fit(X, y)
+        mean, std = model.predict(X, return_std=True)
+        assert mean.shape == std.shape == model.predict(X).shape == shape
+        assert (model.n_outputs_, model.coefs_[-1].shape[-1]) == (n_outputs, n_outputs)
+        assert np.isfinite(model.score(X, y))
+        with pytest.raises(ValueError, match=f"y has {k + 1} output.*trained on {k}"):
+            model.partial_fit(X, targets(k=k + 1))
+
+
+@few_epochs
+def test_the_deep_ensemble_has_the_variance_of_the_mixture():
+    X, y = np.random.RandomState(0).normal(size=(40, 3)), 5 * targets()[:, 0]
+    for scale_target in (False, True):
+        model = quick(
+            BackpropRegressor, loss="gaussian", n_members=4, scale_target=scale_target
+        ).fit(X, y)
+        each = [one.predict(X, return_std=True) for one in model.estimators_]
+        means, variances = np.array([mean for mean, _ in each]), np.array([std for _, std in each])
+        variances **= 2
+        mean, std = model.predict(X, return_std=True)
+        np.testing.assert_allclose(mean, means.mean(axis=0))
+        np.testing.assert_allclose(std**2, variances.mean(axis=0) + means.var(axis=0))
+
+
+@few_epochs
+def test_quantiles_of_an_ensemble_are_means_of_its_members():
+    X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
+    model = quick(BackpropRegressor, loss=Quantile(LEVELS), n_members=4).fit(X, y)
+    each = np.array([one.predict(X) for one in model.estimators_])
+    np.testing.assert_allclose(model.predict(X), each.mean(axis=0))
+
+
+# ------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Huber(-1), r"delta of Huber must be a number in the range \(0, inf\), got -1"),
+        (lambda: Huber(np.nan), "delta of Huber"),
+        (lambda: Huber(True), "delta of Huber must be .* got True"),
+        (lambda: Huber("1"), "delta of Huber must be .* got '1'"),
+        (lambda: Tweedie(0.5), r"power of Tweedie must be a number in the range \(1, 2\), got 0.5"),
+        (lambda: Tweedie(2), "power of Tweedie"),
+        (lambda: Gaussian(0), r"min_variance of Gaussian must be .* range \(0, inf\), got 0"),
+        (lambda: Quantile([]), r"levels of Quantile must be .* in \(0, 1\).* got \[\]"),
+        (lambda: Quantile(1.5), "levels of Quantile .* got 1.5"),
+        (lambda: Quantile([0.9, 0.1]), r"that rise, got \[0.9, 0.1\]"),
+        (lambda: Quantile([0.5, 0.5]), "that rise"),
+        (lambda: Quantile([0.1, "0.5"]), "levels of Quantile"),
+        (lambda: Quantile("median"), "levels of Quantile .* got 'median'"),
+        (lambda: Quantile(np.array(0.5)), r"levels of Quantile .* got array\(0.5\)"),
+        (lambda: Quantile(None), "levels of Quantile .* got None"),
+    ],
+)
+def test_settings_that_are_not_valid(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "loss, same",
+    [
+        (Huber(1), Huber()),
+        (Huber(np.float32(0.5)), Huber(0.5)),
+        (Quantile(0.5), Quantile([0.5])),
+        (Quantile(np.array([0.25, 0.75])), Quantile((0.25, 0.75))),
+        (Tweedie(power=1.5), LOSSES["tweedie"]),
+        (Gaussian(), LOSSES["gaussian"]),
+    ],
+    ids=repr,
+)
+def test_instances_are_equal_if_their_settings_are(loss, same):
+    assert loss == same
+    assert hash(loss) == hash(same)
+    assert pickle.loads(pickle.dumps(loss)) == loss
+    assert clone(BackpropRegressor(loss=loss)).loss == loss
+    assert loss != Quantile([0.01, 0.02])
+
+
+@few_epochs
+@pytest.mark.parametrize("name", REGRESSOR_LOSSES)
+def test_a_name_stands_for_the_instance(name):
+    X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
+    models = [
+        quick(BackpropRegressor, loss=loss).fit(X, y) for loss in (name, REGRESSOR_LOSSES[name])
+    ]
+    np.testing.assert_array_equal(*[model.predict(X) for model in models])
+
+
+@few_epochs
+def test_losses_are_searched_like_any_value():
+    X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
+    grid = {
+        "loss": ["squared_error", *LOSSES.values()],
+        "alpha": [0.1, 1.0],
+    }
+    model = quick(BackpropRegressor)
+    searches = [kind(model, grid, cv=2).fit(X, y) for kind in (BackpropGridSearchCV, GridSearchCV)]
+    assert_same_search(*searches)
+    assert np.isfinite(searches[0].cv_results_["mean_test_score"]).all()
+
+
+SMOOTH = {n: loss for n, loss in LOSSES.items() if "quantile" not in n and n != "absolute_error"}
+
+
+@pytest.mark.parametrize("loss", SMOOTH.values(), ids=SMOOTH)
+def test_lbfgs_minimises_every_smooth_loss(loss):
+    """Without a hidden layer, on one column of zeros, there is but the constant to be found."""
+    X, y = np.zeros((40, 1)), targets()[:, 0]
+    model = BackpropRegressor((), loss=loss, solver="lbfgs", max_iter=500, tol=1e-8, alpha=0)
+    model.fit(X, y)
+    best = np.tile(loss.constant(y, None), (40, 1))
+    assert model.loss_ == pytest.approx(value(loss, best, y[:, None]).mean(), rel=1e-6)
+    assert model.score(X, y) == pytest.approx(0, abs=1e-5)
+
+
+# ---------------------------------------------------------------------- a loss of one's own
+
+
+class CauchyLoss(Loss):
+    """The negative log likelihood of a Cauchy distribution but for a constant: log(1 + r^2)."""
+
+    link = IdentityLink()
+
+    def value(self, scores, y):
+        return np.log1p((scores - y) ** 2).sum(axis=-1)
+
+    def gradient(self, scores, y, out):
+        np.subtract(scores, y, out=out)
+        out *= 2 / (1 + out**2)
+
+
+@few_epochs
+@pytest.mark.parametrize("scale_target", [False, True])
+def test_a_loss_of_ones_own_is_one_class(scale_target):
+    stream = np.random.RandomState(0)
+    X = stream.normal(size=(200, 3))
+    y = X @ [1.0, -2.0, 0.5] + 0.1 * stream.standard_cauchy(200)
+    loss = CauchyLoss()
+    check_loss(loss, stream.normal(size=(10, 2)), stream.normal(size=(10, 2)))
+    settings = {"loss": loss, "scale_target": scale_target, "solver": "lbfgs", "max_iter": 200}
+    model = quick(BackpropRegressor, **settings | {"early_stopping": True}).fit(X, y)
+    assert model.score(X, y) > 0.5
+    assert model.predict(X, return_std=True)[1].max() == 0
+    assert quick(BackpropRegressor, **settings, n_members=3).fit(X, y).score(X, y) > 0.5
+
+
+class Likelihood(CauchyLoss):
+    def value(self, scores, y):
+        return super().value(scores, y) - 100
+
+
+def test_an_own_loss_may_be_negative_and_less_is_still_better():
+    y = targets()
+    good, bad = (Likelihood().score(y + error, y, None) for error in (0.01, 5.0))
+    assert bad < 0 < good < 1
+
+
+@pytest.mark.parametrize(
+    "kind, method",
+    [
+        (ResidualLoss, "of_residual"),
+        (ResidualLoss, "slope"),
+        (DevianceLoss, "half_deviance"),
+        (DevianceLoss, "slope"),
+    ],
+)
+def test_an_unfinished_loss_says_what_it_has_to_define(kind, method):
+    class Unfinished(kind):
+        pass
+
+    n_arguments = 1 + (kind is DevianceLoss) + (method == "slope")
+    with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
+        getattr(Unfinished(), method)(*[np.zeros(1)] * n_arguments)
+
+
+def test_means_are_clipped_where_products_of_two_are_still_finite():
+    for dtype in DTYPES:
+        scores = np.array([-1e30, 1e30], dtype)
+        ExpLink().inverse(scores, scores)
+        assert np.isfinite(scores**2).all()
+        assert np.isfinite(scores[1] / scores[0])
+        assert exp_bound(np.dtype(dtype)) > 40

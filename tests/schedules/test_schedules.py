@@ -1,0 +1,449 @@
+"""Is every schedule the rate that it says, and are the rules that stop training scikit-learn's?
+
+scikit-learn's own optimizer and its own count of epochs without progress are the oracle.
+"""
+
+import copy
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPRegressor
+from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.engine.epochs import Patience
+from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.schedules import (
+    SCHEDULES,
+    Adaptive,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    OneCycle,
+    Plateau,
+    Schedule,
+    Step,
+)
+from skbackprop.schedules import kinds as schedules
+from stacks import (
+    assert_same_bits,
+    per_member,
+    public_kinds,
+    same_examples,
+    variants,
+    without_formula,
+)
+from support import few_epochs, quick, value_data
+
+VARIANTS = variants(SCHEDULES)
+every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)
+
+# Losses on a coarse grid, so that ties and improvements of just tol occur.
+losses_of_epochs = st.lists(st.integers(0, 8).map(lambda n: n / 4), min_size=1, max_size=40)
+
+
+def course(schedule, base, monitored, n_rows=50):
+    """Return the rate of each epoch and the answers of may_stop after it, a column a member."""
+    base = np.array(base, dtype=float)[:, None]
+    state = schedule.init(len(base))
+    rates, may_stop = [], []
+    for epoch, values in enumerate(monitored, start=1):
+        rates.append(schedule.rate(state, base, (epoch - 1) / len(monitored)).copy())
+        n_seen = np.full(base.shape, epoch * n_rows)
+        schedule.end_epoch(state, base, np.array(values, dtype=float)[:, None], n_seen)
+        may_stop.append(schedule.may_stop(state, len(base)).copy())
+    return np.array(rates), np.array(may_stop), state
+
+
+def test_table_is_complete_and_every_docstring_has_a_formula():
+    kinds = public_kinds(schedules, Schedule)
+    assert kinds == set(SCHEDULES.values())
+    assert without_formula(kinds) == set()
+
+
+# ----------------------------------------------------------------------- scikit-learn's
+
+
+class TheirCourse:
+    """scikit-learn's training, epoch by epoch, with losses instead of a network."""
+
+    def __init__(self, rule, rate, tol, n_iter_no_change, scored=False):
+        self.optimizer = SGDOptimizer([], rate, rule, power_t=0.3)
+        self.network = MLPRegressor(tol=tol, n_iter_no_change=n_iter_no_change)
+        self.network.loss_curve_, self.network.validation_scores_ = [], []
+        self.network.best_loss_, self.network.best_validation_score_ = np.inf, -np.inf
+        self.network.coefs_, self.network.intercepts_ = [], []
+        self.network._no_improvement_count = 0
+        self.scored, self.t = scored, 0
+
+    def end_epoch(self, monitored):
+        """Return whether patience is at an end, and whether training stops."""
+        network = self.network
+        network.loss_curve_.append(monitored)
+        network._score = lambda *_, sample_weight: -monitored
+        network._update_no_improvement_count(self.scored, None, None, None)
+        self.t += 50
+        self.optimizer.iteration_ends(self.t)
+        stalled = network._no_improvement_count > network.n_iter_no_change
+        stopped = stalled and self.optimizer.trigger_stopping("", verbose=False)
+        if stalled and not stopped:
+            network._no_improvement_count = 0
+        return stalled, stopped
+
+
+@same_examples
+@given(
+    monitored=losses_of_epochs,
+    patience=st.integers(1, 4),
+    tol=st.sampled_from([0.0, 0.25, 0.3]),
+    rule=st.sampled_from(["constant", "invscaling", "adaptive"]),
+    rate=st.sampled_from([0.1, 2e-5, 1e-6]),
+    scored=st.booleans(),
+)
+def test_rates_and_stopping_are_those_of_scikit_learn(monitored, patience, tol, rule, rate, scored):
+    theirs = TheirCourse(rule, rate, tol, patience, scored)
+    schedule = {
+        "constant": Constant(),
+        "invscaling": InverseScaling(0.3),
+        "adaptive": Adaptive(tol, patience),
+    }[rule]
+    base, ours = np.array([[rate]]), Patience(1, tol, patience)
+    state = schedule.init(1)
+    for epoch, value in enumerate(monitored):
+        expected_rate = theirs.optimizer.learning_rate
+        assert schedule.rate(state, base, 0.0).item() == pytest.approx(expected_rate, rel=1e-12)
+        value = np.array([[value]])
+        schedule.end_epoch(state, base, value, np.array([[50.0 * (epoch + 1)]]))
+        stalled, stopped = ours.end_epoch(value, schedule.may_stop(state, 1))
+        assert (stalled.item(), stopped.item()) == theirs.end_epoch(value.item())
+        assert ours.best.item() == np.min(monitored[: epoch + 1])
+        if stopped:
+            break
+
+
+# --------------------------------------------------------------------------- on their own
+
+
+def test_constant_is_the_base_rate():
+    rates, may_stop, _ = course(Constant(), [0.1, 0.2], [[1, 1]] * 5)
+    np.testing.assert_array_equal(rates, [[[0.1], [0.2]]] * 5)
+    assert may_stop.all()
+
+
+@pytest.mark.parametrize("power_t", [0.0, 0.5, 2.0])
+def test_inverse_scaling_counts_rows(power_t):
+    rates, _, _ = course(InverseScaling(power_t), [0.1], [[1]] * 5, n_rows=7)
+    expected = [0.1 / (1 + 7 * epoch) ** power_t for epoch in range(5)]
+    np.testing.assert_allclose(rates.ravel(), expected, rtol=1e-15)
+
+
+def test_adaptive_divides_by_five_after_more_than_its_patience():
+    # Epoch 1 is progress; epochs 2 to 4 are three without, one more than two.
+    monitored = [[1.0]] * 4 + [[0.5]] + [[0.45]] * 3 + [[0.45]]
+    rates, may_stop, _ = course(Adaptive(tol=0.1, n_iter_no_change=2), [1.0], monitored)
+    np.testing.assert_allclose(rates.ravel(), [1, 1, 1, 1, 0.2, 0.2, 0.2, 0.2, 0.04])
+    assert not may_stop.any()
+
+
+def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
+    rates, may_stop, _ = course(Adaptive(n_iter_no_change=1), [4e-6], [[1.0]] * 7)
+    # Progress, two epochs without, a fifth of the rate, then two without: that is the end.
+    np.testing.assert_allclose(rates.ravel(), [4e-6] * 3 + [8e-7] * 4)
+    np.testing.assert_array_equal(may_stop.ravel(), [False] * 4 + [True] * 3)
+
+
+def test_the_count_of_adaptive_does_not_end_with_a_call():
+    """Training in pieces hands the state on, and makes the same rates as training at once."""
+    schedule, base = Adaptive(n_iter_no_change=3), np.array([[1.0]])
+    at_once, _, _ = course(schedule, [1.0], [[1.0]] * 12)
+    state, rates = schedule.init(1), []
+    for _piece in range(6):
+        for _epoch in range(2):
+            rates.append(schedule.rate(state, base, 0.0).item())
+            schedule.end_epoch(state, base, np.ones((1, 1)), np.ones((1, 1)))
+    np.testing.assert_array_equal(rates, at_once.ravel())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
+def test_a_value_that_is_not_finite_is_no_progress(before, value):
+    patience = Patience(1, 0.0, 2)
+    may_stop = np.ones((1, 1), dtype=bool)
+    values = [*before, *[value] * 3]
+    answers = [patience.end_epoch(np.array([[v]]), may_stop)[1].item() for v in values]
+    assert answers == [False] * (len(values) - 1) + [True]
+    assert patience.best.item() == min(before, default=np.inf)
+
+
+# ------------------------------------------------------------------------------- by hand
+
+HALF_WAY_DOWN = (1 + math.sqrt(0.5)) / 2  # of half a cosine, after a quarter of it
+
+
+@pytest.mark.parametrize(
+    "schedule, shares",
+    [
+        (Constant(), [1, 1, 1, 1]),
+        (Cosine(), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
+        (Cosine(final=0.2), [1, 0.2 + 0.8 * HALF_WAY_DOWN, 0.6, 1 - 0.8 * HALF_WAY_DOWN]),
+        (Cosine(final=1), [1, 1, 1, 1]),
+        (OneCycle(warm_up=0.5, start=0.2, final=0.1), [0.2, 0.6, 1, 0.55]),
+        (OneCycle(warm_up=0.25, start=0, final=0), [0, 1, 0.75, 0.25]),
+        (OneCycle(warm_up=0, final=0), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
+        (OneCycle(warm_up=1, start=0), [0, 1 - HALF_WAY_DOWN, 0.5, HALF_WAY_DOWN]),
+        (Step(), [1, 1, 0.1, 0.01]),
+        (Step(factor=0.5, at=0.25), [1, 0.5, 0.5, 0.5]),
+        (Step(at=[0.9]), [1, 1, 1, 1]),
+        (Step(at=()), [1, 1, 1, 1]),
+        (Exponential(), [1, 10**-0.5, 0.1, 10**-1.5]),
+        (Exponential(final=1), [1, 1, 1, 1]),
+    ],
+    ids=str,
+)
+def test_rates_in_each_quarter_of_training(schedule, shares):
+    rates, may_stop, state = course(schedule, [0.3, 0.1], [[1, 1]] * 4)
+    np.testing.assert_allclose(rates[:, 0, 0], 0.3 * np.array(shares), rtol=1e-14, atol=1e-17)
+    np.testing.assert_allclose(rates[:, 1, 0], 0.1 * np.array(shares), rtol=1e-14, atol=1e-17)
+    assert may_stop.all() and state == {}
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 7, 30])
+def test_rates_are_those_of_the_published_formulas(n_epochs):
+    """As they are written there: in epochs, between a largest and a smallest rate."""
+    epochs, largest = np.arange(n_epochs), 0.3
+
+    def rates_of(schedule):
+        return course(schedule, [largest], [[1]] * n_epochs)[0].ravel()
+
+    # Loshchilov & Hutter (2017), equation 5.
+    smallest = 0.01 * largest
+    cosine = smallest + 0.5 * (largest - smallest) * (1 + np.cos(np.pi * epochs / n_epochs))
+    np.testing.assert_allclose(rates_of(Cosine(0.01)), cosine, rtol=1e-13)
+    # The same factor in every epoch, so that n of them make `final`.
+    decay = np.cumprod([1, *[0.05 ** (1 / n_epochs)] * (n_epochs - 1)])
+    np.testing.assert_allclose(rates_of(Exponential(0.05)), largest * decay, rtol=1e-13)
+    # Two legs, each annealed along half a cosine.
+    bounds = 0.4 * n_epochs
+    rise, fall = epochs / bounds, (epochs - bounds) / (n_epochs - bounds)
+    up = largest / 25 + (largest - largest / 25) / 2 * (1 + np.cos(np.pi * (1 + rise)))
+    down = largest / 1e3 + (largest - largest / 1e3) / 2 * (1 + np.cos(np.pi * fall))
+    expected = np.where(epochs < bounds, up, down)
+    np.testing.assert_allclose(rates_of(OneCycle(0.4, 1 / 25, 1e-3)), expected, rtol=1e-13)
+    # Milestones, at an epoch each.
+    milestones = [math.ceil(0.3 * n_epochs), math.ceil(0.6 * n_epochs)]
+    stepped = [largest * 0.2 ** sum(m <= epoch for m in milestones) for epoch in epochs]
+    np.testing.assert_allclose(rates_of(Step(0.2, (0.3, 0.6))), stepped, rtol=1e-13)
+
+
+@same_examples
+@given(
+    monitored=losses_of_epochs,
+    factor=st.sampled_from([0.5, 0.1, 1.0]),
+    patience=st.integers(0, 4),
+    tol=st.sampled_from([0.0, 0.25, 0.3]),
+    smallest=st.sampled_from([0.0, 0.02, 0.5]),
+)
+def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, smallest):
+    rate, best, n_bad, expected = 0.1, math.inf, 0, []
+    for value in monitored:
+        expected.append(rate)
+        n_bad = 0 if value <= best - tol else n_bad + 1
+        best = min(best, value)
+        if n_bad > patience:
+            rate, n_bad = max(rate * factor, min(smallest, 0.1)), 0
+    schedule = Plateau(factor, patience, tol, smallest)
+    rates, may_stop, _ = course(schedule, [0.1], [[value] for value in monitored])
+    np.testing.assert_allclose(rates.ravel(), expected, rtol=1e-12)
+    assert may_stop.all()
+
+
+# ------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "kind, setting, values",
+    [
+        (InverseScaling, "power_t", [-0.1, math.inf]),
+        (Adaptive, "tol", [-1e-9]),
+        (Adaptive, "n_iter_no_change", [-1]),
+        (Cosine, "final", [-0.1, 1.1, None]),
+        (OneCycle, "warm_up", [-0.1, 1.1]),
+        (OneCycle, "start", [-0.1, 1.1]),
+        (OneCycle, "final", [-0.1, 1.1]),
+        (Step, "factor", [0, -1, 1.5]),
+        (Step, "at", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]]),
+        (Exponential, "final", [0, 1.1, "0.1"]),
+        (Plateau, "factor", [0, 1.1]),
+        (Plateau, "patience", [-1, math.nan]),
+        (Plateau, "tol", [-1]),
+        (Plateau, "smallest", [-1, math.inf]),
+    ],
+)
+def test_a_setting_out_of_its_range_is_an_error_that_names_it(kind, setting, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{setting} of {kind.__name__} must .* range"):
+            kind(**{setting: value})
+
+
+@every_schedule
+def test_schedules_survive_copies_and_equal_those_of_equal_settings(schedule):
+    for twin in (pickle.loads(pickle.dumps(schedule)), copy.deepcopy(schedule), replace(schedule)):
+        assert twin == schedule and hash(twin) == hash(schedule)
+    model = clone(BackpropClassifier(learning_rate=schedule))
+    assert model.learning_rate == schedule
+    assert eval(repr(schedule), vars(schedules)) == schedule
+
+
+def test_the_milestones_of_step_are_kept_as_a_tuple():
+    assert Step(at=[0.5, 0.75]) == Step() == Step(at=np.array([0.5, 0.75]))
+    assert Step(at=0.5) == Step(at=(0.5,)) != Step()
+
+
+# ------------------------------------------------------------------------- in estimators
+
+DIGITS = load_digits(return_X_y=True)
+DIGITS = DIGITS[0][:500] / 16, DIGITS[1][:500]
+# What the optimizers with rates of another order take as the base rate; the others 0.005.
+BASE_RATES = {"sgd": 0.1, "adagrad": 0.03}
+# A falling number of rows seen calls for a small power.
+SETTINGS = {"invscaling": {"power_t": 0.05}, "exponential": {"final": 0.1}}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_every_schedule_learns_the_digits_with_every_optimizer(solver, name):
+    """From a loss of log(10) = 2.3 to one below 0.2 in 25 epochs."""
+    model = BackpropClassifier(
+        (32,),
+        solver=solver,
+        learning_rate=SCHEDULES[name](**SETTINGS.get(name, {})),
+        learning_rate_init=BASE_RATES.get(solver, 0.005),
+        batch_size=32,
+        max_iter=25,
+        n_iter_no_change=np.inf,
+        random_state=0,
+    )
+    assert model.fit(*DIGITS).loss_ < 0.2
+
+
+def test_a_schedule_by_name_is_the_instance_with_its_defaults():
+    X, y = value_data()
+    for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
+        by_name, by_instance = (
+            quick(BackpropRegressor, learning_rate=schedule, n_iter_no_change=np.inf).fit(X, y)
+            for schedule in (name, SCHEDULES[name]())
+        )
+        assert by_name.loss_curve_ == by_instance.loss_curve_, name
+
+
+@few_epochs
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
+    X, y = value_data()
+    settings = {"solver": solver, "learning_rate": OneCycle(0.4, start=0.0), "max_iter": 10}
+    first, last = (
+        quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
+    )
+    unmoved = quick(BackpropRegressor, **settings)._prepare_first(X, y)[0].parameters
+    for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
+        np.testing.assert_array_equal(weights, initial[0])
+    for _ in range(9):
+        last.partial_fit(X, y)
+    assert np.isfinite(last.loss_) and last.loss_ < first.loss_
+
+
+@few_epochs
+def test_plateau_leaves_the_end_of_training_to_its_stopping_rule(capsys):
+    """With tol=10 no epoch but the first is progress: a tenth of the rate, then the end."""
+    X, y = value_data()
+    seen = []
+
+    class Watched(Plateau):
+        def rate(self, state, base, progress):
+            seen.append(super().rate(state, base, progress).item())
+            return super().rate(state, base, progress)
+
+    settings = {"tol": 10, "n_iter_no_change": 6, "max_iter": 30, "verbose": True}
+    schedule = Watched(tol=10, patience=3)
+    model = quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.01, **settings)
+    assert model.fit(X, y).n_iter_ == 8
+    np.testing.assert_allclose(seen[:8], [0.01] * 5 + [0.001] * 3)
+    assert capsys.readouterr().out.endswith("for 6 consecutive epochs. Stopping.\n")
+
+
+# ---------------------------------------------------------------------------- contracts
+
+
+@every_schedule
+def test_state_and_rates_are_arrays_with_a_row_for_every_member(schedule):
+    monitored = np.random.RandomState(0).rand(30, 3)
+    rates, may_stop, state = course(schedule, [0.1, 0.2, 0.3], monitored)
+    fresh = schedule.init(3)
+    assert fresh.keys() == state.keys()
+    for name, array in state.items():
+        assert isinstance(array, np.ndarray), name
+        assert (array.shape, array.dtype) == ((3, 1), fresh[name].dtype), name
+    assert rates.shape == may_stop.shape == (30, 3, 1)
+    assert may_stop.dtype == bool
+    assert (np.isfinite(rates) & (rates >= 0)).all()
+
+
+@every_schedule
+def test_a_member_with_settings_of_its_own_equals_the_member_alone(schedule):
+    factors, base = [1.0, 0.5, 0.3, 0.1], [0.1, 0.2, 0.3, 4e-6]
+    monitored = np.random.RandomState(0).randint(3, size=(40, 4))
+    rates, may_stop, state = course(per_member(schedule, factors), base, monitored)
+    for i, factor in enumerate(factors):
+        alone = course(per_member(schedule, [factor]), base[i : i + 1], monitored[:, i : i + 1])
+        assert_same_bits(rates[:, i : i + 1], alone[0], f"rates of member {i}")
+        assert_same_bits(may_stop[:, i : i + 1], alone[1], f"may_stop of member {i}")
+        for name, array in alone[2].items():
+            assert_same_bits(state[name][i : i + 1], array, f"{name} of member {i}")
+
+
+def test_patience_of_a_stack_is_that_of_each_member():
+    tol, patience = np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]])
+    stream = np.random.RandomState(0)
+    together = Patience(3, tol, patience)
+    alone = [Patience(1, tol[i].item(), patience[i].item()) for i in range(3)]
+    n_stalled = 0
+    for _ in range(50):
+        monitored, may_stop = stream.rand(3, 1), stream.rand(3, 1) < 0.5
+        stalled, stopped = together.end_epoch(monitored, may_stop)
+        n_stalled += stalled.sum()
+        for i, member in enumerate(alone):
+            own = slice(i, i + 1)
+            answer = member.end_epoch(monitored[own], may_stop[own])
+            assert answer == (stalled[own], stopped[own])
+    assert n_stalled > 0
+    np.testing.assert_array_equal(together.best[:, 0], [member.best.item() for member in alone])
+
+
+@pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 2], []], ids=str)
+@pytest.mark.parametrize(
+    "tol, patience",
+    [(0.1, 2.0), (np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]]))],
+    ids=["one setting", "settings of its own"],
+)
+def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, patience, leaving):
+    stream, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
+    whole, reduced = Patience(3, tol, patience), Patience(3, tol, patience)
+    stay = [i for i in range(3) if i not in leaving]
+    for epoch in range(20):
+        if epoch == 5:
+            reduced.retire(np.isin(range(3), leaving))
+        monitored = stream.rand(3, 1)
+        expected = whole.end_epoch(monitored, all_may)
+        rows = slice(None) if epoch < 5 else stay
+        got = reduced.end_epoch(monitored[rows], all_may[rows])
+        for answer, reference in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(answer, reference[rows])
+        assert_same_bits(reduced.best, whole.best[rows])
