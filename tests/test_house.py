@@ -44,6 +44,7 @@ ROOMS = [
     {"activations", "losses", "optimizers", "schedules"},
     {"layers"},
     {"engine"},
+    {"_sklearn"},
     {"fitting"},
     {"estimators"},
     {"inspection", "search", "testing"},
@@ -64,33 +65,44 @@ def name_of(path):
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports_of(name, path):
-    """Return (modules of the package, top-level names of other packages) that a file imports.
+def imported_by(name, path):
+    """Yield the dotted name of all that a file imports: modules, or what it takes out of them.
 
     Imports inside of functions and under TYPE_CHECKING count as well.
     """
-    inside, outside = set(), set()
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
     package = [IMPORT_NAME, *filter(None, package)]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
-            # "from .core import losses" imports the module core.losses, if there is one.
-            targets = [f"{module}.{alias.name}" for alias in node.names]
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def imports_of(name, path):
+    """Return (modules of the package, top-level names of other packages) that a file imports."""
+    inside, outside = set(), set()
+    for target in imported_by(name, path):
+        top, _, rest = target.partition(".")
+        if top != IMPORT_NAME:
+            outside.add(top)
+        # "from .core import losses" imports the module core.losses, if there is one.
+        elif rest in MODULES:
+            inside.add(rest)
         else:
-            continue
-        for target in targets:
-            top, _, rest = target.partition(".")
-            if top != IMPORT_NAME:
-                outside.add(top)
-            elif rest in MODULES:
-                inside.add(rest)
-            else:
-                inside.add(rest.rpartition(".")[0])
+            inside.add(rest.rpartition(".")[0])
     return inside, outside
+
+
+def private_imports_of(name, path):
+    """Return what a file imports of scikit-learn whose name, or whose module's, is private."""
+    return {
+        target
+        for target in imported_by(name, path)
+        if target.startswith("sklearn.") and "._" in target
+    }
 
 
 # -------------------------------------------------------------------------------- imports
@@ -123,6 +135,24 @@ def test_all_up_to_the_engine_stands_on_numpy_and_scipy_alone(module):
     assert outside <= ALLOWED_IN_THE_ENGINE
 
 
+def test_private_names_of_scikit_learn_are_in_one_place():
+    users = {name for name, path in MODULES.items() if private_imports_of(name, path)}
+    assert users == {"_sklearn"}
+    imported = {target for name, path in MODULES.items() for target in imported_by(name, path)}
+    module = f"{IMPORT_NAME}._sklearn"
+    for name in importlib.import_module(module).__all__:
+        assert f"{module}.{name}" in imported, f"nobody needs {name}"
+
+
+def test_what_is_imported_is_named_as_needed():
+    """scikit-learn brings joblib and threadpoolctl along, and might do without them one day."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["plot"]]
+    names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
+    imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
+    assert imported - sys.stdlib_module_names == names
+
+
 def test_the_parser_of_imports_sees_what_there_is(tmp_path):
     """The tests above would pass if nothing were found, so this one looks for known imports."""
     inside, outside = imports_of("engine.lbfgs", MODULES["engine.lbfgs"])
@@ -135,10 +165,18 @@ def test_the_parser_of_imports_sees_what_there_is(tmp_path):
         "def function():\n"
         "    from .. import losses\n"
         "    import skbackprop.engine.network as network, sklearn.base\n"
+        "    from sklearn.metrics import accuracy_score, _scorer\n"
+        "    from sklearn.utils._tags import get_tags\n"
+        "    import sklearn.utils._bunch\n"
     )
     inside, outside = imports_of("estimators.module", path)
     assert inside == {"estimators.base", "estimators.labels", "losses", "engine.network"}
     assert outside == {"sklearn"}
+    assert private_imports_of("estimators.module", path) == {
+        "sklearn.metrics._scorer",
+        "sklearn.utils._tags.get_tags",
+        "sklearn.utils._bunch",
+    }
 
 
 # ----------------------------------------------------------------------------- docstrings

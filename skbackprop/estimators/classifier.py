@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from .._sklearn import Interval, StrOptions
 from ..core.arrays import Array
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss

@@ -6,8 +6,8 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOptions
 
+from .._sklearn import Interval, Options, RealNotInt, StrOptions
 from ..activations import ACTIVATIONS, Activation
 from ..initializers import INITIALIZERS, Initializer
 from ..layers.normalization import NORMALIZATIONS, Normalization

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
+from .._sklearn import StrOptions
 from ..core.arrays import Array, largest_magnitude
 from ..engine.batches import Table
 from ..losses.base import Loss

@@ -8,19 +8,19 @@ and only finite values, so those two questions are asked directly.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import (
-    _check_sample_weight,
     assert_all_finite,
     check_array,
     column_or_1d,
     validate_data,
 )
 
+from .._sklearn import _check_sample_weight
 from ..core.arrays import Array, largest_magnitude
 from ..losses.base import Loss
 
@@ -156,7 +156,8 @@ def of_one_kind(labels: Array, name: str) -> Array:
 
 def _is_missing(label: Any) -> bool:
     """Return whether a label or value is None, NaN or pandas' NA."""
-    return label is None or is_scalar_nan(label) or is_pandas_na(label)
+    is_nan = isinstance(label, Real) and label != label
+    return label is None or is_nan or type(label).__name__ == "NAType"
 
 
 def _as_numbers(y: Any) -> Array:

@@ -7,8 +7,8 @@ for a million rows take more memory than a fit may.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.extmath import _approximate_mode
 
+from .._sklearn import _approximate_mode
 from ..core.arrays import Array, Rows
 
 

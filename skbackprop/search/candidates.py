@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sklearn.metrics._scorer import _MultimetricScorer
-from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params
 
+from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
 from ..core.members import kind_of
 from ..estimators.base import BaseBackprop
 from ..fitting.plan import is_lbfgs

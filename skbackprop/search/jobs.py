@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection._validation import _fit_and_score
 
+from .._sklearn import _fit_and_score
 from ..estimators.together import Fit, fit_together
 from .candidates import Candidate, Evaluation
 from .transformers import Front

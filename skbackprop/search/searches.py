@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
-from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import (
     GridSearchCV,
     ParameterGrid,
@@ -19,16 +18,17 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     check_cv,
 )
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.model_selection._validation import (
+from sklearn.utils import indexable
+from sklearn.utils.parallel import Parallel
+
+from .._sklearn import (
+    BaseSearchCV,
+    Interval,
+    _check_method_params,
     _insert_error_scores,
+    _MultimetricScorer,
     _warn_or_raise_about_fit_failures,
 )
-from sklearn.utils import indexable
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.parallel import Parallel
-from sklearn.utils.validation import _check_method_params
-
 from .candidates import Evaluation
 from .plan import evaluate
 

@@ -1,0 +1,44 @@
+"""Every private name of scikit-learn that is used here, and why: no other module imports one.
+
+What is private may change in any release, so pyproject.toml admits only those that have passed the
+tests. Before a newer one is admitted, compare these first.
+"""
+
+# The search evaluates its candidates as scikit-learn's own searches do.
+from sklearn.metrics._scorer import _MultimetricScorer  # a list of metrics becomes one
+from sklearn.model_selection._search import BaseSearchCV  # what a search derives from
+from sklearn.model_selection._validation import (
+    _fit_and_score,  # a candidate alone, on one split
+    _insert_error_scores,  # what stands for the scores of a failed fit, once their names are known
+    _score,  # the errors of scorers, and what scores may be
+    _warn_or_raise_about_fit_failures,  # the text that sums failures up, and where all failed
+)
+from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
+    Interval,
+    Options,
+    RealNotInt,
+    StrOptions,
+)
+from sklearn.utils.extmath import _approximate_mode  # the very draws of a stratified split
+from sklearn.utils.metaestimators import _safe_split  # rows, and columns of precomputed kernels
+from sklearn.utils.validation import (
+    _check_method_params,  # which arguments of fit are split along with X
+    _check_sample_weight,  # what weights may be; scikit-learn's checks look for its errors
+)
+
+__all__ = [
+    "BaseSearchCV",
+    "Interval",
+    "Options",
+    "RealNotInt",
+    "StrOptions",
+    "_MultimetricScorer",
+    "_approximate_mode",
+    "_check_method_params",
+    "_check_sample_weight",
+    "_fit_and_score",
+    "_insert_error_scores",
+    "_safe_split",
+    "_score",
+    "_warn_or_raise_about_fit_failures",
+]
