@@ -1,8 +1,11 @@
 """Every private name of scikit-learn that is used here, and why: no other module imports one.
 
 What is private may change in any release, so pyproject.toml admits only those that have passed the
-tests. Before a newer one is admitted, compare these first.
+tests. Before a newer one is admitted, compare these first, and `search/base.py` with
+`BaseSearchCV.fit`.
 """
+
+from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
 
 # The search evaluates its candidates as scikit-learn's own searches do.
 from sklearn.metrics._scorer import _MultimetricScorer  # a list of metrics becomes one
@@ -37,6 +40,7 @@ __all__ = [
     "_check_method_params",
     "_check_sample_weight",
     "_fit_and_score",
+    "_fit_context",
     "_insert_error_scores",
     "_safe_split",
     "_score",

@@ -2,186 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Iterable
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn import get_config
-from sklearn.base import clone, is_classifier
-from sklearn.model_selection import (
-    GridSearchCV,
-    ParameterGrid,
-    ParameterSampler,
-    RandomizedSearchCV,
-    check_cv,
-)
-from sklearn.utils import indexable
-from sklearn.utils.parallel import Parallel
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from .._sklearn import (
-    BaseSearchCV,
-    Interval,
-    _check_method_params,
-    _insert_error_scores,
-    _MultimetricScorer,
-    _warn_or_raise_about_fit_failures,
-)
-from .candidates import Evaluation
-from .plan import evaluate
-
-_STACK_CONSTRAINTS: dict[str, list[Any]] = {
-    "max_stack_bytes": [Interval(Integral, 1, None, closed="left")]
-}
+from .base import StackedSearch
 
 
-class _StackedSearch(BaseSearchCV):
-    """What the two searches share: scikit-learn's search, but for how candidates are trained."""
-
-    max_stack_bytes: int
-
-    def _candidate_params(self) -> Iterable[dict[str, Any]]:
-        """Return the settings to try."""
-        raise NotImplementedError(f"{type(self).__name__} has to define _candidate_params()")
-
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
-        """Train and score all candidates on all splits, then the best one on all data.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The training input.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            The targets.
-        **params : dict
-            Further arguments of the estimator's `fit` (arrays of n_samples are split along with
-            X), such as ``sample_weight``, and ``groups`` for the splitter; with metadata routing,
-            whatever its consumers request.
-
-        Returns
-        -------
-        self : object
-            The fitted search.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data is not valid, or if every fit failed.
-        """
-        before = dict(self.__dict__)
-        try:
-            if self._has_callbacks():
-                if self.verbose:
-                    print("All candidates are trained one by one, as callbacks follow each fit.")
-                return super().fit(X, y, **params)
-            return self._fit(X, y, params)
-        except BaseException:
-            self.__dict__ = before
-            raise
-
-    def _has_callbacks(self) -> bool:
-        parts = [self, self.estimator]
-        if hasattr(self.estimator, "get_params") and not isinstance(self.estimator, type):
-            parts += self.estimator.get_params().values()
-        return any(hasattr(part, "_skl_callbacks") for part in parts)
-
-    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Any:
-        if not get_config()["skip_parameter_validation"]:
-            self._validate_params()
-        scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, y)
-        params = _check_method_params(X, params=params)
-        routed = self._get_routed_params_for_fit(params)
-        fit_params = routed.estimator.fit
-        candidate_params = list(self._candidate_params())
-        evaluation = Evaluation(
-            estimator=clone(self.estimator),
-            X=X,
-            y=y,
-            splits=self._splits(X, y, routed.splitter.split),
-            scorer=scorers,
-            fit_params=fit_params,
-            score_params=routed.scorer.score,
-            return_train_score=self.return_train_score,
-            error_score=self.error_score,
-            verbose=self.verbose,
-            max_bytes=self.max_stack_bytes,
-        )
-        results = self._evaluated(evaluation, candidate_params)
-        first_score = results[0]["test_scores"]
-        self.multimetric_ = isinstance(first_score, dict)
-        if callable(self.scoring) and self.multimetric_:
-            # Only now is it known what the scorer returns.
-            self._check_refit_for_multimetric(first_score)
-            refit_metric = self.refit
-        self.cv_results_ = self._format_results(
-            candidate_params, self.n_splits_, results, defaultdict(list)
-        )
-        self._keep_best(refit_metric)
-        if self.refit:
-            self._refit(evaluation)
-        is_several = isinstance(scorers, _MultimetricScorer)
-        self.scorer_ = scorers._scorers if is_several else scorers
-        return self
-
-    def _splits(self, X: Any, y: Any, split_params: dict[str, Any]) -> list[tuple[Any, Any]]:
-        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        self.n_splits_ = cv.get_n_splits(X, y, **split_params)
-        splits = list(cv.split(X, y, **split_params))
-        if len(splits) != self.n_splits_:
-            raise ValueError(
-                f"cv.split and cv.get_n_splits return inconsistent results. Expected "
-                f"{self.n_splits_} splits, got {len(splits)}"
-            )
-        return [(np.asarray(train), np.asarray(test)) for train, test in splits]
-
-    def _evaluated(
-        self, evaluation: Evaluation, candidate_params: list[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """Return the result of every candidate on every split; warn of those that failed."""
-        n_candidates, n_splits = len(candidate_params), len(evaluation.splits)
-        if not n_candidates * n_splits:
-            raise ValueError(
-                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
-            )
-        if self.verbose:
-            print(
-                f"Fitting {n_splits} folds for each of {n_candidates} candidates, totalling "
-                f"{n_candidates * n_splits} fits"
-            )
-        with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
-            results = evaluate(evaluation, candidate_params, parallel)
-        _warn_or_raise_about_fit_failures(results, self.error_score)
-        if callable(self.scoring):
-            _insert_error_scores(results, self.error_score)
-        return results
-
-    def _keep_best(self, refit_metric: Any) -> None:
-        """Set what is known of the best candidate, as far as there is one metric to judge by."""
-        if not self.refit and self.multimetric_:
-            return
-        self.best_index_ = self._select_best_index(self.refit, refit_metric, self.cv_results_)
-        if not callable(self.refit):
-            self.best_score_ = self.cv_results_[f"mean_test_{refit_metric}"][self.best_index_]
-        self.best_params_ = self.cv_results_["params"][self.best_index_]
-
-    def _refit(self, evaluation: Evaluation) -> None:
-        """Fit the best candidate to all data."""
-        best = clone(evaluation.estimator).set_params(**clone(self.best_params_, safe=False))
-        self.best_estimator_ = best
-        start = time.perf_counter()
-        if evaluation.y is None:
-            best.fit(evaluation.X, **evaluation.fit_params)
-        else:
-            best.fit(evaluation.X, evaluation.y, **evaluation.fit_params)
-        self.refit_time_ = time.perf_counter() - start
-        if hasattr(best, "feature_names_in_"):
-            self.feature_names_in_ = best.feature_names_in_
-
-
-class BackpropGridSearchCV(_StackedSearch, GridSearchCV):
+class BackpropGridSearchCV(GridSearchCV, StackedSearch):
     """Grid search over networks, the candidates of which train as stacks.
 
     A drop-in for scikit-learn's `GridSearchCV`: the same parameters, attributes and scores. Its
@@ -289,8 +118,8 @@ class BackpropGridSearchCV(_StackedSearch, GridSearchCV):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **StackedSearch._parameter_constraints,
         **GridSearchCV._parameter_constraints,
-        **_STACK_CONSTRAINTS,
     }
 
     def __init__(
@@ -322,11 +151,8 @@ class BackpropGridSearchCV(_StackedSearch, GridSearchCV):
         )
         self.max_stack_bytes = max_stack_bytes
 
-    def _candidate_params(self) -> Iterable[dict[str, Any]]:
-        return ParameterGrid(self.param_grid)
 
-
-class BackpropRandomizedSearchCV(_StackedSearch, RandomizedSearchCV):
+class BackpropRandomizedSearchCV(RandomizedSearchCV, StackedSearch):
     """Random search over networks, the candidates of which train as stacks.
 
     A drop-in for scikit-learn's `RandomizedSearchCV`: the same parameters, attributes and scores.
@@ -442,8 +268,8 @@ class BackpropRandomizedSearchCV(_StackedSearch, RandomizedSearchCV):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **StackedSearch._parameter_constraints,
         **RandomizedSearchCV._parameter_constraints,
-        **_STACK_CONSTRAINTS,
     }
 
     def __init__(
@@ -478,8 +304,3 @@ class BackpropRandomizedSearchCV(_StackedSearch, RandomizedSearchCV):
             return_train_score=return_train_score,
         )
         self.max_stack_bytes = max_stack_bytes
-
-    def _candidate_params(self) -> Iterable[dict[str, Any]]:
-        return ParameterSampler(
-            self.param_distributions, self.n_iter, random_state=self.random_state
-        )

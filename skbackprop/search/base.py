@@ -1,0 +1,253 @@
+"""scikit-learn's search, but for the evaluation of its candidates: they train as stacks.
+
+Which candidates there are is a strategy's business, here as there: its `_run_search` is given
+`evaluate_candidates`, which it calls once or several times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from inspect import signature
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+from sklearn.utils.parallel import Parallel
+
+from .._sklearn import (
+    BaseSearchCV,
+    Interval,
+    _check_method_params,
+    _fit_context,
+    _insert_error_scores,
+    _MultimetricScorer,
+    _warn_or_raise_about_fit_failures,
+)
+from .candidates import Evaluation, Split
+from .jobs import Result
+from .plan import evaluate
+
+
+class StackedSearch(BaseSearchCV):
+    """A search without a strategy: what scikit-learn's `BaseSearchCV` is, with stacks.
+
+    It stands where `BaseSearchCV` does, so a strategy goes before it, and its own `fit` is kept:
+    ``class BackpropGridSearchCV(GridSearchCV, StackedSearch)``.
+    """
+
+    max_stack_bytes: int = 2**28
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseSearchCV._parameter_constraints,
+        "max_stack_bytes": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Train and score all candidates on all splits, then the best one on all data.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The targets.
+        **params : dict
+            Further arguments of the estimator's `fit` (arrays of n_samples are split along with
+            X), such as ``sample_weight``, and ``groups`` for the splitter; with metadata routing,
+            whatever its consumers request.
+
+        Returns
+        -------
+        self : object
+            The fitted search.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, or if every fit failed.
+        """
+        before = dict(self.__dict__)
+        try:
+            if self._has_callbacks():
+                if self.verbose:
+                    print("All candidates are trained one by one, as callbacks follow each fit.")
+                return super().fit(X, y, **params)
+            return self._fit(X, y, params)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _has_callbacks(self) -> bool:
+        parts = [self, self.estimator]
+        if hasattr(self.estimator, "get_params") and not isinstance(self.estimator, type):
+            parts += self.estimator.get_params().values()
+        return any(hasattr(part, "_skl_callbacks") for part in parts)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Any:
+        """Do what `BaseSearchCV.fit` does, which has the evaluation of candidates inside it."""
+        scorers, refit_metric = self._get_scorers()
+        X, y = indexable(X, y)
+        routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
+        split_params = routed.splitter.split
+        self._checked_cv_orig = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self._check_input_parameters(X=X, y=y, split_params=split_params)
+        self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
+        evaluation = Evaluation(
+            estimator=clone(self.estimator),
+            X=X,
+            y=y,
+            splits=[],
+            scorer=scorers,
+            fit_params=routed.estimator.fit,
+            score_params=routed.scorer.score,
+            return_train_score=self.return_train_score,
+            error_score=self.error_score,
+            verbose=self.verbose,
+            max_bytes=self.max_stack_bytes,
+        )
+        with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
+            evaluated = _Evaluated(self, evaluation, split_params, parallel)
+            self._look_for_the_best(evaluated)
+        first_score = evaluated.outcomes[0]["test_scores"]
+        self.multimetric_ = isinstance(first_score, dict)
+        if callable(self.scoring) and self.multimetric_:
+            # Only now is it known what the scorer returns.
+            self._check_refit_for_multimetric(first_score)
+            refit_metric = self.refit
+        self.cv_results_ = evaluated.cv_results
+        self._keep_best(refit_metric)
+        if self.refit:
+            self._refit(evaluation)
+        is_several = isinstance(scorers, _MultimetricScorer)
+        self.scorer_ = scorers._scorers if is_several else scorers
+        return self
+
+    def _look_for_the_best(self, evaluate_candidates: _Evaluated) -> None:
+        """Let the strategy have the candidates evaluated that it wants to know of."""
+        # scikit-learn's own strategies need a context, though there are no callbacks to follow it.
+        context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
+        takes_context = "callback_ctx" in signature(self._run_search).parameters
+        self._run_search(evaluate_candidates, **{"callback_ctx": context} if takes_context else {})
+
+    def _keep_best(self, refit_metric: Any) -> None:
+        """Set what is known of the best candidate, as far as there is one metric to judge by."""
+        if not self.refit and self.multimetric_:
+            return
+        self.best_index_ = self._select_best_index(self.refit, refit_metric, self.cv_results_)
+        if not callable(self.refit):
+            self.best_score_ = self.cv_results_[f"mean_test_{refit_metric}"][self.best_index_]
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+
+    def _refit(self, evaluation: Evaluation) -> None:
+        """Fit the best candidate to all data."""
+        best = clone(evaluation.estimator).set_params(**clone(self.best_params_, safe=False))
+        self.best_estimator_ = best
+        start = time.perf_counter()
+        if evaluation.y is None:
+            best.fit(evaluation.X, **evaluation.fit_params)
+        else:
+            best.fit(evaluation.X, evaluation.y, **evaluation.fit_params)
+        self.refit_time_ = time.perf_counter() - start
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_
+
+
+class _Evaluated:
+    """The candidates evaluated so far; a strategy calls it, as `evaluate_candidates`, for more.
+
+    Parameters
+    ----------
+    search : StackedSearch
+        Whose candidates they are.
+    evaluation : Evaluation
+        What all candidates have in common, but for the splits.
+    split_params : dict
+        Further arguments of the splitter.
+    parallel : Parallel
+        What runs the jobs.
+
+    Attributes
+    ----------
+    outcomes : list of dict
+        The result of each candidate on each split.
+    cv_results : dict of arrays
+        The same, as `cv_results_` has it.
+    """
+
+    def __init__(
+        self,
+        search: StackedSearch,
+        evaluation: Evaluation,
+        split_params: dict[str, Any],
+        parallel: Parallel,
+    ) -> None:
+        self.search, self.evaluation = search, evaluation
+        self.split_params, self.parallel = split_params, parallel
+        self.candidate_params: list[dict[str, Any]] = []
+        self.outcomes: list[Result] = []
+        self.more_results: defaultdict[str, list[Any]] = defaultdict(list)
+        self.cv_results: dict[str, Any] = {}
+
+    def __call__(
+        self,
+        candidate_params: Iterable[dict[str, Any]],
+        cv: Any = None,
+        more_results: Mapping[str, Sequence[Any]] | None = None,
+        callback_ctx: Any = None,
+    ) -> dict[str, Any]:
+        """Fit and score more candidates, and return `cv_results_` of all so far.
+
+        Parameters
+        ----------
+        candidate_params : iterable of dict
+            Their parameters.
+        cv : splitter, default=None
+            What splits the data this time, into as many parts; None for the search's own.
+        more_results : dict of sequence, default=None
+            What `cv_results_` is to hold besides, by name: a value for each candidate.
+        callback_ctx : CallbackContext, default=None
+            What scikit-learn's callbacks would follow; where there are any, this is not called.
+        """
+        search, candidate_params = self.search, list(candidate_params)
+        splits = self._splits(cv or search._checked_cv_orig)
+        n_candidates, n_splits = len(candidate_params), len(splits)
+        if search.verbose:
+            print(
+                f"Fitting {n_splits} folds for each of {n_candidates} candidates, totalling "
+                f"{n_candidates * n_splits} fits"
+            )
+        if not n_candidates * n_splits:
+            raise ValueError(
+                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
+            )
+        outcomes = evaluate(
+            replace(self.evaluation, splits=splits), candidate_params, self.parallel
+        )
+        _warn_or_raise_about_fit_failures(outcomes, search.error_score)
+        if callable(search.scoring):
+            _insert_error_scores(outcomes, search.error_score)
+        self.candidate_params += candidate_params
+        self.outcomes += outcomes
+        for name, values in (more_results or {}).items():
+            self.more_results[name] += values
+        self.cv_results = search._format_results(
+            self.candidate_params, n_splits, self.outcomes, self.more_results
+        )
+        return self.cv_results
+
+    def _splits(self, cv: Any) -> list[Split]:
+        n_splits = self.search.n_splits_
+        splits = list(cv.split(self.evaluation.X, self.evaluation.y, **self.split_params))
+        if len(splits) != n_splits:
+            raise ValueError(
+                f"cv.split and cv.get_n_splits return inconsistent results. Expected "
+                f"{n_splits} splits, got {len(splits)}"
+            )
+        return [(np.asarray(train), np.asarray(test)) for train, test in splits]
