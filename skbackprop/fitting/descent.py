@@ -116,7 +116,7 @@ class Descent:
         try:
             losses = self._train_epoch()
         except Diverged as diverged:
-            self._let_go(diverged.members, Run.end_diverged)
+            self.retire(diverged.members, Run.end_diverged)
             if self._is_incremental:
                 self.interrupt()  # the others are in the midst of their only epoch
             return
@@ -125,9 +125,9 @@ class Descent:
         for run, course in zip(stage.runs, stage.courses, strict=True):
             run.print_progress(course)
         done = self._stopped(monitored)
-        self._let_go(done)
+        self.retire(done)
         if stage.n_done == self.n_epochs and self.runs:
-            self._let_go(np.ones(len(self.runs), dtype=bool), Run.end_unconverged)
+            self.retire(np.ones(len(self.runs), dtype=bool), Run.end_unconverged)
 
     def _train_epoch(self) -> Array:
         """Train the stack for an epoch and return its losses."""
@@ -141,7 +141,7 @@ class Descent:
         """End training with the last epoch that is complete."""
         if self.runs:
             self.stack.stand_at(self._stage.n_done)
-            self._let_go(np.ones(len(self.runs), dtype=bool))
+            self.retire(np.ones(len(self.runs), dtype=bool))
 
     def _record(self, losses: Array) -> Array:
         """Score the epoch, tell the schedule, and take note; return the values that are to fall."""
@@ -180,18 +180,23 @@ class Descent:
                 )
         return stopped[:, 0]
 
-    def _let_go(self, done: Array, end: Callable[[Run], None] | None = None) -> None:
-        """Give the members that are done all that is theirs, and let them leave the stack.
+    def retire(self, finished: Array, end: Callable[[Run], None] | None = None) -> None:
+        """Let runs go after the epochs that they have done; the others train on without them.
 
-        `end` is told each of them: why it is done, where there is more to say than that it is.
+        Parameters
+        ----------
+        finished : array of bool of shape (n_runs,)
+            Those of `runs` to leave. Each is given back all that is its own.
+        end : callable or None, default=None
+            Told each of them: why it is done, where there is more to say than that it is.
         """
-        if not done.any():
+        if not finished.any():
             return
-        for i in np.flatnonzero(done).tolist():
+        for i in np.flatnonzero(finished).tolist():
             self._give_back(i)
             if end is not None:
                 end(self.runs[i])
-        stage = self._stage.without(done)
+        stage = self._stage.without(finished)
         if stage.runs:
             show_parameters(stage.stack, stage.runs)
         self._stage = stage

@@ -265,6 +265,26 @@ def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
 # ----------------------------------------------------------------------------- several stacks
 
 
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": 0.9}])
+def test_runs_may_be_let_go_after_any_epoch(settings):
+    """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
+    changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
+    runs, alone = (runs_of(BackpropClassifier, changes, settings) for _ in range(2))
+    n_epochs, descent = [3, 12, 7, 3], Descent(runs)
+    while descent.runs:
+        descent.advance()
+        leave = [n_epochs[runs.index(run)] == descent.n_done for run in descent.runs]
+        if descent.runs:
+            descent.retire(np.array(leave))
+    for run, expected, n in zip(runs, alone, n_epochs, strict=True):
+        by_itself = Descent([expected])
+        for _ in range(n):
+            by_itself.advance()
+        by_itself.interrupt()
+        assert run.n_iter == n
+        assert_same_run(run, expected)
+
+
 def cut_stacks(monkeypatch, size):
     """Let stacks hold so many members; the cache holds one at the least."""
     monkeypatch.setattr(training, "members_at_once", lambda *arguments: size)

@@ -27,7 +27,7 @@ RECORDING = {
     },
     "fitting/training.py": {"train", "train_side_by_side", "take_turns"},
     "fitting/descent.py": {
-        *("advance", "_advance", "_train_epoch", "_record", "_kept_of", "_stopped", "_let_go"),
+        *("advance", "_advance", "_train_epoch", "_record", "_kept_of", "_stopped", "retire"),
         *("_give_back", "without"),
     },
     "fitting/stacking.py": {"show_parameters"},
