@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -31,5 +32,13 @@ def is_equal(one: Any, other: Any) -> bool:
     """Return whether two objects are equal; those that can't be compared are not."""
     try:
         return bool(one == other)
-    except Exception:
+    except (TypeError, ValueError):
+        return False  # arrays, frames and pandas' NA have no single truth value
+    except Exception as error:
+        warnings.warn(
+            f"Objects that can't be compared count as different, and what has them does not train "
+            f"together, which is slower: their == raises {error!r}. Let it return True or False.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,7 +104,7 @@ def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = No
     """Fit estimators that have not been fitted before, networks of one shape as one stack.
 
     Each ends as `fit` alone would leave it, to the bit at one BLAS thread, and fails exactly where
-    that would fail.
+    that would fail. A RuntimeWarning says so if they fail together, and none does alone.
 
     Parameters
     ----------
@@ -123,12 +124,28 @@ def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = No
     for group in grouped(runs, [None if run.problem.is_lbfgs else run.shape for run in runs]):
         try:
             _train(group, max_bytes, report)
-        except Exception:
-            # A part of a user's own has failed, say: alone, each fails for itself.
-            for fit in dict.fromkeys(owners[id(run)] for run in group):
-                fit.alone()
+        except Exception as error:
+            _fit_alone(list(dict.fromkeys(owners[id(run)] for run in group)), error)
     for fit in fits:
         fit.keep()
+
+
+def _fit_alone(fits: Sequence[Fit], error: Exception) -> None:
+    """Fit each by itself: a part of a user's own has failed, say, and does so for its owner.
+
+    If it does so for none, something is wrong with the stack; then it is said.
+    """
+    for fit in fits:
+        fit.alone()
+    if all(fit.error is None for fit in fits):
+        warnings.warn(
+            f"{len(fits)} estimators were trained one by one, which is slower and does not change "
+            f"results: together they raise {error!r}, and alone none does. Let parts of your own "
+            "take arrays that have the members of a stack as first axis. If there are none, "
+            "please report this.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _train(runs: Sequence[Run], max_bytes: int, report: Report | None) -> None:

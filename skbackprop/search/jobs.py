@@ -39,11 +39,19 @@ class Alone:
         The number of the split.
     cost : float, default=np.inf
         About what it takes, compared to other jobs: unknown, so it goes first.
+    error : str or None, default=None
+        What keeps it from a stack, if that is an error: its own, or else one of ours.
     """
 
     candidate: Candidate
     split: int
     cost: float = np.inf
+    error: str | None = None
+
+    @property
+    def tasks(self) -> Sequence[tuple[Candidate, int]]:
+        """The candidate with the number of its split."""
+        return [(self.candidate, self.split)]
 
     def run(self, evaluation: Evaluation, name: str) -> Results:
         """Do the job and return its results."""
@@ -78,11 +86,15 @@ class Together:
         What the candidates are trained on in each split; where there is none, the data itself.
     cost : float
         About what it takes, compared to other jobs.
+    error : str or None, default=None
+        What keeps the stack from being larger, if that is an error: that of its only candidate, or
+        else one of ours.
     """
 
     tasks: Sequence[tuple[Candidate, int]]
     fronts: dict[int, Front]
     cost: float
+    error: str | None = None
 
     def run(self, evaluation: Evaluation, name: str) -> Results:
         """Do the job and return its results."""

@@ -5,6 +5,8 @@ Candidates that differ in what the members of a stack may differ in are trained 
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
@@ -90,7 +92,26 @@ def _results(
     outcomes = parallel(
         delayed(_run)(job, evaluation, f"stack {i} of {len(jobs)}") for i, job in enumerate(jobs, 1)
     )
-    return {task: result for outcome in outcomes for task, result in outcome.items()}
+    results = {task: result for outcome in outcomes for task, result in outcome.items()}
+    _warn_of_ours(jobs, results)
+    return results
+
+
+def _warn_of_ours(jobs: Sequence[Alone | Together], results: Results) -> None:
+    """Say so where an error has kept candidates from a stack and their own fits have none."""
+    errors = [
+        job.error
+        for job in jobs
+        for candidate, split in job.tasks
+        if job.error and results[candidate.number, split]["fit_error"] is None
+    ]
+    for error, n_fits in Counter(errors).items():
+        warnings.warn(
+            f"{n_fits} fits took place one by one or in smaller stacks, which is slower and does "
+            f"not change results: to plan for more raises {error}. Please report this.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _run(job: Alone | Together, evaluation: Evaluation, name: str) -> Results:
@@ -119,15 +140,23 @@ def _jobs(
     found = parallel(
         delayed(front_of)(evaluation, estimator, split, len(candidates)) for split in splits
     )
-    fronts = {split: front for split, front in zip(splits, found, strict=True) if front}
-    alone = [split for split in splits if split not in fronts]
+    by_split = dict(zip(splits, found, strict=True))
+    fronts = {split: front for split, front in by_split.items() if isinstance(front, Front)}
+    alone = {split: error for split, error in by_split.items() if isinstance(error, str)}
+    # A fit of the user's own may ask for the network that is not there.
+    is_ours = type(estimator).fit is Pipeline.fit
     if alone and evaluation.verbose:
         print(
             f"{len(candidates)} candidates are trained one by one on {len(alone)} splits: their "
             "pipeline can't be fitted without its network."
         )
     stacks = _stacks(evaluation, candidates, list(fronts), fronts, n_jobs) if fronts else []
-    return [*(Alone(c, split) for split in alone for c in candidates), *stacks]
+    each_alone = [
+        Alone(candidate, split, error=error if is_ours else None)
+        for split, error in alone.items()
+        for candidate in candidates
+    ]
+    return [*each_alone, *stacks]
 
 
 def _stacks(
@@ -142,19 +171,20 @@ def _stacks(
     X = fronts[splits[0]].X if fronts else evaluation.X
     n_threads = threads_for_stacks() if n_jobs == 1 else 1
     for group in _grouped(candidates, [c.shared_settings for c in candidates]):
-        each, size = _cost_and_size(evaluation, group[0].network, X)
+        each, size, error = _cost_and_size(evaluation, group[0].network, X)
         for tasks in _cut(group, splits, size * n_threads, n_jobs):
             own = {split: fronts[split] for _, split in tasks if split in fronts}
-            jobs.append(Together(tasks, own, each * len(tasks)))
+            jobs.append(Together(tasks, own, each * len(tasks), error))
     return jobs
 
 
-def _cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int]:
-    """Return about what a network costs, and how many of it are to train at once."""
+def _cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int, str | None]:
+    """Return about what a network costs, how many of it are to train at once, and any error."""
     try:
-        return _estimated_cost_and_size(evaluation, settings, X)
-    except Exception:
-        return 0.0, 1  # parameters or data are not valid: fit will say what is wrong
+        return *_estimated_cost_and_size(evaluation, settings, X), None
+    except Exception as error:
+        # Parameters or data are not valid, and fit will say what is wrong; if not, it is ours.
+        return 0.0, 1, repr(error)
 
 
 def _estimated_cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int]:

@@ -65,7 +65,7 @@ class _Catch(BaseEstimator):
 
 def front_of(
     evaluation: Evaluation, estimator: Pipeline, split: int, n_candidates: int
-) -> Front | None:
+) -> Front | str:
     """Fit all that comes before the network of a pipeline to one split's training rows.
 
     Parameters
@@ -81,9 +81,9 @@ def front_of(
 
     Returns
     -------
-    front : Front or None
-        None if that fails: a transformer may, and so may the fit of a pipeline of the user's own
-        that needs the network. Alone, each candidate ends as it should.
+    front : Front or str
+        The error if that fails: a transformer may, and so may the fit of a pipeline of the user's
+        own that needs the network. Alone, each candidate ends as it should.
     """
     start = time.perf_counter()
     pipeline = clone(estimator)
@@ -93,6 +93,6 @@ def front_of(
     X, y, fit_params = evaluation.train(estimator, split)
     try:
         pipeline.fit(X, y, **fit_params)
-    except Exception:
-        return None
+    except Exception as error:
+        return repr(error)  # not itself, which may not come through to another process
     return Front(*catch.caught_, pipeline, (time.perf_counter() - start) / n_candidates)

@@ -80,6 +80,19 @@ def test_keys_that_cannot_be_compared_are_different():
     assert grouped("abc", [[np.arange(3)], [key], [key]]) == [["a"], ["b", "c"]]
 
 
+class Odd:
+    def __eq__(self, other):
+        raise KeyError("shape")
+
+    __hash__ = None
+
+
+def test_an_error_in_a_comparison_is_said():
+    """Only those that NumPy and pandas raise of a truth value are no news."""
+    with pytest.warns(RuntimeWarning, match="KeyError.*shape"):
+        assert grouped("ab", [[Odd()], [Odd()]]) == [["a"], ["b"]]
+
+
 @same_examples
 @given(networks, batch_sizes, itemsizes, st.integers(0, 4))
 def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):

@@ -23,11 +23,13 @@ from sklearn.svm import SVC
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import Activation
+from skbackprop.estimators import together
 from skbackprop.fitting import sizes as sizes_module
 from skbackprop.fitting import training
 from skbackprop.losses import SquaredError
 from skbackprop.schedules import Schedule
 from skbackprop.search import plan
+from skbackprop.search.transformers import _Catch
 from support import (
     assert_same_search,
     bits,
@@ -464,6 +466,66 @@ def test_parts_that_hold_arrays(estimator, data):
     """Such dataclasses can't be compared: their == raises."""
     grid = [{}, {"alpha": [0, 1]}, {"activation": [Scaled(np.ones(5)), "relu"], "alpha": [0, 1]}]
     assert_same_outcome(estimator, grid, data)
+
+
+# ------------------------------------------------------------- those that fail by our own fault
+
+BROKEN = "it is broken"
+
+
+def break_down(*args, **kwargs):
+    raise AttributeError(BROKEN)
+
+
+SCALED = make_pipeline(StandardScaler(), NETWORK)
+IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "where, name, estimator, grid, n_fits",
+    [
+        (plan, "bytes_per_member", NETWORK, {"alpha": [0, 1]}, 4),
+        (plan, "bytes_per_member", NETWORK, {"alpha": [0, -1]}, 2),
+        (plan, "bytes_per_member", SCALED, IN_PIPELINE, 4),
+        (_Catch, "fit", SCALED, IN_PIPELINE, 4),
+        (together, "cut_to_size", NETWORK, {"alpha": [0, 1]}, 4),
+    ],
+)
+def test_an_error_of_ours_that_costs_time_is_said(
+    where, name, estimator, grid, n_fits, monkeypatch
+):
+    """Where it makes its candidates train alone no score is another, so nobody would notice."""
+    settings = {"cv": 2, "scoring": bits}
+    expected, said = outcome(GridSearchCV(estimator, grid, **settings), X, Y)
+    monkeypatch.setattr(where, name, break_down)
+    actual, more = outcome(BackpropGridSearchCV(estimator, grid, **settings), X, Y)
+    assert_same_search(actual, expected)
+    ((category, text),) = more - said
+    assert category is RuntimeWarning
+    assert BROKEN in text and text.startswith(str(n_fits))
+    with pytest.raises(RuntimeWarning, match=BROKEN):
+        BackpropGridSearchCV(estimator, grid, **settings).fit(X, Y)
+
+
+@dataclass(frozen=True)
+class Flat(Activation):
+    """f(z) = z, for a single network."""
+
+    def forward(self, z, a):
+        if z.ndim == 3:
+            raise ArithmeticError("only one at a time")
+        np.copyto(a, z)
+
+    def backward(self, z, a, delta):
+        pass
+
+
+def test_a_part_that_fails_in_a_stack_alone_is_said_to():
+    estimator, settings = quick(BackpropClassifier, activation=Flat()), {"cv": 2, "scoring": bits}
+    search = BackpropGridSearchCV(estimator, {"alpha": [0, 1]}, **settings)
+    with pytest.warns(RuntimeWarning, match="only one at a time.*members of a stack"):
+        search.fit(X, Y)
+    assert_same_search(search, GridSearchCV(estimator, {"alpha": [0, 1]}, **settings).fit(X, Y))
 
 
 # ---------------------------------------------------------------------------- who trains alone
