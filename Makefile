@@ -12,7 +12,7 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types examples unit bench bench-smoke format clean
+.PHONY: help demo test lint types examples unit bench bench-smoke format reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -46,6 +46,9 @@ bench-smoke: $(VENV)/ready-test ## each benchmark once, on hardly any data: it r
 format: $(VENV)/ready-test ## let ruff mend what it can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+reference: $(VENV)/ready-test ## write constructors, docstrings and docs/api.md from the table of parameters
+	$(RUN) docs/write_reference.py
 
 clean: ## remove the environment, caches and pictures
 	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis

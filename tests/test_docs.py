@@ -6,6 +6,7 @@ That their code runs is seen to by pytest, which collects it as doctests.
 import inspect
 import re
 from dataclasses import is_dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from skbackprop import (
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
+from skbackprop.estimators import parameters as table_of_parameters
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS
@@ -28,6 +30,10 @@ from skbackprop.schedules import SCHEDULES
 from test_house import FLOOR_OF, PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
+# The script that writes the reference: docs/ is no package.
+_SPEC = spec_from_file_location("write_reference", ROOT / "docs" / "write_reference.py")
+write_reference = module_from_spec(_SPEC)
+_SPEC.loader.exec_module(write_reference)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # The classes that share a section of the reference.
 SECTIONS = {
@@ -100,6 +106,18 @@ def rows_of_parameters(heading):
     text = section_of("docs/api.md", heading)
     rows = re.findall(r"^\| `(\w+[^\W_])` \|(.*?)\|", text, re.MULTILINE)
     return [(name, default.strip()) for name, default in rows]
+
+
+def test_what_is_written_of_parameters_and_attributes_is_up_to_date():
+    """To mend it, run `make reference`."""
+    for path, text in write_reference.all_written().items():
+        assert path.read_text() == text, path
+
+
+@pytest.mark.parametrize("estimator", table_of_parameters.ESTIMATORS)
+def test_every_parameter_has_words_and_every_word_a_parameter(estimator):
+    words = write_reference.rows_of("parameters", estimator)
+    assert words.keys() == table_of_parameters.parameters_of(estimator).keys()
 
 
 @pytest.mark.parametrize("heading, documented", CLASSES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,6 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._sklearn import Interval, StrOptions
 from ..activations import Activation, Identity
 from ..core.arrays import Array
 from ..engine.network import Network
@@ -21,9 +19,8 @@ from ..engine.prediction import score_blocks, scores_of
 from ..fitting.plan import activation_of_each_layer, as_activation, dropout_rates, hidden_widths
 from ..losses.base import Loss
 from ..losses.links import Link
-from ..losses.regression import SquaredError
 from .base import BaseBackprop, _finite
-from .parameters import PARAMETER_CONSTRAINTS
+from .parameters import AUTOENCODER_LOSSES, constraints_of
 from .validation import (
     as_dense,
     check_targets,
@@ -32,8 +29,6 @@ from .validation import (
     validated_input,
     validated_weight,
 )
-
-AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
 
 # What only the other estimators offer: the mean of several networks' codes would say nothing, and
 # normalised codes would depend on the rows beside them.
@@ -58,11 +53,11 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         codes have no bounds, as those of `PCA`.
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer of the encoder, each at least 1; the decoder has
-        the same in reverse. ``()`` stands for no hidden layer. What other parameters say of
-        hidden layers is meant of these, and holds for their mirror images; the bottleneck is none.
+        the same in reverse. ``()`` stands for no hidden layer. What other parameters say of hidden
+        layers is meant of these, and holds for their mirror images; the bottleneck is none.
     activation : str, Activation or list of them, default="relu"
-        The activation function of the hidden layers: one for all of them, or a list with one
-        for each.
+        The activation function of the hidden layers: one for all of them, or a list with one for
+        each.
 
         - "identity": f(z) = z.
         - "logistic": f(z) = 1 / (1 + exp(-z)).
@@ -79,59 +74,55 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : {"squared_error"} or Loss, default="squared_error"
-        What is minimised, as a mean over the rows; reported, and compared with ``tol``, is
-        the mean over the features in place of the sum.
+        What is minimised, as a mean over the rows; reported, and compared with ``tol``, is the mean
+        over the features in place of the sum.
 
         - "squared_error": ``1/2 sum_k (x'_k - x_k)**2``.
 
-        An instance is a loss of the regressor with one output for each target; where it has
-        a range, X has to be in it.
+        An instance is a loss of the regressor with one output for each target; where it has a
+        range, X has to be in it.
     solver : str or Optimizer, default="adam"
-        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances,
-        such as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those
-        below.
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
+        as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
         - "adam": steps with adaptive moments (Kingma & Ba 2015).
-        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on
-          top of ``alpha``.
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on top
+          of ``alpha``.
         - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
         - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
         - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
         - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
         - "sgd": stochastic gradient descent with momentum.
         - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
-    alpha : float, default=1e-4
-        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
-        the weight of the rows of a batch: the decay depends on the batch size, and sample
-        weights scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a
-        share of it an L1 penalty; decay that depends on neither batch nor weights is that of
-        `AdamW`.
+    alpha : float, default=0.0001
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is the
+        weight of the rows of a batch: the decay depends on the batch size, and sample weights
+        scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a share of it an
+        L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
-        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
-        "lbfgs".
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
     learning_rate : str, Schedule or callable, default="constant"
-        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone;
-        the others, instances and callables act with every stochastic solver. The progress p is
-        the epochs done over ``max_iter``: those of this `fit`, or of all calls of
-        `partial_fit` since.
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
+        others, instances and callables act with every stochastic solver. The progress p is the
+        epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
 
         - "constant": ``learning_rate_init``.
         - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
         - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
-          validation score under ``early_stopping``) has not improved by ``tol`` for more
-          than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+          validation score under ``early_stopping``) has not improved by ``tol`` for more than
+          ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
         - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
         - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
           nothing (Smith & Topin 2018).
         - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
         - "exponential": ``learning_rate_init * 0.01**p``.
-        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not
-          improved by ``tol`` for more than 5 epochs.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not improved
+          by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
         The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
         `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
     power_t : float, default=0.5
@@ -141,103 +132,98 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     shuffle : bool, default=True
         Whether the rows are shuffled before each epoch.
     random_state : int, RandomState instance or None, default=None
-        What draws the initial weights, the rows held out and the order of the rows. An int
-        makes results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has
-        set it.
-    tol : float, default=1e-4
+        What draws the initial weights, the rows held out and the order of the rows. An int makes
+        results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has set it.
+    tol : float, default=0.0001
         The improvement of loss or score that counts, not negative; for "lbfgs" the largest
         component of the gradient that counts as zero.
     verbose : bool or int, default=False
         Whether to print the loss of every epoch; any true value does, as in scikit-learn.
     warm_start : bool, default=False
-        Whether `fit` goes on from what has been learned: weights, moments, random stream,
-        order and schedule; stopping rules start afresh.
+        Whether `fit` goes on from what has been learned: weights, moments, random stream, order and
+        schedule; stopping rules start afresh.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool, default=False
-        Whether to hold rows out, to stop when their score (R2) has not improved by
-        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
-        epoch.
+        Whether to hold rows out, to stop when their score (R2) has not improved by ``tol`` for more
+        than ``n_iter_no_change`` epochs, and to keep the weights of the best epoch.
     validation_fraction : float, default=0.1
         The share of the rows held out, in [0, 1); at least two rows are.
     beta_1 : float, default=0.9
         The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
         The decay of their second moment, in [0, 1).
-    epsilon : float, default=1e-8
-        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from
-        zero, positive.
+    epsilon : float, default=1e-08
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
+        positive.
     n_iter_no_change : int or np.inf, default=10
-        The epochs without improvement that are put up with, at least 1. With ``np.inf``
-        training takes exactly ``max_iter`` epochs, and no warning says that it has not
-        converged. "lbfgs" puts up with ten times as many iterations.
+        The epochs without improvement that are put up with, at least 1. With ``np.inf`` training
+        takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
+        puts up with ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1.
     l1_ratio : float, default=0.0
-        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
-        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
+        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
         weights that are exactly zero, stochastic steps end close to it.
     clip_norm : float or None, default=None
-        The largest norm that the gradient of a step may have, penalty included, positive; a
-        longer one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it
-        is. Not used by "lbfgs".
+        The largest norm that the gradient of a step may have, penalty included, positive; a longer
+        one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
+        used by "lbfgs".
     dropout : float or sequence of float, default=0.0
-        The share of units that each training step leaves out at random, in [0, 1): one rate for
-        all hidden layers, or a sequence with one for the input and one for each hidden layer.
-        The others are scaled up, so that predictions need no correction (Srivastava et al.
-        2014). The losses of training are those of the thinned networks. Masks have a random
-        stream of their own: all other draws are as without dropout. A warm start may change the
-        rates. Not for "lbfgs", which needs the same objective in every call.
+        The share of units that each training step leaves out at random, in [0, 1): one rate for all
+        hidden layers, or a sequence with one for the input and one for each hidden layer. The
+        others are scaled up, so that predictions need no correction (Srivastava et al. 2014). The
+        losses of training are those of the thinned networks. Masks have a random stream of their
+        own: all other draws are as without dropout. A warm start may change the rates. Not for
+        "lbfgs", which needs the same objective in every call.
     average : bool, int or float, default=False
-        Whether the weights that are kept, and scored under ``early_stopping``, are averages
-        over the steps. True averages over all steps; an int n, at least 1, from the step on
-        that completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier`
-        (Polyak & Juditsky 1992); a float in (0, 1) is the decay of an exponential average
-        (Kingma & Ba 2015, section 7.2). Training goes on from the weights themselves. Not used
-        by "lbfgs".
+        Whether the weights that are kept, and scored under ``early_stopping``, are averages over
+        the steps. True averages over all steps; an int n, at least 1, from the step on that
+        completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier` (Polyak &
+        Juditsky 1992); a float in (0, 1) is the decay of an exponential average (Kingma & Ba 2015,
+        section 7.2). Training goes on from the weights themselves. Not used by "lbfgs".
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
-        scikit-learn does: weights and intercepts uniformly within
-        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh"
-        and "relu". For the others weights have the variance at which a layer passes on the
-        second moment of its input (He et al. 2015), and intercepts are zero. Each hidden layer
-        follows its own activation, the output layer that of the last hidden layer.
-        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and
-        "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
-        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,).
+        scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
+        with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For the others weights
+        have the variance at which a layer passes on the second moment of its input (He et al.
+        2015), and intercepts are zero. Each hidden layer follows its own activation, the output
+        layer that of the last hidden layer. "glorot_uniform", "glorot_normal", "he_uniform",
+        "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
+        intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
+        (fan_out,).
     dtype : {"float32", "float64"} or None, default=None
-        What the network computes in. None follows X: float32 for float32, else float64.
-        float32 is about twice as fast for large networks.
+        What the network computes in. None follows X: float32 for float32, else float64. float32 is
+        about twice as fast for large networks.
 
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer. Arrays
-        assigned to it, whole or by item, are what prediction and further training use.
-        With ``average`` they are the averages.
+        The weights of each layer. Arrays assigned to it, whole or by item, are what prediction and
+        further training use. With ``average`` they are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     loss_ : float
-        The loss of the last epoch, penalty included, as a mean over its batches while they
-        were visited; with ``average`` it is that of the weights themselves.
+        The loss of the last epoch, penalty included, as a mean over its batches while they were
+        visited; with ``average`` it is that of the weights themselves.
     best_loss_ : float or None
-        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
-        them); None under ``early_stopping``.
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
+        None under ``early_stopping``.
     loss_curve_ : list of float
         The loss of every epoch so far.
     validation_scores_ : list of float or None
-        The score on the rows held out, of every epoch so far; None without
-        ``early_stopping``.
+        The score on the rows held out, of every epoch so far; None without ``early_stopping``.
     best_validation_score_ : float or None
-        The score of the weights that are kept, NaN where no epoch was scored; None where no
-        rows were held out.
+        The score of the weights that are kept, NaN where no epoch was scored; None where no rows
+        were held out.
     n_iter_ : int
         The epochs or iterations of the last call.
     best_iter_ : int
-        The epoch of the last call whose weights are kept: the best under
-        ``early_stopping``, else ``n_iter_``.
+        The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
+        ``n_iter_``.
     t_ : int
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
@@ -245,8 +231,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     n_outputs_ : int
         The number of units in the output layer.
     out_activation_ : str
-        The function that turns scores into reconstructions: "identity", but for a loss of
-        another link.
+        The function that turns scores into reconstructions: "identity", but for a loss of another
+        link.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -332,11 +318,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: PARAMETER_CONSTRAINTS[name] for name in PARAMETER_CONSTRAINTS.keys() - FIXED},
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "loss": [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("autoencoder")
     n_members, normalization = FIXED["n_members"], FIXED["normalization"]
 
     def __init__(
@@ -355,7 +337,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         max_iter: int = 200,
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = 1e-4,
+        tol: float = 0.0001,
         verbose: Any = False,
         warm_start: bool = False,
         momentum: float = 0.9,
@@ -364,7 +346,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
-        epsilon: float = 1e-8,
+        epsilon: float = 1e-08,
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         l1_ratio: float = 0.0,

@@ -43,7 +43,7 @@ from ..fitting.warnings import warn
 from ..fitting.weights import checked_layers, checked_rows, member_init, member_streams
 from ..losses.base import Loss
 from .curves import Curve, CurveAttribute, going_on
-from .parameters import ARCHITECTURE, PARAMETER_CONSTRAINTS
+from .parameters import ARCHITECTURE
 from .rebuilt import Rebuilt
 from .validation import check_range, validated_data, validated_input, validated_weight
 
@@ -51,7 +51,7 @@ from .validation import check_range, validated_data, validated_input, validated_
 class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
     _shapes_data: ClassVar[tuple[str, ...]] = ("dtype", "loss")  # what a table depends on
 

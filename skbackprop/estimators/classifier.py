@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
-from .._sklearn import Interval, StrOptions
 from ..core.arrays import Array
 from ..losses.base import Loss
-from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
 from .labels import Targets, learn, recall
+from .parameters import constraints_of
 from .rebuilt import derived
 from .validation import validated_weight
 
@@ -33,8 +32,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
         layer: the network is then a logistic regression.
     activation : str, Activation or list of them, default="relu"
-        The activation function of the hidden layers: one for all of them, or a list with one
-        for each.
+        The activation function of the hidden layers: one for all of them, or a list with one for
+        each.
 
         - "identity": f(z) = z.
         - "logistic": f(z) = 1 / (1 + exp(-z)).
@@ -51,62 +50,58 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or ClassifierLoss, default="log_loss"
-        What is minimised, as a mean over the rows; of several columns of labels, the sum over
-        the columns. t is 1 for the class of the row, else -1.
+        What is minimised, as a mean over the rows; of several columns of labels, the sum over the
+        columns. t is 1 for the class of the row, else -1.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
         - "squared_error": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
-        - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has
-          other exponents.
+        - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has other
+          exponents.
         - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
           values and no probabilities: `predict_proba` is absent.
         - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
     solver : str or Optimizer, default="adam"
-        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances,
-        such as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those
-        below.
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
+        as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
         - "adam": steps with adaptive moments (Kingma & Ba 2015).
-        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on
-          top of ``alpha``.
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on top
+          of ``alpha``.
         - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
         - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
         - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
         - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
         - "sgd": stochastic gradient descent with momentum.
         - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
-    alpha : float, default=1e-4
-        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is
-        the weight of the rows of a batch: the decay depends on the batch size, and sample
-        weights scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a
-        share of it an L1 penalty; decay that depends on neither batch nor weights is that of
-        `AdamW`.
+    alpha : float, default=0.0001
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is the
+        weight of the rows of a batch: the decay depends on the batch size, and sample weights
+        scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a share of it an
+        L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
-        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
-        "lbfgs".
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
     learning_rate : str, Schedule or callable, default="constant"
-        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone;
-        the others, instances and callables act with every stochastic solver. The progress p is
-        the epochs done over ``max_iter``: those of this `fit`, or of all calls of
-        `partial_fit` since.
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
+        others, instances and callables act with every stochastic solver. The progress p is the
+        epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
 
         - "constant": ``learning_rate_init``.
         - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
         - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
-          validation score under ``early_stopping``) has not improved by ``tol`` for more
-          than ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+          validation score under ``early_stopping``) has not improved by ``tol`` for more than
+          ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
         - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
         - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
           nothing (Smith & Topin 2018).
         - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
         - "exponential": ``learning_rate_init * 0.01**p``.
-        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not
-          improved by ``tol`` for more than 5 epochs.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not improved
+          by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
         The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
         `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
     power_t : float, default=0.5
@@ -116,17 +111,16 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     shuffle : bool, default=True
         Whether the rows are shuffled before each epoch.
     random_state : int, RandomState instance or None, default=None
-        What draws the initial weights, the rows held out and the order of the rows. An int
-        makes results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has
-        set it.
-    tol : float, default=1e-4
+        What draws the initial weights, the rows held out and the order of the rows. An int makes
+        results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has set it.
+    tol : float, default=0.0001
         The improvement of loss or score that counts, not negative; for "lbfgs" the largest
         component of the gradient that counts as zero.
     verbose : bool or int, default=False
         Whether to print the loss of every epoch; any true value does, as in scikit-learn.
     warm_start : bool, default=False
-        Whether `fit` goes on from what has been learned: weights, moments, random stream,
-        order and schedule; stopping rules start afresh.
+        Whether `fit` goes on from what has been learned: weights, moments, random stream, order and
+        schedule; stopping rules start afresh.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -141,40 +135,40 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
         The decay of their second moment, in [0, 1).
-    epsilon : float, default=1e-8
-        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from
-        zero, positive.
+    epsilon : float, default=1e-08
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
+        positive.
     n_iter_no_change : int or np.inf, default=10
-        The epochs without improvement that are put up with, at least 1. With ``np.inf``
-        training takes exactly ``max_iter`` epochs, and no warning says that it has not
-        converged. "lbfgs" puts up with ten times as many iterations.
+        The epochs without improvement that are put up with, at least 1. With ``np.inf`` training
+        takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
+        puts up with ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1.
     n_members : int, default=1
-        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al.
-        2017): each has its own seed, and so its own initial weights, order and rows held out;
-        they train as one stack, and their predictions (a classifier's probabilities) are
-        averaged. The first is the network of ``n_members=1``.
+        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
+        each has its own seed, and so its own initial weights, order and rows held out; they train
+        as one stack, and their predictions (a classifier's probabilities) are averaged. The first
+        is the network of ``n_members=1``.
     label_smoothing : float, default=0.0
         The share e of each target that is spread evenly over all classes, in [0, 1): the targets
-        are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and
-        for each label of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses are those of the
+        are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
+        each label of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses are those of the
         smoothed targets, scores those of the true ones. Not for the hinge losses.
     l1_ratio : float, default=0.0
-        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty
-        is ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
+        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
         weights that are exactly zero, stochastic steps end close to it.
     clip_norm : float or None, default=None
-        The largest norm that the gradient of a step may have, penalty included, positive; a
-        longer one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it
-        is. Not used by "lbfgs".
+        The largest norm that the gradient of a step may have, penalty included, positive; a longer
+        one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
+        used by "lbfgs".
     dropout : float or sequence of float, default=0.0
-        The share of units that each training step leaves out at random, in [0, 1): one rate for
-        all hidden layers, or a sequence with one for the input and one for each hidden layer.
-        The others are scaled up, so that predictions need no correction (Srivastava et al.
-        2014). The losses of training are those of the thinned networks. Masks have a random
-        stream of their own: all other draws are as without dropout. A warm start may change the
-        rates. Not for "lbfgs", which needs the same objective in every call.
+        The share of units that each training step leaves out at random, in [0, 1): one rate for all
+        hidden layers, or a sequence with one for the input and one for each hidden layer. The
+        others are scaled up, so that predictions need no correction (Srivastava et al. 2014). The
+        losses of training are those of the thinned networks. Masks have a random stream of their
+        own: all other draws are as without dropout. A warm start may change the rates. Not for
+        "lbfgs", which needs the same objective in every call.
     normalization : {"batch", "layer"}, Normalization or None, default=None
         What the input of each hidden layer's activation is normalised over; gains and intercepts
         come after it. An instance has settings of its own, as `BatchNormalization`.
@@ -183,35 +177,33 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
     average : bool, int or float, default=False
-        Whether the weights that are kept, and scored under ``early_stopping``, are averages
-        over the steps. True averages over all steps; an int n, at least 1, from the step on
-        that completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier`
-        (Polyak & Juditsky 1992); a float in (0, 1) is the decay of an exponential average
-        (Kingma & Ba 2015, section 7.2). Training goes on from the weights themselves. Not used
-        by "lbfgs".
+        Whether the weights that are kept, and scored under ``early_stopping``, are averages over
+        the steps. True averages over all steps; an int n, at least 1, from the step on that
+        completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier` (Polyak &
+        Juditsky 1992); a float in (0, 1) is the decay of an exponential average (Kingma & Ba 2015,
+        section 7.2). Training goes on from the weights themselves. Not used by "lbfgs".
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
-        scikit-learn does: weights and intercepts uniformly within
-        ``sqrt(c / (fan_in + fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh"
-        and "relu". For the others weights have the variance at which a layer passes on the
-        second moment of its input (He et al. 2015), and intercepts are zero. Each hidden layer
-        follows its own activation, the output layer that of the last hidden layer.
-        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and
-        "lecun_normal" are the schemes of those names, with intercepts of zero. A pair
-        holds an array for each layer, of shape (fan_in, fan_out) and (fan_out,); with the
-        members as a first axis, each member has its own.
+        scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
+        with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For the others weights
+        have the variance at which a layer passes on the second moment of its input (He et al.
+        2015), and intercepts are zero. Each hidden layer follows its own activation, the output
+        layer that of the last hidden layer. "glorot_uniform", "glorot_normal", "he_uniform",
+        "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
+        intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
+        (fan_out,); with the members as a first axis, each member has its own.
     dtype : {"float32", "float64"} or None, default=None
-        What the network computes in. None follows X: float32 for float32, else float64.
-        float32 is about twice as fast for large networks.
+        What the network computes in. None follows X: float32 for float32, else float64. float32 is
+        about twice as fast for large networks.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,), or list of such arrays
         The labels; of several columns of labels, those of each.
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays
-        assigned to it, whole or by item, are what prediction and further training use.
-        With ``average`` they are the averages.
+        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays assigned
+        to it, whole or by item, are what prediction and further training use. With ``average`` they
+        are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     gains_ : list of arrays of shape (units,), or None
@@ -222,27 +214,26 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
         those of the best epoch, and with `average` averages.
     estimators_ : list of estimators
-        Each member as a fitted estimator with one network, which shares its weights; it is
-        made when it is asked for. Absent where there is one member.
+        Each member as a fitted estimator with one network, which shares its weights; it is made
+        when it is asked for. Absent where there is one member.
     loss_ : float, or array of shape (n_members,)
-        The loss of the last epoch, penalty included, as a mean over its batches while they
-        were visited; with ``average`` it is that of the weights themselves.
+        The loss of the last epoch, penalty included, as a mean over its batches while they were
+        visited; with ``average`` it is that of the weights themselves.
     best_loss_ : float or None, or array of shape (n_members,)
-        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of
-        them); None under ``early_stopping``.
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
+        None under ``early_stopping``.
     loss_curve_ : list of float, or one such list for each member
         The loss of every epoch so far.
     validation_scores_ : list of float, one such list for each member, or None
-        The score on the rows held out, of every epoch so far; None without
-        ``early_stopping``.
+        The score on the rows held out, of every epoch so far; None without ``early_stopping``.
     best_validation_score_ : float or None, or array of shape (n_members,)
-        The score of the weights that are kept, NaN where no epoch was scored; None where no
-        rows were held out.
+        The score of the weights that are kept, NaN where no epoch was scored; None where no rows
+        were held out.
     n_iter_ : int, or array of shape (n_members,)
         The epochs or iterations of the last call.
     best_iter_ : int, or array of shape (n_members,)
-        The epoch of the last call whose weights are kept: the best under
-        ``early_stopping``, else ``n_iter_``.
+        The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
+        ``n_iter_``.
     t_ : int, or array of shape (n_members,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
@@ -348,11 +339,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     (2, 3)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseBackprop._parameter_constraints,
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "loss": [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("classifier")
     _y_numeric = False
 
     def __init__(
@@ -370,7 +357,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         max_iter: int = 200,
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = 1e-4,
+        tol: float = 0.0001,
         verbose: Any = False,
         warm_start: bool = False,
         momentum: float = 0.9,
@@ -379,7 +366,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
-        epsilon: float = 1e-8,
+        epsilon: float = 1e-08,
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         n_members: int = 1,

@@ -1,7 +1,13 @@
-"""The parameters of the estimators: what values they may have, and which shape a network."""
+"""The parameters of the estimators: one row for each, from which all else is derived.
+
+That is the check of their values, what the members of a stack may differ in, what a warm start may
+not change, and the constructors, which `make reference` writes in place, as it does the docstrings
+and docs/api.md. What they say is in docs/parameters.toml.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,55 +17,157 @@ from .._sklearn import Interval, Options, RealNotInt, StrOptions
 from ..activations import ACTIVATIONS, Activation
 from ..initializers import INITIALIZERS, Initializer
 from ..layers.normalization import NORMALIZATIONS, Normalization
+from ..losses.base import Loss
+from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES
 
-PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(set(ACTIVATIONS)), Activation, "array-like"],
-    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
-    "alpha": [Interval(Real, 0, None, closed="left")],
-    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions(set(SCHEDULES)), Schedule, callable],
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "power_t": [Interval(Real, 0, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
-    "shuffle": ["boolean"],
-    "random_state": ["random_state"],
-    "tol": [Interval(Real, 0, None, closed="left")],
-    "verbose": ["verbose"],
-    "warm_start": ["boolean"],
-    "momentum": [Interval(Real, 0, 1, closed="both")],
-    "nesterovs_momentum": ["boolean"],
-    "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-    "beta_1": [Interval(Real, 0, 1, closed="left")],
-    "beta_2": [Interval(Real, 0, 1, closed="left")],
-    "epsilon": [Interval(Real, 0, None, closed="neither")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-    "max_fun": [Interval(Integral, 1, None, closed="left")],
-    "n_members": [Interval(Integral, 1, None, closed="left")],
-    "l1_ratio": [Interval(Real, 0, 1, closed="both")],
-    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "dropout": [object],  # `dropout_rates` says what is needed
-    "normalization": [StrOptions(set(NORMALIZATIONS)), Normalization, None],
-    "average": [
-        "boolean",
-        Interval(Integral, 1, None, closed="left"),
-        Interval(RealNotInt, 0, 1, closed="neither"),
-    ],
-    "init": [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
-    "dtype": [StrOptions({"float32", "float64"}), None],
-}
+AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
+
+# The estimators, by what they do; those of several networks do without the autoencoder.
+ESTIMATORS = ("classifier", "regressor", "autoencoder")
+ENSEMBLES = ("classifier", "regressor")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of the constructors.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    default : object
+        Its default.
+    constraint : list
+        The values that scikit-learn's validation lets pass; what it can't say is checked where the
+        value is used.
+    hint : str, default="Any"
+        The type in the signature.
+    of : tuple of str, default=("classifier", "regressor", "autoencoder")
+        The estimators that have it.
+    differs_in_a_stack : bool, default=False
+        Whether the members of one stack may differ in it.
+    shapes_the_network : bool, default=False
+        Whether it shapes a network or its training state, so that no warm start may change it.
+    """
+
+    name: str
+    default: Any
+    constraint: list[Any]
+    hint: str = "Any"
+    of: tuple[str, ...] = ESTIMATORS
+    differs_in_a_stack: bool = False
+    shapes_the_network: bool = False
+
+
+COUNT = Interval(Integral, 1, None, closed="left")
+POSITIVE = Interval(Real, 0, None, closed="neither")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+SHARE = Interval(Real, 0, 1, closed="both")
+BELOW_ONE = Interval(Real, 0, 1, closed="left")
+
+PARAMETERS = (
+    Parameter("n_components", 2, [COUNT], hint="int", of=("autoencoder",)),
+    Parameter("hidden_layer_sizes", (100,), ["array-like", COUNT], shapes_the_network=True),
+    Parameter(
+        "activation",
+        "relu",
+        [StrOptions(set(ACTIVATIONS)), Activation, "array-like"],
+        shapes_the_network=True,
+    ),
+    Parameter(
+        "loss",
+        "log_loss",
+        [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
+        of=("classifier",),
+        shapes_the_network=True,
+    ),
+    Parameter(
+        "loss",
+        "squared_error",
+        [StrOptions(set(REGRESSOR_LOSSES)), Loss],
+        of=("regressor",),
+        shapes_the_network=True,
+    ),
+    Parameter(
+        "loss",
+        "squared_error",
+        [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
+        of=("autoencoder",),
+        shapes_the_network=True,
+    ),
+    Parameter(
+        "solver", "adam", [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer], shapes_the_network=True
+    ),
+    Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
+    Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT]),
+    Parameter(
+        "learning_rate",
+        "constant",
+        [StrOptions(set(SCHEDULES)), Schedule, callable],
+        differs_in_a_stack=True,
+    ),
+    Parameter("learning_rate_init", 0.001, [POSITIVE], hint="float", differs_in_a_stack=True),
+    Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
+    Parameter("max_iter", 200, [COUNT], hint="int"),
+    Parameter("shuffle", True, ["boolean"], hint="bool", differs_in_a_stack=True),
+    Parameter("random_state", None, ["random_state"], differs_in_a_stack=True),
+    Parameter("tol", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
+    Parameter("verbose", False, ["verbose"], differs_in_a_stack=True),
+    Parameter("warm_start", False, ["boolean"], hint="bool"),
+    Parameter("momentum", 0.9, [SHARE], hint="float", differs_in_a_stack=True),
+    Parameter("nesterovs_momentum", True, ["boolean"], hint="bool"),
+    Parameter("early_stopping", False, ["boolean"], hint="bool", differs_in_a_stack=True),
+    Parameter("validation_fraction", 0.1, [BELOW_ONE], hint="float", differs_in_a_stack=True),
+    Parameter("beta_1", 0.9, [BELOW_ONE], hint="float", differs_in_a_stack=True),
+    Parameter("beta_2", 0.999, [BELOW_ONE], hint="float", differs_in_a_stack=True),
+    Parameter("epsilon", 1e-08, [POSITIVE], hint="float", differs_in_a_stack=True),
+    Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], differs_in_a_stack=True),
+    Parameter("max_fun", 15000, [COUNT], hint="int"),
+    Parameter("n_members", 1, [COUNT], hint="int", of=ENSEMBLES, shapes_the_network=True),
+    Parameter("label_smoothing", 0.0, [BELOW_ONE], hint="float", of=("classifier",)),
+    Parameter("scale_target", False, ["boolean"], hint="bool", of=("regressor",)),
+    Parameter("l1_ratio", 0.0, [SHARE], hint="float", differs_in_a_stack=True),
+    Parameter("clip_norm", None, [POSITIVE, None], hint="float | None", differs_in_a_stack=True),
+    Parameter("dropout", 0.0, [object]),
+    Parameter(
+        "normalization",
+        None,
+        [StrOptions(set(NORMALIZATIONS)), Normalization, None],
+        hint="str | None",
+        of=ENSEMBLES,
+        shapes_the_network=True,
+    ),
+    Parameter(
+        "average",
+        False,
+        [
+            "boolean",
+            COUNT,
+            Interval(RealNotInt, 0, 1, closed="neither"),
+        ],
+        differs_in_a_stack=True,
+    ),
+    Parameter("init", "auto", [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list]),
+    Parameter("dtype", None, [StrOptions({"float32", "float64"}), None], shapes_the_network=True),
+)
+
+
+def parameters_of(estimator: str) -> dict[str, Parameter]:
+    """Return the parameters of an estimator by name, in the order of its constructor."""
+    return {parameter.name: parameter for parameter in PARAMETERS if estimator in parameter.of}
+
+
+def constraints_of(estimator: str) -> dict[str, list[Any]]:
+    """Return what scikit-learn's validation is to let pass."""
+    return {name: parameter.constraint for name, parameter in parameters_of(estimator).items()}
+
 
 # What shapes a network or its training state, and so cannot change in a warm start.
-ARCHITECTURE = (
-    "hidden_layer_sizes",
-    "activation",
-    "loss",
-    "solver",
-    "dtype",
-    "n_members",
-    "normalization",
-)
+ARCHITECTURE = tuple(dict.fromkeys(p.name for p in PARAMETERS if p.shapes_the_network))
+
+# What the members of a stack may differ in.
+MEMBERS_OWN = frozenset(p.name for p in PARAMETERS if p.differs_in_a_stack)

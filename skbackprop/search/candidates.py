@@ -10,32 +10,9 @@ from sklearn.pipeline import Pipeline
 from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
 from ..core.members import kind_of
 from ..estimators.base import BaseBackprop
+from ..estimators.parameters import MEMBERS_OWN
 from ..fitting.plan import is_lbfgs
 from ..optimizers import Optimizer
-
-# Parameters in which the members of a stack may differ.
-MEMBERS_OWN = frozenset(
-    {
-        "alpha",
-        "average",
-        "beta_1",
-        "beta_2",
-        "clip_norm",
-        "early_stopping",
-        "epsilon",
-        "l1_ratio",
-        "learning_rate",
-        "learning_rate_init",
-        "momentum",
-        "n_iter_no_change",
-        "power_t",
-        "random_state",
-        "shuffle",
-        "tol",
-        "validation_fraction",
-        "verbose",
-    }
-)
 
 # The package, of which this module is an inner room.
 _PACKAGE = __name__.partition(".")[0]

@@ -15,12 +15,12 @@ from sklearn.utils._param_validation import StrOptions
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
+from skbackprop.estimators.parameters import MEMBERS_OWN
 from skbackprop.estimators.together import Fit, fit_together
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal, Huber, Quantile, Tweedie
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
-from skbackprop.search.candidates import MEMBERS_OWN
 from support import answers, class_data, few_epochs, label_data, same_bits, same_values, value_data
 
 pytestmark = [

@@ -1,5 +1,6 @@
 """Do an estimator's parameters become the objects of the core, or an error that helps?"""
 
+import inspect
 import math
 from dataclasses import fields
 from types import SimpleNamespace
@@ -7,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage
 from skbackprop.engine.network import Network
 from skbackprop.engine.penalties import L2, ElasticNet
-from skbackprop.estimators.parameters import ARCHITECTURE, PARAMETER_CONSTRAINTS
+from skbackprop.estimators.parameters import parameters_of
 from skbackprop.fitting.plan import (
     activation_of_each_layer,
     as_activation,
@@ -185,13 +186,16 @@ def test_there_is_an_activation_for_each_layer_or_one_for_all(hidden, activation
     assert f"makes {len(hidden_widths(hidden))} hidden layers" in str(error.value)
 
 
-def test_every_parameter_has_a_constraint():
-    for estimator_class in (BackpropClassifier, BackpropRegressor):
-        names = set(estimator_class().get_params())
-        assert names == set(estimator_class._parameter_constraints)
-        of_its_own = {"loss", "label_smoothing", "scale_target"}
-        assert names - of_its_own == set(PARAMETER_CONSTRAINTS)
-        assert set(ARCHITECTURE) <= names
+@pytest.mark.parametrize(
+    "estimator_class", [BackpropAutoencoder, BackpropClassifier, BackpropRegressor]
+)
+def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_class):
+    rows = parameters_of(estimator_class.__name__.removeprefix("Backprop").lower())
+    signature = inspect.signature(estimator_class).parameters
+    assert list(rows) == list(signature)
+    for name, row in rows.items():
+        assert row.default == signature[name].default, name
+    assert set(estimator_class._parameter_constraints) == set(rows)
 
 
 # ------------------------------------------------------------------------ initial weights

@@ -1,0 +1,144 @@
+"""Write what is said of the estimators' parameters and attributes in place.
+
+The facts are the rows of skbackprop/estimators/parameters.py, the words those of parameters.toml
+beside this file. From them come the constructors and docstrings of the estimators and the tables
+of api.md:
+
+    make reference
+
+writes them; the tests compare them with what this would write.
+"""
+
+import ast
+import re
+import textwrap
+import tomllib
+from pathlib import Path
+from string import Template
+
+from skbackprop.estimators.parameters import ESTIMATORS, PARAMETERS, parameters_of
+
+DOCS = Path(__file__).parent
+SOURCES = DOCS.parent / "skbackprop" / "estimators"
+WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
+WIDTH = 100
+# The sections of api.md, and the estimators that each is about.
+SECTIONS = {"The estimators": ["classifier", "regressor"], "The autoencoder": ["autoencoder"]}
+
+
+def rows_of(table, estimator):
+    """Return the words of an estimator's parameters or attributes, by name."""
+    return {row["name"]: row for row in WORDS[table] if estimator in row.get("of", ESTIMATORS)}
+
+
+def said(text, estimator):
+    """Return a text with the estimator's own words in it."""
+    return Template(text).substitute(WORDS["words"][estimator])
+
+
+def code(value):
+    """Return a default as Python code with double quotes."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def filled(text, indent):
+    """Return a text, each paragraph and each item of a list broken into lines anew."""
+    blocks = []
+    for paragraph in text.strip().split("\n\n"):
+        items = re.split(r"\n(?=- )", paragraph)
+        lines = []
+        for item in items:
+            hanging = "  " if item.startswith("- ") else ""
+            lines += textwrap.wrap(
+                " ".join(item.split()),
+                WIDTH,
+                initial_indent=indent,
+                subsequent_indent=indent + hanging,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def docstring_section(table, estimator):
+    """Return the lines of a section of an estimator's docstring."""
+    facts, lines = parameters_of(estimator), []
+    words = rows_of(table, estimator)
+    names = facts if table == "parameters" else words
+    for name in names:
+        row = words[name]
+        kind = said(row["kind"], estimator)
+        if table == "parameters":
+            kind += f", default={code(facts[name].default)}"
+        lines += [f"    {name} : {kind}", filled(said(row["text"], estimator), " " * 8)]
+    return "\n".join(lines)
+
+
+def constructor(estimator):
+    """Return the code of an estimator's __init__."""
+    facts = parameters_of(estimator)
+    lines = ["    def __init__(", "        self,"]
+    for name, fact in facts.items():
+        if name == "loss":  # all from here on are keyword-only
+            lines.append("        *,")
+        lines.append(f"        {name}: {fact.hint} = {code(fact.default)},")
+    lines.append("    ) -> None:")
+    return "\n".join([*lines, *(f"        self.{name} = {name}" for name in facts)])
+
+
+def source_of(estimator):
+    """Return the path of an estimator's module and what it should hold."""
+    path = SOURCES / f"{estimator}.py"
+    source = path.read_text()
+    for table in ("parameters", "attributes"):
+        title = f"    {table.title()}\n    {'-' * len(table)}\n"
+        before, _, rest = source.partition(title)
+        # The next section begins with its underlined title.
+        end = re.search(r"\n\n    [A-Z][\w ]+\n    ---", rest).start()
+        source = before + title + docstring_section(table, estimator) + rest[end:]
+    tree = ast.parse(source)
+    (init,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    ]
+    lines = source.split("\n")
+    lines[init.lineno - 1 : init.end_lineno] = constructor(estimator).split("\n")
+    return path, "\n".join(lines)
+
+
+def reference_table(estimators):
+    """Return the rows of api.md on the parameters of estimators that share a section."""
+    words = {name: row for each in estimators for name, row in rows_of("parameters", each).items()}
+    facts = {fact.name: fact for fact in PARAMETERS if set(estimators) & set(fact.of)}
+    lines = ["| parameter | default | meaning |", "|---|---|---|"]
+    for name, fact in facts.items():
+        default = "" if name == "loss" else f" `{code(fact.default)}`"
+        lines.append(f"| `{name}` |{default} | {words[name]['brief']} |")
+    return "\n".join(lines)
+
+
+def reference():
+    """Return the path of the reference and what it should hold."""
+    path = DOCS / "api.md"
+    text = path.read_text()
+    for heading, estimators in SECTIONS.items():
+        before, _, rest = text.partition(f"\n## {heading}\n")
+        start = rest.index("| parameter | default | meaning |")
+        end = rest.index("\n\n", start)
+        rest = rest[:start] + reference_table(estimators) + rest[end:]
+        text = f"{before}\n## {heading}\n{rest}"
+    return path, text
+
+
+def all_written():
+    """Return {path: text} of all files that are written, as they should be."""
+    return dict([*map(source_of, ESTIMATORS), reference()])
+
+
+if __name__ == "__main__":
+    for path, text in all_written().items():
+        if path.read_text() != text:
+            path.write_text(text)
+            print(f"wrote {path.name}")
