@@ -24,6 +24,9 @@ class Curve:
     def __init__(self, numbers: list[float]) -> None:
         self._numbers, self._n = numbers, len(numbers)
 
+    def __repr__(self) -> str:
+        return f"Curve({self._numbers[: self._n]})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and deepcopy what is its own alone."""
         return Curve, (self.numbers[: self._n],)
