@@ -5,13 +5,17 @@ import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from lanes import is_left_out, thinned
+from lanes import is_left_out, thinned, use_examples
 
 
 def pytest_addoption(parser):
     lanes = parser.getgroup("lanes", "how much of the suite runs")
     lanes.addoption("--quick", action="store_true", help="each value once, and no long training")
     lanes.addoption("--full", action="store_true", help="each combination, not only each pair")
+
+
+def pytest_configure(config):
+    use_examples(10 if config.option.quick else 100)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,13 +4,29 @@ A test with several `parametrize` marks stands for the product of their axes. `m
 many combinations as it takes for each two values of different axes to meet, `make check` as many
 as it takes for each value to occur, and `make test-full` all of them. A row of a table (one mark
 of several names) is one value of one axis. So nothing is left out of a test with one axis, nor by
-`make test` of one with two. Marks, declared in pyproject.toml, say the rest.
+`make test` of one with two. Hypothesis draws fewer examples for `make check`, and the same ones in
+every run: an unchanged tree stays green. The marks that say the rest are in pyproject.toml.
 """
 
 from inspect import signature
 from itertools import combinations
 
+import hypothesis
 import numpy as np
+
+
+def use_examples(n_examples):
+    """Set how many examples Hypothesis draws; to be called before test modules are imported."""
+    hypothesis.settings.register_profile(
+        "lane", max_examples=n_examples, derandomize=True, deadline=None, database=None
+    )
+    hypothesis.settings.load_profile("lane")
+
+
+def examples(share):
+    """Return settings for a test that is to draw only this share of the lane's examples."""
+    n_examples = round(share * hypothesis.settings.default.max_examples)
+    return hypothesis.settings(max_examples=max(n_examples, 1))
 
 
 def covering(levels, strength):

@@ -4,7 +4,6 @@ import copy
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import product
 
-import hypothesis
 import numpy as np
 from scipy import sparse
 
@@ -23,9 +22,6 @@ from skbackprop.schedules import Constant, Schedule
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
-
-# Hypothesis draws the same examples in every run: an unchanged tree stays green.
-same_examples = hypothesis.settings(derandomize=True, deadline=None)
 
 # Every loss through every link that it can have.
 LOSSES = {

@@ -434,6 +434,7 @@ def test_instances_are_values(optimizer):
 # --------------------------------------------------------------------- in the estimators
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_learns_the_digits(name):

@@ -15,7 +15,6 @@ from scipy import sparse
 from skbackprop.core.workspace import Workspace
 from skbackprop.engine import batches as batches_module
 from skbackprop.engine.batches import Batches, Table
-from stacks import same_examples
 
 N_FEATURES = 3
 
@@ -72,7 +71,6 @@ def stacks(draw):
     return tables, orders, [min(batch_size, n) for n in n_rows]
 
 
-@same_examples
 @given(stack=stacks(), chunk_bytes=st.sampled_from([1, 200, 1 << 18]))
 def test_every_row_is_served_once_an_epoch_in_its_order(stack, chunk_bytes):
     tables, orders, batch_sizes = stack
@@ -117,7 +115,6 @@ def test_a_chunk_gathers_no_more_than_its_bytes_of_input_or_of_targets(n_inputs,
         assert max(chunk.x.nbytes, chunk.y.nbytes) <= batches_module.CHUNK_BYTES
 
 
-@same_examples
 @given(stack=stacks())
 def test_the_mean_may_be_over_the_epoch(stack):
     tables, orders, batch_sizes = stack

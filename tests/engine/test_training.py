@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_expit
 
+from lanes import examples
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
@@ -34,7 +35,6 @@ from stacks import (
     assert_same_bits,
     five_members,
     peak_of_an_epoch,
-    same_examples,
     some_parameters,
     some_table,
     stack_of,
@@ -131,7 +131,7 @@ def ragged_stacks(draw):
     ]
 
 
-@settings(same_examples, max_examples=60)
+@examples(0.6)
 @given(
     members=ragged_stacks(),
     batch_size=st.integers(1, 32),

@@ -4,17 +4,17 @@ import warnings
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from lanes import examples
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from support import few_epochs
 
 pytestmark = few_epochs
 
-EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 COMMON = {
     "n": st.integers(1, 14),
     "n_features": st.integers(1, 5),
@@ -66,7 +66,7 @@ def assert_shapes(model, X, case, n_outputs):
         assert model.t_ == model.n_iter_ * case["n"]
 
 
-@EXAMPLES
+@examples(0.6)
 @given(
     case=st.fixed_dictionaries(COMMON),
     n_outputs=st.integers(1, 3),
@@ -85,7 +85,7 @@ def test_regressor_of_any_shape(case, n_outputs, loss):
     np.testing.assert_allclose(one_by_one, predictions, rtol=1e-4, atol=1e-5)
 
 
-@EXAMPLES
+@examples(0.6)
 @given(
     case=st.fixed_dictionaries(COMMON),
     n_classes=st.integers(1, 5),
@@ -120,7 +120,7 @@ def test_classifier_of_any_shape(case, n_classes, multilabel, loss):
         assert (labels == most_probable)[is_clear].all()
 
 
-@EXAMPLES
+@examples(0.6)
 @given(
     case=st.fixed_dictionaries(COMMON), batches=st.lists(st.integers(1, 9), min_size=1, max_size=4)
 )

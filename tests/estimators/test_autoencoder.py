@@ -68,6 +68,7 @@ def linear(n_components):
 # -------------------------------------------------------------------------- what it learns
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_components", [1, 2, 5])
 def test_without_hidden_layers_it_finds_the_principal_components(n_components):
     """So says Baldi & Hornik (1989): all minima span the space of the largest components."""
@@ -81,6 +82,7 @@ def test_without_hidden_layers_it_finds_the_principal_components(n_components):
     assert autoencoder.score(WINE) == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_components", [2, 8])
 def test_digits_are_reproduced_better_than_by_principal_components(n_components):
     train, test = train_test_split(load_digits().data / 16, random_state=0)
@@ -136,6 +138,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     assert autoencoder.set_params(dropout=0)._dropout_rates(5) == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
 def test_dropout_of_the_input_teaches_to_fill_in_what_is_missing(container):
     """A denoising autoencoder (Vincent et al. 2008): its targets are the whole rows."""
@@ -492,6 +495,7 @@ def test_assigned_weights_count():
     np.testing.assert_allclose(autoencoder.transform(X), naive(autoencoder, X)[0], atol=1e-15)
 
 
+@pytest.mark.long
 def test_its_codes_feed_a_classifier_in_a_pipeline():
     labels = load_wine().target
     model = make_pipeline(

@@ -8,11 +8,12 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.utils._param_validation import StrOptions
 
+from lanes import examples
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
 from skbackprop.estimators.parameters import MEMBERS_OWN
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.usefixtures("one_blas_thread"),
 ]
 
-EXAMPLES = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 N_ROWS, N_FEATURES = 24, 3
 
 # The values of parameters that are no names: the first is the plainest.
@@ -193,7 +193,7 @@ def test_every_parameter_is_drawn():
 # ------------------------------------------------------------------------------ properties
 
 
-@EXAMPLES
+@examples(0.8)
 @given(st.data(), targets)
 def test_training_stays_finite_and_repeats(data, target):
     estimator_class = TARGETS[target][0]
@@ -215,7 +215,7 @@ def test_training_stays_finite_and_repeats(data, target):
     assert_same(fitted(estimator_class, chosen, (X, y, weight)), model, X)
 
 
-@EXAMPLES
+@examples(0.8)
 @given(st.data(), targets)
 def test_pieces_give_the_bits_of_the_whole(data, target):
     """By calls of partial_fit, with a trip through pickle after each."""
@@ -236,7 +236,7 @@ def test_pieces_give_the_bits_of_the_whole(data, target):
     assert_same(model, whole, X)
 
 
-@settings(EXAMPLES, max_examples=50)
+@examples(0.5)
 @given(st.data(), targets)
 def test_estimators_fitted_together_are_as_if_alone(data, target):
     """Several that differ in a few parameters: any, or those in which members of a stack may.

@@ -78,6 +78,7 @@ def cancer():
 # ------------------------------------------------------------------------------- pipelines
 
 
+@pytest.mark.long
 @few_epochs
 def test_pipeline_with_a_scaler_classifies(cancer):
     X, X_test, y, y_test = cancer
@@ -88,6 +89,7 @@ def test_pipeline_with_a_scaler_classifies(cancer):
     assert_same_network(model[-1], by_hand)
 
 
+@pytest.mark.long
 @few_epochs
 def test_pipeline_with_a_scaler_regresses():
     X, y = load_diabetes(return_X_y=True, scaled=False)
@@ -134,6 +136,7 @@ def test_pipeline_hands_on_a_sparse_matrix_of_words():
 # ------------------------------------------------------------------------ search and scores
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start of a worker is no fault
 def test_grid_search_finds_the_same_with_one_and_two_processes(cancer):
@@ -156,6 +159,7 @@ def test_grid_search_finds_the_same_with_one_and_two_processes(cancer):
     assert (alone.predict(X_test) == y_test).mean() > 0.94
 
 
+@pytest.mark.long
 @few_epochs
 def test_halving_search_spends_epochs(cancer):
     X, X_test, y, y_test = cancer
@@ -242,6 +246,7 @@ def test_learning_curve_exploits_partial_fit():
 # ------------------------------------------------------------------------ meta-estimators
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
 def test_calibration(cancer, method):
@@ -292,6 +297,7 @@ def test_scikit_learns_own_tools_prefer_scores_to_probabilities(wrapped):
     assert not np.allclose(wrapped(BackpropClassifier(**settings)), expected, rtol=1e-3)
 
 
+@pytest.mark.long
 @few_epochs
 def test_stacking(cancer):
     X, X_test, y, y_test = cancer

@@ -346,6 +346,7 @@ def test_training_stops_in_the_same_epoch(problem, method, early_stopping):
     assert_parity(ours, theirs, X)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_digits_from_themselves_stop_in_the_same_epoch(solver):
     """Of 64 outputs `tol` is compared with the mean, as of one, until training has converged."""

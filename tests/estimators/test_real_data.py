@@ -17,7 +17,7 @@ from skbackprop import BackpropRegressor
 from skbackprop.losses import Quantile
 from support import few_epochs
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.long]
 
 
 def persons(target):

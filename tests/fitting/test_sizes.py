@@ -18,7 +18,6 @@ from skbackprop.fitting.sizes import (
     members_at_once,
     n_stacks,
 )
-from stacks import same_examples
 
 SMALLEST, LARGEST = 1, 2**62
 
@@ -31,7 +30,6 @@ networks = st.lists(st.integers(1, 300), min_size=2, max_size=5).map(lambda w: n
 batch_sizes, itemsizes = st.integers(1, 500), st.sampled_from([4, 8])
 
 
-@same_examples
 @given(st.lists(st.integers(), min_size=1, max_size=60), st.data())
 def test_parts_are_nearly_equal(items, data):
     n_parts = data.draw(st.integers(1, len(items)))
@@ -42,7 +40,6 @@ def test_parts_are_nearly_equal(items, data):
     assert max(lengths) - min(lengths) <= 1
 
 
-@same_examples
 @given(
     n_members=st.integers(1, 100),
     size=st.integers(1, 70),
@@ -60,7 +57,6 @@ def test_stacks_are_no_larger_than_allowed_and_as_many_as_keep_threads_busy(
     assert n_stacks(n_members, size, each, 1) == fewest
 
 
-@same_examples
 @given(st.lists(st.integers(0, 5), max_size=30))
 def test_groups_are_of_equal_keys_in_the_order_of_their_first(keys):
     items = list(enumerate(keys))
@@ -93,7 +89,6 @@ def test_an_error_in_a_comparison_is_said():
         assert grouped("ab", [[Odd()], [Odd()]]) == [["a"], ["b"]]
 
 
-@same_examples
 @given(networks, batch_sizes, itemsizes, st.integers(0, 4))
 def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):
     dtype = np.dtype(f"f{itemsize}")
@@ -103,7 +98,6 @@ def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, 
     assert bytes_per_member(network, batch_size, itemsize, n_moments) == expected
 
 
-@same_examples
 @given(networks, batch_sizes, itemsizes, st.integers(1, 10**6), st.integers(SMALLEST, 2**28))
 def test_members_fit_into_the_cache_and_into_the_bound(
     network, batch_size, itemsize, n_rows, max_bytes

@@ -36,6 +36,7 @@ def same_result(one, other):
 # -------------------------------------------------------------------------- what is found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [32, 200])
 def test_the_suggestion_trains_well(batch_size, solver):
@@ -59,6 +60,7 @@ def test_an_autoencoder_is_tested_as_the_regressor_of_x_on_x():
     assert same_result(found, find_learning_rate(regressor, X, X))
 
 
+@pytest.mark.long
 def test_rates_grow_by_one_factor_and_the_loss_turns_among_them():
     found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS)
     assert found.rates[0] == 1e-6
@@ -74,6 +76,7 @@ def test_rates_grow_by_one_factor_and_the_loss_turns_among_them():
     assert np.abs(found.losses[:10] - np.log(10)).max() < 0.3
 
 
+@pytest.mark.long
 def test_losses_are_smoothed_over_their_neighbours():
     found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS, n_steps=40)
     losses, n = found.losses, len(found.losses)

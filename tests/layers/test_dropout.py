@@ -474,6 +474,7 @@ def test_zero_weights_leave_batches_without_a_step():
     assert all(np.isfinite(array).all() for array in model.coefs_)
 
 
+@pytest.mark.long
 def test_dropout_lowers_the_loss_on_real_rows_held_out():
     X, y = load_breast_cancer(return_X_y=True)
     settings = {"batch_size": 32, "max_iter": 100, "n_iter_no_change": np.inf, "dtype": "float32"}

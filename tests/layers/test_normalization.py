@@ -673,6 +673,7 @@ def test_anything_else_is_an_error(wrong):
         quick(BackpropClassifier, normalization=wrong).fit(*class_data())
 
 
+@pytest.mark.long
 @every_kind
 def test_it_learns_faster_and_better_on_digits(kind):
     X, y = load_digits(return_X_y=True)

@@ -31,7 +31,7 @@ from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Huber, LogCosh, Loss, 
 from skbackprop.losses.links import ExpLink, IdentityLink, exp_bound
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.testing import check_loss
-from stacks import DTYPES, same_examples
+from stacks import DTYPES
 from support import assert_same_search, few_epochs, quick
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -234,7 +234,6 @@ def test_on_the_target_a_kink_has_a_subgradient(name, slope):
     levels=st.lists(st.integers(1, 99), min_size=2, max_size=6, unique=True),
     scores=st.lists(st.floats(-1e4, 1e4, width=32), min_size=12, max_size=12),
 )
-@same_examples
 def test_quantiles_never_cross(dtype, levels, scores):
     loss = Quantile([level / 100 for level in sorted(levels)])
     scores = np.resize(np.array(scores, dtype), (4, 2 * len(levels)))

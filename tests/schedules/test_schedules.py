@@ -37,7 +37,6 @@ from stacks import (
     assert_same_bits,
     per_member,
     public_kinds,
-    same_examples,
     variants,
     without_formula,
 )
@@ -99,7 +98,6 @@ class TheirCourse:
         return stalled, stopped
 
 
-@same_examples
 @given(
     monitored=losses_of_epochs,
     patience=st.integers(1, 4),
@@ -243,7 +241,6 @@ def test_rates_are_those_of_the_published_formulas(n_epochs):
     np.testing.assert_allclose(rates_of(Step(0.2, (0.3, 0.6))), stepped, rtol=1e-13)
 
 
-@same_examples
 @given(
     monitored=losses_of_epochs,
     factor=st.sampled_from([0.5, 0.1, 1.0]),
@@ -317,6 +314,7 @@ BASE_RATES = {"sgd": 0.1, "adagrad": 0.03}
 SETTINGS = {"invscaling": {"power_t": 0.05}, "exponential": {"final": 0.1}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_every_schedule_learns_the_digits_with_every_optimizer(solver, name):

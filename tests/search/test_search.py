@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from joblib.externals.loky import get_reusable_executor
 from scipy import sparse
@@ -42,6 +42,7 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from threadpoolctl import threadpool_limits
 
+from lanes import examples
 from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
@@ -371,7 +372,7 @@ SOME_VALUES = {
 }
 
 
-@settings(derandomize=True, deadline=None, max_examples=12)
+@examples(0.12)
 @given(
     st.lists(
         st.fixed_dictionaries({name: st.sampled_from(v) for name, v in SOME_VALUES.items()}),
@@ -702,6 +703,7 @@ def test_an_interrupt_goes_on_and_leaves_the_search(where, was_fitted, ours, the
         assert len(search.predict(CLASSES[0])) == N
 
 
+@pytest.mark.long
 @TWO_PROCESSES
 def test_an_interrupt_of_two_processes_leaves_nothing_running(monkeypatch):
     get_reusable_executor().shutdown(kill_workers=True)
