@@ -12,7 +12,8 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types examples unit bench bench-smoke format reference clean
+.PHONY: help demo test test-kernels test-versions lint types examples unit bench bench-smoke format \
+    reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -36,6 +37,34 @@ examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a
 
 unit: $(VENV)/ready-test ## tests, and the examples in docstrings, README and docs
 	$(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -n $(WORKERS)
+
+# The older kernels of OpenBLAS, as far as the processor can run them, without NumPy's newer loops.
+KERNELS := Haswell Sandybridge Nehalem Prescott
+test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of older processors
+	@loops=$$($(RUN) -W ignore -c 'import numpy; \
+	    print(*numpy.show_config("dicts")["SIMD Extensions"]["found"])'); \
+	for kernel in $(KERNELS); do echo "== $$kernel"; \
+	    OPENBLAS_CORETYPE=$$kernel NPY_DISABLE_CPU_FEATURES="$$loops" \
+	        $(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -q -n $(WORKERS) || exit 1; done
+
+# A sample of the tests, which takes a minute, with the oldest versions that are supported, and with
+# the newest on another Python. Where there is no such Python, it is left out.
+OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.9.0'
+SAMPLE := $(addprefix tests/test_,lbfgs.py losses.py integration.py links.py layers.py labels.py \
+    optimizers.py dropout.py parity.py::test_every_epoch)
+test-versions: ## a sample of the tests, with the oldest supported versions and with Python 3.13
+	@$(call sample,oldest,python3.11,$(OLDEST))
+	@$(call sample,newest,python3.13,)
+
+# $(call sample,NAME,PYTHON,REQUIREMENTS): the sample in an environment of its own.
+define sample
+echo "== the $(1) versions, $(2)"; \
+if $(2) -c '' 2>/dev/null; then \
+    env=$(VENV)/$(1); test -x $$env/bin/python || $(2) -m venv $$env; \
+    $$env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[suite]' $(3) && \
+    $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q -n $(WORKERS) $(SAMPLE); \
+else echo "left out: there is no $(2)"; fi
+endef
 
 bench: $(VENV)/ready-plot $(VENV)/mnist ## time and memory against scikit-learn, the bare products, torch
 	@$(RUN) -m benchmarks
