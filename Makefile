@@ -12,17 +12,21 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels test-versions lint types examples unit bench bench-smoke format \
-    reference clean
+.PHONY: help demo check test test-full test-kernels test-versions lint types examples unit quick \
+    full bench bench-smoke format reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 22
 
 demo: $(VENV)/ready-plot ## a tour on real data, with pictures in demo-output/ (under two minutes)
 	@$(RUN) examples/demo.py
 
-test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (under ten minutes)
+check: lint types quick ## what to run before each commit (under 90 seconds)
+
+test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (under six minutes)
+
+test-full: lint types bench-smoke examples full ## by hand: the same, with whole products in the tests
 
 lint: $(VENV)/ready-test ## ruff: rules and format
 	$(RUN) -m ruff check .
@@ -32,11 +36,21 @@ types: $(VENV)/ready-test ## mypy
 	$(RUN) -m mypy
 
 examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a display
-	@for page in examples/plot_*.py examples/demo.py; do \
-	    echo "== $$page"; $(ONE_THREAD) $(HEADLESS) $(RUN) -W error $$page || exit 1; done
+	ls examples/demo.py examples/plot_*.py | \
+	    $(ONE_THREAD) $(HEADLESS) xargs -n 1 -P $(WORKERS) -t $(RUN) -W error
+
+# Of a test with a product of values, these three run each value once, each pair of values, and
+# every combination: see tests/lanes.py.
+PYTEST := $(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -n $(WORKERS)
+
+quick: $(VENV)/ready-test ## few tests of each kind, none on real data, and the examples in docstrings
+	$(PYTEST) --quick tests skbackprop
 
 unit: $(VENV)/ready-test ## tests, and the examples in docstrings, README and docs
-	$(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -n $(WORKERS)
+	$(PYTEST)
+
+full: $(VENV)/ready-test ## the same, with whole products
+	$(PYTEST) --full
 
 # The older kernels of OpenBLAS, as far as the processor can run them, without NumPy's newer loops.
 KERNELS := Haswell Sandybridge Nehalem Prescott
@@ -45,7 +59,7 @@ test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of o
 	    print(*numpy.show_config("dicts")["SIMD Extensions"]["found"])'); \
 	for kernel in $(KERNELS); do echo "== $$kernel"; \
 	    OPENBLAS_CORETYPE=$$kernel NPY_DISABLE_CPU_FEATURES="$$loops" \
-	        $(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -q -n $(WORKERS) || exit 1; done
+	        $(PYTEST) -q || exit 1; done
 
 # A sample of the tests, which takes a minute, with the oldest versions that are supported, and with
 # the newest on another Python. Where there is no such Python, it is left out.
