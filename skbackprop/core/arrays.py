@@ -72,3 +72,8 @@ def largest_magnitude(X: Any) -> float:
     """Return the largest absolute value of an array or CSR matrix, without a copy of it."""
     values = X.data if hasattr(X, "indptr") else X
     return float(max(-values.min(initial=0), values.max(initial=0)))
+
+
+def as_dense(y: Any) -> Any:
+    """Return an array for a sparse matrix; anything else as it is."""
+    return y.toarray() if hasattr(y, "toarray") else y

@@ -12,17 +12,16 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..activations import Activation, Identity
-from ..core.arrays import Array
+from ..core.arrays import Array, as_dense
 from ..engine.network import Network
 from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
 from ..fitting.plan import activation_of_each_layer, as_activation, dropout_rates, hidden_widths
 from ..losses.base import Loss
 from ..losses.links import Link
-from .base import BaseBackprop, _finite
+from .base import BaseBackprop, finite
 from .parameters import AUTOENCODER_LOSSES, constraints_of
 from .validation import (
-    as_dense,
     check_targets,
     validated_codes,
     validated_features,
@@ -550,7 +549,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         part = Network(widths, network.activations[layers][: len(shapes) - 1])
         of_part = Parameters(parameters.weights[layers], parameters.biases[layers])
         with np.errstate(all="ignore"):
-            return _finite(scores_of(part, of_part, values)[0])
+            return finite(scores_of(part, of_part, values)[0], part, of_part, values)
 
     @property
     def _n_encoding(self) -> int:
@@ -621,9 +620,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._score_targets(self._errors(X), X, validated_weight(sample_weight, X))
 
     def _errors(self, X: Any) -> Array:
-        network, link = self._network(), self._trained_loss.link
+        network, parameters = self._network(), self._parameters()
         with np.errstate(all="ignore"):
-            return _finite(_squared_errors(network, self._parameters(), link, X, None)[0])
+            errors = _squared_errors(network, parameters, self._trained_loss.link, X, None)[0]
+            return finite(errors, network, parameters, X)
 
     def _outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         return _squared_errors(network, parameters, self._loss().link, X, rows)

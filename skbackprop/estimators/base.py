@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array
+from ..core.arrays import Array, largest_magnitude
 from ..core.equality import is_equal
 from ..core.members import join_states
 from ..engine.batches import Table
@@ -143,7 +143,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         """
         before = dict(self.__dict__)
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        streams = self._streams_to_restore(continues)
+        streams = self._streams_to_restore(continues, incremental)
         streams_before = [stream.get_state(legacy=False) for stream in streams]
         try:
             runs = self._prepare(X, y, sample_weight, continues, incremental, classes)
@@ -160,8 +160,12 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
             raise interrupt
         return self
 
-    def _streams_to_restore(self, continues: bool) -> list[np.random.RandomState]:
+    def _streams_to_restore(
+        self, continues: bool, incremental: bool
+    ) -> list[np.random.RandomState]:
         """Return the random streams that a failure must leave where they are."""
+        if continues and incremental and not self.shuffle:
+            return []  # nothing is drawn
         past = getattr(self, "_training", []) if continues else []
         streams = [state["stream"] for state in past]
         if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
@@ -393,8 +397,12 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         X = validated_input(self, X)
         with np.errstate(all="ignore"):
+            network, parameters = self._network(), self._parameters()
             return outcomes_of(
-                self._network(), self._parameters(), X, lambda scores: outcome(_finite(scores))
+                network,
+                parameters,
+                X,
+                lambda scores: outcome(finite(scores, network, parameters, X)),
             )
 
     def _pooled(self, scores: Array) -> Array:
@@ -502,13 +510,22 @@ def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:
     return all(is_trained) or not (was_fitted or runs[0].incremental)
 
 
-def _finite(scores: Array) -> Array:
-    if not (np.isfinite(scores.sum()) or np.isfinite(scores).all()):
-        raise ValueError(
-            "The network's output on X is not finite. Look at the scale of X: it should be "
-            "that of the training data."
+def finite(outcomes: Array, network: Network, parameters: Parameters, X: Any) -> Array:
+    """Return what a network says of X, or raise an error that says whose fault it is."""
+    if np.isfinite(outcomes.sum()) or np.isfinite(outcomes).all():
+        return outcomes
+    of_X = largest_magnitude(X)
+    of_weights = max(map(largest_magnitude, [*parameters.weights, *parameters.biases]))
+    sizes = f"the largest absolute value in X is {of_X:.3g}, of the weights {of_weights:.3g}"
+    # Whatever the scale of X is: X itself may be the one row that it is measured by.
+    if np.isfinite(scores_of(network, parameters, X / (of_X or 1.0))).all():
+        advice = "Look at the scale of X: it should be that of the training data."
+    else:
+        advice = (
+            "The weights are too large for any X. If they are what training has led to, it "
+            "diverged: lower learning_rate_init or scale the training data, and fit again."
         )
-    return scores
+    raise ValueError(f"The network's output on X is not finite: {sizes}. {advice}")
 
 
 def _of_members(values: list[Any]) -> Any:

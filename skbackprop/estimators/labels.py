@@ -17,13 +17,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
-from ..core.arrays import Array
+from ..core.arrays import Array, as_dense
 from ..losses.base import Loss
 from ..losses.blocks import BlockLink, BlockLoss, split
 from ..losses.classification import ClassifierLoss
 from ..losses.links import Link
 from ..losses.smoothing import Smoothed
-from .validation import as_dense, as_given, is_plain_target, of_one_kind
+from .validation import as_given, is_plain_target, of_one_kind
 
 
 def learn(y: Any, classes: Any = None) -> Targets:

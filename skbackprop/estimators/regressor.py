@@ -11,14 +11,14 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
-from ..core.arrays import Array, largest_magnitude
+from ..core.arrays import Array, as_dense, largest_magnitude
 from ..engine.batches import Table
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
 from .parameters import constraints_of
 from .rebuilt import NoneUnless
-from .validation import as_dense, as_given, check_targets, validated_data, validated_weight
+from .validation import as_given, check_targets, validated_data, validated_weight
 
 
 class BackpropRegressor(RegressorMixin, BaseBackprop):

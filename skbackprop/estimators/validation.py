@@ -21,7 +21,7 @@ from sklearn.utils.validation import (
 )
 
 from .._sklearn import _check_sample_weight
-from ..core.arrays import Array, largest_magnitude
+from ..core.arrays import Array, as_dense, largest_magnitude
 from ..losses.base import Loss
 
 _FLOATS = (np.float64, np.float32)
@@ -192,11 +192,6 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
         f"loss={setting!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
         "Negative values in data, zeros or large ones are for other losses."
     )
-
-
-def as_dense(y: Any) -> Any:
-    """Return an array for a sparse matrix; anything else as it is."""
-    return y.toarray() if hasattr(y, "toarray") else y
 
 
 def validated_weight(sample_weight: Any, X: Any) -> Array | None:

@@ -98,6 +98,11 @@ class Descent:
         return self._stage.runs
 
     @property
+    def n_done(self) -> int:
+        """The epochs that they have trained for, those of earlier calls of partial_fit included."""
+        return self._stage.n_done
+
+    @property
     def stack(self) -> Stack:
         """The stack that these train in."""
         return self._stage.stack
@@ -124,8 +129,8 @@ class Descent:
         stage = self._stage
         for run, course in zip(stage.runs, stage.courses, strict=True):
             run.print_progress(course)
-        done = self._stopped(monitored)
-        self.retire(done)
+        if not self._is_incremental:
+            self.retire(self._stopped(monitored))
         if stage.n_done == self.n_epochs and self.runs:
             self.retire(np.ones(len(self.runs), dtype=bool), Run.end_unconverged)
 
@@ -165,8 +170,6 @@ class Descent:
     def _stopped(self, monitored: Array) -> Array:
         """Return whose patience is at an end, with nothing left for the schedule to try."""
         n_done, runs, _, stack, patience = self._stage
-        if self._is_incremental:
-            return np.zeros(len(runs), dtype=bool)
         may_stop = stack.schedule.may_stop(stack.schedule_state, len(stack))
         stalled, stopped = patience.end_epoch(monitored, may_stop)
         if stalled.any():
@@ -180,22 +183,22 @@ class Descent:
                 )
         return stopped[:, 0]
 
-    def retire(self, finished: Array, end: Callable[[Run], None] | None = None) -> None:
+    def retire(self, finished: Array, end: Callable[[Run], None] = Run.judge) -> None:
         """Let runs go after the epochs that they have done; the others train on without them.
 
         Parameters
         ----------
         finished : array of bool of shape (n_runs,)
             Those of `runs` to leave. Each is given back all that is its own.
-        end : callable or None, default=None
-            Told each of them: why it is done, where there is more to say than that it is.
+        end : callable
+            Called with each of them, by default `Run.judge`: says what there is to say of how it
+            ended.
         """
         if not finished.any():
             return
         for i in np.flatnonzero(finished).tolist():
             self._give_back(i)
-            if end is not None:
-                end(self.runs[i])
+            end(self.runs[i])
         stage = self._stage.without(finished)
         if stage.runs:
             show_parameters(stage.stack, stage.runs)

@@ -60,12 +60,14 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
         course, kept = reached
         run.parameters.theta[...] = kept.theta
         run.end(course)
+        run.judge()
         return interrupt
     except Diverged:
         run.end(reached[0])
         run.end_diverged()
         return None
     run.end(reached[0]._replace(loss=float(result.fun)))
+    run.judge()
     if result.status not in (0, _STOPPED_BY_CALLBACK):
         run.warnings.append(
             f"lbfgs failed to converge after {run.n_iter} iteration(s) "

@@ -24,10 +24,13 @@ from ..engine.parameters import FlatParameters, Parameters
 from ..layers.dropout import dropout_stream
 from ..losses.base import Loss
 from ..optimizers import OPTIMIZERS
+from .divergence import GROWN, SAFE, Ending, loss_of, spread
 from .holdout import hold_out
 from .plan import build, build_average, build_penalty, build_schedule, is_lbfgs
 from .warnings import warn
 from .weights import initial_layers
+
+_TINY = np.finfo(float).tiny
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
@@ -193,6 +196,9 @@ class Run:
             self._start_average(past, n_seen)
             self._start(past)
         self._n_epochs_before = self.state["n_epochs"]
+        self._first_loss: float | None = past.get("first loss") if self.incremental else None
+        # Over a single epoch nobody looks at how weights have grown.
+        self._largest_at_first = math.inf if self.incremental else self._largest_weight or _TINY
         self.n_seen, self.seconds = n_seen, 0.0
         # One of each for every epoch; what is beyond those of the course has not happened.
         self._losses: list[float] = []
@@ -427,6 +433,9 @@ class Run:
         """Take what training has led to as the outcome; said once more, it replaces the last."""
         self.course, self.warnings, self.error = course, [], None
         self.state["n_epochs"] = self._n_epochs_before + self.incremental * course.n_iter
+        if course.n_iter:
+            first = self._losses[0] if self._first_loss is None else self._first_loss
+            self.state["first loss"] = first
         if self.scores and course.best is None:
             self.warnings.append(
                 "The validation score of no epoch is a finite number, so the weights of the last "
@@ -465,6 +474,7 @@ class Run:
 
     def end_unconverged(self) -> None:
         """Take note that the epochs were used up, unless that is what the user wanted."""
+        self.judge()
         if not self.incremental and self.settings.n_iter_no_change != np.inf:
             self.warnings.append(
                 f"Stochastic Optimizer: Maximum iterations ({self.settings.max_iter}) reached and "
@@ -472,20 +482,85 @@ class Run:
                 "n_iter_no_change=np.inf if this many epochs are what you want."
             )
 
+    def judge(self) -> None:
+        """Take note if training has diverged, though all numbers are finite.
+
+        It is an error if the network's output is not.
+        """
+        if not self.n_iter:
+            return
+        largest, first, last = self._largest_weight, self.state["first loss"], self.loss
+        growth = largest / self._largest_at_first
+        # Of single epochs each has other rows, so that one may be a little above the other.
+        has_risen = last > first + (abs(first) if self.incremental else 0)
+        if has_risen or growth > GROWN or largest > SAFE:
+            self._judge(first, last, has_risen, growth, largest)
+
+    def _judge(
+        self, first: float, last: float, has_risen: bool, growth: float, largest: float
+    ) -> None:
+        """Look at the losses, since there is a reason to."""
+        best, worst = self.course.best, max(self.losses)
+        if best is None and (growth > GROWN or largest > SAFE):
+            # The last step may have gone astray.
+            loss = self._loss_of_kept(whole=largest > SAFE)
+            if not math.isfinite(loss):
+                self._diverge(
+                    self.n_iter,
+                    "the network's output on the training data is no longer finite, since its "
+                    f"largest weight is {largest:.3g}",
+                )
+                return
+            last = max(last, loss)
+            has_risen = has_risen or last > first + abs(first)
+        score = None if best is None else best.score
+        ending = Ending(worst, last, has_risen, growth, largest, score)
+        if ending.has_diverged(self.table, self.train, self.objective):
+            kept = "" if best is None else f" {self._kept_epoch}"
+            self.warnings.append(
+                f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
+                f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
+                f"{self._advice}{kept}"
+            )
+
+    @property
+    def _largest_weight(self) -> float:
+        """The largest absolute parameter after the last epoch."""
+        return largest_magnitude(self.parameters.theta)
+
+    def _loss_of_kept(self, whole: bool) -> float:
+        """Return the mean loss of what is kept, on the whole of the training rows or a sample.
+
+        It is NaN if a score is not finite.
+        """
+        theta, rows = self.kept_theta(self.problem.dtype), self.train
+        parameters = self.parameters.like(theta, self.kept_statistics())
+        if not whole:
+            rows = spread(self.table, rows, sum(self.network.widths))
+        with np.errstate(all="ignore"):
+            return loss_of(parameters, self.table, rows, self.objective)
+
     def end_diverged(self) -> None:
         """Take note of an error, or of a warning where there is a scored epoch to go back to."""
-        message = (
-            f"Training diverged in epoch {self.n_iter + 1}: the loss or a parameter is no longer "
-            f"finite. Lower learning_rate_init (now {self.settings.learning_rate_init}), or scale "
-            f"the data, {self._scales}"
-        )
+        self._diverge(self.n_iter + 1, "the loss or a parameter is no longer finite")
+
+    def _diverge(self, epoch: int, what: str) -> None:
+        message = f"Training diverged in epoch {epoch}: {what}. {self._advice}"
         if self.course.best is None:
             self.error = ValueError(message)
         else:
-            self.warnings.append(
-                f"{message} The weights of epoch {self.best_iter}, which had the best validation "
-                "score, are kept."
-            )
+            self.warnings.append(f"{message} {self._kept_epoch}")
+
+    @property
+    def _advice(self) -> str:
+        rate = self.settings.learning_rate_init
+        return f"Lower learning_rate_init (now {rate}), or scale the data, {self._scales}"
+
+    @property
+    def _kept_epoch(self) -> str:
+        return (
+            f"The weights of epoch {self.best_iter}, which had the best validation score, are kept."
+        )
 
     @property
     def _scales(self) -> str:

@@ -26,7 +26,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
 from skbackprop import BackpropClassifier, BackpropRegressor, optimizers
-from skbackprop.engine import network
+from skbackprop.engine import prediction
 from skbackprop.engine import stack as training
 from skbackprop.losses import Quantile, SquaredError
 from support import (
@@ -925,8 +925,8 @@ PREDICTING = {
 )
 def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, method, monkeypatch):
     """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
-    monkeypatch.setattr(network, "_PREDICTION_NUMBERS", 1 << 16)
-    monkeypatch.setattr(network, "_OUTCOME_NUMBERS", 1 << 14)
+    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 1 << 16)
+    monkeypatch.setattr(prediction, "_OUTCOME_NUMBERS", 1 << 14)
     estimator_class, settings, y = PREDICTING[name]
     X = np.random.RandomState(0).randn(20_000, 3)
     model = estimator_class((100,), max_iter=1, random_state=0, **settings).fit(X[:300], y)
