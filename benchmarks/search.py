@@ -30,7 +30,7 @@ from benchmarks._report import argument_parser, as_time, print_setting, print_ta
 from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.activations import Relu
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.fitting.sizes import evenly_cut, members_at_once
 
 N_JOBS = 2
@@ -84,7 +84,9 @@ class Case:
         for hidden in self.grid[HIDDEN]:
             problem = Problem(X[:n_train], y, hidden, batch_size)
             size = members_at_once(
-                Network((X.shape[1], *hidden, problem.shapes[-1][1]), (Relu(),) * len(hidden)),
+                dense_network(
+                    (X.shape[1], *hidden, problem.shapes[-1][1]), (Relu(),) * len(hidden)
+                ),
                 batch_size,
                 X.itemsize,
                 n_train,

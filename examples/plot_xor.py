@@ -33,9 +33,8 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Objective
-from skbackprop.engine.parameters import FlatParameters
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.prediction import scores_of
 from skbackprop.engine.stack import Stack
@@ -89,12 +88,12 @@ def train_starts(n_units: int) -> tuple[Stack, np.ndarray]:
 
     Returns the trained stack, and the loss of every epoch (rows) and start (columns).
     """
-    network = Network(widths=(2, n_units, 1), activations=(Logistic(),))
+    network = dense_network(widths=(2, n_units, 1), activations=(Logistic(),))
     initializers = [Logistic().initializer] * 2
     starts = [network.draw(initializers, np.random.RandomState(seed)) for seed in range(N_STARTS)]
     stack = Stack.start(
         Objective(network, ProbabilitySquaredError(), L2(alpha=0.0)),
-        FlatParameters.of(starts, np.dtype(float)),
+        network.start(starts, np.dtype(float)),
         [Table(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
         optimizer=SGD(momentum=0.0),
         rate=LEARNING_RATE,

@@ -11,9 +11,8 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.engine.averaging import Average
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import Network, dense_network
 from skbackprop.engine.objective import Objective
-from skbackprop.engine.parameters import FlatParameters
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.stack import Stack
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
@@ -125,7 +124,7 @@ def deep_network(n_inputs=4, n_outputs=6):
     Six outputs are a whole number of targets for every loss.
     """
     activations = tuple(ACTIVATIONS.values())
-    return Network((n_inputs, *range(6, 6 + len(activations)), n_outputs), activations)
+    return dense_network((n_inputs, *range(6, 6 + len(activations)), n_outputs), activations)
 
 
 NETWORK = deep_network()
@@ -136,14 +135,16 @@ def some_parameters(network, seeds, dtype=np.float64):
 
     Weights are so large that a signal gets through many layers, and no larger.
     """
-    n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
     streams = [np.random.RandomState(seed) for seed in seeds]
-    theta = np.array([stream.randn(n_parameters) for stream in streams])
-    parameters = network.parameters(FlatParameters(theta, network.shapes), np.dtype(np.float64))
+    parameters = network.layout.start(len(streams), np.dtype(np.float64))
+    drawn = [*parameters.weights, *parameters.biases]
+    for member, stream in enumerate(streams):
+        for array in drawn:
+            array[member] = stream.randn(*array.shape[1:])
     for weights, biases in zip(parameters.weights, parameters.biases, strict=True):
         weights *= 1.2 / np.sqrt(weights.shape[-2])
         biases *= 0.5
-    for gains in parameters.gains:
+    for gains in parameters.of("gains"):
         gains += np.array([0.3 * stream.randn(1, gains.shape[-1]) for stream in streams])
     return parameters.like(parameters.theta.astype(dtype))
 
@@ -200,10 +201,12 @@ def stack_of(
         schedule.init(len(members)),
         n_seen,
         dropout_streams=[np.random.default_rng(member.seed) for member in members]
-        if network.dropout
+        if network.is_random
         else [],
         average=average,
-        average_state={} if average is None else average.init(parameters.theta, n_seen),
+        average_state={}
+        if average is None
+        else average.init(parameters.theta, n_seen, parameters.statistics),
     )
 
 

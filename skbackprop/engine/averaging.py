@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.arrays import Array, PerMember, State, column_blocks, factors
+from ..layers.base import WEIGHT
 
-# The running statistics that are averaged beside the parameters, where there are any.
-_STATISTICS = ("means", "variances")
 _NONE: State = {}
 
 
@@ -42,8 +41,7 @@ class Average:
             The running statistics; empty for none.
         """
         state = {"average": np.zeros_like(theta), "total": np.zeros((len(theta), 1))}
-        of_statistics = [name for name in _STATISTICS if name in statistics]
-        return state | {name: np.zeros_like(statistics[name]) for name in of_statistics}
+        return state | {name: np.zeros_like(statistics[name]) for name in _averaged(statistics)}
 
     def count(self, state: State, n_rows: int) -> None:
         """Update the totals for a step on a batch of so many rows."""
@@ -65,9 +63,8 @@ class Average:
         shares = [1 / total if total else 0.0 for total in totals]
         (share,) = factors(theta, shares[0] if len(shares) == 1 else np.array(shares)[:, None])
         _mix(theta, state["average"], share, g)
-        for name in _STATISTICS:
-            if name in state:
-                _mix(statistics[name], state[name], share, g[:, : state[name].shape[1]])
+        for name in _averaged(statistics):
+            _mix(statistics[name], state[name], share, g[:, : state[name].shape[1]])
 
 
 @dataclass(frozen=True)
@@ -130,9 +127,14 @@ def averaged_statistics(statistics: State, state: State) -> State:
     """Return the averages of those running statistics that are averaged, likewise."""
     return {
         name: np.where(state["total"] > 0, state[name], statistics[name])
-        for name in _STATISTICS
+        for name in _averaged(statistics)
         if name in state
     }
+
+
+def _averaged(statistics: State) -> list[str]:
+    """Return the names of the running statistics that are averaged beside the parameters."""
+    return [name for name in statistics if name != WEIGHT]
 
 
 def _mix(x: Array, average: Array, share: PerMember, scratch: Array) -> None:

@@ -134,8 +134,8 @@ class Gradient:
 
     def of_loss(self, batch: Batch) -> None:
         """Leave the gradient of the loss alone in `g`."""
-        if self._pass.batch_weights is not None:
-            self._pass.batch_weights.update(batch.weight, batch.total)
+        at_hand = self._pass.batch
+        at_hand.weight, at_hand.total = batch.weight, batch.total
         self._pass.forward(batch.x, batch.scores)
         delta = self._pass.delta
         self.objective.loss.gradient(batch.scores, batch.y, delta)

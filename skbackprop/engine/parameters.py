@@ -1,15 +1,19 @@
-"""The parameters of a stack: views layer by layer, and for training one flat array behind them."""
+"""The parameters of a stack: named blocks layer by layer, and for training one flat array."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..core.arrays import Array, State
 from ..core.members import take_state
+from ..layers.base import WEIGHT, Block
+
+Named: TypeAlias = Mapping[str, Array]
+Streams: TypeAlias = Sequence[np.random.RandomState]
 
 
 class Parameters:
@@ -17,55 +21,50 @@ class Parameters:
 
     Parameters
     ----------
-    weights : list of arrays of shape (n_members, fan_in, fan_out)
-        One for each layer.
-    biases : list of arrays of shape (n_members, 1, fan_out)
-        One for each layer.
-    gains : sequence of arrays of shape (n_members, 1, units), default=()
-        One for each hidden layer, where these are normalised.
-    means, variances : sequence of arrays of shape (n_members, 1, units), default=(), ()
-        The running statistics of each hidden layer, where it is normalised over batches.
+    blocks : sequence of dict
+        The arrays of each layer's blocks by name, of shape (n_members, ...).
+    running : sequence of dict
+        The arrays of each layer's running statistics, likewise.
+
+    Attributes
+    ----------
+    dtype : dtype
+        That of all parameters.
     """
 
-    def __init__(
-        self,
-        weights: list[Array],
-        biases: list[Array],
-        gains: Sequence[Array] = (),
-        means: Sequence[Array] = (),
-        variances: Sequence[Array] = (),
-    ) -> None:
-        self.weights, self.biases = weights, biases
-        self.gains, self.means, self.variances = gains, means, variances
+    def __init__(self, blocks: Sequence[Named], running: Sequence[Named]) -> None:
+        self.blocks, self.running = blocks, running
+        first = next(array for named in blocks for array in named.values())
+        self.dtype: np.dtype[np.floating] = first.dtype
+        self._n_members = len(first)
+
+    def of(self, name: str) -> list[Array]:
+        """Return the arrays of a name, one for each layer that has such a block or statistic."""
+        return [named[name] for named in (*self.blocks, *self.running) if name in named]
+
+    @property
+    def weights(self) -> list[Array]:
+        """The weights of each dense layer."""
+        return self.of("weights")
+
+    @property
+    def biases(self) -> list[Array]:
+        """The biases that belong to each of the weights."""
+        return self.of("biases")
 
     def __len__(self) -> int:
-        return len(self.weights[0])
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """The dtype of all parameters."""
-        return self.weights[0].dtype
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """The shape (fan_in, fan_out) of each layer's weights."""
-        return [weights.shape[1:] for weights in self.weights]
+        return self._n_members
 
     def members(self, members: slice) -> Parameters:
         """Return the parameters of some members, as views of the same memory."""
         if members.stop - members.start == len(self):
             return self
-        return Parameters(*([array[members] for array in kind] for kind in self._kinds))
-
-    def assign(self, other: Parameters) -> None:
-        """Copy all that another one has."""
-        for own, given in zip(self._kinds, other._kinds, strict=True):
-            for array, source in zip(own, given, strict=bool(given)):
-                array[...] = source
-
-    @property
-    def _kinds(self) -> list[Sequence[Array]]:
-        return [self.weights, self.biases, self.gains, self.means, self.variances]
+        return Parameters(
+            *(
+                [{name: array[members] for name, array in named.items()} for named in kind]
+                for kind in (self.blocks, self.running)
+            )
+        )
 
 
 class FlatParameters(Parameters):
@@ -73,63 +72,24 @@ class FlatParameters(Parameters):
 
     Parameters
     ----------
-    theta : array of shape (n_members, p)
-        All parameters: the weights of all layers first, so that a penalty on the weights is
-        one slice, then all biases, then all gains. `weights`, `biases` and `gains` are views of
-        it.
-    shapes : sequence of (fan_in, fan_out)
-        The shape of each layer's weights.
-    has_gains : bool, default=False
-        Whether each hidden layer has gains.
-    statistics : dict or None, default=None
-        The state of running statistics, of which `means` and `variances` are views. It is no
-        part of `theta`: no optimizer changes it.
+    theta : array of shape (n_members, n_parameters)
+        All parameters, of which `blocks` are views.
+    statistics : dict
+        The state of the running statistics, of which `running` are views. It is no part of
+        `theta`: no optimizer changes it.
+    layout : Layout
+        Where each block lies in them.
 
     Attributes
     ----------
-    penalised : array of shape (n_members, n_weights)
-        The part of `theta` that holds the weights.
+    penalised : array of shape (n_members, n_penalised)
+        The part of `theta` that the penalty acts on.
     """
 
-    def __init__(
-        self,
-        theta: Array,
-        shapes: Sequence[tuple[int, int]],
-        has_gains: bool = False,
-        statistics: State | None = None,
-    ) -> None:
-        weights, start = [], 0
-        for fan_in, fan_out in shapes:
-            stop = start + fan_in * fan_out
-            weights.append(theta[:, start:stop].reshape(len(theta), fan_in, fan_out))
-            start = stop
-        self.theta, self.has_gains = theta, has_gains
-        self.penalised = theta[:, :start]
-        widths = [fan_out for _, fan_out in shapes]
-        biases = _rows_of(theta[:, start:], widths)
-        gains = _rows_of(theta[:, start + sum(widths) :], widths[:-1]) if has_gains else ()
-        self.statistics = statistics or {}
-        running = [
-            _rows_of(self.statistics[name], widths[:-1]) if self.statistics else ()
-            for name in ("means", "variances")
-        ]
-        super().__init__(weights, biases, gains, *running)
-
-    @classmethod
-    def of(
-        cls,
-        members: Sequence[Sequence[tuple[Array, Array]]],
-        dtype: np.dtype[np.floating],
-    ) -> FlatParameters:
-        """Return parameters that hold copies of each member's (weights, biases), layer by layer."""
-        shapes = [weights.shape for weights, _ in members[0]]
-        p = sum(fan_in * fan_out + fan_out for fan_in, fan_out in shapes)
-        parameters = cls(np.empty((len(members), p), dtype), shapes)
-        for member, layers in enumerate(members):
-            for i, (weights, biases) in enumerate(layers):
-                parameters.weights[i][member] = weights
-                parameters.biases[i][member, 0] = biases
-        return parameters
+    def __init__(self, theta: Array, statistics: State, layout: Layout) -> None:
+        super().__init__(*layout.views(theta, statistics))
+        self.theta, self.statistics, self._layout = theta, statistics, layout
+        self.penalised = theta[:, : layout.n_penalised]
 
     def members(self, members: Any) -> FlatParameters:
         """Return the parameters of some members: views for a slice, copies for their numbers."""
@@ -142,11 +102,103 @@ class FlatParameters(Parameters):
 
         The running statistics are those given, or else the very same.
         """
-        statistics = self.statistics if statistics is None else statistics
-        return FlatParameters(theta, self.shapes, self.has_gains, statistics)
+        return FlatParameters(
+            theta, self.statistics if statistics is None else statistics, self._layout
+        )
 
 
-def _rows_of(flat: Array, widths: Sequence[int]) -> list[Array]:
-    """Return views of the first columns, of shape (n_members, 1, width), one for each width."""
-    stops = accumulate(widths)
-    return [flat[:, None, stop - width : stop] for stop, width in zip(stops, widths, strict=True)]
+class Layout:
+    """Where the blocks of all layers lie in `theta`, and their statistics in a state.
+
+    In `theta` all that is penalised comes first, so that a penalty acts on one slice, in the
+    order of the layers. The rest follows name by name, in the order in which the names first
+    come. The state has one array for each name of a statistic.
+
+    Parameters
+    ----------
+    blocks, statistics : sequence of sequences of Block
+        Those of each layer.
+
+    Attributes
+    ----------
+    n_penalised, n_parameters : int
+        The numbers of a member that are penalised, and all.
+    """
+
+    def __init__(
+        self, blocks: Sequence[Sequence[Block]], statistics: Sequence[Sequence[Block]]
+    ) -> None:
+        self._n_layers = len(blocks)
+        learned, running = (
+            [(layer, block) for layer, own in enumerate(kind) for block in own]
+            for kind in (blocks, statistics)
+        )
+        names = list(dict.fromkeys(block.name for _, block in learned))
+        learned.sort(key=lambda item: -1 if item[1].is_penalised else names.index(item[1].name))
+        self._theta = _Row(learned)
+        self._statistics = {
+            name: _Row([item for item in running if item[1].name == name])
+            for name in dict.fromkeys(block.name for _, block in running)
+        }
+        self.n_penalised = sum(block.size for _, block in learned if block.is_penalised)
+        self.n_parameters = self._theta.size
+
+    def start(
+        self, n_members: int, dtype: np.dtype[np.floating], streams: Streams = ()
+    ) -> FlatParameters:
+        """Return parameters and statistics as they start, drawn from a stream for each member."""
+        statistics = {
+            name: row.start(n_members, np.dtype(np.float64) if name == WEIGHT else dtype)
+            for name, row in self._statistics.items()
+        }
+        return FlatParameters(self._theta.start(n_members, dtype, streams), statistics, self)
+
+    def views(self, theta: Array, statistics: State) -> tuple[list[Named], list[Named]]:
+        """Return each layer's blocks and statistics, as views of these arrays."""
+        blocks: list[dict[str, Array]] = [{} for _ in range(self._n_layers)]
+        running: list[dict[str, Array]] = [{} for _ in range(self._n_layers)]
+        self._theta.view(theta, blocks)
+        for name, row in self._statistics.items():
+            row.view(statistics[name], running)
+        return [*blocks], [*running]
+
+
+class _Row:
+    """Blocks side by side in one row of numbers for each member.
+
+    Parameters
+    ----------
+    placed : sequence of (layer, block)
+        The number of the layer that each belongs to, and the blocks, in their order.
+    """
+
+    def __init__(self, placed: Sequence[tuple[int, Block]]) -> None:
+        starts = accumulate((block.size for _, block in placed), initial=0)
+        self._places = [(*item, start) for item, start in zip(placed, starts, strict=False)]
+        self.size = sum(block.size for _, block in placed)
+
+    def start(self, n_members: int, dtype: np.dtype[np.floating], streams: Streams = ()) -> Array:
+        """Return an array of what the blocks hold at the start."""
+        flat = np.empty((n_members, self.size), dtype)
+        for _, block, start in self._places:
+            part = _shaped(flat[:, start : start + block.size], block.shape)
+            if callable(block.start):
+                for own, stream in zip(part, streams, strict=True):
+                    own[...] = block.start(stream)
+            else:
+                part[...] = block.start
+        return flat
+
+    def view(self, flat: Array, views: Sequence[dict[str, Array]]) -> None:
+        """Add views of the blocks in `flat` to those of their layers."""
+        for layer, block, start in self._places:
+            part = flat[:, start : start + block.size]
+            views[layer][block.name] = _shaped(part, block.shape)
+
+
+def _shaped(part: Array, shape: tuple[int, ...]) -> Array:
+    """Return columns in the shape of a block for each member, as a view of the same memory."""
+    if len(shape) == 1:
+        # Unlike `reshape`, this leaves a stride of zero, and NumPy multiplies otherwise for it.
+        return part[:, None]
+    return part.reshape(len(part), *shape)

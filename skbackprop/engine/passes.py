@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array, plain
 from ..core.workspace import Workspace
-from ..layers.base import Layer
-from ..layers.dense import Dense, Elementwise, SparseDense
-from ..layers.dropout import Dropout, InputDropout, SparseInputDropout
-from ..layers.normalization import BatchWeights, Site
+from ..layers.base import BatchAtHand, Layer, Site
 from .network import Network
-from .parameters import FlatParameters, Parameters
+from .parameters import Parameters
 
 
 class Pass:
@@ -31,16 +28,19 @@ class Pass:
     workspace : Workspace
         Where the buffers come from.
     gradients : Parameters or None, default=None
-        Where `backward` leaves the gradients; None where only `forward` is wanted.
+        Where `backward` leaves the gradients; None in prediction, where only `forward` is wanted,
+        and layers that are random are left out.
     sparse : bool, default=False
         Whether the input is a list of CSR matrices.
     streams : sequence of Generator, default=()
-        What draws each member's masks in training, where the network has dropout.
+        What each member's random layers draw from in training.
 
     Attributes
     ----------
-    batch_weights : BatchWeights or None
-        What has to be told of each batch before it goes forward; None for nothing.
+    batch : BatchAtHand
+        What has to be told of each batch in training before it goes forward.
+    delta : array of shape (n_members, n_rows, n_outputs)
+        Where d loss / d scores goes before `backward`; in training alone.
     """
 
     def __init__(
@@ -53,86 +53,85 @@ class Pass:
         sparse: bool = False,
         streams: Sequence[np.random.Generator] = (),
     ) -> None:
-        self.network, self.parameters, self.gradients = network, parameters, gradients
-        self.n_rows, self.workspace = n_rows, workspace
-        self.batch_weights = self._batch_weights()
-        self.layers: list[Layer] = []
-        self._outputs: list[Any] = []  # of all layers but the last
-        if gradients is not None and network.dropout and network.dropout[0] > 0:
-            self._add_input_dropout(streams, sparse)
-        last = len(network.shapes) - 1
-        for i in range(last):
-            self._add_hidden(i, SparseDense if sparse and i == 0 else Dense)
-            if gradients is not None and network.dropout and network.dropout[i + 1] > 0:
-                shape = n_rows, network.widths[i + 1]
-                layer = Dropout(network.dropout[i + 1], streams, shape, workspace, f"mask {i + 1}")
-                self._add(layer, self._buffer(f"dropped {i + 1}", network.widths[i + 1]))
-        self.layers.append(self._dense(last, SparseDense if sparse and last == 0 else Dense))
-        self._inner = list(zip(self.layers, self._outputs, strict=False))
+        self.batch = BatchAtHand()
+        self._shape = len(parameters), n_rows
+        self._workspace = workspace
+        sites = self._sites(network, parameters, gradients, streams)
+        layers = [network.layers[site.index] for site in sites]
+        outputs = self._outputs(layers, sites, sparse)
+        # Gradients are wanted down to the lowest layer that learns.
+        lowest = next((i for i, site in enumerate(sites) if site.parameters), len(sites))
         if gradients is not None:
-            self.delta = self._buffer(f"delta {(last + 1) % 2}", network.widths[-1])
+            if layers[-1].needs_output:
+                raise TypeError(
+                    f"{type(layers[-1]).__name__} may not be the last layer in training: it would "
+                    "overwrite the scores. The loss has a link in its place."
+                )
+            self._add_gradients(layers, sites, lowest)
+        self.layers = [layer.bind(site) for layer, site in zip(layers, sites, strict=True)]
+        self._inner = list(zip(self.layers[:-1], outputs, strict=True))
+        self._learning = self.layers[lowest:][::-1]
 
-    def _buffer(self, name: str, width: int) -> Array:
-        shape = len(self.parameters), self.n_rows, width
-        return plain(self.workspace.array(name, shape))
+    def _sites(
+        self,
+        network: Network,
+        parameters: Parameters,
+        gradients: Parameters | None,
+        streams: Sequence[np.random.Generator],
+    ) -> list[Site]:
+        """Return where the layers compute, but those that are random in prediction."""
+        n_members, n_rows = self._shape
+        return [
+            Site(
+                index=i,
+                n_members=n_members,
+                n_rows=n_rows,
+                n_inputs=network.n_units[i],
+                n_outputs=network.n_units[i + 1],
+                workspace=self._workspace,
+                parameters=_plain(parameters.blocks[i]),
+                gradients={} if gradients is None else _plain(gradients.blocks[i]),
+                statistics=_plain(parameters.running[i]),
+                is_training=gradients is not None,
+                streams=streams,
+                batch=self.batch,
+            )
+            for i, layer in enumerate(network.layers)
+            if gradients is not None or not layer.is_random
+        ]
 
-    def _add(self, layer: Layer, out: Any) -> None:
-        self.layers.append(layer)
-        self._outputs.append(out)
+    @staticmethod
+    def _outputs(layers: list[Layer], sites: list[Site], sparse: bool) -> list[Any]:
+        """Return where the outputs of all layers but the last go; tell sites of their inputs."""
+        outputs: list[Any] = []
+        for i, (layer, site) in enumerate(zip(layers, sites, strict=True)):
+            if sparse and not layer.takes_sparse:
+                raise TypeError(f"{type(layer).__name__} takes no sparse input.")
+            site.is_sparse, sparse = sparse, sparse and layer.keeps_sparse
+            site.owns_input = i > 0 and not site.is_sparse and not layers[i - 1].needs_output
+            if i == len(layers) - 1:
+                break
+            if sparse:
+                outputs.append([None] * site.n_members)
+            elif site.owns_input and layer.overwrites_input(site.is_training):
+                outputs.append(outputs[-1])
+            else:
+                outputs.append(site.buffer("output", site.n_outputs))
+        return outputs
 
-    def _add_input_dropout(self, streams: Sequence[np.random.Generator], sparse: bool) -> None:
-        rate, width = self.network.dropout[0], self.network.widths[0]
-        if sparse:
-            self._add(SparseInputDropout(rate, streams), [None] * len(streams))
-        else:
-            layer = InputDropout(rate, streams, (self.n_rows, width), self.workspace, "mask 0")
-            self._add(layer, self._buffer("dropped 0", width))
+    def _add_gradients(self, layers: list[Layer], sites: list[Site], lowest: int) -> None:
+        """Say where gradients by inputs go: a layer reads one buffer while it fills the other."""
+        turn = 0
 
-    def _add_hidden(self, i: int, kind: type[Dense]) -> None:
-        """Add a hidden layer: the product, normalised where the network has it, and f of it."""
-        activation, width = self.network.activations[i], self.network.widths[i + 1]
-        z = self._buffer(f"z {i}", width)
-        a = self._buffer(f"a {i}", width) if activation.keeps_input else z
-        normalization = self.network.normalization
-        if normalization is None:
-            self._add(self._dense(i, kind), z)
-        elif self.gradients is None:
-            self._add(self._dense(i, kind, has_biases=False), z)
-            self._add(normalization.prediction_layer(self._site(i)), z)
-        else:
-            self._add(self._dense(i, kind, has_biases=False), self._buffer(f"normed {i}", width))
-            self._add(normalization.training_layer(self._site(i), self.batch_weights), z)
-        self._add(Elementwise(activation), a)
+        def buffer(n_units: int) -> Array:
+            shape = *self._shape, n_units
+            return plain(self._workspace.array(f"delta {turn}", shape))
 
-    def _dense(self, i: int, kind: type[Dense], has_biases: bool = True) -> Dense:
-        def of(parameters: Parameters) -> tuple[Array, Array | None]:
-            biases = plain(parameters.biases[i]) if has_biases else None
-            return plain(parameters.weights[i]), biases
-
-        if self.gradients is None:
-            return kind(*of(self.parameters))
-        # Two buffers in turn: a layer reads one while it fills the other.
-        d_input = self._buffer(f"delta {i % 2}", self.network.widths[i]) if i else None
-        return kind(*of(self.parameters), *of(self.gradients), d_input)
-
-    def _site(self, i: int) -> Site:
-        """Return where hidden layer `i` is normalised."""
-        parameters, gradients = self.parameters, self.gradients
-        arrays = {"gains": parameters.gains[i], "biases": parameters.biases[i]}
-        if parameters.means:
-            arrays |= {"means": parameters.means[i], "variances": parameters.variances[i]}
-        if gradients is not None:
-            arrays |= {"d_gains": gradients.gains[i], "d_biases": gradients.biases[i]}
-        plain_arrays = {name: plain(array) for name, array in arrays.items()}
-        return Site(n_rows=self.n_rows, workspace=self.workspace, **plain_arrays)
-
-    def _batch_weights(self) -> BatchWeights | None:
-        """Return what has to be told of each batch before it goes forward in training."""
-        normalization, parameters = self.network.normalization, self.parameters
-        if self.gradients is None or normalization is None:
-            return None
-        assert isinstance(parameters, FlatParameters)
-        return normalization.batch_weights(parameters.statistics, self.n_rows)
+        for i in range(lowest, len(sites)):
+            if not layers[i].overwrites_delta:
+                sites[i].d_input = buffer(sites[i].n_inputs) if i > lowest else None
+                turn = 1 - turn
+        self.delta = buffer(sites[-1].n_outputs)
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the scores of the batch `x` to `scores`."""
@@ -147,5 +146,10 @@ class Pass:
         On return `delta` and the outputs of the hidden layers are overwritten.
         """
         delta = self.delta
-        for layer in reversed(self.layers):
+        for layer in self._learning:
             delta = layer.backward(delta)
+
+
+def _plain(named: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays by name, without their member axis if it has one member."""
+    return {name: plain(array) for name, array in named.items()} if named else {}

@@ -40,7 +40,7 @@ def scores_of(network: Network, parameters: Parameters, X: Any, rows: Any = None
         In the dtype of the parameters.
     """
     n = X.shape[0] if rows is None else len(rows)
-    scores = np.empty((len(parameters), n, network.widths[-1]), parameters.dtype)
+    scores = np.empty((len(parameters), n, network.n_units[-1]), parameters.dtype)
     start = 0
     for block in score_blocks(network, parameters, X, rows):
         stop = start + block.shape[1]
@@ -68,7 +68,7 @@ def score_blocks(
         size = part.stop - part.start
         x = X[part] if rows is None else X[rows[part]]
         x = x if issparse(X) else x.astype(dtype, copy=False)
-        scores = workspace.array("scores", (n_members, size, network.widths[-1]))
+        scores = workspace.array("scores", (n_members, size, network.n_units[-1]))
         for first in range(0, n_members, n_together):
             members = slice(first, min(first + n_together, n_members))
             key = (first, size)

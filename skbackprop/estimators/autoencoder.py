@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..activations import Activation, Identity
 from ..core.arrays import Array, as_dense
-from ..engine.network import Network
+from ..engine.network import Network, dense_network
 from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
 from ..fitting.plan import activation_of_each_layer, as_activation, dropout_rates, hidden_widths
@@ -483,9 +483,6 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             "n_components": inner[n_hidden] if inner else 0,
         }
 
-    def _network(self) -> Network:
-        return _mirrored(self._widths, self._architecture["activation"])
-
     def _architecture_now(self) -> dict[str, Any]:
         return super()._architecture_now() | {"n_components": int(self.n_components)}
 
@@ -542,24 +539,22 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return rows
 
     def _through(self, layers: slice, values: Any) -> Array:
-        """Return what consecutive layers make of values, the last of them without activation."""
-        network, parameters = self._network(), self._parameters()
-        shapes = network.shapes[layers]
-        widths = (shapes[0][0], *(fan_out for _, fan_out in shapes))
-        part = Network(widths, network.activations[layers][: len(shapes) - 1])
-        of_part = Parameters(parameters.weights[layers], parameters.biases[layers])
+        """Return what consecutive layers make of values."""
+        network, parameters = self._trained_network, self._parameters()
+        part = Network(network.n_units[layers][0], network.layers[layers])
+        of_part = Parameters(parameters.blocks[layers], parameters.running[layers])
         with np.errstate(all="ignore"):
             return finite(scores_of(part, of_part, values)[0], part, of_part, values)
 
     @property
     def _n_encoding(self) -> int:
-        """The number of layers of weights in the encoder: half of all."""
-        return len(self._widths) // 2
+        """The number of layers of the encoder: half of all, but that the last has no activation."""
+        return (len(self._trained_network.layers) + 1) // 2
 
     @property
     def _n_features_out(self) -> int:
         """The number of columns of the codes, which get as many names."""
-        return self._widths[self._n_encoding]
+        return self._trained_network.n_units[self._n_encoding]
 
     # --------------------------------------------------------------- how well it is done
 
@@ -620,7 +615,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._score_targets(self._errors(X), X, validated_weight(sample_weight, X))
 
     def _errors(self, X: Any) -> Array:
-        network, parameters = self._network(), self._parameters()
+        network, parameters = self._trained_network, self._parameters()
         with np.errstate(all="ignore"):
             errors = _squared_errors(network, parameters, self._trained_loss.link, X, None)[0]
             return finite(errors, network, parameters, X)
@@ -682,4 +677,4 @@ def _variance(X: Any, weight: Array | None) -> float:
 def _mirrored(widths: tuple[int, ...], activations: Iterable[str | Activation]) -> Network:
     """Return an autoencoder's architecture: activations on either side of the bottleneck."""
     outer = tuple(map(as_activation, activations))
-    return Network(widths, (*outer, Identity(), *reversed(outer)))
+    return dense_network(widths, (*outer, Identity(), *reversed(outer)))

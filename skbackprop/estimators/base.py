@@ -29,7 +29,6 @@ from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
 from ..fitting.plan import (
     activation_of_each_layer,
-    as_activation,
     as_normalization,
     build_network,
     dropout_rates,
@@ -40,7 +39,7 @@ from ..fitting.plan import (
 from ..fitting.run import Problem, Run
 from ..fitting.training import train
 from ..fitting.warnings import warn
-from ..fitting.weights import checked_layers, checked_rows, member_init, member_streams
+from ..fitting.weights import checked_arrays, checked_layers, member_init, member_streams
 from ..losses.base import Loss
 from .curves import Curve, CurveAttribute, going_on
 from .parameters import ARCHITECTURE
@@ -242,7 +241,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def _runs(self, table: Table, continues: bool, incremental: bool) -> list[Run]:
         """Return a run for each member: from the estimator's weights, or from new ones."""
         if continues:
-            network = self._network()
+            network = self._trained_network
         else:
             network = self._new_network(table.X.shape[1], table.y.shape[1])
         problem = Problem(
@@ -302,12 +301,11 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
             join_states([run.kept_statistics() for run in runs]),
         )
         members = 0 if len(runs) == 1 else slice(None)
-        self.coefs_ = [weights[members] for weights in parameters.weights]
-        self.intercepts_ = [biases[members, 0] for biases in parameters.biases]
         problem = runs[0].problem
-        self._keep_normalised(parameters, members)
-        self._widths = problem.network.widths
-        self.n_layers_, self.n_outputs_ = len(self._widths), self._widths[-1]
+        self._trained_network = problem.network.with_dropout(())
+        self._keep_arrays(parameters, members)
+        widths = self._trained_network.widths
+        self.n_layers_, self.n_outputs_ = len(widths), widths[-1]
         self._trained_loss = problem.loss
         self.out_activation_ = problem.loss.link.name
         self.n_iter_ = _of_members([run.n_iter for run in runs])
@@ -322,13 +320,25 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warn(message, ConvergenceWarning)
 
-    def _keep_normalised(self, parameters: FlatParameters, members: Any) -> None:
-        """Set what normalised layers have beside weights and biases, or None."""
-        kinds = parameters.gains, parameters.means, parameters.variances
-        has_statistics = bool(parameters.statistics)
-        has_any = parameters.has_gains, has_statistics, has_statistics
-        for name, arrays, is_there in zip(_NORMALISED, kinds, has_any, strict=True):
-            setattr(self, name, [array[members, 0] for array in arrays] if is_there else None)
+    def _keep_arrays(self, parameters: FlatParameters, members: Any) -> None:
+        """Set a fitted attribute for each kind of arrays that layers have; None for other kinds."""
+        network, normalization = self._trained_network, as_normalization(self.normalization)
+        known = set(network.shapes)
+        if normalization is not None:  # without hidden layers there is an array for none of them
+            known |= {block.name for block in normalization.blocks(0)}
+            known |= {block.name for block in normalization.statistics(0)}
+        for name, attribute in self._attributes.items():
+            shapes = network.shapes.get(name, [])
+            arrays = [
+                array[members, 0] if len(shape) == 1 else array[members]
+                for array, shape in zip(parameters.of(name), shapes, strict=True)
+            ]
+            setattr(self, attribute, arrays if name in known else None)
+
+    @property
+    def _attributes(self) -> dict[str, str]:
+        """The names of the layers' arrays, and of the fitted attributes with a list of each."""
+        return {name: f"{name}_" for name in self._trained_network.shapes} | _ATTRIBUTES
 
     def _keep_courses(self, runs: list[Run], continues: bool) -> None:
         """Set the course of training, and the best of it."""
@@ -396,8 +406,8 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         """Return what `outcome` makes of every member's scores, a block of rows at a time."""
         check_is_fitted(self)
         X = validated_input(self, X)
+        network, parameters = self._trained_network, self._parameters()
         with np.errstate(all="ignore"):
-            network, parameters = self._network(), self._parameters()
             return outcomes_of(
                 network,
                 parameters,
@@ -410,30 +420,23 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         return scores[0] if len(scores) == 1 else self._trained_loss.link.pool(scores)
 
     def _parameters(self) -> Parameters:
-        """Return what `coefs_` and `intercepts_` hold now, in the model's dtype."""
-        layers, dtype = self._layers(self._network()), self._model_dtype
-        if self._n_trained == 1:
-            layers = [(weights[None], biases[None]) for weights, biases in layers]
-        return Parameters(
-            [weights.astype(dtype, copy=False) for weights, _ in layers],
-            [biases[:, None].astype(dtype, copy=False) for _, biases in layers],
-            *(self._rows_of_units(name) for name in _NORMALISED),
-        )
-
-    def _rows_of_units(self, name: str) -> list[Array]:
-        """Return what an attribute holds now for the units of each hidden layer, if anything."""
-        arrays = getattr(self, name)
-        if arrays is None:
-            return []
-        checked = checked_rows(arrays, self._widths[1:-1], name, self._n_trained)
-        axes = (None, None) if self._n_trained == 1 else (slice(None), None)
-        return [array[axes].astype(self._model_dtype, copy=False) for array in checked]
-
-    def _network(self) -> Network:
-        """Return the architecture that was trained."""
-        activations = map(as_activation, self._architecture["activation"])
-        normalization = as_normalization(self._architecture["normalization"])
-        return Network(self._widths, tuple(activations), normalization=normalization)
+        """Return what `coefs_`, `intercepts_` and their like hold now, in the model's dtype."""
+        network, n_members, dtype = self._trained_network, self._n_trained, self._model_dtype
+        layers = self._layers(network)
+        named: dict[str, list[Array]] = {
+            "weights": [weights for weights, _ in layers],
+            "biases": [biases for _, biases in layers],
+        }
+        for name, shapes in network.shapes.items():
+            if name not in named:
+                attribute = self._attributes[name]
+                arrays = getattr(self, attribute)
+                named[name] = checked_arrays(arrays, shapes, attribute, n_members)
+            named[name] = [
+                _stacked(array, len(shape) == 1, n_members).astype(dtype, copy=False)
+                for array, shape in zip(named[name], shapes, strict=True)
+            ]
+        return network.parameters(named)
 
     def _layers(self, network: Network) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
@@ -469,11 +472,9 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         one.__dict__.pop("_training", None)
         one.random_state = copy.deepcopy(self.random_state)
         one.init = member_init(self.init, member)
-        one.coefs_ = [weights[member] for weights in self.coefs_]
-        one.intercepts_ = [biases[member] for biases in self.intercepts_]
-        for name in _NORMALISED:
-            arrays = getattr(self, name)
-            setattr(one, name, arrays and [array[member] for array in arrays])
+        for attribute in self._attributes.values():
+            arrays = getattr(self, attribute)
+            setattr(one, attribute, None if arrays is None else [array[member] for array in arrays])
         for name in _PER_MEMBER:
             value = self._of_member(name, member)
             setattr(one, name, value.item() if isinstance(value, np.generic) else value)
@@ -485,8 +486,14 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         return tags
 
 
-# The fitted attributes that hold an array for each hidden layer, where these are normalised.
-_NORMALISED = ("gains_", "running_means_", "running_variances_")
+# The fitted attributes that there are always; what else layers have gets its name and a "_".
+_ATTRIBUTES = {
+    "weights": "coefs_",
+    "biases": "intercepts_",
+    "gains": "gains_",
+    "means": "running_means_",
+    "variances": "running_variances_",
+}
 
 # The fitted attributes that hold something for each member.
 _PER_MEMBER = (
@@ -508,6 +515,13 @@ def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:
         return False
     # One epoch that was not completed, as by partial_fit, has left nothing.
     return all(is_trained) or not (was_fitted or runs[0].incremental)
+
+
+def _stacked(array: Array, is_row: bool, n_members: int) -> Array:
+    """Return a fitted array as a layer has it: with a member axis, a row with an axis for rows."""
+    if n_members == 1:
+        return array[None, None] if is_row else array[None]
+    return array[:, None] if is_row else array
 
 
 def finite(outcomes: Array, network: Network, parameters: Parameters, X: Any) -> Array:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from ..engine.network import Network
 from ..fitting.plan import as_normalization
 from ..fitting.weights import layer_widths
 from ..layers.normalization import BatchNormalization
@@ -94,6 +95,12 @@ class Rebuilt:
         """Return the parameters that make a network of these widths."""
         return {"hidden_layer_sizes": widths[1:-1]}
 
+    def _shaped_as_weights(self: Any) -> Any:
+        """Return a copy, the parameters of which make the network that the weights are of."""
+        shaped = copy.copy(self)
+        vars(shaped).update(self._parameters_for(self._widths))
+        return shaped
+
     # ---------------------------------------------------------------- from the weights
 
     @derived
@@ -123,10 +130,14 @@ class Rebuilt:
 
     @derived
     def _architecture(self: Any) -> dict[str, Any]:
-        shaped = copy.copy(self)
-        vars(shaped).update(self._parameters_for(self._widths))
-        architecture: dict[str, Any] = shaped._architecture_now()
+        architecture: dict[str, Any] = self._shaped_as_weights()._architecture_now()
         return architecture
+
+    @derived
+    def _trained_network(self: Any) -> Network:
+        widths = self._widths
+        network: Network = self._shaped_as_weights()._new_network(widths[0], widths[-1])
+        return network
 
     @derived
     def _trained_loss(self: Any) -> Loss:

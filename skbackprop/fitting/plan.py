@@ -6,7 +6,7 @@ Functions here take the estimator as `settings` and read its constructor's param
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS, Activation
 from ..engine.averaging import Average, ExponentialAverage, PolyakAverage
-from ..engine.network import Network
+from ..engine.network import Network, dense_network
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
 from ..schedules.base import Schedule
@@ -90,7 +90,7 @@ def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:
     """Return the architecture for data of so many columns."""
     hidden = hidden_widths(settings.hidden_layer_sizes)
     activations = map(as_activation, activation_of_each_layer(settings))
-    return Network(
+    return dense_network(
         (n_features, *hidden, n_outputs),
         tuple(activations),
         normalization=as_normalization(settings.normalization),
@@ -127,7 +127,6 @@ def with_dropout(network: Network, rates: tuple[float, ...], settings: Any) -> N
     ValueError
         If the solver is one that what is random has no place in.
     """
-    network = replace(network, dropout=rates)
     if is_lbfgs(settings.solver):
         if np.any(settings.dropout):
             raise ValueError(
@@ -135,13 +134,13 @@ def with_dropout(network: Network, rates: tuple[float, ...], settings: Any) -> N
                 f"random: got dropout={settings.dropout!r}. Set dropout=0.0, or choose a "
                 "stochastic solver such as 'adam' or 'sgd'."
             )
-        if isinstance(network.normalization, BatchNormalization):
+        if isinstance(as_normalization(settings.normalization), BatchNormalization):
             raise ValueError(
                 "solver='lbfgs' takes all rows at once, and leaves no batches to normalise over: "
                 f"got normalization={settings.normalization!r}. Set normalization='layer' or "
                 "None, or choose a stochastic solver such as 'adam' or 'sgd'."
             )
-    return network
+    return network.with_dropout(rates)
 
 
 def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:

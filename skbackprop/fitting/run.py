@@ -21,6 +21,7 @@ from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters, Parameters
+from ..layers.base import WEIGHT
 from ..layers.dropout import dropout_stream
 from ..losses.base import Loss
 from ..optimizers import OPTIMIZERS
@@ -182,12 +183,15 @@ class Run:
         self.objective = Objective(self.network, problem.loss, build_penalty(self.settings))
         self.state: dict[str, Any] = {"stream": stream, "n_rows": self.table.n_rows}
         self.state["n_epochs"] = past.get("n_epochs", 0) if self.incremental else 0
-        if self.network.dropout:
+        if self.network.is_random:
             self.state["dropout stream"] = _dropout_stream(stream, past)
         if start is None:
             layers = initial_layers(self.settings, self.network, stream, member)
-            start = FlatParameters.of([layers], problem.dtype)
-        self.parameters = self._parameters(start, past, n_seen)
+            self.parameters = self.network.start([layers], problem.dtype, [stream])
+        else:
+            self.parameters = self._continued(start, past, n_seen)
+        if self.parameters.statistics:
+            self.state["statistics"] = self.parameters.statistics
         self.train: Rows | None
         self.validation: Rows | None
         self.train, self.validation = self._rows(past)
@@ -207,24 +211,17 @@ class Run:
         self.warnings: list[str] = []
         self.error: ValueError | None = None
 
-    def _parameters(self, start: Parameters, past: dict[str, Any], n_seen: int) -> FlatParameters:
+    def _continued(self, start: Parameters, past: dict[str, Any], n_seen: int) -> FlatParameters:
         """Return copies of the parameters to go on from, with the running statistics."""
-        parameters = self.network.parameters(start, self.problem.dtype)
-        if parameters.statistics:
-            self.state["statistics"] = parameters.statistics
-            if start.means:
-                known = "statistics" in past
-                weight = past["statistics"]["weight"] if known else self._weight_of_past(n_seen)
-                parameters.statistics["weight"][...] = weight
+        parameters = self.network.copied(start, self.problem.dtype)
+        if WEIGHT in past.get("statistics", {}):
+            parameters.statistics[WEIGHT][...] = past["statistics"][WEIGHT]
+        else:
+            weight = self.table.weight
+            of_a_row = 1.0 if weight is None else float(weight.mean())
+            for layer, running in zip(self.network.layers, parameters.running, strict=True):
+                layer.assume_past(running, n_seen, self.problem.batch_size, of_a_row)
         return parameters
-
-    def _weight_of_past(self, n_seen: int) -> float:
-        """Return what running statistics weigh if all that is known is how many rows were seen."""
-        assert self.network.normalization is not None
-        weight = self.table.weight
-        of_a_row = 1.0 if weight is None else float(weight.mean())
-        rows = self.network.normalization.weight_of_past(n_seen, self.problem.batch_size)
-        return of_a_row * rows
 
     def _start(self, past: dict[str, Any]) -> None:
         """Set optimizer and schedule, with the states to go on from."""

@@ -31,10 +31,8 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments
     They are the parameters, their gradients and as many moments or averages, and a batch on its
     way through the layers and back.
     """
-    n_parameters = sum(fan_in * fan_out + fan_out for fan_in, fan_out in network.shapes)
-    n_buffers = 2 + bool(network.dropout) * 2 + (network.normalization is not None)
     n_arrays = 2 + n_moments
-    return itemsize * (n_arrays * n_parameters + n_buffers * batch_size * sum(network.widths))
+    return itemsize * (n_arrays * network.layout.n_parameters + batch_size * network.n_buffered)
 
 
 def members_at_once(
@@ -63,7 +61,7 @@ def members_at_once(
         The arrays of the size of the parameters that optimizer and average keep.
     """
     each = bytes_per_member(network, batch_size, itemsize, n_moments)
-    n_inputs, *_, n_outputs = network.widths
+    n_inputs, *_, n_outputs = network.n_units
     n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
     gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
     n_members = min(_CACHE_BYTES // each, max_bytes // (3 * each + gathered))

@@ -55,7 +55,7 @@ def stack_of(runs: Sequence[Run]) -> Stack:
         schedule_state=state_of_schedule,
         n_seen=np.array([[run.n_seen] for run in runs]),
         clip_norm=per_member([run.clip_norm for run in runs]),
-        dropout_streams=[run.state["dropout stream"] for run in runs if run.network.dropout],
+        dropout_streams=[run.state["dropout stream"] for run in runs if run.network.is_random],
         average=join_members([run.average for run in runs]),
         average_state=join_states([run.state["average"] for run in runs]),
     )

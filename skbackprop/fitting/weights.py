@@ -60,7 +60,7 @@ def initial_layers(
     if isinstance(init, str) and init == "auto":
         return network.draw(_initializers_of_activations(settings, network), stream)
     initializer = INITIALIZERS[init] if isinstance(init, str) else init
-    return network.draw([initializer] * len(network.shapes), stream)
+    return network.draw([initializer] * len(network.shapes["weights"]), stream)
 
 
 def _initializers_of_activations(settings: Any, network: Network) -> list[Initializer]:
@@ -116,7 +116,7 @@ def checked_layers(
         If a shape is not that of the network, or an array holds no real numbers; `name` says what
         the user should look at.
     """
-    shapes = network.shapes
+    shapes = network.shapes["weights"]
     if not (_is_list(coefs) and _is_list(intercepts)):
         raise ValueError(
             f"{name} must be a list of weights and a list of intercepts, one array for each "
@@ -146,19 +146,21 @@ def checked_layers(
     return layers
 
 
-def checked_rows(arrays: Any, widths: Sequence[int], name: str, n_members: int) -> list[Array]:
-    """Return given arrays of one number a unit, after a check of their shapes.
+def checked_arrays(
+    arrays: Any, shapes: Sequence[tuple[int, ...]], name: str, n_members: int
+) -> list[Array]:
+    """Return given arrays, one for each layer that has such, after a check of their shapes.
 
     Those of several members have the member axis first.
     """
     axis = () if n_members == 1 else (n_members,)
-    needed = [(*axis, width) for width in widths]
+    needed = [axis + shape for shape in shapes]
     checked = list(map(_as_numbers, arrays)) if _is_list(arrays) else []
-    shapes = [array.shape for array in checked]
-    if shapes != needed:
+    given = [array.shape for array in checked]
+    if given != needed:
         raise ValueError(
             f"{name} must be a list of arrays, one for each hidden layer, of the shapes {needed}, "
-            f"got {shapes if _is_list(arrays) else _named(arrays)}."
+            f"got {given if _is_list(arrays) else _named(arrays)}."
         )
     return checked
 

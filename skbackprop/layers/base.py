@@ -1,17 +1,226 @@
-"""What a pass asks of a layer: its output forward, and back the gradient by its input."""
+"""What a layer is: a specification of its parameters, and of its way forward and back.
+
+A network is a sequence of layers. Each is a frozen dataclass, which declares what it learns in
+named blocks and computes on the arrays of a `Site`: those of some members, for one shape of batch.
+One class makes a layer; nothing else has to know of it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
-from ..core.arrays import Array
+import numpy as np
+
+from ..core.arrays import Array, PerMember, plain
+from ..core.workspace import Workspace
+
+# The running statistic that says what the batches before weigh. It is kept in double precision,
+# no average is taken of it, and no fitted attribute shows it.
+WEIGHT = "weight"
 
 
-class Layer(Protocol):
-    """What a pass asks of a layer."""
+@dataclass(frozen=True)
+class Block:
+    """An array of numbers that a layer has for each member.
 
-    def forward(self, x: Any, out: Array) -> None:
+    Parameters
+    ----------
+    name : str
+        What it is called, the same in all layers that have the like: "weights", "biases",
+        "gains".
+    shape : tuple of int
+        The shape of a member's array, as the user sees it. A shape (n,) is a row of numbers, which
+        layers see as (1, n), so that it goes with the rows of a batch.
+    start : float or callable, default=0.0
+        What it holds at the start: a number, or what draws an array of the shape from a
+        RandomState. The estimator's `init` draws "weights", and "biases" with them.
+    is_penalised : bool, default=False
+        Whether the penalty and decoupled decay act on it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    start: float | Callable[[np.random.RandomState], Array] = 0.0
+    is_penalised: bool = False
+
+    @property
+    def size(self) -> int:
+        """The numbers of a member."""
+        return math.prod(self.shape)
+
+
+@dataclass(slots=True)
+class BatchAtHand:
+    """What layers may ask of the batch that goes through in training.
+
+    Attributes
+    ----------
+    weight : float or array of shape (n_members or 1, n, 1)
+        The share of each row in the loss; a member's add up to one.
+    total : float or array of shape (n_members, 1)
+        What its rows weigh in all.
+    """
+
+    weight: PerMember = 1.0
+    total: PerMember = 1.0
+
+
+@dataclass(slots=True)
+class Site:
+    """Where a layer computes: the arrays of some members, for one shape of batch.
+
+    All arrays have the member axis first, those of a single member none.
+
+    Parameters
+    ----------
+    index : int
+        The layer's place in the network.
+    n_members, n_rows, n_inputs, n_outputs : int
+        The shape of a batch before and after the layer.
+    workspace : Workspace
+        Where buffers come from.
+    parameters, gradients, statistics : dict of arrays
+        The layer's blocks, where `backward` leaves their gradients, and its running statistics;
+        all by name. There are no gradients in prediction.
+    is_training : bool, default=False
+        Whether `backward` will be asked for.
+    d_input : array of shape (n_members, n_rows, n_inputs) or None, default=None
+        Where `backward` leaves the gradient by the input; None where none is wanted, or where
+        the layer leaves it in the memory of `delta`.
+    owns_input : bool, default=False
+        Whether `forward` may overwrite the input, which nobody else reads.
+    is_sparse : bool, default=False
+        Whether the input is a list of CSR matrices: one for each member, or one for all.
+    streams : sequence of Generator, default=()
+        What a random layer draws from, one for each member.
+    batch : BatchAtHand
+        What is told of each batch in training.
+    """
+
+    index: int
+    n_members: int
+    n_rows: int
+    n_inputs: int
+    n_outputs: int
+    workspace: Workspace
+    parameters: Mapping[str, Array] = field(default_factory=dict)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    statistics: Mapping[str, Array] = field(default_factory=dict)
+    is_training: bool = False
+    d_input: Array | None = None
+    owns_input: bool = False
+    is_sparse: bool = False
+    streams: Sequence[np.random.Generator] = ()
+    batch: BatchAtHand = field(default_factory=BatchAtHand)
+
+    def buffer(self, name: str, width: int, n_rows: int | None = None) -> Array:
+        """Return an array (n_members, n_rows, width) of undefined values, the layer's own."""
+        shape = self.n_members, self.n_rows if n_rows is None else n_rows, width
+        return plain(self.workspace.array(f"{name} {self.index}", shape))
+
+    def input_buffer(self) -> Array | None:
+        """Return where a layer that overwrites its input copies it to; None if it owns it."""
+        return None if self.owns_input else self.buffer("input", self.n_inputs)
+
+
+class BoundLayer(Protocol):
+    """A layer at its site: what a pass asks of it."""
+
+    def forward(self, x: Any, out: Any) -> None:
         """Write the layer's output on `x` to `out`."""
 
     def backward(self, delta: Array) -> Array:
-        """Return the gradient by the input; on return `delta` may be overwritten."""
+        """Leave the gradients by its blocks, and return the gradient by the input.
+
+        On return `delta` may be overwritten.
+        """
+
+
+class Layer:
+    """A layer of a network: settings, what it learns, and how it computes.
+
+    It defines `forward` and `backward`. One that keeps more than its input between the two, or
+    takes sparse input, defines `bind` instead.
+
+    Attributes
+    ----------
+    is_random : bool, default=False
+        Whether it draws from the members' streams. It does so in training, and prediction
+        leaves it out.
+    needs_output : bool, default=False
+        Whether `backward` reads the output of `forward`, which so has to stay.
+    overwrites_delta : bool, default=False
+        Whether it returns the gradient by its input in the memory of `delta`.
+    takes_sparse, keeps_sparse : bool, default=False
+        Whether it takes sparse input, and whether its output is sparse then.
+    n_buffers : int, default=2
+        About how many arrays of the size of its output a step goes over: output and gradient.
+    """
+
+    is_random: ClassVar[bool] = False
+    needs_output: ClassVar[bool] = False
+    overwrites_delta: ClassVar[bool] = False
+    takes_sparse: ClassVar[bool] = False
+    keeps_sparse: ClassVar[bool] = False
+    n_buffers: ClassVar[int] = 2
+
+    def overwrites_input(self, is_training: bool) -> bool:
+        """Return whether the output takes the memory of the input, where the layer owns it."""
+        return False
+
+    def n_outputs(self, n_inputs: int) -> int:
+        """Return the number of outputs for each row."""
+        return n_inputs
+
+    def blocks(self, n_inputs: int) -> tuple[Block, ...]:
+        """Return what the layer learns."""
+        return ()
+
+    def statistics(self, n_inputs: int) -> tuple[Block, ...]:
+        """Return what it keeps running, which no optimizer changes."""
+        return ()
+
+    def largest_product(self, n_inputs: int) -> int:
+        """Return the multiplications of the largest matrix product, for one row."""
+        return max((block.size for block in self.blocks(n_inputs) if block.is_penalised), default=0)
+
+    def assume_past(
+        self, statistics: Mapping[str, Array], n_seen: int, batch_size: int, weight: float
+    ) -> None:
+        """Set what no fitted attribute tells of the running statistics.
+
+        All that is known is that there were `n_seen` rows, of the mean `weight`.
+        """
+
+    def bind(self, site: Site) -> BoundLayer:
+        """Return the layer at a site."""
+        return _Bound(self, site)
+
+    def forward(self, site: Site, x: Array, out: Array) -> None:
+        """Write the output on `x` to `out`."""
+        raise NotImplementedError(f"{type(self).__name__} has to define forward(site, x, out)")
+
+    def backward(self, site: Site, x: Array, delta: Array) -> Array:
+        """Write to `site.gradients`, and return the gradient by `x`, in `site.d_input`.
+
+        Where that is None, what is returned makes no difference. On return `delta` may be
+        overwritten.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define backward(site, x, delta)")
+
+
+class _Bound:
+    """A layer at its site, and the input of the batch at hand."""
+
+    def __init__(self, layer: Layer, site: Site) -> None:
+        self._layer, self._site = layer, site
+
+    def forward(self, x: Array, out: Array) -> None:
+        self._x = x
+        self._layer.forward(self._site, x, out)
+
+    def backward(self, delta: Array) -> Array:
+        return self._layer.backward(self._site, self._x, delta)

@@ -1,21 +1,85 @@
-"""The layers of a network, bound to the memory of one pass: the only matrix products.
+"""The dense layer, with the only matrix products, and the layer that applies an activation.
 
-A layer turns its input into its output by `forward`, and the gradient by its output into the
-gradient by its input by `backward`, leaving the gradients of its parameters where the
-optimizer finds them. `core.dropout` and `core.normalization` have more such classes.
+Bound to the memory of one pass, a layer turns its input into its output by `forward`, and the
+gradient by its output into the gradient by its input by `backward`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..activations import Activation
 from ..core.arrays import Array
+from .base import Block, BoundLayer, Layer, Site
 
 
-class Dense:
+@dataclass(frozen=True)
+class Dense(Layer):
+    """z = x W + b.
+
+    Parameters
+    ----------
+    n_units : int
+        The number of outputs.
+    has_biases : bool, default=True
+        Whether it has biases; not where the layer above, which normalises z, has them.
+    """
+
+    n_units: int
+    has_biases: bool = True
+
+    takes_sparse: ClassVar[bool] = True
+
+    def n_outputs(self, n_inputs: int) -> int:
+        return self.n_units
+
+    def blocks(self, n_inputs: int) -> tuple[Block, ...]:
+        weights = Block("weights", (n_inputs, self.n_units), is_penalised=True)
+        biases = Block("biases", (self.n_units,))
+        return (weights, biases) if self.has_biases else (weights,)
+
+    def bind(self, site: Site) -> BoundLayer:
+        kind = BoundSparseDense if site.is_sparse else BoundDense
+        parameters, gradients = site.parameters, site.gradients
+        return kind(
+            parameters["weights"],
+            parameters.get("biases"),
+            gradients.get("weights"),
+            gradients.get("biases"),
+            site.d_input,
+        )
+
+
+@dataclass(frozen=True)
+class Elementwise(Layer):
+    """a = f(z), in the memory of z where the activation allows it.
+
+    Parameters
+    ----------
+    activation : Activation
+        The function f.
+    """
+
+    activation: Activation
+
+    needs_output: ClassVar[bool] = True
+    overwrites_delta: ClassVar[bool] = True
+    n_buffers: ClassVar[int] = 0
+
+    def overwrites_input(self, is_training: bool) -> bool:
+        return not self.activation.keeps_input
+
+    def bind(self, site: Site) -> BoundLayer:
+        return BoundElementwise(self.activation, site.input_buffer())
+
+
+# -------------------------------------------------------------------------- at their sites
+
+
+class BoundDense:
     """z = x W + b, of all members at once; of a single member without the member axis.
 
     Parameters
@@ -79,7 +143,7 @@ class Dense:
             self._product(self._ones, delta, out=self.d_biases)
 
 
-class SparseDense(Dense):
+class BoundSparseDense(BoundDense):
     """A dense layer on sparse input: a list with one CSR matrix for each member."""
 
     def forward(self, x: Any, out: Array) -> None:
@@ -104,13 +168,24 @@ class SparseDense(Dense):
         return arrays if arrays[0].ndim == 3 else tuple(array[None] for array in arrays)
 
 
-class Elementwise:
-    """a = f(z), in the memory of z where the activation allows it."""
+class BoundElementwise:
+    """a = f(z); `out` may be `x` itself where the activation allows it.
 
-    def __init__(self, activation: Activation) -> None:
-        self.activation = activation
+    Parameters
+    ----------
+    activation : Activation
+        The function f.
+    copy : array or None, default=None
+        Where z is copied to first; None if it may be overwritten.
+    """
+
+    def __init__(self, activation: Activation, copy: Array | None = None) -> None:
+        self.activation, self._copy = activation, copy
 
     def forward(self, x: Array, out: Array) -> None:
+        if self._copy is not None:
+            np.copyto(self._copy, x)
+            x = self._copy
         self._z, self._a = x, out
         self.activation.forward(x, out)
 

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from ..core.arrays import Array, plain
 from ..core.workspace import Workspace
+from .base import BoundLayer, Layer, Site
 
 # Chances of a unit, and how many of them are made of one 64-bit word.
 _N_CHANCES = 1 << 16
@@ -35,7 +37,31 @@ def dropout_stream(stream: np.random.RandomState) -> np.random.Generator:
     return np.random.default_rng(seed.tolist())
 
 
-class Dropout:
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """out = x * m, with a mask m that is drawn anew for each batch; in training alone.
+
+    Parameters
+    ----------
+    rate : float
+        The chance of a unit to be left out, in [0, 1). Of sparse input, stored entries are.
+    """
+
+    rate: float
+
+    is_random: ClassVar[bool] = True
+    overwrites_delta: ClassVar[bool] = True
+    takes_sparse: ClassVar[bool] = True
+    keeps_sparse: ClassVar[bool] = True
+
+    def bind(self, site: Site) -> BoundLayer:
+        if site.is_sparse:
+            return BoundSparseDropout(self.rate, site.streams)
+        shape, name = (site.n_rows, site.n_inputs), f"mask {site.index}"
+        return BoundDropout(self.rate, site.streams, shape, site.workspace, name)
+
+
+class BoundDropout:
     """out = x * m, with a mask m that is drawn anew for each batch.
 
     Parameters
@@ -83,14 +109,7 @@ class Dropout:
         return delta
 
 
-class InputDropout(Dropout):
-    """Dropout of the input, by which no gradient is wanted."""
-
-    def backward(self, delta: Array) -> Array:
-        return delta
-
-
-class SparseInputDropout:
+class BoundSparseDropout:
     """Dropout of the stored entries of sparse input: a list of CSR matrices.
 
     Parameters

@@ -5,67 +5,33 @@ sees z = g * norm(x W) + b. The biases keep their name and place, and come after
 normalisation, before which a shift would be lost. The gains start at one and are free of the
 penalty.
 
-One class and one line in `NORMALIZATIONS` make a normalisation: settings, and the layers that
-they stand for in training and in prediction.
+One class and one line in `NORMALIZATIONS` make a normalisation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
-from ..core.arrays import Array, PerMember, State, plain
+from ..core.arrays import Array, plain
 from ..core.checks import check_range
-from ..core.workspace import Workspace
+from .base import WEIGHT, Block, BoundLayer, Layer, Site
 
 
-class Site(NamedTuple):
-    """Where a hidden layer is normalised: its parameters, and the memory of one shape of batch.
-
-    All arrays have the shape (n_members, 1, units), those of a single member no first axis.
-    `d_gains` and `d_biases` are where the gradients go in training, `means` and `variances` the
-    running statistics, if there are any.
-    """
-
-    gains: Array
-    biases: Array
-    n_rows: int
-    workspace: Workspace
-    means: Array | None = None
-    variances: Array | None = None
-    d_gains: Array | None = None
-    d_biases: Array | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of a batch of the layer's units."""
-        return (*self.gains.shape[:-2], self.n_rows, self.gains.shape[-1])
-
-
-class Normalization:
+class Normalization(Layer):
     """What is made of the input of a hidden layer's activation before it gets there."""
 
-    def init(self, n_members: int, n_units: int, dtype: np.dtype[np.floating]) -> State:
-        """Return the running statistics of all hidden units at the start; empty for none."""
-        return {}
+    overwrites_delta: ClassVar[bool] = True
+    n_buffers: ClassVar[int] = 1
 
-    def weight_of_past(self, n_seen: int, batch_size: int) -> float:
-        """Return what so many rows weigh in the running statistics, where one more weighs one."""
-        return float(n_seen)
+    def overwrites_input(self, is_training: bool) -> bool:
+        return not is_training
 
-    def batch_weights(self, state: State, n_rows: int) -> BatchWeights | None:
-        """Return what has to be told of each batch in training; None for nothing."""
-        return None
-
-    def training_layer(self, site: Site, batch: BatchWeights | None) -> NormalisedLayer:
-        """Return the layer of a training step; `batch` is what `batch_weights` has returned."""
-        raise NotImplementedError(f"{type(self).__name__} has to define training_layer(...)")
-
-    def prediction_layer(self, site: Site) -> NormalisedLayer:
-        """Return the layer of a prediction."""
-        raise NotImplementedError(f"{type(self).__name__} has to define prediction_layer(...)")
+    def blocks(self, n_inputs: int) -> tuple[Block, ...]:
+        return Block("biases", (n_inputs,)), Block("gains", (n_inputs,), start=1.0)
 
 
 # -------------------------------------------------------------------------- over a batch
@@ -127,67 +93,22 @@ class BatchNormalization(Normalization):
         check_range(self, "momentum", low=0, high=1, closed="left")
         check_range(self, "epsilon", low=0, closed="neither")
 
-    def init(self, n_members: int, n_units: int, dtype: np.dtype[np.floating]) -> State:
-        return {
-            "means": np.zeros((n_members, n_units), dtype),
-            "variances": np.ones((n_members, n_units), dtype),
-            "weight": np.zeros((n_members, 1)),
-        }
+    def statistics(self, n_inputs: int) -> tuple[Block, ...]:
+        means, variances = Block("means", (n_inputs,)), Block("variances", (n_inputs,), start=1.0)
+        return means, variances, Block(WEIGHT, (1,))
 
-    def weight_of_past(self, n_seen: int, batch_size: int) -> float:
+    def assume_past(
+        self, statistics: Mapping[str, Array], n_seen: int, batch_size: int, weight: float
+    ) -> None:
         # The sum of batch_size * momentum^t over the batches.
         remains: float = self.momentum ** (n_seen / batch_size)
-        return batch_size * (1 - remains) / (1 - self.momentum)
+        n_rows = batch_size * (1 - remains) / (1 - self.momentum)
+        statistics[WEIGHT][...] = weight * n_rows
 
-    def batch_weights(self, state: State, n_rows: int) -> BatchWeights:
-        return BatchWeights(state, n_rows, self.momentum)
-
-    def training_layer(self, site: Site, batch: BatchWeights | None) -> NormalisedLayer:
-        assert batch is not None
-        return _OverRows(site, self.epsilon, batch)
-
-    def prediction_layer(self, site: Site) -> NormalisedLayer:
-        return _Fixed(site, self.epsilon)
-
-
-class BatchWeights:
-    """What the rows of the batch at hand weigh, and the batch among those before it.
-
-    Parameters
-    ----------
-    state : dict
-        The running statistics, of which the weight is brought up to date.
-    n_rows : int
-        The rows of a batch.
-    momentum : float
-        What remains of the weight of past batches.
-
-    Attributes
-    ----------
-    of_rows : array of shape (n_members or 1, n, 1)
-        The weight of each row; a member's add up to one.
-    share : array of shape (n_members, 1, 1)
-        The batch's share in the running statistics.
-    rest : array of shape (n_members, 1, 1)
-        What is left for the batches before it.
-    """
-
-    def __init__(self, state: State, n_rows: int, momentum: float) -> None:
-        self._weight, self._momentum = state["weight"], momentum
-        dtype = state["means"].dtype
-        self._equal = np.full((n_rows, 1), 1 / n_rows, dtype)
-        self.of_rows = self._equal
-        share, rest = np.empty((2, len(self._weight), 1, 1), dtype)
-        self._flat_share = share[:, 0]
-        self.share, self.rest = plain(share), plain(rest)
-
-    def update(self, weight: PerMember, total: PerMember) -> None:
-        """Take note of the next batch: what its rows weigh, of all together, and in all."""
-        self.of_rows = weight if isinstance(weight, np.ndarray) else self._equal
-        np.multiply(self._weight, self._momentum, out=self._weight)
-        np.add(self._weight, total, out=self._weight)
-        np.divide(total, self._weight, out=self._flat_share, casting="same_kind")
-        np.subtract(1, self.share, out=self.rest)
+    def bind(self, site: Site) -> BoundLayer:
+        if not site.is_training:
+            return _Fixed(site, self.epsilon)
+        return _OverRows(site, self.epsilon, self.momentum)
 
 
 # ----------------------------------------------------------------------- over the units
@@ -233,38 +154,31 @@ class LayerNormalization(Normalization):
     def __post_init__(self) -> None:
         check_range(self, "epsilon", low=0, closed="neither")
 
-    def training_layer(self, site: Site, batch: BatchWeights | None) -> NormalisedLayer:
-        return _OverUnits(site, self.epsilon)
-
-    def prediction_layer(self, site: Site) -> NormalisedLayer:
+    def bind(self, site: Site) -> BoundLayer:
         return _OverUnits(site, self.epsilon)
 
 
-# --------------------------------------------------------------------------- the layers
+# ------------------------------------------------------------------------ at their sites
 
 
-class NormalisedLayer:
-    """out = gains * norm(x) + biases."""
-
-    def forward(self, x: Array, out: Array) -> None:
-        """Write the layer's output on `x`, which may be overwritten, to `out`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define forward(x, out)")
-
-    def backward(self, delta: Array) -> Array:
-        """Return the gradient by the input, in the memory of `delta`; only in training."""
-        raise NotImplementedError(f"{type(self).__name__} has to define backward(delta)")
-
-
-class _Normalised(NormalisedLayer):
-    """What both normalisations share; on return of `forward` x holds norm(x)."""
+class _Normalised:
+    """out = gains * norm(x) + biases; norm(x) takes the memory of x."""
 
     def __init__(self, site: Site, epsilon: float) -> None:
-        self.gains, self.biases = site.gains, site.biases
-        self.d_gains, self.d_biases = site.d_gains, site.d_biases
-        dtype = site.workspace.dtype
+        self.gains, self.biases = site.parameters["gains"], site.parameters["biases"]
+        self.d_gains, self.d_biases = site.gradients.get("gains"), site.gradients.get("biases")
+        dtype, shape = site.workspace.dtype, (site.n_members, site.n_rows, site.n_outputs)
         self._epsilon, self._one = dtype.type(epsilon), dtype.type(1)
-        self._scratch = site.workspace.array("normalised scratch", site.shape)
+        self._scratch = plain(site.workspace.array("normalised scratch", shape))
         self._ones = np.ones((1, site.n_rows), dtype)
+        self._copy = site.input_buffer()
+
+    def _own(self, x: Array) -> Array:
+        """Return `x` if it may be overwritten, else a copy of it."""
+        if self._copy is None:
+            return x
+        np.copyto(self._copy, x)
+        return self._copy
 
     def _invert(self, variance: Array, out: Array) -> None:
         """Write 1 / sqrt(variance + epsilon) to `out`."""
@@ -287,17 +201,24 @@ class _Normalised(NormalisedLayer):
 class _OverRows(_Normalised):
     """Batch normalisation in training, which brings the running statistics up to date."""
 
-    def __init__(self, site: Site, epsilon: float, batch: BatchWeights) -> None:
+    def __init__(self, site: Site, epsilon: float, momentum: float) -> None:
         super().__init__(site, epsilon)
-        assert site.means is not None
-        assert site.variances is not None
-        self._batch, self._means, self._variances = batch, site.means, site.variances
+        self._batch, self._momentum, dtype = site.batch, momentum, site.workspace.dtype
+        statistics = site.statistics
+        self._means, self._variances = statistics["means"], statistics["variances"]
+        # What all batches so far weigh, the share of this one in it, and what is left for others.
+        self._weight = statistics[WEIGHT].reshape(site.n_members, 1)
+        share, rest = np.empty((2, site.n_members, 1, 1), dtype)
+        self._flat_share, self._share, self._rest = share[:, 0], plain(share), plain(rest)
+        self._equal = np.full((site.n_rows, 1), 1 / site.n_rows, dtype)
         self._mean, self._variance, self._inverse, self._step = (
-            np.empty_like(site.gains) for _ in range(4)
+            np.empty_like(self.gains) for _ in range(4)
         )
 
     def forward(self, x: Array, out: Array) -> None:
-        weights = self._batch.of_rows.swapaxes(-1, -2)
+        x, weight = self._own(x), self._batch.weight
+        self._of_rows = weight if isinstance(weight, np.ndarray) else self._equal
+        weights = self._of_rows.swapaxes(-1, -2)
         np.matmul(weights, x, out=self._mean)
         np.subtract(x, self._mean, out=x)
         np.multiply(x, x, out=self._scratch)
@@ -305,19 +226,28 @@ class _OverRows(_Normalised):
         self._invert(self._variance, self._inverse)
         np.multiply(x, self._inverse, out=x)
         self._scale_and_shift(x, out)
+        self._weigh()
         self._average()
+
+    def _weigh(self) -> None:
+        """Find the share of the batch in the running statistics."""
+        total = self._batch.total
+        np.multiply(self._weight, self._momentum, out=self._weight)
+        np.add(self._weight, total, out=self._weight)
+        np.divide(total, self._weight, out=self._flat_share, casting="same_kind")
+        np.subtract(1, self._share, out=self._rest)
 
     def _average(self) -> None:
         """Mix the batch's statistics into the running ones.
 
         With d = m - mean: mean += share * d, variance = rest * (variance + share * d^2) + share * v
         """
-        step, share = self._step, self._batch.share
+        step, share = self._step, self._share
         np.subtract(self._mean, self._means, out=step)
         np.multiply(step, step, out=self._mean)
         np.multiply(self._mean, share, out=self._mean)
         np.add(self._variances, self._mean, out=self._variances)
-        np.multiply(self._variances, self._batch.rest, out=self._variances)
+        np.multiply(self._variances, self._rest, out=self._variances)
         np.multiply(self._variance, share, out=self._variance)
         np.add(self._variances, self._variance, out=self._variances)
         np.multiply(step, share, out=step)
@@ -329,7 +259,7 @@ class _OverRows(_Normalised):
         normed, (d_gains, d_biases) = self._normed, self._sum_gradients(delta)
         np.multiply(normed, d_gains, out=normed)
         np.add(normed, d_biases, out=normed)
-        np.multiply(normed, self._batch.of_rows, out=normed)
+        np.multiply(normed, self._of_rows, out=normed)
         np.subtract(delta, normed, out=delta)
         np.multiply(self._inverse, self.gains, out=self._inverse)
         np.multiply(delta, self._inverse, out=delta)
@@ -341,12 +271,14 @@ class _OverUnits(_Normalised):
 
     def __init__(self, site: Site, epsilon: float) -> None:
         super().__init__(site, epsilon)
-        *_, n_units = site.shape
-        self._equal = np.full((n_units, 1), 1 / n_units, site.workspace.dtype)
-        self._mean, self._inverse = np.empty((2, *site.shape[:-1], 1), site.workspace.dtype)
-        self._shares = np.empty_like(site.gains)
+        n_units, dtype = site.n_outputs, site.workspace.dtype
+        self._equal = np.full((n_units, 1), 1 / n_units, dtype)
+        mean, inverse = np.empty((2, site.n_members, site.n_rows, 1), dtype)
+        self._mean, self._inverse = plain(mean), plain(inverse)
+        self._shares = np.empty_like(self.gains)
 
     def forward(self, x: Array, out: Array) -> None:
+        x = self._own(x)
         np.matmul(x, self._equal, out=self._mean)
         np.subtract(x, self._mean, out=x)
         np.multiply(x, x, out=self._scratch)
@@ -372,19 +304,21 @@ class _OverUnits(_Normalised):
         return delta
 
 
-class _Fixed(NormalisedLayer):
+class _Fixed:
     """Batch normalisation in prediction: a factor and a shift for each unit."""
 
     def __init__(self, site: Site, epsilon: float) -> None:
-        assert site.means is not None
-        assert site.variances is not None
-        deviations = np.sqrt(site.variances + site.workspace.dtype.type(epsilon))
-        self._factor = site.gains / deviations
-        self._shift = site.biases - site.means * self._factor
+        parameters, statistics = site.parameters, site.statistics
+        deviations = np.sqrt(statistics["variances"] + site.workspace.dtype.type(epsilon))
+        self._factor = parameters["gains"] / deviations
+        self._shift = parameters["biases"] - statistics["means"] * self._factor
 
     def forward(self, x: Array, out: Array) -> None:
         np.multiply(x, self._factor, out=out)
         np.add(out, self._shift, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        raise NotImplementedError("a prediction has no way back.")
 
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {

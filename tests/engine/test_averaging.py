@@ -21,7 +21,7 @@ from skbackprop.core import arrays
 from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage, averaged
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Diverged
 from skbackprop.estimators.together import Fit, fit_together
 from skbackprop.optimizers import SGD
@@ -198,7 +198,7 @@ def test_no_allocation_of_a_step_grows_with_the_network(n_members, kind):
 
 # ---------------------------------------------------------------------------------- stacks
 
-NETWORK, LOSS = Network((4, 6, 5, 3), (Tanh(), Relu())), LOSSES["log_loss-softmax"]
+NETWORK, LOSS = dense_network((4, 6, 5, 3), (Tanh(), Relu())), LOSSES["log_loss-softmax"]
 OF_STACKS = {"polyak": PolyakAverage(60.0), "exponential": ExponentialAverage(0.9)}
 every_average_of_a_stack = pytest.mark.parametrize("kind", OF_STACKS.values(), ids=OF_STACKS)
 

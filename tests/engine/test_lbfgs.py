@@ -6,7 +6,7 @@ import pytest
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.engine.batches import Table
 from skbackprop.engine.lbfgs import SignedParts, WholeObjective, minimise
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Diverged, Objective
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.engine.prediction import scores_of
@@ -102,7 +102,7 @@ def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):
 
 
 def test_lbfgs_takes_no_more_memory_for_more_rows():
-    network = Network((4, 30, 1), (ACTIVATIONS["tanh"],))
+    network = dense_network((4, 30, 1), (ACTIVATIONS["tanh"],))
     objective = Objective(network, SQUARED_ERROR, L2(0.1))
 
     def peak(n_rows):
@@ -123,7 +123,7 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
 
 def linear_least_squares(**changes):
     """Minimise squared error without hidden layers; return result, parameters and optimum."""
-    network = Network((4, 1), ())
+    network = dense_network((4, 1), ())
     table = some_table(SQUARED_ERROR, 30, network.widths)
     parameters = some_parameters(network, [0])
     options = {
@@ -162,7 +162,7 @@ def test_an_iteration_may_end_training():
 
 
 def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
-    network = Network((4, 1), ())
+    network = dense_network((4, 1), ())
     table = some_table(SQUARED_ERROR, 30, network.widths)
     parameters, complete = some_parameters(network, [0]), []
 
@@ -191,7 +191,7 @@ def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
 
 def test_lbfgs_says_when_the_loss_is_not_finite():
     table = some_table(SQUARED_ERROR, 10, (4, 1))
-    objective = Objective(Network((4, 1), ()), SQUARED_ERROR, L2(0.0))
+    objective = Objective(dense_network((4, 1), ()), SQUARED_ERROR, L2(0.0))
     parameters = some_parameters(objective.network, [0])
     far = Table(table.X * 1e200, table.y)
     limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0}

@@ -10,7 +10,7 @@ from scipy import sparse
 from skbackprop.activations import ACTIVATIONS, Activation
 from skbackprop.core.workspace import Workspace
 from skbackprop.engine import prediction
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.passes import Pass
 from skbackprop.engine.prediction import outcomes_of, score_blocks, scores_of
 from skbackprop.testing import check_gradient
@@ -20,8 +20,8 @@ from support import peak_of
 N_ROWS = 12
 NETWORKS = {
     "deep": deep_network(),
-    "without hidden layers": Network((4, 3), ()),
-    "narrow": Network((1, 1, 1), (ACTIVATIONS["tanh"],)),
+    "without hidden layers": dense_network((4, 3), ()),
+    "narrow": dense_network((1, 1, 1), (ACTIVATIONS["tanh"],)),
 }
 every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
@@ -33,7 +33,7 @@ def inputs(network, n_rows=N_ROWS, dtype=np.float64):
 def naive_scores(network, parameters, member, X):
     """Return one member's scores, layer by layer with a temporary for each."""
     a = X
-    for i in range(len(network.shapes)):
+    for i in range(len(network.shapes["weights"])):
         z = a @ parameters.weights[i][member] + parameters.biases[i][member]
         if i < len(network.activations):
             a = np.empty_like(z)
@@ -53,8 +53,10 @@ def pass_through(network, parameters, x, is_backward=False):
 
 
 def test_architecture():
-    network = Network((4, 6, 5, 3), (ACTIVATIONS["tanh"],) * 2)
-    assert network.shapes == ((4, 6), (6, 5), (5, 3))
+    network = dense_network((4, 6, 5, 3), (ACTIVATIONS["tanh"],) * 2)
+    assert network.widths == (4, 6, 5, 3)
+    weights, biases = [(4, 6), (6, 5), (5, 3)], [(6,), (5,), (3,)]
+    assert network.shapes == {"weights": weights, "biases": biases}
     assert network.largest_product(10) == 10 * 6 * 5
 
 
@@ -89,7 +91,7 @@ class Cube(Activation):
 @pytest.mark.parametrize("n_members", [1, 3])
 @pytest.mark.parametrize(
     "network",
-    [*NETWORKS.values(), Network((3, 4, 5, 2), (Cube(), ACTIVATIONS["tanh"]))],
+    [*NETWORKS.values(), dense_network((3, 4, 5, 2), (Cube(), ACTIVATIONS["tanh"]))],
     ids=[*NETWORKS, "keeps input"],
 )
 def test_backward_leaves_the_derivatives_by_all_parameters(network, n_members, n_rows):
@@ -175,7 +177,7 @@ def test_prediction_needs_no_memory_that_can_be_written(network):
 
 
 def test_prediction_of_many_rows_adds_a_bounded_block():
-    network = Network((2, 300, 1), (ACTIVATIONS["relu"],))
+    network = dense_network((2, 300, 1), (ACTIVATIONS["relu"],))
     parameters, X = some_parameters(network, [0], np.float32), inputs(network, 40_000, np.float32)
     beyond_scores = peak_of(scores_of, network, parameters, X) - 4 * len(X)
     # In one piece the hidden layer alone would take 48 MB.

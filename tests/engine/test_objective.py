@@ -13,7 +13,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.core import arrays
 from skbackprop.core.workspace import Workspace
 from skbackprop.engine.batches import Batches
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Gradient, Objective
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.testing import check_gradient
@@ -56,7 +56,7 @@ def tables_for(stack, loss, widths, **options):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
 def test_gradient_belongs_to_value(activation, loss, penalty):
-    network = Network(WIDTHS, (activation, activation))
+    network = dense_network(WIDTHS, (activation, activation))
     # In one test, since pytest takes longer for a test than these do.
     for stack, weighted, is_sparse in product(STACKS, (False, True), (False, True)):
         tables = tables_for(stack, loss, WIDTHS, weighted=weighted, is_sparse=is_sparse)
@@ -112,7 +112,7 @@ def test_the_penalty_in_blocks_is_that_at_once(penalty, n_members, monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_losses_of_batches_are_weighted_sums_over_their_rows(loss, weighted):
-    network = Network((4, 6), ())
+    network = dense_network((4, 6), ())
     tables = [some_table(loss, 10, network.widths, weighted=weighted, seed=i) for i in range(2)]
     batches = Batches(tables, [None] * 2, [4] * 2, Workspace(np.dtype(float)))
     objective = Objective(network, loss, L2())

@@ -16,7 +16,7 @@ from lanes import examples
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Diverged, Objective
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.prediction import scores_of
@@ -83,7 +83,7 @@ def test_members_with_schedules_of_their_own(rule):
 @pytest.mark.parametrize("widths", [(), (1,), (7, 1, 5)], ids=str)
 def test_members_of_narrow_networks(widths, n_outputs, dtype):
     """Products with a dimension of one take paths of their own in NumPy."""
-    network = Network((3, *widths, n_outputs), (ACTIVATIONS["tanh"],) * len(widths))
+    network = dense_network((3, *widths, n_outputs), (ACTIVATIONS["tanh"],) * len(widths))
     members = five_members(SQUARED_ERROR, network)
     assert_each_as_alone(members, 3, network, SQUARED_ERROR, Adam(), dtype=dtype)
 
@@ -91,7 +91,7 @@ def test_members_of_narrow_networks(widths, n_outputs, dtype):
 @every_dtype
 @pytest.mark.parametrize("batch_size", [1, 9_000])
 def test_members_with_tiny_and_huge_batches(batch_size, dtype):
-    network = Network((2, 3, 1), (ACTIVATIONS["tanh"],))
+    network = dense_network((2, 3, 1), (ACTIVATIONS["tanh"],))
     n_rows = [20, 30] if batch_size == 1 else [9_000, 17_000, 20_000]
     members = [
         Member(some_table(SQUARED_ERROR, n, network.widths, weighted=i > 0, seed=i), seed=i)
@@ -105,7 +105,7 @@ def test_members_with_tiny_and_huge_batches(batch_size, dtype):
 @dense_and_sparse
 @equal_and_weighted
 def test_a_hundred_members_on_one_table(weighted, is_sparse, dtype):
-    network = Network((4, 6, 3), (ACTIVATIONS["tanh"],))
+    network = dense_network((4, 6, 3), (ACTIVATIONS["tanh"],))
     table = some_table(LOSS, 20, network.widths, weighted=weighted, is_sparse=is_sparse)
     if weighted:
         table.weight[8:16] = 0
@@ -139,7 +139,7 @@ def ragged_stacks(draw):
     dtype=st.sampled_from(DTYPES),
 )
 def test_members_of_any_length_in_batches_of_any_size(members, batch_size, optimizer, dtype):
-    network = Network((3, 4, 2), (ACTIVATIONS["relu"],))
+    network = dense_network((3, 4, 2), (ACTIVATIONS["relu"],))
     arguments = network, SQUARED_ERROR, optimizer
     assert_each_as_alone(members, 2, *arguments, batch_size=batch_size, dtype=dtype)
 
@@ -310,7 +310,7 @@ def test_the_reported_loss_belongs_to_the_step(loss, is_sparse, weighted):
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_batches_by_weight():
     """Worked from the scores: the penalty is divided by the weight of each batch, as the loss."""
-    network, batch_size, alpha = Network((4, 2), ()), 8, 0.7
+    network, batch_size, alpha = dense_network((4, 2), ()), 8, 0.7
     loss = LOSSES["log_loss-logistic"]
     table = some_table(loss, 20, network.widths, weighted=True)
     table.weight[8:16] = 0
@@ -379,7 +379,7 @@ def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer
 
 
 def test_training_descends_its_objective():
-    network = Network((4, 20, 3), (ACTIVATIONS["tanh"],))
+    network = dense_network((4, 20, 3), (ACTIVATIONS["tanh"],))
     table = some_table(LOSS, 60, network.widths)
     for name, optimizer in METHODS.items():
         rate = 0.2 if name == "adagrad" else 0.02  # whose steps shrink from the first on
@@ -392,7 +392,7 @@ def test_training_descends_its_objective():
 
 def peak_with(width, optimizer, activation, n_members, weighted):
     """Return the most memory that an epoch takes beyond what was there before it, in bytes."""
-    network = Network((5, width, width, 2), (activation, activation))
+    network = dense_network((5, width, width, 2), (activation, activation))
     loss = LOSSES["log_loss-logistic"]
     table = some_table(loss, 70, network.widths, weighted=weighted)
     members = [Member(table, seed, 1e-4, 0.1, 1 - 0.1 * seed) for seed in range(n_members)]
@@ -570,7 +570,7 @@ def test_subnormal_numbers_become_zero_and_no_others_change(dtype):
 
 def test_weights_that_a_penalty_shrinks_without_end_become_zero():
     """By hand: without input, each step leaves a tenth of the weights, and after 40 nothing."""
-    network = Network((2, 1), ())
+    network = dense_network((2, 1), ())
     table = Table(np.zeros((4, 2)), np.zeros((4, 1)))
     stack = stack_of(
         [Member(table, rate=0.9, alpha=4.0)],

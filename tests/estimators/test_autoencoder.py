@@ -27,8 +27,9 @@ from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegres
 from skbackprop.engine.batches import Table
 from skbackprop.engine.lbfgs import WholeObjective
 from skbackprop.engine.objective import Objective
-from skbackprop.engine.parameters import FlatParameters
 from skbackprop.engine.penalties import L2
+from skbackprop.layers.dense import Dense
+from skbackprop.layers.dropout import Dropout
 from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
 from skbackprop.search.candidates import Candidate
 from skbackprop.testing import check_gradient
@@ -116,9 +117,9 @@ def test_it_is_the_regressor_of_x_on_x(hidden, solver, weight):
 
 def test_gradient_belongs_to_value():
     autoencoder = small(hidden_layer_sizes=(6, 3), init="glorot_normal").fit(X)
-    network = autoencoder._network()
+    network = autoencoder._trained_network
     layers = list(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True))
-    parameters = FlatParameters.of([layers], np.dtype(float))
+    parameters = network.start([layers], np.dtype(float))
     objective = Objective(network, SquaredError(), L2(0.3))
     theta = parameters.theta[0].copy()
     check_gradient(WholeObjective(objective, parameters, Table(X, X, WEIGHT), None, N), theta)
@@ -132,7 +133,12 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
     names = [type(activation).__name__ for activation in run.network.activations]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
-    assert run.network.dropout == (0.3, 0.2, 0.1, 0.0, 0.1, 0.2)
+    layers = run.network.layers
+    rates = [layer.rate if isinstance(layer, Dropout) else None for layer in layers]
+    before_weights = [
+        rate for rate, layer in zip(rates[:-1], layers[1:], strict=True) if isinstance(layer, Dense)
+    ]
+    assert before_weights == [0.3, 0.2, 0.1, None, 0.1, 0.2]
     autoencoder.set_params(dropout=0.2)
     assert autoencoder._dropout_rates(5) == (0.0, 0.2, 0.2, 0.0, 0.2, 0.2)
     assert autoencoder.set_params(dropout=0)._dropout_rates(5) == ()

@@ -11,7 +11,7 @@ import pytest
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.estimators.parameters import parameters_of
 from skbackprop.fitting.plan import (
@@ -30,7 +30,7 @@ from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, OfProgress
 from support import some_parameters
 
-NETWORK = Network((4, 3, 2), (Tanh(),))
+NETWORK = dense_network((4, 3, 2), (Tanh(),))
 
 
 def settings(**changes):
@@ -139,8 +139,8 @@ def test_averages(average, expected):
 
 def test_networks():
     network = build_network(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
-    assert network == Network((4, 6, 5, 3), (Tanh(), Tanh()))
-    assert build_network(settings(hidden_layer_sizes=()), 4, 3) == Network((4, 3), ())
+    assert network == dense_network((4, 6, 5, 3), (Tanh(), Tanh()))
+    assert build_network(settings(hidden_layer_sizes=()), 4, 3) == dense_network((4, 3), ())
     layered = build_network(
         settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
     )
@@ -210,7 +210,7 @@ def assert_layers_equal(layers, expected):
 @pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
-    network = Network((4, 3, 2), (ACTIVATIONS[activation],))
+    network = dense_network((4, 3, 2), (ACTIVATIONS[activation],))
     drawn = initial_layers(
         settings(init=init, activation=activation), network, np.random.RandomState(5)
     )
@@ -238,7 +238,7 @@ def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_bef
 )
 def test_without_hidden_layers_weights_are_those_of_scikit_learn(activation, factor):
     given = settings(hidden_layer_sizes=(), activation=activation)
-    drawn = initial_layers(given, Network((4, 2), ()), np.random.RandomState(5))
+    drawn = initial_layers(given, dense_network((4, 2), ()), np.random.RandomState(5))
     assert_layers_equal(drawn, [BoundedUniform(factor).draw(np.random.RandomState(5), 4, 2)])
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.core.equality import grouped
 from skbackprop.engine.batches import CHUNK_BYTES
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.fitting.sizes import (
     _CACHE_BYTES,
     _FEWEST_MEMBERS,
@@ -23,7 +23,7 @@ SMALLEST, LARGEST = 1, 2**62
 
 
 def network(*widths):
-    return Network(widths, (ACTIVATIONS["relu"],) * (len(widths) - 2))
+    return dense_network(widths, (ACTIVATIONS["relu"],) * (len(widths) - 2))
 
 
 networks = st.lists(st.integers(1, 300), min_size=2, max_size=5).map(lambda w: network(*w))
@@ -92,7 +92,9 @@ def test_an_error_in_a_comparison_is_said():
 @given(networks, batch_sizes, itemsizes, st.integers(0, 4))
 def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):
     dtype = np.dtype(f"f{itemsize}")
-    n_parameters = sum(np.empty(shape, dtype).size + shape[1] for shape in network.shapes)
+    n_parameters = sum(
+        np.empty(shape, dtype).size + shape[1] for shape in network.shapes["weights"]
+    )
     units = sum(np.empty((batch_size, width), dtype).nbytes for width in network.widths)
     expected = (2 + n_moments) * n_parameters * itemsize + 2 * units
     assert bytes_per_member(network, batch_size, itemsize, n_moments) == expected

@@ -21,14 +21,14 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.core.workspace import Workspace
 from skbackprop.engine.batches import Batches
 from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Gradient, Objective
 from skbackprop.engine.passes import Pass
 from skbackprop.engine.penalties import L2
 from skbackprop.fitting.descent import Descent
 from skbackprop.fitting.plan import dropout_rates
 from skbackprop.fitting.training import train
-from skbackprop.layers.dropout import Dropout, SparseInputDropout, dropout_stream
+from skbackprop.layers.dropout import BoundDropout, BoundSparseDropout, dropout_stream
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from stacks import (
@@ -67,7 +67,7 @@ equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["eq
 
 
 def network_with(rates, activation="tanh", widths=WIDTHS):
-    return Network(widths, (ACTIVATIONS[activation],) * (len(widths) - 2), dropout=rates)
+    return dense_network(widths, (ACTIVATIONS[activation],) * (len(widths) - 2), dropout=rates)
 
 
 def naive_mask(stream, rate, shape):
@@ -86,7 +86,9 @@ def naive_mask(stream, rate, shape):
 @pytest.mark.parametrize("rate", [0.001, 0.2, 0.5, 0.99])
 def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
     shape = 400, 250
-    layer = Dropout(rate, [np.random.default_rng(0)], shape, Workspace(np.dtype(dtype)), "mask")
+    layer = BoundDropout(
+        rate, [np.random.default_rng(0)], shape, Workspace(np.dtype(dtype)), "mask"
+    )
     x, out = np.random.RandomState(1).uniform(1, 2, shape).astype(dtype), np.empty(shape, dtype)
     layer.forward(x, out)
     share = (out == 0).mean()
@@ -99,7 +101,9 @@ def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
 def test_the_factor_belongs_to_the_rate_as_it_is_rounded():
     """So the mean is exact at rates that are no multiple of 1 / 65,536, tiny and huge ones too."""
     for rate, expected in ((0.1, 65_536 / (65_536 - 6_554)), (1e-9, 1.0), (1 - 1e-9, 65_536.0)):
-        layer = Dropout(rate, [np.random.default_rng(0)], (9, 7), Workspace(np.dtype(float)), "m")
+        layer = BoundDropout(
+            rate, [np.random.default_rng(0)], (9, 7), Workspace(np.dtype(float)), "m"
+        )
         layer.forward(np.ones((9, 7)), np.empty((9, 7)))
         assert set(np.unique(layer.mask)) <= {0.0, expected}
 
@@ -110,7 +114,7 @@ def test_the_factor_belongs_to_the_rate_as_it_is_rounded():
 def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_members, dtype):
     """The last shape takes more words than are drawn at once."""
     streams = [np.random.default_rng(seed) for seed in range(n_members)]
-    layer = Dropout(0.3, streams, shape, Workspace(np.dtype(dtype)), "mask")
+    layer = BoundDropout(0.3, streams, shape, Workspace(np.dtype(dtype)), "mask")
     axis = () if n_members == 1 else (n_members,)
     x, out = np.random.RandomState(0).randn(*shape).astype(dtype), np.empty(axis + shape, dtype)
     again = [np.random.default_rng(seed) for seed in range(n_members)]
@@ -133,7 +137,7 @@ def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
     ]
     before, out = [table.copy() for table in tables], [None, None]
     streams = [np.random.default_rng(seed) for seed in (5, 6)]
-    SparseInputDropout(0.4, streams).forward(tables, out)
+    BoundSparseDropout(0.4, streams).forward(tables, out)
     for member, seed in enumerate((5, 6)):
         source = before[member % n_sources]
         mask = naive_mask(np.random.default_rng(seed), 0.4, source.data.shape)
@@ -213,13 +217,13 @@ def test_what_is_not_used_costs_no_layer():
         streams = [np.random.default_rng(0)]
         workspace = Workspace(np.dtype(float))
         way = Pass(network, parameters, 5, workspace, gradients, streams=streams)
-        return [type(layer).__name__ for layer in way.layers]
+        return [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
 
     plain = ["Dense", "Elementwise", "Dense", "Elementwise", "Dense"]
     assert layers(()) == plain
     assert layers((0.2, 0.5, 0.5), is_training=False) == plain
     assert layers((0.0, 0.0, 0.5)) == [*plain[:4], "Dropout", "Dense"]
-    assert layers((0.2, 0.0, 0.0)) == ["InputDropout", *plain]
+    assert layers((0.2, 0.0, 0.0)) == ["Dropout", *plain]
 
 
 # -------------------------------------------------------------------------------- a stack

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS, Activation
-from skbackprop.layers.dense import Dense, Elementwise, SparseDense
+from skbackprop.layers.dense import BoundDense, BoundElementwise, BoundSparseDense
 from skbackprop.testing import check_gradient
 from stacks import DTYPES
 
@@ -36,7 +36,7 @@ def dense(kind, n_members, fan_in, fan_out, n_rows=N_ROWS, dtype=np.float64, is_
 @every_stack
 @every_shape
 def test_dense_is_an_affine_map_of_each_member(shape, n_members, dtype):
-    layer = dense(Dense, n_members, *shape, dtype=dtype)
+    layer = dense(BoundDense, n_members, *shape, dtype=dtype)
     x = drawn(n_members, N_ROWS, shape[0], dtype=dtype, seed=1)
     out = np.empty((*x.shape[:-1], shape[1]), dtype)
     layer.forward(x, out)
@@ -58,12 +58,12 @@ def test_gradients_of_dense_are_derivatives(shape, n_members, n_rows):
         return (slope * out).sum()
 
     def by_input(x):
-        layer = dense(Dense, n_members, fan_in, fan_out, n_rows)
+        layer = dense(BoundDense, n_members, fan_in, fan_out, n_rows)
         return value(layer, x), layer.backward(slope.copy())
 
     def by(name):
         def value_and_gradient(parameter):
-            layer = dense(Dense, n_members, fan_in, fan_out, n_rows)
+            layer = dense(BoundDense, n_members, fan_in, fan_out, n_rows)
             getattr(layer, name)[...] = parameter
             scalar = value(layer, x)
             layer.backward(slope.copy())
@@ -78,7 +78,7 @@ def test_gradients_of_dense_are_derivatives(shape, n_members, n_rows):
 
 @every_stack
 def test_the_first_layer_makes_no_gradient_by_its_input(n_members):
-    layer = dense(Dense, n_members, 4, 3, is_first=True)
+    layer = dense(BoundDense, n_members, 4, 3, is_first=True)
     layer.forward(drawn(n_members, N_ROWS, 4), drawn(n_members, N_ROWS, 3))
     delta = drawn(n_members, N_ROWS, 3)
     assert layer.backward(delta) is delta
@@ -92,7 +92,8 @@ def test_sparse_input_gives_what_dense_input_gives(shape, n_members):
     x = drawn(n_members, N_ROWS, fan_in, seed=1)
     x = x * (x > 0)
     on_dense, on_sparse = (
-        dense(kind, n_members, fan_in, fan_out, is_first=True) for kind in (Dense, SparseDense)
+        dense(kind, n_members, fan_in, fan_out, is_first=True)
+        for kind in (BoundDense, BoundSparseDense)
     )
     outs = []
     for layer, rows in [
@@ -128,7 +129,7 @@ def test_elementwise_is_its_activation_there_and_back(activation):
 
     def value_and_gradient(z):
         z = z.copy()
-        layer = Elementwise(activation)
+        layer = BoundElementwise(activation)
         a = np.empty_like(z) if activation.keeps_input else z
         layer.forward(z, a)
         value = (slope * a).sum()

@@ -21,7 +21,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.core.workspace import Workspace
 from skbackprop.engine.batches import Batches, Table
 from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network
+from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Gradient, Objective
 from skbackprop.engine.passes import Pass
 from skbackprop.engine.penalties import L2
@@ -73,7 +73,7 @@ equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["eq
 def network_with(kind, activation="tanh", widths=WIDTHS, dropout=()):
     normalization = NORMALIZATIONS[kind]() if isinstance(kind, str) else kind
     activations = (ACTIVATIONS[activation],) * (len(widths) - 2)
-    return Network(widths, activations, dropout, normalization)
+    return dense_network(widths, activations, dropout, normalization)
 
 
 def naive_norm(kind, z, shares):
@@ -90,7 +90,7 @@ def naive_scores(kind, parameters, member, X, shares):
     a, statistics = X, []
     for i in range(len(parameters.weights) - 1):
         normed, *of_batch = naive_norm(kind, a @ parameters.weights[i][member], shares)
-        a = np.tanh(parameters.gains[i][member] * normed + parameters.biases[i][member])
+        a = np.tanh(parameters.of("gains")[i][member] * normed + parameters.biases[i][member])
         statistics.append(of_batch)
     return a @ parameters.weights[-1][member] + parameters.biases[-1][member], statistics
 
@@ -127,9 +127,9 @@ def test_every_kind_is_in_the_table_and_has_its_formula():
 
 
 def test_a_normalization_has_to_define_its_layers():
-    for method, arguments in (("training_layer", (None, None)), ("prediction_layer", (None,))):
+    for method in ("forward", "backward"):
         with pytest.raises(NotImplementedError, match=method):
-            getattr(Normalization(), method)(*arguments)
+            getattr(Normalization(), method)(None, None, None)
 
 
 # ------------------------------------------------------------------------------ the network
@@ -221,7 +221,7 @@ def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
             tolerance = 1e-9 if dtype == np.float64 else 0.1
             for i, biases in enumerate(parameters.biases[:-1]):
                 a = np.tanh(biases[0])
-                if i == len(parameters.gains) - 1:
+                if i == len(parameters.of("gains")) - 1:
                     expected = a @ parameters.weights[-1][0] + parameters.biases[-1][0]
                     np.testing.assert_allclose(
                         scores[0], np.broadcast_to(expected, scores[0].shape), atol=tolerance
@@ -233,11 +233,10 @@ def test_without_it_not_a_layer_nor_a_number_is_added():
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
     way = Pass(network, parameters, 5, Workspace(np.dtype(float)), gradients)
-    assert way.batch_weights is None
-    kinds = [type(layer).__name__ for layer in way.layers]
+    kinds = [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
     assert kinds == ["Dense", "Elementwise", "Dense", "Elementwise", "Dense"]
-    assert (parameters.statistics, list(parameters.gains), list(parameters.means)) == ({}, [], [])
-    assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes)
+    assert (parameters.statistics, parameters.of("gains"), parameters.of("means")) == ({}, [], [])
+    assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes["weights"])
 
 
 # ---------------------------------------------------------------------- running statistics
@@ -266,8 +265,9 @@ def test_running_statistics_are_those_of_all_rows_by_the_age_of_their_batch(
     weight = weight * momentum**age
     mean = np.average(z, axis=0, weights=weight)
     variance = np.average((z - mean) ** 2, axis=0, weights=weight)
-    np.testing.assert_allclose(stack.parameters.means[0][0, 0], mean, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(stack.parameters.variances[0][0, 0], variance, rtol=1e-9, atol=1e-12)
+    for name, expected in {"means": mean, "variances": variance}.items():
+        (running,) = stack.parameters.of(name)
+        np.testing.assert_allclose(running[0, 0], expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
@@ -280,12 +280,13 @@ def test_prediction_takes_the_running_statistics(dtype, n_members):
     parameters.statistics["variances"][...] = stream.uniform(0.1, 3, (n_members, 11))
     for given in (X, sparse.csr_array(X)):
         scores = scores_of(network, parameters, given)
+        gains, means, variances = map(parameters.of, ("gains", "means", "variances"))
         for member in range(n_members):
             a = X
             for i in range(2):
                 z = a @ parameters.weights[i][member].astype(float)
-                deviation = np.sqrt(parameters.variances[i][member].astype(float) + EPSILON)
-                z = parameters.gains[i][member] * (z - parameters.means[i][member]) / deviation
+                deviation = np.sqrt(variances[i][member].astype(float) + EPSILON)
+                z = gains[i][member] * (z - means[i][member]) / deviation
                 a = np.tanh(z + parameters.biases[i][member])
             expected = a @ parameters.weights[2][member] + parameters.biases[2][member]
             tolerance = 1e-12 if dtype == np.float64 else 1e-4

@@ -1,0 +1,280 @@
+"""Does one class make a layer, of which nothing else has to know?
+
+The layer is a scale for each of its inputs, which is learned. It stands anywhere in a network.
+"""
+
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.core.workspace import Workspace
+from skbackprop.engine.averaging import ExponentialAverage
+from skbackprop.engine.epochs import descend
+from skbackprop.engine.lbfgs import WholeObjective
+from skbackprop.engine.network import Network, dense_network
+from skbackprop.engine.objective import Objective
+from skbackprop.engine.passes import Pass
+from skbackprop.engine.penalties import L2
+from skbackprop.engine.prediction import scores_of
+from skbackprop.layers import BatchNormalization, LayerNormalization
+from skbackprop.layers.base import Block, Layer
+from skbackprop.layers.dense import Elementwise
+from skbackprop.layers.dropout import Dropout
+from skbackprop.optimizers import Adam
+from skbackprop.testing import check_gradient
+from stacks import (
+    DTYPES,
+    LOSSES,
+    assert_each_as_alone,
+    assert_same_bits,
+    five_members,
+    some_parameters,
+    some_table,
+    stack_of,
+    states_of,
+)
+from support import BOTH, assert_same_network, data_for, few_epochs, quick
+
+pytestmark = few_epochs
+
+LOSS = LOSSES["squared_error-identity"]
+WIDTHS = (4, 7, 5, 2)
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """out = x * s, with a factor s for each input, which starts at one."""
+
+    is_drawn: bool = False
+
+    def blocks(self, n_inputs):
+        start = (lambda stream: stream.uniform(1, 2, n_inputs)) if self.is_drawn else 1.0
+        return (Block("scales", (n_inputs,), start),)
+
+    def forward(self, site, x, out):
+        np.multiply(x, site.parameters["scales"], out=out)
+
+    def backward(self, site, x, delta):
+        np.matmul(np.ones((1, site.n_rows), x.dtype), delta * x, out=site.gradients["scales"])
+        if site.d_input is not None:
+            np.multiply(delta, site.parameters["scales"], out=site.d_input)
+        return site.d_input
+
+
+def network_with(where, dropout=(), normalization=None, new=None):
+    """Return a network with a new layer before the layers of these numbers; -1 is after the last.
+
+    Dropout comes before the layers of weights, whatever stands there already.
+    """
+    activations = (ACTIVATIONS["tanh"], ACTIVATIONS["gelu"])
+    plain = dense_network(WIDTHS, activations, normalization=normalization)
+    layers = list(plain.layers)
+    for i in sorted((len(layers) if i < 0 else i for i in where), reverse=True):
+        layers.insert(i, new or Scale())
+    return Network(WIDTHS[0], tuple(layers)).with_dropout(dropout)
+
+
+# Before the first layer, an activation, and a dense layer; two in a row; after the last; all.
+PLACES = {
+    "input": [0],
+    "before f": [1],
+    "after f": [2],
+    "two": [0, 0],
+    "last": [-1],
+    "all": [0, 1, 2, 3, 4, -1],
+}
+every_place = pytest.mark.parametrize("where", PLACES.values(), ids=PLACES)
+
+
+@every_place
+def test_blocks_that_are_not_penalised_lie_behind_the_weights(where):
+    network = network_with(where)
+    parameters = some_parameters(network, range(2))
+    scales = parameters.of("scales")
+    assert len(scales) == len(where)
+    assert all((array == 1).all() for array in scales)
+    assert not any(np.shares_memory(array, parameters.penalised) for array in scales)
+    assert all(np.shares_memory(array, parameters.theta) for array in scales)
+    n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
+    assert parameters.penalised.shape == (2, n_weights)
+    assert network.widths == WIDTHS
+
+
+def perturbed(network, seeds):
+    parameters = some_parameters(network, seeds)
+    for array in parameters.of("scales"):
+        array += 0.3 * np.random.RandomState(5).randn(*array.shape)
+    return parameters
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7])
+@pytest.mark.parametrize("normalization", [None, LayerNormalization()], ids=["", "normalised"])
+@every_place
+def test_gradient_belongs_to_value(where, normalization, penalty):
+    network = network_with(where, normalization=normalization)
+    table = some_table(LOSS, 9, WIDTHS, weighted=True)
+    parameters = perturbed(network, [0])
+    whole = WholeObjective(Objective(network, LOSS, L2(penalty)), parameters, table, None, 9)
+    check_gradient(whole, parameters.theta[0].copy())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", [None, BatchNormalization(), LayerNormalization()], ids=str)
+@pytest.mark.parametrize("dropout", [(), (0.2, 0.3, 0.3)], ids=["", "dropout"])
+@every_place
+def test_a_member_of_five_equals_the_network_alone(where, dropout, kind, dtype):
+    network = network_with(where, dropout, kind)
+    members = five_members(LOSS, network, weighted=True)
+    average = ExponentialAverage(0.9)
+    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype, average=average)
+
+
+def test_an_epoch_takes_it_along_and_back(monkeypatch):
+    network = network_with(PLACES["all"], normalization=BatchNormalization())
+    stack = stack_of(five_members(LOSS, network), network, LOSS, Adam())
+    epochs = descend(stack, 4)
+    next(epochs)
+    before = states_of(stack)
+    assert all((array != 1).any() for array in stack.parameters.of("scales"))
+    monkeypatch.setattr(stack, "flush_subnormals", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(epochs)
+    for name, array in states_of(stack).items():
+        assert_same_bits(array, before[name], name)
+
+
+def test_sparse_input_is_an_error_where_the_layer_takes_none():
+    network = network_with([0])
+    X = sparse.csr_array(some_table(LOSS, 9, WIDTHS).X)
+    with pytest.raises(TypeError, match="Scale takes no sparse input"):
+        scores_of(network, some_parameters(network, [0]), X)
+
+
+OTHERS = [BatchNormalization(), LayerNormalization(), Scale()]
+OTHERS += [Elementwise(ACTIVATIONS[name]) for name in ("tanh", "relu", "gelu")]
+
+
+@pytest.mark.parametrize("new", OTHERS, ids=str)
+@every_place
+def test_a_layer_may_stand_anywhere_and_leaves_alone_what_others_need(where, new):
+    """Each place has the very same instance, and the data stay as they are."""
+    if isinstance(new, Elementwise):
+        where = [i for i in where if i >= 0]  # a link is the loss's own
+    network, table = network_with(where, new=new), some_table(LOSS, 9, WIDTHS)
+    parameters, X = network.layout.start(1, np.dtype(float)), table.X.copy()
+    parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
+    scores_of(network, parameters, table.X)
+    whole = WholeObjective(Objective(network, LOSS, L2(0.1)), parameters, table, None, 9)
+    check_gradient(whole, parameters.theta[0].copy())
+    np.testing.assert_array_equal(table.X, X)
+
+
+@pytest.mark.parametrize("new", OTHERS[1:], ids=str)
+def test_a_prediction_is_what_training_has_computed(new):
+    network, table = network_with(range(5), new=new), some_table(LOSS, 9, WIDTHS)
+    parameters = network.layout.start(2, np.dtype(float))
+    parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
+    gradients = parameters.like(np.empty_like(parameters.theta))
+    scores = np.empty((2, 9, 2))
+    Pass(network, parameters, 9, Workspace(np.dtype(float)), gradients).forward(table.X, scores)
+    assert_same_bits(scores_of(network, parameters, table.X), scores)
+
+
+def test_the_last_layer_may_not_overwrite_the_scores():
+    network = network_with([-1], new=OTHERS[-1])
+    parameters = some_parameters(network, [0])
+    with pytest.raises(TypeError, match="Elementwise may not be the last layer"):
+        Pass(network, parameters, 9, Workspace(np.dtype(float)), parameters)
+
+
+def test_gradients_are_made_down_to_the_lowest_layer_that_learns():
+    network = network_with([0, 2], dropout=(0.5, 0.0, 0.0))
+    parameters = some_parameters(network, [0])
+    gradients = parameters.like(np.empty_like(parameters.theta))
+    streams = [np.random.default_rng(0)]
+    way = Pass(network, parameters, 9, Workspace(np.dtype(float)), gradients, streams=streams)
+    kinds = [type(layer) for layer in network.layers]
+    assert kinds[:2] == [Scale, Dropout]
+    way.forward(some_table(LOSS, 9, WIDTHS).X, np.empty((9, 2)))
+    way.delta[...] = 1.0
+    way.backward()
+    assert np.isfinite(gradients.theta).all()
+
+
+# --------------------------------------------------------------------------- an estimator
+
+
+class _Scaled:
+    """An estimator whose network has the layer before all others."""
+
+    new = Scale()
+
+    def _new_network(self, n_features, n_outputs):
+        plain = super()._new_network(n_features, n_outputs)
+        return Network(n_features, (self.new, *plain.layers))
+
+
+class ScaledClassifier(_Scaled, BackpropClassifier):
+    """A classifier with it."""
+
+
+class ScaledRegressor(_Scaled, BackpropRegressor):
+    """A regressor with it."""
+
+
+class DrawnRegressor(ScaledRegressor):
+    """A regressor whose scales start at random."""
+
+    new = Scale(is_drawn=True)
+
+
+SCALED = {BackpropClassifier: ScaledClassifier, BackpropRegressor: ScaledRegressor}
+SETTINGS = {"normalization": "batch", "dropout": 0.1, "average": 0.9, "batch_size": 16}
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@BOTH
+def test_it_has_a_fitted_attribute_and_goes_on_from_it(estimator_class, n_members):
+    X, y = data_for(estimator_class)
+    settings = SETTINGS | {"n_members": n_members, "warm_start": True, "max_iter": 3}
+    model = quick(SCALED[estimator_class], **settings).fit(X, y)
+    (scales,) = model.scales_
+    assert scales.shape == ((4,) if n_members == 1 else (3, 4))
+    assert (scales != 1).all()
+    restored = pickle.loads(pickle.dumps(model))
+    for one in (model, restored):
+        one.fit(X, y)
+    assert_same_bits(restored.scales_[0], model.scales_[0])
+    assert_same_bits(restored.predict(X), model.predict(X))
+    assert not np.array_equal(model.scales_[0], scales)
+    model.scales_ = [2 * model.scales_[0]]
+    assert not np.array_equal(restored.predict(2 * X), restored.predict(X))
+    np.testing.assert_allclose(model.predict(X), restored.predict(2 * X))
+    model.scales_ = [np.ones(7)]
+    with pytest.raises(ValueError, match=r"scales_ must be a list of arrays"):
+        model.predict(X)
+
+
+def test_a_member_of_an_ensemble_is_the_network_alone():
+    X, y = data_for(BackpropRegressor)
+    for kind in (ScaledRegressor, DrawnRegressor):
+        one = quick(kind, **SETTINGS).fit(X, y)
+        first = quick(kind, **SETTINGS, n_members=3).fit(X, y).estimators_[0]
+        assert_same_network(first, one, rtol=0, atol=0)
+        assert_same_bits(first.scales_[0], one.scales_[0])
+        assert_same_bits(first.predict(X), one.predict(X))
+
+
+def test_what_is_drawn_comes_from_each_members_stream_after_the_weights():
+    X, y = data_for(BackpropRegressor)
+    (fixed,), (run,) = (
+        quick(kind)._prepare_first(X, y) for kind in (ScaledRegressor, DrawnRegressor)
+    )
+    np.testing.assert_array_equal(run.parameters.weights[0], fixed.parameters.weights[0])
+    stream = fixed.state["stream"]
+    np.testing.assert_array_equal(run.parameters.of("scales")[0][0, 0], stream.uniform(1, 2, 4))
