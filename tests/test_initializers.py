@@ -61,8 +61,8 @@ def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
     network = deep_network()
     theirs = MLPClassifier(activation=name)
     theirs._random_state = np.random.RandomState(7)
-    expected = [theirs._init_coef(*shape, np.float64) for shape in network.shapes]
-    initializers = [ACTIVATIONS[name].initializer] * len(network.shapes)
+    expected = [theirs._init_coef(*shape, np.float64) for shape in network.shapes["weights"]]
+    initializers = [ACTIVATIONS[name].initializer] * len(network.shapes["weights"])
     drawn = network.draw(initializers, np.random.RandomState(7))
     for (weights, biases), (their_weights, their_biases) in zip(drawn, expected, strict=True):
         np.testing.assert_array_equal(weights, their_weights)
@@ -72,7 +72,7 @@ def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
 @every_initializer
 def test_the_stream_alone_decides(initializer):
     network = deep_network()
-    initializers = [initializer] * len(network.shapes)
+    initializers = [initializer] * len(network.shapes["weights"])
     first, again = (network.draw(initializers, np.random.RandomState(1)) for _ in range(2))
     other = network.draw(initializers, np.random.RandomState(2))
     for (weights, _), (same, _), (different, _) in zip(first, again, other, strict=True):
