@@ -17,6 +17,7 @@ from ..layers.dense import Dense, Elementwise
 from ..layers.dropout import Dropout
 from ..layers.normalization import Normalization
 from .parameters import FlatParameters, Layout, Parameters, Streams
+from .way import Way
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,17 @@ class Network:
         """Whether a layer draws random numbers in training."""
         return any(layer.is_random for layer in self.layers)
 
+    def way(self, is_training: bool, is_sparse: bool) -> Way:
+        """Return the way through the layers, which is found once and kept."""
+        kind = is_training, is_sparse
+        if kind not in self._ways:
+            self._ways[kind] = Way(self.layers, self.n_units, *kind)
+        return self._ways[kind]
+
+    @cached_property
+    def _ways(self) -> dict[tuple[bool, bool], Way]:
+        return {}
+
     def largest_product(self, n_rows: int) -> int:
         """Return the multiplications in the largest matrix product for so many rows."""
         return n_rows * self._largest_product
@@ -109,6 +121,23 @@ class Network:
         """
         if not (any(rates) or self.is_random):
             return self
+        rates = tuple(rates)
+        other = self._others.get(rates)
+        if other is None:
+            other = Network(self.n_inputs, self._layers_with(rates))
+            if not self.is_random:
+                other._others[()] = self
+            self._others.clear()
+            self._others[rates] = other
+        return other
+
+    @cached_property
+    def _others(self) -> dict[tuple[float, ...], Network]:
+        """The last network with other dropout: `partial_fit` asks for it, and back, each time."""
+        return {}
+
+    def _layers_with(self, rates: Sequence[float]) -> tuple[Layer, ...]:
+        """Return the layers with dropout of these rates."""
         rest = iter(rates)
         layers: list[Layer] = []
         for layer, has_weights in zip(self.layers, self.has_weights, strict=True):
@@ -117,7 +146,7 @@ class Network:
                 layers.append(Dropout(rate))
             if not isinstance(layer, Dropout):
                 layers.append(layer)
-        return Network(self.n_inputs, tuple(layers))
+        return tuple(layers)
 
     # ------------------------------------------------------------------ its parameters
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from ..core.arrays import Array, plain
 from ..core.workspace import Workspace
-from ..layers.base import BatchAtHand, Layer, Site
+from ..layers.base import BatchAtHand, BoundLayer, Site
 from .network import Network
 from .parameters import Parameters
+
+_NONE: Mapping[str, Array] = {}
 
 
 class Pass:
@@ -54,84 +56,45 @@ class Pass:
         streams: Sequence[np.random.Generator] = (),
     ) -> None:
         self.batch = BatchAtHand()
-        self._shape = len(parameters), n_rows
-        self._workspace = workspace
-        sites = self._sites(network, parameters, gradients, streams)
-        layers = [network.layers[site.index] for site in sites]
-        outputs = self._outputs(layers, sites, sparse)
-        # Gradients are wanted down to the lowest layer that learns.
-        lowest = next((i for i, site in enumerate(sites) if site.parameters), len(sites))
-        if gradients is not None:
-            if layers[-1].needs_output:
-                raise TypeError(
-                    f"{type(layers[-1]).__name__} may not be the last layer in training: it would "
-                    "overwrite the scores. The loss has a link in its place."
-                )
-            self._add_gradients(layers, sites, lowest)
-        self.layers = [layer.bind(site) for layer, site in zip(layers, sites, strict=True)]
-        self._inner = list(zip(self.layers[:-1], outputs, strict=True))
-        self._learning = self.layers[lowest:][::-1]
+        is_training, n_members = gradients is not None, len(parameters)
 
-    def _sites(
-        self,
-        network: Network,
-        parameters: Parameters,
-        gradients: Parameters | None,
-        streams: Sequence[np.random.Generator],
-    ) -> list[Site]:
-        """Return where the layers compute, but those that are random in prediction."""
-        n_members, n_rows = self._shape
-        return [
-            Site(
-                index=i,
-                n_members=n_members,
-                n_rows=n_rows,
-                n_inputs=network.n_units[i],
-                n_outputs=network.n_units[i + 1],
-                workspace=self._workspace,
-                parameters=_plain(parameters.blocks[i]),
-                gradients={} if gradients is None else _plain(gradients.blocks[i]),
-                statistics=_plain(parameters.running[i]),
-                is_training=gradients is not None,
-                streams=streams,
-                batch=self.batch,
-            )
-            for i, layer in enumerate(network.layers)
-            if gradients is not None or not layer.is_random
-        ]
+        def delta(turn: int, n_units: int) -> Array:
+            return plain(workspace.array(f"delta {turn}", (n_members, n_rows, n_units)))
 
-    @staticmethod
-    def _outputs(layers: list[Layer], sites: list[Site], sparse: bool) -> list[Any]:
-        """Return where the outputs of all layers but the last go; tell sites of their inputs."""
+        way = network.way(is_training, sparse)
+        self.layers: list[BoundLayer] = []
         outputs: list[Any] = []
-        for i, (layer, site) in enumerate(zip(layers, sites, strict=True)):
-            if sparse and not layer.takes_sparse:
-                raise TypeError(f"{type(layer).__name__} takes no sparse input.")
-            site.is_sparse, sparse = sparse, sparse and layer.keeps_sparse
-            site.owns_input = i > 0 and not site.is_sparse and not layers[i - 1].needs_output
-            if i == len(layers) - 1:
-                break
-            if sparse:
-                outputs.append([None] * site.n_members)
-            elif site.owns_input and layer.overwrites_input(site.is_training):
-                outputs.append(outputs[-1])
-            else:
-                outputs.append(site.buffer("output", site.n_outputs))
-        return outputs
-
-    def _add_gradients(self, layers: list[Layer], sites: list[Site], lowest: int) -> None:
-        """Say where gradients by inputs go: a layer reads one buffer while it fills the other."""
-        turn = 0
-
-        def buffer(n_units: int) -> Array:
-            shape = *self._shape, n_units
-            return plain(self._workspace.array(f"delta {turn}", shape))
-
-        for i in range(lowest, len(sites)):
-            if not layers[i].overwrites_delta:
-                sites[i].d_input = buffer(sites[i].n_inputs) if i > lowest else None
-                turn = 1 - turn
-        self.delta = buffer(sites[-1].n_outputs)
+        out: Any = None
+        for step in way.steps:
+            i = step.index
+            # By place, since names would take as long as the object itself.
+            site = Site(
+                i,
+                n_members,
+                n_rows,
+                step.n_inputs,
+                step.n_outputs,
+                workspace,
+                _plain(parameters.blocks[i], n_members),
+                _plain(gradients.blocks[i], n_members) if gradients is not None else _NONE,
+                _plain(parameters.running[i], n_members),
+                is_training,
+                delta(step.turn, step.n_inputs) if step.turn is not None else None,
+                step.owns_input,
+                step.is_sparse,
+                streams,
+                self.batch,
+            )
+            self.layers.append(step.layer.bind(site))
+            if step.output == "buffer":
+                out = site.buffer("output", step.n_outputs)
+            elif step.output == "matrices":
+                out = [None] * n_members
+            outputs.append(out)
+        self._inner = list(zip(self.layers[:-1], outputs, strict=False))
+        if is_training:
+            self._learning = self.layers[way.lowest :][::-1]
+            self.delta = delta(way.turn, network.n_units[-1])
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the scores of the batch `x` to `scores`."""
@@ -150,6 +113,8 @@ class Pass:
             delta = layer.backward(delta)
 
 
-def _plain(named: Mapping[str, Array]) -> dict[str, Array]:
+def _plain(named: Mapping[str, Array], n_members: int) -> Mapping[str, Array]:
     """Return arrays by name, without their member axis if it has one member."""
-    return {name: plain(array) for name, array in named.items()} if named else {}
+    if not named or n_members > 1:
+        return named
+    return {name: array[0] for name, array in named.items()}

@@ -322,18 +322,18 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
     def _keep_arrays(self, parameters: FlatParameters, members: Any) -> None:
         """Set a fitted attribute for each kind of arrays that layers have; None for other kinds."""
-        network, normalization = self._trained_network, as_normalization(self.normalization)
-        known = set(network.shapes)
+        shapes, normalization = self._trained_network.shapes, as_normalization(self.normalization)
         if normalization is not None:  # without hidden layers there is an array for none of them
-            known |= {block.name for block in normalization.blocks(0)}
-            known |= {block.name for block in normalization.statistics(0)}
+            blocks = *normalization.blocks(0), *normalization.statistics(0)
+            shapes = {block.name: [] for block in blocks} | shapes
         for name, attribute in self._attributes.items():
-            shapes = network.shapes.get(name, [])
-            arrays = [
-                array[members, 0] if len(shape) == 1 else array[members]
-                for array, shape in zip(parameters.of(name), shapes, strict=True)
-            ]
-            setattr(self, attribute, arrays if name in known else None)
+            arrays = None
+            if name in shapes:
+                arrays = [
+                    array[members, 0] if len(shape) == 1 else array[members]
+                    for array, shape in zip(parameters.of(name), shapes[name], strict=True)
+                ]
+            setattr(self, attribute, arrays)
 
     @property
     def _attributes(self) -> dict[str, str]:
@@ -422,7 +422,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def _parameters(self) -> Parameters:
         """Return what `coefs_`, `intercepts_` and their like hold now, in the model's dtype."""
         network, n_members, dtype = self._trained_network, self._n_trained, self._model_dtype
-        layers = self._layers(network)
+        layers, axis = self._layers(network), None if n_members == 1 else slice(None)
         named: dict[str, list[Array]] = {
             "weights": [weights for weights, _ in layers],
             "biases": [biases for _, biases in layers],
@@ -433,7 +433,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
                 arrays = getattr(self, attribute)
                 named[name] = checked_arrays(arrays, shapes, attribute, n_members)
             named[name] = [
-                _stacked(array, len(shape) == 1, n_members).astype(dtype, copy=False)
+                array[(axis, None) if len(shape) == 1 else axis].astype(dtype, copy=False)
                 for array, shape in zip(named[name], shapes, strict=True)
             ]
         return network.parameters(named)
@@ -515,13 +515,6 @@ def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:
         return False
     # One epoch that was not completed, as by partial_fit, has left nothing.
     return all(is_trained) or not (was_fitted or runs[0].incremental)
-
-
-def _stacked(array: Array, is_row: bool, n_members: int) -> Array:
-    """Return a fitted array as a layer has it: with a member axis, a row with an axis for rows."""
-    if n_members == 1:
-        return array[None, None] if is_row else array[None]
-    return array[:, None] if is_row else array
 
 
 def finite(outcomes: Array, network: Network, parameters: Parameters, X: Any) -> Array:

@@ -112,7 +112,8 @@ class BoundDense:
         self._outer_product = (
             np.multiply if self._has_one_output and not is_plain else self._product
         )
-        self._weights_transposed = weights.swapaxes(-1, -2)
+        if d_input is not None:
+            self._weights_transposed = weights.swapaxes(-1, -2)
         self._ones: Array | None = None
 
     def forward(self, x: Any, out: Array) -> None:
