@@ -56,7 +56,7 @@ def score_blocks(
 
     Parameters and scores are those of `scores_of`, but for the number of rows.
     """
-    n_members, dtype = len(parameters), parameters.dtype
+    n_members, dtype, is_sparse = len(parameters), parameters.dtype, issparse(X)
     n = X.shape[0] if rows is None else len(rows)
     workspace, n_units = Workspace(dtype), sum(network.widths)
     # Rows as if for one member: a product of other shape may round otherwise.
@@ -67,16 +67,16 @@ def score_blocks(
         part = slice(start, min(start + n_rows, n))
         size = part.stop - part.start
         x = X[part] if rows is None else X[rows[part]]
-        x = x if issparse(X) else x.astype(dtype, copy=False)
+        x = x if is_sparse else x.astype(dtype, copy=False)
         scores = workspace.array("scores", (n_members, size, network.n_units[-1]))
         for first in range(0, n_members, n_together):
             members = slice(first, min(first + n_together, n_members))
             key = (first, size)
             if key not in passes:
                 passes[key] = Pass(
-                    network, parameters.members(members), size, workspace, sparse=issparse(X)
+                    network, parameters.members(members), size, workspace, sparse=is_sparse
                 )
-            passes[key].forward([x] if issparse(X) else x, plain(scores[members]))
+            passes[key].forward([x] if is_sparse else x, plain(scores[members]))
         yield scores
 
 

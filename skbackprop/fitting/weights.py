@@ -18,6 +18,9 @@ from .plan import as_activation
 
 _LARGEST_SEED = np.iinfo(np.int32).max
 
+# The kinds of dtypes that hold real numbers.
+_REAL = frozenset("biuf")
+
 
 def member_streams(random_state: Any, n_members: int) -> list[np.random.RandomState]:
     """Return what draws each member's weights and rows: for the first, the user's own stream.
@@ -131,13 +134,13 @@ def checked_layers(
     layers = []
     for i, shape in enumerate(shapes):
         weights, biases = _as_numbers(coefs[i]), _as_numbers(intercepts[i])
-        if weights.shape != axis + shape or biases.shape != axis + shape[1:]:
+        needed = axis + shape, axis + shape[1:]
+        if (weights.shape, biases.shape) != needed:
             raise ValueError(
                 f"{name} has weights of shape {weights.shape} and intercepts of shape "
-                f"{biases.shape} for layer {i}, but the network needs {axis + shape} and "
-                f"{axis + shape[1:]}."
+                f"{biases.shape} for layer {i}, but the network needs {needed[0]} and {needed[1]}."
             )
-        if not {weights.dtype.kind, biases.dtype.kind} <= set("biuf"):
+        if not {weights.dtype.kind, biases.dtype.kind} <= _REAL:
             raise ValueError(
                 f"{name} must hold real numbers, got arrays of {weights.dtype} and {biases.dtype} "
                 f"for layer {i}."
