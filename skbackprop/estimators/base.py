@@ -12,7 +12,7 @@ import operator
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -96,7 +96,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
     # -------------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the network on X and y.
 
         Parameters
@@ -135,7 +135,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None
-    ) -> Any:
+    ) -> Self:
         """Train, and leave the estimator as it was if that fails.
 
         A KeyboardInterrupt during training keeps what the complete epochs have reached.

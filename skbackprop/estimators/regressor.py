@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -444,7 +444,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     # -------------------------------------------------------------------- training
 
     @available_if(BaseBackprop._check_stochastic)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch on X and y, going on from what has been learned.
 
         Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls

@@ -89,7 +89,7 @@ class Fit:
             and all(is_equal(getattr(mine, n), getattr(theirs, n)) for n in mine._shapes_data)
         )
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[[], object]) -> None:
         start = time.perf_counter()
         try:
             action()

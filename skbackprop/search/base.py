@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -48,7 +48,7 @@ class StackedSearch(BaseSearchCV):
         "max_stack_bytes": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Train and score all candidates on all splits, then the best one on all data.
 
         Parameters
@@ -90,7 +90,7 @@ class StackedSearch(BaseSearchCV):
         return any(hasattr(part, "_skl_callbacks") for part in parts)
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Any:
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         """Do what `BaseSearchCV.fit` does, which has the evaluation of candidates inside it."""
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
