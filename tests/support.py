@@ -15,6 +15,7 @@ import sklearn
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.estimators.curves import Curve
 
 BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
 SOLVERS = pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
@@ -163,6 +164,8 @@ def same_values(actual, expected):
         )
     if isinstance(expected, (list, tuple)):
         return len(actual) == len(expected) and all(map(same_values, actual, expected))
+    if isinstance(expected, Curve):
+        return same_values(actual.numbers, expected.numbers)
     if isinstance(expected, np.random.RandomState):
         return same_values(actual.get_state(legacy=False), expected.get_state(legacy=False))
     if not isinstance(expected, (np.ndarray, float)):
