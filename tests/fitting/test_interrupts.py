@@ -133,6 +133,7 @@ def new_model(estimator_class, settings, **changes):
     return estimator_class(random_state=np.random.RandomState(3), **SETTINGS | settings | changes)
 
 
+@pytest.mark.long
 @in_turn(CASES | LBFGS)
 def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
     data = data_for(estimator_class, N_ROWS)
