@@ -15,9 +15,11 @@ from skbackprop.engine.network import Network, dense_network
 from skbackprop.engine.objective import Objective
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.stack import Stack
+from skbackprop.engine.state import TrainingState
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
 from skbackprop.optimizers import Optimizer
 from skbackprop.schedules import Constant, Schedule
+from skbackprop.schedules.base import init_progress
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
@@ -189,24 +191,25 @@ def stack_of(
     n_seen = np.zeros((len(members), 1))
     return Stack(
         Objective(network, loss, L2(column([member.alpha for member in members]))),
-        parameters,
+        TrainingState(
+            parameters,
+            optimizer=optimizer.init(parameters.theta),
+            schedule=schedule.init(len(members)),
+            average=average.init(parameters.theta, n_seen, parameters.statistics)
+            if average
+            else {},
+            progress=init_progress(len(members)),
+            n_seen=n_seen,
+            orders=[np.arange(m.table.n_rows) if m.is_shuffled else None for m in members],
+            streams=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
+            masks=[np.random.default_rng(m.seed) for m in members] if network.is_random else [],
+        ),
         [member.table for member in members],
-        [np.arange(member.table.n_rows) if member.is_shuffled else None for member in members],
-        [np.random.RandomState(member.seed) if member.is_shuffled else None for member in members],
         [min(batch_size, member.table.n_rows) for member in members],
         optimizer,
         schedule,
         np.array([[member.rate] for member in members]),
-        optimizer.init(parameters.theta),
-        schedule.init(len(members)),
-        n_seen,
-        dropout_streams=[np.random.default_rng(member.seed) for member in members]
-        if network.is_random
-        else [],
         average=average,
-        average_state={}
-        if average is None
-        else average.init(parameters.theta, n_seen, parameters.statistics),
     )
 
 
@@ -236,12 +239,12 @@ def states_of(stack):
     """Return copies of all arrays that training changes, each with a row for every member."""
     return {
         "theta": stack.parameters.theta.copy(),
-        "n_seen": stack.n_seen.copy(),
-        **{f"optimizer {name}": array.copy() for name, array in stack.optimizer_state.items()},
-        **{f"schedule {name}": array.copy() for name, array in stack.schedule_state.items()},
+        "n_seen": stack.state.n_seen.copy(),
+        **{f"optimizer {name}": array.copy() for name, array in stack.state.optimizer.items()},
+        **{f"schedule {name}": array.copy() for name, array in stack.state.schedule.items()},
         **{f"running {name}": array.copy() for name, array in stack.parameters.statistics.items()},
-        **({"next masks": next_masks(stack)} if stack.dropout_streams else {}),
-        **{f"average {name}": array.copy() for name, array in stack.average_state.items()},
+        **({"next masks": next_masks(stack)} if stack.state.masks else {}),
+        **{f"average {name}": array.copy() for name, array in stack.state.average.items()},
     }
 
 
@@ -255,7 +258,7 @@ def peak_of_an_epoch(stack):
 
 def next_masks(stack):
     """Return a number of each member's stream of masks, without a step of it."""
-    return np.array([[copy.deepcopy(stream).random()] for stream in stack.dropout_streams])
+    return np.array([[copy.deepcopy(stream).random()] for stream in stack.state.masks])
 
 
 def assert_same_bits(actual, expected, what=""):
@@ -272,7 +275,8 @@ def trained(stack, n_epochs):
     losses = []
     for values in descend(stack, n_epochs):
         losses.append(values)
-        stack.schedule.end_epoch(stack.schedule_state, stack.rate, values[:, None], stack.n_seen)
+        state = stack.state
+        stack.schedule.end_epoch(state.schedule, stack.rate, values[:, None], state.n_seen)
     return np.array(losses)
 
 
@@ -286,4 +290,4 @@ def assert_each_as_alone(members, n_epochs, *arguments, **options):
         for name, array in states_of(alone).items():
             assert_same_bits(states[name][i : i + 1], array, f"{name} of member {i}")
         if member.is_shuffled:
-            assert_same_bits(stack.orders[i], alone.orders[0], f"order of member {i}")
+            assert_same_bits(stack.state.orders[i], alone.state.orders[0], f"order of member {i}")

@@ -5,6 +5,7 @@ import pickle
 import tracemalloc
 import warnings
 import zlib
+from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import cycle, pairwise
 
@@ -15,6 +16,7 @@ import sklearn
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.engine.state import TrainingState
 from skbackprop.estimators.curves import Curve
 
 BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
@@ -166,8 +168,13 @@ def same_values(actual, expected):
         return len(actual) == len(expected) and all(map(same_values, actual, expected))
     if isinstance(expected, Curve):
         return same_values(actual.numbers, expected.numbers)
+    if isinstance(expected, TrainingState):
+        return same_values(actual.to_arrays(), expected.to_arrays())
     if isinstance(expected, np.random.RandomState):
         return same_values(actual.get_state(legacy=False), expected.get_state(legacy=False))
+    if is_dataclass(expected) and not isinstance(expected, type):
+        pairs = [(getattr(actual, f.name), getattr(expected, f.name)) for f in fields(expected)]
+        return type(actual) is type(expected) and all(same_values(*pair) for pair in pairs)
     if not isinstance(expected, (np.ndarray, float)):
         return str(actual) == str(expected)
     actual, expected = np.asarray(actual), np.asarray(expected)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
 from typing import Any, TypeVar
+
+import numpy as np
 
 Item = TypeVar("Item")
 
@@ -12,8 +16,7 @@ Item = TypeVar("Item")
 def grouped(items: Sequence[Item], keys: Sequence[Any]) -> list[list[Item]]:
     """Return the items whose keys are equal together, in the order of first appearance.
 
-    Keys are compared, not hashed: they may hold objects of a user's own. Those that can't be
-    compared, such as arrays, are different.
+    Keys are compared, not hashed: they may hold objects of a user's own.
     """
     found: list[Any] = []
     groups: list[list[Item]] = []
@@ -29,11 +32,47 @@ def grouped(items: Sequence[Item], keys: Sequence[Any]) -> list[list[Item]]:
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Return whether two objects are equal; those that can't be compared are not."""
+    """Return whether two values are the same for all who use them.
+
+    Numbers are equal to numbers of their kind alone: 1 row is not 1.0 of all rows. Arrays, lists,
+    tuples, dicts and dataclasses are equal to their like if all within is. Anything else is asked
+    by ``==``; what can't answer that is different.
+    """
+    if one is other:
+        return True
+    one, other = _plain(one), _plain(other)
+    if _kind(one) is not _kind(other):
+        return False
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(is_equal, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
+    if is_dataclass(one) and not isinstance(one, type):
+        names = [field.name for field in fields(one) if field.compare]
+        return all(is_equal(getattr(one, name), getattr(other, name)) for name in names)
+    return _says_so(one, other)
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's number or word for NumPy's, which takes 0.9 for its own float32 of it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _kind(value: Any) -> type:
+    """Return what a value is; of numbers and words the kind."""
+    for kind in (bool, Integral, Real, str):
+        if isinstance(value, kind):
+            return kind
+    return type(value)
+
+
+def _says_so(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
     except (TypeError, ValueError):
-        return False  # arrays, frames and pandas' NA have no single truth value
+        return False  # frames and pandas' NA have no single truth value
     except Exception as error:
         warnings.warn(
             f"Objects that can't be compared count as different, and what has them does not train "

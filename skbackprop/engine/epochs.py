@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.arrays import BUFFER_SIZE, Array, PerMember
-from ..core.members import take_state
-from ..schedules.base import follow_progress, init_progress
+from ..core.arrays import BUFFER_SIZE, Array, PerMember, State
+from ..schedules.base import follow_progress
 from .objective import Diverged
-from .stack import Stack, _of_members
+from .stack import Stack
 
 
 def descend(stack: Stack, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
@@ -80,7 +80,7 @@ def train_epoch(stack: Stack, progress: float) -> Array:
     """
     with np.errstate(all="ignore"):
         np.setbufsize(BUFFER_SIZE)  # until the end of the context
-        losses = stack.run_epoch(stack.schedule.rate(stack.schedule_state, stack.rate, progress))
+        losses = stack.run_epoch(stack.schedule.rate(stack.state.schedule, stack.rate, progress))
         stack.flush_subnormals()
         finite = np.isfinite(losses) & stack.is_finite()
     if not finite.all():
@@ -88,39 +88,28 @@ def train_epoch(stack: Stack, progress: float) -> Array:
     return losses
 
 
+@dataclass(frozen=True)
 class Patience:
-    """When to stop: after more than `patience` epochs in a row without an improvement of `tol`.
+    """When to stop: after more than `n_epochs` epochs in a row without an improvement of `tol`.
 
     Parameters
     ----------
-    n_members : int
-        The size of the stack.
     tol : float or array of shape (n_members, 1)
         The improvement that counts.
-    patience : float or array of shape (n_members, 1)
+    n_epochs : float or array of shape (n_members, 1)
         The epochs without it that are put up with.
     """
 
-    def __init__(self, n_members: int, tol: PerMember, patience: PerMember) -> None:
-        self.tol, self.patience = tol, patience
-        self.state = init_progress(n_members)
+    tol: PerMember
+    n_epochs: PerMember
 
-    def retire(self, finished: Array) -> None:
-        """Forget the members that leave the stack, marked in an array of shape (n_members,)."""
-        stay = np.flatnonzero(~finished)
-        self.tol, self.patience = _of_members(self.tol, stay), _of_members(self.patience, stay)
-        self.state = take_state(self.state, stay)
-
-    @property
-    def best(self) -> Array:
-        """The best monitored value of each member: shape (n_members, 1)."""
-        return np.asarray(self.state["best"])
-
-    def end_epoch(self, monitored: Array, may_stop: Array) -> tuple[Array, Array]:
+    def end_epoch(self, progress: State, monitored: Array, may_stop: Array) -> tuple[Array, Array]:
         """Take note of an epoch.
 
         Parameters
         ----------
+        progress : dict
+            The state that `init_progress` returned; on return it is updated.
         monitored : array of shape (n_members, 1)
             The value that is to fall.
         may_stop : array of bool of shape (n_members, 1)
@@ -131,7 +120,7 @@ class Patience:
         stalled, stopped : arrays of bool of shape (n_members, 1)
             The members whose patience is at an end, and those of them that stop.
         """
-        follow_progress(self.state, monitored, self.tol)
-        stalled = self.state["count"] > self.patience
-        self.state["count"][stalled & ~may_stop] = 0
+        follow_progress(progress, monitored, self.tol)
+        stalled = progress["count"] > self.n_epochs
+        progress["count"][stalled & ~may_stop] = 0
         return stalled, stalled & may_stop

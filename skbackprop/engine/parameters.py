@@ -91,6 +91,9 @@ class FlatParameters(Parameters):
         self.theta, self.statistics, self._layout = theta, statistics, layout
         self.penalised = theta[:, : layout.n_penalised]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.theta, self.statistics, self._layout)  # the rest are views
+
     def members(self, members: Any) -> FlatParameters:
         """Return the parameters of some members: views for a slice, copies for their numbers."""
         if isinstance(members, slice) and members.stop - members.start == len(self):

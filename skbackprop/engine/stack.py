@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..core.arrays import Array, PerMember, Rows, State, column_blocks
+from ..core.arrays import Array, PerMember, column_blocks
 from ..core.members import cut, take_members, take_state
 from ..core.workspace import Workspace
 from ..optimizers import Optimizer
-from ..schedules.base import Schedule
+from ..schedules.base import Schedule, init_progress
 from ..schedules.kinds import Constant
 from .averaging import Average, averaged, averaged_statistics
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
 from .objective import Gradient, Objective, exact_sum
 from .parameters import FlatParameters
+from .state import TrainingState
 
 
 @dataclass
@@ -30,53 +31,32 @@ class Stack:
     ----------
     objective : Objective
         What is minimised.
-    parameters : FlatParameters
-        The parameters of all members; training updates them in place.
+    state : TrainingState
+        All that training changes, in place. Members come sorted by the number of rows visited, the
+        fewest first.
     tables : list of Table
-        The data of each member. Members come sorted by the number of rows visited, the fewest
-        first.
-    orders : list of Rows or None
-        The rows that each member visits, in the last epoch's order, shuffled in place; None
-        for all rows as they stand. Members that visit the same rows in the same order may
-        share one array: it is shuffled once, and its rows are gathered once.
-    streams : list of RandomState or None
-        What shuffles each order, the same for all that share it; None for no shuffling.
+        The data of each member.
     batch_sizes : list of int
         One for each member; equal but for members that have fewer rows.
     optimizer, schedule : Optimizer, Schedule
         How a step is made, and at what rate.
     rate : array of shape (n_members, 1)
         The base rates.
-    optimizer_state, schedule_state : dict
-        What `init` of either returned, or what an earlier training left.
-    n_seen : array of shape (n_members, 1)
-        The rows that each member has been trained on.
     clip_norm : float or array of shape (n_members, 1), default=np.inf
         The largest norm of a member's gradient; what is longer is clipped.
-    dropout_streams : list of Generator
-        What draws each member's masks, where the network has dropout; empty where it has none.
     average : Average or None, default=None
         What averages the parameters over the steps; None for no average.
-    average_state : dict
-        What its `init` returned, or what an earlier training left; {} without an average.
     """
 
     objective: Objective
-    parameters: FlatParameters
+    state: TrainingState
     tables: list[Table]
-    orders: list[Rows | None]
-    streams: list[np.random.RandomState | None]
     batch_sizes: list[int]
     optimizer: Optimizer
     schedule: Schedule
     rate: Array
-    optimizer_state: State
-    schedule_state: State
-    n_seen: Array
     clip_norm: PerMember = math.inf
-    dropout_streams: list[np.random.Generator] = field(default_factory=list)
     average: Average | None = None
-    average_state: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._bind()
@@ -111,32 +91,42 @@ class Stack:
         """
         n_members, schedule = len(tables), schedule or Constant()
         n_rows = [table.n_rows for table in tables]
-        return cls(
-            objective=objective,
-            parameters=parameters,
-            tables=list(tables),
+        state = TrainingState(
+            parameters,
+            optimizer=optimizer.init(parameters.theta),
+            schedule=schedule.init(n_members),
+            average={},
+            progress=init_progress(n_members),
+            n_seen=np.zeros((n_members, 1), dtype=int),
             orders=[None if streams is None else np.arange(n) for n in n_rows],
             streams=[None] * n_members if streams is None else list(streams),
+        )
+        return cls(
+            objective=objective,
+            state=state,
+            tables=list(tables),
             batch_sizes=[min(batch_size or n, n) for n in n_rows],
             optimizer=optimizer,
             schedule=schedule,
             rate=np.broadcast_to(rate, (n_members, 1)).astype(float),
-            optimizer_state=optimizer.init(parameters.theta),
-            schedule_state=schedule.init(n_members),
-            n_seen=np.zeros((n_members, 1), dtype=int),
         )
+
+    @property
+    def parameters(self) -> FlatParameters:
+        """The parameters of all members."""
+        return self.state.parameters
 
     def _bind(self) -> None:
         """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
-        theta = self.parameters.theta
+        state, theta = self.state, self.parameters.theta
         self.workspace = Workspace(theta.dtype)
         self.gradients = self.parameters.like(np.empty_like(theta))
-        self.batches = Batches(self.tables, self.orders, self.batch_sizes, self.workspace)
+        self.batches = Batches(self.tables, state.orders, self.batch_sizes, self.workspace)
         # By identity: what members share is shuffled and saved once.
         self._orders = list(
-            {id(order): order for order in self.orders if order is not None}.values()
+            {id(order): order for order in state.orders if order is not None}.values()
         )
-        pairs = zip(self.orders, self.streams, strict=True)
+        pairs = zip(state.orders, state.streams, strict=True)
         self._shuffled = list(
             {
                 id(order): (order, stream)
@@ -149,7 +139,7 @@ class Stack:
         self._n_done_when_saved: int | None = None
 
     def __len__(self) -> int:
-        return len(self.parameters.theta)
+        return len(self.state)
 
     def retire(self, finished: Array) -> None:
         """Let members leave the stack, so that nobody pays for the finished.
@@ -165,19 +155,12 @@ class Stack:
         self.objective = self.objective.members(stay)
         self.optimizer = take_members(self.optimizer, stay)
         self.schedule = take_members(self.schedule, stay)
-        self.parameters = self.parameters.members(stay)
+        self.state = self.state.take(stay)
         self.tables = [self.tables[i] for i in stay]
-        self.orders = [self.orders[i] for i in stay]
-        self.streams = [self.streams[i] for i in stay]
-        if self.dropout_streams:
-            self.dropout_streams = [self.dropout_streams[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
-        self.rate, self.n_seen = self.rate[stay], self.n_seen[stay]
+        self.rate = self.rate[stay]
         self.clip_norm = _of_members(self.clip_norm, stay)
-        self.optimizer_state = take_state(self.optimizer_state, stay)
-        self.schedule_state = take_state(self.schedule_state, stay)
         self.average = take_members(self.average, stay)
-        self.average_state = take_state(self.average_state, stay)
         self._bind()
 
     # ----------------------------------------------------------------- one epoch
@@ -204,7 +187,7 @@ class Stack:
                 sums[chunk.members.start + i] += values
         # Exactly rounded sums do not depend on how an epoch was cut into chunks.
         totals = np.array([exact_sum(values) for values in sums])
-        self.n_seen += self.batches.n_rows[:, None]
+        self.state.n_seen += self.batches.n_rows[:, None]
         return np.asarray(totals / self.batches.total_weights)
 
     def _step_apart(self, step: _Step, chunk: Chunk, batch: Batch) -> Array:
@@ -230,7 +213,7 @@ class Stack:
         """Return what a user is to get: the averages of the parameters if any are taken."""
         if self.average is None:
             return self.parameters
-        parameters, state = self.parameters, self.average_state
+        parameters, state = self.parameters, self.state.average
         statistics = parameters.statistics | averaged_statistics(parameters.statistics, state)
         return parameters.like(averaged(parameters.theta, state), statistics)
 
@@ -243,7 +226,7 @@ class Stack:
         for copy, array in zip(self._saved["arrays"], self._changing(), strict=True):
             np.copyto(copy, array)
         self._saved["streams"] = [stream.get_state(legacy=False) for _, stream in self._shuffled]
-        self._saved["masks"] = [stream.bit_generator.state for stream in self.dropout_streams]
+        self._saved["masks"] = [stream.bit_generator.state for stream in self.state.masks]
         self._n_done_when_saved = n_done  # last: only now the copy is whole
 
     def stand_at(self, n_done: int) -> None:
@@ -261,22 +244,19 @@ class Stack:
             np.copyto(array, copy)
         for (_, stream), state in zip(self._shuffled, self._saved["streams"], strict=True):
             stream.set_state(state)
-        for masks, state in zip(self.dropout_streams, self._saved["masks"], strict=True):
+        for masks, state in zip(self.state.masks, self._saved["masks"], strict=True):
             masks.bit_generator.state = state
 
     def _changing(self) -> list[Array]:
         """Return all arrays that an epoch changes."""
-        return [*self._learned(), *self.schedule_state.values(), self.n_seen, *self._orders]
-
-    def _learned(self) -> list[Array]:
-        """Return the arrays that steps change, of a row for each member."""
-        states = self.parameters.statistics, self.optimizer_state, self.average_state
-        return [self.parameters.theta, *(array for state in states for array in state.values())]
+        state = self.state
+        counted = *state.schedule.values(), *state.progress.values(), state.n_seen
+        return [*state.learned(), *counted, *self._orders]
 
     def is_finite(self) -> Array:
         """Return for each member whether its parameters, moments and averages are finite."""
         finite = np.ones(len(self), dtype=bool)
-        for array in self._learned():
+        for array in self.state.learned():
             # A sum is finite only if all its terms are; the terms decide where it overflowed.
             if not np.isfinite(array.sum()):
                 finite &= np.isfinite(array).all(axis=1)
@@ -289,7 +269,7 @@ class Stack:
         of a gradient of zero shrink likewise. They are nothing beside any other weight, but
         arithmetic with them takes processors many times as long.
         """
-        for array in self._learned():
+        for array in self.state.learned():
             if array.dtype.kind == "f":
                 smallest = np.finfo(array.dtype).smallest_normal
                 for (block,) in column_blocks(array):
@@ -307,13 +287,13 @@ class _Step:
             batch_size,
             stack.workspace,
             stack.batches.is_sparse,
-            stack.dropout_streams[members],
+            stack.state.masks[members],
         )
         self._theta, self._g = self.gradient.theta, self.gradient.g
         self._weights = self.gradient.parameters.penalised
         self.optimizer = take_members(stack.optimizer, members)
         self._decays = type(self.optimizer).decay is not Optimizer.decay
-        self.state = take_state(stack.optimizer_state, members)
+        self.state = take_state(stack.state.optimizer, members)
         self._clip_norm = _of_members(stack.clip_norm, members)
         self._clips = bool(np.isfinite(self._clip_norm).any())
 
@@ -338,7 +318,7 @@ class _AveragedStep(_Step):
     def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
         super().__init__(stack, members, batch_size)
         self.average: Any = take_members(stack.average, members)
-        self.average_state = take_state(stack.average_state, members)
+        self.average_state = take_state(stack.state.average, members)
         self._n_rows = batch_size
         self._statistics = self.gradient.parameters.statistics
 

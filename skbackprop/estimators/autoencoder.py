@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,27 +12,25 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..activations import Activation, Identity
 from ..core.arrays import Array, as_dense
-from ..engine.network import Network, dense_network
+from ..engine.batches import Table
+from ..engine.network import Network
 from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
-from ..fitting.plan import activation_of_each_layer, as_activation, dropout_rates, hidden_widths
+from ..fitting.architecture import Architecture, Mirrored
+from ..fitting.plan import Plan
+from ..fitting.run import Outcomes, Score
 from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop, finite
+from .numbers import Reproduced
 from .parameters import AUTOENCODER_LOSSES, constraints_of
 from .validation import (
-    check_targets,
     validated_codes,
     validated_features,
     validated_input,
     validated_weight,
 )
-
-# What only the other estimators offer: the mean of several networks' codes would say nothing, and
-# normalised codes would depend on the rows beside them.
-FIXED: dict[str, Any] = {"n_members": 1, "normalization": None}
 
 # Numbers of a block of rows, the variance of which is computed at once.
 _VARIANCE_NUMBERS = 1 << 17
@@ -318,7 +317,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("autoencoder")
-    n_members, normalization = FIXED["n_members"], FIXED["normalization"]
+    _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
+    _kind_of_network: ClassVar[type[Architecture]] = Mirrored
 
     def __init__(
         self,
@@ -453,27 +453,16 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         X = validated_features(self, X, reset)
         return X, X
 
-    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Any:
-        loss = self._loss()
-        if loss.scores_per_target > 1:
-            raise ValueError(
-                f"loss={self.loss!r} has {loss.scores_per_target} scores for each target, but an "
-                "autoencoder reproduces each feature by one. Use a loss with one."
-            )
-        check_targets(y, loss, self.loss, "X")
-        return y
+    def _learn(
+        self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
+    ) -> Reproduced:
+        return Reproduced(plan.loss, self.loss)
 
-    def _loss(self) -> Loss:
-        return AUTOENCODER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+    def _recall(self, plan: Plan, n_outputs: int) -> Reproduced:
+        return Reproduced(plan.loss, self.loss)
 
-    def _new_network(self, n_features: int, n_outputs: int) -> Network:
-        hidden = hidden_widths(self.hidden_layer_sizes)
-        widths = (n_features, *hidden, int(self.n_components), *hidden[::-1], n_features)
-        return _mirrored(widths, activation_of_each_layer(self))
-
-    def _dropout_rates(self, n_hidden: int) -> tuple[float, ...]:
-        rates = dropout_rates(self.dropout, n_hidden // 2)
-        return (*rates, 0.0, *reversed(rates[1:])) if rates else ()
+    def _score_of(self, loss: Loss, targets: Any) -> Score:
+        return _explained
 
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
         inner = widths[1:-1]
@@ -482,9 +471,6 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             "hidden_layer_sizes": inner[:n_hidden],
             "n_components": inner[n_hidden] if inner else 0,
         }
-
-    def _architecture_now(self) -> dict[str, Any]:
-        return super()._architecture_now() | {"n_components": int(self.n_components)}
 
     # -------------------------------------------------------------- to codes and back
 
@@ -509,7 +495,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             If X is not valid input for it.
         """
         check_is_fitted(self)
-        return self._through(slice(None, self._n_encoding), validated_input(self, X))
+        return self._through(slice(None, self._n_encoding), self._validated_input(X))
 
     def inverse_transform(self, X: Any) -> Array:
         """Return the rows that codes stand for.
@@ -533,14 +519,15 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             If X is not valid, or has not `n_components` columns.
         """
         check_is_fitted(self)
-        codes = validated_codes(self, X, self._n_features_out)
+        learned = self._learned
+        codes = validated_codes(X, self._n_features_out, learned.dtype)
         rows = self._through(slice(self._n_encoding, None), codes)
-        self._trained_loss.link.inverse(rows, rows)
+        learned.loss.link.inverse(rows, rows)
         return rows
 
     def _through(self, layers: slice, values: Any) -> Array:
         """Return what consecutive layers make of values."""
-        network, parameters = self._trained_network, self._parameters()
+        network, parameters = self._learned.network, self._parameters()
         part = Network(network.n_units[layers][0], network.layers[layers])
         of_part = Parameters(parameters.blocks[layers], parameters.running[layers])
         with np.errstate(all="ignore"):
@@ -549,12 +536,12 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     @property
     def _n_encoding(self) -> int:
         """The number of layers of the encoder: half of all, but that the last has no activation."""
-        return (len(self._trained_network.layers) + 1) // 2
+        return (len(self._learned.network.layers) + 1) // 2
 
     @property
     def _n_features_out(self) -> int:
         """The number of columns of the codes, which get as many names."""
-        return self._trained_network.n_units[self._n_encoding]
+        return self._learned.network.n_units[self._n_encoding]
 
     # --------------------------------------------------------------- how well it is done
 
@@ -580,7 +567,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             If X is not valid input for it.
         """
         check_is_fitted(self)
-        return -self._errors(validated_input(self, X))
+        return -self._errors(self._validated_input(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains (R2).
@@ -611,21 +598,20 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             If X or the weights are not valid.
         """
         check_is_fitted(self)
-        X = validated_input(self, X)
-        return self._score_targets(self._errors(X), X, validated_weight(sample_weight, X))
+        X = self._validated_input(X)
+        return _explained(self._errors(X), X, validated_weight(sample_weight, X))
+
+    def _validated_input(self, X: Any) -> Any:
+        return validated_input(self, X, self._learned.dtype)
 
     def _errors(self, X: Any) -> Array:
-        network, parameters = self._trained_network, self._parameters()
+        network, parameters = self._learned.network, self._parameters()
         with np.errstate(all="ignore"):
-            errors = _squared_errors(network, parameters, self._trained_loss.link, X, None)[0]
+            errors = _squared_errors(self._learned.loss.link, network, parameters, X, None)[0]
             return finite(errors, network, parameters, X)
 
-    def _outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        return _squared_errors(network, parameters, self._loss().link, X, rows)
-
-    def _score_targets(self, scores: Array, y: Any, weight: Array | None) -> float:
-        error, variance = float(np.average(scores, weights=weight)), _variance(y, weight)
-        return 1 - error / variance if variance else float(error == 0)
+    def _outcomes_of(self, loss: Loss) -> Outcomes:
+        return partial(_squared_errors, loss.link)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -637,8 +623,14 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return tags
 
 
+def _explained(errors: Array, X: Any, weight: Array | None) -> float:
+    """Return the share of the variance of X that is explained, given the error of each row."""
+    error, variance = float(np.average(errors, weights=weight)), _variance(X, weight)
+    return 1 - error / variance if variance else float(error == 0)
+
+
 def _squared_errors(
-    network: Network, parameters: Parameters, link: Link, X: Any, rows: Any
+    link: Link, network: Network, parameters: Parameters, X: Any, rows: Any
 ) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
     errors = np.empty((len(parameters), X.shape[0] if rows is None else len(rows)))
@@ -672,9 +664,3 @@ def _variance(X: Any, weight: Array | None) -> float:
     mean = np.sum([own @ x for own, x in blocks()], axis=0)
     squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]
     return float(np.sum(squares, axis=0).mean())
-
-
-def _mirrored(widths: tuple[int, ...], activations: Iterable[str | Activation]) -> Network:
-    """Return an autoencoder's architecture: activations on either side of the bottleneck."""
-    outer = tuple(map(as_activation, activations))
-    return dense_network(widths, (*outer, Identity(), *reversed(outer)))

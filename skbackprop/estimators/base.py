@@ -10,7 +10,8 @@ import copy
 import math
 import operator
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -27,34 +28,40 @@ from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
-from ..fitting.plan import (
-    activation_of_each_layer,
-    as_normalization,
-    build_network,
-    dropout_rates,
-    hidden_widths,
-    is_lbfgs,
-    with_dropout,
-)
-from ..fitting.run import Problem, Run
+from ..fitting.architecture import Architecture
+from ..fitting.course import Past
+from ..fitting.initial import member_init
+from ..fitting.plan import Plan, check_solver, is_lbfgs, plan_of
+from ..fitting.run import Outcomes, Problem, Run, Score
+from ..fitting.streams import member_streams
 from ..fitting.training import train
 from ..fitting.warnings import warn
-from ..fitting.weights import checked_arrays, checked_layers, member_init, member_streams
+from ..fitting.weights import checked_arrays, checked_layers
 from ..losses.base import Loss
 from .curves import Curve, CurveAttribute, going_on
-from .parameters import ARCHITECTURE
+from .learned import Learned, Prepared, Targets, fixed_of
 from .rebuilt import Rebuilt
-from .validation import check_range, validated_data, validated_input, validated_weight
+from .validation import (
+    check_range,
+    stand_in,
+    validated_data,
+    validated_input,
+    validated_weight,
+)
+
+# Values whose contents may change under one's hands.
+_CHANGING = (list, dict, np.ndarray)
 
 
 class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
+    _losses: ClassVar[Mapping[str, Loss]]  # those with a name
+    _kind_of_network: ClassVar[type[Architecture]] = Architecture
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
-    _shapes_data: ClassVar[tuple[str, ...]] = ("dtype", "loss")  # what a table depends on
 
-    _known_parameters: Sequence[Any] = ()  # those last validated, for this process
+    _planned: tuple[Sequence[Any], Plan] | None = None  # the parameters last trained by
     loss_curve_ = CurveAttribute()
     best_loss_: float | None
     validation_scores_ = CurveAttribute()
@@ -63,30 +70,30 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     # ------------------------------------------------------- what a subclass defines
 
     @abstractmethod
-    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
-        """Return targets of shape (n, k); with `reset` learn what they are.
+    def _learn(self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any) -> Any:
+        """Return the `Targets` that a first y is of, which stands in the table as it is.
 
         `classes` are all labels there will ever be, where the user has named them.
         """
 
     @abstractmethod
-    def _loss(self) -> Loss:
-        """Return the loss to train with, for the targets last encoded.
+    def _recall(self, plan: Plan, n_outputs: int) -> Any:
+        """Return the `Targets` of a network that was put together, from attributes."""
 
-        Predictions go by `_trained_loss`: the user may have set another `loss` since.
-        """
+    def _check_known(self, targets: Targets, classes: Any) -> None:
+        """Check that what the user says of the targets is what is known of them."""
+
+    def _loss_of(self, plan: Plan, targets: Any) -> Loss:
+        """Return the loss of a plan, for the targets at hand."""
+        return plan.loss
 
     @abstractmethod
-    def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
-        """Return the score of predictions from raw `scores` for encoded targets."""
+    def _score_of(self, loss: Loss, targets: Any) -> Score:
+        """Return what scores outcomes by encoded targets, for early stopping."""
 
-    def _outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        """Return of each member and row what `_score_targets` is to judge: the raw scores."""
-        return scores_of(network, parameters, X, rows)
-
-    def _strata(self, y: Array) -> Array | None:
-        """Return the class of each row, where a split is to be stratified by it."""
-        return None
+    def _outcomes_of(self, loss: Loss) -> Outcomes:
+        """Return what makes of a network and rows the outcomes that are scored: raw scores."""
+        return scores_of
 
     @classmethod
     @cache
@@ -140,33 +147,34 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
         A KeyboardInterrupt during training keeps what the complete epochs have reached.
         """
-        before = dict(self.__dict__)
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        streams = self._streams_to_restore(continues, incremental)
-        streams_before = [stream.get_state(legacy=False) for stream in streams]
+        streams = self._streams(continues, incremental)
+        positions = [stream.get_state(legacy=False) for stream in streams]
         try:
-            runs = self._prepare(X, y, sample_weight, continues, incremental, classes)
-            interrupt = train(runs)
-            if interrupt is not None and not _can_be_kept(runs, "coefs_" in before):
+            prepared = self._prepare(X, y, sample_weight, continues, incremental, classes)
+            interrupt = train(prepared.runs)
+            if interrupt is not None and not _can_be_kept(prepared.runs, hasattr(self, "coefs_")):
                 raise interrupt
-            self._keep(runs, continues)
+            self._keep(prepared, continues)
         except BaseException:
-            self.__dict__ = before
-            for stream, state in zip(streams, streams_before, strict=True):
-                stream.set_state(state)
+            for stream, position in zip(streams, positions, strict=True):
+                stream.set_state(position)
             raise
         if interrupt is not None:
             raise interrupt
         return self
 
-    def _streams_to_restore(
-        self, continues: bool, incremental: bool
-    ) -> list[np.random.RandomState]:
-        """Return the random streams that a failure must leave where they are."""
+    def _streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
+        """Return the random streams that a fit draws from, which a failure leaves where they are.
+
+        They are the user's, NumPy's global one, or the estimator's own. Copies would not do: two
+        threads would draw the same from those of the global one, and a copy takes as long as a
+        step on a batch of a few rows.
+        """
         if continues and incremental and not self.shuffle:
             return []  # nothing is drawn
         past = getattr(self, "_training", []) if continues else []
-        streams = [state["stream"] for state in past]
+        streams = [stream for each in past for stream in each.state.streams]
         if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
             streams.append(check_random_state(self.random_state))
         return streams
@@ -179,100 +187,140 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         continues: bool,
         incremental: bool,
         classes: Any = None,
-    ) -> list[Run]:
-        """Check parameters and data, and return a run for each member, ready to be trained."""
-        self._check_parameters(is_known=incremental and continues)
-        if continues:
-            self._check_architecture()
-        table = self._table(X, y, sample_weight, not continues, incremental, classes)
-        return self._runs(table, continues, incremental)
+    ) -> Prepared:
+        """Check parameters and data, and return what they make; the estimator stays as it is."""
+        known: Learned | None = self._learned if continues else None
+        plan = self._checked_plan(is_known=continues and incremental)
+        if known is not None:
+            self._check_fixed(known.fixed)
+        reader = self if known else stand_in(self)
+        X, y = reader._validated(X, y, reset=known is None)
+        dtype = known.dtype if known else plan.dtype or X.dtype
+        check_range(X, dtype)
+        table = Table(X, y, validated_weight(sample_weight, X))
+        if known is not None and self._knows_targets:
+            targets = known.targets
+            self._check_known(targets, classes)
+        else:
+            targets = self._learn(plan, table, dtype, incremental, classes)
+        needs_all = continues and not incremental
+        table = replace(table, y=targets.encode(y, needs_all))
+        learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
+        return Prepared(learned, self._runs(plan, learned, table, continues, incremental))
 
-    def _check_parameters(self, is_known: bool) -> None:
-        """Validate the parameters; with `is_known` only if one is another than the last time.
+    @property
+    def _knows_targets(self) -> bool:
+        """Whether a network that was put together says what its targets are."""
+        return True
 
-        For a batch of a few rows that would take as long as to train on it.
+    def _learned_of(
+        self,
+        plan: Plan,
+        known: Learned | None,
+        reader: Self,
+        dtype: np.dtype[np.floating],
+        targets: Any,
+        n_outputs: int,
+    ) -> Learned:
+        """Return what is known now, of targets that are encoded in so many columns."""
+        if known is None:
+            n_features = int(reader.n_features_in_)
+            return Learned(
+                fixed_of(self.get_params(deep=False)),
+                n_features,
+                vars(reader).get("feature_names_in_"),
+                dtype,
+                targets,
+                self._loss_of(plan, targets),
+                plan.architecture.network(n_features, n_outputs),
+                plan.n_members,
+            )
+        n_known = known.network.widths[-1]
+        if n_outputs != n_known:
+            raise ValueError(
+                f"{targets} take {n_outputs} output(s), but coefs_ makes a network of {n_known}."
+            )
+        is_as_before = self._planned is not None and plan is self._planned[1]
+        if is_as_before and targets is known.targets:
+            return known
+        return replace(known, targets=targets, loss=self._loss_of(plan, targets))
+
+    def _checked_plan(self, is_known: bool) -> Plan:
+        """Return the plan that the parameters make, checked.
+
+        With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
+        would take as long as to train on it.
         """
-        parameters = [getattr(self, name) for name in self._get_param_names()]
-        known = self._known_parameters
-        is_same = len(known) == len(parameters) and all(map(operator.is_, known, parameters))
-        if not (is_known and is_same):
-            self._validate_params()
-            self._known_parameters = parameters
+        if is_known and self._planned is not None:
+            (before, plan), values = self._planned, self._parameter_values()
+            is_same = len(before) == len(values) and all(map(operator.is_, before, values))
+            # What is within a list may have changed.
+            if is_same and not any(isinstance(value, _CHANGING) for value in values):
+                return plan
+        self._validate_params()
+        parameters = self.get_params(deep=False)
+        plan = self._plan_of(parameters)
+        check_solver(plan, parameters)
+        return plan
 
-    def _prepare_first(self, X: Any, y: Any, sample_weight: Any = None) -> list[Run]:
+    def _parameter_values(self) -> list[Any]:
+        return [getattr(self, name) for name in self._get_param_names()]
+
+    def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
+        return plan_of(parameters, self._losses, self._kind_of_network)
+
+    def _prepare_first(self, X: Any, y: Any, sample_weight: Any = None) -> Prepared:
         """Return the runs of a `fit` with nothing to go on from; the arguments are those of fit."""
         return self._prepare(X, y, sample_weight, continues=False, incremental=False)
 
-    def _prepare_like(self, other: BaseBackprop, table: Table) -> list[Run]:
+    def _prepare_like(self, other: Prepared) -> Prepared:
         """Return the runs of a first fit to data that another estimator has checked already."""
-        self._check_parameters(is_known=False)
-        self.__dict__ = vars(other) | vars(self)
-        return self._runs(table, continues=False, incremental=False)
-
-    def _table(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        reset: bool,
-        incremental: bool,
-        classes: Any,
-    ) -> Table:
-        """Return checked data; with `reset` learn the features and the targets."""
-        X, y = self._validated(X, y, reset)
-        if reset:
-            self._model_dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
-        check_range(X, self._model_dtype)
-        weight = validated_weight(sample_weight, X)
-        return Table(X, self._encode(y, reset, incremental, classes), weight)
+        plan, known = self._checked_plan(is_known=False), other.learned
+        table = other.runs[0].table
+        network = plan.architecture.network(known.n_features, table.y.shape[1])
+        loss, fixed = self._loss_of(plan, known.targets), fixed_of(self.get_params(deep=False))
+        learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)
+        runs = self._runs(plan, learned, table, continues=False, incremental=False)
+        return Prepared(learned, runs)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """Return checked X and targets; with `reset` take note of the features."""
         return validated_data(self, X, y, self._y_numeric, reset)
 
-    def _new_network(self, n_features: int, n_outputs: int) -> Network:
-        """Return the architecture that is to be trained on data of so many columns."""
-        return build_network(self, n_features, n_outputs)
-
-    def _dropout_rates(self, n_hidden: int) -> tuple[float, ...]:
-        """Return the rates of the input and of so many hidden layers; empty for none."""
-        return dropout_rates(self.dropout, n_hidden)
-
-    def _runs(self, table: Table, continues: bool, incremental: bool) -> list[Run]:
+    def _runs(
+        self, plan: Plan, learned: Learned, table: Table, continues: bool, incremental: bool
+    ) -> list[Run]:
         """Return a run for each member: from the estimator's weights, or from new ones."""
-        if continues:
-            network = self._trained_network
-        else:
-            network = self._new_network(table.X.shape[1], table.y.shape[1])
+        targets = learned.targets
         problem = Problem(
-            self,
-            with_dropout(network, self._dropout_rates(len(network.activations)), self),
-            self._loss(),
+            plan,
+            learned.network.with_dropout(plan.architecture.rates),
+            learned.loss,
             table,
-            self._model_dtype,
-            self._score_targets,
-            self._strata,
+            learned.dtype,
+            self._score_of(learned.loss, targets),
+            targets.strata,
+            self._outcomes_of(learned.loss),
             incremental,
-            self._outcomes,
         )
         if continues:
             runs = self._further_runs(problem)
         else:
-            streams = member_streams(self.random_state, self.n_members)
-            runs = [Run(problem, stream, None, {}, 0, i) for i, stream in enumerate(streams)]
-        if not (incremental or problem.is_lbfgs):
-            runs[0].warn_of_batch_size()
+            streams = member_streams(self.random_state, plan.n_members)
+            runs = [Run(problem, stream, None, None, 0, i) for i, stream in enumerate(streams)]
+        if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
+            _warn_of_batch_size(plan.batch_size, runs[0].n_train)
         return runs
 
     def _further_runs(self, problem: Problem) -> list[Run]:
-        """Return a run for each member that goes on from its weights, and its state if known."""
-        past = getattr(self, "_training", None)
-        if past is None:  # it was left behind when the estimator was pickled
-            past = [{} for _ in range(self.n_members)]
-            streams = member_streams(self.random_state, self.n_members)
+        """Return a run for each member that goes on from its weights, and its past if known."""
+        parameters, n_members = self._parameters(), self._n_trained
+        # The past is left behind when the estimator is pickled.
+        past: Sequence[Past | None] = getattr(self, "_training", [None] * n_members)
+        if past[0] is None:
+            streams = member_streams(self.random_state, n_members)
         else:
-            streams = [state["stream"] for state in past]
-        parameters, n_members = self._parameters(), self.n_members
+            streams = [stream for each in past if each for stream in each.state.streams if stream]
         starts = [parameters.members(slice(i, i + 1)) for i in range(n_members)]
         n_seen = np.broadcast_to(getattr(self, "t_", 0), n_members).tolist()
         return [
@@ -282,70 +330,63 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
     # ---------------------------------------------------------------- what is kept
 
-    def _keep(self, runs: list[Run], continues: bool) -> None:
-        """Set the attributes that scikit-learn's networks have, and the state to go on from.
+    def _keep(self, prepared: Prepared, continues: bool) -> None:
+        """Set the attributes that scikit-learn's networks have, and the past to go on from.
 
-        What a single network has one of, several have an array or a list of.
+        What a single network has one of, several have an array or a list of. It is one assignment:
+        before it nothing has changed.
 
         Raises
         ------
         ValueError
             If a run failed.
         """
+        learned, runs = prepared
         for run in runs:
             if run.error is not None:
                 raise run.error
-        thetas = [run.kept_theta(self._model_dtype) for run in runs]
-        parameters = runs[0].parameters.like(
-            thetas[0] if len(runs) == 1 else np.vstack(thetas),
-            join_states([run.kept_statistics() for run in runs]),
-        )
-        members = 0 if len(runs) == 1 else slice(None)
-        problem = runs[0].problem
-        self._trained_network = problem.network.with_dropout(())
-        self._keep_arrays(parameters, members)
-        widths = self._trained_network.widths
-        self.n_layers_, self.n_outputs_ = len(widths), widths[-1]
-        self._trained_loss = problem.loss
-        self.out_activation_ = problem.loss.link.name
-        self.n_iter_ = _of_members([run.n_iter for run in runs])
-        self.best_iter_ = _of_members([run.best_iter for run in runs])
-        self.t_ = _of_members([run.n_seen for run in runs])
-        self.loss_ = _of_members([run.loss for run in runs])
-        self._keep_courses(runs, continues)
-        if not continues:
-            self._architecture = self._architecture_now()
-        self._training = [run.kept_state for run in runs]
-        self._went_on = problem.incremental
+        fitted = {
+            **learned.attributes,
+            **self._arrays(learned, runs),
+            "n_iter_": _of_members([run.n_iter for run in runs]),
+            "best_iter_": _of_members([run.best_iter for run in runs]),
+            "t_": _of_members([run.n_seen for run in runs]),
+            "loss_": _of_members([run.loss for run in runs]),
+            **self._courses(runs, continues),
+            "_learned": learned,
+            "_planned": (self._parameter_values(), runs[0].plan),
+            "_training": [run.past for run in runs],
+            "_went_on": runs[0].incremental,
+        }
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warn(message, ConvergenceWarning)
+        others = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
+        self.__dict__ = others | fitted
 
-    def _keep_arrays(self, parameters: FlatParameters, members: Any) -> None:
-        """Set a fitted attribute for each kind of arrays that layers have; None for other kinds."""
-        shapes, normalization = self._trained_network.shapes, as_normalization(self.normalization)
+    def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
+        """Return a fitted attribute for each kind of arrays that layers have; None for others."""
+        parameters = _predicting(runs, learned.dtype)
+        members = 0 if len(runs) == 1 else slice(None)
+        shapes, normalization = learned.network.shapes, runs[0].plan.architecture.normalization
         if normalization is not None:  # without hidden layers there is an array for none of them
             blocks = *normalization.blocks(0), *normalization.statistics(0)
             shapes = {block.name: [] for block in blocks} | shapes
-        for name, attribute in self._attributes.items():
-            arrays = None
+        found: dict[str, Any] = {}
+        for name, attribute in attributes_of(learned.network).items():
+            found[attribute] = None
             if name in shapes:
-                arrays = [
+                found[attribute] = [
                     array[members, 0] if len(shape) == 1 else array[members]
                     for array, shape in zip(parameters.of(name), shapes[name], strict=True)
                 ]
-            setattr(self, attribute, arrays)
+        return found
 
-    @property
-    def _attributes(self) -> dict[str, str]:
-        """The names of the layers' arrays, and of the fitted attributes with a list of each."""
-        return {name: f"{name}_" for name in self._trained_network.shapes} | _ATTRIBUTES
-
-    def _keep_courses(self, runs: list[Run], continues: bool) -> None:
-        """Set the course of training, and the best of it."""
+    def _courses(self, runs: list[Run], continues: bool) -> dict[str, Any]:
+        """Return the course of training, and the best of it."""
         courses = [self._course(run, i, continues) for i, run in enumerate(runs)]
         names = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
-        for name, values in zip(names, zip(*courses, strict=True), strict=True):
-            setattr(self, name, _of_members(list(values)))
+        each = zip(names, zip(*courses, strict=True), strict=True)
+        return {name: _of_members(list(values)) for name, values in each}
 
     def _course(self, run: Run, member: int, continues: bool) -> tuple[Any, ...]:
         """Return a member's losses and the best of them, its scores and the best of them."""
@@ -372,15 +413,9 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         value = vars(self).get(name)
         return value if value is None or self._n_trained == 1 else value[member]
 
-    def _architecture_now(self) -> dict[str, Any]:
-        architecture = {name: getattr(self, name) for name in ARCHITECTURE}
-        architecture["hidden_layer_sizes"] = hidden_widths(self.hidden_layer_sizes)
-        architecture["activation"] = activation_of_each_layer(self)
-        return architecture
-
-    def _check_architecture(self) -> None:
-        now = self._architecture_now()
-        for name, value in self._architecture.items():
+    def _check_fixed(self, fixed: dict[str, Any]) -> None:
+        now = fixed_of(self.get_params(deep=False))
+        for name, value in fixed.items():
             if not is_equal(now[name], value):
                 raise ValueError(
                     f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
@@ -391,7 +426,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
-        state.pop("_known_parameters", None)
+        state.pop("_planned", None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state
@@ -405,8 +440,9 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def _outcome(self, X: Any, outcome: Callable[[Array], Any]) -> Any:
         """Return what `outcome` makes of every member's scores, a block of rows at a time."""
         check_is_fitted(self)
-        X = validated_input(self, X)
-        network, parameters = self._trained_network, self._parameters()
+        learned = self._learned
+        X = validated_input(self, X, learned.dtype)
+        network, parameters = learned.network, self._parameters()
         with np.errstate(all="ignore"):
             return outcomes_of(
                 network,
@@ -417,11 +453,13 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
 
     def _pooled(self, scores: Array) -> Array:
         """Return the scores of the members' mean prediction."""
-        return scores[0] if len(scores) == 1 else self._trained_loss.link.pool(scores)
+        return scores[0] if len(scores) == 1 else self._learned.loss.link.pool(scores)
 
     def _parameters(self) -> Parameters:
         """Return what `coefs_`, `intercepts_` and their like hold now, in the model's dtype."""
-        network, n_members, dtype = self._trained_network, self._n_trained, self._model_dtype
+        learned = self._learned
+        network, n_members, dtype = learned.network, learned.n_members, learned.dtype
+        attributes = attributes_of(network)
         layers, axis = self._layers(network), None if n_members == 1 else slice(None)
         named: dict[str, list[Array]] = {
             "weights": [weights for weights, _ in layers],
@@ -429,7 +467,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         }
         for name, shapes in network.shapes.items():
             if name not in named:
-                attribute = self._attributes[name]
+                attribute = attributes[name]
                 arrays = getattr(self, attribute)
                 named[name] = checked_arrays(arrays, shapes, attribute, n_members)
             named[name] = [
@@ -461,18 +499,19 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     @property
     def _n_trained(self) -> int:
         """The number of members that were trained."""
-        return int(self._architecture["n_members"])
+        return int(self._learned.n_members)
 
     def _alone(self, member: int) -> Any:
         """Return a member as an estimator with one network."""
         one = copy.copy(self)
         one.n_members = 1
-        one._architecture = {**self._architecture, "n_members": 1}
+        learned = self._learned
+        one._learned = replace(learned, fixed=learned.fixed | {"n_members": 1}, n_members=1)
         # Its stream and moments stay with the ensemble, which goes on from them.
         one.__dict__.pop("_training", None)
         one.random_state = copy.deepcopy(self.random_state)
         one.init = member_init(self.init, member)
-        for attribute in self._attributes.values():
+        for attribute in attributes_of(learned.network).values():
             arrays = getattr(self, attribute)
             setattr(one, attribute, None if arrays is None else [array[member] for array in arrays])
         for name in _PER_MEMBER:
@@ -506,6 +545,29 @@ _PER_MEMBER = (
     "t_",
     "validation_scores_",
 )
+
+
+def attributes_of(network: Network) -> dict[str, str]:
+    """Return the names of the layers' arrays, and of the fitted attributes with a list of each."""
+    return {name: f"{name}_" for name in network.shapes} | _ATTRIBUTES
+
+
+def _predicting(runs: list[Run], dtype: np.dtype[np.floating]) -> FlatParameters:
+    """Return what the networks of some runs predict with, as the parameters of one stack."""
+    each = [run.kept.predicting for run in runs]
+    thetas = [theta.astype(dtype, copy=False) for theta, _ in each]
+    theta = thetas[0] if len(thetas) == 1 else np.vstack(thetas)
+    return runs[0].parameters.like(theta, join_states([statistics for _, statistics in each]))
+
+
+def _warn_of_batch_size(batch_size: int, n_train: int) -> None:
+    """Warn if a batch is asked for that is larger than the data."""
+    if batch_size > n_train:
+        warn(
+            f"batch_size={batch_size} is larger than the {n_train} training rows. It is "
+            f"going to be clipped to {n_train}.",
+            UserWarning,
+        )
 
 
 def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:

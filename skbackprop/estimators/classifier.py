@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,10 +10,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
 from ..core.arrays import Array
+from ..engine.batches import Table
+from ..fitting.plan import Plan
+from ..fitting.run import Score
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
-from .labels import Targets, learn, recall
+from .labels import Classes, learn, recall
 from .parameters import constraints_of
 from .rebuilt import derived
 from .validation import validated_weight
@@ -340,6 +344,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("classifier")
+    _losses: ClassVar[Mapping[str, Loss]] = CLASSIFIER_LOSSES
     _y_numeric = False
 
     def __init__(
@@ -450,29 +455,23 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
-        if reset or not self._knows_labels:
-            if incremental and classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._labels = learn(y, classes)
-            self.classes_ = self._labels.classes
-        elif classes is not None and not self._labels.is_of(classes):
-            raise ValueError(
-                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
-                f"{self.classes_!r}."
-            )
-        targets = self._labels.encode(y, needs_all=not (reset or incremental))
-        if not reset and targets.shape[1] != self.n_outputs_:
-            raise ValueError(
-                f"The classes {self.classes_!r} take {targets.shape[1]} output(s), but coefs_ "
-                f"makes a network of {self.n_outputs_}."
-            )
-        return targets
+    def _learn(
+        self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
+    ) -> Classes:
+        if incremental and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return learn(table.y, classes)
 
     @property
-    def _knows_labels(self) -> bool:
-        """Whether they have been learned, or set beside weights that were put together."""
-        return not vars(self).keys().isdisjoint({"_labels", "classes_", "_label_binarizer"})
+    def _knows_targets(self) -> bool:
+        return not vars(self).keys().isdisjoint({"_learned", "classes_", "_label_binarizer"})
+
+    def _check_known(self, targets: Any, classes: Any) -> None:
+        if classes is not None and not targets.is_of(classes):
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
+                f"{targets.classes!r}."
+            )
 
     @derived
     def classes_(self: Any) -> Any:
@@ -480,25 +479,27 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
 
-    @derived
-    def _labels(self: Any) -> Targets:
+    def _recall(self, plan: Plan, n_outputs: int) -> Classes:
         kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
-        link, n_outputs = vars(self).get("out_activation_"), self.n_outputs_
-        is_multilabel = kind == "multilabel-indicator" or (n_outputs > 1 and link == "logistic")
-        return recall(self.classes_, n_outputs, is_multilabel)
+        is_by_label = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
+        return recall(self.classes_, n_outputs, kind == "multilabel-indicator" or is_by_label)
 
-    def _loss(self) -> Loss:
-        loss = CLASSIFIER_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        if self.label_smoothing and not loss.has_probabilities:
-            raise ValueError(
-                f"label_smoothing={self.label_smoothing} needs a loss of probabilities, but "
-                f"loss={self.loss!r} has decision values. Set label_smoothing=0, or choose another "
-                'loss, such as "log_loss".'
-            )
-        return self._labels.loss_of(loss, float(self.label_smoothing))
+    def _loss_of(self, plan: Plan, targets: Any) -> Loss:
+        loss: Loss = targets.loss_of(plan.loss, plan.label_smoothing)
+        return loss
+
+    def _score_of(self, loss: Loss, targets: Any) -> Score:
+        score: Score = targets.score
+        return score
+
+    @property
+    def _labels(self) -> Any:
+        """What is known of the labels: the `Classes`."""
+        return self._learned.targets
 
     def _check_probabilities(self) -> bool:
-        setting = self._architecture["loss"] if hasattr(self, "_architecture") else self.loss
+        known = vars(self).get("_learned")
+        setting = known.fixed["loss"] if known else self.loss
         loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
         if not getattr(loss, "has_probabilities", True):
             raise AttributeError(
@@ -506,12 +507,6 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
                 'decision_function, or choose another loss, such as "log_loss".'
             )
         return True
-
-    def _strata(self, y: Array) -> Array | None:
-        return self._labels.strata(y)
-
-    def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
-        return self._labels.score(scores, y, weight)
 
     # ------------------------------------------------------------------ prediction
 
@@ -589,7 +584,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         """
 
         def outcome(scores: Array) -> Any:
-            return self._labels.probabilities(self._pooled(scores), self._trained_loss.link)
+            return self._labels.probabilities(self._pooled(scores), self._learned.loss.link)
 
         return self._outcome(X, outcome)
 
@@ -621,7 +616,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         """
 
         def outcome(scores: Array) -> Any:
-            return self._labels.log_probabilities(self._pooled(scores), self._trained_loss.link)
+            return self._labels.log_probabilities(self._pooled(scores), self._learned.loss.link)
 
         return self._outcome(X, outcome)
 

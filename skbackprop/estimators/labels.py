@@ -6,7 +6,7 @@ asks no more than what `learn` has made of its first `y`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -23,10 +23,11 @@ from ..losses.blocks import BlockLink, BlockLoss, split
 from ..losses.classification import ClassifierLoss
 from ..losses.links import Link
 from ..losses.smoothing import Smoothed
+from .learned import Targets
 from .validation import as_given, is_plain_target, of_one_kind
 
 
-def learn(y: Any, classes: Any = None) -> Targets:
+def learn(y: Any, classes: Any = None) -> Classes:
     """Return what stands for labels like `y`; `classes` are all there will ever be, if known."""
     if _are_by_column(classes) or _has_labels_by_column(y):
         return Columns.learn(y, classes)
@@ -37,9 +38,9 @@ def learn(y: Any, classes: Any = None) -> Targets:
     return Labels(np.unique(labels) if known is None else known)
 
 
-def recall(classes: Any, n_outputs: int, is_multilabel: bool) -> Targets:
+def recall(classes: Any, n_outputs: int, is_multilabel: bool) -> Classes:
     """Return what stands for the labels of a network that is known by them and its outputs."""
-    labels: Targets
+    labels: Classes
     if _are_by_column(classes):
         labels = Columns([Labels(np.asarray(each), i) for i, each in enumerate(classes)])
     elif is_multilabel:
@@ -69,7 +70,7 @@ def _are_by_column(classes: Any) -> bool:
     return isinstance(classes, (list, tuple)) and bool(classes) and np.ndim(classes[0]) == 1
 
 
-class Targets(ABC):
+class Classes(Targets):
     """Labels that a classifier tells apart, as targets and scores of its network.
 
     Attributes
@@ -88,9 +89,9 @@ class Targets(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.classes!r})"
 
-    @abstractmethod
-    def encode(self, y: Any, needs_all: bool) -> Array:
-        """Return 0/1 targets of shape (n, k); with `needs_all`, `y` must have every class."""
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {"classes_": self.classes}
 
     @abstractmethod
     def decode(self, scores: Array) -> Any:
@@ -116,10 +117,6 @@ class Targets(ABC):
     def are_right(self, scores: Array, y: Array) -> Array:
         """Return for each row whether its scores speak for its encoded targets."""
 
-    def strata(self, y: Array) -> Array | None:
-        """Return the class of each row of encoded targets; None where there is not one."""
-        return None
-
     def score(self, scores: Array, y: Array, weight: Array | None) -> float:
         """Return the share of rows that are right."""
         return float(np.average(self.are_right(scores, y), weights=weight))
@@ -136,7 +133,7 @@ class Targets(ABC):
         return np.array_equal(_known(classes), self.classes)
 
 
-class Labels(Targets):
+class Labels(Classes):
     """One label for each row: one output for up to two classes, else one for each class.
 
     Parameters
@@ -253,7 +250,7 @@ class Labels(Targets):
         return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
 
 
-class Indicators(Targets):
+class Indicators(Classes):
     """Any number of labels for each row: a 0/1 matrix with a column for each label."""
 
     def __init__(self, classes: Array, is_sparse: bool) -> None:
@@ -300,7 +297,7 @@ class Indicators(Targets):
         return super().accuracy(y.astype(np.int8), predicted, weight)
 
 
-class Columns(Targets):
+class Columns(Classes):
     """A label in each of several columns: each has outputs of its own, as if it were alone.
 
     Parameters

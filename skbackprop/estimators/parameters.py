@@ -70,7 +70,7 @@ SHARE = Interval(Real, 0, 1, closed="both")
 BELOW_ONE = Interval(Real, 0, 1, closed="left")
 
 PARAMETERS = (
-    Parameter("n_components", 2, [COUNT], hint="int", of=("autoencoder",)),
+    Parameter("n_components", 2, [COUNT], hint="int", of=("autoencoder",), shapes_the_network=True),
     Parameter("hidden_layer_sizes", (100,), ["array-like", COUNT], shapes_the_network=True),
     Parameter(
         "activation",
@@ -129,7 +129,14 @@ PARAMETERS = (
     Parameter("max_fun", 15000, [COUNT], hint="int"),
     Parameter("n_members", 1, [COUNT], hint="int", of=ENSEMBLES, shapes_the_network=True),
     Parameter("label_smoothing", 0.0, [BELOW_ONE], hint="float", of=("classifier",)),
-    Parameter("scale_target", False, ["boolean"], hint="bool", of=("regressor",)),
+    Parameter(
+        "scale_target",
+        False,
+        ["boolean"],
+        hint="bool",
+        of=("regressor",),
+        shapes_the_network=True,
+    ),
     Parameter("l1_ratio", 0.0, [SHARE], hint="float", differs_in_a_stack=True),
     Parameter("clip_norm", None, [POSITIVE, None], hint="float | None", differs_in_a_stack=True),
     Parameter("dropout", 0.0, [object]),
@@ -167,7 +174,7 @@ def constraints_of(estimator: str) -> dict[str, list[Any]]:
 
 
 # What shapes a network or its training state, and so cannot change in a warm start.
-ARCHITECTURE = tuple(dict.fromkeys(p.name for p in PARAMETERS if p.shapes_the_network))
+FIXED = tuple(dict.fromkeys(p.name for p in PARAMETERS if p.shapes_the_network))
 
 # What the members of a stack may differ in.
 MEMBERS_OWN = frozenset(p.name for p in PARAMETERS if p.differs_in_a_stack)

@@ -7,18 +7,17 @@ from them, and from the parameters, as long as nothing has set it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from ..engine.network import Network
-from ..fitting.plan import as_normalization
+from ..fitting.architecture import as_normalization
 from ..fitting.weights import layer_widths
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
+from .learned import Learned, fixed_of
 
 
 class Derived:
@@ -62,7 +61,7 @@ class NoneUnless(Derived):
         self._parameter, self._asks = parameter, asks
 
     def _none(self, estimator: Any) -> None:
-        value = getattr(estimator, self._parameter)
+        value = getattr(estimator, self._parameter, None)
         if self._asks(value):
             raise NotFittedError(
                 f"{self._parameter}={value!r} needs {self._name}, which is not set. Call fit, or "
@@ -95,12 +94,6 @@ class Rebuilt:
         """Return the parameters that make a network of these widths."""
         return {"hidden_layer_sizes": widths[1:-1]}
 
-    def _shaped_as_weights(self: Any) -> Any:
-        """Return a copy, the parameters of which make the network that the weights are of."""
-        shaped = copy.copy(self)
-        vars(shaped).update(self._parameters_for(self._widths))
-        return shaped
-
     # ---------------------------------------------------------------- from the weights
 
     @derived
@@ -119,29 +112,31 @@ class Rebuilt:
     def n_outputs_(self: Any) -> int:
         return int(self._widths[-1])
 
-    @derived
-    def _model_dtype(self: Any) -> np.dtype[np.floating]:
-        if self.dtype is not None:
-            return np.dtype(self.dtype)
-        are_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
-        return np.dtype(np.float32 if are_single else np.float64)
-
     # ------------------------------------------------------------- from the parameters
 
     @derived
-    def _architecture(self: Any) -> dict[str, Any]:
-        architecture: dict[str, Any] = self._shaped_as_weights()._architecture_now()
-        return architecture
-
-    @derived
-    def _trained_network(self: Any) -> Network:
+    def _learned(self: Any) -> Learned:
         widths = self._widths
-        network: Network = self._shaped_as_weights()._new_network(widths[0], widths[-1])
-        return network
+        parameters = self.get_params(deep=False) | self._parameters_for(widths) | {"dropout": 0.0}
+        plan = self._plan_of(parameters)
+        targets = self._recall(plan, widths[-1])
+        return Learned(
+            fixed_of(parameters),
+            int(widths[0]),
+            vars(self).get("feature_names_in_"),
+            self._dtype_of_weights if plan.dtype is None else plan.dtype,
+            targets,
+            self._checked_loss(self._loss_of(plan, targets)),
+            plan.architecture.network(widths[0], widths[-1]),
+            plan.n_members,
+        )
 
-    @derived
-    def _trained_loss(self: Any) -> Loss:
-        loss: Loss = self._loss()
+    @property
+    def _dtype_of_weights(self: Any) -> np.dtype[np.floating]:
+        are_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
+        return np.dtype(np.float32 if are_single else np.float64)
+
+    def _checked_loss(self: Any, loss: Loss) -> Loss:
         link = vars(self).get("out_activation_", loss.link.name)
         if link != loss.link.name:
             raise ValueError(
@@ -153,7 +148,7 @@ class Rebuilt:
 
     @derived
     def out_activation_(self: Any) -> Any:
-        return self._trained_loss.link.name
+        return self._learned.loss.link.name
 
     gains_: Any = NoneUnless("normalization", lambda value: value is not None)
     running_means_: Any = NoneUnless("normalization", _is_over_batches)

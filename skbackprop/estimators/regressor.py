@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,12 +13,15 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
 from ..core.arrays import Array, as_dense, largest_magnitude
 from ..engine.batches import Table
+from ..fitting.plan import Plan
+from ..fitting.run import Score
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
+from .numbers import Numbers
 from .parameters import constraints_of
 from .rebuilt import NoneUnless
-from .validation import as_given, check_targets, validated_data, validated_weight
+from .validation import as_given, validated_data, validated_weight
 
 
 class BackpropRegressor(RegressorMixin, BaseBackprop):
@@ -364,8 +367,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("regressor")
+    _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
     _y_numeric = True
-    _shapes_data = (*BaseBackprop._shapes_data, "scale_target")
 
     target_mean_: Any = NoneUnless("scale_target", bool)
     target_scale_: Any = NoneUnless("scale_target", bool)
@@ -474,91 +477,17 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def _encode(self, y: Any, reset: bool, incremental: bool, classes: Any) -> Array:
-        y = y[:, None] if y.ndim == 1 else y
-        if reset:
-            setting, loss = self.loss, self._loss()
-        else:
-            setting, loss = self._architecture["loss"], self._trained_loss
-        each = loss.scores_per_target
-        if not reset and y.shape[1] != self.n_outputs_ // each:
-            raise ValueError(
-                f"y has {y.shape[1]} output(s), but the regressor was trained on "
-                f"{self.n_outputs_ // each}."
-            )
-        check_targets(y, loss, setting)
-        return y if each == 1 else np.repeat(y, each, axis=1)
+    def _learn(
+        self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
+    ) -> Numbers:
+        return Numbers.learn(plan, self.loss, table.y, table.weight, dtype)
 
-    def _loss(self) -> Loss:
-        return REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+    def _recall(self, plan: Plan, n_outputs: int) -> Numbers:
+        n_targets = n_outputs // plan.loss.scores_per_target
+        return Numbers(plan.loss, self.loss, n_targets, self.target_mean_, self.target_scale_)
 
-    def _score_targets(self, scores: Array, y: Array, weight: Array | None) -> float:
-        return self._loss().score(scores, y, weight)
-
-    # -------------------------------------------------------------- scaled targets
-
-    def _table(
-        self, X: Any, y: Any, sample_weight: Any, reset: bool, incremental: bool, classes: Any
-    ) -> Table:
-        table = super()._table(X, y, sample_weight, reset, incremental, classes)
-        if reset:
-            self.target_mean_, self.target_scale_ = None, None
-            if self.scale_target:
-                each = self._loss().scores_per_target
-                self._learn_scale(table.y[:, ::each].astype(np.float64), table.weight)
-        return replace(table, y=self._scaled(table.y))
-
-    def _learn_scale(self, y: Array, weight: Array | None) -> None:
-        """Learn the mean and the scale of targets of shape (n, k)."""
-        minimum, maximum = self._loss().target_minimum, self._loss().target_maximum
-        if minimum not in (0, -np.inf) or maximum < np.inf:
-            raise ValueError(
-                f"scale_target=True needs a loss for all targets or for y >= 0, but "
-                f"loss={self.loss!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
-                "scale_target=False."
-            )
-        counted = y if weight is None else y[weight > 0]
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.average(y, axis=0, weights=weight)
-            # A column of one value has it for its mean, exactly.
-            mean = np.where(counted.min(axis=0) == counted.max(axis=0), counted[0], mean)
-            if minimum == 0:
-                mean, scale = np.zeros_like(mean), mean
-            else:
-                scale = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
-        largest, limit = largest_magnitude(y), float(np.finfo(self._model_dtype).max)
-        if not np.isfinite([mean, scale]).all() or largest > limit:
-            raise ValueError(
-                f"y is too large for scale_target=True and predictions in {self._model_dtype}: its "
-                f"largest absolute value is {largest:.3g}. Scale y down."
-            )
-        self.target_mean_, self.target_scale_ = mean, np.where(scale > 0, scale, 1.0)
-
-    def _scaled(self, y: Array) -> Array:
-        """Return targets, each as often as it has scores, in the units of training."""
-        if self.target_mean_ is None or self.target_scale_ is None:
-            return y
-        each = y.shape[1] // len(self.target_mean_)
-        mean, scale = np.repeat(self.target_mean_, each), np.repeat(self.target_scale_, each)
-        return (y.astype(np.float64) - mean) / scale
-
-    def _in_units_of_y(self, values: Array, *, from_zero: bool = False) -> Array:
-        """Return predictions of shape (n, k, ...), or with `from_zero` deviations, as y has them.
-
-        The axis of the targets is dropped where there is one target.
-        """
-        if self.target_mean_ is not None and self.target_scale_ is not None:
-            axes = (-1, *[1] * (values.ndim - 2))
-            limits = np.finfo(values.dtype)
-            lowest = limits.tiny if self._trained_loss.target_minimum == 0 else limits.min
-            scaled = values * self.target_scale_.reshape(axes)
-            if not from_zero:
-                scaled += self.target_mean_.reshape(axes)
-            values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
-        return values if values.shape[1] > 1 else values[:, 0]
-
-    def _architecture_now(self) -> dict[str, Any]:
-        return super()._architecture_now() | {"scale_target": self.scale_target}
+    def _score_of(self, loss: Loss, targets: Any) -> Score:
+        return loss.score
 
     # ------------------------------------------------------------------ prediction
 
@@ -608,7 +537,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         means = self._means(scores)
         shares, scale = _shares(means)
         std = shares.std(axis=0) * scale
-        each = [self._trained_loss.deviation(own) for own in scores]
+        each = [self._learned.loss.deviation(own) for own in scores]
         if each[0] is not None:
             shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
@@ -617,11 +546,11 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     def _means(self, scores: Array) -> Array:
         """Return the prediction of each member, in the units of y."""
-        return self._each_in_units_of_y([self._trained_loss.predict(own) for own in scores])
+        return self._each_in_units_of_y([self._learned.loss.predict(own) for own in scores])
 
     def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
-        """Return what `_in_units_of_y` makes of a list with an array for each member."""
-        rows = self._in_units_of_y(np.concatenate(each), from_zero=from_zero)
+        """Return a list with predictions of each member, or deviations, in the units of y."""
+        rows = self._learned.targets.in_units_of_y(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -655,14 +584,16 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
             If X or y is not valid for it.
         """
         check_is_fitted(self)
-        if isinstance(self._trained_loss, (SquaredError, Poisson)):
+        learned = self._learned
+        if isinstance(learned.loss, (SquaredError, Poisson)):
             predicted = self.predict(X)
             return _r2(y, predicted, validated_weight(sample_weight, predicted))
         X, y = validated_data(self, X, y, self._y_numeric, reset=False)
         weight = validated_weight(sample_weight, X)
-        targets = self._scaled(self._encode(y, reset=False, incremental=False, classes=None))
+        targets = learned.targets.encode(y, needs_all=False)
         with np.errstate(all="ignore"):
-            return self._trained_loss.score(self._scores(X), targets, weight)
+            score: float = learned.loss.score(self._scores(X), targets, weight)
+        return score
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

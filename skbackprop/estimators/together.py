@@ -7,17 +7,17 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from ..core.equality import grouped, is_equal
 from ..fitting.descent import Descent, Report
 from ..fitting.lbfgs import minimise_alone
 from ..fitting.run import Run
+from ..fitting.streams import stream_of_its_own
 from ..fitting.training import cut_to_size, train_side_by_side
-from ..fitting.weights import stream_of_its_own
 from .base import BaseBackprop
+from .learned import Prepared
 
 
 class Fit:
@@ -47,35 +47,41 @@ class Fit:
         self.error: Exception | None = None
         self.traceback: str | None = None
         self.seconds = 0.0
-        self.runs: list[Run] = []
-        self._before = dict(vars(estimator))
-        if isinstance(estimator.random_state, np.random.RandomState):
-            self._before["random_state"] = copy.deepcopy(estimator.random_state)
+        self.prepared: Prepared | None = None
+        # A stream of the user's, which training draws from, as it is before.
+        self._random_state = copy.deepcopy(estimator.random_state)
 
     def prepare(self, alike: Fit | None) -> None:
         """Check parameters and data, which another fit may have checked, and set up the runs."""
         self._try(lambda: self._prepare(alike))
 
     def _prepare(self, alike: Fit | None) -> None:
-        if alike is None:
-            self.runs = self.estimator._prepare_first(self.X, self.y, **self.fit_params)
+        if alike is None or alike.prepared is None:
+            prepared = self.estimator._prepare_first(self.X, self.y, **self.fit_params)
         else:
-            self.runs = self.estimator._prepare_like(alike.estimator, alike.runs[0].table)
+            prepared = self.estimator._prepare_like(alike.prepared)
         if self.estimator.random_state is None:
             # Not NumPy's global stream, which those at their side would draw from as well.
-            self.runs[0].state["stream"] = stream_of_its_own()
+            first = prepared.runs[0]
+            first.state = replace(first.state, streams=[stream_of_its_own()])
+        self.prepared = prepared
+
+    @property
+    def runs(self) -> list[Run]:
+        """What is to be trained; nothing where that cannot be, or is over."""
+        return self.prepared.runs if self.prepared else []
 
     def keep(self) -> None:
         """Let the estimator keep what came of its runs."""
         self.seconds += sum(run.seconds for run in self.runs)
-        if self.runs:
-            self._try(lambda: self.estimator._keep(self.runs, continues=False))
-        self.runs = []
+        if self.prepared is not None:
+            prepared, self.prepared = self.prepared, None
+            self._try(lambda: self.estimator._keep(prepared, continues=False))
 
     def alone(self) -> None:
         """Fit the estimator anew, by itself."""
-        self.runs = []
-        self.estimator.__dict__ = dict(self._before)
+        self.prepared = None
+        self.estimator.random_state = self._random_state
         self._try(lambda: self.estimator.fit(self.X, self.y, **self.fit_params))
 
     def has_data_of(self, other: Fit) -> bool:
@@ -86,7 +92,7 @@ class Fit:
             and self.y is other.y
             and self.fit_params is other.fit_params
             and type(mine) is type(theirs)
-            and all(is_equal(getattr(mine, n), getattr(theirs, n)) for n in mine._shapes_data)
+            and is_equal(*(_what_data_depend_on(each) for each in (mine, theirs)))
         )
 
     def _try(self, action: Callable[[], object]) -> None:
@@ -95,9 +101,14 @@ class Fit:
             action()
         except Exception as error:
             self.error, self.traceback = error, traceback.format_exc()
-            self.estimator.__dict__ = dict(self._before)
-            self.runs = []
+            self.prepared, self.estimator.random_state = None, self._random_state
         self.seconds += time.perf_counter() - start
+
+
+def _what_data_depend_on(estimator: BaseBackprop) -> list[Any]:
+    """Return the parameters by which data is checked and targets are encoded."""
+    parameters = estimator.get_params(deep=False)
+    return [parameters.get(name) for name in ("dtype", "loss", "scale_target")]
 
 
 def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = None) -> None:
@@ -121,7 +132,7 @@ def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = No
         )
     owners = {id(run): fit for fit in fits for run in fit.runs}
     runs = [run for fit in fits for run in fit.runs]
-    for group in grouped(runs, [None if run.problem.is_lbfgs else run.shape for run in runs]):
+    for group in grouped(runs, [None if run.plan.is_lbfgs else run.shape for run in runs]):
         try:
             _train(group, max_bytes, report)
         except Exception as error:
@@ -150,7 +161,7 @@ def _fit_alone(fits: Sequence[Fit], error: Exception) -> None:
 
 def _train(runs: Sequence[Run], max_bytes: int, report: Report | None) -> None:
     """Train runs of one shape, or by L-BFGS."""
-    if not runs[0].problem.is_lbfgs:
+    if not runs[0].plan.is_lbfgs:
         parts = cut_to_size(runs, max_bytes)
         train_side_by_side([Descent(members, report) for members in parts])
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -27,10 +27,20 @@ from ..losses.base import Loss
 _FLOATS = (np.float64, np.float32)
 
 
-def validated_input(estimator: Any, X: Any) -> Any:
+Estimator = TypeVar("Estimator")
+
+
+def stand_in(estimator: Estimator) -> Estimator:
+    """Return an estimator that scikit-learn's checks may write to, in place of the one given."""
+    other = object.__new__(type(estimator))
+    other.__dict__ = dict(vars(estimator))
+    return other
+
+
+def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
     """Return X as a finite float array or CSR matrix with the features of the training data."""
     X = validated_features(estimator, X, reset=False)
-    check_range(X, estimator._model_dtype)
+    check_range(X, dtype)
     return X
 
 
@@ -44,7 +54,7 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
         return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
 
 
-def validated_codes(estimator: Any, codes: Any, n_components: int) -> Array:
+def validated_codes(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
     """Return codes as a finite float array with a column for each component."""
     _check_is_plain(codes, "X")
     X: Array = check_array(codes, dtype=_FLOATS)
@@ -53,7 +63,7 @@ def validated_codes(estimator: Any, codes: Any, n_components: int) -> Array:
             f"X has {X.shape[1]} column(s), but the autoencoder was trained with "
             f"n_components={n_components}. Pass codes as transform returns them."
         )
-    check_range(X, estimator._model_dtype)
+    check_range(X, dtype)
     return X
 
 

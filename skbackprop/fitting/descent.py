@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.members import take_state
+from ..core.members import join_members, take_members
 from ..engine.epochs import Patience, train_epoch, train_epoch_or_none
 from ..engine.objective import Diverged
 from ..engine.stack import Stack
 from ..schedules.mixed import schedule_state
-from .run import Course, Kept, Run
+from .course import Course, copy_of_member
+from .run import Run
 from .scoring import to_fall, validation_scores
-from .stacking import per_member, show_parameters, stack_of
+from .stacking import show_parameters, stack_of
+from .verdict import end_diverged, end_unconverged, judge
 
 Report = Callable[[int, int, int], None]
 
@@ -51,11 +54,11 @@ class _Stage(NamedTuple):
 
     def without(self, done: Array) -> _Stage:
         """Return the stage of those that are not done: this one stays as it is."""
-        stay, stack, patience = np.flatnonzero(~done).tolist(), self.stack, self.patience
-        if stay:
-            stack, patience = copy.copy(stack), copy.copy(patience)
+        stay, stack, patience = np.flatnonzero(~done), self.stack, self.patience
+        if len(stay):
+            stack = copy.copy(stack)
             stack.retire(done)
-            patience.retire(done)
+            patience = take_members(patience, stay)
         runs, courses = [self.runs[i] for i in stay], [self.courses[i] for i in stay]
         return _Stage(self.n_done, runs, courses, stack, patience)
 
@@ -81,14 +84,10 @@ class Descent:
         ordered = sorted(runs, key=lambda run: run.n_train)
         first, last = ordered[0], ordered[-1]
         self.largest_product = first.network.largest_product(last.batch_size)
-        self.max_iter = int(first.settings.max_iter)
+        self.max_iter = first.plan.max_iter
         n_done, self._is_incremental = first.n_done, first.incremental
         self.n_epochs = n_done + 1 if first.incremental else self.max_iter
-        patience = Patience(
-            len(ordered),
-            per_member([float(run.settings.tol) for run in ordered]),
-            per_member([float(run.patience) for run in ordered]),
-        )
+        patience = join_members([Patience(run.plan.tol, run.plan.patience) for run in ordered])
         courses = [run.course for run in ordered]
         self._stage = _Stage(n_done, ordered, courses, stack_of(ordered), patience)
 
@@ -121,7 +120,7 @@ class Descent:
         try:
             losses = self._train_epoch()
         except Diverged as diverged:
-            self.retire(diverged.members, Run.end_diverged)
+            self.retire(diverged.members, end_diverged)
             if self._is_incremental:
                 self.interrupt()  # the others are in the midst of their only epoch
             return
@@ -132,7 +131,7 @@ class Descent:
         if not self._is_incremental:
             self.retire(self._stopped(monitored))
         if stage.n_done == self.n_epochs and self.runs:
-            self.retire(np.ones(len(self.runs), dtype=bool), Run.end_unconverged)
+            self.retire(np.ones(len(self.runs), dtype=bool), end_unconverged)
 
     def _train_epoch(self) -> Array:
         """Train the stack for an epoch and return its losses."""
@@ -159,9 +158,12 @@ class Descent:
                 for loss, score in zip(values, scores, strict=True)
             ]
         )[:, None]
-        stack.schedule.end_epoch(stack.schedule_state, stack.rate, monitored, stack.n_seen)
+        state = stack.state
+        stack.schedule.end_epoch(state.schedule, stack.rate, monitored, state.n_seen)
         courses = [
-            run.after_epoch(courses[i], values[i], scores[i], partial(_kept_of, stack, i))
+            run.after_epoch(
+                courses[i], values[i], scores[i], partial(copy_of_member, stack.state, i)
+            )
             for i, run in enumerate(runs)
         ]
         self._stage = _Stage(n_done + 1, runs, courses, stack, patience)  # now it has happened
@@ -170,20 +172,21 @@ class Descent:
     def _stopped(self, monitored: Array) -> Array:
         """Return whose patience is at an end, with nothing left for the schedule to try."""
         n_done, runs, _, stack, patience = self._stage
-        may_stop = stack.schedule.may_stop(stack.schedule_state, len(stack))
-        stalled, stopped = patience.end_epoch(monitored, may_stop)
+        schedule, state = stack.schedule, stack.state
+        may_stop = schedule.may_stop(state.schedule, len(stack))
+        stalled, stopped = patience.end_epoch(state.progress, monitored, may_stop)
         if stalled.any():
             progress = min(n_done, self.max_iter - 1) / self.max_iter
-            rate = stack.schedule.rate(stack.schedule_state, stack.rate, progress)
+            rate = schedule.rate(state.schedule, stack.rate, progress)
             for i in np.flatnonzero(stalled).tolist():
                 runs[i].print_stall(
-                    runs[i].schedule.last_words
+                    runs[i].plan.schedule.last_words
                     if stopped[i].item()
                     else f"Setting learning rate to {rate[i].item():f}"
                 )
         return stopped[:, 0]
 
-    def retire(self, finished: Array, end: Callable[[Run], None] = Run.judge) -> None:
+    def retire(self, finished: Array, end: Callable[[Run], None] = judge) -> None:
         """Let runs go after the epochs that they have done; the others train on without them.
 
         Parameters
@@ -191,7 +194,7 @@ class Descent:
         finished : array of bool of shape (n_runs,)
             Those of `runs` to leave. Each is given back all that is its own.
         end : callable
-            Called with each of them, by default `Run.judge`: says what there is to say of how it
+            Called with each of them, by default `judge`: says what there is to say of how it
             ended.
         """
         if not finished.any():
@@ -207,35 +210,15 @@ class Descent:
     def _give_back(self, i: int) -> None:
         run, stack = self.runs[i], self.stack
         run.end(self._stage.courses[i])
-        run.n_seen = int(stack.n_seen[i].item())
         if self.n_members == 1:
             return  # nothing was ever joined
-        rows = np.array([i])
-        run.parameters = stack.parameters.members(rows)
-        if run.parameters.statistics:
-            run.state["statistics"] = run.parameters.statistics
-        run.state["optimizer"] = take_state(stack.optimizer_state, rows)
-        run.state["average"] = take_state(stack.average_state, rows)
-        run.state["schedule"] = schedule_state(stack.schedule, stack.schedule_state, i)
-        stream, order = stack.streams[i], stack.orders[i]
-        if stream is not None:
-            run.state["stream"].set_state(stream.get_state(legacy=False))
-        if order is not None:
-            run.state["order"] = order.copy()
-
-
-def _kept_of(stack: Stack, i: int) -> Kept:
-    """Return copies of what a member of a stack predicts with and goes on from."""
-    rows = np.array([i])
-    return Kept(
-        stack.parameters.theta[rows],
-        take_state(stack.parameters.statistics, rows),
-        take_state(stack.average_state, rows),
-    )
-
-
-def _kept_alone(run: Run) -> Kept:
-    """Return copies of what a run that trains alone, by L-BFGS, predicts with."""
-    parameters = run.parameters
-    statistics = take_state(parameters.statistics, np.array([0]))
-    return Kept(parameters.theta.copy(), statistics, {})
+        own = stack.state.take(np.array([i]))
+        (stream,) = run.state.streams
+        if own.streams[0] is not None and stream is not None:
+            stream.set_state(own.streams[0].get_state(legacy=False))
+        run.state = replace(
+            own,
+            schedule=schedule_state(stack.schedule, stack.state.schedule, i),
+            orders=copy.deepcopy(own.orders),
+            streams=[stream],
+        )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from ..engine.epochs import Patience
 from ..engine.lbfgs import WholeObjective, minimise
 from ..engine.objective import Diverged
-from .descent import _kept_alone
+from .course import copy_of_member
 from .run import Run
 from .scoring import to_fall, validation_scores
 from .threads import limiting_blas
+from .verdict import end_diverged, judge
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
@@ -28,22 +30,23 @@ def minimise_alone(run: Run) -> KeyboardInterrupt | None:
 
 
 def _minimise(run: Run) -> KeyboardInterrupt | None:
-    settings = run.settings
-    run.parameters = run.parameters.like(run.parameters.theta.astype(np.float64))
-    patience = Patience(1, float(settings.tol), float(run.patience))
+    plan = run.plan
+    in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
+    run.state = replace(run.state, parameters=in_double)
+    patience = Patience(plan.tol, plan.patience)
     may_stop = np.ones((1, 1), dtype=bool)
     # The last complete iteration: its course and its point, in one value.
-    reached = run.course, _kept_alone(run)
+    reached = run.course, copy_of_member(run.state, 0)
 
     def end_iteration(loss: float) -> bool:
         nonlocal reached
         (score,) = validation_scores([run], run.parameters)
-        kept = _kept_alone(run)
+        kept = copy_of_member(run.state, 0)
         reached = run.after_epoch(reached[0], loss, score, lambda: kept), kept
         run.print_progress(reached[0])
         if score is None:
             return False
-        _, stopped = patience.end_epoch(np.array([[to_fall(score)]]), may_stop)
+        _, stopped = patience.end_epoch(run.state.progress, np.array([[to_fall(score)]]), may_stop)
         if stopped.item():
             run.print_stall("Stopping.")
         return bool(stopped.item())
@@ -51,28 +54,28 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
     try:
         result = minimise(
             WholeObjective(run.objective, run.parameters, run.table, run.train, run.rows_at_once),
-            max_iter=settings.max_iter,
-            max_fun=settings.max_fun,
-            tol=settings.tol,
+            max_iter=plan.max_iter,
+            max_fun=plan.max_fun,
+            tol=plan.tol,
             on_iteration=end_iteration,
         )
     except KeyboardInterrupt as interrupt:
         course, kept = reached
         run.parameters.theta[...] = kept.theta
         run.end(course)
-        run.judge()
+        judge(run)
         return interrupt
     except Diverged:
         run.end(reached[0])
-        run.end_diverged()
+        end_diverged(run)
         return None
     run.end(reached[0]._replace(loss=float(result.fun)))
-    run.judge()
+    judge(run)
     if result.status not in (0, _STOPPED_BY_CALLBACK):
         run.warnings.append(
             f"lbfgs failed to converge after {run.n_iter} iteration(s) "
-            f"({result.message.strip()}). Increase max_iter (now {settings.max_iter}) or "
-            f"max_fun (now {settings.max_fun}), or scale X, for example with "
+            f"({result.message.strip()}). Increase max_iter (now {plan.max_iter}) or "
+            f"max_fun (now {plan.max_fun}), or scale X, for example with "
             "sklearn.preprocessing.StandardScaler."
         )
     return None

@@ -1,42 +1,201 @@
-"""From an estimator's parameters to the objects of the engine.
+"""How an estimator's networks are to be trained: its parameters as objects, made once.
 
-Functions here take the estimator as `settings` and read its constructor's parameters, no more.
+All that trains reads a `Plan`, and nothing behind it looks at an estimator's parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from numbers import Integral, Real
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ..activations import ACTIVATIONS, Activation
+from ..core.members import kind_of
 from ..engine.averaging import Average, ExponentialAverage, PolyakAverage
-from ..engine.network import Network, dense_network
 from ..engine.penalties import L2, ElasticNet, Penalty
-from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
+from ..layers.normalization import BatchNormalization
+from ..losses.base import Loss
+from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES, Constant
 from ..schedules.warmup import as_schedule
+from .architecture import Architecture
+from .initial import Initial, initial_weights
 
-Settings = TypeVar("Settings")
+Part = TypeVar("Part")
+
+# The rows of a batch under batch_size="auto".
+_ROWS_OF_A_BATCH = 200
+
+# An iteration of L-BFGS does less than an epoch, and its scores rise slowly at first.
+_LBFGS_PATIENCE = 10
 
 # The names of schedules that are scikit-learn's.
 _WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
 
 
-def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Return the widths of the hidden layers, checked."""
-    is_sequence = isinstance(hidden_layer_sizes, Iterable)
-    widths = list(hidden_layer_sizes) if is_sequence else [hidden_layer_sizes]
-    if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
-        raise ValueError(
-            "hidden_layer_sizes must be > 0: one positive integer for each hidden layer, or () "
-            f"for none, got {hidden_layer_sizes!r}."
-        )
-    return tuple(int(width) for width in widths)
+@dataclass(frozen=True)
+class Plan:
+    """How networks are to be trained, whatever the data.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        What the networks are made of.
+    initial : Drawn or Given
+        Where their initial weights come from.
+    n_members : int
+        How many networks there are.
+    dtype : dtype or None
+        What they compute in; None for the dtype of the data.
+    loss : Loss
+        The loss as the user names it; targets may need another of its kind.
+    label_smoothing : float
+        The share of a classifier's targets that is spread over all classes.
+    scale_target : bool
+        Whether a regressor's targets are scaled.
+    penalty : Penalty
+        The penalty on the weights.
+    optimizer : Optimizer or None
+        What makes the steps; None for L-BFGS.
+    max_fun : int
+        The most evaluations of L-BFGS.
+    schedule : Schedule
+        The course of the learning rate.
+    rate : float
+        The base rate.
+    clip_norm : float
+        The largest norm that a gradient may have; infinite for any.
+    average : Average or None
+        What averages the weights over the steps.
+    batch_size : int
+        The rows of a batch, where there are so many.
+    shuffle : bool
+        Whether the rows are visited in another order in each epoch.
+    max_iter : int
+        The most epochs, or iterations of L-BFGS.
+    tol : float
+        The improvement that counts as progress.
+    patience : float
+        The epochs or iterations without progress that are put up with; infinite for all.
+    validation_fraction : float or None
+        The share of the rows that early stopping holds out; None without it.
+    verbose : bool
+        Whether each epoch is printed.
+    """
+
+    architecture: Architecture
+    initial: Initial
+    n_members: int
+    dtype: np.dtype[np.floating] | None
+    loss: Loss
+    label_smoothing: float
+    scale_target: bool
+    penalty: Penalty
+    optimizer: Optimizer | None
+    max_fun: int
+    schedule: Schedule
+    rate: float
+    clip_norm: float
+    average: Average | None
+    batch_size: int
+    shuffle: bool
+    max_iter: int
+    tol: float
+    patience: float
+    validation_fraction: float | None
+    verbose: bool
+
+    @property
+    def is_lbfgs(self) -> bool:
+        """Whether all rows make one step."""
+        return self.optimizer is None
+
+    @property
+    def shape(self) -> list[Any]:
+        """What plans must have in common for networks to train as one stack; compared by ``==``.
+
+        Of what has numbers that may differ from member to member, that is the rest.
+        """
+        return [
+            self.architecture,
+            self.n_members,
+            self.dtype,
+            self.loss,
+            self.label_smoothing,
+            self.scale_target,
+            self.batch_size,
+            self.max_iter,
+            *map(kind_of, (self.penalty, self.optimizer, self.average)),
+        ]
+
+    @property
+    def n_moments(self) -> int:
+        """How many arrays of the size of the parameters the optimizer and the average keep."""
+        if self.optimizer is None:
+            return 0
+        theta = np.zeros((1, 2))
+        states = [self.optimizer.init(theta)]
+        if self.average is not None:
+            states.append(self.average.init(theta, np.zeros((1, 1), dtype=int)))
+        return sum(np.shape(array) == theta.shape for state in states for array in state.values())
+
+
+def plan_of(
+    parameters: Mapping[str, Any],
+    losses: Mapping[str, Loss],
+    kind_of_network: type[Architecture],
+) -> Plan:
+    """Return the plan that an estimator's parameters make.
+
+    Parameters
+    ----------
+    parameters : dict
+        The constructor's, by name, each a value that the estimator's constraints let pass. Not
+        every estimator has all.
+    losses : dict
+        The losses that the estimator knows by name.
+    kind_of_network : type
+        The kind of `Architecture` that it has.
+
+    Raises
+    ------
+    ValueError
+        If parameters do not go together, or a value is none that its constraint could tell.
+    """
+    is_stochastic = not is_lbfgs(parameters["solver"])
+    loss, dtype = parameters["loss"], parameters["dtype"]
+    clip_norm, batch_size = parameters["clip_norm"], parameters["batch_size"]
+    patience = float(parameters["n_iter_no_change"])
+    smoothing = float(parameters.get("label_smoothing", 0.0))
+    return Plan(
+        architecture=kind_of_network.of(parameters),
+        initial=initial_weights(parameters),
+        n_members=int(parameters.get("n_members", 1)),
+        dtype=None if dtype is None else np.dtype(dtype),
+        loss=_smoothable(losses[loss] if isinstance(loss, str) else loss, loss, smoothing),
+        label_smoothing=smoothing,
+        scale_target=bool(parameters.get("scale_target", False)),
+        penalty=build_penalty(parameters),
+        optimizer=build(OPTIMIZERS, parameters["solver"], parameters) if is_stochastic else None,
+        max_fun=int(parameters["max_fun"]),
+        schedule=build_schedule(parameters),
+        rate=float(parameters["learning_rate_init"]),
+        clip_norm=math.inf if clip_norm is None else float(clip_norm),
+        average=build_average(parameters) if is_stochastic else None,
+        batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
+        shuffle=bool(parameters["shuffle"]),
+        max_iter=int(parameters["max_iter"]),
+        tol=float(parameters["tol"]),
+        patience=patience * (1 if is_stochastic else _LBFGS_PATIENCE),
+        validation_fraction=(
+            float(parameters["validation_fraction"]) if parameters["early_stopping"] else None
+        ),
+        verbose=bool(parameters["verbose"]),
+    )
 
 
 def is_lbfgs(solver: Any) -> bool:
@@ -44,7 +203,36 @@ def is_lbfgs(solver: Any) -> bool:
     return isinstance(solver, str) and solver == "lbfgs"
 
 
-def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> Settings:
+def check_solver(plan: Plan, parameters: Mapping[str, Any]) -> None:
+    """Check that L-BFGS has nothing random to do, and nothing that needs batches."""
+    if not plan.is_lbfgs:
+        return
+    if np.any(parameters["dropout"]):
+        raise ValueError(
+            "solver='lbfgs' needs the same objective in every call, which dropout makes "
+            f"random: got dropout={parameters['dropout']!r}. Set dropout=0.0, or choose a "
+            "stochastic solver such as 'adam' or 'sgd'."
+        )
+    if isinstance(plan.architecture.normalization, BatchNormalization):
+        raise ValueError(
+            "solver='lbfgs' takes all rows at once, and leaves no batches to normalise over: "
+            f"got normalization={parameters['normalization']!r}. Set normalization='layer' or "
+            "None, or choose a stochastic solver such as 'adam' or 'sgd'."
+        )
+
+
+def _smoothable(loss: Loss, setting: Any, smoothing: float) -> Loss:
+    """Return a loss, after a check that its labels may be smoothed if they are to be."""
+    if smoothing and not getattr(loss, "has_probabilities", True):
+        raise ValueError(
+            f"label_smoothing={smoothing} needs a loss of probabilities, but loss={setting!r} has "
+            "decision values. Set label_smoothing=0, or choose another loss, such as "
+            '"log_loss".'
+        )
+    return loss
+
+
+def build(table: Mapping[str, type[Part]], setting: Any, parameters: Mapping[str, Any]) -> Part:
     """Return the object behind a name, its fields set to the parameters of the same name.
 
     Fields that are no parameters keep their defaults. An instance is returned as it is.
@@ -52,8 +240,8 @@ def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> S
     if not isinstance(setting, str):
         return setting
     kind: Any = table[setting]
-    names = [field.name for field in fields(kind) if hasattr(settings, field.name)]
-    built: Settings = kind(**{name: _plain(getattr(settings, name)) for name in names})
+    names = [field.name for field in fields(kind) if field.name in parameters]
+    built: Part = kind(**{name: _plain(parameters[name]) for name in names})
     return built
 
 
@@ -62,117 +250,25 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, np.bool_, str)) else float(value)
 
 
-def build_schedule(settings: Any) -> Schedule:
+def build_schedule(parameters: Mapping[str, Any]) -> Schedule:
     """Return the schedule; scikit-learn's names act with sgd alone, as they do there."""
-    schedule = settings.learning_rate
+    schedule, solver = parameters["learning_rate"], parameters["solver"]
     if not isinstance(schedule, str):
         return as_schedule(schedule, "learning_rate")
-    if schedule in _WITH_SGD_ALONE and settings.solver != "sgd":
+    if schedule in _WITH_SGD_ALONE and not (isinstance(solver, str) and solver == "sgd"):
         return Constant()
-    return build(SCHEDULES, schedule, settings)
+    return build(SCHEDULES, schedule, parameters)
 
 
-def build_penalty(settings: Any) -> Penalty:
+def build_penalty(parameters: Mapping[str, Any]) -> Penalty:
     """Return the penalty on the weights."""
-    alpha, l1_ratio = float(settings.alpha), float(settings.l1_ratio)
+    alpha, l1_ratio = float(parameters["alpha"]), float(parameters["l1_ratio"])
     return ElasticNet(alpha, l1_ratio) if l1_ratio else L2(alpha)
 
 
-def build_average(settings: Any) -> Average | None:
+def build_average(parameters: Mapping[str, Any]) -> Average | None:
     """Return what averages the weights over the steps, if anything does."""
-    average = settings.average
+    average = parameters["average"]
     if isinstance(average, (bool, np.bool_)):
         return PolyakAverage() if average else None
     return (PolyakAverage if isinstance(average, Integral) else ExponentialAverage)(float(average))
-
-
-def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:
-    """Return the architecture for data of so many columns."""
-    hidden = hidden_widths(settings.hidden_layer_sizes)
-    activations = map(as_activation, activation_of_each_layer(settings))
-    return dense_network(
-        (n_features, *hidden, n_outputs),
-        tuple(activations),
-        normalization=as_normalization(settings.normalization),
-    )
-
-
-def activation_of_each_layer(settings: Any) -> tuple[str | Activation, ...]:
-    """Return the name or instance for each hidden layer, checked."""
-    activation, n_hidden = settings.activation, len(hidden_widths(settings.hidden_layer_sizes))
-    if isinstance(activation, (str, Activation)):
-        return (activation,) * n_hidden
-    each = tuple(str(part) if isinstance(part, str) else part for part in activation)
-    for layer, part in enumerate(each):
-        is_name = isinstance(part, str) and part in ACTIVATIONS
-        if not (is_name or isinstance(part, Activation)):
-            raise ValueError(
-                f"activation must be a name or an Activation for each hidden layer, got {part!r} "
-                f"for layer {layer}. The names are {', '.join(map(repr, ACTIVATIONS))}."
-            )
-    if len(each) != n_hidden:
-        raise ValueError(
-            f"activation has {len(each)} entries, but hidden_layer_sizes="
-            f"{settings.hidden_layer_sizes!r} makes {n_hidden} hidden layers: give one for each, "
-            "or a single name or Activation for all of them."
-        )
-    return each
-
-
-def with_dropout(network: Network, rates: tuple[float, ...], settings: Any) -> Network:
-    """Return the network as it is trained; predictions need no dropout.
-
-    Raises
-    ------
-    ValueError
-        If the solver is one that what is random has no place in.
-    """
-    if is_lbfgs(settings.solver):
-        if np.any(settings.dropout):
-            raise ValueError(
-                "solver='lbfgs' needs the same objective in every call, which dropout makes "
-                f"random: got dropout={settings.dropout!r}. Set dropout=0.0, or choose a "
-                "stochastic solver such as 'adam' or 'sgd'."
-            )
-        if isinstance(as_normalization(settings.normalization), BatchNormalization):
-            raise ValueError(
-                "solver='lbfgs' takes all rows at once, and leaves no batches to normalise over: "
-                f"got normalization={settings.normalization!r}. Set normalization='layer' or "
-                "None, or choose a stochastic solver such as 'adam' or 'sgd'."
-            )
-    return network.with_dropout(rates)
-
-
-def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
-    """Return the rates of the input and of each hidden layer, checked; empty if all are zero."""
-    if isinstance(dropout, Real):
-        rates = [0.0] + [dropout] * n_hidden
-        is_valid = _is_rate(dropout)
-    else:
-        is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
-        rates = list(dropout) if is_array or isinstance(dropout, (list, tuple)) else []
-        is_valid = len(rates) == 1 + n_hidden and all(map(_is_rate, rates))
-    if not is_valid:
-        raise ValueError(
-            "dropout must be one rate in [0, 1) for all hidden layers, or a sequence of "
-            f"{1 + n_hidden} such rates, one for the input and one for each of the {n_hidden} "
-            f"hidden layers, got {dropout!r}."
-        )
-    return tuple(map(float, rates)) if any(rates) else ()
-
-
-def _is_rate(value: Any) -> bool:
-    is_number = isinstance(value, (int, float, np.integer, np.floating))
-    return is_number and not isinstance(value, bool) and bool(0 <= value < 1)
-
-
-def as_normalization(normalization: str | Normalization | None) -> Normalization | None:
-    """Return the normalisation behind a name; an instance or None is returned as it is."""
-    if isinstance(normalization, str):
-        return NORMALIZATIONS[normalization]()
-    return normalization
-
-
-def as_activation(activation: str | Activation) -> Activation:
-    """Return the activation behind a name; an instance is returned as it is."""
-    return ACTIVATIONS[activation] if isinstance(activation, str) else activation

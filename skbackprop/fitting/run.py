@@ -9,122 +9,70 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..core.arrays import Array, Rows, State, largest_magnitude
-from ..core.members import kind_of
-from ..engine.averaging import averaged, averaged_statistics
 from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters, Parameters
+from ..engine.state import TrainingState
 from ..layers.base import WEIGHT
 from ..layers.dropout import dropout_stream
 from ..losses.base import Loss
-from ..optimizers import OPTIMIZERS
-from .divergence import GROWN, SAFE, Ending, loss_of, spread
+from ..schedules.base import init_progress
+from .course import Course, Kept, Past, kept_of
 from .holdout import hold_out
-from .plan import build, build_average, build_penalty, build_schedule, is_lbfgs
-from .warnings import warn
-from .weights import initial_layers
+from .plan import Plan
 
 _TINY = np.finfo(float).tiny
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
 
-# An iteration of L-BFGS does less than an epoch, and its scores rise slowly at first.
-_LBFGS_PATIENCE = 10
-
-Score = Callable[[Array, Array, "Array | None"], float]
-Outcomes = Callable[[Network, Parameters, Any, "Rows | None"], Array]
+Score: TypeAlias = Callable[[Array, Array, "Array | None"], float]
+Outcomes: TypeAlias = Callable[[Network, Parameters, Any, "Rows | None"], Array]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Problem:
     """What an estimator sets its networks: the same for each of them.
 
     Parameters
     ----------
-    settings : estimator
-        One of this package, of which only the constructor's parameters are read.
+    plan : Plan
+        How they are to be trained.
     network : Network
-        The architecture.
+        Their layers in training.
     loss : Loss
         The loss, with its link, for the targets at hand.
     table : Table
         The data.
     dtype : dtype
-        What the network computes in.
+        What they compute in.
     score : callable
         Returns the score of (outcomes, targets, weights), for early stopping.
     strata : callable
         Returns the class of each row of the targets by which a split is stratified, or None.
-    incremental : bool
-        Whether to train for one epoch, as `partial_fit` does.
     outcomes : callable
         Returns the outcomes that `score` takes, of every member: of (network, parameters, X,
         rows) the raw scores, say.
+    incremental : bool
+        Whether to train for one epoch, as `partial_fit` does.
     """
 
-    settings: Any
+    plan: Plan
     network: Network
     loss: Loss
     table: Table
     dtype: np.dtype[np.floating]
     score: Score
     strata: Callable[[Array], Array | None]
-    incremental: bool
     outcomes: Outcomes
-
-    @property
-    def is_lbfgs(self) -> bool:
-        """Whether all rows make one step."""
-        return is_lbfgs(self.settings.solver)
-
-    @property
-    def batch_size(self) -> int:
-        """The rows of a batch, where there are so many."""
-        batch_size = self.settings.batch_size
-        return 200 if isinstance(batch_size, str) else int(batch_size)
-
-
-class Kept(NamedTuple):
-    """Copies of what a network predicts with, and of what training would go on from.
-
-    Parameters
-    ----------
-    theta : array of shape (1, p)
-        The raw parameters.
-    statistics, average : dict
-        The states of running statistics and of the average; empty where there are none.
-    """
-
-    theta: Array
-    statistics: State
-    average: State
-
-
-class Best(NamedTuple):
-    """The epoch with the best validation score so far."""
-
-    score: float
-    n_iter: int
-    kept: Kept
-
-
-class Course(NamedTuple):
-    """How far a run has come: all that an epoch is recorded by, in one value.
-
-    An epoch has happened once its course has taken the place of the last one.
-    """
-
-    n_iter: int = 0
-    loss: float = math.inf
-    best: Best | None = None
+    incremental: bool
 
 
 class Run:
@@ -137,9 +85,9 @@ class Run:
     stream : RandomState
         What draws weights, split and order; the run's own from now on.
     start : Parameters or None
-        What to go on from; None to draw or copy initial weights.
-    past : dict
-        The training state that an earlier run has left in `state`, or an empty dict.
+        What to go on from; None for initial weights.
+    past : Past or None
+        What an earlier run has left.
     n_seen : int
         The rows that earlier runs have seen.
     member : int, default=0
@@ -147,18 +95,13 @@ class Run:
 
     Attributes
     ----------
-    state : dict
-        What a later run can go on from: the random ``stream``, the ``order`` of the last epoch,
-        the ``split`` for early stopping, ``n_rows``, and the states of ``optimizer``,
-        ``schedule`` and ``average``; ``n_epochs`` counts those of `partial_fit` since the last
-        `fit`; with dropout the ``dropout stream``, and the running ``statistics`` where there
-        are any.
-    parameters : FlatParameters
-        The network's parameters, while it is trained as a member of a stack views of those.
+    state : TrainingState
+        All that training changes; while the run is a member of a stack its parameters are views
+        of those of the stack.
+    train, validation : Rows or None
+        The rows to train on, None for all, and those held out, None for none.
     course : Course
         How far it came, once it has ended.
-    n_seen : int
-        The rows seen since the first run.
     seconds : float
         Its share of the time: of an epoch of a stack, one part for each member.
     warnings : list of str
@@ -172,38 +115,43 @@ class Run:
         problem: Problem,
         stream: np.random.RandomState,
         start: Parameters | None,
-        past: dict[str, Any],
+        past: Past | None,
         n_seen: int,
         member: int = 0,
     ) -> None:
         self.problem = problem
-        self._name = f"Member {member}: " if problem.settings.n_members > 1 else ""
-        self.settings, self.network, self.table = problem.settings, problem.network, problem.table
+        self.plan, self.network, self.table = problem.plan, problem.network, problem.table
         self.incremental = problem.incremental
-        self.objective = Objective(self.network, problem.loss, build_penalty(self.settings))
-        self.state: dict[str, Any] = {"stream": stream, "n_rows": self.table.n_rows}
-        self.state["n_epochs"] = past.get("n_epochs", 0) if self.incremental else 0
-        if self.network.is_random:
-            self.state["dropout stream"] = _dropout_stream(stream, past)
+        self.objective = Objective(self.network, problem.loss, self.plan.penalty)
+        self._name = f"Member {member}: " if self.plan.n_members > 1 else ""
+        masks = [_mask_stream(stream, past)] if self.network.is_random else []
         if start is None:
-            layers = initial_layers(self.settings, self.network, stream, member)
-            self.parameters = self.network.start([layers], problem.dtype, [stream])
+            layers = self.plan.initial.layers(self.network, stream, member)
+            parameters = self.network.start([layers], problem.dtype, [stream])
         else:
-            self.parameters = self._continued(start, past, n_seen)
-        if self.parameters.statistics:
-            self.state["statistics"] = self.parameters.statistics
-        self.train: Rows | None
-        self.validation: Rows | None
-        self.train, self.validation = self._rows(past)
-        self.state["order"] = self._order(past)
-        if not problem.is_lbfgs:
-            self._start_average(past, n_seen)
-            self._start(past)
-        self._n_epochs_before = self.state["n_epochs"]
-        self._first_loss: float | None = past.get("first loss") if self.incremental else None
+            parameters = self._continued(start, past, n_seen)
+        self._split = past.split if past and past.n_rows == self.table.n_rows else None
+        self.train: Rows | None = None
+        self.validation: Rows | None = None
+        if self.plan.validation_fraction is not None and not self.incremental:
+            self.train, self.validation = self._split = self._held_out(stream)
+        self.state = TrainingState(
+            parameters,
+            *({}, {}, {}),
+            progress=init_progress(1),
+            n_seen=np.array([[n_seen]]),
+            orders=[self._order(past)],
+            streams=[stream],
+            masks=masks,
+        )
+        if self.plan.optimizer is not None:
+            self._start(past, self.plan.optimizer.init)
+        has_gone_on = past is not None and self.incremental
+        self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
+        self._first_loss = past.first_loss if past and has_gone_on else None
         # Over a single epoch nobody looks at how weights have grown.
-        self._largest_at_first = math.inf if self.incremental else self._largest_weight or _TINY
-        self.n_seen, self.seconds = n_seen, 0.0
+        self._largest_at_first = math.inf if self.incremental else self.largest_weight or _TINY
+        self.seconds = 0.0
         # One of each for every epoch; what is beyond those of the course has not happened.
         self._losses: list[float] = []
         self._scores: list[float] = []
@@ -211,56 +159,87 @@ class Run:
         self.warnings: list[str] = []
         self.error: ValueError | None = None
 
-    def _continued(self, start: Parameters, past: dict[str, Any], n_seen: int) -> FlatParameters:
+    # ------------------------------------------------------------------ what it begins with
+
+    def _continued(self, start: Parameters, past: Past | None, n_seen: int) -> FlatParameters:
         """Return copies of the parameters to go on from, with the running statistics."""
         parameters = self.network.copied(start, self.problem.dtype)
-        if WEIGHT in past.get("statistics", {}):
-            parameters.statistics[WEIGHT][...] = past["statistics"][WEIGHT]
+        known = past.state.parameters.statistics if past else {}
+        if WEIGHT in known:
+            parameters.statistics[WEIGHT][...] = known[WEIGHT]
         else:
             weight = self.table.weight
             of_a_row = 1.0 if weight is None else float(weight.mean())
             for layer, running in zip(self.network.layers, parameters.running, strict=True):
-                layer.assume_past(running, n_seen, self.problem.batch_size, of_a_row)
+                layer.assume_past(running, n_seen, self.plan.batch_size, of_a_row)
         return parameters
 
-    def _start(self, past: dict[str, Any]) -> None:
-        """Set optimizer and schedule, with the states to go on from."""
-        self.optimizer = build(OPTIMIZERS, self.settings.solver, self.settings)
-        self.schedule = build_schedule(self.settings)
-        fresh = {
-            "optimizer": self.optimizer.init(self.parameters.theta),
-            "schedule": self.schedule.init(1),
-        }
-        for name, start in fresh.items():
-            # Another optimizer or schedule than the last time has to begin anew.
-            if name in past and past[name].keys() == start.keys():
-                start = {key: value.copy() for key, value in past[name].items()}
-            self.state[name] = start
+    def _start(self, past: Past | None, init: Callable[[Array], State]) -> None:
+        """Set the states of average, optimizer and schedule: an earlier run's, or new ones.
 
-    def _start_average(self, past: dict[str, Any], n_seen: int) -> None:
-        """Set the average with its state, and the weights to the raw ones that it was taken of.
-
-        If the user has assigned other weights since, they count, and the average begins anew.
+        If the user has assigned other weights since, they count, and the average begins anew;
+        else training goes on from the raw ones that it was taken of.
         """
-        self.average = build_average(self.settings)
-        theta, statistics, known = self.parameters.theta, self.parameters.statistics, {}
-        if "raw" in past and self._is_averaged(past):
-            theta[...], known = past["raw"], past["average"]
-            for name, array in past["raw statistics"].items():
+        state, average, known = self.state, self.plan.average, past.state if past else None
+        theta, statistics = state.parameters.theta, state.parameters.statistics
+        taken: State = {}
+        if past and past.is_behind(state.parameters):
+            theta[...], taken = past.state.parameters.theta, past.state.average
+            for name, array in past.state.parameters.statistics.items():
                 statistics[name][...] = array
-        seen = np.array([[n_seen]])
-        start = {} if self.average is None else self.average.init(theta, seen, statistics)
-        if known.keys() == start.keys():
-            start = {name: array.copy() for name, array in known.items()}
-        self.state["average"] = start
+        fresh = {} if average is None else average.init(theta, state.n_seen, statistics)
+        state.average = _gone_on(fresh, taken)
+        state.optimizer = _gone_on(init(theta), known.optimizer if known else {})
+        state.schedule = _gone_on(self.plan.schedule.init(1), known.schedule if known else {})
 
-    def _is_averaged(self, past: dict[str, Any]) -> bool:
-        """Return whether the parameters are those that the last run has averaged."""
-        theta, statistics = self.parameters.theta, self.parameters.statistics
-        expected = averaged_statistics(past["raw statistics"], past["average"])
-        return np.array_equal(theta, averaged(past["raw"], past["average"])) and all(
-            np.array_equal(statistics[name], array) for name, array in expected.items()
-        )
+    def _held_out(self, stream: np.random.RandomState) -> tuple[Rows, Rows]:
+        """Return the rows to train on and those held out, drawn once for as many of either."""
+        train, held_out = self._split_of(stream)
+        weight = self.table.weight
+        if weight is not None and not weight[train].any():
+            raise ValueError(
+                "early_stopping=True leaves no row to train on whose sample_weight is above zero. "
+                "Remove the rows of weight zero, or set early_stopping=False."
+            )
+        return train, held_out
+
+    def _split_of(self, stream: np.random.RandomState) -> tuple[Rows, Rows]:
+        """Draw the rows to train on and those held out, unless the last split will do again."""
+        fraction, n = self.plan.validation_fraction or 0.0, self.table.n_rows
+        n_held_out = max(2, math.ceil(fraction * n))
+        if n_held_out >= n:
+            raise ValueError(
+                f"early_stopping=True holds out {n_held_out} rows, which leaves none to train on "
+                f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
+                f"{fraction}), or early_stopping=False."
+            )
+        if self._split is not None and len(self._split[1]) == n_held_out:
+            return self._split
+        return hold_out(n, n_held_out, stream, self.problem.strata(self.table.y))
+
+    def _order(self, past: Past | None) -> Rows | None:
+        """Return the rows in the order of the last epoch, if they are the same rows."""
+        if not self.plan.shuffle:
+            return self.train
+        last = past.state.orders[0] if past and past.n_rows == self.table.n_rows else None
+        if last is not None and len(last) == self.n_train:
+            return np.array(last)
+        return np.arange(self.n_train) if self.train is None else self.train.copy()
+
+    # -------------------------------------------------------------------- what it trains on
+
+    @property
+    def shape(self) -> list[Any]:
+        """What runs must have in common to train as one stack; to be compared by ``==``."""
+        problem, table = self.problem, self.table
+        is_weighted = table.weight is not None
+        of_data = [problem.network, problem.loss, problem.dtype, table.is_sparse, is_weighted]
+        return [*of_data, self.incremental, *self.plan.shape]
+
+    @property
+    def parameters(self) -> FlatParameters:
+        """The network's parameters."""
+        return self.state.parameters
 
     @property
     def n_done(self) -> int:
@@ -268,27 +247,7 @@ class Run:
 
         They are one less than ``max_iter`` at most: from then on each is like the last.
         """
-        return int(min(self.state["n_epochs"], self.settings.max_iter - 1))
-
-    @property
-    def shape(self) -> list[Any]:
-        """What runs must have in common to train as one stack; to be compared by ``==``."""
-        table = self.table
-        return [
-            self.network,
-            self.problem.loss,
-            self.parameters.dtype,
-            table.is_sparse,
-            table.weight is None,
-            self.problem.batch_size,
-            self.settings.max_iter,
-            self.incremental,
-            kind_of(self.optimizer),
-            kind_of(self.objective.penalty),
-            kind_of(self.average),
-        ]
-
-    # ----------------------------------------------------------------------- the rows
+        return min(self._n_epochs_before, self.plan.max_iter - 1)
 
     @property
     def n_train(self) -> int:
@@ -298,75 +257,14 @@ class Run:
     @property
     def batch_size(self) -> int:
         """The rows of a batch, no more than there are."""
-        return min(self.problem.batch_size, self.n_train)
-
-    @property
-    def clip_norm(self) -> float:
-        """The largest norm that a gradient may have."""
-        bound = self.settings.clip_norm
-        return math.inf if bound is None else float(bound)
-
-    @property
-    def patience(self) -> int | float:
-        """The epochs, or iterations of L-BFGS, without improvement that are put up with."""
-        n_iter_no_change: int | float = self.settings.n_iter_no_change
-        return n_iter_no_change * (_LBFGS_PATIENCE if self.problem.is_lbfgs else 1)
+        return min(self.plan.batch_size, self.n_train)
 
     @property
     def rows_at_once(self) -> int:
         """The rows that go through the network together: a batch, or a block of L-BFGS."""
-        if self.problem.is_lbfgs:
+        if self.plan.is_lbfgs:
             return max(1, min(self.n_train, _LBFGS_NUMBERS // sum(self.network.widths)))
         return self.batch_size
-
-    def warn_of_batch_size(self) -> None:
-        """Warn if a batch is asked for that is larger than the data."""
-        batch_size = self.settings.batch_size
-        if not isinstance(batch_size, str) and batch_size > self.n_train:
-            warn(
-                f"batch_size={batch_size} is larger than the {self.n_train} training rows. It is "
-                f"going to be clipped to {self.n_train}.",
-                UserWarning,
-            )
-
-    def _rows(self, past: dict[str, Any]) -> tuple[Rows, Rows] | tuple[None, None]:
-        """Return the rows to train on and those held out, drawn once for as many of either."""
-        last = past["split"] if past.get("n_rows") == self.table.n_rows else None
-        self.state["split"] = last
-        if self.incremental or not self.settings.early_stopping:
-            return None, None
-        self.state["split"] = train, held_out = self._split(last)
-        if self.table.weight is not None and not self.table.weight[train].any():
-            raise ValueError(
-                "early_stopping=True leaves no row to train on whose sample_weight is above zero. "
-                "Remove the rows of weight zero, or set early_stopping=False."
-            )
-        return train, held_out
-
-    def _split(self, last: Any) -> tuple[Rows, Rows]:
-        """Draw the rows to train on and those held out, unless the last split will do again."""
-        fraction, n = self.settings.validation_fraction, self.table.n_rows
-        n_held_out = max(2, math.ceil(fraction * n))
-        if n_held_out >= n:
-            raise ValueError(
-                f"early_stopping=True holds out {n_held_out} rows, which leaves none to train on "
-                f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
-                f"{fraction}), or early_stopping=False."
-            )
-        if last is not None and len(last[1]) == n_held_out:
-            train, held_out = last
-            return train, held_out
-        return hold_out(n, n_held_out, self.state["stream"], self.problem.strata(self.table.y))
-
-    def _order(self, past: dict[str, Any]) -> Rows | None:
-        """Return the rows in the order of the last epoch, if they are the same rows."""
-        if not self.settings.shuffle:
-            return self.train
-        last = past.get("order")
-        is_same_table = past.get("n_rows") == self.table.n_rows
-        if is_same_table and last is not None and len(last) == self.n_train:
-            return np.array(last)
-        return np.arange(self.n_train) if self.train is None else self.train.copy()
 
     # ---------------------------------------------------------------------- its course
 
@@ -386,42 +284,30 @@ class Run:
     ) -> Course:
         """Return the course after one more epoch or iteration, for the caller to record.
 
-        `kept` returns copies of what the epoch has led to; it is called if the score is the best.
-        """
-        n_iter, best = course.n_iter + 1, course.best
-        self._losses.append(loss)
-        if score is not None:
-            self._scores.append(score)
-            if self._is_best(score, best):
-                best = Best(score, n_iter, kept())
-        return Course(n_iter, loss, best)
-
-    def _is_best(self, score: float, best: Best | None) -> bool:
-        """Return whether the weights of this score are to be kept.
-
         Of equally good iterations L-BFGS keeps the last, whose loss is the least: on few rows the
         first ones often score what the last ones do.
         """
-        if best is None:
-            return score > -math.inf
-        return score > best.score or (self.problem.is_lbfgs and score == best.score)
+        self._losses.append(loss)
+        if score is not None:
+            self._scores.append(score)
+        return course.after(loss, score, kept, last_of_equals=self.plan.is_lbfgs)
 
     def print_progress(self, course: Course) -> None:
         """Say how the last epoch went, if the user wants to know."""
         n_iter = course.n_iter
-        if self.settings.verbose:
+        if self.plan.verbose:
             print(f"{self._name}Iteration {n_iter}, loss = {course.loss:.8f}")
             if self.validation is not None:
                 print(f"{self._name}Validation score: {self._scores[n_iter - 1]:f}")
 
     def print_stall(self, consequence: str) -> None:
         """Say that progress has stalled, and what follows."""
-        if self.settings.verbose:
+        if self.plan.verbose:
             what = "Training loss" if self.validation is None else "Validation score"
-            unit = "iterations" if self.problem.is_lbfgs else "epochs"
+            unit = "iterations" if self.plan.is_lbfgs else "epochs"
             print(
-                f"{self._name}{what} did not improve more than tol={self.settings.tol:f} for "
-                f"{self.patience} consecutive {unit}. {consequence}"
+                f"{self._name}{what} did not improve more than tol={self.plan.tol:f} for "
+                f"{self.plan.patience:.0f} consecutive {unit}. {consequence}"
             )
 
     # -------------------------------------------------------------------------- its end
@@ -429,15 +315,6 @@ class Run:
     def end(self, course: Course) -> None:
         """Take what training has led to as the outcome; said once more, it replaces the last."""
         self.course, self.warnings, self.error = course, [], None
-        self.state["n_epochs"] = self._n_epochs_before + self.incremental * course.n_iter
-        if course.n_iter:
-            first = self._losses[0] if self._first_loss is None else self._first_loss
-            self.state["first loss"] = first
-        if self.scores and course.best is None:
-            self.warnings.append(
-                "The validation score of no epoch is a finite number, so the weights of the last "
-                f"are kept. Scale the data, {self._scales}"
-            )
 
     @property
     def n_iter(self) -> int:
@@ -469,164 +346,60 @@ class Run:
         """The epoch whose weights are kept: the best under early stopping, else the last."""
         return self.course.n_iter if self.course.best is None else self.course.best.n_iter
 
-    def end_unconverged(self) -> None:
-        """Take note that the epochs were used up, unless that is what the user wanted."""
-        self.judge()
-        if not self.incremental and self.settings.n_iter_no_change != np.inf:
-            self.warnings.append(
-                f"Stochastic Optimizer: Maximum iterations ({self.settings.max_iter}) reached and "
-                "the optimization hasn't converged yet. Raise max_iter, or set "
-                "n_iter_no_change=np.inf if this many epochs are what you want."
-            )
-
-    def judge(self) -> None:
-        """Take note if training has diverged, though all numbers are finite.
-
-        It is an error if the network's output is not.
-        """
-        if not self.n_iter:
-            return
-        largest, first, last = self._largest_weight, self.state["first loss"], self.loss
-        growth = largest / self._largest_at_first
-        # Of single epochs each has other rows, so that one may be a little above the other.
-        has_risen = last > first + (abs(first) if self.incremental else 0)
-        if has_risen or growth > GROWN or largest > SAFE:
-            self._judge(first, last, has_risen, growth, largest)
-
-    def _judge(
-        self, first: float, last: float, has_risen: bool, growth: float, largest: float
-    ) -> None:
-        """Look at the losses, since there is a reason to."""
-        best, worst = self.course.best, max(self.losses)
-        if best is None and (growth > GROWN or largest > SAFE):
-            # The last step may have gone astray.
-            loss = self._loss_of_kept(whole=largest > SAFE)
-            if not math.isfinite(loss):
-                self._diverge(
-                    self.n_iter,
-                    "the network's output on the training data is no longer finite, since its "
-                    f"largest weight is {largest:.3g}",
-                )
-                return
-            last = max(last, loss)
-            has_risen = has_risen or last > first + abs(first)
-        score = None if best is None else best.score
-        ending = Ending(worst, last, has_risen, growth, largest, score)
-        if ending.has_diverged(self.table, self.train, self.objective):
-            kept = "" if best is None else f" {self._kept_epoch}"
-            self.warnings.append(
-                f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
-                f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
-                f"{self._advice}{kept}"
-            )
+    @property
+    def n_seen(self) -> int:
+        """The rows seen since the first run."""
+        return int(self.state.n_seen.item())
 
     @property
-    def _largest_weight(self) -> float:
+    def first_loss(self) -> float | None:
+        """The loss of the first epoch, of `partial_fit` since the last `fit`; None before any."""
+        return self._losses[0] if self._first_loss is None and self.n_iter else self._first_loss
+
+    @property
+    def largest_weight(self) -> float:
         """The largest absolute parameter after the last epoch."""
         return largest_magnitude(self.parameters.theta)
 
-    def _loss_of_kept(self, whole: bool) -> float:
-        """Return the mean loss of what is kept, on the whole of the training rows or a sample.
-
-        It is NaN if a score is not finite.
-        """
-        theta, rows = self.kept_theta(self.problem.dtype), self.train
-        parameters = self.parameters.like(theta, self.kept_statistics())
-        if not whole:
-            rows = spread(self.table, rows, sum(self.network.widths))
-        with np.errstate(all="ignore"):
-            return loss_of(parameters, self.table, rows, self.objective)
-
-    def end_diverged(self) -> None:
-        """Take note of an error, or of a warning where there is a scored epoch to go back to."""
-        self._diverge(self.n_iter + 1, "the loss or a parameter is no longer finite")
-
-    def _diverge(self, epoch: int, what: str) -> None:
-        message = f"Training diverged in epoch {epoch}: {what}. {self._advice}"
-        if self.course.best is None:
-            self.error = ValueError(message)
-        else:
-            self.warnings.append(f"{message} {self._kept_epoch}")
+    @property
+    def growth(self) -> float:
+        """What the largest parameter has grown by since the beginning."""
+        return self.largest_weight / self._largest_at_first
 
     @property
-    def _advice(self) -> str:
-        rate = self.settings.learning_rate_init
-        return f"Lower learning_rate_init (now {rate}), or scale the data, {self._scales}"
+    def kept(self) -> Kept:
+        """What the epoch that is kept has led to."""
+        return kept_of(self.state) if self.course.best is None else self.course.best.kept
 
     @property
-    def _kept_epoch(self) -> str:
-        return (
-            f"The weights of epoch {self.best_iter}, which had the best validation score, are kept."
+    def past(self) -> Past:
+        """What a later run can go on from."""
+        theta, statistics, average = self.kept
+        return Past(
+            replace(
+                self.state,
+                parameters=self.parameters.like(theta, statistics),
+                average=average,
+                progress=init_progress(1),
+            ),
+            self.table.n_rows,
+            self._split,
+            self._n_epochs_before + self.course.n_iter if self.incremental else 0,
+            self.first_loss,
         )
 
-    @property
-    def _scales(self) -> str:
-        """How to scale the data, and what they are like as they are."""
-        return (
-            "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "
-            f"X is {largest_magnitude(self.table.X):.3g}, in the targets "
-            f"{largest_magnitude(self.table.y):.3g}.{self._penalty_on_light_rows}"
-        )
 
-    @property
-    def _penalty_on_light_rows(self) -> str:
-        """What to do where the rows of a batch weigh so little that the penalty is all there is."""
-        weight, alpha = self.table.weight, float(self.settings.alpha)
-        of_a_batch = np.inf if weight is None else float(weight.mean()) * self.rows_at_once
-        if of_a_batch >= alpha:
-            return ""
-        return (
-            f" The rows of a batch have a sample_weight of about {of_a_batch:.3g}, by which the "
-            f"penalty alpha={alpha:g} is divided: scale them to a mean of one, or lower alpha."
-        )
-
-    def kept_theta(self, dtype: np.dtype[np.floating]) -> Array:
-        """Return the parameters of the best epoch under early stopping, else of the last.
-
-        They are the averages, if any are taken.
-        """
-        theta, _, average = self._kept
-        return (averaged(theta, average) if average else theta).astype(dtype, copy=False)
-
-    def kept_statistics(self) -> State:
-        """Return the running statistics that belong to `kept_theta`."""
-        _, statistics, average = self._kept
-        return statistics | averaged_statistics(statistics, average)
-
-    @property
-    def kept_state(self) -> dict[str, Any]:
-        """What a later run can go on from: `state`, and what is ``raw`` behind an average."""
-        theta, statistics, average = self._kept
-        raw = {"average": average, "raw": theta, "raw statistics": statistics}
-        return self.state | raw if average else self.state
-
-    @property
-    def _kept(self) -> Kept:
-        """The raw weights and statistics of the epoch that is kept, and the state of averages."""
-        if self.course.best is not None:
-            return self.course.best.kept
-        parameters = self.parameters
-        return Kept(parameters.theta, parameters.statistics, self.state.get("average", {}))
+def _gone_on(fresh: State, known: State) -> State:
+    """Return a copy of a state that is known, or a fresh one where that is of another kind."""
+    is_alike = known.keys() == fresh.keys()
+    return {name: array.copy() for name, array in known.items()} if is_alike else fresh
 
 
-def n_moments(settings: Any) -> int:
-    """Return how many arrays of the size of the parameters an optimizer and an average keep.
-
-    `settings` is an estimator with a stochastic solver.
-    """
-    theta = np.zeros((1, 2))
-    states = [build(OPTIMIZERS, settings.solver, settings).init(theta)]
-    average = build_average(settings)
-    if average is not None:
-        states.append(average.init(theta, np.zeros((1, 1), dtype=int)))
-    return sum(np.shape(array) == theta.shape for state in states for array in state.values())
-
-
-def _dropout_stream(stream: np.random.RandomState, past: dict[str, Any]) -> np.random.Generator:
+def _mask_stream(stream: np.random.RandomState, past: Past | None) -> np.random.Generator:
     """Return what draws the masks: a copy of the last run's stream, or one from a copy of ours.
 
     That leaves all other draws as they are without dropout, and a run that fails leaves the last
     one's stream where it was.
     """
-    last = past.get("dropout stream")
-    return dropout_stream(stream) if last is None else copy.deepcopy(last)
+    last = past.state.masks if past else []
+    return copy.deepcopy(last[0]) if last else dropout_stream(stream)

@@ -4,99 +4,82 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from ..core.arrays import PerMember, Rows
-from ..core.members import join_members, join_states, take_state
+from ..core.arrays import PerMember
+from ..core.equality import is_equal
+from ..core.members import join_members
 from ..engine.objective import Objective
 from ..engine.stack import Stack
+from ..engine.state import TrainingState
 from ..schedules.mixed import join_schedules
 from .run import Run
 
 
 def stack_of(runs: Sequence[Run]) -> Stack:
-    """Return the stack that trains these runs; they share what is equal."""
-    streams: list[np.random.RandomState | None] = []
-    orders: list[Rows | None] = []
-    for i, run in enumerate(runs):
-        if i and _visit_the_same(runs[i - 1], run):
-            streams.append(streams[-1])
-            orders.append(orders[-1])
-        else:
-            streams.append(_stream_of(run, is_alone=len(runs) == 1))
-            orders.append(run.state["order"])
+    """Return the stack that trains these runs, all with a stochastic optimizer."""
     first = runs[0]
-    parameters = first.parameters
-    if len(runs) > 1:
-        parameters = parameters.like(
-            np.concatenate([run.parameters.theta for run in runs]),
-            join_states([run.parameters.statistics for run in runs]),
-        )
     schedule, state_of_schedule = join_schedules(
-        [run.schedule for run in runs], [run.state["schedule"] for run in runs]
+        [run.plan.schedule for run in runs], [run.state.schedule for run in runs]
     )
+    # Schedules of several kinds have states of several kinds, which only they can join.
+    states = [replace(state, schedule={}) for state in _states_that_share(runs)]
+    penalty = join_members([run.objective.penalty for run in runs])
+    optimizers = [run.plan.optimizer for run in runs if run.plan.optimizer is not None]
     stack = Stack(
-        objective=Objective(
-            first.network,
-            first.problem.loss,
-            join_members([run.objective.penalty for run in runs]),
-        ),
-        parameters=parameters,
+        objective=Objective(first.network, first.problem.loss, penalty),
+        state=replace(TrainingState.join(states), schedule=state_of_schedule),
         tables=[run.table for run in runs],
-        orders=orders,
-        streams=streams,
         batch_sizes=[run.batch_size for run in runs],
-        optimizer=join_members([run.optimizer for run in runs]),
+        optimizer=join_members(optimizers),
         schedule=schedule,
-        rate=np.array([[float(run.settings.learning_rate_init)] for run in runs]),
-        optimizer_state=join_states([run.state["optimizer"] for run in runs]),
-        schedule_state=state_of_schedule,
-        n_seen=np.array([[run.n_seen] for run in runs]),
-        clip_norm=per_member([run.clip_norm for run in runs]),
-        dropout_streams=[run.state["dropout stream"] for run in runs if run.network.is_random],
-        average=join_members([run.average for run in runs]),
-        average_state=join_states([run.state["average"] for run in runs]),
+        rate=np.array([[run.plan.rate] for run in runs]),
+        clip_norm=per_member([run.plan.clip_norm for run in runs]),
+        average=join_members([run.plan.average for run in runs]),
     )
     if len(runs) > 1:
         show_parameters(stack, runs)
     return stack
 
 
-def _stream_of(run: Run, is_alone: bool) -> np.random.RandomState | None:
-    """Return what shuffles a run's rows: in a stack a copy, which others may share."""
-    if not run.settings.shuffle:
-        return None
-    stream: np.random.RandomState = run.state["stream"]
-    return stream if is_alone else copy.deepcopy(stream)
+def _states_that_share(runs: Sequence[Run]) -> list[TrainingState]:
+    """Return the states of runs with one order and stream for those who visit the same rows.
+
+    In a stack of several these streams are copies. Those of runs that do not shuffle are None.
+    """
+    states: list[TrainingState] = []
+    for i, run in enumerate(runs):
+        state = run.state
+        if i and _visit_the_same(runs[i - 1], run):
+            shared = states[-1]
+            states.append(replace(state, orders=shared.orders, streams=shared.streams))
+            continue
+        streams = state.streams if len(runs) == 1 else copy.deepcopy(state.streams)
+        states.append(replace(state, streams=streams if run.plan.shuffle else [None]))
+    return states
 
 
 def show_parameters(stack: Stack, runs: Sequence[Run]) -> None:
     """Let each run see its own parameters in the stack, and their average."""
     for i, run in enumerate(runs):
-        run.parameters = stack.parameters.members(slice(i, i + 1))
-        run.state["average"] = take_state(stack.average_state, slice(i, i + 1))
+        own = stack.state.take(slice(i, i + 1))
+        run.state = replace(run.state, parameters=own.parameters, average=own.average)
 
 
 def _visit_the_same(one: Run, other: Run) -> bool:
     """Return whether two runs visit the same rows in the same order in every epoch."""
-    if one.table is not other.table or one.settings.shuffle != other.settings.shuffle:
+    if one.table is not other.table or one.plan.shuffle != other.plan.shuffle:
         return False
-    if not np.array_equal(one.state["order"], other.state["order"]):
+    if not is_equal(one.state.orders, other.state.orders):
         return False
-    return not one.settings.shuffle or _is_same_stream(one.state["stream"], other.state["stream"])
+    return not one.plan.shuffle or is_equal(*(_positions(run.state) for run in (one, other)))
 
 
-def _is_same_stream(one: np.random.RandomState, other: np.random.RandomState) -> bool:
-    return _is_equal(one.get_state(legacy=False), other.get_state(legacy=False))
-
-
-def _is_equal(one: Any, other: Any) -> bool:
-    """Return whether two states are equal, of any bit generator: dicts of arrays and numbers."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_is_equal(one[key], other[key]) for key in one)
-    return np.array_equal(one, other)
+def _positions(state: TrainingState) -> list[object]:
+    """Return where the streams stand, as values that can be compared."""
+    return [stream and stream.get_state(legacy=False) for stream in state.streams]
 
 
 def per_member(values: list[float]) -> PerMember:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .descent import Descent
 from .lbfgs import minimise_alone
-from .run import Run, n_moments
+from .run import Run
 from .sizes import bytes_per_member, evenly_cut, members_at_once, n_stacks
 from .threads import limiting_blas, threads_for_stacks
 
@@ -20,7 +20,7 @@ def train(runs: Sequence[Run]) -> KeyboardInterrupt | None:
 
     Runs that fail have their `error` set, and take no other with them.
     """
-    if runs[0].problem.is_lbfgs:
+    if runs[0].plan.is_lbfgs:
         interrupts = (minimise_alone(run) for run in runs)
         return next((interrupt for interrupt in interrupts if interrupt), None)
     descents = [Descent(members) for members in cut_to_size(runs, sys.maxsize)]
@@ -37,9 +37,10 @@ def cut_to_size(runs: Sequence[Run], max_bytes: int) -> list[Sequence[Run]]:
     """Return runs of one shape in parts that train fastest as a stack, within a bound of memory."""
     if len(runs) == 1:
         return [runs]
-    problem, n_kept = runs[0].problem, n_moments(runs[0].settings)
-    settings = problem.network, problem.batch_size, problem.dtype.itemsize
-    size = members_at_once(*settings, runs[0].n_train, max_bytes, n_kept)
+    first = runs[0]
+    plan, n_kept = first.plan, first.plan.n_moments
+    settings = first.network, plan.batch_size, first.problem.dtype.itemsize
+    size = members_at_once(*settings, first.n_train, max_bytes, n_kept)
     each, n_threads = bytes_per_member(*settings, n_kept), threads_for_stacks()
     return evenly_cut(runs, n_stacks(len(runs), size, each, n_threads))
 

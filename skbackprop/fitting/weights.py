@@ -1,91 +1,22 @@
-"""Initial weights and the streams that draw them; checks of weights that a user gives."""
+"""Checks of weights that a user gives, as initial ones or in place of trained ones."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
-from ..activations import Activation
 from ..core.arrays import Array
 from ..engine.network import Network
-from ..initializers import INITIALIZERS, BoundedUniform, Initializer
-from .plan import as_activation
-
-_LARGEST_SEED = np.iinfo(np.int32).max
 
 # The kinds of dtypes that hold real numbers.
 _REAL = frozenset("biuf")
 
 
-def member_streams(random_state: Any, n_members: int) -> list[np.random.RandomState]:
-    """Return what draws each member's weights and rows: for the first, the user's own stream.
-
-    Without a seed that is NumPy's global stream, as in scikit-learn. The seeds of the others are
-    drawn from a copy of it, so that it is where it would be without them.
-    """
-    first: np.random.RandomState = check_random_state(random_state)
-    if n_members == 1:
-        return [first]
-    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_members - 1).tolist()
-    return [first, *map(np.random.RandomState, seeds)]
-
-
-def stream_of_its_own() -> np.random.RandomState:
-    """Return a stream with a seed from NumPy's global one."""
-    return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))
-
-
-def initial_layers(
-    settings: Any, network: Network, stream: np.random.RandomState, member: int = 0
-) -> list[tuple[Array, Array]]:
-    """Return a member's initial (weights, biases) of each layer: drawn, or as the user gave them.
-
-    Given arrays with a member axis hold each member's own, others serve all members.
-    """
-    init = settings.init
-    if isinstance(init, (tuple, list)):
-        if len(init) != 2:
-            raise ValueError(
-                "init must be a name, an Initializer or a pair (coefs, intercepts), got a "
-                f"{type(init).__name__} of length {len(init)}."
-            )
-        coefs, intercepts = init
-        n_given = settings.n_members if _has_member_axis(coefs) else 1
-        layers = checked_layers(coefs, intercepts, network, "init", n_given)
-        if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
-        return members_of_layers(layers, n_given)[member % n_given]
-    if isinstance(init, str) and init == "auto":
-        return network.draw(_initializers_of_activations(settings, network), stream)
-    initializer = INITIALIZERS[init] if isinstance(init, str) else init
-    return network.draw([initializer] * len(network.shapes["weights"]), stream)
-
-
-def _initializers_of_activations(settings: Any, network: Network) -> list[Initializer]:
-    """Return what draws each layer: its activation's own, and the last layer like the one before.
-
-    Without hidden layers the activation makes no difference but here, as in scikit-learn.
-    """
-    initializers = [activation.initializer for activation in network.activations]
-    if initializers:
-        return [*initializers, initializers[-1]]
-    is_one = isinstance(settings.activation, (str, Activation))
-    return [as_activation(settings.activation).initializer if is_one else BoundedUniform()]
-
-
-def member_init(init: Any, member: int) -> Any:
-    """Return the initial weights of one member as those of a single network."""
-    if isinstance(init, (tuple, list)) and len(init) == 2 and _has_member_axis(init[0]):
-        return tuple([array[member] for array in arrays] for arrays in init)
-    return init
-
-
-def _has_member_axis(coefs: Any) -> bool:
+def has_member_axis(coefs: Any) -> bool:
+    """Return whether each layer's weights are those of several members."""
     return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
 
 

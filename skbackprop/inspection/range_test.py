@@ -171,7 +171,7 @@ def find_learning_rate(
     network, X = _network_and_input(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    run = network._prepare_first(X, y, sample_weight)[0]
+    run = network._prepare_first(X, y, sample_weight).runs[0]
     losses = np.array(
         limiting_blas(
             lambda: _losses(run, rates.tolist(), width),
@@ -238,11 +238,9 @@ def _losses(run: Run, rates: list[float], width: int) -> list[float]:
         # A stack that has one batch: an epoch of it is a step.
         stack = replace(
             whole,
-            orders=[rows],
-            streams=[None],
+            state=replace(whole.state, orders=[rows], streams=[None], schedule={}),
             batch_sizes=[len(rows)],
             schedule=Constant(),
-            schedule_state={},
             rate=np.array([[rate]]),
         )
         try:
@@ -256,14 +254,14 @@ def _losses(run: Run, rates: list[float], width: int) -> list[float]:
 
 def _batches(run: Run) -> Iterator[Rows]:
     """Return the rows of batches of equal size, epoch after epoch, in the run's own order."""
-    order, weight = run.state["order"], run.table.weight
+    (order,), (stream,), weight = run.state.orders, run.state.streams, run.table.weight
     order = np.arange(run.n_train) if order is None else order
     if weight is not None:
         order = order[weight[order] > 0]  # a batch without any weight has no loss
     size = min(run.batch_size, len(order))
     while True:
-        if run.settings.shuffle:
-            run.state["stream"].shuffle(order)
+        if run.plan.shuffle and stream is not None:
+            stream.shuffle(order)
         for start in range(0, len(order) - size + 1, size):
             yield order[start : start + size].copy()
 

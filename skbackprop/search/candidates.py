@@ -8,11 +8,8 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
-from ..core.members import kind_of
 from ..estimators.base import BaseBackprop
-from ..estimators.parameters import MEMBERS_OWN
 from ..fitting.plan import is_lbfgs
-from ..optimizers import Optimizer
 
 # The package, of which this module is an inner room.
 _PACKAGE = __name__.partition(".")[0]
@@ -125,30 +122,25 @@ class Candidate:
         return None
 
     @property
-    def shared_settings(self) -> dict[str, Any]:
-        """The parameters that its network has to share with others in a stack.
+    def shape(self) -> list[Any]:
+        """What its network has to have in common with others in a stack.
 
-        Of an optimizer that is all but its numbers, of an average its kind.
+        Parameters that make no plan are not shared: alone, fit will say what is wrong.
         """
-        shared = {
-            name: kind_of(value) if isinstance(value, Optimizer) else value
-            for name, value in self._parameters(of_network=True).items()
-            if name.rpartition("__")[2] not in MEMBERS_OWN
-        }
-        average = self.network.average
-        return {**shared, "kind of average": (average is not False, isinstance(average, float))}
+        network = self.network
+        try:
+            return [type(network), *network._plan_of(network.get_params(deep=False)).shape]
+        except Exception:
+            return [self]
 
     @property
     def settings_of_transformers(self) -> dict[str, Any]:
         """The parameters of all that comes before the network."""
-        return self._parameters(of_network=False)
-
-    def _parameters(self, of_network: bool) -> dict[str, Any]:
         if not isinstance(self.estimator, Pipeline):
-            return self.parameters if of_network else {}
+            return {}
         last = self.estimator.steps[-1][0]
         return {
             name: value
             for name, value in self.parameters.items()
-            if (name.partition("__")[0] == last) == of_network
+            if name.partition("__")[0] != last
         }

@@ -18,8 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 
 from ..core.equality import grouped
-from ..fitting.plan import is_lbfgs
-from ..fitting.run import n_moments
+from ..fitting.plan import Plan
 from ..fitting.sizes import bytes_per_member, evenly_cut, members_at_once
 from ..fitting.threads import threads_for_stacks
 from .candidates import Candidate, Evaluation
@@ -66,7 +65,7 @@ def evaluate(
         parallel,
     )
     networks = [candidate for candidate in candidates if candidate.is_network]
-    for group in _grouped(networks, [c.settings_of_transformers for c in networks]):
+    for group in grouped(networks, [c.settings_of_transformers for c in networks]):
         for part in _splits_at_once(evaluation, group[0].estimator):
             jobs = _jobs(evaluation, group, part, parallel)
             results |= _results(evaluation, jobs, parallel)
@@ -170,7 +169,7 @@ def _stacks(
     jobs = []
     X = fronts[splits[0]].X if fronts else evaluation.X
     n_threads = threads_for_stacks() if n_jobs == 1 else 1
-    for group in _grouped(candidates, [c.shared_settings for c in candidates]):
+    for group in grouped(candidates, [c.shape for c in candidates]):
         each, size, error = _cost_and_size(evaluation, group[0].network, X)
         for tasks in _cut(group, splits, size * n_threads, n_jobs):
             own = {split: fronts[split] for _, split in tasks if split in fronts}
@@ -178,34 +177,34 @@ def _stacks(
     return jobs
 
 
-def _cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int, str | None]:
+def _cost_and_size(evaluation: Evaluation, network: Any, X: Any) -> tuple[float, int, str | None]:
     """Return about what a network costs, how many of it are to train at once, and any error."""
     try:
-        return *_estimated_cost_and_size(evaluation, settings, X), None
+        return *_estimated_cost_and_size(evaluation, network, X), None
     except Exception as error:
         # Parameters or data are not valid, and fit will say what is wrong; if not, it is ours.
         return 0.0, 1, repr(error)
 
 
-def _estimated_cost_and_size(evaluation: Evaluation, settings: Any, X: Any) -> tuple[float, int]:
+def _estimated_cost_and_size(evaluation: Evaluation, network: Any, X: Any) -> tuple[float, int]:
     n_rows, n_features = np.shape(X)
-    n_networks = int(settings.n_members)
-    batch_size = min(200 if settings.batch_size == "auto" else int(settings.batch_size), n_rows)
-    network = settings._new_network(n_features, _n_outputs(settings, evaluation.y))
-    dtype = settings.dtype or getattr(X, "dtype", None)
+    plan = network._plan_of(network.get_params(deep=False))
+    layers = plan.architecture.network(n_features, _n_outputs(network, plan, evaluation.y))
+    batch_size = min(plan.batch_size, n_rows)
+    dtype = plan.dtype or getattr(X, "dtype", None)
     itemsize = 4 if dtype is not None and np.dtype(dtype) == np.float32 else 8
-    n_kept = 0 if is_lbfgs(settings.solver) else n_moments(settings)
-    each = bytes_per_member(network, batch_size, itemsize, n_kept)
-    size = members_at_once(network, batch_size, itemsize, n_rows, evaluation.max_bytes, n_kept)
-    cost = each * n_networks * n_rows / batch_size
-    return cost, 1 if is_lbfgs(settings.solver) else max(1, size // n_networks)
+    of_network = layers, batch_size, itemsize
+    each = bytes_per_member(*of_network, plan.n_moments)
+    size = members_at_once(*of_network, n_rows, evaluation.max_bytes, plan.n_moments)
+    cost = each * plan.n_members * n_rows / batch_size
+    return cost, 1 if plan.is_lbfgs else max(1, size // plan.n_members)
 
 
-def _n_outputs(settings: Any, y: Any) -> int:
+def _n_outputs(network: Any, plan: Plan, y: Any) -> int:
     y = y if hasattr(y, "shape") else np.asarray(y)
     n_columns = int(y.shape[1]) if len(y.shape) > 1 else 1
-    if not is_classifier(settings):
-        return n_columns * int(settings._loss().scores_per_target)
+    if not is_classifier(network):
+        return n_columns * plan.loss.scores_per_target
     n_classes = len(np.unique(y)) if len(y.shape) == 1 else n_columns
     return n_classes if n_classes > 2 or len(y.shape) > 1 else 1
 
@@ -243,35 +242,3 @@ def _shared(stacks: list[Sequence[Any]], n_jobs: int) -> list[Sequence[Any]]:
     n_parts = 1 + int(np.argmin(duration))
     parts = [part for stack in stacks[-n_left:] for part in evenly_cut(stack, n_parts)]
     return [*stacks[:-n_left], *parts]
-
-
-def _grouped(candidates: list[Candidate], settings: list[dict[str, Any]]) -> list[list[Candidate]]:
-    return grouped(candidates, [_Settings(setting) for setting in settings])
-
-
-class _Settings:
-    """Settings that equal others if no estimator could tell them apart."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Settings) and _is_same(self.values, other.values)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Return whether two values are one, or numbers or strings of one type, alone or in a list.
-
-    The types count: the number 1 and the fraction 1.0 of the features are equal, and not the same.
-    """
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
-    return isinstance(one, (bool, int, float, str, np.generic)) and bool(one == other)

@@ -81,7 +81,7 @@ def theta_of(model):
 
 def raw_theta(model):
     """Return the weights that training goes on from."""
-    return model._training[0]["raw"][0]
+    return model._training[0].state.parameters.theta[0]
 
 
 def by_partial_fit(model, X, y, n_epochs, travels=False):
@@ -293,14 +293,14 @@ def test_an_average_that_is_not_finite_has_diverged():
         SGD(),
         average=PolyakAverage(),
     )
-    stack.average_state["average"][1, 3] = np.inf
+    stack.state.average["average"][1, 3] = np.inf
     assert stack.is_finite().tolist() == [True, False]
 
 
 def test_without_an_average_there_is_nothing_to_keep():
     stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
     assert stack.averaged() is stack.parameters
-    assert stack.average_state == {}
+    assert stack.state.average == {}
 
 
 # ------------------------------------------------------------------------------ estimators
@@ -501,7 +501,7 @@ STOPPING = SETTINGS | {
 def test_early_stopping_scores_the_averages_and_keeps_the_best(average, estimator_class):
     X, y = data_for(estimator_class, N_ROWS)
     model = estimator_class(**STOPPING, average=average).fit(X, y)
-    _, held_out = model._training[0]["split"]
+    _, held_out = model._training[0].split
     assert model.best_validation_score_ == max(model.validation_scores_)
     score = model.score(X[held_out], y[held_out])
     assert model.best_validation_score_ == pytest.approx(score, rel=1e-12)
@@ -611,7 +611,7 @@ def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
         raw.fit(X, y)
         model.fit(X, y)
         if early_stopping:  # which keeps another epoch with averages than without
-            held_out = model._training[0]["split"][1]
+            held_out = model._training[0].split[1]
             assert model.score(X[held_out], y[held_out]) == model.best_validation_score_
         else:
             assert model.loss_curve_ == raw.loss_curve_

@@ -198,16 +198,16 @@ def of_groups(groups, arguments, *, is_shared, weighted=False, is_sparse=False, 
         firsts = [groups.index(group) for group in groups]
         orders, streams = [orders[i] for i in firsts], [streams[i] for i in firsts]
     stack = stack_of(members, *arguments, **options)
-    return replace(stack, orders=orders, streams=streams)
+    return replace(stack, state=replace(stack.state, orders=orders, streams=streams))
 
 
 def assert_same_stack(actual, expected):
     """Assert that two stacks are equal in all that training changes."""
     for name, array in states_of(expected).items():
         assert_same_bits(states_of(actual)[name], array, name)
-    for got, order in zip(actual.orders, expected.orders, strict=True):
+    for got, order in zip(actual.state.orders, expected.state.orders, strict=True):
         np.testing.assert_array_equal(got, order)
-    for got, stream in zip(actual.streams, expected.streams, strict=True):
+    for got, stream in zip(actual.state.streams, expected.state.streams, strict=True):
         np.testing.assert_equal(got.get_state(legacy=False), stream.get_state(legacy=False))
 
 
@@ -269,9 +269,10 @@ def test_a_shared_order_is_shuffled_and_saved_once():
     trained(stack, 3)
     for _ in range(3):
         stream.shuffle(expected)
-    np.testing.assert_array_equal(stack.orders[0], expected)
+    np.testing.assert_array_equal(stack.state.orders[0], expected)
     stack.save()
-    n_arrays = len(states_of(stack)) + 2  # two orders
+    # What tells when to stop, and two orders.
+    n_arrays = len(states_of(stack)) + len(stack.state.progress) + 2
     assert len(stack._saved["arrays"]) == n_arrays
     assert len(stack._saved["streams"]) == 2
 
@@ -370,12 +371,12 @@ def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer
     members = five_members(LOSS)
     stack = stack_of(members, NETWORK, LOSS, optimizer)
     trained(stack, 3)
-    for member, order in zip(members, stack.orders, strict=True):
+    for member, order in zip(members, stack.state.orders, strict=True):
         expected, stream = np.arange(member.table.n_rows), np.random.RandomState(member.seed)
         for _ in range(3 if member.is_shuffled else 0):
             stream.shuffle(expected)
         np.testing.assert_array_equal(expected if order is None else order, expected)
-    np.testing.assert_array_equal(stack.n_seen[:, 0], [3 * m.table.n_rows for m in members])
+    np.testing.assert_array_equal(stack.state.n_seen[:, 0], [3 * m.table.n_rows for m in members])
 
 
 def test_training_descends_its_objective():
@@ -427,8 +428,8 @@ def test_an_epoch_is_all_or_nothing(kind, is_sparse, monkeypatch):
     epochs = descend(stack, 4)
     next(epochs)
     states = states_of(stack)
-    orders = [None if order is None else order.copy() for order in stack.orders]
-    streams = [None if stream is None else stream.get_state() for stream in stack.streams]
+    orders = [None if order is None else order.copy() for order in stack.state.orders]
+    streams = [None if stream is None else stream.get_state() for stream in stack.state.streams]
 
     step, n_steps = kind.step, []
 
@@ -445,9 +446,9 @@ def test_an_epoch_is_all_or_nothing(kind, is_sparse, monkeypatch):
 
     for name, array in states_of(stack).items():
         assert_same_bits(array, states[name], name)
-    for got, order in zip(stack.orders, orders, strict=True):
+    for got, order in zip(stack.state.orders, orders, strict=True):
         np.testing.assert_array_equal(got, order)
-    for got, state in zip(stack.streams, streams, strict=True):
+    for got, state in zip(stack.state.streams, streams, strict=True):
         assert (got is None) == (state is None)
         if got is not None:
             np.testing.assert_array_equal(got.get_state()[1], state[1])
@@ -507,7 +508,7 @@ def test_the_others_go_on_from_the_epoch_in_which_one_diverged(optimizer, n_befo
         assert_same_bits(np.array(losses)[:, i], np.ravel(list(descend(alone, 6))))
         for name, array in states_of(alone).items():
             assert_same_bits(states_of(stack)[name][i : i + 1], array, name)
-        assert_same_bits(stack.orders[i], alone.orders[0])
+        assert_same_bits(stack.state.orders[i], alone.state.orders[0])
 
 
 def test_no_epoch_is_left_after_the_last():
@@ -553,19 +554,19 @@ def test_subnormal_numbers_become_zero_and_no_others_change(dtype):
     stack = stack_of([Member(table), Member(table)], NETWORK, SQUARED_ERROR, Adam(), dtype=dtype)
     kept = np.array([0, 1, -2.5, np.finfo(dtype).smallest_normal, np.nan, -np.inf], dtype)
     subnormal = np.array([np.finfo(dtype).smallest_subnormal, -kept[3] / 2], dtype)
-    arrays = [stack.parameters.theta, *stack.optimizer_state.values()]
+    arrays = [stack.parameters.theta, *stack.state.optimizer.values()]
     floats = [array for array in arrays if array.dtype == dtype]
     assert len(floats) == 3
     for array in floats:
         array[:, :8] = [*subnormal, *kept]
         array[:, 8:] = 3
-    stack.optimizer_state["n_steps"][...] = 7
+    stack.state.optimizer["n_steps"][...] = 7
     stack.flush_subnormals()
     for array in floats:
         np.testing.assert_array_equal(array[:, :2], 0)
         np.testing.assert_array_equal(array[:, 2:8], [kept, kept])
         np.testing.assert_array_equal(array[:, 8:], 3)
-    np.testing.assert_array_equal(stack.optimizer_state["n_steps"], 7)
+    np.testing.assert_array_equal(stack.state.optimizer["n_steps"], 7)
 
 
 def test_weights_that_a_penalty_shrinks_without_end_become_zero():
@@ -582,7 +583,7 @@ def test_weights_that_a_penalty_shrinks_without_end_become_zero():
     )
     stack.parameters.theta[...] = [[1, -2, 0]]
     for n_epochs, expected in ((3, [[1e-3, -2e-3, 0]]), (35, [[1e-35, -2e-35, 0]]), (40, 0)):
-        for _ in descend(stack, n_epochs, n_done=int(stack.n_seen[0, 0]) // 4):
+        for _ in descend(stack, n_epochs, n_done=int(stack.state.n_seen[0, 0]) // 4):
             pass
         np.testing.assert_allclose(stack.parameters.theta, np.float32(expected), rtol=1e-4)
 

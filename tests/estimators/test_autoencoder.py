@@ -7,6 +7,7 @@ trained on X as its own targets; a forward pass spelled out in NumPy.
 import copy
 import pickle
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,10 +25,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.activations import Relu, Tanh
 from skbackprop.engine.batches import Table
 from skbackprop.engine.lbfgs import WholeObjective
 from skbackprop.engine.objective import Objective
 from skbackprop.engine.penalties import L2
+from skbackprop.fitting.architecture import Mirrored
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.dropout import Dropout
 from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
@@ -117,7 +120,7 @@ def test_it_is_the_regressor_of_x_on_x(hidden, solver, weight):
 
 def test_gradient_belongs_to_value():
     autoencoder = small(hidden_layer_sizes=(6, 3), init="glorot_normal").fit(X)
-    network = autoencoder._trained_network
+    network = autoencoder._learned.network
     layers = list(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True))
     parameters = network.start([layers], np.dtype(float))
     objective = Objective(network, SquaredError(), L2(0.3))
@@ -129,7 +132,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     autoencoder = BackpropAutoencoder(
         2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
     ).fit(X)
-    (run,) = autoencoder._prepare_first(X, None)
+    (run,) = autoencoder._prepare_first(X, None).runs
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
     names = [type(activation).__name__ for activation in run.network.activations]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
@@ -139,9 +142,9 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
         rate for rate, layer in zip(rates[:-1], layers[1:], strict=True) if isinstance(layer, Dense)
     ]
     assert before_weights == [0.3, 0.2, 0.1, None, 0.1, 0.2]
-    autoencoder.set_params(dropout=0.2)
-    assert autoencoder._dropout_rates(5) == (0.0, 0.2, 0.2, 0.0, 0.2, 0.2)
-    assert autoencoder.set_params(dropout=0)._dropout_rates(5) == ()
+    halves = Mirrored((6, 4), (Relu(), Tanh()), dropout=(0.0, 0.2, 0.2), n_components=2)
+    assert halves.rates == (0.0, 0.2, 0.2, 0.0, 0.2, 0.2)
+    assert replace(halves, dropout=()).rates == ()
 
 
 @pytest.mark.long
@@ -269,7 +272,7 @@ def test_early_stopping_keeps_the_epoch_that_reproduces_held_out_rows_best(
 ):
     autoencoder = small(early_stopping=True, solver=solver, max_iter=30, learning_rate_init=0.05)
     autoencoder.fit(container(X), sample_weight=weight)
-    held_out = autoencoder._training[0]["split"][1]
+    held_out = autoencoder._training[0].split[1]
     weight_held_out = None if weight is None else weight[held_out]
     score = autoencoder.score(container(X[held_out]), sample_weight=weight_held_out)
     assert score == pytest.approx(autoencoder.best_validation_score_)
@@ -322,7 +325,7 @@ def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
 
 
 def test_dense_rows_are_not_copied():
-    table = small()._table(X, None, None, True, False, None)
+    table = small()._prepare_first(X, None).runs[0].table
     assert table.X is X
     assert table.y is X
 

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.engine.objective import Gradient
 from skbackprop.fitting import training
-from skbackprop.fitting.weights import member_streams
+from skbackprop.fitting.streams import member_streams
 from skbackprop.losses import SquaredError
 from skbackprop.optimizers import OPTIMIZERS
 from stacks import assert_same_bits

@@ -27,7 +27,7 @@ FLOAT64_PREDICTIONS = {"check_regressor_multioutput"}
 NEGATIVE_TARGETS = {"check_regressor_multioutput"}
 PROBABILITIES = {"check_classifiers_multilabel_output_format_predict_proba"}
 RANKS = {"check_classifier_multioutput"}
-SUBSETS = {"check_methods_subset_invariance"}
+OTHER_ROWS = {"check_methods_subset_invariance", "check_methods_sample_order_invariance"}
 # These expect one prediction for each target, where there is one for each level.
 ONE_PREDICTION = {
     "check_estimator_sparse_array",
@@ -91,10 +91,10 @@ LEFT_OUT = {
     "early stopping": ROW_EQUIVALENCE,
     "early stopping lbfgs": ROW_EQUIVALENCE | RANKS,
     "small batches": ROW_EQUIVALENCE,
-    # This model's predictions are float32 whatever X is.
-    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | RANKS,
-    # Errors are float64, made of float32 reconstructions, and the check is for float64's rounding.
-    "float32 errors": ROW_EQUIVALENCE | SUBSETS,
+    # This model's predictions are float32 whatever X is. What is rounded depends on where in a
+    # product a row stands, and these checks are for float64's rounding.
+    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | RANKS | OTHER_ROWS,
+    "float32 errors": ROW_EQUIVALENCE | OTHER_ROWS,
     # The check wants probabilities in the order of the scores, and these round to one and tie.
     "lbfgs": RANKS,
     "identity": RANKS,
@@ -223,20 +223,33 @@ def test_checks_chosen_or_left_out_by_name_exist(kind):
     of_its_own = {
         "classifier": PROBABILITIES | RANKS,
         "regressor": FLOAT64_PREDICTIONS | NEGATIVE_TARGETS | ONE_PREDICTION,
-        "autoencoder": SUBSETS,
+        "autoencoder": OTHER_ROWS,
     }
     assert names >= ROW_EQUIVALENCE | {ARRAY_API} | of_its_own[kind]
     assert {name for checks in ALL_CHECKS.values() for name in checks} >= OF_NUMBERS
 
 
 @few_epochs
-def test_float32_errors_of_a_row_depend_on_other_rows_by_rounding_only():
-    X = 3 * np.random.RandomState(0).uniform(size=(20, 3))
-    autoencoder = BackpropAutoencoder(dtype="float32", random_state=1, **SMALL).fit(X)
-    one_by_one = np.concatenate([autoencoder.score_samples(X[i : i + 1]) for i in range(20)])
+@pytest.mark.parametrize(
+    "estimator_class, method",
+    [
+        (BackpropClassifier, "decision_function"),
+        (BackpropRegressor, "predict"),
+        (BackpropAutoencoder, "transform"),
+        (BackpropAutoencoder, "score_samples"),
+    ],
+)
+def test_float32_outcomes_of_a_row_depend_on_other_rows_by_rounding_only(estimator_class, method):
+    stream = np.random.RandomState(0)
+    X = 3 * stream.uniform(size=(20, 3))
+    model = estimator_class(dtype="float32", random_state=1, **SMALL).fit(X, np.arange(20) % 3)
+    of_rows = getattr(model, method)
+    whole, order = of_rows(X), stream.permutation(20)
     # A product adds up to twenty float32 terms, and errors are squares of what X is large as.
     atol = 20 * np.finfo(np.float32).eps * np.square(X).max()
-    np.testing.assert_allclose(autoencoder.score_samples(X), one_by_one, rtol=0, atol=atol)
+    one_by_one = np.concatenate([of_rows(X[i : i + 1]) for i in range(20)])
+    np.testing.assert_allclose(whole, one_by_one, rtol=0, atol=atol)
+    np.testing.assert_allclose(whole[order], of_rows(X[order]), rtol=0, atol=atol)
 
 
 @few_epochs

@@ -964,7 +964,8 @@ def test_training_state_travels_where_training_is_meant_to_go_on(estimator_class
     if way == "partial_fit":
         estimator.partial_fit(X, y)
     weights = sum(array.nbytes for array in estimator.coefs_ + estimator.intercepts_)
-    assert 2.9 * weights < len(pickle.dumps(estimator)) < 3.1 * weights  # with both moments
+    # With both moments, and the weights that they are of.
+    assert 3.9 * weights < len(pickle.dumps(estimator)) < 4.1 * weights
 
 
 @BOTH

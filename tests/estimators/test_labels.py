@@ -444,7 +444,7 @@ def test_classes_stay():
 def test_early_stopping_counts_rows_that_are_right_in_all_columns(solver):
     settings = {"solver": solver, "early_stopping": True, "max_iter": 60, "n_iter_no_change": 60}
     network = quick(BackpropClassifier, learning_rate_init=0.05, **settings).fit(X, DIGITS)
-    held_out = network._training[0]["split"][1]
+    held_out = network._training[0].split[1]
     assert network.best_validation_score_ == network.score(X[held_out], DIGITS[held_out])
     assert network.best_validation_score_ > network.validation_scores_[0]
 

@@ -94,7 +94,7 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
     ends = []
     for is_together in (False, True):
         models = [estimator_class(alpha=alpha, **settings).fit(*data) for alpha in (0.1, 1.0)]
-        runs = [run for model in models for run in model._prepare(*data, None, True, False)]
+        runs = [run for model in models for run in model._prepare(*data, None, True, False).runs]
         for some in [runs] if is_together else [[run] for run in runs]:
             finished(Descent(some))
         ends.append(runs)
@@ -107,8 +107,8 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
 
 def test_equal_runs_on_one_table_share_order_and_stream():
     stack = Descent(runs_of(BackpropRegressor, [{}, {"alpha": 1.0}, {"random_state": 4}])).stack
-    assert stack.orders[0] is stack.orders[1] is not stack.orders[2]
-    assert stack.streams[0] is stack.streams[1] is not stack.streams[2]
+    assert stack.state.orders[0] is stack.state.orders[1] is not stack.state.orders[2]
+    assert stack.state.streams[0] is stack.state.streams[1] is not stack.state.streams[2]
 
 
 @pytest.mark.parametrize(
@@ -123,21 +123,21 @@ def test_equal_runs_on_one_table_share_order_and_stream():
 )
 def test_runs_that_visit_other_rows_share_nothing(changes, is_shared):
     stack = Descent(runs_of(BackpropRegressor, [{}, changes], is_shared=is_shared)).stack
-    assert stack.orders[0] is None or stack.orders[0] is not stack.orders[1]
-    assert stack.streams[0] is None or stack.streams[0] is not stack.streams[1]
+    assert stack.state.orders[0] is None or stack.state.orders[0] is not stack.state.orders[1]
+    assert stack.state.streams[0] is None or stack.state.streams[0] is not stack.state.streams[1]
 
 
 def test_runs_keep_streams_and_orders_of_their_own():
     """One that goes on later does not take another with it."""
     runs = runs_of(BackpropRegressor, [{}, {}])
-    streams = [run.state["stream"] for run in runs]
+    streams = [run.state.streams[0] for run in runs]
     finished(Descent(runs))
-    assert [run.state["stream"] for run in runs] == streams
+    assert [run.state.streams[0] for run in runs] == streams
     assert streams[0] is not streams[1]
-    for name in ("order", "optimizer", "schedule"):
-        states = [run.state[name] for run in runs]
-        arrays = [state.values() if isinstance(state, dict) else [state] for state in states]
-        assert not any(map(np.shares_memory, *arrays)), name
+    for name in ("optimizer", "schedule"):
+        states = [getattr(run.state, name).values() for run in runs]
+        assert not any(map(np.shares_memory, *states)), name
+    assert not np.shares_memory(*(run.state.orders[0] for run in runs))
     assert not np.shares_memory(*(run.parameters.theta for run in runs))
 
 
@@ -190,7 +190,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
         BackpropRegressor(**settings | {"max_iter": n}) for n in (50, patience + 1)
     )
     X, y = data_for(BackpropRegressor, N_ROWS)
-    (run,) = estimator._prepare_first(X, y)
+    (run,) = estimator._prepare_first(X, y).runs
     y[run.validation[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(

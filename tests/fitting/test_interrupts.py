@@ -14,6 +14,8 @@ import pytest
 
 import skbackprop
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.engine.state import TrainingState
+from skbackprop.fitting.course import Past
 from support import classes_for, data_for, few_epochs
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -21,17 +23,18 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_fit", "_keep", "_keep_normalised", "_keep_courses", "_course"},
-    "fitting/run.py": {
-        *("after_epoch", "end", "end_unconverged", "_kept", "kept_theta", "kept_state"),
-    },
+    "estimators/base.py": {"_fit", "_keep", "_arrays", "_courses", "_course", "_predicting"},
+    "estimators/learned.py": {"attributes"},
+    "fitting/course.py": {"after", "kept_of", "copy_of_member", "predicting"},
+    "fitting/run.py": {"after_epoch", "end", "kept", "past"},
+    "fitting/verdict.py": {"judge", "end_unconverged"},
     "fitting/training.py": {"train", "train_side_by_side", "take_turns"},
     "fitting/descent.py": {
-        *("advance", "_advance", "_train_epoch", "_record", "_kept_of", "_stopped", "retire"),
+        *("advance", "_advance", "_train_epoch", "_record", "_stopped", "retire"),
         *("_give_back", "without"),
     },
     "fitting/stacking.py": {"show_parameters"},
-    "fitting/lbfgs.py": {"minimise_alone", "_minimise", "end_iteration", "_kept_alone"},
+    "fitting/lbfgs.py": {"minimise_alone", "_minimise", "end_iteration"},
     "engine/epochs.py": {"train_epoch_or_none"},
     "engine/stack.py": {"save", "retire"},
     "engine/lbfgs.py": {"minimise", "callback"},
@@ -115,6 +118,10 @@ def learned(model):
 
 
 def plain(value):
+    if isinstance(value, TrainingState):
+        return plain(value.to_arrays())
+    if isinstance(value, Past):
+        return plain(vars(value))
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

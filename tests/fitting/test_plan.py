@@ -3,7 +3,6 @@
 import inspect
 import math
 from dataclasses import fields
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,18 +13,17 @@ from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage
 from skbackprop.engine.network import dense_network
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.estimators.parameters import parameters_of
-from skbackprop.fitting.plan import (
+from skbackprop.fitting.architecture import (
+    Architecture,
     activation_of_each_layer,
     as_activation,
-    build,
-    build_average,
-    build_network,
-    build_penalty,
-    build_schedule,
     hidden_widths,
 )
-from skbackprop.fitting.weights import checked_layers, initial_layers
+from skbackprop.fitting.initial import initial_weights
+from skbackprop.fitting.plan import build, build_average, build_penalty, build_schedule, plan_of
+from skbackprop.fitting.weights import checked_layers
 from skbackprop.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
+from skbackprop.losses import CLASSIFIER_LOSSES
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, OfProgress
 from support import some_parameters
@@ -34,8 +32,20 @@ NETWORK = dense_network((4, 3, 2), (Tanh(),))
 
 
 def settings(**changes):
-    """Return a classifier's parameters, of which the functions see no more than the values."""
-    return SimpleNamespace(**{**BackpropClassifier().get_params(), **changes})
+    """Return a classifier's parameters, some of them changed."""
+    return BackpropClassifier().get_params(deep=False) | changes
+
+
+def plan(**changes):
+    return plan_of(settings(**changes), CLASSIFIER_LOSSES, Architecture)
+
+
+def network_of(parameters, n_inputs, n_outputs):
+    return Architecture.of(parameters).network(n_inputs, n_outputs)
+
+
+def initial_layers(parameters, network, stream):
+    return initial_weights(parameters).layers(network, stream, 0)
 
 
 # ------------------------------------------------------------------------- hidden widths
@@ -75,7 +85,7 @@ def test_every_name_is_built_from_the_parameters_of_its_fields(table):
     """Fields that are no parameters of the constructor keep their defaults."""
     changed = settings(beta_1=0.5, beta_2=0.6, epsilon=0.1, momentum=0.7, tol=0.2, power_t=0.3)
     for name, kind in table.items():
-        values = {field.name: getattr(changed, field.name, field.default) for field in fields(kind)}
+        values = {field.name: changed.get(field.name, field.default) for field in fields(kind)}
         built = build(table, name, changed)
         assert type(built) is kind
         assert vars(built) == values
@@ -138,10 +148,10 @@ def test_averages(average, expected):
 
 
 def test_networks():
-    network = build_network(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
+    network = network_of(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
     assert network == dense_network((4, 6, 5, 3), (Tanh(), Tanh()))
-    assert build_network(settings(hidden_layer_sizes=()), 4, 3) == dense_network((4, 3), ())
-    layered = build_network(
+    assert network_of(settings(hidden_layer_sizes=()), 4, 3) == dense_network((4, 3), ())
+    layered = network_of(
         settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
     )
     assert layered.activations == (Relu(), LeakyRelu(0.3))
@@ -182,7 +192,7 @@ def test_an_activation_of_a_layer_without_that_name(wrong):
 def test_there_is_an_activation_for_each_layer_or_one_for_all(hidden, activation):
     given = settings(hidden_layer_sizes=hidden, activation=activation)
     with pytest.raises(ValueError, match=f"activation has {len(activation)} entries") as error:
-        build_network(given, 4, 3)
+        network_of(given, 4, 3)
     assert f"makes {len(hidden_widths(hidden))} hidden layers" in str(error.value)
 
 
@@ -222,7 +232,7 @@ def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
 
 def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
     given = settings(hidden_layer_sizes=(5, 6, 7), activation=["selu", LeakyRelu(0.5), "logistic"])
-    drawn = initial_layers(given, build_network(given, 4, 3), np.random.RandomState(5))
+    drawn = initial_layers(given, network_of(given, 4, 3), np.random.RandomState(5))
     stream = np.random.RandomState(5)
     expected = [
         VarianceScaling(1.0, "in", normal=True).draw(stream, 4, 5),

@@ -21,6 +21,7 @@ from skbackprop.engine.objective import Objective
 from skbackprop.engine.passes import Pass
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.prediction import scores_of
+from skbackprop.fitting.architecture import Architecture
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Block, Layer
 from skbackprop.layers.dense import Elementwise
@@ -209,28 +210,38 @@ def test_gradients_are_made_down_to_the_lowest_layer_that_learns():
 # --------------------------------------------------------------------------- an estimator
 
 
-class _Scaled:
-    """An estimator whose network has the layer before all others."""
+class Scaled(Architecture):
+    """Dense layers, with the layer before all others."""
 
     new = Scale()
 
-    def _new_network(self, n_features, n_outputs):
-        plain = super()._new_network(n_features, n_outputs)
-        return Network(n_features, (self.new, *plain.layers))
+    def network(self, n_inputs, n_outputs):
+        plain = super().network(n_inputs, n_outputs)
+        return Network(n_inputs, (self.new, *plain.layers))
 
 
-class ScaledClassifier(_Scaled, BackpropClassifier):
-    """A classifier with it."""
-
-
-class ScaledRegressor(_Scaled, BackpropRegressor):
-    """A regressor with it."""
-
-
-class DrawnRegressor(ScaledRegressor):
-    """A regressor whose scales start at random."""
+class Drawn(Scaled):
+    """The same, with scales that start at random."""
 
     new = Scale(is_drawn=True)
+
+
+class ScaledClassifier(BackpropClassifier):
+    """A classifier with it."""
+
+    _kind_of_network = Scaled
+
+
+class ScaledRegressor(BackpropRegressor):
+    """A regressor with it."""
+
+    _kind_of_network = Scaled
+
+
+class DrawnRegressor(BackpropRegressor):
+    """A regressor whose scales start at random."""
+
+    _kind_of_network = Drawn
 
 
 SCALED = {BackpropClassifier: ScaledClassifier, BackpropRegressor: ScaledRegressor}
@@ -273,8 +284,8 @@ def test_a_member_of_an_ensemble_is_the_network_alone():
 def test_what_is_drawn_comes_from_each_members_stream_after_the_weights():
     X, y = data_for(BackpropRegressor)
     (fixed,), (run,) = (
-        quick(kind)._prepare_first(X, y) for kind in (ScaledRegressor, DrawnRegressor)
+        quick(kind)._prepare_first(X, y).runs for kind in (ScaledRegressor, DrawnRegressor)
     )
     np.testing.assert_array_equal(run.parameters.weights[0], fixed.parameters.weights[0])
-    stream = fixed.state["stream"]
+    (stream,) = fixed.state.streams
     np.testing.assert_array_equal(run.parameters.of("scales")[0][0, 0], stream.uniform(1, 2, 4))

@@ -25,8 +25,8 @@ from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Gradient, Objective
 from skbackprop.engine.passes import Pass
 from skbackprop.engine.penalties import L2
+from skbackprop.fitting.architecture import dropout_rates
 from skbackprop.fitting.descent import Descent
-from skbackprop.fitting.plan import dropout_rates
 from skbackprop.fitting.training import train
 from skbackprop.layers.dropout import BoundDropout, BoundSparseDropout, dropout_stream
 from skbackprop.optimizers import SGD, Adam
@@ -333,7 +333,7 @@ def test_without_rates_there_is_no_stream(estimator_class, zero):
     X, y = data_for(estimator_class)
     settings = {"hidden_layer_sizes": (6, 5), "warm_start": True}
     model = quick(estimator_class, dropout=zero, **settings).fit(X, y)
-    assert "dropout stream" not in model._training[0]
+    assert model._training[0].state.masks == []
     assert same_bits(model, quick(estimator_class, **settings).fit(X, y))
 
 
@@ -436,7 +436,7 @@ def test_the_first_member_is_the_network_alone_and_each_has_masks_of_its_own():
     settings = {"dropout": [0.2, 0.5], "batch_size": 13, "init": "he_normal"}
     three = quick(BackpropClassifier, n_members=3, **settings).fit(X, y)
     assert same_bits(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
-    streams = [state["dropout stream"].random() for state in three._training]
+    streams = [past.state.masks[0].random() for past in three._training]
     assert len(set(streams)) == 3
 
 

@@ -151,7 +151,7 @@ def test_early_stopping(loss):
     X, y = DATA["classes"]
     settings = {"early_stopping": True, "max_iter": 100, "learning_rate_init": 0.02}
     model = quick(BackpropClassifier, loss=loss, **settings).fit(X, y)
-    held_out = model._training[0]["split"][1]
+    held_out = model._training[0].split[1]
     assert model.best_validation_score_ == model.score(X[held_out], y[held_out])
 
 

@@ -441,7 +441,7 @@ def test_early_stopping_keeps_the_epoch_of_the_best_score(loss):
     model = quick(BackpropRegressor, **settings, learning_rate_init=0.05, max_iter=30).fit(X, y)
     assert np.isfinite(model.validation_scores_).all()
     assert model.best_validation_score_ == max(model.validation_scores_)
-    held_out = model._training[0]["split"][1]
+    held_out = model._training[0].split[1]
     score = model.score(X[held_out], y[held_out])
     assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
 

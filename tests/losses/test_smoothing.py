@@ -92,7 +92,7 @@ def test_it_is_training_on_every_class_of_a_row_by_its_share(n_classes):
 def test_no_smoothing_is_no_loss_of_its_own():
     X, y = class_data(30)
     model = quick(BackpropClassifier, label_smoothing=0).fit(X, y)
-    assert model._loss() == LogLoss(exclusive=True)
+    assert model._learned.loss == LogLoss(exclusive=True)
 
 
 @pytest.mark.parametrize("data", [class_data(), class_data(n_classes=2), label_data()])
@@ -111,10 +111,10 @@ def test_rows_held_out_are_scored_by_their_true_labels(data):
     X, y = data
     settings = {"early_stopping": True, "label_smoothing": 0.4, "learning_rate_init": 0.02}
     model = quick(BackpropClassifier, max_iter=100, n_iter_no_change=100, **settings).fit(X, y)
-    held_out = model._training[0]["split"][1]
+    held_out = model._training[0].split[1]
     assert model.best_validation_score_ == model.score(X[held_out], y[held_out])
     plain = quick(BackpropClassifier, early_stopping=True).fit(X, y)
-    np.testing.assert_array_equal(held_out, plain._training[0]["split"][1])
+    np.testing.assert_array_equal(held_out, plain._training[0].split[1])
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge", Hinge(), SquaredHinge()])

@@ -18,6 +18,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.core.members import take_members, take_state
 from skbackprop.engine.epochs import Patience
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
@@ -33,6 +34,7 @@ from skbackprop.schedules import (
     Step,
 )
 from skbackprop.schedules import kinds as schedules
+from skbackprop.schedules.base import init_progress
 from stacks import (
     assert_same_bits,
     per_member,
@@ -113,16 +115,16 @@ def test_rates_and_stopping_are_those_of_scikit_learn(monitored, patience, tol, 
         "invscaling": InverseScaling(0.3),
         "adaptive": Adaptive(tol, patience),
     }[rule]
-    base, ours = np.array([[rate]]), Patience(1, tol, patience)
+    base, ours, progress = np.array([[rate]]), Patience(tol, patience), init_progress(1)
     state = schedule.init(1)
     for epoch, value in enumerate(monitored):
         expected_rate = theirs.optimizer.learning_rate
         assert schedule.rate(state, base, 0.0).item() == pytest.approx(expected_rate, rel=1e-12)
         value = np.array([[value]])
         schedule.end_epoch(state, base, value, np.array([[50.0 * (epoch + 1)]]))
-        stalled, stopped = ours.end_epoch(value, schedule.may_stop(state, 1))
+        stalled, stopped = ours.end_epoch(progress, value, schedule.may_stop(state, 1))
         assert (stalled.item(), stopped.item()) == theirs.end_epoch(value.item())
-        assert ours.best.item() == np.min(monitored[: epoch + 1])
+        assert progress["best"].item() == np.min(monitored[: epoch + 1])
         if stopped:
             break
 
@@ -173,12 +175,12 @@ def test_the_count_of_adaptive_does_not_end_with_a_call():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
 def test_a_value_that_is_not_finite_is_no_progress(before, value):
-    patience = Patience(1, 0.0, 2)
+    patience, progress = Patience(0.0, 2), init_progress(1)
     may_stop = np.ones((1, 1), dtype=bool)
     values = [*before, *[value] * 3]
-    answers = [patience.end_epoch(np.array([[v]]), may_stop)[1].item() for v in values]
+    answers = [patience.end_epoch(progress, np.array([[v]]), may_stop)[1].item() for v in values]
     assert answers == [False] * (len(values) - 1) + [True]
-    assert patience.best.item() == min(before, default=np.inf)
+    assert progress["best"].item() == min(before, default=np.inf)
 
 
 # ------------------------------------------------------------------------------- by hand
@@ -350,7 +352,7 @@ def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     first, last = (
         quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
     )
-    unmoved = quick(BackpropRegressor, **settings)._prepare_first(X, y)[0].parameters
+    unmoved = quick(BackpropRegressor, **settings)._prepare_first(X, y).runs[0].parameters
     for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
         np.testing.assert_array_equal(weights, initial[0])
     for _ in range(9):
@@ -410,19 +412,21 @@ def test_a_member_with_settings_of_its_own_equals_the_member_alone(schedule):
 def test_patience_of_a_stack_is_that_of_each_member():
     tol, patience = np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]])
     stream = np.random.RandomState(0)
-    together = Patience(3, tol, patience)
-    alone = [Patience(1, tol[i].item(), patience[i].item()) for i in range(3)]
+    together, progress = Patience(tol, patience), init_progress(3)
+    alone = [take_members(together, [i]) for i in range(3)]
+    own_progress = [init_progress(1) for _ in alone]
     n_stalled = 0
     for _ in range(50):
         monitored, may_stop = stream.rand(3, 1), stream.rand(3, 1) < 0.5
-        stalled, stopped = together.end_epoch(monitored, may_stop)
+        stalled, stopped = together.end_epoch(progress, monitored, may_stop)
         n_stalled += stalled.sum()
         for i, member in enumerate(alone):
             own = slice(i, i + 1)
-            answer = member.end_epoch(monitored[own], may_stop[own])
+            answer = member.end_epoch(own_progress[i], monitored[own], may_stop[own])
             assert answer == (stalled[own], stopped[own])
     assert n_stalled > 0
-    np.testing.assert_array_equal(together.best[:, 0], [member.best.item() for member in alone])
+    best = [own["best"].item() for own in own_progress]
+    np.testing.assert_array_equal(progress["best"][:, 0], best)
 
 
 @pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 2], []], ids=str)
@@ -433,15 +437,17 @@ def test_patience_of_a_stack_is_that_of_each_member():
 )
 def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, patience, leaving):
     stream, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
-    whole, reduced = Patience(3, tol, patience), Patience(3, tol, patience)
+    whole = reduced = Patience(tol, patience)
+    progress, of_reduced = init_progress(3), init_progress(3)
     stay = [i for i in range(3) if i not in leaving]
     for epoch in range(20):
         if epoch == 5:
-            reduced.retire(np.isin(range(3), leaving))
+            reduced = take_members(reduced, stay)
+            of_reduced = take_state(of_reduced, stay)
         monitored = stream.rand(3, 1)
-        expected = whole.end_epoch(monitored, all_may)
+        expected = whole.end_epoch(progress, monitored, all_may)
         rows = slice(None) if epoch < 5 else stay
-        got = reduced.end_epoch(monitored[rows], all_may[rows])
+        got = reduced.end_epoch(of_reduced, monitored[rows], all_may[rows])
         for answer, reference in zip(got, expected, strict=True):
             np.testing.assert_array_equal(answer, reference[rows])
-        assert_same_bits(reduced.best, whole.best[rows])
+        assert_same_bits(of_reduced["best"], progress["best"][rows])

@@ -1,0 +1,231 @@
+"""All that training changes of the members of a stack, as one object."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from ..core.arrays import Array, Rows, State
+from ..core.members import join_states, take_state
+from .parameters import FlatParameters, Layout
+
+# What stands between the parts of a name in `to_arrays`.
+_WITHIN = "/"
+
+
+@dataclass
+class TrainingState:
+    """What members are, at one moment of their training: whoever has it can go on.
+
+    Parameters
+    ----------
+    parameters : FlatParameters
+        The parameters as the optimizer sees them, and the running statistics.
+    optimizer, schedule, average : dict
+        What `init` of each returned, or what an earlier training left, a row for each member.
+    progress : dict
+        What tells when to stop: what `init_progress` returned, and `Patience` follows.
+    n_seen : array of int of shape (n_members, 1)
+        The rows that each member has been trained on.
+    orders : list of Rows or None
+        The rows that each member visits, in the order of the last epoch, shuffled in place; None
+        for all rows as they stand. Members that visit the same rows in the same order may share
+        one array: it is shuffled once, and its rows are gathered once.
+    streams : list of RandomState or None
+        What shuffles each order, the same for all that share it; None for no shuffling.
+    masks : list of Generator
+        What draws each member's masks, where the network has dropout; empty where it has none.
+    """
+
+    parameters: FlatParameters
+    optimizer: State
+    schedule: State
+    average: State
+    progress: State
+    n_seen: Array
+    orders: list[Rows | None]
+    streams: list[np.random.RandomState | None]
+    masks: list[np.random.Generator] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.parameters.theta)
+
+    def take(self, members: Any) -> Self:
+        """Return the state of some members.
+
+        Arrays are views for a slice of members, and copies for an array of their numbers. Orders
+        and streams are those of this state, so that who shares them goes on to.
+        """
+        numbers = np.arange(len(self))[members].tolist()
+        return type(self)(
+            self.parameters.members(members),
+            take_state(self.optimizer, members),
+            take_state(self.schedule, members),
+            take_state(self.average, members),
+            take_state(self.progress, members),
+            self.n_seen[members],
+            [self.orders[i] for i in numbers],
+            [self.streams[i] for i in numbers],
+            [self.masks[i] for i in numbers] if self.masks else [],
+        )
+
+    @classmethod
+    def join(cls, states: Sequence[Self]) -> Self:
+        """Return one state of the members of several, of networks of one architecture.
+
+        That of one is returned as it is; of more, the arrays are copied.
+        """
+        first = states[0]
+        if len(states) == 1:
+            return first
+        return cls(
+            first.parameters.like(
+                np.concatenate([state.parameters.theta for state in states]),
+                join_states([state.parameters.statistics for state in states]),
+            ),
+            join_states([state.optimizer for state in states]),
+            join_states([state.schedule for state in states]),
+            join_states([state.average for state in states]),
+            join_states([state.progress for state in states]),
+            np.concatenate([state.n_seen for state in states]),
+            [order for state in states for order in state.orders],
+            [stream for state in states for stream in state.streams],
+            [masks for state in states for masks in state.masks],
+        )
+
+    def copy(self) -> Self:
+        """Return a state that shares nothing with this one."""
+        return type(self)(
+            self.parameters.like(self.parameters.theta.copy(), _copied(self.parameters.statistics)),
+            _copied(self.optimizer),
+            _copied(self.schedule),
+            _copied(self.average),
+            _copied(self.progress),
+            self.n_seen.copy(),
+            *copy.deepcopy((self.orders, self.streams, self.masks)),
+        )
+
+    def learned(self) -> list[Array]:
+        """Return the arrays that steps change, of a row for each member."""
+        states = self.parameters.statistics, self.optimizer, self.average
+        return [self.parameters.theta, *(array for state in states for array in state.values())]
+
+    # ---------------------------------------------------------------- as arrays by name
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return the state as arrays by name, for files: nothing in them is a Python object."""
+        arrays = {"theta": self.parameters.theta, "n_seen": self.n_seen}
+        for kind, state in self._by_kind().items():
+            arrays |= {_name(kind, name): array for name, array in state.items()}
+        for i, order in enumerate(self.orders):
+            if order is not None:
+                arrays[_name("orders", i)] = order
+        for i, stream in enumerate(self.streams):
+            if stream is not None:
+                position = stream.get_state(legacy=False)
+                arrays |= dict(_flat(_name("streams", i), position))
+        for i, masks in enumerate(self.masks):
+            arrays |= dict(_flat(_name("masks", i), masks.bit_generator.state))
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], layout: Layout) -> Self:
+        """Return the state that `to_arrays` has written, with copies of the arrays.
+
+        Parameters
+        ----------
+        arrays : dict
+            The arrays by name.
+        layout : Layout
+            That of the network.
+        """
+        nested = _nested(arrays)
+        n_members = len(nested["theta"])
+
+        def of_kind(kind: str) -> State:
+            return {name: np.array(array) for name, array in nested.get(kind, {}).items()}
+
+        def each(kind: str, made: Any) -> list[Any]:
+            found = nested.get(kind, {})
+            return [made(found[str(i)]) if str(i) in found else None for i in range(n_members)]
+
+        masks = each("masks", lambda state: np.random.Generator(_bit_generator(state)))
+        return cls(
+            FlatParameters(np.array(nested["theta"]), of_kind("statistics"), layout),
+            of_kind("optimizer"),
+            of_kind("schedule"),
+            of_kind("average"),
+            of_kind("progress"),
+            np.array(nested["n_seen"]),
+            each("orders", np.array),
+            each("streams", _stream),
+            masks if "masks" in nested else [],
+        )
+
+    def _by_kind(self) -> dict[str, State]:
+        return {
+            "statistics": self.parameters.statistics,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "average": self.average,
+            "progress": self.progress,
+        }
+
+
+def _copied(state: State) -> State:
+    return {name: array.copy() for name, array in state.items()}
+
+
+def _name(*parts: Any) -> str:
+    return _WITHIN.join(map(str, parts))
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Array]]:
+    """Yield the numbers and words of nested dicts as arrays, by the way to them.
+
+    A number that no 64 bits hold becomes a word: some generators have one of 128 bits.
+    """
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _flat(_name(name, key), part)
+    else:
+        is_long = isinstance(value, int) and value.bit_length() > 63
+        yield name, np.asarray(hex(value) if is_long else value)
+
+
+def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Return dicts within dicts, by the parts of the names."""
+    nested: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *way, last = name.split(_WITHIN)
+        place = nested
+        for part in way:
+            place = place.setdefault(part, {})
+        place[last] = array
+    return nested
+
+
+def _stream(state: dict[str, Any]) -> np.random.RandomState:
+    stream = np.random.RandomState(getattr(np.random, str(state["bit_generator"]))())
+    stream.set_state(_plain(state))
+    return stream
+
+
+def _bit_generator(state: dict[str, Any]) -> Any:
+    generator = getattr(np.random, str(state["bit_generator"]))()
+    generator.state = _plain(state)
+    return generator
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers and words where `_flat` has made arrays of them."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if value.ndim:
+        return np.array(value)
+    plain = value.item()
+    return int(plain, 16) if isinstance(plain, str) and plain.startswith("0x") else plain

@@ -1,0 +1,100 @@
+"""What an estimator has learned beside its weights, as one value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..engine.network import Network
+from ..fitting.architecture import activation_of_each_layer, hidden_widths
+from ..fitting.run import Run
+from ..losses.base import Loss
+from .parameters import FIXED
+
+
+class Targets(ABC):
+    """What an estimator knows of its targets: the way from y to what its network is to learn."""
+
+    @abstractmethod
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        """Return what the network is to learn of checked y: an array of shape (n, k).
+
+        With `needs_all`, y has to have all that the first y had, every class of it.
+        """
+
+    def strata(self, y: Array) -> Array | None:
+        """Return the class of each row of encoded targets; None where there is not one."""
+        return None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The fitted attributes that tell users of it."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What an estimator has learned of its data, and what it has made of it.
+
+    Parameters
+    ----------
+    fixed : dict
+        The parameters that no further training may change, as they were at first.
+    n_features : int
+        The number of columns of X.
+    feature_names : array of str or None
+        Their names, if they have any.
+    dtype : dtype
+        What the network computes in.
+    targets : Targets
+        What is known of the targets.
+    loss : Loss
+        The loss for them, with its link.
+    network : Network
+        The layers that predict.
+    n_members : int
+        The number of networks.
+    """
+
+    fixed: dict[str, Any]
+    n_features: int
+    feature_names: Array | None
+    dtype: np.dtype[np.floating]
+    targets: Targets
+    loss: Loss
+    network: Network
+    n_members: int
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The fitted attributes that tell users of it."""
+        widths = self.network.widths
+        names = {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
+        return {
+            "n_features_in_": self.n_features,
+            **names,
+            **self.targets.attributes,
+            "n_layers_": len(widths),
+            "n_outputs_": widths[-1],
+            "out_activation_": self.loss.link.name,
+        }
+
+
+class Prepared(NamedTuple):
+    """A fit that is about to begin: what was learned of the data, and a run for each member."""
+
+    learned: Learned
+    runs: list[Run]
+
+
+def fixed_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that cannot change while training goes on, in their plainest form."""
+    fixed = {name: parameters[name] for name in FIXED if name in parameters}
+    fixed["hidden_layer_sizes"] = hidden_widths(parameters["hidden_layer_sizes"])
+    fixed["activation"] = activation_of_each_layer(parameters)
+    return fixed

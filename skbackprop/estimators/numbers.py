@@ -1,0 +1,139 @@
+"""Targets that are numbers: those of a regressor, and the input of an autoencoder.
+
+Those of a regressor are scaled where the user wants it, and predictions are scaled back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array, largest_magnitude
+from ..fitting.plan import Plan
+from ..losses.base import Loss
+from .learned import Targets
+from .validation import check_targets
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers(Targets):
+    """One number for each row, or several; a network sees each beside each of its scores.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss, which may take several scores for each target, and not take all targets.
+    setting : str or Loss
+        How the user names it.
+    n_targets : int
+        The numbers of a row.
+    mean, scale : array of shape (n_targets,) or None
+        What is taken from each, and what that is divided by; None for targets as they are.
+    """
+
+    loss: Loss
+    setting: Any
+    n_targets: int
+    mean: Array | None = None
+    scale: Array | None = None
+
+    @classmethod
+    def learn(cls, plan: Plan, setting: Any, y: Array, weight: Array | None, dtype: Any) -> Numbers:
+        """Return what y is; rows weigh in its mean and scale what they weigh in the loss."""
+        y = y[:, None] if y.ndim == 1 else y
+        check_targets(y, plan.loss, setting)
+        if not plan.scale_target:
+            return cls(plan.loss, setting, y.shape[1])
+        _check_can_be_scaled(plan.loss, setting)
+        mean, scale = _mean_and_scale(y.astype(np.float64), weight, plan.loss.target_minimum == 0)
+        largest, limit = largest_magnitude(y), float(np.finfo(dtype).max)
+        if not np.isfinite([mean, scale]).all() or largest > limit:
+            raise ValueError(
+                f"y is too large for scale_target=True and predictions in {np.dtype(dtype)}: its "
+                f"largest absolute value is {largest:.3g}. Scale y down."
+            )
+        return cls(plan.loss, setting, y.shape[1], mean, scale)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {"target_mean_": self.mean, "target_scale_": self.scale}
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        y = y[:, None] if y.ndim == 1 else y
+        if y.shape[1] != self.n_targets:
+            raise ValueError(
+                f"y has {y.shape[1]} output(s), but the regressor was trained on {self.n_targets}."
+            )
+        check_targets(y, self.loss, self.setting)
+        if self.mean is not None and self.scale is not None:
+            y = (y.astype(np.float64) - self.mean) / self.scale
+        each = self.loss.scores_per_target
+        return y if each == 1 else np.repeat(y, each, axis=1)
+
+    def in_units_of_y(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of shape (n, k, ...), or with `from_zero` deviations, as y has them.
+
+        The axis of the targets is dropped where there is one target.
+        """
+        if self.mean is not None and self.scale is not None:
+            axes = (-1, *[1] * (values.ndim - 2))
+            limits = np.finfo(values.dtype)
+            lowest = limits.tiny if self.loss.target_minimum == 0 else limits.min
+            scaled = values * self.scale.reshape(axes)
+            if not from_zero:
+                scaled += self.mean.reshape(axes)
+            values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
+        return values if values.shape[1] > 1 else values[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduced(Targets):
+    """The input itself.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss, which may not take all values.
+    setting : str or Loss
+        How the user names it.
+    """
+
+    loss: Loss
+    setting: Any
+
+    def encode(self, y: Any, needs_all: bool) -> Any:
+        if self.loss.scores_per_target > 1:
+            raise ValueError(
+                f"loss={self.setting!r} has {self.loss.scores_per_target} scores for each target, "
+                "but an autoencoder reproduces each feature by one. Use a loss with one."
+            )
+        check_targets(y, self.loss, self.setting, "X")
+        return y
+
+
+def _check_can_be_scaled(loss: Loss, setting: Any) -> None:
+    minimum, maximum = loss.target_minimum, loss.target_maximum
+    if minimum not in (0, -np.inf) or maximum < np.inf:
+        raise ValueError(
+            f"scale_target=True needs a loss for all targets or for y >= 0, but loss={setting!r} "
+            f"is for y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
+        )
+
+
+def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:
+    """Return what to take from targets of shape (n, k), and what to divide them by.
+
+    Where they are to stay positive, that is nothing, and their mean.
+    """
+    counted = y if weight is None else y[weight > 0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(y, axis=0, weights=weight)
+        # A column of one value has it for its mean, exactly.
+        mean = np.where(counted.min(axis=0) == counted.max(axis=0), counted[0], mean)
+        if is_positive:
+            mean, scale = np.zeros_like(mean), mean
+        else:
+            scale = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
+    return mean, np.where((scale > 0) | ~np.isfinite(scale), scale, 1.0)

@@ -1,0 +1,164 @@
+"""What networks are made of, before it is known how many inputs and outputs they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+
+from ..activations import ACTIVATIONS, Activation, Identity
+from ..engine.network import Network, dense_network
+from ..layers.normalization import NORMALIZATIONS, Normalization
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Dense hidden layers, one after the other.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        The number of units in each hidden layer.
+    activations : tuple of Activation
+        One for each of them.
+    normalization : Normalization or None, default=None
+        What is made of the input of each activation.
+    dropout : tuple of float, default=()
+        The rates at which training leaves out inputs and the units of each hidden layer; empty
+        where it leaves out none.
+    """
+
+    hidden: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    normalization: Normalization | None = None
+    dropout: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return what an estimator's parameters make."""
+        hidden = hidden_widths(parameters["hidden_layer_sizes"])
+        return cls(
+            hidden,
+            tuple(map(as_activation, activation_of_each_layer(parameters))),
+            as_normalization(parameters.get("normalization")),
+            dropout_rates(parameters["dropout"], len(hidden)),
+        )
+
+    def network(self, n_inputs: int, n_outputs: int) -> Network:
+        """Return the network that predicts, without dropout."""
+        widths = n_inputs, *self.hidden, n_outputs
+        return dense_network(widths, self.activations, normalization=self.normalization)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rate of dropout before each layer of weights; empty for none."""
+        return self.dropout
+
+
+@dataclass(frozen=True)
+class Mirrored(Architecture):
+    """An encoder, a bottleneck without an activation, and a decoder that mirrors the encoder.
+
+    Parameters
+    ----------
+    hidden, activations, normalization, dropout
+        Those of the encoder.
+    n_components : int, default=1
+        The number of units of the bottleneck.
+    """
+
+    n_components: int = 1
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return what an autoencoder's parameters make."""
+        one_half = Architecture.of(parameters)
+        return cls(
+            one_half.hidden,
+            one_half.activations,
+            dropout=one_half.dropout,
+            n_components=int(parameters["n_components"]),
+        )
+
+    def network(self, n_inputs: int, n_outputs: int) -> Network:
+        """Return both halves as the network that predicts, without dropout."""
+        widths = n_inputs, *self.hidden, self.n_components, *self.hidden[::-1], n_outputs
+        return dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rate of dropout before each layer of weights of both halves; empty for none."""
+        return (*self.dropout, 0.0, *self.dropout[:0:-1]) if self.dropout else ()
+
+
+def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
+    """Return the widths of the hidden layers, checked."""
+    is_sequence = isinstance(hidden_layer_sizes, Iterable)
+    widths = list(hidden_layer_sizes) if is_sequence else [hidden_layer_sizes]
+    if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
+        raise ValueError(
+            "hidden_layer_sizes must be > 0: one positive integer for each hidden layer, or () "
+            f"for none, got {hidden_layer_sizes!r}."
+        )
+    return tuple(int(width) for width in widths)
+
+
+def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | Activation, ...]:
+    """Return the name or instance for each hidden layer, checked."""
+    hidden_layer_sizes, activation = parameters["hidden_layer_sizes"], parameters["activation"]
+    n_hidden = len(hidden_widths(hidden_layer_sizes))
+    if isinstance(activation, (str, Activation)):
+        return (activation,) * n_hidden
+    each = tuple(str(part) if isinstance(part, str) else part for part in activation)
+    for layer, part in enumerate(each):
+        is_name = isinstance(part, str) and part in ACTIVATIONS
+        if not (is_name or isinstance(part, Activation)):
+            raise ValueError(
+                f"activation must be a name or an Activation for each hidden layer, got {part!r} "
+                f"for layer {layer}. The names are {', '.join(map(repr, ACTIVATIONS))}."
+            )
+    if len(each) != n_hidden:
+        raise ValueError(
+            f"activation has {len(each)} entries, but hidden_layer_sizes="
+            f"{hidden_layer_sizes!r} makes {n_hidden} hidden layers: give one for each, "
+            "or a single name or Activation for all of them."
+        )
+    return each
+
+
+def as_activation(activation: str | Activation) -> Activation:
+    """Return the activation behind a name; an instance is returned as it is."""
+    return ACTIVATIONS[activation] if isinstance(activation, str) else activation
+
+
+def as_normalization(normalization: str | Normalization | None) -> Normalization | None:
+    """Return the normalisation behind a name; an instance or None is returned as it is."""
+    if isinstance(normalization, str):
+        return NORMALIZATIONS[normalization]()
+    return normalization
+
+
+def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+    """Return the rates of the input and of each hidden layer, checked; empty if all are zero."""
+    if isinstance(dropout, Real):
+        rates = [0.0] + [dropout] * n_hidden
+        is_valid = _is_rate(dropout)
+    else:
+        is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
+        rates = list(dropout) if is_array or isinstance(dropout, (list, tuple)) else []
+        is_valid = len(rates) == 1 + n_hidden and all(map(_is_rate, rates))
+    if not is_valid:
+        raise ValueError(
+            "dropout must be one rate in [0, 1) for all hidden layers, or a sequence of "
+            f"{1 + n_hidden} such rates, one for the input and one for each of the {n_hidden} "
+            f"hidden layers, got {dropout!r}."
+        )
+    return tuple(map(float, rates)) if any(rates) else ()
+
+
+def _is_rate(value: Any) -> bool:
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    return is_number and not isinstance(value, bool) and bool(0 <= value < 1)

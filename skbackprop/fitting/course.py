@@ -1,0 +1,138 @@
+"""How far a run has come, and what it leaves behind: values, each put in place of the last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.arrays import Array, Rows, State
+from ..core.members import take_state
+from ..engine.averaging import averaged, averaged_statistics
+from ..engine.parameters import FlatParameters
+from ..engine.state import TrainingState
+
+
+class Kept(NamedTuple):
+    """What a network predicts with, and what training would go on from.
+
+    Parameters
+    ----------
+    theta : array of shape (1, p)
+        The raw parameters.
+    statistics, average : dict
+        The states of running statistics and of the average; empty where there are none.
+    """
+
+    theta: Array
+    statistics: State
+    average: State
+
+    @property
+    def predicting(self) -> tuple[Array, State]:
+        """The parameters and running statistics to predict with: averages, if any are taken."""
+        if not self.average:
+            return self.theta, self.statistics
+        statistics = self.statistics | averaged_statistics(self.statistics, self.average)
+        return averaged(self.theta, self.average), statistics
+
+
+def kept_of(state: TrainingState) -> Kept:
+    """Return what the only member of a state has, as it stands."""
+    return Kept(state.parameters.theta, state.parameters.statistics, state.average)
+
+
+def copy_of_member(state: TrainingState, i: int) -> Kept:
+    """Return copies of what a member has."""
+    rows = np.array([i])
+    return Kept(
+        state.parameters.theta[rows],
+        take_state(state.parameters.statistics, rows),
+        take_state(state.average, rows),
+    )
+
+
+class Best(NamedTuple):
+    """The epoch with the best validation score so far."""
+
+    score: float
+    n_iter: int
+    kept: Kept
+
+
+class Course(NamedTuple):
+    """How far a run has come: all that an epoch is recorded by, in one value.
+
+    An epoch has happened once its course has taken the place of the last one.
+    """
+
+    n_iter: int = 0
+    loss: float = math.inf
+    best: Best | None = None
+
+    def after(
+        self,
+        loss: float,
+        score: float | None,
+        kept: Callable[[], Kept],
+        *,
+        last_of_equals: bool,
+    ) -> Course:
+        """Return the course after one more epoch or iteration.
+
+        Parameters
+        ----------
+        loss : float
+            Its loss.
+        score : float or None
+            Its validation score, if any was taken.
+        kept : callable
+            Returns copies of what it has led to; it is called if the score is the best.
+        last_of_equals : bool
+            Whether of equally good ones the last is the best.
+        """
+        n_iter, best = self.n_iter + 1, self.best
+        if score is not None:
+            limit = -math.inf if best is None else best.score
+            if score > limit or (best is not None and last_of_equals and score == limit):
+                best = Best(score, n_iter, kept())
+        return Course(n_iter, loss, best)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run leaves for a later one to go on from.
+
+    Parameters
+    ----------
+    state : TrainingState
+        That of the epoch that is kept, but for moments, schedule, order and streams, which are
+        those of the last.
+    n_rows : int
+        The number of rows that there were.
+    split : pair of Rows or None
+        The rows to train on and those held out; None where early stopping has never split.
+    n_epochs : int
+        The epochs of `partial_fit` since the last `fit`.
+    first_loss : float or None
+        The loss of the first of them; None before any.
+    """
+
+    state: TrainingState
+    n_rows: int
+    split: tuple[Rows, Rows] | None
+    n_epochs: int
+    first_loss: float | None
+
+    def is_behind(self, parameters: FlatParameters) -> bool:
+        """Return whether parameters are the averages that were taken of this state's own."""
+        if not self.state.average:
+            return False
+        theta, statistics = kept_of(self.state).predicting
+        return np.array_equal(parameters.theta, theta) and all(
+            np.array_equal(parameters.statistics[name], statistics[name])
+            for name in averaged_statistics(self.state.parameters.statistics, self.state.average)
+        )

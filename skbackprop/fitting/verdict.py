@@ -1,0 +1,127 @@
+"""What there is to say of how a run has ended: warnings, or the error that it failed by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core.arrays import largest_magnitude
+from .divergence import GROWN, SAFE, Ending, loss_of, spread
+from .run import Run
+
+
+def judge(run: Run) -> None:
+    """Take note of a divergence that has left the finite numbers alone, or come back to them."""
+    _take_note_of_scores(run)
+    first = run.first_loss
+    if not run.n_iter or first is None:
+        return
+    largest, growth = run.largest_weight, run.growth
+    # Of single epochs each has other rows, so that one may be a little above the other.
+    has_risen = run.loss > first + (abs(first) if run.incremental else 0)
+    if has_risen or growth > GROWN or largest > SAFE:
+        _look_at_losses(run, first, has_risen, growth, largest)
+
+
+def end_unconverged(run: Run) -> None:
+    """Take note that the epochs were used up, unless that is what the user wanted."""
+    judge(run)
+    if not run.incremental and run.plan.patience != math.inf:
+        run.warnings.append(
+            f"Stochastic Optimizer: Maximum iterations ({run.plan.max_iter}) reached and "
+            "the optimization hasn't converged yet. Raise max_iter, or set "
+            "n_iter_no_change=np.inf if this many epochs are what you want."
+        )
+
+
+def end_diverged(run: Run) -> None:
+    """Take note of an error, or of a warning where there is a scored epoch to go back to."""
+    _take_note_of_scores(run)
+    _diverge(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
+
+
+def _take_note_of_scores(run: Run) -> None:
+    if run.scores and run.course.best is None:
+        run.warnings.append(
+            "The validation score of no epoch is a finite number, so the weights of the last "
+            f"are kept. Scale the data, {_scales(run)}"
+        )
+
+
+def _look_at_losses(run: Run, first: float, has_risen: bool, growth: float, largest: float) -> None:
+    best, last, worst = run.course.best, run.loss, max(run.losses)
+    if best is None and (growth > GROWN or largest > SAFE):
+        # The last step may have gone astray.
+        loss = _loss_of_kept(run, whole=largest > SAFE)
+        if not math.isfinite(loss):
+            _diverge(
+                run,
+                run.n_iter,
+                "the network's output on the training data is no longer finite, since its "
+                f"largest weight is {largest:.3g}",
+            )
+            return
+        last = max(last, loss)
+        has_risen = has_risen or last > first + abs(first)
+    score = None if best is None else best.score
+    ending = Ending(worst, last, has_risen, growth, largest, score)
+    if ending.has_diverged(run.table, run.train, run.objective):
+        kept = "" if best is None else f" {_kept_epoch(run)}"
+        run.warnings.append(
+            f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
+            f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
+            f"{_advice(run)}{kept}"
+        )
+
+
+def _loss_of_kept(run: Run, whole: bool) -> float:
+    """Return the mean loss of what is kept, on the whole of the training rows or a sample.
+
+    It is NaN if a score is not finite.
+    """
+    theta, statistics = run.kept.predicting
+    parameters, rows = run.parameters.like(theta, statistics), run.train
+    if not whole:
+        rows = spread(run.table, rows, sum(run.network.widths))
+    with np.errstate(all="ignore"):
+        return loss_of(parameters, run.table, rows, run.objective)
+
+
+def _diverge(run: Run, epoch: int, what: str) -> None:
+    message = f"Training diverged in epoch {epoch}: {what}. {_advice(run)}"
+    if run.course.best is None:
+        run.error = ValueError(message)
+    else:
+        run.warnings.append(f"{message} {_kept_epoch(run)}")
+
+
+def _advice(run: Run) -> str:
+    if run.plan.is_lbfgs:  # which has no learning rate
+        return f"Scale the data, {_scales(run)}"
+    return f"Lower learning_rate_init (now {run.plan.rate}), or scale the data, {_scales(run)}"
+
+
+def _kept_epoch(run: Run) -> str:
+    return f"The weights of epoch {run.best_iter}, which had the best validation score, are kept."
+
+
+def _scales(run: Run) -> str:
+    """Return how to scale the data, and what they are like as they are."""
+    return (
+        "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "
+        f"X is {largest_magnitude(run.table.X):.3g}, in the targets "
+        f"{largest_magnitude(run.table.y):.3g}.{_penalty_on_light_rows(run)}"
+    )
+
+
+def _penalty_on_light_rows(run: Run) -> str:
+    """Return what to do where the rows of a batch weigh so little that the penalty is all."""
+    weight, alpha = run.table.weight, float(run.plan.penalty.alpha)
+    of_a_batch = np.inf if weight is None else float(weight.mean()) * run.rows_at_once
+    if of_a_batch >= alpha:
+        return ""
+    return (
+        f" The rows of a batch have a sample_weight of about {of_a_batch:.3g}, by which the "
+        f"penalty alpha={alpha:g} is divided: scale them to a mean of one, or lower alpha."
+    )
