@@ -22,6 +22,7 @@ from skbackprop import (
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
+from skbackprop.averages import AVERAGES
 from skbackprop.estimators import parameters as table_of_parameters
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
@@ -216,7 +217,7 @@ def test_reference_lists_the_settings_of_all_objects():
 @pytest.mark.parametrize("heading", ["The estimators", "The autoencoder"])
 def test_reference_lists_all_that_has_a_name(heading):
     text = section_of("docs/api.md", heading)
-    for table in (ACTIVATIONS, OPTIMIZERS, SCHEDULES):
+    for table in (ACTIVATIONS, OPTIMIZERS, SCHEDULES, AVERAGES):
         assert all(f'`"{name}"`' in text for name in table)
 
 

@@ -178,12 +178,15 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         losses of training are those of the thinned networks. Masks have a random stream of their
         own: all other draws are as without dropout. A warm start may change the rates. Not for
         "lbfgs", which needs the same objective in every call.
-    average : bool, int or float, default=False
-        Whether the weights that are kept, and scored under ``early_stopping``, are averages over
-        the steps. True averages over all steps; an int n, at least 1, from the step on that
-        completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier` (Polyak &
-        Juditsky 1992); a float in (0, 1) is the decay of an exponential average (Kingma & Ba 2015,
-        section 7.2). Training goes on from the weights themselves. Not used by "lbfgs".
+    average : {"polyak", "exponential"}, Average or None, default=None
+        Which averages over the steps the weights are that are kept, and scored under
+        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
+        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+
+        - None: none; the weights of the last step are kept.
+        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -351,7 +354,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
         dropout: Any = 0.0,
-        average: Any = False,
+        average: Any = None,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:

@@ -30,6 +30,7 @@ from ..engine.prediction import outcomes_of, scores_of
 from ..fitting.plan import (
     activation_of_each_layer,
     as_normalization,
+    build_average,
     build_network,
     dropout_rates,
     hidden_widths,
@@ -196,6 +197,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         known = self._known_parameters
         is_same = len(known) == len(parameters) and all(map(operator.is_, known, parameters))
         if not (is_known and is_same):
+            build_average(self)  # says what to write in the place of a flag or a number
             self._validate_params()
             self._known_parameters = parameters
 

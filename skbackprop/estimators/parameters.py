@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .._sklearn import Interval, Options, RealNotInt, StrOptions
+from .._sklearn import Interval, Options, StrOptions
 from ..activations import ACTIVATIONS, Activation
+from ..averages import AVERAGES, Average
 from ..initializers import INITIALIZERS, Initializer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
@@ -143,12 +144,8 @@ PARAMETERS = (
     ),
     Parameter(
         "average",
-        False,
-        [
-            "boolean",
-            COUNT,
-            Interval(RealNotInt, 0, 1, closed="neither"),
-        ],
+        None,
+        [StrOptions(set(AVERAGES)), Average, None],
         differs_in_a_stack=True,
     ),
     Parameter("init", "auto", [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list]),

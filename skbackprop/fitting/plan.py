@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..activations import ACTIVATIONS, Activation
-from ..engine.averaging import Average, ExponentialAverage, PolyakAverage
+from ..averages import AVERAGES, Average
 from ..engine.network import Network, dense_network
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
@@ -81,9 +81,32 @@ def build_penalty(settings: Any) -> Penalty:
 def build_average(settings: Any) -> Average | None:
     """Return what averages the weights over the steps, if anything does."""
     average = settings.average
-    if isinstance(average, (bool, np.bool_)):
-        return PolyakAverage() if average else None
-    return (PolyakAverage if isinstance(average, Integral) else ExponentialAverage)(float(average))
+    is_name = isinstance(average, str) and average in AVERAGES
+    if not (average is None or is_name or isinstance(average, Average)):
+        raise ValueError(
+            f"average must be None, one of the names {list(AVERAGES)}, or an Average, got "
+            f"{average!r}. {_average_instead_of(average)}"
+        )
+    return build(AVERAGES, average, settings)
+
+
+def _average_instead_of(value: Any) -> str:
+    """Return what to write in the place of a flag or a number, which might mean either average."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if 0 < float(value) < 1:
+            return (
+                f"For an exponential average write average=ExponentialAverage(decay={value}), "
+                "imported from skbackprop.averages."
+            )
+        if float(value) >= 1:
+            return (
+                "For the mean of the steps from so many rows on write "
+                f"average=PolyakAverage(start={value}), imported from skbackprop.averages."
+            )
+    return (
+        "Write average='polyak' for the mean of all steps, average='exponential' for an "
+        "exponential average, average=None for neither."
+    )
 
 
 def build_network(settings: Any, n_features: int, n_outputs: int) -> Network:

@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
+from ..averages import AVERAGES, Average
 from ..core.members import kind_of
 from ..estimators.base import BaseBackprop
 from ..estimators.parameters import MEMBERS_OWN
@@ -135,8 +136,14 @@ class Candidate:
             for name, value in self._parameters(of_network=True).items()
             if name.rpartition("__")[2] not in MEMBERS_OWN
         }
+        return {**shared, "kind of average": self._kind_of_average}
+
+    @property
+    def _kind_of_average(self) -> Any:
         average = self.network.average
-        return {**shared, "kind of average": (average is not False, isinstance(average, float))}
+        if isinstance(average, str) and average in AVERAGES:
+            average = AVERAGES[average]()
+        return kind_of(average) if isinstance(average, Average) else average
 
     @property
     def settings_of_transformers(self) -> dict[str, Any]:

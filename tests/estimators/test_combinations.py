@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 from lanes import examples
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
+from skbackprop.averages import AVERAGES, PolyakAverage
 from skbackprop.estimators.parameters import MEMBERS_OWN
 from skbackprop.estimators.together import Fit, fit_together
 from skbackprop.layers import BatchNormalization
@@ -59,7 +60,6 @@ VALUES = {
     "l1_ratio": [0.0, 0.3, 1.0],
     "clip_norm": [None, 0.1, 10.0],
     "dropout": [0.0, 0.5],
-    "average": [False, True, 30, 0.9],
     "dtype": [None, "float32", "float64"],
 }
 # Instances with settings of their own, beside the names; a loss is for one of the estimators.
@@ -67,6 +67,7 @@ INSTANCES = {
     "activation": [LeakyRelu(0.2)],
     "learning_rate": [WarmUp(Cosine(), 0.5), np.cos],
     "normalization": [BatchNormalization()],
+    "average": [PolyakAverage(30)],
 }
 LOSSES = {
     BackpropClassifier: [Focal(1.0)],
@@ -74,7 +75,7 @@ LOSSES = {
     BackpropAutoencoder: [Huber(0.5)],
 }
 # Classes whose instances serve as well as their names.
-TABLES = {"solver": OPTIMIZERS, "learning_rate": SCHEDULES}
+TABLES = {"solver": OPTIMIZERS, "learning_rate": SCHEDULES, "average": AVERAGES}
 NOT_DRAWN = {"verbose", "warm_start"}
 
 # Of each: the estimator and y. Numbers are positive, so that every loss takes them.

@@ -265,7 +265,7 @@ def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
 # ----------------------------------------------------------------------------- several stacks
 
 
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "exponential"}])
 def test_runs_may_be_let_go_after_any_epoch(settings):
     """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
     changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
@@ -332,8 +332,8 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
         ({"solver": "sgd"}, 1),
         ({}, 2),
         ({"solver": AMSGrad()}, 3),
-        ({"average": True}, 3),
-        ({"solver": "amsgrad", "average": 0.9}, 4),
+        ({"average": "polyak"}, 3),
+        ({"solver": "amsgrad", "average": "exponential"}, 4),
     ],
     ids=str,
 )

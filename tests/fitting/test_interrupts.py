@@ -14,6 +14,7 @@ import pytest
 
 import skbackprop
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.averages import ExponentialAverage
 from support import classes_for, data_for, few_epochs
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -51,7 +52,7 @@ CASES = {
     "in order": {"shuffle": False},
     "early stopping": {"early_stopping": True},
     "schedule": {"solver": "sgd", "learning_rate": "adaptive", "tol": 10.0},
-    "average": {"average": 0.5, "early_stopping": True},
+    "average": {"average": ExponentialAverage(0.5), "early_stopping": True},
     "dropout and batch norm": {"dropout": 0.2, "normalization": "batch"},
     "members": {"n_members": 2},
     "members that stop": {

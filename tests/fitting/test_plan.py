@@ -10,7 +10,7 @@ import pytest
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
-from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage
+from skbackprop.averages import AVERAGES, ExponentialAverage, PolyakAverage
 from skbackprop.engine.network import dense_network
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.estimators.parameters import parameters_of
@@ -70,7 +70,9 @@ def test_hidden_widths_that_make_no_network(given):
 # ----------------------------------------------------------------------- names to objects
 
 
-@pytest.mark.parametrize("table", [OPTIMIZERS, SCHEDULES], ids=["OPTIMIZERS", "SCHEDULES"])
+@pytest.mark.parametrize(
+    "table", [OPTIMIZERS, SCHEDULES, AVERAGES], ids=["OPTIMIZERS", "SCHEDULES", "AVERAGES"]
+)
 def test_every_name_is_built_from_the_parameters_of_its_fields(table):
     """Fields that are no parameters of the constructor keep their defaults."""
     changed = settings(beta_1=0.5, beta_2=0.6, epsilon=0.1, momentum=0.7, tol=0.2, power_t=0.3)
@@ -122,19 +124,38 @@ def test_without_a_share_of_l1_the_penalty_is_l2():
 @pytest.mark.parametrize(
     "average, expected",
     [
-        (False, None),
-        (np.False_, None),
-        (True, PolyakAverage()),
-        (np.True_, PolyakAverage(1.0)),
-        (1, PolyakAverage(1.0)),
-        (np.int64(70), PolyakAverage(70.0)),
-        (0.9, ExponentialAverage(0.9)),
-        (np.float32(0.5), ExponentialAverage(0.5)),
+        (None, None),
+        ("polyak", PolyakAverage(1.0)),
+        ("exponential", ExponentialAverage(0.99)),
+        (PolyakAverage(70), PolyakAverage(70.0)),
+        (ExponentialAverage(0.5), ExponentialAverage(0.5)),
     ],
     ids=repr,
 )
 def test_averages(average, expected):
     assert build_average(settings(average=average)) == expected
+
+
+@pytest.mark.parametrize(
+    "value, instead",
+    [
+        (True, "average='polyak' for the mean of all steps"),
+        (np.True_, "average='polyak' for the mean of all steps"),
+        (False, "average=None for neither"),
+        (np.False_, "average=None for neither"),
+        (0, "average=None for neither"),
+        (1, r"average=PolyakAverage\(start=1\), imported from skbackprop.averages"),
+        (np.int64(70), r"average=PolyakAverage\(start=70\), imported from skbackprop.averages"),
+        (0.9, r"average=ExponentialAverage\(decay=0.9\), imported from skbackprop.averages"),
+        ("mean", r"one of the names \['polyak', 'exponential'\]"),
+        (PolyakAverage, "or an Average, got <class"),
+        ([0.9], "average=None for neither"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_average_is_an_error_that_says_what_to_write(value, instead):
+    with pytest.raises(ValueError, match=f"average must be .*{instead}"):
+        build_average(settings(average=value))
 
 
 def test_networks():

@@ -660,7 +660,7 @@ def test_estimators_and_data_are_left_alone():
         ({"solver": "sgd"}, 1),  # the velocity
         ({}, 2),
         ({"solver": "amsgrad"}, 3),
-        ({"solver": "amsgrad", "average": True}, 4),
+        ({"solver": "amsgrad", "average": "polyak"}, 4),
     ],
     ids=str,
 )
