@@ -129,8 +129,8 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def _check_stochastic(self) -> bool:
         if is_lbfgs(self.solver):
             raise AttributeError(
-                "partial_fit is only available for stochastic solvers, got solver='lbfgs'. "
-                "Choose another solver, or use warm_start=True with fit."
+                "partial_fit is only available for stochastic solvers, got "
+                f"solver={self.solver!r}. Choose another solver, or use warm_start=True with fit."
             )
         return True
 

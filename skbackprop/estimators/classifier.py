@@ -60,7 +60,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
           values and no probabilities: `predict_proba` is absent.
         - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
-    solver : str or Optimizer, default="adam"
+    solver : str, Optimizer or LBFGS, default="adam"
         How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
         as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
@@ -143,7 +143,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
         puts up with ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1.
+        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
     n_members : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train

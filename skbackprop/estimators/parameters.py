@@ -21,7 +21,7 @@ from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
-from ..optimizers import OPTIMIZERS, Optimizer
+from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES
 
@@ -101,7 +101,7 @@ PARAMETERS = (
         shapes_the_network=True,
     ),
     Parameter(
-        "solver", "adam", [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer], shapes_the_network=True
+        "solver", "adam", [StrOptions(set(SOLVERS)), Optimizer, LBFGS], shapes_the_network=True
     ),
     Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
     Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT]),

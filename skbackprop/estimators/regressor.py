@@ -69,7 +69,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
           (Jørgensen 1987).
         - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
           `Gaussian` has the least variance as a parameter (Nix & Weigend 1994).
-    solver : str or Optimizer, default="adam"
+    solver : str, Optimizer or LBFGS, default="adam"
         How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
         as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
@@ -152,7 +152,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
         puts up with ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1.
+        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
     n_members : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train

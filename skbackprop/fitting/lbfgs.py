@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
 from ..engine.epochs import Patience
 from ..engine.lbfgs import WholeObjective, minimise
 from ..engine.objective import Diverged
+from ..optimizers import SOLVERS
 from .descent import _kept_alone
+from .plan import build
 from .run import Run
 from .scoring import to_fall, validation_scores
 from .threads import limiting_blas
@@ -29,6 +32,7 @@ def minimise_alone(run: Run) -> KeyboardInterrupt | None:
 
 def _minimise(run: Run) -> KeyboardInterrupt | None:
     settings = run.settings
+    solver: Any = build(SOLVERS, settings.solver, settings)
     run.parameters = run.parameters.like(run.parameters.theta.astype(np.float64))
     patience = Patience(1, float(settings.tol), float(run.patience))
     may_stop = np.ones((1, 1), dtype=bool)
@@ -51,8 +55,8 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
     try:
         result = minimise(
             WholeObjective(run.objective, run.parameters, run.table, run.train, run.rows_at_once),
+            solver,
             max_iter=settings.max_iter,
-            max_fun=settings.max_fun,
             tol=settings.tol,
             on_iteration=end_iteration,
         )
@@ -72,7 +76,7 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
         run.warnings.append(
             f"lbfgs failed to converge after {run.n_iter} iteration(s) "
             f"({result.message.strip()}). Increase max_iter (now {settings.max_iter}) or "
-            f"max_fun (now {settings.max_fun}), or scale X, for example with "
+            f"max_fun (now {solver.max_fun}), or scale X, for example with "
             "sklearn.preprocessing.StandardScaler."
         )
     return None

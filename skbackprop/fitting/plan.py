@@ -17,6 +17,7 @@ from ..averages import AVERAGES, Average
 from ..engine.network import Network, dense_network
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
+from ..optimizers import LBFGS, SOLVERS
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES, Constant
 from ..schedules.warmup import as_schedule
@@ -40,8 +41,9 @@ def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
 
 
 def is_lbfgs(solver: Any) -> bool:
-    """Return whether the solver is the one that takes no stochastic steps."""
-    return isinstance(solver, str) and solver == "lbfgs"
+    """Return whether the solver is the one that takes no stochastic steps, by name or instance."""
+    kind = SOLVERS.get(solver) if isinstance(solver, str) else type(solver)
+    return kind is not None and issubclass(kind, LBFGS)
 
 
 def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> Settings:
@@ -53,13 +55,8 @@ def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> S
         return setting
     kind: Any = table[setting]
     names = [field.name for field in fields(kind) if hasattr(settings, field.name)]
-    built: Settings = kind(**{name: _plain(getattr(settings, name)) for name in names})
+    built: Settings = kind(**{name: getattr(settings, name) for name in names})
     return built
-
-
-def _plain(value: Any) -> Any:
-    """Return a float for any number that is not a flag: the core takes no other."""
-    return value if isinstance(value, (bool, np.bool_, str)) else float(value)
 
 
 def build_schedule(settings: Any) -> Schedule:
@@ -153,15 +150,16 @@ def with_dropout(network: Network, rates: tuple[float, ...], settings: Any) -> N
     if is_lbfgs(settings.solver):
         if np.any(settings.dropout):
             raise ValueError(
-                "solver='lbfgs' needs the same objective in every call, which dropout makes "
-                f"random: got dropout={settings.dropout!r}. Set dropout=0.0, or choose a "
+                f"solver={settings.solver!r} needs the same objective in every call, which dropout "
+                f"makes random: got dropout={settings.dropout!r}. Set dropout=0.0, or choose a "
                 "stochastic solver such as 'adam' or 'sgd'."
             )
         if isinstance(as_normalization(settings.normalization), BatchNormalization):
             raise ValueError(
-                "solver='lbfgs' takes all rows at once, and leaves no batches to normalise over: "
-                f"got normalization={settings.normalization!r}. Set normalization='layer' or "
-                "None, or choose a stochastic solver such as 'adam' or 'sgd'."
+                f"solver={settings.solver!r} takes all rows at once, and leaves no batches to "
+                f"normalise over: got normalization={settings.normalization!r}. Set "
+                "normalization='layer' or None, or choose a stochastic solver such as 'adam' or "
+                "'sgd'."
             )
     return network.with_dropout(rates)
 

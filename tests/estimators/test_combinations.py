@@ -19,9 +19,10 @@ from skbackprop.activations import LeakyRelu
 from skbackprop.averages import AVERAGES, PolyakAverage
 from skbackprop.estimators.parameters import MEMBERS_OWN
 from skbackprop.estimators.together import Fit, fit_together
+from skbackprop.fitting.plan import is_lbfgs
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal, Huber, Quantile, Tweedie
-from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.optimizers import OPTIMIZERS, SOLVERS
 from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
 from support import answers, class_data, few_epochs, label_data, same_bits, same_values, value_data
 
@@ -75,7 +76,7 @@ LOSSES = {
     BackpropAutoencoder: [Huber(0.5)],
 }
 # Classes whose instances serve as well as their names.
-TABLES = {"solver": OPTIMIZERS, "learning_rate": SCHEDULES, "average": AVERAGES}
+TABLES = {"solver": SOLVERS, "learning_rate": SCHEDULES, "average": AVERAGES}
 NOT_DRAWN = {"verbose", "warm_start"}
 
 # Of each: the estimator and y. Numbers are positive, so that every loss takes them.
@@ -95,15 +96,15 @@ TARGETS = {
 # Combinations that can't be: of each, whether these settings are one, and what the error says.
 REFUSALS = [
     (
-        lambda chosen: chosen["solver"] == "lbfgs" and np.any(chosen["dropout"]),
-        "solver='lbfgs' needs the same objective in every call, which dropout makes random",
+        lambda chosen: is_lbfgs(chosen["solver"]) and np.any(chosen["dropout"]),
+        "solver=.* needs the same objective in every call, which dropout makes random",
     ),
     (
         lambda chosen: (
-            chosen["solver"] == "lbfgs"
+            is_lbfgs(chosen["solver"])
             and chosen.get("normalization") in ("batch", BatchNormalization())
         ),
-        "solver='lbfgs' takes all rows at once, and leaves no batches",
+        "solver=.* takes all rows at once, and leaves no batches",
     ),
     (
         lambda chosen: chosen.get("label_smoothing") and "hinge" in str(chosen["loss"]),

@@ -23,10 +23,11 @@ from skbackprop.fitting.plan import (
     build_penalty,
     build_schedule,
     hidden_widths,
+    is_lbfgs,
 )
 from skbackprop.fitting.weights import checked_layers, initial_layers
 from skbackprop.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
-from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
+from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam
 from skbackprop.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, OfProgress
 from support import some_parameters
 
@@ -81,6 +82,22 @@ def test_every_name_is_built_from_the_parameters_of_its_fields(table):
         built = build(table, name, changed)
         assert type(built) is kind
         assert vars(built) == values
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", np.str_("lbfgs"), LBFGS(), LBFGS(max_fun=3)], ids=repr)
+def test_lbfgs_is_known_by_name_and_by_instance(solver):
+    assert is_lbfgs(solver)
+
+
+@pytest.mark.parametrize("solver", [*OPTIMIZERS, Adam(), LBFGS, "LBFGS", None, 3], ids=repr)
+def test_nothing_else_is_lbfgs(solver):
+    assert not is_lbfgs(solver)
+
+
+def test_lbfgs_is_built_from_the_flat_limit():
+    assert build(SOLVERS, "lbfgs", settings(max_fun=7)) == LBFGS(max_fun=7)
+    instance = LBFGS(max_fun=5)
+    assert build(SOLVERS, instance, settings(max_fun=7)) is instance
 
 
 def test_numbers_become_floats_and_flags_stay():
