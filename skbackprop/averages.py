@@ -18,6 +18,7 @@ import numpy as np
 
 from .core.arrays import Array, PerMember, State, column_blocks, factors
 from .core.checks import check_range
+from .core.parts import Part
 from .layers.base import WEIGHT
 
 __all__ = ["AVERAGES", "Average", "ExponentialAverage", "PolyakAverage"]
@@ -25,7 +26,7 @@ __all__ = ["AVERAGES", "Average", "ExponentialAverage", "PolyakAverage"]
 _NONE: State = {}
 
 
-class Average:
+class Average(Part):
     """A weighted mean of the parameters after each step.
 
     It is kept as average += (theta - average) / total, where total is the weight of all steps

@@ -15,6 +15,7 @@ import numpy as np
 
 from .core.arrays import Array, PerMember, State, blocks_with_scratch, column_blocks, factors
 from .core.checks import check_count, check_range
+from .core.parts import Part
 
 __all__ = [
     "LBFGS",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-class Optimizer:
+class Optimizer(Part):
     """One rule to update the parameters from their gradients.
 
     For a stack of one, every hyperparameter and the rate are floats.
@@ -425,7 +426,7 @@ class Adagrad(Optimizer):
 
 
 @dataclass(frozen=True)
-class LBFGS:
+class LBFGS(Part):
     """Settings of L-BFGS, which minimises on all rows at once (Byrd et al. 1995).
 
     It is no `Optimizer`: an iteration is a search along theta = theta - s H g, where H is what the

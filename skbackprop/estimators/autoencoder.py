@@ -20,7 +20,7 @@ from ..fitting.plan import activation_of_each_layer, as_activation, dropout_rate
 from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop, finite
-from .parameters import AUTOENCODER_LOSSES, constraints_of
+from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from .validation import (
     check_targets,
     validated_codes,
@@ -320,6 +320,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     True
     """
 
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("autoencoder")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("autoencoder")
     n_members, normalization = FIXED["n_members"], FIXED["normalization"]
 

@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -43,12 +42,13 @@ from ..fitting.warnings import warn
 from ..fitting.weights import checked_arrays, checked_layers, member_init, member_streams
 from ..losses.base import Loss
 from .curves import Curve, CurveAttribute, going_on
+from .nested import NestedParameters
 from .parameters import ARCHITECTURE
 from .rebuilt import Rebuilt
 from .validation import check_range, validated_data, validated_input, validated_weight
 
 
-class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
+class BaseBackprop(Rebuilt, NestedParameters, metaclass=ABCMeta):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]

@@ -13,7 +13,7 @@ from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
 from .labels import Targets, learn, recall
-from .parameters import constraints_of
+from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
 from .validation import validated_weight
 
@@ -342,6 +342,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     (2, 3)
     """
 
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("classifier")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("classifier")
     _y_numeric = False
 

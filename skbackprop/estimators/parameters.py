@@ -7,6 +7,7 @@ and docs/api.md. What they say is in docs/parameters.toml.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -53,6 +54,9 @@ class Parameter:
         Whether the members of one stack may differ in it.
     shapes_the_network : bool, default=False
         Whether it shapes a network or its training state, so that no warm start may change it.
+    table : mapping or None, default=None
+        The parts that its names stand for, each an instance or its class; None for a parameter
+        without parts.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Parameter:
     of: tuple[str, ...] = ESTIMATORS
     differs_in_a_stack: bool = False
     shapes_the_network: bool = False
+    table: Mapping[str, Any] | None = None
 
 
 COUNT = Interval(Integral, 1, None, closed="left")
@@ -78,6 +83,7 @@ PARAMETERS = (
         "relu",
         [StrOptions(set(ACTIVATIONS)), Activation, "array-like"],
         shapes_the_network=True,
+        table=ACTIVATIONS,
     ),
     Parameter(
         "loss",
@@ -85,6 +91,7 @@ PARAMETERS = (
         [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
         of=("classifier",),
         shapes_the_network=True,
+        table=CLASSIFIER_LOSSES,
     ),
     Parameter(
         "loss",
@@ -92,6 +99,7 @@ PARAMETERS = (
         [StrOptions(set(REGRESSOR_LOSSES)), Loss],
         of=("regressor",),
         shapes_the_network=True,
+        table=REGRESSOR_LOSSES,
     ),
     Parameter(
         "loss",
@@ -99,9 +107,14 @@ PARAMETERS = (
         [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
         of=("autoencoder",),
         shapes_the_network=True,
+        table=AUTOENCODER_LOSSES,
     ),
     Parameter(
-        "solver", "adam", [StrOptions(set(SOLVERS)), Optimizer, LBFGS], shapes_the_network=True
+        "solver",
+        "adam",
+        [StrOptions(set(SOLVERS)), Optimizer, LBFGS],
+        shapes_the_network=True,
+        table=SOLVERS,
     ),
     Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
     Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT]),
@@ -110,6 +123,7 @@ PARAMETERS = (
         "constant",
         [StrOptions(set(SCHEDULES)), Schedule, callable],
         differs_in_a_stack=True,
+        table=SCHEDULES,
     ),
     Parameter("learning_rate_init", 0.001, [POSITIVE], hint="float", differs_in_a_stack=True),
     Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
@@ -141,14 +155,21 @@ PARAMETERS = (
         hint="str | None",
         of=ENSEMBLES,
         shapes_the_network=True,
+        table=NORMALIZATIONS,
     ),
     Parameter(
         "average",
         None,
         [StrOptions(set(AVERAGES)), Average, None],
         differs_in_a_stack=True,
+        table=AVERAGES,
     ),
-    Parameter("init", "auto", [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list]),
+    Parameter(
+        "init",
+        "auto",
+        [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
+        table=INITIALIZERS,
+    ),
     Parameter("dtype", None, [StrOptions({"float32", "float64"}), None], shapes_the_network=True),
 )
 

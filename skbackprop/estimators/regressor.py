@@ -16,7 +16,7 @@ from ..engine.batches import Table
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
-from .parameters import constraints_of
+from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
 from .validation import as_given, check_targets, validated_data, validated_weight
 
@@ -366,6 +366,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     True
     """
 
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("regressor")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("regressor")
     _y_numeric = True
     _shapes_data = (*BaseBackprop._shapes_data, "scale_target")

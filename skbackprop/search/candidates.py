@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
 from ..averages import AVERAGES, Average
 from ..core.members import kind_of
+from ..core.parts import Part
 from ..estimators.base import BaseBackprop
 from ..estimators.parameters import MEMBERS_OWN
 from ..fitting.plan import is_lbfgs
@@ -131,12 +132,12 @@ class Candidate:
 
         Of an optimizer that is all but its numbers, of an average its kind.
         """
-        shared = {
-            name: kind_of(value) if isinstance(value, Optimizer) else value
-            for name, value in self._parameters(of_network=True).items()
-            if name.rpartition("__")[2] not in MEMBERS_OWN
-        }
-        return {**shared, "kind of average": self._kind_of_average}
+        shared: dict[str, Any] = {"kind of average": self._kind_of_average}
+        for path, value in self._parameters(of_network=True).items():
+            name, _, setting = path.removeprefix(self._prefix).partition("__")
+            if name not in MEMBERS_OWN:
+                shared[name] = _kind(getattr(self.network, name) if setting else value)
+        return shared
 
     @property
     def _kind_of_average(self) -> Any:
@@ -159,3 +160,16 @@ class Candidate:
             for name, value in self.parameters.items()
             if (name.partition("__")[0] == last) == of_network
         }
+
+    @property
+    def _prefix(self) -> str:
+        """What the names of the network's parameters begin with."""
+        is_pipeline = isinstance(self.estimator, Pipeline)
+        return f"{self.estimator.steps[-1][0]}__" if is_pipeline else ""
+
+
+def _kind(value: Any) -> Any:
+    """Return what has to be the same in a stack: of a part its class and settings."""
+    if isinstance(value, Optimizer):
+        return kind_of(value)
+    return (type(value), value.get_params(deep=False)) if isinstance(value, Part) else value
