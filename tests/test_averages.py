@@ -416,6 +416,7 @@ def test_settings_out_of_range_are_errors(kind, value, allowed):
         kind(value)
 
 
+@pytest.mark.filterwarnings("ignore:average='polyak' has no effect")
 def test_lbfgs_takes_no_average():
     X, y = data_for(BackpropRegressor)
     settings = {"solver": "lbfgs", "max_iter": 5, "random_state": 0}

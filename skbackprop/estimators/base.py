@@ -26,6 +26,7 @@ from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
+from ..fitting.effects import warn_of_no_effect
 from ..fitting.plan import (
     activation_of_each_layer,
     as_normalization,
@@ -199,6 +200,7 @@ class BaseBackprop(Rebuilt, NestedParameters, metaclass=ABCMeta):
         if not (is_known and is_same):
             build_average(self)  # says what to write in the place of a flag or a number
             self._validate_params()
+            warn_of_no_effect(self, {name: row.default for name, row in self._rows.items()})
             self._known_parameters = parameters
 
     def _prepare_first(self, X: Any, y: Any, sample_weight: Any = None) -> list[Run]:

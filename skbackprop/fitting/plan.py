@@ -24,8 +24,8 @@ from ..schedules.warmup import as_schedule
 
 Settings = TypeVar("Settings")
 
-# The names of schedules that are scikit-learn's.
-_WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
+# The names of schedules that are scikit-learn's, which act with its "sgd" alone.
+WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ def build_schedule(settings: Any) -> Schedule:
     schedule = settings.learning_rate
     if not isinstance(schedule, str):
         return as_schedule(schedule, "learning_rate")
-    if schedule in _WITH_SGD_ALONE and settings.solver != "sgd":
+    if schedule in WITH_SGD_ALONE and settings.solver != "sgd":
         return Constant()
     return build(SCHEDULES, schedule, settings)
 

@@ -27,6 +27,8 @@ from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
 from support import answers, class_data, few_epochs, label_data, same_bits, same_values, value_data
 
 pytestmark = [
+    # Of settings that are drawn at random some have none beside the others.
+    pytest.mark.filterwarnings("ignore:.* has no effect with"),
     few_epochs,
     pytest.mark.filterwarnings("ignore:batch_size=.* is larger"),
     pytest.mark.usefixtures("one_blas_thread"),

@@ -76,7 +76,8 @@ def test_runs_with_schedules_of_their_own(learning_rate):
     settings = {"solver": "sgd", "max_iter": 40}
     of_runs = [
         {"learning_rate": learning_rate, "learning_rate_init": rate, "tol": tol}
-        | {"power_t": tol, "n_iter_no_change": patience}
+        | {"n_iter_no_change": patience}
+        | ({"power_t": tol} if learning_rate == "invscaling" else {})
         for rate, tol, patience in [(0.1, 0.3, 2), (0.02, 0.1, 1), (1e-5, 0.5, 1), (0.1, 0.3, 7)]
     ]
     runs, alone = (runs_of(BackpropRegressor, of_runs, settings) for _ in range(2))
