@@ -20,7 +20,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array, largest_magnitude
-from ..core.equality import is_equal
 from ..core.members import join_states
 from ..engine.batches import Table
 from ..engine.network import Network
@@ -32,6 +31,7 @@ from ..fitting.plan import (
     as_normalization,
     build_average,
     build_network,
+    can_go_on,
     dropout_rates,
     hidden_widths,
     is_lbfgs,
@@ -385,7 +385,7 @@ class BaseBackprop(Rebuilt, NestedParameters, metaclass=ABCMeta):
     def _check_architecture(self) -> None:
         now = self._architecture_now()
         for name, value in self._architecture.items():
-            if not is_equal(now[name], value):
+            if not can_go_on(name, value, now[name]):
                 raise ValueError(
                     f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
                     "cannot change while training goes on. Set it back, or start anew with "

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..activations import ACTIVATIONS, Activation
 from ..averages import AVERAGES, Average
+from ..core.equality import is_equal
+from ..core.members import kind_of
 from ..engine.network import Network, dense_network
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
@@ -44,6 +46,16 @@ def is_lbfgs(solver: Any) -> bool:
     """Return whether the solver is the one that takes no stochastic steps, by name or instance."""
     kind = SOLVERS.get(solver) if isinstance(solver, str) else type(solver)
     return kind is not None and issubclass(kind, LBFGS)
+
+
+def can_go_on(name: str, before: Any, now: Any) -> bool:
+    """Return whether training can go on with this value of a parameter that shapes its state.
+
+    Of an optimizer the numbers may change; L-BFGS leaves no state, so all of its settings may.
+    """
+    if name == "solver":
+        before, now = (LBFGS if isinstance(s, LBFGS) else kind_of(s) for s in (before, now))
+    return is_equal(now, before)
 
 
 def build(table: Mapping[str, type[Settings]], setting: Any, settings: Any) -> Settings:

@@ -17,9 +17,19 @@ from skbackprop.averages import ExponentialAverage
 from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal, Huber
-from skbackprop.optimizers import LBFGS, Adam, AdamW
+from skbackprop.optimizers import LBFGS, SGD, Adam, AdamW
 from skbackprop.schedules import Cosine, WarmUp
-from support import BOTH, answers, class_data, data_for, few_epochs, quick, same_bits, same_values
+from support import (
+    BOTH,
+    answers,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+    same_bits,
+    same_values,
+)
 
 pytestmark = few_epochs
 
@@ -207,6 +217,29 @@ def test_what_was_fitted_stays_as_it_is(estimator_class, n_members):
     assert same_values(answers(pickle.loads(pickle.dumps(model)), X), said)
     model.set_params(**saved.get_params(deep=False))
     assert same_bits(model, saved)
+
+
+@BOTH
+@pytest.mark.parametrize("incremental", [False, True])
+def test_numbers_of_the_solver_may_change_while_training_goes_on(estimator_class, incremental):
+    """As the flat parameters of a solver by name may, with the same outcome."""
+    X, y = data_for(estimator_class)
+    named = quick(estimator_class, warm_start=True)
+    model = quick(estimator_class, warm_start=True, solver=Adam())
+    for one, name in ((named, "beta_1"), (model, "solver__beta_1")):
+        for value in (0.9, 0.5):
+            one.set_params(**{name: value})
+            one.fit(X, y) if not incremental else one.partial_fit(X, y, **classes_for(type(one)))
+    assert same_bits(named, model)
+    with pytest.raises(ValueError, match=r"solver was Adam\("):
+        model.set_params(solver=AdamW()).fit(X, y)
+
+
+def test_the_flag_of_the_solver_may_not_change_while_training_goes_on():
+    X, y = class_data()
+    model = quick(BackpropClassifier, warm_start=True, solver=SGD()).fit(X, y)
+    with pytest.raises(ValueError, match=r"solver was SGD\("):
+        model.set_params(solver__nesterovs_momentum=False).fit(X, y)
 
 
 @BOTH

@@ -15,7 +15,7 @@ from skbackprop import (
     BackpropRegressor,
     find_learning_rate,
 )
-from skbackprop.optimizers import LBFGS
+from skbackprop.optimizers import LBFGS, Adam
 from support import BOTH, assert_same_search, class_data, data_for, few_epochs, quick, same_bits
 
 pytestmark = few_epochs
@@ -135,5 +135,15 @@ def test_a_search_trains_it_one_by_one_beside_stacks(capsys):
 def test_another_kind_of_solver_cannot_take_its_place_while_training_goes_on():
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, solver=LBFGS(), warm_start=True).fit(X, y)
-    with pytest.raises(ValueError, match="solver was LBFGS"):
-        model.set_params(solver="adam").fit(X, y)
+    for other in ("adam", Adam(), "lbfgs"):
+        with pytest.raises(ValueError, match="solver was LBFGS"):
+            model.set_params(solver=other).fit(X, y)
+
+
+@BOTH
+def test_its_limit_may_be_raised_in_a_warm_start(estimator_class):
+    X, y = data_for(estimator_class)
+    models = by_name_and_instance(estimator_class, max_fun=5, max_iter=20, warm_start=True)
+    for model, name in zip(models, ("max_fun", "solver__max_fun"), strict=True):
+        model.fit(X, y).set_params(**{name: 100}).fit(X, y)
+    assert same_bits(*models)
