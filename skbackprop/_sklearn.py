@@ -19,7 +19,6 @@ from sklearn.model_selection._validation import (
 from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
     Interval,
     Options,
-    RealNotInt,
     StrOptions,
 )
 from sklearn.utils.extmath import _approximate_mode  # the very draws of a stratified split
@@ -33,7 +32,6 @@ __all__ = [
     "BaseSearchCV",
     "Interval",
     "Options",
-    "RealNotInt",
     "StrOptions",
     "_MultimetricScorer",
     "_approximate_mode",

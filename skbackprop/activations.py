@@ -17,6 +17,7 @@ from scipy.special import ndtr
 
 from .core.arrays import Array
 from .core.checks import check_range
+from .core.parts import Part
 from .initializers import BoundedUniform, Initializer, VarianceScaling
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-class Activation:
+class Activation(Part):
     """An element-wise function f and its derivative.
 
     Attributes

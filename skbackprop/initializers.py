@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .core.parts import Part
+
 __all__ = ["INITIALIZERS", "BoundedUniform", "Initializer", "VarianceScaling"]
 
 
@@ -19,7 +21,7 @@ Drawn: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
 
 
-class Initializer:
+class Initializer(Part):
     """How one layer's parameters are drawn."""
 
     def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:

@@ -2,6 +2,8 @@
 
 One class and one line in `OPTIMIZERS` make an optimizer. A hyperparameter may be one number
 or an array of shape (n_members, 1), so that the members of a stack can differ in it.
+
+`LBFGS` holds the settings of the one solver that takes no stochastic steps; `SOLVERS` names all.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .core.arrays import Array, PerMember, State, blocks_with_scratch, column_blocks, factors
-from .core.checks import check_range
+from .core.checks import check_count, check_range
+from .core.parts import Part
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "SGD",
+    "SOLVERS",
     "AMSGrad",
     "Adagrad",
     "Adam",
@@ -27,7 +32,7 @@ __all__ = [
 ]
 
 
-class Optimizer:
+class Optimizer(Part):
     """One rule to update the parameters from their gradients.
 
     For a stack of one, every hyperparameter and the rate are floats.
@@ -420,6 +425,47 @@ class Adagrad(Optimizer):
             np.subtract(x, gradient, out=x)
 
 
+@dataclass(frozen=True)
+class LBFGS(Part):
+    """Settings of L-BFGS, which minimises on all rows at once (Byrd et al. 1995).
+
+    It is no `Optimizer`: an iteration is a search along theta = theta - s H g, where H is what the
+    last changes of parameters and gradients say of the curvature, and the length s is chosen by
+    evaluations of the loss. So there is no learning rate.
+
+    Parameters
+    ----------
+    max_fun : int, default=15000
+        The most evaluations of the loss, at least 1.
+    n_corrections : int, default=10
+        The number of past iterations that H is made of, at least 1. Each takes two arrays of the
+        size of the parameters.
+
+    Raises
+    ------
+    ValueError
+        If a setting is no such int.
+
+    References
+    ----------
+    Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
+    constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropRegressor
+    >>> from skbackprop.optimizers import LBFGS
+    >>> BackpropRegressor(solver=LBFGS(n_corrections=30))
+    BackpropRegressor(solver=LBFGS(max_fun=15000, n_corrections=30))
+    """
+
+    max_fun: int = 15000
+    n_corrections: int = 10
+
+    def __post_init__(self) -> None:
+        check_count(self, "max_fun", "n_corrections")
+
+
 def _root(value: PerMember) -> PerMember:
     """Return the square root, of a float as a float."""
     return np.asarray(np.sqrt(value)) if isinstance(value, np.ndarray) else math.sqrt(value)
@@ -450,3 +496,5 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
 }
+
+SOLVERS: dict[str, type[Optimizer] | type[LBFGS]] = {**OPTIMIZERS, "lbfgs": LBFGS}

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.engine.averaging import Average
+from skbackprop.averages import Average
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
 from skbackprop.engine.network import Network, dense_network

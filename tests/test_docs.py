@@ -22,6 +22,7 @@ from skbackprop import (
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
+from skbackprop.averages import AVERAGES
 from skbackprop.estimators import parameters as table_of_parameters
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
@@ -216,7 +217,7 @@ def test_reference_lists_the_settings_of_all_objects():
 @pytest.mark.parametrize("heading", ["The estimators", "The autoencoder"])
 def test_reference_lists_all_that_has_a_name(heading):
     text = section_of("docs/api.md", heading)
-    for table in (ACTIVATIONS, OPTIMIZERS, SCHEDULES):
+    for table in (ACTIVATIONS, OPTIMIZERS, SCHEDULES, AVERAGES):
         assert all(f'`"{name}"`' in text for name in table)
 
 
@@ -240,6 +241,16 @@ def test_references_are_in_order_and_cited(page):
     assert [
         entry for entry in entries if not re.search("{}[^()]{{0,60}}\\(?{}".format(*entry), text)
     ] == []
+
+
+def test_guide_says_what_may_differ_in_a_stack():
+    page = text_of("docs/user_guide/search.md")
+    rows = re.findall(r"^\| (may differ|is the same) \| (.*) \|$", page, re.MULTILINE)
+    said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
+    table = table_of_parameters.PARAMETERS
+    may_differ = {row.name for row in table if row.differs_in_a_stack}
+    assert said["may differ"] == may_differ | {"solver"}  # of which the numbers may
+    assert said["is the same"] == {row.name for row in table} - may_differ
 
 
 def test_index_lists_every_example():

@@ -22,6 +22,7 @@ from skbackprop import (
     BackpropClassifier,
     BackpropRegressor,
     activations,
+    averages,
     initializers,
     inspection,
     layers,
@@ -43,6 +44,7 @@ ROOMS = [
     {"initializers"},
     {"activations", "losses", "optimizers", "schedules"},
     {"layers"},
+    {"averages"},
     {"engine"},
     {"_sklearn"},
     {"fitting"},
@@ -245,6 +247,7 @@ def documented():
 PUBLIC_MODULES = [
     skbackprop,
     activations,
+    averages,
     initializers,
     inspection,
     layers,
@@ -263,6 +266,7 @@ PUBLIC = [
 # A base class is for others to derive from: docs/extending.md has the examples.
 BASES = [
     activations.Activation,
+    averages.Average,
     initializers.Initializer,
     layers.Normalization,
     losses.CanonicalLoss,

@@ -15,8 +15,10 @@ from sklearn.model_selection import GridSearchCV
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, optimizers
 from skbackprop.core import arrays
 from skbackprop.optimizers import (
+    LBFGS,
     OPTIMIZERS,
     SGD,
+    SOLVERS,
     Adagrad,
     Adam,
     AdamW,
@@ -59,6 +61,19 @@ def test_table_is_complete_and_every_docstring_has_a_formula():
     kinds = public_kinds(optimizers, Optimizer)
     assert kinds == set(OPTIMIZERS.values())
     assert without_formula(kinds) == set()
+
+
+@pytest.mark.parametrize("name", ["max_fun", "n_corrections"])
+def test_settings_of_lbfgs_are_counts(name):
+    for value in (0, -5, 2.5, True, None, "10"):
+        with pytest.raises(ValueError, match=f"{name} of LBFGS must be an int of at least 1, got"):
+            LBFGS(**{name: value})
+    assert LBFGS(**{name: np.int64(3)}) == LBFGS(**{name: 3})
+
+
+def test_all_solvers_are_the_optimizers_and_lbfgs():
+    assert {**OPTIMIZERS, "lbfgs": LBFGS} == SOLVERS
+    assert not issubclass(LBFGS, Optimizer)
 
 
 # ------------------------------------------------------------------ the published updates

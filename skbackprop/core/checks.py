@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -51,6 +51,33 @@ def check_range(
             )
         if not is_array:
             object.__setattr__(settings, name, float(value))
+
+
+def check_count(settings: Any, *names: str) -> None:
+    """Check fields of a frozen dataclass that have to be whole numbers of at least one.
+
+    On return each is a Python int.
+
+    Parameters
+    ----------
+    settings : dataclass
+        The settings, in their `__post_init__`.
+    *names : str
+        The fields.
+
+    Raises
+    ------
+    ValueError
+        If a field is no int, or less than one.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        is_count = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+        if not is_count:
+            raise ValueError(
+                f"{name} of {type(settings).__name__} must be an int of at least 1, got {value!r}."
+            )
+        object.__setattr__(settings, name, int(value))
 
 
 def _all(inside: Any) -> bool:

@@ -10,6 +10,7 @@ from scipy import optimize
 
 from ..core.arrays import Array, Rows
 from ..core.workspace import Workspace
+from ..optimizers import LBFGS
 from .batches import Batches, Table
 from .objective import Diverged, Gradient, Objective, exact_sum
 from .parameters import FlatParameters
@@ -152,9 +153,9 @@ class SignedParts:
 
 def minimise(
     whole: WholeObjective,
+    lbfgs: LBFGS,
     *,
     max_iter: int,
-    max_fun: int,
     tol: float,
     on_iteration: Callable[[float], bool],
 ) -> optimize.OptimizeResult:
@@ -165,8 +166,10 @@ def minimise(
     whole : WholeObjective
         What is minimised. On return its parameters are the result's, or those after the last
         complete iteration if something was raised.
-    max_iter, max_fun : int
-        The limits on iterations and on evaluations of the objective.
+    lbfgs : LBFGS
+        How much of the past is kept, and the limit on evaluations of the objective.
+    max_iter : int
+        The limit on iterations.
     tol : float
         The largest component of the gradient that counts as zero.
     on_iteration : callable
@@ -206,7 +209,12 @@ def minimise(
                 jac=True,
                 bounds=smooth.bounds,
                 callback=callback,
-                options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+                options={
+                    "maxcor": lbfgs.n_corrections,
+                    "maxfun": lbfgs.max_fun,
+                    "maxiter": max_iter,
+                    "gtol": tol,
+                },
             )
         if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
             raise Diverged(np.array([True]))

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..averages import Average
 from ..core.arrays import Array, PerMember, column_blocks
 from ..core.members import cut, take_members, take_state
 from ..core.workspace import Workspace
 from ..optimizers import Optimizer
 from ..schedules.base import Schedule, init_progress
 from ..schedules.kinds import Constant
-from .averaging import Average, averaged, averaged_statistics
+from .averaging import averaged, averaged_statistics
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
 from .objective import Gradient, Objective, exact_sum

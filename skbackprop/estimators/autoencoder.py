@@ -24,7 +24,7 @@ from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop, finite
 from .numbers import Reproduced
-from .parameters import AUTOENCODER_LOSSES, constraints_of
+from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from .validation import (
     validated_codes,
     validated_features,
@@ -79,7 +79,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
         An instance is a loss of the regressor with one output for each target; where it has a
         range, X has to be in it.
-    solver : str or Optimizer, default="adam"
+    solver : str, Optimizer or LBFGS, default="adam"
         How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
         as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
@@ -161,7 +161,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
         puts up with ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1.
+        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
@@ -177,12 +177,15 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         losses of training are those of the thinned networks. Masks have a random stream of their
         own: all other draws are as without dropout. A warm start may change the rates. Not for
         "lbfgs", which needs the same objective in every call.
-    average : bool, int or float, default=False
-        Whether the weights that are kept, and scored under ``early_stopping``, are averages over
-        the steps. True averages over all steps; an int n, at least 1, from the step on that
-        completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier` (Polyak &
-        Juditsky 1992); a float in (0, 1) is the decay of an exponential average (Kingma & Ba 2015,
-        section 7.2). Training goes on from the weights themselves. Not used by "lbfgs".
+    average : {"polyak", "exponential"}, Average or None, default=None
+        Which averages over the steps the weights are that are kept, and scored under
+        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
+        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+
+        - None: none; the weights of the last step are kept.
+        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -316,6 +319,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     True
     """
 
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("autoencoder")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("autoencoder")
     _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
     _kind_of_network: ClassVar[type[Architecture]] = Mirrored
@@ -351,7 +355,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
         dropout: Any = 0.0,
-        average: Any = False,
+        average: Any = None,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:

@@ -16,13 +16,11 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array, largest_magnitude
-from ..core.equality import is_equal
 from ..core.members import join_states
 from ..engine.batches import Table
 from ..engine.network import Network
@@ -30,8 +28,9 @@ from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
 from ..fitting.architecture import Architecture
 from ..fitting.course import Past
+from ..fitting.effects import warn_of_no_effect
 from ..fitting.initial import member_init
-from ..fitting.plan import Plan, check_solver, is_lbfgs, plan_of
+from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
 from ..fitting.run import Outcomes, Problem, Run, Score
 from ..fitting.streams import member_streams
 from ..fitting.training import train
@@ -40,6 +39,7 @@ from ..fitting.weights import checked_arrays, checked_layers
 from ..losses.base import Loss
 from .curves import Curve, CurveAttribute, going_on
 from .learned import Learned, Prepared, Targets, fixed_of
+from .nested import NestedParameters
 from .rebuilt import Rebuilt
 from .validation import (
     check_range,
@@ -53,7 +53,7 @@ from .validation import (
 _CHANGING = (list, dict, np.ndarray)
 
 
-class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
+class BaseBackprop(Rebuilt, NestedParameters, metaclass=ABCMeta):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
@@ -135,8 +135,8 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def _check_stochastic(self) -> bool:
         if is_lbfgs(self.solver):
             raise AttributeError(
-                "partial_fit is only available for stochastic solvers, got solver='lbfgs'. "
-                "Choose another solver, or use warm_start=True with fit."
+                "partial_fit is only available for stochastic solvers, got "
+                f"solver={self.solver!r}. Choose another solver, or use warm_start=True with fit."
             )
         return True
 
@@ -251,16 +251,20 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
         With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
         would take as long as to train on it.
         """
+        is_same = False
         if is_known and self._planned is not None:
             (before, plan), values = self._planned, self._parameter_values()
             is_same = len(before) == len(values) and all(map(operator.is_, before, values))
             # What is within a list may have changed.
             if is_same and not any(isinstance(value, _CHANGING) for value in values):
                 return plan
-        self._validate_params()
         parameters = self.get_params(deep=False)
+        build_average(parameters)  # says what to write in the place of a flag or a number
+        self._validate_params()
         plan = self._plan_of(parameters)
         check_solver(plan, parameters)
+        if not is_same:
+            warn_of_no_effect(parameters, {name: row.default for name, row in self._rows.items()})
         return plan
 
     def _parameter_values(self) -> list[Any]:
@@ -416,7 +420,7 @@ class BaseBackprop(Rebuilt, BaseEstimator, metaclass=ABCMeta):
     def _check_fixed(self, fixed: dict[str, Any]) -> None:
         now = fixed_of(self.get_params(deep=False))
         for name, value in fixed.items():
-            if not is_equal(now[name], value):
+            if not can_go_on(name, value, now[name]):
                 raise ValueError(
                     f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
                     "cannot change while training goes on. Set it back, or start anew with "

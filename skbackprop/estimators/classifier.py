@@ -17,7 +17,7 @@ from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
 from .labels import Classes, learn, recall
-from .parameters import constraints_of
+from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
 from .validation import validated_weight
 
@@ -64,7 +64,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
           values and no probabilities: `predict_proba` is absent.
         - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
-    solver : str or Optimizer, default="adam"
+    solver : str, Optimizer or LBFGS, default="adam"
         How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
         as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
@@ -147,7 +147,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
         puts up with ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1.
+        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
     n_members : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train
@@ -180,12 +180,15 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : bool, int or float, default=False
-        Whether the weights that are kept, and scored under ``early_stopping``, are averages over
-        the steps. True averages over all steps; an int n, at least 1, from the step on that
-        completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier` (Polyak &
-        Juditsky 1992); a float in (0, 1) is the decay of an exponential average (Kingma & Ba 2015,
-        section 7.2). Training goes on from the weights themselves. Not used by "lbfgs".
+    average : {"polyak", "exponential"}, Average or None, default=None
+        Which averages over the steps the weights are that are kept, and scored under
+        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
+        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+
+        - None: none; the weights of the last step are kept.
+        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -343,6 +346,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     (2, 3)
     """
 
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("classifier")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("classifier")
     _losses: ClassVar[Mapping[str, Loss]] = CLASSIFIER_LOSSES
     _y_numeric = False
@@ -380,7 +384,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         clip_norm: float | None = None,
         dropout: Any = 0.0,
         normalization: str | None = None,
-        average: Any = False,
+        average: Any = None,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:

@@ -7,20 +7,22 @@ and docs/api.md. What they say is in docs/parameters.toml.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from .._sklearn import Interval, Options, RealNotInt, StrOptions
+from .._sklearn import Interval, Options, StrOptions
 from ..activations import ACTIVATIONS, Activation
+from ..averages import AVERAGES, Average
 from ..initializers import INITIALIZERS, Initializer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
-from ..optimizers import OPTIMIZERS, Optimizer
+from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES
 
@@ -49,9 +51,13 @@ class Parameter:
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators that have it.
     differs_in_a_stack : bool, default=False
-        Whether the members of one stack may differ in it.
+        Whether the members of one stack may differ in it, by `Plan.shape`; of an optimizer or an
+        average that goes for its numbers alone.
     shapes_the_network : bool, default=False
         Whether it shapes a network or its training state, so that no warm start may change it.
+    table : mapping or None, default=None
+        The parts that its names stand for, each an instance or its class; None for a parameter
+        without parts.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Parameter:
     of: tuple[str, ...] = ESTIMATORS
     differs_in_a_stack: bool = False
     shapes_the_network: bool = False
+    table: Mapping[str, Any] | None = None
 
 
 COUNT = Interval(Integral, 1, None, closed="left")
@@ -77,6 +84,7 @@ PARAMETERS = (
         "relu",
         [StrOptions(set(ACTIVATIONS)), Activation, "array-like"],
         shapes_the_network=True,
+        table=ACTIVATIONS,
     ),
     Parameter(
         "loss",
@@ -84,6 +92,7 @@ PARAMETERS = (
         [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
         of=("classifier",),
         shapes_the_network=True,
+        table=CLASSIFIER_LOSSES,
     ),
     Parameter(
         "loss",
@@ -91,6 +100,7 @@ PARAMETERS = (
         [StrOptions(set(REGRESSOR_LOSSES)), Loss],
         of=("regressor",),
         shapes_the_network=True,
+        table=REGRESSOR_LOSSES,
     ),
     Parameter(
         "loss",
@@ -98,9 +108,14 @@ PARAMETERS = (
         [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
         of=("autoencoder",),
         shapes_the_network=True,
+        table=AUTOENCODER_LOSSES,
     ),
     Parameter(
-        "solver", "adam", [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer], shapes_the_network=True
+        "solver",
+        "adam",
+        [StrOptions(set(SOLVERS)), Optimizer, LBFGS],
+        shapes_the_network=True,
+        table=SOLVERS,
     ),
     Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
     Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT]),
@@ -109,6 +124,7 @@ PARAMETERS = (
         "constant",
         [StrOptions(set(SCHEDULES)), Schedule, callable],
         differs_in_a_stack=True,
+        table=SCHEDULES,
     ),
     Parameter("learning_rate_init", 0.001, [POSITIVE], hint="float", differs_in_a_stack=True),
     Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
@@ -117,7 +133,7 @@ PARAMETERS = (
     Parameter("random_state", None, ["random_state"], differs_in_a_stack=True),
     Parameter("tol", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
     Parameter("verbose", False, ["verbose"], differs_in_a_stack=True),
-    Parameter("warm_start", False, ["boolean"], hint="bool"),
+    Parameter("warm_start", False, ["boolean"], hint="bool", differs_in_a_stack=True),
     Parameter("momentum", 0.9, [SHARE], hint="float", differs_in_a_stack=True),
     Parameter("nesterovs_momentum", True, ["boolean"], hint="bool"),
     Parameter("early_stopping", False, ["boolean"], hint="bool", differs_in_a_stack=True),
@@ -126,7 +142,7 @@ PARAMETERS = (
     Parameter("beta_2", 0.999, [BELOW_ONE], hint="float", differs_in_a_stack=True),
     Parameter("epsilon", 1e-08, [POSITIVE], hint="float", differs_in_a_stack=True),
     Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], differs_in_a_stack=True),
-    Parameter("max_fun", 15000, [COUNT], hint="int"),
+    Parameter("max_fun", 15000, [COUNT], hint="int", differs_in_a_stack=True),
     Parameter("n_members", 1, [COUNT], hint="int", of=ENSEMBLES, shapes_the_network=True),
     Parameter("label_smoothing", 0.0, [BELOW_ONE], hint="float", of=("classifier",)),
     Parameter(
@@ -147,18 +163,22 @@ PARAMETERS = (
         hint="str | None",
         of=ENSEMBLES,
         shapes_the_network=True,
+        table=NORMALIZATIONS,
     ),
     Parameter(
         "average",
-        False,
-        [
-            "boolean",
-            COUNT,
-            Interval(RealNotInt, 0, 1, closed="neither"),
-        ],
+        None,
+        [StrOptions(set(AVERAGES)), Average, None],
         differs_in_a_stack=True,
+        table=AVERAGES,
     ),
-    Parameter("init", "auto", [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list]),
+    Parameter(
+        "init",
+        "auto",
+        [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
+        differs_in_a_stack=True,
+        table=INITIALIZERS,
+    ),
     Parameter("dtype", None, [StrOptions({"float32", "float64"}), None], shapes_the_network=True),
 )
 
@@ -175,6 +195,3 @@ def constraints_of(estimator: str) -> dict[str, list[Any]]:
 
 # What shapes a network or its training state, and so cannot change in a warm start.
 FIXED = tuple(dict.fromkeys(p.name for p in PARAMETERS if p.shapes_the_network))
-
-# What the members of a stack may differ in.
-MEMBERS_OWN = frozenset(p.name for p in PARAMETERS if p.differs_in_a_stack)

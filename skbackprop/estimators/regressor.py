@@ -19,7 +19,7 @@ from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
 from .numbers import Numbers
-from .parameters import constraints_of
+from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
 from .validation import as_given, validated_data, validated_weight
 
@@ -72,7 +72,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
           (Jørgensen 1987).
         - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
           `Gaussian` has the least variance as a parameter (Nix & Weigend 1994).
-    solver : str or Optimizer, default="adam"
+    solver : str, Optimizer or LBFGS, default="adam"
         How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
         as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
 
@@ -155,7 +155,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
         puts up with ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1.
+        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
     n_members : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train
@@ -189,12 +189,15 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : bool, int or float, default=False
-        Whether the weights that are kept, and scored under ``early_stopping``, are averages over
-        the steps. True averages over all steps; an int n, at least 1, from the step on that
-        completes n rows, counted over all calls, as in scikit-learn's `SGDClassifier` (Polyak &
-        Juditsky 1992); a float in (0, 1) is the decay of an exponential average (Kingma & Ba 2015,
-        section 7.2). Training goes on from the weights themselves. Not used by "lbfgs".
+    average : {"polyak", "exponential"}, Average or None, default=None
+        Which averages over the steps the weights are that are kept, and scored under
+        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
+        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+
+        - None: none; the weights of the last step are kept.
+        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -366,6 +369,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     True
     """
 
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("regressor")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("regressor")
     _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
     _y_numeric = True
@@ -406,7 +410,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         clip_norm: float | None = None,
         dropout: Any = 0.0,
         normalization: str | None = None,
-        average: Any = False,
+        average: Any = None,
         init: Any = "auto",
         dtype: Any = None,
     ) -> None:

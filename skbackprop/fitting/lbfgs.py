@@ -10,6 +10,7 @@ import numpy as np
 from ..engine.epochs import Patience
 from ..engine.lbfgs import WholeObjective, minimise
 from ..engine.objective import Diverged
+from ..optimizers import LBFGS
 from .course import copy_of_member
 from .run import Run
 from .scoring import to_fall, validation_scores
@@ -22,14 +23,16 @@ _STOPPED_BY_CALLBACK = 99
 
 def minimise_alone(run: Run) -> KeyboardInterrupt | None:
     """Train by L-BFGS; return the interrupt that ended it, if one did."""
-    start = time.perf_counter()
+    start, lbfgs = time.perf_counter(), run.plan.solver
+    if not isinstance(lbfgs, LBFGS):
+        raise TypeError(f"runs of L-BFGS need its settings, got {lbfgs!r}")
     largest = run.network.largest_product(run.rows_at_once)
-    interrupt = limiting_blas(lambda: _minimise(run), largest, is_lbfgs=True)
+    interrupt = limiting_blas(lambda: _minimise(run, lbfgs), largest, is_lbfgs=True)
     run.seconds += time.perf_counter() - start
     return interrupt
 
 
-def _minimise(run: Run) -> KeyboardInterrupt | None:
+def _minimise(run: Run, lbfgs: LBFGS) -> KeyboardInterrupt | None:
     plan = run.plan
     in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
     run.state = replace(run.state, parameters=in_double)
@@ -54,8 +57,8 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
     try:
         result = minimise(
             WholeObjective(run.objective, run.parameters, run.table, run.train, run.rows_at_once),
+            lbfgs,
             max_iter=plan.max_iter,
-            max_fun=plan.max_fun,
             tol=plan.tol,
             on_iteration=end_iteration,
         )
@@ -75,7 +78,7 @@ def _minimise(run: Run) -> KeyboardInterrupt | None:
         run.warnings.append(
             f"lbfgs failed to converge after {run.n_iter} iteration(s) "
             f"({result.message.strip()}). Increase max_iter (now {plan.max_iter}) or "
-            f"max_fun (now {plan.max_fun}), or scale X, for example with "
+            f"max_fun (now {lbfgs.max_fun}), or scale X, for example with "
             "sklearn.preprocessing.StandardScaler."
         )
     return None

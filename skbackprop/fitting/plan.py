@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 
+from ..averages import AVERAGES, Average
+from ..core.equality import is_equal
 from ..core.members import kind_of
-from ..engine.averaging import Average, ExponentialAverage, PolyakAverage
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
-from ..optimizers import OPTIMIZERS, Optimizer
+from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES, Constant
 from ..schedules.warmup import as_schedule
@@ -33,8 +34,8 @@ _ROWS_OF_A_BATCH = 200
 # An iteration of L-BFGS does less than an epoch, and its scores rise slowly at first.
 _LBFGS_PATIENCE = 10
 
-# The names of schedules that are scikit-learn's.
-_WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
+# The names of schedules that are scikit-learn's, which act with its "sgd" alone.
+WITH_SGD_ALONE = ("constant", "invscaling", "adaptive")
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,8 @@ class Plan:
         Whether a regressor's targets are scaled.
     penalty : Penalty
         The penalty on the weights.
-    optimizer : Optimizer or None
-        What makes the steps; None for L-BFGS.
-    max_fun : int
-        The most evaluations of L-BFGS.
+    solver : Optimizer or LBFGS
+        What makes the steps, or goes along all rows at once.
     schedule : Schedule
         The course of the learning rate.
     rate : float
@@ -95,8 +94,7 @@ class Plan:
     label_smoothing: float
     scale_target: bool
     penalty: Penalty
-    optimizer: Optimizer | None
-    max_fun: int
+    solver: Optimizer | LBFGS
     schedule: Schedule
     rate: float
     clip_norm: float
@@ -112,7 +110,7 @@ class Plan:
     @property
     def is_lbfgs(self) -> bool:
         """Whether all rows make one step."""
-        return self.optimizer is None
+        return isinstance(self.solver, LBFGS)
 
     @property
     def shape(self) -> list[Any]:
@@ -129,16 +127,16 @@ class Plan:
             self.scale_target,
             self.batch_size,
             self.max_iter,
-            *map(kind_of, (self.penalty, self.optimizer, self.average)),
+            *map(kind_of, (self.penalty, self.solver, self.average)),
         ]
 
     @property
     def n_moments(self) -> int:
         """How many arrays of the size of the parameters the optimizer and the average keep."""
-        if self.optimizer is None:
+        if isinstance(self.solver, LBFGS):
             return 0
         theta = np.zeros((1, 2))
-        states = [self.optimizer.init(theta)]
+        states = [self.solver.init(theta)]
         if self.average is not None:
             states.append(self.average.init(theta, np.zeros((1, 1), dtype=int)))
         return sum(np.shape(array) == theta.shape for state in states for array in state.values())
@@ -180,8 +178,7 @@ def plan_of(
         label_smoothing=smoothing,
         scale_target=bool(parameters.get("scale_target", False)),
         penalty=build_penalty(parameters),
-        optimizer=build(OPTIMIZERS, parameters["solver"], parameters) if is_stochastic else None,
-        max_fun=int(parameters["max_fun"]),
+        solver=build(SOLVERS, parameters["solver"], parameters),
         schedule=build_schedule(parameters),
         rate=float(parameters["learning_rate_init"]),
         clip_norm=math.inf if clip_norm is None else float(clip_norm),
@@ -199,23 +196,35 @@ def plan_of(
 
 
 def is_lbfgs(solver: Any) -> bool:
-    """Return whether the solver is the one that takes no stochastic steps."""
-    return isinstance(solver, str) and solver == "lbfgs"
+    """Return whether the solver is the one that takes no stochastic steps, by name or instance."""
+    kind = SOLVERS.get(solver) if isinstance(solver, str) else type(solver)
+    return kind is not None and issubclass(kind, LBFGS)
+
+
+def can_go_on(name: str, before: Any, now: Any) -> bool:
+    """Return whether training can go on with this value of a parameter that shapes its state.
+
+    Of an optimizer the numbers may change; L-BFGS leaves no state, so all of its settings may.
+    """
+    if name == "solver":
+        before, now = (LBFGS if isinstance(s, LBFGS) else kind_of(s) for s in (before, now))
+    return is_equal(now, before)
 
 
 def check_solver(plan: Plan, parameters: Mapping[str, Any]) -> None:
     """Check that L-BFGS has nothing random to do, and nothing that needs batches."""
+    solver = parameters["solver"]
     if not plan.is_lbfgs:
         return
     if np.any(parameters["dropout"]):
         raise ValueError(
-            "solver='lbfgs' needs the same objective in every call, which dropout makes "
+            f"solver={solver!r} needs the same objective in every call, which dropout makes "
             f"random: got dropout={parameters['dropout']!r}. Set dropout=0.0, or choose a "
             "stochastic solver such as 'adam' or 'sgd'."
         )
     if isinstance(plan.architecture.normalization, BatchNormalization):
         raise ValueError(
-            "solver='lbfgs' takes all rows at once, and leaves no batches to normalise over: "
+            f"solver={solver!r} takes all rows at once, and leaves no batches to normalise over: "
             f"got normalization={parameters['normalization']!r}. Set normalization='layer' or "
             "None, or choose a stochastic solver such as 'adam' or 'sgd'."
         )
@@ -241,13 +250,8 @@ def build(table: Mapping[str, type[Part]], setting: Any, parameters: Mapping[str
         return setting
     kind: Any = table[setting]
     names = [field.name for field in fields(kind) if field.name in parameters]
-    built: Part = kind(**{name: _plain(parameters[name]) for name in names})
+    built: Part = kind(**{name: parameters[name] for name in names})
     return built
-
-
-def _plain(value: Any) -> Any:
-    """Return a float for any number that is not a flag: the core takes no other."""
-    return value if isinstance(value, (bool, np.bool_, str)) else float(value)
 
 
 def build_schedule(parameters: Mapping[str, Any]) -> Schedule:
@@ -255,7 +259,7 @@ def build_schedule(parameters: Mapping[str, Any]) -> Schedule:
     schedule, solver = parameters["learning_rate"], parameters["solver"]
     if not isinstance(schedule, str):
         return as_schedule(schedule, "learning_rate")
-    if schedule in _WITH_SGD_ALONE and not (isinstance(solver, str) and solver == "sgd"):
+    if schedule in WITH_SGD_ALONE and not (isinstance(solver, str) and solver == "sgd"):
         return Constant()
     return build(SCHEDULES, schedule, parameters)
 
@@ -269,6 +273,29 @@ def build_penalty(parameters: Mapping[str, Any]) -> Penalty:
 def build_average(parameters: Mapping[str, Any]) -> Average | None:
     """Return what averages the weights over the steps, if anything does."""
     average = parameters["average"]
-    if isinstance(average, (bool, np.bool_)):
-        return PolyakAverage() if average else None
-    return (PolyakAverage if isinstance(average, Integral) else ExponentialAverage)(float(average))
+    is_name = isinstance(average, str) and average in AVERAGES
+    if not (average is None or is_name or isinstance(average, Average)):
+        raise ValueError(
+            f"average must be None, one of the names {list(AVERAGES)}, or an Average, got "
+            f"{average!r}. {_average_instead_of(average)}"
+        )
+    return build(AVERAGES, average, parameters)
+
+
+def _average_instead_of(value: Any) -> str:
+    """Return what to write in the place of a flag or a number, which might mean either average."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if 0 < float(value) < 1:
+            return (
+                f"For an exponential average write average=ExponentialAverage(decay={value}), "
+                "imported from skbackprop.averages."
+            )
+        if float(value) >= 1:
+            return (
+                "For the mean of the steps from so many rows on write "
+                f"average=PolyakAverage(start={value}), imported from skbackprop.averages."
+            )
+    return (
+        "Write average='polyak' for the mean of all steps, average='exponential' for an "
+        "exponential average, average=None for neither."
+    )

@@ -23,6 +23,7 @@ from ..engine.state import TrainingState
 from ..layers.base import WEIGHT
 from ..layers.dropout import dropout_stream
 from ..losses.base import Loss
+from ..optimizers import Optimizer
 from ..schedules.base import init_progress
 from .course import Course, Kept, Past, kept_of
 from .holdout import hold_out
@@ -144,8 +145,8 @@ class Run:
             streams=[stream],
             masks=masks,
         )
-        if self.plan.optimizer is not None:
-            self._start(past, self.plan.optimizer.init)
+        if isinstance(self.plan.solver, Optimizer):
+            self._start(past, self.plan.solver.init)
         has_gone_on = past is not None and self.incremental
         self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
         self._first_loss = past.first_loss if past and has_gone_on else None

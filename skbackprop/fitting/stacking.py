@@ -14,6 +14,7 @@ from ..core.members import join_members
 from ..engine.objective import Objective
 from ..engine.stack import Stack
 from ..engine.state import TrainingState
+from ..optimizers import Optimizer
 from ..schedules.mixed import join_schedules
 from .run import Run
 
@@ -27,7 +28,8 @@ def stack_of(runs: Sequence[Run]) -> Stack:
     # Schedules of several kinds have states of several kinds, which only they can join.
     states = [replace(state, schedule={}) for state in _states_that_share(runs)]
     penalty = join_members([run.objective.penalty for run in runs])
-    optimizers = [run.plan.optimizer for run in runs if run.plan.optimizer is not None]
+    solvers = [run.plan.solver for run in runs]
+    optimizers = [solver for solver in solvers if isinstance(solver, Optimizer)]
     stack = Stack(
         objective=Objective(first.network, first.problem.loss, penalty),
         state=replace(TrainingState.join(states), schedule=state_of_schedule),

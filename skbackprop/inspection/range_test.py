@@ -223,7 +223,8 @@ def _network_and_input(estimator: Any, X: Any, y: Any) -> tuple[BaseBackprop, An
         )
     if is_lbfgs(network.solver):
         raise ValueError(
-            "solver='lbfgs' has no learning rate. find_learning_rate takes a stochastic solver."
+            f"solver={network.solver!r} has no learning rate. find_learning_rate takes a "
+            "stochastic solver."
         )
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].fit_transform(X, y)

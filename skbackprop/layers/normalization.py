@@ -18,10 +18,11 @@ import numpy as np
 
 from ..core.arrays import Array, plain
 from ..core.checks import check_range
+from ..core.parts import Part
 from .base import WEIGHT, Block, BoundLayer, Layer, Site
 
 
-class Normalization(Layer):
+class Normalization(Part, Layer):
     """What is made of the input of a hidden layer's activation before it gets there."""
 
     overwrites_delta: ClassVar[bool] = True

@@ -12,11 +12,12 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.parts import Part
 from .constants import least
 from .links import Link
 
 
-class Loss:
+class Loss(Part):
     """The loss of one row as a function of its scores s and targets y.
 
     Scores and targets have one shape: a loss that takes several scores for a target finds the

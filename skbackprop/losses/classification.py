@@ -25,6 +25,8 @@ class ClassifierLoss(Loss):
         Of several labels the sum is reported, as in scikit-learn.
     """
 
+    _set_elsewhere = frozenset({"exclusive"})  # by the classifier
+
     exclusive: bool
     has_probabilities: ClassVar[bool] = True
     target_minimum: ClassVar[float] = 0.0

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ..core.arrays import Array, PerMember, State
+from ..core.parts import Part
 
 
-class Schedule:
+class Schedule(Part):
     """The rate of each epoch; all arrays have the shape (n_members, 1)."""
 
     @property

@@ -118,7 +118,7 @@ class Candidate:
         if not self.is_network:
             return f"{type(self.network).__name__} is not a network of skbackprop"
         if is_lbfgs(self.network.solver):
-            return "solver='lbfgs' trains one network at a time"
+            return "lbfgs trains one network at a time"
         return None
 
     @property

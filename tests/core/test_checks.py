@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skbackprop.core.checks import check_range
+from skbackprop.core.checks import check_count, check_range
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,20 @@ def test_each_member_is_checked():
     assert Settings(column).checked(low=0, high=1).value is column
     with pytest.raises(ValueError, match="value of Settings"):
         Settings(column).checked(low=0, high=1, closed="left")
+
+
+# ---------------------------------------------------------------------------------- counts
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(7)], ids=repr)
+def test_a_count_becomes_an_int_of_python(value):
+    settings = Settings(value)
+    check_count(settings, "value")
+    assert type(settings.value) is int
+    assert settings.value == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 2.5, True, "1", None, np.inf, [1]], ids=repr)
+def test_what_is_no_count_is_an_error(value):
+    with pytest.raises(ValueError, match=r"value of Settings must be an int of at least 1, got"):
+        check_count(Settings(value), "value")

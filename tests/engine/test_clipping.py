@@ -180,6 +180,7 @@ def test_clipping_keeps_an_outlier_from_wrecking_the_network():
 
 
 @few_epochs
+@pytest.mark.filterwarnings("ignore:clip_norm=1e-09 has no effect")
 def test_lbfgs_does_not_clip():
     X, y = data_for(BackpropClassifier)
     free, bounded = (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.engine.batches import Table
@@ -11,6 +12,7 @@ from skbackprop.engine.objective import Diverged, Objective
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.engine.prediction import scores_of
 from skbackprop.losses import REGRESSOR_LOSSES, ClassifierLoss, Poisson
+from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
 from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 from support import peak_of
@@ -75,8 +77,8 @@ def test_lbfgs_lowers_every_loss(loss):
         objective = Objective(NETWORK, loss, penalty)
         parameters = some_parameters(NETWORK, [0])
         whole = WholeObjective(objective, parameters, table, None, 1000)
-        limits = {"max_iter": 30, "max_fun": 100, "tol": 1e-9}
-        minimise(whole, on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+        limits = {"max_iter": 30, "tol": 1e-9}
+        minimise(whole, LBFGS(), on_iteration=lambda loss: bool(losses.append(loss)), **limits)
         assert losses[-1] < 0.9 * losses[0]
         losses.clear()
 
@@ -88,8 +90,8 @@ def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):
     table = some_table(loss, 23, NETWORK.widths, weighted=weighted)
     parameters, losses = some_parameters(NETWORK, [0]), []
     whole = WholeObjective(Objective(NETWORK, loss, L2(0.4)), parameters, table, None, 10)
-    limits = {"max_iter": 5, "max_fun": 100, "tol": 0.0}
-    result = minimise(whole, on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+    limits = {"max_iter": 5, "tol": 0.0}
+    result = minimise(whole, LBFGS(), on_iteration=lambda loss: bool(losses.append(loss)), **limits)
 
     values = loss.value(scores_of(NETWORK, parameters, table.X), table.y[None])[0]
     is_added_up = isinstance(loss, (ClassifierLoss, Poisson))
@@ -108,12 +110,12 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
     def peak(n_rows):
         table = some_table(SQUARED_ERROR, n_rows, network.widths, weighted=True)
         order = np.arange(n_rows)
-        limits = {"max_iter": 2, "max_fun": 3, "tol": 0.0}
+        limits = {"max_iter": 2, "tol": 0.0}
         parameters = some_parameters(network, [0])
 
         def run():
             whole = WholeObjective(objective, parameters, table, order, row_block=500)
-            minimise(whole, on_iteration=lambda loss: False, **limits)
+            minimise(whole, LBFGS(max_fun=3), on_iteration=lambda loss: False, **limits)
 
         return peak_of(run)
 
@@ -121,21 +123,20 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
     assert peak(40_000) - peak(10_000) < 150_000
 
 
-def linear_least_squares(**changes):
+def linear_least_squares(lbfgs=None, **changes):
     """Minimise squared error without hidden layers; return result, parameters and optimum."""
     network = dense_network((4, 1), ())
     table = some_table(SQUARED_ERROR, 30, network.widths)
     parameters = some_parameters(network, [0])
     options = {
         "max_iter": 100,
-        "max_fun": 1000,
         "tol": 1e-10,
         "on_iteration": lambda loss: False,
         **changes,
     }
     objective = Objective(network, SQUARED_ERROR, L2(0.0))
     whole = WholeObjective(objective, parameters, table, None, row_block=8)
-    result = minimise(whole, **options)
+    result = minimise(whole, lbfgs or LBFGS(), **options)
     X = np.column_stack([table.X, np.ones(30)])
     return result, parameters, np.linalg.lstsq(X, table.y)[0].ravel()
 
@@ -149,6 +150,30 @@ def test_the_minimum_of_least_squares_is_found():
     assert result.success
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] == pytest.approx(result.fun)
+
+
+@pytest.mark.parametrize("n_corrections", [1, 3, 10])
+def test_the_past_that_is_kept_is_that_of_scipy(n_corrections):
+    """The same evaluations as by SciPy on least squares written out; ten is its default."""
+    result, parameters, _ = linear_least_squares(LBFGS(n_corrections=n_corrections))
+    table = some_table(SQUARED_ERROR, 30, (4, 1))
+    X, y = np.column_stack([table.X, np.ones(30)]), table.y.ravel()
+
+    def half_square(theta):
+        residual = X @ theta - y
+        return residual @ residual / 60, X.T @ residual / 30
+
+    start = some_parameters(dense_network((4, 1), ()), [0]).theta[0]
+    options = {"maxcor": n_corrections, "gtol": 1e-10}
+    theirs = optimize.minimize(half_square, start, method="L-BFGS-B", jac=True, options=options)
+    assert result.nfev == theirs.nfev
+    np.testing.assert_allclose(parameters.theta[0], theirs.x, rtol=1e-8)
+
+
+def test_evaluations_end_where_they_are_limited():
+    result, _, _ = linear_least_squares(LBFGS(max_fun=3))
+    assert not result.success
+    assert result.nfev <= 4 < linear_least_squares()[0].nfev
 
 
 def test_an_iteration_may_end_training():
@@ -181,10 +206,10 @@ def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
 
     monkeypatch.setattr(type(SQUARED_ERROR), "value", failing_value)
     objective = Objective(network, SQUARED_ERROR, L2(0.1))
-    limits = {"max_iter": 50, "max_fun": 500, "tol": 0.0}
+    limits = {"max_iter": 50, "tol": 0.0}
     whole = WholeObjective(objective, parameters, table, None, row_block=8)
     with pytest.raises(Interrupted):
-        minimise(whole, on_iteration=on_iteration, **limits)
+        minimise(whole, LBFGS(), on_iteration=on_iteration, **limits)
     assert len(complete) == 2
     assert_same_bits(parameters.theta, complete[-1])
 
@@ -194,9 +219,9 @@ def test_lbfgs_says_when_the_loss_is_not_finite():
     objective = Objective(dense_network((4, 1), ()), SQUARED_ERROR, L2(0.0))
     parameters = some_parameters(objective.network, [0])
     far = Table(table.X * 1e200, table.y)
-    limits = {"max_iter": 5, "max_fun": 5, "tol": 0.0}
+    limits = {"max_iter": 5, "tol": 0.0}
     whole = WholeObjective(objective, parameters, far, None, row_block=8)
     before = parameters.theta.copy()
     with pytest.raises(Diverged):
-        minimise(whole, on_iteration=lambda loss: False, **limits)
+        minimise(whole, LBFGS(), on_iteration=lambda loss: False, **limits)
     assert_same_bits(parameters.theta, before)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skbackprop.activations import Tanh
-from skbackprop.engine.averaging import PolyakAverage
+from skbackprop.averages import PolyakAverage
 from skbackprop.engine.network import dense_network
 from skbackprop.engine.state import TrainingState
 from skbackprop.layers.normalization import BatchNormalization

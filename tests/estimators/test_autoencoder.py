@@ -365,7 +365,7 @@ IN_PIECES = {
     "nesterov": {"batch_size": 20, "solver": "sgd"},
     "invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
     "dropout": {"batch_size": 20, "dropout": [0.3, 0.2]},
-    "average": {"batch_size": 20, "average": True},
+    "average": {"batch_size": 20, "average": "polyak"},
 }
 
 

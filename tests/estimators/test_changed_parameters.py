@@ -57,7 +57,7 @@ CHANGES = {
     "clip_norm": 0.1,
     "dropout": 0.5,
     "normalization": "batch",
-    "average": True,
+    "average": "polyak",
     "init": "he_normal",
     "dtype": "float32",
 }

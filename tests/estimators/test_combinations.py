@@ -16,15 +16,19 @@ from sklearn.utils._param_validation import StrOptions
 from lanes import examples
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
-from skbackprop.estimators.parameters import MEMBERS_OWN
+from skbackprop.averages import AVERAGES, PolyakAverage
+from skbackprop.estimators.parameters import PARAMETERS
 from skbackprop.estimators.together import Fit, fit_together
+from skbackprop.fitting.plan import is_lbfgs
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal, Huber, Quantile, Tweedie
-from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.optimizers import OPTIMIZERS, SOLVERS
 from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
 from support import answers, class_data, few_epochs, label_data, same_bits, same_values, value_data
 
 pytestmark = [
+    # Of settings that are drawn at random some have none beside the others.
+    pytest.mark.filterwarnings("ignore:.* has no effect with"),
     few_epochs,
     pytest.mark.filterwarnings("ignore:batch_size=.* is larger"),
     pytest.mark.usefixtures("one_blas_thread"),
@@ -59,7 +63,6 @@ VALUES = {
     "l1_ratio": [0.0, 0.3, 1.0],
     "clip_norm": [None, 0.1, 10.0],
     "dropout": [0.0, 0.5],
-    "average": [False, True, 30, 0.9],
     "dtype": [None, "float32", "float64"],
 }
 # Instances with settings of their own, beside the names; a loss is for one of the estimators.
@@ -67,6 +70,7 @@ INSTANCES = {
     "activation": [LeakyRelu(0.2)],
     "learning_rate": [WarmUp(Cosine(), 0.5), np.cos],
     "normalization": [BatchNormalization()],
+    "average": [PolyakAverage(30)],
 }
 LOSSES = {
     BackpropClassifier: [Focal(1.0)],
@@ -74,7 +78,7 @@ LOSSES = {
     BackpropAutoencoder: [Huber(0.5)],
 }
 # Classes whose instances serve as well as their names.
-TABLES = {"solver": OPTIMIZERS, "learning_rate": SCHEDULES}
+TABLES = {"solver": SOLVERS, "learning_rate": SCHEDULES, "average": AVERAGES}
 NOT_DRAWN = {"verbose", "warm_start"}
 
 # Of each: the estimator and y. Numbers are positive, so that every loss takes them.
@@ -94,15 +98,15 @@ TARGETS = {
 # Combinations that can't be: of each, whether these settings are one, and what the error says.
 REFUSALS = [
     (
-        lambda chosen: chosen["solver"] == "lbfgs" and np.any(chosen["dropout"]),
-        "solver='lbfgs' needs the same objective in every call, which dropout makes random",
+        lambda chosen: is_lbfgs(chosen["solver"]) and np.any(chosen["dropout"]),
+        "solver=.* needs the same objective in every call, which dropout makes random",
     ),
     (
         lambda chosen: (
-            chosen["solver"] == "lbfgs"
+            is_lbfgs(chosen["solver"])
             and chosen.get("normalization") in ("batch", BatchNormalization())
         ),
-        "solver='lbfgs' takes all rows at once, and leaves no batches",
+        "solver=.* takes all rows at once, and leaves no batches",
     ),
     (
         lambda chosen: chosen.get("label_smoothing") and "hinge" in str(chosen["loss"]),
@@ -248,7 +252,8 @@ def test_estimators_fitted_together_are_as_if_alone(data, target):
     first, *others = data.draw(st.lists(drawn, min_size=2, max_size=4))
     several = [first]
     for other in others:
-        pool = data.draw(st.sampled_from([first.keys(), MEMBERS_OWN & first.keys()]))
+        may_differ = {row.name for row in PARAMETERS if row.differs_in_a_stack}
+        pool = data.draw(st.sampled_from([first.keys(), may_differ & first.keys()]))
         names = data.draw(st.sets(st.sampled_from(sorted(pool)), max_size=6))
         names |= {"n_iter_no_change", "tol"}  # so that some leave a stack before others
         several.append(first | {name: other[name] for name in names})

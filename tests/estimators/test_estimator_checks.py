@@ -15,7 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.activations import LeakyRelu
+from skbackprop.averages import ExponentialAverage
+from skbackprop.initializers import VarianceScaling
 from skbackprop.losses import REGRESSOR_LOSSES, Poisson, Quantile
+from skbackprop.optimizers import AdamW
+from skbackprop.schedules import WarmUp
 from support import assert_same_network, class_data, few_epochs, label_data, value_data
 
 ARRAY_API = "check_array_api_input"
@@ -60,6 +65,14 @@ SHARED = {
     "small batches": {"batch_size": 4} | SMALL | {"max_iter": 30},
     "he_normal": {"init": "he_normal"} | SMALL,
     "ensemble": {"n_members": 3} | SMALL,
+    "instances": {
+        "solver": AdamW(weight_decay=0.001),
+        "activation": LeakyRelu(0.1),
+        "learning_rate": WarmUp("cosine"),
+        "average": ExponentialAverage(0.9),
+        "init": VarianceScaling(2.0, fan="in"),
+    }
+    | SMALL,
 }
 CLASSIFIERS = SHARED | {
     "squared error": {"loss": "squared_error"} | SMALL,

@@ -76,7 +76,8 @@ def test_runs_with_schedules_of_their_own(learning_rate):
     settings = {"solver": "sgd", "max_iter": 40}
     of_runs = [
         {"learning_rate": learning_rate, "learning_rate_init": rate, "tol": tol}
-        | {"power_t": tol, "n_iter_no_change": patience}
+        | {"n_iter_no_change": patience}
+        | ({"power_t": tol} if learning_rate == "invscaling" else {})
         for rate, tol, patience in [(0.1, 0.3, 2), (0.02, 0.1, 1), (1e-5, 0.5, 1), (0.1, 0.3, 7)]
     ]
     runs, alone = (runs_of(BackpropRegressor, of_runs, settings) for _ in range(2))
@@ -265,7 +266,7 @@ def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
 # ----------------------------------------------------------------------------- several stacks
 
 
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "exponential"}])
 def test_runs_may_be_let_go_after_any_epoch(settings):
     """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
     changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
@@ -332,8 +333,8 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
         ({"solver": "sgd"}, 1),
         ({}, 2),
         ({"solver": AMSGrad()}, 3),
-        ({"average": True}, 3),
-        ({"solver": "amsgrad", "average": 0.9}, 4),
+        ({"average": "polyak"}, 3),
+        ({"solver": "amsgrad", "average": "exponential"}, 4),
     ],
     ids=str,
 )

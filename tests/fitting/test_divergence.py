@@ -16,6 +16,7 @@ from skbackprop import (
     BackpropGridSearchCV,
     BackpropRegressor,
 )
+from skbackprop.averages import ExponentialAverage
 from support import class_data, classes_for, data_for, few_epochs, value_data
 
 N_ROWS = 120
@@ -40,7 +41,7 @@ DIVERGING = {
     "members": {"learning_rate_init": 1e6, "n_members": 3},
     "float32": {"learning_rate_init": 1e6, "dtype": "float32"},
     "batch norm": {"learning_rate_init": 1e6, "normalization": "batch"},
-    "average": {"learning_rate_init": 1e6, "average": 0.5},
+    "average": {"learning_rate_init": 1e6, "average": ExponentialAverage(0.5)},
 }
 
 
@@ -166,7 +167,9 @@ def test_each_candidate_of_a_search_is_judged_by_itself():
 
 @few_epochs
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize("settings", [{}, {"n_members": 2}, {"average": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"n_members": 2}, {"average": ExponentialAverage(0.5)}], ids=str
+)
 @pytest.mark.parametrize("dtype, rate", [("float64", 1e200), ("float32", 1e25)])
 @both
 def test_a_last_step_that_blows_up_is_an_error(estimator_class, dtype, rate, settings, method):

@@ -14,6 +14,7 @@ import pytest
 
 import skbackprop
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.averages import ExponentialAverage
 from skbackprop.engine.state import TrainingState
 from skbackprop.fitting.course import Past
 from support import classes_for, data_for, few_epochs
@@ -54,7 +55,7 @@ CASES = {
     "in order": {"shuffle": False},
     "early stopping": {"early_stopping": True},
     "schedule": {"solver": "sgd", "learning_rate": "adaptive", "tol": 10.0},
-    "average": {"average": 0.5, "early_stopping": True},
+    "average": {"average": ExponentialAverage(0.5), "early_stopping": True},
     "dropout and batch norm": {"dropout": 0.2, "normalization": "batch"},
     "members": {"n_members": 2},
     "members that stop": {

@@ -2,17 +2,19 @@
 
 import inspect
 import math
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
-from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage
+from skbackprop.averages import AVERAGES, ExponentialAverage, PolyakAverage
+from skbackprop.core.equality import is_equal
 from skbackprop.engine.network import dense_network
 from skbackprop.engine.penalties import L2, ElasticNet
-from skbackprop.estimators.parameters import parameters_of
+from skbackprop.estimators.parameters import PARAMETERS, parameters_of
 from skbackprop.fitting.architecture import (
     Architecture,
     activation_of_each_layer,
@@ -20,11 +22,18 @@ from skbackprop.fitting.architecture import (
     hidden_widths,
 )
 from skbackprop.fitting.initial import initial_weights
-from skbackprop.fitting.plan import build, build_average, build_penalty, build_schedule, plan_of
+from skbackprop.fitting.plan import (
+    build,
+    build_average,
+    build_penalty,
+    build_schedule,
+    is_lbfgs,
+    plan_of,
+)
 from skbackprop.fitting.weights import checked_layers
 from skbackprop.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
-from skbackprop.losses import CLASSIFIER_LOSSES
-from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
+from skbackprop.losses import CLASSIFIER_LOSSES, Huber
+from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
 from skbackprop.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, OfProgress
 from support import some_parameters
 
@@ -80,7 +89,9 @@ def test_hidden_widths_that_make_no_network(given):
 # ----------------------------------------------------------------------- names to objects
 
 
-@pytest.mark.parametrize("table", [OPTIMIZERS, SCHEDULES], ids=["OPTIMIZERS", "SCHEDULES"])
+@pytest.mark.parametrize(
+    "table", [OPTIMIZERS, SCHEDULES, AVERAGES], ids=["OPTIMIZERS", "SCHEDULES", "AVERAGES"]
+)
 def test_every_name_is_built_from_the_parameters_of_its_fields(table):
     """Fields that are no parameters of the constructor keep their defaults."""
     changed = settings(beta_1=0.5, beta_2=0.6, epsilon=0.1, momentum=0.7, tol=0.2, power_t=0.3)
@@ -89,6 +100,22 @@ def test_every_name_is_built_from_the_parameters_of_its_fields(table):
         built = build(table, name, changed)
         assert type(built) is kind
         assert vars(built) == values
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", np.str_("lbfgs"), LBFGS(), LBFGS(max_fun=3)], ids=repr)
+def test_lbfgs_is_known_by_name_and_by_instance(solver):
+    assert is_lbfgs(solver)
+
+
+@pytest.mark.parametrize("solver", [*OPTIMIZERS, Adam(), LBFGS, "LBFGS", None, 3], ids=repr)
+def test_nothing_else_is_lbfgs(solver):
+    assert not is_lbfgs(solver)
+
+
+def test_lbfgs_is_built_from_the_flat_limit():
+    assert build(SOLVERS, "lbfgs", settings(max_fun=7)) == LBFGS(max_fun=7)
+    instance = LBFGS(max_fun=5)
+    assert build(SOLVERS, instance, settings(max_fun=7)) is instance
 
 
 def test_numbers_become_floats_and_flags_stay():
@@ -132,19 +159,38 @@ def test_without_a_share_of_l1_the_penalty_is_l2():
 @pytest.mark.parametrize(
     "average, expected",
     [
-        (False, None),
-        (np.False_, None),
-        (True, PolyakAverage()),
-        (np.True_, PolyakAverage(1.0)),
-        (1, PolyakAverage(1.0)),
-        (np.int64(70), PolyakAverage(70.0)),
-        (0.9, ExponentialAverage(0.9)),
-        (np.float32(0.5), ExponentialAverage(0.5)),
+        (None, None),
+        ("polyak", PolyakAverage(1.0)),
+        ("exponential", ExponentialAverage(0.99)),
+        (PolyakAverage(70), PolyakAverage(70.0)),
+        (ExponentialAverage(0.5), ExponentialAverage(0.5)),
     ],
     ids=repr,
 )
 def test_averages(average, expected):
     assert build_average(settings(average=average)) == expected
+
+
+@pytest.mark.parametrize(
+    "value, instead",
+    [
+        (True, "average='polyak' for the mean of all steps"),
+        (np.True_, "average='polyak' for the mean of all steps"),
+        (False, "average=None for neither"),
+        (np.False_, "average=None for neither"),
+        (0, "average=None for neither"),
+        (1, r"average=PolyakAverage\(start=1\), imported from skbackprop.averages"),
+        (np.int64(70), r"average=PolyakAverage\(start=70\), imported from skbackprop.averages"),
+        (0.9, r"average=ExponentialAverage\(decay=0.9\), imported from skbackprop.averages"),
+        ("mean", r"one of the names \['polyak', 'exponential'\]"),
+        (PolyakAverage, "or an Average, got <class"),
+        ([0.9], "average=None for neither"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_average_is_an_error_that_says_what_to_write(value, instead):
+    with pytest.raises(ValueError, match=f"average must be .*{instead}"):
+        build_average(settings(average=value))
 
 
 def test_networks():
@@ -206,6 +252,120 @@ def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_cla
     for name, row in rows.items():
         assert row.default == signature[name].default, name
     assert set(estimator_class._parameter_constraints) == set(rows)
+
+
+# ------------------------------------------------------------------------------- one stack
+
+# A value of each parameter that is another than the default.
+OTHERS = {
+    "n_components": 3,
+    "hidden_layer_sizes": (5,),
+    "activation": "tanh",
+    "loss": {BackpropClassifier: "focal", BackpropRegressor: "huber"},
+    "solver": "sgd",
+    "alpha": 0.5,
+    "batch_size": 50,
+    "learning_rate": "cosine",
+    "learning_rate_init": 0.5,
+    "power_t": 0.3,
+    "max_iter": 20,
+    "shuffle": False,
+    "random_state": 3,
+    "tol": 0.5,
+    "verbose": True,
+    "warm_start": True,
+    "momentum": 0.5,
+    "nesterovs_momentum": False,
+    "early_stopping": True,
+    "validation_fraction": 0.3,
+    "beta_1": 0.5,
+    "beta_2": 0.5,
+    "epsilon": 0.5,
+    "n_iter_no_change": 5,
+    "max_fun": 100,
+    "n_members": 3,
+    "label_smoothing": 0.1,
+    "scale_target": True,
+    "l1_ratio": 0.5,
+    "clip_norm": 1.0,
+    "dropout": 0.5,
+    "normalization": "batch",
+    "average": ExponentialAverage(0.5),
+    "init": "he_normal",
+    "dtype": "float32",
+}
+# What makes the parameter matter.
+BESIDE = {
+    "nesterovs_momentum": {"solver": "sgd"},
+    "momentum": {"solver": "sgd"},
+    "power_t": {"solver": "sgd", "learning_rate": "invscaling"},
+    "l1_ratio": {"l1_ratio": 0.1},
+    "average": {"average": ExponentialAverage()},
+}
+
+
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
+def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
+    classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
+    kind = classes.get(row.of[0], BackpropAutoencoder)
+    other = OTHERS[row.name]
+    if isinstance(other, dict):
+        other = other.get(kind, Huber())
+    one = kind(**BESIDE.get(row.name, {}))
+    assert not is_equal(getattr(one, row.name), other)
+    shapes = [
+        model._plan_of(model.get_params(deep=False)).shape
+        for model in (one, clone(one).set_params(**{row.name: other}))
+    ]
+    assert is_equal(*shapes) == row.differs_in_a_stack
+
+
+@pytest.mark.parametrize(
+    "one, other, together",
+    [
+        ({"solver": Adam()}, {"solver": "adam"}, True),
+        ({"solver": Adam()}, {"solver": Adam(0.5)}, True),
+        ({"solver": AdamW()}, {"solver": "adam"}, False),
+        ({"activation": Relu()}, {"activation": "relu"}, True),
+        ({"hidden_layer_sizes": 5}, {"hidden_layer_sizes": [5]}, True),
+        ({"batch_size": 200}, {"batch_size": "auto"}, True),
+        ({"average": "polyak"}, {"average": PolyakAverage(np.float32(50))}, True),
+        ({"average": "polyak"}, {"average": "exponential"}, False),
+        ({"average": None}, {"average": "exponential"}, False),
+        ({"alpha": 1}, {"alpha": np.float32(0.9)}, True),
+        ({"l1_ratio": 0.5}, {"l1_ratio": 0}, False),
+        ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, True),
+        ({"dropout": 0.1}, {"dropout": [0.0, 0.1]}, True),
+    ],
+    ids=str,
+)
+def test_plans_are_compared_by_what_they_mean(one, other, together):
+    """However the parameters say it."""
+    assert is_equal(plan(**one).shape, plan(**other).shape) == together
+
+
+@pytest.mark.parametrize(
+    "parameters, n_moments",
+    [
+        ({"solver": "sgd"}, 1),
+        ({"solver": "adam"}, 2),
+        ({"solver": "amsgrad"}, 3),
+        ({"solver": "sgd", "average": "polyak"}, 2),
+        ({"solver": "lbfgs"}, 0),
+    ],
+    ids=str,
+)
+def test_arrays_beside_the_parameters(parameters, n_moments):
+    assert plan(**parameters).n_moments == n_moments
+
+
+def test_a_plan_is_frozen_and_holds_what_users_leave_out():
+    made = plan(clip_norm=None, average=None)
+    assert (made.batch_size, made.clip_norm, made.average) == (200, math.inf, None)
+    assert (made.patience, plan(solver="lbfgs").patience) == (10.0, 100.0)
+    assert (made.validation_fraction, plan(early_stopping=True).validation_fraction) == (None, 0.1)
+    with pytest.raises(FrozenInstanceError):
+        made.tol = 0.0
 
 
 # ------------------------------------------------------------------------ initial weights

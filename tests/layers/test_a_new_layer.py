@@ -12,8 +12,8 @@ from scipy import sparse
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
+from skbackprop.averages import ExponentialAverage
 from skbackprop.core.workspace import Workspace
-from skbackprop.engine.averaging import ExponentialAverage
 from skbackprop.engine.epochs import descend
 from skbackprop.engine.lbfgs import WholeObjective
 from skbackprop.engine.network import Network, dense_network
@@ -245,7 +245,12 @@ class DrawnRegressor(BackpropRegressor):
 
 
 SCALED = {BackpropClassifier: ScaledClassifier, BackpropRegressor: ScaledRegressor}
-SETTINGS = {"normalization": "batch", "dropout": 0.1, "average": 0.9, "batch_size": 16}
+SETTINGS = {
+    "normalization": "batch",
+    "dropout": 0.1,
+    "average": ExponentialAverage(0.9),
+    "batch_size": 16,
+}
 
 
 @pytest.mark.parametrize("n_members", [1, 3])

@@ -7,6 +7,7 @@ alone is nothing that a score would show, so the epochs of stacks are counted.
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
@@ -25,7 +26,14 @@ from skbackprop import (
     BackpropRandomizedSearchCV,
     BackpropRegressor,
 )
+from skbackprop.activations import LeakyRelu
+from skbackprop.averages import ExponentialAverage, PolyakAverage
 from skbackprop.engine.stack import Stack
+from skbackprop.initializers import VarianceScaling
+from skbackprop.layers import BatchNormalization
+from skbackprop.losses import Focal
+from skbackprop.optimizers import SGD, AdamW
+from skbackprop.schedules import WarmUp
 from skbackprop.search.base import StackedSearch
 from support import assert_same_search, bits, class_data, few_epochs, outcome, quick, value_data
 
@@ -76,6 +84,44 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
         grid = {f"{kind.__name__.lower()}__{name}": values for name, values in RATES.items()}
     BackpropGridSearchCV(estimator, grid, cv=2).fit(X, y)
     assert epochs == [12] * N_EPOCHS + [1] * N_EPOCHS  # the last are the best one's, on all data
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize(
+    "grid, n_stacks",
+    [
+        ({"solver__weight_decay": [0.0, 0.1, 1.0], "solver__beta_1": [0.5, 0.9]}, 1),
+        ({"learning_rate__schedule__final": [0.1, 0.2, 0.3], "solver__epsilon": [1e-8, 1e-3]}, 1),
+        ({"average__decay": [0.5, 0.6, 0.7], "alpha": [0.0, 0.3]}, 1),
+        ({"average": [None, "polyak", PolyakAverage(50)], "solver__beta_2": [0.9, 0.99]}, 2),
+        ({"activation__negative_slope": [0.1, 0.2], "alpha": [0.0, 0.3, 0.5]}, 2),
+        ({"loss__gamma": [1.0, 2.0], "solver__beta_1": [0.5, 0.7, 0.9]}, 2),
+        ({"solver": [SGD(), SGD(0.5), SGD(0.0, False)], "solver__momentum": [0.6, 0.7]}, 2),
+        ({"normalization__momentum": [0.5, 0.9], "init__gain": [1.0, 2.0, 3.0]}, 2),
+    ],
+    ids=lambda value: " and ".join(value) if isinstance(value, dict) else "",
+)
+@pytest.mark.usefixtures("one_blas_thread")
+def test_candidates_that_differ_in_settings_of_parts_train_in_stacks(
+    grid, n_stacks, in_pipeline, epochs
+):
+    """Those of what makes steps and initial weights may differ in a stack, those of others not."""
+    estimator = clone(NETWORK).set_params(
+        solver=AdamW(),
+        learning_rate=WarmUp("cosine"),
+        average=ExponentialAverage(),
+        activation=LeakyRelu(),
+        loss=Focal(),
+        normalization=BatchNormalization(),
+        init=VarianceScaling(),
+    )
+    if in_pipeline:
+        estimator = make_pipeline(StandardScaler(), estimator)
+        grid = {f"{LAST}{name}": values for name, values in grid.items()}
+    ours = BackpropGridSearchCV(estimator, grid, cv=2).fit(X, Y)
+    assert len(epochs) == (n_stacks + 1) * N_EPOCHS  # the last are the best one's, on all data
+    assert sum(epochs) == (12 + 1) * N_EPOCHS
+    assert_same_search(ours, GridSearchCV(estimator, grid, cv=2).fit(X, Y))
 
 
 # --------------------------------------------------------------------- a strategy of one's own

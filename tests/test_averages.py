@@ -15,23 +15,39 @@ from scipy import sparse
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, averages
 from skbackprop.activations import Relu, Tanh
+from skbackprop.averages import AVERAGES, Average, ExponentialAverage, PolyakAverage
 from skbackprop.core import arrays
-from skbackprop.engine.averaging import ExponentialAverage, PolyakAverage, averaged
+from skbackprop.engine.averaging import averaged
 from skbackprop.engine.batches import Table
 from skbackprop.engine.epochs import descend
 from skbackprop.engine.network import dense_network
 from skbackprop.engine.objective import Diverged
 from skbackprop.estimators.together import Fit, fit_together
 from skbackprop.optimizers import SGD
-from stacks import DTYPES, LOSSES, Member, assert_same_bits, column, some_table, stack_of, states_of
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_same_bits,
+    column,
+    public_kinds,
+    some_table,
+    stack_of,
+    states_of,
+    without_formula,
+)
 from support import BOTH, assert_same_search, class_data, data_for, few_epochs, peak_of, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 N_ROWS, M = 60, 3
-AVERAGES = {"all steps": True, "from row 70": 70, "exponential": 0.8}
+SEVERAL = {
+    "all steps": "polyak",
+    "from row 70": PolyakAverage(start=70),
+    "exponential": ExponentialAverage(decay=0.8),
+}
 SETTINGS = {
     "hidden_layer_sizes": (5,),
     "batch_size": 25,  # two full batches and a short one an epoch
@@ -41,7 +57,7 @@ SETTINGS = {
     "random_state": 3,
     "n_iter_no_change": np.inf,
 }
-every_average = pytest.mark.parametrize("average", AVERAGES.values(), ids=AVERAGES)
+every_average = pytest.mark.parametrize("average", SEVERAL.values(), ids=SEVERAL)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 
@@ -65,10 +81,11 @@ def steps():
 def naive(steps, average, batch_sizes):
     """Return the average of recorded steps, from its definition."""
     seen = np.cumsum(batch_sizes)
-    if isinstance(average, float):
-        shares = average ** np.arange(len(steps))[::-1]
+    average = AVERAGES[average]() if isinstance(average, str) else average
+    if isinstance(average, ExponentialAverage):
+        shares = average.decay ** np.arange(len(steps))[::-1]
     else:
-        shares = (seen >= int(average)).astype(float)
+        shares = (seen >= average.start).astype(float)
     if not shares.any():
         return steps[-1]
     return np.average(np.array(steps, dtype=float), axis=0, weights=shares)
@@ -91,6 +108,12 @@ def by_partial_fit(model, X, y, n_epochs, travels=False):
         model.partial_fit(X, y, **classes)
         model = pickle.loads(pickle.dumps(model)) if travels else model
     return model
+
+
+def test_table_is_complete_and_every_docstring_has_a_formula():
+    kinds = public_kinds(averages, Average)
+    assert kinds == set(AVERAGES.values())
+    assert without_formula(kinds) == set()
 
 
 # ------------------------------------------------------------------------------ the formulas
@@ -125,12 +148,10 @@ def followed(kind, thetas, n_seen=0):
 @pytest.mark.parametrize("n_members", [1, M])
 def test_averages_are_those_of_the_definition(n_members, kind, dtype, monkeypatch):
     thetas = walk(n_members, dtype)
-    average = kind.decay if isinstance(kind, ExponentialAverage) else kind.start
-    average = average if isinstance(kind, ExponentialAverage) else int(average)
     whole, _ = followed(kind, thetas)
     assert whole.dtype == dtype
     tolerance = {np.float64: 1e-13, np.float32: 1e-5}[dtype]
-    np.testing.assert_allclose(whole, naive(thetas, average, SIZES), rtol=tolerance)
+    np.testing.assert_allclose(whole, naive(thetas, kind, SIZES), rtol=tolerance)
     monkeypatch.setattr(arrays, "BLOCK", 21)  # several blocks, the last of them short
     assert_same_bits(followed(kind, thetas)[0], whole)
 
@@ -173,7 +194,7 @@ def test_rows_seen_before_count():
     after_all, _ = followed(PolyakAverage(200.0), thetas)
     assert_same_bits(after_all, thetas[-1])
     late, _ = followed(PolyakAverage(200.0), thetas, n_seen=150)
-    np.testing.assert_allclose(late, naive(thetas, 50, SIZES), rtol=1e-13)
+    np.testing.assert_allclose(late, naive(thetas, PolyakAverage(50), SIZES), rtol=1e-13)
 
 
 def test_a_later_start_is_waited_for_again():
@@ -331,22 +352,24 @@ def test_weights_are_averages_and_training_is_what_it_was(
     assert not np.array_equal(theta_of(model), theta_of(plain))
 
 
-@pytest.mark.parametrize("average", [True, 1, np.True_, np.int64(1)])
-def test_from_the_first_row_is_over_all_steps(average):
+@pytest.mark.parametrize("name", AVERAGES)
+def test_a_name_stands_for_an_instance_with_its_defaults(name):
     X, y = data_for(BackpropRegressor)
-    models = [BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (True, average)]
+    models = [
+        BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (name, AVERAGES[name]())
+    ]
     assert same_bits(*models)
 
 
-@pytest.mark.parametrize("average", [False, np.False_, 10_000])
-def test_before_the_start_the_weights_are_those_of_training(average):
+def test_before_the_start_the_weights_are_those_of_training():
     X, y = data_for(BackpropRegressor)
-    models = [BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (False, average)]
+    late = PolyakAverage(start=10_000)
+    models = [BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (None, late)]
     assert same_bits(*models)
 
 
-@pytest.mark.parametrize("average", [True, 1, 50, 119, 120, 121])
-def test_averages_are_those_of_sgd_classifier(average):
+@pytest.mark.parametrize("start", [1, 50, 119, 120, 121])
+def test_averages_are_those_of_sgd_classifier(start):
     """Its steps are those of a batch of one row, without a hidden layer and without momentum."""
     X, y = class_data(40, n_classes=2)
     theirs = SGDClassifier(
@@ -357,7 +380,7 @@ def test_averages_are_those_of_sgd_classifier(average):
         max_iter=3,
         tol=None,
         shuffle=False,
-        average=average,
+        average=start,
     ).fit(X, y)
     ours = BackpropClassifier(
         (),
@@ -369,23 +392,35 @@ def test_averages_are_those_of_sgd_classifier(average):
         max_iter=3,
         n_iter_no_change=np.inf,
         shuffle=False,
-        average=average,
+        average=PolyakAverage(start),
         init=([np.zeros((4, 1))], [np.zeros(1)]),
     ).fit(X, y)
     np.testing.assert_allclose(ours.coefs_[0].T, theirs.coef_, rtol=1e-9)
     np.testing.assert_allclose(ours.intercepts_[0], theirs.intercept_, rtol=1e-9)
 
 
-@pytest.mark.parametrize("average", [0, -1, 1.0, 0.0, -0.5, 1.5, np.nan, "yes", None])
-def test_what_is_no_average_is_refused(average):
-    with pytest.raises(ValueError, match="'average' parameter"):
-        BackpropRegressor(average=average).fit(*data_for(BackpropRegressor))
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("average", [True, False, 0, 3, -1, 1.0, 0.9, np.nan, "yes"], ids=str)
+def test_what_is_no_average_is_refused(average, solver):
+    with pytest.raises(ValueError, match="average must be None, one of the names"):
+        BackpropRegressor(average=average, solver=solver).fit(*data_for(BackpropRegressor))
 
 
+@pytest.mark.parametrize(
+    "kind, value, allowed",
+    [(PolyakAverage, value, r"start .* \[1, inf\)") for value in (0, 0.5, -3, np.inf, "1", True)]
+    + [(ExponentialAverage, value, r"decay .* \(0, 1\)") for value in (0, 1, 2.5, None, True)],
+)
+def test_settings_out_of_range_are_errors(kind, value, allowed):
+    with pytest.raises(ValueError, match=f"{allowed}, got"):
+        kind(value)
+
+
+@pytest.mark.filterwarnings("ignore:average='polyak' has no effect")
 def test_lbfgs_takes_no_average():
     X, y = data_for(BackpropRegressor)
     settings = {"solver": "lbfgs", "max_iter": 5, "random_state": 0}
-    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (False, True)]
+    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (None, "polyak")]
     assert same_bits(*models)
 
 
@@ -417,7 +452,7 @@ def test_weights_that_a_user_assigns_count(assign, average, steps):
     """They are what training goes on from, and the average begins anew with them."""
     X, y = data_for(BackpropRegressor)
     settings = SETTINGS | {"solver": Recorded(), "batch_size": 20}
-    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (average, False)]
+    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (average, None)]
     assert models[0].t_ > 70  # no start is ahead
     other = [array + 0.5 for array in models[0].coefs_]
     for model in models:
@@ -432,13 +467,16 @@ def test_weights_that_a_user_assigns_count(assign, average, steps):
     averaged_model, plain = (by_partial_fit(model, X, y, 1) for model in models)
     assert_same_bits(raw_theta(averaged_model), theta_of(plain))
     recorded = [theta[0] for theta in steps[:2]]
-    expected = naive(recorded, average if isinstance(average, float) else 1, [20, 20])
+    exponential = isinstance(average, ExponentialAverage)
+    expected = naive(recorded, average if exponential else "polyak", [20, 20])
     np.testing.assert_allclose(theta_of(averaged_model), expected, rtol=1e-12)
 
 
 def test_weights_that_a_user_assigns_to_one_member_leave_the_others_alone():
     X, y = data_for(BackpropRegressor)
-    ensemble = BackpropRegressor(**SETTINGS, average=True, n_members=M, warm_start=True).fit(X, y)
+    ensemble = BackpropRegressor(**SETTINGS, average="polyak", n_members=M, warm_start=True).fit(
+        X, y
+    )
     other = copy.deepcopy(ensemble)
     other.coefs_[0][1] += 1.0
     for model in (ensemble, other):
@@ -454,21 +492,23 @@ def test_an_average_may_be_switched_on_and_off_between_calls(steps):
     plain = by_partial_fit(BackpropRegressor(**settings), X, y, 6)
     recorded = [theta[0] for theta in steps]
     model = by_partial_fit(BackpropRegressor(**settings), X, y, 2)
-    by_partial_fit(model.set_params(average=True), X, y, 2)
+    by_partial_fit(model.set_params(average="polyak"), X, y, 2)
     np.testing.assert_allclose(theta_of(model), np.mean(recorded[4:8], axis=0), rtol=1e-12)
-    by_partial_fit(model.set_params(average=0.5), X, y, 1)
-    expected = naive(recorded[8:10], 0.5, [20, 20])
+    by_partial_fit(model.set_params(average=ExponentialAverage(0.5)), X, y, 1)
+    expected = naive(recorded[8:10], ExponentialAverage(0.5), [20, 20])
     np.testing.assert_allclose(theta_of(model), expected, rtol=1e-12)
-    by_partial_fit(model.set_params(average=False), X, y, 1)
+    by_partial_fit(model.set_params(average=None), X, y, 1)
     assert same_bits(model, plain)
 
 
 def test_without_its_training_state_a_network_goes_on_from_the_averages():
     X, y = data_for(BackpropRegressor)
-    model = BackpropRegressor(**SETTINGS, average=True, solver="sgd", momentum=0.0).fit(X, y)
+    model = BackpropRegressor(**SETTINGS, average="polyak", solver="sgd", momentum=0.0).fit(X, y)
     weights = [array.copy() for array in model.coefs_], [a.copy() for a in model.intercepts_]
     returned = pickle.loads(pickle.dumps(model))
-    started = BackpropRegressor(**SETTINGS, solver="sgd", momentum=0.0, average=True, init=weights)
+    started = BackpropRegressor(
+        **SETTINGS, solver="sgd", momentum=0.0, average="polyak", init=weights
+    )
     for each in (returned.set_params(shuffle=False), started.set_params(shuffle=False)):
         by_partial_fit(each, X, y, 1)
     assert_same_bits(theta_of(returned), theta_of(started))
@@ -476,7 +516,7 @@ def test_without_its_training_state_a_network_goes_on_from_the_averages():
 
 def test_a_failed_call_leaves_the_average_as_it_was():
     X, y = data_for(BackpropRegressor)
-    model = by_partial_fit(BackpropRegressor(**SETTINGS, average=True), X, y, 2)
+    model = by_partial_fit(BackpropRegressor(**SETTINGS, average="polyak"), X, y, 2)
     spared = copy.deepcopy(model)
     with pytest.raises(ValueError, match="diverged"):
         model.set_params(learning_rate_init=1e300).partial_fit(X, y)
@@ -544,7 +584,12 @@ def test_members_of_an_ensemble_average_as_if_alone(early_stopping, average, est
     assert len(several) == M
 
 
-MANY = [False, True, 1, 30, 400, 0.5, 0.9, 0.99]
+MANY = [
+    None,
+    *AVERAGES,
+    *map(PolyakAverage, (1, 30, 400)),
+    *map(ExponentialAverage, (0.5, 0.9, 0.99)),
+]
 
 
 @BOTH
@@ -606,7 +651,7 @@ def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
     X, y = class_data()
     settings = SETTINGS | {"normalization": "batch", "warm_start": True, "max_iter": 4}
     settings |= {"early_stopping": early_stopping, "n_iter_no_change": 2}
-    raw, model = (BackpropClassifier(average=kind, **settings) for kind in (False, average))
+    raw, model = (BackpropClassifier(average=kind, **settings) for kind in (None, average))
     for _ in range(3):
         raw.fit(X, y)
         model.fit(X, y)
@@ -625,7 +670,7 @@ def theta_with_gains(model):
 
 def test_assigned_statistics_count_and_the_average_begins_anew():
     X, y = class_data()
-    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "average": True}
+    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "average": "polyak"}
     model = BackpropClassifier(**settings).fit(X, y)
     model.running_means_ = [array + 1 for array in model.running_means_]
     model.set_params(learning_rate_init=1e-12, max_iter=1, normalization="batch")
@@ -642,9 +687,11 @@ def test_averaged_statistics_are_near_those_of_one_more_pass(average):
     y = X[:, 0] * X[:, 1] > 0
     settings = {"hidden_layer_sizes": (20,), "normalization": "batch", "batch_size": 20}
     settings |= {"learning_rate_init": 0.1, "max_iter": 20, "n_iter_no_change": np.inf}
+    if isinstance(average, ExponentialAverage):
+        average = ExponentialAverage(0.98)  # of more steps
     raw, model = (
         BackpropClassifier(average=kind, random_state=0, **settings).fit(X, y)
-        for kind in (False, 0.98 if average == 0.8 else average)
+        for kind in (None, average)
     )
     means = (X @ model.coefs_[0]).mean(axis=0)
     error, error_of_raw = (np.abs(means - one.running_means_[0]).mean() for one in (model, raw))
