@@ -22,7 +22,8 @@ from ..fitting.plan import Plan
 from ..fitting.run import Outcomes, Score
 from ..losses.base import Loss
 from ..losses.links import Link
-from .base import BaseBackprop, finite
+from .base import BaseBackprop
+from .fitted import finite
 from .numbers import Reproduced
 from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from .validation import (

@@ -16,13 +16,14 @@ from ..fitting.run import Score
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
+from .ensemble import Ensemble
 from .labels import Classes, learn, recall
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
 from .validation import validated_weight
 
 
-class BackpropClassifier(ClassifierMixin, BaseBackprop):
+class BackpropClassifier(ClassifierMixin, Ensemble):
     """A neural network that classifies, trained by backpropagation.
 
     A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from ..fitting.architecture import as_normalization
 from ..fitting.weights import layer_widths
-from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
 from .learned import Learned, fixed_of
 
@@ -61,7 +59,7 @@ class NoneUnless(Derived):
         self._parameter, self._asks = parameter, asks
 
     def _none(self, estimator: Any) -> None:
-        value = getattr(estimator, self._parameter, None)
+        value = getattr(estimator, self._parameter)
         if self._asks(value):
             raise NotFittedError(
                 f"{self._parameter}={value!r} needs {self._name}, which is not set. Call fit, or "
@@ -77,10 +75,6 @@ def derived(derive: Callable[[Any], Any]) -> Any:
 def has_weights(estimator: Any) -> bool:
     """Return whether an estimator has weights, from `fit` or assigned."""
     return vars(estimator).keys() >= {"coefs_", "intercepts_"}
-
-
-def _is_over_batches(normalization: Any) -> bool:
-    return isinstance(as_normalization(normalization), BatchNormalization)
 
 
 class Rebuilt:
@@ -149,7 +143,3 @@ class Rebuilt:
     @derived
     def out_activation_(self: Any) -> Any:
         return self._learned.loss.link.name
-
-    gains_: Any = NoneUnless("normalization", lambda value: value is not None)
-    running_means_: Any = NoneUnless("normalization", _is_over_batches)
-    running_variances_: Any = NoneUnless("normalization", _is_over_batches)

@@ -18,13 +18,14 @@ from ..fitting.run import Score
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
+from .ensemble import Ensemble
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
 from .validation import as_given, validated_data, validated_weight
 
 
-class BackpropRegressor(RegressorMixin, BaseBackprop):
+class BackpropRegressor(RegressorMixin, Ensemble):
     """A neural network that predicts numbers, trained by backpropagation.
 
     A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.

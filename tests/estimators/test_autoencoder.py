@@ -460,6 +460,12 @@ def test_what_an_autoencoder_does_not_have_is_no_parameter(name):
         small().set_params(**{name: 2})
 
 
+def test_an_autoencoder_shows_only_what_it_has():
+    autoencoder = small().fit(X)
+    of_others = ["n_members", "normalization", "gains_", "running_means_", "running_variances_"]
+    assert not {*of_others, "estimators_", "target_mean_", "classes_"} & set(dir(autoencoder))
+
+
 def test_a_loss_with_a_range_keeps_reconstructions_in_it():
     counts = np.random.RandomState(0).poisson(np.exp(X))
     autoencoder = small(loss=Poisson(), max_iter=100, learning_rate_init=0.01).fit(counts)

@@ -24,7 +24,8 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_fit", "_keep", "_arrays", "_courses", "_course", "_predicting"},
+    "estimators/base.py": {"_fit"},
+    "estimators/fitted.py": {"_keep", "_arrays", "_courses", "_course", "_predicting"},
     "estimators/learned.py": {"attributes"},
     "fitting/course.py": {"after", "kept_of", "copy_of_member", "predicting"},
     "fitting/run.py": {"after_epoch", "end", "kept", "past"},

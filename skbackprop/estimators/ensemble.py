@@ -1,0 +1,94 @@
+"""Several networks as one estimator, and normalised layers: what not every estimator takes.
+
+The mean of several autoencoders' codes would say nothing, and normalised codes would depend on the
+rows beside them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..core.arrays import Array
+from ..fitting.architecture import as_normalization
+from ..fitting.initial import member_init
+from ..layers.normalization import BatchNormalization
+from .base import BaseBackprop
+from .rebuilt import NoneUnless
+
+
+def _is_over_batches(normalization: Any) -> bool:
+    return isinstance(as_normalization(normalization), BatchNormalization)
+
+
+class Ensemble(BaseBackprop):
+    """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
+
+    _attributes: ClassVar[Mapping[str, str]] = {
+        **BaseBackprop._attributes,
+        "gains": "gains_",
+        "means": "running_means_",
+        "variances": "running_variances_",
+    }
+
+    gains_: Any = NoneUnless("normalization", lambda value: value is not None)
+    running_means_: Any = NoneUnless("normalization", _is_over_batches)
+    running_variances_: Any = NoneUnless("normalization", _is_over_batches)
+
+    def _scores(self, X: Any) -> Array:
+        """Return the raw scores of X, of shape (n, n_outputs); several members' are pooled."""
+        return np.asarray(self._outcome(X, self._pooled))
+
+    def _pooled(self, scores: Array) -> Array:
+        """Return the scores of the members' mean prediction."""
+        return scores[0] if len(scores) == 1 else self._learned.loss.link.pool(scores)
+
+    @property
+    def estimators_(self) -> list[Any]:
+        """The members, each as an estimator of its own; they share the weights of this one.
+
+        A single network has none: code that goes from members to their members has to end.
+        """
+        check_is_fitted(self)
+        if self._n_trained == 1:
+            raise AttributeError(
+                f"estimators_ is there for several members, but this {type(self).__name__} is "
+                "one network: use it as it is, or set n_members above 1."
+            )
+        return [self._alone(member) for member in range(self._n_trained)]
+
+    def _alone(self, member: int) -> Any:
+        """Return a member as an estimator with one network."""
+        one = copy.copy(self)
+        one.n_members = 1
+        learned = self._learned
+        one._learned = replace(learned, fixed=learned.fixed | {"n_members": 1}, n_members=1)
+        # Its stream and moments stay with the ensemble, which goes on from them.
+        one.__dict__.pop("_training", None)
+        one.random_state = copy.deepcopy(self.random_state)
+        one.init = member_init(self.init, member)
+        for attribute in self._attributes_of(learned.network).values():
+            arrays = getattr(self, attribute)
+            setattr(one, attribute, None if arrays is None else [array[member] for array in arrays])
+        for name in _PER_MEMBER:
+            value = self._of_member(name, member)
+            setattr(one, name, value.item() if isinstance(value, np.generic) else value)
+        return one
+
+
+# The fitted attributes that hold something for each member.
+_PER_MEMBER = (
+    "best_iter_",
+    "best_loss_",
+    "best_validation_score_",
+    "loss_",
+    "loss_curve_",
+    "n_iter_",
+    "t_",
+    "validation_scores_",
+)

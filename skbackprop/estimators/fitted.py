@@ -1,0 +1,215 @@
+"""What a fit leaves behind, and what is said of new rows by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from ..core.arrays import Array, largest_magnitude
+from ..core.members import join_states
+from ..engine.network import Network
+from ..engine.parameters import FlatParameters, Parameters
+from ..engine.prediction import outcomes_of, scores_of
+from ..fitting.run import Run
+from ..fitting.warnings import warn
+from ..fitting.weights import checked_arrays, checked_layers
+from .curves import Curve, CurveAttribute, going_on
+from .learned import Learned, Prepared
+from .nested import NestedParameters
+from .rebuilt import Rebuilt
+from .validation import validated_input
+
+
+class Fitted(Rebuilt, NestedParameters):
+    """An estimator with the attributes that scikit-learn's networks have."""
+
+    # Of the arrays that layers may have: those that there are always an attribute for.
+    _attributes: ClassVar[Mapping[str, str]] = {"weights": "coefs_", "biases": "intercepts_"}
+
+    loss_curve_ = CurveAttribute()
+    best_loss_: float | None
+    validation_scores_ = CurveAttribute()
+    best_validation_score_: float | None
+
+    def _attributes_of(self, network: Network) -> dict[str, str]:
+        """Return the names of layers' arrays, and of the fitted attributes with a list of each."""
+        return {name: f"{name}_" for name in network.shapes} | dict(self._attributes)
+
+    # ---------------------------------------------------------------- what is kept
+
+    def _keep(self, prepared: Prepared, continues: bool) -> None:
+        """Set the attributes that scikit-learn's networks have, and the past to go on from.
+
+        What a single network has one of, several have an array or a list of. It is one assignment:
+        before it nothing has changed.
+
+        Raises
+        ------
+        ValueError
+            If a run failed.
+        """
+        learned, runs = prepared
+        for run in runs:
+            if run.error is not None:
+                raise run.error
+        fitted = {
+            **learned.attributes,
+            **self._arrays(learned, runs),
+            "n_iter_": _of_members([run.n_iter for run in runs]),
+            "best_iter_": _of_members([run.best_iter for run in runs]),
+            "t_": _of_members([run.n_seen for run in runs]),
+            "loss_": _of_members([run.loss for run in runs]),
+            **self._courses(runs, continues),
+            "_learned": learned,
+            "_planned": (self._parameter_values(), runs[0].plan),
+            "_training": [run.past for run in runs],
+            "_went_on": runs[0].incremental,
+        }
+        for message in dict.fromkeys(message for run in runs for message in run.warnings):
+            warn(message, ConvergenceWarning)
+        others = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
+        self.__dict__ = others | fitted
+
+    def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
+        """Return a fitted attribute for each kind of arrays that layers have; None for others."""
+        parameters = _predicting(runs, learned.dtype)
+        members = 0 if len(runs) == 1 else slice(None)
+        shapes, normalization = learned.network.shapes, runs[0].plan.architecture.normalization
+        if normalization is not None:  # without hidden layers there is an array for none of them
+            blocks = *normalization.blocks(0), *normalization.statistics(0)
+            shapes = {block.name: [] for block in blocks} | shapes
+        found: dict[str, Any] = {}
+        for name, attribute in self._attributes_of(learned.network).items():
+            found[attribute] = None
+            if name in shapes:
+                found[attribute] = [
+                    array[members, 0] if len(shape) == 1 else array[members]
+                    for array, shape in zip(parameters.of(name), shapes[name], strict=True)
+                ]
+        return found
+
+    def _courses(self, runs: list[Run], continues: bool) -> dict[str, Any]:
+        """Return the course of training, and the best of it."""
+        courses = [self._course(run, i, continues) for i, run in enumerate(runs)]
+        names = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
+        each = zip(names, zip(*courses, strict=True), strict=True)
+        return {name: _of_members(list(values)) for name, values in each}
+
+    def _course(self, run: Run, member: int, continues: bool) -> tuple[Any, ...]:
+        """Return a member's losses and the best of them, its scores and the best of them."""
+
+        def past(name: str) -> Any:
+            return self._of_member(name, member) if continues else None
+
+        losses = going_on(past("loss_curve_"), run.losses)
+        # Over calls of partial_fit, which have no stopping rule, the best is that of all calls.
+        goes_on = run.incremental and continues
+        if self.early_stopping:
+            scores = going_on(past("validation_scores_"), run.scores)
+            # Where rows were held out it is a float, also if L-BFGS made no iteration to score.
+            unscored = None if run.validation is None else math.nan
+            best_score = run.best_score if run.scores else unscored
+            return losses, None, scores, past("best_validation_score_") if goes_on else best_score
+        best_loss = min(run.losses, default=np.inf)
+        if goes_on and past("best_loss_") is not None:
+            best_loss = min(best_loss, past("best_loss_"))
+        return losses, best_loss, None, None
+
+    def _of_member(self, name: str, member: int) -> Any:
+        """Return a member's own value of a fitted attribute, as it is kept; None if never set."""
+        value = vars(self).get(name)
+        return value if value is None or self._n_trained == 1 else value[member]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the training state behind unless training is meant to go on."""
+        state = dict(super().__getstate__())
+        state.pop("_planned", None)
+        if "_training" in state and not (self.warm_start or self._went_on):
+            del state["_training"]
+        return state
+
+    # ------------------------------------------------------------------ prediction
+
+    def _outcome(self, X: Any, outcome: Callable[[Array], Any]) -> Any:
+        """Return what `outcome` makes of every member's scores, a block of rows at a time."""
+        check_is_fitted(self)
+        learned = self._learned
+        X = validated_input(self, X, learned.dtype)
+        network, parameters = learned.network, self._parameters()
+        with np.errstate(all="ignore"):
+            return outcomes_of(
+                network,
+                parameters,
+                X,
+                lambda scores: outcome(finite(scores, network, parameters, X)),
+            )
+
+    def _parameters(self) -> Parameters:
+        """Return what `coefs_`, `intercepts_` and their like hold now, in the model's dtype."""
+        learned = self._learned
+        network, n_members, dtype = learned.network, learned.n_members, learned.dtype
+        attributes = self._attributes_of(network)
+        layers, axis = self._layers(network), None if n_members == 1 else slice(None)
+        named: dict[str, list[Array]] = {
+            "weights": [weights for weights, _ in layers],
+            "biases": [biases for _, biases in layers],
+        }
+        for name, shapes in network.shapes.items():
+            if name not in named:
+                attribute = attributes[name]
+                arrays = getattr(self, attribute)
+                named[name] = checked_arrays(arrays, shapes, attribute, n_members)
+            named[name] = [
+                array[(axis, None) if len(shape) == 1 else axis].astype(dtype, copy=False)
+                for array, shape in zip(named[name], shapes, strict=True)
+            ]
+        return network.parameters(named)
+
+    def _layers(self, network: Network) -> list[tuple[Array, Array]]:
+        """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
+        return checked_layers(
+            self.coefs_, self.intercepts_, network, "coefs_, intercepts_", self._n_trained
+        )
+
+    @property
+    def _n_trained(self) -> int:
+        """The number of members that were trained."""
+        return int(self._learned.n_members)
+
+
+def _predicting(runs: list[Run], dtype: np.dtype[np.floating]) -> FlatParameters:
+    """Return what the networks of some runs predict with, as the parameters of one stack."""
+    each = [run.kept.predicting for run in runs]
+    thetas = [theta.astype(dtype, copy=False) for theta, _ in each]
+    theta = thetas[0] if len(thetas) == 1 else np.vstack(thetas)
+    return runs[0].parameters.like(theta, join_states([statistics for _, statistics in each]))
+
+
+def finite(outcomes: Array, network: Network, parameters: Parameters, X: Any) -> Array:
+    """Return what a network says of X, or raise an error that says whose fault it is."""
+    if np.isfinite(outcomes.sum()) or np.isfinite(outcomes).all():
+        return outcomes
+    of_X = largest_magnitude(X)
+    of_weights = max(map(largest_magnitude, [*parameters.weights, *parameters.biases]))
+    sizes = f"the largest absolute value in X is {of_X:.3g}, of the weights {of_weights:.3g}"
+    # Whatever the scale of X is: X itself may be the one row that it is measured by.
+    if np.isfinite(scores_of(network, parameters, X / (of_X or 1.0))).all():
+        advice = "Look at the scale of X: it should be that of the training data."
+    else:
+        advice = (
+            "The weights are too large for any X. If they are what training has led to, it "
+            "diverged: lower learning_rate_init or scale the training data, and fit again."
+        )
+    raise ValueError(f"The network's output on X is not finite: {sizes}. {advice}")
+
+
+def _of_members(values: list[Any]) -> Any:
+    """Return the value of a single member as it is, those of several as an array or a list."""
+    if len(values) == 1 or values[0] is None:
+        return values[0]
+    return values if isinstance(values[0], Curve) else np.array(values)
