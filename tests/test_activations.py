@@ -302,6 +302,7 @@ def test_published_initial_weights():
         assert ACTIVATIONS[name].initializer == BoundedUniform(6.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(EVERY.keys() - OF_SCIKIT_LEARN))
 def test_a_signal_neither_vanishes_nor_explodes_on_its_way_through_ten_layers(name):
     """Of twenty networks the geometric mean of E a^2 stays within a factor of 2 of the input's."""

@@ -301,6 +301,7 @@ def test_sparse_rows_of_either_dtype_and_of_int_are_taken(dtype):
     assert_same_network(small().fit(rows.astype(int)), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
     monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 400_000)

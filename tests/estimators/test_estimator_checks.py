@@ -202,7 +202,11 @@ def run(configuration, name):
 @pytest.mark.parametrize(
     "configuration, name",
     [
-        pytest.param(own, name, id=f"{own[0]}: {name}")
+        pytest.param(
+            *(own, name),
+            id=f"{own[0]}: {name}",
+            marks=[] if own[0] == "classifier" else pytest.mark.long,
+        )
         for own in DEFAULTS
         for name in ALL_CHECKS[own]
     ],
@@ -211,6 +215,7 @@ def test_defaults_pass_every_check(configuration, name):
     run(configuration, name)
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("name", sorted(OF_NUMBERS))
 @each_configuration

@@ -758,6 +758,7 @@ def test_lbfgs_keeps_float32_outside_and_float64_inside(ours, theirs):
     fails(check, theirs)
 
 
+@pytest.mark.long
 def test_lbfgs_memory_does_not_grow_with_the_rows():
     """One layer's activations take 96 MB here."""
     X, y = value_data(60_000, 3)
@@ -915,6 +916,7 @@ PREDICTING = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name, method",
     [

@@ -216,6 +216,7 @@ def test_classifiers_and_regressors_share_data():
     assert_as_if_alone(fits_of(estimators, X, y, {}))
 
 
+@pytest.mark.long
 @every_size
 @BOTH
 def test_training_goes_on_as_if_alone(estimator_class, max_bytes):

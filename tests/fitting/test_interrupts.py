@@ -168,6 +168,7 @@ def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
     assert n_found == set(range(n_cases))
 
 
+@pytest.mark.long
 @in_turn(CASES)
 def test_partial_fit_is_an_epoch_or_none(estimator_class, settings):
     data = data_for(estimator_class, N_ROWS)

@@ -133,6 +133,7 @@ def press_ctrl_c(action, place):
     return n_before is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trains, first", [("another thread", "2"), ("this thread", "1")])
 def test_a_fork_while_a_thread_trains_limits_the_child_only_if_it_trains_too(trains, first):
     finished = subprocess.run(

@@ -107,6 +107,7 @@ def test_file_and_line_are_the_users(estimator_class):
     assert list(found) == [(__file__, line) for line in lines]
 
 
+@pytest.mark.long
 def test_filters_act_in_the_workers_of_a_search():
     X, y = data_for(BackpropRegressor)
     network = quick(BackpropRegressor, max_iter=2)

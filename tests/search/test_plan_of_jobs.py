@@ -271,6 +271,7 @@ WRONG = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name, value", [(name, value) for name, values in WRONG.items() for value in values]
 )

@@ -622,6 +622,7 @@ def test_search_is_routed_to_from_outside():
 # --------------------------------------------------------------------------------- processes
 
 
+@pytest.mark.long
 @TWO_PROCESSES
 @pytest.mark.parametrize("case", ["early stopping", "pipeline", "steps"])
 def test_two_processes_find_the_same(case):
@@ -824,6 +825,7 @@ def peak_of_search(network, X, **settings):
         return peak_of(search.fit, X, X[:, 0])
 
 
+@pytest.mark.long
 def test_memory_of_stacks_is_bounded():
     """Wide networks: their weights are what counts."""
     X, network = value_data(60, 64)[0], quick(BackpropRegressor, hidden_layer_sizes=128, max_iter=2)
@@ -838,6 +840,7 @@ def test_memory_of_stacks_is_bounded():
     assert peaks[2**22] < peaks[2**28]
 
 
+@pytest.mark.long
 def test_memory_of_gathered_rows_is_bounded():
     """Narrow networks, each with an order of the many rows that is its own."""
     X, network = value_data(12_000, 5)[0], quick(BackpropRegressor, hidden_layer_sizes=4)
@@ -875,6 +878,7 @@ def checks():
             yield pytest.param(search, check, id=", ".join(names))
 
 
+@pytest.mark.long
 # A classifier's y with an infinity is cast to integers by scikit-learn's check_cv.
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize("search, check", list(checks()))
