@@ -65,6 +65,10 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         """Return the loss of a plan, for the targets at hand."""
         return plan.loss
 
+    def _weighted(self, plan: Plan, targets: Any, table: Table, incremental: bool) -> Table:
+        """Return a table of encoded targets in which rows weigh what they do in training."""
+        return table
+
     @abstractmethod
     def _score_of(self, loss: Loss, targets: Any) -> Score:
         """Return what scores outcomes by encoded targets, for early stopping."""
@@ -183,6 +187,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             targets = self._learn(plan, table, dtype, incremental, classes)
         needs_all = continues and not incremental
         table = replace(table, y=targets.encode(y, needs_all))
+        table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         return Prepared(learned, self._runs(plan, learned, table, continues, incremental))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ..core.arrays import Array
 from ..engine.batches import Table
+from ..fitting.class_weight import check_needs_no_counts, weights_of_rows
 from ..fitting.plan import Plan
 from ..fitting.run import Score
 from ..losses.base import Loss
@@ -154,6 +156,15 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         each has its own seed, and so its own initial weights, order and rows held out; they train
         as one stack, and their predictions (a classifier's probabilities) are averaged. The first
         is the network of ``n_members=1``.
+    class_weight : dict, "balanced", list of these and None, or None, default=None
+        The weight of each class, for imbalanced data: the weights of rows are multiplied by those
+        of their classes, in training, in ``loss_curve_`` and in the scores of ``early_stopping``.
+        None stands for 1 each. With "balanced" a class c that n_c of n rows have weighs ``n /
+        (n_classes * n_c)``; rows count by their `sample_weight`, as in scikit-learn's
+        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, classes without an entry weigh 1.
+        For several columns of labels a list has a dict, "balanced" or None for each column, and
+        their weights are multiplied, as in scikit-learn's trees; a label of a 0/1 matrix has the
+        classes 0 and 1. "balanced" needs all rows, so it is not for `partial_fit`.
     label_smoothing : float, default=0.0
         The share e of each target that is spread evenly over all classes, in [0, 1): the targets
         are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
@@ -380,6 +391,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         n_members: int = 1,
+        class_weight: Any = None,
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
@@ -414,6 +426,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.n_members = n_members
+        self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
@@ -492,6 +505,16 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     def _loss_of(self, plan: Plan, targets: Any) -> Loss:
         loss: Loss = targets.loss_of(plan.loss, plan.label_smoothing)
         return loss
+
+    def _weighted(self, plan: Plan, targets: Any, table: Table, incremental: bool) -> Table:
+        class_weight = plan.class_weight
+        if class_weight is None:
+            return table
+        if incremental:
+            check_needs_no_counts(class_weight)
+        columns, has_several = targets.coded(table.y), targets.has_several_columns
+        weight = weights_of_rows(class_weight, columns, has_several, table.weight)
+        return replace(table, weight=weight)
 
     def _score_of(self, loss: Loss, targets: Any) -> Score:
         score: Score = targets.score

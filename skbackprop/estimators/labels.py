@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from scipy.sparse import csr_matrix, find, issparse
@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
 from ..core.arrays import Array, as_dense
+from ..fitting.class_weight import Coded
 from ..losses.base import Loss
 from ..losses.blocks import BlockLink, BlockLoss, split
 from ..losses.classification import ClassifierLoss
@@ -25,6 +26,9 @@ from ..losses.links import Link
 from ..losses.smoothing import Smoothed
 from .learned import Targets
 from .validation import as_given, is_plain_target, of_one_kind
+
+# The classes of a column of a 0/1 matrix.
+_ABSENT_OR_THERE = np.arange(2)
 
 
 def learn(y: Any, classes: Any = None) -> Classes:
@@ -77,9 +81,12 @@ class Classes(Targets):
     ----------
     classes : array of shape (n_classes,), or list of such arrays
         The labels, sorted; of several columns, those of each.
+    has_several_columns : bool
+        Whether y is a matrix.
     """
 
     classes: Any
+    has_several_columns: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -92,6 +99,10 @@ class Classes(Targets):
     @property
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.classes}
+
+    @abstractmethod
+    def coded(self, y: Array) -> list[Coded]:
+        """Return the labels of each column of encoded targets, by number."""
 
     @abstractmethod
     def decode(self, scores: Array) -> Any:
@@ -143,6 +154,8 @@ class Labels(Classes):
     column : int or None, default=None
         Which column of y they are, if it has several.
     """
+
+    has_several_columns = False
 
     def __init__(self, classes: Array, column: int | None = None) -> None:
         self.classes = classes
@@ -197,6 +210,9 @@ class Labels(Classes):
             )
         return codes
 
+    def coded(self, y: Array) -> list[Coded]:
+        return [Coded(self._y, self.classes, self._codes_of(y))]
+
     def decode(self, scores: Array) -> Any:
         if len(self.classes) == 1:
             return np.repeat(self.classes, len(scores))
@@ -247,6 +263,10 @@ class Labels(Classes):
         return np.asarray((scores > 0) == y)[:, 0]
 
     def strata(self, y: Array) -> Array | None:
+        return self._codes_of(y)
+
+    def _codes_of(self, y: Array) -> Array:
+        """Return the position in `classes` of the label of each row of encoded targets."""
         return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
 
 
@@ -270,6 +290,9 @@ class Indicators(Classes):
             )
         _check_indicators(y)
         return np.asarray(y != 0, dtype=np.int8)
+
+    def coded(self, y: Array) -> list[Coded]:
+        return [Coded(f"column {i} of `y`", _ABSENT_OR_THERE, own) for i, own in enumerate(y.T)]
 
     def decode(self, scores: Array) -> Any:
         indicator = (scores > 0).astype(int)
@@ -345,6 +368,9 @@ class Columns(Classes):
         ]
         return np.hstack(encoded)
 
+    def coded(self, y: Array) -> list[Coded]:
+        return [coded for column, own in self._each(y) for coded in column.coded(own)]
+
     def decode(self, scores: Array) -> Any:
         labels = [column.decode(part) for column, part in self._each(scores)]
         if len({each.dtype.kind == "U" for each in labels}) > 1:
@@ -391,7 +417,7 @@ class Columns(Classes):
         )
 
     def _each(self, scores: Array) -> Iterator[tuple[Labels, Array]]:
-        """Return each column with its scores."""
+        """Return each column with its scores, or with its encoded targets."""
         return zip(self.columns, split(scores, self.widths), strict=True)
 
 

@@ -144,6 +144,13 @@ PARAMETERS = (
     Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], differs_in_a_stack=True),
     Parameter("max_fun", 15000, [COUNT], hint="int", differs_in_a_stack=True),
     Parameter("n_members", 1, [COUNT], hint="int", of=ENSEMBLES, shapes_the_network=True),
+    Parameter(
+        "class_weight",
+        None,
+        [StrOptions({"balanced"}), dict, list, None],
+        of=("classifier",),
+        differs_in_a_stack=True,
+    ),
     Parameter("label_smoothing", 0.0, [BELOW_ONE], hint="float", of=("classifier",)),
     Parameter(
         "scale_target",

@@ -24,6 +24,7 @@ from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES, Constant
 from ..schedules.warmup import as_schedule
 from .architecture import Architecture
+from .class_weight import checked_class_weight
 from .initial import Initial, initial_weights
 
 Part = TypeVar("Part")
@@ -56,6 +57,8 @@ class Plan:
         The loss as the user names it; targets may need another of its kind.
     label_smoothing : float
         The share of a classifier's targets that is spread over all classes.
+    class_weight : dict, "balanced", list of these and None, or None
+        What a classifier's rows weigh by their classes, as `weights_of_rows` takes it.
     scale_target : bool
         Whether a regressor's targets are scaled.
     penalty : Penalty
@@ -92,6 +95,7 @@ class Plan:
     dtype: np.dtype[np.floating] | None
     loss: Loss
     label_smoothing: float
+    class_weight: Any
     scale_target: bool
     penalty: Penalty
     solver: Optimizer | LBFGS
@@ -124,6 +128,7 @@ class Plan:
             self.dtype,
             self.loss,
             self.label_smoothing,
+            self.class_weight is None,
             self.scale_target,
             self.batch_size,
             self.max_iter,
@@ -176,6 +181,7 @@ def plan_of(
         dtype=None if dtype is None else np.dtype(dtype),
         loss=_smoothable(losses[loss] if isinstance(loss, str) else loss, loss, smoothing),
         label_smoothing=smoothing,
+        class_weight=checked_class_weight(parameters.get("class_weight")),
         scale_target=bool(parameters.get("scale_target", False)),
         penalty=build_penalty(parameters),
         solver=build(SOLVERS, parameters["solver"], parameters),

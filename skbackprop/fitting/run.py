@@ -198,8 +198,10 @@ class Run:
         train, held_out = self._split_of(stream)
         weight = self.table.weight
         if weight is not None and not weight[train].any():
+            is_by_class = self.plan.class_weight is not None
+            by_what = "weight, class_weight included," if is_by_class else "sample_weight"
             raise ValueError(
-                "early_stopping=True leaves no row to train on whose sample_weight is above zero. "
+                f"early_stopping=True leaves no row to train on whose {by_what} is above zero. "
                 "Remove the rows of weight zero, or set early_stopping=False."
             )
         return train, held_out

@@ -51,6 +51,7 @@ CHANGES = {
     "n_iter_no_change": 1,
     "max_fun": 1,
     "n_members": 5,
+    "class_weight": "balanced",
     "label_smoothing": 0.5,
     "scale_target": True,
     "l1_ratio": 0.5,

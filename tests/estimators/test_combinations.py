@@ -80,6 +80,13 @@ LOSSES = {
 # Classes whose instances serve as well as their names.
 TABLES = {"solver": SOLVERS, "learning_rate": SCHEDULES, "average": AVERAGES}
 NOT_DRAWN = {"verbose", "warm_start"}
+# Weights that all classes of each kind of labels may have: each column of labels has its own.
+CLASS_WEIGHTS = {
+    "binary": {1: 3.0},
+    "multiclass": {0: 0.5, 2: 2},
+    "multilabel": [{1: 3.0}, None, {0: 0.5, 1: 2}],
+    "several columns": [{1: 3.0}, {0: 0.5, 2: 2}],
+}
 
 # Of each: the estimator and y. Numbers are positive, so that every loss takes them.
 TARGETS = {
@@ -133,9 +140,9 @@ def values_of(estimator_class, name):
 
 
 @st.composite
-def settings_of(draw, estimator_class, **fixed):
+def settings_of(draw, target, **fixed):
     """Draw a value for every parameter of the constructor that is not fixed."""
-    chosen = dict(fixed)
+    estimator_class, chosen = TARGETS[target][0], dict(fixed)
     for name in sorted(estimator_class().get_params().keys() - NOT_DRAWN - fixed.keys()):
         chosen[name] = draw(st.sampled_from(values_of(estimator_class, name)))
     n_hidden = np.size(chosen["hidden_layer_sizes"])
@@ -145,6 +152,8 @@ def settings_of(draw, estimator_class, **fixed):
         )
         if draw(st.booleans()):
             chosen[name] = draw(of_layers)
+    if target in CLASS_WEIGHTS and "class_weight" not in fixed and draw(st.booleans()):
+        chosen["class_weight"] = CLASS_WEIGHTS[target]
     return chosen
 
 
@@ -201,7 +210,7 @@ def test_every_parameter_is_drawn():
 @given(st.data(), targets)
 def test_training_stays_finite_and_repeats(data, target):
     estimator_class = TARGETS[target][0]
-    chosen = data.draw(settings_of(estimator_class))
+    chosen = data.draw(settings_of(target))
     X, y, weight = data.draw(data_of(target))
     model = fitted(estimator_class, chosen, (X, y, weight))
     if model is None:
@@ -227,7 +236,9 @@ def test_pieces_give_the_bits_of_the_whole(data, target):
     n_epochs = data.draw(st.integers(1, 3))
     solver = data.draw(st.sampled_from([*OPTIMIZERS, *(kind() for kind in OPTIMIZERS.values())]))
     fixed = {"max_iter": n_epochs, "n_iter_no_change": np.inf, "early_stopping": False}
-    chosen = data.draw(settings_of(estimator_class, solver=solver, **fixed))
+    if target in CLASS_WEIGHTS:  # "balanced" needs all rows at once
+        fixed["class_weight"] = data.draw(st.sampled_from([None, CLASS_WEIGHTS[target]]))
+    chosen = data.draw(settings_of(target, solver=solver, **fixed))
     X, y, weight = data.draw(data_of(target))
     whole = fitted(estimator_class, chosen, (X, y, weight))
     if whole is None:
@@ -248,7 +259,7 @@ def test_estimators_fitted_together_are_as_if_alone(data, target):
     So is the training that goes on afterwards.
     """
     estimator_class = TARGETS[target][0]
-    drawn = settings_of(estimator_class, max_iter=8)
+    drawn = settings_of(target, max_iter=8)
     first, *others = data.draw(st.lists(drawn, min_size=2, max_size=4))
     several = [first]
     for other in others:

@@ -284,6 +284,7 @@ OTHERS = {
     "n_iter_no_change": 5,
     "max_fun": 100,
     "n_members": 3,
+    "class_weight": {BackpropClassifier: {0: 2.0}},
     "label_smoothing": 0.1,
     "scale_target": True,
     "l1_ratio": 0.5,
@@ -300,6 +301,7 @@ BESIDE = {
     "momentum": {"solver": "sgd"},
     "power_t": {"solver": "sgd", "learning_rate": "invscaling"},
     "l1_ratio": {"l1_ratio": 0.1},
+    "class_weight": {"class_weight": "balanced"},
     "average": {"average": ExponentialAverage()},
 }
 

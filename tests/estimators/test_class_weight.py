@@ -1,0 +1,487 @@
+"""Is a weight of a class a weight of its rows? scikit-learn's `compute_sample_weight` says so.
+
+Fits with `class_weight` are compared, to the bit, with fits to rows that are weighted by hand: over
+all kinds of labels and all solvers, in pieces, in stacks and in searches.
+"""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.metrics import accuracy_score, recall_score
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.preprocessing import scale
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.estimator_checks import check_class_weight_balanced_classifiers
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop.estimators import together
+from skbackprop.estimators.together import Fit, fit_together
+from skbackprop.inspection import find_learning_rate
+from skbackprop.optimizers import SOLVERS
+from support import (
+    answers,
+    assert_same_search,
+    class_data,
+    few_epochs,
+    label_data,
+    quick,
+    same_bits,
+    same_values,
+)
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+N = 60
+X, FOUR = class_data(N, n_classes=4)
+TWO = (FOUR > 0).astype(int)
+THREE = class_data(N, seed=3)[1]
+LABELS = label_data(N)[1]
+WORDS = np.array(["ant", "bee", "cat", "dog"])[FOUR]
+ROWS = np.random.RandomState(0).uniform(0.1, 3, N) * (np.arange(N) % 5 > 0)
+
+OF_NUMBERS = ["balanced", {0: 5, 1: 0.5, 2: 1, 3: np.float32(2)}, {0: 0.1}, {np.int64(1): 0}, {}]
+OF_WORDS = ["balanced", {"ant": 5.0, "dog": 0.5}]
+OF_TWO = ["balanced", {0: 0.2, 1: 3.0}, {1: 10}]
+OF_LABELS = [{0: 1, 1: 5.0}, {1: 0.3}, {0: 2, 1: 1}]
+# Of each kind of labels: y, and weights of its classes.
+KINDS = {
+    "four classes": (FOUR, OF_NUMBERS),
+    "two classes": (TWO, OF_TWO),
+    "signs": (2 * TWO - 1, ["balanced", {-1: 0.3}]),
+    "booleans": (TWO == 1, ["balanced", {False: 0.3, True: 2}]),
+    "whole floats": (FOUR.astype(float), OF_NUMBERS),
+    "one class": (np.full(N, 7), ["balanced", {7: 3.0}]),
+    "words": (WORDS, OF_WORDS),
+    "objects": (WORDS.astype(object), OF_WORDS),
+    "a series": (pd.Series(FOUR, index=np.arange(N) + 5), OF_NUMBERS),
+    "a series of strings": (pd.Series(WORDS, dtype="string"), OF_WORDS),
+    "categories": (pd.Series(pd.Categorical(WORDS, ["dog", "bee", "ant", "cat"])), OF_WORDS),
+    "a list": (WORDS.tolist(), OF_WORDS),
+    "labels": (LABELS, ["balanced", OF_LABELS, ["balanced", None, {1: 2}], [None] * 3]),
+    "sparse labels": (sparse.csr_array(LABELS), ["balanced", OF_LABELS]),
+    "a label that is nowhere": (np.c_[LABELS, np.zeros(N, int)], ["balanced", [*OF_LABELS, None]]),
+    "columns": (np.c_[FOUR, THREE], ["balanced", [{0: 5.0}, {2: 0.1, 1: 3}], [None, "balanced"]]),
+    "columns of words": (np.c_[WORDS, WORDS[::-1]], ["balanced", [{"ant": 5.0}, None]]),
+    "a frame": (pd.DataFrame({"a": FOUR, "b": WORDS}), ["balanced", [{3: 2.0}, {"bee": 0}]]),
+}
+CASES = [
+    pytest.param(y, class_weight, id=f"{kind}-{class_weight}")
+    for kind, (y, weights) in KINDS.items()
+    for class_weight in weights
+]
+
+
+def as_array(y):
+    """Return labels as scikit-learn's functions take them."""
+    return y.toarray() if sparse.issparse(y) else np.asarray(y)
+
+
+def by_hand(class_weight, y, weight=None):
+    """Return what rows weigh, by scikit-learn's functions.
+
+    Where rows have weights, those of balanced classes are LogisticRegression's.
+    """
+    y = as_array(y)
+    if weight is None:
+        return compute_sample_weight(class_weight, y)
+    columns = np.atleast_2d(y.T)
+    found = []
+    for i, labels in enumerate(columns):
+        own = class_weight[i] if isinstance(class_weight, list) else class_weight
+        classes, codes = np.unique(labels, return_inverse=True)
+        of_classes = compute_class_weight(own, classes=classes, y=labels, sample_weight=weight)
+        found.append(of_classes[codes])
+    return weight * np.prod(found, axis=0)
+
+
+def weights_in(model, y, weight=None):
+    """Return what the rows weigh when training begins."""
+    return model._prepare_first(X, y, weight).runs[0].table.weight
+
+
+def assert_same(model, expected):
+    """Assert that two fitted networks have the same weights and losses, and say the same."""
+    assert same_bits(model, expected)
+    (labels, *others), (expected_labels, *expected_others) = answers(model, X), answers(expected, X)
+    assert as_array(labels).tolist() == as_array(expected_labels).tolist()
+    assert same_values(others, expected_others)
+    assert same_values(model.validation_scores_, expected.validation_scores_)
+
+
+# ------------------------------------------------------------------------- equal to weighted rows
+
+
+@pytest.mark.parametrize("weight", [None, ROWS], ids=["", "weighted"])
+@pytest.mark.parametrize("y, class_weight", CASES)
+def test_a_class_weighs_what_scikit_learn_says(y, class_weight, weight):
+    model = quick(BackpropClassifier, class_weight=class_weight)
+    expected = by_hand(class_weight, y, weight)
+    assert weights_in(model, y, weight).tolist() == expected.tolist()
+    assert_same(model.fit(X, y, weight), quick(BackpropClassifier).fit(X, y, expected))
+
+
+SETTINGS = {
+    **{name: {"solver": name} for name in SOLVERS},
+    "small batches": {"batch_size": 7},
+    "members": {"n_members": 3},
+    "dropout": {"dropout": 0.3},
+    "batch normalisation": {"normalization": "batch"},
+    "float32": {"dtype": "float32"},
+    "no hidden layer": {"hidden_layer_sizes": ()},
+    "hinge": {"loss": "hinge"},
+    "label smoothing": {"label_smoothing": 0.2},
+    "averages": {"average": "exponential"},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
+    "early stopping by lbfgs": {"early_stopping": True, "solver": "lbfgs"},
+}
+
+
+@pytest.mark.parametrize("kind", ["four classes", "two classes", "labels", "columns"])
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_weights_of_classes_are_weights_of_rows_in_all_training(settings, is_sparse, kind):
+    y, (_, class_weight, *_) = KINDS[kind]
+    x = sparse.csr_array(X * (X > 0)) if is_sparse else X
+    model = quick(BackpropClassifier, class_weight=class_weight, **settings).fit(x, y, ROWS)
+    by_rows = quick(BackpropClassifier, **settings).fit(x, y, by_hand(class_weight, y, ROWS))
+    assert_same(model, by_rows)
+
+
+def test_without_weights_of_classes_rows_have_no_weights():
+    model = quick(BackpropClassifier)
+    assert weights_in(model, FOUR) is None
+    assert weights_in(model, FOUR, ROWS).tolist() == ROWS.tolist()
+
+
+def test_balanced_classes_weigh_the_same_and_all_rows_what_they_did():
+    """Also where rows have weights, so that a row of weight two is still worth two rows."""
+    for weight in (None, ROWS):
+        found = weights_in(quick(BackpropClassifier, class_weight="balanced"), FOUR, weight)
+        total = N if weight is None else weight.sum()
+        np.testing.assert_allclose(np.bincount(FOUR, weights=found), np.full(4, total / 4))
+    twice = np.where(np.arange(N) % 3, 1, 2)
+    model = quick(BackpropClassifier, class_weight="balanced")
+    repeated = model._prepare_first(X.repeat(twice, 0), FOUR.repeat(twice)).runs[0].table.weight
+    weighted = weights_in(model, FOUR, twice)
+    np.testing.assert_allclose((weighted / twice).repeat(twice), repeated)
+
+
+def test_rows_of_weight_zero_count_as_if_they_were_not_there():
+    are_there = FOUR < 3
+    model = quick(BackpropClassifier, class_weight="balanced")
+    found = weights_in(model, FOUR, are_there.astype(float))
+    assert found[are_there].tolist() == by_hand("balanced", FOUR[are_there]).tolist()
+    assert not found[~are_there].any()
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 5.0, 1: 0.5}])
+@pytest.mark.parametrize("y", [TWO, FOUR], ids=["two classes", "four classes"])
+def test_without_hidden_layers_it_is_scikit_learns_logistic_regression(y, class_weight):
+    settings = {"alpha": 2.0, "solver": "lbfgs", "max_iter": 10_000, "tol": 1e-9}
+    ours = BackpropClassifier((), class_weight=class_weight, random_state=0, **settings)
+    theirs = LogisticRegression(C=1 / 2.0, class_weight=class_weight, tol=1e-9, max_iter=10_000)
+    expected = theirs.fit(X, y, ROWS).predict_proba(X)
+    np.testing.assert_allclose(ours.fit(X, y, ROWS).predict_proba(X), expected, atol=1e-4)
+
+
+def test_the_score_of_early_stopping_counts_classes_by_their_weight():
+    settings = {"early_stopping": True, "validation_fraction": 0.4, "class_weight": "balanced"}
+    model = quick(BackpropClassifier, **settings, n_iter_no_change=np.inf).fit(X, TWO)
+    (past,) = model._training
+    held_out = past.split[1]
+    predicted, weight = model.predict(X[held_out]), by_hand("balanced", TWO)[held_out]
+    score = accuracy_score(TWO[held_out], predicted, sample_weight=weight)
+    assert model.best_validation_score_ == pytest.approx(score)
+
+
+def test_a_rare_class_is_found_more_often():
+    data, y = make_classification(
+        600, weights=[0.95], flip_y=0, class_sep=0.5, n_features=5, random_state=1
+    )
+    recalls = {}
+    for class_weight in (None, "balanced"):
+        model = quick(BackpropClassifier, class_weight=class_weight, max_iter=60)
+        recalls[class_weight] = recall_score(
+            y[1::2], model.fit(data[::2], y[::2]).predict(data[1::2])
+        )
+    assert recalls["balanced"] > recalls[None] + 0.2
+
+
+@pytest.mark.parametrize("weights", [[0.8, 0.2], [0.8, 0.1, 0.1]], ids=str)
+def test_it_passes_scikit_learns_check_of_balanced_classes(weights):
+    """The check is not among those of `check_estimator`: it needs data of its own."""
+    n_classes = len(weights)
+    data, y = make_classification(
+        200, 10, n_informative=n_classes, n_classes=n_classes, weights=weights, random_state=0
+    )
+    parts = [part for at in (slice(100), slice(100, None)) for part in (scale(data)[at], y[at])]
+    model = BackpropClassifier((5,), alpha=10.0)
+    check_class_weight_balanced_classifiers("BackpropClassifier", model, *parts, weights)
+
+
+# ------------------------------------------------------------------------------------ what is wrong
+
+
+@pytest.mark.parametrize("wrong", ["balance", 3, ("balanced",), np.ones(4), True], ids=repr)
+def test_what_is_no_weight_of_classes(wrong):
+    model = quick(BackpropClassifier, class_weight=wrong)
+    with pytest.raises(ValueError, match="'class_weight' parameter of BackpropClassifier must be"):
+        model.fit(X, FOUR)
+
+
+WRONG = {
+    "a negative weight": (
+        FOUR,
+        {1: -0.5},
+        ["class_weight must", "not negative", "-0.5", "class 1"],
+    ),
+    "no number": (FOUR, {1: np.nan}, ["finite", "nan for the class 1"]),
+    "an infinite weight": (FOUR, {1: np.inf}, ["finite", "inf for the class 1"]),
+    "more than a float holds": (FOUR, {1: 10**400}, ["finite", "for the class 1"]),
+    "a word": (WORDS, {"ant": "much"}, ["finite", "'much' for the class 'ant'"]),
+    "a flag": (FOUR, {1: True}, ["finite", "True for the class 1"]),
+    "nothing": (FOUR, {1: None}, ["finite", "None for the class 1"]),
+    "no class": (FOUR, {0: 1, 9: 2.0}, ["class_weight has weights for [9]", "[0 1 2 3]", "`y`"]),
+    "a number of words": (WORDS, {0: 1.0}, ["weights for [0]", "'ant' 'bee' 'cat' 'dog'"]),
+    "a word of numbers": (FOUR, {"1": 1.0}, ["weights for ['1']", "[0 1 2 3]"]),
+    "a list for one column": (FOUR, [{0: 1.0}], ["one column", "[{0: 1.0}]", "dict", "[0 1 2 3]"]),
+    "a dict for labels": (
+        LABELS,
+        {0: 1, 1: 5},
+        ["{0: 1.0, 1: 5.0} is a dict", "3 columns", "list"],
+    ),
+    "a dict for columns": (np.c_[FOUR, THREE], {0: 1}, ["is a dict", "2 columns", "a list"]),
+    "too short": (LABELS, [None, {1: 2}], ["has 2 entries", "3 columns"]),
+    "too long": (np.c_[FOUR, THREE], [None] * 3, ["has 3 entries", "2 columns"]),
+    "a label is 0 or 1": (LABELS, [None, {2: 1}, None], ["for [2]", "column 1 of `y`", "[0 1]"]),
+    "another column": (
+        np.c_[FOUR, THREE],
+        [None, {3: 1}],
+        ["for [3]", "column 1 of `y`", "[0 1 2]"],
+    ),
+    "a wrong entry": (LABELS, [None, "even", None], ["class_weight[1] must", "'even'", "balanced"]),
+    "a wrong weight": (
+        LABELS,
+        [None, None, {1: -1}],
+        ["class_weight[2] must", "-1 for the class 1"],
+    ),
+    "all zero": (TWO, {0: 0, 1: 0.0}, ["leave no row", "above zero", "[0, 1]", "class_weight="]),
+    "no label weighs": (LABELS, [None, {0: 0, 1: 0}, None], ["leave no row", "class_weight="]),
+    "too large": (TWO, {0: 1e308, 1: 1e308}, ["class_weight=", "more than a float", "Scale"]),
+}
+
+
+@pytest.mark.parametrize("is_partial", [False, True], ids=["fit", "partial_fit"])
+@pytest.mark.parametrize("y, class_weight, says", WRONG.values(), ids=WRONG)
+def test_errors_name_what_is_wrong_and_leave_the_estimator(y, class_weight, says, is_partial):
+    model = quick(BackpropClassifier).fit(X, y)
+    before = copy.deepcopy(vars(model))
+    model.set_params(class_weight=class_weight)
+    with pytest.raises(ValueError, match="class_weight") as error:
+        model.partial_fit(X, y) if is_partial else model.fit(X, y)
+    assert all(part in str(error.value) for part in says), error.value
+    assert same_values(vars(model.set_params(class_weight=None)), before)
+
+
+def test_no_row_left_beside_weights_of_rows_names_both():
+    model = quick(BackpropClassifier, class_weight={0: 0})
+    with pytest.raises(ValueError, match="class_weight=.* and sample_weight leave no row"):
+        model.fit(X, TWO, (TWO == 0).astype(float))
+    with pytest.raises(ValueError, match="class_weight=.* and sample_weight make .* than a float"):
+        model.set_params(class_weight={0: 1e300}).fit(X, TWO, np.full(N, 1e300))
+
+
+def test_no_row_left_by_early_stopping_names_the_weight_of_classes():
+    """The one row of the class that has a weight is held out with some seeds."""
+    y, messages = np.r_[1, np.zeros(N - 1, int)], set()
+    settings = {"early_stopping": True, "validation_fraction": 0.6, "class_weight": {0: 0}}
+    for seed in range(20):
+        try:
+            quick(BackpropClassifier, random_state=seed, **settings).fit(X, y)
+        except ValueError as error:
+            messages.add(str(error))
+    (message,) = messages
+    assert "no row to train on whose weight, class_weight included, is above zero" in message
+
+
+# ---------------------------------------------------------------------- in pieces, and once more
+
+
+@pytest.mark.parametrize("kind", ["four classes", "words", "labels", "columns"])
+def test_pieces_weigh_rows_by_a_dict(kind):
+    y, (_, class_weight, *_) = KINDS[kind]
+    classes = {"classes": quick(BackpropClassifier).fit(X, y).classes_}
+    model = quick(BackpropClassifier, class_weight=class_weight)
+    by_rows = quick(BackpropClassifier)
+    for rows in (slice(0, N, 2), slice(1, N, 2), slice(9, 12)):
+        # What compute_sample_weight says of all rows holds for some, which may lack a class.
+        weight = by_hand(class_weight, y)[rows]
+        model.partial_fit(X[rows], y[rows], **classes)
+        by_rows.partial_fit(X[rows], y[rows], weight, **classes)
+        classes = {}
+    assert_same(model, by_rows)
+
+
+def test_a_batch_may_lack_classes_that_have_weights():
+    model = quick(BackpropClassifier, class_weight={0: 2.0, 3: 5.0})
+    model.partial_fit(X[FOUR == 1], FOUR[FOUR == 1], classes=range(4))
+    with pytest.raises(ValueError, match=r"weights for \[7\], which are no classes of `y`"):
+        model.set_params(class_weight={7: 1.0}).partial_fit(X, FOUR)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", [None, "balanced"]], ids=str)
+def test_balanced_weights_are_refused_in_pieces(class_weight):
+    y = FOUR if class_weight == "balanced" else np.c_[FOUR, THREE]
+    model = quick(BackpropClassifier, class_weight=class_weight)
+    classes = np.arange(4) if y.ndim == 1 else [np.arange(4), np.arange(3)]
+    for first in (model, clone(model).fit(X, y)):
+        with pytest.raises(ValueError, match="partial_fit does not see them all") as error:
+            first.partial_fit(X, y, classes=classes)
+        assert f"class_weight={class_weight!r}" in str(error.value)
+    assert not hasattr(model, "coefs_")
+
+
+def test_the_advice_for_pieces_is_scikit_learns_and_helps():
+    for kind in (BackpropClassifier, SGDClassifier):
+        with pytest.raises(ValueError, match="compute_class_weight"):
+            kind(class_weight="balanced").partial_fit(X, FOUR, classes=range(4))
+    weights = compute_class_weight("balanced", classes=np.arange(4), y=FOUR)
+    advised = dict(zip(np.arange(4), weights, strict=True))
+    pieces = quick(BackpropClassifier, class_weight=advised, n_iter_no_change=np.inf)
+    for _ in range(pieces.max_iter):
+        pieces.partial_fit(X, FOUR, classes=range(4))
+    assert_same(pieces, clone(pieces).set_params(class_weight="balanced").fit(X, FOUR))
+
+
+def test_it_may_change_where_training_goes_on():
+    settings = {"warm_start": True}
+    model, by_rows = (quick(BackpropClassifier, **settings) for _ in range(2))
+    for class_weight in (None, "balanced", {0: 3.0}, {0: 1.0, 2: 5}, None):
+        model.set_params(class_weight=class_weight).fit(X, FOUR)
+        by_rows.fit(X, FOUR, None if class_weight is None else by_hand(class_weight, FOUR))
+        assert_same(model, by_rows)
+    model.set_params(class_weight={1: 4.0}).partial_fit(X, FOUR)
+    by_rows.partial_fit(X, FOUR, by_hand({1: 4.0}, FOUR))
+    assert_same(model, by_rows)
+
+
+def test_a_dict_that_changes_acts_in_the_next_call():
+    class_weight = {0: 1.0}
+    model = quick(BackpropClassifier, class_weight=class_weight)
+    by_rows = quick(BackpropClassifier)
+    for weight in (1.0, 7.0):
+        class_weight[0] = weight
+        model.partial_fit(X, FOUR, classes=range(4))
+        by_rows.partial_fit(X, FOUR, by_hand({0: weight}, FOUR), classes=range(4))
+    assert_same(model, by_rows)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0, 3: 5}], ids=str)
+def test_copies_are_the_same(class_weight):
+    model = quick(BackpropClassifier, class_weight=class_weight).fit(X, FOUR)
+    for copied in (clone(model).fit(X, FOUR), pickle.loads(pickle.dumps(model))):
+        assert copied.class_weight == model.class_weight == class_weight
+        assert_same(copied, model)
+
+
+def test_the_range_test_weighs_rows_by_their_classes():
+    model = quick(BackpropClassifier, class_weight={0: 9.0})
+    found = find_learning_rate(model, X, FOUR)
+    expected = find_learning_rate(
+        quick(BackpropClassifier), X, FOUR, sample_weight=by_hand({0: 9.0}, FOUR)
+    )
+    assert found.losses.tolist() == expected.losses.tolist()
+
+
+# -------------------------------------------------------------------------- in stacks and searches
+
+MIXTURE = [None, "balanced", {0: 3.0}, {0: 3}, {0: 5.0, 2: 0.1}, {9: 1.0}, {0: -1.0}, None, {}]
+KINDS_OF_SEARCH = BackpropGridSearchCV, GridSearchCV
+
+
+def noted_stacks(monkeypatch):
+    """Return a list in which each stack that is trained together is put."""
+    stacks = []
+
+    class Noting(together.Descent):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            stacks.append(self.stack)
+
+    monkeypatch.setattr(together, "Descent", Noting)
+    return stacks
+
+
+@pytest.mark.parametrize("weight", [None, ROWS], ids=["", "weighted"])
+@pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"n_members": 2}], ids=str)
+def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
+    stacks = noted_stacks(monkeypatch)
+    models = [
+        quick(BackpropClassifier, class_weight=class_weight, alpha=alpha, **changes)
+        for class_weight in MIXTURE
+        for alpha in (0.1, 1.0)
+    ]
+    fits = [Fit(clone(model), X, FOUR, {"sample_weight": weight}) for model in models]
+    fit_together(fits, 2**28)
+    for fit, model in zip(fits, models, strict=True):
+        if fit.error is None:
+            assert_same(fit.estimator, model.fit(X, FOUR, weight))
+            assert same_values(vars(fit.estimator), vars(model))
+        else:
+            with pytest.raises(ValueError, match="class_weight") as error:
+                model.fit(X, FOUR, weight)
+            assert str(error.value) == str(fit.error)
+    assert [fit.error is None for fit in fits] == 10 * [True] + 4 * [False] + 4 * [True]
+    n_members = changes.get("n_members", 1)
+    assert sorted(len(stack.tables) for stack in stacks) == [4 * n_members, 10 * n_members]
+
+
+def test_tables_are_shared_by_those_of_the_same_weights(monkeypatch):
+    stacks = noted_stacks(monkeypatch)
+    several = [{0: 3.0}, {0: 3.0}, {0: 4.0}, "balanced", "balanced"]
+    models = [quick(BackpropClassifier, class_weight=each) for each in several]
+    fit_params = {"sample_weight": ROWS}
+    fit_together([Fit(model, X, FOUR, fit_params) for model in models], 2**28)
+    (stack,) = stacks
+    are_shared = [[one is other for other in stack.tables] for one in stack.tables]
+    assert are_shared == [[one == other for other in several] for one in several]
+
+
+GRIDS = {
+    "weights": {"class_weight": [None, "balanced", {0: 2.0}, {0: 9.0, 1: 0.5}]},
+    "weights and penalties": {
+        "class_weight": ["balanced", {0: 2.0}, {0: 9.0, 1: 0.5}],
+        "alpha": [0.01, 0.1, 1.0],
+    },
+    "some are wrong": {"class_weight": ["balanced", {0: 2.0}, {8: 1.0}, {0: np.nan}]},
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_searches_find_the_same(solver, grid):
+    network = quick(BackpropClassifier, solver=solver, early_stopping=True)
+    ours, theirs = (
+        search(network, grid, cv=3, scoring="balanced_accuracy").fit(X, FOUR)
+        for search in KINDS_OF_SEARCH
+    )
+    assert_same_search(ours, theirs)
+
+
+def test_searches_over_columns_of_labels_find_the_same():
+    grid = {"class_weight": ["balanced", [{0: 2.0}, None], [None, {1: 3.0}], [None, None], None]}
+    y = np.c_[FOUR, THREE]
+    searches = [
+        search(quick(BackpropClassifier), grid, cv=KFold(3)).fit(X, y, sample_weight=ROWS)
+        for search in KINDS_OF_SEARCH
+    ]
+    assert_same_search(*searches)
