@@ -5,6 +5,7 @@ from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
 from .inspection.range_test import find_learning_rate
 from .search.searches import BackpropGridSearchCV, BackpropRandomizedSearchCV
+from .stopping import EarlyStopping
 
 __all__ = [
     "BackpropAutoencoder",
@@ -12,6 +13,7 @@ __all__ = [
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
+    "EarlyStopping",
     "__version__",
     "find_learning_rate",
 ]

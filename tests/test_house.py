@@ -30,6 +30,7 @@ from skbackprop import (
     optimizers,
     schedules,
     search,
+    stopping,
     testing,
 )
 
@@ -42,7 +43,7 @@ IMPORT_NAME = PACKAGE.name
 ROOMS = [
     {"core"},
     {"initializers"},
-    {"activations", "losses", "optimizers", "schedules"},
+    {"activations", "losses", "optimizers", "schedules", "stopping"},
     {"layers"},
     {"averages"},
     {"engine"},
@@ -255,6 +256,7 @@ PUBLIC_MODULES = [
     optimizers,
     schedules,
     search,
+    stopping,
     testing,
 ]
 PUBLIC = [

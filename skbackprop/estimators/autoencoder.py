@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,15 +15,17 @@ from sklearn.utils.validation import check_is_fitted
 from ..core.arrays import Array, as_dense
 from ..engine.batches import Table
 from ..engine.network import Network
+from ..engine.objective import Objective
 from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
 from ..fitting.architecture import Architecture, Mirrored
 from ..fitting.plan import Plan
-from ..fitting.run import Outcomes, Score
+from ..fitting.watch import mean_of
 from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop
 from .fitted import finite
+from .learned import ToWatch
 from .numbers import Reproduced
 from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from .validation import (
@@ -145,11 +147,14 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
-    early_stopping : bool, default=False
+    early_stopping : bool or EarlyStopping, default=False
         Whether to hold rows out, to stop when their score (R2) has not improved by ``tol`` for more
-        than ``n_iter_no_change`` epochs, and to keep the weights of the best epoch.
-    validation_fraction : float, default=0.1
-        The share of the rows held out, in [0, 1); at least two rows are.
+        than ``n_iter_no_change`` epochs, and to keep the weights of the best epoch. An instance of
+        `EarlyStopping` does the same by another score, and has these settings of its own. If `fit`
+        is given ``X_val``, no rows are held out, and it goes by those.
+    validation_fraction : float or int, default=0.1
+        The share of the rows held out, in [0, 1), of which at least two are; or their number, an
+        int of at least 2.
     beta_1 : float, default=0.9
         The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
@@ -216,11 +221,14 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         None under ``early_stopping``.
     loss_curve_ : list of float
         The loss of every epoch so far.
+    validation_loss_curve_ : list of float or None
+        The loss of the rows held out, or of ``X_val``, after every epoch so far, without the
+        penalty; None where there are neither.
     validation_scores_ : list of float or None
-        The score on the rows held out, of every epoch so far; None without ``early_stopping``.
+        The score of the same rows, of every epoch so far; None without ``early_stopping``.
     best_validation_score_ : float or None
-        The score of the weights that are kept, NaN where no epoch was scored; None where no rows
-        were held out.
+        The score of the weights that are kept, NaN where no epoch was scored; None without
+        ``early_stopping``.
     n_iter_ : int
         The epochs or iterations of the last call.
     best_iter_ : int
@@ -346,7 +354,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
+        early_stopping: Any = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -394,7 +402,16 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     # -------------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train the network to reproduce X.
 
         Parameters
@@ -405,6 +422,15 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             Not used; there so that the autoencoder can stand in a pipeline.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row, not negative and not all zero; None for equal weights.
+
+        X_val : array-like or sparse matrix, default=None
+            Rows like X that are not trained on: their loss is recorded after each epoch in
+            `validation_loss_curve_`, and `early_stopping` goes by them in place of a share of X.
+            In a `Pipeline` with ``transform_input=["X_val"]`` they come transformed as X does.
+        y_val : object, default=None
+            Not used, as y is not.
+        sample_weight_val : array-like, default=None
+            The weight of each of the rows of X_val; None for equal weights.
 
         Returns
         -------
@@ -421,7 +447,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        return self._fit(X, None, sample_weight, incremental=False)
+        given = ToWatch(X_val, None, sample_weight_val)
+        return self._fit(X, None, sample_weight, incremental=False, to_watch=given)
 
     @available_if(BaseBackprop._check_stochastic)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -466,8 +493,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _recall(self, plan: Plan, n_outputs: int) -> Reproduced:
         return Reproduced(plan.loss, self.loss)
 
-    def _score_of(self, loss: Loss, targets: Any) -> Score:
-        return _explained
+    def _judge_of(self, objective: Objective, targets: Any) -> _ByErrors:
+        return _ByErrors(objective)
 
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
         inner = widths[1:-1]
@@ -615,9 +642,6 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             errors = _squared_errors(self._learned.loss.link, network, parameters, X, None)[0]
             return finite(errors, network, parameters, X)
 
-    def _outcomes_of(self, loss: Loss) -> Outcomes:
-        return partial(_squared_errors, loss.link)
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = (
@@ -626,6 +650,34 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
         return tags
+
+
+@dataclass(frozen=True)
+class _ByErrors:
+    """Judges a network by the squared error and the loss of each row, computed in blocks."""
+
+    objective: Objective
+
+    def outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+        """Return the mean squared error and the loss of each row, in that order."""
+        n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
+        found = np.empty((len(parameters), n_rows, 2))
+        start = 0
+        for block in score_blocks(network, parameters, X, rows):
+            part = slice(start, start + block.shape[1])
+            start = part.stop
+            x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
+            found[:, part, 1] = loss.value(block.astype(np.float64), x[None])
+            found[:, part, 0] = _errors_of_block(block, x, loss.link)
+        return found
+
+    def loss(self, outcomes: Array, y: Any, weight: Array | None) -> float:
+        """Return the mean loss of a row."""
+        return mean_of(outcomes[:, 1], weight) / self.objective.n_averaged
+
+    def score(self, outcomes: Array, y: Any, weight: Array | None) -> float:
+        """Return the share of the variance of the rows that is explained."""
+        return _explained(outcomes[:, 0], y, weight)
 
 
 def _explained(errors: Array, X: Any, weight: Array | None) -> float:
@@ -643,11 +695,19 @@ def _squared_errors(
     for block in score_blocks(network, parameters, X, rows):
         part = slice(start, start + block.shape[1])
         start = part.stop
-        link.inverse(block, block)
         x = as_dense(X[part] if rows is None else X[rows[part]])
-        # In double precision: what is left of a good reconstruction is small, a square large.
-        difference = np.subtract(block, x, dtype=np.float64)
-        errors[:, part] = np.square(difference, out=difference).mean(axis=2)
+        errors[:, part] = _errors_of_block(block, x, link)
+    return errors
+
+
+def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
+    """Return the mean squared error of each member and row; the scores are overwritten.
+
+    In double precision: what is left of a good reconstruction is small, a square large.
+    """
+    link.inverse(scores, scores)
+    difference = np.subtract(scores, x, dtype=np.float64)
+    errors: Array = np.square(difference, out=difference).mean(axis=2)
     return errors
 
 

@@ -14,22 +14,32 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.metrics import get_scorer
 from sklearn.utils import check_random_state
 
 from ..engine.batches import Table
-from ..engine.prediction import scores_of
+from ..engine.objective import Objective
+from ..engine.parameters import FlatParameters
 from ..fitting.architecture import Architecture
 from ..fitting.course import Past
 from ..fitting.effects import warn_of_no_effect
 from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
-from ..fitting.run import Outcomes, Problem, Run, Score
+from ..fitting.run import Problem, Run
 from ..fitting.streams import member_streams
 from ..fitting.training import train
 from ..fitting.warnings import warn
+from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
 from .fitted import Fitted
-from .learned import Learned, Prepared, Targets, fixed_of
-from .validation import check_range, stand_in, validated_data, validated_weight
+from .learned import NOTHING, Data, Learned, Prepared, Targets, ToWatch, fixed_of
+from .validation import (
+    check_range,
+    errors_of,
+    number_of,
+    stand_in,
+    validated_data,
+    validated_weight,
+)
 
 # Values whose contents may change under one's hands.
 _CHANGING = (list, dict, np.ndarray)
@@ -70,12 +80,8 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         return table
 
     @abstractmethod
-    def _score_of(self, loss: Loss, targets: Any) -> Score:
-        """Return what scores outcomes by encoded targets, for early stopping."""
-
-    def _outcomes_of(self, loss: Loss) -> Outcomes:
-        """Return what makes of a network and rows the outcomes that are scored: raw scores."""
-        return scores_of
+    def _judge_of(self, objective: Objective, targets: Any) -> Judge:
+        """Return what makes of a network, and of rows that are watched, a loss and a score."""
 
     @classmethod
     @cache
@@ -85,7 +91,16 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
 
     # -------------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train the network on X and y.
 
         Parameters
@@ -96,6 +111,12 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row, not negative and not all zero; None for equal weights.
+        X_val, y_val : array-like, default=None
+            Rows like X and y that are not trained on: their loss is recorded after each epoch in
+            `validation_loss_curve_`, and `early_stopping` goes by them in place of a share of X.
+            In a `Pipeline` with ``transform_input=["X_val"]`` they come transformed as X does.
+        sample_weight_val : array-like, default=None
+            The weight of each of them; None for equal weights.
 
         Returns
         -------
@@ -112,7 +133,8 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        given = ToWatch(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, to_watch=given)
 
     def _check_stochastic(self) -> bool:
         if is_lbfgs(self.solver):
@@ -123,7 +145,13 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         return True
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        incremental: bool,
+        classes: Any = None,
+        to_watch: ToWatch = NOTHING,
     ) -> Self:
         """Train, and leave the estimator as it was if that fails.
 
@@ -133,7 +161,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         streams = self._streams(continues, incremental)
         positions = [stream.get_state(legacy=False) for stream in streams]
         try:
-            prepared = self._prepare(X, y, sample_weight, continues, incremental, classes)
+            prepared = self._prepare(X, y, sample_weight, continues, incremental, classes, to_watch)
             interrupt = train(prepared.runs)
             if interrupt is not None and not _can_be_kept(prepared.runs, hasattr(self, "coefs_")):
                 raise interrupt
@@ -169,6 +197,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         continues: bool,
         incremental: bool,
         classes: Any = None,
+        to_watch: ToWatch = NOTHING,
     ) -> Prepared:
         """Check parameters and data, and return what they make; the estimator stays as it is."""
         known: Learned | None = self._learned if continues else None
@@ -189,7 +218,20 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         table = replace(table, y=targets.encode(y, needs_all))
         table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
-        return Prepared(learned, self._runs(plan, learned, table, continues, incremental))
+        watched = reader._watched(to_watch, plan, learned)
+        data = Data(table, y, watched)
+        return Prepared(learned, data, self._runs(plan, learned, data, continues, incremental))
+
+    def _watched(self, given: ToWatch, plan: Plan, learned: Learned) -> Watched | None:
+        """Return the rows that the user wants to be watched, checked as those to train on are."""
+        if not given.is_there:
+            return None
+        with errors_of("X_val, y_val"):
+            X, y = self._validated(given.X, given.y, reset=False)
+            check_range(X, learned.dtype)
+            encoded = learned.targets.encode(y, needs_all=False)
+            table = Table(X, encoded, validated_weight(given.sample_weight, X))
+            return Watched(self._weighted(plan, learned.targets, table, False), None, y)
 
     @property
     def _knows_targets(self) -> bool:
@@ -259,38 +301,52 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)
 
-    def _prepare_first(self, X: Any, y: Any, sample_weight: Any = None) -> Prepared:
+    def _prepare_first(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Prepared:
         """Return the runs of a `fit` with nothing to go on from; the arguments are those of fit."""
-        return self._prepare(X, y, sample_weight, continues=False, incremental=False)
+        given = ToWatch(X_val, y_val, sample_weight_val)
+        return self._prepare(
+            X, y, sample_weight, continues=False, incremental=False, to_watch=given
+        )
 
     def _prepare_like(self, other: Prepared) -> Prepared:
         """Return the runs of a first fit to data that another estimator has checked already."""
         plan, known = self._checked_plan(is_known=False), other.learned
-        table = other.runs[0].table
-        network = plan.architecture.network(known.n_features, table.y.shape[1])
+        n_outputs = other.data.table.y.shape[1]
+        network = plan.architecture.network(known.n_features, n_outputs)
         loss, fixed = self._loss_of(plan, known.targets), fixed_of(self.get_params(deep=False))
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)
-        runs = self._runs(plan, learned, table, continues=False, incremental=False)
-        return Prepared(learned, runs)
+        runs = self._runs(plan, learned, other.data, continues=False, incremental=False)
+        return Prepared(learned, other.data, runs)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """Return checked X and targets; with `reset` take note of the features."""
         return validated_data(self, X, y, self._y_numeric, reset)
 
     def _runs(
-        self, plan: Plan, learned: Learned, table: Table, continues: bool, incremental: bool
+        self, plan: Plan, learned: Learned, data: Data, continues: bool, incremental: bool
     ) -> list[Run]:
         """Return a run for each member: from the estimator's weights, or from new ones."""
-        targets = learned.targets
+        network = learned.network.with_dropout(plan.architecture.rates)
         problem = Problem(
             plan,
-            learned.network.with_dropout(plan.architecture.rates),
+            network,
             learned.loss,
-            table,
+            data.table,
             learned.dtype,
-            self._score_of(learned.loss, targets),
-            targets.strata,
-            self._outcomes_of(learned.loss),
+            data.y,
+            data.watched,
+            self._judge_of(Objective(network, learned.loss, plan.penalty), learned.targets),
+            self._scorer_of(plan, learned),
+            learned.targets.strata,
             incremental,
         )
         if continues:
@@ -301,6 +357,23 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
             _warn_of_batch_size(plan.batch_size, runs[0].n_train)
         return runs
+
+    def _scorer_of(self, plan: Plan, learned: Learned) -> Scorer | None:
+        """Return what scores one network as a scorer of scikit-learn or of the user's does."""
+        scoring = plan.stopping.scoring if plan.stopping else None
+        if scoring is None or scoring == "loss":
+            return None
+        scorer = get_scorer(scoring)
+        alone = self._with_one_network(learned)
+
+        def score(parameters: FlatParameters, watched: Watched) -> float:
+            estimator = stand_in(alone)
+            estimator._set(estimator._arrays_of(parameters, learned.network))
+            weight = watched.weight
+            weighted = {} if weight is None else {"sample_weight": weight}
+            return number_of(scorer(estimator, watched.inputs, watched.y, **weighted), scoring)
+
+        return score
 
     def _further_runs(self, problem: Problem) -> list[Run]:
         """Return a run for each member that goes on from its weights, and its past if known."""

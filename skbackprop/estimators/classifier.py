@@ -12,9 +12,10 @@ from sklearn.utils.metaestimators import available_if
 
 from ..core.arrays import Array
 from ..engine.batches import Table
+from ..engine.objective import Objective
 from ..fitting.class_weight import check_needs_no_counts, weights_of_rows
 from ..fitting.plan import Plan
-from ..fitting.run import Score
+from ..fitting.watch import ByScores
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
@@ -132,12 +133,14 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
-    early_stopping : bool, default=False
+    early_stopping : bool or EarlyStopping, default=False
         Whether to hold rows out, to stop when their score (the accuracy) has not improved by
         ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
-        epoch.
-    validation_fraction : float, default=0.1
-        The share of the rows held out, in [0, 1); at least two rows are.
+        epoch. An instance of `EarlyStopping` does the same by another score, and has these settings
+        of its own. If `fit` is given ``X_val``, no rows are held out, and it goes by those.
+    validation_fraction : float or int, default=0.1
+        The share of the rows held out, in [0, 1), of which at least two are; or their number, an
+        int of at least 2.
     beta_1 : float, default=0.9
         The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
@@ -243,11 +246,14 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         None under ``early_stopping``.
     loss_curve_ : list of float, or one such list for each member
         The loss of every epoch so far.
+    validation_loss_curve_ : list of float, one such list for each member, or None
+        The loss of the rows held out, or of ``X_val``, after every epoch so far, without the
+        penalty; None where there are neither.
     validation_scores_ : list of float, one such list for each member, or None
-        The score on the rows held out, of every epoch so far; None without ``early_stopping``.
+        The score of the same rows, of every epoch so far; None without ``early_stopping``.
     best_validation_score_ : float or None, or array of shape (n_members,)
-        The score of the weights that are kept, NaN where no epoch was scored; None where no rows
-        were held out.
+        The score of the weights that are kept, NaN where no epoch was scored; None without
+        ``early_stopping``.
     n_iter_ : int, or array of shape (n_members,)
         The epochs or iterations of the last call.
     best_iter_ : int, or array of shape (n_members,)
@@ -383,7 +389,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
+        early_stopping: Any = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -516,9 +522,8 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         weight = weights_of_rows(class_weight, columns, has_several, table.weight)
         return replace(table, weight=weight)
 
-    def _score_of(self, loss: Loss, targets: Any) -> Score:
-        score: Score = targets.score
-        return score
+    def _judge_of(self, objective: Objective, targets: Any) -> ByScores:
+        return ByScores(objective, targets.score)
 
     @property
     def _labels(self) -> Any:

@@ -90,5 +90,6 @@ _PER_MEMBER = (
     "loss_curve_",
     "n_iter_",
     "t_",
+    "validation_loss_curve_",
     "validation_scores_",
 )

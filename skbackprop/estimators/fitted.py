@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -22,7 +23,16 @@ from .curves import Curve, CurveAttribute, going_on
 from .learned import Learned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
-from .validation import validated_input
+from .validation import stand_in, validated_input
+
+# The course of training, for each member.
+_COURSE = (
+    "loss_curve_",
+    "best_loss_",
+    "validation_loss_curve_",
+    "validation_scores_",
+    "best_validation_score_",
+)
 
 
 class Fitted(Rebuilt, NestedParameters):
@@ -33,6 +43,7 @@ class Fitted(Rebuilt, NestedParameters):
 
     loss_curve_ = CurveAttribute()
     best_loss_: float | None
+    validation_loss_curve_ = CurveAttribute()
     validation_scores_ = CurveAttribute()
     best_validation_score_: float | None
 
@@ -53,7 +64,7 @@ class Fitted(Rebuilt, NestedParameters):
         ValueError
             If a run failed.
         """
-        learned, runs = prepared
+        learned, _, runs = prepared
         for run in runs:
             if run.error is not None:
                 raise run.error
@@ -77,48 +88,69 @@ class Fitted(Rebuilt, NestedParameters):
 
     def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
         """Return a fitted attribute for each kind of arrays that layers have; None for others."""
-        parameters = _predicting(runs, learned.dtype)
-        members = 0 if len(runs) == 1 else slice(None)
-        shapes, normalization = learned.network.shapes, runs[0].plan.architecture.normalization
+        attributes = self._attributes_of(learned.network)
+        found: dict[str, Any] = dict.fromkeys(attributes.values())
+        normalization = runs[0].plan.architecture.normalization
         if normalization is not None:  # without hidden layers there is an array for none of them
-            blocks = *normalization.blocks(0), *normalization.statistics(0)
-            shapes = {block.name: [] for block in blocks} | shapes
-        found: dict[str, Any] = {}
-        for name, attribute in self._attributes_of(learned.network).items():
-            found[attribute] = None
-            if name in shapes:
-                found[attribute] = [
-                    array[members, 0] if len(shape) == 1 else array[members]
-                    for array, shape in zip(parameters.of(name), shapes[name], strict=True)
-                ]
-        return found
+            for block in (*normalization.blocks(0), *normalization.statistics(0)):
+                if block.name in attributes:
+                    found[attributes[block.name]] = []
+        return found | self._arrays_of(_predicting(runs, learned.dtype), learned.network)
+
+    def _arrays_of(self, parameters: FlatParameters, network: Network) -> dict[str, Any]:
+        """Return the fitted attributes that hold the arrays of parameters."""
+        attributes = self._attributes_of(network)
+        members = 0 if len(parameters) == 1 else slice(None)
+        return {
+            attributes[name]: [
+                array[members, 0] if len(shape) == 1 else array[members]
+                for array, shape in zip(parameters.of(name), shapes, strict=True)
+            ]
+            for name, shapes in network.shapes.items()
+        }
+
+    def _set(self, attributes: Mapping[str, Any]) -> None:
+        """Set fitted attributes by name."""
+        self.__dict__ |= attributes
+
+    def _with_one_network(self, learned: Learned) -> Self:
+        """Return an estimator that predicts by one network, once it is given its arrays."""
+        one, fixed = stand_in(self), learned.fixed
+        if "n_members" in fixed:
+            one.n_members, fixed = 1, fixed | {"n_members": 1}
+        one._set(learned.attributes)
+        one._learned = replace(learned, fixed=fixed, n_members=1)
+        return one
 
     def _courses(self, runs: list[Run], continues: bool) -> dict[str, Any]:
         """Return the course of training, and the best of it."""
         courses = [self._course(run, i, continues) for i, run in enumerate(runs)]
-        names = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
-        each = zip(names, zip(*courses, strict=True), strict=True)
+        each = zip(_COURSE, zip(*courses, strict=True), strict=True)
         return {name: _of_members(list(values)) for name, values in each}
 
     def _course(self, run: Run, member: int, continues: bool) -> tuple[Any, ...]:
-        """Return a member's losses and the best of them, its scores and the best of them."""
+        """Return what `_COURSE` names of a member."""
 
         def past(name: str) -> Any:
             return self._of_member(name, member) if continues else None
 
         losses = going_on(past("loss_curve_"), run.losses)
+        watched = None
+        if run.watched is not None:
+            watched = going_on(past("validation_loss_curve_"), run.watched_losses)
         # Over calls of partial_fit, which have no stopping rule, the best is that of all calls.
         goes_on = run.incremental and continues
         if self.early_stopping:
             scores = going_on(past("validation_scores_"), run.scores)
             # Where rows were held out it is a float, also if L-BFGS made no iteration to score.
-            unscored = None if run.validation is None else math.nan
+            unscored = None if run.watched is None else math.nan
             best_score = run.best_score if run.scores else unscored
-            return losses, None, scores, past("best_validation_score_") if goes_on else best_score
+            best_score = past("best_validation_score_") if goes_on else best_score
+            return losses, None, watched, scores, best_score
         best_loss = min(run.losses, default=np.inf)
         if goes_on and past("best_loss_") is not None:
             best_loss = min(best_loss, past("best_loss_"))
-        return losses, best_loss, None, None
+        return losses, best_loss, watched, None, None
 
     def _of_member(self, name: str, member: int) -> Any:
         """Return a member's own value of a fitted attribute, as it is kept; None if never set."""

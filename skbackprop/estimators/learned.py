@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.arrays import Array
+from ..engine.batches import Table
 from ..engine.network import Network
 from ..fitting.architecture import activation_of_each_layer, hidden_widths
 from ..fitting.run import Run
+from ..fitting.watch import Watched
 from ..losses.base import Loss
 from .parameters import FIXED
 
@@ -85,10 +87,40 @@ class Learned:
         }
 
 
+class ToWatch(NamedTuple):
+    """Rows that the user wants to be watched while the network trains, as they are given."""
+
+    X: Any = None
+    y: Any = None
+    sample_weight: Any = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there are any."""
+        if self.X is None and not (self.y is None and self.sample_weight is None):
+            raise ValueError(
+                "y_val and sample_weight_val are for the rows of X_val, but X_val is None. Give "
+                "X_val as well."
+            )
+        return self.X is not None
+
+
+NOTHING = ToWatch()
+
+
+class Data(NamedTuple):
+    """Checked data: what is trained on, its targets as the user gave them, and what is watched."""
+
+    table: Table
+    y: Any
+    watched: Watched | None
+
+
 class Prepared(NamedTuple):
     """A fit that is about to begin: what was learned of the data, and a run for each member."""
 
     learned: Learned
+    data: Data
     runs: list[Run]
 
 

@@ -25,6 +25,7 @@ from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES
+from ..stopping import EarlyStopping
 
 AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
 
@@ -136,8 +137,14 @@ PARAMETERS = (
     Parameter("warm_start", False, ["boolean"], hint="bool", differs_in_a_stack=True),
     Parameter("momentum", 0.9, [SHARE], hint="float", differs_in_a_stack=True),
     Parameter("nesterovs_momentum", True, ["boolean"], hint="bool"),
-    Parameter("early_stopping", False, ["boolean"], hint="bool", differs_in_a_stack=True),
-    Parameter("validation_fraction", 0.1, [BELOW_ONE], hint="float", differs_in_a_stack=True),
+    Parameter("early_stopping", False, ["boolean", EarlyStopping], differs_in_a_stack=True),
+    Parameter(
+        "validation_fraction",
+        0.1,
+        [BELOW_ONE, Interval(Integral, 2, None, closed="left")],
+        hint="float",
+        differs_in_a_stack=True,
+    ),
     Parameter("beta_1", 0.9, [BELOW_ONE], hint="float", differs_in_a_stack=True),
     Parameter("beta_2", 0.999, [BELOW_ONE], hint="float", differs_in_a_stack=True),
     Parameter("epsilon", 1e-08, [POSITIVE], hint="float", differs_in_a_stack=True),

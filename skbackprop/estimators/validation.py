@@ -7,7 +7,8 @@ and only finite values, so those two questions are asked directly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -35,6 +36,25 @@ def stand_in(estimator: Estimator) -> Estimator:
     other = object.__new__(type(estimator))
     other.__dict__ = dict(vars(estimator))
     return other
+
+
+@contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Let the errors of checks say which arguments they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def number_of(score: Any, scoring: Any) -> float:
+    """Return a score as a float, checked."""
+    if not isinstance(score, Real) or isinstance(score, bool):
+        raise ValueError(
+            f"scoring={scoring!r} of EarlyStopping returned {score!r}, but has to return a number "
+            "that rises as the predictions get better."
+        )
+    return float(score)
 
 
 def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:

@@ -19,7 +19,7 @@ from ..engine.stack import Stack
 from ..schedules.mixed import schedule_state
 from .course import Course, copy_of_member
 from .run import Run
-from .scoring import to_fall, validation_scores
+from .scoring import seen_by, to_fall
 from .stacking import show_parameters, stack_of
 from .verdict import end_diverged, end_unconverged, judge
 
@@ -87,7 +87,7 @@ class Descent:
         self.max_iter = first.plan.max_iter
         n_done, self._is_incremental = first.n_done, first.incremental
         self.n_epochs = n_done + 1 if first.incremental else self.max_iter
-        patience = join_members([Patience(run.plan.tol, run.plan.patience) for run in ordered])
+        patience = join_members([run.plan.patience for run in ordered])
         courses = [run.course for run in ordered]
         self._stage = _Stage(n_done, ordered, courses, stack_of(ordered), patience)
 
@@ -151,19 +151,17 @@ class Descent:
         """Score the epoch, tell the schedule, and take note; return the values that are to fall."""
         n_done, runs, courses, stack, patience = self._stage
         values = losses.tolist()
-        scores = validation_scores(runs, stack.averaged())
+        seen = seen_by(runs, stack.averaged())
         monitored = np.array(
             [
-                loss if score is None else to_fall(score)
-                for loss, score in zip(values, scores, strict=True)
+                loss if own is None or own.score is None else to_fall(own.score)
+                for loss, own in zip(values, seen, strict=True)
             ]
         )[:, None]
         state = stack.state
         stack.schedule.end_epoch(state.schedule, stack.rate, monitored, state.n_seen)
         courses = [
-            run.after_epoch(
-                courses[i], values[i], scores[i], partial(copy_of_member, stack.state, i)
-            )
+            run.after_epoch(courses[i], values[i], seen[i], partial(copy_of_member, stack.state, i))
             for i, run in enumerate(runs)
         ]
         self._stage = _Stage(n_done + 1, runs, courses, stack, patience)  # now it has happened

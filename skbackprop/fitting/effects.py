@@ -15,6 +15,7 @@ from ..core.equality import is_equal
 from ..core.parts import Part
 from ..optimizers import SOLVERS
 from ..schedules.kinds import SCHEDULES
+from ..stopping import EarlyStopping
 from .plan import WITH_SGD_ALONE, is_lbfgs
 from .warnings import warn
 
@@ -96,6 +97,14 @@ def _not_of_this_schedule(parameters: Mapping[str, Any], name: str, default: Any
     return _beside_an_instance("learning_rate", schedule, parameters[name], name, default)
 
 
+def _not_of_this_stopping(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
+    """Say that an `EarlyStopping` has settings of its own; some schedules read the flat ones."""
+    stopping = parameters["early_stopping"]
+    if not isinstance(stopping, EarlyStopping) or parameters["learning_rate"] == "adaptive":
+        return None
+    return _beside_an_instance("early_stopping", stopping, parameters[name], name, default)
+
+
 def _beside_an_instance(of: str, part: Any, value: Any, name: str, default: Any) -> str:
     if not (isinstance(part, Part) and name in part.setting_names()):
         return _no_such_setting(of, part, name, default)
@@ -124,4 +133,5 @@ RULES: tuple[tuple[tuple[str, ...], _Idle], ...] = (
         _not_of_this_solver,
     ),
     (("power_t",), _not_of_this_schedule),
+    (("validation_fraction", "n_iter_no_change"), _not_of_this_stopping),
 )

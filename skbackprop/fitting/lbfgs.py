@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..engine.epochs import Patience
 from ..engine.lbfgs import WholeObjective, minimise
 from ..engine.objective import Diverged
 from ..optimizers import LBFGS
 from .course import copy_of_member
 from .run import Run
-from .scoring import to_fall, validation_scores
+from .scoring import seen_by, to_fall
 from .threads import limiting_blas
 from .verdict import end_diverged, judge
 
@@ -36,20 +35,22 @@ def _minimise(run: Run, lbfgs: LBFGS) -> KeyboardInterrupt | None:
     plan = run.plan
     in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
     run.state = replace(run.state, parameters=in_double)
-    patience = Patience(plan.tol, plan.patience)
+    patience = plan.patience
     may_stop = np.ones((1, 1), dtype=bool)
     # The last complete iteration: its course and its point, in one value.
     reached = run.course, copy_of_member(run.state, 0)
 
     def end_iteration(loss: float) -> bool:
         nonlocal reached
-        (score,) = validation_scores([run], run.parameters)
+        (seen,) = seen_by([run], run.parameters)
         kept = copy_of_member(run.state, 0)
-        reached = run.after_epoch(reached[0], loss, score, lambda: kept), kept
+        reached = run.after_epoch(reached[0], loss, seen, lambda: kept), kept
         run.print_progress(reached[0])
-        if score is None:
+        if seen is None or seen.score is None:
             return False
-        _, stopped = patience.end_epoch(run.state.progress, np.array([[to_fall(score)]]), may_stop)
+        _, stopped = patience.end_epoch(
+            run.state.progress, np.array([[to_fall(seen.score)]]), may_stop
+        )
         if stopped.item():
             run.print_stall("Stopping.")
         return bool(stopped.item())

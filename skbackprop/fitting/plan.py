@@ -16,6 +16,7 @@ import numpy as np
 from ..averages import AVERAGES, Average
 from ..core.equality import is_equal
 from ..core.members import kind_of
+from ..engine.epochs import Patience
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
@@ -23,6 +24,7 @@ from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules.base import Schedule
 from ..schedules.kinds import SCHEDULES, Constant
 from ..schedules.warmup import as_schedule
+from ..stopping import EarlyStopping
 from .architecture import Architecture
 from .class_weight import checked_class_weight
 from .initial import Initial, initial_weights
@@ -80,11 +82,12 @@ class Plan:
     max_iter : int
         The most epochs, or iterations of L-BFGS.
     tol : float
-        The improvement that counts as progress.
-    patience : float
-        The epochs or iterations without progress that are put up with; infinite for all.
-    validation_fraction : float or None
-        The share of the rows that early stopping holds out; None without it.
+        The improvement of the training loss that counts as progress; of L-BFGS the gradient that
+        counts as zero.
+    n_iter_no_change : float
+        The epochs without progress that are put up with; infinite for all.
+    stopping : EarlyStopping or None
+        What is watched beside the training loss, and ends training in its place; None for nothing.
     verbose : bool
         Whether each epoch is printed.
     """
@@ -107,14 +110,21 @@ class Plan:
     shuffle: bool
     max_iter: int
     tol: float
-    patience: float
-    validation_fraction: float | None
+    n_iter_no_change: float
+    stopping: EarlyStopping | None
     verbose: bool
 
     @property
     def is_lbfgs(self) -> bool:
         """Whether all rows make one step."""
         return isinstance(self.solver, LBFGS)
+
+    @property
+    def patience(self) -> Patience:
+        """When a lack of progress ends training."""
+        of: Plan | EarlyStopping = self.stopping or self
+        n_epochs = of.n_iter_no_change * (_LBFGS_PATIENCE if self.is_lbfgs else 1)
+        return Patience(of.tol, n_epochs)
 
     @property
     def shape(self) -> list[Any]:
@@ -172,7 +182,6 @@ def plan_of(
     is_stochastic = not is_lbfgs(parameters["solver"])
     loss, dtype = parameters["loss"], parameters["dtype"]
     clip_norm, batch_size = parameters["clip_norm"], parameters["batch_size"]
-    patience = float(parameters["n_iter_no_change"])
     smoothing = float(parameters.get("label_smoothing", 0.0))
     return Plan(
         architecture=kind_of_network.of(parameters),
@@ -193,10 +202,8 @@ def plan_of(
         shuffle=bool(parameters["shuffle"]),
         max_iter=int(parameters["max_iter"]),
         tol=float(parameters["tol"]),
-        patience=patience * (1 if is_stochastic else _LBFGS_PATIENCE),
-        validation_fraction=(
-            float(parameters["validation_fraction"]) if parameters["early_stopping"] else None
-        ),
+        n_iter_no_change=float(parameters["n_iter_no_change"]),
+        stopping=build_stopping(parameters),
         verbose=bool(parameters["verbose"]),
     )
 
@@ -268,6 +275,14 @@ def build_schedule(parameters: Mapping[str, Any]) -> Schedule:
     if schedule in WITH_SGD_ALONE and not (isinstance(solver, str) and solver == "sgd"):
         return Constant()
     return build(SCHEDULES, schedule, parameters)
+
+
+def build_stopping(parameters: Mapping[str, Any]) -> EarlyStopping | None:
+    """Return what stops training early, if anything does: a flag stands for the flat parameters."""
+    setting = parameters["early_stopping"]
+    if isinstance(setting, EarlyStopping):
+        return setting
+    return build({"early": EarlyStopping}, "early", parameters) if setting else None
 
 
 def build_penalty(parameters: Mapping[str, Any]) -> Penalty:

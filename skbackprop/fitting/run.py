@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +25,16 @@ from ..layers.dropout import dropout_stream
 from ..losses.base import Loss
 from ..optimizers import Optimizer
 from ..schedules.base import init_progress
+from ..stopping import EarlyStopping
 from .course import Course, Kept, Past, kept_of
 from .holdout import hold_out
 from .plan import Plan
+from .watch import Judge, Scorer, Seen, Watched
 
 _TINY = np.finfo(float).tiny
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
-
-Score: TypeAlias = Callable[[Array, Array, "Array | None"], float]
-Outcomes: TypeAlias = Callable[[Network, Parameters, Any, "Rows | None"], Array]
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,16 @@ class Problem:
         The data.
     dtype : dtype
         What they compute in.
-    score : callable
-        Returns the score of (outcomes, targets, weights), for early stopping.
+    y_given : array-like
+        The targets of the table as the user has given them, for scorers.
+    watched : Watched or None
+        Rows of the user's own to watch; None for rows of the table, if any are held out.
+    judge : Judge
+        What makes of a network, and of rows that are watched, a loss and a score.
+    scorer : callable or None
+        What scores in its place, where the user wants another score.
     strata : callable
         Returns the class of each row of the targets by which a split is stratified, or None.
-    outcomes : callable
-        Returns the outcomes that `score` takes, of every member: of (network, parameters, X,
-        rows) the raw scores, say.
     incremental : bool
         Whether to train for one epoch, as `partial_fit` does.
     """
@@ -70,9 +72,11 @@ class Problem:
     loss: Loss
     table: Table
     dtype: np.dtype[np.floating]
-    score: Score
+    y_given: Any
+    watched: Watched | None
+    judge: Judge
+    scorer: Scorer | None
     strata: Callable[[Array], Array | None]
-    outcomes: Outcomes
     incremental: bool
 
 
@@ -99,8 +103,10 @@ class Run:
     state : TrainingState
         All that training changes; while the run is a member of a stack its parameters are views
         of those of the stack.
-    train, validation : Rows or None
-        The rows to train on, None for all, and those held out, None for none.
+    train : Rows or None
+        The rows to train on; None for all.
+    watched : Watched or None
+        The rows that are watched; None for none.
     course : Course
         How far it came, once it has ended.
     seconds : float
@@ -133,9 +139,11 @@ class Run:
             parameters = self._continued(start, past, n_seen)
         self._split = past.split if past and past.n_rows == self.table.n_rows else None
         self.train: Rows | None = None
-        self.validation: Rows | None = None
-        if self.plan.validation_fraction is not None and not self.incremental:
-            self.train, self.validation = self._split = self._held_out(stream)
+        self.watched = problem.watched
+        stopping = None if self.incremental or self.watched else self.plan.stopping
+        if stopping is not None:
+            self.train, held_out = self._split = self._held_out(stream, stopping)
+            self.watched = Watched(self.table, held_out, problem.y_given)
         self.state = TrainingState(
             parameters,
             *({}, {}, {}),
@@ -155,6 +163,7 @@ class Run:
         self.seconds = 0.0
         # One of each for every epoch; what is beyond those of the course has not happened.
         self._losses: list[float] = []
+        self._watched_losses: list[float] = []
         self._scores: list[float] = []
         self.course = Course()
         self.warnings: list[str] = []
@@ -193,28 +202,31 @@ class Run:
         state.optimizer = _gone_on(init(theta), known.optimizer if known else {})
         state.schedule = _gone_on(self.plan.schedule.init(1), known.schedule if known else {})
 
-    def _held_out(self, stream: np.random.RandomState) -> tuple[Rows, Rows]:
+    def _held_out(
+        self, stream: np.random.RandomState, stopping: EarlyStopping
+    ) -> tuple[Rows, Rows]:
         """Return the rows to train on and those held out, drawn once for as many of either."""
-        train, held_out = self._split_of(stream)
+        train, held_out = self._split_of(stream, stopping)
         weight = self.table.weight
         if weight is not None and not weight[train].any():
             is_by_class = self.plan.class_weight is not None
             by_what = "weight, class_weight included," if is_by_class else "sample_weight"
             raise ValueError(
-                f"early_stopping=True leaves no row to train on whose {by_what} is above zero. "
+                f"early_stopping leaves no row to train on whose {by_what} is above zero. "
                 "Remove the rows of weight zero, or set early_stopping=False."
             )
         return train, held_out
 
-    def _split_of(self, stream: np.random.RandomState) -> tuple[Rows, Rows]:
+    def _split_of(
+        self, stream: np.random.RandomState, stopping: EarlyStopping
+    ) -> tuple[Rows, Rows]:
         """Draw the rows to train on and those held out, unless the last split will do again."""
-        fraction, n = self.plan.validation_fraction or 0.0, self.table.n_rows
-        n_held_out = max(2, math.ceil(fraction * n))
+        n, n_held_out = self.table.n_rows, stopping.n_held_out(self.table.n_rows)
         if n_held_out >= n:
             raise ValueError(
                 f"early_stopping=True holds out {n_held_out} rows, which leaves none to train on "
                 f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
-                f"{fraction}), or early_stopping=False."
+                f"{stopping.validation_fraction}), or early_stopping=False."
             )
         if self._split is not None and len(self._split[1]) == n_held_out:
             return self._split
@@ -271,19 +283,23 @@ class Run:
 
     # ---------------------------------------------------------------------- its course
 
-    def validation_score(self, outcomes: Array) -> float:
-        """Return how good `outcomes` are on the rows held out; NaN where they are not finite."""
+    def see(self, watched: Watched, outcomes: Array, parameters: FlatParameters) -> Seen:
+        """Return what is seen of rows, of which `outcomes` come from these parameters."""
+        stopping, judge, scorer = self.plan.stopping, self.problem.judge, self.problem.scorer
         if not np.isfinite(outcomes).all():
-            return math.nan
-        table, rows = self.table, self.validation
-        weight = None if table.weight is None else table.weight[rows]
-        if weight is not None and not weight.any():
-            weight = None
+            return Seen(math.inf, math.nan if stopping else None)
         with np.errstate(all="ignore"):
-            return self.problem.score(outcomes, table.y[rows], weight)
+            loss = judge.loss(outcomes, watched.encoded, watched.weight)
+            if stopping is None:
+                return Seen(loss, None)
+            if stopping.scoring == "loss":
+                return Seen(loss, -loss)
+            if scorer is None:
+                return Seen(loss, judge.score(outcomes, watched.encoded, watched.weight))
+        return Seen(loss, scorer(parameters, watched))
 
     def after_epoch(
-        self, course: Course, loss: float, score: float | None, kept: Callable[[], Kept]
+        self, course: Course, loss: float, seen: Seen | None, kept: Callable[[], Kept]
     ) -> Course:
         """Return the course after one more epoch or iteration, for the caller to record.
 
@@ -291,6 +307,10 @@ class Run:
         first ones often score what the last ones do.
         """
         self._losses.append(loss)
+        score = None
+        if seen is not None:
+            score = seen.score
+            self._watched_losses.append(seen.loss)
         if score is not None:
             self._scores.append(score)
         return course.after(loss, score, kept, last_of_equals=self.plan.is_lbfgs)
@@ -300,17 +320,20 @@ class Run:
         n_iter = course.n_iter
         if self.plan.verbose:
             print(f"{self._name}Iteration {n_iter}, loss = {course.loss:.8f}")
-            if self.validation is not None:
+            if self._scores:
                 print(f"{self._name}Validation score: {self._scores[n_iter - 1]:f}")
+            elif self._watched_losses:
+                print(f"{self._name}Validation loss: {self._watched_losses[n_iter - 1]:f}")
 
     def print_stall(self, consequence: str) -> None:
         """Say that progress has stalled, and what follows."""
         if self.plan.verbose:
-            what = "Training loss" if self.validation is None else "Validation score"
+            what = "Validation score" if self._scores else "Training loss"
             unit = "iterations" if self.plan.is_lbfgs else "epochs"
+            patience = self.plan.patience
             print(
-                f"{self._name}{what} did not improve more than tol={self.plan.tol:f} for "
-                f"{self.plan.patience:.0f} consecutive {unit}. {consequence}"
+                f"{self._name}{what} did not improve more than tol={patience.tol:f} for "
+                f"{patience.n_epochs:.0f} consecutive {unit}. {consequence}"
             )
 
     # -------------------------------------------------------------------------- its end
@@ -338,6 +361,11 @@ class Run:
     def scores(self) -> list[float]:
         """The validation score of each epoch; empty where there is none."""
         return self._scores[: self.course.n_iter]
+
+    @property
+    def watched_losses(self) -> list[float]:
+        """The loss of the rows that are watched, after each epoch; empty where there are none."""
+        return self._watched_losses[: self.course.n_iter]
 
     @property
     def best_score(self) -> float:

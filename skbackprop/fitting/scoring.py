@@ -1,4 +1,4 @@
-"""Scores of runs on the rows that they hold out."""
+"""What runs see of the rows that they watch, after an epoch."""
 
 from __future__ import annotations
 
@@ -7,39 +7,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.arrays import Rows
-from ..engine.batches import Table
-from ..engine.parameters import Parameters
+from ..engine.parameters import FlatParameters
 from .run import Run
+from .watch import Seen
 
 
-def validation_scores(runs: Sequence[Run], parameters: Parameters) -> list[float | None]:
-    """Return each run's score on the rows that it holds out; None for those that hold none.
+def seen_by(runs: Sequence[Run], parameters: FlatParameters) -> list[Seen | None]:
+    """Return what each run sees of the rows that it watches; None for those that watch none.
 
-    Runs that stand side by side and hold out the same rows go through the network together.
+    Runs that stand side by side and watch the same rows go through the network together.
     """
-    found: list[float | None] = []
+    found: list[Seen | None] = []
     while len(found) < len(runs):
         start, stop = len(found), len(found) + 1
-        table, rows = runs[start].table, runs[start].validation
-        if rows is None:
+        watched, problem = runs[start].watched, runs[start].problem
+        if watched is None:
             found.append(None)
             continue
-        while stop < len(runs) and _holds_out(runs[stop], table, rows):
+        while stop < len(runs) and watched.is_same(runs[stop].watched):
             stop += 1
+        members = parameters.members(slice(start, stop))
         with np.errstate(all="ignore"):
-            members = parameters.members(slice(start, stop))
-            problem = runs[start].problem
-            outcomes = problem.outcomes(problem.network, members, table.X, rows)
+            outcomes = problem.judge.outcomes(
+                problem.network, members, watched.table.X, watched.rows
+            )
         found += [
-            run.validation_score(own) for run, own in zip(runs[start:stop], outcomes, strict=True)
+            run.see(watched, own, members.members(slice(i, i + 1)))
+            for i, (run, own) in enumerate(zip(runs[start:stop], outcomes, strict=True))
         ]
     return found
-
-
-def _holds_out(run: Run, table: Table, rows: Rows) -> bool:
-    held_out = run.validation
-    return run.table is table and held_out is not None and np.array_equal(held_out, rows)
 
 
 def to_fall(score: float) -> float:

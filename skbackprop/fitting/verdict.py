@@ -27,7 +27,7 @@ def judge(run: Run) -> None:
 def end_unconverged(run: Run) -> None:
     """Take note that the epochs were used up, unless that is what the user wanted."""
     judge(run)
-    if not run.incremental and run.plan.patience != math.inf:
+    if not run.incremental and run.plan.patience.n_epochs != math.inf:
         run.warnings.append(
             f"Stochastic Optimizer: Maximum iterations ({run.plan.max_iter}) reached and "
             "the optimization hasn't converged yet. Raise max_iter, or set "

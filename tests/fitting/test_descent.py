@@ -16,7 +16,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.fitting import sizes as sizes_module
 from skbackprop.fitting import training
 from skbackprop.fitting.descent import Descent
-from skbackprop.fitting.scoring import validation_scores
+from skbackprop.fitting.scoring import seen_by
 from skbackprop.fitting.training import train
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
@@ -169,18 +169,19 @@ def test_scores_of_runs_side_by_side_are_those_of_each(early_stopping):
     runs[1].table = replace(runs[1].table, X=runs[1].table.X + 1)
     parameters = runs[0].parameters
     stacked = parameters.like(np.concatenate([run.parameters.theta for run in runs]))
-    together = validation_scores(runs, stacked)
-    assert together == [validation_scores([run], run.parameters)[0] for run in runs]
-    assert [score is None for score in together] == [run.validation is None for run in runs]
+    together = seen_by(runs, stacked)
+    assert together == [seen_by([run], run.parameters)[0] for run in runs]
+    assert [seen is None for seen in together] == [run.watched is None for run in runs]
 
 
 def test_a_score_of_what_is_not_finite_is_no_number():
     runs = runs_of(BackpropRegressor, [{}, {}], {"early_stopping": True})
     theta = np.concatenate([run.parameters.theta for run in runs])
     theta[0] = 1e300
-    first, second = validation_scores(runs, runs[0].parameters.like(theta))
-    assert np.isnan(first)
-    assert np.isfinite(second)
+    first, second = seen_by(runs, runs[0].parameters.like(theta))
+    assert first.loss == np.inf
+    assert np.isnan(first.score)
+    assert np.isfinite(second).all()
 
 
 @pytest.mark.parametrize("solver, patience", [("adam", 2), ("lbfgs", 20)])
@@ -192,7 +193,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
     )
     X, y = data_for(BackpropRegressor, N_ROWS)
     (run,) = estimator._prepare_first(X, y).runs
-    y[run.validation[0]] = 1e200
+    y[run.watched.rows[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(
             ConvergenceWarning, match=r"score of no epoch is .*in the targets 1e\+200"

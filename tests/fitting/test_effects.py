@@ -15,6 +15,7 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
+    EarlyStopping,
     find_learning_rate,
 )
 from skbackprop.averages import PolyakAverage
@@ -71,6 +72,10 @@ IDLE = [
     ("power_t", 0.1, {"learning_rate": falling}, "learning_rate=<function.* no such setting"),
     ("power_t", 0.1, {"learning_rate": "cosine"}, "learning_rate='cosine', which has no such"),
 ]
+IDLE += [
+    (name, value, {"early_stopping": EarlyStopping()}, rf"EarlyStopping\({name}={value}\), and")
+    for name, value in [("validation_fraction", 0.3), ("n_iter_no_change", 3)]
+]
 every_idle = pytest.mark.parametrize(
     "name, value, others, says", IDLE, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(IDLE)]
 )
@@ -120,7 +125,10 @@ def test_what_has_no_effect_is_named(name, value, others, says, estimator_class)
         model.fit(*data)
     (said,) = [str(each.message) for each in caught if "has no effect" in str(each.message)]
     assert said.startswith(f"{name}={value!r} has no effect with ")
-    part = "learning_rate" if name == "power_t" else "solver"
+    parts = {"power_t": "learning_rate"} | dict.fromkeys(
+        ["validation_fraction", "n_iter_no_change"], "early_stopping"
+    )
+    part = parts.get(name, "solver")
     assert f"with {part}={getattr(model, part)!r}" in said
     assert same_bits(model, quick(estimator_class, **others).fit(*data))
 

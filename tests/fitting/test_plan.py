@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.averages import AVERAGES, ExponentialAverage, PolyakAverage
 from skbackprop.core.equality import is_equal
+from skbackprop.engine.epochs import Patience
 from skbackprop.engine.network import dense_network
 from skbackprop.engine.penalties import L2, ElasticNet
 from skbackprop.estimators.parameters import PARAMETERS, parameters_of
@@ -364,8 +365,12 @@ def test_arrays_beside_the_parameters(parameters, n_moments):
 def test_a_plan_is_frozen_and_holds_what_users_leave_out():
     made = plan(clip_norm=None, average=None)
     assert (made.batch_size, made.clip_norm, made.average) == (200, math.inf, None)
-    assert (made.patience, plan(solver="lbfgs").patience) == (10.0, 100.0)
-    assert (made.validation_fraction, plan(early_stopping=True).validation_fraction) == (None, 0.1)
+    assert made.patience == Patience(1e-4, 10.0)
+    assert plan(solver="lbfgs").patience == Patience(1e-4, 100.0)
+    assert (made.stopping, plan(early_stopping=True).stopping) == (None, EarlyStopping())
+    stopping = EarlyStopping("loss", 50, n_iter_no_change=3, tol=0.0)
+    assert plan(early_stopping=stopping).stopping is stopping
+    assert plan(early_stopping=stopping, n_iter_no_change=7).patience == Patience(0.0, 3.0)
     with pytest.raises(FrozenInstanceError):
         made.tol = 0.0
 

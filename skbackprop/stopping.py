@@ -1,0 +1,102 @@
+"""What ends training early: rows that are not trained on, and when their score no longer rises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from .core.checks import check_range
+from .core.parts import Part
+
+__all__ = ["EarlyStopping"]
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Part):
+    """Training ends when the score of held-out rows no longer rises; the best weights are kept.
+
+    It ends after more than `n_iter_no_change` epochs in a row whose score is not above the best by
+    `tol` (Prechelt 1998, section 2). The score is taken after each epoch, of the rows that are held
+    out, or of those that `fit` is given as `X_val` and `y_val`.
+
+    Parameters
+    ----------
+    scoring : str, callable or None, default=None
+        What is to rise.
+
+        - None: what the estimator's ``score`` returns: accuracy, R2, or D2 of another loss.
+        - "loss": minus the loss of the held-out rows, which tells sooner than the accuracy when a
+          classifier becomes too sure of itself.
+        - the name of any scorer of scikit-learn, such as "roc_auc" or "neg_log_loss".
+        - a callable ``scorer(estimator, X, y)``, which returns a number. The estimator predicts
+          with the weights of the epoch. Where the rows have weights, it is called with
+          ``sample_weight`` as well.
+    validation_fraction : float or int, default=0.1
+        The rows that are held out: a share in [0, 1), but two at least, or a number of rows, at
+        least 2. Not used if `fit` is given `X_val`.
+    n_iter_no_change : float, default=10
+        The epochs without improvement that are put up with, at least 1; infinite for all.
+    tol : float, default=1e-4
+        The improvement that counts, not negative.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+
+    References
+    ----------
+    Prechelt, L. (1998). Early stopping - but when? Neural networks: tricks of the trade, 55-69,
+    section 2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from skbackprop import BackpropClassifier, EarlyStopping
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = BackpropClassifier(
+    ...     early_stopping=EarlyStopping("roc_auc", validation_fraction=100),
+    ...     learning_rate_init=0.01,
+    ...     random_state=0,
+    ... )
+    >>> model.fit(scale(X), y).best_validation_score_ > 0.98
+    True
+    """
+
+    scoring: str | Callable[..., float] | None = None
+    validation_fraction: float = 0.1
+    n_iter_no_change: float = 10.0
+    tol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
+            raise ValueError(
+                "scoring of EarlyStopping must be None, 'loss', the name of a scorer or a "
+                f"callable, got {self.scoring!r}."
+            )
+        object.__setattr__(self, "validation_fraction", _share_or_count(self.validation_fraction))
+        check_range(self, "n_iter_no_change", low=1)
+        check_range(self, "tol", low=0, closed="left")
+
+    def n_held_out(self, n_rows: int) -> int:
+        """Return how many of so many rows are held out."""
+        if isinstance(self.validation_fraction, int):
+            return self.validation_fraction
+        return max(2, math.ceil(self.validation_fraction * n_rows))
+
+
+def _share_or_count(value: Any) -> float:
+    """Return a share of the rows as a float, and a number of rows as an int."""
+    if isinstance(value, Integral) and int(value) >= 2:
+        return int(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and 0 <= float(value) < 1):
+        raise ValueError(
+            "validation_fraction of EarlyStopping must be a share in [0, 1) or a number of rows, "
+            f"at least 2, got {value!r}."
+        )
+    return float(value)

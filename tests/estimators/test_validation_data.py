@@ -1,0 +1,321 @@
+"""Is training watched by the rows and the score that are asked for?
+
+What is recorded after k epochs is compared with what a network that was fitted for k epochs says.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+import sklearn
+from scipy import sparse
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    log_loss,
+    make_scorer,
+    mean_absolute_error,
+    mean_squared_error,
+)
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    EarlyStopping,
+)
+from support import (
+    BOTH,
+    assert_same_network,
+    assert_same_search,
+    class_data,
+    data_for,
+    few_epochs,
+    label_data,
+    quick,
+    same_bits,
+    value_data,
+)
+
+pytestmark = few_epochs
+
+N, N_VAL = 60, 25
+X, Y = class_data(N + N_VAL)
+WORDS = np.array(["a", "b", "c"])[Y]
+VALUES = value_data(N + N_VAL)[1]
+WEIGHT = np.random.RandomState(1).uniform(0.5, 2, N + N_VAL)
+WEIGHT[N + 3] = 0.0
+FIT, VAL = slice(None, N), slice(N, None)
+
+
+def half_squares(y, predicted, weight):
+    return mean_squared_error(y, predicted, sample_weight=weight) / 2
+
+
+def cross_entropy(y, probabilities, weight):
+    return log_loss(y, probabilities, sample_weight=weight, labels=np.unique(WORDS))
+
+
+# Of each: the estimator, its settings, its targets, and the loss by scikit-learn's metrics.
+LOSSES = {
+    "log loss": (BackpropClassifier, {}, WORDS, "predict_proba", cross_entropy),
+    "squares": (BackpropRegressor, {}, VALUES, "predict", half_squares),
+    "two outputs": (
+        *(BackpropRegressor, {}, value_data(N + N_VAL, n_outputs=2)[1]),
+        *("predict", half_squares),
+    ),
+    "absolute": (
+        *(BackpropRegressor, {"loss": "absolute_error"}, VALUES, "predict"),
+        lambda y, predicted, weight: mean_absolute_error(y, predicted, sample_weight=weight),
+    ),
+    "lbfgs": (BackpropClassifier, {"solver": "lbfgs"}, WORDS, "predict_proba", cross_entropy),
+    "average": (BackpropClassifier, {"average": "polyak"}, WORDS, "predict_proba", cross_entropy),
+    "dropout and batches": (
+        *(BackpropClassifier, {"dropout": 0.2, "normalization": "batch"}, WORDS),
+        *("predict_proba", cross_entropy),
+    ),
+}
+
+
+def watching(weighted=False, y=WORDS, X=X):
+    """Return the arguments of fit that name the rows to watch."""
+    given = {"X_val": X[VAL], "y_val": y[VAL]}
+    return given | ({"sample_weight_val": WEIGHT[VAL]} if weighted else {})
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("case", LOSSES)
+def test_the_loss_after_each_epoch_is_that_of_the_network_then(case, weighted):
+    kind, settings, y, method, loss = LOSSES[case]
+    weight = WEIGHT[VAL] if weighted else None
+    whole = quick(kind, max_iter=4, **settings).fit(X[FIT], y[FIT], **watching(weighted, y))
+    assert len(whole.validation_loss_curve_) == whole.n_iter_ == 4
+    for n in (1, 4):
+        then = quick(kind, max_iter=n, **settings).fit(X[FIT], y[FIT])
+        expected = loss(y[VAL], getattr(then, method)(X[VAL]), weight)
+        assert whole.validation_loss_curve_[n - 1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_autoencoder_watches_as_well():
+    model = quick(BackpropAutoencoder, max_iter=3).fit(X[FIT], X_val=X[VAL])
+    expected = half_squares(X[VAL], model.inverse_transform(model.transform(X[VAL])), None)
+    assert model.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
+    stopped = quick(BackpropAutoencoder, max_iter=20, early_stopping=True)
+    stopped.fit(X[FIT], X_val=sparse.csr_array(X[VAL]))
+    assert stopped.best_validation_score_ == pytest.approx(stopped.score(X[VAL]), rel=1e-9)
+
+
+@BOTH
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_to_watch_changes_nothing(estimator_class, solver):
+    y = WORDS if estimator_class is BackpropClassifier else VALUES
+    watched, plain = (quick(estimator_class, solver=solver, max_iter=5) for _ in range(2))
+    watched.fit(X[FIT], y[FIT], **watching(y=y))
+    assert same_bits(watched, plain.fit(X[FIT], y[FIT]))
+    assert (plain.validation_loss_curve_, watched.validation_scores_) == (None, None)
+    assert watched.best_iter_ == watched.n_iter_
+
+
+@pytest.mark.parametrize("target", ["words", "labels", "columns"])
+def test_rows_of_ones_own_are_what_rows_held_out_are(target):
+    """The same rows, held out or given, in a training that does not shuffle."""
+    Y = {"words": WORDS, "labels": label_data(N + N_VAL)[1]}.get(target)
+    Y = np.column_stack([WORDS, WORDS[::-1]]) if Y is None else Y
+    settings = {"early_stopping": True, "shuffle": False, "max_iter": 30, "n_iter_no_change": 3}
+    held_out = quick(BackpropClassifier, **settings).fit(X, Y)
+    train, rows = held_out._training[0].split
+    given = quick(BackpropClassifier, **settings)
+    given.fit(X[train], Y[train], X_val=X[rows], y_val=Y[rows])
+    assert_same_network(given, held_out, rtol=0, atol=0)
+    for name in ("validation_loss_curve_", "validation_scores_", "best_iter_"):
+        assert getattr(given, name) == getattr(held_out, name)
+
+
+def test_weights_of_classes_count_in_rows_of_ones_own():
+    settings = {"early_stopping": True, "shuffle": False, "max_iter": 20, "n_iter_no_change": 3}
+    settings["class_weight"] = {"a": 5.0, "b": 0.5}
+    held_out = quick(BackpropClassifier, **settings).fit(X, WORDS)
+    train, rows = held_out._training[0].split
+    given = quick(BackpropClassifier, **settings)
+    given.fit(X[train], WORDS[train], X_val=X[rows], y_val=WORDS[rows])
+    assert_same_network(given, held_out, rtol=0, atol=0)
+    assert given.validation_loss_curve_ == held_out.validation_loss_curve_
+    assert given.validation_scores_ == held_out.validation_scores_
+
+
+def test_a_number_of_rows_is_held_out():
+    model = quick(BackpropClassifier, early_stopping=True, validation_fraction=17).fit(X, WORDS)
+    assert len(model._training[0].split[1]) == 17
+    with pytest.raises(ValueError, match="holds out 85 rows, which leaves none"):
+        quick(BackpropClassifier, early_stopping=True, validation_fraction=85).fit(X, WORDS)
+    with pytest.raises(ValueError, match="validation_fraction"):
+        quick(BackpropClassifier, early_stopping=True, validation_fraction=1).fit(X, WORDS)
+
+
+# ------------------------------------------------------------------------------- another score
+
+
+def reads_estimator(estimator, X, y):
+    """Return a score by all that a scorer of a user's own may look at."""
+    assert estimator.n_outputs_ == estimator.coefs_[-1].shape[1]
+    assert not hasattr(estimator, "estimators_")
+    return float(np.mean(estimator.predict(X) == y))
+
+
+SCORERS = {
+    "name": ("balanced_accuracy", lambda model, X, y: balanced_accuracy_score(y, model.predict(X))),
+    "made": (
+        make_scorer(log_loss, response_method="predict_proba", greater_is_better=False),
+        lambda model, X, y: -log_loss(y, model.predict_proba(X)),
+    ),
+    "function": (reads_estimator, reads_estimator),
+    "loss": ("loss", lambda model, X, y: -log_loss(y, model.predict_proba(X))),
+    "own": (None, lambda model, X, y: model.score(X, y)),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"average": "polyak"}], ids=str)
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_the_score_after_each_epoch_is_that_of_the_network_then(scorer, settings):
+    scoring, score = SCORERS[scorer]
+    stopping = EarlyStopping(scoring, n_iter_no_change=np.inf)
+    model = quick(BackpropClassifier, max_iter=4, early_stopping=stopping, **settings)
+    model.fit(X[FIT], WORDS[FIT], **watching())
+    for n in (1, 4):
+        then = quick(BackpropClassifier, max_iter=n, **settings).fit(X[FIT], WORDS[FIT])
+        expected = score(then, X[VAL], WORDS[VAL])
+        assert model.validation_scores_[n - 1] == pytest.approx(expected, rel=1e-9)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert score(model, X[VAL], WORDS[VAL]) == pytest.approx(model.best_validation_score_, rel=1e-9)
+
+
+def test_weights_of_the_rows_reach_the_scorer():
+    stopping = EarlyStopping("neg_log_loss", n_iter_no_change=np.inf)
+    model = quick(BackpropClassifier, max_iter=3, early_stopping=stopping)
+    model.fit(X[FIT], WORDS[FIT], **watching(weighted=True))
+    np.testing.assert_allclose(model.validation_scores_, -np.array(model.validation_loss_curve_))
+
+
+def test_a_scorer_sees_targets_in_their_units():
+    """Of a regressor that scales them."""
+    y = 1000 + 100 * VALUES
+    stopping = EarlyStopping("neg_mean_absolute_error", n_iter_no_change=np.inf)
+    model = quick(BackpropRegressor, max_iter=5, scale_target=True, early_stopping=stopping)
+    model.fit(X[FIT], y[FIT], **watching(y=y))
+    expected = -mean_absolute_error(y[VAL], model.predict(X[VAL]))
+    assert model.best_validation_score_ == pytest.approx(expected, rel=1e-9)
+
+
+def test_each_member_is_scored_by_itself():
+    stopping = EarlyStopping("neg_log_loss", validation_fraction=20, n_iter_no_change=2)
+    settings = {"early_stopping": stopping, "max_iter": 30, "learning_rate_init": 0.05}
+    three = quick(BackpropClassifier, n_members=3, **settings).fit(X, WORDS)
+    assert len(three.validation_loss_curve_) == 3
+    one = quick(BackpropClassifier, **settings).fit(X, WORDS)
+    first = three.estimators_[0]
+    assert same_bits(first, one)
+    assert first.validation_loss_curve_ == one.validation_loss_curve_
+    assert first.validation_scores_ == one.validation_scores_
+
+
+def test_patience_is_that_of_the_object():
+    settings = {"learning_rate_init": 0.5, "max_iter": 200, "random_state": 0}
+    short, long = (
+        BackpropClassifier(early_stopping=EarlyStopping("loss", n_iter_no_change=n), **settings)
+        for n in (2, 15)
+    )
+    short.fit(X[FIT], WORDS[FIT], **watching())
+    long.fit(X[FIT], WORDS[FIT], **watching())
+    assert short.n_iter_ - short.best_iter_ <= 3 < 15 <= long.n_iter_ - long.best_iter_ <= 16
+    n_short = short.n_iter_
+    assert long.validation_loss_curve_[:n_short] == short.validation_loss_curve_
+
+
+@pytest.mark.parametrize(
+    "scoring, message",
+    [
+        ("beauty", "'beauty' is not a valid scoring value"),
+        (lambda estimator, X, y: "good", "returned 'good', but has to return a number"),
+    ],
+    ids=["name", "word"],
+)
+def test_scorers_that_are_none(scoring, message):
+    model = quick(BackpropClassifier, early_stopping=EarlyStopping(scoring))
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, WORDS)
+    assert not hasattr(model, "coefs_")
+
+
+# ------------------------------------------------------------------------ in scikit-learn's hands
+
+
+@BOTH
+def test_a_search_over_scores_finds_what_scikit_learns_does(estimator_class):
+    data = data_for(estimator_class, N)
+    grid = {"early_stopping__scoring": [None, "loss"], "learning_rate_init": [0.01, 0.1]}
+    estimator = quick(estimator_class, early_stopping=EarlyStopping(n_iter_no_change=2), max_iter=9)
+    searches = [kind(estimator, grid, cv=2) for kind in (BackpropGridSearchCV, GridSearchCV)]
+    assert_same_search(*(search.fit(*data) for search in searches))
+
+
+def test_a_search_takes_rows_to_watch():
+    grid = {"learning_rate_init": [0.01, 0.1], "alpha": [0.0, 1.0]}
+    estimator = quick(BackpropClassifier, early_stopping=True, max_iter=9)
+    searches = [kind(estimator, grid, cv=2) for kind in (BackpropGridSearchCV, GridSearchCV)]
+    ours, theirs = (search.fit(X[FIT], WORDS[FIT], **watching()) for search in searches)
+    assert_same_search(ours, theirs)
+    assert ours.best_estimator_.validation_scores_ == theirs.best_estimator_.validation_scores_
+
+
+def test_a_pipeline_transforms_the_rows_to_watch():
+    with sklearn.config_context(enable_metadata_routing=True):
+        network = quick(BackpropClassifier, early_stopping=True, max_iter=9)
+        network.set_fit_request(X_val=True, y_val=True, sample_weight_val=True)
+        model = make_pipeline(StandardScaler(), network, transform_input=["X_val"])
+        model.fit(X[FIT], WORDS[FIT], **watching(weighted=True))
+    scaler = StandardScaler().fit(X[FIT])
+    by_hand = quick(BackpropClassifier, early_stopping=True, max_iter=9)
+    by_hand.fit(
+        scaler.transform(X[FIT]), WORDS[FIT], **watching(weighted=True, X=scaler.transform(X))
+    )
+    assert same_bits(model[-1], by_hand)
+    assert model[-1].validation_scores_ == by_hand.validation_scores_
+
+
+def test_curves_go_on_in_a_warm_start_and_travel():
+    model = quick(BackpropClassifier, max_iter=3, warm_start=True)
+    model.fit(X[FIT], WORDS[FIT], **watching())
+    model = pickle.loads(pickle.dumps(model)).fit(X[FIT], WORDS[FIT], **watching())
+    whole = quick(BackpropClassifier, max_iter=6).fit(X[FIT], WORDS[FIT], **watching())
+    assert model.validation_loss_curve_ == whole.validation_loss_curve_
+
+
+WRONG = {
+    "no targets": ({"X_val": X[VAL]}, "X_val, y_val: .* requires y"),
+    "no rows": ({"y_val": WORDS[VAL]}, "for the rows of X_val, but X_val is None"),
+    "no rows but weights": ({"sample_weight_val": WEIGHT[VAL]}, "X_val is None"),
+    "columns": (watching() | {"X_val": X[VAL, :3]}, "X_val, y_val: X has 3 features"),
+    "lengths": (watching() | {"y_val": WORDS[:3]}, "X_val, y_val: .*inconsistent numbers"),
+    "labels": (watching() | {"y_val": np.repeat("z", N_VAL)}, "X_val, y_val: .* not in .*'z'"),
+    "nan": (watching() | {"X_val": X[VAL] * np.nan}, "X_val, y_val: Input X contains NaN"),
+    "weights": (watching() | {"sample_weight_val": -WEIGHT[VAL]}, "X_val, y_val: .*[Nn]egative"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_rows_that_cannot_be_watched(case):
+    given, message = WRONG[case]
+    model = quick(BackpropClassifier).fit(X, WORDS)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match=message):
+        model.fit(X[FIT], WORDS[FIT], **given)
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[name] is value for name, value in before.items())
+
+
+def test_a_verbose_fit_tells_the_loss(capsys):
+    quick(BackpropClassifier, max_iter=1, verbose=True).fit(X[FIT], WORDS[FIT], **watching())
+    assert "Validation loss: " in capsys.readouterr().out
