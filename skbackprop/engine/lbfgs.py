@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,8 @@ from scipy import optimize
 from ..core.arrays import Array, Rows
 from ..core.workspace import Workspace
 from ..optimizers import LBFGS
-from .batches import Batches, Table
+from .batches import Batch, Batches, Table
+from .deadline import Deadline
 from .objective import Diverged, Gradient, Objective, exact_sum
 from .parameters import FlatParameters
 
@@ -34,6 +35,8 @@ class WholeObjective:
         The rows to learn from; None for all.
     row_block : int
         The rows of a block.
+    deadline : Deadline or None, default=None
+        What ends an evaluation by an OutOfTime before any block.
 
     Attributes
     ----------
@@ -52,8 +55,9 @@ class WholeObjective:
         table: Table,
         order: Rows | None,
         row_block: int,
+        deadline: Deadline | None = None,
     ) -> None:
-        n_rows = table.n_rows if order is None else len(order)
+        n_rows, self.deadline = table.n_rows if order is None else len(order), deadline
         smooth = replace(objective, penalty=objective.penalty.smooth)
         self.objective, self.parameters = smooth, parameters
         self.gradients = parameters.like(np.empty_like(parameters.theta))
@@ -80,8 +84,11 @@ class WholeObjective:
         g = np.zeros_like(self.gradients.theta[0])
         losses: list[float] = []
         for chunk in self._batches.chunks():
+            batches: Iterable[Batch] = chunk.batches
+            if self.deadline is not None:
+                batches = self.deadline.before_each(batches)
             gradient = self._gradient(chunk.batch_size)
-            for batch in chunk.batches:
+            for batch in batches:
                 gradient.of_loss(batch)
                 g += self.gradients.theta[0]
             losses += self.objective.batch_losses(chunk)[0].tolist()

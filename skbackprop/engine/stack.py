@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..schedules.kinds import Constant
 from .averaging import averaged, averaged_statistics
 from .batches import Batch, Batches, Chunk, Table
 from .clipping import clip_gradients
+from .deadline import Deadline
 from .objective import Gradient, Objective, exact_sum
 from .parameters import FlatParameters
 from .state import TrainingState
@@ -47,6 +48,8 @@ class Stack:
         The largest norm of a member's gradient; what is longer is clipped.
     average : Average or None, default=None
         What averages the parameters over the steps; None for no average.
+    deadline : Deadline or None, default=None
+        What ends an epoch, and with it training, by an OutOfTime before any batch.
     """
 
     objective: Objective
@@ -58,6 +61,7 @@ class Stack:
     rate: Array
     clip_norm: PerMember = math.inf
     average: Average | None = None
+    deadline: Deadline | None = None
 
     def __post_init__(self) -> None:
         self._bind()
@@ -175,11 +179,14 @@ class Stack:
             stream.shuffle(order)
         sums: list[list[float]] = [[] for _ in range(len(self))]
         for chunk in self.batches.chunks():
+            batches: Iterable[Batch] = chunk.batches
+            if self.deadline is not None:
+                batches = self.deadline.before_each(batches)
             step = self._step(chunk.members, chunk.batch_size)
             step.set_rate(rate[chunk.members])
             measures = [
                 step(batch) if batch.is_empty is None else self._step_apart(step, chunk, batch)
-                for batch in chunk.batches
+                for batch in batches
             ]
             objective = step.gradient.objective
             penalties = objective.penalty.value(np.array(measures, dtype=float).T)

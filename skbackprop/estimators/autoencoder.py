@@ -202,6 +202,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
         intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
         (fan_out,).
+    time_limit : float or None, default=None
+        The most seconds that `fit` trains for, positive; None for any. It is looked at before each
+        batch. Then training ends with the last complete epoch, or with the best one under
+        ``early_stopping``, and a ConvergenceWarning says so. `partial_fit` takes no notice.
     dtype : {"float32", "float64"} or None, default=None
         What the network computes in. None follows X: float32 for float32, else float64. float32 is
         about twice as fast for large networks.
@@ -366,6 +370,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         dropout: Any = 0.0,
         average: Any = None,
         init: Any = "auto",
+        time_limit: float | None = None,
         dtype: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -398,6 +403,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.dropout = dropout
         self.average = average
         self.init = init
+        self.time_limit = time_limit
         self.dtype = dtype
 
     # -------------------------------------------------------------------- training

@@ -214,6 +214,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
         intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
         (fan_out,); with the members as a first axis, each member has its own.
+    time_limit : float or None, default=None
+        The most seconds that `fit` trains for, positive; None for any. It is looked at before each
+        batch. Then training ends with the last complete epoch, or with the best one under
+        ``early_stopping``, and a ConvergenceWarning says so. `partial_fit` takes no notice.
     dtype : {"float32", "float64"} or None, default=None
         What the network computes in. None follows X: float32 for float32, else float64. float32 is
         about twice as fast for large networks.
@@ -405,6 +409,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         normalization: str | None = None,
         average: Any = None,
         init: Any = "auto",
+        time_limit: float | None = None,
         dtype: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -440,6 +445,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         self.normalization = normalization
         self.average = average
         self.init = init
+        self.time_limit = time_limit
         self.dtype = dtype
 
     # -------------------------------------------------------------------- training

@@ -193,6 +193,7 @@ PARAMETERS = (
         differs_in_a_stack=True,
         table=INITIALIZERS,
     ),
+    Parameter("time_limit", None, [POSITIVE, None], hint="float | None"),
     Parameter("dtype", None, [StrOptions({"float32", "float64"}), None], shapes_the_network=True),
 )
 

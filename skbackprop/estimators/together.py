@@ -14,6 +14,7 @@ from ..core.equality import grouped, is_equal
 from ..fitting.descent import Descent, Report
 from ..fitting.lbfgs import minimise_alone
 from ..fitting.run import Run
+from ..fitting.stacking import deadline_of
 from ..fitting.streams import stream_of_its_own
 from ..fitting.training import cut_to_size, train_side_by_side
 from .base import BaseBackprop
@@ -162,8 +163,8 @@ def _fit_alone(fits: Sequence[Fit], error: Exception) -> None:
 def _train(runs: Sequence[Run], max_bytes: int, report: Report | None) -> None:
     """Train runs of one shape, or by L-BFGS."""
     if not runs[0].plan.is_lbfgs:
-        parts = cut_to_size(runs, max_bytes)
-        train_side_by_side([Descent(members, report) for members in parts])
+        parts, deadline = cut_to_size(runs, max_bytes), deadline_of(runs)
+        train_side_by_side([Descent(members, report, deadline) for members in parts])
         return
     for run in runs:
         interrupt = minimise_alone(run)

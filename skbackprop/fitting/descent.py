@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.members import join_members, take_members
+from ..engine.deadline import Deadline, OutOfTime
 from ..engine.epochs import Patience, train_epoch, train_epoch_or_none
 from ..engine.objective import Diverged
 from ..engine.stack import Stack
@@ -21,7 +22,7 @@ from .course import Course, copy_of_member
 from .run import Run
 from .scoring import seen_by, to_fall
 from .stacking import show_parameters, stack_of
-from .verdict import end_diverged, end_unconverged, judge
+from .verdict import end_diverged, end_out_of_time, end_unconverged, judge
 
 Report = Callable[[int, int, int], None]
 
@@ -72,6 +73,8 @@ class Descent:
         Runs of one `shape`.
     report : callable or None, default=None
         Called after each epoch with the epochs done, the members left and the members in all.
+    deadline : Deadline or None, default=None
+        When training is to end, with the epochs that are complete; None for never.
 
     Attributes
     ----------
@@ -79,7 +82,12 @@ class Descent:
         The multiplications in the largest matrix product of a step.
     """
 
-    def __init__(self, runs: Sequence[Run], report: Report | None = None) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        report: Report | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
         self.report, self.n_members = report, len(runs)
         ordered = sorted(runs, key=lambda run: run.n_train)
         first, last = ordered[0], ordered[-1]
@@ -89,7 +97,7 @@ class Descent:
         self.n_epochs = n_done + 1 if first.incremental else self.max_iter
         patience = join_members([run.plan.patience for run in ordered])
         courses = [run.course for run in ordered]
-        self._stage = _Stage(n_done, ordered, courses, stack_of(ordered), patience)
+        self._stage = _Stage(n_done, ordered, courses, stack_of(ordered, deadline), patience)
 
     @property
     def runs(self) -> list[Run]:
@@ -119,6 +127,9 @@ class Descent:
     def _advance(self) -> None:
         try:
             losses = self._train_epoch()
+        except OutOfTime:
+            self.interrupt(end_out_of_time)
+            return
         except Diverged as diverged:
             self.retire(diverged.members, end_diverged)
             if self._is_incremental:
@@ -141,11 +152,11 @@ class Descent:
             return train_epoch(stack, n_done / self.max_iter)
         return train_epoch_or_none(stack, n_done, self.max_iter)
 
-    def interrupt(self) -> None:
-        """End training with the last epoch that is complete."""
+    def interrupt(self, end: Callable[[Run], None] = judge) -> None:
+        """End training with the last epoch that is complete; `end` is that of `retire`."""
         if self.runs:
             self.stack.stand_at(self._stage.n_done)
-            self.retire(np.ones(len(self.runs), dtype=bool))
+            self.retire(np.ones(len(self.runs), dtype=bool), end)
 
     def _record(self, losses: Array) -> Array:
         """Score the epoch, tell the schedule, and take note; return the values that are to fall."""

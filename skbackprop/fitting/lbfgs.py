@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..engine.deadline import OutOfTime
 from ..engine.lbfgs import WholeObjective, minimise
 from ..engine.objective import Diverged
 from ..optimizers import LBFGS
 from .course import copy_of_member
 from .run import Run
 from .scoring import seen_by, to_fall
+from .stacking import deadline_of
 from .threads import limiting_blas
-from .verdict import end_diverged, judge
+from .verdict import end_diverged, end_out_of_time, judge
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
@@ -57,7 +59,14 @@ def _minimise(run: Run, lbfgs: LBFGS) -> KeyboardInterrupt | None:
 
     try:
         result = minimise(
-            WholeObjective(run.objective, run.parameters, run.table, run.train, run.rows_at_once),
+            WholeObjective(
+                run.objective,
+                run.parameters,
+                run.table,
+                run.train,
+                run.rows_at_once,
+                deadline_of([run]),
+            ),
             lbfgs,
             max_iter=plan.max_iter,
             tol=plan.tol,
@@ -69,6 +78,12 @@ def _minimise(run: Run, lbfgs: LBFGS) -> KeyboardInterrupt | None:
         run.end(course)
         judge(run)
         return interrupt
+    except OutOfTime:
+        course, kept = reached
+        run.parameters.theta[...] = kept.theta
+        run.end(course)
+        end_out_of_time(run)
+        return None
     except Diverged:
         run.end(reached[0])
         end_diverged(run)

@@ -79,6 +79,8 @@ class Plan:
         The rows of a batch, where there are so many.
     shuffle : bool
         Whether the rows are visited in another order in each epoch.
+    time_limit : float
+        The most seconds that a fit trains for; infinite for any.
     max_iter : int
         The most epochs, or iterations of L-BFGS.
     tol : float
@@ -108,6 +110,7 @@ class Plan:
     average: Average | None
     batch_size: int
     shuffle: bool
+    time_limit: float
     max_iter: int
     tol: float
     n_iter_no_change: float
@@ -142,6 +145,7 @@ class Plan:
             self.scale_target,
             self.batch_size,
             self.max_iter,
+            self.time_limit,
             *map(kind_of, (self.penalty, self.solver, self.average)),
         ]
 
@@ -181,7 +185,7 @@ def plan_of(
     """
     is_stochastic = not is_lbfgs(parameters["solver"])
     loss, dtype = parameters["loss"], parameters["dtype"]
-    clip_norm, batch_size = parameters["clip_norm"], parameters["batch_size"]
+    batch_size = parameters["batch_size"]
     smoothing = float(parameters.get("label_smoothing", 0.0))
     return Plan(
         architecture=kind_of_network.of(parameters),
@@ -196,16 +200,22 @@ def plan_of(
         solver=build(SOLVERS, parameters["solver"], parameters),
         schedule=build_schedule(parameters),
         rate=float(parameters["learning_rate_init"]),
-        clip_norm=math.inf if clip_norm is None else float(clip_norm),
+        clip_norm=_or_infinite(parameters["clip_norm"]),
         average=build_average(parameters) if is_stochastic else None,
         batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
         shuffle=bool(parameters["shuffle"]),
+        time_limit=_or_infinite(parameters["time_limit"]),
         max_iter=int(parameters["max_iter"]),
         tol=float(parameters["tol"]),
         n_iter_no_change=float(parameters["n_iter_no_change"]),
         stopping=build_stopping(parameters),
         verbose=bool(parameters["verbose"]),
     )
+
+
+def _or_infinite(limit: Any) -> float:
+    """Return a limit as a float; None is for none."""
+    return math.inf if limit is None else float(limit)
 
 
 def is_lbfgs(solver: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..core.arrays import PerMember
 from ..core.equality import is_equal
 from ..core.members import join_members
+from ..engine.deadline import Deadline
 from ..engine.objective import Objective
 from ..engine.stack import Stack
 from ..engine.state import TrainingState
@@ -19,7 +21,7 @@ from ..schedules.mixed import join_schedules
 from .run import Run
 
 
-def stack_of(runs: Sequence[Run]) -> Stack:
+def stack_of(runs: Sequence[Run], deadline: Deadline | None = None) -> Stack:
     """Return the stack that trains these runs, all with a stochastic optimizer."""
     first = runs[0]
     schedule, state_of_schedule = join_schedules(
@@ -40,10 +42,22 @@ def stack_of(runs: Sequence[Run]) -> Stack:
         rate=np.array([[run.plan.rate] for run in runs]),
         clip_norm=per_member([run.plan.clip_norm for run in runs]),
         average=join_members([run.plan.average for run in runs]),
+        deadline=deadline,
     )
     if len(runs) > 1:
         show_parameters(stack, runs)
     return stack
+
+
+def deadline_of(runs: Sequence[Run]) -> Deadline | None:
+    """Return when the training of runs of one shape has to end; None for never.
+
+    Each has its part of the time of a fit, and all of them together have the sum.
+    """
+    plan = runs[0].plan
+    if plan.time_limit == math.inf or runs[0].incremental:
+        return None
+    return Deadline(plan.time_limit * len(runs) / plan.n_members)
 
 
 def _states_that_share(runs: Sequence[Run]) -> list[TrainingState]:

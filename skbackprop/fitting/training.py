@@ -12,6 +12,7 @@ from .descent import Descent
 from .lbfgs import minimise_alone
 from .run import Run
 from .sizes import bytes_per_member, evenly_cut, members_at_once, n_stacks
+from .stacking import deadline_of
 from .threads import limiting_blas, threads_for_stacks
 
 
@@ -23,7 +24,9 @@ def train(runs: Sequence[Run]) -> KeyboardInterrupt | None:
     if runs[0].plan.is_lbfgs:
         interrupts = (minimise_alone(run) for run in runs)
         return next((interrupt for interrupt in interrupts if interrupt), None)
-    descents = [Descent(members) for members in cut_to_size(runs, sys.maxsize)]
+    deadline = deadline_of(runs)
+    parts = cut_to_size(runs, sys.maxsize)
+    descents = [Descent(members, deadline=deadline) for members in parts]
     try:
         train_side_by_side(descents)
     except KeyboardInterrupt as interrupt:

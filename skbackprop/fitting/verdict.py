@@ -35,6 +35,21 @@ def end_unconverged(run: Run) -> None:
         )
 
 
+def end_out_of_time(run: Run) -> None:
+    """Take note that the time was used up, and of what that has left."""
+    judge(run)
+    limit = f"time_limit={run.plan.time_limit:g} seconds are over after"
+    if run.n_iter:
+        unit = "iteration(s)" if run.plan.is_lbfgs else "epoch(s)"
+        kept = f"the weights of number {run.best_iter} are kept"
+        run.warnings.append(f"Training ended: {limit} {run.n_iter} {unit}; {kept}.")
+    else:
+        run.warnings.append(
+            f"Training ended: {limit} less than an epoch, so nothing has been learned and the "
+            "weights are those at the start. Raise time_limit, or train on fewer rows."
+        )
+
+
 def end_diverged(run: Run) -> None:
     """Take note of an error, or of a warning where there is a scored epoch to go back to."""
     _take_note_of_scores(run)

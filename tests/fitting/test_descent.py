@@ -343,7 +343,7 @@ def test_a_stack_holds_what_the_cache_does(settings, n_moments, monkeypatch):
     runs = runs_of(BackpropRegressor, [{}] * 9, settings)
     sizes = []
     monkeypatch.setattr(
-        training, "Descent", lambda some: (sizes.append(len(some)), Descent(some))[1]
+        training, "Descent", lambda some, **_: (sizes.append(len(some)), Descent(some))[1]
     )
     each = sizes_module.bytes_per_member(runs[0].network, SHARED["batch_size"], 8, n_moments)
     for n_members, expected in [(9, [9]), (8, [4, 5]), (4, [3, 3, 3]), (3, [1] * 9)]:

@@ -294,6 +294,7 @@ OTHERS = {
     "normalization": "batch",
     "average": ExponentialAverage(0.5),
     "init": "he_normal",
+    "time_limit": 60,
     "dtype": "float32",
 }
 # What makes the parameter matter.
