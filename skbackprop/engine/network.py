@@ -84,6 +84,16 @@ class Network:
         return tuple(layer.activation for layer in self.layers if isinstance(layer, Elementwise))
 
     @cached_property
+    def n_up_to_activation(self) -> tuple[int, ...]:
+        """The number of layers up to each activation, itself included."""
+        counted = enumerate(self.layers, start=1)
+        return tuple(n for n, layer in counted if isinstance(layer, Elementwise))
+
+    def part(self, layers: slice) -> Network:
+        """Return some consecutive layers as a network of their own."""
+        return Network(self.n_units[layers][0], self.layers[layers])
+
+    @cached_property
     def is_random(self) -> bool:
         """Whether a layer draws random numbers in training."""
         return any(layer.is_random for layer in self.layers)

@@ -135,12 +135,18 @@ class Fitted(Rebuilt, NestedParameters):
 
     # ------------------------------------------------------------------ prediction
 
-    def _outcome(self, X: Any, outcome: Callable[[Array], Any]) -> Any:
-        """Return what `outcome` makes of every member's scores, a block of rows at a time."""
+    def _outcome(self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None) -> Any:
+        """Return what `outcome` makes of every member's scores, a block of rows at a time.
+
+        With `n_layers` it is given the outputs of so many layers in place of the scores.
+        """
         check_is_fitted(self)
         learned = self._learned
         X = validated_input(self, X, learned.dtype)
         network, parameters = learned.network, self._parameters()
+        if n_layers is not None:
+            layers = slice(n_layers)
+            network, parameters = network.part(layers), parameters.part(layers)
         with np.errstate(all="ignore"):
             return outcomes_of(
                 network,

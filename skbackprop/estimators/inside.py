@@ -1,0 +1,89 @@
+"""Looking inside a fitted network: what its hidden layers make of X."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..core.arrays import Array
+from .base import BaseBackprop
+
+
+class Inside(BaseBackprop):
+    """An estimator that shows what is inside of its networks; not to be used directly."""
+
+    def hidden_features(self, X: Any, layer: int = -1) -> Array:
+        """Return the outputs of a hidden layer: what the network has made of each row so far.
+
+        They are a = f(z), the values of the layer's activation, as prediction computes them:
+        normalised where the layer is, and without dropout. Units of different members have
+        nothing to do with each other, so that no mean of them is taken: they stand side by side,
+        as columns for whatever comes next.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        layer : int, default=-1
+            Which hidden layer: 0 is the first, -1 the last.
+
+        Returns
+        -------
+        features : array of shape (n_samples, n_members * n_units)
+            In the model's dtype: the units of the first member, then those of the second, and so
+            on. ``features.reshape(len(features), n_members, -1)`` has an axis of the members.
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not fitted.
+        ValueError
+            If there is no such hidden layer, or X is not valid input for the network.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbackprop import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = BackpropClassifier((16, 3), solver="lbfgs", max_iter=1000, random_state=0)
+        >>> model.fit(X, y).hidden_features(X).shape
+        (150, 3)
+        >>> model.hidden_features(X, layer=0).shape
+        (150, 16)
+        """
+        check_is_fitted(self)
+        return np.asarray(self._outcome(X, _side_by_side, self._n_layers_up_to(layer)))
+
+    def _n_layers_up_to(self, layer: Any) -> int:
+        """Return the number of layers up to the activation of a hidden layer."""
+        each = self._learned.network.n_up_to_activation
+        return each[checked_place(layer, len(each))]
+
+    def _n_hidden_features(self, layer: Any) -> int:
+        """Return the number of columns of the `hidden_features`."""
+        n_units = self._learned.network.n_units[self._n_layers_up_to(layer)]
+        return n_units * self._n_trained
+
+
+def checked_place(layer: Any, n_hidden: int) -> int:
+    """Return the place of a hidden layer, checked; it may be counted from the end."""
+    if not n_hidden:
+        raise ValueError(
+            "The network has no hidden layers, so that there are no hidden features. Give it some "
+            "by hidden_layer_sizes."
+        )
+    is_int = isinstance(layer, Integral) and not isinstance(layer, bool)
+    if not (is_int and -n_hidden <= layer < n_hidden):
+        raise ValueError(
+            f"layer must be an int from {-n_hidden} to {n_hidden - 1}, since the network has "
+            f"{n_hidden} hidden layer(s), got {layer!r}."
+        )
+    return int(layer)
+
+
+def _side_by_side(units: Array) -> Array:
+    """Return outputs of shape (n_members, n, k) as rows with the units of all members."""
+    return units[0] if len(units) == 1 else np.hstack(list(units))
