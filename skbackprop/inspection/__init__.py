@@ -1,5 +1,6 @@
 """Looking at a network, and at how it trains."""
 
+from .features import BackpropFeatures
 from .range_test import RangeTest, find_learning_rate
 
-__all__ = ["RangeTest", "find_learning_rate"]
+__all__ = ["BackpropFeatures", "RangeTest", "find_learning_rate"]
