@@ -232,6 +232,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases.
     out_activation_ : str
         The function that turns scores into reconstructions: "identity", but for a loss of another
         link.

@@ -248,6 +248,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases, and gains where layers are normalised. It
+        is that of one network; each of several members has as many.
     out_activation_ : str or list of str
         The function that turns scores into predictions: "softmax", "logistic" or, where there are
         no probabilities, "identity"; of several columns of labels, that of each.

@@ -255,6 +255,9 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases, and gains where layers are normalised. It
+        is that of one network; each of several members has as many.
     out_activation_ : str
         The function that turns scores into predictions: "identity", "exp", "ordered" for several
         quantiles, or "mean_variance".

@@ -1,6 +1,7 @@
 """Looking at a network, and at how it trains."""
 
+from ..estimators.summary import Summary
 from .features import BackpropFeatures
 from .range_test import RangeTest, find_learning_rate
 
-__all__ = ["BackpropFeatures", "RangeTest", "find_learning_rate"]
+__all__ = ["BackpropFeatures", "RangeTest", "Summary", "find_learning_rate"]
