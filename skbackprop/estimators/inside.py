@@ -1,4 +1,4 @@
-"""Looking inside a fitted network: what its hidden layers make of X."""
+"""Looking inside a fitted network: what its hidden layers make of X, and how it depends on X."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
+from ..engine.sensitivity import Slope, input_gradients
 from .base import BaseBackprop
+from .fitted import finite
+from .validation import validated_input
 
 
 class Inside(BaseBackprop):
@@ -56,6 +59,31 @@ class Inside(BaseBackprop):
         """
         check_is_fitted(self)
         return np.asarray(self._outcome(X, _side_by_side, self._n_layers_up_to(layer)))
+
+    def _input_gradients(self, X: Any, slope: Slope, n_quantities: int) -> Array:
+        """Return derivatives of shape (n, n_features, n_quantities), of what `slope` is that of."""
+        learned = self._learned
+        X = validated_input(self, X, learned.dtype)
+        network, parameters = learned.network, self._parameters()
+        with np.errstate(all="ignore"):
+            gradients = input_gradients(network, parameters, X, slope, n_quantities)
+            return finite(gradients, network, parameters, X)
+
+    def _slope_of_score(self, scores: Array, output: int) -> Array:
+        """Return derivatives of the pooled score of an output by the scores of each member."""
+        delta = np.zeros_like(scores[0])
+        delta[:, output] = 1
+        if len(scores) == 1:
+            return delta[None]
+        return self._learned.loss.link.pool_backward(scores, delta)
+
+    def _slope_of_prediction(self, scores: Array, output: int) -> Array:
+        """Return derivatives of the mean of the members' predictions by the scores of each."""
+        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._learned.loss.link
+        link.inverse(scores, mean)
+        delta[..., output] = 1 / len(scores)
+        link.backward(mean, delta)
+        return delta
 
     def _n_layers_up_to(self, layer: Any) -> int:
         """Return the number of layers up to the activation of a hidden layer."""

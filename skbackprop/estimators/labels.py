@@ -93,6 +93,11 @@ class Classes(Targets):
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.classes}
 
+    @property
+    def are_certain(self) -> Array:
+        """Which outputs have an only class, whose probability is one whatever the score."""
+        return np.zeros(self.n_outputs, dtype=bool)
+
     @abstractmethod
     def decode(self, scores: Array) -> Any:
         """Return the labels that scores of shape (n, k) speak for."""
@@ -155,6 +160,10 @@ class Labels(Classes):
     def n_outputs(self) -> int:
         """The number of outputs that tell the classes apart."""
         return 1 if len(self.classes) <= 2 else len(self.classes)
+
+    @property
+    def are_certain(self) -> Array:
+        return np.full(self.n_outputs, len(self.classes) == 1)
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         codes = self._codes(y, needs_all)
@@ -315,6 +324,10 @@ class Columns(Classes):
     def n_outputs(self) -> int:
         """The outputs of all columns."""
         return sum(self.widths)
+
+    @property
+    def are_certain(self) -> Array:
+        return np.concatenate([column.are_certain for column in self.columns])
 
     @classmethod
     def learn(cls, y: Any, classes: Any) -> Columns:

@@ -2,6 +2,7 @@
 
 from ..estimators.summary import Summary
 from .features import BackpropFeatures
+from .importance import input_importance
 from .range_test import RangeTest, find_learning_rate
 
-__all__ = ["BackpropFeatures", "RangeTest", "Summary", "find_learning_rate"]
+__all__ = ["BackpropFeatures", "RangeTest", "Summary", "find_learning_rate", "input_importance"]
