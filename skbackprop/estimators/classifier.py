@@ -22,7 +22,7 @@ from .ensemble import Ensemble
 from .labels import Classes, learn, recall
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
-from .validation import validated_weight
+from .validation import validated_input, validated_weight
 
 
 class BackpropClassifier(ClassifierMixin, Ensemble):
@@ -679,6 +679,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         (150, 3, 4)
         """
         check_is_fitted(self)
+        return self._gradients(validated_input(self, X, self._learned.dtype), of)
+
+    def _gradients(self, X: Any, of: str) -> Any:
+        """Return what `input_gradient` does, of input that has been checked."""
         labels = self._labels
         slope = self._slope_of(of)
         gradients = self._input_gradients(X, slope, labels.n_outputs)

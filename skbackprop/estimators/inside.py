@@ -12,7 +12,6 @@ from ..core.arrays import Array
 from ..engine.sensitivity import Slope, input_gradients
 from .base import BaseBackprop
 from .fitted import finite
-from .validation import validated_input
 
 
 class Inside(BaseBackprop):
@@ -61,10 +60,11 @@ class Inside(BaseBackprop):
         return np.asarray(self._outcome(X, _side_by_side, self._n_layers_up_to(layer)))
 
     def _input_gradients(self, X: Any, slope: Slope, n_quantities: int) -> Array:
-        """Return derivatives of shape (n, n_features, n_quantities), of what `slope` is that of."""
-        learned = self._learned
-        X = validated_input(self, X, learned.dtype)
-        network, parameters = learned.network, self._parameters()
+        """Return derivatives of shape (n, n_features, n_quantities), of what `slope` is that of.
+
+        X is input that has been checked.
+        """
+        network, parameters = self._learned.network, self._parameters()
         with np.errstate(all="ignore"):
             gradients = input_gradients(network, parameters, X, slope, n_quantities)
             return finite(gradients, network, parameters, X)

@@ -22,7 +22,7 @@ from .ensemble import Ensemble
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
-from .validation import as_given, validated_data, validated_weight
+from .validation import as_given, validated_data, validated_input, validated_weight
 
 
 class BackpropRegressor(RegressorMixin, Ensemble):
@@ -602,6 +602,10 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         True
         """
         check_is_fitted(self)
+        return self._gradients(validated_input(self, X, self._learned.dtype))
+
+    def _gradients(self, X: Any) -> Array:
+        """Return what `input_gradient` does, of input that has been checked."""
         learned = self._learned
         outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
         gradients = self._input_gradients(

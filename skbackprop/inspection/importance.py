@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
@@ -13,6 +16,9 @@ from ..core.arrays import Array
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.inside import Inside
 from ..estimators.validation import validated_input
+
+# Numbers in the gradients of a block of rows.
+_NUMBERS = 1 << 21
 
 
 def input_importance(estimator: Any, X: Any, of: str | None = None) -> Any:
@@ -84,22 +90,34 @@ def input_importance(estimator: Any, X: Any, of: str | None = None) -> Any:
             "input_importance takes a BackpropClassifier, a BackpropRegressor or a Pipeline that "
             f"ends in one, got {estimator!r}."
         )
-    if of is not None and not isinstance(network, BackpropClassifier):
+    is_classifier = isinstance(network, BackpropClassifier)
+    if of is not None and not is_classifier:
         raise ValueError(f"of is for classifiers: leave it None for a regressor, got {of!r}.")
     check_is_fitted(network)
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)
-    of_output = {} if of is None else {"of": of}
-    gradients = network.input_gradient(X, **of_output)
-    deviation = _deviation(validated_input(network, X, network._learned.dtype))
-    if isinstance(gradients, list):
-        return [deviation * _root_mean_square(each) for each in gradients]
-    return deviation * _root_mean_square(gradients)
+    learned = network._learned
+    X = validated_input(network, X, learned.dtype)
+    of_output = {"of": "score" if of is None else of} if is_classifier else {}
+    n_rows = max(1, _NUMBERS // (learned.n_features * learned.network.n_units[-1]))
+    means = _mean_squares(partial(network._gradients, **of_output), X, n_rows)
+    importance = [_deviation(X) * np.sqrt(mean) for mean in means]
+    is_by_column = is_classifier and isinstance(network.classes_, list)
+    return importance if is_by_column else importance[0]
 
 
-def _root_mean_square(gradients: Array) -> Array:
-    """Return the root of the mean square over the rows, in double precision."""
-    return np.sqrt(np.mean(np.square(gradients, dtype=np.float64), axis=0))
+def _mean_squares(gradients: Callable[[Any], Any], X: Any, n_rows: int) -> list[Array]:
+    """Return the mean squares of gradients over the rows of X, `n_rows` at a time.
+
+    There is one for each column of labels, or one in all. They are in double precision.
+    """
+    sums: list[Any] = []
+    for rows in gen_batches(X.shape[0], n_rows):
+        found = gradients(X[rows])
+        parts = found if isinstance(found, list) else [found]
+        squares = [np.square(part, dtype=np.float64).sum(axis=0) for part in parts]
+        sums = [own + more for own, more in zip(sums, squares, strict=True)] if sums else squares
+    return [total / X.shape[0] for total in sums]
 
 
 def _deviation(X: Any) -> Array:

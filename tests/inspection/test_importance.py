@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.inspection import input_importance
+from skbackprop.inspection import importance, input_importance
 from support import BOTH, NAMES, class_data, data_for, few_epochs, quick, value_data
 
 pytestmark = few_epochs
@@ -53,6 +53,16 @@ def test_of_probabilities_and_of_columns_of_labels():
     np.testing.assert_allclose(input_importance(model, X), input_importance(model, X, of="score"))
     model = quick(BackpropClassifier).fit(X, np.column_stack([y, y > 0]))
     assert [each.shape for each in input_importance(model, X)] == [(3, 4), (4,)]
+
+
+@BOTH
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_blocks_of_rows_make_no_difference(estimator_class, container, monkeypatch):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class).fit(X, y)
+    at_once = input_importance(model, container(X))
+    monkeypatch.setattr(importance, "_NUMBERS", 7 * X.shape[1] * model.n_outputs_)
+    np.testing.assert_allclose(input_importance(model, container(X)), at_once, rtol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
