@@ -84,19 +84,29 @@ class Network:
         return tuple(layer.activation for layer in self.layers if isinstance(layer, Elementwise))
 
     @cached_property
+    def n_up_to_activation(self) -> tuple[int, ...]:
+        """The number of layers up to each activation, itself included."""
+        counted = enumerate(self.layers, start=1)
+        return tuple(n for n, layer in counted if isinstance(layer, Elementwise))
+
+    def part(self, layers: slice) -> Network:
+        """Return some consecutive layers as a network of their own."""
+        return Network(self.n_units[layers][0], self.layers[layers])
+
+    @cached_property
     def is_random(self) -> bool:
         """Whether a layer draws random numbers in training."""
         return any(layer.is_random for layer in self.layers)
 
-    def way(self, is_training: bool, is_sparse: bool) -> Way:
+    def way(self, is_training: bool, is_sparse: bool, is_by_input: bool = False) -> Way:
         """Return the way through the layers, which is found once and kept."""
-        kind = is_training, is_sparse
+        kind = is_training, is_sparse, is_by_input
         if kind not in self._ways:
             self._ways[kind] = Way(self.layers, self.n_units, *kind)
         return self._ways[kind]
 
     @cached_property
-    def _ways(self) -> dict[tuple[bool, bool], Way]:
+    def _ways(self) -> dict[tuple[bool, bool, bool], Way]:
         return {}
 
     def largest_product(self, n_rows: int) -> int:

@@ -55,6 +55,10 @@ class Parameters:
     def __len__(self) -> int:
         return self._n_members
 
+    def part(self, layers: slice) -> Parameters:
+        """Return the parameters of some consecutive layers, the very same arrays."""
+        return Parameters(self.blocks[layers], self.running[layers])
+
     def members(self, members: slice) -> Parameters:
         """Return the parameters of some members, as views of the same memory."""
         if members.stop - members.start == len(self):

@@ -36,13 +36,16 @@ class Pass:
         Whether the input is a list of CSR matrices.
     streams : sequence of Generator, default=()
         What each member's random layers draw from in training.
+    is_by_input : bool, default=False
+        Whether `backward` is wanted in prediction: for the gradient by the input, which it
+        returns.
 
     Attributes
     ----------
     batch : BatchAtHand
         What has to be told of each batch in training before it goes forward.
     delta : array of shape (n_members, n_rows, n_outputs)
-        Where d loss / d scores goes before `backward`; in training alone.
+        Where d loss / d scores goes before `backward`, if there is a way back.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Pass:
         gradients: Parameters | None = None,
         sparse: bool = False,
         streams: Sequence[np.random.Generator] = (),
+        is_by_input: bool = False,
     ) -> None:
         self.batch = BatchAtHand()
         is_training, n_members = gradients is not None, len(parameters)
@@ -61,7 +65,7 @@ class Pass:
         def delta(turn: int, n_units: int) -> Array:
             return plain(workspace.array(f"delta {turn}", (n_members, n_rows, n_units)))
 
-        way = network.way(is_training, sparse)
+        way = network.way(is_training, sparse, is_by_input)
         self.layers: list[BoundLayer] = []
         outputs: list[Any] = []
         out: Any = None
@@ -92,8 +96,8 @@ class Pass:
                 out = [None] * n_members
             outputs.append(out)
         self._inner = list(zip(self.layers[:-1], outputs, strict=False))
-        if is_training:
-            self._learning = self.layers[way.lowest :][::-1]
+        if is_training or is_by_input:
+            self._back = self.layers[way.lowest :][::-1]
             self.delta = delta(way.turn, network.n_units[-1])
 
     def forward(self, x: Any, scores: Array) -> None:
@@ -103,14 +107,16 @@ class Pass:
             x = out
         self.layers[-1].forward(x, scores)
 
-    def backward(self) -> None:
+    def backward(self) -> Array:
         """Leave the gradients by all parameters, given d loss / d scores in `self.delta`.
 
-        On return `delta` and the outputs of the hidden layers are overwritten.
+        On return `delta` and the outputs of the hidden layers are overwritten. What is returned
+        is the gradient by the input, if that is wanted.
         """
         delta = self.delta
-        for layer in self._learning:
+        for layer in self._back:
             delta = layer.backward(delta)
+        return delta
 
 
 def _plain(named: Mapping[str, Array], n_members: int) -> Mapping[str, Array]:

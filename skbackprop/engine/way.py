@@ -44,7 +44,7 @@ class Step:
 
 
 class Way:
-    """The way forward through the layers of a network, and in training back.
+    """The way forward through the layers of a network, and back where that is wanted.
 
     Parameters
     ----------
@@ -53,32 +53,42 @@ class Way:
     n_units : sequence of int
         The number of inputs, and of the outputs of each layer.
     is_training : bool
-        Whether there is a way back.
+        Whether there is a way back, down to the lowest layer that learns.
     is_sparse : bool
         Whether the input is sparse.
+    is_by_input : bool, default=False
+        Whether there is a way back out of training: to the input, through layers as they predict.
 
     Attributes
     ----------
     steps : list of Step
         The layers that are gone through.
     lowest : int
-        The first step that learns: gradients are wanted down to it.
+        The last step on the way back.
     turn : int
         To which of the two buffers d loss / d scores goes.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], n_units: Sequence[int], is_training: bool, is_sparse: bool
+        self,
+        layers: Sequence[Layer],
+        n_units: Sequence[int],
+        is_training: bool,
+        is_sparse: bool,
+        is_by_input: bool = False,
     ) -> None:
+        has_way_back = is_training or is_by_input
         places = [i for i, layer in enumerate(layers) if is_training or not layer.is_random]
         last = layers[places[-1]]
-        if is_training and last.needs_output:
+        if has_way_back and last.needs_output:
             raise TypeError(
                 f"{type(last).__name__} may not be the last layer in training: it would "
                 "overwrite the scores. The loss has a link in its place."
             )
         learning = (step for step, i in enumerate(places) if layers[i].blocks(n_units[i]))
-        self.lowest, self.turn = next(learning, len(places)), 0
+        self.lowest, self.turn = 0 if is_by_input else next(learning, len(places)), 0
+        # The first step the gradient by whose input is wanted.
+        self._first_by_input = 0 if is_by_input else self.lowest + 1
         self.steps: list[Step] = []
         owns_input = False
         for i in places:
@@ -92,9 +102,9 @@ class Way:
                 output = "scores"
             elif gives_sparse:
                 output = "matrices"
-            elif owns_input and layer.overwrites_input(is_training):
+            elif owns_input and layer.overwrites_input(has_way_back):
                 output = "input"
-            turn = self._next_turn(layer) if is_training else None
+            turn = self._next_turn(layer) if has_way_back else None
             self.steps.append(
                 Step(layer, i, n_inputs, n_outputs, is_sparse, owns_input, output, turn)
             )
@@ -106,4 +116,4 @@ class Way:
         if n_below < self.lowest or layer.overwrites_delta:
             return None
         turn, self.turn = self.turn, 1 - self.turn
-        return turn if n_below > self.lowest else None
+        return turn if n_below >= self._first_by_input else None

@@ -244,6 +244,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases.
     out_activation_ : str
         The function that turns scores into reconstructions: "identity", but for a loss of another
         link.
@@ -565,11 +567,9 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _through(self, layers: slice, values: Any) -> Array:
         """Return what consecutive layers make of values."""
-        network, parameters = self._learned.network, self._parameters()
-        part = Network(network.n_units[layers][0], network.layers[layers])
-        of_part = Parameters(parameters.blocks[layers], parameters.running[layers])
+        network, parameters = self._learned.network.part(layers), self._parameters().part(layers)
         with np.errstate(all="ignore"):
-            return finite(scores_of(part, of_part, values)[0], part, of_part, values)
+            return finite(scores_of(network, parameters, values)[0], network, parameters, values)
 
     @property
     def _n_encoding(self) -> int:

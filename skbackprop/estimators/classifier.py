@@ -9,10 +9,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
 from ..engine.batches import Table
 from ..engine.objective import Objective
+from ..engine.sensitivity import Slope
 from ..fitting.class_weight import check_needs_no_counts, weights_of_rows
 from ..fitting.plan import Plan
 from ..fitting.watch import ByScores
@@ -23,7 +25,7 @@ from .ensemble import Ensemble
 from .labels import Classes, learn, recall
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
-from .validation import validated_weight
+from .validation import validated_input, validated_weight
 
 
 class BackpropClassifier(ClassifierMixin, Ensemble):
@@ -269,6 +271,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases, and gains where layers are normalised. It
+        is that of one network; each of several members has as many.
     out_activation_ : str or list of str
         The function that turns scores into predictions: "softmax", "logistic" or, where there are
         no probabilities, "identity"; of several columns of labels, that of each.
@@ -659,6 +664,82 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
         return self._outcome(X, outcome)
 
+    def input_gradient(self, X: Any, of: str = "score") -> Any:
+        """Return the derivative of what the network says of each row by each feature.
+
+        d score / d x says in which direction, and how fast, the score of a class changes as a
+        feature of that row does (Simonyan et al. 2014, section 3, who take the score and not the
+        probability: the latter also rises as the scores of other classes fall, and hardly changes
+        where it is near 0 or 1). It is computed by backpropagation down to the input, a block of
+        rows at a time.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        of : {"score", "probability"}, default="score"
+            What the derivative is of: what `decision_function` returns, or the probability of
+            each class; of two classes, that of ``classes_[1]``. Of several members, either is
+            that of their mean probability.
+
+        Returns
+        -------
+        gradient : array, or list of arrays
+            Of shape (n_samples, n_features) for two classes, else (n_samples, n_classes,
+            n_features): the shape of what `decision_function` returns, with the features as a
+            last axis. In the model's dtype, and dense where X is sparse as well. A list for
+            several columns of labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is not valid input for it, or `of` is none of the two, or the loss has no
+            probabilities.
+
+        References
+        ----------
+        Simonyan, K., Vedaldi, A. & Zisserman, A. (2014). Deep inside convolutional networks:
+        visualising image classification models and saliency maps. ICLR workshop.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbackprop import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = BackpropClassifier((8,), solver="lbfgs", max_iter=1000, random_state=0)
+        >>> model.fit(X, y).input_gradient(X).shape
+        (150, 3, 4)
+        """
+        check_is_fitted(self)
+        return self._gradients(validated_input(self, X, self._learned.dtype), of)
+
+    def _gradients(self, X: Any, of: str) -> Any:
+        """Return what `input_gradient` does, of input that has been checked."""
+        labels = self._labels
+        slope = self._slope_of(of)
+        gradients = self._input_gradients(X, slope, labels.n_outputs)
+        if of == "probability":
+            gradients[..., labels.are_certain] = 0
+        # The derivatives by a feature are shaped as the scores of a row.
+        shaped = labels.decisions(gradients.reshape(-1, labels.n_outputs))
+        if isinstance(shaped, list):
+            return [_features_last(part, len(gradients)) for part in shaped]
+        return _features_last(shaped, len(gradients))
+
+    def _slope_of(self, of: Any) -> Slope:
+        """Return what the derivative of `of` goes by."""
+        if of == "score":
+            return self._slope_of_score
+        if of != "probability":
+            raise ValueError(f'of must be "score" or "probability", got {of!r}.')
+        try:
+            self._check_probabilities()
+        except AttributeError as error:
+            raise ValueError(f'of must be "score" here: {error}') from None
+        return self._slope_of_prediction
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
 
@@ -692,3 +773,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _features_last(gradients: Array, n_rows: int) -> Array:
+    """Return derivatives of shape (n_rows * n_features, ...) as (n_rows, ..., n_features)."""
+    by_row = gradients.reshape(n_rows, -1, *gradients.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(by_row, 1, -1))

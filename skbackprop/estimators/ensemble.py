@@ -18,7 +18,7 @@ from ..core.arrays import Array
 from ..fitting.architecture import as_normalization
 from ..fitting.initial import member_init
 from ..layers.normalization import BatchNormalization
-from .base import BaseBackprop
+from .inside import Inside
 from .rebuilt import NoneUnless
 
 
@@ -26,11 +26,11 @@ def _is_over_batches(normalization: Any) -> bool:
     return isinstance(as_normalization(normalization), BatchNormalization)
 
 
-class Ensemble(BaseBackprop):
+class Ensemble(Inside):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
     _attributes: ClassVar[Mapping[str, str]] = {
-        **BaseBackprop._attributes,
+        **Inside._attributes,
         "gains": "gains_",
         "means": "running_means_",
         "variances": "running_variances_",

@@ -23,6 +23,7 @@ from .curves import Curve, CurveAttribute, going_on
 from .learned import Learned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
+from .summary import Summary, summary_of
 from .validation import stand_in, validated_input
 
 # The course of training, for each member.
@@ -165,14 +166,59 @@ class Fitted(Rebuilt, NestedParameters):
             del state["_training"]
         return state
 
+    # -------------------------------------------------------------------- its size
+
+    def summary(self) -> Summary:
+        """Return a table of the layers: what they are, their outputs and their parameters.
+
+        The layers are those that prediction goes through; dropout acts in training alone. Running
+        statistics of batch normalisation are not learned by the gradient, and are not counted.
+
+        Returns
+        -------
+        summary : Summary
+            An object that Python shows as a table of text, and a notebook as one of HTML. Its
+            rows are in ``layers``.
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not fitted: before that, the number of inputs and outputs is not
+            known.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbackprop import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = BackpropClassifier((), solver="lbfgs", max_iter=1000)
+        >>> model.fit(X, y).summary()
+        BackpropClassifier
+        layer    outputs  parameters  shapes
+        input          4           0
+        Dense          3          15  weights (4, 3), biases (3,)
+        softmax        3           0
+        total                     15
+        """
+        check_is_fitted(self)
+        learned = self._learned
+        name = type(self).__name__
+        return summary_of(name, learned.network, learned.loss.link.name, self._n_trained)
+
     # ------------------------------------------------------------------ prediction
 
-    def _outcome(self, X: Any, outcome: Callable[[Array], Any]) -> Any:
-        """Return what `outcome` makes of every member's scores, a block of rows at a time."""
+    def _outcome(self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None) -> Any:
+        """Return what `outcome` makes of every member's scores, a block of rows at a time.
+
+        With `n_layers` it is given the outputs of so many layers in place of the scores.
+        """
         check_is_fitted(self)
         learned = self._learned
         X = validated_input(self, X, learned.dtype)
         network, parameters = learned.network, self._parameters()
+        if n_layers is not None:
+            layers = slice(n_layers)
+            network, parameters = network.part(layers), parameters.part(layers)
         with np.errstate(all="ignore"):
             return outcomes_of(
                 network,

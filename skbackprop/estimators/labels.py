@@ -100,6 +100,11 @@ class Classes(Targets):
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.classes}
 
+    @property
+    def are_certain(self) -> Array:
+        """Which outputs have an only class, whose probability is one whatever the score."""
+        return np.zeros(self.n_outputs, dtype=bool)
+
     @abstractmethod
     def coded(self, y: Array) -> list[Coded]:
         """Return the labels of each column of encoded targets, by number."""
@@ -168,6 +173,10 @@ class Labels(Classes):
     def n_outputs(self) -> int:
         """The number of outputs that tell the classes apart."""
         return 1 if len(self.classes) <= 2 else len(self.classes)
+
+    @property
+    def are_certain(self) -> Array:
+        return np.full(self.n_outputs, len(self.classes) == 1)
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         codes = self._codes(y, needs_all)
@@ -338,6 +347,10 @@ class Columns(Classes):
     def n_outputs(self) -> int:
         """The outputs of all columns."""
         return sum(self.widths)
+
+    @property
+    def are_certain(self) -> Array:
+        return np.concatenate([column.are_certain for column in self.columns])
 
     @classmethod
     def learn(cls, y: Any, classes: Any) -> Columns:

@@ -83,6 +83,7 @@ class Learned:
             **self.targets.attributes,
             "n_layers_": len(widths),
             "n_outputs_": widths[-1],
+            "n_parameters_": self.network.layout.n_parameters,
             "out_activation_": self.loss.link.name,
         }
 

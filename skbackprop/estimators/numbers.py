@@ -87,6 +87,18 @@ class Numbers(Targets):
             values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
         return values if values.shape[1] > 1 else values[:, 0]
 
+    def gradients_in_units_of_y(self, gradients: Array) -> Array:
+        """Return derivatives of predictions, of shape (n, d, k * c), shaped as those of y.
+
+        The features come last, and there is no axis of one target, or of one prediction for each.
+        """
+        by_target = gradients.reshape(*gradients.shape[:2], self.n_targets, -1)
+        if self.scale is not None:
+            by_target = by_target * self.scale[:, None].astype(gradients.dtype)
+        features_last = np.moveaxis(by_target, 1, -1)
+        axes = tuple(axis for axis in (1, 2) if features_last.shape[axis] == 1)
+        return np.ascontiguousarray(features_last.squeeze(axis=axes))
+
 
 @dataclass(frozen=True, eq=False)
 class Reproduced(Targets):

@@ -141,5 +141,9 @@ class Rebuilt:
         return loss
 
     @derived
+    def n_parameters_(self: Any) -> int:
+        return int(self._learned.network.layout.n_parameters)
+
+    @derived
     def out_activation_(self: Any) -> Any:
         return self._learned.loss.link.name

@@ -23,7 +23,7 @@ from .ensemble import Ensemble
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
-from .validation import as_given, validated_data, validated_weight
+from .validation import as_given, validated_data, validated_input, validated_weight
 
 
 class BackpropRegressor(RegressorMixin, Ensemble):
@@ -266,6 +266,9 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         The number of layers, input and output included.
     n_outputs_ : int
         The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases, and gains where layers are normalised. It
+        is that of one network; each of several members has as many.
     out_activation_ : str
         The function that turns scores into predictions: "identity", "exp", "ordered" for several
         quantiles, or "mean_variance".
@@ -570,6 +573,59 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         """Return a list with predictions of each member, or deviations, in the units of y."""
         rows = self._learned.targets.in_units_of_y(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
+
+    def input_gradient(self, X: Any) -> Array:
+        """Return the derivative of the prediction for each row by each feature.
+
+        d prediction / d x says by how much the prediction for that row rises for each unit that a
+        feature rises by. It is in the units of y, also under ``scale_target``, and computed by
+        backpropagation down to the input, a block of rows at a time.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        gradient : array of shape (n_samples, n_features) or (n_samples, n_outputs, n_features)
+            The shape of what `predict` returns, with the features as a last axis. In the model's
+            dtype, and dense where X is sparse as well. Of several members it is the derivative of
+            their mean prediction.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError
+            If X is not valid input for it.
+        NotImplementedError
+            If the loss is one's own, with a link that has no ``backward``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skbackprop import BackpropRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = BackpropRegressor((), scale_target=True, solver="lbfgs", random_state=0)
+        >>> gradient = model.fit(X, y).input_gradient(X)
+        >>> gradient.shape
+        (442, 10)
+        >>> bool(abs(gradient - model.coefs_[0][:, 0] * model.target_scale_).max() < 1e-9)
+        True
+        """
+        check_is_fitted(self)
+        return self._gradients(validated_input(self, X, self._learned.dtype))
+
+    def _gradients(self, X: Any) -> Array:
+        """Return what `input_gradient` does, of input that has been checked."""
+        learned = self._learned
+        outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
+        gradients = self._input_gradients(
+            X, lambda scores, i: self._slope_of_prediction(scores, outputs[i]), len(outputs)
+        )
+        in_units_of_y: Array = learned.targets.gradients_in_units_of_y(gradients)
+        return in_units_of_y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return how good the predictions are: R2 or D2.

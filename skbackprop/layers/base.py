@@ -84,9 +84,9 @@ class Site:
         Where buffers come from.
     parameters, gradients, statistics : dict of arrays
         The layer's blocks, where `backward` leaves their gradients, and its running statistics;
-        all by name. There are no gradients in prediction.
+        all by name. Out of training there are no gradients, and none are wanted.
     is_training : bool, default=False
-        Whether `backward` will be asked for.
+        Whether a training step goes through, not a prediction.
     d_input : array of shape (n_members, n_rows, n_inputs) or None, default=None
         Where `backward` leaves the gradient by the input; None where none is wanted, or where
         the layer leaves it in the memory of `delta`.
@@ -167,7 +167,7 @@ class Layer:
     keeps_sparse: ClassVar[bool] = False
     n_buffers: ClassVar[int] = 2
 
-    def overwrites_input(self, is_training: bool) -> bool:
+    def overwrites_input(self, has_way_back: bool) -> bool:
         """Return whether the output takes the memory of the input, where the layer owns it."""
         return False
 
@@ -206,8 +206,8 @@ class Layer:
     def backward(self, site: Site, x: Array, delta: Array) -> Array:
         """Write to `site.gradients`, and return the gradient by `x`, in `site.d_input`.
 
-        Where that is None, what is returned makes no difference. On return `delta` may be
-        overwritten.
+        Where that is None, what is returned makes no difference. Where `site.is_training` is
+        false, there are no `site.gradients` to write to. On return `delta` may be overwritten.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define backward(site, x, delta)")
 

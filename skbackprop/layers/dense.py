@@ -69,7 +69,7 @@ class Elementwise(Layer):
     overwrites_delta: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 0
 
-    def overwrites_input(self, is_training: bool) -> bool:
+    def overwrites_input(self, has_way_back: bool) -> bool:
         return not self.activation.keeps_input
 
     def bind(self, site: Site) -> BoundLayer:
@@ -89,9 +89,10 @@ class BoundDense:
     biases : array of shape (n_members, 1, fan_out) or None
         The biases; None where the layer above, which normalises z, adds them.
     d_weights, d_biases : arrays of the same shapes, or None
-        Where `backward` leaves their gradients; None where only `forward` is wanted.
+        Where `backward` leaves their gradients; None where they are not wanted.
     d_input : array of shape (n_members, n, fan_in) or None
-        Where `backward` leaves the gradient by the input; None for the first layer.
+        Where `backward` leaves the gradient by the input; None where it is not wanted, as of the
+        first layer in training.
     """
 
     def __init__(
@@ -123,13 +124,13 @@ class BoundDense:
             np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
-        self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
+        if self.d_weights is not None:
+            self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
         if self.d_biases is not None:
             self._sum_rows(delta)
-        if self.d_input is None:
-            return delta
-        self._outer_product(delta, self._weights_transposed, out=self.d_input)
-        return self.d_input
+        if self.d_input is not None:
+            delta = self._outer_product(delta, self._weights_transposed, out=self.d_input)
+        return delta
 
     def _sum_rows(self, delta: Array) -> None:
         """Leave the sum of `delta` over its rows: as a product with ones, a third of the time."""
@@ -156,12 +157,14 @@ class BoundSparseDense(BoundDense):
             np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
-        assert self.d_weights is not None
-        by_member = zip(*self._by_member(delta, self.d_weights), strict=True)
-        for member, (errors, d_weights) in enumerate(by_member):
-            d_weights[...] = self._x[member % len(self._x)].T @ errors
+        if self.d_weights is not None:
+            by_member = zip(*self._by_member(delta, self.d_weights), strict=True)
+            for member, (errors, d_weights) in enumerate(by_member):
+                d_weights[...] = self._x[member % len(self._x)].T @ errors
         if self.d_biases is not None:
             self._sum_rows(delta)
+        if self.d_input is not None:
+            delta = self._outer_product(delta, self._weights_transposed, out=self.d_input)
         return delta
 
     @staticmethod

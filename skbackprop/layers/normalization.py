@@ -28,8 +28,8 @@ class Normalization(Part, Layer):
     overwrites_delta: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 1
 
-    def overwrites_input(self, is_training: bool) -> bool:
-        return not is_training
+    def overwrites_input(self, has_way_back: bool) -> bool:
+        return not has_way_back
 
     def blocks(self, n_inputs: int) -> tuple[Block, ...]:
         return Block("biases", (n_inputs,)), Block("gains", (n_inputs,), start=1.0)
@@ -319,7 +319,8 @@ class _Fixed:
         np.add(out, self._shift, out=out)
 
     def backward(self, delta: Array) -> Array:
-        raise NotImplementedError("a prediction has no way back.")
+        np.multiply(delta, self._factor, out=delta)
+        return delta
 
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {

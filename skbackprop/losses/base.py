@@ -42,12 +42,15 @@ class Loss(Part):
         Whether the loss that training reports, and compares with ``tol``, is the mean over the
         targets of a row, so that it has one size for any number of them. What is minimised is
         their sum in any case.
+    predicted : slice, default=slice(None)
+        Which of the link's predictions `predict` returns; by default all of them.
     """
 
     target_minimum: ClassVar[float] = -np.inf
     includes_minimum: ClassVar[bool] = True
     target_maximum: ClassVar[float] = np.inf
     is_reported_per_target: ClassVar[bool] = True
+    predicted: ClassVar[slice] = slice(None)
 
     @property
     def link(self) -> Link:

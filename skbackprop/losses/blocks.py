@@ -81,6 +81,16 @@ class BlockLink(Link):
         parts = zip(self.links, split(scores, self.widths), strict=True)
         return np.concatenate([link.pool(part) for link, part in parts], axis=-1)
 
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        parts = zip(self.links, split(scores, self.widths), split(delta, self.widths), strict=True)
+        return np.concatenate([link.pool_backward(*part) for link, *part in parts], axis=-1)
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        parts = split(delta, self.widths)
+        for link, *part in zip(self.links, split(mean, self.widths), parts, strict=True):
+            link.backward(*part)
+        np.concatenate(parts, axis=-1, out=delta)
+
 
 def split(array: Array, widths: Sequence[int]) -> list[Array]:
     """Return copies of blocks of columns.

@@ -51,6 +51,22 @@ class Link:
         """
         raise NotImplementedError(f"{type(self).__name__} has no pool(scores)")
 
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        """Return d loss / d score of each member, given d loss / d pooled score.
+
+        Parameters
+        ----------
+        scores : array of shape (n_members, n, k)
+            The scores of each member.
+        delta : array of shape (n, k)
+            The derivatives by what `pool` makes of them.
+
+        Returns
+        -------
+        deltas : array of shape (n_members, n, k)
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no pool_backward(scores, delta)")
+
     def backward(self, mean: Array, delta: Array) -> None:
         """Turn d loss / d prediction, `delta`, into d loss / d score, in place."""
         raise NotImplementedError(f"{type(self).__name__} has no backward(mean, delta)")
@@ -75,6 +91,9 @@ class IdentityLink(Link):
 
     def pool(self, scores: Array) -> Array:
         return np.asarray(scores.mean(axis=0))
+
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        return np.repeat(delta[None] / len(scores), len(scores), axis=0)
 
     def backward(self, mean: Array, delta: Array) -> None:
         pass
@@ -134,6 +153,11 @@ class LogisticLink(Link):
         mean, rest = (_log_mean_exp(self.log_inverse(s)) for s in (scores, -scores))
         return mean - rest
 
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        # By a member's score s: log p has the derivative 1 - p, log(1 - p) has -p.
+        shares, of_rest = (_shares(self.log_inverse(s)) for s in (scores, -scores))
+        return np.asarray(delta * (shares * expit(-scores) + of_rest * expit(scores)))
+
     def log_inverse(self, scores: Array) -> Array:
         return -self.normalizer(-scores)
 
@@ -166,6 +190,12 @@ class SoftmaxLink(Link):
 
     def pool(self, scores: Array) -> Array:
         return _log_mean_exp(self.log_inverse(scores))
+
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        # By the scores s_j of a member: log p_k has the derivative -p_j, plus 1 where j is k.
+        log_p = self.log_inverse(scores)
+        deltas = delta * _shares(log_p)
+        return np.asarray(deltas - np.exp(log_p) * deltas.sum(axis=-1, keepdims=True))
 
     def log_inverse(self, scores: Array) -> Array:
         # Of large scores, the differences have digits that their normalizer has no room for.
@@ -294,6 +324,12 @@ def _log_mean_exp(values: Array) -> Array:
     """Return log(mean(exp(values))) over the first axis, without overflow."""
     largest = values.max(axis=0)
     return np.asarray(largest + np.log(np.exp(values - largest).mean(axis=0)))
+
+
+def _shares(logarithms: Array) -> Array:
+    """Return the share of each in the sum of exp(logarithms) over the first axis."""
+    shares = np.exp(logarithms - logarithms.max(axis=0))
+    return np.asarray(shares / shares.sum(axis=0))
 
 
 IDENTITY = IdentityLink()

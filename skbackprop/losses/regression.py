@@ -495,6 +495,7 @@ class Gaussian(Loss):
     """
 
     min_variance: float = 1e-6
+    predicted: ClassVar[slice] = slice(None, None, 2)  # the means; variances are beside them
 
     def __post_init__(self) -> None:
         check_range(self, "min_variance", low=0, closed="neither")

@@ -5,15 +5,15 @@ import pickle
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.engine.network import dense_network
-from skbackprop.layers import BatchNormalization
+from skbackprop.layers import BatchNormalization, LayerNormalization
 
 TANH, GELU = ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]  # gelu keeps its input
 WIDTHS = (4, 7, 5, 2)
 
 
-def steps_of(network, is_training, is_sparse=False):
+def steps_of(network, is_training, is_sparse=False, is_by_input=False):
     """Return name, output, turn and whether the input may be overwritten, of each step."""
-    steps = network.way(is_training, is_sparse).steps
+    steps = network.way(is_training, is_sparse, is_by_input).steps
     return [(type(step.layer).__name__, step.output, step.turn, step.owns_input) for step in steps]
 
 
@@ -41,6 +41,21 @@ def test_in_training_gradients_by_inputs_take_turns():
         ("Dense", "scores", 0, False),
     ]
     assert (way.lowest, way.turn) == (1, 1)
+
+
+def test_by_the_input_all_layers_of_a_prediction_have_a_way_back():
+    network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0), LayerNormalization())
+    way = network.way(is_training=False, is_sparse=False, is_by_input=True)
+    assert steps_of(network, is_training=False, is_by_input=True) == [
+        ("Dense", "buffer", 0, False),
+        ("LayerNormalization", "buffer", None, True),
+        ("Elementwise", "input", None, True),
+        ("Dense", "buffer", 1, False),
+        ("LayerNormalization", "buffer", None, True),
+        ("Elementwise", "buffer", None, True),
+        ("Dense", "scores", 0, False),
+    ]
+    assert (way.lowest, way.turn) == (0, 1)
 
 
 def test_what_is_sparse_stays_so_up_to_the_first_product():

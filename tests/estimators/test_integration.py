@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import sparse
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -27,7 +28,11 @@ from sklearn.ensemble import (
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.inspection import (
+    PartialDependenceDisplay,
+    partial_dependence,
+    permutation_importance,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import (
@@ -49,6 +54,7 @@ from sklearn.utils import get_tags
 from threadpoolctl import threadpool_info
 
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.inspection import input_importance
 from support import BOTH, assert_same_network, class_data, few_epochs, label_data, value_data
 
 
@@ -495,6 +501,53 @@ def test_partial_dependence_rises_and_falls_with_the_feature():
     probability = partial_dependence(model, X, [0], grid_resolution=10)["average"][0]
     assert (np.diff(probability) > 0).all()
     assert 0 < probability[0] < 0.5 < probability[-1] < 1
+
+
+@few_epochs
+@BOTH
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n_members):
+    X, y = class_data(n_classes=2)
+    model = estimator_class((6,), "tanh", n_members=n_members, max_iter=30, random_state=0)
+    model.fit(X, y)
+    at, step = 0.3, 1e-5
+    values = {"custom_values": {2: np.array([at - step, at + step])}}
+    settings = {"response_method": "predict_proba"} if is_classifier(model) else {}
+    curve = partial_dependence(model, X, [2], method="brute", **values, **settings)["average"][0]
+    rows = X.copy()
+    rows[:, 2] = at
+    of = {"of": "probability"} if is_classifier(model) else {}
+    slope = model.input_gradient(rows, **of)[:, 2].mean()
+    assert (curve[1] - curve[0]) / (2 * step) == pytest.approx(slope, rel=1e-6)
+
+
+@few_epochs
+@BOTH
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_members):
+    X, y = class_data(n_features=3)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    network = estimator_class((6,), n_members=n_members, max_iter=5, random_state=0)
+    model = make_pipeline(StandardScaler(), network).fit(frame, y)
+    target = {"target": 2} if is_classifier(model) else {}
+    display = PartialDependenceDisplay.from_estimator(
+        model, frame, ["a", ("b", "c")], grid_resolution=4, ax=Figure().subplots(), **target
+    )
+    assert [results["average"].shape[1:] for results in display.pd_results] == [(4,), (4, 4)]
+    each = PartialDependenceDisplay.from_estimator(
+        model, frame, ["a"], kind="both", grid_resolution=4, ax=Figure().subplots(), **target
+    )
+    assert each.pd_results[0]["individual"].shape[1:] == (len(frame), 4)
+
+
+def test_importance_by_permutation_and_by_gradients_agree_on_what_counts():
+    X, y = value_data(200, n_features=6)
+    y = 3 * X[:, 1] + np.sin(X[:, 4])
+    model = BackpropRegressor((16,), "tanh", solver="lbfgs", max_iter=2000, random_state=0)
+    by_permutation = permutation_importance(model.fit(X, y), X, y, n_repeats=5, random_state=0)
+    by_gradients = input_importance(model, X)
+    for importance in (by_permutation.importances_mean, by_gradients):
+        assert np.argsort(-importance)[:2].tolist() == [1, 4]
 
 
 # ------------------------------------------------------------- conventions of an estimator

@@ -63,7 +63,14 @@ OF_OURS = {
 THEIRS = {BackpropClassifier: MLPClassifier, BackpropRegressor: MLPRegressor}
 WEIGHTS = ["coefs_", "intercepts_"]
 SHAPES = ["n_layers_", "n_outputs_", "out_activation_"]
-OF_OURS_ALONE = ["gains_", "running_means_", "running_variances_", "target_mean_", "target_scale_"]
+OF_OURS_ALONE = [
+    "n_parameters_",
+    "gains_",
+    "running_means_",
+    "running_variances_",
+    "target_mean_",
+    "target_scale_",
+]
 
 
 def assembled(estimator, source, *names):

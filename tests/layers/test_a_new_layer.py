@@ -21,6 +21,7 @@ from skbackprop.engine.objective import Objective
 from skbackprop.engine.passes import Pass
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.prediction import scores_of
+from skbackprop.engine.sensitivity import input_gradients
 from skbackprop.fitting.architecture import Architecture
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Block, Layer
@@ -61,7 +62,8 @@ class Scale(Layer):
         np.multiply(x, site.parameters["scales"], out=out)
 
     def backward(self, site, x, delta):
-        np.matmul(np.ones((1, site.n_rows), x.dtype), delta * x, out=site.gradients["scales"])
+        if site.is_training:
+            np.matmul(np.ones((1, site.n_rows), x.dtype), delta * x, out=site.gradients["scales"])
         if site.d_input is not None:
             np.multiply(delta, site.parameters["scales"], out=site.d_input)
         return site.d_input
@@ -122,6 +124,21 @@ def test_gradient_belongs_to_value(where, normalization, penalty):
     parameters = perturbed(network, [0])
     whole = WholeObjective(Objective(network, LOSS, L2(penalty)), parameters, table, None, 9)
     check_gradient(whole, parameters.theta[0].copy())
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("kind", [None, BatchNormalization(), LayerNormalization()], ids=str)
+@every_place
+def test_gradient_by_the_input_belongs_to_the_scores(where, kind, n_members):
+    network = network_with(where, normalization=kind)
+    parameters = perturbed(network, range(n_members))
+    slope = np.random.RandomState(8).normal(size=(n_members, 9, WIDTHS[-1]))
+
+    def value_and_gradient(X):
+        gradient = input_gradients(network, parameters, X, lambda scores, i: slope, 1)
+        return (slope * scores_of(network, parameters, X)).sum(), gradient[..., 0]
+
+    check_gradient(value_and_gradient, np.random.RandomState(9).normal(size=(9, WIDTHS[0])))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -134,3 +134,19 @@ def test_blocks_are_copies_that_lie_as_arrays_of_their_own():
 def test_every_loss_of_the_classifier_can_be_a_block():
     for loss in CLASSIFIER_LOSSES.values():
         assert isinstance(BlockLoss((loss, loss), (1, 1)).link, BlockLink)
+
+
+@every_block
+def test_derivatives_through_the_link_are_those_of_its_blocks(name):
+    loss, scores, _ = case(name, n_members=3)
+    slope = np.random.RandomState(1).normal(size=scores.shape)
+    mean, delta = np.empty_like(scores), slope.copy()
+    loss.link.inverse(scores, mean)
+    loss.link.backward(mean, delta)
+    pooled = loss.link.pool_backward(scores, slope[0])
+    for each, part in blocks_of(loss):
+        own = slope[..., part].copy()
+        each.link.backward(mean[..., part], own)
+        np.testing.assert_allclose(delta[..., part], own, rtol=1e-12, atol=1e-15)
+        expected = each.link.pool_backward(scores[..., part], slope[0][..., part])
+        np.testing.assert_allclose(pooled[..., part], expected, rtol=1e-12, atol=1e-15)

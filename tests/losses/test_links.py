@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit, logsumexp, softmax
 
-from skbackprop.losses import EXP, Link, links
+from skbackprop.losses import EXP, ClassifierLoss, Link, links
 from skbackprop.losses.links import (
     ExpLink,
     IdentityLink,
@@ -169,6 +169,37 @@ def test_pooled_scores_are_those_of_the_oracle(name, case, dtype):
     eps = float(np.finfo(dtype).eps)
     # Log odds are a difference of two logarithms, each rounded at its own size.
     np.testing.assert_allclose(pooled, exact, rtol=8 * eps, atol=20 * eps)
+
+
+# Those of classifiers, whose pooled scores are shown to users.
+WITH_POOL_BACKWARD = ["identity", "logistic", "softmax"]
+
+
+@pytest.mark.parametrize("name", WITH_POOL_BACKWARD)
+@pytest.mark.parametrize("case", ["ordinary", "of one mind", "far apart"])
+def test_pool_backward_is_the_chain_rule_through_the_pool(name, case):
+    link, scores = LINKS[name], SCORES_OF_MEMBERS[case][..., :3].astype(float)
+    slope = np.random.RandomState(1).normal(size=scores.shape[1:])
+    check_gradient(
+        lambda scores: ((slope * link.pool(scores)).sum(), link.pool_backward(scores, slope)),
+        scores,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
+@pytest.mark.parametrize("name", WITH_POOL_BACKWARD)
+def test_pool_backward_is_finite_at_any_scores(name, case, dtype):
+    scores = SCORES_OF_MEMBERS[case].astype(dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        deltas = LINKS[name].pool_backward(scores, np.ones_like(scores[0]))
+    assert (deltas.shape, deltas.dtype) == (scores.shape, dtype)
+    assert np.isfinite(deltas).all()
+
+
+def test_classifiers_have_the_links_that_pool_backward():
+    names = {loss.link.name for loss in LOSSES.values() if isinstance(loss, ClassifierLoss)}
+    assert names == set(WITH_POOL_BACKWARD)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

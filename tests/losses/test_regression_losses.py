@@ -647,3 +647,15 @@ def test_means_are_clipped_where_products_of_two_are_still_finite():
         assert np.isfinite(scores**2).all()
         assert np.isfinite(scores[1] / scores[0])
         assert exp_bound(np.dtype(dtype)) > 40
+
+
+@every_loss
+@pytest.mark.parametrize("k", [1, 2])
+def test_predictions_are_those_of_the_link_that_are_named(loss, k):
+    scores = some_scores(loss, k=k)
+    of_link = np.empty_like(scores)
+    loss.link.inverse(scores, of_link)
+    named = of_link[:, loss.predicted]
+    np.testing.assert_array_equal(
+        named.reshape(len(scores), -1), loss.predict(scores).reshape(40, -1)
+    )

@@ -1,0 +1,153 @@
+"""Are hidden features what a forward pass by hand makes of X?"""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import expit
+from sklearn.exceptions import NotFittedError
+
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.engine import prediction
+from support import BOTH, N, data_for, few_epochs, networks_of, quick
+
+pytestmark = few_epochs
+
+WIDTHS = (6, 3)
+# Written out once more, so that the oracle shares nothing with the package.
+FUNCTIONS = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "logistic": expit}
+NORMALIZATIONS = pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+
+
+def by_hand(model, X, layer, activation):
+    """Return the outputs of a hidden layer of one network, as the formulas have it."""
+    a = np.asarray(X)
+    for i in range(layer + 1):
+        z = a @ model.coefs_[i]
+        if model.normalization == "batch":
+            mean, variance = model.running_means_[i], model.running_variances_[i]
+        else:
+            mean, variance = z.mean(axis=1, keepdims=True), z.var(axis=1, keepdims=True)
+        if model.normalization is not None:
+            z = model.gains_[i] * (z - mean) / np.sqrt(variance + 1e-5)
+        a = FUNCTIONS[activation](z + model.intercepts_[i])
+    return a
+
+
+@BOTH
+@NORMALIZATIONS
+@pytest.mark.parametrize("activation", FUNCTIONS)
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("layer", [0, 1, -1, -2])
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+def test_they_are_those_of_a_forward_pass_by_hand(
+    estimator_class, normalization, activation, n_members, dtype, layer, is_sparse
+):
+    X, y = data_for(estimator_class)
+    X = np.where(np.arange(X.size).reshape(X.shape) % 3, X, 0)
+    model = quick(
+        estimator_class,
+        hidden_layer_sizes=WIDTHS,
+        activation=activation,
+        normalization=normalization,
+        n_members=n_members,
+        dtype=dtype,
+        dropout=0.3,
+    )
+    model.fit(X, y)
+    features = model.hidden_features(sparse.csr_array(X) if is_sparse else X, layer)
+    place = layer % len(WIDTHS)
+    expected = np.hstack([by_hand(one, X, place, activation) for one in networks_of(model)])
+    assert features.shape == (N, n_members * WIDTHS[place])
+    assert features.dtype == dtype
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(features, expected, rtol=tolerance, atol=tolerance)
+
+
+@BOTH
+def test_the_last_layer_is_the_default_and_leads_to_the_scores(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, hidden_layer_sizes=WIDTHS).fit(X, y)
+    features = model.hidden_features(X)
+    assert np.array_equal(features, model.hidden_features(X, 1))
+    scores = features @ model.coefs_[-1] + model.intercepts_[-1]
+    if estimator_class is BackpropRegressor:
+        np.testing.assert_allclose(scores[:, 0], model.predict(X))
+    else:
+        np.testing.assert_allclose(scores, model.decision_function(X))
+
+
+def test_an_axis_of_the_members_is_a_reshape_away():
+    X, y = data_for(BackpropClassifier)
+    model = quick(BackpropClassifier, n_members=3).fit(X, y)
+    by_member = model.hidden_features(X).reshape(N, 3, -1)
+    for member, one in enumerate(model.estimators_):
+        np.testing.assert_allclose(by_member[:, member], one.hidden_features(X), rtol=1e-12)
+
+
+@BOTH
+def test_blocks_of_rows_make_no_difference(estimator_class, monkeypatch):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, n_members=2).fit(X, y)
+    at_once = model.hidden_features(X)
+    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 100)
+    monkeypatch.setattr(prediction, "_OUTCOME_NUMBERS", 50)
+    np.testing.assert_allclose(model.hidden_features(X), at_once, rtol=1e-12)
+
+
+@BOTH
+def test_they_leave_the_model_as_it_is(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, normalization="batch").fit(X, y)
+    before, given = {name: id(value) for name, value in vars(model).items()}, X.copy()
+    predicted = model.predict(X)
+    model.hidden_features(X)
+    assert {name: id(value) for name, value in vars(model).items()} == before
+    assert np.array_equal(model.predict(X), predicted)
+    assert np.array_equal(X, given)
+
+
+@BOTH
+def test_a_network_of_given_weights_has_them_too(estimator_class):
+    X, _ = data_for(estimator_class)
+    model = estimator_class((2,), activation="relu")
+    model.coefs_ = [np.ones((4, 2)), np.ones((2, 1))]
+    model.intercepts_ = [np.array([0.0, 1.0]), np.zeros(1)]
+    sums = X.sum(axis=1)
+    expected = np.maximum(np.column_stack([sums, sums + 1]), 0)
+    np.testing.assert_allclose(model.hidden_features(X), expected)
+
+
+@BOTH
+@pytest.mark.parametrize("layer", [2, -3, 0.0, "last", None, True])
+def test_a_layer_that_is_not_there_is_named(estimator_class, layer):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, hidden_layer_sizes=WIDTHS).fit(X, y)
+    message = rf"layer must be an int from -2 to 1, .* 2 hidden layer\(s\), got {layer!r}\."
+    with pytest.raises(ValueError, match=message):
+        model.hidden_features(X, layer)
+
+
+@BOTH
+def test_a_network_without_hidden_layers_says_so(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, hidden_layer_sizes=()).fit(X, y)
+    with pytest.raises(ValueError, match="no hidden layers.*hidden_layer_sizes"):
+        model.hidden_features(X)
+
+
+@BOTH
+def test_input_is_checked_as_that_of_predict(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class)
+    with pytest.raises(NotFittedError):
+        model.hidden_features(X)
+    model.fit(X, y)
+    with pytest.raises(ValueError, match=r"3 features, but .* 4 features"):
+        model.hidden_features(X[:, :3])
+    with pytest.raises(ValueError, match="NaN"):
+        model.hidden_features(np.full_like(X, np.nan))
+
+
+def test_an_autoencoder_has_its_codes_in_their_place():
+    assert not hasattr(BackpropAutoencoder, "hidden_features")

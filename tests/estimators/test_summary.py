@@ -1,0 +1,172 @@
+"""Does the summary say what the network is made of, and count what it has learned?"""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.activations import LeakyRelu
+from support import class_data, data_for, few_epochs, label_data, quick, value_data
+
+pytestmark = few_epochs
+
+EVERY = pytest.mark.parametrize(
+    "estimator_class", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
+)
+
+
+def table_of(summary):
+    """Return the words of each line below the headings."""
+    return [line.split() for line in repr(summary).splitlines()[2:]]
+
+
+def test_a_case_by_hand():
+    X, y = class_data(n_features=4, n_classes=3)
+    model = quick(
+        BackpropClassifier,
+        hidden_layer_sizes=(7, 5),
+        activation=["tanh", LeakyRelu()],
+        normalization="batch",
+        n_members=2,
+        dropout=0.5,
+    ).fit(X, y)
+    assert repr(model.summary()) == "\n".join(
+        [
+            "BackpropClassifier",
+            "layer               outputs  parameters  shapes",
+            "input                     4           0",
+            "Dense                     7          28  weights (4, 7)",
+            "BatchNormalization        7          14  biases (7,), gains (7,)",
+            "Tanh                      7           0",
+            "Dense                     5          35  weights (7, 5)",
+            "BatchNormalization        5          10  biases (5,), gains (5,)",
+            "LeakyRelu                 5           0",
+            "Dense                     3          18  weights (5, 3), biases (3,)",
+            "softmax                   3           0",
+            "total                               105",
+            "total of 2 members                  210",
+        ]
+    )
+
+
+@EVERY
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 3)])
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_it_counts_the_arrays_that_are_learned(estimator_class, hidden, normalization, n_members):
+    X, y = data_for(estimator_class)
+    settings = {"normalization": normalization, "n_members": n_members}
+    if estimator_class is BackpropAutoencoder:
+        settings = {}
+    model = quick(estimator_class, hidden_layer_sizes=hidden, **settings).fit(X, y)
+    arrays = [*model.coefs_, *model.intercepts_, *(getattr(model, "gains_", None) or [])]
+    counted = sum(array.size for array in arrays)
+    summary = model.summary()
+    assert summary.n_members * model.n_parameters_ == counted
+    assert summary.n_parameters == model.n_parameters_
+    assert type(model.n_parameters_) is int
+    totals = [line[-1] for line in table_of(summary) if line[0] == "total"]
+    expected = [model.n_parameters_, counted] if summary.n_members > 1 else [counted]
+    assert totals == [f"{number:,}" for number in expected]
+    for one in getattr(model, "estimators_", []):
+        assert one.summary().layers == summary.layers
+        assert one.summary().n_members == 1
+
+
+@EVERY
+def test_layers_follow_each_other(estimator_class):
+    X, y = data_for(estimator_class)
+    layers = quick(estimator_class, hidden_layer_sizes=(6, 3)).fit(X, y).summary().layers
+    assert (layers[0].kind, layers[0].n_outputs) == ("input", X.shape[1])
+    weights = [layer.shapes["weights"] for layer in layers if "weights" in layer.shapes]
+    assert [shape[1] for shape in weights[:-1]] == [shape[0] for shape in weights[1:]]
+    assert all(layer.kind in ("Dense", "Relu", "Identity") for layer in layers[1:-1])
+
+
+@pytest.mark.parametrize(
+    "estimator, data, out_activation",
+    [
+        (BackpropClassifier, class_data(n_classes=2), "logistic"),
+        (BackpropClassifier, label_data(), "logistic"),
+        (BackpropRegressor, value_data(), "identity"),
+    ],
+)
+def test_it_ends_in_what_makes_predictions_of_scores(estimator, data, out_activation):
+    layers = quick(estimator).fit(*data).summary().layers
+    assert layers[-1].kind == out_activation
+
+
+def test_of_several_columns_each_has_its_own():
+    X, y = class_data()
+    layers = quick(BackpropClassifier).fit(X, np.column_stack([y, y > 0])).summary().layers
+    assert (layers[-1].kind, layers[-1].n_outputs) == ("softmax, logistic", 4)
+
+
+class Cells(HTMLParser):
+    """Collects the cells of each row of a table."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self._within = [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        self._within = tag
+
+    def handle_endtag(self, tag):
+        self._within = None
+
+    def handle_data(self, data):
+        if self._within in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+@EVERY
+def test_a_notebook_shows_the_same_table(estimator_class):
+    X, y = data_for(estimator_class)
+    summary = quick(estimator_class).fit(X, y).summary()
+    rows = Cells(summary._repr_html_()).rows
+    assert rows[0] == ["layer", "outputs", "parameters", "shapes"]
+    assert [" ".join(row).split() for row in rows[1:]] == table_of(summary)
+
+
+def test_names_are_escaped_in_html():
+    class Marked(LeakyRelu):
+        pass
+
+    Marked.__name__ = "<b>&"
+    X, y = class_data()
+    html = quick(BackpropClassifier, activation=Marked()).fit(X, y).summary()._repr_html_()
+    assert "<td>&lt;b&gt;&amp;</td>" in html
+
+
+@EVERY
+def test_it_prints_nothing_and_leaves_the_model_as_it_is(estimator_class, capsys):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class).fit(X, y)
+    before = dict(vars(model))
+    model.summary()
+    assert capsys.readouterr().out == ""
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[name] is value for name, value in before.items())
+
+
+@EVERY
+def test_a_network_that_is_not_fitted_has_none(estimator_class):
+    model = estimator_class()
+    with pytest.raises(NotFittedError):
+        model.summary()
+    assert not hasattr(model, "n_parameters_")
+
+
+def test_a_network_of_given_weights_has_one():
+    model = BackpropRegressor((2,))
+    model.coefs_ = [np.ones((4, 2)), np.ones((2, 1))]
+    model.intercepts_ = [np.zeros(2), np.zeros(1)]
+    assert (model.n_parameters_, model.summary().n_parameters) == (13, 13)
