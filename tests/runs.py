@@ -5,6 +5,7 @@ Those of one call differ in what the members of a stack may differ in.
 
 from dataclasses import replace
 
+from skbackprop.estimators.learned import Given
 from support import data_for, same_values
 
 N_ROWS = 60
@@ -16,7 +17,7 @@ def runs_of(estimator_class, differences, settings=None, is_shared=True):
     data, runs = data_for(estimator_class, N_ROWS), []
     for changes in differences:
         estimator = estimator_class(**SHARED | (settings or {}) | changes)
-        runs += estimator._prepare_first(*data).runs
+        runs += estimator._prepare_first(Given(*data)).runs
     if is_shared:
         for run in runs:
             run.table = runs[0].table

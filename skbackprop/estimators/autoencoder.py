@@ -25,7 +25,7 @@ from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop
 from .fitted import finite
-from .learned import ToWatch
+from .learned import Given
 from .numbers import Reproduced
 from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from .validation import (
@@ -455,8 +455,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = ToWatch(X_val, None, sample_weight_val)
-        return self._fit(X, None, sample_weight, incremental=False, to_watch=given)
+        given = Given(X, None, sample_weight, X_val, None, sample_weight_val)
+        return self._fit(given, incremental=False)
 
     @available_if(BaseBackprop._check_stochastic)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -487,7 +487,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         AttributeError
             If the solver is not a stochastic one.
         """
-        return self._fit(X, None, sample_weight, incremental=True)
+        return self._fit(Given(X, None, sample_weight), incremental=True)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X = validated_features(self, X, reset)

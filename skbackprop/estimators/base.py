@@ -31,7 +31,7 @@ from ..fitting.warnings import warn
 from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
 from .fitted import Fitted
-from .learned import NOTHING, Data, Learned, Prepared, Targets, ToWatch, fixed_of
+from .learned import Data, Given, Learned, Prepared, Targets, fixed_of
 from .validation import (
     check_range,
     errors_of,
@@ -133,8 +133,8 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = ToWatch(X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, incremental=False, to_watch=given)
+        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._fit(given, incremental=False)
 
     def _check_stochastic(self) -> bool:
         if is_lbfgs(self.solver):
@@ -144,15 +144,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             )
         return True
 
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        incremental: bool,
-        classes: Any = None,
-        to_watch: ToWatch = NOTHING,
-    ) -> Self:
+    def _fit(self, given: Given, incremental: bool, classes: Any = None) -> Self:
         """Train, and leave the estimator as it was if that fails.
 
         A KeyboardInterrupt during training keeps what the complete epochs have reached.
@@ -161,7 +153,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         streams = self._streams(continues, incremental)
         positions = [stream.get_state(legacy=False) for stream in streams]
         try:
-            prepared = self._prepare(X, y, sample_weight, continues, incremental, classes, to_watch)
+            prepared = self._prepare(given, continues, incremental, classes)
             interrupt = train(prepared.runs)
             if interrupt is not None and not _can_be_kept(prepared.runs, hasattr(self, "coefs_")):
                 raise interrupt
@@ -190,14 +182,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         return streams
 
     def _prepare(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        continues: bool,
-        incremental: bool,
-        classes: Any = None,
-        to_watch: ToWatch = NOTHING,
+        self, given: Given, continues: bool, incremental: bool, classes: Any = None
     ) -> Prepared:
         """Check parameters and data, and return what they make; the estimator stays as it is."""
         known: Learned | None = self._learned if continues else None
@@ -205,10 +190,10 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         if known is not None and not self._is_the_last(plan):
             self._check_fixed(known.fixed)
         reader = self if known else stand_in(self)
-        X, y = reader._validated(X, y, reset=known is None)
+        X, y = reader._validated(given.X, given.y, reset=known is None)
         dtype = known.dtype if known else plan.dtype or X.dtype
         check_range(X, dtype)
-        table = Table(X, y, validated_weight(sample_weight, X))
+        table = Table(X, y, validated_weight(given.sample_weight, X))
         if known is not None and self._knows_targets:
             targets = known.targets
             self._check_known(targets, classes)
@@ -218,19 +203,19 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         table = replace(table, y=targets.encode(y, needs_all))
         table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
-        watched = reader._watched(to_watch, plan, learned)
+        watched = reader._watched(given, plan, learned)
         data = Data(table, y, watched)
         return Prepared(learned, data, self._runs(plan, learned, data, continues, incremental))
 
-    def _watched(self, given: ToWatch, plan: Plan, learned: Learned) -> Watched | None:
+    def _watched(self, given: Given, plan: Plan, learned: Learned) -> Watched | None:
         """Return the rows that the user wants to be watched, checked as those to train on are."""
-        if not given.is_there:
+        if not given.has_rows_to_watch:
             return None
         with errors_of("X_val, y_val"):
-            X, y = self._validated(given.X, given.y, reset=False)
+            X, y = self._validated(given.X_val, given.y_val, reset=False)
             check_range(X, learned.dtype)
             encoded = learned.targets.encode(y, needs_all=False)
-            table = Table(X, encoded, validated_weight(given.sample_weight, X))
+            table = Table(X, encoded, validated_weight(given.sample_weight_val, X))
             return Watched(self._weighted(plan, learned.targets, table, False), None, y)
 
     @property
@@ -301,21 +286,9 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)
 
-    def _prepare_first(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Prepared:
-        """Return the runs of a `fit` with nothing to go on from; the arguments are those of fit."""
-        given = ToWatch(X_val, y_val, sample_weight_val)
-        return self._prepare(
-            X, y, sample_weight, continues=False, incremental=False, to_watch=given
-        )
+    def _prepare_first(self, given: Given) -> Prepared:
+        """Return the runs of a `fit` with nothing to go on from."""
+        return self._prepare(given, continues=False, incremental=False)
 
     def _prepare_like(self, other: Prepared) -> Prepared:
         """Return the runs of a first fit to data that another estimator has checked already."""

@@ -23,6 +23,7 @@ from ..losses.classification import CLASSIFIER_LOSSES
 from .base import BaseBackprop
 from .ensemble import Ensemble
 from .labels import Classes, learn, recall
+from .learned import Given
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
 from .validation import validated_input, validated_weight
@@ -488,7 +489,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         AttributeError
             If the solver is not a stochastic one.
         """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        return self._fit(Given(X, y, sample_weight), incremental=True, classes=classes)
 
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any

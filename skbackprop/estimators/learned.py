@@ -88,25 +88,25 @@ class Learned:
         }
 
 
-class ToWatch(NamedTuple):
-    """Rows that the user wants to be watched while the network trains, as they are given."""
+class Given(NamedTuple):
+    """The arguments of `fit`, as the user gives them."""
 
-    X: Any = None
-    y: Any = None
+    X: Any
+    y: Any
     sample_weight: Any = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
 
     @property
-    def is_there(self) -> bool:
-        """Whether there are any."""
-        if self.X is None and not (self.y is None and self.sample_weight is None):
+    def has_rows_to_watch(self) -> bool:
+        """Whether there are rows that are not trained on."""
+        if self.X_val is None and not (self.y_val is None and self.sample_weight_val is None):
             raise ValueError(
                 "y_val and sample_weight_val are for the rows of X_val, but X_val is None. Give "
                 "X_val as well."
             )
-        return self.X is not None
-
-
-NOTHING = ToWatch()
+        return self.X_val is not None
 
 
 class Data(NamedTuple):

@@ -20,6 +20,7 @@ from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
 from .ensemble import Ensemble
+from .learned import Given
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
@@ -496,7 +497,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         AttributeError
             If the solver is not a stochastic one.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(Given(X, y, sample_weight), incremental=True)
 
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any

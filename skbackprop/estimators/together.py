@@ -18,7 +18,7 @@ from ..fitting.stacking import deadline_of
 from ..fitting.streams import stream_of_its_own
 from ..fitting.training import cut_to_size, train_side_by_side
 from .base import BaseBackprop
-from .learned import Prepared
+from .learned import Given, Prepared
 
 
 class Fit:
@@ -58,7 +58,7 @@ class Fit:
 
     def _prepare(self, alike: Fit | None) -> None:
         if alike is None or alike.prepared is None:
-            prepared = self.estimator._prepare_first(self.X, self.y, **self.fit_params)
+            prepared = self.estimator._prepare_first(Given(self.X, self.y, **self.fit_params))
         else:
             prepared = self.estimator._prepare_like(alike.prepared)
         if self.estimator.random_state is None:

@@ -17,6 +17,7 @@ from ..core.arrays import Array, Rows
 from ..engine.epochs import descend
 from ..engine.objective import Diverged
 from ..estimators.base import BaseBackprop
+from ..estimators.learned import Given
 from ..fitting.descent import Descent
 from ..fitting.plan import is_lbfgs
 from ..fitting.run import Run
@@ -171,7 +172,7 @@ def find_learning_rate(
     network, X = _network_and_input(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    run = network._prepare_first(X, y, sample_weight).runs[0]
+    run = network._prepare_first(Given(X, y, sample_weight)).runs[0]
     losses = np.array(
         limiting_blas(
             lambda: _losses(run, rates.tolist(), width),

@@ -30,6 +30,7 @@ from skbackprop.engine.batches import Table
 from skbackprop.engine.lbfgs import WholeObjective
 from skbackprop.engine.objective import Objective
 from skbackprop.engine.penalties import L2
+from skbackprop.estimators.learned import Given
 from skbackprop.fitting.architecture import Mirrored
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.dropout import Dropout
@@ -132,7 +133,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     autoencoder = BackpropAutoencoder(
         2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
     ).fit(X)
-    (run,) = autoencoder._prepare_first(X, None).runs
+    (run,) = autoencoder._prepare_first(Given(X, None)).runs
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
     names = [type(activation).__name__ for activation in run.network.activations]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
@@ -326,7 +327,7 @@ def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
 
 
 def test_dense_rows_are_not_copied():
-    table = small()._prepare_first(X, None).runs[0].table
+    table = small()._prepare_first(Given(X, None)).runs[0].table
     assert table.X is X
     assert table.y is X
 

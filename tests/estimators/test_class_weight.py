@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import check_class_weight_balanced_classifie
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.estimators import together
+from skbackprop.estimators.learned import Given
 from skbackprop.estimators.together import Fit, fit_together
 from skbackprop.inspection import find_learning_rate
 from skbackprop.optimizers import SOLVERS
@@ -103,7 +104,7 @@ def by_hand(class_weight, y, weight=None):
 
 def weights_in(model, y, weight=None):
     """Return what the rows weigh when training begins."""
-    return model._prepare_first(X, y, weight).runs[0].table.weight
+    return model._prepare_first(Given(X, y, weight)).runs[0].table.weight
 
 
 def assert_same(model, expected):
@@ -168,7 +169,9 @@ def test_balanced_classes_weigh_the_same_and_all_rows_what_they_did():
         np.testing.assert_allclose(np.bincount(FOUR, weights=found), np.full(4, total / 4))
     twice = np.where(np.arange(N) % 3, 1, 2)
     model = quick(BackpropClassifier, class_weight="balanced")
-    repeated = model._prepare_first(X.repeat(twice, 0), FOUR.repeat(twice)).runs[0].table.weight
+    repeated = (
+        model._prepare_first(Given(X.repeat(twice, 0), FOUR.repeat(twice))).runs[0].table.weight
+    )
     weighted = weights_in(model, FOUR, twice)
     np.testing.assert_allclose((weighted / twice).repeat(twice), repeated)
 

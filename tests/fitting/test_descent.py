@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from runs import N_ROWS, SHARED, assert_same_run, finished, runs_of
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.estimators.learned import Given
 from skbackprop.fitting import sizes as sizes_module
 from skbackprop.fitting import training
 from skbackprop.fitting.descent import Descent
@@ -95,7 +96,7 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
     ends = []
     for is_together in (False, True):
         models = [estimator_class(alpha=alpha, **settings).fit(*data) for alpha in (0.1, 1.0)]
-        runs = [run for model in models for run in model._prepare(*data, None, True, False).runs]
+        runs = [run for model in models for run in model._prepare(Given(*data), True, False).runs]
         for some in [runs] if is_together else [[run] for run in runs]:
             finished(Descent(some))
         ends.append(runs)
@@ -192,7 +193,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
         BackpropRegressor(**settings | {"max_iter": n}) for n in (50, patience + 1)
     )
     X, y = data_for(BackpropRegressor, N_ROWS)
-    (run,) = estimator._prepare_first(X, y).runs
+    (run,) = estimator._prepare_first(Given(X, y)).runs
     y[run.watched.rows[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(

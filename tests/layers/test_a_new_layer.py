@@ -22,6 +22,7 @@ from skbackprop.engine.passes import Pass
 from skbackprop.engine.penalties import L2
 from skbackprop.engine.prediction import scores_of
 from skbackprop.engine.sensitivity import input_gradients
+from skbackprop.estimators.learned import Given
 from skbackprop.fitting.architecture import Architecture
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Block, Layer
@@ -306,7 +307,7 @@ def test_a_member_of_an_ensemble_is_the_network_alone():
 def test_what_is_drawn_comes_from_each_members_stream_after_the_weights():
     X, y = data_for(BackpropRegressor)
     (fixed,), (run,) = (
-        quick(kind)._prepare_first(X, y).runs for kind in (ScaledRegressor, DrawnRegressor)
+        quick(kind)._prepare_first(Given(X, y)).runs for kind in (ScaledRegressor, DrawnRegressor)
     )
     np.testing.assert_array_equal(run.parameters.weights[0], fixed.parameters.weights[0])
     (stream,) = fixed.state.streams

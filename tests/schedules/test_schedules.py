@@ -20,6 +20,7 @@ from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.core.members import take_members, take_state
 from skbackprop.engine.epochs import Patience
+from skbackprop.estimators.learned import Given
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
     SCHEDULES,
@@ -352,7 +353,7 @@ def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     first, last = (
         quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
     )
-    unmoved = quick(BackpropRegressor, **settings)._prepare_first(X, y).runs[0].parameters
+    unmoved = quick(BackpropRegressor, **settings)._prepare_first(Given(X, y)).runs[0].parameters
     for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
         np.testing.assert_array_equal(weights, initial[0])
     for _ in range(9):
