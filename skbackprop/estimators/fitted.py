@@ -45,8 +45,9 @@ class Fitted(Rebuilt, NestedParameters):
     def _keep(self, prepared: Prepared, continues: bool) -> None:
         """Set the attributes that scikit-learn's networks have, and the past to go on from.
 
-        What a single network has one of, several have an array or a list of. It is one assignment:
-        before it nothing has changed.
+        What a single network has one of, several have an array or a list of. Names of features
+        are those of the first fit, or what the user has set since. It is one assignment: before it
+        nothing has changed.
 
         Raises
         ------
@@ -72,7 +73,10 @@ class Fitted(Rebuilt, NestedParameters):
         }
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warn(message, ConvergenceWarning)
-        others = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
+        others = dict(vars(self))
+        if not continues:
+            others.pop("feature_names_in_", None)
+            fitted |= learned.names
         self.__dict__ = others | fitted
 
     def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
