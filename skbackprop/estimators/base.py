@@ -58,6 +58,10 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     def _recall(self, plan: Plan, n_outputs: int) -> Any:
         """Return the `Targets` of a network that was put together, from attributes."""
 
+    def _known_targets(self, known: Learned) -> Any:
+        """Return the `Targets` that were learned, as the attributes have them now."""
+        return known.targets
+
     def _check_known(self, targets: Targets, classes: Any) -> None:
         """Check that what the user says of the targets is what is known of them."""
 
@@ -177,7 +181,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         check_range(X, dtype)
         table = Table(X, y, validated_weight(sample_weight, X))
         if known is not None and self._knows_targets:
-            targets = known.targets
+            targets = self._known_targets(known)
             self._check_known(targets, classes)
         else:
             targets = self._learn(plan, table, dtype, incremental, classes)
