@@ -56,6 +56,16 @@ def is_equal(one: Any, other: Any) -> bool:
     return _answer(one, other) is True
 
 
+def held_beside_fields(value: Any) -> dict[str, Any]:
+    """Return what an instance of a dataclass holds beside its fields, but can't work out anew."""
+    names = {field.name for field in fields(value)}
+    return {
+        name: held
+        for name, held in getattr(value, "__dict__", {}).items()
+        if name not in names and not isinstance(getattr(type(value), name, None), cached_property)
+    }
+
+
 def _plain(value: Any) -> Any:
     """Return Python's number or word for NumPy's, which takes 0.9 for its own float32 of it."""
     return value.item() if isinstance(value, np.generic) else value
@@ -70,12 +80,9 @@ def _kind(value: Any) -> type:
 
 
 def _held_by(value: Any) -> dict[str, Any]:
-    """Return all that an instance of a dataclass holds, but what it can work out anew."""
-    own = getattr(value, "__dict__", {})
-    left_out = {field.name for field in fields(value) if not field.compare}
-    kept = {name for name in own if isinstance(getattr(type(value), name, None), cached_property)}
-    names = {field.name for field in fields(value)} | own.keys()
-    return {name: getattr(value, name) for name in names - left_out - kept}
+    """Return all that an instance of a dataclass is compared by."""
+    compared = {field.name: getattr(value, field.name) for field in fields(value) if field.compare}
+    return compared | held_beside_fields(value)
 
 
 def _answer(one: Any, other: Any) -> bool | None:
