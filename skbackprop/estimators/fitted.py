@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array, largest_magnitude
@@ -22,7 +23,7 @@ from .curves import Curve, CurveAttribute, going_on
 from .learned import Learned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
-from .validation import validated_input
+from .validation import stand_in, validated_input
 
 
 class Fitted(Rebuilt, NestedParameters):
@@ -136,6 +137,18 @@ class Fitted(Rebuilt, NestedParameters):
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares all but the random streams, so that each trains on for itself.
+
+        That of the user, or NumPy's global one, is one stream for all who draw from it.
+        """
+        other = stand_in(self)
+        other.__dict__ = self.__getstate__()
+        if "_training" in vars(other):
+            shared = self.random_state, check_random_state(None)
+            other._training = [past.apart_from(shared) for past in other._training]
+        return other
 
     # ------------------------------------------------------------------ prediction
 
