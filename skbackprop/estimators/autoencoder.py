@@ -532,7 +532,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _through(self, layers: slice, values: Any) -> Array:
         """Return what consecutive layers make of values."""
-        network, parameters = self._learned.network, self._parameters()
+        learned = self._learned
+        network, parameters = learned.network, self._parameters(learned)
         part = Network(network.n_units[layers][0], network.layers[layers])
         of_part = Parameters(parameters.blocks[layers], parameters.running[layers])
         with np.errstate(all="ignore"):
@@ -610,9 +611,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return validated_input(self, X, self._learned.dtype)
 
     def _errors(self, X: Any) -> Array:
-        network, parameters = self._learned.network, self._parameters()
+        learned = self._learned
+        network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
-            errors = _squared_errors(self._learned.loss.link, network, parameters, X, None)[0]
+            errors = _squared_errors(learned.loss.link, network, parameters, X, None)[0]
             return finite(errors, network, parameters, X)
 
     def _outcomes_of(self, loss: Loss) -> Outcomes:

@@ -303,7 +303,8 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
 
     def _further_runs(self, problem: Problem) -> list[Run]:
         """Return a run for each member that goes on from its weights, and its past if known."""
-        parameters, n_members = self._parameters(), self._n_trained
+        learned = self._learned
+        parameters, n_members = self._parameters(learned), learned.n_members
         # The past is left behind when the estimator is pickled.
         past: Sequence[Past | None] = getattr(self, "_training", [None] * n_members)
         if past[0] is None:

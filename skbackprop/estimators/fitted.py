@@ -157,7 +157,7 @@ class Fitted(Rebuilt, NestedParameters):
         check_is_fitted(self)
         learned = self._learned
         X = validated_input(self, X, learned.dtype)
-        network, parameters = learned.network, self._parameters()
+        network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
             return outcomes_of(
                 network,
@@ -166,12 +166,11 @@ class Fitted(Rebuilt, NestedParameters):
                 lambda scores: outcome(finite(scores, network, parameters, X)),
             )
 
-    def _parameters(self) -> Parameters:
+    def _parameters(self, learned: Learned) -> Parameters:
         """Return what `coefs_`, `intercepts_` and their like hold now, in the model's dtype."""
-        learned = self._learned
         network, n_members, dtype = learned.network, learned.n_members, learned.dtype
         attributes = self._attributes_of(network)
-        layers, axis = self._layers(network), None if n_members == 1 else slice(None)
+        layers, axis = self._layers(learned), None if n_members == 1 else slice(None)
         named: dict[str, list[Array]] = {
             "weights": [weights for weights, _ in layers],
             "biases": [biases for _, biases in layers],
@@ -187,11 +186,11 @@ class Fitted(Rebuilt, NestedParameters):
             ]
         return network.parameters(named)
 
-    def _layers(self, network: Network) -> list[tuple[Array, Array]]:
+    def _layers(self, learned: Learned) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
-        return checked_layers(
-            self.coefs_, self.intercepts_, network, "coefs_, intercepts_", self._n_trained
-        )
+        network, n_members = learned.network, learned.n_members
+        names = "coefs_, intercepts_"
+        return checked_layers(self.coefs_, self.intercepts_, network, names, n_members)
 
     @property
     def _n_trained(self) -> int:
