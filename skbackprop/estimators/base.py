@@ -208,7 +208,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         if known is None:
             n_features = int(reader.n_features_in_)
             return Learned(
-                fixed_of(self.get_params(deep=False)),
+                fixed_of(self._settings),
                 n_features,
                 vars(reader).get("feature_names_in_"),
                 dtype,
@@ -234,12 +234,12 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         """
         is_same = False
         if is_known and self._planned is not None:
-            (before, plan), values = self._planned, self._parameter_values()
+            (before, plan), values = self._planned, list(self._settings.values())
             is_same = len(before) == len(values) and all(map(operator.is_, before, values))
             # What is within a list may have changed.
             if is_same and not any(isinstance(value, _CHANGING) for value in values):
                 return plan
-        parameters = self.get_params(deep=False)
+        parameters = self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
         plan = self._plan_of(parameters)
@@ -251,9 +251,6 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""
         return self._planned is not None and plan is self._planned[1]
-
-    def _parameter_values(self) -> list[Any]:
-        return [getattr(self, name) for name in self._get_param_names()]
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)
@@ -267,7 +264,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         plan, known = self._checked_plan(is_known=False), other.learned
         table = other.runs[0].table
         network = plan.architecture.network(known.n_features, table.y.shape[1])
-        loss, fixed = self._loss_of(plan, known.targets), fixed_of(self.get_params(deep=False))
+        loss, fixed = self._loss_of(plan, known.targets), fixed_of(self._settings)
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)
         runs = self._runs(plan, learned, table, continues=False, incremental=False)
         return Prepared(learned, runs)
@@ -319,7 +316,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         ]
 
     def _check_fixed(self, fixed: dict[str, Any]) -> None:
-        now = fixed_of(self.get_params(deep=False))
+        now = fixed_of(self._settings)
         for name, value in fixed.items():
             if not can_go_on(name, value, now[name]):
                 raise ValueError(

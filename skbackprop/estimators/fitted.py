@@ -68,7 +68,7 @@ class Fitted(Rebuilt, NestedParameters):
             "loss_": _of_members([run.loss for run in runs]),
             **self._courses(runs, continues),
             "_learned": learned,
-            "_planned": (self._parameter_values(), runs[0].plan),
+            "_planned": (list(self._settings.values()), runs[0].plan),
             "_training": [run.past for run in runs],
             "_went_on": runs[0].incremental,
         }

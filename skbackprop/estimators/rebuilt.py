@@ -111,7 +111,7 @@ class Rebuilt:
     @derived
     def _learned(self: Any) -> Learned:
         widths = self._widths
-        parameters = self.get_params(deep=False) | self._parameters_for(widths)
+        parameters = self._settings | self._parameters_for(widths)
         plan = self._plan_of(self._predicted_by(parameters))
         targets = self._recall(plan, widths[-1])
         return Learned(

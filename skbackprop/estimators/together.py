@@ -107,8 +107,8 @@ class Fit:
 
 def _what_data_depend_on(estimator: BaseBackprop) -> list[Any]:
     """Return the parameters by which data is checked and targets are encoded."""
-    parameters = estimator.get_params(deep=False)
-    return [parameters.get(name) for name in ("dtype", "loss", "scale_target")]
+    settings = estimator._settings
+    return [settings.get(name) for name in ("dtype", "loss", "scale_target")]
 
 
 def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = None) -> None:
