@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -35,8 +36,9 @@ def is_equal(one: Any, other: Any) -> bool:
     """Return whether two values are the same for all who use them.
 
     Numbers are equal to numbers of their kind alone: 1 row is not 1.0 of all rows. Arrays, lists,
-    tuples, dicts and dataclasses are equal to their like if all within is. Anything else is asked
-    by ``==``; what can't answer that is different.
+    tuples, dicts and dataclasses are equal to their like if all within is. Of dataclasses that is
+    also what a class derived from one has set beside the fields, and a ``==`` of their own has a
+    say. Anything else is asked by ``==``; what can't answer that is different.
     """
     if one is other:
         return True
@@ -50,9 +52,18 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        names = [field.name for field in fields(one) if field.compare]
-        return all(is_equal(getattr(one, name), getattr(other, name)) for name in names)
-    return _says_so(one, other)
+        return is_equal(_held_by(one), _held_by(other)) and _answer(one, other) is not False
+    return _answer(one, other) is True
+
+
+def held_beside_fields(value: Any) -> dict[str, Any]:
+    """Return what an instance of a dataclass holds beside its fields, but can't work out anew."""
+    names = {field.name for field in fields(value)}
+    return {
+        name: held
+        for name, held in getattr(value, "__dict__", {}).items()
+        if name not in names and not isinstance(getattr(type(value), name, None), cached_property)
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -68,11 +79,18 @@ def _kind(value: Any) -> type:
     return type(value)
 
 
-def _says_so(one: Any, other: Any) -> bool:
+def _held_by(value: Any) -> dict[str, Any]:
+    """Return all that an instance of a dataclass is compared by."""
+    compared = {field.name: getattr(value, field.name) for field in fields(value) if field.compare}
+    return compared | held_beside_fields(value)
+
+
+def _answer(one: Any, other: Any) -> bool | None:
+    """Return what ``==`` says; None if it has no answer."""
     try:
         return bool(one == other)
     except (TypeError, ValueError):
-        return False  # frames and pandas' NA have no single truth value
+        return None  # arrays, frames and pandas' NA have no single truth value
     except Exception as error:
         warnings.warn(
             f"Objects that can't be compared count as different, and what has them does not train "
@@ -80,4 +98,4 @@ def _says_so(one: Any, other: Any) -> bool:
             RuntimeWarning,
             stacklevel=2,
         )
-        return False
+        return None

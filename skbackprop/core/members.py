@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .arrays import Array, PerMember, State
+from .equality import held_beside_fields, is_equal
 
 Settings = TypeVar("Settings")
 
@@ -29,7 +30,7 @@ def take_members(settings: Settings, members: Any) -> Settings:
     changes: dict[str, Any] = {}
     for name in [field.name for field in fields(whole) if field.init]:
         value = getattr(whole, name)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and value.ndim == 2:  # others are a user's own
             changes[name] = cut(value, members)
         elif isinstance(value, tuple):
             changes[name] = tuple(take_members(part, members) for part in value)
@@ -48,12 +49,12 @@ def cut(values: Array, members: Any) -> PerMember:
 def join_members(settings: Sequence[Settings]) -> Settings:
     """Return one settings object for members that have one each, all of one `kind_of`."""
     first: Any = settings[0]
-    if all(one == first for one in settings):
+    if all(is_equal(one, first) for one in settings):
         return settings[0]
     changes: dict[str, Any] = {}
     for field in fields(first):
         values = [getattr(one, field.name) for one in settings]
-        if field.init and any(value != values[0] for value in values):
+        if field.init and not all(is_equal(value, values[0]) for value in values):
             is_number = isinstance(values[0], float)
             changes[field.name] = (
                 np.array(values, dtype=float)[:, None] if is_number else join_members(values)
@@ -79,8 +80,12 @@ def kind_of(settings: Any) -> tuple[Any, ...]:
 
 
 def _is_settings(value: Any) -> bool:
-    """Return whether it has fields to be joined: a callable has none that are of our concern."""
-    return is_dataclass(value) and not callable(value)
+    """Return whether it has fields to be joined: a callable has none that are of our concern.
+
+    What holds more than its fields can't be made anew of them.
+    """
+    is_settings = is_dataclass(value) and not callable(value)
+    return is_settings and not held_beside_fields(value)
 
 
 def take_state(state: State, members: Any) -> State:

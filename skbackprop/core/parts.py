@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self
 class Part:
     """A value with settings: the arguments of its constructor, each an attribute of that name.
 
-    A frozen dataclass is one already; any other class keeps its arguments under their names.
+    A frozen dataclass is one already; any other class keeps its arguments under their names. What
+    it keeps under another name can't be read or set, and no other part can be made of it by name.
     """
 
     # Arguments that are set by the estimator, and are no settings of the user's.
@@ -39,7 +40,8 @@ class Part:
         params : dict
             The settings.
         """
-        params = {name: getattr(self, name) for name in self.setting_names()}
+        names = [name for name in self.setting_names() if hasattr(self, name)]
+        params = {name: getattr(self, name) for name in names}
         if deep:
             for name, value in list(params.items()):
                 if isinstance(value, Part):
@@ -64,7 +66,8 @@ class Part:
         Raises
         ------
         ValueError
-            If there is no setting of a name, or a value is none that it takes.
+            If there is no setting of a name, a value is none that it takes, or the part does not
+            keep another argument under its name.
         """
         names, (plain, nested) = self.setting_names(), split_names(params)
         for name in [*plain, *nested]:
@@ -88,8 +91,15 @@ class Part:
         """Return a part of the same class, made anew with some arguments changed."""
         if not changes:
             return self
-        arguments = {name: getattr(self, name) for name in _arguments(type(self))}
-        return type(self)(**{**arguments, **changes})
+        arguments = dict(changes)
+        for name in _arguments(type(self)):
+            if name not in changes and not hasattr(self, name):
+                raise ValueError(
+                    f"{type(self).__name__} does not keep its argument {name!r} under that name, "
+                    f"so no other can be made of it. Set self.{name} in its constructor."
+                )
+            arguments.setdefault(name, getattr(self, name, None))
+        return type(self)(**arguments)
 
     def __sklearn_clone__(self) -> Self:
         """Return a copy, for scikit-learn's `clone`, which would take a part for an estimator."""

@@ -567,7 +567,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _through(self, layers: slice, values: Any) -> Array:
         """Return what consecutive layers make of values."""
-        network, parameters = self._learned.network.part(layers), self._parameters().part(layers)
+        learned = self._learned
+        network, parameters = learned.network.part(layers), self._parameters(learned).part(layers)
         with np.errstate(all="ignore"):
             return finite(scores_of(network, parameters, values)[0], network, parameters, values)
 
@@ -643,9 +644,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return validated_input(self, X, self._learned.dtype)
 
     def _errors(self, X: Any) -> Array:
-        network, parameters = self._learned.network, self._parameters()
+        learned = self._learned
+        network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
-            errors = _squared_errors(self._learned.loss.link, network, parameters, X, None)[0]
+            errors = _squared_errors(learned.loss.link, network, parameters, X, None)[0]
             return finite(errors, network, parameters, X)
 
     def __sklearn_tags__(self) -> Any:

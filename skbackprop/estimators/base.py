@@ -68,6 +68,10 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     def _recall(self, plan: Plan, n_outputs: int) -> Any:
         """Return the `Targets` of a network that was put together, from attributes."""
 
+    def _known_targets(self, known: Learned) -> Any:
+        """Return the `Targets` that were learned, as the attributes have them now."""
+        return known.targets
+
     def _check_known(self, targets: Targets, classes: Any) -> None:
         """Check that what the user says of the targets is what is known of them."""
 
@@ -195,7 +199,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         check_range(X, dtype)
         table = Table(X, y, validated_weight(given.sample_weight, X))
         if known is not None and self._knows_targets:
-            targets = known.targets
+            targets = self._known_targets(known)
             self._check_known(targets, classes)
         else:
             targets = self._learn(plan, table, dtype, incremental, classes)
@@ -236,7 +240,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         if known is None:
             n_features = int(reader.n_features_in_)
             return Learned(
-                fixed_of(self.get_params(deep=False)),
+                fixed_of(self._settings),
                 n_features,
                 vars(reader).get("feature_names_in_"),
                 dtype,
@@ -262,12 +266,12 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         """
         is_same = False
         if is_known and self._planned is not None:
-            (before, plan), values = self._planned, self._parameter_values()
+            (before, plan), values = self._planned, list(self._settings.values())
             is_same = len(before) == len(values) and all(map(operator.is_, before, values))
             # What is within a list may have changed.
             if is_same and not any(isinstance(value, _CHANGING) for value in values):
                 return plan
-        parameters = self.get_params(deep=False)
+        parameters = self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
         plan = self._plan_of(parameters)
@@ -279,9 +283,6 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""
         return self._planned is not None and plan is self._planned[1]
-
-    def _parameter_values(self) -> list[Any]:
-        return [getattr(self, name) for name in self._get_param_names()]
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)
@@ -295,7 +296,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         plan, known = self._checked_plan(is_known=False), other.learned
         n_outputs = other.data.table.y.shape[1]
         network = plan.architecture.network(known.n_features, n_outputs)
-        loss, fixed = self._loss_of(plan, known.targets), fixed_of(self.get_params(deep=False))
+        loss, fixed = self._loss_of(plan, known.targets), fixed_of(self._settings)
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)
         runs = self._runs(plan, learned, other.data, continues=False, incremental=False)
         return Prepared(learned, other.data, runs)
@@ -350,7 +351,8 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
 
     def _further_runs(self, problem: Problem) -> list[Run]:
         """Return a run for each member that goes on from its weights, and its past if known."""
-        parameters, n_members = self._parameters(), self._n_trained
+        learned = self._learned
+        parameters, n_members = self._parameters(learned), learned.n_members
         # The past is left behind when the estimator is pickled.
         past: Sequence[Past | None] = getattr(self, "_training", [None] * n_members)
         if past[0] is None:
@@ -365,7 +367,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         ]
 
     def _check_fixed(self, fixed: dict[str, Any]) -> None:
-        now = fixed_of(self.get_params(deep=False))
+        now = fixed_of(self._settings)
         for name, value in fixed.items():
             if not can_go_on(name, value, now[name]):
                 raise ValueError(

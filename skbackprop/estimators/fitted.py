@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array, largest_magnitude
@@ -57,8 +58,9 @@ class Fitted(Rebuilt, NestedParameters):
     def _keep(self, prepared: Prepared, continues: bool) -> None:
         """Set the attributes that scikit-learn's networks have, and the past to go on from.
 
-        What a single network has one of, several have an array or a list of. It is one assignment:
-        before it nothing has changed.
+        What a single network has one of, several have an array or a list of. Names of features
+        are those of the first fit, or what the user has set since. It is one assignment: before it
+        nothing has changed.
 
         Raises
         ------
@@ -78,13 +80,16 @@ class Fitted(Rebuilt, NestedParameters):
             "loss_": _of_members([run.loss for run in runs]),
             **self._courses(runs, continues),
             "_learned": learned,
-            "_planned": (self._parameter_values(), runs[0].plan),
+            "_planned": (list(self._settings.values()), runs[0].plan),
             "_training": [run.past for run in runs],
             "_went_on": runs[0].incremental,
         }
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warn(message, ConvergenceWarning)
-        others = {name: value for name, value in vars(self).items() if name != "feature_names_in_"}
+        others = dict(vars(self))
+        if not continues:
+            others.pop("feature_names_in_", None)
+            fitted |= learned.names
         self.__dict__ = others | fitted
 
     def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
@@ -166,6 +171,18 @@ class Fitted(Rebuilt, NestedParameters):
             del state["_training"]
         return state
 
+    def __copy__(self) -> Self:
+        """Return a copy that shares all but the random streams, so that each trains on for itself.
+
+        That of the user, or NumPy's global one, is one stream for all who draw from it.
+        """
+        other = stand_in(self)
+        other.__dict__ = self.__getstate__()
+        if "_training" in vars(other):
+            shared = self.random_state, check_random_state(None)
+            other._training = [past.apart_from(shared) for past in other._training]
+        return other
+
     # -------------------------------------------------------------------- its size
 
     def summary(self) -> Summary:
@@ -215,7 +232,7 @@ class Fitted(Rebuilt, NestedParameters):
         check_is_fitted(self)
         learned = self._learned
         X = validated_input(self, X, learned.dtype)
-        network, parameters = learned.network, self._parameters()
+        network, parameters = learned.network, self._parameters(learned)
         if n_layers is not None:
             layers = slice(n_layers)
             network, parameters = network.part(layers), parameters.part(layers)
@@ -227,12 +244,11 @@ class Fitted(Rebuilt, NestedParameters):
                 lambda scores: outcome(finite(scores, network, parameters, X)),
             )
 
-    def _parameters(self) -> Parameters:
+    def _parameters(self, learned: Learned) -> Parameters:
         """Return what `coefs_`, `intercepts_` and their like hold now, in the model's dtype."""
-        learned = self._learned
         network, n_members, dtype = learned.network, learned.n_members, learned.dtype
         attributes = self._attributes_of(network)
-        layers, axis = self._layers(network), None if n_members == 1 else slice(None)
+        layers, axis = self._layers(learned), None if n_members == 1 else slice(None)
         named: dict[str, list[Array]] = {
             "weights": [weights for weights, _ in layers],
             "biases": [biases for _, biases in layers],
@@ -248,11 +264,11 @@ class Fitted(Rebuilt, NestedParameters):
             ]
         return network.parameters(named)
 
-    def _layers(self, network: Network) -> list[tuple[Array, Array]]:
+    def _layers(self, learned: Learned) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
-        return checked_layers(
-            self.coefs_, self.intercepts_, network, "coefs_, intercepts_", self._n_trained
-        )
+        network, n_members = learned.network, learned.n_members
+        names = "coefs_, intercepts_"
+        return checked_layers(self.coefs_, self.intercepts_, network, names, n_members)
 
     @property
     def _n_trained(self) -> int:

@@ -64,7 +64,8 @@ class Inside(BaseBackprop):
 
         X is input that has been checked.
         """
-        network, parameters = self._learned.network, self._parameters()
+        learned = self._learned
+        network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
             gradients = input_gradients(network, parameters, X, slope, n_quantities)
             return finite(gradients, network, parameters, X)

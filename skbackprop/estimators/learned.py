@@ -74,18 +74,21 @@ class Learned:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The fitted attributes that tell users of it."""
+        """The fitted attributes that tell users of it, but for the names."""
         widths = self.network.widths
-        names = {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
         return {
             "n_features_in_": self.n_features,
-            **names,
             **self.targets.attributes,
             "n_layers_": len(widths),
             "n_outputs_": widths[-1],
             "n_parameters_": self.network.layout.n_parameters,
             "out_activation_": self.loss.link.name,
         }
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The fitted attribute with the names of the features, if they have any."""
+        return {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
 
 
 class Given(NamedTuple):

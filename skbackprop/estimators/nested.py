@@ -21,6 +21,11 @@ class NestedParameters(BaseEstimator):
 
     _rows: ClassVar[dict[str, Parameter]]  # of the table of parameters, by name
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """All parameters by name, also those that a derived class's constructor does not take."""
+        return {name: getattr(self, name) for name in self._rows}
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters of the estimator, and settings of the objects among them.
 

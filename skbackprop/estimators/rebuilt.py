@@ -111,8 +111,8 @@ class Rebuilt:
     @derived
     def _learned(self: Any) -> Learned:
         widths = self._widths
-        parameters = self.get_params(deep=False) | self._parameters_for(widths) | {"dropout": 0.0}
-        plan = self._plan_of(parameters)
+        parameters = self._settings | self._parameters_for(widths)
+        plan = self._plan_of(self._predicted_by(parameters))
         targets = self._recall(plan, widths[-1])
         return Learned(
             fixed_of(parameters),
@@ -124,6 +124,18 @@ class Rebuilt:
             plan.architecture.network(widths[0], widths[-1]),
             plan.n_members,
         )
+
+    def _predicted_by(self: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return parameters with defaults for those that act in training alone.
+
+        Whatever these are, weights say what a network predicts.
+        """
+        of_training = {
+            name: row.default
+            for name, row in self._rows.items()
+            if name == "solver" or not row.shapes_the_network
+        }
+        return parameters | of_training
 
     @property
     def _dtype_of_weights(self: Any) -> np.dtype[np.floating]:

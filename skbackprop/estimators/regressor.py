@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -20,7 +21,7 @@ from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from .base import BaseBackprop
 from .ensemble import Ensemble
-from .learned import Given
+from .learned import Given, Learned
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
@@ -511,6 +512,14 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     def _judge_of(self, objective: Objective, targets: Any) -> ByScores:
         return ByScores(objective, objective.loss.score)
 
+    def _known_targets(self, known: Learned) -> Numbers:
+        # Mean and scale may have been assigned, with weights from a file, say.
+        targets = cast(Numbers, known.targets)
+        mean, scale = self.target_mean_, self.target_scale_
+        if targets.mean is mean and targets.scale is scale:
+            return targets
+        return replace(targets, mean=mean, scale=scale)
+
     # ------------------------------------------------------------------ prediction
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -559,7 +568,8 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         means = self._means(scores)
         shares, scale = _shares(means)
         std = shares.std(axis=0) * scale
-        each = [self._learned.loss.deviation(own) for own in scores]
+        loss = self._learned.loss
+        each = [loss.deviation(own) for own in scores]
         if each[0] is not None:
             shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
@@ -568,11 +578,13 @@ class BackpropRegressor(RegressorMixin, Ensemble):
 
     def _means(self, scores: Array) -> Array:
         """Return the prediction of each member, in the units of y."""
-        return self._each_in_units_of_y([self._learned.loss.predict(own) for own in scores])
+        loss = self._learned.loss
+        return self._each_in_units_of_y([loss.predict(own) for own in scores])
 
     def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
         """Return a list with predictions of each member, or deviations, in the units of y."""
-        rows = self._learned.targets.in_units_of_y(np.concatenate(each), from_zero=from_zero)
+        targets = self._known_targets(self._learned)
+        rows = targets.in_units_of_y(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     def input_gradient(self, X: Any) -> Array:
@@ -625,8 +637,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         gradients = self._input_gradients(
             X, lambda scores, i: self._slope_of_prediction(scores, outputs[i]), len(outputs)
         )
-        in_units_of_y: Array = learned.targets.gradients_in_units_of_y(gradients)
-        return in_units_of_y
+        return self._known_targets(learned).gradients_in_units_of_y(gradients)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return how good the predictions are: R2 or D2.
@@ -665,7 +676,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
             return _r2(y, predicted, validated_weight(sample_weight, predicted))
         X, y = validated_data(self, X, y, self._y_numeric, reset=False)
         weight = validated_weight(sample_weight, X)
-        targets = learned.targets.encode(y, needs_all=False)
+        targets = self._known_targets(learned).encode(y, needs_all=False)
         with np.errstate(all="ignore"):
             score: float = learned.loss.score(self._scores(X), targets, weight)
         return score

@@ -108,8 +108,8 @@ class Fit:
 
 def _what_data_depend_on(estimator: BaseBackprop) -> list[Any]:
     """Return the parameters by which data is checked, targets are encoded and rows weighted."""
-    parameters = estimator.get_params(deep=False)
-    return [parameters.get(name) for name in ("dtype", "loss", "scale_target", "class_weight")]
+    settings = estimator._settings
+    return [settings.get(name) for name in ("dtype", "loss", "scale_target", "class_weight")]
 
 
 def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = None) -> None:

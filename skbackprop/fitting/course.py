@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,6 +127,14 @@ class Past:
     split: tuple[Rows, Rows] | None
     n_epochs: int
     first_loss: float | None
+
+    def apart_from(self, shared: Sequence[Any]) -> Past:
+        """Return the same with copies of the streams, but for those that are to be shared."""
+        streams = [
+            stream if any(stream is each for each in shared) else copy.deepcopy(stream)
+            for stream in self.state.streams
+        ]
+        return replace(self, state=replace(self.state, streams=streams))
 
     def is_behind(self, parameters: FlatParameters) -> bool:
         """Return whether parameters are the averages that were taken of this state's own."""

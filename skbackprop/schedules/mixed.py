@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.arrays import Array, PerMember, State
+from ..core.equality import grouped
 from ..core.members import join_members, join_states, kind_of, take_state
 from .base import Schedule
 
@@ -60,15 +61,15 @@ def join_schedules(
     schedules: Sequence[Schedule], states: Sequence[State]
 ) -> tuple[Schedule, State]:
     """Return one schedule, with its state, for members that have one each."""
-    kinds = [kind_of(schedule) for schedule in schedules]
-    firsts = [i for i, kind in enumerate(kinds) if kind not in kinds[:i]]
-    if len(firsts) == 1:
+    groups = grouped(range(len(schedules)), [kind_of(schedule) for schedule in schedules])
+    if len(groups) == 1:
         return join_members(schedules), join_states(states)
-    which = [[kinds[first] for first in firsts].index(kind) for kind in kinds]
+    which = np.empty((len(schedules), 1))
     joined, joined_states = [], []
-    for number, first in enumerate(firsts):
-        follows = [own == number for own in which]
-        filler = schedules[first]
+    for number, group in enumerate(groups):
+        which[group] = number
+        follows = [i in group for i in range(len(schedules))]
+        filler = schedules[group[0]]
         joined.append(
             join_members([s if own else filler for s, own in zip(schedules, follows, strict=True)])
         )
@@ -77,7 +78,7 @@ def join_schedules(
                 [s if own else filler.init(1) for s, own in zip(states, follows, strict=True)]
             )
         )
-    return Several(tuple(joined), np.array(which, dtype=float)[:, None]), _numbered(joined_states)
+    return Several(tuple(joined), which), _numbered(joined_states)
 
 
 def schedule_state(schedule: Schedule, state: State, member: int) -> State:

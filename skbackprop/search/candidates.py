@@ -129,7 +129,7 @@ class Candidate:
         """
         network = self.network
         try:
-            return [type(network), *network._plan_of(network.get_params(deep=False)).shape]
+            return [type(network), *network._plan_of(network._settings).shape]
         except Exception:
             return [self]
 

@@ -188,7 +188,7 @@ def _cost_and_size(evaluation: Evaluation, network: Any, X: Any) -> tuple[float,
 
 def _estimated_cost_and_size(evaluation: Evaluation, network: Any, X: Any) -> tuple[float, int]:
     n_rows, n_features = np.shape(X)
-    plan = network._plan_of(network.get_params(deep=False))
+    plan = network._plan_of(network._settings)
     layers = plan.architecture.network(n_features, _n_outputs(network, plan, evaluation.y))
     batch_size = min(plan.batch_size, n_rows)
     dtype = plan.dtype or getattr(X, "dtype", None)

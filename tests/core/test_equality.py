@@ -1,7 +1,7 @@
 """Are two values equal where all who use them would find no difference?"""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ import pytest
 
 from skbackprop.activations import LeakyRelu
 from skbackprop.core.equality import is_equal
+from skbackprop.losses import Huber
 from skbackprop.optimizers import SGD, Adam
 
 
@@ -24,6 +25,46 @@ class Holder:
     """A user's own part that holds an array: its own == raises a ValueError."""
 
     values: np.ndarray
+
+
+class Weighted(Huber):
+    """A user's own, derived from a dataclass without being one: ``==`` sees `delta` alone."""
+
+    def __init__(self, delta, weight):
+        super().__init__(delta)
+        object.__setattr__(self, "weight", weight)
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """One that keeps what it is made of under another name."""
+
+    numbers: InitVar[list]
+
+    def __post_init__(self, numbers):
+        object.__setattr__(self, "_values", np.array(numbers))
+
+    @cached_property
+    def total(self):
+        return self._values.sum()
+
+
+@dataclass(frozen=True)
+class Choosy:
+    """One with a == of its own, for what is no field to compare by."""
+
+    values: np.ndarray = field(compare=False)
+
+    def __eq__(self, other):
+        return isinstance(other, Choosy) and np.array_equal(self.values, other.values)
+
+    __hash__ = None
+
+
+def looked_at(part):
+    """Return a part that has worked out what it keeps."""
+    assert part.total == 3
+    return part
 
 
 TWICE = partial(np.multiply, 2)
@@ -43,6 +84,9 @@ EQUAL = [
     (Adam(), Adam(epsilon=1e-8)),
     (LeakyRelu(0.3), LeakyRelu(0.3)),
     (Holder(np.arange(3)), Holder(np.arange(3))),
+    (Weighted(1, 2), Weighted(1.0, 2)),
+    (FromFile([1, 2]), looked_at(FromFile([1, 2]))),
+    (Choosy(np.arange(3)), Choosy(np.arange(3))),
     (TWICE, TWICE),
     (FRAME, FRAME),
 ]
@@ -61,6 +105,10 @@ DIFFERENT = [
     (Adam(), SGD()),
     (Adam, Adam()),
     (Holder(np.arange(3)), Holder(np.arange(1, 4))),
+    (Weighted(1, 2), Weighted(1, 3)),
+    (Weighted(1, 2), Huber(1)),
+    (FromFile([1, 2]), FromFile([2, 1])),
+    (Choosy(np.arange(3)), Choosy(np.arange(1, 4))),
     (partial(np.multiply, 2), TWICE),
     (FRAME, FRAME.copy()),
     (pd.NA, 1),

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import pytest
 
+from skbackprop.core.equality import is_equal
 from skbackprop.core.members import (
     cut,
     join_members,
@@ -37,6 +38,22 @@ SETTINGS = {
 FACTORS = [1.0, 0.5, 0.25, 0.125]
 
 every_settings = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+
+
+class Slower(SGD):
+    """A user's optimizer, derived from a dataclass, that holds more than its fields."""
+
+    def __init__(self, momentum=0.9, factor=0.5):
+        super().__init__(momentum)
+        object.__setattr__(self, "factor", factor)
+
+
+@dataclass(frozen=True)
+class Table(Schedule):
+    """A user's schedule with an array, by which its own == has no answer."""
+
+    factors: np.ndarray
+    final: float = 0.0
 
 
 class Unlike:
@@ -134,6 +151,26 @@ def test_settings_that_are_no_dataclass_join_with_themselves_alone():
     assert kind_of(own) == kind_of(own) != kind_of(other)
     assert join_members([own, own]) is own
     assert take_members(own, slice(0, 1)) is own
+
+
+def test_settings_that_hold_more_than_their_fields_join_with_their_equals_alone():
+    own = Slower(0.9, 0.1)
+    assert is_equal(kind_of(own), kind_of(Slower(0.9, 0.1)))
+    assert not is_equal(kind_of(own), kind_of(Slower(0.9, 0.2)))
+    assert not is_equal(kind_of(own), kind_of(Slower(0.5, 0.1)))
+    assert join_members([own, Slower(0.9, 0.1)]) is own
+    assert take_members(own, slice(0, 1)) is own
+
+
+def test_settings_with_arrays_that_are_equal_join():
+    members = [Table(np.arange(3), 0.1), Table(np.arange(3), 0.2)]
+    assert is_equal(*map(kind_of, members))
+    joined = join_members(members)
+    np.testing.assert_array_equal(joined.factors, np.arange(3))
+    assert_same_bits(joined.final, np.array([[0.1], [0.2]]))
+    taken = take_members(joined, np.array([1]))
+    np.testing.assert_array_equal(taken.factors, np.arange(3))
+    assert taken.final == 0.2
 
 
 def test_settings_may_keep_a_cache():

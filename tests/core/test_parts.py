@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skbackprop import activations, averages, initializers, layers, losses, optimizers, schedules
+from skbackprop import (
+    BackpropClassifier,
+    activations,
+    averages,
+    initializers,
+    layers,
+    losses,
+    optimizers,
+    schedules,
+)
+from skbackprop.activations import Activation
 from skbackprop.core.parts import Part, split_names
 from skbackprop.losses import ClassifierLoss, Focal, Quantile
 from skbackprop.optimizers import SGD, Adam, AdamW
@@ -127,6 +137,21 @@ def test_a_part_that_is_no_dataclass_has_the_arguments_of_its_constructor():
     assert part.get_params()["inner__momentum"] == 0.9
     assert part.set_params(last=4.0, inner__momentum=0.5) == Plain("a", SGD(0.5), last=4.0)
     assert part == Plain("a", SGD())
+
+
+def test_arguments_that_are_kept_under_other_names_are_not_shown():
+    class Bent(Activation):
+        def __init__(self, slope, at=0.0):
+            self._slope, self.at = slope, at
+
+    part = Bent(0.5)
+    assert part.get_params() == {"at": 0.0}
+    assert clone(part)._slope == 0.5
+    with pytest.raises(ValueError, match="Bent does not keep its argument 'slope' under that name"):
+        part.set_params(at=1.0)
+    model = BackpropClassifier(activation=part)
+    assert model.get_params()["activation__at"] == 0.0
+    assert model.set_params(alpha=0.5).alpha == 0.5
 
 
 def test_a_part_without_a_constructor_has_no_settings():

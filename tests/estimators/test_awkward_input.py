@@ -336,6 +336,19 @@ def test_names_of_columns_that_are_not_words_are_no_names(estimator_class):
     assert not hasattr(model, "feature_names_in_")  # the last fit counts
 
 
+@BOTH
+def test_names_that_the_user_sets_or_removes_stay_so_in_further_training(estimator_class):
+    X, y = data_for(estimator_class)
+    names = np.array(list("abcd"), dtype=object)
+    model = quick(estimator_class).fit(X, y)
+    model.feature_names_in_ = names
+    model.partial_fit(pd.DataFrame(X, columns=names), y)
+    assert model.feature_names_in_ is names
+    del model.feature_names_in_
+    model.partial_fit(X, y)
+    assert not hasattr(model, "feature_names_in_")
+
+
 # -------------------------------------------------------------------------- huge numbers
 
 SCALES = {"float32": [1e10, 1e30, 1e36], "float64": [1e10, 1e30, 1e200, 1e306]}

@@ -60,6 +60,7 @@ CHANGES = {
     "normalization": "batch",
     "average": "polyak",
     "init": "he_normal",
+    "time_limit": 60,
     "dtype": "float32",
 }
 

@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.utils._param_validation import StrOptions
 
 from lanes import examples
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import LeakyRelu
 from skbackprop.averages import AVERAGES, PolyakAverage
 from skbackprop.estimators.parameters import PARAMETERS
@@ -49,7 +49,8 @@ VALUES = {
     "tol": [1e-4, 0.1],
     "momentum": [0.9, 0.0],
     "nesterovs_momentum": [True, False],
-    "early_stopping": [False, True],
+    "early_stopping": [False, True, EarlyStopping("loss", 8, n_iter_no_change=2)],
+    "time_limit": [None, 1e9],
     "validation_fraction": [0.1, 0.4],
     "beta_1": [0.9, 0.0],
     "beta_2": [0.999, 0.5],

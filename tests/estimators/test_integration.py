@@ -53,7 +53,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils import get_tags
 from threadpoolctl import threadpool_info
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.inspection import input_importance
 from support import BOTH, assert_same_network, class_data, few_epochs, label_data, value_data
 
@@ -564,6 +564,34 @@ def test_parameters_are_those_of_the_constructor(estimator_class):
     assert (estimator.alpha, estimator.solver) == (0.5, "sgd")
     with pytest.raises(ValueError, match="Invalid parameter 'droppout'"):
         estimator.set_params(droppout=0.5)
+
+
+class Brief(BackpropRegressor):
+    """A network of a user's own, whose constructor takes few parameters and one more."""
+
+    def __init__(self, n_units=3, alpha=0.1, shift=0.0):
+        super().__init__((n_units,), alpha=alpha, max_iter=3, solver="sgd", random_state=0)
+        self.n_units, self.shift = n_units, shift
+
+
+@few_epochs
+def test_the_constructor_of_a_derived_class_may_take_other_parameters():
+    X, y = value_data()
+    plain = BackpropRegressor((3,), alpha=0.1, max_iter=3, solver="sgd", random_state=0)
+    brief = Brief().fit(X, y)
+    assert_same_network(brief, plain.fit(X, y))
+    assert_same_network(brief.partial_fit(X, y), plain.partial_fit(X, y))
+    built = Brief()
+    built.coefs_, built.intercepts_ = brief.coefs_, brief.intercepts_
+    np.testing.assert_array_equal(built.predict(X), brief.predict(X))
+    brief.solver = "adam"
+    with pytest.raises(ValueError, match="solver was 'sgd'"):
+        brief.partial_fit(X, y)
+
+    grid = {"alpha": [0.1, 10.0]}
+    searches = [BackpropGridSearchCV(each, grid, cv=2).fit(X, y) for each in (Brief(), plain)]
+    scores = [search.cv_results_["mean_test_score"] for search in searches]
+    np.testing.assert_array_equal(*scores)
 
 
 @few_epochs

@@ -297,6 +297,16 @@ def test_what_weights_do_not_say_has_to_be_set(settings, name):
             found.predict(X)
 
 
+@BOTH
+def test_parameters_of_training_do_not_matter_for_prediction(estimator_class):
+    found = estimator_class()
+    found.coefs_, found.intercepts_ = some_parameters(4, 5, 1)
+    said = found.predict(X)
+    unknown = {"solver": "newton", "learning_rate": "slow", "init": "ones", "average": True}
+    found.set_params(**unknown, dropout=(0.5, 0.5, 0.5), alpha=None)
+    np.testing.assert_array_equal(found.predict(X), said)
+
+
 def test_features_are_counted():
     found = BackpropRegressor()
     found.coefs_, found.intercepts_ = some_parameters(4, 5, 1)

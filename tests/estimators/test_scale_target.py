@@ -1,5 +1,6 @@
 """Does scale_target train on standardised targets, and predict in the units of y?"""
 
+import copy
 import pickle
 
 import numpy as np
@@ -161,6 +162,20 @@ def test_mean_and_scale_stay_in_further_training_and_are_learned_anew_in_a_new_f
         assert model.target_scale_ is scale
     anew = model.set_params(warm_start=False).fit(X, 10 * Y)
     np.testing.assert_allclose(anew.target_scale_, 10 * scale)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
+def test_mean_and_scale_that_are_assigned_are_those_of_predictions_and_further_training(loss):
+    model = scaled(loss=loss).fit(X, Y)
+    other = scaled(loss=loss).fit(X, 10 * Y)
+    for name in ("coefs_", "intercepts_", "target_mean_", "target_scale_"):
+        setattr(model, name, copy.deepcopy(getattr(other, name)))
+    np.testing.assert_array_equal(model.predict(X), other.predict(X))
+    assert model.score(X, 10 * Y) == other.score(X, 10 * Y)
+    mean = model.target_mean_
+    model.partial_fit(X, 10 * Y)
+    assert model.target_mean_ is mean
+    assert model.loss_ < 2 * other.loss_  # ten times so much, and more, by the first scale
 
 
 @pytest.mark.parametrize("before", [False, True])

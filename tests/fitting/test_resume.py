@@ -200,3 +200,30 @@ def test_order_starts_again_for_another_number_of_rows():
         estimator.partial_fit(X[:n_rows], y[:n_rows])
     assert estimator.t_ == N_ROWS + 30 + N_ROWS
     assert len(estimator.loss_curve_) == 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"early_stopping": True}, {"dropout": 0.3}, {"average": "polyak"}, {"n_members": 2}],
+    ids=str,
+)
+def test_a_shallow_copy_and_its_original_train_on_for_themselves(settings):
+    """What they share, arrays and all, is never changed in place."""
+    X, y = class_data(N_ROWS)
+    kept = SHARED | {"max_iter": 3, "warm_start": True} | settings
+    original = BackpropClassifier(**kept).fit(X, y)
+    expected = copy.deepcopy(original).fit(X, y)
+    before = copy.deepcopy(original)
+    other = copy.copy(original).fit(X, y)
+    assert_same_network(other, expected)
+    assert same_bits(original, before)
+    assert_same_network(original.fit(X, y), expected)
+
+
+def test_a_shallow_copy_draws_from_the_stream_that_the_user_has_given():
+    X, y = class_data(N_ROWS)
+    stream = np.random.RandomState(0)
+    model = BackpropClassifier(random_state=stream).partial_fit(X, y, classes=[0, 1, 2])
+    position = stream.get_state()[2]
+    copy.copy(model).partial_fit(X, y)
+    assert stream.get_state()[2] != position
