@@ -134,12 +134,11 @@ ESTIMATORS = {
 CONFIGURATIONS = [
     (kind, title) for kind, (_, configurations) in ESTIMATORS.items() for title in configurations
 ]
-# The checks that fit and look at numbers. What an estimator says of itself, how it is copied and
-# which errors it raises do not change with its settings.
+# The checks that fit and look at numbers. What an estimator says of itself, how it is copied, which
+# errors it raises and which formats of sparse matrices it takes do not change with its settings.
 OF_NUMBERS = {
     "check_estimators_dtypes",
     "check_estimators_pickle",
-    "check_estimator_sparse_array",
     "check_sample_weight_equivalence_on_dense_data",
     "check_sample_weight_equivalence_on_sparse_data",
     "check_methods_sample_order_invariance",
