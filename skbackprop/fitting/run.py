@@ -405,14 +405,12 @@ class Run:
     @property
     def past(self) -> Past:
         """What a later run can go on from."""
-        theta, statistics, average = self.kept
+        state = replace(self.state, progress=init_progress(1))
+        if self.course.best is not None:
+            theta, statistics, state.average = self.course.best.kept
+            state.parameters = self.parameters.like(theta, statistics)
         return Past(
-            replace(
-                self.state,
-                parameters=self.parameters.like(theta, statistics),
-                average=average,
-                progress=init_progress(1),
-            ),
+            state,
             self.table.n_rows,
             self._split,
             self._n_epochs_before + self.course.n_iter if self.incremental else 0,

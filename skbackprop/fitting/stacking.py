@@ -17,6 +17,7 @@ from ..engine.objective import Objective
 from ..engine.stack import Stack
 from ..engine.state import TrainingState
 from ..optimizers import Optimizer
+from ..schedules.base import Schedule
 from ..schedules.mixed import join_schedules
 from .run import Run
 
@@ -24,17 +25,13 @@ from .run import Run
 def stack_of(runs: Sequence[Run], deadline: Deadline | None = None) -> Stack:
     """Return the stack that trains these runs, all with a stochastic optimizer."""
     first = runs[0]
-    schedule, state_of_schedule = join_schedules(
-        [run.plan.schedule for run in runs], [run.state.schedule for run in runs]
-    )
-    # Schedules of several kinds have states of several kinds, which only they can join.
-    states = [replace(state, schedule={}) for state in _states_that_share(runs)]
+    schedule, state = _joined(runs)
     penalty = join_members([run.objective.penalty for run in runs])
     solvers = [run.plan.solver for run in runs]
     optimizers = [solver for solver in solvers if isinstance(solver, Optimizer)]
     stack = Stack(
         objective=Objective(first.network, first.problem.loss, penalty),
-        state=replace(TrainingState.join(states), schedule=state_of_schedule),
+        state=state,
         tables=[run.table for run in runs],
         batch_sizes=[run.batch_size for run in runs],
         optimizer=join_members(optimizers),
@@ -47,6 +44,21 @@ def stack_of(runs: Sequence[Run], deadline: Deadline | None = None) -> Stack:
     if len(runs) > 1:
         show_parameters(stack, runs)
     return stack
+
+
+def _joined(runs: Sequence[Run]) -> tuple[Schedule, TrainingState]:
+    """Return one schedule and one state for all runs; those of one as they are."""
+    first = runs[0]
+    if len(runs) == 1:
+        shuffles = first.plan.shuffle
+        state = first.state if shuffles else replace(first.state, streams=[None])
+        return first.plan.schedule, state
+    schedule, state_of_schedule = join_schedules(
+        [run.plan.schedule for run in runs], [run.state.schedule for run in runs]
+    )
+    # Schedules of several kinds have states of several kinds, which only they can join.
+    states = [replace(state, schedule={}) for state in _states_that_share(runs)]
+    return schedule, replace(TrainingState.join(states), schedule=state_of_schedule)
 
 
 def deadline_of(runs: Sequence[Run]) -> Deadline | None:
@@ -63,7 +75,7 @@ def deadline_of(runs: Sequence[Run]) -> Deadline | None:
 def _states_that_share(runs: Sequence[Run]) -> list[TrainingState]:
     """Return the states of runs with one order and stream for those who visit the same rows.
 
-    In a stack of several these streams are copies. Those of runs that do not shuffle are None.
+    These streams are copies. Those of runs that do not shuffle are None.
     """
     states: list[TrainingState] = []
     for i, run in enumerate(runs):
@@ -72,8 +84,9 @@ def _states_that_share(runs: Sequence[Run]) -> list[TrainingState]:
             shared = states[-1]
             states.append(replace(state, orders=shared.orders, streams=shared.streams))
             continue
-        streams = state.streams if len(runs) == 1 else copy.deepcopy(state.streams)
-        states.append(replace(state, streams=streams if run.plan.shuffle else [None]))
+        shuffles = run.plan.shuffle
+        streams = [copy.deepcopy(stream) if shuffles else None for stream in state.streams]
+        states.append(replace(state, streams=streams))
     return states
 
 
