@@ -608,6 +608,7 @@ def test_estimators_fitted_together_average_as_if_alone(early_stopping, estimato
         assert same_bits(fit.estimator, alone)
 
 
+@pytest.mark.long
 @BOTH
 def test_a_search_for_the_average_is_scikit_learn_s(estimator_class):
     data = data_for(estimator_class, N_ROWS)

@@ -502,6 +502,7 @@ def test_pieces_with_a_pickle_between_are_the_whole_to_the_bit(optimizer, dtype)
     assert same_bits(pieces, whole)
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_search_over_instances_finds_what_scikit_learns_does(dtype):

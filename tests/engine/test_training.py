@@ -400,6 +400,7 @@ def peak_with(width, optimizer, activation, n_members, weighted):
     return peak_of_an_epoch(stack_of(members, network, loss, optimizer, batch_size=32))
 
 
+@pytest.mark.long
 @equal_and_weighted
 @pytest.mark.parametrize("n_members", [1, 3])
 @every_method

@@ -217,6 +217,7 @@ def test_a_rare_class_is_found_more_often():
     assert recalls["balanced"] > recalls[None] + 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [[0.8, 0.2], [0.8, 0.1, 0.1]], ids=str)
 def test_it_passes_scikit_learns_check_of_balanced_classes(weights):
     """The check is not among those of `check_estimator`: it needs data of its own."""
@@ -422,6 +423,7 @@ def noted_stacks(monkeypatch):
     return stacks
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weight", [None, ROWS], ids=["", "weighted"])
 @pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"n_members": 2}], ids=str)
 def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
@@ -467,6 +469,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")

@@ -159,6 +159,7 @@ def test_each_ends_as_if_alone(estimator_class, n_threads, max_bytes):
     assert {fit.error is None for fit in fits} == {True, False}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "estimator_class, data",
     [

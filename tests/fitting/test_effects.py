@@ -141,6 +141,7 @@ def test_what_has_an_effect_is_not(settings, estimator_class):
     assert not warnings_of(partial(quick(estimator_class).fit, *data))
 
 
+@pytest.mark.long
 @PAIRS
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 def test_what_scikit_learn_ignores_is_ignored(solver, ours, theirs):
@@ -221,6 +222,7 @@ def test_the_range_test_says_it_of_the_solver():
 # --------------------------------------------------------------------------------- searches
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_blas_thread")
 @pytest.mark.parametrize("refit", [False, True])
 def test_a_search_warns_as_often_as_scikit_learn_s(refit):

@@ -98,6 +98,7 @@ def test_limits_that_overlap_end_with_the_last(before):
     assert blas_threads() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", [lambda: None, lambda: limiting_blas(lambda: None, MIDDLING)])
 def test_an_interrupt_anywhere_lifts_the_limit(action, before):
     """Wherever Python looks for signals: at the start of a function, and after each call."""

@@ -39,6 +39,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transformer, check", CHECKS)
 def test_it_passes_every_check_of_scikit_learn(transformer, check):
     try:
@@ -73,6 +74,7 @@ def test_a_linear_model_after_it_tells_apart_what_it_could_not_alone():
     assert model.fit(X, y).score(X, y) > 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
 def test_a_search_reaches_the_network_and_the_layer(search_class):
     X, y = class_data()

@@ -146,6 +146,7 @@ def test_pieces_equal_the_whole(dtype):
     assert whole.coefs_[0].dtype == dtype
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("data", [class_data(), label_data()])
 def test_candidates_of_a_search_are_smoothed_each_by_its_own_share(data):
     grid = {"label_smoothing": [0, 0.1, 0.4], "learning_rate_init": [0.01, 0.1]}

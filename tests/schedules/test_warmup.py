@@ -301,6 +301,7 @@ def test_the_first_member_of_an_ensemble_is_the_network_alone(schedule):
     assert_same_network(ensemble.estimators_[0], alone, rtol=0, atol=0)
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_a_search_over_schedules_is_scikit_learns_to_the_bit(solver):

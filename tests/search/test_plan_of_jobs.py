@@ -617,6 +617,7 @@ def test_nothing_is_said_unasked(capsys):
 # ---------------------------------------------------------------------------------- workers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=TWO_PROCESSES)])
 def test_workers_find_the_same(backend):
     grid = [GOOD, {"solver": ["lbfgs"], "hidden_layer_sizes": [3, 4]}]

@@ -285,6 +285,7 @@ def test_grid_search_finds_the_same_to_the_bit(case):
         np.testing.assert_array_equal(actual, expected, strict=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["early stopping", "sgd in float32", "members", "pipeline"])
 @pytest.mark.parametrize("max_stack_bytes", [1, 50_000])
 def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
@@ -425,6 +426,7 @@ def second(results):
     return 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "scoring, refit",
     [
@@ -477,6 +479,7 @@ SPLITTERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case, data",
     [
