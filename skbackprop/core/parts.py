@@ -108,6 +108,7 @@ class Part:
 
 def _arguments(kind: type) -> list[str]:
     """Return the names of the arguments of a class's constructor."""
+    # mypy warns of __init__ as read from a class, since that of an instance could be another's.
     _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     return [parameter.name for parameter in parameters if parameter.kind not in stars]

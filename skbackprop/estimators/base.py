@@ -319,7 +319,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             data.y,
             data.watched,
             self._judge_of(Objective(network, learned.loss, plan.penalty), learned.targets),
-            self._scorer_of(plan, learned),
+            None if incremental else self._scorer_of(plan, learned),
             learned.targets.strata,
             incremental,
         )

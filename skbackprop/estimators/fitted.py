@@ -141,9 +141,10 @@ class Fitted(Rebuilt, NestedParameters):
             return self._of_member(name, member) if continues else None
 
         losses = going_on(past("loss_curve_"), run.losses)
-        watched = None
+        # A call that watches nothing leaves what earlier ones have seen.
+        watched = past("validation_loss_curve_")
         if run.watched is not None:
-            watched = going_on(past("validation_loss_curve_"), run.watched_losses)
+            watched = going_on(watched, run.watched_losses)
         # Over calls of partial_fit, which have no stopping rule, the best is that of all calls.
         goes_on = run.incremental and continues
         if self.early_stopping:

@@ -293,6 +293,15 @@ def test_curves_go_on_in_a_warm_start_and_travel():
     assert model.validation_loss_curve_ == whole.validation_loss_curve_
 
 
+def test_a_call_that_watches_nothing_keeps_what_was_seen():
+    model = quick(BackpropClassifier, max_iter=3, warm_start=True)
+    seen = model.fit(X[FIT], WORDS[FIT], **watching()).validation_loss_curve_
+    assert model.partial_fit(X[FIT], WORDS[FIT]).validation_loss_curve_ == seen
+    assert model.fit(X[FIT], WORDS[FIT]).validation_loss_curve_ == seen
+    model.set_params(warm_start=False).fit(X[FIT], WORDS[FIT])
+    assert model.validation_loss_curve_ is None
+
+
 WRONG = {
     "no targets": ({"X_val": X[VAL]}, "X_val, y_val: .* requires y"),
     "no rows": ({"y_val": WORDS[VAL]}, "for the rows of X_val, but X_val is None"),
