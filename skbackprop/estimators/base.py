@@ -310,15 +310,15 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
     ) -> list[Run]:
         """Return a run for each member: from the estimator's weights, or from new ones."""
         network = learned.network.with_dropout(plan.architecture.rates)
+        objective = Objective(network, learned.loss, plan.penalty)
         problem = Problem(
             plan,
-            network,
-            learned.loss,
+            objective,
             data.table,
             learned.dtype,
             data.y,
             data.watched,
-            self._judge_of(Objective(network, learned.loss, plan.penalty), learned.targets),
+            self._judge_of(objective, learned.targets),
             None if incremental else self._scorer_of(plan, learned),
             learned.targets.strata,
             incremental,

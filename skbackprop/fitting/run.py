@@ -16,13 +16,11 @@ import numpy as np
 
 from ..core.arrays import Array, Rows, State, largest_magnitude
 from ..engine.batches import Table
-from ..engine.network import Network
 from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.state import TrainingState
 from ..layers.base import WEIGHT
 from ..layers.dropout import dropout_stream
-from ..losses.base import Loss
 from ..optimizers import Optimizer
 from ..schedules.base import init_progress
 from ..stopping import EarlyStopping
@@ -45,10 +43,8 @@ class Problem:
     ----------
     plan : Plan
         How they are to be trained.
-    network : Network
-        Their layers in training.
-    loss : Loss
-        The loss, with its link, for the targets at hand.
+    objective : Objective
+        Their layers in training, the loss for the targets at hand, and the penalty.
     table : Table
         The data.
     dtype : dtype
@@ -68,8 +64,7 @@ class Problem:
     """
 
     plan: Plan
-    network: Network
-    loss: Loss
+    objective: Objective
     table: Table
     dtype: np.dtype[np.floating]
     y_given: Any
@@ -127,9 +122,9 @@ class Run:
         member: int = 0,
     ) -> None:
         self.problem = problem
-        self.plan, self.network, self.table = problem.plan, problem.network, problem.table
+        self.plan, self.objective, self.table = problem.plan, problem.objective, problem.table
+        self.network = self.objective.network
         self.incremental = problem.incremental
-        self.objective = Objective(self.network, problem.loss, self.plan.penalty)
         self._name = f"Member {member}: " if self.plan.n_members > 1 else ""
         masks = [_mask_stream(stream, past)] if self.network.is_random else []
         if start is None:
@@ -248,7 +243,7 @@ class Run:
         """What runs must have in common to train as one stack; to be compared by ``==``."""
         problem, table = self.problem, self.table
         is_weighted = table.weight is not None
-        of_data = [problem.network, problem.loss, problem.dtype, table.is_sparse, is_weighted]
+        of_data = [self.network, self.objective.loss, problem.dtype, table.is_sparse, is_weighted]
         return [*of_data, self.incremental, *self.plan.shape]
 
     @property

@@ -28,9 +28,8 @@ def seen_by(runs: Sequence[Run], parameters: FlatParameters) -> list[Seen | None
             stop += 1
         members = parameters.members(slice(start, stop))
         with np.errstate(all="ignore"):
-            outcomes = problem.judge.outcomes(
-                problem.network, members, watched.table.X, watched.rows
-            )
+            network = problem.objective.network
+            outcomes = problem.judge.outcomes(network, members, watched.table.X, watched.rows)
         found += [
             run.see(watched, own, members.members(slice(i, i + 1)))
             for i, (run, own) in enumerate(zip(runs[start:stop], outcomes, strict=True))

@@ -13,7 +13,6 @@ from ..core.arrays import PerMember
 from ..core.equality import is_equal
 from ..core.members import join_members
 from ..engine.deadline import Deadline
-from ..engine.objective import Objective
 from ..engine.stack import Stack
 from ..engine.state import TrainingState
 from ..optimizers import Optimizer
@@ -30,7 +29,7 @@ def stack_of(runs: Sequence[Run], deadline: Deadline | None = None) -> Stack:
     solvers = [run.plan.solver for run in runs]
     optimizers = [solver for solver in solvers if isinstance(solver, Optimizer)]
     stack = Stack(
-        objective=Objective(first.network, first.problem.loss, penalty),
+        objective=replace(first.objective, penalty=penalty),
         state=state,
         tables=[run.table for run in runs],
         batch_sizes=[run.batch_size for run in runs],
