@@ -165,6 +165,7 @@ def minimise(
     max_iter: int,
     tol: float,
     on_iteration: Callable[[float], bool],
+    on_evaluation: Callable[[], None] = lambda: None,
 ) -> optimize.OptimizeResult:
     """Minimise an objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
 
@@ -182,6 +183,9 @@ def minimise(
     on_iteration : callable
         Called with the loss, as it is reported, after each iteration, with the parameters set
         to its point; training ends where it returns True.
+    on_evaluation : callable
+        Called before each evaluation of the objective: the first one after an iteration begins
+        the next. By default it does nothing.
 
     Returns
     -------
@@ -202,6 +206,10 @@ def minimise(
         value = float(at.fun)
         return value - not_reported * (value - smooth.penalty(at.x))
 
+    def evaluate(x: Array) -> tuple[float, Array]:
+        on_evaluation()
+        return smooth(x)
+
     def callback(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
         if on_iteration(reported(intermediate_result)):
@@ -210,7 +218,7 @@ def minimise(
     try:
         with np.errstate(all="ignore"):
             result = optimize.minimize(
-                smooth,
+                evaluate,
                 smooth.start(),
                 method="L-BFGS-B",
                 jac=True,

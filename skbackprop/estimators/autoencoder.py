@@ -456,7 +456,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             weights, with an ``n_iter_`` of 0.
         """
         given = Given(X, None, sample_weight, X_val, None, sample_weight_val)
-        return self._fit(given, incremental=False)
+        return self._fit_followed(given)
 
     @available_if(BaseBackprop._check_stochastic)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

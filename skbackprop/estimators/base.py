@@ -10,10 +10,11 @@ import operator
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_random_state
 
@@ -31,6 +32,7 @@ from ..fitting.warnings import warn
 from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
 from .fitted import Fitted
+from .hooks import Hooks
 from .learned import Data, Given, Learned, Prepared, Targets, fixed_of
 from .validation import (
     check_range,
@@ -45,7 +47,7 @@ from .validation import (
 _CHANGING = (list, dict, np.ndarray)
 
 
-class BaseBackprop(Fitted, metaclass=ABCMeta):
+class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
@@ -138,7 +140,7 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
             weights, with an ``n_iter_`` of 0.
         """
         given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._fit(given, incremental=False)
+        return self._fit_followed(given)
 
     def _check_stochastic(self) -> bool:
         if is_lbfgs(self.solver):
@@ -147,6 +149,11 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
                 f"solver={self.solver!r}. Choose another solver, or use warm_start=True with fit."
             )
         return True
+
+    @with_callbacks
+    def _fit_followed(self, given: Given) -> Self:
+        """Train as a whole fit; whatever happens, callbacks are torn down."""
+        return self._fit(given, incremental=False)
 
     def _fit(self, given: Given, incremental: bool, classes: Any = None) -> Self:
         """Train, and leave the estimator as it was if that fails.
@@ -158,7 +165,10 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         positions = [stream.get_state(legacy=False) for stream in streams]
         try:
             prepared = self._prepare(given, continues, incremental, classes)
-            interrupt = train(prepared.runs)
+            if incremental or not hasattr(self, "_skl_callbacks"):
+                interrupt = train(prepared.runs)
+            else:
+                interrupt = self._train_with_callbacks(given, prepared, continues)
             if interrupt is not None and not _can_be_kept(prepared.runs, hasattr(self, "coefs_")):
                 raise interrupt
             self._keep(prepared, continues)
@@ -169,6 +179,18 @@ class BaseBackprop(Fitted, metaclass=ABCMeta):
         if interrupt is not None:
             raise interrupt
         return self
+
+    def _train_with_callbacks(
+        self, given: Given, prepared: Prepared, continues: bool
+    ) -> KeyboardInterrupt | None:
+        """Train, and call the hooks of the user's callbacks; return the interrupt, if any."""
+        attributes = partial(self._fitted_by, prepared, continues)
+        hooks = Hooks(self, given, prepared.runs, attributes)
+        hooks.begin()
+        interrupt = train(prepared.runs, hooks)
+        if interrupt is None:
+            hooks.end(prepared.runs)
+        return interrupt
 
     def _streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
         """Return the random streams that a fit draws from, which a failure leaves where they are.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -67,12 +67,24 @@ class Fitted(Rebuilt, NestedParameters):
         ValueError
             If a run failed.
         """
-        learned, _, runs = prepared
+        runs = prepared.runs
         for run in runs:
             if run.error is not None:
                 raise run.error
-        fitted = {
+        fitted = self._outcome_of(prepared, continues)
+        for message in dict.fromkeys(message for run in runs for message in run.warnings):
+            warn(message, ConvergenceWarning)
+        others = dict(vars(self))
+        if not continues:
+            others.pop("feature_names_in_", None)
+        self.__dict__ = others | fitted
+
+    def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
+        """Return what `_keep` sets."""
+        learned, _, runs = prepared
+        return {
             **learned.attributes,
+            **({} if continues else learned.names),
             **self._arrays(learned, runs),
             "n_iter_": _of_members([run.n_iter for run in runs]),
             "best_iter_": _of_members([run.best_iter for run in runs]),
@@ -84,13 +96,18 @@ class Fitted(Rebuilt, NestedParameters):
             "_training": [run.past for run in runs],
             "_went_on": runs[0].incremental,
         }
-        for message in dict.fromkeys(message for run in runs for message in run.warnings):
-            warn(message, ConvergenceWarning)
-        others = dict(vars(self))
-        if not continues:
-            others.pop("feature_names_in_", None)
-            fitted |= learned.names
-        self.__dict__ = others | fitted
+
+    def _fitted_by(
+        self, prepared: Prepared, continues: bool, runs: Sequence[Run]
+    ) -> dict[str, Any] | None:
+        """Return what `_keep` would set of runs that have come so far; None if one has failed."""
+        if any(run.error is not None for run in runs):
+            return None
+        in_order = sorted(runs, key=lambda run: run.member)
+        outcome = self._outcome_of(prepared._replace(runs=in_order), continues)
+        if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
+            outcome.setdefault("feature_names_in_", None)
+        return outcome
 
     def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
         """Return a fitted attribute for each kind of arrays that layers have; None for others."""

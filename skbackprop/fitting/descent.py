@@ -17,12 +17,13 @@ from ..engine.deadline import Deadline, OutOfTime
 from ..engine.epochs import Patience, train_epoch, train_epoch_or_none
 from ..engine.objective import Diverged
 from ..engine.stack import Stack
+from ..engine.state import TrainingState
 from ..schedules.mixed import schedule_state
 from .course import Course, copy_of_member
 from .run import Run
 from .scoring import seen_by, to_fall
 from .stacking import show_parameters, stack_of
-from .verdict import end_diverged, end_out_of_time, end_unconverged, judge
+from .verdict import end_converged, end_diverged, end_out_of_time, end_stopped, end_unconverged
 
 Report = Callable[[int, int, int], None]
 
@@ -88,7 +89,7 @@ class Descent:
         report: Report | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        self.report, self.n_members = report, len(runs)
+        self.report, self.n_members, self._all_runs = report, len(runs), runs
         ordered = sorted(runs, key=lambda run: run.n_train)
         first, last = ordered[0], ordered[-1]
         self.largest_product = first.network.largest_product(last.batch_size)
@@ -113,6 +114,16 @@ class Descent:
     def stack(self) -> Stack:
         """The stack that these train in."""
         return self._stage.stack
+
+    def standing(self) -> list[Run]:
+        """Return what all runs would be if training ended now: copies, those that are done too."""
+        active = {id(run): i for i, run in enumerate(self.runs)}
+        return [self._standing(run, active.get(id(run))) for run in self._all_runs]
+
+    def _standing(self, run: Run, i: int | None) -> Run:
+        if i is None:
+            return run.standing_at(run.course, run.state.copy())
+        return run.standing_at(self._stage.courses[i], self._state_of(i).copy())
 
     def advance(self) -> None:
         """Train for an epoch, then let those go that are done; each pays its share of the time."""
@@ -152,7 +163,7 @@ class Descent:
             return train_epoch(stack, n_done / self.max_iter)
         return train_epoch_or_none(stack, n_done, self.max_iter)
 
-    def interrupt(self, end: Callable[[Run], None] = judge) -> None:
+    def interrupt(self, end: Callable[[Run], None] = end_stopped) -> None:
         """End training with the last epoch that is complete; `end` is that of `retire`."""
         if self.runs:
             self.stack.stand_at(self._stage.n_done)
@@ -195,7 +206,7 @@ class Descent:
                 )
         return stopped[:, 0]
 
-    def retire(self, finished: Array, end: Callable[[Run], None] = judge) -> None:
+    def retire(self, finished: Array, end: Callable[[Run], None] = end_converged) -> None:
         """Let runs go after the epochs that they have done; the others train on without them.
 
         Parameters
@@ -203,8 +214,7 @@ class Descent:
         finished : array of bool of shape (n_runs,)
             Those of `runs` to leave. Each is given back all that is its own.
         end : callable
-            Called with each of them, by default `judge`: says what there is to say of how it
-            ended.
+            Called with each of them: says what there is to say of how it ended.
         """
         if not finished.any():
             return
@@ -217,17 +227,23 @@ class Descent:
         self._stage = stage
 
     def _give_back(self, i: int) -> None:
-        run, stack = self.runs[i], self.stack
+        run = self.runs[i]
         run.end(self._stage.courses[i])
         if self.n_members == 1:
             return  # nothing was ever joined
+        own, (stream,) = self._state_of(i), run.state.streams
+        theirs = own.streams[0]
+        if stream is not None and theirs is not None and theirs is not stream:
+            stream.set_state(theirs.get_state(legacy=False))
+        run.state = replace(own, orders=copy.deepcopy(own.orders), streams=[stream])
+
+    def _state_of(self, i: int) -> TrainingState:
+        """Return the state of a run in the stack; who shares order or stream goes on to."""
+        run, stack = self.runs[i], self.stack
+        if self.n_members == 1:
+            return run.state
         own = stack.state.take(np.array([i]))
-        (stream,) = run.state.streams
-        if own.streams[0] is not None and stream is not None:
-            stream.set_state(own.streams[0].get_state(legacy=False))
-        run.state = replace(
-            own,
-            schedule=schedule_state(stack.schedule, stack.state.schedule, i),
-            orders=copy.deepcopy(own.orders),
-            streams=[stream],
-        )
+        if own.streams[0] is None:  # what visits rows as they stand draws nothing
+            own.streams = run.state.streams
+        own.schedule = schedule_state(stack.schedule, stack.state.schedule, i)
+        return own

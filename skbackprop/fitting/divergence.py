@@ -32,8 +32,8 @@ _N_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a training has ended.
+class Symptoms:
+    """What a training has ended with, by which to tell whether it has diverged.
 
     Parameters
     ----------

@@ -3,98 +3,158 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import OptimizeResult
 
 from ..engine.deadline import OutOfTime
 from ..engine.lbfgs import WholeObjective, minimise
 from ..engine.objective import Diverged
 from ..optimizers import LBFGS
-from .course import copy_of_member
+from .course import Course, Kept, copy_of_member
+from .follower import NOBODY, Follower
 from .run import Run
 from .scoring import seen_by, to_fall
 from .stacking import deadline_of
 from .threads import limiting_blas
-from .verdict import end_diverged, end_out_of_time, judge
+from .verdict import (
+    end_converged,
+    end_diverged,
+    end_out_of_time,
+    end_stopped,
+    end_unconverged_lbfgs,
+)
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
 
 
-def minimise_alone(run: Run) -> KeyboardInterrupt | None:
+def minimise_alone(run: Run, follower: Follower = NOBODY) -> KeyboardInterrupt | None:
     """Train by L-BFGS; return the interrupt that ended it, if one did."""
-    start, lbfgs = time.perf_counter(), run.plan.solver
-    if not isinstance(lbfgs, LBFGS):
-        raise TypeError(f"runs of L-BFGS need its settings, got {lbfgs!r}")
+    start = time.perf_counter()
     largest = run.network.largest_product(run.rows_at_once)
-    interrupt = limiting_blas(lambda: _minimise(run, lbfgs), largest, is_lbfgs=True)
+    minimisation = _Minimisation(run, follower.begin_member(run.member))
+    interrupt = limiting_blas(minimisation.train, largest, is_lbfgs=True)
+    follower.end_member()
     run.seconds += time.perf_counter() - start
     return interrupt
 
 
-def _minimise(run: Run, lbfgs: LBFGS) -> KeyboardInterrupt | None:
-    plan = run.plan
-    in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
-    run.state = replace(run.state, parameters=in_double)
-    patience = plan.patience
-    may_stop = np.ones((1, 1), dtype=bool)
-    # The last complete iteration: its course and its point, in one value.
-    reached = run.course, copy_of_member(run.state, 0)
+class _Reached(NamedTuple):
+    """The last complete iteration."""
 
-    def end_iteration(loss: float) -> bool:
-        nonlocal reached
+    course: Course
+    kept: Kept
+
+
+class _Minimisation:
+    """The training of a run by L-BFGS.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    follower : Follower
+        Who follows its iterations.
+    """
+
+    def __init__(self, run: Run, follower: Follower) -> None:
+        if not isinstance(run.plan.solver, LBFGS):
+            raise TypeError(f"runs of L-BFGS need its settings, got {run.plan.solver!r}")
+        self._run, self._follower, self._lbfgs = run, follower, run.plan.solver
+        in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
+        run.state = replace(run.state, parameters=in_double)
+        self._reached = _Reached(run.course, copy_of_member(run.state, 0))
+        self._is_within_iteration = False
+        self._is_stopped = False  # by the follower
+
+    def train(self) -> KeyboardInterrupt | None:
+        """Train to the end, and let the run say how it came to it."""
+        run = self._run
+        try:
+            result = self._minimise()
+        except KeyboardInterrupt as interrupt:
+            self._go_back(end_stopped)
+            return interrupt
+        except OutOfTime:
+            self._go_back(end_out_of_time)
+        except Diverged:
+            run.end(self._reached.course)
+            end_diverged(run)
+        else:
+            run.end(self._reached.course._replace(loss=float(result.fun)))
+            self._end(result)
+        if self._is_within_iteration:
+            self._follower.end_epoch(self._standing)
+        return None
+
+    def _minimise(self) -> OptimizeResult:
+        run = self._run
+        whole = WholeObjective(
+            run.objective,
+            run.parameters,
+            run.table,
+            run.train,
+            run.rows_at_once,
+            deadline_of([run]),
+        )
+        return minimise(
+            whole,
+            self._lbfgs,
+            max_iter=run.plan.max_iter,
+            tol=run.plan.tol,
+            on_evaluation=self._begin_iteration,
+            on_iteration=self._end_iteration,
+        )
+
+    def _begin_iteration(self) -> None:
+        if not self._is_within_iteration:
+            self._is_within_iteration = True
+            self._follower.begin_epoch(self._standing)
+
+    def _end_iteration(self, loss: float) -> bool:
+        """Record an iteration; return whether it is the last."""
+        run = self._run
         (seen,) = seen_by([run], run.parameters)
         kept = copy_of_member(run.state, 0)
-        reached = run.after_epoch(reached[0], loss, seen, lambda: kept), kept
-        run.print_progress(reached[0])
-        if seen is None or seen.score is None:
-            return False
-        _, stopped = patience.end_epoch(
-            run.state.progress, np.array([[to_fall(seen.score)]]), may_stop
-        )
+        course = run.after_epoch(self._reached.course, loss, seen, lambda: kept)
+        self._reached = _Reached(course, kept)  # now it has happened
+        run.print_progress(course)
+        is_last = seen is not None and seen.score is not None and self._is_impatient(seen.score)
+        self._is_within_iteration = False
+        self._is_stopped = self._follower.end_epoch(self._standing)
+        return is_last or self._is_stopped
+
+    def _is_impatient(self, score: float) -> bool:
+        """Return whether validation scores have not risen for too long."""
+        run, may_stop = self._run, np.ones((1, 1), dtype=bool)
+        monitored = np.array([[to_fall(score)]])
+        _, stopped = run.plan.patience.end_epoch(run.state.progress, monitored, may_stop)
         if stopped.item():
             run.print_stall("Stopping.")
         return bool(stopped.item())
 
-    try:
-        result = minimise(
-            WholeObjective(
-                run.objective,
-                run.parameters,
-                run.table,
-                run.train,
-                run.rows_at_once,
-                deadline_of([run]),
-            ),
-            lbfgs,
-            max_iter=plan.max_iter,
-            tol=plan.tol,
-            on_iteration=end_iteration,
-        )
-    except KeyboardInterrupt as interrupt:
-        course, kept = reached
+    def _standing(self) -> list[Run]:
+        run, (course, kept) = self._run, self._reached
+        parameters = run.parameters.like(kept.theta, kept.statistics)
+        return [run.standing_at(course, replace(run.state, parameters=parameters).copy())]
+
+    def _go_back(self, end: Callable[[Run], None]) -> None:
+        """End with the last complete iteration."""
+        run, (course, kept) = self._run, self._reached
         run.parameters.theta[...] = kept.theta
         run.end(course)
-        judge(run)
-        return interrupt
-    except OutOfTime:
-        course, kept = reached
-        run.parameters.theta[...] = kept.theta
-        run.end(course)
-        end_out_of_time(run)
-        return None
-    except Diverged:
-        run.end(reached[0])
-        end_diverged(run)
-        return None
-    run.end(reached[0]._replace(loss=float(result.fun)))
-    judge(run)
-    if result.status not in (0, _STOPPED_BY_CALLBACK):
-        run.warnings.append(
-            f"lbfgs failed to converge after {run.n_iter} iteration(s) "
-            f"({result.message.strip()}). Increase max_iter (now {plan.max_iter}) or "
-            f"max_fun (now {lbfgs.max_fun}), or scale X, for example with "
-            "sklearn.preprocessing.StandardScaler."
-        )
-    return None
+        end(run)
+
+    def _end(self, result: OptimizeResult) -> None:
+        """Say how SciPy has ended."""
+        run = self._run
+        if self._is_stopped:
+            end_stopped(run)
+        elif result.status in (0, _STOPPED_BY_CALLBACK):
+            end_converged(run)
+        else:
+            end_unconverged_lbfgs(run, result.message.strip())

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from .plan import Plan
 from .watch import Judge, Scorer, Seen, Watched
 
 _TINY = np.finfo(float).tiny
+
+Ending: TypeAlias = Literal["converged", "unconverged", "time_limit", "stopped", "diverged"]
+"""What ends training; "stopped" is by Ctrl-C or a callback."""
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
@@ -110,6 +113,8 @@ class Run:
         What the user should hear of how training ended.
     error : ValueError or None
         Why training failed, if it did.
+    ending : Ending or None
+        What ended it; None as long as it may go on.
     """
 
     def __init__(
@@ -125,6 +130,7 @@ class Run:
         self.plan, self.objective, self.table = problem.plan, problem.objective, problem.table
         self.network = self.objective.network
         self.incremental = problem.incremental
+        self.member = member
         self._name = f"Member {member}: " if self.plan.n_members > 1 else ""
         masks = [_mask_stream(stream, past)] if self.network.is_random else []
         if start is None:
@@ -163,6 +169,7 @@ class Run:
         self.course = Course()
         self.warnings: list[str] = []
         self.error: ValueError | None = None
+        self.ending: Ending | None = None
 
     # ------------------------------------------------------------------ what it begins with
 
@@ -335,7 +342,19 @@ class Run:
 
     def end(self, course: Course) -> None:
         """Take what training has led to as the outcome; said once more, it replaces the last."""
-        self.course, self.warnings, self.error = course, [], None
+        self.course, self.warnings, self.error, self.ending = course, [], None, None
+
+    def standing_at(self, course: Course, state: TrainingState) -> Run:
+        """Return what this run would be if it ended now, which stays what it is.
+
+        `state` is a copy of what training goes on to change.
+        """
+        other = copy.copy(self)
+        other.course, other.state, other.warnings = copy.deepcopy(course), state, [*self.warnings]
+        n = course.n_iter
+        other._losses, other._scores = self._losses[:n], self._scores[:n]
+        other._watched_losses = self._watched_losses[:n]
+        return other
 
     @property
     def n_iter(self) -> int:

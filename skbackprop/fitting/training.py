@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .descent import Descent
+from .follower import NOBODY, Follower
 from .lbfgs import minimise_alone
 from .run import Run
 from .sizes import bytes_per_member, evenly_cut, members_at_once, n_stacks
@@ -16,19 +17,19 @@ from .stacking import deadline_of
 from .threads import limiting_blas, threads_for_stacks
 
 
-def train(runs: Sequence[Run]) -> KeyboardInterrupt | None:
+def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt | None:
     """Train the runs of one estimator; return the interrupt that ended it, if one did.
 
     Runs that fail have their `error` set, and take no other with them.
     """
     if runs[0].plan.is_lbfgs:
-        interrupts = (minimise_alone(run) for run in runs)
+        interrupts = (minimise_alone(run, follower) for run in runs)
         return next((interrupt for interrupt in interrupts if interrupt), None)
     deadline = deadline_of(runs)
     parts = cut_to_size(runs, sys.maxsize)
     descents = [Descent(members, deadline=deadline) for members in parts]
     try:
-        train_side_by_side(descents)
+        train_side_by_side(descents, follower)
     except KeyboardInterrupt as interrupt:
         for descent in descents:
             descent.interrupt()
@@ -48,19 +49,27 @@ def cut_to_size(runs: Sequence[Run], max_bytes: int) -> list[Sequence[Run]]:
     return evenly_cut(runs, n_stacks(len(runs), size, each, n_threads))
 
 
-def train_side_by_side(descents: Sequence[Descent]) -> None:
+def train_side_by_side(descents: Sequence[Descent], follower: Follower = NOBODY) -> None:
     """Train several stacks, an epoch of each in turn, so that an interrupt finds them abreast.
 
-    Where there are threads for it, several have their turn at the same time.
+    Where there are threads for it, several have their turn at the same time. Between two epochs
+    the follower has its own, and may end training.
     """
     n_threads = min(len(descents), threads_for_stacks()) if len(descents) > 1 else 1
     largest = max(descent.largest_product for descent in descents)
 
+    def standing() -> list[Run]:
+        return [run for descent in descents for run in descent.standing()]
+
     def take_turns() -> None:
         with _pool(n_threads) as advance:
             while waiting := [descent for descent in descents if descent.runs]:
+                follower.begin_epoch(standing)
                 for _ in advance(lambda descent: descent.advance(), waiting):
                     pass
+                if follower.end_epoch(standing):
+                    for descent in descents:
+                        descent.interrupt()
 
     limiting_blas(take_turns, largest, n_side_by_side=n_threads)
 

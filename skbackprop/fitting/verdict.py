@@ -7,11 +7,23 @@ import math
 import numpy as np
 
 from ..core.arrays import largest_magnitude
-from .divergence import GROWN, SAFE, Ending, loss_of, spread
+from .divergence import GROWN, SAFE, Symptoms, loss_of, spread
 from .run import Run
 
 
-def judge(run: Run) -> None:
+def end_converged(run: Run) -> None:
+    """Take note that training has ended by its stopping rule."""
+    _judge(run)
+    run.ending = "converged"
+
+
+def end_stopped(run: Run) -> None:
+    """Take note that the user has ended training, by Ctrl-C or a callback."""
+    _judge(run)
+    run.ending = "stopped"
+
+
+def _judge(run: Run) -> None:
     """Take note of a divergence that has left the finite numbers alone, or come back to them."""
     _take_note_of_scores(run)
     first = run.first_loss
@@ -26,7 +38,8 @@ def judge(run: Run) -> None:
 
 def end_unconverged(run: Run) -> None:
     """Take note that the epochs were used up, unless that is what the user wanted."""
-    judge(run)
+    _judge(run)
+    run.ending = "unconverged"
     if not run.incremental and run.plan.patience.n_epochs != math.inf:
         run.warnings.append(
             f"Stochastic Optimizer: Maximum iterations ({run.plan.max_iter}) reached and "
@@ -35,9 +48,22 @@ def end_unconverged(run: Run) -> None:
         )
 
 
+def end_unconverged_lbfgs(run: Run, why: str) -> None:
+    """Take note that SciPy has given up, and why."""
+    _judge(run)
+    run.ending = "unconverged"
+    max_fun = getattr(run.plan.solver, "max_fun", math.inf)
+    run.warnings.append(
+        f"lbfgs failed to converge after {run.n_iter} iteration(s) ({why}). Increase max_iter "
+        f"(now {run.plan.max_iter}) or max_fun (now {max_fun}), or scale X, for example with "
+        "sklearn.preprocessing.StandardScaler."
+    )
+
+
 def end_out_of_time(run: Run) -> None:
     """Take note that the time was used up, and of what that has left."""
-    judge(run)
+    _judge(run)
+    run.ending = "time_limit"
     limit = f"time_limit={run.plan.time_limit:g} seconds are over after"
     if run.n_iter:
         unit = "iteration(s)" if run.plan.is_lbfgs else "epoch(s)"
@@ -53,6 +79,7 @@ def end_out_of_time(run: Run) -> None:
 def end_diverged(run: Run) -> None:
     """Take note of an error, or of a warning where there is a scored epoch to go back to."""
     _take_note_of_scores(run)
+    run.ending = "diverged"
     _diverge(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
 
 
@@ -80,8 +107,8 @@ def _look_at_losses(run: Run, first: float, has_risen: bool, growth: float, larg
         last = max(last, loss)
         has_risen = has_risen or last > first + abs(first)
     score = None if best is None else best.score
-    ending = Ending(worst, last, has_risen, growth, largest, score)
-    if ending.has_diverged(run.table, run.train, run.objective):
+    symptoms = Symptoms(worst, last, has_risen, growth, largest, score)
+    if symptoms.has_diverged(run.table, run.train, run.objective):
         kept = "" if best is None else f" {_kept_epoch(run)}"
         run.warnings.append(
             f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "

@@ -25,18 +25,27 @@ PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
     "estimators/base.py": {"_fit"},
-    "estimators/fitted.py": {"_keep", "_arrays", "_courses", "_course", "_predicting"},
+    "estimators/fitted.py": {
+        "_keep",
+        "_outcome_of",
+        "_arrays",
+        "_courses",
+        "_course",
+        "_predicting",
+    },
     "estimators/learned.py": {"attributes"},
     "fitting/course.py": {"after", "kept_of", "copy_of_member", "predicting"},
     "fitting/run.py": {"after_epoch", "end", "kept", "past"},
-    "fitting/verdict.py": {"judge", "end_unconverged"},
+    "fitting/verdict.py": {"_judge", "end_converged", "end_unconverged"},
     "fitting/training.py": {"train", "train_side_by_side", "take_turns"},
     "fitting/descent.py": {
         *("advance", "_advance", "_train_epoch", "_record", "_stopped", "retire"),
         *("_give_back", "without"),
     },
     "fitting/stacking.py": {"show_parameters"},
-    "fitting/lbfgs.py": {"minimise_alone", "_minimise", "end_iteration"},
+    "fitting/lbfgs.py": {
+        *("minimise_alone", "train", "_minimise", "_end_iteration", "_go_back", "_end"),
+    },
     "engine/epochs.py": {"train_epoch_or_none"},
     "engine/stack.py": {"save", "retire"},
     "engine/lbfgs.py": {"minimise", "callback"},

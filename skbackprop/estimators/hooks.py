@@ -1,0 +1,96 @@
+"""The hooks of an estimator's callbacks, in scikit-learn's protocol: of a fit and of its epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ..fitting.follower import Follower, Standing
+from ..fitting.run import Run
+from .learned import Given
+
+Attributes: TypeAlias = Callable[[Sequence[Run]], "Mapping[str, Any] | None"]
+"""Returns what the estimator's fitted attributes would be; None if these runs have failed."""
+
+
+class Hooks(Follower):
+    """Calls the hooks of an estimator's callbacks while it is fitted.
+
+    The task of the fit has a subtask for each epoch, or iteration of L-BFGS. Members that L-BFGS
+    trains one after the other have a task each, with their iterations as subtasks: there is no
+    estimator of them before the last is trained.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The estimator, which stays as it is.
+    given : Given
+        What it is fitted to, as the user gives it.
+    runs : sequence of Run
+        What is trained.
+    attributes : callable
+        Makes fitted attributes of runs as they stand.
+    """
+
+    def __init__(
+        self, estimator: Any, given: Given, runs: Sequence[Run], attributes: Attributes
+    ) -> None:
+        plan, weight = runs[0].plan, given.sample_weight
+        self._estimator, self._attributes = estimator, attributes
+        self._data = {
+            "X": given.X,
+            # An autoencoder's targets are its input.
+            "y": given.X if given.y is None else given.y,
+            "metadata": None if weight is None else {"sample_weight": weight},
+        }
+        self._is_lbfgs, self._max_iter = plan.is_lbfgs, plan.max_iter
+        self._has_members = plan.is_lbfgs and len(runs) > 1
+        n_tasks = len(runs) if self._has_members else self._n_epochs
+        self._fit = estimator._init_callback_context(max_subtasks=n_tasks)
+        self._above = self._fit  # whose subtasks the epochs are
+        self._epoch: Any = None
+
+    @property
+    def _n_epochs(self) -> int:
+        # SciPy may give up in the midst of a last iteration that does not count.
+        return self._max_iter + self._is_lbfgs
+
+    def begin(self) -> None:
+        """Call the hooks for the beginning of the fit."""
+        self._fit.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def end(self, runs: Sequence[Run]) -> None:
+        """Call the hooks for the end of the fit, after which these runs are what is left."""
+        standing = [run.standing_at(run.course, run.state.copy()) for run in runs]
+        self._call(self._fit.call_on_fit_task_end, lambda: standing)
+
+    def begin_epoch(self, standing: Standing) -> None:
+        """Call the hooks for the beginning of an epoch."""
+        self._epoch = self._above.subcontext("iteration" if self._is_lbfgs else "epoch")
+        self._call(self._epoch.call_on_fit_task_begin, standing)
+
+    def end_epoch(self, standing: Standing) -> bool:
+        """Call the hooks for its end; return whether one of them wants training to end."""
+        return bool(self._call(self._epoch.call_on_fit_task_end, standing))
+
+    def begin_member(self, member: int) -> Follower:
+        """Call the hooks for the beginning of a member that L-BFGS trains."""
+        if self._has_members:
+            self._above = self._fit.subcontext("member", max_subtasks=self._n_epochs)
+            self._above.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        return self
+
+    def end_member(self) -> None:
+        """Call the hooks for its end; they can't leave the other members untrained."""
+        if self._has_members:
+            self._above.call_on_fit_task_end(estimator=self._estimator, **self._data)
+
+    def _call(self, hook: Callable[..., Any], standing: Standing) -> Any:
+        is_whole = hook.__self__ is self._fit or not self._has_members  # type: ignore[attr-defined]
+        return hook(
+            estimator=self._estimator,
+            **self._data,
+            reconstruction_attributes=(
+                (lambda: self._attributes(standing())) if is_whole else None
+            ),
+        )

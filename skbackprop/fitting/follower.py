@@ -1,0 +1,35 @@
+"""Who follows training from epoch to epoch, and may end it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from .run import Run
+
+Standing: TypeAlias = Callable[[], Sequence[Run]]
+"""Returns the runs as they would be left if training ended now: copies, for the caller to keep."""
+
+
+class Follower:
+    """Follows the training of an estimator or of a stack; this one does nothing.
+
+    An epoch is one of all members that are still in training; of L-BFGS it is an iteration.
+    """
+
+    def begin_epoch(self, standing: Standing) -> None:
+        """Take note that an epoch begins."""
+
+    def end_epoch(self, standing: Standing) -> bool:
+        """Take note that an epoch is over, and return whether training is to end with it."""
+        return False
+
+    def begin_member(self, member: int) -> Follower:
+        """Return who follows a member that trains before or after the others, by L-BFGS."""
+        return self
+
+    def end_member(self) -> None:
+        """Take note that this member's training is over."""
+
+
+NOBODY = Follower()
