@@ -8,10 +8,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..core.equality import grouped, is_equal
 from ..fitting.descent import Descent, Report
+from ..fitting.follower import NOBODY, Follower
 from ..fitting.lbfgs import minimise_alone
 from ..fitting.run import Run
 from ..fitting.stacking import deadline_of
@@ -112,7 +113,16 @@ def _what_data_depend_on(estimator: BaseBackprop) -> list[Any]:
     return [settings.get(name) for name in ("dtype", "loss", "scale_target", "class_weight")]
 
 
-def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = None) -> None:
+Follow: TypeAlias = Callable[[Sequence[Fit]], Follower]
+"""Returns who follows fits that are trained side by side."""
+
+
+def fit_together(
+    fits: Sequence[Fit],
+    max_bytes: int,
+    report: Report | None = None,
+    follow: Follow = lambda fits: NOBODY,
+) -> None:
     """Fit estimators that have not been fitted before, networks of one shape as one stack.
 
     Each ends as `fit` alone would leave it, to the bit at one BLAS thread, and fails exactly where
@@ -126,6 +136,8 @@ def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = No
         The memory that a stack may take.
     report : callable or None, default=None
         What each stack's `Descent` reports to.
+    follow : callable
+        Returns who follows the epochs of fits that are trained side by side; by default nobody.
     """
     for i, fit in enumerate(fits):
         fit.prepare(
@@ -134,10 +146,14 @@ def fit_together(fits: Sequence[Fit], max_bytes: int, report: Report | None = No
     owners = {id(run): fit for fit in fits for run in fit.runs}
     runs = [run for fit in fits for run in fit.runs]
     for group in grouped(runs, [None if run.plan.is_lbfgs else run.shape for run in runs]):
+        trained = list(dict.fromkeys(owners[id(run)] for run in group))
+        follower = follow(trained)
         try:
-            _train(group, max_bytes, report)
+            _train(group, max_bytes, report, follower)
         except Exception as error:
-            _fit_alone(list(dict.fromkeys(owners[id(run)] for run in group)), error)
+            if error is follower.error:
+                raise
+            _fit_alone(trained, error)
     for fit in fits:
         fit.keep()
 
@@ -160,13 +176,13 @@ def _fit_alone(fits: Sequence[Fit], error: Exception) -> None:
         )
 
 
-def _train(runs: Sequence[Run], max_bytes: int, report: Report | None) -> None:
+def _train(runs: Sequence[Run], max_bytes: int, report: Report | None, follower: Follower) -> None:
     """Train runs of one shape, or by L-BFGS."""
     if not runs[0].plan.is_lbfgs:
         parts, deadline = cut_to_size(runs, max_bytes), deadline_of(runs)
-        train_side_by_side([Descent(members, report, deadline) for members in parts])
+        train_side_by_side([Descent(members, report, deadline) for members in parts], follower)
         return
     for run in runs:
-        interrupt = minimise_alone(run)
+        interrupt = minimise_alone(run, follower)
         if interrupt is not None:
             raise interrupt

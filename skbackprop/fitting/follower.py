@@ -15,7 +15,14 @@ class Follower:
     """Follows the training of an estimator or of a stack; this one does nothing.
 
     An epoch is one of all members that are still in training; of L-BFGS it is an iteration.
+
+    Attributes
+    ----------
+    error : Exception or None
+        What the follower itself has raised.
     """
+
+    error: Exception | None = None
 
     def begin_epoch(self, standing: Standing) -> None:
         """Take note that an epoch begins."""

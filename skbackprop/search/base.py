@@ -30,6 +30,7 @@ from .._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from .candidates import Evaluation, Split
+from .followed import Followed
 from .jobs import Result
 from .plan import evaluate
 
@@ -74,7 +75,7 @@ class StackedSearch(BaseSearchCV):
         """
         before = dict(self.__dict__)
         try:
-            if self._has_callbacks():
+            if self._candidates_have_callbacks():
                 if self.verbose:
                     print("All candidates are trained one by one, as callbacks follow each fit.")
                 return super().fit(X, y, **params)
@@ -83,8 +84,8 @@ class StackedSearch(BaseSearchCV):
             self.__dict__ = before
             raise
 
-    def _has_callbacks(self) -> bool:
-        parts = [self, self.estimator]
+    def _candidates_have_callbacks(self) -> bool:
+        parts = [self.estimator]
         if hasattr(self.estimator, "get_params") and not isinstance(self.estimator, type):
             parts += self.estimator.get_params().values()
         return any(hasattr(part, "_skl_callbacks") for part in parts)
@@ -95,6 +96,14 @@ class StackedSearch(BaseSearchCV):
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
         routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
+        weight = params.get("sample_weight")
+        data = {
+            "X": X,
+            "y": y,
+            "metadata": None if weight is None else {"sample_weight": weight},
+        }
+        root = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
+        root.call_on_fit_task_begin(estimator=self, **data)
         split_params = routed.splitter.split
         self._checked_cv_orig = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._check_input_parameters(X=X, y=y, split_params=split_params)
@@ -114,7 +123,7 @@ class StackedSearch(BaseSearchCV):
         )
         with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
             evaluated = _Evaluated(self, evaluation, split_params, parallel)
-            self._look_for_the_best(evaluated)
+            self._look_for_the_best(evaluated, root)
         first_score = evaluated.outcomes[0]["test_scores"]
         self.multimetric_ = isinstance(first_score, dict)
         if callable(self.scoring) and self.multimetric_:
@@ -124,15 +133,14 @@ class StackedSearch(BaseSearchCV):
         self.cv_results_ = evaluated.cv_results
         self._keep_best(refit_metric)
         if self.refit:
-            self._refit(evaluation)
+            self._refit(evaluation, root.subcontext(task_name="refit-with-best-params"), data)
         is_several = isinstance(scorers, _MultimetricScorer)
         self.scorer_ = scorers._scorers if is_several else scorers
+        root.call_on_fit_task_end(estimator=self, **data)
         return self
 
-    def _look_for_the_best(self, evaluate_candidates: _Evaluated) -> None:
+    def _look_for_the_best(self, evaluate_candidates: _Evaluated, context: Any) -> None:
         """Let the strategy have the candidates evaluated that it wants to know of."""
-        # scikit-learn's own strategies need a context, though there are no callbacks to follow it.
-        context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
         takes_context = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluate_candidates, **{"callback_ctx": context} if takes_context else {})
 
@@ -145,16 +153,19 @@ class StackedSearch(BaseSearchCV):
             self.best_score_ = self.cv_results_[f"mean_test_{refit_metric}"][self.best_index_]
         self.best_params_ = self.cv_results_["params"][self.best_index_]
 
-    def _refit(self, evaluation: Evaluation) -> None:
+    def _refit(self, evaluation: Evaluation, context: Any, data: dict[str, Any]) -> None:
         """Fit the best candidate to all data."""
         best = clone(evaluation.estimator).set_params(**clone(self.best_params_, safe=False))
         self.best_estimator_ = best
-        start = time.perf_counter()
-        if evaluation.y is None:
-            best.fit(evaluation.X, **evaluation.fit_params)
-        else:
-            best.fit(evaluation.X, evaluation.y, **evaluation.fit_params)
-        self.refit_time_ = time.perf_counter() - start
+        with context.propagate_callback_context(best):
+            context.call_on_fit_task_begin(estimator=self, **data)
+            start = time.perf_counter()
+            if evaluation.y is None:
+                best.fit(evaluation.X, **evaluation.fit_params)
+            else:
+                best.fit(evaluation.X, evaluation.y, **evaluation.fit_params)
+            self.refit_time_ = time.perf_counter() - start
+        context.call_on_fit_task_end(estimator=self, **data)
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
 
@@ -213,7 +224,7 @@ class _Evaluated:
         more_results : dict of sequence, default=None
             What `cv_results_` is to hold besides, by name: a value for each candidate.
         callback_ctx : CallbackContext, default=None
-            What scikit-learn's callbacks would follow; where there are any, this is not called.
+            The task, of scikit-learn's callbacks, that they are part of.
         """
         search, candidate_params = self.search, list(candidate_params)
         splits = self._splits(cv or search._checked_cv_orig)
@@ -227,9 +238,10 @@ class _Evaluated:
             raise ValueError(
                 "No fits were performed. Was the CV iterator empty? Were there no candidates?"
             )
-        outcomes = evaluate(
-            replace(self.evaluation, splits=splits), candidate_params, self.parallel
-        )
+        evaluation, followed = replace(self.evaluation, splits=splits), None
+        if callback_ctx is not None and hasattr(search, "_skl_callbacks"):
+            followed = Followed.of(search, evaluation, n_candidates, callback_ctx)
+        outcomes = evaluate(evaluation, candidate_params, self.parallel, followed)
         _warn_or_raise_about_fit_failures(outcomes, search.error_score)
         if callable(search.scoring):
             _insert_error_scores(outcomes, search.error_score)

@@ -13,15 +13,16 @@ import numpy as np
 from sklearn.base import clone
 
 from .._sklearn import _fit_and_score
-from ..estimators.together import Fit, fit_together
+from ..estimators.together import Fit, Follow, fit_together
 from .candidates import Candidate, Evaluation
+from .followed import Followed, Place
 from .transformers import Front
 
 Result = dict[str, Any]
 """What scikit-learn's `_fit_and_score` returns of one candidate on one split."""
 
-Results = dict[tuple[int, int], Result]
-"""The result of each (candidate, split), both by number."""
+Results = dict[Place, Result]
+"""The result of each candidate on each split."""
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -49,13 +50,17 @@ class Alone:
     error: str | None = None
 
     @property
-    def tasks(self) -> Sequence[tuple[Candidate, int]]:
-        """The candidate with the number of its split."""
-        return [(self.candidate, self.split)]
+    def places(self) -> Sequence[Place]:
+        """The numbers of the candidate and of the split."""
+        return [(self.candidate.number, self.split)]
 
-    def run(self, evaluation: Evaluation, name: str) -> Results:
+    def run(self, evaluation: Evaluation, name: str, followed: Followed | None) -> Results:
         """Do the job and return its results."""
         train, test = evaluation.splits[self.split]
+        (place,) = self.places
+        hooks = {}
+        if followed is not None:
+            hooks = {"caller": followed.search, "callback_ctx": followed.contexts[place]}
         result = _fit_and_score(
             clone(evaluation.estimator),
             evaluation.X,
@@ -70,8 +75,9 @@ class Alone:
             return_train_score=evaluation.return_train_score,
             return_times=True,
             error_score=evaluation.error_score,
+            **hooks,
         )
-        return {(self.candidate.number, self.split): result}
+        return {place: result}
 
 
 @dataclass
@@ -96,7 +102,12 @@ class Together:
     cost: float
     error: str | None = None
 
-    def run(self, evaluation: Evaluation, name: str) -> Results:
+    @property
+    def places(self) -> Sequence[Place]:
+        """The numbers of each candidate and of its split."""
+        return [(candidate.number, split) for candidate, split in self.tasks]
+
+    def run(self, evaluation: Evaluation, name: str, followed: Followed | None) -> Results:
         """Do the job and return its results."""
         fronts = dict(self.fronts)
         for candidate, split in self.tasks:
@@ -109,11 +120,19 @@ class Together:
             network = copy.deepcopy(candidate.network)
             fits.append(Fit(network, front.X, front.y, front.fit_params))
         progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
-        fit_together(fits, evaluation.max_bytes, progress)
-        return {
-            (candidate.number, split): _result(evaluation, candidate, split, fronts[split], fit)
-            for (candidate, split), fit in zip(self.tasks, fits, strict=True)
-        }
+        follow = {} if followed is None else {"follow": self._follow(followed, fits)}
+        fit_together(fits, evaluation.max_bytes, progress, **follow)
+        results = {}
+        for (candidate, split), place, fit in zip(self.tasks, self.places, fits, strict=True):
+            results[place] = _result(evaluation, candidate, split, fronts[split], fit)
+            if followed is not None:
+                followed.end(place)
+        return results
+
+    def _follow(self, followed: Followed, fits: Sequence[Fit]) -> Follow:
+        """Return what makes those of the fits that train side by side followed."""
+        places = {id(fit): place for fit, place in zip(fits, self.places, strict=True)}
+        return lambda stacked: followed.follow([(places[id(fit)], fit) for fit in stacked])
 
 
 def _result(

@@ -22,6 +22,7 @@ from ..fitting.plan import Plan
 from ..fitting.sizes import bytes_per_member, evenly_cut, members_at_once
 from ..fitting.threads import threads_for_stacks
 from .candidates import Candidate, Evaluation
+from .followed import Followed
 from .jobs import Alone, Result, Results, Together
 from .transformers import Front, front_of
 
@@ -34,7 +35,10 @@ _OVERHEAD = 6
 
 
 def evaluate(
-    evaluation: Evaluation, candidate_params: Iterable[dict[str, Any]], parallel: Parallel
+    evaluation: Evaluation,
+    candidate_params: Iterable[dict[str, Any]],
+    parallel: Parallel,
+    followed: Followed | None = None,
 ) -> list[Result]:
     """Fit and score every candidate on every split.
 
@@ -46,6 +50,8 @@ def evaluate(
         The parameters of each.
     parallel : Parallel
         What runs the jobs.
+    followed : Followed or None, default=None
+        What callbacks are told; None if there are none.
 
     Returns
     -------
@@ -63,12 +69,13 @@ def evaluate(
         evaluation,
         [Alone(c, split) for c in candidates if not c.is_network for split in splits],
         parallel,
+        followed,
     )
     networks = [candidate for candidate in candidates if candidate.is_network]
     for group in grouped(networks, [c.settings_of_transformers for c in networks]):
         for part in _splits_at_once(evaluation, group[0].estimator):
             jobs = _jobs(evaluation, group, part, parallel)
-            results |= _results(evaluation, jobs, parallel)
+            results |= _results(evaluation, jobs, parallel, followed)
     return [results[task] for task in product(range(len(candidates)), splits)]
 
 
@@ -84,12 +91,18 @@ def _say_who_is_alone(candidates: list[Candidate]) -> None:
 
 
 def _results(
-    evaluation: Evaluation, jobs: Sequence[Alone | Together], parallel: Parallel
+    evaluation: Evaluation,
+    jobs: Sequence[Alone | Together],
+    parallel: Parallel,
+    followed: Followed | None,
 ) -> Results:
     """Run jobs, the costliest first, so that the workers end at about the same time."""
     jobs = sorted(jobs, key=lambda job: -job.cost)
     outcomes = parallel(
-        delayed(_run)(job, evaluation, f"stack {i} of {len(jobs)}") for i, job in enumerate(jobs, 1)
+        delayed(_run)(
+            job, evaluation, f"stack {i} of {len(jobs)}", followed and followed.at(job.places)
+        )
+        for i, job in enumerate(jobs, 1)
     )
     results = {task: result for outcome in outcomes for task, result in outcome.items()}
     _warn_of_ours(jobs, results)
@@ -101,8 +114,8 @@ def _warn_of_ours(jobs: Sequence[Alone | Together], results: Results) -> None:
     errors = [
         job.error
         for job in jobs
-        for candidate, split in job.tasks
-        if job.error and results[candidate.number, split]["fit_error"] is None
+        for place in job.places
+        if job.error and results[place]["fit_error"] is None
     ]
     for error, n_fits in Counter(errors).items():
         warnings.warn(
@@ -113,8 +126,10 @@ def _warn_of_ours(jobs: Sequence[Alone | Together], results: Results) -> None:
         )
 
 
-def _run(job: Alone | Together, evaluation: Evaluation, name: str) -> Results:
-    return job.run(evaluation, name)
+def _run(
+    job: Alone | Together, evaluation: Evaluation, name: str, followed: Followed | None
+) -> Results:
+    return job.run(evaluation, name, followed)
 
 
 # ------------------------------------------------------------------------------ the stacks

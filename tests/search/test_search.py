@@ -773,44 +773,6 @@ def test_a_refit_that_fails_leaves_what_was_found():
     assert what_was_found(search) == before
 
 
-# ------------------------------------------------------------------------------- callbacks
-
-
-class Counting:
-    """Counts the fits that it sees."""
-
-    def __init__(self):
-        self.n_fits = 0
-
-    def setup(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context, **details):
-        pass
-
-    def on_fit_task_end(self, estimator, context, **details):
-        self.n_fits += 1
-
-    def teardown(self, estimator, context):
-        pass
-
-
-@EVERY_SEARCH
-def test_callbacks_follow_each_fit(ours, theirs, capsys):
-    callbacks, found = [Counting(), Counting()], []
-    for kind, callback in zip((ours, theirs), callbacks, strict=True):
-        search = kind(CLASSIFIER, RATES, cv=2, scoring=bits, return_train_score=True)
-        if issubclass(kind, RandomizedSearchCV):
-            search.set_params(n_iter=5, random_state=0)
-        found.append(search.set_callbacks(callback).fit(*CLASSES))
-    assert_same_search(*found)
-    assert callbacks[0].n_fits == callbacks[1].n_fits > 10
-    assert_same_search(fitted(ours, scoring=bits), found[1])
-    assert not capsys.readouterr().out
-    found[0].set_params(verbose=1).fit(*CLASSES)
-    assert "one by one, as callbacks" in capsys.readouterr().out
-
-
 # --------------------------------------------------------------------------------- memory
 
 

@@ -1,0 +1,111 @@
+"""The tasks of a search that callbacks follow: its fits, the stacks they are in, and the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ..estimators.together import Fit
+from ..fitting.follower import Follower, Standing
+from .candidates import Evaluation
+
+Place: TypeAlias = tuple[int, int]
+"""The number of a candidate, and that of a split."""
+
+
+@dataclass
+class Followed:
+    """A task for each candidate on each split, as scikit-learn's searches have it.
+
+    A stack stands in the place of the first of its fits, and has a subtask for each epoch; the
+    other fits begin and end with it.
+
+    Parameters
+    ----------
+    search : estimator
+        The search, whose callbacks are called.
+    evaluation : Evaluation
+        What all candidates have in common.
+    contexts : dict
+        scikit-learn's context of each task.
+    """
+
+    search: Any
+    evaluation: Evaluation
+    contexts: dict[Place, Any]
+    _begun: set[Place] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, search: Any, evaluation: Evaluation, n_candidates: int, above: Any) -> Followed:
+        """Return the subtasks of a task, numbered as scikit-learn numbers them."""
+        n_splits = len(evaluation.splits)
+        contexts = {
+            (candidate, split): above.subcontext(
+                task_name="candidate-split-evaluation", task_id=candidate * n_splits + split
+            )
+            for candidate in range(n_candidates)
+            for split in range(n_splits)
+        }
+        return cls(search, evaluation, contexts)
+
+    def at(self, places: Iterable[Place]) -> Followed:
+        """Return some of them: those that a job is given."""
+        contexts = {place: self.contexts[place] for place in places}
+        return Followed(self.search, self.evaluation, contexts)
+
+    def follow(self, stacked: Sequence[tuple[Place, Fit]]) -> Follower:
+        """Return who follows fits that are trained side by side."""
+        first, fit = stacked[0]
+        plan, stack = fit.runs[0].plan, self.contexts[first]
+        stack.task_name = "stack"
+        stack.max_subtasks = None if plan.is_lbfgs else plan.max_iter
+        for place, _ in stacked:
+            self._begin(place)
+        return _StackFollower(self.search, stack)
+
+    def end(self, place: Place) -> None:
+        """Call the hooks for the end of a fit, which has been scored."""
+        if place not in self._begun:  # it failed before there was anything to train
+            self._begin(place)
+        self.contexts[place].call_on_fit_task_end(estimator=self.search, **self._data(place))
+
+    def _begin(self, place: Place) -> None:
+        self._begun.add(place)
+        self.contexts[place].call_on_fit_task_begin(estimator=self.search, **self._data(place))
+
+    def _data(self, place: Place) -> dict[str, Any]:
+        """Return what hooks may ask for, made when one does."""
+        _, split = place
+
+        def part(i: int) -> Any:
+            return self.evaluation.train(self.evaluation.estimator, split)[i]
+
+        def metadata() -> dict[str, Any] | None:
+            weight = part(2).get("sample_weight")
+            return None if weight is None else {"sample_weight": weight}
+
+        return {"X": lambda: part(0), "y": lambda: part(1), "metadata": metadata}
+
+
+class _StackFollower(Follower):
+    """Calls the hooks of a search's callbacks for the epochs of a stack."""
+
+    def __init__(self, search: Any, stack: Any) -> None:
+        self._search, self._stack = search, stack
+
+    def begin_epoch(self, standing: Standing) -> None:
+        """Call the hooks for the beginning of an epoch."""
+        self._epoch = self._stack.subcontext(task_name="epoch")
+        self._call(self._epoch.call_on_fit_task_begin)
+
+    def end_epoch(self, standing: Standing) -> bool:
+        """Call the hooks for its end; return whether one of them wants the stack to end."""
+        return bool(self._call(self._epoch.call_on_fit_task_end))
+
+    def _call(self, hook: Callable[..., Any]) -> Any:
+        try:
+            return hook(estimator=self._search)
+        except Exception as error:
+            self.error = error
+            raise
