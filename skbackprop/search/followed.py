@@ -34,7 +34,7 @@ class Followed:
     search: Any
     evaluation: Evaluation
     contexts: dict[Place, Any]
-    _begun: set[Place] = field(default_factory=set)
+    _begun: set[Place] = field(default_factory=set, init=False)
 
     @classmethod
     def of(cls, search: Any, evaluation: Evaluation, n_candidates: int, above: Any) -> Followed:
