@@ -50,7 +50,7 @@ ROOMS = [
     {"_sklearn"},
     {"fitting"},
     {"estimators"},
-    {"inspection", "search", "testing"},
+    {"callbacks", "inspection", "search", "testing"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

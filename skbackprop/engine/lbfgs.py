@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,52 @@ from .batches import Batch, Batches, Table
 from .deadline import Deadline
 from .objective import Diverged, Gradient, Objective, exact_sum
 from .parameters import FlatParameters
+
+
+class Evaluations:
+    """The values and gradients of an objective in the order of their evaluation.
+
+    Who goes through the same once more gets those that are known, and adds to them.
+
+    Parameters
+    ----------
+    start : array of shape (p,)
+        The parameters that the first was at.
+    values : list of float
+        The values.
+    gradients : list of arrays of shape (p,)
+        The gradients.
+    """
+
+    def __init__(self, start: Array, values: list[float], gradients: list[Array]) -> None:
+        self.start, self.values, self.gradients = start, values, gradients
+        self._n_asked = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the next evaluation is known."""
+        return self._n_asked < len(self.values)
+
+    def next(self, evaluate: Callable[[], tuple[float, Array]]) -> tuple[float, Array]:
+        """Return the next value and gradient, evaluated if they are not known."""
+        if not self.is_known:
+            value, gradient = evaluate()
+            self.values.append(value)
+            self.gradients.append(gradient)
+        i, self._n_asked = self._n_asked, self._n_asked + 1
+        return self.values[i], self.gradients[i].copy()
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return them as arrays by name."""
+        n = len(self.start)
+        gradients = np.array(self.gradients).reshape(-1, n)
+        return {"start": self.start, "values": np.array(self.values), "gradients": gradients}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Evaluations:
+        """Return what `to_arrays` has written."""
+        values, gradients = arrays["values"].tolist(), list(arrays["gradients"])
+        return cls(arrays["start"], values, gradients)
 
 
 class WholeObjective:
@@ -37,6 +83,8 @@ class WholeObjective:
         The rows of a block.
     deadline : Deadline or None, default=None
         What ends an evaluation by an OutOfTime before any block.
+    evaluations : Evaluations or None, default=None
+        Those that are known, to which others are added; None to keep none.
 
     Attributes
     ----------
@@ -56,8 +104,10 @@ class WholeObjective:
         order: Rows | None,
         row_block: int,
         deadline: Deadline | None = None,
+        evaluations: Evaluations | None = None,
     ) -> None:
         n_rows, self.deadline = table.n_rows if order is None else len(order), deadline
+        self._evaluations = evaluations
         smooth = replace(objective, penalty=objective.penalty.smooth)
         self.objective, self.parameters = smooth, parameters
         self.gradients = parameters.like(np.empty_like(parameters.theta))
@@ -81,6 +131,11 @@ class WholeObjective:
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at the flat parameters `x`, and a new array with the gradient."""
         self.parameters.theta[0] = x
+        if self._evaluations is not None:
+            return self._evaluations.next(self._evaluate)
+        return self._evaluate()
+
+    def _evaluate(self) -> tuple[float, Array]:
         g = np.zeros_like(self.gradients.theta[0])
         losses: list[float] = []
         for chunk in self._batches.chunks():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -11,10 +11,8 @@ import numpy as np
 
 from ..core.arrays import Array, Rows, State
 from ..core.members import join_states, take_state
+from ..core.naming import flat, name_of, nested, plain
 from .parameters import FlatParameters, Layout
-
-# What stands between the parts of a name in `to_arrays`.
-_WITHIN = "/"
 
 
 @dataclass
@@ -120,16 +118,16 @@ class TrainingState:
         """Return the state as arrays by name, for files: nothing in them is a Python object."""
         arrays = {"theta": self.parameters.theta, "n_seen": self.n_seen}
         for kind, state in self._by_kind().items():
-            arrays |= {_name(kind, name): array for name, array in state.items()}
+            arrays |= {name_of(kind, name): array for name, array in state.items()}
         for i, order in enumerate(self.orders):
             if order is not None:
-                arrays[_name("orders", i)] = order
+                arrays[name_of("orders", i)] = order
         for i, stream in enumerate(self.streams):
             if stream is not None:
                 position = stream.get_state(legacy=False)
-                arrays |= dict(_flat(_name("streams", i), position))
+                arrays |= dict(flat(name_of("streams", i), position))
         for i, masks in enumerate(self.masks):
-            arrays |= dict(_flat(_name("masks", i), masks.bit_generator.state))
+            arrays |= dict(flat(name_of("masks", i), masks.bit_generator.state))
         return arrays
 
     @classmethod
@@ -143,27 +141,27 @@ class TrainingState:
         layout : Layout
             That of the network.
         """
-        nested = _nested(arrays)
-        n_members = len(nested["theta"])
+        named = nested(arrays)
+        n_members = len(named["theta"])
 
         def of_kind(kind: str) -> State:
-            return {name: np.array(array) for name, array in nested.get(kind, {}).items()}
+            return {name: np.array(array) for name, array in named.get(kind, {}).items()}
 
         def each(kind: str, made: Any) -> list[Any]:
-            found = nested.get(kind, {})
+            found = named.get(kind, {})
             return [made(found[str(i)]) if str(i) in found else None for i in range(n_members)]
 
         masks = each("masks", lambda state: np.random.Generator(_bit_generator(state)))
         return cls(
-            FlatParameters(np.array(nested["theta"]), of_kind("statistics"), layout),
+            FlatParameters(np.array(named["theta"]), of_kind("statistics"), layout),
             of_kind("optimizer"),
             of_kind("schedule"),
             of_kind("average"),
             of_kind("progress"),
-            np.array(nested["n_seen"]),
+            np.array(named["n_seen"]),
             each("orders", np.array),
             each("streams", _stream),
-            masks if "masks" in nested else [],
+            masks if "masks" in named else [],
         )
 
     def _by_kind(self) -> dict[str, State]:
@@ -180,52 +178,13 @@ def _copied(state: State) -> State:
     return {name: array.copy() for name, array in state.items()}
 
 
-def _name(*parts: Any) -> str:
-    return _WITHIN.join(map(str, parts))
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Array]]:
-    """Yield the numbers and words of nested dicts as arrays, by the way to them.
-
-    A number that no 64 bits hold becomes a word: some generators have one of 128 bits.
-    """
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _flat(_name(name, key), part)
-    else:
-        is_long = isinstance(value, int) and value.bit_length() > 63
-        yield name, np.asarray(hex(value) if is_long else value)
-
-
-def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Return dicts within dicts, by the parts of the names."""
-    nested: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *way, last = name.split(_WITHIN)
-        place = nested
-        for part in way:
-            place = place.setdefault(part, {})
-        place[last] = array
-    return nested
-
-
 def _stream(state: dict[str, Any]) -> np.random.RandomState:
     stream = np.random.RandomState(getattr(np.random, str(state["bit_generator"]))())
-    stream.set_state(_plain(state))
+    stream.set_state(plain(state))
     return stream
 
 
 def _bit_generator(state: dict[str, Any]) -> Any:
     generator = getattr(np.random, str(state["bit_generator"]))()
-    generator.state = _plain(state)
+    generator.state = plain(state)
     return generator
-
-
-def _plain(value: Any) -> Any:
-    """Return numbers and words where `_flat` has made arrays of them."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if value.ndim:
-        return np.array(value)
-    plain = value.item()
-    return int(plain, 16) if isinstance(plain, str) and plain.startswith("0x") else plain

@@ -419,6 +419,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume_from: Any = None,
     ) -> Self:
         """Train the network to reproduce X.
 
@@ -439,6 +440,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             Not used, as y is not.
         sample_weight_val : array-like, default=None
             The weight of each of the rows of X_val; None for equal weights.
+        resume_from : str or path, default=None
+            The file of a `callbacks.Checkpoint`, of an autoencoder with the same parameters that
+            was fitted to the same data: training goes on from there, and ends with the very same
+            weights as if it had never been interrupted. ``max_iter`` may be higher.
 
         Returns
         -------
@@ -455,7 +460,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = Given(X, None, sample_weight, X_val, None, sample_weight_val)
+        given = Given(X, None, sample_weight, X_val, None, sample_weight_val, resume_from)
         return self._fit_followed(given)
 
     @available_if(BaseBackprop._check_stochastic)

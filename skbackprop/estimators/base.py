@@ -11,6 +11,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ from ..losses.base import Loss
 from .fitted import Fitted
 from .hooks import Hooks
 from .learned import Data, Given, Learned, Prepared, Targets, fixed_of
+from .resumable import resume
 from .validation import (
     check_range,
     errors_of,
@@ -106,6 +108,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume_from: Any = None,
     ) -> Self:
         """Train the network on X and y.
 
@@ -123,6 +126,10 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             In a `Pipeline` with ``transform_input=["X_val"]`` they come transformed as X does.
         sample_weight_val : array-like, default=None
             The weight of each of them; None for equal weights.
+        resume_from : str or path, default=None
+            The file of a `callbacks.Checkpoint`, of an estimator with the same parameters that was
+            fitted to the same data: training goes on from there, and ends with the very same
+            weights as if it had never been interrupted. ``max_iter`` may be higher.
 
         Returns
         -------
@@ -139,7 +146,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from)
         return self._fit_followed(given)
 
     def _check_stochastic(self) -> bool:
@@ -165,6 +172,8 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         positions = [stream.get_state(legacy=False) for stream in streams]
         try:
             prepared = self._prepare(given, continues, incremental, classes)
+            if given.resume_from is not None:
+                resume(self, prepared.runs, Path(given.resume_from))
             if incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = train(prepared.runs)
             else:
@@ -184,8 +193,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         self, given: Given, prepared: Prepared, continues: bool
     ) -> KeyboardInterrupt | None:
         """Train, and call the hooks of the user's callbacks; return the interrupt, if any."""
-        attributes = partial(self._fitted_by, prepared, continues)
-        hooks = Hooks(self, given, prepared.runs, attributes)
+        hooks = Hooks(self, given, prepared.runs, partial(self._fitted_by, prepared, continues))
         hooks.begin()
         interrupt = train(prepared.runs, hooks)
         if interrupt is None:
@@ -311,6 +319,11 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
     def _prepare_first(self, given: Given) -> Prepared:
         """Return the runs of a `fit` with nothing to go on from."""
+        if given.resume_from is not None:
+            raise ValueError(
+                "resume_from is for a single fit, but a search fits many. Train the candidate "
+                "alone, by its own fit."
+            )
         return self._prepare(given, continues=False, incremental=False)
 
     def _prepare_like(self, other: Prepared) -> Prepared:

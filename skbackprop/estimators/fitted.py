@@ -24,6 +24,7 @@ from .curves import Curve, CurveAttribute, going_on
 from .learned import Learned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
+from .resumable import Resumable
 from .summary import Summary, summary_of
 from .validation import stand_in, validated_input
 
@@ -98,15 +99,20 @@ class Fitted(Rebuilt, NestedParameters):
         }
 
     def _fitted_by(
-        self, prepared: Prepared, continues: bool, runs: Sequence[Run]
+        self, prepared: Prepared, continues: bool, is_resumable: bool, runs: Sequence[Run]
     ) -> dict[str, Any] | None:
-        """Return what `_keep` would set of runs that have come so far; None if one has failed."""
+        """Return what `_keep` would set of runs that have come so far; None if one has failed.
+
+        With `is_resumable` it is all that another process needs to go on from there.
+        """
         if any(run.error is not None for run in runs):
             return None
         in_order = sorted(runs, key=lambda run: run.member)
         outcome = self._outcome_of(prepared._replace(runs=in_order), continues)
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             outcome.setdefault("feature_names_in_", None)
+        if is_resumable:
+            outcome["_resumable"] = Resumable.of(self, in_order)
         return outcome
 
     def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
@@ -185,6 +191,7 @@ class Fitted(Rebuilt, NestedParameters):
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
         state.pop("_planned", None)
+        state.pop("_resumable", None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state

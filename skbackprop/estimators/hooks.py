@@ -9,8 +9,11 @@ from ..fitting.follower import Follower, Standing
 from ..fitting.run import Run
 from .learned import Given
 
-Attributes: TypeAlias = Callable[[Sequence[Run]], "Mapping[str, Any] | None"]
-"""Returns what the estimator's fitted attributes would be; None if these runs have failed."""
+Attributes: TypeAlias = Callable[[bool, Sequence[Run]], "Mapping[str, Any] | None"]
+"""Returns what the estimator's fitted attributes would be; None if these runs have failed.
+
+The first argument is whether another process is to go on from them.
+"""
 
 
 class Hooks(Follower):
@@ -37,6 +40,9 @@ class Hooks(Follower):
     ) -> None:
         plan, weight = runs[0].plan, given.sample_weight
         self._estimator, self._attributes = estimator, attributes
+        self.needs_moments = any(
+            getattr(callback, "resumes", False) for callback in estimator._skl_callbacks
+        )
         self._data = {
             "X": given.X,
             # An autoencoder's targets are its input.
@@ -91,6 +97,6 @@ class Hooks(Follower):
             estimator=self._estimator,
             **self._data,
             reconstruction_attributes=(
-                (lambda: self._attributes(standing())) if is_whole else None
+                (lambda: self._attributes(self.needs_moments, standing())) if is_whole else None
             ),
         )

@@ -100,6 +100,7 @@ class Given(NamedTuple):
     X_val: Any = None
     y_val: Any = None
     sample_weight_val: Any = None
+    resume_from: Any = None
 
     @property
     def has_rows_to_watch(self) -> bool:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ..core.members import take_state
 from ..engine.averaging import averaged, averaged_statistics
 from ..engine.parameters import FlatParameters
 from ..engine.state import TrainingState
+
+Ending: TypeAlias = Literal["converged", "unconverged", "time_limit", "stopped", "diverged"]
+"""What ends training; "stopped" is by Ctrl-C or a callback."""
 
 
 class Kept(NamedTuple):

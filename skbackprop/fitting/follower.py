@@ -20,9 +20,12 @@ class Follower:
     ----------
     error : Exception or None
         What the follower itself has raised.
+    needs_moments : bool
+        Whether it goes on from the `moment` of runs that it has seen.
     """
 
     error: Exception | None = None
+    needs_moments: bool = False
 
     def begin_epoch(self, standing: Standing) -> None:
         """Take note that an epoch begins."""

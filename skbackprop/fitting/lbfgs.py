@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from ..engine.deadline import OutOfTime
-from ..engine.lbfgs import WholeObjective, minimise
+from ..engine.lbfgs import Evaluations, WholeObjective, minimise
 from ..engine.objective import Diverged
 from ..optimizers import LBFGS
 from .course import Course, Kept, copy_of_member
@@ -67,6 +67,8 @@ class _Minimisation:
         self._run, self._follower, self._lbfgs = run, follower, run.plan.solver
         in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
         run.state = replace(run.state, parameters=in_double)
+        if follower.needs_moments and run.evaluations is None:
+            run.evaluations = Evaluations(run.parameters.theta[0].copy(), [], [])
         self._reached = _Reached(run.course, copy_of_member(run.state, 0))
         self._is_within_iteration = False
         self._is_stopped = False  # by the follower
@@ -100,6 +102,7 @@ class _Minimisation:
             run.train,
             run.rows_at_once,
             deadline_of([run]),
+            run.evaluations,
         )
         return minimise(
             whole,
@@ -111,7 +114,7 @@ class _Minimisation:
         )
 
     def _begin_iteration(self) -> None:
-        if not self._is_within_iteration:
+        if not (self._is_within_iteration or self._is_known):
             self._is_within_iteration = True
             self._follower.begin_epoch(self._standing)
 
@@ -122,11 +125,20 @@ class _Minimisation:
         kept = copy_of_member(run.state, 0)
         course = run.after_epoch(self._reached.course, loss, seen, lambda: kept)
         self._reached = _Reached(course, kept)  # now it has happened
-        run.print_progress(course)
+        if self._is_within_iteration:  # else an earlier process has told of it
+            run.print_progress(course)
         is_last = seen is not None and seen.score is not None and self._is_impatient(seen.score)
+        if not self._is_within_iteration:
+            return is_last
         self._is_within_iteration = False
         self._is_stopped = self._follower.end_epoch(self._standing)
         return is_last or self._is_stopped
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the next evaluation is known of an earlier process, which has told of it."""
+        evaluations = self._run.evaluations
+        return evaluations is not None and evaluations.is_known
 
     def _is_impatient(self, score: float) -> bool:
         """Return whether validation scores have not risen for too long."""

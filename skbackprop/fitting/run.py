@@ -10,12 +10,13 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array, Rows, State, largest_magnitude
 from ..engine.batches import Table
+from ..engine.lbfgs import Evaluations
 from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.state import TrainingState
@@ -24,15 +25,13 @@ from ..layers.dropout import dropout_stream
 from ..optimizers import Optimizer
 from ..schedules.base import init_progress
 from ..stopping import EarlyStopping
-from .course import Course, Kept, Past, kept_of
+from .course import Course, Ending, Kept, Past, kept_of
 from .holdout import hold_out
+from .moment import Moment
 from .plan import Plan
 from .watch import Judge, Scorer, Seen, Watched
 
 _TINY = np.finfo(float).tiny
-
-Ending: TypeAlias = Literal["converged", "unconverged", "time_limit", "stopped", "diverged"]
-"""What ends training; "stopped" is by Ctrl-C or a callback."""
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
@@ -115,6 +114,8 @@ class Run:
         Why training failed, if it did.
     ending : Ending or None
         What ended it; None as long as it may go on.
+    evaluations : Evaluations or None
+        Those of L-BFGS, to go through again and to add to; None if they are not kept.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Run:
         self.warnings: list[str] = []
         self.error: ValueError | None = None
         self.ending: Ending | None = None
+        self.evaluations: Evaluations | None = None
 
     # ------------------------------------------------------------------ what it begins with
 
@@ -243,6 +245,55 @@ class Run:
             return np.array(last)
         return np.arange(self.n_train) if self.train is None else self.train.copy()
 
+    # ------------------------------------------------------------- one moment, and from it on
+
+    @property
+    def moment(self) -> Moment:
+        """What this run is now, for another to `resume`; it shares its arrays."""
+        is_split = self._split is not None and self.train is not None
+        return Moment(
+            self.state,
+            self.course,
+            *(self.losses, self.watched_losses, self.scores),
+            split=self._split if is_split else None,
+            largest_at_first=self._largest_at_first,
+            ending=self.ending,
+            warnings=self.warnings,
+            evaluations=self.evaluations,
+        )
+
+    def resume(self, moment: Moment) -> None:
+        """Go on from a moment of a run like this one, or be what that one has ended as.
+
+        What has ended only because the user wanted it to goes on.
+        """
+        self._take_streams(moment.state.streams)
+        self.state = replace(moment.state, streams=self.state.streams)
+        self.course, self._largest_at_first = moment.course, moment.largest_at_first
+        self._losses, self._scores = moment.losses, moment.scores
+        self._watched_losses = moment.watched_losses
+        if moment.split is not None:
+            self.train, held_out = self._split = moment.split
+            self.watched = Watched(self.table, held_out, self.problem.y_given)
+        has_more = moment.course.n_iter < self.plan.max_iter
+        if moment.ending in ("converged", "diverged") or not (moment.ending is None or has_more):
+            self.ending, self.warnings = moment.ending, moment.warnings
+        elif moment.evaluations is not None:
+            self._go_through(moment.evaluations)
+
+    def _take_streams(self, streams: list[np.random.RandomState | None]) -> None:
+        """Let the streams, one of which may be the user's, stand where others do."""
+        for own, other in zip(self.state.streams, streams, strict=True):
+            if own is not None and other is not None:
+                own.set_state(other.get_state(legacy=False))
+
+    def _go_through(self, evaluations: Evaluations) -> None:
+        """Begin L-BFGS anew with what it has evaluated, which leads to where it was."""
+        self.evaluations, self.course = evaluations, Course()
+        self._losses, self._scores, self._watched_losses = [], [], []
+        self.state = replace(self.state, progress=init_progress(1))
+        self.parameters.theta[0] = evaluations.start
+
     # -------------------------------------------------------------------- what it trains on
 
     @property
@@ -260,10 +311,13 @@ class Run:
 
     @property
     def n_done(self) -> int:
-        """The epochs before the first of this run that its schedule counts.
+        """The epochs before the next that the schedule counts.
 
-        They are one less than ``max_iter`` at most: from then on each is like the last.
+        Those of `partial_fit` are one less than ``max_iter`` at most: from then on each is like
+        the last.
         """
+        if not self.incremental:
+            return self.course.n_iter
         return min(self._n_epochs_before, self.plan.max_iter - 1)
 
     @property

@@ -22,14 +22,18 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
 
     Runs that fail have their `error` set, and take no other with them.
     """
+    done = [run for run in runs if run.ending is not None]  # resumed after their end
+    ready = [run for run in runs if run.ending is None]
+    if not ready:
+        return None
     if runs[0].plan.is_lbfgs:
-        interrupts = (minimise_alone(run, follower) for run in runs)
+        interrupts = (minimise_alone(run, follower) for run in ready)
         return next((interrupt for interrupt in interrupts if interrupt), None)
-    deadline = deadline_of(runs)
-    parts = cut_to_size(runs, sys.maxsize)
+    deadline = deadline_of(ready)
+    parts = cut_to_size(ready, sys.maxsize)
     descents = [Descent(members, deadline=deadline) for members in parts]
     try:
-        train_side_by_side(descents, follower)
+        train_side_by_side(descents, follower, done)
     except KeyboardInterrupt as interrupt:
         for descent in descents:
             descent.interrupt()
@@ -49,17 +53,19 @@ def cut_to_size(runs: Sequence[Run], max_bytes: int) -> list[Sequence[Run]]:
     return evenly_cut(runs, n_stacks(len(runs), size, each, n_threads))
 
 
-def train_side_by_side(descents: Sequence[Descent], follower: Follower = NOBODY) -> None:
+def train_side_by_side(
+    descents: Sequence[Descent], follower: Follower = NOBODY, done: Sequence[Run] = ()
+) -> None:
     """Train several stacks, an epoch of each in turn, so that an interrupt finds them abreast.
 
     Where there are threads for it, several have their turn at the same time. Between two epochs
-    the follower has its own, and may end training.
+    the follower has its own, and may end training; it hears of those that were done before, too.
     """
     n_threads = min(len(descents), threads_for_stacks()) if len(descents) > 1 else 1
     largest = max(descent.largest_product for descent in descents)
 
     def standing() -> list[Run]:
-        return [run for descent in descents for run in descent.standing()]
+        return [*done, *(run for descent in descents for run in descent.standing())]
 
     def take_turns() -> None:
         with _pool(n_threads) as advance:

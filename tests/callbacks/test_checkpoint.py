@@ -1,0 +1,305 @@
+"""Does training go on from a checkpoint to the bit, wherever it has ended?"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.averages import ExponentialAverage
+from skbackprop.callbacks import Checkpoint
+from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.schedules import SCHEDULES
+from support import class_data, data_for, few_epochs, quick, same_bits, same_values
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+N_EPOCHS = 7
+ALL = [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
+SETTINGS = {
+    **{f"solver={name}": {"solver": name} for name in [*OPTIMIZERS, "lbfgs"]},
+    **{f"rate={name}": {"learning_rate": name, "solver": "sgd"} for name in SCHEDULES},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
+    "lbfgs, early stopping": {"solver": "lbfgs", "early_stopping": True},
+    "lbfgs, l1": {"solver": "lbfgs", "l1_ratio": 0.5, "alpha": 0.1},
+    "average": {"average": ExponentialAverage(0.5), "early_stopping": True},
+    "dropout and normalization": {"dropout": 0.2, "normalization": "batch"},
+    "members": {"n_members": 3},
+    "members that stop": {
+        **{"n_members": 3, "early_stopping": True, "n_iter_no_change": 1, "tol": 0.0}
+    },
+    "in order": {"shuffle": False},
+    "float32": {"dtype": "float32"},
+    "classes weighted": {"class_weight": "balanced"},
+}
+EACH = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+
+LEFT = (
+    *("coefs_", "intercepts_", "loss_curve_", "loss_", "best_loss_", "validation_scores_"),
+    *("validation_loss_curve_", "best_validation_score_", "n_iter_", "best_iter_", "t_"),
+)
+
+
+class Kill(BaseException):
+    """What stands for the kill of a process: nothing handles it."""
+
+
+class KillAfter:
+    """Ends training as a kill does, once an epoch is over."""
+
+    def __init__(self, n_epochs):
+        self.n_epochs = n_epochs
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_id + 1 == self.n_epochs and context.task_name != "fit":
+            raise Kill
+
+
+def estimators(settings):
+    """Yield an estimator of each class that has the settings, and its data."""
+    for estimator_class in ALL:
+        if settings.keys() <= set(estimator_class._get_param_names()):
+            defaults = {"max_iter": N_EPOCHS, "n_iter_no_change": np.inf}
+            yield quick(estimator_class, **defaults | settings), data_for(estimator_class)
+
+
+def assert_same_fit(actual, expected):
+    for name in LEFT:
+        assert same_values(getattr(actual, name), getattr(expected, name)), name
+
+
+def killed(model, data, *callbacks, **fit_params):
+    with pytest.raises(Kill):
+        model.set_callbacks(*callbacks).fit(*data, **fit_params)
+    model.set_callbacks()
+
+
+@EACH
+def test_training_goes_on_to_the_bit(settings, tmp_path):
+    path = tmp_path / "network.npz"
+    for model, data in estimators(settings):
+        for every in (1, 2):
+            uninterrupted = quick(type(model), **model.get_params(deep=False)).fit(*data)
+            n_epochs = np.max(uninterrupted.n_iter_)
+            killed(model, data, Checkpoint(path, every), KillAfter(min(3, n_epochs)))
+            resumed = quick(type(model), **model.get_params(deep=False) | {"random_state": 5})
+            resumed.fit(*data, resume_from=path)
+            assert_same_fit(resumed, uninterrupted)
+
+
+@EACH
+def test_further_training_goes_on_to_the_bit_as_well(settings, tmp_path):
+    """What a resumed fit leaves behind is what an uninterrupted one does."""
+    path = tmp_path / "network.npz"
+    for model, data in estimators(settings | {"warm_start": True}):
+        uninterrupted = quick(type(model), **model.get_params(deep=False)).fit(*data).fit(*data)
+        killed(model, data, Checkpoint(path), KillAfter(2))
+        model.fit(*data, resume_from=path).fit(*data)
+        assert_same_fit(model, uninterrupted)
+
+
+@EACH
+def test_the_last_checkpoint_is_the_whole_fit(settings, tmp_path):
+    path = tmp_path / "network.npz"
+    for model, data in estimators(settings):
+        model.set_callbacks(Checkpoint(path, every=100)).fit(*data)
+        again = quick(type(model), **model.get_params(deep=False)).fit(*data, resume_from=path)
+        assert_same_fit(again, model)
+
+
+@pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_members": 2}])
+def test_more_epochs_go_on_from_the_end(settings, tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
+    settings = {"n_iter_no_change": np.inf} | settings
+    quick(BackpropRegressor, max_iter=3, **settings).set_callbacks(Checkpoint(path)).fit(*data)
+    longer = quick(BackpropRegressor, max_iter=6, **settings)
+    assert_same_fit(longer.fit(*data, resume_from=path), longer.__sklearn_clone__().fit(*data))
+
+
+def test_a_user_s_stream_goes_on_from_where_it_was(tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
+    streams = [np.random.RandomState(7), np.random.RandomState(7), np.random.RandomState(8)]
+    whole, first, second = (quick(BackpropClassifier, random_state=each) for each in streams)
+    whole.fit(*data)
+    killed(first, data, Checkpoint(path), KillAfter(2))
+    assert same_values(streams[1], np.random.RandomState(7))  # as before the fit that failed
+    assert_same_fit(second.fit(*data, resume_from=path), whole)
+    assert same_values(streams[2], streams[0])
+
+
+def test_rows_of_ones_own_to_validate_on(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", data_for(BackpropClassifier)
+    own = {"X_val": X[:9], "y_val": y[:9]}
+    model = quick(BackpropClassifier, early_stopping=True)
+    whole = quick(BackpropClassifier, early_stopping=True).fit(X, y, **own)
+    killed(model, (X, y), Checkpoint(path), KillAfter(2), **own)
+    assert_same_fit(model.fit(X, y, resume_from=path, **own), whole)
+
+
+def test_in_a_pipeline(tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
+    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
+    pipeline[-1].set_callbacks(Checkpoint(path), KillAfter(2))
+    with pytest.raises(Kill):
+        pipeline.fit(*data)
+    pipeline[-1].set_callbacks()
+    resumed = pipeline.fit(*data, backpropclassifier__resume_from=path)[-1]
+    assert same_bits(resumed, pipeline.fit(*data)[-1])
+
+
+# ------------------------------------------------------------------------------------ errors
+
+
+def checkpointed(tmp_path, **settings):
+    """Return the file of a checkpoint of a classifier."""
+    path = tmp_path / "network.npz"
+    quick(BackpropClassifier, **settings).set_callbacks(Checkpoint(path)).fit(*class_data(40))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"hidden_layer_sizes": (6,)}, r"hidden_layer_sizes was \(5,\) at the checkpoint and is"),
+        ({"solver": "sgd"}, "solver was 'adam' at the checkpoint and is 'sgd' now"),
+        ({"alpha": 0.5}, "alpha was 0.0001 at the checkpoint and is 0.5 now"),
+        ({"n_members": 2}, "n_members was 1 at the checkpoint and is 2 now"),
+        ({"max_iter": 4}, "the checkpoint is of epoch 5, and max_iter=4 leaves none"),
+    ],
+)
+def test_another_estimator_is_refused(changes, said, tmp_path):
+    path = checkpointed(tmp_path)
+    model = quick(BackpropClassifier, **changes)
+    with pytest.raises(ValueError, match=said):
+        model.fit(*class_data(40), resume_from=path)
+    assert not hasattr(model, "coefs_")
+
+
+def test_other_data_is_refused(tmp_path):
+    path, (X, y) = checkpointed(tmp_path), class_data(40)
+    for data in ((X + 1, y), (X, y[::-1]), (X[:30], y[:30]), (X[:, :3], y)):
+        with pytest.raises(ValueError, match="the checkpoint is of other data"):
+            quick(BackpropClassifier).fit(*data, resume_from=path)
+    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        quick(BackpropClassifier).fit(X, y, np.arange(40), resume_from=path)
+    with pytest.raises(ValueError, match="is of a BackpropClassifier, but this is a BackpropReg"):
+        quick(BackpropRegressor).fit(X, y, resume_from=path)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    data, whole = class_data(40), checkpointed(tmp_path).read_bytes()
+    path = tmp_path / "other.npz"
+    with pytest.raises(FileNotFoundError, match="other"):
+        quick(BackpropClassifier).fit(*data, resume_from=path)
+    for content in (b"", b"text", whole[:100], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+            quick(BackpropClassifier).fit(*data, resume_from=str(path))
+    np.savez(path, a=np.arange(3))
+    with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+        quick(BackpropClassifier).fit(*data, resume_from=path)
+    with np.load(tmp_path / "network.npz") as file:
+        np.savez(path, **{**file, "what/format": np.array("skbackprop checkpoint, version 99")})
+    with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
+        quick(BackpropClassifier).fit(*data, resume_from=path)
+
+
+def test_where_a_checkpoint_makes_no_sense(tmp_path):
+    data, path = class_data(40), tmp_path / "network.npz"
+    for every in (0, -1, 1.5, "1", True):
+        with pytest.raises(ValueError, match="every must be a whole number of epochs"):
+            Checkpoint(path, every)
+    checkpoint = Checkpoint(path)
+    with pytest.raises(TypeError, match="LogisticRegression is none. Call set_callbacks on the"):
+        LogisticRegression().set_callbacks(checkpoint).fit(*data)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        quick(BackpropClassifier).set_callbacks(Checkpoint(path / "a" / "b")).fit(*data)
+    model = quick(BackpropClassifier, solver="lbfgs", n_members=2).set_callbacks(checkpoint)
+    with pytest.raises(ValueError, match="several networks by L-BFGS"):
+        model.fit(*data)
+    model = quick(BackpropClassifier).set_callbacks(checkpoint)
+    search = GridSearchCV(model, {"alpha": [0.1, 0.2]}, cv=2, error_score="raise")
+    with pytest.raises(ValueError, match="a search fits many networks"):
+        search.fit(*data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path, before = checkpointed(tmp_path), (tmp_path / "network.npz").read_bytes()
+
+    def full(handle):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    model = quick(BackpropClassifier, random_state=3).set_callbacks(Checkpoint(path))
+    with pytest.raises(OSError, match="no space left"):
+        model.fit(*class_data(40))
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+# --------------------------------------------------------------------------- a process killed
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from sklearn.datasets import load_digits
+    from skbackprop import BackpropClassifier
+    from skbackprop.callbacks import Checkpoint
+
+    path, every = Path(sys.argv[1]), int(sys.argv[2])
+    X, y = load_digits(return_X_y=True)
+    model = BackpropClassifier(
+        (40,), early_stopping=True, n_members=2, max_iter=40, n_iter_no_change=30, random_state=0
+    )
+    if every:
+        model.set_callbacks(Checkpoint(path, every))
+    print("begins", flush=True)
+    model.fit(X, y, resume_from=path if path.exists() else None)
+    for a in [*model.coefs_, *model.intercepts_]:
+        print(float(a.sum()).hex())
+    print(model.loss_curve_, model.validation_scores_, model.n_iter_, model.t_)
+"""
+
+
+def started(path, every):
+    """Return a process that trains, once it has begun to."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT), path, str(every)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout.readline() == "begins\n"
+    return process
+
+
+@pytest.mark.long
+def test_a_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    path, stream, n_kills = tmp_path / "network.npz", np.random.RandomState(0), 0
+    expected, _ = started(tmp_path / "none.npz", every=0).communicate()
+    for _ in range(6):
+        process = started(path, every=2)
+        time.sleep(stream.uniform(0, 0.6))
+        n_kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    said, _ = started(path, every=2).communicate()
+    assert said == expected
+    assert n_kills
