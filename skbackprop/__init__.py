@@ -1,5 +1,6 @@
 """The neural network that people who use scikit-learn wish it had."""
 
+from .conformal import ConformalRegressor
 from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
@@ -13,6 +14,7 @@ __all__ = [
     "BackpropGridSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
+    "ConformalRegressor",
     "EarlyStopping",
     "__version__",
     "find_learning_rate",

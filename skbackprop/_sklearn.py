@@ -17,6 +17,7 @@ from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures,  # the text that sums failures up, and where all failed
 )
 from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
+    HasMethods,
     Interval,
     Options,
     StrOptions,
@@ -30,6 +31,7 @@ from sklearn.utils.validation import (
 
 __all__ = [
     "BaseSearchCV",
+    "HasMethods",
     "Interval",
     "Options",
     "StrOptions",

@@ -18,6 +18,7 @@ from skbackprop import (
     BackpropGridSearchCV,
     BackpropRandomizedSearchCV,
     BackpropRegressor,
+    ConformalRegressor,
     inspection,
     testing,
 )
@@ -40,6 +41,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECTIONS = {
     "The estimators": [BackpropClassifier, BackpropRegressor],
     "The autoencoder": [BackpropAutoencoder],
+    "Intervals": [ConformalRegressor],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
 }
 CLASSES = [

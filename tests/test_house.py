@@ -21,6 +21,7 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropRegressor,
+    ConformalRegressor,
     activations,
     averages,
     initializers,
@@ -50,7 +51,7 @@ ROOMS = [
     {"_sklearn"},
     {"fitting"},
     {"estimators"},
-    {"callbacks", "inspection", "search", "testing"},
+    {"callbacks", "conformal", "inspection", "search", "testing"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -309,7 +310,8 @@ def test_documented_defaults_are_those_of_the_signature(thing):
 
 
 @pytest.mark.parametrize(
-    "estimator_class", [BackpropAutoencoder, BackpropClassifier, BackpropRegressor]
+    "estimator_class",
+    [BackpropAutoencoder, BackpropClassifier, BackpropRegressor, ConformalRegressor],
 )
 def test_every_public_method_is_documented(estimator_class):
     for name, method in inspect.getmembers(estimator_class, callable):

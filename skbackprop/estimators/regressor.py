@@ -587,6 +587,11 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         rows = targets.in_units_of_y(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
+    @property
+    def _learns_deviation(self) -> bool:
+        """Whether the standard deviation that `predict` returns is that of the targets."""
+        return type(self._learned.loss).deviation is not Loss.deviation
+
     def input_gradient(self, X: Any) -> Array:
         """Return the derivative of the prediction for each row by each feature.
 

@@ -1,0 +1,228 @@
+"""Intervals that are to hold nine targets in ten: how many they hold, and how wide they are.
+
+Of each data set a quarter of the rows is held out, at random and anew in each repetition, and each
+kind of intervals is made of the others. Those of the networks themselves (quantiles; a normal
+distribution; the members of an ensemble and how much they disagree) have all of these rows to
+train on; `ConformalRegressor` sets a quarter of them aside to measure the network on. The networks
+have one hidden layer and stop early. MAPIE, where it is installed, has the same split; for
+quantiles it takes three networks, one for each level. Two of the data sets come with statsmodels,
+and are left out where there is none.
+
+The width is a share of the standard deviation of all targets. The interval score is the width and,
+of targets outside, 2 / (1 - coverage) times how far outside they are (Gneiting & Raftery 2007,
+section 6.2): the lower the better.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks._report import argument_parser, print_setting, print_table, verdict
+from skbackprop import BackpropRegressor, ConformalRegressor
+from skbackprop.losses import Gaussian, Quantile
+
+COVERAGE = 0.9
+TOLERANCE = 0.02  # of the mean coverage of conformal intervals
+N_MEMBERS = 8
+N_VISITS = 4000
+SETTINGS = {
+    "hidden_layer_sizes": (32,),
+    "scale_target": True,
+    "early_stopping": True,
+    "learning_rate_init": 0.01,
+    "alpha": 0.01,
+    "max_iter": 300,
+}
+LEVELS = [(1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2]
+LOSSES = {"mean": "squared_error", "quantiles": Quantile(LEVELS), "gaussian": Gaussian(1e-4)}
+
+
+def food() -> tuple[np.ndarray, np.ndarray]:
+    """Return income and what is spent on food, of 235 Belgian households (Engel 1857)."""
+    from statsmodels.datasets import engel
+
+    table = engel.load_pandas().data
+    return table[["income"]].to_numpy(), table["foodexp"].to_numpy()
+
+
+def visits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the health of persons, and how often they saw a doctor in a year."""
+    from statsmodels.datasets import randhie
+
+    table = randhie.load_pandas().data.sample(N_VISITS, random_state=0).astype(float)
+    return table.drop(columns="mdvis").to_numpy(), table["mdvis"].to_numpy()
+
+
+class Data(NamedTuple):
+    """Where rows come from, and how many repetitions keep the mean coverage to half a point."""
+
+    load: Callable
+    n_splits: int
+
+
+DATA = {"diabetes": Data(lambda: load_diabetes(return_X_y=True), 60)}
+if find_spec("statsmodels"):
+    DATA |= {"food": Data(food, 100), "visits to a doctor": Data(visits, 20)}
+
+
+# -------------------------------------------------------------------------- the intervals
+
+
+def network(loss: str, n_members: int, seed: int, smoke: bool) -> Any:
+    settings = SETTINGS | ({"max_iter": 2} if smoke else {})
+    own = BackpropRegressor(**settings, loss=LOSSES[loss], n_members=n_members, random_state=seed)
+    return make_pipeline(StandardScaler(), own)
+
+
+def by_itself(model: Any, train: tuple, X: np.ndarray, seed: int) -> np.ndarray:
+    """Return the intervals that a network predicts: outer quantiles, or those of a normal."""
+    predicted = model.fit(*train).predict(X)
+    if predicted.ndim > 1:
+        return predicted[:, [0, -1]]
+    mean, std = model.predict(X, return_std=True)
+    return mean[:, None] + std[:, None] * ndtri([LEVELS[0], LEVELS[-1]])
+
+
+def conformal(
+    model: Any, train: tuple, X: np.ndarray, seed: int, score: str = "auto"
+) -> np.ndarray:
+    intervals = ConformalRegressor(
+        model, coverage=COVERAGE, conformity_score=score, random_state=seed
+    )
+    return intervals.fit(*train).predict_interval(X)
+
+
+def by_disagreement(model: Any, train: tuple, X: np.ndarray, seed: int) -> np.ndarray:
+    return conformal(model, train, X, seed, score="scaled")
+
+
+def by_mapie(model: Any, train: tuple, X: np.ndarray, seed: int) -> np.ndarray:
+    from mapie.regression import ConformalizedQuantileRegressor, SplitConformalRegressor
+
+    X_train, X_held_out, y_train, y_held_out = train_test_split(
+        *train, test_size=0.25, random_state=seed
+    )
+    if isinstance(model[-1].loss, Quantile):
+        low, middle, high = (clone(model) for _ in LEVELS)
+        for own, level in zip((low, middle, high), LEVELS, strict=True):
+            own.set_params(backpropregressor__loss=Quantile(level)).fit(X_train, y_train)
+        mapie = ConformalizedQuantileRegressor([low, high, middle], COVERAGE, prefit=True)
+        options = {"symmetric_correction": True}
+    else:
+        mapie = SplitConformalRegressor(model.fit(X_train, y_train), COVERAGE, prefit=True)
+        options = {}
+    mapie.conformalize(X_held_out, y_held_out)
+    return mapie.predict_interval(X, **options)[1][:, :, 0]
+
+
+class Kind(NamedTuple):
+    """One row of a table: how intervals are made, and of what."""
+
+    name: str
+    intervals: Callable
+    loss: str
+    n_members: int = 1
+
+    @property
+    def is_guaranteed(self) -> bool:
+        return self.intervals is not by_itself
+
+
+KINDS = [
+    Kind("quantiles", by_itself, "quantiles"),
+    Kind("Gaussian", by_itself, "gaussian"),
+    Kind(f"spread of {N_MEMBERS} means", by_itself, "mean", N_MEMBERS),
+    Kind(f"{N_MEMBERS} Gaussians", by_itself, "gaussian", N_MEMBERS),
+    Kind("conformal mean", conformal, "mean"),
+    Kind("conformal quantiles", conformal, "quantiles"),
+    Kind("conformal Gaussian", conformal, "gaussian"),
+    Kind(f"conformal mean of {N_MEMBERS}", conformal, "mean", N_MEMBERS),
+    Kind(f"conformal mean of {N_MEMBERS}, by their spread", by_disagreement, "mean", N_MEMBERS),
+    Kind(f"conformal quantiles of {N_MEMBERS}", conformal, "quantiles", N_MEMBERS),
+    Kind(f"conformal Gaussian of {N_MEMBERS}", conformal, "gaussian", N_MEMBERS),
+]
+if find_spec("mapie"):
+    KINDS += [
+        Kind("MAPIE, mean", by_mapie, "mean"),
+        Kind("MAPIE, quantiles of three networks", by_mapie, "quantiles"),
+    ]
+
+
+# --------------------------------------------------------------------------- what they are
+
+
+class Quality(NamedTuple):
+    """What intervals are on rows held out."""
+
+    coverage: float
+    width: float
+    score: float
+
+
+def quality_of(intervals: np.ndarray, y: np.ndarray, unit: float) -> Quality:
+    low, high = intervals.T
+    outside = np.maximum(low - y, 0) + np.maximum(y - high, 0)
+    width = high - low
+    score = width + 2 / (1 - COVERAGE) * outside
+    return Quality((outside == 0).mean(), width.mean() / unit, score.mean() / unit)
+
+
+def qualities_of(
+    kind: Kind, X: np.ndarray, y: np.ndarray, n_splits: int, smoke: bool
+) -> np.ndarray:
+    """Return the quality in each repetition, of shape (n_splits, 3)."""
+    found = []
+    for seed in range(n_splits):
+        X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=seed)
+        model = network(kind.loss, kind.n_members, seed, smoke)
+        intervals = kind.intervals(model, (X_train, y_train), X_test, seed)
+        found.append(quality_of(intervals, y_test, y.std()))
+    return np.array(found)
+
+
+def row_of(name: str, kind: Kind, qualities: np.ndarray, smoke: bool) -> list[str]:
+    mean, spread = qualities.mean(axis=0), qualities[:, 0].std()
+    row = [f"{name}: {kind.name}", f"{mean[0]:.3f}", f"{spread:.3f}"]
+    row += [f"{value:.2f}" for value in mean[1:]]
+    if not kind.is_guaranteed:
+        return [*row, "-", "-"]
+    is_reached = abs(mean[0] - COVERAGE) <= TOLERANCE
+    return [*row, f"{COVERAGE} +- {TOLERANCE}", verdict(is_reached, smoke)]
+
+
+def rows(smoke: bool) -> Iterable[list[str]]:
+    for name, data in DATA.items():
+        X, y = data.load()
+        if smoke:
+            X, y = X[:100], y[:100]
+        for kind in KINDS:
+            with warnings.catch_warnings():
+                # Early stopping may need all epochs, and smoke has but two: neither is news here.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                qualities = qualities_of(kind, X, y, 1 if smoke else data.n_splits, smoke)
+            yield row_of(name, kind, qualities, smoke)
+
+
+def report(smoke: bool) -> None:
+    print_table(
+        f"Intervals for a coverage of {COVERAGE}, on rows held out: mean coverage, its standard "
+        "deviation from split to split, mean width and interval score:",
+        ["data: intervals", "coverage", "+-", "width", "score", "goal", "verdict"],
+        rows(smoke),
+    )
+
+
+if __name__ == "__main__":
+    arguments = argument_parser(__doc__).parse_args()
+    print_setting()
+    report(arguments.smoke)

@@ -1,0 +1,483 @@
+"""Do intervals hold the share of targets that they should, whatever they are put around?
+
+The oracles: rows that take turns, of which exactly a known number lies inside; the distribution of
+the coverage in closed form; cases worked by hand; and scikit-learn's own checks.
+"""
+
+import math
+from unittest import SkipTest
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, stats
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import BayesianRidge, LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+)
+from skbackprop.conformal import _n_needed, _rank
+from skbackprop.losses import Gaussian, Quantile
+from support import NAMES, few_epochs, pickled, quick, value_data
+
+pytestmark = few_epochs
+
+QUANTILES = Quantile([0.1, 0.5, 0.9])
+
+
+def network(**settings):
+    return quick(BackpropRegressor, max_iter=20, learning_rate_init=0.01, **settings)
+
+
+# What is measured by "auto", and an estimator for which it is.
+KINDS = {
+    "absolute": network(),
+    "scaled": network(loss=Gaussian(1e-4)),
+    "quantile": network(loss=QUANTILES),
+}
+ESTIMATORS = {
+    **KINDS,
+    "ensemble": network(n_members=3),
+    "gaussian ensemble": network(loss="gaussian", n_members=3),
+    "ensemble of quantiles": network(loss=QUANTILES, n_members=3),
+    "pipeline": make_pipeline(StandardScaler(), network(loss="gaussian")),
+    "search": GridSearchCV(network(loss="gaussian"), {"alpha": [0.1, 1.0]}, cv=2),
+    "stacked search": BackpropGridSearchCV(network(loss="gaussian"), {"alpha": [0.1, 1]}, cv=2),
+    "linear": LinearRegression(),
+    "bayesian": BayesianRidge(),
+    "gaussian process": GaussianProcessRegressor(alpha=0.1),
+    "forest": RandomForestRegressor(5, random_state=0),
+}
+MEASURED = {
+    **{name: name for name in KINDS},
+    "ensemble": "absolute",
+    "gaussian ensemble": "scaled",
+    "ensemble of quantiles": "quantile",
+    "pipeline": "scaled",
+    "search": "scaled",
+    "stacked search": "scaled",
+    "linear": "absolute",
+    "bayesian": "scaled",
+    "gaussian process": "scaled",
+    "forest": "absolute",
+}
+
+
+class Says(RegressorMixin, BaseEstimator):
+    """Predicts what the columns of X say: one number, a number and its deviation, or quantiles."""
+
+    def __init__(self, several=False):
+        self.several = several
+
+    def fit(self, X, y):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict(self, X, return_std=False):
+        if self.several:
+            return X
+        return (X[:, 0], X[:, 1]) if return_std else X[:, 0]
+
+
+def frozen(**settings):
+    return FrozenEstimator(Says(**settings).fit(np.zeros((1, 2)), None))
+
+
+def is_inside(intervals, y):
+    return (intervals[..., 0] <= y) & (y <= intervals[..., 1])
+
+
+# ------------------------------------------------------------------------------ coverage
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_rows_that_take_turns_exactly_so_many_lie_inside_as_theory_says(kind, coverage):
+    """A row lies inside if its score is among the smallest k of all n + 1: so k of them do."""
+    X, y = value_data(90)
+    model = FrozenEstimator(clone(KINDS[kind]).fit(X[:60], y[:60]))
+    X, y = X[60:], y[60:]
+    n_inside = 0
+    for i in range(len(y)):
+        others = np.arange(len(y)) != i
+        conformal = ConformalRegressor(model, coverage=coverage).fit(X[others], y[others])
+        assert conformal.conformity_score_ == kind
+        n_inside += is_inside(conformal.predict_interval(X[i : i + 1]), y[i])[0]
+    assert n_inside == math.ceil(len(y) * coverage - 1e-9)
+
+
+@pytest.mark.parametrize("n, coverage", [(19, 0.9), (50, 0.8), (99, 0.95)])
+def test_given_the_rows_held_out_the_coverage_has_the_beta_distribution_of_the_theory(n, coverage):
+    """Of targets that are uniform in (0, 1) around a prediction of zero, the share below q is q."""
+    stream, n_draws = np.random.RandomState(0), 1000
+    conformal = ConformalRegressor(frozen(), coverage=coverage, conformity_score="absolute")
+    zeros, targets = np.zeros((n, 2)), stream.uniform(size=(n_draws, n))
+    drawn = [conformal.fit(zeros, y).correction_ for y in targets]
+    rank = math.ceil((n + 1) * coverage - 1e-9)
+    expected = stats.beta(rank, n + 1 - rank)
+    # Of one seed in 16,000 the mean, and of one in 20,000 the distribution, would be further off.
+    assert abs(np.mean(drawn) - expected.mean()) < 4 * expected.std() / n_draws**0.5
+    assert stats.kstest(drawn, expected.cdf).statistic < 2.3 / n_draws**0.5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_real_data_the_mean_coverage_lies_between_its_bounds(kind):
+    X, y = load_diabetes(return_X_y=True)
+    X, coverage, n_splits = X / X.std(axis=0), 0.8, 60
+    # A poor network: few epochs on few rows.
+    model = clone(KINDS[kind]).set_params(scale_target=True)
+    conformal = ConformalRegressor(model, coverage=coverage, calibration_fraction=50)
+    inside = []
+    for seed in range(n_splits):
+        X_train, X_test, y_train, y_test = train_test_split(X, y, train_size=150, random_state=seed)
+        conformal.set_params(random_state=seed).fit(X_train, y_train)
+        inside.append(is_inside(conformal.predict_interval(X_test), y_test).mean())
+    rank, n = math.ceil(51 * coverage), 50
+    n_test = len(y_test)
+    # Of the mean over a split: that of the beta distribution, and of the rows to test on.
+    variance = stats.beta(rank, n + 1 - rank).var() + coverage * (1 - coverage) / n_test
+    error = 4 * (variance / n_splits) ** 0.5
+    assert coverage - error < np.mean(inside) < coverage + 1 / (n + 1) + error
+
+
+@pytest.mark.parametrize("coverage", [1e-12, 0.01, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
+def test_so_many_rows_are_needed_that_there_is_a_score_of_the_rank(coverage):
+    needed = _n_needed(coverage)
+    assert _rank(needed, coverage) <= needed
+    assert needed == 1 or _rank(needed - 1, coverage) > needed - 1
+
+
+def test_ranks_are_those_of_exact_arithmetic():
+    ranks = {(9, 0.7): 7, (9, 0.9): 9, (99, 0.55): 55, (99, 0.95): 95, (10, 0.9): 10, (18, 0.9): 18}
+    assert {case: _rank(*case) for case in ranks} == ranks
+    assert [_n_needed(coverage) for coverage in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
+
+
+# -------------------------------------------------------------------------- cases by hand
+
+
+def test_absolute_residuals_by_hand():
+    y = np.array([1.0, -2, 3, -4])  # of four, the fourth smallest is asked for
+    conformal = ConformalRegressor(frozen(), coverage=0.8, conformity_score="absolute")
+    conformal.fit(np.zeros((4, 2)), y)
+    assert (conformal.correction_, conformal.n_calibration_) == (4.0, 4)
+    assert conformal.predict_interval(np.array([[10.0, 0]])).tolist() == [[6.0, 14.0]]
+    assert conformal.predict(np.array([[10.0, 0]])).tolist() == [10.0]
+
+
+def test_scaled_residuals_by_hand():
+    X = np.array([[0.0, 1], [0, 2], [1, 4], [1, 0.5]])
+    y = np.array([3.0, 2, -1, 2])  # 3, 1, 1/2 and 2 standard deviations off
+    conformal = ConformalRegressor(frozen(), coverage=0.6).fit(X, y)  # the third smallest
+    assert (conformal.conformity_score_, conformal.correction_) == ("scaled", 2.0)
+    intervals = conformal.predict_interval(np.array([[5.0, 3], [5, 0]]))
+    assert intervals.tolist() == [[-1.0, 11.0], [5.0, 5.0]]
+
+
+def test_conformalised_quantiles_by_hand():
+    X = np.array([[0.0, 2], [0, 2], [0, 4], [-1, 1], [2, 3]])
+    y = np.array([3.0, 1, 5.5, 0.5, 0])  # 1 above, 1 inside, 1.5 above, 0.5 inside, 2 below
+    scores = [1.0, -1.0, 1.5, -0.5, 2.0]
+    new = np.array([[10.0, 14], [10, 11]])
+    for rank, correction in enumerate(sorted(scores), start=1):
+        conformal = ConformalRegressor(frozen(several=True), coverage=rank / 6).fit(X, y)
+        assert (conformal.conformity_score_, conformal.correction_) == ("quantile", correction)
+        first, second = conformal.predict_interval(new).tolist()
+        assert first == [10 - correction, 14 + correction]
+        # There is but half a unit on each side of the middle to be taken away.
+        assert second == [10 - max(correction, -0.5), 11 + max(correction, -0.5)]
+    assert conformal.predict(new).tolist() == [12.0, 10.5]
+
+
+def test_the_middle_one_of_quantiles_is_predicted():
+    X, y = value_data()
+    model = ConformalRegressor(KINDS["quantile"], random_state=0).fit(X, y)
+    assert np.array_equal(model.predict(X), model.estimator_.predict(X)[:, 1])
+
+
+# ------------------------------------------------------------------- around any regressor
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_it_is_the_estimator_that_is_trained_on_the_rows_that_are_not_held_out(name, coverage):
+    X, y = value_data(80)
+    estimator = ESTIMATORS[name]
+    model = ConformalRegressor(estimator, coverage=coverage, random_state=3).fit(X, y)
+    assert (model.n_calibration_, model.conformity_score_) == (20, MEASURED[name])
+    rows, held_out = train_test_split(np.arange(80), test_size=20, random_state=3)
+    alone = clone(estimator).fit(X[rows], y[rows])
+    assert np.array_equal(model.estimator_.predict(X), alone.predict(X))
+    # Of the rows held out, exactly as many lie inside as the rank says, but for rounding at ends.
+    middle = model.predict_interval(X[held_out]).mean(axis=1, keepdims=True)
+    slightly_wider = middle + (model.predict_interval(X[held_out]) - middle) * (1 + 1e-9)
+    assert is_inside(slightly_wider, y[held_out]).sum() == _rank(20, coverage)
+    frozen_model = ConformalRegressor(FrozenEstimator(alone), coverage=coverage)
+    frozen_model.fit(X[held_out], y[held_out])
+    assert frozen_model.conformity_score_ == MEASURED[name]
+    assert np.array_equal(frozen_model.predict_interval(X), model.predict_interval(X))
+
+
+def test_a_kind_can_be_chosen_as_long_as_the_estimator_predicts_what_it_takes():
+    X, y = value_data(80)
+    for estimator, kind in [
+        (KINDS["scaled"], "absolute"),
+        (ESTIMATORS["ensemble"], "scaled"),
+        (network(loss=Quantile(0.5)), "absolute"),
+    ]:
+        model = ConformalRegressor(estimator, conformity_score=kind, random_state=0).fit(X, y)
+        assert model.conformity_score_ == kind
+        widths = np.ptp(model.predict_interval(X), axis=1)
+        assert (np.ptp(widths) < 1e-9) == (kind == "absolute")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_several_targets_each_has_intervals_of_its_own(kind):
+    X, Y = value_data(80, n_outputs=2)
+    Y = Y * [1, 100]
+    model = ConformalRegressor(clone(KINDS[kind]), coverage=0.8, random_state=0).fit(X, Y)
+    assert model.conformity_score_ == kind
+    assert (model.correction_.shape, model.predict(X).shape) == ((2,), (80, 2))
+    intervals = model.predict_interval(X)
+    assert intervals.shape == (80, 2, 2)
+    _, held_out = train_test_split(np.arange(80), test_size=20, random_state=0)
+    n_inside = is_inside(intervals[held_out], Y[held_out]).sum(axis=0)
+    assert (abs(n_inside - _rank(20, 0.8)) <= 1).all()  # the one at the end may be rounded outside
+
+
+@pytest.mark.parametrize("estimator", [LinearRegression(), Ridge(), *KINDS.values()])
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_a_column_of_targets_is_one_target(estimator):
+    X, y = value_data()
+    model = ConformalRegressor(estimator, random_state=0)
+    intervals = model.fit(X, y).predict_interval(X)
+    np.testing.assert_allclose(model.fit(X, y[:, None]).predict_interval(X), intervals)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dtype_of_intervals_is_float64(kind):
+    X, y = value_data()
+    model = ConformalRegressor(clone(KINDS[kind]).set_params(dtype="float32"))
+    assert model.fit(X, y).predict_interval(X).dtype == np.float64
+
+
+# -------------------------------------------------------------------------- rows held out
+
+
+@pytest.mark.parametrize(
+    "n, setting, expected",
+    [
+        (80, "auto", 20),
+        (81, "auto", 21),
+        (20, "auto", 9),  # what a coverage of 0.9 needs
+        (10, "auto", 9),
+        (80, 0.5, 40),
+        (80, 30, 30),
+        (81, 0.25, 21),
+    ],
+)
+def test_so_many_rows_are_held_out(n, setting, expected):
+    X, y = value_data(n)
+    model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)
+    assert model.fit(X, y).n_calibration_ == expected
+
+
+def test_too_few_rows_are_an_error_that_says_how_many_it_takes():
+    X, y = value_data(100)
+    few = ConformalRegressor(LinearRegression(), coverage=0.95, calibration_fraction=0.1)
+    with pytest.raises(
+        ValueError,
+        match=r"coverage=0.95 needs at least 19 rows .* calibration_fraction=0.1 holds out 10 of "
+        "n_samples=100",
+    ):
+        few.fit(X, y)
+    with pytest.raises(ValueError, match="needs at least 19 rows .* but n_samples=15"):
+        few.set_params(estimator=FrozenEstimator(LinearRegression().fit(X, y))).fit(X[:15], y[:15])
+    for setting, n in [("auto", 9), (100, 100), (0.99, 20)]:
+        model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)
+        with pytest.raises(ValueError, match=f"9 rows .* others to train on.* n_samples={n}"):
+            model.fit(X[:n], y[:n])
+
+
+def test_the_rows_are_drawn_by_random_state():
+    X, y = value_data()
+    corrections = [
+        ConformalRegressor(LinearRegression(), random_state=seed).fit(X, y).correction_
+        for seed in (0, 0, 1)
+    ]
+    assert corrections[0] == corrections[1] != corrections[2]
+
+
+def test_weights_are_those_of_the_rows_trained_on():
+    X, y = value_data()
+    weight = np.arange(1.0, 61)
+    model = ConformalRegressor(network(), random_state=0).fit(X, y, sample_weight=weight)
+    rows, held_out = train_test_split(np.arange(60), test_size=15, random_state=0)
+    alone = network().fit(X[rows], y[rows], sample_weight=weight[rows])
+    assert np.array_equal(model.predict(X), alone.predict(X))
+    errors = np.sort(abs(y - alone.predict(X))[held_out])
+    np.testing.assert_allclose(model.correction_, errors[_rank(15, 0.9) - 1])
+
+
+def test_weights_are_routed(routing):
+    X, y = value_data()
+    weight = np.arange(1.0, 61)
+    asks = network().set_fit_request(sample_weight=True)
+    direct = ConformalRegressor(asks, random_state=0).fit(X, y, sample_weight=weight)
+    outer = make_pipeline(FunctionTransformer(), ConformalRegressor(asks, random_state=0))
+    routed = outer.fit(X, y, sample_weight=weight)
+    assert np.array_equal(routed.predict(X), direct.predict(X))
+    assert not np.array_equal(clone(direct).fit(X, y).predict(X), direct.predict(X))
+    with pytest.raises(TypeError, match="other"):
+        direct.fit(X, y, other=weight)
+    # A pipeline is asked for no standard deviation: its last step is.
+    inside = make_pipeline(StandardScaler(), network(loss="gaussian"))
+    assert ConformalRegressor(inside).fit(X, y).conformity_score_ == "scaled"
+
+
+# ------------------------------------------------------------------------------ its place
+
+
+CHECKED = {
+    "linear": LinearRegression(),
+    "pipeline": make_pipeline(StandardScaler(), Ridge()),
+    "network": BackpropRegressor(
+        (20,), learning_rate_init=0.01, max_iter=100, n_members=2, random_state=0
+    ),
+    "gaussian": BackpropRegressor(
+        (20,), learning_rate_init=0.01, max_iter=100, loss="gaussian", random_state=0
+    ),
+    "quantiles": BackpropRegressor(
+        (20,), learning_rate_init=0.01, max_iter=100, loss=QUANTILES, random_state=0
+    ),
+}
+CHECKS = [
+    pytest.param(
+        model,
+        check,
+        id=f"{name}: {check.func.__name__} {check.keywords}",
+        marks=[] if name == "linear" else pytest.mark.long,
+    )
+    for name, estimator in CHECKED.items()
+    for model, check in estimator_checks_generator(ConformalRegressor(estimator, random_state=0))
+    if not check.func.__name__.startswith("check_array_api")  # which skips itself
+]
+
+
+@pytest.mark.parametrize("model, check", CHECKS)
+def test_it_passes_every_check_of_scikit_learn(model, check):
+    try:
+        check(clone(model))
+    except SkipTest as skip:
+        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_and_sparse_matrices_are_what_arrays_are(kind, tmp_path):
+    X, y = value_data()
+    model = ConformalRegressor(KINDS[kind], random_state=0).fit(X, y)
+    assert (model.n_features_in_, hasattr(model, "feature_names_in_")) == (4, False)
+    expected = model.predict_interval(X)
+    assert np.array_equal(pickled(model, tmp_path).predict_interval(X), expected)
+
+    frame = pd.DataFrame(X, columns=NAMES, index=np.arange(60)[::-1])
+    named = clone(model).fit(frame, pd.Series(y, index=frame.index))
+    assert list(named.feature_names_in_) == NAMES
+    assert np.array_equal(named.predict_interval(frame), expected)
+    with pytest.raises(ValueError, match="feature names should match"):
+        named.predict_interval(frame[NAMES[::-1]])
+
+    of_sparse = clone(model).fit(sparse.coo_array(X), y)
+    np.testing.assert_allclose(of_sparse.predict_interval(sparse.csr_array(X)), expected)
+
+
+def test_a_search_around_it_reaches_the_network():
+    X, y = value_data()
+    model = make_pipeline(StandardScaler(), ConformalRegressor(network(), random_state=0))
+    grid = {
+        "conformalregressor__estimator__alpha": [0.1, 100.0],
+        "conformalregressor__coverage": [0.8],
+    }
+    search = GridSearchCV(model, grid, cv=2).fit(X, y)
+    assert search.best_params_["conformalregressor__estimator__alpha"] == 0.1
+    assert search.best_estimator_[-1].predict_interval(X).shape == (60, 2)
+    assert ConformalRegressor(LinearRegression()).fit(X, y).score(X, y) > 0.9
+
+
+def test_what_it_takes_is_what_the_estimator_takes():
+    for estimator in (LinearRegression(), BackpropRegressor(loss="poisson"), BayesianRidge()):
+        own, inner = get_tags(ConformalRegressor(estimator)), get_tags(estimator)
+        assert own.input_tags == inner.input_tags
+        assert own.target_tags == inner.target_tags
+    assert get_tags(ConformalRegressor(FrozenEstimator(Ridge()))).target_tags.required
+
+
+# --------------------------------------------------------------------------------- errors
+
+
+def test_an_estimator_that_predicts_something_else_is_named():
+    X, y = value_data()
+    for estimator, kind, said in [
+        (network(), "quantile", "needs several quantiles .* predictions have shape"),
+        (KINDS["quantile"], "absolute", "needs one number for each target, but for targets of"),
+        (KINDS["quantile"], "scaled", "needs one number for each target, but for targets of"),
+        (LinearRegression(), "scaled", "return_std=True"),
+        (network(), "scaled", "which is zero for some rows"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            ConformalRegressor(estimator, conformity_score=kind).fit(X, y)
+    for classifier in (LogisticRegression(), BackpropClassifier()):
+        with pytest.raises(ValueError, match="must be a regressor.*CalibratedClassifierCV"):
+            ConformalRegressor(classifier).fit(X, y > 0)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"coverage": 0.0},
+        {"coverage": 1.0},
+        {"coverage": "high"},
+        {"conformity_score": "other"},
+        {"calibration_fraction": 0},
+        {"calibration_fraction": 1.0},
+        {"calibration_fraction": 2.5},
+        {"estimator": StandardScaler()},
+        {"random_state": "seed"},
+    ],
+)
+def test_settings_that_are_not_valid_are_named(setting):
+    X, y = value_data()
+    model = ConformalRegressor(**{"estimator": LinearRegression()} | setting)
+    with pytest.raises(ValueError, match=f"The '{next(iter(setting))}' parameter of Conformal"):
+        model.fit(X, y)
+
+
+def test_before_fit_and_after_one_that_failed():
+    X, y = value_data()
+    model = ConformalRegressor(LinearRegression(), random_state=0)
+    for method in (model.predict, model.predict_interval):
+        with pytest.raises(NotFittedError):
+            method(X)
+    assert not hasattr(model, "n_features_in_")
+    intervals = model.fit(X, y).predict_interval(X)
+    for targets in (np.full(60, np.nan), y[:-1], None):
+        with pytest.raises(ValueError, match=r"NaN|inconsistent|y to be passed"):
+            model.fit(X, targets)
+    assert np.array_equal(model.predict_interval(X), intervals)
+    with pytest.raises(NotFittedError):
+        ConformalRegressor(FrozenEstimator(LinearRegression())).fit(X, y)
