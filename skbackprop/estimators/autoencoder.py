@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array, as_dense
+from ..core.arrays import Array, Rows, as_dense
 from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.objective import Objective
@@ -20,7 +20,7 @@ from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
 from ..fitting.architecture import Architecture, Mirrored
 from ..fitting.plan import Plan
-from ..fitting.watch import mean_of
+from ..fitting.watch import Watched, mean_of
 from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop
@@ -638,7 +638,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         check_is_fitted(self)
         X = self._validated_input(X)
-        return _explained(self._errors(X), X, validated_weight(sample_weight, X))
+        return _explained(self._errors(X), X, None, validated_weight(sample_weight, X))
 
     def _validated_input(self, X: Any) -> Any:
         return validated_input(self, X, self._learned.dtype)
@@ -647,7 +647,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         learned = self._learned
         network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
-            errors = _squared_errors(learned.loss.link, network, parameters, X, None)[0]
+            errors = _squared_errors(learned.loss.link, network, parameters, X)[0]
             return finite(errors, network, parameters, X)
 
     def __sklearn_tags__(self) -> Any:
@@ -674,38 +674,41 @@ class _ByErrors:
         for block in score_blocks(network, parameters, X, rows):
             part = slice(start, start + block.shape[1])
             start = part.stop
-            x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
+            x = _block(X, rows, part).astype(np.float64)
             found[:, part, 1] = loss.value(block.astype(np.float64), x[None])
             found[:, part, 0] = _errors_of_block(block, x, loss.link)
         return found
 
-    def loss(self, outcomes: Array, y: Any, weight: Array | None) -> float:
+    def loss(self, outcomes: Array, watched: Watched) -> float:
         """Return the mean loss of a row."""
-        return mean_of(outcomes[:, 1], weight) / self.objective.n_averaged
+        return mean_of(outcomes[:, 1], watched.weight) / self.objective.n_averaged
 
-    def score(self, outcomes: Array, y: Any, weight: Array | None) -> float:
+    def score(self, outcomes: Array, watched: Watched) -> float:
         """Return the share of the variance of the rows that is explained."""
-        return _explained(outcomes[:, 0], y, weight)
+        return _explained(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
 
 
-def _explained(errors: Array, X: Any, weight: Array | None) -> float:
-    """Return the share of the variance of X that is explained, given the error of each row."""
-    error, variance = float(np.average(errors, weights=weight)), _variance(X, weight)
+def _explained(errors: Array, X: Any, rows: Rows | None, weight: Array | None) -> float:
+    """Return the share of the variance of rows that is explained, given the error of each."""
+    error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 
 
-def _squared_errors(
-    link: Link, network: Network, parameters: Parameters, X: Any, rows: Any
-) -> Array:
+def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
-    errors = np.empty((len(parameters), X.shape[0] if rows is None else len(rows)))
+    errors = np.empty((len(parameters), X.shape[0]))
     start = 0
-    for block in score_blocks(network, parameters, X, rows):
+    for block in score_blocks(network, parameters, X):
         part = slice(start, start + block.shape[1])
         start = part.stop
-        x = as_dense(X[part] if rows is None else X[rows[part]])
-        errors[:, part] = _errors_of_block(block, x, link)
+        errors[:, part] = _errors_of_block(block, _block(X, None, part), link)
     return errors
+
+
+def _block(X: Any, rows: Rows | None, part: slice) -> Array:
+    """Return a part of some rows of X, or of all of them, as an array."""
+    block: Array = as_dense(X[part] if rows is None else X[rows[part]])
+    return block
 
 
 def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
@@ -719,20 +722,21 @@ def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
     return errors
 
 
-def _variance(X: Any, weight: Array | None) -> float:
-    """Return the mean of the features' variances, in double precision; rows are dense in blocks.
+def _variance(X: Any, rows: Rows | None, weight: Array | None) -> float:
+    """Return the mean of the features' variances over rows, in double precision, in blocks.
 
     Deviations from one of the rows come first: where all rows are equal, they are exactly zero.
     """
-    n_rows, n_features = X.shape
+    n_rows, n_features = X.shape[0] if rows is None else len(rows), X.shape[1]
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
-    origin = as_dense(X[[np.argmax(share > 0)]])
+    first = int(np.argmax(share > 0))
+    origin = _block(X, rows, slice(first, first + 1))
     rows_at_once = max(1, _VARIANCE_NUMBERS // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
         for part in gen_batches(n_rows, rows_at_once):
-            yield share[part], np.subtract(as_dense(X[part]), origin, dtype=np.float64)
+            yield share[part], np.subtract(_block(X, rows, part), origin, dtype=np.float64)
 
     mean = np.sum([own @ x for own, x in blocks()], axis=0)
     squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]
