@@ -35,8 +35,8 @@ from .validation import (
     validated_weight,
 )
 
-# Numbers of a block of rows, the variance of which is computed at once.
-_VARIANCE_NUMBERS = 1 << 17
+# Numbers of a block of rows, the errors or the variance of which are computed at once.
+_NUMBERS_AT_ONCE = 1 << 17
 
 
 class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseBackprop):
@@ -670,13 +670,10 @@ class _ByErrors:
         """Return the mean squared error and the loss of each row, in that order."""
         n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
         found = np.empty((len(parameters), n_rows, 2))
-        start = 0
-        for block in score_blocks(network, parameters, X, rows):
-            part = slice(start, start + block.shape[1])
-            start = part.stop
-            x = _block(X, rows, part).astype(np.float64)
-            found[:, part, 1] = loss.value(block.astype(np.float64), x[None])
-            found[:, part, 0] = _errors_of_block(block, x, loss.link)
+        for part, scores, x in _side_by_side(network, parameters, X, rows):
+            in_double = x.astype(np.float64)
+            found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
+            found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
         return found
 
     def loss(self, outcomes: Array, watched: Watched) -> float:
@@ -697,12 +694,23 @@ def _explained(errors: Array, X: Any, rows: Rows | None, weight: Array | None) -
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
     errors = np.empty((len(parameters), X.shape[0]))
-    start = 0
-    for block in score_blocks(network, parameters, X):
-        part = slice(start, start + block.shape[1])
-        start = part.stop
-        errors[:, part] = _errors_of_block(block, _block(X, None, part), link)
+    for part, scores, x in _side_by_side(network, parameters, X, None):
+        errors[:, part] = _errors_of_block(scores, x, link)
     return errors
+
+
+def _side_by_side(
+    network: Network, parameters: Parameters, X: Any, rows: Rows | None
+) -> Iterator[tuple[slice, Array, Array]]:
+    """Yield which some of the rows are, their scores, and the rows themselves, for all in turn."""
+    n_at_once = max(1, _NUMBERS_AT_ONCE // (len(parameters) * X.shape[1]))
+    start = 0
+    for block in score_blocks(network, parameters, X, rows):
+        for first in range(0, block.shape[1], n_at_once):
+            scores = block[:, first : first + n_at_once]
+            part = slice(start, start + scores.shape[1])
+            yield part, scores, _block(X, rows, part)
+            start = part.stop
 
 
 def _block(X: Any, rows: Rows | None, part: slice) -> Array:
@@ -732,11 +740,12 @@ def _variance(X: Any, rows: Rows | None, weight: Array | None) -> float:
     share = share / share.sum()
     first = int(np.argmax(share > 0))
     origin = _block(X, rows, slice(first, first + 1))
-    rows_at_once = max(1, _VARIANCE_NUMBERS // n_features)
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
         for part in gen_batches(n_rows, rows_at_once):
-            yield share[part], np.subtract(_block(X, rows, part), origin, dtype=np.float64)
+            block = _block(X, rows, part)
+            yield share[part], np.subtract(block, origin, dtype=np.float64, order="C")
 
     mean = np.sum([own @ x for own, x in blocks()], axis=0)
     squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]
