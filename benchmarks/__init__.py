@@ -1,6 +1,6 @@
 """Measurements of skbackprop, side by side with its alternatives, as Markdown tables.
 
-`python -m benchmarks` runs all of them: `speed`, `goal`, `search`, `ensembles`, `memory` and
-`imports`, each of which also runs by itself. Goals are ratios within one run, so that they hold on
-any machine.
+`python -m benchmarks` runs all of them: `speed`, `goal`, `search`, `ensembles`, `regularisation`,
+`memory`, `large` and `imports`, each of which also runs by itself. Goals are ratios within one run,
+so that they hold on any machine.
 """

@@ -1,10 +1,10 @@
 """Run every benchmark, one after the other; `--smoke` shows in seconds that each still runs."""
 
-from benchmarks import ensembles, goal, imports, memory, regularisation, search, speed
+from benchmarks import ensembles, goal, imports, large, memory, regularisation, search, speed
 from benchmarks._report import argument_parser, print_setting
 
 if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
-    for benchmark in (speed, goal, search, ensembles, regularisation, memory, imports):
+    for benchmark in (speed, goal, search, ensembles, regularisation, memory, large, imports):
         benchmark.report(arguments.smoke)
