@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.linux
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_fits_to_tables_that_are_larger_than_the_memory_allowed(tmp_path):
     """The cases are those of limited.py; that the limit holds is among them."""
     one_thread = dict.fromkeys(["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"], "1")
