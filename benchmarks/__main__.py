@@ -6,6 +6,7 @@ from benchmarks import (
     goal,
     imports,
     intervals,
+    large,
     memory,
     regularisation,
     search,
@@ -17,5 +18,5 @@ if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
     quality = (ensembles, regularisation, intervals, calibration)
-    for benchmark in (speed, goal, search, *quality, memory, imports):
+    for benchmark in (speed, goal, search, *quality, memory, large, imports):
         benchmark.report(arguments.smoke)

@@ -71,7 +71,8 @@ def blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 def largest_magnitude(X: Any) -> float:
     """Return the largest absolute value of an array or CSR matrix, without a copy of it."""
     values = X.data if hasattr(X, "indptr") else X
-    return float(max(-values.min(initial=0), values.max(initial=0)))
+    # As floats: what is unsigned has no other sign.
+    return max(-float(values.min(initial=0)), float(values.max(initial=0)))
 
 
 def as_dense(y: Any) -> Any:

@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array, as_dense
+from ..core.arrays import Array, Rows, as_dense
 from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.objective import Objective
@@ -20,7 +20,7 @@ from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
 from ..fitting.architecture import Architecture, Mirrored
 from ..fitting.plan import Plan
-from ..fitting.watch import mean_of
+from ..fitting.watch import Watched, mean_of
 from ..losses.base import Loss
 from ..losses.links import Link
 from .base import BaseBackprop
@@ -35,8 +35,8 @@ from .validation import (
     validated_weight,
 )
 
-# Numbers of a block of rows, the variance of which is computed at once.
-_VARIANCE_NUMBERS = 1 << 17
+# Numbers of a block of rows, the errors or the variance of which are computed at once.
+_NUMBERS_AT_ONCE = 1 << 17
 
 
 class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseBackprop):
@@ -643,7 +643,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         check_is_fitted(self)
         X = self._validated_input(X)
-        return _explained(self._errors(X), X, validated_weight(sample_weight, X))
+        return _explained(self._errors(X), X, None, validated_weight(sample_weight, X))
 
     def _validated_input(self, X: Any) -> Any:
         return validated_input(self, X, self._learned.dtype)
@@ -652,7 +652,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         learned = self._learned
         network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
-            errors = _squared_errors(learned.loss.link, network, parameters, X, None)[0]
+            errors = _squared_errors(learned.loss.link, network, parameters, X)[0]
             return finite(errors, network, parameters, X)
 
     def __sklearn_tags__(self) -> Any:
@@ -675,42 +675,53 @@ class _ByErrors:
         """Return the mean squared error and the loss of each row, in that order."""
         n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
         found = np.empty((len(parameters), n_rows, 2))
-        start = 0
-        for block in score_blocks(network, parameters, X, rows):
-            part = slice(start, start + block.shape[1])
-            start = part.stop
-            x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
-            found[:, part, 1] = loss.value(block.astype(np.float64), x[None])
-            found[:, part, 0] = _errors_of_block(block, x, loss.link)
+        for part, scores, x in _side_by_side(network, parameters, X, rows):
+            in_double = x.astype(np.float64)
+            found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
+            found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
         return found
 
-    def loss(self, outcomes: Array, y: Any, weight: Array | None) -> float:
+    def loss(self, outcomes: Array, watched: Watched) -> float:
         """Return the mean loss of a row."""
-        return mean_of(outcomes[:, 1], weight) / self.objective.n_averaged
+        return mean_of(outcomes[:, 1], watched.weight) / self.objective.n_averaged
 
-    def score(self, outcomes: Array, y: Any, weight: Array | None) -> float:
+    def score(self, outcomes: Array, watched: Watched) -> float:
         """Return the share of the variance of the rows that is explained."""
-        return _explained(outcomes[:, 0], y, weight)
+        return _explained(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
 
 
-def _explained(errors: Array, X: Any, weight: Array | None) -> float:
-    """Return the share of the variance of X that is explained, given the error of each row."""
-    error, variance = float(np.average(errors, weights=weight)), _variance(X, weight)
+def _explained(errors: Array, X: Any, rows: Rows | None, weight: Array | None) -> float:
+    """Return the share of the variance of rows that is explained, given the error of each."""
+    error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 
 
-def _squared_errors(
-    link: Link, network: Network, parameters: Parameters, X: Any, rows: Any
-) -> Array:
+def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
-    errors = np.empty((len(parameters), X.shape[0] if rows is None else len(rows)))
+    errors = np.empty((len(parameters), X.shape[0]))
+    for part, scores, x in _side_by_side(network, parameters, X, None):
+        errors[:, part] = _errors_of_block(scores, x, link)
+    return errors
+
+
+def _side_by_side(
+    network: Network, parameters: Parameters, X: Any, rows: Rows | None
+) -> Iterator[tuple[slice, Array, Array]]:
+    """Yield which some of the rows are, their scores, and the rows themselves, for all in turn."""
+    n_at_once = max(1, _NUMBERS_AT_ONCE // (len(parameters) * X.shape[1]))
     start = 0
     for block in score_blocks(network, parameters, X, rows):
-        part = slice(start, start + block.shape[1])
-        start = part.stop
-        x = as_dense(X[part] if rows is None else X[rows[part]])
-        errors[:, part] = _errors_of_block(block, x, link)
-    return errors
+        for first in range(0, block.shape[1], n_at_once):
+            scores = block[:, first : first + n_at_once]
+            part = slice(start, start + scores.shape[1])
+            yield part, scores, _block(X, rows, part)
+            start = part.stop
+
+
+def _block(X: Any, rows: Rows | None, part: slice) -> Array:
+    """Return a part of some rows of X, or of all of them, as an array."""
+    block: Array = as_dense(X[part] if rows is None else X[rows[part]])
+    return block
 
 
 def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
@@ -724,20 +735,22 @@ def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
     return errors
 
 
-def _variance(X: Any, weight: Array | None) -> float:
-    """Return the mean of the features' variances, in double precision; rows are dense in blocks.
+def _variance(X: Any, rows: Rows | None, weight: Array | None) -> float:
+    """Return the mean of the features' variances over rows, in double precision, in blocks.
 
     Deviations from one of the rows come first: where all rows are equal, they are exactly zero.
     """
-    n_rows, n_features = X.shape
+    n_rows, n_features = X.shape[0] if rows is None else len(rows), X.shape[1]
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
-    origin = as_dense(X[[np.argmax(share > 0)]])
-    rows_at_once = max(1, _VARIANCE_NUMBERS // n_features)
+    first = int(np.argmax(share > 0))
+    origin = _block(X, rows, slice(first, first + 1))
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
         for part in gen_batches(n_rows, rows_at_once):
-            yield share[part], np.subtract(as_dense(X[part]), origin, dtype=np.float64)
+            block = _block(X, rows, part)
+            yield share[part], np.subtract(block, origin, dtype=np.float64, order="C")
 
     mean = np.sum([own @ x for own, x in blocks()], axis=0)
     squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]

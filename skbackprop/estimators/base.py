@@ -39,6 +39,7 @@ from .resumable import resume
 from .validation import (
     check_range,
     errors_of,
+    float_for,
     number_of,
     stand_in,
     validated_data,
@@ -225,7 +226,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             self._check_fixed(known.fixed)
         reader = self if known else stand_in(self)
         X, y = reader._validated(given.X, given.y, reset=known is None)
-        dtype = known.dtype if known else plan.dtype or X.dtype
+        dtype = known.dtype if known else plan.dtype or float_for(X)
         check_range(X, dtype)
         table = Table(X, y, validated_weight(given.sample_weight, X))
         if known is not None and self._knows_targets:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array, largest_magnitude
@@ -27,6 +27,9 @@ from .rebuilt import Rebuilt
 from .resumable import Resumable
 from .summary import Summary, summary_of
 from .validation import stand_in, validated_input
+
+# Rows that are scaled at once, where the network's output on them is not finite.
+_ROWS_AT_ONCE = 1 << 10
 
 # The course of training, for each member.
 _COURSE = (
@@ -317,7 +320,10 @@ def finite(outcomes: Array, network: Network, parameters: Parameters, X: Any) ->
     of_weights = max(map(largest_magnitude, [*parameters.weights, *parameters.biases]))
     sizes = f"the largest absolute value in X is {of_X:.3g}, of the weights {of_weights:.3g}"
     # Whatever the scale of X is: X itself may be the one row that it is measured by.
-    if np.isfinite(scores_of(network, parameters, X / (of_X or 1.0))).all():
+    if all(
+        np.isfinite(scores_of(network, parameters, X[rows] / (of_X or 1.0))).all()
+        for rows in gen_batches(X.shape[0], _ROWS_AT_ONCE)
+    ):
         advice = "Look at the scale of X: it should be that of the training data."
     else:
         advice = (

@@ -70,8 +70,8 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
         return X
     _check_for_dates(X, "X")
     _check_is_plain(X, "X")
-    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
-        return validate_data(estimator, X, accept_sparse="csr", dtype=_FLOATS, reset=reset)
+    with _checks_of(X):
+        return validate_data(estimator, X, accept_sparse="csr", reset=reset, **_asked_of(X))
 
 
 def validated_codes(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
@@ -98,21 +98,64 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     _check_is_plain(X, "X")
     y = as_given(y, "values" if numeric else "labels")
     y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    with np.errstate(over="ignore", invalid="ignore"):
+    with _checks_of(X):
         X, y = validate_data(
             estimator,
             X,
             y,
             accept_sparse="csr",
             multi_output=True,
-            dtype=_FLOATS,
             reset=reset,
+            **_asked_of(X),
         )
     if numeric:
         y = _as_numbers(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(as_dense(y), warn=True)
     return X, y
+
+
+@contextmanager
+def _checks_of(X: Any) -> Iterator[None]:
+    """Let errors of scikit-learn's checks say which columns of a frame they are about."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
+            yield
+    except ValueError as error:
+        names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow's, or of others
+        at_fault = [repr(name) for name in names if not _holds_finite_numbers(X[name])]
+        if not at_fault:
+            raise
+        some = [*at_fault[:5], "..."] if len(at_fault) > 5 else at_fault
+        raise ValueError(
+            f"{error}\nMissing values, infinities or words are in these columns of X: "
+            f"{', '.join(some)}."
+        ) from error
+
+
+def _holds_finite_numbers(column: Any) -> bool:
+    try:
+        return bool(np.isfinite(np.asarray(column, dtype=np.float64)).all())
+    except (TypeError, ValueError):
+        return False
+
+
+def _asked_of(X: Any) -> dict[str, Any]:
+    """Return what scikit-learn's checks are asked of the numbers in X, beside its shape.
+
+    An array of numbers is left as it is, since it may be larger than memory: batches are converted.
+    All else is made an array of floats.
+    """
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8:
+        return {"dtype": _FLOATS}
+    # What is found to be finite here needs no second look, which of some dtypes makes copies.
+    return {"dtype": None, "ensure_all_finite": not _is_finite(X)}
+
+
+def float_for(X: Any) -> np.dtype[np.floating]:
+    """Return the dtype that a network for X computes in: float32 if X has it, else float64."""
+    is_single = X.dtype.kind == "f" and X.dtype.itemsize == 4
+    return np.dtype(np.float32 if is_single else np.float64)
 
 
 def _check_for_dates(values: Any, name: str) -> None:
@@ -279,5 +322,8 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
 
 def _is_finite(values: Array) -> bool:
     """Return whether the sum is finite: then all values are. An overflow says no as well."""
+    if values.dtype.kind != "f":
+        return True
+    wide = np.float64 if values.dtype.itemsize < 4 else None
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum()))
+        return bool(np.isfinite(values.sum(dtype=wide)))

@@ -345,13 +345,13 @@ class Run:
         if not np.isfinite(outcomes).all():
             return Seen(math.inf, math.nan if stopping else None)
         with np.errstate(all="ignore"):
-            loss = judge.loss(outcomes, watched.encoded, watched.weight)
+            loss = judge.loss(outcomes, watched)
             if stopping is None:
                 return Seen(loss, None)
             if stopping.scoring == "loss":
                 return Seen(loss, -loss)
             if scorer is None:
-                return Seen(loss, judge.score(outcomes, watched.encoded, watched.weight))
+                return Seen(loss, judge.score(outcomes, watched))
         return Seen(loss, scorer(parameters, watched))
 
     def after_epoch(

@@ -90,11 +90,11 @@ class Judge(Protocol):
     def outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return for every member what `loss` and `score` take of each row."""
 
-    def loss(self, outcomes: Array, y: Array, weight: Array | None) -> float:
-        """Return the mean loss of outcomes, given encoded targets."""
+    def loss(self, outcomes: Array, watched: Watched) -> float:
+        """Return the mean loss of the outcomes of rows."""
 
-    def score(self, outcomes: Array, y: Array, weight: Array | None) -> float:
-        """Return the estimator's own score of outcomes."""
+    def score(self, outcomes: Array, watched: Watched) -> float:
+        """Return the estimator's own score of the outcomes of rows."""
 
 
 Scorer: TypeAlias = Callable[[FlatParameters, Watched], float]
@@ -125,19 +125,19 @@ class ByScores:
         """Return the raw scores."""
         return scores_of(network, parameters, X, rows)
 
-    def loss(self, outcomes: Array, y: Array, weight: Array | None) -> float:
-        """Return the mean loss of scores, given encoded targets."""
-        values = np.empty(len(outcomes))
+    def loss(self, outcomes: Array, watched: Watched) -> float:
+        """Return the mean loss of the scores of rows."""
+        values, y = np.empty(len(outcomes)), watched.encoded
         for start in range(0, len(outcomes), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             scores, targets = outcomes[None, part], y[None, part]
             in_double = scores.astype(np.float64), targets.astype(np.float64)
             values[part] = self.objective.loss.value(*in_double)[0]
-        return mean_of(values, weight) / self.objective.n_averaged
+        return mean_of(values, watched.weight) / self.objective.n_averaged
 
-    def score(self, outcomes: Array, y: Array, weight: Array | None) -> float:
-        """Return the estimator's own score of scores."""
-        return self.own_score(outcomes, y, weight)
+    def score(self, outcomes: Array, watched: Watched) -> float:
+        """Return the estimator's own score of the scores of rows."""
+        return self.own_score(outcomes, watched.encoded, watched.weight)
 
 
 def mean_of(values: Array, weight: Array | None) -> float:

@@ -1,0 +1,80 @@
+"""
+What does a file that is read once teach?
+=========================================
+
+A table stands in a file and is read once, 2,000 rows at a time, as one that is larger than memory
+would be. Each piece is predicted before it is learned from, so that what is drawn is an accuracy on
+rows that nobody has seen yet. It needs no rows held out.
+
+Whether a label is one depends on the sign of a product of two numbers, and on two more: no line
+parts the two classes. A network finds that out as rows pass by, and finds out more the more of them
+there are. A linear model has learned what it ever will after a piece or two.
+"""
+
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.linear_model import SGDClassifier
+
+from skbackprop import BackpropClassifier
+
+N_ROWS, N_FEATURES, N_AT_ONCE = 200_000, 20, 2_000
+
+
+def pieces(n_rows):
+    """Yield the numbers of the rows that are read at once."""
+    return (slice(start, start + N_AT_ONCE) for start in range(0, n_rows, N_AT_ONCE))
+
+
+def write(path):
+    """Write the file, of which only a piece is ever in memory, and return the labels."""
+    stream = np.random.default_rng(0)
+    table = np.lib.format.open_memmap(path, "w+", "float32", (N_ROWS, N_FEATURES))
+    labels = np.empty(N_ROWS, dtype=int)
+    for rows in pieces(N_ROWS):
+        X = table[rows] = stream.normal(size=(N_AT_ONCE, N_FEATURES))
+        labels[rows] = X[:, 0] * X[:, 1] + 0.5 * np.abs(X[:, 2]) + 0.3 * X[:, 3] > 0.4
+    return labels
+
+
+def accuracies(model, X, y):
+    """Return the accuracy on each piece, before the model learns from it."""
+    found = []
+    for rows in pieces(len(X)):
+        if rows.start > 0:
+            found.append(model.score(X[rows], y[rows]))
+        model.partial_fit(X[rows], y[rows], classes=[0, 1])
+    return found
+
+
+MODELS = {
+    "a network of 64-32 units": BackpropClassifier((64, 32), random_state=0),
+    "a network of 8 units": BackpropClassifier((8,), random_state=0),
+    "a linear model": SGDClassifier(loss="log_loss", random_state=0),
+}
+
+figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "X.npy"
+    y = write(path)
+    X = np.load(path, mmap_mode="r")
+    for name, model in MODELS.items():
+        found = accuracies(model, X, y)
+        print(
+            f"{name:26s} accuracy after {N_AT_ONCE:,} rows: {found[0]:.3f}, "
+            f"on the last {10 * N_AT_ONCE:,}: {np.mean(found[-10:]):.3f}"
+        )
+        axes.plot(N_AT_ONCE * np.arange(1, len(found) + 1), found, label=name, alpha=0.8)
+    del X  # lets go of the file
+
+axes.set(
+    xscale="log",
+    xlabel="rows read",
+    ylabel="accuracy on the next rows",
+    title="Each row is predicted once, then learned from once",
+)
+axes.legend()
+axes.grid(alpha=0.3)
+plt.show()
