@@ -20,7 +20,8 @@ class EarlyStopping(Part):
 
     It ends after more than `n_iter_no_change` epochs in a row whose score is not above the best by
     `tol` (Prechelt 1998, section 2). The score is taken after each epoch, of the rows that are held
-    out, or of those that `fit` is given as `X_val` and `y_val`.
+    out, or of those that `fit` is given as `X_val` and `y_val`. `partial_fit` compares its calls in
+    the same way if it is given such rows; it says so in `converged_` and does not end.
 
     Parameters
     ----------

@@ -355,7 +355,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             data.y,
             data.watched,
             self._judge_of(objective, learned.targets),
-            None if incremental else self._scorer_of(plan, learned),
+            None if incremental and data.watched is None else self._scorer_of(plan, learned),
             learned.targets.strata,
             incremental,
         )

@@ -31,6 +31,9 @@ class Curve:
         """Pickle and deepcopy what is its own alone."""
         return Curve, (self.numbers[: self._n],)
 
+    def __len__(self) -> int:
+        return self._n
+
     @property
     def numbers(self) -> list[float]:
         """The numbers: the shared list itself, as long as nothing has been added to it."""

@@ -86,6 +86,7 @@ _PER_MEMBER = (
     "best_iter_",
     "best_loss_",
     "best_validation_score_",
+    "converged_",
     "loss_",
     "loss_curve_",
     "n_iter_",

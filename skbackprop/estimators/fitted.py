@@ -38,6 +38,7 @@ _COURSE = (
     "validation_loss_curve_",
     "validation_scores_",
     "best_validation_score_",
+    "best_iter_",
 )
 
 
@@ -91,7 +92,7 @@ class Fitted(Rebuilt, NestedParameters):
             **({} if continues else learned.names),
             **self._arrays(learned, runs),
             "n_iter_": _of_members([run.n_iter for run in runs]),
-            "best_iter_": _of_members([run.best_iter for run in runs]),
+            "converged_": _of_members([run.is_converged for run in runs]),
             "t_": _of_members([run.n_seen for run in runs]),
             "loss_": _of_members([run.loss for run in runs]),
             **self._courses(runs, continues),
@@ -171,19 +172,23 @@ class Fitted(Rebuilt, NestedParameters):
         watched = past("validation_loss_curve_")
         if run.watched is not None:
             watched = going_on(watched, run.watched_losses)
-        # Over calls of partial_fit, which have no stopping rule, the best is that of all calls.
+        # Over calls of partial_fit the best is that of all calls.
         goes_on = run.incremental and continues
         if self.early_stopping:
             scores = going_on(past("validation_scores_"), run.scores)
-            # Where rows were held out it is a float, also if L-BFGS made no iteration to score.
-            unscored = None if run.watched is None else math.nan
-            best_score = run.best_score if run.scores else unscored
-            best_score = past("best_validation_score_") if goes_on else best_score
-            return losses, None, watched, scores, best_score
+            best, best_iter = run.course.best, run.best_iter
+            best_score: float | None = run.best_score
+            if best is None and not run.scores:
+                # Where rows were held out it is a float, if L-BFGS made no iteration to score.
+                unscored = None if run.watched is None else math.nan
+                best_score = past("best_validation_score_") if goes_on else unscored
+            elif best is not None and run.incremental:  # counted in the scores of all calls
+                best_iter = len(scores) if best.n_iter else past("best_iter_")
+            return losses, None, watched, scores, best_score, best_iter
         best_loss = min(run.losses, default=np.inf)
         if goes_on and past("best_loss_") is not None:
             best_loss = min(best_loss, past("best_loss_"))
-        return losses, best_loss, watched, None, None
+        return losses, best_loss, watched, None, None, run.best_iter
 
     def _of_member(self, name: str, member: int) -> Any:
         """Return a member's own value of a fitted attribute, as it is kept; None if never set."""

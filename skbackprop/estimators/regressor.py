@@ -146,7 +146,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of
         the best epoch. An instance of `EarlyStopping` does the same by another score, and has these
         settings of its own. If `fit` is given ``X_val``, no rows are held out, and it goes by
-        those.
+        those. `partial_fit` keeps the weights of the best of its calls that are given ``X_val``.
     validation_fraction : float or int, default=0.1
         The share of the rows held out, in [0, 1), of which at least two are; or their number, an
         int of at least 2.
@@ -250,18 +250,23 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     loss_curve_ : list of float, or one such list for each member
         The loss of every epoch so far.
     validation_loss_curve_ : list of float, one such list for each member, or None
-        The loss of the rows held out, or of ``X_val``, after every epoch so far, without the
-        penalty; None where there are neither.
+        The loss of the rows held out, or of ``X_val``, after every epoch so far that had such rows,
+        without the penalty; None where there are neither.
     validation_scores_ : list of float, one such list for each member, or None
-        The score of the same rows, of every epoch so far; None without ``early_stopping``.
+        The score of the same rows, after the same epochs; None without ``early_stopping``.
     best_validation_score_ : float or None, or array of shape (n_members,)
-        The score of the weights that are kept, NaN where no epoch was scored; None without
+        The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
         ``early_stopping``.
     n_iter_ : int, or array of shape (n_members,)
         The epochs or iterations of the last call.
     best_iter_ : int, or array of shape (n_members,)
         The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
-        ``n_iter_``.
+        ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
+        ``validation_scores_``, from 1.
+    converged_ : bool, or array of shape (n_members,)
+        Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
+        or a callback has. After `partial_fit`, which goes on all the same, whether the score of
+        ``X_val`` has ceased to rise.
     t_ : int, or array of shape (n_members,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
@@ -470,11 +475,21 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     # -------------------------------------------------------------------- training
 
     @available_if(BaseBackprop._check_stochastic)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train for one epoch on X and y, going on from what has been learned.
 
         Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
-        equal one `fit` of as many epochs. No stopping rule acts, and no rows are held out.
+        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
+        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
 
         Parameters
         ----------
@@ -484,6 +499,12 @@ class BackpropRegressor(RegressorMixin, Ensemble):
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row, not negative and not all zero; None for equal weights.
+        X_val, y_val : array-like, default=None
+            Rows like X and y that are not trained on: their loss is added to
+            `validation_loss_curve_`. Under `early_stopping` their score is added to
+            `validation_scores_`, and the weights of the call with the best score are kept.
+        sample_weight_val : array-like, default=None
+            The weight of each of them; None for equal weights.
 
         Returns
         -------
@@ -498,7 +519,8 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         AttributeError
             If the solver is not a stochastic one.
         """
-        return self._fit(Given(X, y, sample_weight), incremental=True)
+        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._fit(given, incremental=True)
 
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any

@@ -15,6 +15,7 @@ from ..core.members import take_state
 from ..engine.averaging import averaged, averaged_statistics
 from ..engine.parameters import FlatParameters
 from ..engine.state import TrainingState
+from ..layers.base import WEIGHT
 
 Ending: TypeAlias = Literal["converged", "unconverged", "time_limit", "stopped", "diverged"]
 """What ends training; "stopped" is by Ctrl-C or a callback."""
@@ -60,7 +61,7 @@ def copy_of_member(state: TrainingState, i: int) -> Kept:
 
 
 class Best(NamedTuple):
-    """The epoch with the best validation score so far."""
+    """The epoch with the best validation score so far; its number is 0 in an earlier call."""
 
     score: float
     n_iter: int
@@ -113,8 +114,9 @@ class Past:
     Parameters
     ----------
     state : TrainingState
-        That of the epoch that is kept, but for moments, schedule, order and streams, which are
-        those of the last.
+        That of the epoch that training goes on from: of `fit` the one that is kept, but for
+        moments, schedule, order and streams, which are those of the last; of `partial_fit` the
+        last.
     n_rows : int
         The number of rows that there were.
     split : pair of Rows or None
@@ -123,6 +125,10 @@ class Past:
         The epochs of `partial_fit` since the last `fit`.
     first_loss : float or None
         The loss of the first of them; None before any.
+    best : Best or None, default=None
+        The best of those that were scored, which is the one that is kept; None before any.
+    scoring : str, callable or None, default=None
+        What they were scored by.
     """
 
     state: TrainingState
@@ -130,6 +136,8 @@ class Past:
     split: tuple[Rows, Rows] | None
     n_epochs: int
     first_loss: float | None
+    best: Best | None = None
+    scoring: Any = None
 
     def apart_from(self, shared: Sequence[Any]) -> Past:
         """Return the same with copies of the streams, but for those that are to be shared."""
@@ -140,11 +148,16 @@ class Past:
         return replace(self, state=replace(self.state, streams=streams))
 
     def is_behind(self, parameters: FlatParameters) -> bool:
-        """Return whether parameters are the averages that were taken of this state's own."""
-        if not self.state.average:
+        """Return whether parameters are what was kept in place of this state's own.
+
+        These are the best call's, or averages.
+        """
+        if self.best is None and not self.state.average:
             return False
-        theta, statistics = kept_of(self.state).predicting
+        kept = kept_of(self.state) if self.best is None else self.best.kept
+        theta, statistics = kept.predicting
         return np.array_equal(parameters.theta, theta) and all(
-            np.array_equal(parameters.statistics[name], statistics[name])
-            for name in averaged_statistics(self.state.parameters.statistics, self.state.average)
+            np.array_equal(parameters.statistics[name], array)
+            for name, array in statistics.items()
+            if name != WEIGHT  # of which users see nothing
         )

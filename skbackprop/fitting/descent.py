@@ -150,7 +150,7 @@ class Descent:
         stage = self._stage
         for run, course in zip(stage.runs, stage.courses, strict=True):
             run.print_progress(course)
-        if not self._is_incremental:
+        if stage.runs[0].is_judged:
             self.retire(self._stopped(monitored))
         if stage.n_done == self.n_epochs and self.runs:
             self.retire(np.ones(len(self.runs), dtype=bool), end_unconverged)
@@ -199,11 +199,11 @@ class Descent:
             progress = min(n_done, self.max_iter - 1) / self.max_iter
             rate = schedule.rate(state.schedule, stack.rate, progress)
             for i in np.flatnonzero(stalled).tolist():
-                runs[i].print_stall(
-                    runs[i].plan.schedule.last_words
-                    if stopped[i].item()
-                    else f"Setting learning rate to {rate[i].item():f}"
-                )
+                consequence = f"Setting learning rate to {rate[i].item():f}"
+                if stopped[i].item():
+                    last_words = runs[i].plan.schedule.last_words
+                    consequence = "It has converged." if self._is_incremental else last_words
+                runs[i].print_stall(consequence)
         return stopped[:, 0]
 
     def retire(self, finished: Array, end: Callable[[Run], None] = end_converged) -> None:

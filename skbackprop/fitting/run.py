@@ -131,6 +131,7 @@ class Run:
         self.plan, self.objective, self.table = problem.plan, problem.objective, problem.table
         self.network = self.objective.network
         self.incremental = problem.incremental
+        self._compares_calls = self.incremental and self.plan.stopping is not None
         self.member = member
         self._name = f"Member {member}: " if self.plan.n_members > 1 else ""
         masks = [_mask_stream(stream, past)] if self.network.is_random else []
@@ -155,6 +156,7 @@ class Run:
             streams=[stream],
             masks=masks,
         )
+        self.course = Course()
         if isinstance(self.plan.solver, Optimizer):
             self._start(past, self.plan.solver.init)
         has_gone_on = past is not None and self.incremental
@@ -167,7 +169,6 @@ class Run:
         self._losses: list[float] = []
         self._watched_losses: list[float] = []
         self._scores: list[float] = []
-        self.course = Course()
         self.warnings: list[str] = []
         self.error: ValueError | None = None
         self.ending: Ending | None = None
@@ -191,13 +192,14 @@ class Run:
     def _start(self, past: Past | None, init: Callable[[Array], State]) -> None:
         """Set the states of average, optimizer and schedule: an earlier run's, or new ones.
 
-        If the user has assigned other weights since, they count, and the average begins anew;
-        else training goes on from the raw ones that it was taken of.
+        If the user has assigned other weights since, they count, and average and comparison of
+        calls begin anew; else training goes on from the raw ones, whatever was kept.
         """
         state, average, known = self.state, self.plan.average, past.state if past else None
         theta, statistics = state.parameters.theta, state.parameters.statistics
         taken: State = {}
-        if past and past.is_behind(state.parameters):
+        is_behind = past is not None and past.is_behind(state.parameters)
+        if past and is_behind:
             theta[...], taken = past.state.parameters.theta, past.state.average
             for name, array in past.state.parameters.statistics.items():
                 statistics[name][...] = array
@@ -205,6 +207,15 @@ class Run:
         state.average = _gone_on(fresh, taken)
         state.optimizer = _gone_on(init(theta), known.optimizer if known else {})
         state.schedule = _gone_on(self.plan.schedule.init(1), known.schedule if known else {})
+        if past and (is_behind or past.best is None):
+            self._go_on_comparing(past)
+
+    def _go_on_comparing(self, past: Past) -> None:
+        """Compare this call with earlier ones of `partial_fit`, if the score is the same."""
+        stopping = self.plan.stopping
+        if stopping is not None and self.incremental and past.scoring == stopping.scoring:
+            self.state.progress = _gone_on(self.state.progress, past.state.progress)
+            self.course = Course(best=past.best and past.best._replace(n_iter=0))
 
     def _held_out(
         self, stream: np.random.RandomState, stopping: EarlyStopping
@@ -339,6 +350,11 @@ class Run:
 
     # ---------------------------------------------------------------------- its course
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether its stopping rule looks at each epoch: in `partial_fit` if it is scored."""
+        return not self.incremental or (self._compares_calls and self.watched is not None)
+
     def see(self, watched: Watched, outcomes: Array, parameters: FlatParameters) -> Seen:
         """Return what is seen of rows, of which `outcomes` come from these parameters."""
         stopping, judge, scorer = self.plan.stopping, self.problem.judge, self.problem.scorer
@@ -386,6 +402,8 @@ class Run:
         if self.plan.verbose:
             what = "Validation score" if self._scores else "Training loss"
             unit = "iterations" if self.plan.is_lbfgs else "epochs"
+            if self.incremental:
+                unit = "calls"
             patience = self.plan.patience
             print(
                 f"{self._name}{what} did not improve more than tol={patience.tol:f} for "
@@ -442,8 +460,18 @@ class Run:
 
     @property
     def best_iter(self) -> int:
-        """The epoch whose weights are kept: the best under early stopping, else the last."""
+        """The epoch whose weights are kept: the best under early stopping, else the last.
+
+        It is 0 if it was that of an earlier call of `partial_fit`.
+        """
         return self.course.n_iter if self.course.best is None else self.course.best.n_iter
+
+    @property
+    def is_converged(self) -> bool:
+        """Whether its stopping rule has ended it, or, over calls of `partial_fit`, would have."""
+        if self._compares_calls:
+            return bool(self.state.progress["count"].item() > self.plan.patience.n_epochs)
+        return self.ending == "converged"
 
     @property
     def n_seen(self) -> int:
@@ -468,14 +496,20 @@ class Run:
     @property
     def kept(self) -> Kept:
         """What the epoch that is kept has led to."""
-        return kept_of(self.state) if self.course.best is None else self.course.best.kept
+        if self.course.best is None:
+            return kept_of(self.state)
+        kept = self.course.best.kept
+        # Later calls tell by it whether the user has changed what was kept.
+        return copy.deepcopy(kept) if self.incremental else kept
 
     @property
     def past(self) -> Past:
         """What a later run can go on from."""
-        state = replace(self.state, progress=init_progress(1))
-        if self.course.best is not None:
-            theta, statistics, state.average = self.course.best.kept
+        state, best, stopping = replace(self.state), self.course.best, self.plan.stopping
+        if not self._compares_calls:
+            state.progress = init_progress(1)
+        if best is not None and not self.incremental:
+            theta, statistics, state.average = best.kept
             state.parameters = self.parameters.like(theta, statistics)
         return Past(
             state,
@@ -483,6 +517,8 @@ class Run:
             self._split,
             self._n_epochs_before + self.course.n_iter if self.incremental else 0,
             self.first_loss,
+            best if self.incremental else None,
+            stopping.scoring if stopping else None,
         )
 
 

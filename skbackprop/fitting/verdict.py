@@ -132,7 +132,7 @@ def _loss_of_kept(run: Run, whole: bool) -> float:
 
 def _diverge(run: Run, epoch: int, what: str) -> None:
     message = f"Training diverged in epoch {epoch}: {what}. {_advice(run)}"
-    if run.course.best is None:
+    if run.course.best is None or run.incremental:  # a call that fails leaves nothing
         run.error = ValueError(message)
     else:
         run.warnings.append(f"{message} {_kept_epoch(run)}")
@@ -145,6 +145,8 @@ def _advice(run: Run) -> str:
 
 
 def _kept_epoch(run: Run) -> str:
+    if run.incremental:
+        return "The weights of the call with the best validation score are kept."
     return f"The weights of epoch {run.best_iter}, which had the best validation score, are kept."
 
 

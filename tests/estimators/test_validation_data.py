@@ -328,3 +328,231 @@ def test_rows_that_cannot_be_watched(case):
 def test_a_verbose_fit_tells_the_loss(capsys):
     quick(BackpropClassifier, max_iter=1, verbose=True).fit(X[FIT], WORDS[FIT], **watching())
     assert "Validation loss: " in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------- in pieces
+
+ENDLESS = EarlyStopping(n_iter_no_change=np.inf)
+PIECES = {
+    "plain": {},
+    "loss": {"early_stopping": EarlyStopping("loss", n_iter_no_change=np.inf)},
+    "area": {"early_stopping": EarlyStopping("roc_auc_ovr", n_iter_no_change=np.inf)},
+    "sgd, adaptive": {"solver": "sgd", "learning_rate": "adaptive", "early_stopping": ENDLESS},
+    "average": {"average": "exponential", "early_stopping": ENDLESS},
+    "batches": {"normalization": "batch", "dropout": 0.2, "early_stopping": ENDLESS},
+    "members": {"n_members": 3, "early_stopping": ENDLESS},
+    "members, average": {"n_members": 3, "average": "polyak", "early_stopping": ENDLESS},
+}
+SEEN = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
+
+
+def call(model, given=None, y=WORDS, **other):
+    """Train for one call, by default with rows to watch."""
+    given = watching(y=y) if given is None else given
+    classes = {"classes": np.unique(WORDS)} if isinstance(model, BackpropClassifier) else {}
+    return model.partial_fit(X[FIT], y[FIT], **classes, **given, **other)
+
+
+def shown(model):
+    return [array.copy() for array in (*model.coefs_, *model.intercepts_)]
+
+
+def are_equal(some, others):
+    return all(map(np.array_equal, some, others))
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("case", PIECES)
+def test_so_many_calls_are_one_fit(case, weighted):
+    settings = {"learning_rate_init": 0.05, "max_iter": 12} | PIECES[case]
+    whole = quick(BackpropClassifier, **settings)
+    whole.fit(X[FIT], WORDS[FIT], **watching(weighted))
+    pieces = quick(BackpropClassifier, **settings)
+    for n in range(12):
+        call(pieces, watching(weighted))
+        pieces = pickle.loads(pickle.dumps(pieces)) if n in (3, 8) else pieces
+    for name in SEEN:
+        assert getattr(pieces, name) == getattr(whole, name)
+    assert are_equal(shown(pieces), shown(whole))
+    if pieces.early_stopping:
+        np.testing.assert_array_equal(pieces.best_iter_, whole.best_iter_)
+        np.testing.assert_array_equal(pieces.best_validation_score_, whole.best_validation_score_)
+    np.testing.assert_array_equal(pieces.predict_proba(X[VAL]), whole.predict_proba(X[VAL]))
+
+
+@BOTH
+def test_calls_are_scored_and_the_best_is_kept_as_by_hand(estimator_class):
+    y = WORDS if estimator_class is BackpropClassifier else VALUES
+    settings = {"learning_rate_init": 0.1}
+    model = quick(estimator_class, early_stopping=ENDLESS, **settings)
+    by_hand, best, scores = quick(estimator_class, **settings), None, []
+    for _ in range(15):
+        call(model, y=y)
+        call(by_hand, {}, y)
+        scores.append(by_hand.score(X[VAL], y[VAL]))
+        if scores[-1] > max(scores[:-1], default=-np.inf):
+            best = shown(by_hand)
+        assert are_equal(shown(model), best)
+        assert model.validation_scores_ == pytest.approx(scores, rel=1e-12)
+        assert model.best_iter_ == 1 + int(np.argmax(model.validation_scores_))
+        assert model.best_validation_score_ == max(model.validation_scores_)
+    assert model.best_iter_ < 15
+
+
+def test_an_autoencoder_is_scored_in_pieces():
+    whole, pieces = (quick(BackpropAutoencoder, early_stopping=True, max_iter=5) for _ in range(2))
+    whole.fit(X[FIT], X_val=X[VAL])
+    for _ in range(5):
+        pieces.partial_fit(X[FIT], X_val=X[VAL])
+    assert pieces.validation_scores_ == whole.validation_scores_
+    assert are_equal(shown(pieces), shown(whole))
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("rate", [{}, {"solver": "sgd", "learning_rate": "adaptive"}], ids=str)
+def test_a_loop_that_asks_whether_to_end_ends_as_a_fit_does(rate, n_members, capsys):
+    stopping = EarlyStopping("loss", n_iter_no_change=2)
+    settings = {"early_stopping": stopping, "learning_rate_init": 0.5, "max_iter": 300, **rate}
+    whole = quick(BackpropClassifier, n_members=n_members, **settings)
+    whole.fit(X[FIT], WORDS[FIT], **watching())
+    assert np.all(whole.converged_)
+    pieces = quick(BackpropClassifier, n_members=n_members, verbose=True, **settings)
+    ended = np.zeros(n_members, dtype=int)
+    for n in range(1, 1 + np.max(whole.n_iter_)):
+        call(pieces)
+        ended[(ended == 0) & pieces.converged_] = n
+    np.testing.assert_array_equal(ended, whole.n_iter_)
+    assert "for 2 consecutive calls. It has converged." in capsys.readouterr().out
+    if n_members == 1:
+        assert pieces.validation_scores_ == whole.validation_scores_
+        assert are_equal(shown(pieces), shown(whole))
+    assert np.shape(pieces.converged_) == np.shape(whole.converged_)
+
+
+def test_what_ends_a_fit_is_told():
+    def fitted(**settings):
+        return quick(BackpropClassifier, **settings).fit(X, WORDS)
+
+    assert fitted(max_iter=500, n_iter_no_change=1, tol=0.1).converged_ is True
+    assert fitted(max_iter=3).converged_ is False
+    assert fitted(max_iter=3, n_iter_no_change=np.inf).converged_ is False
+    assert fitted(max_iter=500, solver="lbfgs", alpha=1.0).converged_ is True
+    assert fitted(max_iter=2, solver="lbfgs").converged_ is False
+    assert call(quick(BackpropClassifier)).converged_ is False
+    members = fitted(max_iter=3, n_members=2)
+    assert members.converged_.tolist() == [False, False]
+    assert members.estimators_[0].converged_ is False
+
+
+def test_a_call_that_scores_nothing_leaves_the_best_as_it_is():
+    model, other = (
+        quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1) for _ in range(2)
+    )
+    for each in (model, other):
+        call(call(each), {})
+    assert (len(model.validation_scores_), model.best_iter_, len(model.loss_curve_)) == (1, 1, 2)
+    first = call(quick(BackpropClassifier, random_state=1))
+    assert are_equal(shown(model), shown(first))
+    # Training has gone on from the weights of the last call all the same.
+    plain = quick(BackpropClassifier, random_state=1)
+    for _ in range(3):
+        call(plain, {})
+    call(model)
+    assert model.validation_scores_[-1] == plain.score(X[VAL], WORDS[VAL])
+    # So it does in a warm fit.
+    other.set_params(warm_start=True, early_stopping=False, max_iter=1).fit(X[FIT], WORDS[FIT])
+    assert are_equal(shown(other), shown(plain))
+
+
+def test_without_a_scored_call_the_last_is_kept():
+    model, plain = quick(BackpropClassifier, early_stopping=True), quick(BackpropClassifier)
+    for each in (model, plain):
+        call(call(each, {}), {})
+    assert are_equal(shown(model), shown(plain))
+    assert (model.best_validation_score_, model.validation_scores_) == (None, [])
+    assert (model.best_iter_, model.converged_) == (1, False)
+
+
+def misled(model):
+    """Return rows to watch that a model predicts as badly as can be."""
+    predicted = model.predict(X[VAL])
+    next_word = {"a": "b", "b": "c", "c": "a"}
+    is_of_words = isinstance(model, BackpropClassifier)
+    wrong = [next_word[word] for word in predicted] if is_of_words else predicted + 1e3
+    return {"X_val": X[VAL], "y_val": np.asarray(wrong)}
+
+
+def worsening(model, y=WORDS):
+    """Return a model after some calls, the last of which was not the best."""
+    for _ in range(4):
+        call(model, y=y)
+    call(model, misled(model), y=y)
+    assert model.best_iter_ < len(model.validation_scores_)
+    return model
+
+
+@pytest.mark.parametrize("average", [None, "polyak"])
+@pytest.mark.parametrize("how", ["whole", "item", "in place"])
+def test_weights_that_the_user_assigns_count(how, average):
+    settings = {"early_stopping": ENDLESS, "random_state": 1, "average": average}
+    model = worsening(quick(BackpropClassifier, **settings))
+    plain = pickle.loads(pickle.dumps(model)).set_params(early_stopping=False)
+    for each in (model, plain):
+        if how == "whole":
+            each.coefs_ = [2 * array for array in each.coefs_]
+        elif how == "item":
+            each.coefs_[0] = 2 * each.coefs_[0]
+        else:
+            each.coefs_[0][...] *= 2
+    model, plain = call(model), call(plain)
+    assert are_equal(shown(model), shown(plain))
+    assert model.best_iter_ == len(model.validation_scores_) == 6
+    assert model.best_validation_score_ == plain.score(X[VAL], WORDS[VAL])
+
+
+def test_a_fit_ends_the_comparison():
+    model = worsening(quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1))
+    model.fit(X[FIT], WORDS[FIT], **watching())
+    other = quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1)
+    other.fit(X[FIT], WORDS[FIT], **watching())
+    for each in (model, other):
+        call(each, misled(each))
+        assert each.best_iter_ == len(each.validation_scores_)
+    assert model.best_validation_score_ == model.validation_scores_[-1]
+    assert are_equal(shown(model), shown(other))
+
+
+def test_another_score_is_another_comparison():
+    model = call(quick(BackpropClassifier, early_stopping=ENDLESS))
+    model.set_params(early_stopping=EarlyStopping("loss", n_iter_no_change=1))
+    assert call(model).best_iter_ == 2
+    assert model.best_validation_score_ == -model.validation_loss_curve_[-1]
+    assert call(model.set_params(early_stopping__n_iter_no_change=5)).best_iter_ == 3
+
+
+def test_what_is_kept_in_place_of_the_last_is_shared_with_nobody():
+    model = worsening(quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1))
+    before = model.coefs_
+    kept = [array.copy() for array in before]
+    call(model, {})
+    assert are_equal(before, kept)
+    assert not any(map(np.shares_memory, before, model.coefs_))
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_rows_that_cannot_be_watched_in_a_call(case):
+    given, message = WRONG[case]
+    model = call(quick(BackpropClassifier))
+    before, twin = dict(vars(model)), pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match=message):
+        call(model, given)
+    assert all(vars(model)[name] is value for name, value in before.items())
+    assert same_bits(call(model), call(twin))
+
+
+def test_a_call_that_diverges_leaves_all_as_it_is():
+    model = worsening(quick(BackpropRegressor, early_stopping=ENDLESS, solver="sgd"), VALUES)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match="Training diverged in epoch"):
+        model.partial_fit(1e200 * X, VALUES, X_val=X[VAL], y_val=VALUES[VAL])
+    assert all(vars(model)[name] is value for name, value in before.items())
