@@ -23,6 +23,7 @@ from skbackprop import (
     BackpropRegressor,
     activations,
     averages,
+    callbacks,
     initializers,
     inspection,
     layers,
@@ -50,7 +51,7 @@ ROOMS = [
     {"_sklearn"},
     {"fitting"},
     {"estimators"},
-    {"inspection", "search", "testing"},
+    {"callbacks", "inspection", "search", "testing"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -249,6 +250,7 @@ PUBLIC_MODULES = [
     skbackprop,
     activations,
     averages,
+    callbacks,
     initializers,
     inspection,
     layers,

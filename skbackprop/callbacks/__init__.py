@@ -1,0 +1,5 @@
+"""Callbacks of our own for `set_callbacks`, in scikit-learn's protocol: what follows a fit."""
+
+from .log import TrainingLog
+
+__all__ = ["TrainingLog"]
