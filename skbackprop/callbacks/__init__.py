@@ -1,5 +1,7 @@
-"""Callbacks that follow training, in scikit-learn's protocol: see `set_callbacks`."""
+"""Callbacks of our own for `set_callbacks`, in scikit-learn's protocol: what follows a fit."""
 
 from .checkpoint import Checkpoint
+from .curve import LearningCurve
+from .log import TrainingLog
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "LearningCurve", "TrainingLog"]

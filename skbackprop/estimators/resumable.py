@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..core.arrays import Array, as_dense
+from ..core.files import replaced
 from ..core.naming import flat, name_of, nested, plain
 from ..engine.batches import Table
 from ..fitting.moment import Moment
@@ -73,17 +72,9 @@ class Resumable:
         arrays |= dict(flat("settings", dict(self.settings)))
         for i, moment in enumerate(self.moments):
             arrays |= {name_of("moments", i, name): a for name, a in moment.to_arrays().items()}
-        beside = path.with_name(f".{path.name}.new")
-        try:
-            with open(beside, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-            _sync_folder(path.parent)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        # Always the same name, so that who is killed within a draft leaves but one.
+        with replaced(path, path.with_name(f".{path.name}.new")) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
@@ -173,15 +164,3 @@ def _printed(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as Python prints them, without addresses, and arrays in full."""
     with np.printoptions(threshold=10**6, precision=17):
         return {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make sure that a name in a folder outlives a loss of power, where the system can."""
-    if os.name == "nt":
-        return
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

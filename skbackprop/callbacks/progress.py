@@ -1,0 +1,84 @@
+"""How far a fit has come: what callbacks read off the estimator that they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..estimators.base import BaseBackprop
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a network has come to in the epochs of one fit.
+
+    Parameters
+    ----------
+    losses : list of float
+        The training loss of each epoch.
+    validation_losses : list of float
+        The loss of the rows that are watched, after each epoch; empty where none are.
+    validation_scores : list of float
+        Their score after each epoch; empty without early stopping.
+    best_epoch : int
+        The epoch whose weights would be kept, counted from 1.
+    """
+
+    losses: list[float]
+    validation_losses: list[float]
+    validation_scores: list[float]
+    best_epoch: int
+
+
+def progress_of(estimator: Any, fitted_estimator: Any) -> list[Progress]:
+    """Return the progress of each member of a network that is being fitted.
+
+    Of a warm start it is that of the last call, as `n_iter_` is: epochs are counted from 1 in each
+    fit.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What is being fitted; as long as it is, it is what it was before.
+    fitted_estimator : estimator or None
+        What it would be if training ended now.
+
+    Returns
+    -------
+    progress : list of Progress
+        One for each member; none of other estimators than ours, nor where there is none yet.
+    """
+    if not isinstance(fitted_estimator, BaseBackprop):
+        return []
+    best_epochs = np.atleast_1d(fitted_estimator.best_iter_).tolist()
+    n_members = len(best_epochs)
+    goes_on = estimator.warm_start and hasattr(estimator, "coefs_")
+
+    def curves(name: str) -> list[list[float]]:
+        now = _curves_of(fitted_estimator, name, n_members)
+        if not goes_on:
+            return now
+        # A curve that nothing is added to any more is that of an earlier fit.
+        before = _curves_of(estimator, name, n_members)
+        return [curve[len(past) :] for curve, past in zip(now, before, strict=True)]
+
+    return [
+        Progress(*of_member)
+        for of_member in zip(
+            curves("loss_curve_"),
+            curves("validation_loss_curve_"),
+            curves("validation_scores_"),
+            best_epochs,
+            strict=True,
+        )
+    ]
+
+
+def _curves_of(estimator: Any, name: str, n_members: int) -> list[list[float]]:
+    """Return copies of the curves of an estimator's members, empty ones if it has none."""
+    value = getattr(estimator, name, None)
+    if value is None:
+        return [[] for _ in range(n_members)]
+    return [list(curve) for curve in ([value] if n_members == 1 else value)]
