@@ -134,10 +134,12 @@ def _checks_of(X: Any) -> Iterator[None]:
 
 
 def _holds_finite_numbers(column: Any) -> bool:
+    values = np.asarray(column)
     try:
-        return bool(np.isfinite(np.asarray(column, dtype=np.float64)).all())
+        numbers = values if values.dtype.kind == "c" else values.astype(np.float64)
     except (TypeError, ValueError):
         return False
+    return bool(np.isfinite(numbers).all())
 
 
 def _asked_of(X: Any) -> dict[str, Any]:
