@@ -203,7 +203,7 @@ def draw_progress(figure: Any, progress: list[Progress], unit: str = "epoch") ->
         _mark_best(below, scores, progress, "_")
         below.set_ylabel("validation score")
     # Above the axes, where it hides no curve; one entry below the other where there is no room.
-    columns = max(1, int(figure.get_figwidth() / 2.2))  # inches
+    columns = max(1, int(figure.get_figwidth() / 2))  # inches
     figure.legend(loc="outside upper center", ncols=columns, fontsize="small", frameon=False)
     below.set_xlabel(unit)
     below.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
