@@ -7,7 +7,7 @@ of one column as a list of Python objects. Nothing else asks what X was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -151,10 +151,10 @@ def read(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     """
     if not reset and _is_plain(estimator, X):
         return ArrayColumns(X, None)
-    if isinstance(X, Mapping) and not issparse(X):  # of which one kind is a dict
-        return _columns_of_row(estimator, X, reset)
     if nw.dependencies.is_into_dataframe(X):
         return _columns_of_frame(estimator, X, reset)
+    if hasattr(X, "keys") and not issparse(X):  # of which one kind is a dict
+        return _columns_of_row(estimator, X, reset)
     if hasattr(X, "collect_schema"):
         raise TypeError(f"X is a lazy frame ({type(X).__name__}): pass what its collect() returns.")
     X = _as_array(X)
@@ -218,16 +218,18 @@ def _values_of_arrow(series: nw.Series[Any]) -> list[Any]:
     return values
 
 
-def _columns_of_row(estimator: Any, row: Mapping[str, Any], reset: bool) -> ArrayColumns:
+def _columns_of_row(estimator: Any, row: Any, reset: bool) -> ArrayColumns:
+    """Return the columns of one row that is a dict, a pandas Series, or the like."""
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
         raise TypeError(
-            "A dict is one row, and goes with an encoder that was fitted to a data frame, whose "
-            "names it has. Pass a frame to fit, or an array of shape (n_samples, n_features)."
+            "A dict, or what is like one, is one row, and goes with an encoder that was fitted to "
+            "a data frame, whose names it has. Pass a frame to fit, or an array of shape (n_samples, n_features)."
         )
-    lacking = [name for name in names if name not in row]
-    if lacking or len(row) > len(names):
-        unknown = [name for name in row if name not in set(names)]
+    given = set(row.keys())
+    if given != set(names):
+        lacking = [name for name in names if name not in given]
+        unknown = [name for name in row.keys() if name not in set(names)]  # noqa: SIM118
         raise ValueError(
             "A row must have the names of the table that fit was given, with None for what is "
             f"missing. Names that it lacks: {lacking or 'none'}; others: {unknown or 'none'}."

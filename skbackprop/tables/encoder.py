@@ -100,7 +100,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    `transform` takes a row as a dict too, if `fit` was given a data frame.
+    `transform` takes a row as a dict or a pandas Series too, if `fit` was given a data frame.
 
     ``fit_transform(X, y)`` is not ``fit(X, y).transform(X)`` where there are statistics of the
     target: as of scikit-learn's ``TargetEncoder``, those of the training rows are out of fold.
@@ -220,7 +220,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table; a dict is one row of it.
+            The table; a dict, or a Series, is one row of it.
 
         Returns
         -------

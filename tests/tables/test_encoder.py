@@ -342,6 +342,16 @@ def test_sparse_numbers_stay_sparse(form, make):
     np.testing.assert_allclose(encoder.transform(dense).toarray(), expected, rtol=1e-12)
 
 
+def test_missing_values_of_sparse_numbers_become_the_median():
+    # Not centred: the median is 4, the quartiles are 2 and 6. Of two values it is the upper one.
+    X = np.array([[2.0, 0], [4, 5], [6, 5], [0, 5], [8, 5], [np.nan, np.nan]])
+    encoder = TableEncoder().fit(sparse.csr_array(X))
+    found = encoder.transform(sparse.csr_array(X)).toarray()
+    np.testing.assert_allclose(found[:, 0], clipped([0.5, 1, 1.5, 0, 2, 1]))
+    assert found[:, 1].tolist() == [0, 1, 1, 1, 1, 1]
+    assert found[-1, 2:].tolist() == [1, 1]
+
+
 def test_sparse_rows_of_what_was_learned_densely():
     X = np.array([[0, 3.0], [1, 0], [0, 5], [2, np.nan]])
     encoder = TableEncoder().fit(X)
@@ -364,6 +374,12 @@ def test_sparse_columns_may_all_be_categories():
     )
 
 
+def test_an_array_after_a_frame_is_warned_of_as_in_scikit_learn():
+    encoder = TableEncoder().fit(pd.DataFrame({"x": [1.0, 2, 4]}))
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but TableEncoder"):
+        encoder.transform(np.array([[1.0]]))
+
+
 def test_a_frame_keeps_its_index():
     frame = pd.DataFrame({"x": [1.0, 2, 4]}, index=[7, 8, 9])
     encoder = TableEncoder().set_output(transform="pandas")
@@ -374,13 +390,14 @@ def test_a_row_may_be_a_dict():
     frame = pd.DataFrame({"x": [1.0, 2, 4], "city": ["a", "b", "a"]})
     encoder = TableEncoder(min_frequency=1).fit(frame)
     assert np.array_equal(encoder.transform({"city": "b", "x": 2}), encoder.transform(frame[1:2]))
+    assert np.array_equal(encoder.transform(frame.iloc[1]), encoder.transform(frame[1:2]))
     with pytest.raises(ValueError, match=r"Names that it lacks: \['x'\]; others: none"):
         encoder.transform({"city": "b"})
     with pytest.raises(ValueError, match=r"Names that it lacks: \['x'\]; others: \['X'\]"):
         encoder.transform({"city": "b", "X": 1})
     with pytest.raises(ValueError, match=r"Names that it lacks: none; others: \['y'\]"):
         encoder.transform({"city": "b", "x": 1, "y": 2})
-    with pytest.raises(TypeError, match="A dict is one row"):
+    with pytest.raises(TypeError, match="A dict, or what is like one, is one row"):
         TableEncoder().fit({"x": 1})
     with pytest.raises(TypeError, match="fitted to a data frame"):
         TableEncoder().fit(np.eye(3)).transform({"x": 1})
@@ -545,6 +562,19 @@ def test_columns_of_many_levels_have_scikit_learns_statistics_of_the_target(kind
     )
 
 
+def test_several_columns_have_statistics_of_each_class():
+    frame, effect = many_levels()
+    y = TARGETS["multiclass"](effect)
+    frame["place"] = frame["shop"].str[1:].astype(int).mod(20).astype(str)
+    encoder = TableEncoder(max_levels=10, random_state=0).fit(frame, y)
+    names = [f"{name}_target_{at}" for name in ("shop", "place") for at in range(3)]
+    assert list(encoder.get_feature_names_out()[1:7]) == names
+    later = pd.DataFrame({"x": [0], "shop": ["new"], "place": ["new"]})
+    means = np.tile(np.bincount(y) / len(y), 2)
+    expected = clipped((means - encoder.center_[1:]) * encoder.scale_[1:])
+    np.testing.assert_allclose(encoder.transform(later)[0, 1:7], expected)
+
+
 def test_without_a_target_there_are_the_most_frequent_levels():
     frame, effect = many_levels()
     frame.loc[:30, "shop"] = "s07"
@@ -554,6 +584,7 @@ def test_without_a_target_there_are_the_most_frequent_levels():
     assert "shop_s07" in shops and shops[-1] == "shop_infrequent" and len(shops) == 5
     assert set(shops[:2]) <= {*names, *shops}
     assert (encoder.transform(frame)[:, 1:].sum(axis=1) == 1).all()
+    assert not encoder.transform(pd.DataFrame({"x": [0.0], "shop": ["new"]}))[:, 1:].any()
     with_target = TableEncoder(max_levels=5, min_frequency=1, random_state=0).fit(frame, effect)
     assert np.array_equal(with_target.transform(frame)[:, 2:], encoder.transform(frame)[:, 1:])
     one = TableEncoder(max_levels=5, min_frequency=1, random_state=0).fit(frame, effect[:, None])
