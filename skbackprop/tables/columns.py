@@ -224,7 +224,8 @@ def _columns_of_row(estimator: Any, row: Any, reset: bool) -> ArrayColumns:
     if reset or names is None:
         raise TypeError(
             "A dict, or what is like one, is one row, and goes with an encoder that was fitted to "
-            "a data frame, whose names it has. Pass a frame to fit, or an array of shape (n_samples, n_features)."
+            "a data frame, whose names it has. Pass a frame to fit, or an array of shape "
+            "(n_samples, n_features)."
         )
     given = set(row.keys())
     if given != set(names):
