@@ -6,6 +6,7 @@ signatures and with each other, and sees to it that every example is run.
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
 import re
 import sys
@@ -151,13 +152,18 @@ def test_private_names_of_scikit_learn_are_in_one_place():
 
 
 def test_what_is_imported_is_named_as_needed():
-    """scikit-learn brings joblib, narwhals and threadpoolctl, and might do without them one day."""
+    """scikit-learn brings joblib and threadpoolctl, and might do without them one day.
+
+    It brings narwhals too, as long as a release that is admitted reads data frames by it.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["plot"]]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
     # A notebook is a process that IPython runs.
-    assert imported - sys.stdlib_module_names - {"IPython"} == names
+    assert imported - sys.stdlib_module_names - {"IPython"} == names | {"narwhals"}
+    brought = importlib.metadata.requires("scikit-learn")
+    assert any(re.match(r"narwhals\b(?!.*extra)", line) for line in brought)
 
 
 def test_the_parser_of_imports_sees_what_there_is(tmp_path):
