@@ -168,6 +168,11 @@ class Stack:
         self.average = take_members(self.average, stay)
         self._bind()
 
+    def serve(self, tables: Sequence[Table]) -> None:
+        """Take other rows: of each member as many, and all weighted or not as they were."""
+        self.tables = list(tables)
+        self.batches.serve(self.tables)
+
     # ----------------------------------------------------------------- one epoch
 
     def run_epoch(self, rate: Array) -> Array:

@@ -99,6 +99,12 @@ class TrainingState:
 
     def copy(self) -> Self:
         """Return a state that shares nothing with this one."""
+        other = self.snapshot()
+        other.streams = copy.deepcopy(self.streams)
+        return other
+
+    def snapshot(self) -> Self:
+        """Return the state as it is now: copies of all arrays, with the very same streams."""
         return type(self)(
             self.parameters.like(self.parameters.theta.copy(), _copied(self.parameters.statistics)),
             _copied(self.optimizer),
@@ -106,7 +112,9 @@ class TrainingState:
             _copied(self.average),
             _copied(self.progress),
             self.n_seen.copy(),
-            *copy.deepcopy((self.orders, self.streams, self.masks)),
+            [order if order is None else order.copy() for order in self.orders],
+            list(self.streams),
+            copy.deepcopy(self.masks),
         )
 
     def learned(self) -> list[Array]:

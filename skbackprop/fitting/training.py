@@ -27,7 +27,13 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
         return next((interrupt for interrupt in interrupts if interrupt), None)
     deadline = deadline_of(runs)
     parts = cut_to_size(runs, sys.maxsize)
-    descents = [Descent(members, deadline=deadline) for members in parts]
+    return train_descents([Descent(members, deadline=deadline) for members in parts], follower)
+
+
+def train_descents(
+    descents: Sequence[Descent], follower: Follower = NOBODY
+) -> KeyboardInterrupt | None:
+    """Train stacks to their end; return the interrupt that ended it, if one did."""
     try:
         train_side_by_side(descents, follower)
     except KeyboardInterrupt as interrupt:
