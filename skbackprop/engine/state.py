@@ -114,7 +114,7 @@ class TrainingState:
             self.n_seen.copy(),
             [order if order is None else order.copy() for order in self.orders],
             list(self.streams),
-            copy.deepcopy(self.masks),
+            copy.deepcopy(self.masks) if self.masks else [],
         )
 
     def learned(self) -> list[Array]:

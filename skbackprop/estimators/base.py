@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, ClassVar, Self
@@ -44,9 +44,6 @@ from .validation import (
     validated_weight,
 )
 
-# Values whose contents may change under one's hands.
-_CHANGING = (list, dict, np.ndarray)
-
 
 class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
@@ -55,9 +52,6 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     _losses: ClassVar[Mapping[str, Loss]]  # those with a name
     _kind_of_network: ClassVar[type[Architecture]] = Architecture
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
-
-    _planned: tuple[Sequence[Any], Plan] | None = None  # the parameters last trained by
-    _pieces: Pieces | None = None  # the run that the last partial_fit has left bound
 
     # ------------------------------------------------------- what a subclass defines
 
@@ -164,13 +158,12 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
         plan, learned, data = self._checked(given, continues, incremental, classes)
-        streams = self._streams(continues, incremental)
-        positions = [stream.get_state(legacy=False) for stream in streams]
+        pieces = self._further_pieces(plan, learned, data) if incremental else None
+        go_back = pieces.undo if pieces else self._way_back(continues, incremental)
         try:
-            pieces = self._further_pieces(plan, learned, data) if incremental else None
             if pieces is None:
                 runs = self._runs(plan, learned, data, continues, incremental)
-                pieces = pieces_of(runs) if incremental else None
+                pieces = pieces_of(runs, self.random_state) if incremental else None
             else:
                 runs = [pieces.run]
             prepared = Prepared(learned, data, runs)
@@ -184,8 +177,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
                 raise interrupt
             self._keep(prepared, continues, pieces)
         except BaseException:
-            for stream, position in zip(streams, positions, strict=True):
-                stream.set_state(position)
+            go_back()
             raise
         if interrupt is not None:
             raise interrupt
@@ -202,6 +194,17 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         if interrupt is None:
             hooks.end(prepared.runs)
         return interrupt
+
+    def _way_back(self, continues: bool, incremental: bool) -> Callable[[], None]:
+        """Return what sets the random streams back to where they are now."""
+        streams = self._streams(continues, incremental)
+        positions = [stream.get_state(legacy=False) for stream in streams]
+
+        def go_back() -> None:
+            for stream, position in zip(streams, positions, strict=True):
+                stream.set_state(position)
+
+        return go_back
 
     def _streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
         """Return the random streams that a fit draws from, which a failure leaves where they are.
@@ -325,11 +328,9 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         """
         is_same = False
         if is_known and self._planned is not None:
-            (before, plan), values = self._planned, list(self._settings.values())
-            is_same = len(before) == len(values) and all(map(operator.is_, before, values))
-            # What is within a list may have changed.
-            if is_same and not any(isinstance(value, _CHANGING) for value in values):
-                return plan
+            is_same = all(map(operator.is_, self._planned.values, self._values))
+            if is_same and self._planned.is_fixed:
+                return self._planned.plan
         parameters = self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
@@ -341,7 +342,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""
-        return self._planned is not None and plan is self._planned[1]
+        return self._planned is not None and plan is self._planned.plan
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)

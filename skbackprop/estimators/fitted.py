@@ -24,7 +24,7 @@ from ..fitting.run import Run
 from ..fitting.warnings import warn
 from ..fitting.weights import checked_arrays, checked_layers
 from .curves import Curve, CurveAttribute, going_on
-from .learned import Learned, Prepared
+from .learned import Learned, Planned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
 from .summary import Summary, summary_of
@@ -46,6 +46,9 @@ class Fitted(Rebuilt, NestedParameters):
 
     # Of the arrays that layers may have: those that there are always an attribute for.
     _attributes: ClassVar[Mapping[str, str]] = {"weights": "coefs_", "biases": "intercepts_"}
+
+    _planned: Planned | None = None  # what was last trained by
+    _pieces: Pieces | None = None  # the run that the last partial_fit has left bound
 
     loss_curve_ = CurveAttribute()
     best_loss_: float | None
@@ -90,7 +93,9 @@ class Fitted(Rebuilt, NestedParameters):
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
         learned, _, runs = prepared
-        pasts = [run.past for run in runs]
+        pasts, planned = [run.past for run in runs], self._planned
+        if planned is None or planned.plan is not runs[0].plan:
+            planned = Planned.of(self._values, runs[0].plan)
         return {
             **learned.attributes,
             **({} if continues else learned.names),
@@ -101,7 +106,7 @@ class Fitted(Rebuilt, NestedParameters):
             "loss_": _of_members([run.loss for run in runs]),
             **self._courses(runs, continues),
             "_learned": learned,
-            "_planned": (list(self._settings.values()), runs[0].plan),
+            "_planned": planned,
             "_training": pasts,
             "_went_on": runs[0].incremental,
         }
@@ -324,14 +329,15 @@ def _predicting(pasts: list[Past], dtype: np.dtype[np.floating]) -> FlatParamete
 
 
 def _are_equal(held: Any, arrays: list[Array]) -> bool:
-    """Return whether an attribute holds arrays like these, with the same numbers."""
+    """Return whether an attribute holds arrays like these, the same to the bit."""
     return (
         isinstance(held, list)
         and len(held) == len(arrays)
         and all(
             isinstance(own, np.ndarray)
-            and (own.dtype, own.shape) == (array.dtype, array.shape)
-            and bool((own == array).all())
+            and own.shape == array.shape
+            and own.dtype == array.dtype
+            and own.tobytes() == array.tobytes()
             for own, array in zip(held, arrays, strict=True)
         )
     )

@@ -163,8 +163,7 @@ class Run:
         has_gone_on = past is not None and self.incremental
         self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
         self._first_loss = past.first_loss if past and has_gone_on else None
-        # Over a single epoch nobody looks at how weights have grown.
-        self._largest_at_first = math.inf if self.incremental else self.largest_weight or _TINY
+        self._largest_at_first = self.largest_weight or _TINY
         self.seconds = 0.0
         # One of each for every epoch; what is beyond those of the course has not happened.
         self._losses: list[float] = []
@@ -451,7 +450,8 @@ class Run:
     @property
     def growth(self) -> float:
         """What the largest parameter has grown by since the beginning."""
-        return self.largest_weight / self._largest_at_first
+        # Over a single epoch nobody looks at how weights have grown.
+        return 0.0 if self.incremental else self.largest_weight / self._largest_at_first
 
     @property
     def kept(self) -> Kept:

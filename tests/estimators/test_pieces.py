@@ -32,6 +32,7 @@ SETTINGS = {
     "best of averages": {"early_stopping": True, "average": "exponential"},
     "no hidden layer": {"hidden_layer_sizes": ()},
     "global stream": {"random_state": None},
+    "user's stream": {"random_state": np.random.RandomState(0)},
 }
 LEFT = ("coefs_", "intercepts_", "gains_", "running_means_", "running_variances_")
 LEFT += ("loss_curve_", "validation_loss_curve_", "validation_scores_", "best_loss_", "t_")
@@ -150,7 +151,9 @@ EVENTS += (a_copy_trained_on,)
 
 
 @BOTH
-@pytest.mark.parametrize("case", ["adam", "average", "early stopping", "normalization"])
+@pytest.mark.parametrize(
+    "case", ["adam", "average", "early stopping", "normalization", "user's stream"]
+)
 @pytest.mark.parametrize("event", EVENTS)
 def test_whatever_comes_between_two_calls_counts(estimator_class, case, event):
     model, data = first_call(estimator_class, **SETTINGS[case])
