@@ -267,7 +267,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         else:
             targets = self._learn(plan, table, dtype, incremental, classes)
         needs_all = continues and not incremental
-        table = replace(table, y=targets.encode(y, needs_all))
+        table = Table(X, targets.encode(y, needs_all), table.weight)
         table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = reader._watched(given, plan, learned)

@@ -274,7 +274,7 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
         and y.shape[:1] == (n_rows,)
         and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
         and (y.dtype.type in _FLOATS if numeric else y.dtype.kind in "biuU")
-        and (y.dtype.kind == "U" or _is_finite(y))
+        and (y.dtype.kind in "biuU" or _is_finite(y))
     )
 
 
