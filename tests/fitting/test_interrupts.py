@@ -24,7 +24,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_fit", "_further_pieces"},
+    "estimators/base.py": {"_fit", "_further_pieces", "_way_back"},
     "estimators/fitted.py": {
         "_keep",
         "_outcome_of",
@@ -37,6 +37,7 @@ RECORDING = {
     "fitting/course.py": {"after", "kept_of", "copy_of_member", "predicting", "shown"},
     "fitting/run.py": {"after_epoch", "end", "go_on", "kept", "past"},
     "fitting/pieces.py": {"go_on", "train"},
+    "fitting/streams.py": {"move_here"},
     "fitting/verdict.py": {"_judge", "end_converged", "end_unconverged"},
     "fitting/training.py": {"train", "train_descents", "train_side_by_side", "take_turns"},
     "fitting/descent.py": {
@@ -189,6 +190,8 @@ def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
 def test_partial_fit_is_an_epoch_or_none(estimator_class, settings, is_bound):
     data = data_for(estimator_class, N_ROWS)
     start = new_model(estimator_class, settings)
+    if is_bound:
+        start.set_params(random_state=3)  # a stream of its own
     start.partial_fit(*data, **classes_for(estimator_class))
     one, two = (copy.deepcopy(start).partial_fit(*data) for _ in range(2))
     states = [learned(each) for each in (start, one, two.partial_fit(*data))][is_bound:]
