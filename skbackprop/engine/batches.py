@@ -166,6 +166,11 @@ class Batches:
         self._segments = list(self._plan())
         self._chunks: dict[tuple[int, int, int, int], Chunk] = {}
 
+    def serve(self, tables: Sequence[Table]) -> None:
+        """Take other tables, of as many rows and alike."""
+        self.tables = list(tables)
+        self.total_weights = self._total_weights()
+
     def chunks(self) -> Iterator[Chunk]:
         """Serve every row of every member once. A chunk is valid until the next is asked for."""
         for segment in self._segments:

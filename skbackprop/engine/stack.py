@@ -168,6 +168,11 @@ class Stack:
         self.average = take_members(self.average, stay)
         self._bind()
 
+    def serve(self, tables: Sequence[Table]) -> None:
+        """Take other rows: of each member as many, and all weighted or not as they were."""
+        self.tables = list(tables)
+        self.batches.serve(self.tables)
+
     # ----------------------------------------------------------------- one epoch
 
     def run_epoch(self, rate: Array) -> Array:
@@ -191,8 +196,10 @@ class Stack:
             objective = step.gradient.objective
             penalties = objective.penalty.value(np.array(measures, dtype=float).T)
             losses = objective.batch_losses(chunk) / objective.n_averaged
-            for i, values in enumerate(np.hstack([losses, penalties]).tolist()):
-                sums[chunk.members.start + i] += values
+            both = zip(losses.tolist(), penalties.tolist(), strict=True)
+            for own_sums, (of_rows, of_weights) in zip(sums[chunk.members], both, strict=True):
+                own_sums += of_rows
+                own_sums += of_weights
         # Exactly rounded sums do not depend on how an epoch was cut into chunks.
         totals = np.array([exact_sum(values) for values in sums])
         self.state.n_seen += self.batches.n_rows[:, None]
@@ -266,7 +273,7 @@ class Stack:
         finite = np.ones(len(self), dtype=bool)
         for array in self.state.learned():
             # A sum is finite only if all its terms are; the terms decide where it overflowed.
-            if not np.isfinite(array.sum()):
+            if not math.isfinite(array.sum()):
                 finite &= np.isfinite(array).all(axis=1)
         return finite
 

@@ -97,6 +97,21 @@ class TrainingState:
 
     def copy(self) -> Self:
         """Return a state that shares nothing with this one."""
+        # Together, so that who shares an order or a stream goes on to share the copy.
+        return self._with_arrays_copied(*copy.deepcopy((self.orders, self.streams, self.masks)))
+
+    def snapshot(self) -> Self:
+        """Return the only member's state as it is now: all is copied but its stream."""
+        orders = [order if order is None else order.copy() for order in self.orders]
+        masks = copy.deepcopy(self.masks) if self.masks else []
+        return self._with_arrays_copied(orders, list(self.streams), masks)
+
+    def _with_arrays_copied(
+        self,
+        orders: list[Rows | None],
+        streams: list[np.random.RandomState | None],
+        masks: list[np.random.Generator],
+    ) -> Self:
         return type(self)(
             self.parameters.like(self.parameters.theta.copy(), _copied(self.parameters.statistics)),
             _copied(self.optimizer),
@@ -104,7 +119,9 @@ class TrainingState:
             _copied(self.average),
             _copied(self.progress),
             self.n_seen.copy(),
-            *copy.deepcopy((self.orders, self.streams, self.masks)),
+            orders,
+            streams,
+            masks,
         )
 
     def learned(self) -> list[Array]:

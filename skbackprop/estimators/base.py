@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..engine.parameters import FlatParameters
 from ..fitting.architecture import Architecture
 from ..fitting.course import Past
 from ..fitting.effects import warn_of_no_effect
+from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
 from ..fitting.run import Problem, Run
 from ..fitting.streams import member_streams
@@ -46,9 +47,6 @@ from .validation import (
     validated_weight,
 )
 
-# Values whose contents may change under one's hands.
-_CHANGING = (list, dict, np.ndarray)
-
 
 class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
@@ -57,8 +55,6 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     _losses: ClassVar[Mapping[str, Loss]]  # those with a name
     _kind_of_network: ClassVar[type[Architecture]] = Architecture
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
-
-    _planned: tuple[Sequence[Any], Plan] | None = None  # the parameters last trained by
 
     # ------------------------------------------------------- what a subclass defines
 
@@ -169,22 +165,29 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         A KeyboardInterrupt during training keeps what the complete epochs have reached.
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        streams = self._streams(continues, incremental)
-        positions = [stream.get_state(legacy=False) for stream in streams]
+        plan, learned, data = self._checked(given, continues, incremental, classes)
+        pieces = self._further_pieces(plan, learned, data) if incremental else None
+        go_back = pieces.undo if pieces else self._way_back(continues, incremental)
         try:
-            prepared = self._prepare(given, continues, incremental, classes)
+            if pieces is None:
+                runs = self._runs(plan, learned, data, continues, incremental)
+                pieces = pieces_of(runs, self.random_state) if incremental else None
+            else:
+                runs = [pieces.run]
             if given.resume_from is not None:
-                resume(self, prepared.runs, Path(given.resume_from))
-            if incremental or not hasattr(self, "_skl_callbacks"):
-                interrupt = train(prepared.runs)
+                resume(self, runs, Path(given.resume_from))
+            prepared = Prepared(learned, data, runs)
+            if pieces is not None:
+                interrupt = pieces.train()
+            elif incremental or not hasattr(self, "_skl_callbacks"):
+                interrupt = train(runs)
             else:
                 interrupt = self._train_with_callbacks(given, prepared, continues)
-            if interrupt is not None and not _can_be_kept(prepared.runs, hasattr(self, "coefs_")):
+            if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
-            self._keep(prepared, continues)
+            self._keep(prepared, continues, pieces)
         except BaseException:
-            for stream, position in zip(streams, positions, strict=True):
-                stream.set_state(position)
+            go_back()
             raise
         if interrupt is not None:
             raise interrupt
@@ -201,6 +204,17 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             hooks.end(prepared.runs)
         return interrupt
 
+    def _way_back(self, continues: bool, incremental: bool) -> Callable[[], None]:
+        """Return what sets the random streams back to where they are now."""
+        streams = self._streams(continues, incremental)
+        positions = [stream.get_state(legacy=False) for stream in streams]
+
+        def go_back() -> None:
+            for stream, position in zip(streams, positions, strict=True):
+                stream.set_state(position)
+
+        return go_back
+
     def _streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
         """Return the random streams that a fit draws from, which a failure leaves where they are.
 
@@ -216,9 +230,36 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             streams.append(check_random_state(self.random_state))
         return streams
 
+    def _further_pieces(self, plan: Plan, learned: Learned, data: Data) -> Pieces | None:
+        """Return the run of the last `partial_fit`, made to go on, if nothing else has come since.
+
+        That is another fit, or what the user has changed: parameters, weights or their like.
+        """
+        pieces = self._pieces
+        if pieces is None or pieces.past is None or not pieces.takes(data.table):
+            return None
+        run, known = pieces.run, vars(self)
+        is_the_last = (
+            plan is run.plan
+            and learned.loss is run.objective.loss
+            and known.get("_training", [None])[0] is pieces.past
+            and known.get("t_") == run.n_seen
+        )
+        if not (is_the_last and self._holds(run.shown, learned.network)):
+            return None
+        pieces.go_on(self._problem(plan, learned, run.objective, data, incremental=True))
+        return pieces
+
     def _prepare(
         self, given: Given, continues: bool, incremental: bool, classes: Any = None
     ) -> Prepared:
+        """Check parameters and data, and return the runs that they make."""
+        plan, learned, data = self._checked(given, continues, incremental, classes)
+        return Prepared(learned, data, self._runs(plan, learned, data, continues, incremental))
+
+    def _checked(
+        self, given: Given, continues: bool, incremental: bool, classes: Any
+    ) -> tuple[Plan, Learned, Data]:
         """Check parameters and data, and return what they make; the estimator stays as it is."""
         known: Learned | None = self._learned if continues else None
         plan = self._checked_plan(is_known=continues and incremental)
@@ -235,12 +276,11 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         else:
             targets = self._learn(plan, table, dtype, incremental, classes)
         needs_all = continues and not incremental
-        table = replace(table, y=targets.encode(y, needs_all))
+        table = Table(X, targets.encode(y, needs_all), table.weight)
         table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = reader._watched(given, plan, learned)
-        data = Data(table, y, watched)
-        return Prepared(learned, data, self._runs(plan, learned, data, continues, incremental))
+        return plan, learned, Data(table, y, watched)
 
     def _watched(self, given: Given, plan: Plan, learned: Learned) -> Watched | None:
         """Return the rows that the user wants to be watched, checked as those to train on are."""
@@ -297,11 +337,9 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         """
         is_same = False
         if is_known and self._planned is not None:
-            (before, plan), values = self._planned, list(self._settings.values())
-            is_same = len(before) == len(values) and all(map(operator.is_, before, values))
-            # What is within a list may have changed.
-            if is_same and not any(isinstance(value, _CHANGING) for value in values):
-                return plan
+            is_same = all(map(operator.is_, self._planned.values, self._values))
+            if is_same and self._planned.is_fixed:
+                return self._planned.plan
         parameters = self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
@@ -313,7 +351,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""
-        return self._planned is not None and plan is self._planned[1]
+        return self._planned is not None and plan is self._planned.plan
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)
@@ -347,7 +385,20 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         """Return a run for each member: from the estimator's weights, or from new ones."""
         network = learned.network.with_dropout(plan.architecture.rates)
         objective = Objective(network, learned.loss, plan.penalty)
-        problem = Problem(
+        problem = self._problem(plan, learned, objective, data, incremental)
+        if continues:
+            runs = self._further_runs(problem)
+        else:
+            streams = member_streams(self.random_state, plan.n_members)
+            runs = [Run(problem, stream, None, None, 0, i) for i, stream in enumerate(streams)]
+        if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
+            _warn_of_batch_size(plan.batch_size, runs[0].n_train)
+        return runs
+
+    def _problem(
+        self, plan: Plan, learned: Learned, objective: Objective, data: Data, incremental: bool
+    ) -> Problem:
+        return Problem(
             plan,
             objective,
             data.table,
@@ -359,14 +410,6 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             learned.targets.strata,
             incremental,
         )
-        if continues:
-            runs = self._further_runs(problem)
-        else:
-            streams = member_streams(self.random_state, plan.n_members)
-            runs = [Run(problem, stream, None, None, 0, i) for i, stream in enumerate(streams)]
-        if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
-            _warn_of_batch_size(plan.batch_size, runs[0].n_train)
-        return runs
 
     def _scorer_of(self, plan: Plan, learned: Learned) -> Scorer | None:
         """Return what scores one network as a scorer of scikit-learn or of the user's does."""

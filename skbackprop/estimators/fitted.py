@@ -17,11 +17,14 @@ from ..core.members import join_states
 from ..engine.network import Network
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
+from ..fitting.course import Past
+from ..fitting.pieces import Pieces
+from ..fitting.plan import Plan
 from ..fitting.run import Run
 from ..fitting.warnings import warn
 from ..fitting.weights import checked_arrays, checked_layers
 from .curves import Curve, CurveAttribute, going_on
-from .learned import Learned, Prepared
+from .learned import Learned, Planned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
 from .resumable import Resumable
@@ -48,6 +51,9 @@ class Fitted(Rebuilt, NestedParameters):
     # Of the arrays that layers may have: those that there are always an attribute for.
     _attributes: ClassVar[Mapping[str, str]] = {"weights": "coefs_", "biases": "intercepts_"}
 
+    _planned: Planned | None = None  # what was last trained by
+    _pieces: Pieces | None = None  # the run that the last partial_fit has left bound
+
     loss_curve_ = CurveAttribute()
     best_loss_: float | None
     validation_loss_curve_ = CurveAttribute()
@@ -60,7 +66,7 @@ class Fitted(Rebuilt, NestedParameters):
 
     # ---------------------------------------------------------------- what is kept
 
-    def _keep(self, prepared: Prepared, continues: bool) -> None:
+    def _keep(self, prepared: Prepared, continues: bool, pieces: Pieces | None = None) -> None:
         """Set the attributes that scikit-learn's networks have, and the past to go on from.
 
         What a single network has one of, several have an array or a list of. Names of features
@@ -80,25 +86,32 @@ class Fitted(Rebuilt, NestedParameters):
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warn(message, ConvergenceWarning)
         others = dict(vars(self))
+        others.pop("_pieces", None)
         if not continues:
             others.pop("feature_names_in_", None)
+        if pieces is not None:
+            fitted["_pieces"] = pieces
+            pieces.past = fitted["_training"][0]
         self.__dict__ = others | fitted
 
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
         learned, _, runs = prepared
+        pasts, planned = [run.past for run in runs], self._planned
+        if planned is None or planned.plan is not runs[0].plan:
+            planned = Planned.of(self._values, runs[0].plan)
         return {
             **learned.attributes,
             **({} if continues else learned.names),
-            **self._arrays(learned, runs),
+            **self._arrays(learned, runs[0].plan, pasts),
             "n_iter_": _of_members([run.n_iter for run in runs]),
             "converged_": _of_members([run.is_converged for run in runs]),
             "t_": _of_members([run.n_seen for run in runs]),
             "loss_": _of_members([run.loss for run in runs]),
             **self._courses(runs, continues),
             "_learned": learned,
-            "_planned": (list(self._settings.values()), runs[0].plan),
-            "_training": [run.past for run in runs],
+            "_planned": planned,
+            "_training": pasts,
             "_went_on": runs[0].incremental,
         }
 
@@ -119,16 +132,16 @@ class Fitted(Rebuilt, NestedParameters):
             outcome["_resumable"] = Resumable.of(self, in_order)
         return outcome
 
-    def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:
+    def _arrays(self, learned: Learned, plan: Plan, pasts: list[Past]) -> dict[str, Any]:
         """Return a fitted attribute for each kind of arrays that layers have; None for others."""
         attributes = self._attributes_of(learned.network)
         found: dict[str, Any] = dict.fromkeys(attributes.values())
-        normalization = runs[0].plan.architecture.normalization
+        normalization = plan.architecture.normalization
         if normalization is not None:  # without hidden layers there is an array for none of them
             for block in (*normalization.blocks(0), *normalization.statistics(0)):
                 if block.name in attributes:
                     found[attributes[block.name]] = []
-        return found | self._arrays_of(_predicting(runs, learned.dtype), learned.network)
+        return found | self._arrays_of(_predicting(pasts, learned.dtype), learned.network)
 
     def _arrays_of(self, parameters: FlatParameters, network: Network) -> dict[str, Any]:
         """Return the fitted attributes that hold the arrays of parameters."""
@@ -141,6 +154,11 @@ class Fitted(Rebuilt, NestedParameters):
             ]
             for name, shapes in network.shapes.items()
         }
+
+    def _holds(self, parameters: FlatParameters, network: Network) -> bool:
+        """Return whether the fitted attributes hold these parameters."""
+        arrays = self._arrays_of(parameters, network)
+        return all(_are_equal(vars(self).get(name), arrays[name]) for name in arrays)
 
     def _set(self, attributes: Mapping[str, Any]) -> None:
         """Set fitted attributes by name."""
@@ -198,8 +216,8 @@ class Fitted(Rebuilt, NestedParameters):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
-        state.pop("_planned", None)
-        state.pop("_resumable", None)
+        for name in ("_planned", "_pieces", "_resumable"):
+            state.pop(name, None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state
@@ -309,12 +327,29 @@ class Fitted(Rebuilt, NestedParameters):
         return int(self._learned.n_members)
 
 
-def _predicting(runs: list[Run], dtype: np.dtype[np.floating]) -> FlatParameters:
-    """Return what the networks of some runs predict with, as the parameters of one stack."""
-    each = [run.kept.predicting for run in runs]
+def _predicting(pasts: list[Past], dtype: np.dtype[np.floating]) -> FlatParameters:
+    """Return what networks predict with, as the parameters of one stack."""
+    each, parameters = [past.shown for past in pasts], pasts[0].state.parameters
     thetas = [theta.astype(dtype, copy=False) for theta, _ in each]
     theta = thetas[0] if len(thetas) == 1 else np.vstack(thetas)
-    return runs[0].parameters.like(theta, join_states([statistics for _, statistics in each]))
+    if theta is parameters.theta:
+        return parameters
+    return parameters.like(theta, join_states([statistics for _, statistics in each]))
+
+
+def _are_equal(held: Any, arrays: list[Array]) -> bool:
+    """Return whether an attribute holds arrays like these, the same to the bit."""
+    return (
+        isinstance(held, list)
+        and len(held) == len(arrays)
+        and all(
+            isinstance(own, np.ndarray)
+            and own.shape == array.shape
+            and own.dtype == array.dtype
+            and own.tobytes() == array.tobytes()
+            for own, array in zip(held, arrays, strict=True)
+        )
+    )
 
 
 def finite(outcomes: Array, network: Network, parameters: Parameters, X: Any) -> Array:

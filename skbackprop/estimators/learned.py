@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -13,10 +13,14 @@ from ..core.arrays import Array
 from ..engine.batches import Table
 from ..engine.network import Network
 from ..fitting.architecture import activation_of_each_layer, hidden_widths
+from ..fitting.plan import Plan
 from ..fitting.run import Run
 from ..fitting.watch import Watched
 from ..losses.base import Loss
 from .parameters import FIXED
+
+# Values whose contents may change under one's hands.
+_CHANGING = (list, dict, np.ndarray)
 
 
 class Targets(ABC):
@@ -89,6 +93,29 @@ class Learned:
     def names(self) -> dict[str, Any]:
         """The fitted attribute with the names of the features, if they have any."""
         return {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
+
+
+class Planned(NamedTuple):
+    """A plan, and the values of the parameters that it was made of.
+
+    Parameters
+    ----------
+    values : tuple
+        The values.
+    plan : Plan
+        The plan.
+    is_fixed : bool
+        Whether they are what they were as long as they are the same objects: no lists, say.
+    """
+
+    values: tuple[Any, ...]
+    plan: Plan
+    is_fixed: bool
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...], plan: Plan) -> Self:
+        """Return a plan with the values that it was made of."""
+        return cls(values, plan, not any(isinstance(value, _CHANGING) for value in values))
 
 
 class Given(NamedTuple):

@@ -6,7 +6,9 @@ estimator is given another one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
+from functools import cache
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -24,7 +26,18 @@ class NestedParameters(BaseEstimator):
     @property
     def _settings(self) -> dict[str, Any]:
         """All parameters by name, also those that a derived class's constructor does not take."""
-        return {name: getattr(self, name) for name in self._rows}
+        return dict(zip(self._rows, self._values, strict=True))
+
+    @property
+    def _values(self) -> tuple[Any, ...]:
+        """The values of all parameters, in the order of their table."""
+        values: tuple[Any, ...] = self._getter()(self)
+        return values
+
+    @classmethod
+    @cache
+    def _getter(cls) -> Callable[[Any], Any]:
+        return operator.attrgetter(*cls._rows)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters of the estimator, and settings of the objects among them.

@@ -7,6 +7,7 @@ and only finite values, so those two questions are asked directly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -302,7 +303,7 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
     return (
         type(X) is np.ndarray
         and X.ndim == 2
-        and X.dtype in _FLOATS
+        and X.dtype.type in _FLOATS
         and len(X) > 0
         and X.shape[1] == estimator.n_features_in_
         and not hasattr(estimator, "feature_names_in_")
@@ -317,8 +318,8 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
         type(y) is np.ndarray
         and y.shape[:1] == (n_rows,)
         and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
-        and (y.dtype in _FLOATS if numeric else y.dtype.kind in "biuU")
-        and (y.dtype.kind == "U" or _is_finite(y))
+        and (y.dtype.type in _FLOATS if numeric else y.dtype.kind in "biuU")
+        and (y.dtype.kind in "biuU" or _is_finite(y))
     )
 
 
@@ -328,4 +329,4 @@ def _is_finite(values: Array) -> bool:
         return True
     wide = np.float64 if values.dtype.itemsize < 4 else None
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum(dtype=wide)))
+        return math.isfinite(values.sum(dtype=wide))

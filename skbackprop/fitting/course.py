@@ -147,6 +147,17 @@ class Past:
         ]
         return replace(self, state=replace(self.state, streams=streams))
 
+    @property
+    def shown(self) -> tuple[Array, State]:
+        """The parameters and running statistics to predict with, for users to change.
+
+        Those of the best of several calls are copies, by which later calls tell whether they are
+        what they were.
+        """
+        if self.best is None:
+            return kept_of(self.state).predicting
+        return copy.deepcopy(self.best.kept.predicting)
+
     def is_behind(self, parameters: FlatParameters) -> bool:
         """Return whether parameters are what was kept in place of this state's own.
 

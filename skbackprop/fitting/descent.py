@@ -100,6 +100,14 @@ class Descent:
         courses = [run.course for run in ordered]
         self._stage = _Stage(n_done, ordered, courses, stack_of(ordered, deadline), patience)
 
+    def go_on(self) -> None:
+        """Train for one epoch more, once runs of `partial_fit` have been given other rows."""
+        runs, n_done = list(self._all_runs), self._all_runs[0].n_done
+        self.n_epochs = n_done + 1
+        self.stack.serve([run.table for run in runs])
+        courses = [run.course for run in runs]
+        self._stage = self._stage._replace(n_done=n_done, runs=runs, courses=courses)
+
     @property
     def runs(self) -> list[Run]:
         """Those that are not done yet, as they stand in the stack."""

@@ -116,6 +116,8 @@ class Run:
         What ended it; None as long as it may go on.
     evaluations : Evaluations or None
         Those of L-BFGS, to go through again and to add to; None if they are not kept.
+    leaves_copies : bool
+        Whether the `past` that it leaves shares nothing with it but the stream, since it goes on.
     """
 
     def __init__(
@@ -162,8 +164,7 @@ class Run:
         has_gone_on = past is not None and self.incremental
         self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
         self._first_loss = past.first_loss if past and has_gone_on else None
-        # Over a single epoch nobody looks at how weights have grown.
-        self._largest_at_first = math.inf if self.incremental else self.largest_weight or _TINY
+        self._largest_at_first = self.largest_weight or _TINY
         self.seconds = 0.0
         # One of each for every epoch; what is beyond those of the course has not happened.
         self._losses: list[float] = []
@@ -173,6 +174,18 @@ class Run:
         self.error: ValueError | None = None
         self.ending: Ending | None = None
         self.evaluations: Evaluations | None = None
+        self.leaves_copies = False
+
+    def go_on(self, problem: Problem) -> None:
+        """Begin another call of `partial_fit` where the last has ended, with as many other rows.
+
+        It is what a new run would be, of the past that this one has left.
+        """
+        best = self.course.best
+        self._first_loss, self._n_epochs_before = self.first_loss, self._n_epochs_before + 1
+        self.problem, self.table, self.watched = problem, problem.table, problem.watched
+        self._losses, self._watched_losses, self._scores = [], [], []
+        self.end(Course(best=best and best._replace(n_iter=0)))
 
     # ------------------------------------------------------------------ what it begins with
 
@@ -491,21 +504,26 @@ class Run:
     @property
     def growth(self) -> float:
         """What the largest parameter has grown by since the beginning."""
-        return self.largest_weight / self._largest_at_first
+        # Over a single epoch nobody looks at how weights have grown.
+        return 0.0 if self.incremental else self.largest_weight / self._largest_at_first
 
     @property
     def kept(self) -> Kept:
         """What the epoch that is kept has led to."""
-        if self.course.best is None:
-            return kept_of(self.state)
-        kept = self.course.best.kept
-        # Later calls tell by it whether the user has changed what was kept.
-        return copy.deepcopy(kept) if self.incremental else kept
+        return kept_of(self.state) if self.course.best is None else self.course.best.kept
+
+    @property
+    def shown(self) -> FlatParameters:
+        """What is predicted with, as it is: to be looked at alone."""
+        kept, own = self.kept, self.parameters
+        is_own = kept.theta is own.theta and not kept.average
+        return own if is_own else own.like(*kept.predicting)
 
     @property
     def past(self) -> Past:
         """What a later run can go on from."""
-        state, best, stopping = replace(self.state), self.course.best, self.plan.stopping
+        state = self.state.snapshot() if self.leaves_copies else replace(self.state)
+        best, stopping = self.course.best, self.plan.stopping
         if not self._compares_calls:
             state.progress = init_progress(1)
         if best is not None and not self.incremental:

@@ -35,6 +35,11 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments
     return itemsize * (n_arrays * network.layout.n_parameters + batch_size * network.n_buffered)
 
 
+def fits_into_cache(network: Network, n_rows: int, itemsize: int, n_moments: int) -> bool:
+    """Return whether all that a step on so many rows goes over stays in the cache."""
+    return bytes_per_member(network, n_rows, itemsize, n_moments) <= _CACHE_BYTES
+
+
 def members_at_once(
     network: Network,
     batch_size: int,

@@ -24,6 +24,50 @@ def member_streams(random_state: Any, n_members: int) -> list[np.random.RandomSt
     return [first, *map(np.random.RandomState, seeds)]
 
 
+def is_shared(stream: np.random.RandomState, random_state: Any) -> bool:
+    """Return whether others draw from a stream: it is the user's, or NumPy's global one."""
+    return stream is random_state or stream is check_random_state(None)
+
+
+class Bookmark:
+    """Where a stream stands between the shuffles of as many rows, for going back behind the last.
+
+    NumPy takes as long to tell it as a network does for a step on a few rows. So a stream that
+    nobody else draws from is followed by a twin, which shuffles what its master has shuffled, but
+    a call later.
+
+    Parameters
+    ----------
+    stream : RandomState
+        The stream.
+    is_shared : bool
+        Whether others draw from it as well.
+    n_rows : int
+        The rows that each call shuffles, once.
+    """
+
+    def __init__(self, stream: np.random.RandomState, is_shared: bool, n_rows: int) -> None:
+        self._stream, self._is_shared = stream, is_shared
+        self._rows = np.arange(n_rows)
+        self._twin: np.random.RandomState | None = None
+        self._position: dict[str, Any] | None = None
+
+    def move_here(self) -> None:
+        """Take note of where the stream stands, one shuffle after the last note of it."""
+        if self._is_shared:
+            self._position = self._stream.get_state(legacy=False)
+        elif self._twin is None:
+            self._twin = copy.deepcopy(self._stream)
+        else:
+            self._twin.shuffle(self._rows)
+
+    def go_back(self) -> None:
+        """Set the stream back to where it stood."""
+        position = self._position if self._twin is None else self._twin.get_state(legacy=False)
+        if position is not None:
+            self._stream.set_state(position)
+
+
 def stream_of_its_own() -> np.random.RandomState:
     """Return a stream with a seed from NumPy's global one."""
     return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))

@@ -32,6 +32,13 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
     deadline = deadline_of(ready)
     parts = cut_to_size(ready, sys.maxsize)
     descents = [Descent(members, deadline=deadline) for members in parts]
+    return train_descents(descents, follower, done)
+
+
+def train_descents(
+    descents: Sequence[Descent], follower: Follower = NOBODY, done: Sequence[Run] = ()
+) -> KeyboardInterrupt | None:
+    """Train stacks to their end; return the interrupt that ended it, if one did."""
     try:
         train_side_by_side(descents, follower, done)
     except KeyboardInterrupt as interrupt:

@@ -24,7 +24,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_fit"},
+    "estimators/base.py": {"_fit", "_further_pieces", "_way_back"},
     "estimators/fitted.py": {
         "_keep",
         "_outcome_of",
@@ -34,20 +34,23 @@ RECORDING = {
         "_predicting",
     },
     "estimators/learned.py": {"attributes"},
-    "fitting/course.py": {"after", "kept_of", "copy_of_member", "predicting"},
-    "fitting/run.py": {"after_epoch", "end", "kept", "past"},
+    "fitting/course.py": {"after", "kept_of", "copy_of_member", "predicting", "shown"},
+    "fitting/run.py": {"after_epoch", "end", "go_on", "kept", "past"},
+    "fitting/pieces.py": {"go_on", "train"},
+    "fitting/streams.py": {"move_here"},
     "fitting/verdict.py": {"_judge", "end_converged", "end_unconverged"},
-    "fitting/training.py": {"train", "train_side_by_side", "take_turns"},
+    "fitting/training.py": {"train", "train_descents", "train_side_by_side", "take_turns"},
     "fitting/descent.py": {
         *("advance", "_advance", "_train_epoch", "_record", "_stopped", "retire"),
-        *("_give_back", "without"),
+        *("_give_back", "without", "go_on"),
     },
     "fitting/stacking.py": {"show_parameters"},
     "fitting/lbfgs.py": {
         *("minimise_alone", "train", "_minimise", "_end_iteration", "_go_back", "_end"),
     },
     "engine/epochs.py": {"train_epoch_or_none"},
-    "engine/stack.py": {"save", "retire"},
+    "engine/state.py": {"snapshot"},
+    "engine/stack.py": {"save", "retire", "serve"},
     "engine/lbfgs.py": {"minimise", "callback"},
 }
 WATCHED = {str(PACKAGE / file): names for file, names in RECORDING.items()}
@@ -123,8 +126,12 @@ def every_place(action_of):
 
 
 def learned(model):
-    """Return all that a model has learned and would go on from, as values that compare by ==."""
+    """Return all that a model has learned and would go on from, as values that compare by ==.
+
+    But for what has ended its training: that was Ctrl-C.
+    """
     names = sorted(name for name in vars(model) if name.endswith("_") or name == "_training")
+    names.remove("converged_")
     return [(name, plain(getattr(model, name))) for name in names]
 
 
@@ -179,18 +186,27 @@ def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
 
 @pytest.mark.long
 @in_turn(CASES)
-def test_partial_fit_is_an_epoch_or_none(estimator_class, settings):
+@pytest.mark.parametrize("is_bound", [False, True], ids=["", "bound"])
+def test_partial_fit_is_an_epoch_or_none(estimator_class, settings, is_bound):
     data = data_for(estimator_class, N_ROWS)
     start = new_model(estimator_class, settings)
+    if is_bound:
+        start.set_params(random_state=3)  # a stream of its own
     start.partial_fit(*data, **classes_for(estimator_class))
-    before = learned(start)
-    after = learned(copy.deepcopy(start).partial_fit(*data))
+    one, two = (copy.deepcopy(start).partial_fit(*data) for _ in range(2))
+    states = [learned(each) for each in (start, one, two.partial_fit(*data))][is_bound:]
 
     def action_of():
         model = copy.deepcopy(start)
+        if is_bound:
+            model.partial_fit(*data)  # whose run the next call goes on with
         return model, lambda: model.partial_fit(*data)
 
-    found = [learned(model) for model in every_place(action_of)]
-    assert all(state in (before, after) for state in found)
-    assert before in found
-    assert after in found
+    found = []
+    for model in every_place(action_of):
+        found.append(learned(model))
+        if found[-1] == states[0]:
+            assert learned(model.partial_fit(*data)) == states[1]
+    assert all(state in states[:2] for state in found)
+    assert states[0] in found
+    assert states[1] in found
