@@ -17,6 +17,7 @@ from ..core.members import join_states
 from ..engine.network import Network
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
+from ..fitting.folds import out_of_fold
 from ..fitting.run import Run
 from ..fitting.warnings import warn
 from ..fitting.weights import checked_arrays, checked_layers
@@ -76,13 +77,20 @@ class Fitted(Rebuilt, NestedParameters):
         for run in runs:
             if run.error is not None:
                 raise run.error
-        fitted = self._outcome_of(prepared, continues)
+        fitted = self._outcome_of(prepared, continues) | self._out_of_fold_of(prepared)
         for message in dict.fromkeys(message for run in runs for message in run.warnings):
             warn(message, ConvergenceWarning)
         others = dict(vars(self))
+        others.pop("_out_of_fold", None)  # what an earlier fit's networks have said
         if not continues:
             others.pop("feature_names_in_", None)
         self.__dict__ = others | fitted
+
+    def _out_of_fold_of(self, prepared: Prepared) -> dict[str, Any]:
+        """Return what the networks say of the rows that each has held out, if they had folds."""
+        runs = prepared.runs
+        found = out_of_fold(runs, _predicting(runs, prepared.learned.dtype))
+        return {} if found is None else {"_out_of_fold": found}
 
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
