@@ -25,6 +25,8 @@ from sklearn.utils._param_validation import (  # what the parameters of an estim
 from sklearn.utils.extmath import _approximate_mode  # the very draws of a stratified split
 from sklearn.utils.metaestimators import _safe_split  # rows, and columns of precomputed kernels
 from sklearn.utils.validation import (
+    _check_categorical_features,  # what `categorical_features` may be, as in gradient boosting
+    _check_feature_names_in,  # the names of the inputs, which those of the outputs are made of
     _check_method_params,  # which arguments of fit are split along with X
     _check_sample_weight,  # what weights may be; scikit-learn's checks look for its errors
 )
@@ -37,6 +39,8 @@ __all__ = [
     "StrOptions",
     "_MultimetricScorer",
     "_approximate_mode",
+    "_check_categorical_features",
+    "_check_feature_names_in",
     "_check_method_params",
     "_check_sample_weight",
     "_fit_and_score",

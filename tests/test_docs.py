@@ -20,6 +20,7 @@ from skbackprop import (
     BackpropRegressor,
     ConformalRegressor,
     inspection,
+    tables,
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
@@ -29,6 +30,7 @@ from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
+from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from test_house import FLOOR_OF, PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +45,7 @@ SECTIONS = {
     "The autoencoder": [BackpropAutoencoder],
     "Intervals": [ConformalRegressor],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
+    "Tables": [TableEncoder, PiecewiseLinearEncoder, PeriodicFeatures],
 }
 CLASSES = [
     pytest.param(heading, documented, id=documented.__name__)
@@ -181,7 +184,13 @@ def kinds_of_objects():
 
 def test_reference_names_all_that_is_public():
     text = text_of("docs/api.md")
-    public = [*skbackprop.__all__, *testing.__all__, *kinds_of_objects(), *inspection.__all__]
+    public = [
+        *skbackprop.__all__,
+        *testing.__all__,
+        *kinds_of_objects(),
+        *inspection.__all__,
+        *tables.__all__,
+    ]
     missing = [name for name in public if not re.search(rf"`{name}\b", text)]
     assert missing == ["__version__"]
 

@@ -32,6 +32,7 @@ from skbackprop import (
     schedules,
     search,
     stopping,
+    tables,
     testing,
 )
 
@@ -49,7 +50,7 @@ ROOMS = [
     {"averages"},
     {"engine"},
     {"_sklearn"},
-    {"fitting"},
+    {"fitting", "tables"},
     {"estimators"},
     {"callbacks", "conformal", "inspection", "search", "testing"},
     {""},
@@ -149,7 +150,7 @@ def test_private_names_of_scikit_learn_are_in_one_place():
 
 
 def test_what_is_imported_is_named_as_needed():
-    """scikit-learn brings joblib and threadpoolctl along, and might do without them one day."""
+    """scikit-learn brings joblib, narwhals and threadpoolctl, and might do without them one day."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["plot"]]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
@@ -258,6 +259,7 @@ PUBLIC_MODULES = [
     schedules,
     search,
     stopping,
+    tables,
     testing,
 ]
 PUBLIC = [
@@ -311,7 +313,13 @@ def test_documented_defaults_are_those_of_the_signature(thing):
 
 @pytest.mark.parametrize(
     "estimator_class",
-    [BackpropAutoencoder, BackpropClassifier, BackpropRegressor, ConformalRegressor],
+    [
+        BackpropAutoencoder,
+        BackpropClassifier,
+        BackpropRegressor,
+        ConformalRegressor,
+        *(getattr(tables, name) for name in tables.__all__),
+    ],
 )
 def test_every_public_method_is_documented(estimator_class):
     for name, method in inspect.getmembers(estimator_class, callable):

@@ -1,0 +1,279 @@
+"""Tables of any kind, read column by column: data frames, arrays, sparse matrices, single rows.
+
+`read` makes one of three classes of what the user passes. Each tells what kind a column is, gives
+the numbers of several columns as one float64 matrix, with NaN for what is missing, and the values
+of one column as a list of Python objects. Nothing else asks what X was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, TypeAlias
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from scipy.sparse import csc_array, issparse
+from sklearn.utils.validation import check_array, validate_data
+
+from ..core.arrays import Array
+from .values import (
+    Kind,
+    floats_of,
+    kind_of,
+    refuse_dates,
+    refuse_infinite,
+    refuse_nested,
+)
+
+# A frame takes up to a tenth of a millisecond for each column that it is asked for. One of so few
+# rows is read as an array of objects.
+FEW_ROWS = 64
+
+# The kinds of NumPy's dtypes that may hold numbers or categories.
+_KINDS = "fiubOU"
+
+
+class Columns:
+    """What the columns of all tables have; the names, if there are any, are for errors."""
+
+    def __init__(self, as_given: Any, names: Sequence[Any] | None) -> None:
+        self.as_given = as_given
+        self.n_rows, self.n_columns = as_given.shape
+        self.names = names
+
+    def label(self, column: int) -> str:
+        """Return what an error calls a column."""
+        return f"Column {column}" if self.names is None else f"Column {self.names[column]!r}"
+
+
+class ArrayColumns(Columns):
+    """The columns of an array of numbers, strings or objects."""
+
+    def __init__(self, X: Array, names: Sequence[Any] | None) -> None:
+        super().__init__(X, names)
+        self.X = X
+
+    def kind(self, column: int) -> Kind:
+        """Return what a column holds, or raise if it is neither numbers nor categories."""
+        if self.X.dtype.kind == "O":
+            return kind_of(self.values(column), self.label(column))
+        return "category" if self.X.dtype.kind == "U" else "number"
+
+    def numbers(self, columns: Sequence[int]) -> Array:
+        """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
+        if self.X.dtype.kind in "fiub":
+            return _checked(self, self.X[:, columns].astype(np.float64), columns)
+        return _side_by_side(self, columns, self._floats)
+
+    def values(self, column: int) -> list[Any]:
+        """Return the values of a column as Python objects."""
+        values: list[Any] = self.X[:, column].tolist()
+        return values
+
+    def _floats(self, column: int) -> Array:
+        return floats_of(self.values(column), self.label(column))
+
+
+class FrameColumns(Columns):
+    """The columns of a data frame."""
+
+    def __init__(self, frame: nw.DataFrame[Any]) -> None:
+        super().__init__(frame.to_native(), frame.columns)
+        self.frame = frame
+        self.dtypes = frame.schema.dtypes()
+
+    def kind(self, column: int) -> Kind:
+        """Return what a column holds, or raise if it is neither numbers nor categories."""
+        dtype = self.dtypes[column]
+        if _is_of_numbers(dtype):
+            return "number"
+        if dtype in (nw.String, nw.Categorical, nw.Enum):
+            return "category"
+        if dtype.is_temporal():
+            refuse_dates(self.label(column), dtype)
+        if dtype in (nw.List, nw.Array, nw.Struct, nw.Binary):
+            refuse_nested(self.label(column), dtype)
+        return kind_of(self.values(column), self.label(column))
+
+    def numbers(self, columns: Sequence[int]) -> Array:
+        """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
+        return _side_by_side(self, columns, self._floats)
+
+    def values(self, column: int) -> list[Any]:
+        """Return the values of a column as Python objects."""
+        series = self.frame[:, column]
+        if self.frame.implementation.is_pyarrow():
+            return _values_of_arrow(series)
+        return series.to_list()
+
+    def _floats(self, column: int) -> Array:
+        if not _is_of_numbers(self.dtypes[column]):
+            return floats_of(self.values(column), self.label(column))
+        floats: Array = self.frame[:, column].cast(nw.Float64).to_numpy()
+        return floats
+
+
+class SparseColumns(Columns):
+    """The columns of a sparse matrix of numbers."""
+
+    def __init__(self, X: Any) -> None:
+        super().__init__(X, None)
+        self.X = csc_array(X)
+
+    def kind(self, column: int) -> Kind:
+        """Return that a column holds numbers."""
+        return "number"
+
+    def numbers(self, columns: Sequence[int]) -> Any:
+        """Return columns as a sparse matrix of float64."""
+        X = self.X[:, columns].astype(np.float64)
+        if np.isinf(X.data).any():
+            _checked(self, X.toarray(), columns)
+        return X
+
+    def values(self, column: int) -> list[Any]:
+        """Return the values of a column, with its zeros."""
+        values: list[Any] = self.X[:, [column]].toarray().ravel().tolist()
+        return values
+
+
+AnyColumns: TypeAlias = ArrayColumns | FrameColumns | SparseColumns
+
+
+def read(estimator: Any, X: Any, reset: bool) -> AnyColumns:
+    """Return the columns of X; with `reset` the estimator takes note of their number and names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is no table, has no rows or columns, or others than in `fit`.
+    """
+    if not reset and _is_plain(estimator, X):
+        return ArrayColumns(X, None)
+    if nw.dependencies.is_into_dataframe(X):
+        return _columns_of_frame(estimator, X, reset)
+    if hasattr(X, "keys") and not issparse(X):  # of which one kind is a dict
+        return _columns_of_row(estimator, X, reset)
+    if hasattr(X, "collect_schema"):
+        raise TypeError(f"X is a lazy frame ({type(X).__name__}): pass what its collect() returns.")
+    X = _as_array(X)
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if issparse(X):
+        return SparseColumns(X)
+    return ArrayColumns(X, getattr(estimator, "feature_names_in_", None))
+
+
+def _is_plain(estimator: Any, X: Any) -> bool:
+    """Return whether X is an array that passes all checks, which take longer than one row."""
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.shape[1] == estimator.n_features_in_
+        and len(X) > 0
+        and X.dtype.kind in _KINDS
+        and not hasattr(estimator, "feature_names_in_")
+    )
+
+
+def _columns_of_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:
+    try:
+        frame = nw.from_native(X, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(
+            "X has several columns of one name, so that nobody could tell which of them is meant. "
+            f"Give each a name of its own. ({error})"
+        ) from error
+    if reset or frame.columns != list(getattr(estimator, "feature_names_in_", [])):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if not all(frame.shape):
+        raise ValueError(
+            f"X has {frame.shape[0]} sample(s) (rows) and {frame.shape[1]} feature(s) (columns), "
+            "and must have at least one of each."
+        )
+    if reset or len(frame) > FEW_ROWS:  # what columns hold is said by their dtypes
+        return FrameColumns(frame)
+    return ArrayColumns(_as_objects(frame), frame.columns)
+
+
+def _as_objects(frame: nw.DataFrame[Any]) -> Array:
+    """Return a frame as an array of Python objects."""
+    native = nw.to_native(frame)
+    if nw.dependencies.is_pandas_dataframe(native):
+        objects: Array = native.to_numpy(dtype=object)
+        return objects
+    values = chain.from_iterable(frame.rows())
+    return np.fromiter(values, dtype=object, count=frame.shape[0] * frame.shape[1]).reshape(
+        frame.shape
+    )
+
+
+def _values_of_arrow(series: nw.Series[Any]) -> list[Any]:
+    """Return the values of a column of pyarrow, whose own lists take 2 us for each."""
+    if series.dtype == nw.Categorical and series.cat.get_categories().dtype == nw.String:
+        series = series.cast(nw.String)
+    if series.dtype != nw.String:
+        return series.to_list()
+    values: list[Any] = series.to_numpy().tolist()
+    return values
+
+
+def _columns_of_row(estimator: Any, row: Any, reset: bool) -> ArrayColumns:
+    """Return the columns of one row that is a dict, a pandas Series, or the like."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if reset or names is None:
+        raise TypeError(
+            "A dict, or what is like one, is one row, and goes with an encoder that was fitted to "
+            "a data frame, whose names it has. Pass a frame to fit, or an array of shape "
+            "(n_samples, n_features)."
+        )
+    given = set(row.keys())
+    if given != set(names):
+        lacking = [name for name in names if name not in given]
+        unknown = [name for name in row.keys() if name not in set(names)]  # noqa: SIM118
+        raise ValueError(
+            "A row must have the names of the table that fit was given, with None for what is "
+            f"missing. Names that it lacks: {lacking or 'none'}; others: {unknown or 'none'}."
+        )
+    values = np.fromiter((row[name] for name in names), dtype=object, count=len(names))
+    return ArrayColumns(values[np.newaxis], names)
+
+
+def _as_array(X: Any) -> Any:
+    """Return X as an array of two axes, or a sparse matrix, of any dtype that it may have."""
+    if np.ma.is_masked(X):  # what is masked is missing
+        is_masked, X = np.ma.getmaskarray(X), np.array(X, dtype=object)
+        X[is_masked] = None
+    if isinstance(X, (list, tuple)):
+        array = np.asarray(X)
+        X = np.asarray(X, dtype=object) if array.dtype.kind == "U" else array
+    X = check_array(
+        X, dtype=None, accept_sparse=("csc", "csr"), ensure_all_finite=False, input_name="X"
+    )
+    if X.dtype.kind in "mM":
+        refuse_dates("X", X.dtype)
+    if X.dtype.kind not in _KINDS:
+        raise ValueError(
+            f"X has dtype {X.dtype}, and must hold numbers, strings or objects. Bytes become "
+            'strings by numpy.char.decode(X, "utf-8").'
+        )
+    return X
+
+
+def _side_by_side(table: Columns, columns: Sequence[int], floats: Any) -> Array:
+    matrix = np.empty((table.n_rows, len(columns)))
+    for place, column in enumerate(columns):
+        matrix[:, place] = floats(column)
+    return _checked(table, matrix, columns)
+
+
+def _checked(table: Columns, matrix: Array, columns: Sequence[int]) -> Array:
+    """Return a matrix of numbers, checked for infinite ones."""
+    is_infinite = np.isinf(matrix)
+    if is_infinite.any():
+        refuse_infinite(table.label(columns[int(is_infinite.any(axis=0).argmax())]))
+    return matrix
+
+
+def _is_of_numbers(dtype: Any) -> bool:
+    return dtype.is_numeric() or dtype == nw.Boolean
