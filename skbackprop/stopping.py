@@ -35,9 +35,12 @@ class EarlyStopping(Part):
         - a callable ``scorer(estimator, X, y)``, which returns a number. The estimator predicts
           with the weights of the epoch. Where the rows have weights, it is called with
           ``sample_weight`` as well.
-    validation_fraction : float or int, default=0.1
+    validation_fraction : float, int or "folds", default=0.1
         The rows that are held out: a share in [0, 1), but two at least, or a number of rows, at
-        least 2. Not used if `fit` is given `X_val`.
+        least 2. "folds" is for several members, at most as many as there are rows: each holds out
+        a part of its own, so that all rows train, and each row is held out by one member. What
+        that member says of it is in ``oof_prediction_`` and its like. Not used if `fit` is given
+        `X_val`.
     n_iter_no_change : float, default=10
         The epochs without improvement that are put up with, at least 1; infinite for all.
     tol : float, default=1e-4
@@ -69,7 +72,7 @@ class EarlyStopping(Part):
     """
 
     scoring: str | Callable[..., float] | None = None
-    validation_fraction: float = 0.1
+    validation_fraction: float | str = 0.1
     n_iter_no_change: float = 10.0
     tol: float = 1e-4
 
@@ -84,20 +87,30 @@ class EarlyStopping(Part):
         check_range(self, "tol", low=0, closed="left")
 
     def n_held_out(self, n_rows: int) -> int:
-        """Return how many of so many rows are held out."""
+        """Return how many of so many rows are held out, where that is not the members' folds."""
         if isinstance(self.validation_fraction, int):
             return self.validation_fraction
-        return max(2, math.ceil(self.validation_fraction * n_rows))
+        return max(2, math.ceil(float(self.validation_fraction) * n_rows))
+
+    @property
+    def is_by_fold(self) -> bool:
+        """Whether each of several networks holds out a part of its own."""
+        return self.validation_fraction == _FOLDS
 
 
-def _share_or_count(value: Any) -> float:
-    """Return a share of the rows as a float, and a number of rows as an int."""
+_FOLDS = "folds"
+
+
+def _share_or_count(value: Any) -> float | str:
+    """Return a share of the rows as a float, a number of rows as an int, and "folds" as it is."""
+    if isinstance(value, str) and value == _FOLDS:
+        return value
     if isinstance(value, Integral) and int(value) >= 2:
         return int(value)
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not (is_number and 0 <= float(value) < 1):
         raise ValueError(
             "validation_fraction of EarlyStopping must be a share in [0, 1) or a number of rows, "
-            f"at least 2, got {value!r}."
+            f'at least 2, or "folds", got {value!r}.'
         )
     return float(value)

@@ -153,7 +153,10 @@ class Layout:
     def start(
         self, n_members: int, dtype: np.dtype[np.floating], streams: Streams = ()
     ) -> FlatParameters:
-        """Return parameters and statistics as they start, drawn from a stream for each member."""
+        """Return parameters and statistics as they start, drawn from a stream for each member.
+
+        Without streams what is drawn is zero, for the caller to fill.
+        """
         statistics = {
             name: row.start(n_members, np.dtype(np.float64) if name == WEIGHT else dtype)
             for name, row in self._statistics.items()
@@ -189,7 +192,9 @@ class _Row:
         flat = np.empty((n_members, self.size), dtype)
         for _, block, start in self._places:
             part = _shaped(flat[:, start : start + block.size], block.shape)
-            if callable(block.start):
+            if callable(block.start) and not streams:
+                part[...] = 0
+            elif callable(block.start):
                 for own, stream in zip(part, streams, strict=True):
                     own[...] = block.start(stream)
             else:

@@ -25,6 +25,7 @@ from ..engine.parameters import FlatParameters
 from ..fitting.architecture import Architecture
 from ..fitting.course import Past
 from ..fitting.effects import warn_of_no_effect
+from ..fitting.folds import Start, folds_of
 from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
 from ..fitting.run import Problem, Run
@@ -386,11 +387,9 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         network = learned.network.with_dropout(plan.architecture.rates)
         objective = Objective(network, learned.loss, plan.penalty)
         problem = self._problem(plan, learned, objective, data, incremental)
-        if continues:
-            runs = self._further_runs(problem)
-        else:
-            streams = member_streams(self.random_state, plan.n_members)
-            runs = [Run(problem, stream, None, None, 0, i) for i, stream in enumerate(streams)]
+        starts = self._known_starts() if continues else self._new_starts(plan)
+        problem = replace(problem, folds=folds_of(problem, starts))
+        runs = [Run(problem, *start, member) for member, start in enumerate(starts)]
         if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
             _warn_of_batch_size(plan.batch_size, runs[0].n_train)
         return runs
@@ -428,8 +427,13 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
         return score
 
-    def _further_runs(self, problem: Problem) -> list[Run]:
-        """Return a run for each member that goes on from its weights, and its past if known."""
+    def _new_starts(self, plan: Plan) -> list[Start]:
+        """Return what each member begins with where there is nothing to go on from."""
+        streams = member_streams(self.random_state, plan.n_members)
+        return [Start(stream, None, None, 0) for stream in streams]
+
+    def _known_starts(self) -> list[Start]:
+        """Return what each member goes on from: its weights, and its past if that is known."""
         learned = self._learned
         parameters, n_members = self._parameters(learned), learned.n_members
         # The past is left behind when the estimator is pickled.
@@ -438,12 +442,9 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             streams = member_streams(self.random_state, n_members)
         else:
             streams = [stream for each in past if each for stream in each.state.streams if stream]
-        starts = [parameters.members(slice(i, i + 1)) for i in range(n_members)]
+        weights = [parameters.members(slice(i, i + 1)) for i in range(n_members)]
         n_seen = np.broadcast_to(getattr(self, "t_", 0), n_members).tolist()
-        return [
-            Run(problem, *of_member, member)
-            for member, of_member in enumerate(zip(streams, starts, past, n_seen, strict=True))
-        ]
+        return [Start(*each) for each in zip(streams, weights, past, n_seen, strict=True)]
 
     def _check_fixed(self, fixed: dict[str, Any]) -> None:
         now = fixed_of(self._settings)

@@ -246,6 +246,18 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is made
         when it is asked for. Absent where there is one member.
+    oof_decision_function_, oof_predict_proba_ : array, or list of arrays
+        What `decision_function` and `predict_proba` return, of each training row by the member that
+        has held it out: with several members and
+        ``early_stopping=EarlyStopping(validation_fraction="folds")``. Absent otherwise.
+    oof_prediction_ : array of the shape of y
+        What `predict` returns, of each training row by the member that has held it out; with folds
+        alone.
+    oof_score_ : float
+        What `score` makes of ``oof_prediction_``, where rows weigh what they do in training; with
+        folds alone.
+    oof_member_ : array of int of shape (n_samples,)
+        The member that has held out each training row; with folds alone.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
@@ -576,6 +588,25 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
                 'decision_function, or choose another loss, such as "log_loss".'
             )
         return True
+
+    # ---------------------------------------------------------------- out of fold
+
+    @property
+    def oof_decision_function_(self) -> Any:
+        """What `decision_function` returns, of each row by the member that has held it out."""
+        return self._labels.decisions(self._held_out_once.scores.copy())
+
+    @property
+    def oof_predict_proba_(self) -> Any:
+        """What `predict_proba` returns, of each row by the member that has held it out."""
+        self._check_probabilities()
+        scores = self._held_out_once.scores.copy()
+        return self._labels.probabilities(scores, self._learned.loss.link)
+
+    @property
+    def oof_prediction_(self) -> Any:
+        """What `predict` returns, of each row by the member that has held it out."""
+        return self._labels.decode(self._held_out_once.scores)
 
     # ------------------------------------------------------------------ prediction
 

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
 from ..fitting.architecture import as_normalization
+from ..fitting.folds import OutOfFold
 from ..fitting.initial import member_init
 from ..layers.normalization import BatchNormalization
 from .inside import Inside
@@ -49,6 +50,29 @@ class Ensemble(Inside):
         return scores[0] if len(scores) == 1 else self._learned.loss.link.pool(scores)
 
     @property
+    def oof_member_(self) -> Array:
+        """The member that has held out each row, where early stopping goes by folds."""
+        return self._held_out_once.member
+
+    @property
+    def oof_score_(self) -> float:
+        """What `score` makes of `oof_prediction_`; rows weigh what they do in training."""
+        return self._held_out_once.score
+
+    @property
+    def _held_out_once(self) -> OutOfFold:
+        """What was said of each row by the member that has held it out."""
+        check_is_fitted(self)
+        found: OutOfFold | None = vars(self).get("_out_of_fold")
+        if found is None:
+            raise AttributeError(
+                "What begins with oof_ is there after a fit with several members and "
+                'early_stopping=EarlyStopping(validation_fraction="folds"), whose members hold '
+                "out each row once."
+            )
+        return found
+
+    @property
     def estimators_(self) -> list[Any]:
         """The members, each as an estimator of its own; they share the weights of this one.
 
@@ -70,6 +94,7 @@ class Ensemble(Inside):
         one._learned = replace(learned, fixed=learned.fixed | {"n_members": 1}, n_members=1)
         # Its stream and moments stay with the ensemble, which goes on from them.
         one.__dict__.pop("_training", None)
+        one.__dict__.pop("_out_of_fold", None)
         one.random_state = copy.deepcopy(self.random_state)
         one.init = member_init(self.init, member)
         for attribute in self._attributes_of(learned.network).values():

@@ -18,6 +18,7 @@ from ..engine.network import Network
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import outcomes_of, scores_of
 from ..fitting.course import Past
+from ..fitting.folds import OutOfFold, out_of_fold
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
 from ..fitting.run import Run
@@ -104,6 +105,7 @@ class Fitted(Rebuilt, NestedParameters):
             **learned.attributes,
             **({} if continues else learned.names),
             **self._arrays(learned, runs[0].plan, pasts),
+            "_out_of_fold": _out_of_fold_of(runs, pasts, learned.dtype),
             "n_iter_": _of_members([run.n_iter for run in runs]),
             "converged_": _of_members([run.is_converged for run in runs]),
             "t_": _of_members([run.n_seen for run in runs]),
@@ -335,6 +337,14 @@ def _predicting(pasts: list[Past], dtype: np.dtype[np.floating]) -> FlatParamete
     if theta is parameters.theta:
         return parameters
     return parameters.like(theta, join_states([statistics for _, statistics in each]))
+
+
+def _out_of_fold_of(
+    runs: Sequence[Run], pasts: list[Past], dtype: np.dtype[np.floating]
+) -> OutOfFold | None:
+    """Return what networks say of the rows that each has held out; None if they had no folds."""
+    has_folds = runs[0].problem.folds is not None
+    return out_of_fold(runs, _predicting(pasts, dtype)) if has_folds else None
 
 
 def _are_equal(held: Any, arrays: list[Array]) -> bool:

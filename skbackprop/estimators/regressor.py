@@ -241,6 +241,14 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is made
         when it is asked for. Absent where there is one member.
+    oof_prediction_ : array of the shape of y
+        What `predict` returns, of each training row by the member that has held it out; with folds
+        alone.
+    oof_score_ : float
+        What `score` makes of ``oof_prediction_``, where rows weigh what they do in training; with
+        folds alone.
+    oof_member_ : array of int of shape (n_samples,)
+        The member that has held out each training row; with folds alone.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
@@ -573,6 +581,11 @@ class BackpropRegressor(RegressorMixin, Ensemble):
             If X is not valid input for it.
         """
         return self._outcome(X, self._mean_and_std if return_std else self._mean)
+
+    @property
+    def oof_prediction_(self) -> Array:
+        """What `predict` returns, of each row by the member that has held it out."""
+        return self._mean(self._held_out_once.scores[None].copy())
 
     def _mean(self, scores: Array) -> Array:
         """Return the mean of the members' predictions."""

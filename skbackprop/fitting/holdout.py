@@ -54,3 +54,29 @@ def _stratified(
     stream.shuffle(train)
     stream.shuffle(held_out)
     return train, held_out
+
+
+def cut_into_folds(
+    n_rows: int, n_folds: int, stream: np.random.RandomState, classes: Array | None
+) -> Array:
+    """Return the fold of each row, at random.
+
+    Folds differ by one row at most, and so do the rows of any one class in them, however few it
+    has.
+
+    Parameters
+    ----------
+    n_rows, n_folds : int
+        The number of rows, and of folds, no more than rows.
+    stream : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row.
+    """
+    order = stream.permutation(n_rows)
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    folds = np.empty(n_rows, dtype=np.intp)
+    # Dealt out like cards, class by class: each goes on where the one before it has ended.
+    folds[order] = np.arange(n_rows) % n_folds
+    return folds

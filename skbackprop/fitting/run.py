@@ -63,6 +63,8 @@ class Problem:
         Returns the class of each row of the targets by which a split is stratified, or None.
     incremental : bool
         Whether to train for one epoch, as `partial_fit` does.
+    folds : array of int of shape (n_rows,) or None, default=None
+        The network that each row is held out by; None where each draws rows of its own.
     """
 
     plan: Plan
@@ -75,6 +77,7 @@ class Problem:
     scorer: Scorer | None
     strata: Callable[[Array], Array | None]
     incremental: bool
+    folds: Array | None = None
 
 
 class Run:
@@ -249,6 +252,8 @@ class Run:
         self, stream: np.random.RandomState, stopping: EarlyStopping
     ) -> tuple[Rows, Rows]:
         """Draw the rows to train on and those held out, unless the last split will do again."""
+        if self.problem.folds is not None:
+            return self._split_by(self.problem.folds)
         n, n_held_out = self.table.n_rows, stopping.n_held_out(self.table.n_rows)
         if n_held_out >= n:
             raise ValueError(
@@ -260,11 +265,21 @@ class Run:
             return self._split
         return hold_out(n, n_held_out, stream, self.problem.strata(self.table.y))
 
+    def _split_by(self, folds: Array) -> tuple[Rows, Rows]:
+        """Return the rows of all other folds and those of its own: the last split, if it is it."""
+        held_out = np.flatnonzero(folds == self.member)
+        if self._split is not None and np.array_equal(self._split[1], held_out):
+            return self._split
+        return np.flatnonzero(folds != self.member), held_out
+
     def _order(self, past: Past | None) -> Rows | None:
         """Return the rows in the order of the last epoch, if they are the same rows."""
         if not self.plan.shuffle:
             return self.train
-        last = past.state.orders[0] if past and past.n_rows == self.table.n_rows else None
+        last = None
+        # Other rows may be as many.
+        if past and past.n_rows == self.table.n_rows and self._split is past.split:
+            last = past.state.orders[0]
         if last is not None and len(last) == self.n_train:
             return np.array(last)
         return np.arange(self.n_train) if self.train is None else self.train.copy()

@@ -71,3 +71,12 @@ class Bookmark:
 def stream_of_its_own() -> np.random.RandomState:
     """Return a stream with a seed from NumPy's global one."""
     return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))
+
+
+def stream_of_folds(first: np.random.RandomState, n_members: int) -> np.random.RandomState:
+    """Return what draws the folds of so many members, given the stream of the first.
+
+    Its seed is the one after those of the members, so that no other draw is another for it.
+    """
+    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_members)
+    return np.random.RandomState(seeds[-1])

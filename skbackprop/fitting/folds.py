@@ -1,0 +1,132 @@
+"""Rotating folds: each of several networks holds out a part of the rows of its own.
+
+So all rows are trained on, and each row is held out by one network, whose word on it is the honest
+one: it has not been trained on that row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..engine.parameters import FlatParameters, Parameters
+from ..engine.prediction import scores_of
+from .course import Past
+from .holdout import cut_into_folds
+from .run import Problem, Run
+from .streams import stream_of_folds
+from .watch import Watched
+
+
+class Start(NamedTuple):
+    """What a network begins with.
+
+    Parameters
+    ----------
+    stream : RandomState
+        What draws weights, split and order.
+    weights : Parameters or None
+        What to go on from; None for initial weights.
+    past : Past or None
+        What an earlier run has left.
+    n_seen : int
+        The rows that earlier runs have seen.
+    """
+
+    stream: np.random.RandomState
+    weights: Parameters | None
+    past: Past | None
+    n_seen: int
+
+
+class OutOfFold(NamedTuple):
+    """What is said of each row by the network that has held it out.
+
+    Parameters
+    ----------
+    member : array of int of shape (n_rows,)
+        Which network that is.
+    scores : array of shape (n_rows, n_outputs)
+        Its raw scores.
+    score : float
+        The estimator's own score of them; rows weigh what they do in training.
+    """
+
+    member: Array
+    scores: Array
+    score: float
+
+
+def folds_of(problem: Problem, starts: Sequence[Start]) -> Array | None:
+    """Return which network holds out each row, of those that begin so.
+
+    Returns
+    -------
+    folds : array of int of shape (n_rows,) or None
+        Those of the last training, if the rows are as many; None where networks hold out none, or
+        rows that each draws for itself.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two networks, or fewer rows than networks.
+    """
+    stopping, n_rows, n_folds = problem.plan.stopping, problem.table.n_rows, len(starts)
+    if problem.incremental or problem.watched or stopping is None or not stopping.is_by_fold:
+        return None
+    if n_folds < 2:
+        raise ValueError(
+            'EarlyStopping(validation_fraction="folds") lets each of several networks hold out '
+            "rows of its own, but there is one network. Set n_members to the number of folds, at "
+            "least 2, or validation_fraction to a share of the rows."
+        )
+    if n_rows < n_folds:
+        raise ValueError(
+            'EarlyStopping(validation_fraction="folds") needs a row for each network to hold out, '
+            f"but n_samples = {n_rows} and n_members={n_folds}. Use more rows, or set n_members "
+            f"to {n_rows} at most."
+        )
+    known = _known_folds(starts, n_rows)
+    if known is not None:
+        return known
+    stream = stream_of_folds(starts[0].stream, n_folds)
+    return cut_into_folds(n_rows, n_folds, stream, problem.strata(problem.table.y))
+
+
+def _known_folds(starts: Sequence[Start], n_rows: int) -> Array | None:
+    """Return the folds that networks have had; None if what they held out was not each row once."""
+    folds, times_held_out = np.empty(n_rows, dtype=np.intp), np.zeros(n_rows, dtype=int)
+    for member, start in enumerate(starts):
+        if start.past is None or start.past.n_rows != n_rows or start.past.split is None:
+            return None
+        _, held_out = start.past.split
+        folds[held_out] = member
+        times_held_out[held_out] += 1
+    return folds if (times_held_out == 1).all() else None
+
+
+def out_of_fold(runs: Sequence[Run], parameters: FlatParameters) -> OutOfFold:
+    """Return what networks that had folds say of the rows that they have held out.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        The runs of all members, in their order.
+    parameters : FlatParameters
+        What the members predict with.
+    """
+    problem = runs[0].problem
+    table, network = problem.table, problem.objective.network
+    member = np.empty(table.n_rows, dtype=np.intp)
+    scores = np.empty((table.n_rows, network.n_units[-1]), parameters.dtype)
+    with np.errstate(all="ignore"):
+        for i, run in enumerate(runs):
+            assert run.watched is not None
+            rows = run.watched.rows
+            member[rows] = i
+            scores[rows] = scores_of(network, parameters.members(slice(i, i + 1)), table.X, rows)[0]
+        score = problem.judge.score(scores, Watched(table, None, problem.y_given))
+    return OutOfFold(member, scores, score)
