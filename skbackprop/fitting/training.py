@@ -29,6 +29,8 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
     if runs[0].plan.is_lbfgs:
         interrupts = (minimise_alone(run, follower) for run in ready)
         return next((interrupt for interrupt in interrupts if interrupt), None)
+    for _ in range(max(run.n_iter for run in ready)):
+        follower.pass_over_epoch()
     deadline = deadline_of(ready)
     parts = cut_to_size(ready, sys.maxsize)
     descents = [Descent(members, deadline=deadline) for members in parts]

@@ -8,6 +8,7 @@ import textwrap
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -16,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
-from skbackprop.callbacks import Checkpoint
+from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
 from support import class_data, data_for, few_epochs, quick, same_bits, same_values
@@ -71,6 +72,17 @@ class KillAfter:
     def on_fit_task_end(self, estimator, context):
         if context.task_id + 1 == self.n_epochs and context.task_name != "fit":
             raise Kill
+
+
+class Numbers(KillAfter):
+    """Takes note of the numbers of the epochs."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name != "fit":
+            self.found.append(context.task_id)
 
 
 def estimators(settings):
@@ -152,6 +164,21 @@ def test_rows_of_ones_own_to_validate_on(tmp_path):
     whole = quick(BackpropClassifier, early_stopping=True).fit(X, y, **own)
     killed(model, (X, y), Checkpoint(path), KillAfter(2), **own)
     assert_same_fit(model.fit(X, y, resume_from=path, **own), whole)
+
+
+@pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_members": 2}])
+def test_callbacks_hear_of_the_epochs_by_their_numbers(settings, tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
+    log, whole_log = TrainingLog(tmp_path / "log.jsonl"), TrainingLog(tmp_path / "whole.jsonl")
+    model = quick(BackpropRegressor, **settings)
+    model.set_callbacks(whole_log).fit(*data)
+    killed(model, data, Checkpoint(path), log, KillAfter(2))
+    numbers = Numbers()
+    model.set_callbacks(log, numbers).fit(*data, resume_from=path)
+    assert numbers.found == list(range(2, np.max(model.n_iter_)))
+    lines, expected = (pd.read_json(each.path, lines=True) for each in (log, whole_log))
+    for column in ("member", "epoch", "loss"):
+        assert lines[column].tolist() == expected[column].tolist()
 
 
 def test_in_a_pipeline(tmp_path):
