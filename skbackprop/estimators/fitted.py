@@ -41,6 +41,9 @@ _COURSE = (
     "best_iter_",
 )
 
+# What scikit-learn keeps on an estimator while callbacks follow its fit, and is of no other.
+_OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
+
 
 class Fitted(Rebuilt, NestedParameters):
     """An estimator with the attributes that scikit-learn's networks have."""
@@ -198,8 +201,8 @@ class Fitted(Rebuilt, NestedParameters):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
-        state.pop("_planned", None)
-        state.pop("_resumable", None)
+        for name in ("_planned", "_resumable", *_OF_CALLBACKS):
+            state.pop(name, None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state

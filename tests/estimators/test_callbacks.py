@@ -153,6 +153,18 @@ def test_an_estimator_of_an_epoch_is_nobody_elses(estimator_class):
         assert same_bits(model, copy.deepcopy(model).set_callbacks().fit(X, y))
 
 
+def test_an_estimator_of_an_epoch_is_no_part_of_the_fit_that_it_was_made_in():
+    X, y = data_for(BackpropClassifier)
+    model, callback = followed(BackpropClassifier)
+    make_pipeline(StandardScaler(), model).fit(X, y)
+    n_hooks = len(callback.hooks)
+    fitted = callback.fitted[1]
+    for other in (fitted, pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        assert not any("callback_ctx" in name or "teardown" in name for name in vars(other))
+        other.set_callbacks().fit(X, y)
+    assert len(callback.hooks) == n_hooks
+
+
 @ALL
 @EACH
 def test_true_ends_training(estimator_class, settings):
