@@ -1,15 +1,18 @@
 """Does training go on from a checkpoint to the bit, wherever it has ended?"""
 
+import copy
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csc_array, csr_array
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -18,9 +21,12 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
 from skbackprop.callbacks import Checkpoint, TrainingLog
+from skbackprop.engine.batches import Table
+from skbackprop.estimators.resumable import fingerprint_of
+from skbackprop.fitting.watch import Watched
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
-from support import class_data, data_for, few_epochs, quick, same_bits, same_values
+from support import class_data, data_for, few_epochs, peak_of, quick, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -229,6 +235,57 @@ def test_other_data_is_refused(tmp_path):
         quick(BackpropClassifier).fit(X, y, np.arange(40), resume_from=path)
     with pytest.raises(ValueError, match="is of a BackpropClassifier, but this is a BackpropReg"):
         quick(BackpropRegressor).fit(X, y, resume_from=path)
+
+
+def test_data_in_another_dtype_is_refused(tmp_path):
+    """Numbers that both hold are the same, but not what a network makes of them."""
+    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    X = np.round(X) + 0.0  # which leaves no negative zeros
+    quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
+    quick(BackpropClassifier).fit(X.astype(int), y, resume_from=path)
+    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        quick(BackpropClassifier).fit(X.astype(np.float32), y, resume_from=path)
+
+
+def test_other_rows_to_watch_are_refused(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    model, own = quick(BackpropClassifier, early_stopping=True), {"X_val": X[:9], "y_val": y[:9]}
+    model.set_callbacks(Checkpoint(path)).fit(X, y, **own)
+    model.set_callbacks().fit(X, y, resume_from=path, **own)
+    weighted = own | {"sample_weight_val": np.arange(9)}
+    for others in ({}, {"X_val": X[9:18], "y_val": y[9:18]}, weighted):
+        with pytest.raises(ValueError, match="the checkpoint is of other data.*X_val"):
+            model.fit(X, y, resume_from=path, **others)
+
+
+def test_sparse_data_is_known_again_as_it_is(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    X = csr_array(np.where(X > 1, X, 0))
+    quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
+    quick(BackpropClassifier).fit(csc_array(X), y, resume_from=path)
+    X.data[3] += 1
+    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        quick(BackpropClassifier).fit(X, y, resume_from=path)
+    wide = csr_array((np.ones(3), ([0, 1, 2], [0, 1, 10**6 - 1])), shape=(1_000, 10**6))
+    watched, y = Watched(Table(wide, np.arange(1_000)), None, None), np.zeros(1_000)
+    problem = SimpleNamespace(table=Table(wide, y), watched=watched, dtype=np.dtype(float))
+    assert peak_of(fingerprint_of, problem) < 2**20
+
+
+def test_large_arrays_among_the_parameters_are_compared_whole_and_said_in_brief(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", class_data(40, 2)
+    weights = [np.zeros((2, 600_000), np.float32), np.zeros((600_000, 3), np.float32)]
+    weights[0][1, 300_000] = 1
+    biases = [np.zeros(600_000, np.float32), np.zeros(3, np.float32)]
+    settings = {"hidden_layer_sizes": (600_000,), "max_iter": 1, "dtype": "float32"}
+    model = quick(BackpropClassifier, init=(weights, biases), **settings)
+    model.set_callbacks(Checkpoint(path)).fit(X, y)
+    again = quick(BackpropClassifier, init=copy.deepcopy((weights, biases)), **settings)
+    again.fit(X, y, resume_from=path)
+    again.init[0][0][1, 300_000] = 2
+    with pytest.raises(ValueError, match="init was") as info:
+        again.fit(X, y, resume_from=path)
+    assert len(str(info.value)) < 1_000
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
