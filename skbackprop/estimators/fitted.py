@@ -119,7 +119,9 @@ class Fitted(Rebuilt, NestedParameters):
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             outcome.setdefault("feature_names_in_", None)
         if is_resumable:
-            outcome["_resumable"] = Resumable.of(self, in_order)
+            # The arrays of the outcome are the callbacks', to change as they like.
+            apart = [run.standing_at(run.course, run.state.copy()) for run in in_order]
+            outcome["_resumable"] = Resumable.of(self, apart)
         return outcome
 
     def _arrays(self, learned: Learned, runs: list[Run]) -> dict[str, Any]:

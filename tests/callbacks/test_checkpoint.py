@@ -91,6 +91,14 @@ class Numbers(KillAfter):
             self.found.append(context.task_id)
 
 
+class Spoiling(KillAfter):
+    """Changes the estimator that it is given."""
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        for array in [*fitted_estimator.coefs_, *fitted_estimator.intercepts_]:
+            array[...] = 0
+
+
 def estimators(settings):
     """Yield an estimator of each class that has the settings, and its data."""
     for estimator_class in ALL:
@@ -185,6 +193,15 @@ def test_callbacks_hear_of_the_epochs_by_their_numbers(settings, tmp_path):
     lines, expected = (pd.read_json(each.path, lines=True) for each in (log, whole_log))
     for column in ("member", "epoch", "loss"):
         assert lines[column].tolist() == expected[column].tolist()
+
+
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"n_members": 2}])
+def test_what_another_callback_does_to_an_estimator_is_not_saved(settings, tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
+    model = quick(BackpropClassifier, **settings)
+    whole = quick(BackpropClassifier, **settings).fit(*data)
+    killed(model, data, Spoiling(0), Checkpoint(path), KillAfter(2))
+    assert_same_fit(model.fit(*data, resume_from=path), whole)
 
 
 def test_in_a_pipeline(tmp_path):
