@@ -328,7 +328,11 @@ def test_where_a_checkpoint_makes_no_sense(tmp_path):
     for every in (0, -1, 1.5, "1", True):
         with pytest.raises(ValueError, match="every must be a whole number of epochs"):
             Checkpoint(path, every)
+    for no_path in ("", 5, None, b"network.npz"):
+        with pytest.raises(ValueError, match="path of Checkpoint must be that of a file"):
+            Checkpoint(no_path)
     checkpoint = Checkpoint(path)
+    assert repr(checkpoint) == f"Checkpoint({str(path)!r}, every=1)"
     with pytest.raises(TypeError, match="LogisticRegression is none. Call set_callbacks on the"):
         LogisticRegression().set_callbacks(checkpoint).fit(*data)
     with pytest.raises(FileNotFoundError, match="no folder"):
@@ -341,6 +345,24 @@ def test_where_a_checkpoint_makes_no_sense(tmp_path):
     with pytest.raises(ValueError, match="a search fits many networks"):
         search.fit(*data)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path):
+    numbers = Numbers()
+    model = quick(BackpropClassifier).set_callbacks(Checkpoint(tmp_path), numbers)
+    with pytest.raises(OSError, match="Checkpoint can't write to its path"):
+        model.fit(*class_data(40))
+    assert not numbers.found
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = Checkpoint("network.npz")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir("other")
+    quick(BackpropClassifier).set_callbacks(checkpoint).fit(*class_data(40))
+    assert (tmp_path / "network.npz").exists()
 
 
 def test_a_disk_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
