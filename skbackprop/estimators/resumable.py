@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -95,7 +95,8 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
     for i, run in enumerate(runs):
         within = name_of("moments", i, "")
         own = {n.removeprefix(within): a for n, a in arrays.items() if n.startswith(within)}
-        moment = Moment.from_arrays(own, run.network.layout)
+        with _errors_of(path):
+            moment = Moment.from_arrays(own, run.network.layout)
         n_iter, max_iter = moment.course.n_iter, run.plan.max_iter
         if n_iter > max_iter or (n_iter == max_iter and moment.ending is None):
             raise ValueError(
@@ -109,22 +110,32 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Array]]:
     """Return what a file is of, the parameters, and all its arrays."""
-    try:
+    with _errors_of(path):
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         named = nested(arrays)
-        what, settings = plain(named["what"]), plain(named["settings"])
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        what = {name: plain(named["what"][name]) for name in ("format", "kind", "data")}
+        settings = plain(named["settings"])
+    if what["format"] != _FORMAT:
+        raise ValueError(
+            f"resume_from={str(path)!r} is of the format {what['format']!r}, but this "
+            f"version of skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
+        )
+    return what, settings, arrays
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Say of a file that can't be read, by whichever error, that it is none of ours."""
+    try:
+        yield
+    except OSError:  # there is none, or we may not read it
+        raise
+    except Exception as error:
         raise ValueError(
             f"resume_from={str(path)!r} is not a checkpoint that can be read. Give a file "
             "that skbackprop.callbacks.Checkpoint has written."
         ) from error
-    if what.get("format") != _FORMAT:
-        raise ValueError(
-            f"resume_from={str(path)!r} is of the format {what.get('format')!r}, but this "
-            f"version of skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
-        )
-    return what, settings, arrays
 
 
 def _check(

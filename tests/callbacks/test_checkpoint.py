@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -318,9 +319,29 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
+        arrays = dict(file)
+    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/streams/0/state/key"):
+        np.savez(path, **{other: array for other, array in arrays.items() if other != name})
+        with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+            quick(BackpropClassifier).fit(*data, resume_from=path)
+    with np.load(tmp_path / "network.npz") as file:
         np.savez(path, **{**file, "what/format": np.array("skbackprop checkpoint, version 99")})
     with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
+
+
+def test_each_flipped_bit_is_harmless_or_refused(tmp_path):
+    path, data = checkpointed(tmp_path, dropout=0.2), class_data(40)
+    content, stream = path.read_bytes(), np.random.RandomState(0)
+    whole = quick(BackpropClassifier, dropout=0.2).fit(*data)
+    for byte in stream.randint(len(content) // 2, len(content), size=100):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1 << stream.randint(8)
+        path.write_bytes(flipped)
+        resumed = whole
+        with suppress(ValueError):
+            resumed = quick(BackpropClassifier, dropout=0.2).fit(*data, resume_from=path)
+        assert_same_fit(resumed, whole)
 
 
 def test_where_a_checkpoint_makes_no_sense(tmp_path):
