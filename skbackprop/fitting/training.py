@@ -59,7 +59,6 @@ def train_side_by_side(
     descents: Sequence[Descent], follower: Follower = NOBODY, done: Sequence[Run] = ()
 ) -> None:
     """Train several stacks, an epoch of each in turn, so that an interrupt finds them abreast.
-
     Where there are threads for it, several have their turn at the same time. Between two epochs
     the follower has its own, and may end training; it hears of those that were done before, too.
     """
@@ -73,8 +72,11 @@ def train_side_by_side(
         with _pool(n_threads) as advance:
             while waiting := [descent for descent in descents if descent.runs]:
                 follower.begin_epoch(standing)
-                for _ in advance(lambda descent: descent.advance(), waiting):
-                    pass
+                n_done = min(descent.n_done for descent in waiting)
+                # Those that lose a member to divergence go through the epoch once more.
+                while behind := [d for d in waiting if d.runs and d.n_done == n_done]:
+                    for _ in advance(lambda descent: descent.advance(), behind):
+                        pass
                 if follower.end_epoch(standing):
                     for descent in descents:
                         descent.interrupt()

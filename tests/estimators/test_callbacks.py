@@ -229,6 +229,18 @@ def test_a_failed_fit_tears_down_and_has_no_estimator():
     assert callback.fitted[-1] is None
 
 
+def test_a_member_that_diverges_leaves_the_others_an_epoch_at_a_time():
+    X, y = data_for(BackpropRegressor)
+    weights = quick(BackpropRegressor, n_members=3).fit(X, y)
+    init = [np.array(layer) for layer in weights.coefs_], weights.intercepts_
+    init[0][0][1] *= 1e200
+    model, callback = followed(BackpropRegressor, solver="sgd", n_members=3, init=init)
+    with pytest.raises(ValueError, match="Training diverged in epoch 1"):
+        model.fit(X, y)
+    assert callback.hooks == hooks_of(5)
+    assert callback.fitted == [None] * 6
+
+
 def test_members_of_lbfgs_are_tasks_of_their_own():
     X, y = data_for(BackpropClassifier)
     model, callback = followed(BackpropClassifier, solver="lbfgs", n_members=2, max_iter=2)
