@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from ..core.equality import grouped
 from .descent import Descent
 from .follower import NOBODY, Follower
 from .lbfgs import minimise_alone
@@ -29,10 +30,12 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
     if runs[0].plan.is_lbfgs:
         interrupts = (minimise_alone(run, follower) for run in ready)
         return next((interrupt for interrupt in interrupts if interrupt), None)
-    for _ in range(max(run.n_iter for run in ready)):
+    # A time limit may have left some of those that are resumed an epoch behind others.
+    n_done = [run.n_iter for run in ready]
+    for _ in range(min(n_done)):
         follower.pass_over_epoch()
     deadline = deadline_of(ready)
-    parts = cut_to_size(ready, sys.maxsize)
+    parts = [part for alike in grouped(ready, n_done) for part in cut_to_size(alike, sys.maxsize)]
     descents = [Descent(members, deadline=deadline) for members in parts]
     try:
         train_side_by_side(descents, follower, done)
@@ -59,6 +62,7 @@ def train_side_by_side(
     descents: Sequence[Descent], follower: Follower = NOBODY, done: Sequence[Run] = ()
 ) -> None:
     """Train several stacks, an epoch of each in turn, so that an interrupt finds them abreast.
+
     Where there are threads for it, several have their turn at the same time. Between two epochs
     the follower has its own, and may end training; it hears of those that were done before, too.
     """

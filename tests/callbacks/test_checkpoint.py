@@ -22,8 +22,11 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
 from skbackprop.callbacks import Checkpoint, TrainingLog
+from skbackprop.engine import deadline
 from skbackprop.engine.batches import Table
 from skbackprop.estimators.resumable import fingerprint_of
+from skbackprop.fitting import training
+from skbackprop.fitting.sizes import evenly_cut
 from skbackprop.fitting.watch import Watched
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
@@ -159,6 +162,27 @@ def test_more_epochs_go_on_from_the_end(settings, tmp_path):
     quick(BackpropRegressor, max_iter=3, **settings).set_callbacks(Checkpoint(path)).fit(*data)
     longer = quick(BackpropRegressor, max_iter=6, **settings)
     assert_same_fit(longer.fit(*data, resume_from=path), longer.__sklearn_clone__().fit(*data))
+
+
+@pytest.mark.parametrize("n_stacks", [1, 2])
+def test_members_that_a_time_limit_has_left_behind_catch_up(n_stacks, tmp_path, monkeypatch):
+    """The time may be over in the midst of a turn, of which the first stack has had its own."""
+    path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
+    settings = {"n_members": 4, "n_iter_no_change": np.inf}
+    whole = quick(BackpropRegressor, **settings).fit(*data)
+    times = iter([0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "threads_for_stacks", lambda: 1)
+        patch.setattr(training, "evenly_cut", lambda runs, _: evenly_cut(runs, 2))
+        patch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: next(times)))
+        model = quick(BackpropRegressor, **settings, time_limit=2)
+        model.set_callbacks(Checkpoint(path)).fit(*data)
+    assert model.n_iter_.tolist() == [2, 2, 1, 1]
+    monkeypatch.setattr(training, "evenly_cut", lambda runs, _: evenly_cut(runs, n_stacks))
+    numbers = Numbers()
+    model.set_callbacks(numbers).set_params(time_limit=None).fit(*data, resume_from=path)
+    assert_same_fit(model, whole)
+    assert numbers.found == [1, 2, 3, 4]
 
 
 def test_a_user_s_stream_goes_on_from_where_it_was(tmp_path):
