@@ -11,6 +11,7 @@ import numpy as np
 
 from ..estimators.base import BaseBackprop
 from ..fitting.plan import is_lbfgs
+from .files import check_replaceable, errors_of
 
 
 class Checkpoint:
@@ -39,10 +40,11 @@ class Checkpoint:
         When a fit begins, if it is not one of an estimator of this package. Set it on the network
         itself, not on a pipeline around it.
     ValueError
-        If `every` is not a whole number of 1 or more; when a fit begins, if it is one of many in
-        a search, or one of several networks by L-BFGS.
-    FileNotFoundError
-        When a fit begins, if there is no such folder.
+        If a parameter is not valid; when a fit begins, if it is one of many in a search, or one of
+        several networks by L-BFGS.
+    OSError
+        When a fit begins, if there is no such folder, or the file cannot be written; after an
+        epoch, which ends training, if it cannot be written then.
 
     See Also
     --------
@@ -50,11 +52,11 @@ class Checkpoint:
 
     Notes
     -----
-    Data, parameters and version of the package have to be the same when training is resumed; that
-    is checked, the data by a sample of its rows. Those parameters may differ that say how long to
-    train: ``max_iter``, ``tol``, ``n_iter_no_change`` and ``time_limit``, which counts from the
-    resumption. A fit that has ended by ``max_iter``, ``time_limit`` or a callback goes on if there
-    is more to do.
+    Data and parameters have to be the same when training is resumed; that is checked, the data by a
+    sample of its rows. Those parameters may differ that say how long to train: ``max_iter``,
+    ``tol``, ``n_iter_no_change`` and ``time_limit``, which counts from the resumption. A fit that
+    has ended by ``max_iter``, ``time_limit`` or a callback goes on if there is more to do. The
+    version of the package should be the same; one that can't read the file says so.
 
     Examples
     --------
@@ -84,7 +86,12 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
         if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
             raise ValueError(f"every must be a whole number of epochs, 1 or more, got {every!r}.")
-        self.path, self.every = Path(path), int(every)
+        if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+            raise ValueError(f"path of Checkpoint must be that of a file, got {path!r}.")
+        self.path, self.every = Path(path).absolute(), int(every)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, every={self.every})"
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Check that this fit can be resumed, before it begins."""
@@ -108,6 +115,8 @@ class Checkpoint:
             raise FileNotFoundError(
                 f"Checkpoint has no folder {str(self.path.parent)!r} to write to. Make it first."
             )
+        with errors_of(self, self.path):
+            check_replaceable(self.path)
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""

@@ -45,6 +45,9 @@ _COURSE = (
     "best_iter_",
 )
 
+# What scikit-learn keeps on an estimator while callbacks follow its fit, and is of no other.
+_OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
+
 
 class Fitted(Rebuilt, NestedParameters):
     """An estimator with the attributes that scikit-learn's networks have."""
@@ -131,7 +134,9 @@ class Fitted(Rebuilt, NestedParameters):
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             outcome.setdefault("feature_names_in_", None)
         if is_resumable:
-            outcome["_resumable"] = Resumable.of(self, in_order)
+            # The arrays of the outcome are the callbacks', to change as they like.
+            apart = [run.standing_at(run.course, run.state.copy()) for run in in_order]
+            outcome["_resumable"] = Resumable.of(self, apart)
         return outcome
 
     def _arrays(self, learned: Learned, plan: Plan, pasts: list[Past]) -> dict[str, Any]:
@@ -218,7 +223,7 @@ class Fitted(Rebuilt, NestedParameters):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
-        for name in ("_planned", "_pieces", "_resumable"):
+        for name in ("_planned", "_pieces", "_resumable", *_OF_CALLBACKS):
             state.pop(name, None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]

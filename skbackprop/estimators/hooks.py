@@ -70,9 +70,13 @@ class Hooks(Follower):
         standing = [run.standing_at(run.course, run.state.copy()) for run in runs]
         self._call(self._fit.call_on_fit_task_end, lambda: standing)
 
+    def pass_over_epoch(self) -> None:
+        """Count an epoch that is past when a fit is resumed, so that the next has its number."""
+        self._next_epoch()
+
     def begin_epoch(self, standing: Standing) -> None:
         """Call the hooks for the beginning of an epoch."""
-        self._epoch = self._above.subcontext("iteration" if self._is_lbfgs else "epoch")
+        self._epoch = self._next_epoch()
         self._call(self._epoch.call_on_fit_task_begin, standing)
 
     def end_epoch(self, standing: Standing) -> bool:
@@ -90,6 +94,9 @@ class Hooks(Follower):
         """Call the hooks for its end; they can't leave the other members untrained."""
         if self._has_members:
             self._above.call_on_fit_task_end(estimator=self._estimator, **self._data)
+
+    def _next_epoch(self) -> Any:
+        return self._above.subcontext("iteration" if self._is_lbfgs else "epoch")
 
     def _call(self, hook: Callable[..., Any], standing: Standing) -> Any:
         is_whole = hook.__self__ is self._fit or not self._has_members  # type: ignore[attr-defined]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from ..core.arrays import Array, as_dense
+from ..core.arrays import Array
 from ..core.files import replaced
 from ..core.naming import flat, name_of, nested, plain
-from ..engine.batches import Table
 from ..fitting.moment import Moment
-from ..fitting.run import Run
+from ..fitting.run import Problem, Run
 
 _FORMAT = "skbackprop checkpoint, version 1"
 
@@ -26,8 +25,11 @@ _FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_s
 # Whose position is part of the moment.
 _FREE |= {"random_state"}
 
-# Rows by which data is known again.
+# Rows of a table by which data is known again.
 _N_ROWS = 1_000
+
+# Numbers of an array that are printed.
+_N_PRINTED = 20
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,22 @@ class Resumable:
         The name of the estimator's class.
     settings : dict of str
         Its parameters, as Python prints them.
-    data : int
-        What the data is known by.
+    problem : Problem
+        What the networks learn, of which the data is looked at when they are saved.
     moments : sequence of Moment
         One for each network.
     """
 
     kind: str
     settings: Mapping[str, str]
-    data: int
+    problem: Problem
     moments: Sequence[Moment]
 
     @classmethod
     def of(cls, estimator: Any, runs: Sequence[Run]) -> Self:
         """Return the moment of an estimator's runs."""
-        settings, table = _printed(estimator._settings), runs[0].table
-        moments = [run.moment for run in runs]
-        return cls(type(estimator).__name__, settings, fingerprint_of(table), moments)
+        settings, moments = _printed(estimator._settings), [run.moment for run in runs]
+        return cls(type(estimator).__name__, settings, runs[0].problem, moments)
 
     # -------------------------------------------------------------------- its file
 
@@ -68,7 +69,8 @@ class Resumable:
         OSError
             If it can't be written; the last one is then still there.
         """
-        arrays = dict(flat("what", {"format": _FORMAT, "kind": self.kind, "data": self.data}))
+        data = fingerprint_of(self.problem)
+        arrays = dict(flat("what", {"format": _FORMAT, "kind": self.kind, "data": data}))
         arrays |= dict(flat("settings", dict(self.settings)))
         for i, moment in enumerate(self.moments):
             arrays |= {name_of("moments", i, name): a for name, a in moment.to_arrays().items()}
@@ -93,7 +95,8 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
     for i, run in enumerate(runs):
         within = name_of("moments", i, "")
         own = {n.removeprefix(within): a for n, a in arrays.items() if n.startswith(within)}
-        moment = Moment.from_arrays(own, run.network.layout)
+        with _errors_of(path):
+            moment = Moment.from_arrays(own, run.network.layout)
         n_iter, max_iter = moment.course.n_iter, run.plan.max_iter
         if n_iter > max_iter or (n_iter == max_iter and moment.ending is None):
             raise ValueError(
@@ -107,22 +110,32 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Array]]:
     """Return what a file is of, the parameters, and all its arrays."""
-    try:
+    with _errors_of(path):
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         named = nested(arrays)
-        what, settings = plain(named["what"]), plain(named["settings"])
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        what = {name: plain(named["what"][name]) for name in ("format", "kind", "data")}
+        settings = plain(named["settings"])
+    if what["format"] != _FORMAT:
+        raise ValueError(
+            f"resume_from={str(path)!r} is of the format {what['format']!r}, but this "
+            f"version of skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
+        )
+    return what, settings, arrays
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Say of a file that can't be read, by whichever error, that it is none of ours."""
+    try:
+        yield
+    except OSError:  # there is none, or we may not read it
+        raise
+    except Exception as error:
         raise ValueError(
             f"resume_from={str(path)!r} is not a checkpoint that can be read. Give a file "
             "that skbackprop.callbacks.Checkpoint has written."
         ) from error
-    if what.get("format") != _FORMAT:
-        raise ValueError(
-            f"resume_from={str(path)!r} is of the format {what.get('format')!r}, but this "
-            f"version of skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
-        )
-    return what, settings, arrays
 
 
 def _check(
@@ -141,26 +154,52 @@ def _check(
                 f"resume_from: {name} was {before} at the checkpoint and is {value} now. Set "
                 "it back, or train anew without resume_from."
             )
-    if what["data"] != fingerprint_of(runs[0].table):
+    if what["data"] != fingerprint_of(runs[0].problem):
         raise ValueError(
             "resume_from: the checkpoint is of other data. Give fit the X, y and sample_weight "
-            "that it had, or train anew without resume_from."
+            "that it had, and the X_val, in the same dtype, or train anew without resume_from."
         )
 
 
-def fingerprint_of(table: Table) -> int:
-    """Return a number that other data would hardly have; it reads a thousand rows at most."""
-    rows = np.unique(np.linspace(0, table.n_rows - 1, _N_ROWS).astype(int))
-    parts = [np.array(table.X.shape), as_dense(table.X[rows]), as_dense(table.y[rows])]
-    if table.weight is not None:
-        parts.append(table.weight[rows])
-    found = 0
-    for part in parts:
-        found = zlib.crc32(np.ascontiguousarray(part, dtype=np.float64).tobytes(), found)
+def fingerprint_of(problem: Problem) -> int:
+    """Return a number that other data would hardly have; it reads a few thousand rows at most."""
+    tables = [problem.table] if problem.watched is None else [problem.table, problem.watched.table]
+    found = zlib.crc32(problem.dtype.str.encode())
+    for table in tables:
+        rows = np.unique(np.linspace(0, table.n_rows - 1, _N_ROWS).astype(int))
+        parts = [table.X, table.y] if table.weight is None else [table.X, table.y, table.weight]
+        for part in parts:
+            for array in (np.array(part.shape), *_numbers_in(part[rows])):
+                found = zlib.crc32(_bytes_of(array, np.float64), found)
     return found
 
 
+def _numbers_in(rows: Any) -> list[Array]:
+    """Return the arrays that rows consist of; sparse ones stay so, of any number of columns."""
+    if not hasattr(rows, "indptr"):
+        return [rows]
+    rows.sort_indices()
+    return [rows.indptr, rows.indices, rows.data]
+
+
+def _bytes_of(array: Array, dtype: Any = None) -> bytes:
+    return np.ascontiguousarray(array, dtype).tobytes()
+
+
 def _printed(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters as Python prints them, without addresses, and arrays in full."""
+    """Return parameters as Python prints them, without addresses."""
     with np.printoptions(threshold=10**6, precision=17):
-        return {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
+        return {name: _as_printed(value) for name, value in settings.items()}
+
+
+def _as_printed(value: Any) -> str:
+    """Return a value as Python prints it, but a checksum of what larger arrays hold."""
+    if type(value) in (list, tuple):
+        begin, end = "[]" if isinstance(value, list) else ("(", ",)" if len(value) == 1 else ")")
+        return f"{begin}{', '.join(map(_as_printed, value))}{end}"
+    if isinstance(value, np.ndarray) and value.dtype != object and value.size > _N_PRINTED:
+        checksum = zlib.crc32(_bytes_of(value))
+        return f"array of shape {value.shape}, {value.dtype}, checksum {checksum:08x}"
+    if isinstance(value, np.generic):
+        value = value.item()
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -27,6 +27,9 @@ class Follower:
     error: Exception | None = None
     needs_moments: bool = False
 
+    def pass_over_epoch(self) -> None:
+        """Take note of an epoch that a fit which is resumed has had before."""
+
     def begin_epoch(self, standing: Standing) -> None:
         """Take note that an epoch begins."""
 

@@ -129,6 +129,7 @@ class _Minimisation:
             run.print_progress(course)
         is_last = seen is not None and seen.score is not None and self._is_impatient(seen.score)
         if not self._is_within_iteration:
+            self._follower.pass_over_epoch()
             return is_last
         self._is_within_iteration = False
         self._is_stopped = self._follower.end_epoch(self._standing)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from ..core.equality import grouped
 from .descent import Descent
 from .follower import NOBODY, Follower
 from .lbfgs import minimise_alone
@@ -29,8 +30,12 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
     if runs[0].plan.is_lbfgs:
         interrupts = (minimise_alone(run, follower) for run in ready)
         return next((interrupt for interrupt in interrupts if interrupt), None)
+    # A time limit may have left some of those that are resumed an epoch behind others.
+    n_done = [run.n_iter for run in ready]
+    for _ in range(min(n_done)):
+        follower.pass_over_epoch()
     deadline = deadline_of(ready)
-    parts = cut_to_size(ready, sys.maxsize)
+    parts = [part for alike in grouped(ready, n_done) for part in cut_to_size(alike, sys.maxsize)]
     descents = [Descent(members, deadline=deadline) for members in parts]
     return train_descents(descents, follower, done)
 
@@ -78,8 +83,11 @@ def train_side_by_side(
         with _pool(n_threads) as advance:
             while waiting := [descent for descent in descents if descent.runs]:
                 follower.begin_epoch(standing)
-                for _ in advance(lambda descent: descent.advance(), waiting):
-                    pass
+                n_done = min(descent.n_done for descent in waiting)
+                # Those that lose a member to divergence go through the epoch once more.
+                while behind := [d for d in waiting if d.runs and d.n_done == n_done]:
+                    for _ in advance(lambda descent: descent.advance(), behind):
+                        pass
                 if follower.end_epoch(standing):
                     for descent in descents:
                         descent.interrupt()

@@ -1,14 +1,19 @@
 """Does training go on from a checkpoint to the bit, wherever it has ended?"""
 
+import copy
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csc_array, csr_array
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -16,10 +21,16 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
-from skbackprop.callbacks import Checkpoint
+from skbackprop.callbacks import Checkpoint, TrainingLog
+from skbackprop.engine import deadline
+from skbackprop.engine.batches import Table
+from skbackprop.estimators.resumable import fingerprint_of
+from skbackprop.fitting import training
+from skbackprop.fitting.sizes import evenly_cut
+from skbackprop.fitting.watch import Watched
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
-from support import class_data, data_for, few_epochs, quick, same_bits, same_values
+from support import class_data, data_for, few_epochs, peak_of, quick, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -71,6 +82,25 @@ class KillAfter:
     def on_fit_task_end(self, estimator, context):
         if context.task_id + 1 == self.n_epochs and context.task_name != "fit":
             raise Kill
+
+
+class Numbers(KillAfter):
+    """Takes note of the numbers of the epochs."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name != "fit":
+            self.found.append(context.task_id)
+
+
+class Spoiling(KillAfter):
+    """Changes the estimator that it is given."""
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        for array in [*fitted_estimator.coefs_, *fitted_estimator.intercepts_]:
+            array[...] = 0
 
 
 def estimators(settings):
@@ -134,6 +164,27 @@ def test_more_epochs_go_on_from_the_end(settings, tmp_path):
     assert_same_fit(longer.fit(*data, resume_from=path), longer.__sklearn_clone__().fit(*data))
 
 
+@pytest.mark.parametrize("n_stacks", [1, 2])
+def test_members_that_a_time_limit_has_left_behind_catch_up(n_stacks, tmp_path, monkeypatch):
+    """The time may be over in the midst of a turn, of which the first stack has had its own."""
+    path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
+    settings = {"n_members": 4, "n_iter_no_change": np.inf}
+    whole = quick(BackpropRegressor, **settings).fit(*data)
+    times = iter([0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "threads_for_stacks", lambda: 1)
+        patch.setattr(training, "evenly_cut", lambda runs, _: evenly_cut(runs, 2))
+        patch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: next(times)))
+        model = quick(BackpropRegressor, **settings, time_limit=2)
+        model.set_callbacks(Checkpoint(path)).fit(*data)
+    assert model.n_iter_.tolist() == [2, 2, 1, 1]
+    monkeypatch.setattr(training, "evenly_cut", lambda runs, _: evenly_cut(runs, n_stacks))
+    numbers = Numbers()
+    model.set_callbacks(numbers).set_params(time_limit=None).fit(*data, resume_from=path)
+    assert_same_fit(model, whole)
+    assert numbers.found == [1, 2, 3, 4]
+
+
 def test_a_user_s_stream_goes_on_from_where_it_was(tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     streams = [np.random.RandomState(7), np.random.RandomState(7), np.random.RandomState(8)]
@@ -152,6 +203,30 @@ def test_rows_of_ones_own_to_validate_on(tmp_path):
     whole = quick(BackpropClassifier, early_stopping=True).fit(X, y, **own)
     killed(model, (X, y), Checkpoint(path), KillAfter(2), **own)
     assert_same_fit(model.fit(X, y, resume_from=path, **own), whole)
+
+
+@pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_members": 2}])
+def test_callbacks_hear_of_the_epochs_by_their_numbers(settings, tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
+    log, whole_log = TrainingLog(tmp_path / "log.jsonl"), TrainingLog(tmp_path / "whole.jsonl")
+    model = quick(BackpropRegressor, **settings)
+    model.set_callbacks(whole_log).fit(*data)
+    killed(model, data, Checkpoint(path), log, KillAfter(2))
+    numbers = Numbers()
+    model.set_callbacks(log, numbers).fit(*data, resume_from=path)
+    assert numbers.found == list(range(2, np.max(model.n_iter_)))
+    lines, expected = (pd.read_json(each.path, lines=True) for each in (log, whole_log))
+    for column in ("member", "epoch", "loss"):
+        assert lines[column].tolist() == expected[column].tolist()
+
+
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"n_members": 2}])
+def test_what_another_callback_does_to_an_estimator_is_not_saved(settings, tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
+    model = quick(BackpropClassifier, **settings)
+    whole = quick(BackpropClassifier, **settings).fit(*data)
+    killed(model, data, Spoiling(0), Checkpoint(path), KillAfter(2))
+    assert_same_fit(model.fit(*data, resume_from=path), whole)
 
 
 def test_in_a_pipeline(tmp_path):
@@ -204,6 +279,57 @@ def test_other_data_is_refused(tmp_path):
         quick(BackpropRegressor).fit(X, y, resume_from=path)
 
 
+def test_data_in_another_dtype_is_refused(tmp_path):
+    """Numbers that both hold are the same, but not what a network makes of them."""
+    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    X = np.round(X) + 0.0  # which leaves no negative zeros
+    quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
+    quick(BackpropClassifier).fit(X.astype(int), y, resume_from=path)
+    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        quick(BackpropClassifier).fit(X.astype(np.float32), y, resume_from=path)
+
+
+def test_other_rows_to_watch_are_refused(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    model, own = quick(BackpropClassifier, early_stopping=True), {"X_val": X[:9], "y_val": y[:9]}
+    model.set_callbacks(Checkpoint(path)).fit(X, y, **own)
+    model.set_callbacks().fit(X, y, resume_from=path, **own)
+    weighted = own | {"sample_weight_val": np.arange(9)}
+    for others in ({}, {"X_val": X[9:18], "y_val": y[9:18]}, weighted):
+        with pytest.raises(ValueError, match="the checkpoint is of other data.*X_val"):
+            model.fit(X, y, resume_from=path, **others)
+
+
+def test_sparse_data_is_known_again_as_it_is(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    X = csr_array(np.where(X > 1, X, 0))
+    quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
+    quick(BackpropClassifier).fit(csc_array(X), y, resume_from=path)
+    X.data[3] += 1
+    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        quick(BackpropClassifier).fit(X, y, resume_from=path)
+    wide = csr_array((np.ones(3), ([0, 1, 2], [0, 1, 10**6 - 1])), shape=(1_000, 10**6))
+    watched, y = Watched(Table(wide, np.arange(1_000)), None, None), np.zeros(1_000)
+    problem = SimpleNamespace(table=Table(wide, y), watched=watched, dtype=np.dtype(float))
+    assert peak_of(fingerprint_of, problem) < 2**20
+
+
+def test_large_arrays_among_the_parameters_are_compared_whole_and_said_in_brief(tmp_path):
+    path, (X, y) = tmp_path / "network.npz", class_data(40, 2)
+    weights = [np.zeros((2, 600_000), np.float32), np.zeros((600_000, 3), np.float32)]
+    weights[0][1, 300_000] = 1
+    biases = [np.zeros(600_000, np.float32), np.zeros(3, np.float32)]
+    settings = {"hidden_layer_sizes": (600_000,), "max_iter": 1, "dtype": "float32"}
+    model = quick(BackpropClassifier, init=(weights, biases), **settings)
+    model.set_callbacks(Checkpoint(path)).fit(X, y)
+    again = quick(BackpropClassifier, init=copy.deepcopy((weights, biases)), **settings)
+    again.fit(X, y, resume_from=path)
+    again.init[0][0][1, 300_000] = 2
+    with pytest.raises(ValueError, match="init was") as info:
+        again.fit(X, y, resume_from=path)
+    assert len(str(info.value)) < 1_000
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     data, whole = class_data(40), checkpointed(tmp_path).read_bytes()
     path = tmp_path / "other.npz"
@@ -217,9 +343,29 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
+        arrays = dict(file)
+    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/streams/0/state/key"):
+        np.savez(path, **{other: array for other, array in arrays.items() if other != name})
+        with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+            quick(BackpropClassifier).fit(*data, resume_from=path)
+    with np.load(tmp_path / "network.npz") as file:
         np.savez(path, **{**file, "what/format": np.array("skbackprop checkpoint, version 99")})
     with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
+
+
+def test_each_flipped_bit_is_harmless_or_refused(tmp_path):
+    path, data = checkpointed(tmp_path, dropout=0.2), class_data(40)
+    content, stream = path.read_bytes(), np.random.RandomState(0)
+    whole = quick(BackpropClassifier, dropout=0.2).fit(*data)
+    for byte in stream.randint(len(content) // 2, len(content), size=100):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1 << stream.randint(8)
+        path.write_bytes(flipped)
+        resumed = whole
+        with suppress(ValueError):
+            resumed = quick(BackpropClassifier, dropout=0.2).fit(*data, resume_from=path)
+        assert_same_fit(resumed, whole)
 
 
 def test_where_a_checkpoint_makes_no_sense(tmp_path):
@@ -227,7 +373,11 @@ def test_where_a_checkpoint_makes_no_sense(tmp_path):
     for every in (0, -1, 1.5, "1", True):
         with pytest.raises(ValueError, match="every must be a whole number of epochs"):
             Checkpoint(path, every)
+    for no_path in ("", 5, None, b"network.npz"):
+        with pytest.raises(ValueError, match="path of Checkpoint must be that of a file"):
+            Checkpoint(no_path)
     checkpoint = Checkpoint(path)
+    assert repr(checkpoint) == f"Checkpoint({str(path)!r}, every=1)"
     with pytest.raises(TypeError, match="LogisticRegression is none. Call set_callbacks on the"):
         LogisticRegression().set_callbacks(checkpoint).fit(*data)
     with pytest.raises(FileNotFoundError, match="no folder"):
@@ -240,6 +390,24 @@ def test_where_a_checkpoint_makes_no_sense(tmp_path):
     with pytest.raises(ValueError, match="a search fits many networks"):
         search.fit(*data)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path):
+    numbers = Numbers()
+    model = quick(BackpropClassifier).set_callbacks(Checkpoint(tmp_path), numbers)
+    with pytest.raises(OSError, match="Checkpoint can't write to its path"):
+        model.fit(*class_data(40))
+    assert not numbers.found
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = Checkpoint("network.npz")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir("other")
+    quick(BackpropClassifier).set_callbacks(checkpoint).fit(*class_data(40))
+    assert (tmp_path / "network.npz").exists()
 
 
 def test_a_disk_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):

@@ -153,6 +153,18 @@ def test_an_estimator_of_an_epoch_is_nobody_elses(estimator_class):
         assert same_bits(model, copy.deepcopy(model).set_callbacks().fit(X, y))
 
 
+def test_an_estimator_of_an_epoch_is_no_part_of_the_fit_that_it_was_made_in():
+    X, y = data_for(BackpropClassifier)
+    model, callback = followed(BackpropClassifier)
+    make_pipeline(StandardScaler(), model).fit(X, y)
+    n_hooks = len(callback.hooks)
+    fitted = callback.fitted[1]
+    for other in (fitted, pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        assert not any("callback_ctx" in name or "teardown" in name for name in vars(other))
+        other.set_callbacks().fit(X, y)
+    assert len(callback.hooks) == n_hooks
+
+
 @ALL
 @EACH
 def test_true_ends_training(estimator_class, settings):
@@ -215,6 +227,18 @@ def test_a_failed_fit_tears_down_and_has_no_estimator():
         model.fit(X, y)
     assert callback.hooks[-1] == "teardown fit 0"
     assert callback.fitted[-1] is None
+
+
+def test_a_member_that_diverges_leaves_the_others_an_epoch_at_a_time():
+    X, y = data_for(BackpropRegressor)
+    weights = quick(BackpropRegressor, n_members=3).fit(X, y)
+    init = [np.array(layer) for layer in weights.coefs_], weights.intercepts_
+    init[0][0][1] *= 1e200
+    model, callback = followed(BackpropRegressor, solver="sgd", n_members=3, init=init)
+    with pytest.raises(ValueError, match="Training diverged in epoch 1"):
+        model.fit(X, y)
+    assert callback.hooks == hooks_of(5)
+    assert callback.fitted == [None] * 6
 
 
 def test_members_of_lbfgs_are_tasks_of_their_own():

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRandomizedSearchCV
+from skbackprop.estimators import together
 from support import assert_same_search, bits, class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -156,6 +157,19 @@ def test_candidates_alone_and_those_that_fail_are_tasks_too():
     assert sorted(mine.begun) == sorted(mine.ended)
     ours = mine.named("stack") + mine.named("candidate-split-evaluation")
     assert len(ours) == len(reference.named("candidate-split-evaluation")) == 2 * 5
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
+def test_an_epoch_that_others_do_again_when_one_diverges_is_one_task(monkeypatch):
+    monkeypatch.setattr(together, "_fit_alone", None)
+    callback, grid = Recorder(), {"learning_rate_init": [0.1, 0.01, 1e300, 0.02, 0.03]}
+    estimator = quick(BackpropClassifier, max_iter=N_EPOCHS, solver="sgd")
+    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 10"):
+        searched(BackpropGridSearchCV, callback, estimator, grid)
+    (stack,) = callback.named("stack")
+    epochs = [way for way in callback.named("epoch") if way[:-1] == stack]
+    assert epochs == [(*stack, ("epoch", i)) for i in range(N_EPOCHS)]
+    assert sorted(callback.begun) == sorted(callback.ended)
 
 
 def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
