@@ -120,6 +120,7 @@ def test_of_rows_that_take_turns_exactly_so_many_lie_inside_as_theory_says(kind,
     assert n_inside == math.ceil(len(y) * coverage - 1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n, coverage", [(19, 0.9), (50, 0.8), (99, 0.95)])
 def test_given_the_rows_held_out_the_coverage_has_the_beta_distribution_of_the_theory(n, coverage):
     """Of targets that are uniform in (0, 1) around a prediction of zero, the share below q is q."""

@@ -354,6 +354,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         quick(BackpropClassifier).fit(*data, resume_from=path)
 
 
+@pytest.mark.long
 def test_each_flipped_bit_is_harmless_or_refused(tmp_path):
     path, data = checkpointed(tmp_path, dropout=0.2), class_data(40)
     content, stream = path.read_bytes(), np.random.RandomState(0)

@@ -20,7 +20,7 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.callbacks import LearningCurve
 from support import data_for, few_epochs, quick
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.long]
 
 SIGNATURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 

@@ -260,6 +260,7 @@ model.fit(X, X[:, 0])
 """
 
 
+@pytest.mark.long
 def test_two_processes_write_at_once(tmp_path):
     paths = [tmp_path / "log.jsonl", tmp_path / "log.csv"]
     sign = tmp_path / "sign"

@@ -318,7 +318,7 @@ def test_a_penalty_of_zero_takes_no_part_beside_others():
     assert np.isfinite(means).tolist() == 4 * [True] + [True, False]
 
 
-@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=TWO_PROCESSES)])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=[TWO_PROCESSES, pytest.mark.long])])
 def test_a_failing_transformer_fails_its_candidates_and_no_other(n_jobs):
     grid = {"noted__fails": [False, True], "backpropclassifier__alpha": [0, 1]}
     expected = assert_same_outcome(make_pipeline(Noted(), NETWORK), grid, n_jobs=n_jobs)
