@@ -32,7 +32,7 @@ class Checkpoint:
         needs a file of its own.
     every : int, default=1
         The number of epochs, or of iterations of L-BFGS, from one checkpoint to the next, 1 or
-        more. The end of training has one in any case.
+        more. The end of training has one in any case, unless Ctrl-C or an error has ended it.
 
     Raises
     ------
