@@ -206,7 +206,7 @@ def test_an_error_leaves_all_as_it_was(estimator_class, solver, place):
 
 @ALL
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("place, n_epochs", [("begin {} 2", 2), ("end {} 2", 3)])
+@pytest.mark.parametrize("place, n_epochs", [("begin {} 2", 2), ("end {} 2", 3), ("end fit 0", 5)])
 def test_ctrl_c_in_a_hook_keeps_the_epochs_so_far(estimator_class, solver, place, n_epochs):
     X, y = data_for(estimator_class)
     place = place.format("iteration" if solver == "lbfgs" else "epoch")
