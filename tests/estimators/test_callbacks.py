@@ -255,6 +255,26 @@ def test_members_of_lbfgs_are_tasks_of_their_own():
     assert same_bits(callback.fitted[-1], model)
 
 
+def test_ctrl_c_when_the_last_member_of_lbfgs_is_over_keeps_all():
+    X, y = data_for(BackpropRegressor)
+    callback = Recorder(error_in="end member 1", error=KeyboardInterrupt)
+    model, _ = followed(BackpropRegressor, callback, solver="lbfgs", n_members=2)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert same_bits(model, copy.deepcopy(model).set_callbacks().fit(X, y))
+
+
+@pytest.mark.parametrize("place", ["begin iteration 1", "end iteration 1"])
+def test_a_stop_iteration_that_a_hook_lets_slip_is_an_error(place):
+    """SciPy takes one for the wish to end."""
+    X, y = data_for(BackpropRegressor)
+    callback = Recorder(error_in=place, error=StopIteration)
+    model, _ = followed(BackpropRegressor, callback, solver="lbfgs")
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        model.fit(X, y)
+    assert not hasattr(model, "coefs_")
+
+
 def test_weights_go_with_the_data_and_names_fit_them():
     X, y = data_for(BackpropClassifier)
     frame, weight = pd.DataFrame(X, columns=NAMES), np.arange(len(X))
