@@ -302,8 +302,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data is not valid, if there are too few rows for the coverage, if
-            the estimator does not predict what the conformity score needs, or what the estimator's
-            own `fit` raises.
+            the estimator does not predict what the conformity score needs, or no finite numbers, or
+            what the estimator's own `fit` raises.
         """
         self._check_estimator()
         if y is None:
@@ -317,6 +317,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         band = BANDS[kind](fitted, X_held_out)
         _check_unit(band, self.conformity_score)
         scores = np.sort(band.scores_of(values), axis=0)
+        _check_scores(scores)
         correction = scores[_rank(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
         self.conformity_score_ = kind
@@ -494,4 +495,13 @@ def _check_unit(band: Band, conformity_score: str) -> None:
             f"conformity_score={conformity_score!r} divides by the standard deviation that the "
             'estimator predicts, which is zero for some rows. Use loss="gaussian", or '
             'conformity_score="absolute".'
+        )
+
+
+def _check_scores(scores: Array) -> None:
+    n_not_finite = int((~np.isfinite(scores)).sum())
+    if n_not_finite:
+        raise ValueError(
+            f"The estimator's predictions for the rows held out are not finite: {n_not_finite} of "
+            f"{scores.size}. No interval around them would hold anything; mend the estimator."
         )

@@ -468,6 +468,14 @@ def test_settings_that_are_not_valid_are_named(setting):
         model.fit(X, y)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_predictions_that_are_not_finite_are_an_error(value):
+    X, y = np.ones((20, 2)), np.zeros(20)
+    X[3, 0] = value
+    with pytest.raises(ValueError, match="rows held out are not finite: 1 of 20"):
+        ConformalRegressor(frozen()).fit(X, y)
+
+
 def test_before_fit_and_after_one_that_failed():
     X, y = value_data()
     model = ConformalRegressor(LinearRegression(), random_state=0)

@@ -32,7 +32,7 @@ class Checkpoint:
         needs a file of its own.
     every : int, default=1
         The number of epochs, or of iterations of L-BFGS, from one checkpoint to the next, 1 or
-        more. The end of training has one in any case.
+        more. The end of training has one in any case, unless Ctrl-C or an error has ended it.
 
     Raises
     ------
@@ -52,11 +52,13 @@ class Checkpoint:
 
     Notes
     -----
-    Data and parameters have to be the same when training is resumed; that is checked, the data by a
-    sample of its rows. Those parameters may differ that say how long to train: ``max_iter``,
+    Data and parameters have to be the same when training is resumed; that is checked, the data by
+    a sample of its rows. Those parameters may differ that say how long to train: ``max_iter``,
     ``tol``, ``n_iter_no_change`` and ``time_limit``, which counts from the resumption. A fit that
-    has ended by ``max_iter``, ``time_limit`` or a callback goes on if there is more to do. The
-    version of the package should be the same; one that can't read the file says so.
+    has ended by ``max_iter``, ``time_limit`` or a callback goes on if there is more to do;
+    schedules that go by the share of ``max_iter`` that is done, such as "cosine", go on from the
+    share that it then is. The version of the package should be the same; one that can't read the
+    file says so.
 
     Examples
     --------

@@ -267,7 +267,11 @@ def minimise(
 
     def callback(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
-        if on_iteration(reported(intermediate_result)):
+        try:
+            is_last = on_iteration(reported(intermediate_result))
+        except StopIteration as error:  # which SciPy would take for the end
+            raise RuntimeError("What follows an iteration has raised StopIteration.") from error
+        if is_last:
             raise StopIteration
 
     try:

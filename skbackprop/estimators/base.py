@@ -202,7 +202,10 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         hooks.begin()
         interrupt = train(prepared.runs, hooks)
         if interrupt is None:
-            hooks.end(prepared.runs)
+            try:
+                hooks.end(prepared.runs)
+            except KeyboardInterrupt as late:  # training is over, and kept
+                return late
         return interrupt
 
     def _way_back(self, continues: bool, incremental: bool) -> Callable[[], None]:

@@ -38,7 +38,10 @@ def minimise_alone(run: Run, follower: Follower = NOBODY) -> KeyboardInterrupt |
     largest = run.network.largest_product(run.rows_at_once)
     minimisation = _Minimisation(run, follower.begin_member(run.member))
     interrupt = limiting_blas(minimisation.train, largest, is_lbfgs=True)
-    follower.end_member()
+    try:
+        follower.end_member()
+    except KeyboardInterrupt as late:  # its training is over
+        interrupt = interrupt or late
     run.seconds += time.perf_counter() - start
     return interrupt
 

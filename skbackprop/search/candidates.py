@@ -103,10 +103,14 @@ class Candidate:
 
     @property
     def is_network(self) -> bool:
-        """Whether it is one of our estimators, or a pipeline that ends in one."""
+        """Whether it is one of our estimators, or a pipeline that ends in one.
+
+        Not with callbacks of its own, which follow it alone.
+        """
         kind = type(self.network)
         return (
             issubclass(kind, BaseBackprop)
+            and not hasattr(self.network, "_skl_callbacks")
             # Not with a fit of the user's own, which nothing else can stand in for.
             and kind.fit.__module__.partition(".")[0] == _PACKAGE
             and kind._fit is BaseBackprop._fit
@@ -115,6 +119,8 @@ class Candidate:
     @property
     def why_alone(self) -> str | None:
         """Why it can't be a member of a stack; None if it can."""
+        if hasattr(self.network, "_skl_callbacks"):
+            return "callbacks follow each fit"
         if not self.is_network:
             return f"{type(self.network).__name__} is not a network of skbackprop"
         if is_lbfgs(self.network.solver):

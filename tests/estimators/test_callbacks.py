@@ -206,7 +206,7 @@ def test_an_error_leaves_all_as_it_was(estimator_class, solver, place):
 
 @ALL
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("place, n_epochs", [("begin {} 2", 2), ("end {} 2", 3)])
+@pytest.mark.parametrize("place, n_epochs", [("begin {} 2", 2), ("end {} 2", 3), ("end fit 0", 5)])
 def test_ctrl_c_in_a_hook_keeps_the_epochs_so_far(estimator_class, solver, place, n_epochs):
     X, y = data_for(estimator_class)
     place = place.format("iteration" if solver == "lbfgs" else "epoch")
@@ -253,6 +253,26 @@ def test_members_of_lbfgs_are_tasks_of_their_own():
     assert callback.hooks == expected
     assert callback.fitted[:-1] == [None] * 6
     assert same_bits(callback.fitted[-1], model)
+
+
+def test_ctrl_c_when_the_last_member_of_lbfgs_is_over_keeps_all():
+    X, y = data_for(BackpropRegressor)
+    callback = Recorder(error_in="end member 1", error=KeyboardInterrupt)
+    model, _ = followed(BackpropRegressor, callback, solver="lbfgs", n_members=2)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert same_bits(model, copy.deepcopy(model).set_callbacks().fit(X, y))
+
+
+@pytest.mark.parametrize("place", ["begin iteration 1", "end iteration 1"])
+def test_a_stop_iteration_that_a_hook_lets_slip_is_an_error(place):
+    """SciPy takes one for the wish to end."""
+    X, y = data_for(BackpropRegressor)
+    callback = Recorder(error_in=place, error=StopIteration)
+    model, _ = followed(BackpropRegressor, callback, solver="lbfgs")
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        model.fit(X, y)
+    assert not hasattr(model, "coefs_")
 
 
 def test_weights_go_with_the_data_and_names_fit_them():

@@ -182,6 +182,17 @@ def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
     assert len(callback.named("epoch")) == (6 * 2 + 1) * N_EPOCHS
 
 
+def test_so_do_those_of_networks_among_the_values_of_the_grid(capsys):
+    callback = Recorder()
+    networks = [quick(BackpropClassifier, max_iter=N_EPOCHS, alpha=alpha) for alpha in (0.1, 0.2)]
+    grid = {"backpropclassifier": [network.set_callbacks(callback) for network in networks]}
+    pipeline = make_pipeline(StandardScaler(), NETWORK)
+    found = searched(BackpropGridSearchCV, None, pipeline, grid, verbose=1)
+    assert "2 of 2 candidates are trained one by one: callbacks follow" in capsys.readouterr().out
+    assert len(callback.named("epoch")) == (2 * 2 + 1) * N_EPOCHS
+    assert_same_search(found, searched(GridSearchCV, None, pipeline, grid))
+
+
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")
 def test_scikit_learns_progress_bar_shows_the_stacks(n_jobs, capsys):
