@@ -39,7 +39,7 @@ class EarlyStopping(Part):
         The rows that are held out: a share in [0, 1), but two at least, or a number of rows, at
         least 2. Not used if `fit` is given `X_val`.
     n_iter_no_change : float, default=10
-        The epochs without improvement that are put up with, at least 1; infinite for all.
+        How many epochs may pass without improvement, at least 1; infinite for all.
     tol : float, default=1e-4
         The improvement that counts, not negative.
 
