@@ -1,6 +1,6 @@
 """
-Intervals and probabilities that hold
-=====================================
+Prediction intervals and calibrated probabilities
+=================================================
 
 A network says what it expects; how far off it is it does not know, least of all of rows that it
 was not trained on. Rows held out tell.

@@ -1,6 +1,6 @@
 """
-What keeps a network from learning its rows by heart?
-=====================================================
+What keeps a network from overfitting?
+======================================
 
 A network of two hidden layers learns 500 digits for longer than is good for it: plain, with
 dropout, with averaged weights, and with what its hidden layers see normalised. The left picture

@@ -136,7 +136,7 @@ def _n_needed(coverage: float) -> int:
 
 
 class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
-    """Put intervals around an estimator's predictions that hold the share of targets they should.
+    """Put prediction intervals of guaranteed coverage around an estimator's predictions.
 
     It holds rows out, trains the estimator on the others, and finds out how far off it is on those
     held out: split conformal prediction. A conformity score is made of a band [l(x), h(x)] and a
@@ -199,7 +199,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     --------
     skbackprop.losses.Quantile : Several quantiles from one network.
     skbackprop.losses.Gaussian : A mean and a variance that depend on x.
-    sklearn.calibration.CalibratedClassifierCV : Probabilities that hold, for classifiers.
+    sklearn.calibration.CalibratedClassifierCV : Calibrated probabilities, for classifiers.
 
     Notes
     -----

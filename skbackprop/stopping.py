@@ -42,7 +42,7 @@ class EarlyStopping(Part):
         that member says of it is in ``oof_prediction_`` and its like. Not used if `fit` is given
         `X_val`.
     n_iter_no_change : float, default=10
-        The epochs without improvement that are put up with, at least 1; infinite for all.
+        How many epochs may pass without improvement, at least 1; infinite for all.
     tol : float, default=1e-4
         The improvement that counts, not negative.
 

@@ -232,7 +232,7 @@ def test_reference_lists_all_losses_and_the_guide_all_initializers():
     text = section_of("docs/api.md", "The estimators")
     for table in (CLASSIFIER_LOSSES, REGRESSOR_LOSSES):
         assert all(f'`"{name}"`' in text for name in table)
-    guide = text_of("docs/user_guide/estimators.md")
+    guide = text_of("docs/user_guide/getting_started.md")
     assert all(f'`"{name}"`' in guide for name in INITIALIZERS)
 
 

@@ -164,9 +164,9 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
         positive.
     n_iter_no_change : int or np.inf, default=10
-        The epochs without improvement that are put up with, at least 1. With ``np.inf`` training
-        takes exactly ``max_iter`` epochs, and no warning says that it has not converged. "lbfgs"
-        puts up with ten times as many iterations.
+        How many epochs may pass without improvement, at least 1. With ``np.inf`` training takes
+        exactly ``max_iter`` epochs, and no warning says that it has not converged. For "lbfgs" it
+        is ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
     l1_ratio : float, default=0.0

@@ -94,7 +94,7 @@ class Adaptive(Schedule):
     tol : float, default=1e-4
         The improvement that counts as progress, not negative.
     n_iter_no_change : float, default=10.0
-        The epochs without progress that are put up with, not negative.
+        How many epochs may pass without progress, not negative.
 
     Raises
     ------
@@ -356,7 +356,7 @@ class Plateau(Schedule):
     factor : float, default=0.1
         What each stall multiplies the rate by, in (0, 1].
     patience : float, default=5.0
-        The epochs without progress that are put up with, not negative.
+        How many epochs may pass without progress, not negative.
     tol : float, default=1e-4
         The improvement that counts as progress, not negative.
     smallest : float, default=0.0
