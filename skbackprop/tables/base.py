@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _fit_context
@@ -28,7 +29,7 @@ _NUMBERS_AT_ONCE = 1 << 22
 _NO_TIME = 1e-9
 
 
-class BaseTabular(BaseEstimator, metaclass=ABCMeta):
+class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of `TabularClassifier` and `TabularRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -67,6 +68,7 @@ class BaseTabular(BaseEstimator, metaclass=ABCMeta):
 
     # -------------------------------------------------------------------- training
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train networks on a table.
@@ -96,6 +98,8 @@ class BaseTabular(BaseEstimator, metaclass=ABCMeta):
         if y is None:
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+        context = self._init_callback_context(max_subtasks=len(self._configurations))
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=None)
         fitted = stand_in(self)
         columns = read(fitted, X, reset=True)
         weight = validated_weight(sample_weight, columns.as_given)
@@ -116,11 +120,12 @@ class BaseTabular(BaseEstimator, metaclass=ABCMeta):
         fitted._inputs, encoded = Inputs.learn(
             columns, target, kind or "auto", self.categorical_features, stream
         )
-        networks = fitted._trained(encoded, targets, weight, stream, start)
+        networks = fitted._trained(encoded, targets, weight, stream, start, context)
         fitted.networks_ = networks
         fitted.n_iter_ = np.array([each.n_iter_ for each in networks])
         fitted._combine(targets, weight)
         self.__dict__ = fitted.__dict__
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=None)
         return self
 
     def _trained(
@@ -130,6 +135,7 @@ class BaseTabular(BaseEstimator, metaclass=ABCMeta):
         weight: Array | None,
         stream: np.random.RandomState,
         start: float,
+        context: Any,
     ) -> list[Any]:
         """Return networks of each configuration, trained, or of the first that there was time for.
 
@@ -149,7 +155,11 @@ class BaseTabular(BaseEstimator, metaclass=ABCMeta):
             networks = self._networks(settings, y, weight)
             networks._front = (self._inputs.n_blocks if configuration.embeds else 0), WIDTH
             X = self._inputs.with_blocks(encoded) if configuration.embeds else encoded
-            trained.append(networks.fit(X, y, sample_weight=weight))
+            ensemble = context.subcontext("ensemble")
+            with ensemble.propagate_callback_context(networks):
+                ensemble.call_on_fit_task_begin(estimator=self)
+                trained.append(networks.fit(X, y, sample_weight=weight))
+                ensemble.call_on_fit_task_end(estimator=self)
         return trained
 
     # ------------------------------------------------------------------ prediction
@@ -159,9 +169,9 @@ class BaseTabular(BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         encoded = self._inputs.encode(read(self, X, reset=False))
         width = encoded.shape[1] + self._inputs.n_blocks * WIDTH
-        parts = []
-        for rows in gen_batches(len(encoded), max(1, _NUMBERS_AT_ONCE // width)):
-            plain = encoded[rows]
+        parts, n_at_once = [], max(1, _NUMBERS_AT_ONCE // width)
+        for start in range(0, len(encoded), n_at_once):
+            plain = encoded[start : start + n_at_once]
             embedded = self._inputs.with_blocks(plain)
             pairs = zip(self.networks_, self._configurations, strict=False)
             inputs = [embedded if own.embeds else plain for _, own in pairs]

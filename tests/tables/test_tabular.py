@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.callback import ProgressBar
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -26,9 +27,10 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from mixed import FRAMES, to_objects
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tables import base
+from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, base
 from skbackprop.tables.calibration import probabilities
 from skbackprop.tables.columns import read
+from skbackprop.tables.inputs import N_BINS, N_FREQUENCIES, WIDTH, Blocks, seed_from
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_members": 2, "max_iter": 3, "random_state": 0}
@@ -189,6 +191,32 @@ def test_labels_of_any_kind():
 # ----------------------------------------------------------------- what is put together
 
 
+def test_blocks_are_what_the_transformers_make_of_each_number():
+    rng = np.random.RandomState(0)
+    numbers = np.c_[rng.randn(600), np.arange(600) % 4, np.ones(600), rng.rand(600) ** 9]
+    numbers = numbers.astype(np.float32)
+    blocks = Blocks.learn(numbers, np.random.RandomState(3))
+    new = np.vstack([numbers, 5 * rng.randn(300, 4)]).astype(np.float32)
+    out = np.empty((900, 4, WIDTH), np.float32)
+    blocks.write(new, out)
+    seed = seed_from(np.random.RandomState(3))
+    waves = PeriodicFeatures(N_FREQUENCIES, random_state=seed).fit(numbers).transform(new)
+    np.testing.assert_allclose(
+        out[:, :, :N_FREQUENCIES].reshape(900, -1), waves, rtol=1e-3, atol=1e-4
+    )
+    bins = PiecewiseLinearEncoder(N_BINS).fit(numbers)
+    assert bins.n_bins_[[0, 2]].tolist() == [16, 0]
+    assert 0 < bins.n_bins_[1] < 16
+    expected, start = bins.transform(new), 0
+    for at, n_bins in enumerate(bins.n_bins_):
+        own = out[:, at, N_FREQUENCIES:]
+        np.testing.assert_allclose(
+            own[:, :n_bins], expected[:, start : start + n_bins], rtol=1e-3, atol=1e-3
+        )
+        assert (own[:, n_bins:] == 0).all()
+        start += n_bins
+
+
 def inputs_of(model, X):
     """Return what each ensemble of a model sees of X."""
     encoded = model._inputs.encode(read(model, X, reset=False))
@@ -322,6 +350,51 @@ def test_copies_pipelines_and_searches(kind):
     np.testing.assert_array_equal(answer_of(pipeline, X), answer_of(model, X))
     search = GridSearchCV(kind(**SMALL), {"max_iter": [1, 3]}, cv=2).fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+class Recorder:
+    """Records the tasks that begin and end."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.hooks = []
+
+    def setup(self, estimator, context):
+        self.hooks.append(("setup", context.task_name))
+
+    def teardown(self, estimator, context):
+        self.hooks.append(("teardown", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.hooks.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.hooks.append(("end", context.task_name))
+
+
+@BOTH
+def test_callbacks_hear_of_ensembles_and_epochs(kind):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    recorder, model = Recorder(), kind(**SMALL)
+    model.set_callbacks(recorder, ProgressBar()).fit(X, y)
+    epochs = [hook for _ in range(3) for hook in (("begin", "epoch"), ("end", "epoch"))]
+    # The task of an ensemble is that of the fit of its networks.
+    ensemble = [("begin", "fit"), *epochs, ("end", "fit")]
+    n_ensembles = len(model.networks_)
+    assert recorder.hooks[:2] == [("setup", "fit"), ("begin", "fit")]
+    assert recorder.hooks[2:-2] == n_ensembles * ensemble
+    assert recorder.hooks[-2:] == [("end", "fit"), ("teardown", "fit")]
+    expected = kind(**SMALL).fit(X, y)
+    np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
+    np.testing.assert_array_equal(
+        answer_of(pickle.loads(pickle.dumps(model)), X), answer_of(expected, X)
+    )
+    with pytest.raises(ValueError, match="infinit"):
+        model.fit(X.assign(income=np.inf), y)
+    assert recorder.hooks[-1] == ("teardown", "fit")
+    np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {"many": 3.0, "few": 1.0, "none": 0.5}])
