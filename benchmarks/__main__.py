@@ -11,6 +11,7 @@ from benchmarks import (
     regularisation,
     search,
     speed,
+    tabular,
 )
 from benchmarks._report import argument_parser, print_setting
 
@@ -18,5 +19,5 @@ if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
     quality = (ensembles, regularisation, intervals, calibration)
-    for benchmark in (speed, goal, search, *quality, memory, large, imports):
+    for benchmark in (speed, goal, search, *quality, tabular, memory, large, imports):
         benchmark.report(arguments.smoke)

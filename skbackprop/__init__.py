@@ -7,6 +7,8 @@ from .estimators.regressor import BackpropRegressor
 from .inspection.range_test import find_learning_rate
 from .search.searches import BackpropGridSearchCV, BackpropRandomizedSearchCV
 from .stopping import EarlyStopping
+from .tables.classifier import TabularClassifier
+from .tables.regressor import TabularRegressor
 
 __all__ = [
     "BackpropAutoencoder",
@@ -16,6 +18,8 @@ __all__ = [
     "BackpropRegressor",
     "ConformalRegressor",
     "EarlyStopping",
+    "TabularClassifier",
+    "TabularRegressor",
     "__version__",
     "find_learning_rate",
 ]

@@ -31,7 +31,13 @@ from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
-from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.tables import (
+    PeriodicFeatures,
+    PiecewiseLinearEncoder,
+    TableEncoder,
+    TabularClassifier,
+    TabularRegressor,
+)
 from test_house import FLOOR_OF, PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +52,7 @@ SECTIONS = {
     "The autoencoder": [BackpropAutoencoder],
     "Intervals": [ConformalRegressor],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
+    "Tabular estimators": [TabularClassifier, TabularRegressor],
     "Tables": [TableEncoder, PiecewiseLinearEncoder, PeriodicFeatures],
 }
 CLASSES = [

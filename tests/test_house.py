@@ -52,9 +52,9 @@ ROOMS = [
     {"averages"},
     {"engine"},
     {"_sklearn"},
-    {"fitting", "tables"},
+    {"fitting"},
     {"estimators"},
-    {"callbacks", "conformal", "inspection", "search", "testing"},
+    {"callbacks", "conformal", "inspection", "search", "tables", "testing"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -74,7 +74,11 @@ class Given:
         return members_of_layers(layers, n_given)[member % n_given]
 
 
-Initial: TypeAlias = Drawn | Given
+class Initial(Protocol):
+    """Where initial weights come from: `Drawn`, `Given`, or any other such thing."""
+
+    def layers(self, network: Network, stream: np.random.RandomState, member: int) -> Layers:
+        """Return a member's initial weights and biases."""
 
 
 def initial_weights(parameters: Mapping[str, Any]) -> Initial:

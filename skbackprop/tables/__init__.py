@@ -1,7 +1,15 @@
-"""Raw tables as input for networks: numbers, categories, missing values."""
+"""Raw tables: estimators for them, and what makes numbers of them for networks."""
 
+from .classifier import TabularClassifier
 from .encoder import TableEncoder
 from .periodic import PeriodicFeatures
 from .piecewise import PiecewiseLinearEncoder
+from .regressor import TabularRegressor
 
-__all__ = ["PeriodicFeatures", "PiecewiseLinearEncoder", "TableEncoder"]
+__all__ = [
+    "PeriodicFeatures",
+    "PiecewiseLinearEncoder",
+    "TableEncoder",
+    "TabularClassifier",
+    "TabularRegressor",
+]

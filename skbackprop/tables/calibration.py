@@ -1,0 +1,92 @@
+"""Probabilities from scores: temperatures, and the weights of several models, by likelihood.
+
+All is fitted out of fold: on what networks say of rows that they have not been trained on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
+
+from ..core.arrays import Array
+
+# Below, a network would be more sure of itself than a fit on few rows can tell.
+LOWEST = 0.5
+_HIGHEST = 20.0
+_N_STEPS = 200
+
+
+def probabilities(scores: Array, temperature: float = 1.0) -> Array:
+    """Return the probability of each class, of scores divided by a temperature.
+
+    Parameters
+    ----------
+    scores : array of shape (..., n_outputs)
+        Logits; one output is for two classes.
+    temperature : float, default=1.0
+        Above one for probabilities that are less sure.
+
+    Returns
+    -------
+    probabilities : array of shape (..., n_classes), in double precision
+    """
+    logits = scores.astype(np.float64) / temperature
+    if logits.shape[-1] > 1:
+        return np.asarray(softmax(logits, axis=-1))
+    return np.concatenate([expit(-logits), expit(logits)], axis=-1)
+
+
+def temperature_for(
+    scores: Array, codes: Array, weight: Array | None, lowest: float = LOWEST
+) -> float:
+    """Return the temperature of the greatest likelihood (Guo et al. 2017, section 4.2).
+
+    Parameters
+    ----------
+    scores : array of shape (n, n_outputs)
+        Logits; one output is for two classes.
+    codes : array of int of shape (n,)
+        The class of each row.
+    weight : array of shape (n,) or None
+        What each row weighs.
+    lowest : float, default=0.5
+        The least that it may be.
+    """
+    logits = scores.astype(np.float64)
+    if logits.shape[1] == 1:
+        logits = np.hstack([np.zeros_like(logits), logits])
+    rows = np.arange(len(codes))
+
+    def loss(log_temperature: float) -> float:
+        logs = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float(np.average(logs[rows, codes], weights=weight))
+
+    bounds = np.log(lowest), np.log(_HIGHEST)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(found.x))
+
+
+def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:
+    """Return the weights of the mixture of models that makes what was seen most likely.
+
+    They are found by expectation maximisation: a model's weight is the mean of its shares in the
+    likelihood of each row.
+
+    Parameters
+    ----------
+    likelihoods : array of shape (n_models, n)
+        What each model says of the class that each row has, above zero.
+    weight : array of shape (n,) or None
+        What each row weighs.
+
+    Returns
+    -------
+    weights : array of shape (n_models,), which add up to one
+    """
+    weights = np.full(len(likelihoods), 1 / len(likelihoods))
+    for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
+        shares = weights[:, None] * likelihoods
+        shares /= shares.sum(axis=0)
+        weights = np.average(shares, axis=1, weights=weight)
+    return weights

@@ -1,0 +1,240 @@
+"""A classifier for raw tables: labels and calibrated probabilities by ensembles of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+
+from .._sklearn import StrOptions
+from ..core.arrays import Array
+from ..estimators.labels import learn
+from ..estimators.validation import as_given, of_one_kind
+from .base import BaseTabular
+from .calibration import probabilities, temperature_for, weights_by_likelihood
+from .networks import TableClassifierNetworks
+from .recipe import FOR_CLASSES, Configuration, log_shares
+
+_TINY = np.finfo(np.float64).tiny
+
+
+class TabularClassifier(ClassifierMixin, BaseTabular):
+    """Predict the labels of raw tables, with calibrated probabilities, by ensembles of networks.
+
+    A table may have numbers, booleans, categories and strings, of any scale, with missing values.
+    There are two ensembles of `n_members` networks. Those of the first see each number through
+    cosines and the bins that it fills, which they learn to map to a few inputs [1]_; those of the
+    second see it as it is. Each network holds out a fold of its own: it keeps the epoch at which it
+    does best there, and all rows are held out once by each ensemble. On what is said out of fold
+    the probabilities of each ensemble are calibrated, by one temperature [2]_, and the weights of
+    the two are found, by likelihood. The settings are those that were found best on tables of many
+    kinds; there is nothing to tune.
+
+    Parameters
+    ----------
+    n_members : int, default=8
+        The networks of each ensemble, and the folds; at least 2. Fewer are faster, and somewhat
+        worse. If there are fewer rows, there are as many networks as rows.
+    categorical_features : array-like of bool, int or str, "from_dtype" or None, \
+            default="from_dtype"
+        Which columns are categories, as for a `TableEncoder`: a mask, positions or names; None for
+        none. "from_dtype": those of a data frame that hold categories or strings, and those of an
+        array of objects that hold strings.
+    class_weight : dict, "balanced" or None, default=None
+        The weight of each class, by which those of its rows are multiplied; "balanced" for weights
+        by which all classes weigh the same. None for equal weights. Probabilities are calibrated
+        for classes that are as frequent as their weights make them.
+    max_iter : int or None, default=None
+        The most epochs of a network; None for 24 to 60, the fewer the more rows there are.
+    time_limit : float or None, default=None
+        The most seconds that `fit` trains for; None for any. If it is over, what has been learned
+        is kept.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, folds, frequencies and the order of rows.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The labels, sorted.
+    oof_predict_proba_ : array of shape (n_samples, n_classes)
+        The probabilities of each training row, by the networks that have held it out.
+    oof_prediction_ : array of shape (n_samples,)
+        The label of each training row, by the same.
+    oof_score_ : float
+        Their accuracy, in which rows have their `sample_weight`: an estimate of what `score` says
+        of new rows.
+    networks_ : list of estimators
+        The ensembles, each a fitted `BackpropClassifier` of encoded rows.
+    network_weights_ : array of shape (n_ensembles,)
+        What each ensemble weighs in the predictions; they add up to one.
+    temperatures_ : array of shape (n_ensembles,)
+        What the scores of each are divided by.
+    n_iter_ : array of int of shape (n_ensembles, n_members)
+        The epochs that each network was trained for.
+    n_features_in_ : int
+        The number of columns.
+    feature_names_in_ : array of shape (n_features_in_,)
+        Their names, where they are all strings.
+
+    See Also
+    --------
+    TabularRegressor : The same for numbers.
+    TableEncoder : Raw tables as input for other estimators.
+
+    References
+    ----------
+    .. [1] Gorishniy, Rubachev & Babenko, "On embeddings for numerical features in tabular deep
+       learning", NeurIPS 2022.
+    .. [2] Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skbackprop import TabularClassifier
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "age": [20.0, 31.0, None, 50.0, 42.0, 23.0] * 5,
+    ...         "city": ["Bern", "Oslo", "Rome", "Oslo", None, "Bern"] * 5,
+    ...     }
+    ... )
+    >>> buys = ["no", "yes", "yes", "yes", "yes", "no"] * 5
+    >>> model = TabularClassifier(n_members=3, random_state=0).fit(table, buys)
+    >>> model.predict(pd.DataFrame({"age": [21.0, 48.0], "city": ["Bern", "Oslo"]}))
+    array(['no', 'yes'], dtype='<U3')
+    >>> model.oof_predict_proba_.shape
+    (30, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseTabular._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+    _configurations: ClassVar[Sequence[Configuration]] = FOR_CLASSES
+
+    def __init__(
+        self,
+        n_members: int = 8,
+        *,
+        categorical_features: Any = "from_dtype",
+        class_weight: Any = None,
+        max_iter: int | None = None,
+        time_limit: float | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_members = n_members
+        self.categorical_features = categorical_features
+        self.class_weight = class_weight
+        self.max_iter = max_iter
+        self.time_limit = time_limit
+        self.random_state = random_state
+
+    def _take_in(self, y: Any, weight: Array | None) -> tuple[Array, Array | None]:
+        y = column_or_1d(as_given(y), warn=True)
+        labels = learn(y)
+        self.classes_ = labels.classes
+        self._weight_of_rows = weight
+        codes: Array = np.searchsorted(self.classes_, of_one_kind(y, "y"))
+        if self.class_weight is not None:
+            by_class = compute_sample_weight(self.class_weight, y)
+            weight = by_class if weight is None else weight * by_class
+        return codes, weight
+
+    @property
+    def _kind_of_target(self) -> str | None:
+        return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
+
+    def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
+        networks = TableClassifierNetworks(**settings)
+        shares = np.bincount(y, weights=weight)
+        # A class whose rows all weigh nothing has half a row.
+        least = 0.5 * shares.sum() / len(y)
+        networks._scores_of_mean = log_shares(np.maximum(shares, least))
+        return networks
+
+    def _combine(self, y: Array, weight: Array | None) -> None:
+        scores = [each._held_out_once.scores for each in self.networks_]
+        self.temperatures_ = np.array([temperature_for(each, y, weight) for each in scores])
+        pairs = zip(scores, self.temperatures_, strict=True)
+        said = np.array([probabilities(each, temperature) for each, temperature in pairs])
+        seen = np.maximum(said[:, np.arange(len(y)), y], _TINY)
+        self.network_weights_ = weights_by_likelihood(seen, weight)
+        mixed = np.tensordot(self.network_weights_, said, 1)
+        self._last_temperature = temperature_for(_logs(mixed), y, weight)
+        self.oof_predict_proba_ = self._calibrated(mixed)
+        self.oof_prediction_ = self.classes_[self.oof_predict_proba_.argmax(axis=1)]
+        self.oof_score_ = float(
+            accuracy_score(
+                self.classes_[y], self.oof_prediction_, sample_weight=self._weight_of_rows
+            )
+        )
+
+    def _calibrated(self, mixed: Array) -> Array:
+        """Return the mean probabilities, to the power that the last temperature says."""
+        said = probabilities(_logs(mixed), self._last_temperature)
+        return said if len(self.classes_) > 1 else np.ones((len(said), 1))
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, X: Any) -> Array:
+        """Predict the most probable label of each row.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
+            The table; a dict, or a Series, is one row of it.
+
+        Returns
+        -------
+        y : array of shape (n_samples,)
+            The labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError, TypeError
+            If X has other columns than in `fit`, or one that held numbers then does not now.
+        """
+        codes = self.predict_proba(X).argmax(axis=1)
+        labels: Array = self.classes_[codes]
+        return labels
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
+            The table; a dict, or a Series, is one row of it.
+
+        Returns
+        -------
+        probabilities : array of shape (n_samples, n_classes)
+            In the order of ``classes_``; rows add up to one.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError, TypeError
+            If X has other columns than in `fit`, or one that held numbers then does not now.
+        """
+        return self._predicted(X, self._probabilities_of)
+
+    def _probabilities_of(self, inputs: list[Array]) -> Array:
+        mixed = 0.0
+        each = zip(inputs, self.networks_, self.temperatures_, self.network_weights_, strict=True)
+        for X, networks, temperature, weight in each:
+            by_member = probabilities(networks.member_scores(X), temperature)
+            mixed = mixed + weight * by_member.mean(axis=1)
+        return self._calibrated(np.asarray(mixed))
+
+
+def _logs(shares: Array) -> Array:
+    """Return logarithms, finite where a share has become zero."""
+    return np.asarray(np.log(np.maximum(shares, _TINY)))

@@ -1,0 +1,174 @@
+"""What networks see of a table: its encoded columns, and before them encodings of each number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from ..core.arrays import Array, as_dense
+from .columns import AnyColumns
+from .encoding import Encoding, Settings
+from .periodic import PeriodicFeatures
+from .piecewise import PiecewiseLinearEncoder
+
+N_FREQUENCIES, N_BINS = 16, 16
+# The columns of the block that stands for one number.
+WIDTH = N_FREQUENCIES + N_BINS
+
+# The most numbers in the blocks of all training rows, which are held in memory: one gigabyte.
+_MOST_IN_BLOCKS = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """What makes a block of `WIDTH` columns of each of several scaled numbers.
+
+    The first columns of a block are those that `PeriodicFeatures` makes of a number, the others
+    those of a `PiecewiseLinearEncoder`, with zeros for the bins that it lacks. They are computed
+    as there, without the checks, which take longer than a row.
+
+    Parameters
+    ----------
+    frequencies, phases : array of shape (n_numbers, N_FREQUENCIES)
+        Those of the waves, in single precision; the frequencies are times 2 pi.
+    lower, width, least, most, shift : array of shape (n_numbers, N_BINS)
+        A number is ``clip((x - lower) / width, least, most) - shift`` of each bin.
+    """
+
+    frequencies: Array
+    phases: Array
+    lower: Array
+    width: Array
+    least: Array
+    most: Array
+    shift: Array
+
+    @classmethod
+    def learn(cls, numbers: Array, stream: np.random.RandomState) -> Self:
+        """Learn from scaled numbers, of shape (n, n_numbers)."""
+        waves = PeriodicFeatures(N_FREQUENCIES, random_state=seed_from(stream)).fit(numbers)
+        bins = PiecewiseLinearEncoder(N_BINS).fit(numbers)
+        shape = numbers.shape[1], N_BINS
+        lower, width, least, most, shift = (np.zeros(shape, np.float32) for _ in range(5))
+        width[...] = np.inf
+        for at, edges in enumerate(bins.bin_edges_):
+            n_bins = len(edges) - 1
+            if not n_bins:
+                continue
+            lower[at, :n_bins], width[at, :n_bins] = edges[:-1], np.diff(edges)
+            most[at, :n_bins], shift[at, :n_bins] = 1.0, 0.5
+            least[at, 0], most[at, n_bins - 1] = -1.0, 2.0
+        frequencies = (2 * np.pi * waves.frequencies_).astype(np.float32)
+        return cls(frequencies, waves.phases_.astype(np.float32), lower, width, least, most, shift)
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    def write(self, numbers: Array, out: Array) -> None:
+        """Write the blocks of numbers (n, n_numbers) to `out` (n, n_numbers, WIDTH)."""
+        x, waves, bins = numbers[:, :, None], out[:, :, :N_FREQUENCIES], out[:, :, N_FREQUENCIES:]
+        np.multiply(x, self.frequencies, out=waves)
+        waves += self.phases
+        np.cos(waves, out=waves)
+        np.subtract(x, self.lower, out=bins)
+        with np.errstate(over="ignore"):  # of values that are far outside of narrow bins
+            bins /= self.width
+        np.clip(bins, self.least, self.most, out=bins)
+        bins -= self.shift
+
+
+# Rows whose blocks are made at a time, so that what is on its way stays in the cache.
+_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What was learned of a table, to make the input of networks of it.
+
+    An encoded row is what a `TableEncoder` makes of it, in single precision. For networks that
+    embed numbers there is a block of columns before it for each scaled number.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        From columns to encoded rows.
+    blocks : Blocks or None
+        From scaled numbers to blocks; None where no number is embedded.
+    """
+
+    encoding: Encoding
+    blocks: Blocks | None
+
+    @classmethod
+    def learn(
+        cls,
+        columns: AnyColumns,
+        y: Array | None,
+        kind_of_target: str,
+        categorical_features: Any,
+        stream: np.random.RandomState,
+    ) -> tuple[Self, Array]:
+        """Learn the columns of a table.
+
+        Parameters
+        ----------
+        columns : Columns
+            The table.
+        y : array of shape (n,) or None
+            The target, by which columns of many levels are encoded; None for none.
+        kind_of_target, categorical_features : object
+            As `target_type` and the other of a `TableEncoder`.
+        stream : RandomState
+            What draws frequencies, and the rows that statistics of the target are learned from.
+
+        Returns
+        -------
+        inputs : Inputs
+            What was learned.
+        encoded : array of shape (n, n_encoded)
+            The encoded rows.
+        """
+        settings = Settings(categorical_features, "one_hot", 3, 30, kind_of_target, stream)
+        encoding, taken_in = Encoding.learn(columns, y, settings)
+        encoded = _single(encoding.encode(taken_in, np.dtype(np.float32)))
+        n_numbers = len(encoding.numbers.sources()[0])
+        if not n_numbers or n_numbers * WIDTH * len(encoded) > _MOST_IN_BLOCKS:
+            return cls(encoding, None), encoded
+        return cls(encoding, Blocks.learn(encoded[:, :n_numbers], stream)), encoded
+
+    @property
+    def n_blocks(self) -> int:
+        """The number of blocks: of numbers that are embedded."""
+        return 0 if self.blocks is None else len(self.blocks)
+
+    def encode(self, columns: AnyColumns) -> Array:
+        """Return the encoded rows of a table."""
+        taken_in = self.encoding.take_in(columns)
+        return _single(self.encoding.encode(taken_in, np.dtype(np.float32)))
+
+    def with_blocks(self, encoded: Array) -> Array:
+        """Return encoded rows with the blocks of their numbers before them."""
+        if self.blocks is None:
+            return encoded
+        n_rows, n_blocks = len(encoded), len(self.blocks)
+        n_before = n_blocks * WIDTH
+        out = np.empty((n_rows, n_before + encoded.shape[1]), np.float32)
+        out[:, n_before:] = encoded
+        for start in range(0, n_rows, _ROWS):
+            part = slice(start, min(start + _ROWS, n_rows))
+            shape = part.stop - start, n_blocks, WIDTH
+            self.blocks.write(encoded[part, :n_blocks], out[part, :n_before].reshape(shape))
+        return out
+
+
+def seed_from(stream: np.random.RandomState) -> int:
+    """Draw a seed."""
+    return int(stream.randint(np.iinfo(np.int32).max))
+
+
+def _single(encoded: Any) -> Array:
+    """Return encoded rows as a dense array, with a column of zeros if there is none."""
+    dense = as_dense(encoded)
+    return dense if dense.shape[1] else np.zeros((len(dense), 1), np.float32)
