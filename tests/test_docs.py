@@ -16,6 +16,8 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
     BackpropRegressor,
     ConformalRegressor,
@@ -46,6 +48,7 @@ SECTIONS = {
     "The autoencoder": [BackpropAutoencoder],
     "Intervals": [ConformalRegressor],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
+    "Searches in rounds": [BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV],
     "Tables": [TableEncoder, PiecewiseLinearEncoder, PeriodicFeatures],
 }
 CLASSES = [
@@ -134,7 +137,8 @@ def test_reference_lists_all_parameters_with_their_defaults(heading, documented)
     assert [name for name, _ in rows] == list(parameters)
     for name, written in rows:
         default = parameters[name].default
-        if name == "loss" or default is inspect.Parameter.empty:  # each has its own, or none has
+        # Of some each has its own, or none has.
+        if name in ("loss", "min_resources") or default is inspect.Parameter.empty:
             assert not written
         else:
             assert written == f"`{default!r}`".replace("'", '"'), name
