@@ -97,9 +97,9 @@ class Fit:
         self.prepared = prepared
         self._alike = alike
         if self._start is not None and self._start.data == self._data_of(prepared):
-            # Copies: should the stack fail, each begins once more from here.
+            # The state is a copy: should the stack fail, each begins once more from here.
             for run, moment in zip(prepared.runs, self._start.moments, strict=True):
-                run.resume(copy.deepcopy(moment))
+                run.resume(replace(moment, state=moment.state.copy()))
 
     def _data_of(self, prepared: Prepared) -> int:
         if self._alike is not None:
