@@ -4,6 +4,7 @@ from benchmarks import (
     calibration,
     ensembles,
     goal,
+    halving,
     imports,
     intervals,
     large,
@@ -18,5 +19,5 @@ if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
     quality = (ensembles, regularisation, intervals, calibration)
-    for benchmark in (speed, goal, search, *quality, memory, large, imports):
+    for benchmark in (speed, goal, search, halving, *quality, memory, large, imports):
         benchmark.report(arguments.smoke)
