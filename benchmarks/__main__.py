@@ -4,6 +4,7 @@ from benchmarks import (
     calibration,
     ensembles,
     goal,
+    halving,
     imports,
     intervals,
     large,
@@ -19,5 +20,5 @@ if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
     quality = (ensembles, regularisation, intervals, calibration)
-    for benchmark in (speed, goal, search, *quality, tabular, memory, large, imports):
+    for benchmark in (speed, goal, search, halving, *quality, tabular, memory, large, imports):
         benchmark.report(arguments.smoke)

@@ -5,6 +5,7 @@ from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
 from .inspection.range_test import find_learning_rate
+from .search.halving import BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV
 from .search.searches import BackpropGridSearchCV, BackpropRandomizedSearchCV
 from .stopping import EarlyStopping
 from .tables.classifier import TabularClassifier
@@ -14,6 +15,8 @@ __all__ = [
     "BackpropAutoencoder",
     "BackpropClassifier",
     "BackpropGridSearchCV",
+    "BackpropHalvingGridSearchCV",
+    "BackpropHalvingRandomSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
     "ConformalRegressor",

@@ -10,6 +10,13 @@ from sklearn.base import _fit_context  # the validation of parameters, and the e
 # The search evaluates its candidates as scikit-learn's own searches do.
 from sklearn.metrics._scorer import _MultimetricScorer  # a list of metrics becomes one
 from sklearn.model_selection._search import BaseSearchCV  # what a search derives from
+from sklearn.model_selection._search_successive_halving import (
+    # They are experimental there, and elsewhere only to be had once that has been acknowledged.
+    BaseSuccessiveHalving,  # what the parameters of a halving search may be
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    _SubsampleMetaSplitter,  # the rows of a round
+)
 from sklearn.model_selection._validation import (
     _fit_and_score,  # a candidate alone, on one split
     _insert_error_scores,  # what stands for the scores of a failed fit, once their names are known
@@ -29,15 +36,20 @@ from sklearn.utils.validation import (
     _check_feature_names_in,  # the names of the inputs, which those of the outputs are made of
     _check_method_params,  # which arguments of fit are split along with X
     _check_sample_weight,  # what weights may be; scikit-learn's checks look for its errors
+    _num_samples,  # of data of any kind, which a halving search may give to candidates in part
 )
 
 __all__ = [
     "BaseSearchCV",
+    "BaseSuccessiveHalving",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
     "HasMethods",
     "Interval",
     "Options",
     "StrOptions",
     "_MultimetricScorer",
+    "_SubsampleMetaSplitter",
     "_approximate_mode",
     "_check_categorical_features",
     "_check_feature_names_in",
@@ -46,6 +58,7 @@ __all__ = [
     "_fit_and_score",
     "_fit_context",
     "_insert_error_scores",
+    "_num_samples",
     "_safe_split",
     "_score",
     "_warn_or_raise_about_fit_failures",

@@ -16,6 +16,8 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
     BackpropRegressor,
     ConformalRegressor,
@@ -53,6 +55,7 @@ SECTIONS = {
     "Intervals": [ConformalRegressor],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
     "Tabular estimators": [TabularClassifier, TabularRegressor],
+    "Searches in rounds": [BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV],
     "Tables": [TableEncoder, PiecewiseLinearEncoder, PeriodicFeatures],
 }
 CLASSES = [
@@ -141,7 +144,8 @@ def test_reference_lists_all_parameters_with_their_defaults(heading, documented)
     assert [name for name, _ in rows] == list(parameters)
     for name, written in rows:
         default = parameters[name].default
-        if name == "loss" or default is inspect.Parameter.empty:  # each has its own, or none has
+        # Of some each has its own, or none has.
+        if name in ("loss", "min_resources") or default is inspect.Parameter.empty:
             assert not written
         else:
             assert written == f"`{default!r}`".replace("'", '"'), name

@@ -76,6 +76,9 @@ class Descent:
         Called after each epoch with the epochs done, the members left and the members in all.
     deadline : Deadline or None, default=None
         When training is to end, with the epochs that are complete; None for never.
+    until : int or None, default=None
+        The epoch after which runs stop for now: their moments go on from it, to ``max_iter``.
+        None for no such stop.
 
     Attributes
     ----------
@@ -88,6 +91,7 @@ class Descent:
         runs: Sequence[Run],
         report: Report | None = None,
         deadline: Deadline | None = None,
+        until: int | None = None,
     ) -> None:
         self.report, self.n_members, self._all_runs = report, len(runs), runs
         ordered = sorted(runs, key=lambda run: run.n_train)
@@ -95,7 +99,8 @@ class Descent:
         self.largest_product = first.network.largest_product(last.batch_size)
         self.max_iter = first.plan.max_iter
         n_done, self._is_incremental = first.n_done, first.incremental
-        self.n_epochs = n_done + 1 if first.incremental else self.max_iter
+        self.n_epochs = n_done + 1 if first.incremental else until or self.max_iter
+        self._pauses = not first.incremental and self.n_epochs < self.max_iter
         patience = join_members([run.plan.patience for run in ordered])
         courses = [run.course for run in ordered]
         self._stage = _Stage(n_done, ordered, courses, stack_of(ordered, deadline), patience)
@@ -161,7 +166,8 @@ class Descent:
         if stage.runs[0].is_judged:
             self.retire(self._stopped(monitored))
         if stage.n_done == self.n_epochs and self.runs:
-            self.retire(np.ones(len(self.runs), dtype=bool), end_unconverged)
+            end = end_stopped if self._pauses else end_unconverged
+            self.retire(np.ones(len(self.runs), dtype=bool), end)
 
     def _train_epoch(self) -> Array:
         """Train the stack for an epoch and return its losses."""

@@ -1,5 +1,11 @@
 """Searches the candidates of which train as stacks of networks."""
 
+from .halving import BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV
 from .searches import BackpropGridSearchCV, BackpropRandomizedSearchCV
 
-__all__ = ["BackpropGridSearchCV", "BackpropRandomizedSearchCV"]
+__all__ = [
+    "BackpropGridSearchCV",
+    "BackpropHalvingGridSearchCV",
+    "BackpropHalvingRandomSearchCV",
+    "BackpropRandomizedSearchCV",
+]

@@ -29,9 +29,11 @@ from .._sklearn import (
     _MultimetricScorer,
     _warn_or_raise_about_fit_failures,
 )
+from ..estimators.together import Reached
 from .candidates import Evaluation, Split
-from .followed import Followed
+from .followed import Followed, Place
 from .jobs import Result
+from .legs import Legs
 from .plan import evaluate
 
 
@@ -78,11 +80,15 @@ class StackedSearch(BaseSearchCV):
             if self._candidates_have_callbacks():
                 if self.verbose:
                     print("All candidates are trained one by one, as callbacks follow each fit.")
-                return super().fit(X, y, **params)
+                return BaseSearchCV.fit(self, X, y, **params)
             return self._fit(X, y, params)
-        except BaseException:
-            self.__dict__ = before
+        except BaseException as error:
+            self.__dict__ = self._left_by(error, before)
             raise
+
+    def _left_by(self, error: BaseException, before: dict[str, Any]) -> dict[str, Any]:
+        """Return the attributes that an error leaves, of those that there were before."""
+        return before
 
     def _candidates_have_callbacks(self) -> bool:
         parts = [self.estimator]
@@ -122,7 +128,7 @@ class StackedSearch(BaseSearchCV):
             max_bytes=self.max_stack_bytes,
         )
         with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
-            evaluated = _Evaluated(self, evaluation, split_params, parallel)
+            evaluated = Evaluated(self, evaluation, split_params, parallel)
             self._look_for_the_best(evaluated, root)
         first_score = evaluated.outcomes[0]["test_scores"]
         self.multimetric_ = isinstance(first_score, dict)
@@ -139,7 +145,7 @@ class StackedSearch(BaseSearchCV):
         root.call_on_fit_task_end(estimator=self, **data)
         return self
 
-    def _look_for_the_best(self, evaluate_candidates: _Evaluated, context: Any) -> None:
+    def _look_for_the_best(self, evaluate_candidates: Evaluated, context: Any) -> None:
         """Let the strategy have the candidates evaluated that it wants to know of."""
         takes_context = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluate_candidates, **{"callback_ctx": context} if takes_context else {})
@@ -170,7 +176,7 @@ class StackedSearch(BaseSearchCV):
             self.feature_names_in_ = best.feature_names_in_
 
 
-class _Evaluated:
+class Evaluated:
     """The candidates evaluated so far; a strategy calls it, as `evaluate_candidates`, for more.
 
     Parameters
@@ -190,6 +196,8 @@ class _Evaluated:
         The result of each candidate on each split.
     cv_results : dict of arrays
         The same, as `cv_results_` has it.
+    reached : dict of Place to Reached
+        How far the last candidates have come, where they are to go on.
     """
 
     def __init__(
@@ -205,6 +213,7 @@ class _Evaluated:
         self.outcomes: list[Result] = []
         self.more_results: defaultdict[str, list[Any]] = defaultdict(list)
         self.cv_results: dict[str, Any] = {}
+        self.reached: dict[Place, Reached] = {}
 
     def __call__(
         self,
@@ -212,6 +221,7 @@ class _Evaluated:
         cv: Any = None,
         more_results: Mapping[str, Sequence[Any]] | None = None,
         callback_ctx: Any = None,
+        legs: Legs | None = None,
     ) -> dict[str, Any]:
         """Fit and score more candidates, and return `cv_results_` of all so far.
 
@@ -225,6 +235,8 @@ class _Evaluated:
             What `cv_results_` is to hold besides, by name: a value for each candidate.
         callback_ctx : CallbackContext, default=None
             The task, of scikit-learn's callbacks, that they are part of.
+        legs : Legs, default=None
+            What those have done already that are trained in legs; None to train each as a whole.
         """
         search, candidate_params = self.search, list(candidate_params)
         splits = self._splits(cv or search._checked_cv_orig)
@@ -241,7 +253,11 @@ class _Evaluated:
         evaluation, followed = replace(self.evaluation, splits=splits), None
         if callback_ctx is not None and hasattr(search, "_skl_callbacks"):
             followed = Followed.of(search, evaluation, n_candidates, callback_ctx)
-        outcomes = evaluate(evaluation, candidate_params, self.parallel, followed)
+        results = evaluate(evaluation, candidate_params, self.parallel, followed, legs)
+        self.reached = {
+            place: result.pop("reached") for place, result in results.items() if "reached" in result
+        }
+        outcomes = list(results.values())
         _warn_or_raise_about_fit_failures(outcomes, search.error_score)
         if callable(search.scoring):
             _insert_error_scores(outcomes, search.error_score)
@@ -253,6 +269,15 @@ class _Evaluated:
             self.candidate_params, n_splits, self.outcomes, self.more_results
         )
         return self.cv_results
+
+    def reached_by(self, candidates: Sequence[int]) -> dict[Place, Reached]:
+        """Return how far some of the last candidates have come, numbered anew in this order."""
+        return {
+            (new, split): self.reached[old, split]
+            for new, old in enumerate(candidates)
+            for split in range(self.search.n_splits_)
+            if (old, split) in self.reached
+        }
 
     def _splits(self, cv: Any) -> list[Split]:
         n_splits = self.search.n_splits_

@@ -128,6 +128,12 @@ class Candidate:
         return None
 
     @property
+    def name_of_epochs(self) -> str:
+        """The parameter of the estimator that is the number of its network's epochs."""
+        is_pipeline = isinstance(self.estimator, Pipeline)
+        return f"{self.estimator.steps[-1][0]}__max_iter" if is_pipeline else "max_iter"
+
+    @property
     def shape(self) -> list[Any]:
         """What its network has to have in common with others in a stack.
 

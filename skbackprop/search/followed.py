@@ -54,12 +54,13 @@ class Followed:
         contexts = {place: self.contexts[place] for place in places}
         return Followed(self.search, self.evaluation, contexts)
 
-    def follow(self, stacked: Sequence[tuple[Place, Fit]]) -> Follower:
-        """Return who follows fits that are trained side by side."""
+    def follow(self, stacked: Sequence[tuple[Place, Fit]], until: int | None) -> Follower:
+        """Return who follows fits that are trained side by side, until some epoch or to the end."""
         first, fit = stacked[0]
-        plan, stack = fit.runs[0].plan, self.contexts[first]
+        run, stack = fit.runs[0], self.contexts[first]
         stack.task_name = "stack"
-        stack.max_subtasks = None if plan.is_lbfgs else plan.max_iter
+        n_epochs = until or run.plan.max_iter
+        stack.max_subtasks = None if run.plan.is_lbfgs else n_epochs - run.n_done
         for place, _ in stacked:
             self._begin(place)
         return _StackFollower(self.search, stack)

@@ -16,6 +16,7 @@ from .._sklearn import _fit_and_score
 from ..estimators.together import Fit, Follow, fit_together
 from .candidates import Candidate, Evaluation
 from .followed import Followed, Place
+from .legs import Legs
 from .transformers import Front
 
 Result = dict[str, Any]
@@ -54,7 +55,13 @@ class Alone:
         """The numbers of the candidate and of the split."""
         return [(self.candidate.number, self.split)]
 
-    def run(self, evaluation: Evaluation, name: str, followed: Followed | None) -> Results:
+    def run(
+        self,
+        evaluation: Evaluation,
+        name: str,
+        followed: Followed | None,
+        legs: Legs | None = None,
+    ) -> Results:
         """Do the job and return its results."""
         train, test = evaluation.splits[self.split]
         (place,) = self.places
@@ -107,32 +114,53 @@ class Together:
         """The numbers of each candidate and of its split."""
         return [(candidate.number, split) for candidate, split in self.tasks]
 
-    def run(self, evaluation: Evaluation, name: str, followed: Followed | None) -> Results:
+    def run(
+        self,
+        evaluation: Evaluation,
+        name: str,
+        followed: Followed | None,
+        legs: Legs | None = None,
+    ) -> Results:
         """Do the job and return its results."""
         fronts = dict(self.fronts)
         for candidate, split in self.tasks:
             if split not in fronts:
                 fronts[split] = Front(*evaluation.train(candidate.estimator, split))
-        fits = []
-        for candidate, split in self.tasks:
-            front = fronts[split]
-            # A clone would lose what set_params has done beside the parameters.
-            network = copy.deepcopy(candidate.network)
-            fits.append(Fit(network, front.X, front.y, front.fit_params))
+        if legs is not None and not legs.are_of(self.tasks[0][0]):
+            legs = None
+        fits = self._fits(fronts, legs)
+        until = None if legs is None else legs.until
         progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
-        follow = {} if followed is None else {"follow": self._follow(followed, fits)}
-        fit_together(fits, evaluation.max_bytes, progress, **follow)
+        follow = {} if followed is None else {"follow": self._follow(followed, fits, until)}
+        fit_together(fits, evaluation.max_bytes, progress, until=until, **follow)
         results = {}
         for (candidate, split), place, fit in zip(self.tasks, self.places, fits, strict=True):
+            if until is not None:
+                fit.estimator.max_iter = until  # as the candidate is known to scorers and users
             results[place] = _result(evaluation, candidate, split, fronts[split], fit)
+            if fit.reached is not None and not (legs is None or legs.is_last):
+                results[place]["reached"] = fit.reached
             if followed is not None:
                 followed.end(place)
         return results
 
-    def _follow(self, followed: Followed, fits: Sequence[Fit]) -> Follow:
+    def _fits(self, fronts: dict[int, Front], legs: Legs | None) -> list[Fit]:
+        """Return what is to be fitted, or to go on."""
+        fits = []
+        for (candidate, split), place in zip(self.tasks, self.places, strict=True):
+            front = fronts[split]
+            # A clone would lose what set_params has done beside the parameters.
+            network = copy.deepcopy(candidate.network)
+            fit = Fit(network, front.X, front.y, front.fit_params)
+            if legs is not None:
+                fit.go_on_from(legs.reached.get(place))
+            fits.append(fit)
+        return fits
+
+    def _follow(self, followed: Followed, fits: Sequence[Fit], until: int | None) -> Follow:
         """Return what makes those of the fits that train side by side followed."""
         places = {id(fit): place for fit, place in zip(fits, self.places, strict=True)}
-        return lambda stacked: followed.follow([(places[id(fit)], fit) for fit in stacked])
+        return lambda stacked: followed.follow([(places[id(fit)], fit) for fit in stacked], until)
 
 
 def _result(

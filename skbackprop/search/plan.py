@@ -23,7 +23,8 @@ from ..fitting.sizes import bytes_per_member, evenly_cut, members_at_once
 from ..fitting.threads import threads_for_stacks
 from .candidates import Candidate, Evaluation
 from .followed import Followed
-from .jobs import Alone, Result, Results, Together
+from .jobs import Alone, Results, Together
+from .legs import Legs
 from .transformers import Front, front_of
 
 # The candidates of one split share the rows of every batch, which pays from about so many on.
@@ -39,7 +40,8 @@ def evaluate(
     candidate_params: Iterable[dict[str, Any]],
     parallel: Parallel,
     followed: Followed | None = None,
-) -> list[Result]:
+    legs: Legs | None = None,
+) -> Results:
     """Fit and score every candidate on every split.
 
     Parameters
@@ -52,16 +54,21 @@ def evaluate(
         What runs the jobs.
     followed : Followed or None, default=None
         What callbacks are told; None if there are none.
+    legs : Legs or None, default=None
+        What candidates go on from, and how far; None to train each as a whole.
 
     Returns
     -------
-    results : list of dict
+    results : dict of Place to Result
         All splits of one candidate after the other.
     """
     candidates = [
         Candidate(number, parameters, _with_parameters(evaluation.estimator, parameters))
         for number, parameters in enumerate(candidate_params)
     ]
+    if legs is not None:
+        for candidate in candidates:
+            legs.prepare(candidate)
     if evaluation.verbose:
         _say_who_is_alone(candidates)
     splits = range(len(evaluation.splits))
@@ -70,13 +77,14 @@ def evaluate(
         [Alone(c, split) for c in candidates if not c.is_network for split in splits],
         parallel,
         followed,
+        legs,
     )
     networks = [candidate for candidate in candidates if candidate.is_network]
     for group in grouped(networks, [c.settings_of_transformers for c in networks]):
         for part in _splits_at_once(evaluation, group[0].estimator):
             jobs = _jobs(evaluation, group, part, parallel)
-            results |= _results(evaluation, jobs, parallel, followed)
-    return [results[task] for task in product(range(len(candidates)), splits)]
+            results |= _results(evaluation, jobs, parallel, followed, legs)
+    return {place: results[place] for place in product(range(len(candidates)), splits)}
 
 
 def _with_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
@@ -95,12 +103,17 @@ def _results(
     jobs: Sequence[Alone | Together],
     parallel: Parallel,
     followed: Followed | None,
+    legs: Legs | None,
 ) -> Results:
     """Run jobs, the costliest first, so that the workers end at about the same time."""
     jobs = sorted(jobs, key=lambda job: -job.cost)
     outcomes = parallel(
         delayed(_run)(
-            job, evaluation, f"stack {i} of {len(jobs)}", followed and followed.at(job.places)
+            job,
+            evaluation,
+            f"stack {i} of {len(jobs)}",
+            followed and followed.at(job.places),
+            legs and legs.at(job.places),
         )
         for i, job in enumerate(jobs, 1)
     )
@@ -127,9 +140,13 @@ def _warn_of_ours(jobs: Sequence[Alone | Together], results: Results) -> None:
 
 
 def _run(
-    job: Alone | Together, evaluation: Evaluation, name: str, followed: Followed | None
+    job: Alone | Together,
+    evaluation: Evaluation,
+    name: str,
+    followed: Followed | None,
+    legs: Legs | None,
 ) -> Results:
-    return job.run(evaluation, name, followed)
+    return job.run(evaluation, name, followed, legs)
 
 
 # ------------------------------------------------------------------------------ the stacks

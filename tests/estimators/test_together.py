@@ -6,6 +6,7 @@ All that a fit leaves behind is compared, to the bit: the attributes, the traini
 
 import _thread
 import itertools
+import pickle
 import signal
 import threading
 import time
@@ -129,6 +130,37 @@ def assert_as_if_alone(fits, max_bytes=2**28, report=None):
 
 def mixture(estimator_class):
     return [quick(estimator_class, **changes) for changes in MIXTURE]
+
+
+@pytest.mark.parametrize("max_bytes", [1, 2**28])
+@BOTH
+@pytest.mark.usefixtures("one_blas_thread")
+def test_two_legs_end_as_one_fit(estimator_class, max_bytes):
+    """What the first has reached comes from another process, say: it is pickled in between."""
+    data = (*data_for(estimator_class, N), {})
+    firsts, seconds, wholes = (fits_of(mixture(estimator_class), *data) for _ in range(3))
+    fit_together(firsts, max_bytes, until=2)
+    for first, second in zip(firsts, seconds, strict=True):
+        assert (first.reached is None) == (first.error is not None)
+        second.go_on_from(pickle.loads(pickle.dumps(first.reached)))
+    fit_together(seconds, max_bytes)
+    fit_together(wholes, max_bytes)
+    for second, whole in zip(seconds, wholes, strict=True):
+        assert str(second.error) == str(whole.error)
+        assert same_values(vars(second.estimator), vars(whole.estimator)), whole.estimator
+
+
+@BOTH
+def test_a_leg_on_other_data_begins_anew(estimator_class):
+    X, y = data_for(estimator_class, N)
+    first, second, whole = (
+        fits_of([quick(estimator_class)], data, y, {})[0] for data in (X + 1, X, X)
+    )
+    fit_together([first], 2**28, until=2)
+    second.go_on_from(first.reached)
+    fit_together([second], 2**28)
+    fit_together([whole], 2**28)
+    assert same_values(vars(second.estimator), vars(whole.estimator))
 
 
 @pytest.fixture
