@@ -169,6 +169,8 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         plan, learned, data = self._checked(given, continues, incremental, classes)
         pieces = self._further_pieces(plan, learned, data) if incremental else None
         go_back = pieces.undo if pieces else self._way_back(continues, incremental)
+        is_followed = not incremental and hasattr(self, "_skl_callbacks")
+        values = self._values if is_followed else ()
         try:
             if pieces is None:
                 runs = self._runs(plan, learned, data, continues, incremental)
@@ -180,13 +182,15 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             prepared = Prepared(learned, data, runs)
             if pieces is not None:
                 interrupt = pieces.train()
-            elif incremental or not hasattr(self, "_skl_callbacks"):
-                interrupt = train(runs)
-            else:
+            elif is_followed:
                 interrupt = self._train_with_callbacks(given, prepared, continues)
+            else:
+                interrupt = train(runs)
             if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
             self._keep(prepared, continues, pieces)
+            if any(map(operator.is_not, values, self._values)):
+                self._planned = None  # a callback has changed a parameter since it was made
         except BaseException:
             go_back()
             raise

@@ -324,7 +324,14 @@ class Run:
         """Let the streams, one of which may be the user's, stand where others do."""
         for own, other in zip(self.state.streams, streams, strict=True):
             if own is not None and other is not None:
-                own.set_state(other.get_state(legacy=False))
+                position = other.get_state(legacy=False)
+                before, now = position["bit_generator"], own.get_state(legacy=False)
+                if before != now["bit_generator"]:
+                    raise ValueError(
+                        f"random_state drew from {before} at the checkpoint and draws from "
+                        f"{now['bit_generator']} now. Give a RandomState of the same kind."
+                    )
+                own.set_state(position)
 
     def _go_through(self, evaluations: Evaluations) -> None:
         """Begin L-BFGS anew with what it has evaluated, which leads to where it was."""

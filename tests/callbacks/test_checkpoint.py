@@ -268,6 +268,12 @@ def test_another_estimator_is_refused(changes, said, tmp_path):
     assert not hasattr(model, "coefs_")
 
 
+def test_a_stream_of_another_kind_is_refused(tmp_path):
+    path = checkpointed(tmp_path, random_state=np.random.RandomState(np.random.PCG64(3)))
+    with pytest.raises(ValueError, match="random_state drew from PCG64 at the checkpoint and dr"):
+        quick(BackpropClassifier).fit(*class_data(40), resume_from=path)
+
+
 def test_other_data_is_refused(tmp_path):
     path, (X, y) = checkpointed(tmp_path), class_data(40)
     for data in ((X + 1, y), (X, y[::-1]), (X[:30], y[:30]), (X[:, :3], y)):

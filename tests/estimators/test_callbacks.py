@@ -304,6 +304,20 @@ def test_a_warm_start_goes_on_where_it_was():
     assert callback.hooks == 2 * hooks_of(3)
 
 
+def test_a_parameter_that_a_callback_changes_counts_from_then_on():
+    class Changing(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            estimator.set_params(learning_rate_init=0.5)
+
+    X, y = data_for(BackpropRegressor)
+    model, _ = followed(BackpropRegressor, Changing(), random_state=0)
+    model.fit(X, y)
+    expected = quick(BackpropRegressor, n_iter_no_change=np.inf).fit(X, y)
+    assert same_bits(model, expected)
+    expected.set_params(learning_rate_init=0.5).partial_fit(X, y)
+    assert same_bits(model.partial_fit(X, y), expected)
+
+
 def test_a_class_or_an_object_without_hooks_is_refused():
     model = BackpropClassifier()
     for callback in (Recorder, "progress"):
