@@ -56,6 +56,8 @@ class Fit:
     ----------
     reached : Reached or None
         How far it has come, where it is to go on; only that of training that has not failed.
+    begins_anew : bool
+        Whether it was to go on from what had been reached on other data.
     error : Exception or None
         What `fit` alone would have raised.
     traceback : str or None
@@ -68,6 +70,7 @@ class Fit:
         self.estimator, self.X, self.y, self.fit_params = estimator, X, y, fit_params
         self._start: Reached | None = None
         self.reached: Reached | None = None
+        self.begins_anew = False
         self.error: Exception | None = None
         self.traceback: str | None = None
         self.seconds = 0.0
@@ -96,7 +99,10 @@ class Fit:
             first.state = replace(first.state, streams=[stream_of_its_own()])
         self.prepared = prepared
         self._alike = alike
-        if self._start is not None and self._start.data == self._data_of(prepared):
+        if self._start is None:
+            return
+        self.begins_anew = self._start.data != self._data_of(prepared)
+        if not self.begins_anew:
             # The state is a copy: should the stack fail, each begins once more from here.
             for run, moment in zip(prepared.runs, self._start.moments, strict=True):
                 run.resume(replace(moment, state=moment.state.copy()))

@@ -7,6 +7,7 @@ Which candidates there are is a strategy's business, here as there: its `_run_se
 from __future__ import annotations
 
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -254,10 +255,11 @@ class Evaluated:
         if callback_ctx is not None and hasattr(search, "_skl_callbacks"):
             followed = Followed.of(search, evaluation, n_candidates, callback_ctx)
         results = evaluate(evaluation, candidate_params, self.parallel, followed, legs)
+        outcomes = list(results.values())
         self.reached = {
             place: result.pop("reached") for place, result in results.items() if "reached" in result
         }
-        outcomes = list(results.values())
+        _warn_of_other_data(sum(result.pop("begins_anew", False) for result in outcomes))
         _warn_or_raise_about_fit_failures(outcomes, search.error_score)
         if callable(search.scoring):
             _insert_error_scores(outcomes, search.error_score)
@@ -271,12 +273,13 @@ class Evaluated:
         return self.cv_results
 
     def reached_by(self, candidates: Sequence[int]) -> dict[Place, Reached]:
-        """Return how far some of the last candidates have come, numbered anew in this order."""
+        """Hand out how far some of the last candidates have come, numbered anew in this order."""
+        reached, self.reached = self.reached, {}
         return {
-            (new, split): self.reached[old, split]
+            (new, split): reached[old, split]
             for new, old in enumerate(candidates)
             for split in range(self.search.n_splits_)
-            if (old, split) in self.reached
+            if (old, split) in reached
         }
 
     def _splits(self, cv: Any) -> list[Split]:
@@ -288,3 +291,15 @@ class Evaluated:
                 f"{n_splits} splits, got {len(splits)}"
             )
         return [(np.asarray(train), np.asarray(test)) for train, test in splits]
+
+
+def _warn_of_other_data(n_fits: int) -> None:
+    """Say so where fits that were to go on had other rows than before."""
+    if n_fits:
+        warnings.warn(
+            f"{n_fits} fits were trained anew in this round, since what comes out of the "
+            "transformers before them is not what it was in the last: they draw random numbers. "
+            "Give them an int random_state to let candidates go on from where they are.",
+            UserWarning,
+            stacklevel=2,
+        )

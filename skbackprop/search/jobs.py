@@ -138,6 +138,7 @@ class Together:
             if until is not None:
                 fit.estimator.max_iter = until  # as the candidate is known to scorers and users
             results[place] = _result(evaluation, candidate, split, fronts[split], fit)
+            results[place]["begins_anew"] = fit.begins_anew
             if fit.reached is not None and not (legs is None or legs.is_last):
                 results[place]["reached"] = fit.reached
             if followed is not None:

@@ -347,7 +347,11 @@ class Drawing(TransformerMixin, BaseEstimator):
 def test_networks_on_other_rows_begin_anew(random_state, goes_on, epochs):
     estimator = make_pipeline(Drawing(random_state), STEADY)
     grid = {f"{LAST}{name}": values for name, values in GRID.items()}
-    searched(BackpropHalvingGridSearchCV, estimator, grid)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        searched(BackpropHalvingGridSearchCV, estimator, grid)
+    said = [str(w.message) for w in caught if "trained anew" in str(w.message)]
+    assert [int(message.split()[0]) for message in said] == ([] if goes_on else [6, 2])
     rounds = [1, 2, 6] if goes_on else [1, 3, 9]
     assert epochs == [9] * 2 * rounds[0] + [6] * rounds[1] + [2] * rounds[2] + [1] * 9
 
