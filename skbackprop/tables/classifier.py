@@ -50,7 +50,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         by which all classes weigh the same. None for equal weights. Probabilities are calibrated
         for classes that are as frequent as their weights make them.
     max_iter : int or None, default=None
-        The most epochs of a network; None for 24 to 60, the fewer the more rows there are.
+        The most epochs of a network; None for 24 to 100, the fewer the more rows there are.
     time_limit : float or None, default=None
         The most seconds that `fit` trains for; None for any. If it is over, what has been learned
         is kept.

@@ -41,7 +41,7 @@ FOR_CLASSES = (
 FOR_NUMBERS = (Configuration(True, (256, 256, 256), dropout=0.1, weight_decay=0.01),)
 
 # Steps of a training, and the bounds of its epochs.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 1440, 24, 60
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 1440, 24, 100
 
 
 def settings_for(
@@ -58,9 +58,8 @@ def settings_for(
     max_iter : int or None
         The most epochs; None for what suits the number of rows.
     """
-    batch_size = min(256, max(32, n_rows // 8))
     n_train = n_rows - -(-n_rows // n_members)
-    n_steps = -(-n_train // batch_size)
+    n_steps = -(-n_train // min(256, max(32, n_rows // 8)))
     n_epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / n_steps)))
     return {
         "hidden_layer_sizes": configuration.hidden,
@@ -68,7 +67,8 @@ def settings_for(
         "dropout": configuration.dropout,
         "solver": AdamW(0.9, 0.95, weight_decay=configuration.weight_decay),
         "alpha": 0.0,
-        "batch_size": min(batch_size, n_train),
+        # No batch is much smaller than the others: a step on a few rows goes anywhere.
+        "batch_size": -(-n_train // n_steps),
         "learning_rate": WarmUp("cosine", length=0.05),
         "learning_rate_init": 0.003,
         "max_iter": n_epochs if max_iter is None else min(n_epochs, max_iter),

@@ -38,7 +38,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         none. "from_dtype": those of a data frame that hold categories or strings, and those of an
         array of objects that hold strings.
     max_iter : int or None, default=None
-        The most epochs of a network; None for 24 to 60, the fewer the more rows there are.
+        The most epochs of a network; None for 24 to 100, the fewer the more rows there are.
     time_limit : float or None, default=None
         The most seconds that `fit` trains for; None for any. If it is over, what has been learned
         is kept.
