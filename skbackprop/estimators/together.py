@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
 import time
 import traceback
@@ -32,12 +33,23 @@ class Reached(NamedTuple):
     ----------
     data : int
         What the data is known by.
-    moments : list of Moment
-        One for each network.
+    moments : list of bytes
+        The arrays of the moment of each network, pickled: between processes one piece of bytes
+        takes a fraction of the time of twenty arrays.
     """
 
     data: int
-    moments: list[Moment]
+    moments: list[bytes]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], data: int) -> Reached:
+        """Return how far runs have come."""
+        return cls(data, [pickle.dumps(run.moment.to_arrays()) for run in runs])
+
+    def resume(self, runs: Sequence[Run]) -> None:
+        """Let runs go on from here."""
+        for run, moment in zip(runs, self.moments, strict=True):
+            run.resume(Moment.from_arrays(pickle.loads(moment), run.network.layout))
 
 
 class Fit:
@@ -103,9 +115,7 @@ class Fit:
             return
         self.begins_anew = self._start.data != self._data_of(prepared)
         if not self.begins_anew:
-            # The state is a copy: should the stack fail, each begins once more from here.
-            for run, moment in zip(prepared.runs, self._start.moments, strict=True):
-                run.resume(replace(moment, state=moment.state.copy()))
+            self._start.resume(prepared.runs)
 
     def _data_of(self, prepared: Prepared) -> int:
         if self._alike is not None:
@@ -129,8 +139,7 @@ class Fit:
     def _keep(self, prepared: Prepared, goes_on: bool) -> None:
         self.estimator._keep(prepared, continues=False)
         if goes_on:
-            moments = [run.moment for run in prepared.runs]
-            self.reached = Reached(self._data_of(prepared), moments)
+            self.reached = Reached.of(prepared.runs, self._data_of(prepared))
 
     def alone(self, until: int | None = None) -> None:
         """Fit the estimator anew, by itself; until some epoch, if it is to go on from there."""

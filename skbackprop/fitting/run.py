@@ -309,8 +309,8 @@ class Run:
         self._take_streams(moment.state.streams)
         self.state = replace(moment.state, streams=self.state.streams)
         self.course, self._largest_at_first = moment.course, moment.largest_at_first
-        self._losses, self._scores = [*moment.losses], [*moment.scores]
-        self._watched_losses = [*moment.watched_losses]
+        self._losses, self._scores = moment.losses, moment.scores
+        self._watched_losses = moment.watched_losses
         if moment.split is not None:
             self.train, held_out = self._split = moment.split
             self.watched = Watched(self.table, held_out, self.problem.y_given)

@@ -135,6 +135,7 @@ def test_training_goes_on_to_the_bit(settings, tmp_path):
             assert_same_fit(resumed, uninterrupted)
 
 
+@pytest.mark.long
 @EACH
 def test_further_training_goes_on_to_the_bit_as_well(settings, tmp_path):
     """What a resumed fit leaves behind is what an uninterrupted one does."""
@@ -146,6 +147,7 @@ def test_further_training_goes_on_to_the_bit_as_well(settings, tmp_path):
         assert_same_fit(model, uninterrupted)
 
 
+@pytest.mark.long
 @EACH
 def test_the_last_checkpoint_is_the_whole_fit(settings, tmp_path):
     path = tmp_path / "network.npz"

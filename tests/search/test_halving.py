@@ -201,6 +201,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_halving_finds_the_same_to_the_bit(case):
     estimator, grid, data = CASES[case]
@@ -213,6 +214,7 @@ def test_halving_finds_the_same_to_the_bit(case):
         np.testing.assert_array_equal(actual, expected, strict=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
@@ -416,6 +418,7 @@ def test_attributes_are_scikit_learns(ours, theirs, refit):
         assert hasattr(search, "classes_") == refit
 
 
+@pytest.mark.long
 def test_nobody_has_to_enable_what_is_experimental():
     code = (
         "import skbackprop, sklearn.model_selection as selection; "

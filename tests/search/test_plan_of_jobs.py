@@ -355,7 +355,7 @@ def test_where_all_fail_the_search_does(estimator, grid):
         ({"alpha": [0, -1]}, "alpha", 1),
         ({"learning_rate_init": [0.1, 1e300]}, "diverged", 1),
         ({"solver": ["lbfgs"], "alpha": [0, -1]}, "alpha", 1),
-        pytest.param({"alpha": [0, -1]}, "alpha", 2, marks=TWO_PROCESSES),
+        pytest.param({"alpha": [0, -1]}, "alpha", 2, marks=[TWO_PROCESSES, pytest.mark.long]),
     ],
 )
 def test_error_score_raise_raises_the_error(grid, says, n_jobs):
