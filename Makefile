@@ -22,9 +22,9 @@ help: ## list the commands
 demo: $(VENV)/ready-plot ## a tour on real data, with pictures in demo-output/ (under two minutes)
 	@$(RUN) examples/demo.py
 
-check: lint types quick ## what to run before each commit (under 90 seconds)
+check: lint types quick ## what to run before each commit (under two minutes)
 
-test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (under six minutes)
+test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (about ten minutes)
 
 test-full: lint types bench-smoke examples full ## by hand: the same, with whole products in the tests
 

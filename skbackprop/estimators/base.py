@@ -189,11 +189,11 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
             self._keep(prepared, continues, pieces)
-            if any(map(operator.is_not, values, self._values)):
-                self._planned = None  # a callback has changed a parameter since it was made
         except BaseException:
             go_back()
             raise
+        if any(map(operator.is_not, values, self._values)):
+            self._planned = None  # a callback has changed a parameter since it was made
         if interrupt is not None:
             raise interrupt
         return self

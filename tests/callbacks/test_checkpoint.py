@@ -122,6 +122,7 @@ def killed(model, data, *callbacks, **fit_params):
     model.set_callbacks()
 
 
+@pytest.mark.long
 @EACH
 def test_training_goes_on_to_the_bit(settings, tmp_path):
     path = tmp_path / "network.npz"

@@ -262,6 +262,7 @@ def test_random_halving_draws_the_same_candidates(random_state):
     assert found[0].n_candidates_ == [4, 2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("max_stack_bytes", [1, 20_000])
 @pytest.mark.parametrize("case", ["early stopping", "masks and statistics", "pipeline"])
 def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
@@ -628,6 +629,7 @@ def interrupt_in_epoch(monkeypatch, number):
     monkeypatch.setattr(Stack, "run_epoch", counted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("was_fitted", [True, False])
 @pytest.mark.parametrize("number, n_rounds", [(1, 0), (3, 1), (6, 2), (13, 3)])
 def test_an_interrupt_leaves_the_complete_rounds(number, n_rounds, was_fitted, monkeypatch):

@@ -273,6 +273,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_grid_search_finds_the_same_to_the_bit(case):
     estimator, grid, data = CASES[case]

@@ -92,6 +92,7 @@ def answer_of(model, X):
     return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("library", [*FRAMES, "objects", "pyarrow"])
 @BOTH
 def test_every_library_has_the_same_table(kind, library):
@@ -297,6 +298,7 @@ def test_the_first_predictions_are_near_the_shares_of_classes():
 # ------------------------------------------------------------------------------ training
 
 
+@pytest.mark.long
 @BOTH
 def test_time_is_limited(kind):
     rng = np.random.RandomState(0)
