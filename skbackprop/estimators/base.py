@@ -36,7 +36,7 @@ from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
 from .fitted import Fitted
 from .hooks import Hooks
-from .learned import Data, Given, Learned, Prepared, Targets, fixed_of
+from .learned import Data, Given, Learned, Planned, Prepared, Targets, fixed_of
 from .resumable import resume
 from .validation import (
     check_range,
@@ -166,34 +166,30 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         A KeyboardInterrupt during training keeps what the complete epochs have reached.
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        plan, learned, data = self._checked(given, continues, incremental, classes)
-        pieces = self._further_pieces(plan, learned, data) if incremental else None
+        planned, learned, data = self._checked(given, continues, incremental, classes)
+        pieces = self._further_pieces(planned.plan, learned, data) if incremental else None
         go_back = pieces.undo if pieces else self._way_back(continues, incremental)
-        is_followed = not incremental and hasattr(self, "_skl_callbacks")
-        values = self._values if is_followed else ()
         try:
             if pieces is None:
-                runs = self._runs(plan, learned, data, continues, incremental)
+                runs = self._runs(planned.plan, learned, data, continues, incremental)
                 pieces = pieces_of(runs, self.random_state) if incremental else None
             else:
                 runs = [pieces.run]
             if given.resume_from is not None:
                 resume(self, runs, Path(given.resume_from))
-            prepared = Prepared(learned, data, runs)
+            prepared = Prepared(planned, learned, data, runs)
             if pieces is not None:
                 interrupt = pieces.train()
-            elif is_followed:
-                interrupt = self._train_with_callbacks(given, prepared, continues)
-            else:
+            elif incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = train(runs)
+            else:
+                interrupt = self._train_with_callbacks(given, prepared, continues)
             if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
             self._keep(prepared, continues, pieces)
         except BaseException:
             go_back()
             raise
-        if any(map(operator.is_not, values, self._values)):
-            self._planned = None  # a callback has changed a parameter since it was made
         if interrupt is not None:
             raise interrupt
         return self
@@ -262,15 +258,17 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         self, given: Given, continues: bool, incremental: bool, classes: Any = None
     ) -> Prepared:
         """Check parameters and data, and return the runs that they make."""
-        plan, learned, data = self._checked(given, continues, incremental, classes)
-        return Prepared(learned, data, self._runs(plan, learned, data, continues, incremental))
+        planned, learned, data = self._checked(given, continues, incremental, classes)
+        runs = self._runs(planned.plan, learned, data, continues, incremental)
+        return Prepared(planned, learned, data, runs)
 
     def _checked(
         self, given: Given, continues: bool, incremental: bool, classes: Any
-    ) -> tuple[Plan, Learned, Data]:
+    ) -> tuple[Planned, Learned, Data]:
         """Check parameters and data, and return what they make; the estimator stays as it is."""
         known: Learned | None = self._learned if continues else None
-        plan = self._checked_plan(is_known=continues and incremental)
+        planned = self._checked_plan(is_known=continues and incremental)
+        plan = planned.plan
         if known is not None and not self._is_the_last(plan):
             self._check_fixed(known.fixed)
         reader = self if known else stand_in(self)
@@ -288,7 +286,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = reader._watched(given, plan, learned)
-        return plan, learned, Data(table, y, watched)
+        return planned, learned, Data(table, y, watched)
 
     def _watched(self, given: Given, plan: Plan, learned: Learned) -> Watched | None:
         """Return the rows that the user wants to be watched, checked as those to train on are."""
@@ -337,17 +335,17 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             return known
         return replace(known, targets=targets, loss=self._loss_of(plan, targets))
 
-    def _checked_plan(self, is_known: bool) -> Plan:
+    def _checked_plan(self, is_known: bool) -> Planned:
         """Return the plan that the parameters make, checked.
 
         With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
         would take as long as to train on it.
         """
-        is_same = False
+        is_same, values = False, self._values
         if is_known and self._planned is not None:
-            is_same = all(map(operator.is_, self._planned.values, self._values))
+            is_same = all(map(operator.is_, self._planned.values, values))
             if is_same and self._planned.is_fixed:
-                return self._planned.plan
+                return self._planned
         parameters = self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
@@ -355,7 +353,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         check_solver(plan, parameters)
         if not is_same:
             warn_of_no_effect(parameters, {name: row.default for name, row in self._rows.items()})
-        return plan
+        return Planned.of(values, plan)
 
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""
@@ -375,13 +373,14 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
     def _prepare_like(self, other: Prepared) -> Prepared:
         """Return the runs of a first fit to data that another estimator has checked already."""
-        plan, known = self._checked_plan(is_known=False), other.learned
+        planned, known = self._checked_plan(is_known=False), other.learned
+        plan = planned.plan
         n_outputs = other.data.table.y.shape[1]
         network = plan.architecture.network(known.n_features, n_outputs)
         loss, fixed = self._loss_of(plan, known.targets), fixed_of(self._settings)
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)
         runs = self._runs(plan, learned, other.data, continues=False, incremental=False)
-        return Prepared(learned, other.data, runs)
+        return Prepared(planned, learned, other.data, runs)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """Return checked X and targets; with `reset` take note of the features."""

@@ -100,14 +100,12 @@ class Fitted(Rebuilt, NestedParameters):
 
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
-        learned, _, runs = prepared
-        pasts, planned = [run.past for run in runs], self._planned
-        if planned is None or planned.plan is not runs[0].plan:
-            planned = Planned.of(self._values, runs[0].plan)
+        planned, learned, _, runs = prepared
+        pasts = [run.past for run in runs]
         return {
             **learned.attributes,
             **({} if continues else learned.names),
-            **self._arrays(learned, runs[0].plan, pasts),
+            **self._arrays(learned, planned.plan, pasts),
             "_out_of_fold": _out_of_fold_of(runs, pasts, learned.dtype),
             "n_iter_": _of_members([run.n_iter for run in runs]),
             "converged_": _of_members([run.is_converged for run in runs]),

@@ -149,8 +149,9 @@ class Data(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A fit that is about to begin: what was learned of the data, and a run for each member."""
+    """A fit that is about to begin: its plan, what was learned of the data, and its runs."""
 
+    planned: Planned
     learned: Learned
     data: Data
     runs: list[Run]
