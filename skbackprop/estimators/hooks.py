@@ -63,12 +63,12 @@ class Hooks(Follower):
 
     def begin(self) -> None:
         """Call the hooks for the beginning of the fit."""
-        self._fit.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        self._fit.call_on_fit_task_begin(**self._told())
 
     def end(self, runs: Sequence[Run]) -> None:
         """Call the hooks for the end of the fit, after which these runs are what is left."""
         standing = [run.standing_at(run.course, run.state.copy()) for run in runs]
-        self._call(self._fit.call_on_fit_task_end, lambda: standing)
+        self._fit.call_on_fit_task_end(**self._told(lambda: standing))
 
     def pass_over_epoch(self) -> None:
         """Count an epoch that is past when a fit is resumed, so that the next has its number."""
@@ -77,33 +77,36 @@ class Hooks(Follower):
     def begin_epoch(self, standing: Standing) -> None:
         """Call the hooks for the beginning of an epoch."""
         self._epoch = self._next_epoch()
-        self._call(self._epoch.call_on_fit_task_begin, standing)
+        self._epoch.call_on_fit_task_begin(**self._told_of_epoch(standing))
 
     def end_epoch(self, standing: Standing) -> bool:
         """Call the hooks for its end; return whether one of them wants training to end."""
-        return bool(self._call(self._epoch.call_on_fit_task_end, standing))
+        return bool(self._epoch.call_on_fit_task_end(**self._told_of_epoch(standing)))
 
     def begin_member(self, member: int) -> Follower:
         """Call the hooks for the beginning of a member that L-BFGS trains."""
         if self._has_members:
             self._above = self._fit.subcontext("member", max_subtasks=self._n_epochs)
-            self._above.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+            self._above.call_on_fit_task_begin(**self._told())
         return self
 
     def end_member(self) -> None:
         """Call the hooks for its end; they can't leave the other members untrained."""
         if self._has_members:
-            self._above.call_on_fit_task_end(estimator=self._estimator, **self._data)
+            self._above.call_on_fit_task_end(**self._told())
 
     def _next_epoch(self) -> Any:
         return self._above.subcontext("iteration" if self._is_lbfgs else "epoch")
 
-    def _call(self, hook: Callable[..., Any], standing: Standing) -> Any:
-        is_whole = hook.__self__ is self._fit or not self._has_members  # type: ignore[attr-defined]
-        return hook(
-            estimator=self._estimator,
-            **self._data,
-            reconstruction_attributes=(
-                (lambda: self._attributes(self.needs_moments, standing())) if is_whole else None
-            ),
-        )
+    def _told_of_epoch(self, standing: Standing) -> dict[str, Any]:
+        # Of some members alone there is no estimator.
+        return self._told(None if self._has_members else standing)
+
+    def _told(self, standing: Standing | None = None) -> dict[str, Any]:
+        """Return what hooks may ask for; the fitted estimator is made once one does."""
+        told = {"estimator": self._estimator, **self._data}
+        if standing is not None:
+            told["reconstruction_attributes"] = lambda: self._attributes(
+                self.needs_moments, standing()
+            )
+        return told
