@@ -10,6 +10,9 @@ from ..core.arrays import largest_magnitude
 from .divergence import GROWN, SAFE, Symptoms, loss_of, spread
 from .run import Run
 
+# How a warning begins that all epochs were used up, in scikit-learn's words.
+USED_UP = "Stochastic Optimizer: Maximum iterations"
+
 
 def end_converged(run: Run) -> None:
     """Take note that training has ended by its stopping rule."""
@@ -42,7 +45,7 @@ def end_unconverged(run: Run) -> None:
     run.ending = "unconverged"
     if not run.incremental and run.plan.patience.n_epochs != math.inf:
         run.warnings.append(
-            f"Stochastic Optimizer: Maximum iterations ({run.plan.max_iter}) reached and "
+            f"{USED_UP} ({run.plan.max_iter}) reached and "
             "the optimization hasn't converged yet. Raise max_iter, or set "
             "n_iter_no_change=np.inf if this many epochs are what you want."
         )

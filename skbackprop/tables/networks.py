@@ -17,6 +17,7 @@ from ..fitting.architecture import Architecture
 from ..fitting.initial import Layers
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
+from ..fitting.verdict import USED_UP
 from ..layers.base import Layer
 from ..layers.inputs import BlockMaps, Scale
 
@@ -105,7 +106,7 @@ class OfTable:
         were used up is what was wanted.
         """
         for run in prepared.runs:
-            run.warnings = [message for message in run.warnings if not message.startswith(_USED_UP)]
+            run.warnings = [message for message in run.warnings if not message.startswith(USED_UP)]
         super()._keep(prepared, continues, pieces)  # type: ignore[misc]
         self._learned: Learned = replace(self._learned, dtype=np.dtype(np.float64))
         for name in self._attributes_of(self._learned.network).values():  # type: ignore[attr-defined]
@@ -113,9 +114,6 @@ class OfTable:
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])
         del self._training
-
-
-_USED_UP = "Stochastic Optimizer: Maximum iterations"
 
 
 class TableClassifierNetworks(OfTable, BackpropClassifier):
