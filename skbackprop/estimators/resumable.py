@@ -76,6 +76,7 @@ class Resumable:
             arrays |= {name_of("moments", i, name): a for name, a in moment.to_arrays().items()}
         # Always the same name, so that who is killed within a draft leaves but one.
         with replaced(path, path.with_name(f".{path.name}.new")) as file:
+            # Its stub takes what any name may stand for as its option allow_pickle.
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
