@@ -46,7 +46,7 @@ class Symptoms:
     largest : float
         The largest absolute weight.
     score : float or None
-        The score of what is kept, if any was taken.
+        What the estimator's own `score` makes of what is kept, if that was asked for.
     """
 
     worst: float

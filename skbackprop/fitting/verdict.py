@@ -109,7 +109,8 @@ def _look_at_losses(run: Run, first: float, has_risen: bool, growth: float, larg
             return
         last = max(last, loss)
         has_risen = has_risen or last > first + abs(first)
-    score = None if best is None else best.score
+    has_own_score = run.plan.stopping is not None and run.plan.stopping.scoring is None
+    score = best.score if best is not None and has_own_score else None
     symptoms = Symptoms(worst, last, has_risen, growth, largest, score)
     if symptoms.has_diverged(run.table, run.train, run.objective):
         kept = "" if best is None else f" {_kept_epoch(run)}"

@@ -15,6 +15,7 @@ from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRegressor,
+    EarlyStopping,
 )
 from skbackprop.averages import ExponentialAverage
 from support import class_data, classes_for, data_for, few_epochs, value_data
@@ -107,6 +108,17 @@ def test_no_false_alarm_where_there_is_little_to_learn_or_to_learn_from(change):
         X, y = X[:9], y[:9]
     model = BackpropClassifier(**SETTINGS | {"max_iter": 3 if change == "X not scaled" else 100})
     assert not divergences(model, (X * 1e3 if change == "X not scaled" else X, y))
+
+
+def test_a_loss_on_rows_held_out_is_no_score():
+    """That of five classes is above one where nothing can be learned, and -1 is a bad R2."""
+    X, y = np.ones((100, 2)), np.arange(100) % 5
+    stopping = EarlyStopping("loss", validation_fraction=0.3)
+    changes = {"early_stopping": stopping, "learning_rate_init": 0.01, "warm_start": True}
+    for seed in range(3):
+        model = BackpropClassifier(**SETTINGS | changes | {"random_state": seed})
+        for _ in range(2):  # in the second the loss ends a little above where it began
+            assert not divergences(model, (X, y))
 
 
 @pytest.mark.parametrize("rate", [1e-3, 1e6])
