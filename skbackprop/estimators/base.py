@@ -19,6 +19,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import get_scorer
 from sklearn.utils import check_random_state
 
+from ..core.arrays import Array
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters
@@ -394,11 +395,15 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         objective = Objective(network, learned.loss, plan.penalty)
         problem = self._problem(plan, learned, objective, data, incremental)
         starts = self._known_starts() if continues else self._new_starts(plan)
-        problem = replace(problem, folds=folds_of(problem, starts))
+        problem = replace(problem, folds=self._folds_for(problem, starts))
         runs = [Run(problem, *start, member) for member, start in enumerate(starts)]
         if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
             _warn_of_batch_size(plan.batch_size, runs[0].n_train)
         return runs
+
+    def _folds_for(self, problem: Problem, starts: Sequence[Start]) -> Array | None:
+        """Return which network holds out each row; None where each draws rows of its own."""
+        return folds_of(problem, starts)
 
     def _problem(
         self, plan: Plan, learned: Learned, objective: Objective, data: Data, incremental: bool

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -18,9 +18,12 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions, _fit_context
 from ..core.arrays import Array
 from ..estimators.validation import stand_in, validated_weight
+from ..fitting.holdout import cut_into_folds
 from .columns import read
-from .inputs import WIDTH, Inputs, seed_from
-from .recipe import Configuration, settings_for
+from .components import Component, Kind, Training
+from .inputs import WIDTH, Inputs, View
+from .networks import KindOfNetworks
+from .recipe import Configuration
 
 # Numbers in the input of the rows that are predicted at once.
 _NUMBERS_AT_ONCE = 1 << 22
@@ -63,8 +66,15 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """Return networks with these parameters, for these targets."""
 
     @abstractmethod
-    def _combine(self, y: Array, weight: Array | None) -> None:
-        """Learn how to make one prediction of those of `networks_`, which are trained."""
+    def _combine(self, held_out: list[Array], y: Array, weight: Array | None) -> None:
+        """Learn how to mix components, by what each says of the rows that its models held out."""
+
+    @abstractmethod
+    def _mixed(self, outputs: list[Array]) -> Array:
+        """Return the predictions for rows that are mixed of what each component says of them.
+
+        That has the shape (n_members, n, n_outputs), and it is the mean over members that counts.
+        """
 
     # -------------------------------------------------------------------- training
 
@@ -120,62 +130,74 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         fitted._inputs, encoded = Inputs.learn(
             columns, target, kind or "auto", self.categorical_features, stream
         )
-        networks = fitted._trained(encoded, targets, weight, stream, start, context)
-        fitted.networks_ = networks
-        fitted.n_iter_ = np.array([each.n_iter_ for each in networks])
-        fitted._combine(targets, weight)
+        folds = fitted._folds(targets, stream)
+        trained = fitted._trained(encoded, targets, weight, folds, stream, start, context)
+        fitted._components = [component for component, _ in trained]
+        fitted.networks_ = [each.networks for each in fitted._components]
+        fitted.n_iter_ = np.array([each.n_iter_ for each in fitted.networks_])
+        fitted.oof_member_ = folds
+        fitted._combine([held_out for _, held_out in trained], targets, weight)
         self.__dict__ = fitted.__dict__
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=None)
         return self
+
+    def _folds(self, y: Array, stream: np.random.RandomState) -> Array:
+        """Return the member of each component that holds out each row."""
+        strata = y if is_classifier(self) else None
+        return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
+
+    @property
+    def _kinds(self) -> list[Kind]:
+        """The kinds of models that predictions are mixed of."""
+        kinds: list[Kind] = []
+        for each in self._configurations:
+            view: View = "embedded" if each.embeds else "encoded"
+            n_blocks = self._inputs.n_blocks if each.embeds else 0
+            kinds.append(KindOfNetworks(view, n_blocks, each, self.max_iter, self._networks))
+        return kinds
 
     def _trained(
         self,
         encoded: Array,
         y: Array,
         weight: Array | None,
+        folds: Array,
         stream: np.random.RandomState,
         start: float,
         context: Any,
-    ) -> list[Any]:
-        """Return networks of each configuration, trained, or of the first that there was time for.
+    ) -> list[tuple[Component, Array]]:
+        """Return models of each kind, trained, or of the first that there was time for.
 
-        Those that are to come have equal parts of the time that is left.
+        Each comes with what it says out of fold. Those that are to come have equal parts of the
+        time that is left.
         """
         limit = math.inf if self.time_limit is None else self.time_limit
-        n_members = min(self.n_members, len(encoded))
-        trained: list[Any] = []
-        for i, configuration in enumerate(self._configurations):
+        trained: list[tuple[Component, Array]] = []
+        for i, kind in enumerate(self._kinds):
             left = limit - (time.perf_counter() - start)
             if trained and left <= 0:
                 break
-            settings = settings_for(configuration, len(encoded), n_members, self.max_iter)
-            share = max(left / (len(self._configurations) - i), _NO_TIME)
-            settings["time_limit"] = None if math.isinf(share) else share
-            settings["random_state"] = seed_from(stream)
-            networks = self._networks(settings, y, weight)
-            networks._front = (self._inputs.n_blocks if configuration.embeds else 0), WIDTH
-            X = self._inputs.with_blocks(encoded) if configuration.embeds else encoded
-            ensemble = context.subcontext("ensemble")
-            with ensemble.propagate_callback_context(networks):
-                ensemble.call_on_fit_task_begin(estimator=self)
-                trained.append(networks.fit(X, y, sample_weight=weight))
-                ensemble.call_on_fit_task_end(estimator=self)
+            share = max(left / (len(self._kinds) - i), _NO_TIME)
+            X = self._inputs.seen(encoded, kind.view)
+            training = Training(X, y, weight, folds, stream, share, self, context)
+            trained.append(kind.train(training))
         return trained
 
     # ------------------------------------------------------------------ prediction
 
-    def _predicted(self, X: Any, predict: Callable[[list[Array]], Array]) -> Array:
-        """Return what `predict` makes of the input of each kind of networks, block by block."""
+    def _predicted(self, X: Any) -> Array:
+        """Return what is mixed of all components for the rows of X, block by block."""
         check_is_fitted(self)
         encoded = self._inputs.encode(read(self, X, reset=False))
         width = encoded.shape[1] + self._inputs.n_blocks * WIDTH
         parts, n_at_once = [], max(1, _NUMBERS_AT_ONCE // width)
         for start in range(0, len(encoded), n_at_once):
-            plain = encoded[start : start + n_at_once]
-            embedded = self._inputs.with_blocks(plain)
-            pairs = zip(self.networks_, self._configurations, strict=False)
-            inputs = [embedded if own.embeds else plain for _, own in pairs]
-            parts.append(predict(inputs))
+            rows = encoded[start : start + n_at_once]
+            views = {
+                view: self._inputs.seen(rows, view)
+                for view in {each.view for each in self._components}
+            }
+            parts.append(self._mixed([each.outputs(views[each.view]) for each in self._components]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __sklearn_tags__(self) -> Any:

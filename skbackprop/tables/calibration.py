@@ -1,12 +1,12 @@
-"""Probabilities from scores: temperatures, and the weights of several models, by likelihood.
+"""Temperatures of scores, and the weights of several models: by likelihood, or by squared error.
 
-All is fitted out of fold: on what networks say of rows that they have not been trained on.
+All is fitted out of fold: on what models say of rows that they have not been trained on.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize_scalar, nnls
 from scipy.special import expit, log_softmax, softmax
 
 from ..core.arrays import Array
@@ -90,3 +90,33 @@ def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:
         shares /= shares.sum(axis=0)
         weights = np.average(shares, axis=1, weights=weight)
     return weights
+
+
+def weights_by_squared_error(predictions: Array, y: Array, weight: Array | None) -> Array:
+    """Return the weights of the mean of models that has the least squared error.
+
+    With errors E of the models it is the least of ||E w||^2 over all w >= 0 that add up to one.
+    That of ||E w||^2 + (sum(w) - 1)^2 over all w >= 0 is a multiple of it: along each direction
+    the least is q / (1 + q), which rises with q = ||E w||^2 / sum(w)^2.
+
+    Parameters
+    ----------
+    predictions : array of shape (n_models, n)
+        What each model says of each row.
+    y : array of shape (n,)
+        The targets.
+    weight : array of shape (n,) or None
+        What each row weighs.
+
+    Returns
+    -------
+    weights : array of shape (n_models,), which add up to one
+    """
+    n_models = len(predictions)
+    errors = (predictions - y).T * (1.0 if weight is None else np.sqrt(weight)[:, None])
+    size = np.linalg.norm(errors)
+    if n_models == 1 or size == 0:
+        return np.full(n_models, 1 / n_models)
+    equations = np.vstack([errors / size, np.ones(n_models)])
+    found, _ = nnls(equations, np.append(np.zeros(len(y)), 1.0))
+    return np.asarray(found / found.sum())

@@ -70,7 +70,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         of new rows.
     networks_ : list of estimators
         The ensembles, each a fitted `BackpropClassifier` of encoded rows.
-    network_weights_ : array of shape (n_ensembles,)
+    oof_member_ : array of int of shape (n_samples,)
+        The network of each ensemble that has held out each row.
+    weights_ : array of shape (n_ensembles,)
         What each ensemble weighs in the predictions; they add up to one.
     temperatures_ : array of shape (n_ensembles,)
         What the scores of each are divided by.
@@ -156,14 +158,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         networks._scores_of_mean = log_shares(np.maximum(shares, least))
         return networks
 
-    def _combine(self, y: Array, weight: Array | None) -> None:
-        scores = [each._held_out_once.scores for each in self.networks_]
-        self.temperatures_ = np.array([temperature_for(each, y, weight) for each in scores])
-        pairs = zip(scores, self.temperatures_, strict=True)
+    def _combine(self, held_out: list[Array], y: Array, weight: Array | None) -> None:
+        temperatures = [temperature_for(each, y, weight) for each in held_out]
+        pairs = zip(held_out, temperatures, strict=True)
         said = np.array([probabilities(each, temperature) for each, temperature in pairs])
         seen = np.maximum(said[:, np.arange(len(y)), y], _TINY)
-        self.network_weights_ = weights_by_likelihood(seen, weight)
-        mixed = np.tensordot(self.network_weights_, said, 1)
+        self.temperatures_ = np.array(temperatures)
+        self.weights_ = weights_by_likelihood(seen, weight)
+        mixed = np.tensordot(self.weights_, said, 1)
         self._last_temperature = temperature_for(_logs(mixed), y, weight)
         self.oof_predict_proba_ = self._calibrated(mixed)
         self.oof_prediction_ = self.classes_[self.oof_predict_proba_.argmax(axis=1)]
@@ -172,6 +174,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
                 self.classes_[y], self.oof_prediction_, sample_weight=self._weight_of_rows
             )
         )
+
+    def _mixed(self, outputs: list[Array]) -> Array:
+        mixed = 0.0
+        for each, temperature, weight in zip(
+            outputs, self.temperatures_, self.weights_, strict=True
+        ):
+            mixed = mixed + weight * probabilities(each, temperature).mean(axis=0)
+        return self._calibrated(np.asarray(mixed))
 
     def _calibrated(self, mixed: Array) -> Array:
         """Return the mean probabilities, to the power that the last temperature says."""
@@ -224,15 +234,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         ValueError, TypeError
             If X has other columns than in `fit`, or one that held numbers then does not now.
         """
-        return self._predicted(X, self._probabilities_of)
-
-    def _probabilities_of(self, inputs: list[Array]) -> Array:
-        mixed = 0.0
-        each = zip(inputs, self.networks_, self.temperatures_, self.network_weights_, strict=True)
-        for X, networks, temperature, weight in each:
-            by_member = probabilities(networks.member_scores(X), temperature)
-            mixed = mixed + weight * by_member.mean(axis=1)
-        return self._calibrated(np.asarray(mixed))
+        return self._predicted(X)
 
 
 def _logs(shares: Array) -> Array:

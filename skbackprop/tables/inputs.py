@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from .columns import AnyColumns
 from .encoding import Encoding, Settings
 from .periodic import PeriodicFeatures
 from .piecewise import PiecewiseLinearEncoder
+
+# How models see the rows of a table: encoded, or with blocks for numbers before that.
+View = Literal["encoded", "embedded"]
 
 N_FREQUENCIES, N_BINS = 16, 16
 # The columns of the block that stands for one number.
@@ -147,6 +150,10 @@ class Inputs:
         """Return the encoded rows of a table."""
         taken_in = self.encoding.take_in(columns)
         return _single(self.encoding.encode(taken_in, np.dtype(np.float32)))
+
+    def seen(self, encoded: Array, view: View) -> Array:
+        """Return rows in a view of them."""
+        return self.with_blocks(encoded) if view == "embedded" else encoded
 
     def with_blocks(self, encoded: Array) -> Array:
         """Return encoded rows with the blocks of their numbers before them."""

@@ -1,8 +1,9 @@
-"""The networks of tabular estimators: what stands before their dense layers, and how they begin."""
+"""The networks of tabular estimators: how they are built, begin and are trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,12 +15,17 @@ from ..estimators.classifier import BackpropClassifier
 from ..estimators.learned import Learned, Prepared
 from ..estimators.regressor import BackpropRegressor
 from ..fitting.architecture import Architecture
+from ..fitting.folds import Start
 from ..fitting.initial import Layers
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
+from ..fitting.run import Problem
 from ..fitting.verdict import USED_UP
 from ..layers.base import Layer
 from ..layers.inputs import BlockMaps, Scale
+from .components import Component, Kind, Training
+from .inputs import WIDTH, View, seed_from
+from .recipe import Configuration, settings_for
 
 # The outputs of the map of each block, beside which the number itself is an input.
 N_EMBEDDED = 3
@@ -86,11 +92,14 @@ class OfTable:
         The number of blocks at the beginning of a row, and the columns of each.
     _scores_of_mean : array of shape (n_outputs,)
         The scores to begin with.
+    _folds : array of int of shape (n,)
+        The network that holds out each row.
     """
 
     _kind_of_network: ClassVar[type[Architecture]] = Embedded
     _front: tuple[int, int]
     _scores_of_mean: Array
+    _folds: Array
     _training: Any
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
@@ -98,6 +107,9 @@ class OfTable:
         n_blocks, width = self._front
         architecture = replace(plan.architecture, n_blocks=n_blocks, width=width)  # type: ignore[call-arg]
         return replace(plan, architecture=architecture, initial=NearTheMean(self._scores_of_mean))
+
+    def _folds_for(self, problem: Problem, starts: Sequence[Start]) -> Array | None:
+        return self._folds
 
     def _keep(self, prepared: Prepared, continues: bool, pieces: Pieces | None = None) -> None:
         """Keep what came of the runs, for predictions in double precision.
@@ -113,17 +125,87 @@ class OfTable:
             arrays = getattr(self, name)
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])
-        del self._training
+        del self._training, self._folds
 
 
 class TableClassifierNetworks(OfTable, BackpropClassifier):
     """Networks for the labels of a table; made by a `TabularClassifier`."""
 
-    def member_scores(self, X: Array) -> Array:
-        """Return the raw scores of each member, of shape (n_rows, n_members, n_outputs)."""
-        scores: Array = self._outcome(X, lambda scores: scores.swapaxes(0, 1).copy())
+    def outputs_of(self, scores: Array) -> Array:
+        """Return the logits of members, of shape (n_members, n, n_outputs): their scores."""
         return scores
 
 
 class TableRegressorNetworks(OfTable, BackpropRegressor):
     """Networks for the numbers of a table; made by a `TabularRegressor`."""
+
+    def outputs_of(self, scores: Array) -> Array:
+        """Return the predictions of members, of shape (n_members, n, 1), of their scores."""
+        return self._means(scores)[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworksOfTable(Component):
+    """An ensemble of networks.
+
+    Parameters
+    ----------
+    networks : TableClassifierNetworks or TableRegressorNetworks
+        The fitted networks.
+    view : View
+        How they see rows.
+    """
+
+    networks: Any
+    view: View
+
+    def outputs(self, X: Array) -> Array:
+        """Return what each network says of rows, of shape (n_members, n, n_outputs)."""
+
+        def by_row(scores: Array) -> Array:
+            return self.networks.outputs_of(scores).swapaxes(0, 1).copy()
+
+        return np.asarray(self.networks._outcome(X, by_row)).swapaxes(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class KindOfNetworks(Kind):
+    """Networks of one configuration.
+
+    Parameters
+    ----------
+    view : View
+        How they see rows.
+    n_blocks : int
+        The blocks of columns at the beginning of a row, as they see it.
+    configuration : Configuration
+        What they are like.
+    max_iter : int or None
+        The most epochs; None for what suits the number of rows.
+    build : callable
+        Returns networks for (parameters, targets, weights of rows).
+    """
+
+    view: View
+    n_blocks: int
+    configuration: Configuration
+    max_iter: int | None
+    build: Callable[[dict[str, Any], Array, Array | None], Any]
+
+    def train(self, training: Training) -> tuple[Component, Array]:
+        """Return the networks, trained, and what was said out of fold."""
+        folds, limit = training.folds, training.time_limit
+        n_members = int(folds.max()) + 1
+        settings = settings_for(self.configuration, len(folds), n_members, self.max_iter)
+        settings["time_limit"] = None if math.isinf(limit) else limit
+        settings["random_state"] = seed_from(training.stream)
+        networks = self.build(settings, training.y, training.weight)
+        networks._front = self.n_blocks, WIDTH
+        networks._folds = folds
+        task = training.context.subcontext("ensemble")
+        with task.propagate_callback_context(networks):
+            task.call_on_fit_task_begin(estimator=training.estimator)
+            networks.fit(training.X, training.y, sample_weight=training.weight)
+            task.call_on_fit_task_end(estimator=training.estimator)
+        held_out = networks.outputs_of(networks._held_out_once.scores[None].copy())[0]
+        return NetworksOfTable(networks, self.view), held_out

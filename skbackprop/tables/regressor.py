@@ -13,6 +13,7 @@ from sklearn.utils import check_array, column_or_1d
 from ..core.arrays import Array
 from ..estimators.validation import as_given
 from .base import BaseTabular
+from .calibration import weights_by_squared_error
 from .networks import TableRegressorNetworks
 from .recipe import FOR_NUMBERS, Configuration
 
@@ -54,6 +55,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         new rows, and a little low, since it is of single networks.
     networks_ : list of one estimator
         The ensemble, a fitted `BackpropRegressor` of encoded rows.
+    oof_member_ : array of int of shape (n_samples,)
+        The network that has held out each row.
+    weights_ : array of shape (n_ensembles,)
+        What each ensemble weighs in the predictions; they add up to one.
     n_iter_ : array of int of shape (n_ensembles, n_members)
         The epochs that each network was trained for.
     n_features_in_ : int
@@ -113,13 +118,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         networks._scores_of_mean = np.zeros(1)
         return networks
 
-    def _combine(self, y: Array, weight: Array | None) -> None:
-        (ensemble,) = self.networks_
-        self.oof_prediction_ = self._within_range(ensemble.oof_prediction_)
+    def _combine(self, held_out: list[Array], y: Array, weight: Array | None) -> None:
+        self.weights_ = weights_by_squared_error(np.array(held_out)[..., 0], y, weight)
+        self.oof_prediction_ = self._mixed([each[None] for each in held_out])
         self.oof_score_ = float(r2_score(y, self.oof_prediction_, sample_weight=weight))
 
-    def _within_range(self, predictions: Array) -> Array:
-        return np.clip(predictions.astype(np.float64), *self._range)
+    def _mixed(self, outputs: list[Array]) -> Array:
+        means = np.array([each.mean(axis=0, dtype=np.float64)[:, 0] for each in outputs])
+        return np.clip(self.weights_ @ means, *self._range)
 
     # ------------------------------------------------------------------ prediction
 
@@ -143,8 +149,4 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X has other columns than in `fit`, or one that held numbers then does not now.
         """
-        return self._predicted(X, self._numbers_of)
-
-    def _numbers_of(self, inputs: list[Array]) -> Array:
-        (ensemble,), (X,) = self.networks_, inputs
-        return self._within_range(ensemble.predict(X))
+        return self._predicted(X)

@@ -5,7 +5,12 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
-from skbackprop.tables.calibration import probabilities, temperature_for, weights_by_likelihood
+from skbackprop.tables.calibration import (
+    probabilities,
+    temperature_for,
+    weights_by_likelihood,
+    weights_by_squared_error,
+)
 
 
 def logits_for(n_outputs, n=4000, seed=0):
@@ -59,3 +64,28 @@ def test_weights_are_those_of_the_likeliest_mixture(is_weighted):
     assert found.sum() == pytest.approx(1)
     assert loss(np.log(found)) == pytest.approx(best.fun, abs=1e-4)
     np.testing.assert_array_equal(weights_by_likelihood(likelihoods[:1], weight), [1.0])
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e8])
+def test_weights_are_those_of_the_least_squared_error(scale, is_weighted):
+    rng = np.random.RandomState(0)
+    y = rng.randn(200)
+    noise = rng.randn(4, 200) * [[0.5], [0.4], [0.6], [0.5]]
+    predictions = y + noise + [[0.0], [0.1], [0.2], [3.0]]
+    weight = rng.rand(200) if is_weighted else None
+
+    def loss(weights):
+        return np.average((weights @ predictions - y) ** 2, weights=weight)
+
+    best = minimize(lambda free: loss(softmax(free)), np.zeros(4))
+    found = weights_by_squared_error(scale * predictions, scale * y, weight)
+    assert found.sum() == pytest.approx(1)
+    assert found.min() < 0.01
+    assert loss(found) == pytest.approx(best.fun, rel=1e-4)
+
+
+def test_weights_of_models_that_are_all_right_are_equal():
+    y = np.arange(5.0)
+    np.testing.assert_array_equal(weights_by_squared_error(np.array([y, y]), y, None), [0.5, 0.5])
+    np.testing.assert_array_equal(weights_by_squared_error(np.array([y, 2 * y]), y, None), [1, 0])

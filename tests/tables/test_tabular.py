@@ -221,8 +221,7 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
 def inputs_of(model, X):
     """Return what each ensemble of a model sees of X."""
     encoded = model._inputs.encode(read(model, X, reset=False))
-    pairs = zip(model.networks_, model._configurations, strict=False)  # as time allowed
-    return [model._inputs.with_blocks(encoded) if own.embeds else encoded for _, own in pairs]
+    return [model._inputs.seen(encoded, each.view) for each in model._components]
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -237,19 +236,20 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
         inputs_of(model, X),
         model.networks_,
         model.temperatures_,
-        model.network_weights_,
+        model.weights_,
         strict=True,
     ):
         members = [member.decision_function(seen) for member in networks.estimators_]
         scores = np.array(members).reshape(3, len(X), -1)
         each = probabilities(scores, temperature)
         mixed = mixed + weight * each.mean(axis=0)
-        out_of_fold = out_of_fold + weight * each[networks.oof_member_, np.arange(len(X))]
+        out_of_fold = out_of_fold + weight * each[model.oof_member_, np.arange(len(X))]
+        np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
     for said, shares in ((model.predict_proba(X), mixed), (model.oof_predict_proba_, out_of_fold)):
         powers = shares ** (1 / model._last_temperature)
         expected = powers / powers.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(said, expected, rtol=1e-3, atol=1e-6)
-    assert model.network_weights_.sum() == pytest.approx(1)
+    assert model.weights_.sum() == pytest.approx(1)
     assert model.oof_score_ == accuracy_score(y, model.oof_prediction_)
     np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))
 
@@ -261,7 +261,10 @@ def test_predictions_are_the_mean_within_the_range_of_y():
     mean = np.mean([member.predict(seen) for member in networks.estimators_], axis=0)
     assert (mean > y.max()).any() or (mean < y.min()).any()
     np.testing.assert_allclose(model.predict(30 * X), np.clip(mean, y.min(), y.max()))
-    np.testing.assert_array_equal(networks.oof_member_.shape, y.shape)
+    np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
+    counts = np.bincount(model.oof_member_)
+    assert counts.sum() == len(y) and counts.max() - counts.min() <= 1
+    np.testing.assert_array_equal(model.weights_, [1.0])
     assert model.oof_score_ == pytest.approx(r2_score(y, model.oof_prediction_))
     assert model.oof_prediction_.min() >= y.min()
 
@@ -291,7 +294,7 @@ def test_the_first_predictions_are_near_the_shares_of_classes():
     model = TabularClassifier(**SMALL | {"time_limit": 1e-9})
     with pytest.warns(ConvergenceWarning, match="nothing has been learned"):
         model.fit(X, y)
-    scores = model.networks_[0].member_scores(inputs_of(model, X)[0])
+    scores = model._components[0].outputs(inputs_of(model, X)[0])
     assert np.abs(probabilities(scores)[..., 1] - y.mean()).max() < 0.1
 
 

@@ -1,0 +1,87 @@
+"""What tabular estimators mix: models of one kind, one for each fold, and what these say of rows.
+
+Ensembles of networks are such a component, and other estimators with a clone for each fold. Who
+trains them, weighs them or predicts by them need not know which they are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.arrays import Array
+from .inputs import View
+
+
+class Training(NamedTuple):
+    """What the models of a component are trained on.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_inputs)
+        The rows, in the view of the component.
+    y : array of shape (n,)
+        The targets: numbers, or codes of classes from 0 on.
+    weight : array of shape (n,) or None
+        What each row weighs.
+    folds : array of int of shape (n,)
+        The model that holds out each row, from 0 on.
+    stream : RandomState
+        What draws all that is random.
+    time_limit : float
+        The most seconds that it may take; infinite for any.
+    estimator : estimator
+        That of the user.
+    context : CallbackContext
+        Its task, of which this is a part.
+    """
+
+    X: Array
+    y: Array
+    weight: Array | None
+    folds: Array
+    stream: np.random.RandomState
+    time_limit: float
+    estimator: Any
+    context: Any
+
+
+class Component(ABC):
+    """Models of one kind, each of which has held out a fold of the training rows.
+
+    What they say of a row is for classes logits, of which one is for two classes, and for numbers
+    a prediction.
+
+    Attributes
+    ----------
+    view : View
+        How they see rows.
+    """
+
+    view: View
+
+    @abstractmethod
+    def outputs(self, X: Array) -> Array:
+        """Return what each model says of rows in their view, of shape (n_members, n, n_outputs)."""
+
+
+class Kind(ABC):
+    """A kind of models that can be made a component.
+
+    Attributes
+    ----------
+    view : View
+        How they see rows.
+    """
+
+    view: View
+
+    @abstractmethod
+    def train(self, training: Training) -> tuple[Component, Array]:
+        """Return the component, trained, and what was said out of fold.
+
+        The latter has shape (n, n_outputs): the output for each training row of the model that has
+        held it out.
+        """
