@@ -13,7 +13,7 @@ from collections.abc import Callable
 from copy import copy
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import get_config
@@ -34,48 +34,25 @@ from ._sklearn import (
     _safe_split,
 )
 from .core.arrays import Array
-from .estimators.regressor import BackpropRegressor
+from .intervals import Band, n_needed, rank_of
 
 # ------------------------------------------------------------------------------- the bands
 
 
-class Band(NamedTuple):
-    """An interval for each target, before it is made wide enough, and the unit of what is added."""
-
-    middle: Array
-    half_width: Array | float
-    unit: Array | float
-
-    def scores_of(self, y: Array) -> Array:
-        """Return how far each target lies outside, in units; negative inside."""
-        return np.asarray((np.abs(y - self.middle) - self.half_width) / self.unit)
-
-    def widened(self, correction: Any) -> Array:
-        """Return both ends along a last axis, each moved outward by so many units.
-
-        A negative correction moves them inward, at most to the middle.
-        """
-        half_width = np.maximum(self.half_width + correction * self.unit, 0)
-        return np.stack([self.middle - half_width, self.middle + half_width], axis=-1)
-
-
 def around_prediction(estimator: Any, X: Any) -> Band:
-    """Return a band of no width around the prediction: the score is abs(y - m)."""
-    return Band(_values(estimator.predict(X)), 0.0, 1.0)
+    """Return a band of no width around the prediction."""
+    return Band.around(_values(estimator.predict(X)))
 
 
 def by_deviation(estimator: Any, X: Any) -> Band:
-    """Return the same with the standard deviation as its unit: the score is abs(y - m) / std."""
+    """Return the same with the standard deviation that is predicted as its unit."""
     last, X_last = _last_step(estimator, X)
-    mean, std = map(_values, last.predict(X_last, return_std=True))
-    return Band(mean, 0.0, std)
+    return Band.by_deviation(*map(_values, last.predict(X_last, return_std=True)))
 
 
 def by_quantiles(estimator: Any, X: Any) -> Band:
-    """Return the band from the lowest quantile to the highest: max(low - y, y - high)."""
-    quantiles = _values(estimator.predict(X))
-    low, high = quantiles[..., 0], quantiles[..., -1]
-    return Band((low + high) / 2, (high - low) / 2, 1.0)
+    """Return the band from the lowest quantile that is predicted to the highest."""
+    return Band.by_quantiles(_values(estimator.predict(X)))
 
 
 BANDS: dict[str, Callable[[Any, Any], Band]] = {
@@ -110,26 +87,12 @@ def _learns_deviation(estimator: Any) -> bool:
     That of the members of an ensemble alone says how much they disagree, which is another thing.
     """
     last, _ = _last_step(estimator)
-    if isinstance(last, BackpropRegressor):
-        return last._learns_deviation
-    return _returns_deviation(last)
+    says = getattr(last, "_learns_deviation", None)  # ours do, which return one in any case
+    return _returns_deviation(last) if says is None else bool(says)
 
 
 def _returns_deviation(last_step: Any) -> bool:
     return "return_std" in signature(last_step.predict).parameters
-
-
-# -------------------------------------------------------------------------- how many rows
-
-
-def _rank(n: int, coverage: float) -> int:
-    """Return which of n scores, from the smallest on, is the correction: ceil((n + 1) coverage)."""
-    return max(1, math.ceil(round((n + 1) * coverage, 9)))  # 100 * 0.55 is a bit more than 55
-
-
-def _n_needed(coverage: float) -> int:
-    """Return the fewest scores among which there is such a one: n >= coverage / (1 - coverage)."""
-    return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
 # ------------------------------------------------------------------------- the estimator
@@ -318,7 +281,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         _check_unit(band, self.conformity_score)
         scores = np.sort(band.scores_of(values), axis=0)
         _check_scores(scores)
-        correction = scores[_rank(len(scores), self.coverage) - 1]
+        correction = scores[rank_of(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
         self.conformity_score_ = kind
         self.correction_ = correction if values.ndim > 1 else float(correction)
@@ -361,7 +324,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
 
     def _n_held_out(self, n: int) -> int:
         """Return how many of n rows to measure on; raise an error where those are too few."""
-        needed, setting = _n_needed(self.coverage), self.calibration_fraction
+        needed, setting = n_needed(self.coverage), self.calibration_fraction
         if self._is_frozen:
             n_held_out = n
         elif setting == "auto":

@@ -30,7 +30,7 @@ from skbackprop import (
     BackpropRegressor,
     ConformalRegressor,
 )
-from skbackprop.conformal import _n_needed, _rank
+from skbackprop.intervals import rank_of
 from skbackprop.losses import Gaussian, Quantile
 from support import NAMES, few_epochs, pickled, quick, value_data
 
@@ -156,19 +156,6 @@ def test_on_real_data_the_mean_coverage_lies_between_its_bounds(kind):
     assert coverage - error < np.mean(inside) < coverage + 1 / (n + 1) + error
 
 
-@pytest.mark.parametrize("coverage", [1e-12, 0.01, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
-def test_so_many_rows_are_needed_that_there_is_a_score_of_the_rank(coverage):
-    needed = _n_needed(coverage)
-    assert _rank(needed, coverage) <= needed
-    assert needed == 1 or _rank(needed - 1, coverage) > needed - 1
-
-
-def test_ranks_are_those_of_exact_arithmetic():
-    ranks = {(9, 0.7): 7, (9, 0.9): 9, (99, 0.55): 55, (99, 0.95): 95, (10, 0.9): 10, (18, 0.9): 18}
-    assert {case: _rank(*case) for case in ranks} == ranks
-    assert [_n_needed(coverage) for coverage in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
-
-
 # -------------------------------------------------------------------------- cases by hand
 
 
@@ -227,7 +214,7 @@ def test_it_is_the_estimator_that_is_trained_on_the_rows_that_are_not_held_out(n
     # Of the rows held out, exactly as many lie inside as the rank says, but for rounding at ends.
     middle = model.predict_interval(X[held_out]).mean(axis=1, keepdims=True)
     slightly_wider = middle + (model.predict_interval(X[held_out]) - middle) * (1 + 1e-9)
-    assert is_inside(slightly_wider, y[held_out]).sum() == _rank(20, coverage)
+    assert is_inside(slightly_wider, y[held_out]).sum() == rank_of(20, coverage)
     frozen_model = ConformalRegressor(FrozenEstimator(alone), coverage=coverage)
     frozen_model.fit(X[held_out], y[held_out])
     assert frozen_model.conformity_score_ == MEASURED[name]
@@ -258,7 +245,9 @@ def test_of_several_targets_each_has_intervals_of_its_own(kind):
     assert intervals.shape == (80, 2, 2)
     _, held_out = train_test_split(np.arange(80), test_size=20, random_state=0)
     n_inside = is_inside(intervals[held_out], Y[held_out]).sum(axis=0)
-    assert (abs(n_inside - _rank(20, 0.8)) <= 1).all()  # the one at the end may be rounded outside
+    assert (
+        abs(n_inside - rank_of(20, 0.8)) <= 1
+    ).all()  # the one at the end may be rounded outside
 
 
 @pytest.mark.parametrize("estimator", [LinearRegression(), Ridge(), *KINDS.values()])
@@ -332,7 +321,7 @@ def test_weights_are_those_of_the_rows_trained_on():
     alone = network().fit(X[rows], y[rows], sample_weight=weight[rows])
     assert np.array_equal(model.predict(X), alone.predict(X))
     errors = np.sort(abs(y - alone.predict(X))[held_out])
-    np.testing.assert_allclose(model.correction_, errors[_rank(15, 0.9) - 1])
+    np.testing.assert_allclose(model.correction_, errors[rank_of(15, 0.9) - 1])
 
 
 def test_weights_are_routed(routing):

@@ -47,7 +47,7 @@ IMPORT_NAME = PACKAGE.name
 ROOMS = [
     {"core"},
     {"initializers"},
-    {"activations", "losses", "optimizers", "schedules", "stopping"},
+    {"activations", "intervals", "losses", "optimizers", "schedules", "stopping"},
     {"layers"},
     {"averages"},
     {"engine"},
