@@ -6,10 +6,17 @@ for a million rows take more memory than a fit may.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from .._sklearn import _approximate_mode
 from ..core.arrays import Array, Rows
+
+# Of more groups than these, classes come to the folds in about their shares by chance, and
+# scikit-learn's search for folds with the very shares takes a millisecond for each group.
+_MOST_STRATIFIED = 1000
 
 
 def hold_out(
@@ -79,4 +86,49 @@ def cut_into_folds(
     folds = np.empty(n_rows, dtype=np.intp)
     # Dealt out like cards, class by class: each goes on where the one before it has ended.
     folds[order] = np.arange(n_rows) % n_folds
+    return folds
+
+
+def cut_by_group(
+    groups: Array, n_folds: int, stream: np.random.RandomState, classes: Array | None
+) -> Array:
+    """Return the fold of each row, at random, where no group is split.
+
+    Folds have about as many rows, and of up to a thousand groups about the same shares of classes,
+    as far as the groups let them.
+
+    Parameters
+    ----------
+    groups : array of int of shape (n_rows,)
+        The group of each row, from 0 on.
+    n_folds : int
+        The number of folds, no more than groups.
+    stream : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row.
+    """
+    n_groups = int(groups.max()) + 1
+    # Of groups of one size, the first goes to the emptiest fold.
+    names = stream.permutation(n_groups)[groups]
+    seed = stream.randint(np.iinfo(np.int32).max)
+    if (
+        classes is not None
+        and n_groups <= _MOST_STRATIFIED
+        and n_folds <= np.bincount(classes).max()
+    ):
+        with warnings.catch_warnings():  # of classes with fewer rows than folds
+            warnings.simplefilter("ignore", UserWarning)
+            splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+            folds = _folds_of(splits, classes, names)
+        if np.bincount(folds, minlength=n_folds).all():
+            return folds
+    return _folds_of(GroupKFold(n_folds), names, names)
+
+
+def _folds_of(splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array) -> Array:
+    """Return which of the splits holds out each row."""
+    folds = np.empty(len(groups), dtype=np.intp)
+    for fold, (_, held_out) in enumerate(splits.split(groups, classes, groups)):
+        folds[held_out] = fold
     return folds

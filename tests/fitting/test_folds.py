@@ -8,6 +8,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss, r2_score
@@ -21,7 +23,8 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import Checkpoint
-from skbackprop.fitting.holdout import cut_into_folds
+from skbackprop.fitting import holdout
+from skbackprop.fitting.holdout import cut_by_group, cut_into_folds
 from support import (
     BOTH,
     class_data,
@@ -53,6 +56,37 @@ def test_folds_and_the_classes_in_them_differ_by_one_row(counts, n_folds):
         for label in range(len(counts)):
             assert np.ptp(np.bincount(folds[classes == label], minlength=n_folds)) <= 1
     assert np.ptp(np.bincount(cut_into_folds(30, n_folds, stream, None))) <= 1
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=30),
+    n_folds=st.integers(2, 8),
+    n_classes=st.integers(0, 4),
+    seed=st.integers(0, 2**16),
+)
+def test_no_group_is_split_and_no_fold_is_empty(sizes, n_folds, n_classes, seed):
+    n_folds = min(n_folds, len(sizes))
+    stream = np.random.RandomState(seed)
+    groups = stream.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    classes = stream.randint(n_classes, size=len(groups)) if n_classes else None
+    folds = cut_by_group(groups, n_folds, stream, classes)
+    assert sorted(set(folds)) == list(range(n_folds))
+    assert all(len(set(folds[groups == group])) == 1 for group in range(len(sizes)))
+
+
+def test_folds_of_groups_have_like_sizes_and_shares_of_classes(monkeypatch):
+    stream = np.random.RandomState(0)
+    groups = stream.randint(200, size=2000)
+    classes = (stream.rand(2000) < 0.2) * 1
+    folds = cut_by_group(groups, 8, stream, classes)
+    assert np.ptp(np.bincount(folds)) < 40
+    assert np.ptp(np.bincount(folds[classes == 1])) < 10
+    assert (cut_by_group(groups, 8, stream, classes) != folds).any()
+    for of_many in (None, classes):
+        monkeypatch.setattr(holdout, "_MOST_STRATIFIED", 100)
+        folds = cut_by_group(groups, 8, stream, of_many)
+        assert np.ptp(np.bincount(folds)) <= 2
+    assert (cut_by_group(groups, 8, stream, None) != folds).any()
 
 
 TARGETS = {
