@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array, largest_magnitude
-from ..fitting.plan import Plan
 from ..losses.base import Loss
 from .learned import Targets
 from .validation import check_targets
@@ -40,21 +39,36 @@ class Numbers(Targets):
     scale: Array | None = None
 
     @classmethod
-    def learn(cls, plan: Plan, setting: Any, y: Array, weight: Array | None, dtype: Any) -> Numbers:
+    def learn(
+        cls,
+        loss: Loss,
+        setting: Any,
+        y: Array,
+        weight: Array | None,
+        dtype: Any,
+        *,
+        is_scaled: bool,
+    ) -> Numbers:
         """Return what y is; rows weigh in its mean and scale what they weigh in the loss."""
         y = y[:, None] if y.ndim == 1 else y
-        check_targets(y, plan.loss, setting)
-        if not plan.scale_target:
-            return cls(plan.loss, setting, y.shape[1])
-        _check_can_be_scaled(plan.loss, setting)
-        mean, scale = _mean_and_scale(y.astype(np.float64), weight, plan.loss.target_minimum == 0)
+        check_targets(y, loss, setting)
+        if not is_scaled:
+            return cls(loss, setting, y.shape[1])
+        if not can_be_scaled(loss):
+            minimum, maximum = loss.target_minimum, loss.target_maximum
+            raise ValueError(
+                "scale_target=True needs a loss for all targets or for y >= 0, but "
+                f"loss={setting!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
+                "scale_target=False."
+            )
+        mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.target_minimum == 0)
         largest, limit = largest_magnitude(y), float(np.finfo(dtype).max)
         if not np.isfinite([mean, scale]).all() or largest > limit:
             raise ValueError(
-                f"y is too large for scale_target=True and predictions in {np.dtype(dtype)}: its "
-                f"largest absolute value is {largest:.3g}. Scale y down."
+                f"y is too large to be scaled for predictions in {np.dtype(dtype)}: its largest "
+                f"absolute value is {largest:.3g}. Scale y down."
             )
-        return cls(plan.loss, setting, y.shape[1], mean, scale)
+        return cls(loss, setting, y.shape[1], mean, scale)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -125,13 +139,9 @@ class Reproduced(Targets):
         return y
 
 
-def _check_can_be_scaled(loss: Loss, setting: Any) -> None:
-    minimum, maximum = loss.target_minimum, loss.target_maximum
-    if minimum not in (0, -np.inf) or maximum < np.inf:
-        raise ValueError(
-            f"scale_target=True needs a loss for all targets or for y >= 0, but loss={setting!r} "
-            f"is for y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
-        )
+def can_be_scaled(loss: Loss) -> bool:
+    """Return whether a loss takes targets in other units: it is for all, or for y >= 0."""
+    return loss.target_minimum in (0, -np.inf) and loss.target_maximum == np.inf
 
 
 def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:

@@ -533,7 +533,10 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
     ) -> Numbers:
-        return Numbers.learn(plan, self.loss, table.y, table.weight, dtype)
+        is_scaled = plan.scale_target
+        return Numbers.learn(
+            plan.loss, self.loss, table.y, table.weight, dtype, is_scaled=is_scaled
+        )
 
     def _recall(self, plan: Plan, n_outputs: int) -> Numbers:
         n_targets = n_outputs // plan.loss.scores_per_target

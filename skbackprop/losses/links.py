@@ -36,6 +36,13 @@ class Link:
         """Return the logarithm of the predictions, finite where they would round to zero."""
         raise NotImplementedError(f"{type(self).__name__} has no log_inverse(scores)")
 
+    def scores_of(self, predictions: Array) -> Array:
+        """Return scores that have these predictions, finite at the ends of their range as well.
+
+        They are in double precision.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no scores_of(predictions)")
+
     def pool(self, scores: Array) -> Array:
         """Return the scores whose prediction is the mean of the members' predictions.
 
@@ -89,6 +96,9 @@ class IdentityLink(Link):
         if out is not scores:
             np.copyto(out, scores)
 
+    def scores_of(self, predictions: Array) -> Array:
+        return predictions.astype(np.float64)
+
     def pool(self, scores: Array) -> Array:
         return np.asarray(scores.mean(axis=0))
 
@@ -116,6 +126,9 @@ class ExpLink(Link):
         """Write the scores, brought within the bounds, to `out`."""
         bound = exp_bound(scores.dtype)
         np.clip(scores, -bound, bound, out=out)
+
+    def scores_of(self, predictions: Array) -> Array:
+        return _log(predictions)
 
     def pool(self, scores: Array) -> Array:
         inside = np.empty_like(scores)
@@ -147,6 +160,9 @@ class LogisticLink(Link):
 
     def inverse(self, scores: Array, out: Array) -> None:
         expit(scores, out=out)
+
+    def scores_of(self, predictions: Array) -> Array:
+        return _log(predictions) - _log(1 - predictions)
 
     def pool(self, scores: Array) -> Array:
         # The log odds of the mean, from logarithms of both probabilities: 1 - p would round.
@@ -187,6 +203,9 @@ class SoftmaxLink(Link):
         np.exp(p, out=p)
         np.divide(p, p.sum(axis=0), out=p)
         np.copyto(out, p.transpose(*range(1, p.ndim), 0))
+
+    def scores_of(self, predictions: Array) -> Array:
+        return _log(predictions)
 
     def pool(self, scores: Array) -> Array:
         return _log_mean_exp(self.log_inverse(scores))
@@ -246,9 +265,10 @@ class OrderedLink(Link):
         return np.asarray(pooled.reshape(scores.shape[1:]))
 
     def scores_of(self, predictions: Array) -> Array:
-        """Return the scores of predictions in order, of shape (n,)."""
-        steps = self._of_steps(np.diff(predictions))
-        return np.concatenate([predictions[:1], steps])
+        scores = predictions.astype(np.float64)
+        q = apart(scores, self.n)
+        q[..., 1:] = self._of_steps(np.diff(q, axis=-1))
+        return scores
 
     @staticmethod
     def _of_steps(steps: Array) -> Array:
@@ -282,6 +302,12 @@ class MeanVarianceLink(Link):
         variance = apart(out, 2)[..., 1]
         EXP.inverse(variance, variance)
         variance += self.floor
+
+    def scores_of(self, predictions: Array) -> Array:
+        scores = predictions.astype(np.float64)
+        variance = apart(scores, 2)[..., 1]
+        variance[...] = _log(variance - self.floor)
+        return scores
 
     def log_variance(self, scores: Array) -> Array:
         """Return log(floor + exp(s)) of the second scores, which no score makes overflow."""
@@ -318,6 +344,12 @@ def _outputs_first(scores: Array) -> Array:
     """Return a copy of shape (k, n_members, n), contiguous."""
     last = scores.ndim - 1
     return np.array(scores.transpose(last, *range(last)), order="C")
+
+
+def _log(predictions: Array) -> Array:
+    """Return logarithms in double precision, finite at zero and below."""
+    values = predictions.astype(np.float64)
+    return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))
 
 
 def _log_mean_exp(values: Array) -> Array:

@@ -213,7 +213,7 @@ class DevianceLoss(Loss):
         self.slope(out, y, out)
 
     def constant(self, y: Array, weight: Array | None) -> Array:
-        return _log_of_mean(y, weight)
+        return self.link.scores_of(np.array([np.average(y, weights=weight)]))
 
 
 @dataclass(frozen=True)
@@ -344,11 +344,6 @@ def _end_descent(slope: Array, is_least: Array) -> None:
     np.copyto(slope, 0, where=is_least & (slope > 0))
 
 
-def _log_of_mean(y: Array, weight: Array | None) -> Array:
-    mean = np.average(y, weights=weight)
-    return np.log([max(mean, np.finfo(float).tiny)])
-
-
 # ------------------------------------------------------- of more than one number a target
 
 
@@ -442,9 +437,7 @@ class Quantile(Loss):
         return quantiles if len(self.levels) == 1 else apart(quantiles, len(self.levels))
 
     def constant(self, y: Array, weight: Array | None) -> Array:
-        quantiles = weighted_quantiles(y, self.levels, weight)
-        link = self.link
-        return link.scores_of(quantiles) if isinstance(link, OrderedLink) else quantiles
+        return self.link.scores_of(weighted_quantiles(y, self.levels, weight))
 
 
 @dataclass(frozen=True)
@@ -534,8 +527,7 @@ class Gaussian(Loss):
     def constant(self, y: Array, weight: Array | None) -> Array:
         mean = np.average(y, weights=weight)
         variance = np.average(np.square(y - mean), weights=weight)
-        above_least = max(variance - self.min_variance, np.finfo(float).tiny)
-        return np.array([mean, math.log(above_least)])
+        return self.link.scores_of(np.array([mean, variance]))
 
     def explained(self, loss: float, baseline: float) -> float:
         """Return R2 = 1 - exp(2 (loss - baseline)) (Cox & Snell 1989, pages 208-209).

@@ -74,6 +74,17 @@ def test_predictions_are_those_of_the_oracle(name, oracle):
 
 
 @every_link
+def test_scores_of_predictions_have_them(link):
+    scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 6))
+    predictions = inverse(link, scores)
+    np.testing.assert_allclose(inverse(link, link.scores_of(predictions)), predictions, rtol=1e-9)
+    single = link.scores_of(predictions.astype(np.float32))
+    assert single.dtype == np.float64
+    ends = np.zeros((3, 6)) if link.name != "logistic" else np.repeat([[0.0], [1.0]], 6, axis=1)
+    assert np.isfinite(link.scores_of(ends)).all()
+
+
+@every_link
 def test_inverse_may_write_over_the_scores(link):
     scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 6))
     expected = inverse(link, scores)
