@@ -101,6 +101,16 @@ class Numbers(Targets):
             values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
         return values if values.shape[1] > 1 else values[:, 0]
 
+    def in_training_units(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of one target, or with `from_zero` deviations, as a network has them.
+
+        They are in double precision.
+        """
+        values = values.astype(np.float64)
+        if self.mean is not None and self.scale is not None:
+            values = (values - (0.0 if from_zero else self.mean[0])) / self.scale[0]
+        return values
+
     def gradients_in_units_of_y(self, gradients: Array) -> Array:
         """Return derivatives of predictions, of shape (n, d, k * c), shaped as those of y.
 

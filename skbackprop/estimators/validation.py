@@ -288,6 +288,25 @@ def validated_weight(sample_weight: Any, X: Any) -> Array | None:
     return weight
 
 
+def validated_groups(groups: Any, n_rows: int) -> Array:
+    """Return the group of each of n rows as a number from 0 on, of two groups at least."""
+    values = column_or_1d(as_given(groups, "values", "groups"), warn=True)
+    if len(values) != n_rows:
+        raise ValueError(
+            f"groups must name a group for each of the {n_rows} rows of X, but has {len(values)} "
+            "values."
+        )
+    if values.dtype.kind in "fmM" and np.isnan(values).any():
+        raise ValueError("groups contains missing values. Give each row a group, or remove it.")
+    _, codes = np.unique(of_one_kind(values, "groups"), return_inverse=True)
+    if codes.max() == 0:
+        raise ValueError(
+            f"groups names the group {values[0]!r} alone, but at least 2 are needed: one to train "
+            "on, and one to hold out. Leave groups out, or use rows of more groups."
+        )
+    return np.asarray(codes)
+
+
 def check_range(X: Any, dtype: Any) -> None:
     """Check that X can be held in the model's dtype."""
     if X.dtype.itemsize > dtype.itemsize:

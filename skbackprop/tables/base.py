@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -17,10 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _fit_context
 from ..core.arrays import Array
-from ..estimators.validation import stand_in, validated_weight
-from ..fitting.holdout import cut_into_folds
-from .columns import read
-from .components import Component, Kind, Training
+from ..estimators.learned import Given
+from ..estimators.validation import errors_of, stand_in, validated_groups, validated_weight
+from ..fitting.holdout import cut_by_group, cut_into_folds
+from .columns import AnyColumns, read
+from .components import Kind, Training, Watched
 from .inputs import WIDTH, Inputs, View
 from .networks import KindOfNetworks
 from .recipe import Configuration
@@ -44,6 +45,9 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     }
     _configurations: ClassVar[Sequence[Configuration]]
 
+    # As a splitter's, what a search or a pipeline is given for its groups is for these folds too.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+
     n_members: int
     categorical_features: Any
     max_iter: int | None
@@ -53,8 +57,16 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     # ------------------------------------------------------- what a subclass defines
 
     @abstractmethod
-    def _take_in(self, y: Any, weight: Array | None) -> tuple[Array, Array | None]:
-        """Learn what y is; return it as the networks learn it, and what rows weigh in training."""
+    def _take_in(self, y: Any, weight: Array | None) -> Array:
+        """Learn what y is, in which rows have weights; return it as the networks learn it."""
+
+    @abstractmethod
+    def _encoded_target(self, y: Any) -> Array:
+        """Return other targets as the networks learn them."""
+
+    def _weight_in_training(self, y: Array, weight: Array | None) -> Array | None:
+        """Return what rows weigh in training, given their targets and the user's weights."""
+        return weight
 
     @property
     @abstractmethod
@@ -66,8 +78,22 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """Return networks with these parameters, for these targets."""
 
     @abstractmethod
-    def _combine(self, held_out: list[Array], y: Array, weight: Array | None) -> None:
-        """Learn how to mix components, by what each says of the rows that its models held out."""
+    def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
+        """Learn how to mix components, and return the predictions that are mixed.
+
+        It is learned by what each says of rows that were not trained on, of shape
+        (n_said, n, n_outputs), by the targets of these rows and by what these weigh.
+        """
+
+    def _measure(self, mixed: Array, y: Array, weight: Array | None, folds: Array | None) -> None:
+        """Learn how far predictions are off, of rows that were not trained on, by their folds."""
+
+    @abstractmethod
+    def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
+        """Set the attributes that tell of the predictions out of fold.
+
+        They are given with the targets and what rows weigh for the user.
+        """
 
     @abstractmethod
     def _mixed(self, outputs: list[Array]) -> Array:
@@ -80,7 +106,17 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Train networks on a table.
 
         Parameters
@@ -92,6 +128,19 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row, not negative and not all zero; None for equal weights.
+        X_val, y_val : data frame or array-like, default=None
+            A table like X, and its targets, that are not trained on. There are no folds then: all
+            networks train on all rows of X and keep the epoch at which they do best on X_val. What
+            is otherwise found out of fold, temperatures, weights and the width of intervals, is
+            found on X_val too, and there are no attributes that begin with ``oof_``.
+        sample_weight_val : array-like, default=None
+            The weight of each row of X_val; None for equal weights.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each row, a number or a word: rows of one patient, say, or of one day. No
+            fold splits a group, so that all that is found out of fold is true of new groups. Of
+            fewer groups than members there are as many members as groups; there must be two.
+            Without effect where there is X_val. With metadata routing, groups that are given to a
+            search, a pipeline or to cross-validation come here without a request.
 
         Returns
         -------
@@ -105,46 +154,81 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             cannot be trained on. The estimator is then left as it was.
         """
         start = time.perf_counter()
-        if y is None:
-            name = type(self).__name__
-            raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
         context = self._init_callback_context(max_subtasks=len(self._configurations))
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=None)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         fitted = stand_in(self)
-        columns = read(fitted, X, reset=True)
-        weight = validated_weight(sample_weight, columns.as_given)
-        targets, weight = fitted._take_in(y, weight)
-        n_rows = columns.n_rows
-        if len(targets) != n_rows:
-            raise ValueError(
-                f"X and y have inconsistent numbers of samples: {n_rows} and {len(targets)}."
-            )
-        if n_rows < 2:
-            raise ValueError(
-                f"n_samples = {n_rows}, but at least 2 rows are needed: one to train on, and one "
-                "to hold out."
-            )
-        stream = check_random_state(self.random_state)
-        kind = fitted._kind_of_target
-        target = targets if kind else None
-        fitted._inputs, encoded = Inputs.learn(
-            columns, target, kind or "auto", self.categorical_features, stream
-        )
-        folds = fitted._folds(targets, stream)
-        trained = fitted._trained(encoded, targets, weight, folds, stream, start, context)
-        fitted._components = [component for component, _ in trained]
-        fitted.networks_ = [each.networks for each in fitted._components]
-        fitted.n_iter_ = np.array([each.n_iter_ for each in fitted.networks_])
-        fitted.oof_member_ = folds
-        fitted._combine([held_out for _, held_out in trained], targets, weight)
+        for name in [name for name in vars(fitted) if name.startswith("oof_")]:
+            delattr(fitted, name)
+        fitted._fit(given, groups, start, context)
         self.__dict__ = fitted.__dict__
-        context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=None)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
 
-    def _folds(self, y: Array, stream: np.random.RandomState) -> Array:
+    def _fit(self, given: Given, groups: Any, start: float, context: Any) -> None:
+        """Learn all there is; `fit` keeps it once it is complete."""
+        if given.y is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+        columns = read(self, given.X, reset=True)
+        weight_given = validated_weight(given.sample_weight, columns.as_given)
+        y = self._take_in(given.y, weight_given)
+        _check_lengths(columns, y, "X", "y")
+        if len(y) < 2 and not given.has_rows_to_watch:
+            raise ValueError(
+                f"n_samples = {len(y)}, but at least 2 rows are needed: one to train on, and one "
+                "to hold out."
+            )
+        weight = self._weight_in_training(y, weight_given)
+        watched = self._watched(given)
+        stream = check_random_state(self.random_state)
+        kind = self._kind_of_target
+        self._inputs, encoded = Inputs.learn(
+            columns, y if kind else None, kind or "auto", self.categorical_features, stream
+        )
+        folds, n_members = None, self.n_members
+        if watched is None:
+            folds = self._folds(y, groups, stream)
+            n_members = int(folds.max()) + 1
+        if watched is not None:
+            watched = watched._replace(X=self._inputs.encode(watched.X))
+        trained = self._trained(
+            Training(encoded, y, weight, n_members, folds, watched, stream, 0, self, context), start
+        )
+        self._components = [component for component, _ in trained]
+        self.networks_ = [each.networks for each in self._components]
+        self.n_iter_ = np.array([each.n_iter_ for each in self.networks_])
+        said = [own for _, own in trained]
+        if watched is not None:
+            y, weight = watched.y, watched.weight
+        mixed = self._combine(said, y, weight)
+        self._measure(mixed, y, weight, folds)
+        if folds is not None:
+            self.oof_member_ = folds
+            self._keep_out_of_fold(mixed, y, weight_given)
+
+    def _watched(self, given: Given) -> Watched | None:
+        """Return the rows that the user wants training to stop by, as columns that are read."""
+        if not given.has_rows_to_watch:
+            return None
+        if given.y_val is None:
+            raise ValueError("X_val needs its targets, but y_val is None. Give y_val as well.")
+        with errors_of("X_val, y_val"):
+            columns = read(self, given.X_val, reset=False)
+            y = self._encoded_target(given.y_val)
+            _check_lengths(columns, y, "X_val", "y_val")
+            weight = validated_weight(given.sample_weight_val, columns.as_given)
+            return Watched(columns, y, self._weight_in_training(y, weight))
+
+    def _folds(self, y: Array, groups: Any, stream: np.random.RandomState) -> Array:
         """Return the member of each component that holds out each row."""
         strata = y if is_classifier(self) else None
-        return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
+        if groups is None:
+            return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
+        codes = validated_groups(groups, len(y))
+        n_groups = int(codes.max()) + 1
+        return cut_by_group(codes, min(self.n_members, n_groups), stream, strata)
 
     @property
     def _kinds(self) -> list[Kind]:
@@ -156,37 +240,30 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             kinds.append(KindOfNetworks(view, n_blocks, each, self.max_iter, self._networks))
         return kinds
 
-    def _trained(
-        self,
-        encoded: Array,
-        y: Array,
-        weight: Array | None,
-        folds: Array,
-        stream: np.random.RandomState,
-        start: float,
-        context: Any,
-    ) -> list[tuple[Component, Array]]:
+    def _trained(self, data: Training, start: float) -> list[tuple[Any, Array]]:
         """Return models of each kind, trained, or of the first that there was time for.
 
-        Each comes with what it says out of fold. Those that are to come have equal parts of the
-        time that is left.
+        Each comes with what it says of rows that it was not trained on. Those that are to come
+        have equal parts of the time that is left.
         """
         limit = math.inf if self.time_limit is None else self.time_limit
-        trained: list[tuple[Component, Array]] = []
+        trained: list[tuple[Any, Array]] = []
         for i, kind in enumerate(self._kinds):
             left = limit - (time.perf_counter() - start)
             if trained and left <= 0:
                 break
             share = max(left / (len(self._kinds) - i), _NO_TIME)
-            X = self._inputs.seen(encoded, kind.view)
-            training = Training(X, y, weight, folds, stream, share, self, context)
-            trained.append(kind.train(training))
+            watched = data.watched
+            if watched is not None:
+                watched = watched._replace(X=self._inputs.seen(watched.X, kind.view))
+            X = self._inputs.seen(data.X, kind.view)
+            trained.append(kind.train(data._replace(X=X, watched=watched, time_limit=share)))
         return trained
 
     # ------------------------------------------------------------------ prediction
 
-    def _predicted(self, X: Any) -> Array:
-        """Return what is mixed of all components for the rows of X, block by block."""
+    def _predicted(self, X: Any, mix: Callable[[list[Array]], Array]) -> Array:
+        """Return what `mix` makes of what each component says of the rows of X, block by block."""
         check_is_fitted(self)
         encoded = self._inputs.encode(read(self, X, reset=False))
         width = encoded.shape[1] + self._inputs.n_blocks * WIDTH
@@ -197,7 +274,7 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 view: self._inputs.seen(rows, view)
                 for view in {each.view for each in self._components}
             }
-            parts.append(self._mixed([each.outputs(views[each.view]) for each in self._components]))
+            parts.append(mix([each.outputs(views[each.view]) for each in self._components]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __sklearn_tags__(self) -> Any:
@@ -208,3 +285,11 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
+
+
+def _check_lengths(columns: AnyColumns, y: Array, name: str, name_of_y: str) -> None:
+    if columns.n_rows != len(y):
+        raise ValueError(
+            f"{name} and {name_of_y} have inconsistent numbers of samples: {columns.n_rows} and "
+            f"{len(y)}."
+        )

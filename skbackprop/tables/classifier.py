@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from .._sklearn import StrOptions
 from ..core.arrays import Array
 from ..estimators.labels import learn
-from ..estimators.validation import as_given, of_one_kind
+from ..estimators.validation import as_given
 from .base import BaseTabular
 from .calibration import probabilities, temperature_for, weights_by_likelihood
 from .networks import TableClassifierNetworks
@@ -135,16 +135,27 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.time_limit = time_limit
         self.random_state = random_state
 
-    def _take_in(self, y: Any, weight: Array | None) -> tuple[Array, Array | None]:
+    def _take_in(self, y: Any, weight: Array | None) -> Array:
         y = column_or_1d(as_given(y), warn=True)
-        labels = learn(y)
-        self.classes_ = labels.classes
-        self._weight_of_rows = weight
-        codes: Array = np.searchsorted(self.classes_, of_one_kind(y, "y"))
+        self._labels = learn(y)
+        self.classes_ = self._labels.classes
+        codes = self._encoded_target(y)
         if self.class_weight is not None:
-            by_class = compute_sample_weight(self.class_weight, y)
-            weight = by_class if weight is None else weight * by_class
-        return codes, weight
+            _, of_class = np.unique(codes, return_index=True)
+            self._weight_of_class = compute_sample_weight(self.class_weight, y)[of_class]
+        return codes
+
+    def _encoded_target(self, y: Any) -> Array:
+        labels = self._labels
+        y = column_or_1d(as_given(y), warn=True)
+        (coded,) = labels.coded(labels.encode(y, needs_all=False))
+        return coded.codes
+
+    def _weight_in_training(self, y: Array, weight: Array | None) -> Array | None:
+        if self.class_weight is None:
+            return weight
+        of_class = self._weight_of_class[y]
+        return of_class if weight is None else weight * of_class
 
     @property
     def _kind_of_target(self) -> str | None:
@@ -158,21 +169,21 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         networks._scores_of_mean = log_shares(np.maximum(shares, least))
         return networks
 
-    def _combine(self, held_out: list[Array], y: Array, weight: Array | None) -> None:
-        temperatures = [temperature_for(each, y, weight) for each in held_out]
-        pairs = zip(held_out, temperatures, strict=True)
-        said = np.array([probabilities(each, temperature) for each, temperature in pairs])
-        seen = np.maximum(said[:, np.arange(len(y)), y], _TINY)
-        self.temperatures_ = np.array(temperatures)
+    def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
+        self.temperatures_ = np.array([_temperature_for_each(own, y, weight) for own in said])
+        pairs = zip(said, self.temperatures_, strict=True)
+        by_component = np.array([_mean_probabilities(*pair) for pair in pairs])
+        seen = np.maximum(by_component[:, np.arange(len(y)), y], _TINY)
         self.weights_ = weights_by_likelihood(seen, weight)
-        mixed = np.tensordot(self.weights_, said, 1)
+        mixed = np.tensordot(self.weights_, by_component, 1)
         self._last_temperature = temperature_for(_logs(mixed), y, weight)
-        self.oof_predict_proba_ = self._calibrated(mixed)
-        self.oof_prediction_ = self.classes_[self.oof_predict_proba_.argmax(axis=1)]
+        return self._calibrated(mixed)
+
+    def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
+        self.oof_predict_proba_ = mixed
+        self.oof_prediction_ = self.classes_[mixed.argmax(axis=1)]
         self.oof_score_ = float(
-            accuracy_score(
-                self.classes_[y], self.oof_prediction_, sample_weight=self._weight_of_rows
-            )
+            accuracy_score(self.classes_[y], self.oof_prediction_, sample_weight=weight)
         )
 
     def _mixed(self, outputs: list[Array]) -> Array:
@@ -180,7 +191,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         for each, temperature, weight in zip(
             outputs, self.temperatures_, self.weights_, strict=True
         ):
-            mixed = mixed + weight * probabilities(each, temperature).mean(axis=0)
+            mixed = mixed + weight * _mean_probabilities(each, temperature)
         return self._calibrated(np.asarray(mixed))
 
     def _calibrated(self, mixed: Array) -> Array:
@@ -234,7 +245,19 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         ValueError, TypeError
             If X has other columns than in `fit`, or one that held numbers then does not now.
         """
-        return self._predicted(X)
+        return self._predicted(X, self._mixed)
+
+
+def _temperature_for_each(said: Array, y: Array, weight: Array | None) -> float:
+    """Return the temperature for scores (n_said, n, n_outputs), of several networks or of one."""
+    n_said, _, n_outputs = said.shape
+    weights = None if weight is None else np.tile(weight, n_said)
+    return temperature_for(said.reshape(-1, n_outputs), np.tile(y, n_said), weights)
+
+
+def _mean_probabilities(scores: Array, temperature: float) -> Array:
+    """Return the mean over networks of probabilities, of scores (n_networks, n, n_outputs)."""
+    return np.asarray(probabilities(scores, temperature).mean(axis=0))
 
 
 def _logs(shares: Array) -> Array:

@@ -15,6 +15,24 @@ from ..core.arrays import Array
 from .inputs import View
 
 
+class Watched(NamedTuple):
+    """Rows of the user's own that are not trained on, and that training stops by.
+
+    Parameters
+    ----------
+    X : AnyColumns or array of shape (n, n_inputs)
+        The rows: a table that was read, encoded, or in the view of a component.
+    y : array of shape (n,)
+        Their targets, as those that are trained on.
+    weight : array of shape (n,) or None
+        What each row weighs.
+    """
+
+    X: Any
+    y: Array
+    weight: Array | None
+
+
 class Training(NamedTuple):
     """What the models of a component are trained on.
 
@@ -26,8 +44,12 @@ class Training(NamedTuple):
         The targets: numbers, or codes of classes from 0 on.
     weight : array of shape (n,) or None
         What each row weighs.
-    folds : array of int of shape (n,)
-        The model that holds out each row, from 0 on.
+    n_members : int
+        The number of models.
+    folds : array of int of shape (n,) or None
+        The model that holds out each row, from 0 on; None where there are rows to watch.
+    watched : Watched or None
+        Those; then all models are trained on all rows.
     stream : RandomState
         What draws all that is random.
     time_limit : float
@@ -41,7 +63,9 @@ class Training(NamedTuple):
     X: Array
     y: Array
     weight: Array | None
-    folds: Array
+    n_members: int
+    folds: Array | None
+    watched: Watched | None
     stream: np.random.RandomState
     time_limit: float
     estimator: Any
@@ -51,8 +75,8 @@ class Training(NamedTuple):
 class Component(ABC):
     """Models of one kind, each of which has held out a fold of the training rows.
 
-    What they say of a row is for classes logits, of which one is for two classes, and for numbers
-    a prediction.
+    What they say of a row is for classes logits, of which one is for two classes. For numbers it
+    is a prediction, or one for each level of several quantiles, or a mean and a variance.
 
     Attributes
     ----------
@@ -80,8 +104,9 @@ class Kind(ABC):
 
     @abstractmethod
     def train(self, training: Training) -> tuple[Component, Array]:
-        """Return the component, trained, and what was said out of fold.
+        """Return the component, trained, and what it says of rows that were not trained on.
 
-        The latter has shape (n, n_outputs): the output for each training row of the model that has
-        held it out.
+        The latter has shape (n_said, n, n_outputs). Of training rows there is one output: that of
+        the model that has held the row out. Of the rows that are watched there is one of each
+        model.
         """

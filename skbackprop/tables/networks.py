@@ -92,14 +92,14 @@ class OfTable:
         The number of blocks at the beginning of a row, and the columns of each.
     _scores_of_mean : array of shape (n_outputs,)
         The scores to begin with.
-    _folds : array of int of shape (n,)
-        The network that holds out each row.
+    _folds : array of int of shape (n,) or None
+        The network that holds out each row; None where there are rows to watch.
     """
 
     _kind_of_network: ClassVar[type[Architecture]] = Embedded
     _front: tuple[int, int]
     _scores_of_mean: Array
-    _folds: Array
+    _folds: Array | None
     _training: Any
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
@@ -140,8 +140,18 @@ class TableRegressorNetworks(OfTable, BackpropRegressor):
     """Networks for the numbers of a table; made by a `TabularRegressor`."""
 
     def outputs_of(self, scores: Array) -> Array:
-        """Return the predictions of members, of shape (n_members, n, 1), of their scores."""
-        return self._means(scores)[..., None]
+        """Return what members say of rows, of shape (n_members, n, n_outputs), by their scores.
+
+        That is a prediction, or one for each level; or a mean and a variance.
+        """
+        said = self._means(scores)
+        said = said.reshape(*said.shape[:2], -1)
+        if not self._learns_deviation:
+            return said
+        each = [self._learned.loss.deviation(own) for own in scores]
+        std = self._each_in_units_of_y(each, from_zero=True)
+        variance = np.square(std.astype(np.float64))
+        return np.concatenate([said, variance[..., None]], axis=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,18 +204,27 @@ class KindOfNetworks(Kind):
 
     def train(self, training: Training) -> tuple[Component, Array]:
         """Return the networks, trained, and what was said out of fold."""
-        folds, limit = training.folds, training.time_limit
-        n_members = int(folds.max()) + 1
-        settings = settings_for(self.configuration, len(folds), n_members, self.max_iter)
+        limit, watched = training.time_limit, training.watched
+        n_rows, has_folds = len(training.X), watched is None
+        settings = settings_for(
+            self.configuration, n_rows, training.n_members, self.max_iter, has_folds
+        )
         settings["time_limit"] = None if math.isinf(limit) else limit
         settings["random_state"] = seed_from(training.stream)
         networks = self.build(settings, training.y, training.weight)
         networks._front = self.n_blocks, WIDTH
-        networks._folds = folds
+        networks._folds = training.folds
+        others: dict[str, Any] = {}
+        if watched is not None:
+            names = ("X_val", "y_val", "sample_weight_val")
+            others = dict(zip(names, watched, strict=True))
         task = training.context.subcontext("ensemble")
         with task.propagate_callback_context(networks):
             task.call_on_fit_task_begin(estimator=training.estimator)
-            networks.fit(training.X, training.y, sample_weight=training.weight)
+            networks.fit(training.X, training.y, sample_weight=training.weight, **others)
             task.call_on_fit_task_end(estimator=training.estimator)
-        held_out = networks.outputs_of(networks._held_out_once.scores[None].copy())[0]
-        return NetworksOfTable(networks, self.view), held_out
+        component = NetworksOfTable(networks, self.view)
+        if watched is not None:
+            return component, component.outputs(watched.X)
+        held_out = networks._held_out_once.scores[None].copy()
+        return component, networks.outputs_of(held_out)

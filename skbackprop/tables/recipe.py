@@ -45,7 +45,11 @@ _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 1440, 24, 100
 
 
 def settings_for(
-    configuration: Configuration, n_rows: int, n_members: int, max_iter: int | None
+    configuration: Configuration,
+    n_rows: int,
+    n_members: int,
+    max_iter: int | None,
+    has_folds: bool = True,
 ) -> dict[str, Any]:
     """Return the parameters of the networks of a configuration.
 
@@ -54,11 +58,13 @@ def settings_for(
     configuration : Configuration
         What they are like.
     n_rows, n_members : int
-        The number of rows, and of networks, each of which holds out a fold.
+        The number of rows, and of networks.
     max_iter : int or None
         The most epochs; None for what suits the number of rows.
+    has_folds : bool, default=True
+        Whether each network holds out a fold.
     """
-    n_train = n_rows - -(-n_rows // n_members)
+    n_train = n_rows - (-(-n_rows // n_members) if has_folds else 0)
     n_steps = -(-n_train // min(256, max(32, n_rows // 8)))
     n_epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / n_steps)))
     return {

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
-from ..estimators.validation import as_given
+from ..estimators.parameters import constraints_of
+from ..estimators.validation import as_given, check_targets, validated_weight
+from ..intervals import cross_conformal, n_needed
+from ..losses.regression import REGRESSOR_LOSSES
 from .base import BaseTabular
-from .calibration import weights_by_squared_error
 from .networks import TableRegressorNetworks
 from .recipe import FOR_NUMBERS, Configuration
+from .said import Said
 
 
 class TabularRegressor(RegressorMixin, BaseTabular):
@@ -86,6 +90,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     True
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseTabular._parameter_constraints,
+        "loss": constraints_of("regressor")["loss"],
+        "clip": ["boolean"],
+    }
     _configurations: ClassVar[Sequence[Configuration]] = FOR_NUMBERS
 
     def __init__(
@@ -93,54 +102,96 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         n_members: int = 8,
         *,
         categorical_features: Any = "from_dtype",
+        loss: Any = "squared_error",
+        clip: bool = True,
         max_iter: int | None = None,
         time_limit: float | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_members = n_members
         self.categorical_features = categorical_features
+        self.loss = loss
+        self.clip = clip
         self.max_iter = max_iter
         self.time_limit = time_limit
         self.random_state = random_state
 
-    def _take_in(self, y: Any, weight: Array | None) -> tuple[Array, Array | None]:
-        y = column_or_1d(as_given(y, "values"), warn=True)
-        numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        self._range = numbers.min(), numbers.max()
-        return numbers, weight
+    def _take_in(self, y: Any, weight: Array | None) -> Array:
+        numbers = _numbers(y)
+        loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        self._said = Said.learn(loss, self.loss, numbers, weight, self.clip)
+        return numbers
+
+    def _encoded_target(self, y: Any) -> Array:
+        numbers = _numbers(y)
+        check_targets(numbers, self._said.loss, self.loss)
+        return numbers
 
     @property
     def _kind_of_target(self) -> str | None:
         return "continuous"
 
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
-        networks = TableRegressorNetworks(**settings, scale_target=True)
-        networks._scores_of_mean = np.zeros(1)
+        is_scaled = self._said.targets.scale is not None
+        networks = TableRegressorNetworks(**settings, loss=self.loss, scale_target=is_scaled)
+        networks._scores_of_mean = self._said.start(y, weight)
         return networks
 
-    def _combine(self, held_out: list[Array], y: Array, weight: Array | None) -> None:
-        self.weights_ = weights_by_squared_error(np.array(held_out)[..., 0], y, weight)
-        self.oof_prediction_ = self._mixed([each[None] for each in held_out])
-        self.oof_score_ = float(r2_score(y, self.oof_prediction_, sample_weight=weight))
+    def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
+        by_component = [self._mixed_equally(own) for own in said]
+        self.weights_ = self._said.weights(by_component, y, weight)
+        return self._said.mixed(by_component, self.weights_.tolist())
+
+    def _measure(self, mixed: Array, y: Array, weight: Array | None, folds: Array | None) -> None:
+        scores = self._said.band(mixed).scores_of(y)
+        folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
+        counts = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        each = [counts & (folds == fold) for fold in range(folds.max() + 1)]
+        # In ascending order, of each fold; of all rows that are watched where there are no folds.
+        self._scores = [np.sort(scores[rows]) for rows in each]
+
+    def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
+        self.oof_prediction_ = self._said.predictions(mixed)
+        self.oof_score_ = self._said.score(mixed, y, weight)
+
+    def _mixed_equally(self, said: Array) -> Array:
+        """Return what the models of a component say together, of shape (n, n_values)."""
+        return self._said.mixed(list(said), [1 / len(said)] * len(said))
 
     def _mixed(self, outputs: list[Array]) -> Array:
-        means = np.array([each.mean(axis=0, dtype=np.float64)[:, 0] for each in outputs])
-        return np.clip(self.weights_ @ means, *self._range)
+        """Return what all models say together, of shape (n, n_values)."""
+        by_component = [self._mixed_equally(own) for own in outputs]
+        return self._said.mixed(by_component, self.weights_.tolist())
+
+    def _by_fold(self, outputs: list[Array]) -> Array:
+        """Return what those models say together that have held out one fold, for each fold.
+
+        It has the shape (n_folds, n, n_values). Without folds it is what all models say.
+        """
+        if len(self._scores) == 1:
+            return self._mixed(outputs)[None]
+        return self._said.mixed(outputs, self.weights_.tolist())
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the target of each row.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
             The table; a dict, or a Series, is one row of it.
+        return_std : bool, default=False
+            Whether to return a standard deviation as well. With ``loss="gaussian"`` it is that of
+            the targets, which is learned; with any other loss it is that of the networks'
+            predictions, which says how much they disagree.
 
         Returns
         -------
-        y : array of shape (n_samples,)
-            The predictions, within the range of the training targets.
+        y : array of shape (n_samples,) or (n_samples, n_levels)
+            The predictions: with several levels of `Quantile` one for each.
+        std : array of the same shape
+            The standard deviation; only with ``return_std``.
 
         Raises
         ------
@@ -149,4 +200,147 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X has other columns than in `fit`, or one that held numbers then does not now.
         """
-        return self._predicted(X)
+        if not return_std:
+            return self._said_of(X, lambda outputs: self._said.predictions(self._mixed(outputs)))
+        both = self._said_of(X, self._mean_and_std)
+        return both[:, 0], both[:, 1]
+
+    def _said_of(self, X: Any, mix: Callable[[list[Array]], Array]) -> Array:
+        check_is_fitted(self)
+        return self._predicted(X, mix)
+
+    def _mean_and_std(self, outputs: list[Array]) -> Array:
+        """Return predictions, and their standard deviations, along a second axis."""
+        mixed = self._mixed(outputs)
+        mean = self._said.predictions(mixed)
+        if self._said.has_variance:
+            return np.stack([mean, np.sqrt(mixed[..., -1])], axis=1)
+        of_each = [self._said.predictions(own) for own in outputs]
+        squares = sum(
+            weight * np.square(own - mean).mean(axis=0)
+            for weight, own in zip(self.weights_, of_each, strict=True)
+        )
+        return np.stack([mean, np.sqrt(squares)], axis=1)
+
+    @property
+    def _learns_deviation(self) -> bool:
+        """Whether the standard deviation that `predict` returns is that of the targets."""
+        return self._said.has_variance
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
+        """Return an interval for each row that holds its target with the probability asked for.
+
+        CV+ [2]_: each training row has been held out by one network, and how far off that network
+        is on it, abs(y - m), is its score. The ends for a new row are quantiles of what each
+        network predicts for it, plus and minus the scores of the rows that the same network has
+        held out. So an interval is wide where the networks disagree. It is wide where the noise is
+        large if the loss learns that: with several levels of `Quantile` the score is
+        max(low - y, y - high), by which low and high are moved outward or inward (conformalised
+        quantiles [3]_), and with ``loss="gaussian"`` it is abs(y - m) / std.
+
+        For rows from where the training rows are from, the probability that the target is inside
+        is at least ``1 - 2 (1 - coverage)`` [2]_ whatever the networks are like, and in practice
+        about `coverage`. Fitted with groups, it is that of rows of new groups, if these are many.
+        With X_val, all networks are measured on X_val alone, by split conformal prediction.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
+            The table; a dict, or a Series, is one row of it.
+        coverage : float, default=0.9
+            The share of the targets that the intervals are to hold, in (0, 1).
+
+        Returns
+        -------
+        intervals : array of shape (n_samples, 2)
+            The lower and the upper end, which are not clipped to the range of y, but to what the
+            loss is defined for: with "poisson" they are not below zero.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError
+            If `coverage` is not in (0, 1), or takes more rows than there are: n of at least
+            ``coverage / (1 - coverage)``, which is 9 for 0.9 and 19 for 0.95.
+        ValueError, TypeError
+            If X has other columns than in `fit`, or one that held numbers then does not now.
+
+        Notes
+        -----
+        Weights of rows are for training: of the rows that scores are measured on, each counts once,
+        but for those that weigh nothing, which do not count.
+
+        Quantiles are best learned for the levels (1 - coverage) / 2 and (1 + coverage) / 2.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skbackprop import TabularRegressor
+        >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+        >>> model = TabularRegressor(n_members=3, random_state=0).fit(X[::2], y[::2])
+        >>> low, high = model.predict_interval(X[1::2], coverage=0.8).T
+        >>> bool(0.7 < ((low <= y[1::2]) & (y[1::2] <= high)).mean() < 0.9)
+        True
+        """
+        check_is_fitted(self)
+        is_number = isinstance(coverage, Real) and not isinstance(coverage, bool)
+        if not (is_number and 0 < coverage < 1):
+            raise ValueError(f"coverage must be a number in the range (0, 1), got {coverage!r}.")
+        n_rows, needed = sum(map(len, self._scores)), n_needed(coverage)
+        if n_rows < needed:
+            raise ValueError(
+                f"coverage={coverage} needs at least {needed} rows that count to be measured on, "
+                f"but the regressor was fitted with {n_rows}. Use more rows, or a lower coverage."
+            )
+        return self._predicted(X, lambda outputs: self._intervals(outputs, float(coverage)))
+
+    def _intervals(self, outputs: list[Array], coverage: float) -> Array:
+        band, loss = self._said.band(self._by_fold(outputs)), self._said.loss
+        intervals = cross_conformal(band, self._scores, coverage)
+        return np.clip(intervals, loss.target_minimum, loss.target_maximum)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return how good the predictions are: R2 or D2.
+
+        It is R2 for "squared_error" and "poisson", and D2 of the loss for all others, as of a
+        `BackpropRegressor`: the share of the loss of the best constant that is done away with,
+        which is 1 at best, 0 for the constant, and negative for what is worse.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
+            The table.
+        y : array-like of shape (n_samples,)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row, not negative and not all zero; None for equal weights.
+
+        Returns
+        -------
+        score : float
+            D2, or R2.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError, TypeError
+            If X or y is not valid for it.
+        """
+        said = self._said_of(X, self._mixed)
+        numbers = self._encoded_target(y)
+        check_consistent_length(said, numbers)
+        return self._said.score(said, numbers, validated_weight(sample_weight, said))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        return tags
+
+
+def _numbers(y: Any) -> Array:
+    """Return targets as a checked float64 array of one axis."""
+    y = column_or_1d(as_given(y, "values"), warn=True)
+    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
