@@ -192,7 +192,8 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             folds = self._folds(y, groups, stream)
             n_members = int(folds.max()) + 1
         if watched is not None:
-            watched = watched._replace(X=self._inputs.encode(watched.X))
+            with errors_of("X_val, y_val"):
+                watched = watched._replace(X=self._inputs.encode(watched.X))
         trained = self._trained(
             Training(encoded, y, weight, n_members, folds, watched, stream, 0, self, context), start
         )
