@@ -8,6 +8,9 @@ have one hidden layer and stop early. MAPIE, where it is installed, has the same
 quantiles it takes three networks, one for each level. Two of the data sets come with statsmodels,
 and are left out where there is none.
 
+Tabular regressors have raw tables, those of `benchmarks.tabular` or, with ``--tables``, of a Python
+file, and at most 10,000 rows to train on. Their intervals are CV+, and take no rows away.
+
 The width is a share of the standard deviation of all targets. The interval score is the width and,
 of targets outside, 2 / (1 - coverage) times how far outside they are (Gneiting & Raftery 2007,
 section 6.2): the lower the better.
@@ -27,8 +30,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks import tabular
 from benchmarks._report import argument_parser, print_setting, print_table, verdict
-from skbackprop import BackpropRegressor, ConformalRegressor
+from skbackprop import BackpropRegressor, ConformalRegressor, TabularRegressor
 from skbackprop.losses import Gaussian, Quantile
 
 COVERAGE = 0.9
@@ -190,11 +194,11 @@ def qualities_of(
     return np.array(found)
 
 
-def row_of(name: str, kind: Kind, qualities: np.ndarray, smoke: bool) -> list[str]:
+def row_of(name: str, qualities: np.ndarray, smoke: bool, is_guaranteed: bool = True) -> list[str]:
     mean, spread = qualities.mean(axis=0), qualities[:, 0].std()
-    row = [f"{name}: {kind.name}", f"{mean[0]:.3f}", f"{spread:.3f}"]
+    row = [name, f"{mean[0]:.3f}", f"{spread:.3f}"]
     row += [f"{value:.2f}" for value in mean[1:]]
-    if not kind.is_guaranteed:
+    if not is_guaranteed:
         return [*row, "-", "-"]
     is_reached = abs(mean[0] - COVERAGE) <= TOLERANCE
     return [*row, f"{COVERAGE} +- {TOLERANCE}", verdict(is_reached, smoke)]
@@ -210,19 +214,70 @@ def rows(smoke: bool) -> Iterable[list[str]]:
                 # Early stopping may need all epochs, and smoke has but two: neither is news here.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 qualities = qualities_of(kind, X, y, 1 if smoke else data.n_splits, smoke)
-            yield row_of(name, kind, qualities, smoke)
+            yield row_of(f"{name}: {kind.name}", qualities, smoke, kind.is_guaranteed)
 
 
-def report(smoke: bool) -> None:
+# --------------------------------------------------------------------------- raw tables
+
+TABULAR = {"mean": "squared_error", "quantiles": Quantile(LEVELS), "Gaussian": Gaussian(1e-4)}
+FEW_ROWS, N_SPLITS, N_SPLITS_OF_FEW = 2000, 2, 10
+
+
+def tabular_qualities(data: Any, loss: Any, n_splits: int, smoke: bool) -> np.ndarray:
+    """Return the quality of a tabular regressor's intervals on each split, (n_splits, 3)."""
+    X, y = data[0], np.asarray(data[1], float)
+    most, found = 200 if smoke else round(tabular.MOST_ROWS / 0.75), []
+    for seed in range(n_splits):
+        rows = np.random.default_rng(seed).permutation(len(X))[:most]
+        X_train, X_test, y_train, y_test = train_test_split(
+            X.iloc[rows], y[rows], test_size=0.25, random_state=seed
+        )
+        model = TabularRegressor(loss=loss, random_state=seed, max_iter=2 if smoke else None)
+        intervals = model.fit(X_train, y_train).predict_interval(X_test, COVERAGE)
+        found.append(quality_of(intervals, y_test, y.std()))
+    return np.array(found)
+
+
+def tabular_rows(tables: dict[str, Callable], smoke: bool) -> Iterable[list[str]]:
+    for name, load in tables.items():
+        data = load()
+        if data[2] != tabular.NUMBERS:
+            continue
+        n_splits = N_SPLITS_OF_FEW if len(data[0]) < FEW_ROWS else N_SPLITS
+        for kind, loss in TABULAR.items():
+            qualities = tabular_qualities(data, loss, 1 if smoke else n_splits, smoke)
+            yield row_of(f"{name} ({len(data[0])}): {kind}", qualities, smoke)
+
+
+HEAD = ["data: intervals", "coverage", "+-", "width", "score", "goal", "verdict"]
+
+
+def report_tabular(smoke: bool, path: str | None = None) -> None:
+    tables = tabular.SHIPPED if path is None else tabular.tables_in(path)
     print_table(
-        f"Intervals for a coverage of {COVERAGE}, on rows held out: mean coverage, its standard "
-        "deviation from split to split, mean width and interval score:",
-        ["data: intervals", "coverage", "+-", "width", "score", "goal", "verdict"],
-        rows(smoke),
+        f"Intervals of tabular regressors for a coverage of {COVERAGE}, on rows held out:",
+        HEAD,
+        tabular_rows(tables, smoke),
     )
 
 
+def report(smoke: bool, path: str | None = None) -> None:
+    print_table(
+        f"Intervals for a coverage of {COVERAGE}, on rows held out: mean coverage, its standard "
+        "deviation from split to split, mean width and interval score:",
+        HEAD,
+        rows(smoke),
+    )
+    report_tabular(smoke, path)
+
+
 if __name__ == "__main__":
-    arguments = argument_parser(__doc__).parse_args()
+    parser = argument_parser(__doc__)
+    parser.add_argument("--tables", help="a Python file that defines names() and load(name)")
+    parser.add_argument("--tabular", action="store_true", help="tabular regressors alone")
+    arguments = parser.parse_args()
     print_setting()
-    report(arguments.smoke)
+    if arguments.tabular:
+        report_tabular(arguments.smoke, arguments.tables)
+    else:
+        report(arguments.smoke, arguments.tables)
