@@ -367,8 +367,34 @@ class Softplus(Activation):
 _LOGISTIC = Logistic()
 
 
+class Gated(Activation):
+    """f(z) = z s(z), f'(z) = s(z) + z s'(z), with a gate s that takes most of the time.
+
+    In training the gate is kept from the way forward, so that the way back need not compute it
+    once more. What comes out is the same to the bit.
+    """
+
+    keeps_input: ClassVar[bool] = True
+
+    def gate(self, z: Array, s: Array) -> None:
+        """Write s(z) to `s`."""
+        raise NotImplementedError(f"{type(self).__name__} has to define gate(z, s)")
+
+    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
+        """Multiply `delta` by f'(z) in place, given the gate. `z` and `s` may be overwritten."""
+        raise NotImplementedError(f"{type(self).__name__} has to define backward_from(z, s, delta)")
+
+    def forward(self, z: Array, a: Array) -> None:
+        self.gate(z, a)
+        np.multiply(a, z, out=a)
+
+    def backward(self, z: Array, a: Array, delta: Array) -> None:
+        self.gate(z, a)
+        self.backward_from(z, a, delta)
+
+
 @dataclass(frozen=True)
-class Silu(Activation):
+class Silu(Gated):
     """f(z) = z s with s = 1 / (1 + exp(-z)), f'(z) = s (1 + z (1 - s)).
 
     Elfwing, Uchibe & Doya (2018), section 2; the swish of Ramachandran, Zoph & Le (2017) with
@@ -382,27 +408,24 @@ class Silu(Activation):
     BackpropClassifier(activation=Silu())
     """
 
-    keeps_input: ClassVar[bool] = True
-
     @property
     def initializer(self) -> Initializer:
         return VarianceScaling(2.4297, fan="in")
 
-    def forward(self, z: Array, a: Array) -> None:
-        _LOGISTIC.forward(z, a)
-        np.multiply(a, z, out=a)
+    def gate(self, z: Array, s: Array) -> None:
+        _LOGISTIC.forward(z, s)
 
-    def backward(self, z: Array, a: Array, delta: Array) -> None:
-        _LOGISTIC.forward(z, a)
-        np.multiply(delta, a, out=delta)
-        np.subtract(1.0, a, out=a)
-        np.multiply(a, z, out=a)
-        np.add(a, 1.0, out=a)
-        np.multiply(delta, a, out=delta)
+    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
+        for x, gate, back, _ in _blocks(z, s, delta):
+            np.multiply(back, gate, out=back)
+            np.subtract(1.0, gate, out=gate)
+            np.multiply(gate, x, out=gate)
+            np.add(gate, 1.0, out=gate)
+            np.multiply(back, gate, out=back)
 
 
 @dataclass(frozen=True)
-class Gelu(Activation):
+class Gelu(Gated):
     """f(z) = z P(z), f'(z) = P(z) + z p(z), P and p the normal distribution and its density.
 
     Hendrycks & Gimpel (2016), section 2; P(z) = (1 + erf(z / sqrt(2))) / 2 is exact.
@@ -415,30 +438,27 @@ class Gelu(Activation):
     BackpropClassifier(activation=Gelu())
     """
 
-    keeps_input: ClassVar[bool] = True
-
     @property
     def initializer(self) -> Initializer:
         return VarianceScaling(2.1551, fan="in")
 
-    def forward(self, z: Array, a: Array) -> None:
-        ndtr(z, out=a)
-        np.multiply(a, z, out=a)
+    def gate(self, z: Array, s: Array) -> None:
+        ndtr(z, out=s)
 
-    def backward(self, z: Array, a: Array, delta: Array) -> None:
+    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
         np.clip(z, -40.0, 40.0, out=z)  # beyond, P is 0 or 1 and p is 0
-        np.multiply(z, z, out=a)
-        np.multiply(a, -0.5, out=a)
-        np.exp(a, out=a)
-        np.multiply(a, z, out=a)
-        np.multiply(a, 1.0 / math.sqrt(2.0 * math.pi), out=a)
-        ndtr(z, out=z)
-        np.add(a, z, out=a)
-        np.multiply(delta, a, out=delta)
+        for x, gate, back, density in _blocks(z, s, delta):
+            np.multiply(x, x, out=density)
+            np.multiply(density, -0.5, out=density)
+            np.exp(density, out=density)
+            np.multiply(density, x, out=density)
+            np.multiply(density, 1.0 / math.sqrt(2.0 * math.pi), out=density)
+            np.add(density, gate, out=density)
+            np.multiply(back, density, out=back)
 
 
 @dataclass(frozen=True)
-class GeluTanh(Activation):
+class GeluTanh(Gated):
     """f(z) = z s, s = 1 / (1 + exp(-u)), u(z) = 2 sqrt(2 / pi) (z + 0.044715 z^3).
 
     Its derivative is f'(z) = s (1 + z (1 - s) u'(z)). This is the approximation of gelu by tanh
@@ -452,7 +472,6 @@ class GeluTanh(Activation):
     BackpropClassifier(activation=GeluTanh())
     """
 
-    keeps_input: ClassVar[bool] = True
     _LINEAR: ClassVar[float] = 2.0 * math.sqrt(2.0 / math.pi)
     _CUBIC: ClassVar[float] = 0.044715 * _LINEAR
 
@@ -460,31 +479,26 @@ class GeluTanh(Activation):
     def initializer(self) -> Initializer:
         return VarianceScaling(2.1551, fan="in")
 
-    def forward(self, z: Array, a: Array) -> None:
-        np.clip(z, -10.0, 10.0, out=a)  # beyond, s is 0 or 1
-        self._gate(a, a)
-        np.multiply(a, z, out=a)
+    def gate(self, z: Array, s: Array) -> None:
+        np.clip(z, -10.0, 10.0, out=s)  # beyond, s is 0 or 1
+        for gate, u in _blocks(s):
+            np.multiply(gate, gate, out=u)
+            np.multiply(u, self._CUBIC, out=u)
+            np.add(u, self._LINEAR, out=u)
+            np.multiply(u, gate, out=u)
+            _LOGISTIC.forward(u, gate)
 
-    def backward(self, z: Array, a: Array, delta: Array) -> None:
+    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
         np.clip(z, -10.0, 10.0, out=z)
-        self._gate(z, a)
-        np.multiply(delta, a, out=delta)
-        np.subtract(1.0, a, out=a)
-        np.multiply(a, z, out=a)
+        np.multiply(delta, s, out=delta)
+        np.subtract(1.0, s, out=s)
+        np.multiply(s, z, out=s)
         np.multiply(z, z, out=z)
         np.multiply(z, 3.0 * self._CUBIC, out=z)
         np.add(z, self._LINEAR, out=z)
-        np.multiply(a, z, out=a)
-        np.add(a, 1.0, out=a)
-        np.multiply(delta, a, out=delta)
-
-    def _gate(self, z: Array, s: Array) -> None:
-        for x, gate, u in _blocks(z, s):
-            np.multiply(x, x, out=u)
-            np.multiply(u, self._CUBIC, out=u)
-            np.add(u, self._LINEAR, out=u)
-            np.multiply(u, x, out=u)
-            _LOGISTIC.forward(u, gate)
+        np.multiply(s, z, out=s)
+        np.add(s, 1.0, out=s)
+        np.multiply(delta, s, out=delta)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..activations import Activation
+from ..activations import Activation, Gated
 from ..core.arrays import Array
 from .base import Block, BoundLayer, Layer, Site
 
@@ -73,7 +73,10 @@ class Elementwise(Layer):
         return not self.activation.keeps_input
 
     def bind(self, site: Site) -> BoundLayer:
-        return BoundElementwise(self.activation, site.input_buffer())
+        copy = site.input_buffer()
+        if site.is_training and isinstance(self.activation, Gated):
+            return BoundGated(self.activation, copy, site.buffer("gate", site.n_outputs))
+        return BoundElementwise(self.activation, copy)
 
 
 # -------------------------------------------------------------------------- at their sites
@@ -195,4 +198,36 @@ class BoundElementwise:
 
     def backward(self, delta: Array) -> Array:
         self.activation.backward(self._z, self._a, delta)
+        return delta
+
+
+class BoundGated(BoundElementwise):
+    """a = z s(z), with a gate s that is kept for the way back.
+
+    Parameters
+    ----------
+    activation : Gated
+        The function f.
+    copy : array or None
+        Where z is copied to first; None if it may be overwritten.
+    gate : array of the shape of z
+        Where the gate goes.
+    """
+
+    activation: Gated
+
+    def __init__(self, activation: Gated, copy: Array | None, gate: Array) -> None:
+        super().__init__(activation, copy)
+        self._gate = gate
+
+    def forward(self, x: Array, out: Array) -> None:
+        if self._copy is not None:
+            np.copyto(self._copy, x)
+            x = self._copy
+        self._z = x
+        self.activation.gate(x, self._gate)
+        np.multiply(self._gate, x, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        self.activation.backward_from(self._z, self._gate, delta)
         return delta

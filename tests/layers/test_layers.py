@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skbackprop.activations import ACTIVATIONS, Activation
-from skbackprop.layers.dense import BoundDense, BoundElementwise, BoundSparseDense
+from skbackprop.activations import ACTIVATIONS, Activation, Gated
+from skbackprop.layers.dense import (
+    BoundDense,
+    BoundElementwise,
+    BoundGated,
+    BoundSparseDense,
+)
 from skbackprop.testing import check_gradient
 from stacks import DTYPES
 
@@ -136,3 +141,23 @@ def test_elementwise_is_its_activation_there_and_back(activation):
         return value, layer.backward(slope.copy())
 
     check_gradient(value_and_gradient, drawn(3, N_ROWS, 4, seed=1))
+
+
+GATED = {name: kind for name, kind in ACTIVATIONS.items() if isinstance(kind, Gated)}
+
+
+@pytest.mark.parametrize("owns_input", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", GATED)
+def test_a_gate_that_is_kept_changes_no_bit(name, dtype, owns_input):
+    z, delta = (drawn(3, 900, 4, seed=seed).astype(dtype) for seed in (1, 2))
+    outcomes = []
+    for kind in (BoundElementwise, BoundGated):
+        buffers = [np.empty_like(z)] if kind is BoundGated else []
+        layer = kind(GATED[name], None if owns_input else np.empty_like(z), *buffers)
+        x, a = z.copy(), np.empty_like(z)
+        layer.forward(x, a)
+        np.testing.assert_array_equal(x, z)
+        outcomes.append((a.copy(), layer.backward(delta.copy())))
+    for plain, kept in zip(*outcomes, strict=True):
+        assert plain.tobytes() == kept.tobytes()
