@@ -124,8 +124,8 @@ def out_of_fold(runs: Sequence[Run], parameters: FlatParameters) -> OutOfFold:
     scores = np.empty((table.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):
         for i, run in enumerate(runs):
-            assert run.watched is not None
-            rows = run.watched.rows
+            rows = run.held_out
+            assert rows is not None
             member[rows] = i
             scores[rows] = scores_of(network, parameters.members(slice(i, i + 1)), table.X, rows)[0]
         score = problem.judge.score(scores, Watched(table, None, problem.y_given))

@@ -64,7 +64,8 @@ class Problem:
     incremental : bool
         Whether to train for one epoch, as `partial_fit` does.
     folds : array of int of shape (n_rows,) or None, default=None
-        The network that each row is held out by; None where each draws rows of its own.
+        The network that each row is held out by; None where each draws rows of its own. Without a
+        rule to stop by, nothing is seen of these rows while it trains.
     """
 
     plan: Plan
@@ -105,6 +106,8 @@ class Run:
         of those of the stack.
     train : Rows or None
         The rows to train on; None for all.
+    held_out : Rows or None
+        The other rows of the table, where there are any.
     watched : Watched or None
         The rows that are watched; None for none.
     course : Course
@@ -147,11 +150,13 @@ class Run:
             parameters = self._continued(start, past, n_seen)
         self._split = past.split if past and past.n_rows == self.table.n_rows else None
         self.train: Rows | None = None
+        self.held_out: Rows | None = None
         self.watched = problem.watched
         stopping = None if self.incremental or self.watched else self.plan.stopping
-        if stopping is not None:
-            self.train, held_out = self._split = self._held_out(stream, stopping)
-            self.watched = Watched(self.table, held_out, problem.y_given)
+        if stopping is not None or problem.folds is not None:
+            self.train, self.held_out = self._split = self._held_out(stream, stopping)
+            if stopping is not None:
+                self.watched = Watched(self.table, self.held_out, problem.y_given)
         self.state = TrainingState(
             parameters,
             *({}, {}, {}),
@@ -234,10 +239,14 @@ class Run:
             self.course = Course(best=past.best and past.best._replace(n_iter=0))
 
     def _held_out(
-        self, stream: np.random.RandomState, stopping: EarlyStopping
+        self, stream: np.random.RandomState, stopping: EarlyStopping | None
     ) -> tuple[Rows, Rows]:
         """Return the rows to train on and those held out, drawn once for as many of either."""
-        train, held_out = self._split_of(stream, stopping)
+        if self.problem.folds is not None:
+            train, held_out = self._split_by(self.problem.folds)
+        else:
+            assert stopping is not None
+            train, held_out = self._split_of(stream, stopping)
         weight = self.table.weight
         if weight is not None and not weight[train].any():
             is_by_class = self.plan.class_weight is not None
@@ -252,8 +261,6 @@ class Run:
         self, stream: np.random.RandomState, stopping: EarlyStopping
     ) -> tuple[Rows, Rows]:
         """Draw the rows to train on and those held out, unless the last split will do again."""
-        if self.problem.folds is not None:
-            return self._split_by(self.problem.folds)
         n, n_held_out = self.table.n_rows, stopping.n_held_out(self.table.n_rows)
         if n_held_out >= n:
             raise ValueError(
@@ -312,8 +319,9 @@ class Run:
         self._losses, self._scores = moment.losses, moment.scores
         self._watched_losses = moment.watched_losses
         if moment.split is not None:
-            self.train, held_out = self._split = moment.split
-            self.watched = Watched(self.table, held_out, self.problem.y_given)
+            self.train, self.held_out = self._split = moment.split
+            if self.watched is not None:
+                self.watched = Watched(self.table, self.held_out, self.problem.y_given)
         has_more = moment.course.n_iter < self.plan.max_iter
         if moment.ending in ("converged", "diverged") or not (moment.ending is None or has_more):
             self.ending, self.warnings = moment.ending, moment.warnings

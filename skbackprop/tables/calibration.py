@@ -44,8 +44,8 @@ def temperature_for(
 
     Parameters
     ----------
-    scores : array of shape (n, n_outputs)
-        Logits; one output is for two classes.
+    scores : array of shape (n, n_outputs) or (n_models, n, n_outputs)
+        Logits, of several models each with its own; one output is for two classes.
     codes : array of int of shape (n,)
         The class of each row.
     weight : array of shape (n,) or None
@@ -53,18 +53,30 @@ def temperature_for(
     lowest : float, default=0.5
         The least that it may be.
     """
+    temperature, _ = calibrated(scores, codes, weight, lowest)
+    return temperature
+
+
+def calibrated(
+    scores: Array, codes: Array, weight: Array | None, lowest: float = LOWEST
+) -> tuple[float, float]:
+    """Return the temperature of `temperature_for`, and the mean log loss with it.
+
+    The loss tells how much scores know, however sure they are of it: what a temperature mends is
+    no reason to end training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
+    """
     logits = scores.astype(np.float64)
-    if logits.shape[1] == 1:
-        logits = np.hstack([np.zeros_like(logits), logits])
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     rows = np.arange(len(codes))
 
     def loss(log_temperature: float) -> float:
-        logs = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(np.average(logs[rows, codes], weights=weight))
+        logs = log_softmax(logits / np.exp(log_temperature), axis=-1)[..., rows, codes]
+        return -float(np.average(logs.reshape(-1, len(codes)).mean(axis=0), weights=weight))
 
     bounds = np.log(lowest), np.log(_HIGHEST)
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x))
+    return float(np.exp(found.x)), float(found.fun)
 
 
 def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:

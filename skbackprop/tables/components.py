@@ -71,6 +71,12 @@ class Training(NamedTuple):
     estimator: Any
     context: Any
 
+    @property
+    def n_train(self) -> int:
+        """The rows that each model is trained on, of all but the largest fold."""
+        n_held_out = 0 if self.folds is None else int(np.bincount(self.folds).max())
+        return len(self.X) - n_held_out
+
 
 class Component(ABC):
     """Models of one kind, each of which has held out a fold of the training rows.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -23,9 +24,13 @@ from ..fitting.run import Problem
 from ..fitting.verdict import USED_UP
 from ..layers.base import Layer
 from ..layers.inputs import BlockMaps, Scale
-from .components import Component, Kind, Training
+from .calibration import calibrated
+from .components import Component, Kind, Training, Watched
 from .inputs import WIDTH, View, seed_from
-from .recipe import Configuration, settings_for
+from .recipe import TOLERANCE, Configuration, legs_for, settings_for
+
+# A limit that is over before the first epoch.
+_NO_TIME = 1e-9
 
 # The outputs of the map of each block, beside which the number itself is an input.
 N_EMBEDDED = 3
@@ -112,19 +117,22 @@ class OfTable:
         return self._folds
 
     def _keep(self, prepared: Prepared, continues: bool, pieces: Pieces | None = None) -> None:
-        """Keep what came of the runs, for predictions in double precision.
-
-        These do not depend on the rows beside a row by more than nobody can see. That all epochs
-        were used up is what was wanted.
-        """
+        """Keep what came of the runs. That all epochs were used up is what was wanted."""
         for run in prepared.runs:
             run.warnings = [message for message in run.warnings if not message.startswith(USED_UP)]
         super()._keep(prepared, continues, pieces)  # type: ignore[misc]
+
+    def finish(self, n_iter: Array) -> None:
+        """End training, after so many epochs of each, for predictions in double precision.
+
+        These do not depend on the rows beside a row by more than nobody can see.
+        """
         self._learned: Learned = replace(self._learned, dtype=np.dtype(np.float64))
         for name in self._attributes_of(self._learned.network).values():  # type: ignore[attr-defined]
             arrays = getattr(self, name)
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])
+        self.n_iter_ = n_iter
         del self._training, self._folds
 
 
@@ -134,6 +142,11 @@ class TableClassifierNetworks(OfTable, BackpropClassifier):
     def outputs_of(self, scores: Array) -> Array:
         """Return the logits of members, of shape (n_members, n, n_outputs): their scores."""
         return scores
+
+    def loss_of(self, said: Array, seen: Watched) -> float:
+        """Return the mean log loss of what networks say of rows, with the best temperature."""
+        _, loss = calibrated(said, seen.y, seen.weight)
+        return loss
 
 
 class TableRegressorNetworks(OfTable, BackpropRegressor):
@@ -152,6 +165,12 @@ class TableRegressorNetworks(OfTable, BackpropRegressor):
         std = self._each_in_units_of_y(each, from_zero=True)
         variance = np.square(std.astype(np.float64))
         return np.concatenate([said, variance[..., None]], axis=2)
+
+    def loss_of(self, said: Array, seen: Watched) -> float:
+        """Return the share of the loss that is left unexplained, of what is said of rows."""
+        if self._folds is None:
+            return 1 - float(self.score(seen.X, seen.y, seen.weight))
+        return 1 - float(self.oof_score_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +195,34 @@ class NetworksOfTable(Component):
             return self.networks.outputs_of(scores).swapaxes(0, 1).copy()
 
         return np.asarray(self.networks._outcome(X, by_row)).swapaxes(0, 1)
+
+
+class _Leg(NamedTuple):
+    """What a leg of training has led to.
+
+    Parameters
+    ----------
+    attributes : dict
+        Those of the networks.
+    said : array of shape (n_said, n, n_outputs)
+        What they say of rows that they were not trained on.
+    loss : float
+        How far that is from the targets.
+    n_iter : array of int of shape (n_members,)
+        The epochs of all legs up to it.
+    is_whole : bool
+        Whether there was time for all of its epochs.
+    """
+
+    attributes: dict[str, Any]
+    said: Array
+    loss: float
+    n_iter: Array
+    is_whole: bool
+
+    def is_of_use(self, best: float) -> bool:
+        """Return whether it is kept where the least loss before it was `best`."""
+        return not self.loss > best * (1 + TOLERANCE if self.is_whole else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,28 +250,50 @@ class KindOfNetworks(Kind):
     build: Callable[[dict[str, Any], Array, Array | None], Any]
 
     def train(self, training: Training) -> tuple[Component, Array]:
-        """Return the networks, trained, and what was said out of fold."""
-        limit, watched = training.time_limit, training.watched
-        n_rows, has_folds = len(training.X), watched is None
-        settings = settings_for(
-            self.configuration, n_rows, training.n_members, self.max_iter, has_folds
-        )
-        settings["time_limit"] = None if math.isinf(limit) else limit
+        """Return the networks, trained, and what they say of rows that were not trained on.
+
+        They train in legs, up to the last that was of use. All members end with the same leg,
+        chosen among a few by what is said of all rows: so what is said out of fold stays honest.
+        """
+        end = time.perf_counter() + training.time_limit
+        n_train = training.n_train
+        settings = settings_for(self.configuration, n_train, training.n_members)
         settings["random_state"] = seed_from(training.stream)
         networks = self.build(settings, training.y, training.weight)
         networks._front = self.n_blocks, WIDTH
         networks._folds = training.folds
-        others: dict[str, Any] = {}
-        if watched is not None:
-            names = ("X_val", "y_val", "sample_weight_val")
-            others = dict(zip(names, watched, strict=True))
-        task = training.context.subcontext("ensemble")
+        legs = legs_for(n_train, self.max_iter)
+        task = training.context.subcontext("ensemble", max_subtasks=len(legs))
+        task.call_on_fit_task_begin(estimator=training.estimator)
+        kept: list[_Leg] = []
+        for n_epochs in legs:
+            left = end - time.perf_counter()
+            if kept and left <= 0:
+                break
+            limit = None if math.isinf(left) else max(left, _NO_TIME)
+            networks.set_params(max_iter=n_epochs, time_limit=limit)
+            leg = self._leg(networks, training, task.subcontext("leg"), kept)
+            if not leg.is_of_use(min((each.loss for each in kept), default=math.inf)):
+                break
+            kept.append(leg)
+        task.call_on_fit_task_end(estimator=training.estimator)
+        networks.__dict__ = kept[-1].attributes
+        networks.finish(kept[-1].n_iter)
+        return NetworksOfTable(networks, self.view), kept[-1].said
+
+    def _leg(self, networks: Any, training: Training, task: Any, before: Sequence[_Leg]) -> _Leg:
+        """Return what one more leg leads to."""
         with task.propagate_callback_context(networks):
             task.call_on_fit_task_begin(estimator=training.estimator)
-            networks.fit(training.X, training.y, sample_weight=training.weight, **others)
+            networks.fit(training.X, training.y, sample_weight=training.weight)
             task.call_on_fit_task_end(estimator=training.estimator)
-        component = NetworksOfTable(networks, self.view)
-        if watched is not None:
-            return component, component.outputs(watched.X)
-        held_out = networks._held_out_once.scores[None].copy()
-        return component, networks.outputs_of(held_out)
+        if training.watched is None:
+            seen = Watched(training.X, training.y, training.weight)
+            said = networks.outputs_of(networks._held_out_once.scores[None].copy())
+        else:
+            seen = training.watched
+            said = NetworksOfTable(networks, self.view).outputs(seen.X)
+        loss = networks.loss_of(said, seen)
+        n_iter = networks.n_iter_ + (before[-1].n_iter if before else 0)
+        is_whole = bool((networks.n_iter_ == networks.max_iter).all())
+        return _Leg(dict(vars(networks)), said, loss, n_iter, is_whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from ..optimizers import AdamW
 from ..schedules.warmup import WarmUp
-from ..stopping import EarlyStopping
 
 
 @dataclass(frozen=True)
@@ -35,38 +35,57 @@ class Configuration:
 
 
 FOR_CLASSES = (
-    Configuration(True, (256, 256), dropout=0.2, weight_decay=0.3),
+    Configuration(True, (128, 128), dropout=0.2, weight_decay=0.3),
     Configuration(False, (128, 128), dropout=0.2, weight_decay=0.3),
 )
-FOR_NUMBERS = (Configuration(True, (256, 256, 256), dropout=0.1, weight_decay=0.01),)
+FOR_NUMBERS = (Configuration(True, (128, 128, 128), dropout=0.1, weight_decay=0.01),)
 
-# Steps of a training, and the bounds of its epochs.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 1440, 24, 100
+# The legs of a training, each twice as long as the one before it: the rate falls to zero in each.
+_N_LEGS = 3
+# Steps of the first leg, and the bounds of its epochs.
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 100, 2, 8
+
+# How much worse out of fold a leg may leave networks that are kept. The longer they train, the
+# more single networks differ, by which their mean gains more than they lose.
+TOLERANCE = 0.01
 
 
-def settings_for(
-    configuration: Configuration,
-    n_rows: int,
-    n_members: int,
-    max_iter: int | None,
-    has_folds: bool = True,
-) -> dict[str, Any]:
-    """Return the parameters of the networks of a configuration.
+def legs_for(n_train: int, max_iter: int | None) -> list[int]:
+    """Return the epochs of each leg of a training.
+
+    Parameters
+    ----------
+    n_train : int
+        The rows that a network trains on.
+    max_iter : int or None
+        The most epochs of all legs together; None for what suits the number of rows.
+    """
+    first = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / _steps_for(n_train))))
+    legs, left = [], math.inf if max_iter is None else max_iter
+    for leg in range(_N_LEGS):
+        n_epochs = int(min(first * 2**leg, left))
+        left -= n_epochs
+        legs += [n_epochs] if n_epochs else []
+    return legs
+
+
+def _steps_for(n_train: int) -> int:
+    """Return the steps of an epoch."""
+    return -(-n_train // min(256, max(32, n_train // 7)))
+
+
+def settings_for(configuration: Configuration, n_train: int, n_members: int) -> dict[str, Any]:
+    """Return the parameters of the networks of a configuration, but for the epochs.
 
     Parameters
     ----------
     configuration : Configuration
         What they are like.
-    n_rows, n_members : int
-        The number of rows, and of networks.
-    max_iter : int or None
-        The most epochs; None for what suits the number of rows.
-    has_folds : bool, default=True
-        Whether each network holds out a fold.
+    n_train : int
+        The rows that a network trains on.
+    n_members : int
+        The number of networks.
     """
-    n_train = n_rows - (-(-n_rows // n_members) if has_folds else 0)
-    n_steps = -(-n_train // min(256, max(32, n_rows // 8)))
-    n_epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / n_steps)))
     return {
         "hidden_layer_sizes": configuration.hidden,
         "activation": "silu",
@@ -74,13 +93,11 @@ def settings_for(
         "solver": AdamW(0.9, 0.95, weight_decay=configuration.weight_decay),
         "alpha": 0.0,
         # No batch is much smaller than the others: a step on a few rows goes anywhere.
-        "batch_size": -(-n_train // n_steps),
+        "batch_size": -(-n_train // _steps_for(n_train)),
         "learning_rate": WarmUp("cosine", length=0.05),
-        "learning_rate_init": 0.003,
-        "max_iter": n_epochs if max_iter is None else min(n_epochs, max_iter),
-        "early_stopping": EarlyStopping(
-            "loss", validation_fraction="folds", n_iter_no_change=16, tol=0.0
-        ),
+        "learning_rate_init": 0.01,
+        "n_iter_no_change": np.inf,
+        "warm_start": True,
         "n_members": n_members,
         "dtype": "float32",
     }

@@ -262,3 +262,24 @@ def test_a_class_of_one_row_is_no_error():
     y[5] = 2
     model = BackpropClassifier(**SETTINGS).fit(X, y)
     assert model.oof_predict_proba_.shape == (60, 3)
+
+
+@BOTH
+def test_without_a_rule_to_stop_by_nothing_is_seen_of_folds(estimator_class):
+    """They lead to the networks of a rule that keeps the last epoch of as many."""
+    X, y = data_for(estimator_class)
+    folds = np.arange(len(y)) % 4
+
+    class OfFolds(estimator_class):
+        def _folds_for(self, problem, starts):
+            return folds
+
+    blind = OfFolds(**SETTINGS | {"early_stopping": False, "n_iter_no_change": np.inf}).fit(X, y)
+    seeing = OfFolds(**SETTINGS).fit(X, y)
+    assert blind.validation_loss_curve_ is None
+    np.testing.assert_array_equal(blind.oof_member_, folds)
+    for own, other in zip(blind.loss_curve_, seeing.loss_curve_, strict=True):
+        assert own == other[: len(own)]
+    for member, own in enumerate(blind.estimators_):
+        held_out = folds == member
+        np.testing.assert_array_equal(blind.oof_prediction_[held_out], own.predict(X[held_out]))

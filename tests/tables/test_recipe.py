@@ -6,22 +6,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from skbackprop.tables.recipe import FOR_CLASSES, FOR_NUMBERS, log_shares, settings_for
+from skbackprop.tables.recipe import (
+    FOR_CLASSES,
+    FOR_NUMBERS,
+    legs_for,
+    log_shares,
+    settings_for,
+)
 
 
 @pytest.mark.parametrize("configuration", [*FOR_CLASSES, *FOR_NUMBERS], ids=str)
-@given(n_rows=st.integers(2, 200_000), n_members=st.integers(2, 20))
-def test_batches_and_epochs(configuration, n_rows, n_members):
-    n_members = min(n_members, n_rows)
-    settings = settings_for(configuration, n_rows, n_members, None)
-    fewest = n_rows - -(-n_rows // n_members)  # of the member with the largest fold
-    size = settings["batch_size"]
-    n_steps = -(-fewest // size)
-    assert 1 <= size <= min(256, fewest)
-    assert n_steps * size - fewest < n_steps  # equal sizes, but for rounding
-    assert 24 <= settings["max_iter"] <= 100
-    assert n_steps * settings["max_iter"] >= 1440 * 0.9 or settings["max_iter"] == 100
-    assert settings_for(configuration, n_rows, n_members, 3)["max_iter"] == 3
+@given(n_train=st.integers(1, 200_000), n_members=st.integers(2, 20))
+def test_batches_and_epochs(configuration, n_train, n_members):
+    size = settings_for(configuration, n_train, n_members)["batch_size"]
+    n_steps = -(-n_train // size)
+    assert 1 <= size <= min(256, n_train)
+    assert n_steps * size - n_train < n_steps  # equal sizes, but for rounding
+    first, second, third = legs_for(n_train, None)
+    assert 2 <= first <= 8
+    assert (second, third) == (2 * first, 4 * first)
+    assert n_steps * first >= 90 or first == 8  # of a hundred steps, but for rounding
+
+
+@given(n_train=st.integers(1, 200_000), max_iter=st.integers(1, 100))
+def test_all_legs_together_have_the_epochs_that_they_may(n_train, max_iter):
+    whole, cut = legs_for(n_train, None), legs_for(n_train, max_iter)
+    assert sum(cut) == min(max_iter, sum(whole))
+    assert cut[:-1] == whole[: len(cut) - 1]
+    assert min(cut) > 0
 
 
 @pytest.mark.parametrize("shares", [[1.0], [0.2, 0.8], [0.1, 0.6, 0.3]], ids=str)

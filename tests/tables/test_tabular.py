@@ -385,8 +385,9 @@ def test_callbacks_hear_of_ensembles_and_epochs(kind):
     recorder, model = Recorder(), kind(**SMALL)
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
     epochs = [hook for _ in range(3) for hook in (("begin", "epoch"), ("end", "epoch"))]
-    # The task of an ensemble is that of the fit of its networks.
-    ensemble = [("begin", "fit"), *epochs, ("end", "fit")]
+    # The task of a leg is that of the fit of its networks.
+    leg = [("begin", "fit"), *epochs, ("end", "fit")]
+    ensemble = [("begin", "ensemble"), *leg, ("end", "ensemble")]
     n_ensembles = len(model.networks_)
     assert recorder.hooks[:2] == [("setup", "fit"), ("begin", "fit")]
     assert recorder.hooks[2:-2] == n_ensembles * ensemble
