@@ -250,14 +250,13 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         limit = math.inf if self.time_limit is None else self.time_limit
         trained: list[tuple[Any, Array]] = []
         for i, kind in enumerate(self._kinds):
+            X, watched = self._inputs.seen(data.X, kind.view), data.watched
+            if watched is not None:
+                watched = watched._replace(X=self._inputs.seen(watched.X, kind.view))
             left = limit - (time.perf_counter() - start)
             if trained and left <= 0:
                 break
             share = max(left / (len(self._kinds) - i), _NO_TIME)
-            watched = data.watched
-            if watched is not None:
-                watched = watched._replace(X=self._inputs.seen(watched.X, kind.view))
-            X = self._inputs.seen(data.X, kind.view)
             trained.append(kind.train(data._replace(X=X, watched=watched, time_limit=share)))
         return trained
 

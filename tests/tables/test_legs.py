@@ -10,7 +10,12 @@ from sklearn.datasets import load_diabetes, load_wine
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tables import base, networks
-from skbackprop.tables.networks import TableClassifierNetworks, TableRegressorNetworks
+from skbackprop.tables.inputs import Inputs
+from skbackprop.tables.networks import (
+    KindOfNetworks,
+    TableClassifierNetworks,
+    TableRegressorNetworks,
+)
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_members": 2, "random_state": 0}
@@ -84,6 +89,35 @@ def test_no_leg_begins_once_the_time_is_over(kind, monkeypatch, in_legs):
     monkeypatch.setattr(networks, "time", Clock)
     model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
     assert (model.n_iter_[0] == 2).all()
+
+
+class _Noted(Exception):
+    pass
+
+
+@BOTH
+def test_the_time_that_encoding_takes_is_not_there_for_training(kind, monkeypatch):
+    seconds, limits = [0.0], []
+
+    class Clock:
+        @staticmethod
+        def perf_counter():
+            return seconds[0]
+
+    def encode(self, encoded, view):
+        seconds[0] += 30
+        return encoded
+
+    def train(self, training):
+        limits.append(training.time_limit)
+        raise _Noted
+
+    monkeypatch.setattr(base, "time", Clock)
+    monkeypatch.setattr(Inputs, "seen", encode)
+    monkeypatch.setattr(KindOfNetworks, "train", train)
+    with pytest.raises(_Noted):
+        kind(time_limit=100.0, **SMALL).fit(*data_for(kind))
+    assert limits == [70.0 / len(kind._configurations)]
 
 
 @BOTH
