@@ -21,7 +21,7 @@ from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -31,7 +31,8 @@ from benchmarks._report import argument_parser, print_setting, print_table
 from skbackprop import TabularClassifier, TabularRegressor
 
 MOST_ROWS = 10_000
-SEEDS = range(3)
+N_SPLITS = 3
+FEWER = 4  # members of the faster setting that the documentation names
 CLASSES, NUMBERS = "classification", "regression"
 
 Data = tuple[pd.DataFrame, pd.Series, str]
@@ -108,6 +109,7 @@ def with_cat_features(X: pd.DataFrame, kind: Any, seed: int) -> Any:
 def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     found = {
         "TabularClassifier": TabularClassifier(random_state=seed),
+        f"TabularClassifier({FEWER})": TabularClassifier(FEWER, random_state=seed),
         "MLPClassifier": with_encoded(X, MLPClassifier(random_state=seed)),
         "HistGradientBoosting": HistGradientBoostingClassifier(random_state=seed),
     }
@@ -126,6 +128,7 @@ def regressors(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     network = with_encoded(X, MLPRegressor(random_state=seed))
     found = {
         "TabularRegressor": TabularRegressor(random_state=seed),
+        f"TabularRegressor({FEWER})": TabularRegressor(FEWER, random_state=seed),
         "MLPRegressor": TransformedTargetRegressor(network, transformer=StandardScaler()),
         "HistGradientBoosting": HistGradientBoostingRegressor(random_state=seed),
     }
@@ -144,11 +147,46 @@ def regressors(X: pd.DataFrame, seed: int) -> dict[str, Any]:
 
 
 class Outcome(NamedTuple):
-    """How good a model is, how wrong, and the seconds of its fit."""
+    """What came of a model on one split.
+
+    Parameters
+    ----------
+    quality, error : float
+        Accuracy and log loss, or R2 and the root mean squared error over the standard deviation.
+    seconds, work : float
+        The time of its fit, and that of all processors together: other programs that run change
+        the first more than the second.
+    spread : float
+        The standard error of the quality, from the rows it was measured on.
+    estimated : float
+        What the model itself had expected of its quality, out of fold; NaN if it says nothing.
+    """
 
     quality: float
     error: float
     seconds: float
+    work: float
+    spread: float
+    estimated: float
+
+
+def judged(
+    model: Any, task: str, X: pd.DataFrame, y: np.ndarray, times: tuple[float, float]
+) -> Outcome:
+    """Return how good a fitted model is on rows that it has not seen; its fit took such times."""
+    estimated = getattr(model, "oof_score_", np.nan)
+    if task == CLASSES:
+        probabilities = model.predict_proba(X)
+        is_right = model.classes_[probabilities.argmax(axis=1)] == y
+        error = log_loss(y, probabilities, labels=model.classes_)
+        return Outcome(is_right.mean(), error, *times, _standard_error(is_right), estimated)
+    squared = (y - model.predict(X)) ** 2 / y.var()
+    quality = 1 - squared.mean()
+    return Outcome(quality, squared.mean() ** 0.5, *times, _standard_error(squared), estimated)
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std() / len(values) ** 0.5)
 
 
 def prepared(X: pd.DataFrame) -> pd.DataFrame:
@@ -179,67 +217,115 @@ def outcomes(data: Data, seed: int, smoke: bool) -> dict[str, Outcome]:
     for name, model in (classifiers if task == CLASSES else regressors)(X, seed).items():
         if smoke and name.startswith(("Tabular", "HistGradientBoosting")):
             model.set_params(max_iter=2)
-        start = time.perf_counter()
+        start, start_of_work = time.perf_counter(), time.process_time()
         model.fit(X_train, y_train)
-        seconds = time.perf_counter() - start
-        if task == CLASSES:
-            probabilities = model.predict_proba(X_test)
-            quality = accuracy_score(y_test, model.classes_[probabilities.argmax(axis=1)])
-            error = log_loss(y_test, probabilities, labels=model.classes_)
-        else:
-            quality = r2_score(y_test, model.predict(X_test))
-            error = max(0.0, 1 - quality) ** 0.5
-        found[name] = Outcome(quality, error, seconds)
+        times = time.perf_counter() - start, time.process_time() - start_of_work
+        found[name] = judged(model, task, X_test, y_test, times)
     return found
 
 
-def rows_of(
-    tables: dict[str, Callable[[], Data]],
-    task: str,
-    all_errors: dict[str, list[float]],
-    smoke: bool,
-) -> Iterable[list[str]]:
-    """Yield a row for each model on each table, and note its mean errors in `all_errors`."""
+class Measured(NamedTuple):
+    """The outcomes of all models on one table.
+
+    Parameters
+    ----------
+    table : str
+        The table's name, with its size.
+    models : list of str
+        The models.
+    values : array of shape (n_models, n_splits, 6)
+        Their outcomes.
+    """
+
+    table: str
+    models: list[str]
+    values: np.ndarray
+
+    def mean(self, name: str) -> np.ndarray:
+        """Return the mean of one part of the outcomes over the splits, for each model."""
+        return self.values[:, :, Outcome._fields.index(name)].mean(axis=1)
+
+
+def measured(
+    tables: dict[str, Callable[[], Data]], task: str, smoke: bool, n_splits: int
+) -> Iterable[Measured]:
+    """Yield what comes of each table for a task."""
     for table, load in tables.items():
         data = load()
         if data[2] != task:
             continue
-        splits = [outcomes(data, seed, smoke) for seed in (SEEDS[:1] if smoke else SEEDS)]
-        for name in splits[0]:
-            each = np.array([split[name] for split in splits])
-            quality, error, seconds = each.mean(axis=0)
-            all_errors.setdefault(name, []).append(error)
-            cells = [f"{quality:.4f}", f"{error:.4f}", f"{each[:, 1].std():.4f}", f"{seconds:.1f}"]
-            yield [f"{table} ({len(data[0])} x {data[0].shape[1]}): {name}", *cells]
+        splits = [outcomes(data, seed, smoke) for seed in range(1 if smoke else n_splits)]
+        models = list(splits[0])
+        values = np.array([[split[name] for split in splits] for name in models])
+        yield Measured(f"{table} ({len(data[0])} x {data[0].shape[1]})", models, values)
 
 
-def summary(all_errors: dict[str, list[float]]) -> Iterable[Sequence[str]]:
-    errors = np.array(list(all_errors.values()))
-    ranks = rankdata(errors, axis=0).mean(axis=1)
-    for name, own, rank in zip(all_errors, errors, ranks, strict=True):
-        yield [name, f"{own.mean():.4f}", f"{rank:.2f}"]
+def rows_of(found: Iterable[Measured], kept: list[Measured]) -> Iterable[list[str]]:
+    """Yield a row for each model on each table, and keep what was measured."""
+    for each in found:
+        kept.append(each)
+        for i, name in enumerate(each.models):
+            quality, error, *times, _, _ = each.values[i].mean(axis=0)
+            spread = each.values[i, :, 1].std()
+            cells = [f"{quality:.4f}", f"{error:.4f}", f"{spread:.4f}"]
+            cells += [f"{seconds:.1f}" for seconds in times]
+            yield [f"{each.table}: {name}", *cells]
 
 
-def report(smoke: bool, path: str | None = None) -> None:
+def summary(kept: Sequence[Measured]) -> Iterable[list[str]]:
+    """Yield a row for each model: means and medians over tables, and how it does by the last."""
+    quality, error, seconds, work = (
+        np.array([each.mean(name) for each in kept])
+        for name in ("quality", "error", "seconds", "work")
+    )
+    ranks = rankdata(error, axis=1).mean(axis=0)
+    for i, name in enumerate(kept[0].models):
+        means = [f"{quality[:, i].mean():.4f}", f"{error[:, i].mean():.4f}", f"{ranks[i]:.2f}"]
+        is_better = error[:, i] < error[:, -1]
+        times = [f"{np.median(each[:, i]):.1f}" for each in (seconds, work)]
+        yield [name, *means, f"{is_better.sum()} of {len(kept)}", *times]
+
+
+def estimates(kept: Sequence[Measured]) -> Iterable[list[str]]:
+    """Yield for each table what our default had expected of its quality, and what it then was."""
+    for each in kept:
+        quality, _, _, _, spread, estimated = each.values[0].mean(axis=0)
+        distance = (estimated - quality) / spread
+        cells = [f"{value:.4f}" for value in (estimated, quality, spread)]
+        yield [each.table, *cells, f"{distance:+.1f}"]
+
+
+def report(smoke: bool, path: str | None = None, n_splits: int = N_SPLITS) -> None:
     tables = SHIPPED if path is None else tables_in(path)
     for task, quality, error in ((CLASSES, "accuracy", "log loss"), (NUMBERS, "R2", "RMSE / sd")):
-        all_errors: dict[str, list[float]] = {}
+        kept: list[Measured] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the MLP's epochs, and names that boosting changes
-            head = ["table, and model", quality, error, "its deviation", "seconds"]
-            print_table(
-                f"Tables for {task}, means over {len(SEEDS)} splits:",
-                head,
-                rows_of(tables, task, all_errors, smoke),
-            )
-        if all_errors:
-            head = ["model", f"mean {error}", "mean rank"]
-            print_table(f"All tables for {task}:", head, summary(all_errors))
+            head = [
+                "table, and model",
+                quality,
+                error,
+                "its deviation",
+                "seconds",
+                "processor seconds",
+            ]
+            found = measured(tables, task, smoke, n_splits)
+            title = f"Tables for {task}, means over {n_splits} split(s):"
+            print_table(title, head, rows_of(found, kept))
+        if not kept:
+            continue
+        last = kept[0].models[-1]
+        names = ["mean rank", f"ahead of {last}", "median seconds", "of all processors"]
+        head = ["model", f"mean {quality}", f"mean {error}", *names]
+        print_table(f"All tables for {task}:", head, summary(kept))
+        head = ["table", "out of fold", "test", "standard error", "distance / standard error"]
+        print_table(f"The {quality} that the first model says of itself:", head, estimates(kept))
 
 
 if __name__ == "__main__":
     parser = argument_parser(__doc__)
     parser.add_argument("--tables", help="a Python file that defines names() and load(name)")
+    parser.add_argument("--splits", type=int, default=N_SPLITS, help="of each table")
     arguments = parser.parse_args()
     print_setting()
-    report(arguments.smoke, arguments.tables)
+    report(arguments.smoke, arguments.tables, arguments.splits)
