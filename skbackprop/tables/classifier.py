@@ -22,6 +22,11 @@ from .recipe import FOR_CLASSES, Configuration, log_shares
 
 _TINY = np.finfo(np.float64).tiny
 
+# The power of the temperatures of single networks by which the scores are divided whose
+# probabilities are averaged. A mean is less sure of itself than each of them, and more often
+# right, so that their whole temperatures would leave it too soft.
+_OF_MEANS = 0.5
+
 
 class TabularClassifier(ClassifierMixin, BaseTabular):
     """Predict the labels of raw tables, with calibrated probabilities, by ensembles of networks.
@@ -29,11 +34,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     A table may have numbers, booleans, categories and strings, of any scale, with missing values.
     There are two ensembles of `n_members` networks. Those of the first see each number through
     cosines and the bins that it fills, which they learn to map to a few inputs [1]_; those of the
-    second see it as it is. Each network holds out a fold of its own: it keeps the epoch at which it
-    does best there, and all rows are held out once by each ensemble. On what is said out of fold
-    the probabilities of each ensemble are calibrated, by one temperature [2]_, and the weights of
-    the two are found, by likelihood. The settings are those that were found best on tables of many
-    kinds; there is nothing to tune.
+    second see it as it is. Each network holds out a fold of its own, so that all rows are held out
+    once by each ensemble. They train in legs, in each of which the rate falls to zero [2]_, and all
+    networks of an ensemble end with the last leg that was of use out of fold. On what is said out
+    of fold the probabilities of each ensemble are calibrated, by one temperature [3]_, and the
+    weights of the two are found, by likelihood. The settings are those that were found best on
+    tables of many kinds; there is nothing to tune.
 
     Parameters
     ----------
@@ -50,7 +56,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         by which all classes weigh the same. None for equal weights. Probabilities are calibrated
         for classes that are as frequent as their weights make them.
     max_iter : int or None, default=None
-        The most epochs of a network; None for 24 to 100, the fewer the more rows there are.
+        The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None
         The most seconds that `fit` trains for; None for any. If it is over, what has been learned
         is kept.
@@ -75,7 +81,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     weights_ : array of shape (n_ensembles,)
         What each ensemble weighs in the predictions; they add up to one.
     temperatures_ : array of shape (n_ensembles,)
-        What the scores of each are divided by.
+        What the scores of each are divided by, as a single network says them out of fold; where
+        networks are averaged it is the square root.
     n_iter_ : array of int of shape (n_ensembles, n_members)
         The epochs that each network was trained for.
     n_features_in_ : int
@@ -92,7 +99,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     ----------
     .. [1] Gorishniy, Rubachev & Babenko, "On embeddings for numerical features in tabular deep
        learning", NeurIPS 2022.
-    .. [2] Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
+    .. [2] Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
+    .. [3] Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
 
     Examples
     --------
@@ -170,7 +178,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return networks
 
     def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
-        self.temperatures_ = np.array([_temperature_for_each(own, y, weight) for own in said])
+        self.temperatures_ = np.array([temperature_for(own, y, weight) for own in said])
         pairs = zip(said, self.temperatures_, strict=True)
         by_component = np.array([_mean_probabilities(*pair) for pair in pairs])
         seen = np.maximum(by_component[:, np.arange(len(y)), y], _TINY)
@@ -248,16 +256,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return self._predicted(X, self._mixed)
 
 
-def _temperature_for_each(said: Array, y: Array, weight: Array | None) -> float:
-    """Return the temperature for scores (n_said, n, n_outputs), of several networks or of one."""
-    n_said, _, n_outputs = said.shape
-    weights = None if weight is None else np.tile(weight, n_said)
-    return temperature_for(said.reshape(-1, n_outputs), np.tile(y, n_said), weights)
-
-
 def _mean_probabilities(scores: Array, temperature: float) -> Array:
-    """Return the mean over networks of probabilities, of scores (n_networks, n, n_outputs)."""
-    return np.asarray(probabilities(scores, temperature).mean(axis=0))
+    """Return the mean over networks of probabilities, of scores (n_networks, n, n_outputs).
+
+    The temperature is that of single networks.
+    """
+    power = 1.0 if len(scores) == 1 else _OF_MEANS
+    return np.asarray(probabilities(scores, temperature**power).mean(axis=0))
 
 
 def _logs(shares: Array) -> Array:

@@ -28,7 +28,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     A table may have numbers, booleans, categories and strings, of any scale, with missing values,
     and y any scale as well. There are `n_members` networks, which see each number through cosines
     and the bins that it fills, and learn to map these to a few inputs [1]_. Each holds out a fold
-    of its own: it keeps the epoch at which it does best there, and all rows are held out once.
+    of its own, so that all rows are held out once. They train in legs, in each of which the rate
+    falls to zero [2]_, and all of them end with the last leg that was of use out of fold.
     Predictions are the mean of the networks' predictions; they do not leave the range of y. The
     settings are those that were found best on tables of many kinds; there is nothing to tune.
 
@@ -43,7 +44,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         none. "from_dtype": those of a data frame that hold categories or strings, and those of an
         array of objects that hold strings.
     max_iter : int or None, default=None
-        The most epochs of a network; None for 24 to 100, the fewer the more rows there are.
+        The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None
         The most seconds that `fit` trains for; None for any. If it is over, what has been learned
         is kept.
@@ -79,6 +80,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     ----------
     .. [1] Gorishniy, Rubachev & Babenko, "On embeddings for numerical features in tabular deep
        learning", NeurIPS 2022.
+    .. [2] Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
 
     Examples
     --------

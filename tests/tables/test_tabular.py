@@ -241,9 +241,9 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
     ):
         members = [member.decision_function(seen) for member in networks.estimators_]
         scores = np.array(members).reshape(3, len(X), -1)
-        each = probabilities(scores, temperature)
-        mixed = mixed + weight * each.mean(axis=0)
-        out_of_fold = out_of_fold + weight * each[model.oof_member_, np.arange(len(X))]
+        mixed = mixed + weight * probabilities(scores, temperature**0.5).mean(axis=0)
+        alone = probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
+        out_of_fold = out_of_fold + weight * alone
         np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
     for said, shares in ((model.predict_proba(X), mixed), (model.oof_predict_proba_, out_of_fold)):
         powers = shares ** (1 / model._last_temperature)
