@@ -68,7 +68,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     classes_ : array of shape (n_classes,)
         The labels, sorted.
     oof_predict_proba_ : array of shape (n_samples, n_classes)
-        The probabilities of each training row, by the networks that have held it out.
+        The probabilities of each training row, by the networks that have held it out. What begins
+        with oof_ is not there after a fit with X_val.
     oof_prediction_ : array of shape (n_samples,)
         The label of each training row, by the same.
     oof_score_ : float

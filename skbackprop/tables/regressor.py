@@ -30,8 +30,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     and the bins that it fills, and learn to map these to a few inputs [1]_. Each holds out a fold
     of its own, so that all rows are held out once. They train in legs, in each of which the rate
     falls to zero [2]_, and all of them end with the last leg that was of use out of fold.
-    Predictions are the mean of the networks' predictions; they do not leave the range of y. The
-    settings are those that were found best on tables of many kinds; there is nothing to tune.
+    Predictions are the mean of the networks' predictions; `predict_interval` says how far off they
+    may be, by how far off they were out of fold [3]_. The settings are those that were found best
+    on tables of many kinds; there is nothing to tune.
 
     Parameters
     ----------
@@ -43,6 +44,18 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Which columns are categories, as for a `TableEncoder`: a mask, positions or names; None for
         none. "from_dtype": those of a data frame that hold categories or strings, and those of an
         array of objects that hold strings.
+    loss : str or Loss, default="squared_error"
+        What is minimised, and so what is predicted, as for a `BackpropRegressor`, of y in units of
+        its standard deviation, or of its mean where it is not negative: "squared_error", the mean;
+        "absolute_error" and "quantile", the median; "huber" and "log_cosh", between the two;
+        "poisson", "gamma" and "tweedie", means that are positive; "gaussian", a mean and a
+        variance that depend on x. Or an object: a `Quantile` has other levels, or several at once.
+        One's own has to have a link that knows its `scores_of`, as those here do.
+    clip : bool, default=True
+        Whether predictions are kept in the range of the training targets: what is beyond that is
+        extrapolated, and may be far off for a row that is unlike all others, most of all under the
+        losses with positive means. It holds for every loss and for each quantile, but not for
+        intervals. False for predictions as the networks make them.
     max_iter : int or None, default=None
         The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None
@@ -53,11 +66,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     Attributes
     ----------
-    oof_prediction_ : array of shape (n_samples,)
-        The prediction of each training row, by the network that has held it out.
+    oof_prediction_ : array of shape (n_samples,) or (n_samples, n_levels)
+        The prediction of each training row, by the network that has held it out. What begins with
+        oof_ is not there after a fit with X_val.
     oof_score_ : float
-        Their R2, in which rows have their `sample_weight`: an estimate of what `score` says of
-        new rows, and a little low, since it is of single networks.
+        What `score` makes of them, R2 or D2, in which rows have their `sample_weight`: an estimate
+        of what it says of new rows, and a little low, since it is of single networks.
     networks_ : list of one estimator
         The ensemble, a fitted `BackpropRegressor` of encoded rows.
     oof_member_ : array of int of shape (n_samples,)
@@ -74,6 +88,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     See Also
     --------
     TabularClassifier : The same for labels.
+    ConformalRegressor : Intervals around any regressor's predictions, by rows held out.
     TableEncoder : Raw tables as input for other estimators.
 
     References
@@ -81,6 +96,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     .. [1] Gorishniy, Rubachev & Babenko, "On embeddings for numerical features in tabular deep
        learning", NeurIPS 2022.
     .. [2] Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
+    .. [3] Barber, Candès, Ramdas & Tibshirani, "Predictive inference with the jackknife+", Annals
+       of Statistics 49(1), 2021.
 
     Examples
     --------
@@ -90,6 +107,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     >>> model = TabularRegressor(n_members=3, random_state=0).fit(X, y)
     >>> model.oof_score_ > 0.4
     True
+    >>> model.predict_interval(X[:3], coverage=0.9).shape
+    (3, 2)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -232,18 +251,19 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
         """Return an interval for each row that holds its target with the probability asked for.
 
-        CV+ [2]_: each training row has been held out by one network, and how far off that network
-        is on it, abs(y - m), is its score. The ends for a new row are quantiles of what each
-        network predicts for it, plus and minus the scores of the rows that the same network has
-        held out. So an interval is wide where the networks disagree. It is wide where the noise is
-        large if the loss learns that: with several levels of `Quantile` the score is
-        max(low - y, y - high), by which low and high are moved outward or inward (conformalised
-        quantiles [3]_), and with ``loss="gaussian"`` it is abs(y - m) / std.
+        CV+ (Barber et al. 2021): each training row i was held out by one network, k(i), and the
+        score s_i is how far off that network is, abs(y_i - m_k(i)(x_i)). For a new row x, the
+        upper end is the ceil((n + 1) coverage)-th smallest of all n ``m_k(i)(x) + s_i``, the lower
+        end likewise of ``m_k(i)(x) - s_i``: an interval is wider where the networks disagree.
+        Where the loss learns how large the noise is, it is wider there too. With several levels of
+        `Quantile`, the score is ``max(low - y, y - high)``, and the two quantiles are moved by
+        it (Romano et al. 2019); with ``loss="gaussian"`` it is ``abs(y - m) / std``.
 
-        For rows from where the training rows are from, the probability that the target is inside
-        is at least ``1 - 2 (1 - coverage)`` [2]_ whatever the networks are like, and in practice
-        about `coverage`. Fitted with groups, it is that of rows of new groups, if these are many.
-        With X_val, all networks are measured on X_val alone, by split conformal prediction.
+        For rows from where the training rows come from, the probability that the target lies
+        inside is at least about ``1 - 2 (1 - coverage)`` whatever the networks are like (theorem
+        4), and as a rule close to `coverage`. After a fit with groups that is true of rows of new
+        groups. After one with X_val all networks together are measured on X_val, by split
+        conformal prediction.
 
         Parameters
         ----------
@@ -270,10 +290,17 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         Notes
         -----
-        Weights of rows are for training: of the rows that scores are measured on, each counts once,
+        Weights of rows are for training: of the rows that scores are measured on each counts once,
         but for those that weigh nothing, which do not count.
 
         Quantiles are best learned for the levels (1 - coverage) / 2 and (1 + coverage) / 2.
+
+        References
+        ----------
+        Barber, R. F., Candès, E. J., Ramdas, A. & Tibshirani, R. J. (2021). Predictive inference
+        with the jackknife+. Annals of Statistics 49(1), 486-507, section 3.1.
+
+        Romano, Y., Patterson, E. & Candès, E. (2019). Conformalized quantile regression. NeurIPS.
 
         Examples
         --------

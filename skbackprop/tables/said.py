@@ -101,26 +101,40 @@ class Said:
         if self.has_variance:
             mean = mixed[..., 0].copy()
             mixed[..., -1] += sum(w * np.square(own[..., 0] - mean) for w, own in pairs)
-        if self.range is not None:
-            predictions = self.predictions(mixed)
-            np.clip(predictions, *self.range, out=predictions)
         return mixed
 
     def predictions(self, said: Array) -> Array:
-        """Return the predictions alone, a view of shape (..., n), or (..., n, n_levels)."""
-        alone = said[..., :-1] if self.has_variance else said
+        """Return the predictions alone, within the range: (..., n), or (..., n, n_levels)."""
+        alone = self._within_range(said)
+        alone = alone[..., :-1] if self.has_variance else alone
         return alone if alone.shape[-1] > 1 else alone[..., 0]
 
     def band(self, said: Array) -> Band:
-        """Return the band that intervals are made of, of shape (..., n)."""
-        if self.has_variance:
-            return Band.by_deviation(said[..., 0], np.sqrt(said[..., -1]))
-        return Band.by_quantiles(said) if said.shape[-1] > 1 else Band.around(said[..., 0])
+        """Return the band that intervals are made of, of shape (..., n).
+
+        Quantiles are as they are. At the ends of the range many of them would be the same, and so
+        would be the scores of targets there: more than were asked for would lie inside.
+        """
+        if said.shape[-1] > 1 and not self.has_variance:
+            return Band.by_quantiles(said)
+        mean = self.predictions(said)
+        if not self.has_variance:
+            return Band.around(mean)
+        return Band.by_deviation(mean, np.sqrt(said[..., -1]))
+
+    def _within_range(self, said: Array) -> Array:
+        """Return a copy in which predictions, but not variances, are within the range."""
+        inside = said.copy()
+        if self.range is not None:
+            predictions = inside[..., :-1] if self.has_variance else inside
+            np.clip(predictions, *self.range, out=predictions)
+        return inside
 
     # ------------------------------------------------------------------- how good it is
 
     def score(self, said: Array, y: Array, weight: Array | None) -> float:
         """Return R2, or D2 of the loss, of what is said (n, n_values) of targets (n,)."""
+        said = self._within_range(said)
         if isinstance(self.loss, (SquaredError, Poisson)):
             return float(r2_score(y, said[:, 0], sample_weight=weight))
         encoded = self.targets.encode(y, needs_all=False)
