@@ -130,9 +130,9 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             The weight of each row, not negative and not all zero; None for equal weights.
         X_val, y_val : data frame or array-like, default=None
             A table like X, and its targets, that are not trained on. There are no folds then: all
-            networks train on all rows of X and keep the epoch at which they do best on X_val. What
-            is otherwise found out of fold, temperatures, weights and the width of intervals, is
-            found on X_val too, and there are no attributes that begin with ``oof_``.
+            networks train on all rows of X, and X_val says when they stop. What is otherwise found
+            out of fold, temperatures, weights and the width of intervals, is found on X_val too,
+            and there are no attributes that begin with ``oof_``.
         sample_weight_val : array-like, default=None
             The weight of each row of X_val; None for equal weights.
         groups : array-like of shape (n_samples,), default=None
@@ -184,14 +184,17 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         watched = self._watched(given)
         stream = check_random_state(self.random_state)
         kind = self._kind_of_target
+        has_groups = groups is not None and watched is None
+        group = validated_groups(groups, len(y)) if has_groups else None
+        target = y if kind else None
         self._inputs, encoded = Inputs.learn(
-            columns, y if kind else None, kind or "auto", self.categorical_features, stream
+            columns, target, kind or "auto", self.categorical_features, stream, group
         )
         folds, n_members = None, self.n_members
         if watched is None:
-            folds = self._folds(y, groups, stream)
+            folds = self._folds(y, group, stream)
             n_members = int(folds.max()) + 1
-        if watched is not None:
+        else:
             with errors_of("X_val, y_val"):
                 watched = watched._replace(X=self._inputs.encode(watched.X))
         trained = self._trained(
@@ -222,14 +225,13 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             weight = validated_weight(given.sample_weight_val, columns.as_given)
             return Watched(columns, y, self._weight_in_training(y, weight))
 
-    def _folds(self, y: Array, groups: Any, stream: np.random.RandomState) -> Array:
+    def _folds(self, y: Array, group: Array | None, stream: np.random.RandomState) -> Array:
         """Return the member of each component that holds out each row."""
         strata = y if is_classifier(self) else None
-        if groups is None:
+        if group is None:
             return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
-        codes = validated_groups(groups, len(y))
-        n_groups = int(codes.max()) + 1
-        return cut_by_group(codes, min(self.n_members, n_groups), stream, strata)
+        n_groups = int(group.max()) + 1
+        return cut_by_group(group, min(self.n_members, n_groups), stream, strata)
 
     @property
     def _kinds(self) -> list[Kind]:

@@ -31,6 +31,7 @@ class Settings(NamedTuple):
     max_levels: float
     target_type: str
     random_state: Any
+    groups: Array | None = None  # of rows, none of which the parts of the data may split
 
 
 class TakenIn(NamedTuple):
@@ -78,7 +79,7 @@ class Encoding:
         target = _one_column(y)
         if many and is_one_hot and target is not None:
             statistics, out_of_fold = TargetStatistics.learn(
-                codes[:, many], target, settings.target_type, settings.random_state
+                codes[:, many], target, settings.target_type, settings.random_state, settings.groups
             )
             numbers = _beside(numbers, out_of_fold)
         encoding = cls(

@@ -112,6 +112,7 @@ class Inputs:
         kind_of_target: str,
         categorical_features: Any,
         stream: np.random.RandomState,
+        groups: Array | None = None,
     ) -> tuple[Self, Array]:
         """Learn the columns of a table.
 
@@ -125,6 +126,8 @@ class Inputs:
             As `target_type` and the other of a `TableEncoder`.
         stream : RandomState
             What draws frequencies, and the rows that statistics of the target are learned from.
+        groups : array of int of shape (n,) or None, default=None
+            The group of each row: its statistics are learned from rows of other groups.
 
         Returns
         -------
@@ -133,7 +136,7 @@ class Inputs:
         encoded : array of shape (n, n_encoded)
             The encoded rows.
         """
-        settings = Settings(categorical_features, "one_hot", 3, 30, kind_of_target, stream)
+        settings = Settings(categorical_features, "one_hot", 3, 30, kind_of_target, stream, groups)
         encoding, taken_in = Encoding.learn(columns, y, settings)
         encoded = _single(encoding.encode(taken_in, np.dtype(np.float32)))
         n_numbers = len(encoding.numbers.sources()[0])

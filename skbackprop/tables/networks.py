@@ -168,9 +168,11 @@ class TableRegressorNetworks(OfTable, BackpropRegressor):
 
     def loss_of(self, said: Array, seen: Watched) -> float:
         """Return the share of the loss that is left unexplained, of what is said of rows."""
-        if self._folds is None:
-            return 1 - float(self.score(seen.X, seen.y, seen.weight))
-        return 1 - float(self.oof_score_)
+        if self._folds is not None:
+            return 1 - float(self.oof_score_)
+        learned = self._learned
+        targets = self._known_targets(learned).encode(seen.y, needs_all=False)
+        return 1 - float(learned.loss.score(self._scores(seen.X), targets, seen.weight))
 
 
 @dataclass(frozen=True, eq=False)

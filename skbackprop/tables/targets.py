@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, PredefinedSplit
 from sklearn.preprocessing import TargetEncoder
+from sklearn.utils import check_random_state
 
 from ..core.arrays import Array
+from ..fitting.holdout import cut_by_group
 
 N_FOLDS = 5
 
@@ -30,18 +32,29 @@ class TargetStatistics:
     classes: tuple[Any, ...]  # of each output, the class that it is about; None for numbers
 
     @classmethod
-    def learn(cls, codes: Array, y: Any, target_type: str, random_state: Any) -> tuple[Self, Array]:
-        """Learn from codes (n, k) and targets.
+    def learn(
+        cls,
+        codes: Array,
+        y: Any,
+        target_type: str,
+        random_state: Any,
+        groups: Array | None = None,
+    ) -> tuple[Self, Array]:
+        """Learn from codes (n, k) and targets; groups are those of rows that belong together.
 
         Returns
         -------
         statistics : TargetStatistics
             For rows to come.
         out_of_fold : array of shape (n, n_outputs)
-            The outputs for the training rows, each learned from other rows.
+            The outputs for the training rows, each learned from other rows, of other groups.
         """
         n_folds = min(N_FOLDS, len(codes))
-        folds = KFold(n_folds, shuffle=True, random_state=random_state)
+        folds: Any = KFold(n_folds, shuffle=True, random_state=random_state)
+        if groups is not None:
+            stream = check_random_state(random_state)
+            fold_of = cut_by_group(groups, min(N_FOLDS, int(groups.max()) + 1), stream, None)
+            folds = PredefinedSplit(fold_of)
         encoder = TargetEncoder(target_type=target_type, cv=folds)
         out_of_fold = encoder.fit_transform(codes, y)
         several = encoder.target_type_ == "multiclass"

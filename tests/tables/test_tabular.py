@@ -26,7 +26,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from mixed import FRAMES, to_objects
-from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop import (
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropRandomizedSearchCV,
+    TabularClassifier,
+    TabularRegressor,
+)
 from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, base
 from skbackprop.tables.calibration import probabilities
 from skbackprop.tables.columns import read
@@ -353,8 +359,33 @@ def test_copies_pipelines_and_searches(kind):
         assert other.oof_score_ == model.oof_score_
     pipeline = make_pipeline(FunctionTransformer(), kind(**SMALL)).fit(X, y)
     np.testing.assert_array_equal(answer_of(pipeline, X), answer_of(model, X))
-    search = GridSearchCV(kind(**SMALL), {"max_iter": [1, 3]}, cv=2).fit(X, y)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+HALVING = {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda model, grid: GridSearchCV(model, grid, cv=2),
+        lambda model, grid: BackpropGridSearchCV(model, grid, cv=2),
+        lambda model, grid: BackpropRandomizedSearchCV(model, grid, cv=2, n_iter=2, random_state=0),
+        lambda model, grid: BackpropHalvingGridSearchCV(model, grid, cv=2, **HALVING),
+        lambda model, grid: BackpropHalvingGridSearchCV(
+            model, grid, cv=2, resource="n_samples", random_state=0
+        ),
+    ],
+    ids=["grid", "our grid", "randomized", "halving by epochs", "halving by rows"],
+)
+@BOTH
+def test_searches(kind, search):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    grid = {"n_members": [2, 3], "categorical_features": ["from_dtype", ["city", "member"]]}
+    found = search(kind(**SMALL), grid).fit(X, y)
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+    assert len(answer_of(found, X)) == len(y)
+    assert found.best_estimator_.n_members == found.best_params_["n_members"]
 
 
 class Recorder:
