@@ -14,10 +14,8 @@ from sklearn.pipeline import Pipeline
 from .._sklearn import BaseSuccessiveHalving, _MultimetricScorer, _num_samples
 from .._sklearn import _SubsampleMetaSplitter as SubsampleSplitter
 from ..core.arrays import Array
-from ..estimators.together import Reached
 from .base import Evaluated, StackedSearch
-from .followed import Place
-from .legs import Legs
+from .legs import AllReached, Legs
 
 N_SAMPLES = "n_samples"
 
@@ -166,7 +164,7 @@ class HalvingSearch(StackedSearch):
             task_name="search", max_subtasks=len(rounds.n_resources)
         ).call_on_fit_task_begin(estimator=self)
         self.n_resources_, self.n_candidates_ = [], []
-        reached: dict[Place, Reached] = {}
+        reached = AllReached()
         for i, n_resources in enumerate(rounds.n_resources):
             n = len(candidates)
             self._begin_round(i, n, n_resources)
@@ -249,7 +247,7 @@ class HalvingSearch(StackedSearch):
         return splitter, list(candidates)
 
     def _legs(
-        self, evaluate_candidates: Any, rounds: Rounds, i: int, reached: dict[Place, Reached]
+        self, evaluate_candidates: Any, rounds: Rounds, i: int, reached: AllReached
     ) -> dict[str, Any]:
         """Return what lets candidates go on, where it is ours that evaluates them."""
         if self.resource == N_SAMPLES or not isinstance(evaluate_candidates, Evaluated):
