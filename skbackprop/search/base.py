@@ -30,6 +30,7 @@ from .._sklearn import (
     _MultimetricScorer,
     _warn_or_raise_about_fit_failures,
 )
+from . import time_limit
 from .candidates import Evaluation, Split
 from .followed import Followed
 from .jobs import Result
@@ -269,6 +270,16 @@ class Evaluated:
             self.candidate_params, n_splits, self.outcomes, self.more_results
         )
         return self.cv_results
+
+    def seconds_for(self, candidate_params: Sequence[dict[str, Any]], cv: Any = None) -> float:
+        """Fit and score candidates, keep nothing of it, and return the seconds that it took."""
+        start = time_limit.clock()
+        splits = self._splits(cv or self.search._checked_cv_orig)
+        evaluation = replace(self.evaluation, splits=splits, error_score=np.nan, verbose=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fits that nobody has asked for
+            evaluate(evaluation, candidate_params, self.parallel)
+        return time_limit.clock() - start
 
     def reached_by(self, candidates: Sequence[int]) -> AllReached:
         """Hand out how far some of the last candidates have come, numbered anew in this order."""
