@@ -8,7 +8,11 @@ tests. Before a newer one is admitted, compare these first, and `search/base.py`
 from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
 
 # The search evaluates its candidates as scikit-learn's own searches do.
-from sklearn.metrics._scorer import _MultimetricScorer  # a list of metrics becomes one
+from sklearn.metrics._scorer import (
+    _MultimetricScorer,  # a list of metrics becomes one
+    _PassthroughScorer,  # the estimator's own score
+    _Scorer,  # a metric of predictions
+)
 from sklearn.model_selection._search import BaseSearchCV  # what a search derives from
 from sklearn.model_selection._search_successive_halving import (
     # They are experimental there, and elsewhere only to be had once that has been acknowledged.
@@ -23,6 +27,7 @@ from sklearn.model_selection._validation import (
     _score,  # the errors of scorers, and what scores may be
     _warn_or_raise_about_fit_failures,  # the text that sums failures up, and where all failed
 )
+from sklearn.utils._metadata_requests import _routing_enabled  # what a pipeline's steps are given
 from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
     HasMethods,
     Interval,
@@ -49,6 +54,8 @@ __all__ = [
     "Options",
     "StrOptions",
     "_MultimetricScorer",
+    "_PassthroughScorer",
+    "_Scorer",
     "_SubsampleMetaSplitter",
     "_approximate_mode",
     "_check_categorical_features",
@@ -59,6 +66,7 @@ __all__ = [
     "_fit_context",
     "_insert_error_scores",
     "_num_samples",
+    "_routing_enabled",
     "_safe_split",
     "_score",
     "_warn_or_raise_about_fit_failures",

@@ -173,7 +173,11 @@ def same_values(actual, expected):
     if isinstance(expected, np.random.RandomState):
         return same_values(actual.get_state(legacy=False), expected.get_state(legacy=False))
     if is_dataclass(expected) and not isinstance(expected, type):
-        pairs = [(getattr(actual, f.name), getattr(expected, f.name)) for f in fields(expected)]
+        pairs = [
+            (getattr(actual, f.name), getattr(expected, f.name))
+            for f in fields(expected)
+            if f.compare
+        ]
         return type(actual) is type(expected) and all(same_values(*pair) for pair in pairs)
     if not isinstance(expected, (np.ndarray, float)):
         return str(actual) == str(expected)

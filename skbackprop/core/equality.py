@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 Item = TypeVar("Item")
+
+# What ``==`` has the last word on.
+_ONE_VALUE = (int, float, str)
 
 
 def grouped(items: Sequence[Item], keys: Sequence[Any]) -> list[list[Item]]:
@@ -43,8 +46,10 @@ def is_equal(one: Any, other: Any) -> bool:
     if one is other:
         return True
     one, other = _plain(one), _plain(other)
-    if _kind(one) is not _kind(other):
+    if type(one) is not type(other) and _kind(one) is not _kind(other):
         return False
+    if isinstance(one, _ONE_VALUE):
+        return _answer(one, other) is True
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, (list, tuple)):
@@ -58,12 +63,20 @@ def is_equal(one: Any, other: Any) -> bool:
 
 def held_beside_fields(value: Any) -> dict[str, Any]:
     """Return what an instance of a dataclass holds beside its fields, but can't work out anew."""
-    names = {field.name for field in fields(value)}
+    names, _ = _names_of_fields(cast(Hashable, type(value)))
     return {
         name: held
         for name, held in getattr(value, "__dict__", {}).items()
         if name not in names and not isinstance(getattr(type(value), name, None), cached_property)
     }
+
+
+@cache
+def _names_of_fields(kind: Hashable) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of a dataclass's fields, and of those that it is compared by."""
+    all_fields = fields(cast(Any, kind))
+    names = frozenset(field.name for field in all_fields)
+    return names, tuple(field.name for field in all_fields if field.compare)
 
 
 def _plain(value: Any) -> Any:
@@ -81,8 +94,8 @@ def _kind(value: Any) -> type:
 
 def _held_by(value: Any) -> dict[str, Any]:
     """Return all that an instance of a dataclass is compared by."""
-    compared = {field.name: getattr(value, field.name) for field in fields(value) if field.compare}
-    return compared | held_beside_fields(value)
+    _, names = _names_of_fields(cast(Hashable, type(value)))
+    return {name: getattr(value, name) for name in names} | held_beside_fields(value)
 
 
 def _answer(one: Any, other: Any) -> bool | None:

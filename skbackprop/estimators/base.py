@@ -20,6 +20,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import check_random_state
 
 from ..core.arrays import Array
+from ..core.equality import is_equal
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters
@@ -172,7 +173,8 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         go_back = pieces.undo if pieces else self._way_back(continues, incremental)
         try:
             if pieces is None:
-                runs = self._runs(planned.plan, learned, data, continues, incremental)
+                starts = self._known_starts() if continues else self._new_starts(planned.plan)
+                runs = self._runs(planned.plan, learned, data, starts, incremental)
                 pieces = pieces_of(runs, self.random_state) if incremental else None
             else:
                 runs = [pieces.run]
@@ -255,20 +257,20 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         pieces.go_on(self._problem(plan, learned, run.objective, data, incremental=True))
         return pieces
 
-    def _prepare(
-        self, given: Given, continues: bool, incremental: bool, classes: Any = None
-    ) -> Prepared:
-        """Check parameters and data, and return the runs that they make."""
-        planned, learned, data = self._checked(given, continues, incremental, classes)
-        runs = self._runs(planned.plan, learned, data, continues, incremental)
-        return Prepared(planned, learned, data, runs)
-
     def _checked(
-        self, given: Given, continues: bool, incremental: bool, classes: Any
+        self,
+        given: Given,
+        continues: bool,
+        incremental: bool,
+        classes: Any,
+        planned: Planned | None = None,
     ) -> tuple[Planned, Learned, Data]:
-        """Check parameters and data, and return what they make; the estimator stays as it is."""
+        """Check parameters and data, and return what they make; the estimator stays as it is.
+
+        With `planned` the parameters have been checked before.
+        """
         known: Learned | None = self._learned if continues else None
-        planned = self._checked_plan(is_known=continues and incremental)
+        planned = planned or self._checked_plan(is_known=continues and incremental)
         plan = planned.plan
         if known is not None and not self._is_the_last(plan):
             self._check_fixed(known.fixed)
@@ -363,24 +365,34 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         return plan_of(parameters, self._losses, self._kind_of_network)
 
-    def _prepare_first(self, given: Given) -> Prepared:
+    def _prepare_first(self, given: Given, planned: Planned | None = None) -> Prepared:
         """Return the runs of a `fit` with nothing to go on from."""
         if given.resume_from is not None:
             raise ValueError(
                 "resume_from is for a single fit, but a search fits many. Train the candidate "
                 "alone, by its own fit."
             )
-        return self._prepare(given, continues=False, incremental=False)
+        planned, learned, data = self._checked(given, False, False, None, planned)
+        runs = self._runs(planned.plan, learned, data, self._new_starts(planned.plan), False)
+        return Prepared(planned, learned, data, runs)
 
-    def _prepare_like(self, other: Prepared) -> Prepared:
-        """Return the runs of a first fit to data that another estimator has checked already."""
-        planned, known = self._checked_plan(is_known=False), other.learned
-        plan = planned.plan
-        n_outputs = other.data.table.y.shape[1]
-        network = plan.architecture.network(known.n_features, n_outputs)
+    def _prepare_like(
+        self,
+        other: Prepared,
+        planned: Planned | None = None,
+        starts: Sequence[Start] | None = None,
+    ) -> Prepared:
+        """Return the runs of a first fit to data that another estimator has checked already.
+
+        They begin with `starts`, or else anew.
+        """
+        planned, known = planned or self._checked_plan(is_known=False), other.learned
+        plan, network = planned.plan, known.network
+        if not is_equal(plan.architecture, other.planned.plan.architecture):
+            network = plan.architecture.network(known.n_features, other.data.table.y.shape[1])
         loss, fixed = self._loss_of(plan, known.targets), fixed_of(self._settings)
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)
-        runs = self._runs(plan, learned, other.data, continues=False, incremental=False)
+        runs = self._runs(plan, learned, other.data, starts or self._new_starts(plan), False)
         return Prepared(planned, learned, other.data, runs)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
@@ -388,13 +400,17 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         return validated_data(self, X, y, self._y_numeric, reset)
 
     def _runs(
-        self, plan: Plan, learned: Learned, data: Data, continues: bool, incremental: bool
+        self,
+        plan: Plan,
+        learned: Learned,
+        data: Data,
+        starts: Sequence[Start],
+        incremental: bool,
     ) -> list[Run]:
-        """Return a run for each member: from the estimator's weights, or from new ones."""
+        """Return a run for each member, which begins with its own of `starts`."""
         network = learned.network.with_dropout(plan.architecture.rates)
         objective = Objective(network, learned.loss, plan.penalty)
         problem = self._problem(plan, learned, objective, data, incremental)
-        starts = self._known_starts() if continues else self._new_starts(plan)
         problem = replace(problem, folds=self._folds_for(problem, starts))
         runs = [Run(problem, *start, member) for member, start in enumerate(starts)]
         if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
@@ -448,7 +464,8 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         learned = self._learned
         parameters, n_members = self._parameters(learned), learned.n_members
         # The past is left behind when the estimator is pickled.
-        past: Sequence[Past | None] = getattr(self, "_training", [None] * n_members)
+        kept: Sequence[Past | None] = getattr(self, "_training", [None] * n_members)
+        past = [each and each.own for each in kept]
         if past[0] is None:
             streams = member_streams(self.random_state, n_members)
         else:

@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from numbers import Integral
+from typing import Any, TypeAlias
 
 from ..core.equality import grouped, is_equal
 from ..fitting.descent import Descent, Report
+from ..fitting.folds import Start
 from ..fitting.follower import NOBODY, Follower
 from ..fitting.lbfgs import minimise_alone
-from ..fitting.moment import Moment
+from ..fitting.plan import Plan
 from ..fitting.run import Run
 from ..fitting.stacking import deadline_of
 from ..fitting.streams import stream_of_its_own
 from ..fitting.training import cut_to_size, train_side_by_side
 from .base import BaseBackprop
-from .learned import Given, Prepared
+from .learned import Given, Planned, Prepared
+from .reached import Reached, beginning_of
 from .resumable import fingerprint_of
-
-
-class Reached(NamedTuple):
-    """How far the training of an estimator has come, for another one like it to go on from.
-
-    Parameters
-    ----------
-    data : int
-        What the data is known by.
-    moments : list of bytes
-        The arrays of the moment of each network, pickled: between processes one piece of bytes
-        takes a fraction of the time of twenty arrays.
-    """
-
-    data: int
-    moments: list[bytes]
-
-    @classmethod
-    def of(cls, runs: Sequence[Run], data: int) -> Reached:
-        """Return how far runs have come."""
-        return cls(data, [pickle.dumps(run.moment.to_arrays()) for run in runs])
-
-    def resume(self, runs: Sequence[Run]) -> None:
-        """Let runs go on from here."""
-        for run, moment in zip(runs, self.moments, strict=True):
-            run.resume(Moment.from_arrays(pickle.loads(moment), run.network.layout))
 
 
 class Fit:
@@ -63,6 +39,8 @@ class Fit:
         The data.
     fit_params : dict
         Further arguments of `fit`.
+    planned : Planned or None, default=None
+        What its parameters make, where they have been checked; None to check them.
 
     Attributes
     ----------
@@ -78,8 +56,16 @@ class Fit:
         Its share of the time: of an epoch of a stack, one part for each member.
     """
 
-    def __init__(self, estimator: BaseBackprop, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        estimator: BaseBackprop,
+        X: Any,
+        y: Any,
+        fit_params: dict[str, Any],
+        planned: Planned | None = None,
+    ) -> None:
         self.estimator, self.X, self.y, self.fit_params = estimator, X, y, fit_params
+        self._planned = planned
         self._start: Reached | None = None
         self.reached: Reached | None = None
         self.begins_anew = False
@@ -101,21 +87,45 @@ class Fit:
         self._try(lambda: self._prepare(alike))
 
     def _prepare(self, alike: Fit | None) -> None:
+        planned = self._planned or self.estimator._checked_plan(is_known=False)
+        start = None
         if alike is None or alike.prepared is None:
-            prepared = self.estimator._prepare_first(Given(self.X, self.y, **self.fit_params))
+            given = Given(self.X, self.y, **self.fit_params)
+            prepared = self.estimator._prepare_first(given, planned)
         else:
-            prepared = self.estimator._prepare_like(alike.prepared)
+            known = alike.prepared
+            start = self._known_start(planned.plan, alike, known)
+            starts = None if start is None else [start]
+            prepared = self.estimator._prepare_like(known, planned, starts)
+        first = prepared.runs[0]
+        first.shares_stream = start is not None
         if self.estimator.random_state is None:
             # Not NumPy's global stream, which those at their side would draw from as well.
-            first = prepared.runs[0]
             first.state = replace(first.state, streams=[stream_of_its_own()])
-        self.prepared = prepared
-        self._alike = alike
-        if self._start is None:
-            return
-        self.begins_anew = self._start.data != self._data_of(prepared)
-        if not self.begins_anew:
-            self._start.resume(prepared.runs)
+        self.prepared, self._alike = prepared, alike
+        if self._start is not None:
+            self.begins_anew = self._start.data != self._data_of(prepared)
+            if not self.begins_anew:
+                self._start.resume(prepared.runs)
+
+    def _known_start(self, plan: Plan, alike: Fit, known: Prepared) -> Start | None:
+        """Return what the only network of this fit begins with, where nothing has to be drawn.
+
+        That is so if it goes on, or if one like it with the same seed has begun on the same data.
+        """
+        seed, other = self.estimator.random_state, alike.estimator.random_state
+        has_one = plan.n_members == known.planned.plan.n_members == 1
+        if not (has_one and isinstance(seed, Integral) and _draw_alike(plan, known.planned.plan)):
+            return None
+        if self._start is not None:
+            is_same = self._start.data == alike._data_of(known)
+            layout, n_rows = known.learned.network.layout, known.data.table.n_rows
+            return self._start.start(layout, n_rows) if is_same else None
+        if alike._start is not None or not is_equal(seed, other):
+            return None
+        (run,) = known.runs
+        run.shares_stream = True
+        return beginning_of(run)
 
     def _data_of(self, prepared: Prepared) -> int:
         if self._alike is not None:
@@ -176,6 +186,12 @@ class Fit:
             self.error, self.traceback = error, traceback.format_exc()
             self.prepared, self.estimator.random_state = None, self._random_state
         self.seconds += time.perf_counter() - start
+
+
+def _draw_alike(one: Plan, other: Plan) -> bool:
+    """Return whether networks of one seed begin with the same weights and rows."""
+    plans = one, other
+    return is_equal(*([plan.architecture, plan.initial, plan.stopping] for plan in plans))
 
 
 def _what_data_depend_on(estimator: BaseBackprop) -> list[Any]:
@@ -273,6 +289,9 @@ def _train(
     """Train runs of one shape, or by L-BFGS."""
     if not runs[0].plan.is_lbfgs:
         parts, deadline = cut_to_size(runs, max_bytes), deadline_of(runs)
+        for first, *others in parts:
+            if first.shares_stream and not others:  # a stack of several has copies
+                first.state, first.shares_stream = first.state.copy(), False
         descents = [Descent(members, report, deadline, until) for members in parts]
         train_side_by_side(descents, follower)
         return

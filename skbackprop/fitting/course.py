@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -129,6 +129,8 @@ class Past:
         The best of those that were scored, which is the one that is kept; None before any.
     scoring : str, callable or None, default=None
         What they were scored by.
+    shares_stream : bool, default=False
+        Whether others have the very same stream, so that who goes on has to take a copy.
     """
 
     state: TrainingState
@@ -138,6 +140,7 @@ class Past:
     first_loss: float | None
     best: Best | None = None
     scoring: Any = None
+    shares_stream: bool = field(default=False, compare=False)
 
     def apart_from(self, shared: Sequence[Any]) -> Past:
         """Return the same with copies of the streams, but for those that are to be shared."""
@@ -145,7 +148,12 @@ class Past:
             stream if any(stream is each for each in shared) else copy.deepcopy(stream)
             for stream in self.state.streams
         ]
-        return replace(self, state=replace(self.state, streams=streams))
+        return replace(self, state=replace(self.state, streams=streams), shares_stream=False)
+
+    @property
+    def own(self) -> Past:
+        """The same with a stream that can be drawn from."""
+        return self.apart_from(()) if self.shares_stream else self
 
     @property
     def shown(self) -> tuple[Array, State]:

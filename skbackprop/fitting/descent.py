@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -232,24 +232,28 @@ class Descent:
         """
         if not finished.any():
             return
+        copies: dict[int, Any] = {}  # who shares an order or a stream goes on to share its copy
         for i in np.flatnonzero(finished).tolist():
-            self._give_back(i)
+            self._give_back(i, copies)
             end(self.runs[i])
         stage = self._stage.without(finished)
         if stage.runs:
             show_parameters(stage.stack, stage.runs)
         self._stage = stage
 
-    def _give_back(self, i: int) -> None:
+    def _give_back(self, i: int, copies: dict[int, Any]) -> None:
         run = self.runs[i]
         run.end(self._stage.courses[i])
         if self.n_members == 1:
             return  # nothing was ever joined
-        own, (stream,) = self._state_of(i), run.state.streams
-        theirs = own.streams[0]
-        if stream is not None and theirs is not None and theirs is not stream:
-            stream.set_state(theirs.get_state(legacy=False))
-        run.state = replace(own, orders=copy.deepcopy(own.orders), streams=[stream])
+        own, streams = self._state_of(i), run.state.streams
+        if run.shares_stream:
+            orders, streams = copy.deepcopy((own.orders, own.streams), copies)
+        else:
+            orders, (stream,), (theirs,) = copy.deepcopy(own.orders), streams, own.streams
+            if stream is not None and theirs is not None and theirs is not stream:
+                stream.set_state(theirs.get_state(legacy=False))
+        run.state = replace(own, orders=orders, streams=streams)
 
     def _state_of(self, i: int) -> TrainingState:
         """Return the state of a run in the stack; who shares order or stream goes on to."""

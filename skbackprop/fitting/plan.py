@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -129,7 +130,7 @@ class Plan:
         n_epochs = of.n_iter_no_change * (_LBFGS_PATIENCE if self.is_lbfgs else 1)
         return Patience(of.tol, n_epochs)
 
-    @property
+    @cached_property
     def shape(self) -> list[Any]:
         """What plans must have in common for networks to train as one stack; compared by ``==``.
 

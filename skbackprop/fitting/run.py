@@ -124,6 +124,9 @@ class Run:
         Those of L-BFGS, to go through again and to add to; None if they are not kept.
     leaves_copies : bool
         Whether the `past` that it leaves shares nothing with it but the stream, since it goes on.
+    shares_stream : bool
+        Whether other runs begin with the very same stream, which then nobody draws from: it is
+        left as it is, and where training has led it is a copy.
     """
 
     def __init__(
@@ -183,6 +186,7 @@ class Run:
         self.ending: Ending | None = None
         self.evaluations: Evaluations | None = None
         self.leaves_copies = False
+        self.shares_stream = False
 
     def go_on(self, problem: Problem) -> None:
         """Begin another call of `partial_fit` where the last has ended, with as many other rows.
@@ -331,7 +335,7 @@ class Run:
     def _take_streams(self, streams: list[np.random.RandomState | None]) -> None:
         """Let the streams, one of which may be the user's, stand where others do."""
         for own, other in zip(self.state.streams, streams, strict=True):
-            if own is not None and other is not None:
+            if own is not None and other is not None and own is not other:
                 position = other.get_state(legacy=False)
                 before, now = position["bit_generator"], own.get_state(legacy=False)
                 if before != now["bit_generator"]:
@@ -567,6 +571,7 @@ class Run:
             self.first_loss,
             best if self.incremental else None,
             stopping.scoring if stopping else None,
+            self.shares_stream,
         )
 
 

@@ -74,7 +74,7 @@ def deadline_of(runs: Sequence[Run]) -> Deadline | None:
 def _states_that_share(runs: Sequence[Run]) -> list[TrainingState]:
     """Return the states of runs with one order and stream for those who visit the same rows.
 
-    These streams are copies. Those of runs that do not shuffle are None.
+    Both are copies. The streams of runs that do not shuffle are None.
     """
     states: list[TrainingState] = []
     for i, run in enumerate(runs):
@@ -83,9 +83,9 @@ def _states_that_share(runs: Sequence[Run]) -> list[TrainingState]:
             shared = states[-1]
             states.append(replace(state, orders=shared.orders, streams=shared.streams))
             continue
-        shuffles = run.plan.shuffle
-        streams = [copy.deepcopy(stream) if shuffles else None for stream in state.streams]
-        states.append(replace(state, streams=streams))
+        orders, streams = copy.deepcopy(state.orders), copy.copy(state.streams)
+        streams[0] = copy.deepcopy(streams[0]) if run.plan.shuffle else None
+        states.append(replace(state, orders=orders, streams=streams))
     return states
 
 
@@ -102,7 +102,9 @@ def _visit_the_same(one: Run, other: Run) -> bool:
         return False
     if not is_equal(one.state.orders, other.state.orders):
         return False
-    return not one.plan.shuffle or is_equal(*(_positions(run.state) for run in (one, other)))
+    if not one.plan.shuffle or is_equal(one.state.streams, other.state.streams):
+        return True
+    return is_equal(*(_positions(run.state) for run in (one, other)))
 
 
 def _positions(state: TrainingState) -> list[object]:

@@ -30,11 +30,11 @@ from .._sklearn import (
     _MultimetricScorer,
     _warn_or_raise_about_fit_failures,
 )
-from ..estimators.together import Reached
+from . import time_limit
 from .candidates import Evaluation, Split
-from .followed import Followed, Place
+from .followed import Followed
 from .jobs import Result
-from .legs import Legs
+from .legs import AllReached, Legs
 from .plan import evaluate
 
 
@@ -197,7 +197,7 @@ class Evaluated:
         The result of each candidate on each split.
     cv_results : dict of arrays
         The same, as `cv_results_` has it.
-    reached : dict of Place to Reached
+    reached : AllReached
         How far the last candidates have come, where they are to go on.
     """
 
@@ -214,7 +214,7 @@ class Evaluated:
         self.outcomes: list[Result] = []
         self.more_results: defaultdict[str, list[Any]] = defaultdict(list)
         self.cv_results: dict[str, Any] = {}
-        self.reached: dict[Place, Reached] = {}
+        self.reached = AllReached()
 
     def __call__(
         self,
@@ -254,11 +254,10 @@ class Evaluated:
         evaluation, followed = replace(self.evaluation, splits=splits), None
         if callback_ctx is not None and hasattr(search, "_skl_callbacks"):
             followed = Followed.of(search, evaluation, n_candidates, callback_ctx)
-        results = evaluate(evaluation, candidate_params, self.parallel, followed, legs)
+        results, self.reached = evaluate(
+            evaluation, candidate_params, self.parallel, followed, legs
+        )
         outcomes = list(results.values())
-        self.reached = {
-            place: result.pop("reached") for place, result in results.items() if "reached" in result
-        }
         _warn_of_other_data(sum(result.pop("begins_anew", False) for result in outcomes))
         _warn_or_raise_about_fit_failures(outcomes, search.error_score)
         if callable(search.scoring):
@@ -272,15 +271,27 @@ class Evaluated:
         )
         return self.cv_results
 
-    def reached_by(self, candidates: Sequence[int]) -> dict[Place, Reached]:
+    def seconds_for(self, candidate_params: Sequence[dict[str, Any]], cv: Any = None) -> float:
+        """Fit and score candidates, keep nothing of it, and return the seconds that it took."""
+        start = time_limit.clock()
+        splits = self._splits(cv or self.search._checked_cv_orig)
+        evaluation = replace(self.evaluation, splits=splits, error_score=np.nan, verbose=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fits that nobody has asked for
+            evaluate(evaluation, candidate_params, self.parallel)
+        return time_limit.clock() - start
+
+    def reached_by(self, candidates: Sequence[int]) -> AllReached:
         """Hand out how far some of the last candidates have come, numbered anew in this order."""
-        reached, self.reached = self.reached, {}
-        return {
-            (new, split): reached[old, split]
-            for new, old in enumerate(candidates)
-            for split in range(self.search.n_splits_)
-            if (old, split) in reached
-        }
+        reached, self.reached = self.reached, AllReached()
+        return AllReached(
+            {
+                (new, split): reached[old, split]
+                for new, old in enumerate(candidates)
+                for split in range(self.search.n_splits_)
+                if (old, split) in reached
+            }
+        )
 
     def _splits(self, cv: Any) -> list[Split]:
         n_splits = self.search.n_splits_

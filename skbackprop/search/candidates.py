@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
 from ..estimators.base import BaseBackprop
+from ..estimators.learned import Planned
 from ..fitting.plan import is_lbfgs
 
 # The package, of which this module is an inner room.
@@ -16,6 +18,14 @@ _PACKAGE = __name__.partition(".")[0]
 
 Split = tuple[Any, Any]
 """The rows to train on and the rows to test on."""
+
+
+class Scored(NamedTuple):
+    """Rows that candidates are scored on, and further arguments of the scorer."""
+
+    X: Any
+    y: Any
+    params: dict[str, Any]
 
 
 @dataclass
@@ -62,13 +72,16 @@ class Evaluation:
         X, y = _safe_split(estimator, self.X, self.y, rows)
         return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
 
-    def score(self, estimator: Any, split: int, *, on_train: bool) -> Any:
-        """Return the score of a fitted estimator on the test rows, or on the training rows."""
+    def rows_to_score(self, estimator: Any, split: int, *, on_train: bool) -> Scored:
+        """Return what is needed to score an estimator on the test rows, or on the training rows."""
         train, test = self.splits[split]
         rows = train if on_train else test
         X, y = _safe_split(estimator, self.X, self.y, rows, None if on_train else train)
-        params = _check_method_params(self.X, params=self.score_params, indices=rows)
-        return _score(estimator, X, y, self.scorer, params, self.error_score)
+        return Scored(X, y, _check_method_params(self.X, params=self.score_params, indices=rows))
+
+    def score(self, estimator: Any, rows: Scored) -> Any:
+        """Return the score of a fitted estimator on some rows."""
+        return _score(estimator, rows.X, rows.y, self.scorer, rows.params, self.error_score)
 
     def failed_score(self) -> Any:
         """Return what stands for the score of a candidate that could not be fitted."""
@@ -133,17 +146,23 @@ class Candidate:
         is_pipeline = isinstance(self.estimator, Pipeline)
         return f"{self.estimator.steps[-1][0]}__max_iter" if is_pipeline else "max_iter"
 
+    @cached_property
+    def planned(self) -> Planned | None:
+        """What its network's parameters make: made once, for all splits.
+
+        None where they are not valid: alone, fit will say what is wrong.
+        """
+        try:
+            planned: Planned = self.network._checked_plan(is_known=False)
+        except Exception:
+            return None
+        return planned
+
     @property
     def shape(self) -> list[Any]:
-        """What its network has to have in common with others in a stack.
-
-        Parameters that make no plan are not shared: alone, fit will say what is wrong.
-        """
-        network = self.network
-        try:
-            return [type(network), *network._plan_of(network._settings).shape]
-        except Exception:
-            return [self]
+        """What its network has to have in common with others in a stack: nothing without a plan."""
+        planned = self.planned
+        return [self] if planned is None else [type(self.network), *planned.plan.shape]
 
     @property
     def settings_of_transformers(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._sklearn import HalvingGridSearchCV, HalvingRandomSearchCV
+from .limited import LimitedHalvingSearch
 from .rounds import HalvingSearch
 
 
@@ -216,7 +217,7 @@ class BackpropHalvingGridSearchCV(HalvingSearch, HalvingGridSearchCV):
         self.max_stack_bytes = max_stack_bytes
 
 
-class BackpropHalvingRandomSearchCV(HalvingSearch, HalvingRandomSearchCV):
+class BackpropHalvingRandomSearchCV(LimitedHalvingSearch, HalvingRandomSearchCV):
     """Random search in rounds: all candidates for some epochs, the best for more, and so on.
 
     A drop-in for scikit-learn's `HalvingRandomSearchCV`: the same parameters, attributes and
@@ -280,6 +281,9 @@ class BackpropHalvingRandomSearchCV(HalvingSearch, HalvingRandomSearchCV):
     max_stack_bytes : int, default=2**28
         The memory that the arrays of one stack may take, in bytes, at least 1; a smaller bound
         makes smaller stacks, and does not change results.
+    time_limit : float or None, default=None
+        The seconds that `fit` is to take, above 0: there are about as many candidates as fit into
+        them, at least `factor`. None leaves their number to `n_candidates`.
 
     Attributes
     ----------
@@ -351,6 +355,13 @@ class BackpropHalvingRandomSearchCV(HalvingSearch, HalvingRandomSearchCV):
     is. `time_limit` is for the epochs of each round. That a network has not converged is said of
     the last round only.
 
+    With a `time_limit` a few candidates are tried first, for a tenth of the time at most, or what
+    three of them take for one epoch if that is longer. From it the time of the rounds is reckoned
+    for any number of candidates, and `n_candidates_` begins with the largest that fits. From there
+    on the search is the one with this `n_candidates` and ``min_resources="exhaust"``: only the
+    number depends on the clock. The limit ends nothing: if it is too short for three candidates,
+    the search takes as long as they do.
+
     Ctrl-C leaves what the complete rounds have found in `cv_results_`, `best_params_` and the
     others, without a `best_estimator_`.
 
@@ -380,7 +391,7 @@ class BackpropHalvingRandomSearchCV(HalvingSearch, HalvingRandomSearchCV):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HalvingRandomSearchCV._parameter_constraints,
-        **HalvingSearch._parameter_constraints,
+        **LimitedHalvingSearch._parameter_constraints,
     }
 
     def __init__(
@@ -403,6 +414,7 @@ class BackpropHalvingRandomSearchCV(HalvingSearch, HalvingRandomSearchCV):
         n_jobs: int | None = None,
         verbose: int = 0,
         max_stack_bytes: int = 2**28,
+        time_limit: float | None = None,
     ) -> None:
         super().__init__(
             estimator,
@@ -423,3 +435,4 @@ class BackpropHalvingRandomSearchCV(HalvingSearch, HalvingRandomSearchCV):
             verbose=verbose,
         )
         self.max_stack_bytes = max_stack_bytes
+        self.time_limit = time_limit

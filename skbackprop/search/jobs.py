@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -16,7 +16,8 @@ from .._sklearn import _fit_and_score
 from ..estimators.together import Fit, Follow, fit_together
 from .candidates import Candidate, Evaluation
 from .followed import Followed, Place
-from .legs import Legs
+from .legs import AllReached, Legs
+from .scoring import Scoring
 from .transformers import Front
 
 Result = dict[str, Any]
@@ -24,6 +25,14 @@ Result = dict[str, Any]
 
 Results = dict[Place, Result]
 """The result of each candidate on each split."""
+
+
+class Done(NamedTuple):
+    """What came of jobs: the results, and how far those have come that are to go on."""
+
+    results: Results
+    reached: AllReached
+
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -61,8 +70,8 @@ class Alone:
         name: str,
         followed: Followed | None,
         legs: Legs | None = None,
-    ) -> Results:
-        """Do the job and return its results."""
+    ) -> Done:
+        """Do the job and return what came of it."""
         train, test = evaluation.splits[self.split]
         (place,) = self.places
         hooks = {}
@@ -84,7 +93,7 @@ class Alone:
             error_score=evaluation.error_score,
             **hooks,
         )
-        return {place: result}
+        return Done({place: result}, AllReached())
 
 
 @dataclass
@@ -120,8 +129,8 @@ class Together:
         name: str,
         followed: Followed | None,
         legs: Legs | None = None,
-    ) -> Results:
-        """Do the job and return its results."""
+    ) -> Done:
+        """Do the job and return what came of it."""
         fronts = dict(self.fronts)
         for candidate, split in self.tasks:
             if split not in fronts:
@@ -133,26 +142,32 @@ class Together:
         progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
         follow = {} if followed is None else {"follow": self._follow(followed, fits, until)}
         fit_together(fits, evaluation.max_bytes, progress, until=until, **follow)
-        results = {}
+        scorings = {
+            split: Scoring(evaluation, candidate.estimator, split, fronts[split])
+            for candidate, split in self.tasks
+        }
+        done = Done({}, AllReached())
         for (candidate, split), place, fit in zip(self.tasks, self.places, fits, strict=True):
             if until is not None:
                 fit.estimator.max_iter = until  # as the candidate is known to scorers and users
-            results[place] = _result(evaluation, candidate, split, fronts[split], fit)
-            results[place]["begins_anew"] = fit.begins_anew
+            done.results[place] = _result(candidate, scorings[split], fit)
+            done.results[place]["begins_anew"] = fit.begins_anew
             if fit.reached is not None and not (legs is None or legs.is_last):
-                results[place]["reached"] = fit.reached
+                done.reached[place] = fit.reached
             if followed is not None:
                 followed.end(place)
-        return results
+        return done
 
     def _fits(self, fronts: dict[int, Front], legs: Legs | None) -> list[Fit]:
         """Return what is to be fitted, or to go on."""
         fits = []
         for (candidate, split), place in zip(self.tasks, self.places, strict=True):
             front = fronts[split]
-            # A clone would lose what set_params has done beside the parameters.
-            network = copy.deepcopy(candidate.network)
-            fit = Fit(network, front.X, front.y, front.fit_params)
+            # A clone would lose what set_params has done beside the parameters. Of these only a
+            # stream changes.
+            network = copy.copy(candidate.network)
+            network.random_state = copy.deepcopy(network.random_state)
+            fit = Fit(network, front.X, front.y, front.fit_params, candidate.planned)
             if legs is not None:
                 fit.go_on_from(legs.reached.get(place))
             fits.append(fit)
@@ -164,27 +179,25 @@ class Together:
         return lambda stacked: followed.follow([(places[id(fit)], fit) for fit in stacked], until)
 
 
-def _result(
-    evaluation: Evaluation, candidate: Candidate, split: int, front: Front, fit: Fit
-) -> Result:
+def _result(candidate: Candidate, scoring: Scoring, fit: Fit) -> Result:
     """Score a candidate that has been fitted on a split, or failed to be."""
+    evaluation = scoring.evaluation
     if fit.error is not None and evaluation.error_score == "raise":
         raise fit.error
     result: Result = {
         "fit_error": fit.traceback,
-        "fit_time": front.seconds + fit.seconds,
+        "fit_time": scoring.front.seconds + fit.seconds,
     }
     for name in ("test_scores", "train_scores")[: 1 + bool(evaluation.return_train_score)]:
         start = time.perf_counter()
         if fit.error is not None:
             result[name] = evaluation.failed_score()
         else:
-            fitted = front.before(fit.estimator)
-            result[name] = evaluation.score(fitted, split, on_train=name == "train_scores")
+            result[name] = scoring.score(fit.estimator, on_train=name == "train_scores")
         if name == "test_scores":
             result["score_time"] = time.perf_counter() - start
     if evaluation.verbose > 1:
-        _print_end(candidate, split, len(evaluation.splits), result)
+        _print_end(candidate, scoring.split, len(evaluation.splits), result)
     return result
 
 

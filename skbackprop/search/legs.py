@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ..estimators.together import Reached
+from ..estimators.reached import Reached
 from .candidates import Candidate
 from .followed import Place
+
+
+class AllReached(dict[Place, Reached]):
+    """How far fits have come, each by its place.
+
+    Between processes it is one piece of bytes, which takes a fraction of the time of twenty arrays
+    a fit; and those that share an order or a stream still do at the other end.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (pickle.dumps(dict(self), protocol=pickle.HIGHEST_PROTOCOL),)
+
+
+def _unpacked(packed: bytes) -> AllReached:
+    return AllReached(pickle.loads(packed))
 
 
 @dataclass(frozen=True)
@@ -24,7 +41,7 @@ class Legs:
         Those of the last round: all that there will be, towards which schedules count.
     is_last : bool
         Whether this is the last round.
-    reached : dict of Place to Reached
+    reached : AllReached
         What to go on from, in each split; who has none begins.
     """
 
@@ -32,11 +49,12 @@ class Legs:
     until: int
     n_epochs: int
     is_last: bool
-    reached: dict[Place, Reached]
+    reached: AllReached
 
     def at(self, places: Iterable[Place]) -> Legs:
         """Return those of a job, which is to be sent no others."""
-        return replace(self, reached={p: self.reached[p] for p in places if p in self.reached})
+        reached = {place: self.reached[place] for place in places if place in self.reached}
+        return replace(self, reached=AllReached(reached))
 
     def are_of(self, candidate: Candidate) -> bool:
         """Return whether a candidate is trained in legs; all others begin anew in each round."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -17,18 +18,20 @@ from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 
-from ..core.equality import grouped
+from ..core.equality import grouped, is_equal
 from ..fitting.plan import Plan
 from ..fitting.sizes import bytes_per_member, evenly_cut, members_at_once
 from ..fitting.threads import threads_for_stacks
 from .candidates import Candidate, Evaluation
 from .followed import Followed
-from .jobs import Alone, Results, Together
-from .legs import Legs
+from .jobs import Alone, Done, Results, Together
+from .legs import AllReached, Legs
 from .transformers import Front, front_of
 
 # The candidates of one split share the rows of every batch, which pays from about so many on.
 _WORTH_A_SPLIT = 8
+
+_PARTS_OF_PLANS = ("architecture", "initial", "loss", "solver", "schedule", "average", "stopping")
 
 # What a stack's step costs beside its members, counted in members: that of 30-32-1 in batches
 # of 32 takes 24 us and 4 us for each, and those of larger networks less of the former.
@@ -41,7 +44,7 @@ def evaluate(
     parallel: Parallel,
     followed: Followed | None = None,
     legs: Legs | None = None,
-) -> Results:
+) -> Done:
     """Fit and score every candidate on every split.
 
     Parameters
@@ -59,8 +62,9 @@ def evaluate(
 
     Returns
     -------
-    results : dict of Place to Result
-        All splits of one candidate after the other.
+    done : Done
+        The results, all splits of one candidate after the other; and how far who is to go on has
+        come.
     """
     candidates = [
         Candidate(number, parameters, _with_parameters(evaluation.estimator, parameters))
@@ -72,7 +76,7 @@ def evaluate(
     if evaluation.verbose:
         _say_who_is_alone(candidates)
     splits = range(len(evaluation.splits))
-    results = _results(
+    done = _done(
         evaluation,
         [Alone(c, split) for c in candidates if not c.is_network for split in splits],
         parallel,
@@ -83,8 +87,11 @@ def evaluate(
     for group in grouped(networks, [c.settings_of_transformers for c in networks]):
         for part in _splits_at_once(evaluation, group[0].estimator):
             jobs = _jobs(evaluation, group, part, parallel)
-            results |= _results(evaluation, jobs, parallel, followed, legs)
-    return {place: results[place] for place in product(range(len(candidates)), splits)}
+            more = _done(evaluation, jobs, parallel, followed, legs)
+            done.results.update(more.results)
+            done.reached.update(more.reached)
+    places = product(range(len(candidates)), splits)
+    return done._replace(results={place: done.results[place] for place in places})
 
 
 def _with_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
@@ -98,13 +105,13 @@ def _say_who_is_alone(candidates: list[Candidate]) -> None:
         print(f"{n_alone} of {len(candidates)} candidates are trained one by one: {reason}.")
 
 
-def _results(
+def _done(
     evaluation: Evaluation,
     jobs: Sequence[Alone | Together],
     parallel: Parallel,
     followed: Followed | None,
     legs: Legs | None,
-) -> Results:
+) -> Done:
     """Run jobs, the costliest first, so that the workers end at about the same time."""
     jobs = sorted(jobs, key=lambda job: -job.cost)
     outcomes = parallel(
@@ -117,9 +124,12 @@ def _results(
         )
         for i, job in enumerate(jobs, 1)
     )
-    results = {task: result for outcome in outcomes for task, result in outcome.items()}
-    _warn_of_ours(jobs, results)
-    return results
+    done = Done({}, AllReached())
+    for outcome in outcomes:
+        done.results.update(outcome.results)
+        done.reached.update(outcome.reached)
+    _warn_of_ours(jobs, done.results)
+    return done
 
 
 def _warn_of_ours(jobs: Sequence[Alone | Together], results: Results) -> None:
@@ -145,7 +155,7 @@ def _run(
     name: str,
     followed: Followed | None,
     legs: Legs | None,
-) -> Results:
+) -> Done:
     return job.run(evaluation, name, followed, legs)
 
 
@@ -202,11 +212,23 @@ def _stacks(
     X = fronts[splits[0]].X if fronts else evaluation.X
     n_threads = threads_for_stacks() if n_jobs == 1 else 1
     for group in grouped(candidates, [c.shape for c in candidates]):
+        _share_parts(group)
         each, size, error = _cost_and_size(evaluation, group[0].network, X)
         for tasks in _cut(group, splits, size * n_threads, n_jobs):
             own = {split: fronts[split] for _, split in tasks if split in fronts}
             jobs.append(Together(tasks, own, each * len(tasks), error))
     return jobs
+
+
+def _share_parts(candidates: Sequence[Candidate]) -> None:
+    """Let plans share the parts that are equal, so that later comparisons find the same object."""
+    first = candidates[0].planned
+    for candidate in candidates[1:]:
+        own = candidate.planned
+        if first is not None and own is not None:
+            parts = {name: getattr(first.plan, name) for name in _PARTS_OF_PLANS}
+            same = {k: part for k, part in parts.items() if is_equal(part, getattr(own.plan, k))}
+            candidate.planned = own._replace(plan=replace(own.plan, **same))
 
 
 def _cost_and_size(evaluation: Evaluation, network: Any, X: Any) -> tuple[float, int, str | None]:

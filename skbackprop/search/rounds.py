@@ -14,10 +14,8 @@ from sklearn.pipeline import Pipeline
 from .._sklearn import BaseSuccessiveHalving, _MultimetricScorer, _num_samples
 from .._sklearn import _SubsampleMetaSplitter as SubsampleSplitter
 from ..core.arrays import Array
-from ..estimators.together import Reached
 from .base import Evaluated, StackedSearch
-from .followed import Place
-from .legs import Legs
+from .legs import AllReached, Legs
 
 N_SAMPLES = "n_samples"
 
@@ -160,13 +158,13 @@ class HalvingSearch(StackedSearch):
     # ----------------------------------------------------------------------- the rounds
 
     def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any) -> None:
-        candidates = self._candidates()
+        candidates = self._candidates(evaluate_candidates)
         rounds = self._rounds(len(candidates))
         context = callback_ctx.subcontext(
             task_name="search", max_subtasks=len(rounds.n_resources)
         ).call_on_fit_task_begin(estimator=self)
         self.n_resources_, self.n_candidates_ = [], []
-        reached: dict[Place, Reached] = {}
+        reached = AllReached()
         for i, n_resources in enumerate(rounds.n_resources):
             n = len(candidates)
             self._begin_round(i, n, n_resources)
@@ -194,7 +192,7 @@ class HalvingSearch(StackedSearch):
         self.n_iterations_ = len(rounds.n_resources)
         context.call_on_fit_task_end(estimator=self)
 
-    def _candidates(self) -> list[dict[str, Any]]:
+    def _candidates(self, evaluate_candidates: Any) -> list[dict[str, Any]]:
         """Return those of the first round; the two passes draw what scikit-learn's draw."""
         candidates = self._generate_candidate_params()
         resource = self._resource
@@ -205,12 +203,22 @@ class HalvingSearch(StackedSearch):
             )
         return list(candidates)
 
+    def _least(self, n_candidates: int) -> float:
+        """Return what the first round gives each of so many candidates; "exhaust" raises it."""
+        if not self._is_exhaustive:
+            return self.min_resources_
+        last = floor(log(n_candidates, self.factor))
+        return max(self.min_resources_, self.max_resources_ // self.factor**last)
+
+    @property
+    def _is_exhaustive(self) -> bool:
+        """Whether the last round is to come to `max_resources`, whatever the first has to give."""
+        return bool(self.min_resources == "exhaust")
+
     def _rounds(self, n_candidates: int) -> Rounds:
-        """Return the rounds, and say so; "exhaust" raises what the first one gives."""
+        """Return the rounds, and say so."""
         factor, is_aggressive = self.factor, self.aggressive_elimination
-        if self.min_resources == "exhaust":
-            last = floor(log(n_candidates, factor))
-            self.min_resources_ = max(self.min_resources_, self.max_resources_ // factor**last)
+        self.min_resources_ = self._least(n_candidates)
         rounds = rounds_of(
             n_candidates, self.min_resources_, self.max_resources_, factor, is_aggressive
         )
@@ -249,7 +257,7 @@ class HalvingSearch(StackedSearch):
         return splitter, list(candidates)
 
     def _legs(
-        self, evaluate_candidates: Any, rounds: Rounds, i: int, reached: dict[Place, Reached]
+        self, evaluate_candidates: Any, rounds: Rounds, i: int, reached: AllReached
     ) -> dict[str, Any]:
         """Return what lets candidates go on, where it is ours that evaluates them."""
         if self.resource == N_SAMPLES or not isinstance(evaluate_candidates, Evaluated):

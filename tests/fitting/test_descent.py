@@ -96,7 +96,10 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
     ends = []
     for is_together in (False, True):
         models = [estimator_class(alpha=alpha, **settings).fit(*data) for alpha in (0.1, 1.0)]
-        runs = [run for model in models for run in model._prepare(Given(*data), True, False).runs]
+        runs = []
+        for model in models:
+            planned, *checked = model._checked(Given(*data), True, False, None)
+            runs += model._runs(planned.plan, *checked, model._known_starts(), False)
         for some in [runs] if is_together else [[run] for run in runs]:
             finished(Descent(some))
         ends.append(runs)

@@ -400,7 +400,10 @@ def test_constructor_has_scikit_learns_parameters(ours, theirs):
     import inspect
 
     mine, others = (list(inspect.signature(kind).parameters.values()) for kind in (ours, theirs))
-    assert [p.name for p in mine] == [*(p.name for p in others), "max_stack_bytes"]
+    more = [p.name for p in mine[len(others) :]]
+    assert [p.name for p in mine] == [*(p.name for p in others), *more]
+    draws = ours is BackpropHalvingRandomSearchCV
+    assert more == (["max_stack_bytes", "time_limit"] if draws else ["max_stack_bytes"])
     differ = [
         a.name for a, b in zip(mine, others, strict=False) if str(a.default) != str(b.default)
     ]
@@ -414,7 +417,7 @@ def test_attributes_are_scikit_learns(ours, theirs, refit):
     settings = {"random_state": 0, "refit": refit, "min_resources": 2}
     found = [searched(kind, **settings) for kind in (ours, theirs)]
     public = [{name for name in vars(search) if name[0] != "_"} for search in found]
-    assert public[0] - {"max_stack_bytes"} == public[1]
+    assert public[0] - {"max_stack_bytes", "time_limit"} == public[1]
     for search in found:
         assert hasattr(search, "classes_") == refit
 
