@@ -35,6 +35,7 @@ from ._sklearn import (
 )
 from .core.arrays import Array
 from .estimators.regressor import BackpropRegressor
+from .estimators.shown import Holding
 
 # ------------------------------------------------------------------------------- the bands
 
@@ -135,7 +136,7 @@ def _n_needed(coverage: float) -> int:
 # ------------------------------------------------------------------------- the estimator
 
 
-class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
+class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding, BaseEstimator):
     """Put prediction intervals of guaranteed coverage around an estimator's predictions.
 
     It holds rows out, trains the estimator on the others, and finds out how far off it is on those
