@@ -34,6 +34,7 @@ from ._sklearn import (
     _safe_split,
 )
 from .core.arrays import Array
+from .estimators.shown import Holding
 from .intervals import Band, n_needed, rank_of
 
 # ------------------------------------------------------------------------------- the bands
@@ -98,7 +99,7 @@ def _returns_deviation(last_step: Any) -> bool:
 # ------------------------------------------------------------------------- the estimator
 
 
-class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
+class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding, BaseEstimator):
     """Put prediction intervals of guaranteed coverage around an estimator's predictions.
 
     It holds rows out, trains the estimator on the others, and finds out how far off it is on those

@@ -26,6 +26,7 @@ from skbackprop import (
     activations,
     averages,
     callbacks,
+    displays,
     initializers,
     inspection,
     layers,
@@ -54,7 +55,9 @@ ROOMS = [
     {"_sklearn"},
     {"fitting"},
     {"estimators"},
-    {"callbacks", "conformal", "inspection", "search", "tables", "testing"},
+    {"conformal", "inspection", "search", "tables", "testing"},
+    {"displays"},
+    {"callbacks"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -260,6 +263,7 @@ PUBLIC_MODULES = [
     activations,
     averages,
     callbacks,
+    displays,
     initializers,
     inspection,
     layers,

@@ -9,9 +9,11 @@ import time
 from numbers import Real
 from typing import Any
 
+from ..displays.drawing import check_matplotlib
+from ..displays.loss_curve import LossCurveDisplay
+from ..estimators.progress import Progress, progress_of
 from ..fitting.plan import is_lbfgs
 from .files import attempt, check_replaceable, checked_path, errors_of, replace
-from .progress import Progress, progress_of
 
 # Pixels to an inch of pictures in a notebook, which shows them at half the size: sharp on any
 # screen.
@@ -69,7 +71,7 @@ class LearningCurve:
     ...     curve.path.exists()
     True
     >>> [axes.get_ylabel() for axes in curve.figure_.axes]
-    ['loss', 'validation score']
+    ['loss', 'score']
     """
 
     figure_: Any
@@ -132,7 +134,7 @@ class LearningCurve:
         figure, path = drawing.figure, self.path
         unit = "iteration" if is_lbfgs(estimator.solver) else "epoch"
         figure.clear()
-        draw_progress(figure, drawing.progress, unit)
+        LossCurveDisplay(curves={"": drawing.progress}, unit=unit).draw_in(figure)
         if path is not None:
             picture = _picture(figure, format=path.suffix[1:].lower())
             attempt(self, path, lambda: replace(path, picture))
@@ -174,74 +176,11 @@ class _Drawing:
             self._output.update(picture)
 
 
-def draw_progress(figure: Any, progress: list[Progress], unit: str = "epoch") -> None:
-    """Draw the curves of each member into an empty figure.
-
-    Parameters
-    ----------
-    figure : matplotlib Figure
-        Where to draw.
-    progress : list of Progress
-        What there is to draw, for each member.
-    unit : str, default="epoch"
-        What the curves have a number for.
-    """
-    is_scored = any(member.validation_scores for member in progress)
-    if is_scored:
-        above, below = figure.subplots(2, sharex=True, height_ratios=[3, 2])
-    else:
-        above = below = figure.subplots()
-    _draw_lines(above, [member.losses for member in progress], "training loss", "tab:blue")
-    watched = [member.validation_losses for member in progress]
-    _draw_lines(above, watched, "validation loss", "tab:orange")
-    above.set_ylabel("loss")
-    if is_scored:
-        scores = [member.validation_scores for member in progress]
-        _draw_lines(below, scores, "_", "tab:green")
-        best = f"best {unit}: {progress[0].best_epoch}" if len(progress) == 1 else f"best {unit}s"
-        _mark_best(above, watched, progress, best)
-        _mark_best(below, scores, progress, "_")
-        below.set_ylabel("validation score")
-    # Above the axes, where it hides no curve; one entry below the other where there is no room.
-    columns = max(1, int(figure.get_figwidth() / 2))  # inches
-    figure.legend(loc="outside upper center", ncols=columns, fontsize="small", frameon=False)
-    below.set_xlabel(unit)
-    below.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    for axes in figure.axes:
-        axes.grid(alpha=0.3)
-
-
-def _draw_lines(axes: Any, curves: list[list[float]], label: str, color: str) -> None:
-    """Draw a line for each member, all of them under one label."""
-    style = {} if len(curves) == 1 else {"linewidth": 0.7, "alpha": 0.7}
-    for curve in filter(None, curves):
-        # A single number makes no line.
-        marker = "." if len(curve) == 1 else None
-        epochs = range(1, len(curve) + 1)
-        axes.plot(epochs, curve, color=color, label=label, marker=marker, **style)
-        label = "_"  # which a legend leaves out
-
-
-def _mark_best(axes: Any, curves: list[list[float]], progress: list[Progress], label: str) -> None:
-    """Put a dot on each curve where its best epoch is."""
-    marked = [
-        (member.best_epoch, curve[member.best_epoch - 1])
-        for member, curve in zip(progress, curves, strict=True)
-        if 0 < member.best_epoch <= len(curve)
-    ]
-    epochs, numbers = [epoch for epoch, _ in marked], [number for _, number in marked]
-    size = 5 if len(progress) == 1 else 3
-    axes.plot(epochs, numbers, "o", color="tab:red", markersize=size, label=label)
-
-
 def _new_figure() -> Any:
     """Return a figure that pyplot does not know of, so that none is left open."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "LearningCurve needs matplotlib: pip install 'skbackprop[plot]'."
-        ) from error
+    check_matplotlib(LearningCurve.__name__)
+    from matplotlib.figure import Figure
+
     return Figure(layout="constrained")
 
 

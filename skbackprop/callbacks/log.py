@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ..estimators.progress import Progress, progress_of
 from .files import append, attempt, checked_path, create, errors_of
-from .progress import Progress, progress_of
 
 COLUMNS = (
     "time",

@@ -29,6 +29,7 @@ from .learned import Learned, Planned, Prepared
 from .nested import NestedParameters
 from .rebuilt import Rebuilt
 from .resumable import Resumable
+from .shown import AttributesAndLayers
 from .summary import Summary, summary_of
 from .validation import stand_in, validated_input
 
@@ -277,6 +278,16 @@ class Fitted(Rebuilt, NestedParameters):
         learned = self._learned
         name = type(self).__name__
         return summary_of(name, learned.network, learned.loss.link.name, self._n_trained)
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        """Return what a notebook shows below the parameters: the attributes, and the layers."""
+        try:
+            attributes = super()._get_fitted_attr_html(doc_link)
+            return AttributesAndLayers(attributes, [self.summary()])
+        except (KeyError, ValueError, TypeError):
+            # Of weights that were assigned, with which the parameters do not go. It is said when
+            # it is used; to look at it is no error.
+            return {}
 
     # ------------------------------------------------------------------ prediction
 

@@ -16,9 +16,10 @@ from sklearn.base import BaseEstimator
 
 from ..core.parts import Part, split_names
 from .parameters import Parameter
+from .shown import Documented
 
 
-class NestedParameters(BaseEstimator):
+class NestedParameters(Documented, BaseEstimator):
     """An estimator some parameters of which are parts that have settings of their own."""
 
     _rows: ClassVar[dict[str, Parameter]]  # of the table of parameters, by name

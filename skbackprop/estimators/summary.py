@@ -102,14 +102,17 @@ class Summary:
         return "\n".join([self.estimator, *lines])
 
     def _repr_html_(self) -> str:
-        head = _html_row(_HEADINGS, "th")
-        body = "".join(_html_row(row, "td") for row in self._rows())
-        caption = f"<caption>{escape(self.estimator)}</caption>"
-        return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+        return f"<table><caption>{escape(self.estimator)}</caption>{self._html_rows()}</table>"
+
+    def _html_rows(self, row: str = "<tr>") -> str:
+        """Return the rows of the table as HTML, each of which opens with a tag."""
+        head = _html_row(_HEADINGS, "th", row)
+        body = "".join(_html_row(cells, "td", row) for cells in self._rows())
+        return f"<thead>{head}</thead><tbody>{body}</tbody>"
 
 
-def _html_row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _html_row(cells: Sequence[str], tag: str, row: str) -> str:
+    return row + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def summary_of(

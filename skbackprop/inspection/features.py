@@ -18,11 +18,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
 from ..estimators.inside import Inside, checked_place
+from ..estimators.shown import Holding
 from ..fitting.architecture import hidden_widths
 
 
 class BackpropFeatures(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    MetaEstimatorMixin,
+    Holding,
+    BaseEstimator,
 ):
     """Train a network, and transform X into the outputs of one of its hidden layers.
 

@@ -67,42 +67,6 @@ class RangeTest:
     smoothed_losses: Array
     suggestion: float
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the losses over the rates, and mark the suggestion.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None for new ones.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-            The axes.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        if ax is None:
-            try:
-                from matplotlib import pyplot
-            except ImportError as error:
-                raise ImportError(
-                    "RangeTest.plot needs matplotlib: pip install 'skbackprop[plot]'."
-                ) from error
-            _, ax = pyplot.subplots()
-        ax.plot(self.rates, self.losses, color="tab:blue", alpha=0.3, label="loss of a batch")
-        ax.plot(self.rates, self.smoothed_losses, color="tab:blue", label="smoothed")
-        ax.axvline(self.suggestion, color="tab:red", label=f"suggestion: {self.suggestion:.2g}")
-        # What matters is the curve; the last losses of single batches may be far above it.
-        low, high = self.smoothed_losses.min(), self.smoothed_losses.max()
-        ax.set_ylim(top=high + 0.1 * (high - low))
-        ax.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-        ax.legend()
-        return ax
-
 
 def find_learning_rate(
     estimator: Any,
@@ -142,8 +106,8 @@ def find_learning_rate(
     Returns
     -------
     found : RangeTest
-        The rates, the losses and a suggestion for `learning_rate_init`; its method `plot` draws
-        them.
+        The rates, the losses and a suggestion for `learning_rate_init`;
+        `displays.LearningRateDisplay` draws them.
 
     Raises
     ------

@@ -30,6 +30,7 @@ from .._sklearn import (
     _MultimetricScorer,
     _warn_or_raise_about_fit_failures,
 )
+from ..estimators.shown import Documented
 from . import time_limit
 from .candidates import Evaluation, Split
 from .followed import Followed
@@ -38,7 +39,7 @@ from .legs import AllReached, Legs
 from .plan import evaluate
 
 
-class StackedSearch(BaseSearchCV):
+class StackedSearch(Documented, BaseSearchCV):
     """A search without a strategy: what scikit-learn's `BaseSearchCV` is, with stacks.
 
     It stands where `BaseSearchCV` does, so a strategy goes before it, and its own `fit` is kept:

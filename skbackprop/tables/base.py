@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions, _fit_context
 from ..core.arrays import Array
 from ..estimators.learned import Given
+from ..estimators.shown import AttributesAndLayers, Documented
 from ..estimators.validation import errors_of, stand_in, validated_groups, validated_weight
 from ..fitting.holdout import cut_by_group, cut_into_folds
 from .columns import AnyColumns, read
@@ -33,7 +34,7 @@ _NUMBERS_AT_ONCE = 1 << 22
 _NO_TIME = 1e-9
 
 
-class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABCMeta):
     """Base of `TabularClassifier` and `TabularRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -278,6 +279,11 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             }
             parts.append(mix([each.outputs(views[each.view]) for each in self._components]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        """Return what a notebook shows below the parameters: the attributes, and the layers."""
+        attributes = super()._get_fitted_attr_html(doc_link)
+        return AttributesAndLayers(attributes, [each.summary() for each in self.networks_])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,11 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
 from ..core.arrays import Array
+from ..estimators.shown import Documented
 from .columns import read
 from .encoding import Encoding, Settings, TakenIn
 
 
-class TableEncoder(TransformerMixin, BaseEstimator):
+class TableEncoder(TransformerMixin, Documented, BaseEstimator):
     """Turn a raw table into numbers for a network: scaled, one-hot, with missing indicators.
 
     A table is a data frame (pandas, polars, pyarrow and what else narwhals knows), an array of

@@ -12,11 +12,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._sklearn import Interval, _check_feature_names_in, _fit_context
 from ..core.arrays import Array
+from ..estimators.shown import Documented
 
 _FLOATS = (np.float64, np.float32)
 
 
-class PeriodicFeatures(TransformerMixin, BaseEstimator):
+class PeriodicFeatures(TransformerMixin, Documented, BaseEstimator):
     """Make several waves of each number: cos(2 pi f x + phase).
 
     The frequencies f are drawn from N(0, scale^2), the phases from [0, 2 pi), for each feature its

@@ -12,13 +12,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._sklearn import Interval, _check_feature_names_in, _fit_context
 from ..core.arrays import Array
+from ..estimators.shown import Documented
 
 _FLOATS = (np.float64, np.float32)
 # Numbers of the output that are made at a time, so that they stay in the cache.
 _BLOCK = 200_000
 
 
-class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):
+class PiecewiseLinearEncoder(TransformerMixin, Documented, BaseEstimator):
     """Encode each number by how much of each of its bins it fills.
 
     The bins of a feature lie between its quantiles e_0 <= e_1 <= ... <= e_T. Component t is

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib import _pylab_helpers, pyplot
+from matplotlib.colors import same_color
 from matplotlib.image import imread
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import LearningCurve
+from skbackprop.displays import LossCurveDisplay
 from support import data_for, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.long]
@@ -29,15 +31,14 @@ class Pictures:
     """Counts the pictures that are drawn, and the numbers that are in them."""
 
     def __init__(self, monkeypatch):
-        from skbackprop.callbacks import curve
+        draw, self.n_epochs = LossCurveDisplay.draw_in, []
 
-        draw, self.n_epochs = curve.draw_progress, []
+        def counted(display, figure):
+            (members,) = display.curves.values()
+            self.n_epochs.append(max(len(member.losses) for member in members))
+            draw(display, figure)
 
-        def counted(figure, progress, *rest):
-            self.n_epochs.append(max(len(member.losses) for member in progress))
-            draw(figure, progress, *rest)
-
-        monkeypatch.setattr(curve, "draw_progress", counted)
+        monkeypatch.setattr(LossCurveDisplay, "draw_in", counted)
 
 
 @pytest.fixture
@@ -51,9 +52,13 @@ def followed(estimator_class, curve, **settings):
     return quick(estimator_class, **settings).set_callbacks(curve), data_for(estimator_class)
 
 
+# The colours in which training losses, validation losses and scores are drawn.
+TRAINING, VALIDATION, SCORES = "C0", "C1", "C2"
+
+
 def lines_of(axes, color):
     """Return the numbers of the lines of a colour, having seen that they are over the epochs."""
-    lines = [line for line in axes.lines if line.get_color() == color]
+    lines = [line for line in axes.lines if same_color(line.get_color(), color)]
     for line in lines:
         assert line.get_xdata().tolist() == list(range(1, len(line.get_xdata()) + 1))
     return [line.get_ydata().tolist() for line in lines]
@@ -61,7 +66,7 @@ def lines_of(axes, color):
 
 def best_of(axes):
     """Return the points that are marked."""
-    (points,) = [line for line in axes.lines if line.get_color() == "tab:red"]
+    (points,) = [line for line in axes.lines if line.get_linestyle() == "None"]
     return list(zip(points.get_xdata(), points.get_ydata(), strict=True))
 
 
@@ -86,9 +91,9 @@ def test_the_lines_are_the_curves_of_the_estimator(tmp_path, estimator_class, n_
         return [getattr(model, name)] if n_members == 1 else getattr(model, name)
 
     above, below = curve.figure_.axes
-    assert lines_of(above, "tab:blue") == curves("loss_curve_")
-    assert lines_of(above, "tab:orange") == curves("validation_loss_curve_")
-    assert lines_of(below, "tab:green") == curves("validation_scores_")
+    assert lines_of(above, TRAINING) == curves("loss_curve_")
+    assert lines_of(above, VALIDATION) == curves("validation_loss_curve_")
+    assert lines_of(below, SCORES) == curves("validation_scores_")
     best = np.atleast_1d(model.best_iter_).tolist()
     for axes, name in ((above, "validation_loss_curve_"), (below, "validation_scores_")):
         assert best_of(axes) == [(b, c[b - 1]) for b, c in zip(best, curves(name), strict=True)]
@@ -106,7 +111,7 @@ def test_without_scores_there_is_one_part_and_nothing_is_best(tmp_path):
     assert legend_of(curve.figure_) == ["training loss"]
     model.fit(X, y, X_val=X, y_val=y)
     (axes,) = curve.figure_.axes
-    assert lines_of(axes, "tab:orange") == [model.validation_loss_curve_]
+    assert lines_of(axes, VALIDATION) == [model.validation_loss_curve_]
     assert legend_of(curve.figure_) == ["training loss", "validation loss"]
 
 
@@ -115,7 +120,7 @@ def test_an_autoencoder_and_a_single_epoch_are_drawn(tmp_path):
     model, data = followed(BackpropAutoencoder, curve, max_iter=1)
     model.fit(*data)
     (axes,) = curve.figure_.axes
-    assert lines_of(axes, "tab:blue") == [model.loss_curve_]
+    assert lines_of(axes, TRAINING) == [model.loss_curve_]
     assert axes.lines[0].get_marker() == "."  # one point is no line
 
 
@@ -141,7 +146,7 @@ def test_what_an_interrupt_leaves_is_drawn(tmp_path, pictures):
     with pytest.raises(KeyboardInterrupt):
         model.fit(*data)
     assert pictures.n_epochs == [1, 3]
-    assert lines_of(curve.figure_.axes[0], "tab:blue") == [model.loss_curve_]
+    assert lines_of(curve.figure_.axes[0], TRAINING) == [model.loss_curve_]
 
 
 # ----------------------------------------------------------------------- where it is
@@ -193,6 +198,7 @@ def notebook(monkeypatch):
 
     ipython, module = ModuleType("IPython"), ModuleType("IPython.display")
     ipython.get_ipython = lambda: SimpleNamespace(kernel=object())
+    ipython.version_info = (9, 0)  # which matplotlib asks for
     module.Image, module.display = (lambda png, **options: (png, options)), display
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
@@ -293,15 +299,13 @@ def test_settings_travel_and_pictures_stay(tmp_path):
 
 
 def test_fits_in_threads_draw_each_its_own(tmp_path, monkeypatch):
-    from skbackprop.callbacks import curve as module
+    drawn, draw = [], LossCurveDisplay.draw_in
 
-    drawn, draw = [], module.draw_progress
+    def noted(display, figure):
+        draw(display, figure)
+        drawn.append((threading.get_ident(), id(figure), display.curves[""][0].losses))
 
-    def noted(figure, progress, *rest):
-        draw(figure, progress, *rest)
-        drawn.append((threading.get_ident(), id(figure), progress[0].losses))
-
-    monkeypatch.setattr(module, "draw_progress", noted)
+    monkeypatch.setattr(LossCurveDisplay, "draw_in", noted)
     curve = LearningCurve(tmp_path / "curve.png", every=0)
     models = [
         followed(BackpropClassifier, curve, random_state=seed, max_iter=4)[0] for seed in (0, 1)
@@ -321,10 +325,10 @@ def test_it_draws_in_a_pipeline_and_in_a_search(tmp_path):
     curve = LearningCurve(tmp_path / "curve.png", every=np.inf)
     model, (X, y) = followed(BackpropClassifier, curve, max_iter=2)
     pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
-    assert lines_of(curve.figure_.axes[0], "tab:blue") == [pipeline[-1].loss_curve_]
+    assert lines_of(curve.figure_.axes[0], TRAINING) == [pipeline[-1].loss_curve_]
     search = GridSearchCV(pipeline, {"backpropclassifier__alpha": [1.0]}, cv=2).fit(X, y)
     best = search.best_estimator_[-1]  # the last that is fitted
-    assert lines_of(curve.figure_.axes[0], "tab:blue") == [best.loss_curve_]
+    assert lines_of(curve.figure_.axes[0], TRAINING) == [best.loss_curve_]
 
 
 def test_set_on_a_pipeline_or_a_search_it_draws_nothing(tmp_path):

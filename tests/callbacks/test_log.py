@@ -27,7 +27,7 @@ from skbackprop import (
 from skbackprop.callbacks import TrainingLog
 from skbackprop.callbacks.files import create
 from skbackprop.callbacks.log import COLUMNS
-from skbackprop.callbacks.progress import Progress
+from skbackprop.estimators.progress import Progress
 from support import data_for, few_epochs, quick
 
 pytestmark = few_epochs

@@ -1,12 +1,10 @@
 """Does the range test find rates that train well, and leave everything as it was?"""
 
-import builtins
 import pickle
 import warnings
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -260,42 +258,3 @@ def test_where_the_loss_still_falls_a_warning_says_so():
     with pytest.warns(UserWarning, match=r"still falling at the largest rate, 0\.001"):
         found = find_learning_rate(model, X, y, largest=1e-3)
     assert found.suggestion == pytest.approx(1e-4)
-
-
-# -------------------------------------------------------------------------------- picture
-
-
-def test_it_draws_itself():
-    found = find_learning_rate(quick(BackpropClassifier), *class_data())
-    axes = Figure().subplots()
-    assert found.plot(axes) is axes
-    assert axes.get_xscale() == "log"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("learning rate", "training loss")
-    raw, smoothed, suggestion = axes.lines
-    np.testing.assert_array_equal(raw.get_xdata(), found.rates)
-    np.testing.assert_array_equal(raw.get_ydata(), found.losses)
-    np.testing.assert_array_equal(smoothed.get_ydata(), found.smoothed_losses)
-    assert suggestion.get_xdata()[0] == found.suggestion
-    assert f"{found.suggestion:.2g}" in suggestion.get_label()
-
-
-def test_it_makes_axes_where_none_are_given():
-    from matplotlib import pyplot
-
-    axes = find_learning_rate(quick(BackpropClassifier), *class_data()).plot()
-    assert axes.lines
-    pyplot.close(axes.figure)
-
-
-def test_without_matplotlib_an_error_says_what_to_install(monkeypatch):
-    found = find_learning_rate(quick(BackpropClassifier), *class_data())
-    import_module = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return import_module(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    with pytest.raises(ImportError, match=r"pip install 'skbackprop\[plot\]'"):
-        found.plot()

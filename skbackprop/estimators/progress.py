@@ -1,4 +1,4 @@
-"""How far a fit has come: what callbacks read off the estimator that they are given."""
+"""How far training has come: what callbacks and displays read off an estimator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..estimators.base import BaseBackprop
+from .base import BaseBackprop
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,35 @@ def progress_of(estimator: Any, fitted_estimator: Any) -> list[Progress]:
             strict=True,
         )
     ]
+
+
+def whole_progress_of(estimator: Any) -> list[Progress]:
+    """Return the progress of each member of a fitted network, over all fits that went on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One of ours, or another with a ``loss_curve_``, as scikit-learn's networks have.
+
+    Returns
+    -------
+    progress : list of Progress
+        One for each member. The best epoch is counted in the whole curves, too.
+    """
+    is_ours = isinstance(estimator, BaseBackprop)
+    n_members = estimator._n_trained if is_ours else 1
+    curves = [
+        _curves_of(estimator, name, n_members)
+        for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_")
+    ]
+    if is_ours:
+        best = np.atleast_1d(estimator.best_iter_)
+        if not estimator._went_on:  # which counts those of the last fit alone
+            best = best + [len(losses) for losses in curves[0]] - estimator.n_iter_
+        best_epochs = best.tolist()
+    else:  # they keep the first of the best scores
+        best_epochs = [1 + int(np.argmax(scores)) if scores else 0 for scores in curves[2]]
+    return [Progress(*of_member) for of_member in zip(*curves, best_epochs, strict=True)]
 
 
 def _curves_of(estimator: Any, name: str, n_members: int) -> list[list[float]]:

@@ -1,0 +1,15 @@
+"""Pictures of networks, their training and their search, in scikit-learn's convention."""
+
+from .learning_rate import LearningRateDisplay
+from .loss_curve import LossCurveDisplay
+from .network import NetworkDisplay
+from .search import SearchDisplay
+from .weights import WeightsDisplay
+
+__all__ = [
+    "LearningRateDisplay",
+    "LossCurveDisplay",
+    "NetworkDisplay",
+    "SearchDisplay",
+    "WeightsDisplay",
+]

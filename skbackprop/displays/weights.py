@@ -1,0 +1,290 @@
+"""What a network has learned, as a picture: weights as images, or as a histogram of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, prod, sqrt
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+
+from ..core.arrays import Array
+from .drawing import axes_for, check_matplotlib, place_ticks, styled
+from .found import networks_of
+
+# The share of a row that the highest bar of a histogram takes.
+_HIGHEST = 0.85
+
+
+class WeightsDisplay:
+    """The weights of a network: those of the first layer as images, or histograms of all layers.
+
+    It is made by `from_estimator`. Where the input is an image, each unit of the first hidden layer
+    has an image of its weights: red where a pixel excites it, blue where it inhibits it, on one
+    scale for all units. Else there is a histogram for each layer, one above the other, the first
+    layer on top; each is drawn to its own height.
+
+    Parameters
+    ----------
+    weights : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer.
+    image_shape : tuple of int or None, default=None
+        The shape of the input as an image: (height, width), or (height, width, 3) in colour.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    image_ : matplotlib AxesImage or None
+        The images side by side; None for histograms.
+    units_ : array of int
+        The units whose images are drawn, row by row; empty for histograms.
+    histograms_ : list of matplotlib PolyCollection
+        The histograms; empty for images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.displays import WeightsDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = BackpropClassifier((16,), max_iter=10, n_iter_no_change=np.inf, random_state=0)
+    >>> display = WeightsDisplay.from_estimator(model.fit(X / 16, y), image_shape=(8, 8))
+    >>> len(display.units_)
+    16
+    """
+
+    ax_: Any
+    figure_: Any
+    image_: Any
+    units_: Array
+    histograms_: list[Any]
+
+    def __init__(
+        self, *, weights: Sequence[Array], image_shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.weights = weights
+        self.image_shape = image_shape
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        member: int = 0,
+        max_units: int = 64,
+        ax: Any = None,
+        image_kwargs: Any = None,
+        fill_kwargs: Any = None,
+    ) -> Self:
+        """Draw the weights of a fitted network.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted network of this package, or a pipeline, a search or the like of one.
+        image_shape : tuple of int or None, default=None
+            The shape of the input as an image: (height, width), or (height, width, 3) in colour;
+            None for histograms.
+        member : int, default=0
+            Which network of an ensemble, counted from 0; of tabular estimators in the order of
+            their `networks_`.
+        max_units : int, default=64
+            The most units to draw images of: those with the largest weights.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        image_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of the images.
+        fill_kwargs : dict, default=None
+            Keywords for matplotlib's ``fill_between`` of the histograms.
+
+        Returns
+        -------
+        display : WeightsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If it has no network of this package.
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If there is no such member, or images of this shape have another number of pixels than
+            the network has inputs.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib(cls.__name__)
+        members = [
+            weights
+            for network in networks_of(cls.__name__, estimator)
+            for weights in _weights_of(network)
+        ]
+        if not (isinstance(member, Integral) and 0 <= member < len(members)):
+            raise ValueError(
+                f"member must be an int from 0 to {len(members) - 1}, the number of the network, "
+                f"got {member!r}."
+            )
+        display = cls(weights=members[int(member)], image_shape=image_shape)
+        return display.plot(
+            ax, max_units=max_units, image_kwargs=image_kwargs, fill_kwargs=fill_kwargs
+        )
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        max_units: int = 64,
+        image_kwargs: Any = None,
+        fill_kwargs: Any = None,
+    ) -> Self:
+        """Draw the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        max_units : int, default=64
+            The most units to draw images of: those with the largest weights.
+        image_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of the images.
+        fill_kwargs : dict, default=None
+            Keywords for matplotlib's ``fill_between`` of the histograms.
+
+        Returns
+        -------
+        display : WeightsDisplay
+            The display itself.
+
+        Raises
+        ------
+        TypeError
+            If `ax` are no axes.
+        ValueError
+            If the shape of the image is not valid, or `max_units` is not positive.
+        ImportError
+            If matplotlib is not installed.
+        """
+        if not isinstance(max_units, Integral) or max_units < 1:
+            raise ValueError(f"max_units must be an int of at least 1, got {max_units!r}.")
+        shape = self.image_shape
+        if shape is not None:
+            shape = _checked_shape(shape, len(self.weights[0]))
+        self.ax_ = axes_for(type(self).__name__, ax)
+        self.figure_ = self.ax_.figure
+        self.image_, self.units_, self.histograms_ = None, np.array([], dtype=int), []
+        if shape is None:
+            self._draw_histograms(fill_kwargs)
+        else:
+            self._draw_images(shape, int(max_units), image_kwargs)
+        return self
+
+    # ------------------------------------------------------------------------- images
+
+    def _draw_images(self, shape: tuple[int, ...], max_units: int, image_kwargs: Any) -> None:
+        """Draw the images side by side, in about a square, with a gap between them."""
+        from matplotlib.collections import PatchCollection
+        from matplotlib.image import AxesImage
+        from matplotlib.patches import Rectangle
+
+        first = np.asarray(self.weights[0])
+        largest = np.argsort(-np.abs(first).max(axis=0), kind="stable")[:max_units]
+        self.units_ = np.sort(largest)
+        shown = first[:, self.units_]
+        bound = float(np.abs(shown).max()) or 1.0
+        images = shown.T.reshape(-1, *shape)
+        if len(shape) == 3:  # grey is zero, and what is between images is transparent
+            images = np.append((images / bound + 1) / 2, np.ones((*images.shape[:3], 1)), axis=3)
+            default: dict[str, Any] = {"interpolation": "nearest"}
+        else:
+            default = {"interpolation": "nearest", "cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+        sheet, corners = _side_by_side(images)
+        ax = self.ax_
+        self.image_ = ax.imshow(sheet, **styled(default, image_kwargs, AxesImage))
+        if len(shape) == 2:
+            ax.figure.colorbar(self.image_, ax=ax, label="weight")
+        n_units, n_shown = first.shape[1], len(self.units_)
+        said = f"{n_units} units" if n_shown == n_units else f"{n_shown} of {n_units} units"
+        frames = [Rectangle(corner, shape[1], shape[0]) for corner in corners]
+        ax.add_collection(
+            PatchCollection(frames, facecolor="none", edgecolor="grey", linewidth=0.5)
+        )
+        ax.set_axis_off()
+        ax.set_title(f"first layer: {said}", fontsize="medium")
+
+    # --------------------------------------------------------------------- histograms
+
+    def _draw_histograms(self, fill_kwargs: Any) -> None:
+        """Draw a histogram for each layer, one above the other."""
+        from matplotlib.collections import PolyCollection
+
+        ax, n_layers = self.ax_, len(self.weights)
+        bound = max(float(np.abs(weights).max()) for weights in self.weights) or 1.0
+        for layer, weights in enumerate(self.weights):
+            floor = n_layers - 1 - layer
+            # About as many bars as a histogram of normal numbers wants, within their own range.
+            n_bins = int(np.clip(sqrt(weights.size), 10, 80))
+            counts, edges = np.histogram(weights, n_bins)
+            heights = floor + _HIGHEST * np.append(counts, counts[-1]) / counts.max()
+            default = {"facecolor": f"C{layer}", "alpha": 0.7, "step": "post"}
+            self.histograms_.append(
+                ax.fill_between(
+                    edges, floor, heights, **styled(default, fill_kwargs, PolyCollection)
+                )
+            )
+        ax.set(xlim=(-1.05 * bound, 1.05 * bound), ylim=(0, n_layers), xlabel="weight")
+        labels = [f"{len(weights)} x {weights.shape[1]}" for weights in self.weights]
+        place_ticks(ax, "y", [n_layers - 0.55 - i for i in range(n_layers)], labels)
+        ax.set_ylabel("layer: inputs x units")
+        ax.tick_params(axis="y", length=0)
+        ax.grid(alpha=0.3, axis="x")
+
+
+def _checked_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
+    """Return the shape of images with so many numbers, checked."""
+    is_shape = isinstance(shape, (tuple, list)) and all(
+        isinstance(n, Integral) and int(n) > 0 for n in shape
+    )
+    if not is_shape or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
+        raise ValueError(
+            "image_shape must be (height, width), or (height, width, 3) for images in colour, "
+            f"got {shape!r}."
+        )
+    if prod(shape) != n_inputs:
+        raise ValueError(
+            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but the network sees "
+            f"{n_inputs} inputs."
+        )
+    return tuple(map(int, shape))
+
+
+def _weights_of(network: Any) -> list[list[Array]]:
+    """Return the weights of each member's layers."""
+    if network._n_trained == 1:
+        return [list(network.coefs_)]
+    return [[weights[i] for weights in network.coefs_] for i in range(network._n_trained)]
+
+
+def _side_by_side(images: Array) -> tuple[Array, list[tuple[float, float]]]:
+    """Return one image of several, row by row in about a square, and the corner of each of them.
+
+    Between them it is NaN, or, in colour, transparent.
+    """
+    n, height, width = images.shape[:3]
+    columns = ceil(sqrt(n * height / width))
+    rows = ceil(n / columns)
+    gap = max(1, round(min(height, width) / 10))
+    shape = rows * (height + gap) - gap, columns * (width + gap) - gap, *images.shape[3:]
+    sheet, corners = np.full(shape, 0.0 if images.ndim == 4 else np.nan), []
+    for i, image in enumerate(images):
+        row, column = divmod(i, columns)
+        top, left = row * (height + gap), column * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+        corners.append((left - 0.5, top - 0.5))
+    return sheet, corners

@@ -1,0 +1,254 @@
+"""Do the pictures of a network show its weights and its layers?"""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pictures import labels_overlap
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropRegressor,
+    TabularClassifier,
+)
+from skbackprop.displays import NetworkDisplay, WeightsDisplay
+from support import class_data, few_epochs, quick, value_data
+
+pytestmark = few_epochs
+
+DISPLAYS = pytest.mark.parametrize("display_class", [NetworkDisplay, WeightsDisplay])
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    pyplot.close("all")
+
+
+def fitted(estimator_class=BackpropClassifier, n_features=4, **settings):
+    make = class_data if estimator_class is BackpropClassifier else value_data
+    return quick(estimator_class, **settings).fit(*make(n_features=n_features))
+
+
+# ------------------------------------------------------------------------------ images
+
+
+def tiles_of(display, height, width, columns, gap=1):
+    """Cut the images out of the sheet that is drawn."""
+    sheet = np.ma.filled(display.image_.get_array(), np.nan)
+    for i in range(len(display.units_)):
+        row, column = divmod(i, columns)
+        top, left = row * (height + gap), column * (width + gap)
+        yield sheet[top : top + height, left : left + width]
+
+
+def test_images_are_the_weights_of_the_first_layer():
+    model = fitted(n_features=12, hidden_layer_sizes=(6, 3))
+    display = WeightsDisplay.from_estimator(model, image_shape=(3, 4))
+    weights = model.coefs_[0]
+    assert display.units_.tolist() == list(range(6))
+    for unit, tile in zip(range(6), tiles_of(display, 3, 4, columns=3), strict=True):
+        np.testing.assert_array_equal(tile, weights[:, unit].reshape(3, 4))
+    bound = np.abs(weights).max()
+    assert display.image_.get_clim() == (-bound, bound)  # white is zero
+    assert display.ax_.get_title() == "first layer: 6 units"
+    assert display.histograms_ == []
+
+
+def test_of_many_units_those_with_the_largest_weights_are_drawn():
+    model = fitted(n_features=9, hidden_layer_sizes=(20,))
+    display = WeightsDisplay.from_estimator(model, image_shape=(3, 3), max_units=4)
+    largest = np.abs(model.coefs_[0]).max(axis=0)
+    assert set(display.units_) == set(np.argsort(largest)[-4:])
+    assert display.ax_.get_title() == "first layer: 4 of 20 units"
+
+
+def test_images_in_colour_are_grey_where_weights_are_zero():
+    weights = np.zeros((12, 2))
+    weights[:3, 0] = 1, 0, -1  # of the first pixel
+    display = WeightsDisplay(weights=[weights], image_shape=(2, 2, 3)).plot()
+    first = display.image_.get_array()[0, 0]
+    assert first.tolist() == [1, 0.5, 0, 1]
+    assert display.image_.get_array()[0, 2].tolist() == [0, 0, 0, 0]  # in between nothing is seen
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 6)])
+def test_members_have_images_of_their_own(shape):
+    model = fitted(n_features=12, n_members=3)
+    for member in range(3):
+        display = WeightsDisplay.from_estimator(model, image_shape=shape, member=member)
+        alone = WeightsDisplay.from_estimator(model.estimators_[member], image_shape=shape)
+        drawn = display.image_.get_array()
+        np.testing.assert_array_equal(drawn, alone.image_.get_array())
+
+
+# -------------------------------------------------------------------------- histograms
+
+
+def test_histograms_are_those_of_each_layer():
+    model = fitted(hidden_layer_sizes=(30, 10))
+    display = WeightsDisplay.from_estimator(model)
+    assert len(display.histograms_) == 3
+    for layer, (weights, histogram) in enumerate(
+        zip(model.coefs_, display.histograms_, strict=True)
+    ):
+        floor = 2 - layer
+        outline = histogram.get_paths()[0]
+        counts, edges = np.histogram(weights, int(np.clip(weights.size**0.5, 10, 80)))
+        for x, height in zip((edges[:-1] + edges[1:]) / 2, counts / counts.max(), strict=True):
+            top = floor + 0.85 * height
+            assert outline.contains_point((x, top - 0.01)) or height == 0
+            assert not outline.contains_point((x, top + 0.01))
+        assert outline.vertices[:, 0].min() == pytest.approx(weights.min())
+        assert outline.vertices[:, 0].max() == pytest.approx(weights.max())
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["4 x 30", "30 x 10", "10 x 3"]
+    assert display.ax_.get_xlabel() == "weight"
+
+
+def test_weights_that_are_all_equal_have_a_histogram():
+    display = WeightsDisplay(weights=[np.zeros((3, 2)), np.ones((2, 1))]).plot()
+    assert len(display.histograms_) == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"image_shape": (2, 3)}, r"image_shape=\(2, 3\) has 6 numbers, but .* sees 4 inputs"),
+        ({"image_shape": (4,)}, r"image_shape must be \(height, width\).*got \(4,\)"),
+        ({"image_shape": (2, 2, 1)}, "image_shape must be"),
+        ({"image_shape": (-2, -2)}, "image_shape must be"),
+        ({"image_shape": 4}, "image_shape must be"),
+        ({"max_units": 0}, "max_units must be an int of at least 1, got 0"),
+        ({"member": 1}, "member must be an int from 0 to 0, .* got 1"),
+        ({"member": "first"}, "member must be"),
+    ],
+)
+def test_options_of_weights_that_are_not_valid_are_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        WeightsDisplay.from_estimator(fitted(), **options)
+
+
+# ----------------------------------------------------------------------------- diagram
+
+
+def rows_of(display):
+    """Return (name, units, details) of each row, as it is written."""
+    written = {}
+    for text in display.text_:
+        _, y = text.get_position()
+        if y % 1:
+            written.setdefault(y, {})[text.get_horizontalalignment()] = text.get_text()
+    return [
+        (row["right"], row["center"], row.get("left", "").replace("\n", " "))
+        for _, row in sorted(written.items())
+    ]
+
+
+def test_a_diagram_has_a_row_for_each_layer_with_what_it_does():
+    model = fitted(
+        hidden_layer_sizes=(1200, 20),
+        activation=["gelu_tanh", "relu"],
+        normalization="batch",
+        dropout=[0.1, 0.25, 0.0],
+    )
+    display = NetworkDisplay.from_estimator(model)
+    assert rows_of(display) == [
+        ("inputs", "4", "dropout 0.1"),
+        ("hidden 1", "1,200", "batch normalisation, gelu tanh, dropout 0.25"),
+        ("hidden 2", "20", "batch normalisation, relu"),
+        ("outputs", "3", "softmax"),
+    ]
+    layers = [layer.n_parameters for layer in model.summary().layers]
+    between = [f"{layers[1] + layers[2]:,}", f"{layers[4] + layers[5]:,}", "63"]
+    assert [text.get_text() for text in display.text_ if not text.get_position()[1] % 1] == between
+    assert display.ax_.get_title() == f"BackpropClassifier: {model.n_parameters_:,} parameters"
+    widths = [bar.get_width() for bar in display.bars_]
+    assert np.argsort(widths).tolist() == [3, 0, 2, 1]  # the more units, the wider
+
+
+def test_dropout_is_known_of_a_copy_and_of_what_was_put_together():
+    model = fitted(dropout=0.3)
+    rebuilt = BackpropClassifier((7,), dropout=0.3)
+    rebuilt.coefs_, rebuilt.intercepts_ = model.coefs_, model.intercepts_
+    rebuilt.classes_ = model.classes_
+    rows = rows_of(NetworkDisplay.from_estimator(model))
+    del model._planned  # as a pickle leaves it behind
+    assert rows_of(NetworkDisplay.from_estimator(model)) == rows
+    assert rows_of(NetworkDisplay.from_estimator(rebuilt)) == rows
+    assert rows[1] == ("hidden 1", "5", "relu, dropout 0.3")
+
+
+def test_networks_of_all_kinds_have_a_diagram():
+    X, y = class_data()
+    auto = quick(BackpropAutoencoder, n_components=2, dropout=0.5).fit(X)
+    names = [name for name, *_ in rows_of(NetworkDisplay.from_estimator(auto))]
+    assert names == ["inputs", "hidden 1", "hidden 2", "hidden 3", "outputs"]
+    linear = NetworkDisplay.from_estimator(fitted(hidden_layer_sizes=()))
+    assert [row[:2] for row in rows_of(linear)] == [("inputs", "4"), ("outputs", "3")]
+    several = quick(BackpropClassifier).fit(X, np.c_[y, y, y % 2])
+    outputs = rows_of(NetworkDisplay.from_estimator(several))[-1]
+    assert outputs == ("outputs", "7", "2 x softmax, logistic")
+    members = NetworkDisplay.from_estimator(fitted(n_members=4))
+    assert "4 members of" in members.ax_.get_title()
+    search = GridSearchCV(make_pipeline(StandardScaler(), quick(BackpropRegressor)), {}, cv=2)
+    regressor = NetworkDisplay.from_estimator(search.fit(*value_data()))
+    assert rows_of(regressor)[-1] == ("outputs", "1", "identity")
+
+
+def test_tabular_estimators_show_each_of_their_networks():
+    X, y = class_data()
+    model = TabularClassifier(n_members=2, max_iter=1, random_state=0).fit(X, y)
+    first, second = (NetworkDisplay.from_estimator(model, network=i) for i in range(2))
+    assert "block maps" in rows_of(first)[0][2]
+    assert rows_of(second)[1] == ("hidden 1", "128", "silu, dropout 0.2")
+    with pytest.raises(ValueError, match="network must be an int from 0 to 1, .* got 2"):
+        NetworkDisplay.from_estimator(model, network=2)
+    for member in range(4):
+        display = WeightsDisplay.from_estimator(model, member=member)
+        network, place = model.networks_[member // 2], member % 2
+        np.testing.assert_array_equal(display.weights[0], network.coefs_[0][place])
+
+
+# -------------------------------------------------------------------------------- both
+
+
+@pytest.mark.parametrize("size", [(4, 3), (10, 7)])
+@pytest.mark.parametrize("n_layers", range(9))
+def test_all_that_is_written_can_be_read(size, n_layers):
+    model = fitted(
+        hidden_layer_sizes=(32,) * n_layers, normalization="layer", dropout=0.125, max_iter=1
+    )
+    with pyplot.rc_context({"figure.figsize": size}):
+        diagram = NetworkDisplay.from_estimator(model)
+        assert labels_overlap(diagram.figure_) == []
+        assert len(rows_of(diagram)) == n_layers + 2
+        assert labels_overlap(WeightsDisplay.from_estimator(model).figure_) == []
+
+
+def test_a_diagram_without_room_for_words_is_one_of_bars():
+    display = NetworkDisplay.from_estimator(fitted(), ax=Figure(figsize=(0.5, 0.5)).subplots())
+    assert display.text_ == []
+    assert len(display.bars_) == 3
+
+
+@DISPLAYS
+def test_other_estimators_and_those_that_are_not_fitted_are_errors(display_class):
+    name = display_class.__name__
+    for estimator in (
+        BackpropClassifier(),
+        make_pipeline(BackpropClassifier()),
+        GridSearchCV(BackpropClassifier(), {}),
+        TabularClassifier(),
+    ):
+        with pytest.raises(NotFittedError):
+            display_class.from_estimator(estimator)
+    for estimator in (LinearRegression().fit(*value_data()), BackpropClassifier, 3):
+        with pytest.raises(TypeError, match=f"{name} takes a fitted BackpropClassifier.*, got"):
+            display_class.from_estimator(estimator)
