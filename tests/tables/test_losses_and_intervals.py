@@ -290,4 +290,4 @@ def test_nine_targets_in_ten_are_inside(loss):
     is_quiet, width = np.abs(x[800:, 1]) < 0.3, high - low
     if loss != "squared_error":  # where there is less noise, they are narrower
         assert width[is_quiet].mean() < 0.7 * width[~is_quiet].mean()
-        assert abs(is_inside[is_quiet].mean() - 0.9) < 0.06
+        assert abs(is_inside[is_quiet].mean() - 0.9) < 0.08
