@@ -66,6 +66,8 @@ class Symptoms:
         if self.score is not None and self.score < _USELESS_SCORE:
             return True
         nothing = loss_of_nothing(table, rows, objective)
+        if nothing == 0:  # of targets that are all the same there is nothing to measure it by
+            return False
         if self.last > nothing + abs(nothing):
             return True
         # It has come back, but to a network that says the same of every row.

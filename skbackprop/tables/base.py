@@ -182,6 +182,11 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
                 "to hold out."
             )
         weight = self._weight_in_training(y, weight_given)
+        if weight is not None and np.count_nonzero(weight) < 2 and not given.has_rows_to_watch:
+            raise ValueError(
+                "sample_weight is above zero for one row alone, but at least 2 such rows are "
+                "needed: one to train on, and one to hold out."
+            )
         watched = self._watched(given)
         stream = check_random_state(self.random_state)
         kind = self._kind_of_target
@@ -193,7 +198,7 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
         )
         folds, n_members = None, self.n_members
         if watched is None:
-            folds = self._folds(y, group, stream)
+            folds = self._folds(y, weight, group, stream)
             n_members = int(folds.max()) + 1
         else:
             with errors_of("X_val, y_val"):
@@ -226,13 +231,19 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
             weight = validated_weight(given.sample_weight_val, columns.as_given)
             return Watched(columns, y, self._weight_in_training(y, weight))
 
-    def _folds(self, y: Array, group: Array | None, stream: np.random.RandomState) -> Array:
+    def _folds(
+        self, y: Array, weight: Array | None, group: Array | None, stream: np.random.RandomState
+    ) -> Array:
         """Return the member of each component that holds out each row."""
         strata = y if is_classifier(self) else None
-        if group is None:
-            return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
-        n_groups = int(group.max()) + 1
-        return cut_by_group(group, min(self.n_members, n_groups), stream, strata)
+        if weight is not None and not weight.all():
+            # Those of all classes that count are dealt out one after the other.
+            counts = (weight > 0).astype(np.intp)
+            strata = counts if strata is None else counts * (strata.max() + 1) + strata
+        if group is not None:
+            n_groups = int(group.max()) + 1
+            return cut_by_group(group, min(self.n_members, n_groups), stream, strata)
+        return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
 
     @property
     def _kinds(self) -> list[Kind]:

@@ -108,6 +108,15 @@ def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
     assert median[0] - low[0] < 0.5
 
 
+@every_loss
+def test_targets_that_are_all_the_same(loss):
+    for value in (7.0, 1e-9, 1e30):
+        model = TabularRegressor(**SMALL, loss=loss).fit(X, np.full(len(X), value))
+        np.testing.assert_allclose(model.predict(X), value)
+        assert np.isfinite(model.predict_interval(X)).all()
+        assert np.isfinite(model.oof_score_)
+
+
 def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
     far = 30 * X
     for loss in ("squared_error", "gaussian", "poisson", Quantile([0.1, 0.5, 0.9])):
@@ -281,4 +290,4 @@ def test_nine_targets_in_ten_are_inside(loss):
     is_quiet, width = np.abs(x[800:, 1]) < 0.3, high - low
     if loss != "squared_error":  # where there is less noise, they are narrower
         assert width[is_quiet].mean() < 0.7 * width[~is_quiet].mean()
-        assert abs(is_inside[is_quiet].mean() - 0.9) < 0.06
+        assert abs(is_inside[is_quiet].mean() - 0.9) < 0.08

@@ -453,6 +453,13 @@ def test_rows_that_weigh_nothing(kind):
     weight = np.r_[np.zeros(40), np.ones(40)]
     model = kind(**SMALL).fit(X, y, weight)
     assert np.isfinite(answer_of(model, X)).all()
+    for seed in range(5):  # of two rows that count, each is trained on by half of the members
+        weight = np.zeros(80)
+        weight[[seed, 40]] = 1
+        model = kind(**SMALL | {"random_state": seed}).fit(X, y, weight)
+        assert model.oof_member_[seed] != model.oof_member_[40]
+    with pytest.raises(ValueError, match="above zero for one row alone"):
+        model.fit(X, y, np.r_[1.0, np.zeros(79)])
     if kind is TabularClassifier:  # a class of which every row weighs nothing
         model.fit(X, y, (y != "many").astype(float))
         assert np.isfinite(model.predict_proba(X)).all()
