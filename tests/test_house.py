@@ -26,6 +26,7 @@ from skbackprop import (
     activations,
     averages,
     callbacks,
+    export,
     initializers,
     inspection,
     layers,
@@ -55,6 +56,7 @@ ROOMS = [
     {"fitting"},
     {"estimators"},
     {"callbacks", "conformal", "inspection", "search", "tables", "testing"},
+    {"export"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -157,7 +159,8 @@ def test_what_is_imported_is_named_as_needed():
     It brings narwhals too, as long as a release that is admitted reads data frames by it.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["plot"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["plot"], *extras["onnx"]]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
     # A notebook is a process that IPython runs.
@@ -260,6 +263,7 @@ PUBLIC_MODULES = [
     activations,
     averages,
     callbacks,
+    export,
     initializers,
     inspection,
     layers,
