@@ -3,6 +3,7 @@
 from benchmarks import (
     calibration,
     ensembles,
+    export,
     goal,
     halving,
     imports,
@@ -20,5 +21,16 @@ if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
     quality = (ensembles, regularisation, intervals, calibration)
-    for benchmark in (speed, goal, search, halving, *quality, tabular, memory, large, imports):
+    for benchmark in (
+        speed,
+        goal,
+        search,
+        halving,
+        *quality,
+        tabular,
+        memory,
+        large,
+        export,
+        imports,
+    ):
         benchmark.report(arguments.smoke)

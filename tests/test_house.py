@@ -27,6 +27,7 @@ from skbackprop import (
     averages,
     callbacks,
     displays,
+    export,
     initializers,
     inspection,
     layers,
@@ -56,7 +57,7 @@ ROOMS = [
     {"fitting"},
     {"estimators"},
     {"conformal", "inspection", "search", "tables", "testing"},
-    {"displays"},
+    {"displays", "export"},
     {"callbacks"},
     {""},
 ]
@@ -160,7 +161,8 @@ def test_what_is_imported_is_named_as_needed():
     It brings narwhals too, as long as a release that is admitted reads data frames by it.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["plot"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["plot"], *extras["onnx"]]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
     # A notebook is a process that IPython runs.
@@ -264,6 +266,7 @@ PUBLIC_MODULES = [
     averages,
     callbacks,
     displays,
+    export,
     initializers,
     inspection,
     layers,

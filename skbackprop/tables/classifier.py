@@ -262,8 +262,13 @@ def _mean_probabilities(scores: Array, temperature: float) -> Array:
 
     The temperature is that of single networks.
     """
-    power = 1.0 if len(scores) == 1 else _OF_MEANS
-    return np.asarray(probabilities(scores, temperature**power).mean(axis=0))
+    divisor = divisor_of_scores(temperature, len(scores))
+    return np.asarray(probabilities(scores, divisor).mean(axis=0))
+
+
+def divisor_of_scores(temperature: float, n_networks: int) -> float:
+    """Return what scores are divided by whose probabilities are averaged over networks."""
+    return temperature if n_networks == 1 else temperature**_OF_MEANS
 
 
 def _logs(shares: Array) -> Array:

@@ -1,0 +1,296 @@
+"""What a fitted model computes of a row, as expressions: the one form that all targets write out.
+
+An `Expression` stands for some numbers of each row. NumPy's functions and operators make others of
+it, so that a formula is plain NumPy: ``z * expit(z)``. What is no function of single numbers has a
+name of its own here: `dense`, `softmax`, `columns` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from scipy import special
+
+from ..core.arrays import Array
+
+
+def _without_nan(x: Array, fill: Array) -> Array:
+    return np.where(np.isnan(x), fill, x)
+
+
+# The functions of single numbers that there are, by the names that NumPy and SciPy give them.
+_UFUNCS: tuple[Any, ...] = (
+    *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.power, np.square),
+    *(np.absolute, np.maximum, np.minimum, np.equal, np.isnan),
+    *(np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, np.sin, np.cos),
+    *(special.expit, special.erf),
+)
+FUNCTIONS: dict[str, Callable[..., Array]] = {
+    **{function.__name__: function for function in _UFUNCS},
+    "filled": _without_nan,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Expression(NDArrayOperatorsMixin):
+    """Numbers of each row, of each member if there are several.
+
+    Parameters
+    ----------
+    operation : str
+        What makes them: the name of one of `FUNCTIONS`, or of a function of this module.
+    inputs : tuple of Expression, default=()
+        What it makes them of.
+    width : int, default=1
+        How many there are of a row.
+    n_members : int, default=1
+        The members that have numbers of their own.
+    arrays : tuple of arrays, default=()
+        What else it is made of: weights, places of columns.
+    """
+
+    operation: str
+    inputs: tuple[Expression, ...] = ()
+    width: int = 1
+    n_members: int = 1
+    arrays: tuple[Array, ...] = ()
+
+    # Expressions are told apart by identity; np.equal compares their numbers.
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Return the expression of a function of numbers, as NumPy asks for it."""
+        name = ufunc.__name__
+        if method != "__call__" or options or name not in FUNCTIONS:
+            raise TypeError(
+                f"A formula to export has no {name} ({method}, with the options "
+                f"{sorted(options)}). It may be made of operators and of these functions of NumPy "
+                f"and SciPy: {sorted(FUNCTIONS)}."
+            )
+        return _of_numbers(name, *inputs)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether each number is a function of one number of each input."""
+        return self.operation in FUNCTIONS
+
+
+def row(n_inputs: int) -> Expression:
+    """Return the input."""
+    return Expression("row", width=n_inputs)
+
+
+def constant(values: Any) -> Expression:
+    """Return numbers that are the same for each row, of shape (), (width,) or (M, width).
+
+    Raises
+    ------
+    ValueError
+        If single precision does not hold one of them.
+    """
+    if isinstance(values, Expression):
+        return values
+    array = _single(np.atleast_2d(values))
+    n_members, width = array.shape
+    return Expression("constant", (), width, n_members, (array,))
+
+
+def filled(x: Expression, fill: Any) -> Any:
+    """Return numbers with others in place of those that are missing, which are NaN."""
+    return _of_numbers("filled", x, fill)
+
+
+def dense(x: Expression, weights: Array, biases: Array | None = None) -> Expression:
+    """Return x W + b, with weights (M, fan_in, fan_out) and biases (M, fan_out) or none."""
+    n_members, _, width = weights.shape
+    arrays = (weights,) if biases is None else (weights, biases)
+    return Expression("dense", (x,), width, n_members, tuple(map(_single, arrays)))
+
+
+def combined(x: Expression, matrix: Array) -> Expression:
+    """Return x A, with a matrix of few whole numbers, which is never rounded."""
+    return Expression("combined", (x,), matrix.shape[1], x.n_members, (_single(matrix[None]),))
+
+
+def block_maps(x: Expression, maps: Array) -> Expression:
+    """Return the maps of blocks of columns side by side, with maps (M, n_blocks, width, n_units).
+
+    The input is the same for all members.
+    """
+    n_members, n_blocks, _, n_units = maps.shape
+    return Expression("block_maps", (x,), n_blocks * n_units, n_members, (_single(maps),))
+
+
+def columns(x: Expression, places: Iterable[int]) -> Expression:
+    """Return some of the numbers, by their places."""
+    chosen = np.array(list(places), dtype=np.int64)
+    return Expression("columns", (x,), len(chosen), x.n_members, (chosen,))
+
+
+def side_by_side(parts: Iterable[Expression]) -> Expression:
+    """Return the numbers of several expressions of as many members, one after the other."""
+    inputs = tuple(part for part in parts if part.width)
+    if len(inputs) == 1:
+        return inputs[0]
+    width = sum(part.width for part in inputs)
+    return Expression("side_by_side", inputs, width, inputs[0].n_members if inputs else 1)
+
+
+def of_each_member(x: Expression, n_members: int) -> Any:
+    """Return numbers that all members have alike, once for each of them."""
+    return x if x.n_members == n_members else x * np.ones((n_members, 1))
+
+
+def total(x: Expression) -> Expression:
+    """Return the sum of the numbers of a row."""
+    return Expression("total", (x,), 1, x.n_members)
+
+
+def softmax(x: Expression) -> Expression:
+    """Return exp(x_k) / sum_j exp(x_j) over the numbers of a row, without overflow."""
+    return Expression("softmax", (x,), x.width, x.n_members)
+
+
+def mean_of_members(x: Expression) -> Expression:
+    """Return the mean over the members."""
+    return x if x.n_members == 1 else Expression("mean_of_members", (x,), x.width)
+
+
+def members_side_by_side(x: Expression) -> Expression:
+    """Return the numbers of all members in one row."""
+    if x.n_members == 1:
+        return x
+    return Expression("members_side_by_side", (x,), x.n_members * x.width)
+
+
+def spread_of_members(x: Expression) -> Any:
+    """Return the standard deviation over the members."""
+    if x.n_members == 1:
+        return x * 0.0
+    return np.sqrt(mean_of_members(np.square(x - mean_of_members(x))))
+
+
+def _of_numbers(name: str, *inputs: Any) -> Expression:
+    operands = tuple(map(constant, inputs))
+    width = max(operand.width for operand in operands)
+    n_members = max(operand.n_members for operand in operands)
+    for operand in operands:
+        if operand.width not in (1, width) or operand.n_members not in (1, n_members):
+            sizes = [(each.n_members, each.width) for each in operands]
+            raise ValueError(f"{name} got numbers whose (n_members, width) do not fit: {sizes}.")
+    return Expression(name, operands, width, n_members)
+
+
+def _single(array: Any) -> Array:
+    """Return an array in single precision, checked."""
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(single).all():
+        largest = float(np.abs(array).max())
+        raise ValueError(
+            "The model has numbers that are not finite in single precision, in which models are "
+            f"exported: the largest is {largest:.3g}. Scale X and y down, and fit again."
+        )
+    return single
+
+
+def in_order(outputs: Iterable[Expression]) -> list[Expression]:
+    """Return all that outputs are made of, and they themselves, each after its inputs."""
+    found: dict[int, Expression] = {}
+    stack = [(output, False) for output in reversed(list(outputs))]
+    while stack:
+        expression, has_inputs = stack.pop()
+        if id(expression) in found:
+            continue
+        if has_inputs:
+            found[id(expression)] = expression
+        else:
+            stack.append((expression, True))
+            stack += [(each, False) for each in reversed(expression.inputs)]
+    return list(found.values())
+
+
+# ------------------------------------------------------------------------- their values
+
+# What computes a dense expression of the values of its input.
+DenseBy: TypeAlias = Callable[[Expression, Array], Array]
+
+
+def evaluate(
+    outputs: Iterable[Expression], X: Array, dense_by: DenseBy | None = None
+) -> dict[Expression, Array]:
+    """Return the values of all that outputs are made of, in single precision.
+
+    Parameters
+    ----------
+    outputs : iterable of Expression
+        What is wanted.
+    X : array of shape (n, n_inputs)
+        The rows.
+    dense_by : callable or None, default=None
+        What computes a `dense` expression of the values of its input; None for x W + b.
+
+    Returns
+    -------
+    values : dict of arrays
+        Of each expression those of shape (n, width), or (n_members, n, width) of several members.
+    """
+    with np.errstate(all="ignore"):
+        return _values(outputs, X, dense_by)
+
+
+def _values(
+    outputs: Iterable[Expression], X: Array, dense_by: DenseBy | None
+) -> dict[Expression, Array]:
+    values: dict[Expression, Array] = {}
+    for expression in in_order(outputs):
+        inputs = [values[each] for each in expression.inputs]
+        if expression.operation == "row":
+            value = X
+        elif expression.operation == "constant":
+            value = per_row(expression, expression.arrays[0])
+        elif expression.operation == "dense" and dense_by is not None:
+            value = dense_by(expression, inputs[0])
+        elif expression.is_elementwise:
+            value = FUNCTIONS[expression.operation](*inputs)
+        else:
+            value = _OTHERS[expression.operation](expression, *inputs)
+        values[expression] = np.asarray(value, dtype=np.float32)
+    return values
+
+
+def per_row(expression: Expression, array: Array) -> Array:
+    """Return an array (M, width), or (M, a, b), so that it goes with rows, and with products."""
+    if expression.n_members == 1:
+        return np.asarray(array[0])
+    return array[:, None] if array.ndim == 2 else array
+
+
+def _dense(expression: Expression, x: Array) -> Array:
+    weights, *biases = (per_row(expression, array) for array in expression.arrays)
+    return x @ weights + (biases[0] if biases else 0)
+
+
+def _block_maps(expression: Expression, x: Array) -> Array:
+    (maps,) = expression.arrays
+    _, n_blocks, width, _ = maps.shape
+    blocks = x.reshape(len(x), n_blocks, width).swapaxes(0, 1)
+    mapped = (blocks @ per_row(expression, maps)).swapaxes(-2, -3)
+    return np.asarray(mapped.reshape(*mapped.shape[:-2], expression.width))
+
+
+_OTHERS: dict[str, Callable[..., Array]] = {
+    "dense": _dense,
+    "combined": lambda expression, x: x @ expression.arrays[0][0],
+    "block_maps": _block_maps,
+    "columns": lambda expression, x: x[..., expression.arrays[0]],
+    "side_by_side": lambda _, *parts: np.concatenate(parts, axis=-1),
+    "total": lambda _, x: x.sum(axis=-1, keepdims=True),
+    "softmax": lambda _, x: special.softmax(x, axis=-1),
+    "mean_of_members": lambda _, x: x.mean(axis=0),
+    "members_side_by_side": lambda _, x: np.hstack(list(x)),
+}

@@ -1,0 +1,328 @@
+"""What each part of a model computes, as a formula: all that the export knows of the parts.
+
+`formula` has a function for each class of activation, link, loss, layer and transformer. The
+formulas are for all targets: a part that has one can be written as ONNX and as C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from scipy.special import erf, expit
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+
+from .. import activations, layers, losses
+from ..core.arrays import Array
+from ..layers.dense import Dense, Elementwise
+from ..layers.inputs import BlockMaps, Scale
+from ..losses import links
+from ..losses.blocks import BlockLink
+from . import expressions as ex
+from .expressions import Expression
+
+# The arrays of a layer by name, with the member axis first.
+Arrays = Mapping[str, Array]
+
+
+@singledispatch
+def formula(part: Any, *inputs: Any) -> Any:
+    """Return what a part computes, as an expression: register functions of your own parts.
+
+    A function is registered for a class: ``formula.register`` decorates it, and tells the class by
+    the annotation of its first argument. It is given the part, and an expression of
+
+    - the input z of an activation: ``(activation, z)``,
+    - the scores of a link: ``(link, scores)``, for the predictions that it makes of them,
+    - the scores of a loss whose `predict` is its own: ``(loss, scores)``,
+    - the input of a transformer in a pipeline: ``(transformer, x)``,
+    - the input of a layer, and its arrays by name: ``(layer, x, arrays)``.
+
+    It returns an expression, made by operators and by NumPy's and SciPy's functions: add,
+    subtract, multiply, divide, negative, power, square, absolute, maximum, minimum, equal, isnan,
+    exp, expm1, log, log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of
+    ``scipy.special``.
+
+    Parameters
+    ----------
+    part : object
+        The part.
+    *inputs : objects
+        What it is given.
+
+    Returns
+    -------
+    outputs : Expression
+        What the part computes.
+
+    Raises
+    ------
+    TypeError
+        If no function is registered for the class of the part.
+
+    Examples
+    --------
+    The formula is the one that `forward` computes. It may be tried on arrays:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from skbackprop.activations import Activation
+    >>> from skbackprop.export import formula
+    >>> @dataclass(frozen=True)
+    ... class Cube(Activation):
+    ...     keeps_input = True
+    ...
+    ...     def forward(self, z, a):
+    ...         np.power(z, 3, out=a)
+    ...
+    ...     def backward(self, z, a, delta):
+    ...         delta *= 3 * z**2
+    >>> @formula.register
+    ... def of_cube(activation: Cube, z):
+    ...     return z**3
+    >>> formula(Cube(), np.array([-1.0, 2.0]))
+    array([-1.,  8.])
+    """
+    name = type(part).__name__
+    raise TypeError(
+        f"There is no formula to export {name} by. Register one: decorate a function of the {name} "
+        "and its input, which returns its output, with skbackprop.export.formula.register."
+    )
+
+
+# What parts of each kind compute their outputs by.
+_METHODS = ("forward", "bind", "inverse", "predict", "transform")
+
+
+def applied(part: Any, *inputs: Any) -> Any:
+    """Return what a part computes by its formula, which may be that of a base class.
+
+    Raises
+    ------
+    TypeError
+        If there is none, or the part computes otherwise than the class that it is for.
+    """
+    kind, function = type(part), formula.dispatch(type(part))
+    of = next((base for base in kind.__mro__ if formula.registry.get(base) is function), object)
+    if any(getattr(kind, name, None) is not getattr(of, name, None) for name in _METHODS):
+        function = formula.dispatch(object)
+    return function(part, *inputs)
+
+
+# --------------------------------------------------------------------------- activations
+
+
+@formula.register
+def _(part: activations.Identity, z: Any) -> Any:
+    return z
+
+
+@formula.register
+def _(part: activations.Logistic, z: Any) -> Any:
+    return expit(z)
+
+
+@formula.register
+def _(part: activations.Tanh, z: Any) -> Any:
+    return np.tanh(z)
+
+
+@formula.register
+def _(part: activations.Relu, z: Any) -> Any:
+    return np.maximum(z, 0.0)
+
+
+@formula.register
+def _(part: activations.LeakyRelu, z: Any) -> Any:
+    return np.maximum(z, part.negative_slope * z)
+
+
+@formula.register
+def _(part: activations.Elu, z: Any) -> Any:
+    return np.maximum(z, 0.0) + part.alpha * np.expm1(np.minimum(z, 0.0))
+
+
+@formula.register
+def _(part: activations.Selu, z: Any) -> Any:
+    return part._SCALE * formula(part._ELU, z)
+
+
+@formula.register
+def _(part: activations.Softplus, z: Any) -> Any:
+    return _softplus(z)
+
+
+@formula.register
+def _(part: activations.Silu, z: Any) -> Any:
+    return z * expit(z)
+
+
+@formula.register
+def _(part: activations.Gelu, z: Any) -> Any:
+    return z * (0.5 * erf(z / np.sqrt(2.0)) + 0.5)
+
+
+@formula.register
+def _(part: activations.GeluTanh, z: Any) -> Any:
+    x = np.minimum(np.maximum(z, -10.0), 10.0)  # beyond, the gate is 0 or 1
+    return z * expit(x * (part._LINEAR + part._CUBIC * np.square(x)))
+
+
+@formula.register
+def _(part: activations.Mish, z: Any) -> Any:
+    e = np.exp(np.minimum(z, part._LARGEST))
+    n = e * (e + 2.0)
+    return z * (n / (n + 2.0))
+
+
+def _softplus(z: Any) -> Any:
+    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
+
+
+# ------------------------------------------------------------------------- links, losses
+
+
+@formula.register
+def _(part: links.IdentityLink, scores: Any) -> Any:
+    return scores
+
+
+@formula.register
+def _(part: links.ExpLink, scores: Any) -> Any:
+    bound = links.exp_bound(np.dtype(np.float32))
+    return np.exp(np.minimum(np.maximum(scores, -bound), bound))
+
+
+@formula.register
+def _(part: links.LogisticLink, scores: Any) -> Any:
+    return expit(scores)
+
+
+@formula.register
+def _(part: links.SoftmaxLink, scores: Expression) -> Any:
+    return ex.softmax(scores)
+
+
+@formula.register
+def _(part: links.OrderedLink, scores: Expression) -> Any:
+    # The first of each target is a prediction, the others are steps from one to the next.
+    is_step = np.arange(scores.width) % part.n > 0
+    steps = is_step * _softplus(scores) + ~is_step * scores
+    added_up = np.kron(np.eye(scores.width // part.n), np.triu(np.ones((part.n, part.n))))
+    return ex.combined(steps, added_up)
+
+
+@formula.register
+def _(part: links.MeanVarianceLink, scores: Expression) -> Any:
+    variance = np.arange(scores.width) % 2
+    return (1 - variance) * scores + variance * (formula(links.EXP, scores) + part.floor)
+
+
+@formula.register
+def _(part: BlockLink, scores: Expression) -> Any:
+    return ex.side_by_side(applied(*each) for each in blocks_of(part, scores))
+
+
+def blocks_of(link: BlockLink, scores: Expression) -> list[tuple[links.Link, Expression]]:
+    """Return each link with the scores that are its own."""
+    ends = np.cumsum(link.widths)
+    each = zip(link.links, link.widths, ends, strict=True)
+    return [(own, ex.columns(scores, range(end - width, end))) for own, width, end in each]
+
+
+@formula.register
+def _(part: losses.Loss, scores: Any) -> Any:
+    return applied(part.link, scores)
+
+
+@formula.register
+def _(part: losses.Quantile, scores: Expression) -> Any:
+    return formula(part.link, scores)  # of each target, its quantiles side by side
+
+
+@formula.register
+def _(part: losses.Gaussian, scores: Expression) -> Any:
+    return ex.columns(scores, range(scores.width)[part.predicted])
+
+
+def deviation(loss: losses.Loss, scores: Expression) -> Any:
+    """Return the standard deviation that a loss learns; None if it learns none."""
+    if isinstance(loss, losses.Gaussian):
+        variances = range(scores.width)[1::2]
+        return np.sqrt(ex.columns(formula(loss.link, scores), variances))
+    if type(loss).deviation is losses.Loss.deviation:
+        return None
+    raise TypeError(
+        f"return_std=True is for the losses of this package, and {type(loss).__name__} has a "
+        "deviation of its own. Export the model without it."
+    )
+
+
+# -------------------------------------------------------------------------------- layers
+
+
+@formula.register
+def _(part: Dense, x: Expression, arrays: Arrays) -> Any:
+    return ex.dense(x, arrays["weights"], arrays.get("biases"))
+
+
+@formula.register
+def _(part: Elementwise, x: Expression, arrays: Arrays) -> Any:
+    return applied(part.activation, x)
+
+
+@formula.register
+def _(part: layers.BatchNormalization, x: Expression, arrays: Arrays) -> Any:
+    factor = arrays["gains"] / np.sqrt(arrays["variances"] + part.epsilon)
+    return x * factor + (arrays["biases"] - arrays["means"] * factor)
+
+
+@formula.register
+def _(part: layers.LayerNormalization, x: Expression, arrays: Arrays) -> Any:
+    centred = x - ex.total(x) * (1 / x.width)
+    variance = ex.total(np.square(centred)) * (1 / x.width)
+    return centred / np.sqrt(variance + part.epsilon) * arrays["gains"] + arrays["biases"]
+
+
+@formula.register
+def _(part: BlockMaps, x: Expression, arrays: Arrays) -> Any:
+    n_mapped = part.n_blocks * part.width
+    mapped = ex.block_maps(ex.columns(x, range(n_mapped)), arrays["maps"])
+    others = ex.columns(x, range(n_mapped, x.width))
+    # All members have the others alike, but what is side by side has as many members.
+    return ex.side_by_side([mapped, ex.of_each_member(others, mapped.n_members)])
+
+
+@formula.register
+def _(part: Scale, x: Expression, arrays: Arrays) -> Any:
+    return x * arrays["scales"]
+
+
+# -------------------------------------------------------------- transformers of pipelines
+
+
+@formula.register
+def _(part: StandardScaler, x: Any) -> Any:
+    centred = x if part.mean_ is None or not part.with_mean else x - part.mean_
+    return centred if part.scale_ is None else centred * (1 / part.scale_)
+
+
+@formula.register
+def _(part: MinMaxScaler, x: Any) -> Any:
+    scaled = x * part.scale_ + part.min_
+    low, high = part.feature_range
+    return np.minimum(np.maximum(scaled, low), high) if part.clip else scaled
+
+
+@formula.register
+def _(part: MaxAbsScaler, x: Any) -> Any:
+    scaled = x * (1 / part.scale_)
+    return np.minimum(np.maximum(scaled, -1.0), 1.0) if getattr(part, "clip", False) else scaled
+
+
+@formula.register
+def _(part: RobustScaler, x: Any) -> Any:
+    centred = x - part.center_ if part.with_centering else x
+    return centred * (1 / part.scale_) if part.with_scaling else centred

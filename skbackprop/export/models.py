@@ -1,0 +1,302 @@
+"""From fitted estimators to what is exported of them: named outputs, each an expression.
+
+`model_of` has a function for each class of estimators. Networks go layer by layer through their
+formulas; the members' predictions are averaged, as the estimators do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any, cast
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .._sklearn import BaseSearchCV
+from ..core.arrays import Array
+from ..engine.network import Network
+from ..engine.parameters import Parameters
+from ..estimators.autoencoder import BackpropAutoencoder
+from ..estimators.classifier import BackpropClassifier
+from ..estimators.labels import Columns, Indicators
+from ..estimators.regressor import BackpropRegressor
+from ..inspection import BackpropFeatures
+from ..losses import Link
+from ..losses.blocks import BlockLink
+from . import expressions as ex
+from .expressions import Expression
+from .formulas import applied, blocks_of, deviation, formula
+
+_ALL = slice(None)
+_LIMITS = np.finfo(np.float32)
+PROBABILITIES, SCORES = "probabilities", "scores"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Numbers that are exported as they are.
+
+    Parameters
+    ----------
+    name : str
+        The name of the output.
+    expression : Expression
+        The numbers of a row.
+    shape : tuple of int or None, default=None
+        The shape of a row's numbers; None for (width,).
+    """
+
+    name: str
+    expression: Expression
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of what is exported of a row."""
+        return (self.expression.width,) if self.shape is None else self.shape
+
+
+@dataclass(frozen=True)
+class Label(Output):
+    """The class whose number is the largest."""
+
+    classes: Any = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """There is one label for each row."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Flags(Output):
+    """Whether each number is above a threshold: 1 or 0."""
+
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """All that is exported of an estimator.
+
+    Parameters
+    ----------
+    estimator : str
+        The name of its class.
+    row : Expression
+        The input.
+    outputs : tuple of Output
+        What is made of it.
+    feature_names : sequence of str or None
+        The names of the numbers of a row.
+    """
+
+    estimator: str
+    row: Expression
+    outputs: tuple[Output, ...]
+    feature_names: Sequence[str] | None = None
+
+    @property
+    def expressions(self) -> list[Expression]:
+        """What the outputs are made of."""
+        return [output.expression for output in self.outputs]
+
+
+def exported(estimator: Any, return_std: bool = False) -> Model:
+    """Return all that is exported of a fitted estimator."""
+    check_is_fitted(estimator)
+    n_features = getattr(estimator, "n_features_in_", None)
+    if n_features is None:
+        raise TypeError(
+            f"The {type(estimator).__name__} does not tell how many features it takes. A search "
+            "does if it has refitted its best candidate (refit=True)."
+        )
+    row = ex.row(n_features)
+    with np.errstate(all="ignore"):
+        last, x = _innermost(estimator, row)
+        outputs = outputs_of(last, x)
+        if return_std:
+            outputs = (*outputs, _std_of(last, x))
+    return Model(
+        type(estimator).__name__, row, outputs, getattr(estimator, "feature_names_in_", None)
+    )
+
+
+def _innermost(estimator: Any, x: Expression) -> tuple[Any, Expression]:
+    """Return the estimator at the end of pipelines and inside of searches, and its input."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
+            *steps, estimator = each
+            for step in steps:
+                x = applied(step, _input_of(step, x))
+            x = _input_of(estimator, x)
+        elif isinstance(estimator, BaseSearchCV):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            return estimator, x
+
+
+@singledispatch
+def outputs_of(estimator: Any, x: Expression) -> tuple[Output, ...]:
+    """Return the outputs of a fitted estimator for its input."""
+    if not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
+        return (Output("variable", applied(estimator, x)),)
+    raise TypeError(
+        f"{type(estimator).__name__} can't be exported. What can: the networks and tabular "
+        "estimators of skbackprop, searches that have refitted one, and pipelines that end in one "
+        "after scikit-learn's scalers, or other transformers that have a formula (see "
+        "skbackprop.export.formula). For other pipelines call "
+        "skbackprop.export.register_converters(), and then skl2onnx.to_onnx."
+    )
+
+
+def _input_of(step: Any, x: Expression) -> Expression:
+    """Return the input of a step of a pipeline, checked."""
+    n_features = getattr(step, "n_features_in_", x.width)
+    if n_features != x.width:
+        raise ValueError(
+            f"The {type(step).__name__} takes {n_features} features, but is given {x.width} by the "
+            "step before it. Has one of them been fitted anew?"
+        )
+    return x
+
+
+# ------------------------------------------------------------------------------ networks
+
+
+def through(network: Network, parameters: Parameters, x: Expression) -> Expression:
+    """Return what layers make of an expression: at the end of a network the members' scores."""
+    each = zip(network.layers, network.n_units[:-1], strict=True)
+    for (layer, n_inputs), *kinds in zip(each, parameters.blocks, parameters.running, strict=True):
+        named = {name: array for kind in kinds for name, array in kind.items()}
+        blocks = (*layer.blocks(n_inputs), *layer.statistics(n_inputs))
+        shapes = {block.name: block.shape for block in blocks}
+        # Where layers compute, a row of numbers has an axis more.
+        arrays = {name: array.reshape(len(array), *shapes[name]) for name, array in named.items()}
+        x = applied(layer, x, arrays)
+    return x
+
+
+def scores_of(estimator: Any, x: Expression, layers: slice = _ALL) -> Expression:
+    """Return the scores of each member, or the outputs of some layers."""
+    learned = estimator._learned
+    network, parameters = learned.network.part(layers), estimator._parameters(learned).part(layers)
+    return through(network, parameters, x)
+
+
+@outputs_of.register
+def _(estimator: BackpropClassifier, x: Expression) -> tuple[Output, ...]:
+    labels, loss, scores = estimator._labels, estimator._learned.loss, scores_of(estimator, x)
+    has_probabilities = hasattr(estimator, "predict_proba")
+    if isinstance(labels, Columns):
+        blocks = zip(labels.columns, blocks_of(cast(BlockLink, loss.link), scores), strict=True)
+        each = (
+            _of_labels(column.classes, *block, has_probabilities, f"_{i}")
+            for i, (column, block) in enumerate(blocks)
+        )
+        return tuple(output for pair in each for output in pair)
+    if isinstance(labels, Indicators):
+        return _of_indicators(loss.link, scores, has_probabilities)
+    return _of_labels(labels.classes, loss.link, scores, has_probabilities)
+
+
+def _of_labels(
+    classes: Array, link: Link, scores: Expression, has_probabilities: bool, end: str = ""
+) -> tuple[Output, ...]:
+    """Return a label and the probability of each class, or the scores where there are none."""
+    of_classes = scores if scores.width > 1 else ex.side_by_side([-scores, scores])
+    if len(classes) == 1:
+        values = decisive = ex.mean_of_members(scores) * 0.0 + 1.0
+    elif has_probabilities:
+        values = ex.mean_of_members(applied(link, of_classes))
+        # What has been rounded to a probability may be equal where the scores are not.
+        decisive = of_classes if scores.n_members == 1 else values
+    else:
+        values, decisive = ex.mean_of_members(scores), ex.mean_of_members(of_classes)
+    name = PROBABILITIES if has_probabilities else SCORES
+    return Label(f"label{end}", decisive, classes=classes), Output(f"{name}{end}", values)
+
+
+def _of_indicators(link: Link, scores: Expression, has_probabilities: bool) -> tuple[Output, ...]:
+    """Return 0/1 indicators, and the probability of each label, or the scores."""
+    if not has_probabilities:
+        values = ex.mean_of_members(scores)
+        return Flags("label", values), Output(SCORES, values)
+    values = ex.mean_of_members(applied(link, scores))
+    is_one = scores.n_members == 1
+    flags = Flags("label", scores) if is_one else Flags("label", values, threshold=0.5)
+    return flags, Output(PROBABILITIES, values)
+
+
+@outputs_of.register
+def _(estimator: BackpropRegressor, x: Expression) -> tuple[Output, ...]:
+    each = predictions_of(estimator, scores_of(estimator, x))
+    n_targets = estimator._known_targets(estimator._learned).n_targets
+    n_each = each.width // n_targets
+    shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
+    return (Output("variable", ex.mean_of_members(each), shape),)
+
+
+def predictions_of(estimator: BackpropRegressor, scores: Expression) -> Expression:
+    """Return the predictions of each member, in the units of y."""
+    learned = estimator._learned
+    targets = estimator._known_targets(learned)
+    predictions = applied(learned.loss, scores)
+    if targets.mean is None or targets.scale is None:
+        return cast(Expression, predictions)
+    mean, scale = (
+        np.repeat(values, predictions.width // targets.n_targets)
+        for values in (targets.mean, targets.scale)
+    )
+    lowest = _LIMITS.tiny if learned.loss.target_minimum == 0 else _LIMITS.min
+    scaled = np.maximum(predictions * scale + mean, lowest)
+    return cast(Expression, np.minimum(scaled, _LIMITS.max))
+
+
+def _std_of(estimator: Any, x: Expression) -> Output:
+    """Return the standard deviation that a regressor's `predict` returns."""
+    if not isinstance(estimator, BackpropRegressor):
+        raise ValueError(
+            "return_std=True is for a BackpropRegressor, whose predict has return_std, got a "
+            f"{type(estimator).__name__}."
+        )
+    scores, targets = scores_of(estimator, x), estimator._known_targets(estimator._learned)
+    (predicted,) = outputs_of(estimator, x)
+    std = ex.spread_of_members(predictions_of(estimator, scores))
+    of_each = deviation(estimator._learned.loss, scores)
+    if of_each is not None:
+        scale = 1.0 if targets.scale is None else targets.scale
+        std = np.sqrt(np.square(std) + ex.mean_of_members(np.square(of_each * scale)))
+    return replace(predicted, name="std", expression=std)
+
+
+# -------------------------------------------------------------------------- transformers
+
+
+@outputs_of.register
+def _(estimator: BackpropAutoencoder, x: Expression) -> tuple[Output, ...]:
+    codes = applied(estimator, x)
+    rows = scores_of(estimator, codes, slice(estimator._n_encoding, None))
+    reconstruction = applied(estimator._learned.loss.link, rows)
+    return Output("codes", codes), Output("reconstruction", reconstruction)
+
+
+@formula.register
+def _(part: BackpropAutoencoder, x: Expression) -> Expression:
+    return scores_of(part, x, slice(part._n_encoding))
+
+
+@formula.register
+def _(part: BackpropFeatures, x: Expression) -> Expression:
+    network = part.estimator_
+    while isinstance(network, FrozenEstimator):
+        network = network.estimator
+    units = scores_of(network, x, slice(network._n_layers_up_to(part.layer)))
+    return ex.members_side_by_side(units)

@@ -1,0 +1,161 @@
+"""Models that all targets are to write out, over the tables of parts, and what they predict."""
+
+from functools import cache
+from itertools import cycle
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+)
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.inspection import BackpropFeatures
+from skbackprop.layers import NORMALIZATIONS
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 4))
+Y = (X[:, 0] * X[:, 1] > 0).astype(int) + (X[:, 2] > 0.5)  # three classes
+NUMBERS = np.exp(X[:, 0]) + 0.1
+SHORT = {"max_iter": 8, "n_iter_no_change": np.inf, "learning_rate_init": 0.02, "random_state": 0}
+
+LABELS = {
+    "integers": Y * 5 - 3,
+    "large integers": np.array([-(2**63), 0, 2**62])[Y],
+    "small unsigned": Y.astype(np.uint8),
+    "strings": np.array(["a", 'é "\\', "??/*"])[Y],
+    "objects": np.array(["a", "b", "c"], dtype=object)[Y],
+    "booleans": Y > 0,
+    "floats": Y.astype(float),
+    "two classes": np.array(["no", "yes"])[(Y > 0).astype(int)],
+    "one class": np.zeros(len(Y), dtype=int),
+    "multilabel": np.column_stack([Y > 0, Y == 1, X[:, 3] > 0]).astype(int),
+    "columns": np.column_stack([Y, Y > 0]),
+    "columns of words and numbers": np.array([[f"c{y}", y + 7] for y in Y], dtype=object),
+}
+
+
+def classifier(y=Y, **settings):
+    return BackpropClassifier((7, 5), **SHORT | settings).fit(X, y)
+
+
+def regressor(y=NUMBERS, **settings):
+    return BackpropRegressor((7, 5), **SHORT | settings).fit(X, y)
+
+
+def _cases():
+    """Yield (name, what makes the model); settings that have no table take turns."""
+    members = cycle([1, 3, 2])
+    normalizations = cycle([None, *NORMALIZATIONS])
+    for name in ACTIVATIONS:
+        settings = {"n_members": next(members), "normalization": next(normalizations)}
+        yield f"activation {name}", lambda a=name, s=settings: classifier(activation=a, **s)
+    for name in NORMALIZATIONS:
+        for n in (1, 3):
+            settings = {"n_members": n, "normalization": name}
+            yield f"normalization {name} {n}", lambda s=settings: regressor(**s)
+    for name in CLASSIFIER_LOSSES:
+        for labels in ("integers", "two classes", "multilabel", "columns"):
+            settings = {"loss": name, "n_members": next(members)}
+            yield f"{name} {labels}", lambda y=LABELS[labels], s=settings: classifier(y, **s)
+    for name, loss in {**REGRESSOR_LOSSES, "quantiles": Quantile([0.1, 0.5, 0.9])}.items():
+        for n_targets in (1, 2):
+            y = NUMBERS if n_targets == 1 else np.column_stack([NUMBERS, 3 * NUMBERS[::-1]])
+            settings = {"loss": loss, "n_members": next(members), "scale_target": n_targets == 2}
+            yield f"{name} {n_targets}", lambda y=y, s=settings: regressor(y, **s)
+    yield "scale_target", lambda: regressor(NUMBERS * 1e4 - 3e3, scale_target=True)
+    for name, y in LABELS.items():
+        yield f"labels {name}", lambda y=y: classifier(y, activation="tanh")
+        yield f"labels {name} 2", lambda y=y: classifier(y, n_members=2)
+    yield "no hidden layer", lambda: BackpropClassifier((), **SHORT).fit(X, Y)
+    yield "float32", lambda: classifier(dtype="float32", dropout=0.2)
+    yield "autoencoder", lambda: BackpropAutoencoder(n_components=2, **SHORT).fit(X)
+    yield "features", lambda: _features(classifier(n_members=2), 0)
+    yield "features of one network", lambda: _features(classifier(), -1)
+    for scaler in (
+        StandardScaler(),
+        StandardScaler(with_mean=False),
+        StandardScaler(with_std=False),
+        MinMaxScaler((-1, 1)),
+        MinMaxScaler(clip=True),
+        MaxAbsScaler(),
+        RobustScaler(),
+        RobustScaler(with_centering=False),
+    ):
+        network = BackpropClassifier((7,), **SHORT)
+        yield f"{scaler}", lambda s=scaler, n=network: make_pipeline(s, n).fit(X[:, ::-1] * 9, Y)
+    yield "pipeline of networks", _pipeline_of_networks
+    yield "search", _search
+
+
+def _features(network, layer):
+    return BackpropFeatures(FrozenEstimator(network), layer).fit(X, Y)
+
+
+def _pipeline_of_networks():
+    codes = BackpropAutoencoder(n_components=3, **SHORT)
+    network = BackpropRegressor((5,), loss="gaussian", n_members=2, **SHORT)
+    steps = StandardScaler(), "passthrough", codes, BackpropFeatures(network), network
+    return make_pipeline(*steps).fit(X, NUMBERS)
+
+
+def _search():
+    network = make_pipeline(StandardScaler(), BackpropClassifier((5,), **SHORT))
+    grid = {"backpropclassifier__alpha": [0.1, 1.0]}
+    return BackpropGridSearchCV(network, grid, cv=2).fit(X, Y)
+
+
+_MAKERS = dict(_cases())
+NAMES = list(_MAKERS)
+
+
+@cache
+def model(name):
+    """Return the fitted model of a case."""
+    return _MAKERS[name]()
+
+
+def has_std(estimator):
+    return isinstance(getattr(estimator, "steps", [["", estimator]])[-1][1], BackpropRegressor)
+
+
+def expected(estimator, X=X):
+    """Return {output: what the estimator itself says of X}, in the order of the outputs."""
+    if isinstance(estimator, BackpropAutoencoder):
+        codes = estimator.transform(X)
+        return {"codes": codes, "reconstruction": estimator.inverse_transform(codes)}
+    if not hasattr(estimator, "predict"):
+        return {"variable": estimator.transform(X)}
+    if not hasattr(estimator, "classes_"):
+        std = {"std": estimator.predict(X, return_std=True)[1]} if has_std(estimator) else {}
+        found = {"variable": estimator.predict(X), **std}
+        return {name: y[:, None] if y.ndim == 1 else y for name, y in found.items()}
+    labels = estimator.predict(X)
+    if hasattr(estimator, "predict_proba"):
+        name, values = "probabilities", estimator.predict_proba(X)
+    else:
+        name, values = "scores", estimator.decision_function(X)
+    if not isinstance(values, list):
+        return {"label": labels, name: values[:, None] if values.ndim == 1 else values}
+    found = {}
+    for i, (own, classes) in enumerate(zip(values, estimator.classes_, strict=True)):
+        found[f"label_{i}"] = labels[:, i].astype(classes.dtype)
+        found[f"{name}_{i}"] = own[:, None] if own.ndim == 1 else own
+    return found
+
+
+def classes_of(estimator, output):
+    """Return the classes of an output of labels."""
+    classes = estimator.classes_
+    return classes[int(output.rpartition("_")[2])] if isinstance(classes, list) else classes
+
+
+def is_close(found, said):
+    """Return whether numbers agree to 1e-5, of large ones relative to their size."""
+    return bool((np.abs(found - said) <= 1e-5 * np.maximum(1, np.abs(said))).all())

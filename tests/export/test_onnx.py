@@ -1,0 +1,170 @@
+"""ONNX models say what the estimators say: by onnx's own evaluator, and by onnxruntime."""
+
+import sys
+
+import cases
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
+from onnx.reference import ReferenceEvaluator
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
+from skbackprop.export import register_converters, to_onnx
+from skbackprop.export.onnx_model import IR_VERSION, OPSET, label_array
+
+
+def outputs_of(proto, X):
+    """Return {output: values} by both evaluators, which have to agree."""
+    onnx.checker.check_model(proto, full_check=True)
+    row = {"X": np.asarray(X, dtype=np.float32)}
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, map(np.asarray, session.run(None, row)), strict=True))
+    with np.errstate(all="ignore"):
+        by_reference = dict(zip(names, ReferenceEvaluator(proto).run(None, row), strict=True))
+    for name, values in by_reference.items():
+        assert found[name].shape == np.shape(values)
+        if found[name].dtype.kind == "f":
+            assert is_close(found[name], values)
+        else:
+            assert (found[name] == values).all()
+    return found
+
+
+def check(estimator, X=X, **options):
+    found, said = outputs_of(to_onnx(estimator, **options), X), expected(estimator, X)
+    assert list(found) == list(said)
+    for name, values in said.items():
+        assert found[name].shape == values.shape, name
+        if name.startswith("label"):
+            assert found[name].tolist() == values.tolist(), name
+        else:
+            assert found[name].dtype == np.float32
+            assert is_close(found[name], values), name
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_outputs_are_those_of_the_estimator(name):
+    estimator = model(name)
+    check(estimator, return_std=cases.has_std(estimator))
+
+
+def test_any_number_of_rows():
+    found = outputs_of(to_onnx(classifier()), X[:1])
+    assert found["label"].shape == (1,)
+    assert outputs_of(to_onnx(regressor(n_members=2)), X[:0])["variable"].shape == (0, 1)
+
+
+def test_versions_are_pinned():
+    proto = to_onnx(classifier())
+    assert (proto.ir_version, proto.opset_import[0].version) == (IR_VERSION, OPSET)
+    assert [opset.domain for opset in proto.opset_import] == [""]
+
+
+def test_there_is_nothing_that_nobody_reads():
+    """Runtimes warn of it."""
+    for name in cases.NAMES:
+        graph = to_onnx(model(name)).graph
+        read = {used for node in graph.node for used in node.input}
+        assert {tensor.name for tensor in graph.initializer} <= read
+        made = {made for node in graph.node for made in node.output}
+        assert made <= read | {output.name for output in graph.output}
+
+
+def test_operators_are_those_that_quantisers_know():
+    operators = [node.op_type for node in to_onnx(classifier(activation="relu")).graph.node]
+    assert operators[:5] == ["Gemm", "Relu", "Gemm", "Relu", "Gemm"]
+    assert sorted(operators[5:]) == ["ArgMax", "Gather", "Identity", "Softmax"]
+
+
+@pytest.mark.parametrize("settings", [{"activation": "softplus"}, {"activation": "mish"}, {}])
+def test_large_scores_do_not_overflow(settings):
+    for y in (Y, Y > 0):
+        found = outputs_of(to_onnx(classifier(y, n_members=2, **settings)), X * 1e6)
+        assert np.allclose(found["probabilities"].sum(axis=1), 1)
+    large = outputs_of(to_onnx(regressor(loss="poisson")), X * 1e6)["variable"]
+    assert np.isfinite(large).all()
+
+
+def test_labels_keep_their_types():
+    names = ["strings", "booleans", "floats", "small unsigned"]
+    types = [label_array(np.unique(cases.LABELS[name])).dtype.name for name in names]
+    assert types == ["object", "bool", "float64", "int64"]
+    with pytest.raises(ValueError, match=r"up to 2\*\*63 - 1, and there is one of 1844"):
+        label_array(np.array([0, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(ValueError, match="dtype float16"):
+        label_array(np.array([0, 1], dtype=np.float16))
+    with pytest.raises(ValueError, match="dtype object"):
+        label_array(np.array([0, "a"], dtype=object))
+
+
+def test_weights_that_single_precision_does_not_hold():
+    estimator = classifier()
+    estimator.coefs_[0] = estimator.coefs_[0] * 1e40
+    with pytest.raises(ValueError, match="not finite in single precision"):
+        to_onnx(estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator, match",
+    [
+        (KMeans(2, n_init=1), "KMeans can't be exported"),
+        (make_pipeline(PCA(2), BackpropClassifier((), **SHORT)), "no formula to export PCA"),
+    ],
+)
+def test_what_has_no_formula(estimator, match):
+    with pytest.raises(TypeError, match=match):
+        to_onnx(estimator.fit(X, Y))
+
+
+def test_other_estimators_of_ours():
+    with pytest.raises(TypeError, match="ConformalRegressor can't be exported"):
+        to_onnx(ConformalRegressor(regressor()).fit(X, cases.NUMBERS))
+
+
+def test_steps_that_do_not_fit():
+    network = BackpropClassifier((), **SHORT)
+    pipeline = make_pipeline(StandardScaler(), network).fit(X, Y)
+    network.fit(X[:, :2], Y)
+    with pytest.raises(ValueError, match="takes 2 features, but is given 4 by the step before"):
+        to_onnx(pipeline)
+
+
+def test_a_search_that_has_refitted_nothing():
+    search = BackpropGridSearchCV(
+        BackpropClassifier((), **SHORT), {"alpha": [1]}, refit=False, cv=2
+    )
+    with pytest.raises((TypeError, NotFittedError), match="refit=True|not fitted"):
+        to_onnx(search.fit(X, Y))
+
+
+def test_networks_that_were_put_together_without_fit():
+    fitted, other = classifier(), BackpropClassifier((7, 5))
+    for name in ("coefs_", "intercepts_", "classes_"):
+        setattr(other, name, getattr(fitted, name))
+    check(other)
+
+
+def test_not_fitted():
+    with pytest.raises(NotFittedError):
+        to_onnx(BackpropClassifier())
+
+
+def test_std_is_for_regressors():
+    with pytest.raises(ValueError, match="return_std=True is for a BackpropRegressor"):
+        to_onnx(classifier(), return_std=True)
+
+
+@pytest.mark.parametrize("call", [register_converters, lambda: to_onnx(classifier())])
+def test_a_missing_extra_is_named(call, monkeypatch):
+    for package in ("onnx", "skl2onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"not installed: pip install 'skbackprop\[onnx\]'"):
+        call()
