@@ -20,17 +20,14 @@ from ..core.arrays import Array
 from ..estimators.learned import Given
 from ..estimators.validation import errors_of, stand_in, validated_groups, validated_weight
 from ..fitting.holdout import cut_by_group, cut_into_folds
+from .blend import BOOSTING, n_blended
+from .clones import Clones, KindOfEstimator, Taken
 from .columns import AnyColumns, read
-from .components import Kind, Training, Watched
-from .inputs import WIDTH, Inputs, View
-from .networks import KindOfNetworks
+from .components import Component, Kind, Training, Watched, train_all
+from .inputs import Inputs, View
+from .networks import KindOfNetworks, NetworksOfTable
+from .prediction import predicted
 from .recipe import Configuration
-
-# Numbers in the input of the rows that are predicted at once.
-_NUMBERS_AT_ONCE = 1 << 22
-
-# A limit that is over before the first epoch.
-_NO_TIME = 1e-9
 
 
 class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
@@ -39,6 +36,7 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_members": [Interval(Integral, 2, None, closed="left")],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "blend": [StrOptions({BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
         "random_state": ["random_state"],
@@ -50,6 +48,7 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     n_members: int
     categorical_features: Any
+    blend: Any
     max_iter: int | None
     time_limit: float | None
     random_state: Any
@@ -76,6 +75,10 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
         """Return networks with these parameters, for these targets."""
+
+    @abstractmethod
+    def _others(self) -> tuple[list[Any], Taken]:
+        """Return what is blended with networks, and what is taken of it, once y is known."""
 
     @abstractmethod
     def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
@@ -155,7 +158,8 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """
         start = time.perf_counter()
         given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        context = self._init_callback_context(max_subtasks=len(self._configurations))
+        n_kinds = len(self._configurations) + n_blended(self.blend)
+        context = self._init_callback_context(max_subtasks=n_kinds)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         fitted = stand_in(self)
@@ -187,7 +191,7 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         has_groups = groups is not None and watched is None
         group = validated_groups(groups, len(y)) if has_groups else None
         target = y if kind else None
-        self._inputs, encoded = Inputs.learn(
+        self._inputs, rows = Inputs.learn(
             columns, target, kind or "auto", self.categorical_features, stream, group
         )
         folds, n_members = None, self.n_members
@@ -196,13 +200,12 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             n_members = int(folds.max()) + 1
         else:
             with errors_of("X_val, y_val"):
-                watched = watched._replace(X=self._inputs.encode(watched.X))
-        trained = self._trained(
-            Training(encoded, y, weight, n_members, folds, watched, stream, 0, self, context), start
-        )
-        self._components = [component for component, _ in trained]
-        self.networks_ = [each.networks for each in self._components]
-        self.n_iter_ = np.array([each.n_iter_ for each in self.networks_])
+                watched = watched._replace(X=self._inputs.rows(watched.X))
+        spent = time.perf_counter() - start
+        limit = math.inf if self.time_limit is None else self.time_limit - spent
+        data = Training(rows, y, weight, n_members, folds, watched, stream, limit, self, context)
+        trained = train_all(self._kinds, data, self._inputs.seen)
+        self._keep([component for component, _ in trained])
         said = [own for _, own in trained]
         if watched is not None:
             y, weight = watched.y, watched.weight
@@ -241,43 +244,24 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             view: View = "embedded" if each.embeds else "encoded"
             n_blocks = self._inputs.n_blocks if each.embeds else 0
             kinds.append(KindOfNetworks(view, n_blocks, each, self.max_iter, self._networks))
-        return kinds
+        others, taken = self._others()
+        is_nominal = self._inputs.is_nominal
+        return kinds + [KindOfEstimator.of(each, taken, is_nominal) for each in others]
 
-    def _trained(self, data: Training, start: float) -> list[tuple[Any, Array]]:
-        """Return models of each kind, trained, or of the first that there was time for.
-
-        Each comes with what it says of rows that it was not trained on. Those that are to come
-        have equal parts of the time that is left.
-        """
-        limit = math.inf if self.time_limit is None else self.time_limit
-        trained: list[tuple[Any, Array]] = []
-        for i, kind in enumerate(self._kinds):
-            X, watched = self._inputs.seen(data.X, kind.view), data.watched
-            if watched is not None:
-                watched = watched._replace(X=self._inputs.seen(watched.X, kind.view))
-            left = limit - (time.perf_counter() - start)
-            if trained and left <= 0:
-                break
-            share = max(left / (len(self._kinds) - i), _NO_TIME)
-            trained.append(kind.train(data._replace(X=X, watched=watched, time_limit=share)))
-        return trained
+    def _keep(self, components: list[Component]) -> None:
+        """Set the attributes that tell of what predictions are mixed."""
+        self._components = components
+        networks = [each.networks for each in components if isinstance(each, NetworksOfTable)]
+        self.networks_, self.n_iter_ = networks, np.array([each.n_iter_ for each in networks])
+        self.blended_ = [each.estimators for each in components if isinstance(each, Clones)]
 
     # ------------------------------------------------------------------ prediction
 
     def _predicted(self, X: Any, mix: Callable[[list[Array]], Array]) -> Array:
-        """Return what `mix` makes of what each component says of the rows of X, block by block."""
-        check_is_fitted(self)
-        encoded = self._inputs.encode(read(self, X, reset=False))
-        width = encoded.shape[1] + self._inputs.n_blocks * WIDTH
-        parts, n_at_once = [], max(1, _NUMBERS_AT_ONCE // width)
-        for start in range(0, len(encoded), n_at_once):
-            rows = encoded[start : start + n_at_once]
-            views = {
-                view: self._inputs.seen(rows, view)
-                for view in {each.view for each in self._components}
-            }
-            parts.append(mix([each.outputs(views[each.view]) for each in self._components]))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        """Return what `mix` makes of what each component says of the rows of X."""
+        if not hasattr(self, "_components"):  # which takes a hundredth of the time of the check
+            check_is_fitted(self)
+        return predicted(read(self, X, reset=False), self._inputs, self._components, mix)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -16,7 +16,9 @@ from ..core.arrays import Array
 from ..estimators.labels import learn
 from ..estimators.validation import as_given
 from .base import BaseTabular
+from .blend import classifiers_of
 from .calibration import probabilities, temperature_for, weights_by_likelihood
+from .clones import Taken
 from .networks import TableClassifierNetworks
 from .recipe import FOR_CLASSES, Configuration, log_shares
 
@@ -133,6 +135,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         *,
         categorical_features: Any = "from_dtype",
         class_weight: Any = None,
+        blend: Any = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
         random_state: Any = None,
@@ -140,6 +143,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.n_members = n_members
         self.categorical_features = categorical_features
         self.class_weight = class_weight
+        self.blend = blend
         self.max_iter = max_iter
         self.time_limit = time_limit
         self.random_state = random_state
@@ -169,6 +173,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     @property
     def _kind_of_target(self) -> str | None:
         return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
+
+    def _others(self) -> tuple[list[Any], Taken]:
+        blended, n_classes = classifiers_of(self.blend), len(self.classes_)
+        return blended if n_classes > 1 else [], Taken(n_classes, -np.inf)
 
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
         networks = TableClassifierNetworks(**settings)

@@ -17,6 +17,8 @@ from ..estimators.validation import as_given, check_targets, validated_weight
 from ..intervals import cross_conformal, n_needed
 from ..losses.regression import REGRESSOR_LOSSES
 from .base import BaseTabular
+from .blend import regressors_of
+from .clones import Taken
 from .networks import TableRegressorNetworks
 from .recipe import FOR_NUMBERS, Configuration
 from .said import Said
@@ -125,6 +127,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         categorical_features: Any = "from_dtype",
         loss: Any = "squared_error",
         clip: bool = True,
+        blend: Any = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
         random_state: Any = None,
@@ -133,6 +136,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.categorical_features = categorical_features
         self.loss = loss
         self.clip = clip
+        self.blend = blend
         self.max_iter = max_iter
         self.time_limit = time_limit
         self.random_state = random_state
@@ -151,6 +155,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     @property
     def _kind_of_target(self) -> str | None:
         return "continuous"
+
+    def _others(self) -> tuple[list[Any], Taken]:
+        loss = self._said.loss
+        least = np.finfo(np.float32).tiny if loss.target_minimum == 0 else -np.inf
+        return regressors_of(self.blend, loss, self.loss), Taken(None, float(least))
 
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
         is_scaled = self._said.targets.scale is not None
