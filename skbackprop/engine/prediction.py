@@ -103,14 +103,14 @@ class Predictor:
     """
 
     def __init__(self, network: Network, parameters: Parameters) -> None:
-        self.network, self._parameters = network, parameters
+        self.network, self.parameters = network, parameters
         self._threads = threading.local()
 
     def scores(self, X: Array) -> Array:
         """Return the scores of rows (n, d), in the dtype of the parameters: (n_members, n, k)."""
-        X = X.astype(self._parameters.dtype, copy=False)
+        X = X.astype(self.parameters.dtype, copy=False)
         n_rows, n_outputs = len(X), self.network.n_units[-1]
-        scores = np.empty((len(self._parameters), n_rows, n_outputs), X.dtype)
+        scores = np.empty((len(self.parameters), n_rows, n_outputs), X.dtype)
         for start in range(0, n_rows, ROWS_OF_PREDICTOR):
             rows = slice(start, min(start + ROWS_OF_PREDICTOR, n_rows))
             for members, way in self._passes(rows.stop - start):
@@ -124,11 +124,11 @@ class Predictor:
         if n_rows not in found:
             if len(found) >= _N_SIZES:
                 found.clear()
-            workspace = own.setdefault("workspace", Workspace(self._parameters.dtype))
+            workspace = own.setdefault("workspace", Workspace(self.parameters.dtype))
             n_together = max(1, _NUMBERS_TOGETHER // (sum(self.network.n_units) * n_rows))
-            n_members = len(self._parameters)
+            n_members = len(self.parameters)
             found[n_rows] = [
-                (members, Pass(self.network, self._parameters.members(members), n_rows, workspace))
+                (members, Pass(self.network, self.parameters.members(members), n_rows, workspace))
                 for members in (
                     slice(first, min(first + n_together, n_members))
                     for first in range(0, n_members, n_together)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _fit_context
@@ -24,6 +24,7 @@ from .blend import BOOSTING, n_blended
 from .clones import Clones, KindOfEstimator, Taken
 from .columns import AnyColumns, read
 from .components import Component, Kind, Training, Watched, train_all
+from .importance import OutOfFold, permutation_importance
 from .inputs import Inputs, View
 from .networks import KindOfNetworks, NetworksOfTable
 from .prediction import predicted
@@ -99,6 +100,19 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """
 
     @abstractmethod
+    def _score_of(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+        """Return the score of what was mixed, by a scorer or as of `oof_score_`."""
+
+    @abstractmethod
+    def _predictions_of(self, mixed: Array) -> Array:
+        """Return the predictions, or probabilities, of what was mixed."""
+
+    @property
+    @abstractmethod
+    def _oof(self) -> Array:
+        """The predictions, or probabilities, out of fold."""
+
+    @abstractmethod
     def _mixed(self, outputs: list[Array]) -> Array:
         """Return the predictions for rows that are mixed of what each component says of them.
 
@@ -163,7 +177,7 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         fitted = stand_in(self)
-        for name in [name for name in vars(fitted) if name.startswith("oof_")]:
+        for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
         fitted._fit(given, groups, start, context)
         self.__dict__ = fitted.__dict__
@@ -262,6 +276,113 @@ class BaseTabular(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         if not hasattr(self, "_components"):  # which takes a hundredth of the time of the check
             check_is_fitted(self)
         return predicted(read(self, X, reset=False), self._inputs, self._components, mix)
+
+    # ------------------------------------------------------------------- importances
+
+    def permutation_importance(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        scoring: Any = None,
+        n_repeats: int = 5,
+        random_state: Any = None,
+    ) -> Bunch:
+        """Return how much the score out of fold falls when each column's values are permuted.
+
+        X and y are the table that `fit` was given, which is not kept. Each row is predicted by the
+        models that have held it out, so that what is found is true of new rows, and no rows have to
+        be set aside for it. The columns are those of the table, not those that are made of them.
+        Afterwards the means are in ``feature_importances_``.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
+            The table that `fit` was given, with its rows in the same order.
+        y : array-like of shape (n_samples,)
+            Its targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row weighs in the score; None for equal weights.
+        scoring : str, callable or None, default=None
+            The score, as scikit-learn's scorers; None for that of ``oof_score_``. A classifier's
+            "neg_log_loss" is finer than its accuracy.
+        n_repeats : int, default=5
+            How often each column is permuted.
+        random_state : int, RandomState instance or None, default=None
+            Draws the permutations.
+
+        Returns
+        -------
+        result : Bunch
+            As of scikit-learn's function of this name: ``importances_mean`` and
+            ``importances_std``, of shape (n_features,), and ``importances``, of shape
+            (n_features, n_repeats).
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not the table of `fit`, or there were no folds, since it was given X_val.
+
+        Notes
+        -----
+        What columns tell in common counts for none of them: where one is permuted, the others have
+        it still. Of a category with many levels the mean of the target is among the inputs, and
+        that of a training row has a part in it, by which its importance may be a little too high.
+
+        References
+        ----------
+        Breiman, "Random forests", Machine Learning 45, 2001, section 10.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "oof_member_"):
+            raise ValueError(
+                "permutation_importance goes by what models have held out, and with X_val they "
+                "hold out nothing. Pass the rows of X_val to sklearn.inspection's function."
+            )
+        check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
+        columns, targets = read(self, X, reset=False), self._encoded_target(y)
+        _check_lengths(columns, targets, "X", "y")
+        weight = validated_weight(sample_weight, columns.as_given)
+        rows = self._inputs.rows(columns)
+        out_of_fold = OutOfFold(rows, self._inputs, self._components, self.oof_member_, self._mixed)
+        self._check_are_of_fit(out_of_fold)
+        result = permutation_importance(
+            out_of_fold,
+            lambda said: self._score_of(said, targets, weight, scoring),
+            columns.n_columns,
+            n_repeats,
+            check_random_state(random_state),
+        )
+        self._importances = result.importances_mean
+        return result
+
+    @property
+    def feature_importances_(self) -> Array:
+        """The means that `permutation_importance` has found last."""
+        if not hasattr(self, "_importances"):
+            raise AttributeError(
+                "feature_importances_ is there after permutation_importance(X, y), which needs the "
+                "table that fit was given."
+            )
+        importances: Array = self._importances
+        return importances
+
+    def _check_are_of_fit(self, out_of_fold: OutOfFold) -> None:
+        """Raise an error if rows are not those of `fit`, as what is said of them tells."""
+        n_rows = len(out_of_fold.taken_in.codes)
+        is_known = n_rows == len(self.oof_member_)
+        if is_known and self._inputs.encoding.statistics is None:  # these were out of fold in fit
+            said, kept = self._predictions_of(out_of_fold.said(out_of_fold.taken_in)), self._oof
+            is_known = np.allclose(said, kept, rtol=1e-2, atol=1e-2 * np.ptp(kept))
+        if not is_known:
+            raise ValueError(
+                f"X must be the table of {len(self.oof_member_)} rows that fit was given, in the "
+                f"same order, but its {n_rows} row(s) are others. For other rows use "
+                "sklearn.inspection.permutation_importance."
+            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
@@ -21,7 +21,7 @@ from sklearn.utils.validation import has_fit_parameter
 from ..core.arrays import Array
 from ..fitting.warnings import warn
 from .blend import BOOSTED
-from .components import Component, Kind, Training, Watched
+from .components import Component, Kind, Training
 from .inputs import View, seed_from
 
 # Trees in the first part of a training that is not to take long; each part has as many as were
@@ -100,6 +100,10 @@ class Clones(Component):
         """Return what each clone says of rows, of shape (n_members, n, n_outputs)."""
         X = _in_double(X)
         return np.array([self.taken.of(each, X) for each in self.estimators])
+
+    def outputs_of(self, member: int, X: Array) -> Array:
+        """Return what one clone says of rows, of shape (n, n_outputs)."""
+        return self.taken.of(self.estimators[member], _in_double(X))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,24 +200,13 @@ class KindOfEstimator(Kind):
             return own.fit(X, y, **weighted)
         if isinstance(own.categorical_features, str):  # as the dtype of the table's columns says
             own.set_params(categorical_features=self.is_nominal if self.is_nominal.any() else None)
-        if training.watched is not None and own.early_stopping is True:
-            weighted |= _to_stop_by(training.watched)
-        elif not self._can_be_split(y, own.validation_fraction):
-            own.set_params(validation_fraction=None)
+        if own.early_stopping is True:
+            others = _to_stop_by(training, fold, np.unique(y))
+            weighted |= others
+            if not others:
+                own.set_params(validation_fraction=None)
         with np.errstate(over="ignore"):  # between values that are next to infinite
             return _boosted(own, X, y, weighted, seconds)
-
-    def _can_be_split(self, y: Array, validation_fraction: Any) -> bool:
-        """Return whether boosting can hold out a part of these rows, with a row of each class."""
-        if not isinstance(validation_fraction, float):
-            return True
-        n_classes, n_held_out = 1, math.ceil(validation_fraction * len(y))
-        if self.taken.n_classes is not None:
-            counts = np.bincount(y)
-            n_classes = int(np.count_nonzero(counts))
-            if (counts == 1).any():
-                return False
-        return min(n_held_out, len(y) - n_held_out) >= n_classes
 
 
 def _in_double(X: Array) -> Array:
@@ -221,10 +214,24 @@ def _in_double(X: Array) -> Array:
     return X.astype(np.float64, copy=False)
 
 
-def _to_stop_by(watched: Watched) -> dict[str, Any]:
-    """Return what boosting is to be given to stop by rows that are watched."""
-    given = {"X_val": _in_double(watched.X), "y_val": watched.y}
-    return given if watched.weight is None else given | {"sample_weight_val": watched.weight}
+def _to_stop_by(training: Training, fold: int, known: Array) -> dict[str, Any]:
+    """Return what boosting stops by: the rows that it holds out, or those that are watched.
+
+    Only those count whose class is among those that are `known`. There may be none.
+    """
+    X, y, weight = training.X, training.y, training.weight
+    rows = np.ones(len(y), dtype=bool) if training.folds is None else training.folds == fold
+    if training.watched is not None:
+        X, y, weight = training.watched
+        rows = np.ones(len(y), dtype=bool)
+    if is_classifier(training.estimator):
+        rows &= np.isin(y, known)
+    if weight is not None:
+        rows &= weight > 0
+    if not rows.any():
+        return {}
+    found = {"X_val": _in_double(X[rows]), "y_val": y[rows]}
+    return found if weight is None else found | {"sample_weight_val": weight[rows]}
 
 
 def _boosted(own: Any, X: Array, y: Array, more: dict[str, Any], seconds: float) -> Any:

@@ -114,6 +114,10 @@ class Component(ABC):
         With `in_single` it may be in single precision.
         """
 
+    @abstractmethod
+    def outputs_of(self, member: int, X: Array) -> Array:
+        """Return what one model says of rows, of shape (n, n_outputs), in any precision."""
+
 
 class Kind(ABC):
     """A kind of models that can be made a component.

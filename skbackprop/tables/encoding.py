@@ -122,6 +122,16 @@ class Encoding:
             self.categories.encode(rows.codes[block], out[block, n_of_numbers:])
         return out
 
+    def made_of(self, column: int) -> tuple[list[int], list[int]]:
+        """Return the numbers and the codes of rows taken in that are made of a column."""
+        numbers = [at for at, own in enumerate(self.number_columns) if own == column]
+        codes = [at for at, own in enumerate(self.category_columns) if own == column]
+        if self.statistics is not None:
+            first = len(self.number_columns)
+            of_statistics = [self.of_many_levels[at] for at in self.statistics.columns]
+            numbers += [first + at for at, own in enumerate(of_statistics) if own in codes]
+        return numbers, codes
+
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""

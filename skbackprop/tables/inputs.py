@@ -189,7 +189,10 @@ class Inputs:
 
     def rows(self, columns: AnyColumns) -> Rows:
         """Return the rows of a table."""
-        taken_in = self.encoding.take_in(columns)
+        return self.encoded(self.encoding.take_in(columns))
+
+    def encoded(self, taken_in: TakenIn) -> Rows:
+        """Return rows that were taken in, encoded."""
         return Rows(taken_in, _single(self.encoding.encode(taken_in, np.dtype(np.float32))))
 
     def seen(self, rows: Rows, view: View) -> Array:

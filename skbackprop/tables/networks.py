@@ -206,6 +206,17 @@ class NetworksOfTable(Component):
         with np.errstate(all="ignore"):
             return np.asarray(self.networks.outputs_of(predictor.scores(X)))
 
+    def outputs_of(self, member: int, X: Array) -> Array:
+        """Return what one network says of rows, of shape (n, n_outputs), in single precision."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.networks.outputs_of(self._of_members[member].scores(X))[0])
+
+    @cached_property
+    def _of_members(self) -> list[Predictor]:
+        network, parameters = self._in_single.network, self._in_single.parameters
+        members = [slice(at, at + 1) for at in range(len(parameters))]
+        return [Predictor(network, parameters.members(member)) for member in members]
+
     @cached_property
     def _in_double(self) -> Predictor:
         return self._predictor(np.float64)

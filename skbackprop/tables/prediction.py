@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ _NUMBERS_AT_ONCE = 1 << 22
 # differs by some millionths from what they say of fewer.
 MANY_ROWS = 4096
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Mix = Callable[[list[Array]], Array]
 
 
@@ -62,20 +65,20 @@ def predicted(
     n_threads = min(threads_for_stacks(), len(parts)) if can_be_shared else 1
     largest = max(each.largest_product for each in components)
     found = limiting_blas(
-        lambda: _in_threads(lambda part: of(columns.part(part)), parts, n_threads),
+        lambda: in_threads(lambda part: of(columns.part(part)), parts, n_threads),
         largest,
         n_side_by_side=n_threads,
     )
     return np.concatenate(found)
 
 
-def _in_threads(of: Callable[[slice], Array], parts: list[slice], n_threads: int) -> list[Array]:
-    """Return what comes of each part; an error, or Ctrl-C, ends all that has not begun."""
+def in_threads(of: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> list[Result]:
+    """Return what comes of each item; an error, or Ctrl-C, ends all that has not begun."""
     if n_threads == 1:
-        return [of(part) for part in parts]
+        return [of(item) for item in items]
     with ThreadPoolExecutor(n_threads) as pool:
         try:
-            return list(pool.map(of, parts))
+            return list(pool.map(of, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
