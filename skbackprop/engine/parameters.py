@@ -59,6 +59,18 @@ class Parameters:
         """Return the parameters of some consecutive layers, the very same arrays."""
         return Parameters(self.blocks[layers], self.running[layers])
 
+    def astype(self, dtype: Any) -> Parameters:
+        """Return the parameters in another precision, the very same arrays where it is theirs."""
+        return Parameters(
+            *(
+                [
+                    {name: array.astype(dtype, copy=False) for name, array in named.items()}
+                    for named in kind
+                ]
+                for kind in (self.blocks, self.running)
+            )
+        )
+
     def members(self, members: slice) -> Parameters:
         """Return the parameters of some members, as views of the same memory."""
         if members.stop - members.start == len(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,6 +79,62 @@ def score_blocks(
                 )
             passes[key].forward([x] if is_sparse else x, plain(scores[members]))
         yield scores
+
+
+# Rows that go through at once where a stack predicts again and again, and numbers in the outputs of
+# all layers for the members that go through together: what stays in a processor's own cache.
+ROWS_OF_PREDICTOR = 256
+_NUMBERS_TOGETHER = 1 << 18
+# The sizes of blocks whose passes are kept.
+_N_SIZES = 4
+
+
+class Predictor:
+    """The scores of a stack that stays as it is: what takes long to set up is set up once.
+
+    Several threads may ask it at once. Each has buffers of its own.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    parameters : Parameters
+        The parameters of all members; only read.
+    """
+
+    def __init__(self, network: Network, parameters: Parameters) -> None:
+        self.network, self.parameters = network, parameters
+        self._threads = threading.local()
+
+    def scores(self, X: Array) -> Array:
+        """Return the scores of rows (n, d), in the dtype of the parameters: (n_members, n, k)."""
+        X = X.astype(self.parameters.dtype, copy=False)
+        n_rows, n_outputs = len(X), self.network.n_units[-1]
+        scores = np.empty((len(self.parameters), n_rows, n_outputs), X.dtype)
+        for start in range(0, n_rows, ROWS_OF_PREDICTOR):
+            rows = slice(start, min(start + ROWS_OF_PREDICTOR, n_rows))
+            for members, way in self._passes(rows.stop - start):
+                way.forward(X[rows], plain(scores[members, rows]))
+        return scores
+
+    def _passes(self, n_rows: int) -> list[tuple[slice, Pass]]:
+        """Return the passes that all members go through, for blocks of so many rows."""
+        own = vars(self._threads)
+        found: dict[int, list[tuple[slice, Pass]]] = own.setdefault("passes", {})
+        if n_rows not in found:
+            if len(found) >= _N_SIZES:
+                found.clear()
+            workspace = own.setdefault("workspace", Workspace(self.parameters.dtype))
+            n_together = max(1, _NUMBERS_TOGETHER // (sum(self.network.n_units) * n_rows))
+            n_members = len(self.parameters)
+            found[n_rows] = [
+                (members, Pass(self.network, self.parameters.members(members), n_rows, workspace))
+                for members in (
+                    slice(first, min(first + n_together, n_members))
+                    for first in range(0, n_members, n_together)
+                )
+            ]
+        return found[n_rows]
 
 
 # Numbers in the scores of the rows of which predictions are made at once.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _fit_context
@@ -21,17 +21,15 @@ from ..estimators.learned import Given
 from ..estimators.shown import AttributesAndLayers, Documented
 from ..estimators.validation import errors_of, stand_in, validated_groups, validated_weight
 from ..fitting.holdout import cut_by_group, cut_into_folds
+from .blend import BOOSTING, n_blended
+from .clones import Clones, KindOfEstimator, Taken
 from .columns import AnyColumns, read
-from .components import Kind, Training, Watched
-from .inputs import WIDTH, Inputs, View
-from .networks import KindOfNetworks
+from .components import Component, Kind, Training, Watched, train_all
+from .importance import OutOfFold, permutation_importance
+from .inputs import Inputs, View
+from .networks import KindOfNetworks, NetworksOfTable
+from .prediction import predicted
 from .recipe import Configuration
-
-# Numbers in the input of the rows that are predicted at once.
-_NUMBERS_AT_ONCE = 1 << 22
-
-# A limit that is over before the first epoch.
-_NO_TIME = 1e-9
 
 
 class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABCMeta):
@@ -40,6 +38,7 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_members": [Interval(Integral, 2, None, closed="left")],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "blend": [StrOptions({BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
         "random_state": ["random_state"],
@@ -51,6 +50,7 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
 
     n_members: int
     categorical_features: Any
+    blend: Any
     max_iter: int | None
     time_limit: float | None
     random_state: Any
@@ -79,6 +79,10 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
         """Return networks with these parameters, for these targets."""
 
     @abstractmethod
+    def _others(self) -> tuple[list[Any], Taken]:
+        """Return what is blended with networks, and what is taken of it, once y is known."""
+
+    @abstractmethod
     def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
         """Learn how to mix components, and return the predictions that are mixed.
 
@@ -95,6 +99,19 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
 
         They are given with the targets and what rows weigh for the user.
         """
+
+    @abstractmethod
+    def _score_of(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+        """Return the score of what was mixed, by a scorer or as of `oof_score_`."""
+
+    @abstractmethod
+    def _predictions_of(self, mixed: Array) -> Array:
+        """Return the predictions, or probabilities, of what was mixed."""
+
+    @property
+    @abstractmethod
+    def _oof(self) -> Array:
+        """The predictions, or probabilities, out of fold."""
 
     @abstractmethod
     def _mixed(self, outputs: list[Array]) -> Array:
@@ -156,11 +173,12 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
         """
         start = time.perf_counter()
         given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        context = self._init_callback_context(max_subtasks=len(self._configurations))
+        n_kinds = len(self._configurations) + n_blended(self.blend)
+        context = self._init_callback_context(max_subtasks=n_kinds)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         fitted = stand_in(self)
-        for name in [name for name in vars(fitted) if name.startswith("oof_")]:
+        for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
         fitted._fit(given, groups, start, context)
         self.__dict__ = fitted.__dict__
@@ -193,7 +211,7 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
         has_groups = groups is not None and watched is None
         group = validated_groups(groups, len(y)) if has_groups else None
         target = y if kind else None
-        self._inputs, encoded = Inputs.learn(
+        self._inputs, rows = Inputs.learn(
             columns, target, kind or "auto", self.categorical_features, stream, group
         )
         folds, n_members = None, self.n_members
@@ -202,13 +220,12 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
             n_members = int(folds.max()) + 1
         else:
             with errors_of("X_val, y_val"):
-                watched = watched._replace(X=self._inputs.encode(watched.X))
-        trained = self._trained(
-            Training(encoded, y, weight, n_members, folds, watched, stream, 0, self, context), start
-        )
-        self._components = [component for component, _ in trained]
-        self.networks_ = [each.networks for each in self._components]
-        self.n_iter_ = np.array([each.n_iter_ for each in self.networks_])
+                watched = watched._replace(X=self._inputs.rows(watched.X))
+        spent = time.perf_counter() - start
+        limit = math.inf if self.time_limit is None else self.time_limit - spent
+        data = Training(rows, y, weight, n_members, folds, watched, stream, limit, self, context)
+        trained = train_all(self._kinds, data, self._inputs.seen)
+        self._keep([component for component, _ in trained])
         said = [own for _, own in trained]
         if watched is not None:
             y, weight = watched.y, watched.weight
@@ -253,43 +270,131 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
             view: View = "embedded" if each.embeds else "encoded"
             n_blocks = self._inputs.n_blocks if each.embeds else 0
             kinds.append(KindOfNetworks(view, n_blocks, each, self.max_iter, self._networks))
-        return kinds
+        others, taken = self._others()
+        is_nominal = self._inputs.is_nominal
+        return kinds + [KindOfEstimator.of(each, taken, is_nominal) for each in others]
 
-    def _trained(self, data: Training, start: float) -> list[tuple[Any, Array]]:
-        """Return models of each kind, trained, or of the first that there was time for.
-
-        Each comes with what it says of rows that it was not trained on. Those that are to come
-        have equal parts of the time that is left.
-        """
-        limit = math.inf if self.time_limit is None else self.time_limit
-        trained: list[tuple[Any, Array]] = []
-        for i, kind in enumerate(self._kinds):
-            X, watched = self._inputs.seen(data.X, kind.view), data.watched
-            if watched is not None:
-                watched = watched._replace(X=self._inputs.seen(watched.X, kind.view))
-            left = limit - (time.perf_counter() - start)
-            if trained and left <= 0:
-                break
-            share = max(left / (len(self._kinds) - i), _NO_TIME)
-            trained.append(kind.train(data._replace(X=X, watched=watched, time_limit=share)))
-        return trained
+    def _keep(self, components: list[Component]) -> None:
+        """Set the attributes that tell of what predictions are mixed."""
+        self._components = components
+        networks = [each.networks for each in components if isinstance(each, NetworksOfTable)]
+        self.networks_, self.n_iter_ = networks, np.array([each.n_iter_ for each in networks])
+        self.blended_ = [each.estimators for each in components if isinstance(each, Clones)]
 
     # ------------------------------------------------------------------ prediction
 
     def _predicted(self, X: Any, mix: Callable[[list[Array]], Array]) -> Array:
-        """Return what `mix` makes of what each component says of the rows of X, block by block."""
+        """Return what `mix` makes of what each component says of the rows of X."""
+        if not hasattr(self, "_components"):  # which takes a hundredth of the time of the check
+            check_is_fitted(self)
+        return predicted(read(self, X, reset=False), self._inputs, self._components, mix)
+
+    # ------------------------------------------------------------------- importances
+
+    def permutation_importance(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        scoring: Any = None,
+        n_repeats: int = 5,
+        random_state: Any = None,
+    ) -> Bunch:
+        """Return how much the score out of fold falls when each column's values are permuted.
+
+        X and y are the table that `fit` was given, which is not kept. Each row is predicted by the
+        models that have held it out, so that what is found is true of new rows, and no rows have to
+        be set aside for it. The columns are those of the table, not those that are made of them.
+        Afterwards the means are in ``feature_importances_``.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
+            The table that `fit` was given, with its rows in the same order.
+        y : array-like of shape (n_samples,)
+            Its targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row weighs in the score; None for equal weights.
+        scoring : str, callable or None, default=None
+            The score, as scikit-learn's scorers; None for that of ``oof_score_``. A classifier's
+            "neg_log_loss" is finer than its accuracy.
+        n_repeats : int, default=5
+            How often each column is permuted.
+        random_state : int, RandomState instance or None, default=None
+            Draws the permutations.
+
+        Returns
+        -------
+        result : Bunch
+            As of scikit-learn's function of this name: ``importances_mean`` and
+            ``importances_std``, of shape (n_features,), and ``importances``, of shape
+            (n_features, n_repeats).
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not the table of `fit`, or there were no folds, since it was given X_val.
+
+        Notes
+        -----
+        What columns tell in common counts for none of them: where one is permuted, the others have
+        it still. Of a category with many levels the mean of the target is among the inputs, and
+        that of a training row has a part in it, by which its importance may be a little too high.
+
+        References
+        ----------
+        Breiman, "Random forests", Machine Learning 45, 2001, section 10.
+        """
         check_is_fitted(self)
-        encoded = self._inputs.encode(read(self, X, reset=False))
-        width = encoded.shape[1] + self._inputs.n_blocks * WIDTH
-        parts, n_at_once = [], max(1, _NUMBERS_AT_ONCE // width)
-        for start in range(0, len(encoded), n_at_once):
-            rows = encoded[start : start + n_at_once]
-            views = {
-                view: self._inputs.seen(rows, view)
-                for view in {each.view for each in self._components}
-            }
-            parts.append(mix([each.outputs(views[each.view]) for each in self._components]))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not hasattr(self, "oof_member_"):
+            raise ValueError(
+                "permutation_importance goes by what models have held out, and with X_val they "
+                "hold out nothing. Pass the rows of X_val to sklearn.inspection's function."
+            )
+        check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
+        columns, targets = read(self, X, reset=False), self._encoded_target(y)
+        _check_lengths(columns, targets, "X", "y")
+        weight = validated_weight(sample_weight, columns.as_given)
+        rows = self._inputs.rows(columns)
+        out_of_fold = OutOfFold(rows, self._inputs, self._components, self.oof_member_, self._mixed)
+        self._check_are_of_fit(out_of_fold)
+        result = permutation_importance(
+            out_of_fold,
+            lambda said: self._score_of(said, targets, weight, scoring),
+            columns.n_columns,
+            n_repeats,
+            check_random_state(random_state),
+        )
+        self._importances = result.importances_mean
+        return result
+
+    @property
+    def feature_importances_(self) -> Array:
+        """The means that `permutation_importance` has found last."""
+        if not hasattr(self, "_importances"):
+            raise AttributeError(
+                "feature_importances_ is there after permutation_importance(X, y), which needs the "
+                "table that fit was given."
+            )
+        importances: Array = self._importances
+        return importances
+
+    def _check_are_of_fit(self, out_of_fold: OutOfFold) -> None:
+        """Raise an error if rows are not those of `fit`, as what is said of them tells."""
+        n_rows = len(out_of_fold.taken_in.codes)
+        is_known = n_rows == len(self.oof_member_)
+        if is_known and self._inputs.encoding.statistics is None:  # these were out of fold in fit
+            said, kept = self._predictions_of(out_of_fold.said(out_of_fold.taken_in)), self._oof
+            is_known = np.allclose(said, kept, rtol=1e-2, atol=1e-2 * np.ptp(kept))
+        if not is_known:
+            raise ValueError(
+                f"X must be the table of {len(self.oof_member_)} rows that fit was given, in the "
+                f"same order, but its {n_rows} row(s) are others. For other rows use "
+                "sklearn.inspection.permutation_importance."
+            )
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return what a notebook shows below the parameters: the attributes, and the layers."""

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -16,7 +15,10 @@ from ..core.arrays import Array
 from ..estimators.labels import learn
 from ..estimators.validation import as_given
 from .base import BaseTabular
+from .blend import classifiers_of
 from .calibration import probabilities, temperature_for, weights_by_likelihood
+from .clones import Taken
+from .importance import scored
 from .networks import TableClassifierNetworks
 from .recipe import FOR_CLASSES, Configuration, log_shares
 
@@ -55,6 +57,15 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The weight of each class, by which those of its rows are multiplied; "balanced" for weights
         by which all classes weigh the same. None for equal weights. Probabilities are calibrated
         for classes that are as frequent as their weights make them.
+    blend : "boosting", list of estimators or None, default=None
+        Classifiers that are mixed with the networks: each is cloned and fitted for the same folds,
+        and weighted with them by what it says out of fold. They need ``predict_proba``. "boosting"
+        is a `HistGradientBoostingClassifier` (rate 0.06, at most 300 rounds, early stopping by the
+        fold that is held out). It, and any of its class in a list, sees the table itself: numbers
+        with missing values, and codes of categories. All others are given the outputs of a
+        `TableEncoder` in float64. All are given the weights of rows if they take them, and a seed
+        for each ``random_state`` that is None. A list may hold "boosting" as well. None for
+        networks alone.
     max_iter : int or None, default=None
         The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None
@@ -79,9 +90,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The ensembles, each a fitted `BackpropClassifier` of encoded rows.
     oof_member_ : array of int of shape (n_samples,)
         The network of each ensemble that has held out each row.
-    weights_ : array of shape (n_ensembles,)
-        What each ensemble weighs in the predictions; they add up to one.
-    temperatures_ : array of shape (n_ensembles,)
+    blended_ : list of lists of estimators
+        For each estimator of `blend` its clones, one for each fold; one alone after a fit with
+        X_val. One is missing that there was no time for.
+    weights_ : array of shape (n_ensembles + n_blended,)
+        What each ensemble weighs in the predictions, and then each of `blended_`; they add up to
+        one.
+    temperatures_ : array of shape (n_ensembles + n_blended,)
         What the scores of each are divided by, as a single network says them out of fold; where
         networks are averaged it is the square root.
     n_iter_ : array of int of shape (n_ensembles, n_members)
@@ -133,6 +148,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         *,
         categorical_features: Any = "from_dtype",
         class_weight: Any = None,
+        blend: Any = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
         random_state: Any = None,
@@ -140,6 +156,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.n_members = n_members
         self.categorical_features = categorical_features
         self.class_weight = class_weight
+        self.blend = blend
         self.max_iter = max_iter
         self.time_limit = time_limit
         self.random_state = random_state
@@ -170,6 +187,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _kind_of_target(self) -> str | None:
         return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
 
+    def _others(self) -> tuple[list[Any], Taken]:
+        blended, n_classes = classifiers_of(self.blend), len(self.classes_)
+        return blended if n_classes > 1 else [], Taken(n_classes, -np.inf)
+
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
         networks = TableClassifierNetworks(**settings)
         shares = np.bincount(y, weights=weight)
@@ -191,9 +212,18 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
         self.oof_predict_proba_ = mixed
         self.oof_prediction_ = self.classes_[mixed.argmax(axis=1)]
-        self.oof_score_ = float(
-            accuracy_score(self.classes_[y], self.oof_prediction_, sample_weight=weight)
-        )
+        self.oof_score_ = self._score_of(mixed, y, weight, "accuracy")
+
+    def _score_of(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+        scoring = "accuracy" if scoring is None else scoring
+        return scored(scoring, mixed, self.classes_, self.classes_[y], weight)
+
+    def _predictions_of(self, mixed: Array) -> Array:
+        return mixed
+
+    @property
+    def _oof(self) -> Array:
+        return self.oof_predict_proba_
 
     def _mixed(self, outputs: list[Array]) -> Array:
         mixed = 0.0

@@ -8,12 +8,14 @@ of one column as a list of Python objects. Nothing else asks what X was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from itertools import chain
 from typing import Any, TypeAlias
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from scipy.sparse import csc_array, issparse
+from scipy.sparse import csc_array, csr_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
 from ..core.arrays import Array
@@ -24,6 +26,7 @@ from .values import (
     refuse_dates,
     refuse_infinite,
     refuse_nested,
+    types_in,
 )
 
 # A frame takes up to a tenth of a millisecond for each column that it is asked for. One of so few
@@ -64,12 +67,22 @@ class ArrayColumns(Columns):
         """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
         if self.X.dtype.kind in "fiub":
             return _checked(self, self.X[:, columns].astype(np.float64), columns)
+        if self.X.dtype.kind == "O" and self.n_rows <= FEW_ROWS:
+            # All at once, for a single row takes a quarter of the time of column by column.
+            chosen = self.X[:, columns]
+            if types_in(chosen.ravel().tolist()).keys() <= {"number"}:
+                with suppress(OverflowError):  # which is told of the column
+                    return _checked(self, chosen.astype(np.float64), columns)
         return _side_by_side(self, columns, self._floats)
 
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
         values: list[Any] = self.X[:, column].tolist()
         return values
+
+    def part(self, rows: slice) -> ArrayColumns:
+        """Return some of the rows."""
+        return ArrayColumns(self.X[rows], self.names)
 
     def _floats(self, column: int) -> Array:
         return floats_of(self.values(column), self.label(column))
@@ -107,6 +120,10 @@ class FrameColumns(Columns):
             return _values_of_arrow(series)
         return series.to_list()
 
+    def part(self, rows: slice) -> FrameColumns:
+        """Return some of the rows."""
+        return FrameColumns(self.frame[rows])
+
     def _floats(self, column: int) -> Array:
         if not _is_of_numbers(self.dtypes[column]):
             return floats_of(self.values(column), self.label(column))
@@ -136,6 +153,14 @@ class SparseColumns(Columns):
         """Return the values of a column, with its zeros."""
         values: list[Any] = self.X[:, [column]].toarray().ravel().tolist()
         return values
+
+    def part(self, rows: slice) -> SparseColumns:
+        """Return some of the rows."""
+        return SparseColumns(self._by_row[rows])
+
+    @cached_property
+    def _by_row(self) -> csr_array:
+        return csr_array(self.X)
 
 
 AnyColumns: TypeAlias = ArrayColumns | FrameColumns | SparseColumns

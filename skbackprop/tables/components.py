@@ -6,13 +6,18 @@ trains them, weighs them or predicts by them need not know which they are.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..core.arrays import Array
-from .inputs import View
+from .inputs import Rows, View, seed_from
+
+# A limit that is over before the first epoch.
+NO_TIME = 1e-9
 
 
 class Watched(NamedTuple):
@@ -21,7 +26,7 @@ class Watched(NamedTuple):
     Parameters
     ----------
     X : AnyColumns or array of shape (n, n_inputs)
-        The rows: a table that was read, encoded, or in the view of a component.
+        The rows: a table that was read, its rows, or these in the view of a component.
     y : array of shape (n,)
         Their targets, as those that are trained on.
     weight : array of shape (n,) or None
@@ -38,8 +43,8 @@ class Training(NamedTuple):
 
     Parameters
     ----------
-    X : array of shape (n, n_inputs)
-        The rows, in the view of the component.
+    X : Rows or array of shape (n, n_inputs)
+        The rows; for the models of a component in its view.
     y : array of shape (n,)
         The targets: numbers, or codes of classes from 0 on.
     weight : array of shape (n,) or None
@@ -60,7 +65,7 @@ class Training(NamedTuple):
         Its task, of which this is a part.
     """
 
-    X: Array
+    X: Any
     y: Array
     weight: Array | None
     n_members: int
@@ -92,9 +97,26 @@ class Component(ABC):
 
     view: View
 
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether several threads may ask them at once."""
+        return False
+
+    @property
+    def largest_product(self) -> int:
+        """The multiplications in the largest matrix product while they predict, if it is known."""
+        return 0
+
     @abstractmethod
-    def outputs(self, X: Array) -> Array:
-        """Return what each model says of rows in their view, of shape (n_members, n, n_outputs)."""
+    def outputs(self, X: Array, in_single: bool = False) -> Array:
+        """Return what each model says of rows in their view, of shape (n_members, n, n_outputs).
+
+        With `in_single` it may be in single precision.
+        """
+
+    @abstractmethod
+    def outputs_of(self, member: int, X: Array) -> Array:
+        """Return what one model says of rows, of shape (n, n_outputs), in any precision."""
 
 
 class Kind(ABC):
@@ -104,15 +126,60 @@ class Kind(ABC):
     ----------
     view : View
         How they see rows.
+    is_patient : bool
+        Whether it makes do with any time that there is.
     """
 
     view: View
+    is_patient: ClassVar[bool]
 
     @abstractmethod
-    def train(self, training: Training) -> tuple[Component, Array]:
+    def train(self, training: Training) -> tuple[Component, Array] | None:
         """Return the component, trained, and what it says of rows that were not trained on.
 
         The latter has shape (n_said, n, n_outputs). Of training rows there is one output: that of
         the model that has held the row out. Of the rows that are watched there is one of each
-        model.
+        model. None if there was not the time.
         """
+
+
+def train_all(
+    kinds: Sequence[Kind], data: Training, see: Callable[[Rows, View], Array]
+) -> list[tuple[Component, Array]]:
+    """Return a component of each kind, trained, but for those that there was no time for.
+
+    Those that are to come have equal parts of the time that is left. Those that make do with any
+    are the last, and one of them is always trained.
+
+    Parameters
+    ----------
+    kinds : sequence of Kind
+        The kinds.
+    data : Training
+        What they are trained on.
+    see : callable
+        Returns rows in a view of them.
+
+    Returns
+    -------
+    trained : list of (component, array)
+        In the order of the kinds, each with what it says of rows that were not trained on.
+    """
+    start, trained = time.perf_counter(), dict[int, tuple[Component, Array]]()
+    # What one kind draws does not depend on the others.
+    streams = [np.random.RandomState(seed_from(data.stream)) for _ in kinds]
+    order = sorted(range(len(kinds)), key=lambda at: kinds[at].is_patient)
+    for n_before, at in enumerate(order):
+        kind, watched = kinds[at], data.watched
+        if watched is not None:
+            watched = watched._replace(X=see(watched.X, kind.view))
+        X = see(data.X, kind.view)
+        left = data.time_limit - (time.perf_counter() - start)
+        if left <= 0 and any(kinds[other].is_patient for other in trained):
+            break
+        share = max(left / (len(kinds) - n_before), NO_TIME)
+        own = data._replace(X=X, watched=watched, stream=streams[at], time_limit=share)
+        found = kind.train(own)
+        if found is not None:
+            trained[at] = found
+    return [trained[at] for at in sorted(trained)]

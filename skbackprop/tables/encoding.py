@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import gen_batches
 
 from .._sklearn import _check_categorical_features
 from ..core.arrays import Array, as_dense
@@ -116,12 +115,27 @@ class Encoding:
             return sparse.hstack(blocks, format="csr", dtype=dtype)
         numbers = as_dense(rows.numbers)
         n_of_numbers = self.numbers.n_outputs
-        n_outputs = n_of_numbers + self.categories.n_outputs
-        out = np.empty((len(numbers), n_outputs), dtype=dtype)
-        for block in gen_batches(len(out), _ROWS):
+        out = np.empty((len(numbers), self.n_outputs), dtype=dtype)
+        for start in range(0, len(out), _ROWS):  # gen_batches takes as long as a row
+            block = slice(start, start + _ROWS)
             self.numbers.encode(numbers[block], out[block, :n_of_numbers])
             self.categories.encode(rows.codes[block], out[block, n_of_numbers:])
         return out
+
+    def made_of(self, column: int) -> tuple[list[int], list[int]]:
+        """Return the numbers and the codes of rows taken in that are made of a column."""
+        numbers = [at for at, own in enumerate(self.number_columns) if own == column]
+        codes = [at for at, own in enumerate(self.category_columns) if own == column]
+        if self.statistics is not None:
+            first = len(self.number_columns)
+            of_statistics = [self.of_many_levels[at] for at in self.statistics.columns]
+            numbers += [first + at for at, own in enumerate(of_statistics) if own in codes]
+        return numbers, codes
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs."""
+        return self.numbers.n_outputs + self.categories.n_outputs
 
     def outputs(self) -> list[Output]:
         """Return what each output is, in their order."""

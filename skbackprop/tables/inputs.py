@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from ..core.arrays import Array, as_dense
 from .columns import AnyColumns
-from .encoding import Encoding, Settings
+from .encoding import Encoding, Settings, TakenIn
 from .periodic import PeriodicFeatures
 from .piecewise import PiecewiseLinearEncoder
 
-# How models see the rows of a table: encoded, or with blocks for numbers before that.
-View = Literal["encoded", "embedded"]
+# How models see the rows of a table: encoded, with blocks for numbers before that, or as they are:
+# numbers of which some may be missing, and codes of categories.
+View = Literal["encoded", "embedded", "table"]
+
+# The most codes of a column of categories that boosting takes.
+_MOST_CODES = 255
 
 N_FREQUENCIES, N_BINS = 16, 16
 # The columns of the block that stands for one number.
@@ -86,12 +91,29 @@ class Blocks:
 _ROWS = 256
 
 
+class Rows(NamedTuple):
+    """Rows of a table, of which all views are made.
+
+    Parameters
+    ----------
+    taken_in : TakenIn
+        Their numbers and codes.
+    encoded : array of shape (n, n_encoded)
+        The encoded rows.
+    """
+
+    taken_in: TakenIn
+    encoded: Array
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """What was learned of a table, to make the input of networks of it.
 
     An encoded row is what a `TableEncoder` makes of it, in single precision. For networks that
-    embed numbers there is a block of columns before it for each scaled number.
+    embed numbers there is a block of columns before it for each scaled number. Models that take
+    tables as they are get the numbers, the statistics of the target among them, and then a code for
+    each category; of more than they take, the least frequent have one in common.
 
     Parameters
     ----------
@@ -99,10 +121,13 @@ class Inputs:
         From columns to encoded rows.
     blocks : Blocks or None
         From scaled numbers to blocks; None where no number is embedded.
+    codes : tuple of arrays
+        For each category, from its codes to those of the table as it is; NaN for unknown levels.
     """
 
     encoding: Encoding
     blocks: Blocks | None
+    codes: tuple[Array, ...]
 
     @classmethod
     def learn(
@@ -113,7 +138,7 @@ class Inputs:
         categorical_features: Any,
         stream: np.random.RandomState,
         groups: Array | None = None,
-    ) -> tuple[Self, Array]:
+    ) -> tuple[Self, Rows]:
         """Learn the columns of a table.
 
         Parameters
@@ -133,30 +158,54 @@ class Inputs:
         -------
         inputs : Inputs
             What was learned.
-        encoded : array of shape (n, n_encoded)
-            The encoded rows.
+        rows : Rows
+            Those of the table.
         """
         settings = Settings(categorical_features, "one_hot", 3, 30, kind_of_target, stream, groups)
         encoding, taken_in = Encoding.learn(columns, y, settings)
         encoded = _single(encoding.encode(taken_in, np.dtype(np.float32)))
         n_numbers = len(encoding.numbers.sources()[0])
-        if not n_numbers or n_numbers * WIDTH * len(encoded) > _MOST_IN_BLOCKS:
-            return cls(encoding, None), encoded
-        return cls(encoding, Blocks.learn(encoded[:, :n_numbers], stream)), encoded
+        blocks = None
+        if n_numbers and n_numbers * WIDTH * len(encoded) <= _MOST_IN_BLOCKS:
+            blocks = Blocks.learn(encoded[:, :n_numbers], stream)
+        codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.levels)
+        return cls(encoding, blocks, codes), Rows(taken_in, encoded)
 
     @property
     def n_blocks(self) -> int:
         """The number of blocks: of numbers that are embedded."""
         return 0 if self.blocks is None else len(self.blocks)
 
-    def encode(self, columns: AnyColumns) -> Array:
-        """Return the encoded rows of a table."""
-        taken_in = self.encoding.take_in(columns)
-        return _single(self.encoding.encode(taken_in, np.dtype(np.float32)))
+    @property
+    def n_encoded(self) -> int:
+        """The columns of encoded rows."""
+        return max(1, self.encoding.n_outputs)
 
-    def seen(self, encoded: Array, view: View) -> Array:
+    @property
+    def is_nominal(self) -> Array:
+        """Which columns of a table as it is hold codes of categories."""
+        n_numbers = len(self.encoding.numbers.center)
+        return np.arange(n_numbers + len(self.codes)) >= n_numbers
+
+    def rows(self, columns: AnyColumns) -> Rows:
+        """Return the rows of a table."""
+        return self.encoded(self.encoding.take_in(columns))
+
+    def encoded(self, taken_in: TakenIn) -> Rows:
+        """Return rows that were taken in, encoded."""
+        return Rows(taken_in, _single(self.encoding.encode(taken_in, np.dtype(np.float32))))
+
+    def seen(self, rows: Rows, view: View) -> Array:
         """Return rows in a view of them."""
-        return self.with_blocks(encoded) if view == "embedded" else encoded
+        if view == "table":
+            return self._as_table(rows.taken_in)
+        return self.with_blocks(rows.encoded) if view == "embedded" else rows.encoded
+
+    def _as_table(self, taken_in: TakenIn) -> Array:
+        """Return the numbers, and codes of the categories after them."""
+        numbers = as_dense(taken_in.numbers)
+        codes = [own[each] for own, each in zip(self.codes, taken_in.codes.T, strict=True)]
+        return np.column_stack([numbers, *codes])
 
     def with_blocks(self, encoded: Array) -> Array:
         """Return encoded rows with the blocks of their numbers before them."""
@@ -171,6 +220,12 @@ class Inputs:
             shape = part.stop - start, n_blocks, WIDTH
             self.blocks.write(encoded[part, :n_blocks], out[part, :n_before].reshape(shape))
         return out
+
+
+def _codes_by_frequency(counts: Sequence[int]) -> Array:
+    """Return a number for each code, by the rank of its frequency; that of code 0 is NaN."""
+    ranks = np.argsort(np.argsort(-np.array(counts, dtype=float), kind="stable"))
+    return np.append(np.nan, np.minimum(ranks, _MOST_CODES - 1))
 
 
 def seed_from(stream: np.random.RandomState) -> int:

@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..core.arrays import Array
 from ..engine.network import Network
+from ..engine.prediction import ROWS_OF_PREDICTOR, Predictor
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.learned import Learned, Prepared
 from ..estimators.regressor import BackpropRegressor
@@ -25,12 +27,9 @@ from ..fitting.verdict import USED_UP
 from ..layers.base import Layer
 from ..layers.inputs import BlockMaps, Scale
 from .calibration import calibrated
-from .components import Component, Kind, Training, Watched
+from .components import NO_TIME, Component, Kind, Training, Watched
 from .inputs import WIDTH, View, seed_from
 from .recipe import TOLERANCE, Configuration, legs_for, settings_for
-
-# A limit that is over before the first epoch.
-_NO_TIME = 1e-9
 
 # The outputs of the map of each block, beside which the number itself is an input.
 N_EMBEDDED = 3
@@ -190,13 +189,49 @@ class NetworksOfTable(Component):
     networks: Any
     view: View
 
-    def outputs(self, X: Array) -> Array:
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether several threads may ask them at once."""
+        return True
+
+    @property
+    def largest_product(self) -> int:
+        """The multiplications in the largest matrix product while they predict."""
+        network: Network = self.networks._learned.network
+        return network.largest_product(ROWS_OF_PREDICTOR)
+
+    def outputs(self, X: Array, in_single: bool = False) -> Array:
         """Return what each network says of rows, of shape (n_members, n, n_outputs)."""
+        predictor = self._in_single if in_single else self._in_double
+        with np.errstate(all="ignore"):
+            return np.asarray(self.networks.outputs_of(predictor.scores(X)))
 
-        def by_row(scores: Array) -> Array:
-            return self.networks.outputs_of(scores).swapaxes(0, 1).copy()
+    def outputs_of(self, member: int, X: Array) -> Array:
+        """Return what one network says of rows, of shape (n, n_outputs), in single precision."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.networks.outputs_of(self._of_members[member].scores(X))[0])
 
-        return np.asarray(self.networks._outcome(X, by_row)).swapaxes(0, 1)
+    @cached_property
+    def _of_members(self) -> list[Predictor]:
+        network, parameters = self._in_single.network, self._in_single.parameters
+        members = [slice(at, at + 1) for at in range(len(parameters))]
+        return [Predictor(network, parameters.members(member)) for member in members]
+
+    @cached_property
+    def _in_double(self) -> Predictor:
+        return self._predictor(np.float64)
+
+    @cached_property
+    def _in_single(self) -> Predictor:
+        return self._predictor(np.float32)
+
+    def _predictor(self, dtype: Any) -> Predictor:
+        learned = self.networks._learned
+        parameters = self.networks._parameters(learned).astype(dtype)
+        return Predictor(learned.network, parameters)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"networks": self.networks, "view": self.view}  # without what is cached
 
 
 class _Leg(NamedTuple):
@@ -251,6 +286,8 @@ class KindOfNetworks(Kind):
     max_iter: int | None
     build: Callable[[dict[str, Any], Array, Array | None], Any]
 
+    is_patient: ClassVar[bool] = True
+
     def train(self, training: Training) -> tuple[Component, Array]:
         """Return the networks, trained, and what they say of rows that were not trained on.
 
@@ -272,7 +309,7 @@ class KindOfNetworks(Kind):
             left = end - time.perf_counter()
             if kept and left <= 0:
                 break
-            limit = None if math.isinf(left) else max(left, _NO_TIME)
+            limit = None if math.isinf(left) else max(left, NO_TIME)
             networks.set_params(max_iter=n_epochs, time_limit=limit)
             leg = self._leg(networks, training, task.subcontext("leg"), kept)
             if not leg.is_of_use(min((each.loss for each in kept), default=math.inf)):

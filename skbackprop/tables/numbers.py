@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -52,12 +53,11 @@ class Numbers:
     @property
     def n_outputs(self) -> int:
         """The number of columns that `encode` writes."""
-        return sum(int(mask.sum()) for mask in self._outputs())
+        return sum(map(len, self.sources()))
 
     def sources(self) -> tuple[Array, Array, Array]:
         """Return the columns that the three kinds of outputs are made of."""
-        scaled, two_valued, with_missing = map(np.flatnonzero, self._outputs())
-        return scaled, two_valued, with_missing
+        return self._sources
 
     def encode(self, values: Array, out: Array) -> None:
         """Write the outputs for a matrix (n, k) to `out` (n, n_outputs)."""
@@ -88,8 +88,12 @@ class Numbers:
         outputs.eliminate_zeros()
         return outputs
 
-    def _outputs(self) -> tuple[Array, Array, Array]:
-        return self.scaled, self.two_valued, self.with_missing
+    @cached_property
+    def _sources(self) -> tuple[Array, Array, Array]:
+        scaled, two_valued, with_missing = map(
+            np.flatnonzero, (self.scaled, self.two_valued, self.with_missing)
+        )
+        return scaled, two_valued, with_missing
 
 
 def smooth_clip(x: Array, in_place: bool = True) -> Array:

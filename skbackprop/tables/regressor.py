@@ -17,6 +17,9 @@ from ..estimators.validation import as_given, check_targets, validated_weight
 from ..intervals import cross_conformal, n_needed
 from ..losses.regression import REGRESSOR_LOSSES
 from .base import BaseTabular
+from .blend import regressors_of
+from .clones import Taken
+from .importance import scored
 from .networks import TableRegressorNetworks
 from .recipe import FOR_NUMBERS, Configuration
 from .said import Said
@@ -56,6 +59,17 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         extrapolated, and may be far off for a row that is unlike all others, most of all under the
         losses with positive means. It holds for every loss and for each quantile, but not for
         intervals. False for predictions as the networks make them.
+    blend : "boosting", list of estimators or None, default=None
+        Regressors that are mixed with the networks: each is cloned and fitted for the same folds,
+        and weighted with them by what it says out of fold. They predict one number for each row,
+        so that `loss` must not be of several levels, or "gaussian". "boosting" is a
+        `HistGradientBoostingRegressor` (rate 0.06, at most 300 rounds, early stopping by the fold
+        that is held out) with the same loss: squared or absolute error, Poisson, gamma, or one
+        quantile. It, and any of its class in a list, sees the table itself: numbers with missing
+        values, and codes of categories. All others, which learn by a loss of their own, are given
+        the outputs of a `TableEncoder` in float64. All are given the weights of rows if they take
+        them, and a seed for each ``random_state`` that is None. A list may hold "boosting" as
+        well. None for networks alone.
     max_iter : int or None, default=None
         The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None
@@ -76,8 +90,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         The ensemble, a fitted `BackpropRegressor` of encoded rows.
     oof_member_ : array of int of shape (n_samples,)
         The network that has held out each row.
-    weights_ : array of shape (n_ensembles,)
-        What each ensemble weighs in the predictions; they add up to one.
+    blended_ : list of lists of estimators
+        For each estimator of `blend` its clones, one for each fold; one alone after a fit with
+        X_val. One is missing that there was no time for.
+    weights_ : array of shape (n_ensembles + n_blended,)
+        What each ensemble weighs in the predictions, and then each of `blended_`; they add up to
+        one.
     n_iter_ : array of int of shape (n_ensembles, n_members)
         The epochs that each network was trained for.
     n_features_in_ : int
@@ -125,6 +143,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         categorical_features: Any = "from_dtype",
         loss: Any = "squared_error",
         clip: bool = True,
+        blend: Any = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
         random_state: Any = None,
@@ -133,6 +152,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.categorical_features = categorical_features
         self.loss = loss
         self.clip = clip
+        self.blend = blend
         self.max_iter = max_iter
         self.time_limit = time_limit
         self.random_state = random_state
@@ -151,6 +171,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     @property
     def _kind_of_target(self) -> str | None:
         return "continuous"
+
+    def _others(self) -> tuple[list[Any], Taken]:
+        loss = self._said.loss
+        least = np.finfo(np.float32).tiny if loss.target_minimum == 0 else -np.inf
+        return regressors_of(self.blend, loss, self.loss), Taken(None, float(least))
 
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
         is_scaled = self._said.targets.scale is not None
@@ -174,6 +199,18 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
         self.oof_prediction_ = self._said.predictions(mixed)
         self.oof_score_ = self._said.score(mixed, y, weight)
+
+    def _score_of(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+        if scoring is None:
+            return self._said.score(mixed, y, weight)
+        return scored(scoring, self._said.predictions(mixed), None, y, weight)
+
+    def _predictions_of(self, mixed: Array) -> Array:
+        return self._said.predictions(mixed)
+
+    @property
+    def _oof(self) -> Array:
+        return self.oof_prediction_
 
     def _mixed_equally(self, said: Array) -> Array:
         """Return what the models of a component say together, of shape (n, n_values)."""

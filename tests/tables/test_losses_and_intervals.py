@@ -26,7 +26,7 @@ from skbackprop.losses import (
     SquaredError,
     Tweedie,
 )
-from skbackprop.tables import base
+from skbackprop.tables import prediction
 from skbackprop.tables.columns import read
 from skbackprop.tables.said import Said
 
@@ -44,7 +44,7 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 def seen_by(model, X):
     """Return what the networks of a regressor see of X."""
-    return model._inputs.with_blocks(model._inputs.encode(read(model, X, reset=False)))
+    return model._inputs.with_blocks(model._inputs.rows(read(model, X, reset=False)).encoded)
 
 
 # ------------------------------------------------------------------------------- losses
@@ -243,7 +243,7 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
     found = model.predict_interval(X[90:], coverage=0.8)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     again = pickle.loads(pickle.dumps(model))
-    monkeypatch.setattr(base, "_NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr(prediction, "_NUMBERS_AT_ONCE", 1000)
     np.testing.assert_allclose(again.predict_interval(X[90:], coverage=0.8), found, rtol=1e-6)
     np.testing.assert_allclose(again.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
 

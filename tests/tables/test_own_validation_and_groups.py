@@ -32,8 +32,8 @@ def data_for(kind, n=120):
 
 def seen_by(model, X):
     """Return what each ensemble of a model sees of X."""
-    encoded = model._inputs.encode(read(model, X, reset=False))
-    return [model._inputs.seen(encoded, each.view) for each in model._components]
+    rows = model._inputs.rows(read(model, X, reset=False))
+    return [model._inputs.seen(rows, each.view) for each in model._components]
 
 
 # --------------------------------------------------------------- a table of the user's own

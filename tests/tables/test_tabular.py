@@ -33,7 +33,7 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, base
+from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, prediction
 from skbackprop.tables.calibration import probabilities
 from skbackprop.tables.columns import read
 from skbackprop.tables.inputs import N_BINS, N_FREQUENCIES, WIDTH, Blocks, seed_from
@@ -226,8 +226,8 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
 
 def inputs_of(model, X):
     """Return what each ensemble of a model sees of X."""
-    encoded = model._inputs.encode(read(model, X, reset=False))
-    return [model._inputs.seen(encoded, each.view) for each in model._components]
+    rows = model._inputs.rows(read(model, X, reset=False))
+    return [model._inputs.seen(rows, each.view) for each in model._components]
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -281,7 +281,7 @@ def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
     X = FRAMES["pandas"](table, types)
     model = kind(**SMALL).fit(X, targets_for(kind, score))
     whole = answer_of(model, X)
-    monkeypatch.setattr(base, "_NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr(prediction, "_NUMBERS_AT_ONCE", 1000)
     np.testing.assert_allclose(answer_of(model, X), whole, rtol=1e-9)
     ones = [answer_of(model, X.iloc[[row]])[0] for row in range(5)]
     np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)

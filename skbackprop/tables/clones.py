@@ -1,0 +1,260 @@
+"""Other estimators as components: a clone for each fold, and what the clones say.
+
+Gradient boosting of scikit-learn sees the table itself, with missing values and categories, which
+are no numbers for it; all others see encoded rows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import has_fit_parameter
+
+from ..core.arrays import Array
+from ..fitting.warnings import warn
+from .blend import BOOSTED
+from .components import Component, Kind, Training
+from .inputs import View, seed_from
+
+# Trees in the first part of a training that is not to take long; each part has as many as were
+# there before.
+_FEW_TREES = 10
+
+# Below, a probability is as good as zero.
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is taken of estimators: logits of classes, or predictions of numbers.
+
+    Parameters
+    ----------
+    n_classes : int or None
+        The number of classes; None for numbers.
+    least : float
+        The least that a number may be.
+    """
+
+    n_classes: int | None
+    least: float
+
+    def of(self, estimator: Any, X: Array) -> Array:
+        """Return what a fitted estimator says of rows, of shape (n, n_outputs).
+
+        Of the classes it may not have seen all.
+
+        Raises
+        ------
+        ValueError
+            If it is not finite.
+        """
+        if self.n_classes is None:
+            said = np.asarray(estimator.predict(X), dtype=np.float64).reshape(len(X), -1)
+        else:
+            said = np.zeros((len(X), self.n_classes))
+            said[:, estimator.classes_] = estimator.predict_proba(X)
+        if not np.isfinite(said).all():
+            raise ValueError(
+                f"{estimator!r} in blend predicts what is not finite. Train it alone to see why, "
+                "or leave it out."
+            )
+        if self.n_classes is None:
+            return np.maximum(said, self.least)
+        logs = np.log(np.maximum(said, _LEAST))
+        return np.asarray(logs if self.n_classes > 2 else logs[:, 1:] - logs[:, :1])
+
+
+@dataclass(frozen=True, eq=False)
+class Clones(Component):
+    """Clones of an estimator: one for each fold, or one where there are rows to watch.
+
+    Parameters
+    ----------
+    view : View
+        How they see rows.
+    estimators : list of estimators
+        The clones, fitted.
+    taken : Taken
+        What is taken of them.
+    """
+
+    view: View
+    estimators: Sequence[Any]
+    taken: Taken
+
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether several threads may ask them at once, which is known of boosting."""
+        return all(isinstance(each, (*BOOSTED, DummyClassifier)) for each in self.estimators)
+
+    def outputs(self, X: Array, in_single: bool = False) -> Array:
+        """Return what each clone says of rows, of shape (n_members, n, n_outputs)."""
+        X = _in_double(X)
+        return np.array([self.taken.of(each, X) for each in self.estimators])
+
+    def outputs_of(self, member: int, X: Array) -> Array:
+        """Return what one clone says of rows, of shape (n, n_outputs)."""
+        return self.taken.of(self.estimators[member], _in_double(X))
+
+
+@dataclass(frozen=True, eq=False)
+class KindOfEstimator(Kind):
+    """An estimator that is cloned for each fold.
+
+    Parameters
+    ----------
+    view : View
+        How it sees rows.
+    estimator : estimator
+        What is cloned.
+    taken : Taken
+        What is taken of it.
+    is_nominal : array of bool of shape (n_inputs,)
+        The columns of the view "table" that hold categories.
+    """
+
+    view: View
+    estimator: Any
+    taken: Taken
+    is_nominal: Array
+    is_patient: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, estimator: Any, taken: Taken, is_nominal: Array) -> KindOfEstimator:
+        """Return the kind of an estimator: boosting sees the table, others encoded rows."""
+        view: View = "table" if isinstance(estimator, BOOSTED) else "encoded"
+        return cls(view, estimator, taken, is_nominal)
+
+    def train(self, training: Training) -> tuple[Component, Array] | None:
+        """Return a clone for each fold, trained, and what they say of rows not trained on.
+
+        None if the time does not suffice for all folds.
+        """
+        training = training._replace(X=_in_double(training.X))
+        n_clones = 1 if training.folds is None else training.n_members
+        task = training.context.subcontext("blend", max_subtasks=n_clones)
+        task.call_on_fit_task_begin(estimator=training.estimator)
+        start, clones = time.perf_counter(), list[Any]()
+        for fold in range(n_clones):
+            spent, n_to_come = time.perf_counter() - start, n_clones - fold
+            left = training.time_limit - spent
+            if clones and not self._is_boosting and spent / fold * n_to_come > left:
+                break
+            of_fold = task.subcontext("fold")
+            of_fold.call_on_fit_task_begin(estimator=training.estimator)
+            clones.append(self._fitted(training, fold, left / n_to_come))
+            of_fold.call_on_fit_task_end(estimator=training.estimator)
+        task.call_on_fit_task_end(estimator=training.estimator)
+        if len(clones) == n_clones:
+            component = Clones(self.view, clones, self.taken)
+            return component, self._of_others(component, training)
+        warn(
+            f"{type(self.estimator).__name__} is left out of the blend: training it for all "
+            f"{n_clones} folds would take longer than its part of time_limit, "
+            f"{training.time_limit:.2g} seconds.",
+            ConvergenceWarning,
+        )
+        return None
+
+    def _of_others(self, component: Clones, training: Training) -> Array:
+        """Return what clones say of rows that they were not trained on."""
+        X, folds = training.X, training.folds
+        if training.watched is not None:
+            return component.outputs(training.watched.X)
+        assert folds is not None
+        rows = [np.flatnonzero(folds == fold) for fold in range(training.n_members)]
+        pairs = zip(component.estimators, rows, strict=True)
+        by_fold = [self.taken.of(each, X[own]) for each, own in pairs]
+        said = np.empty((1, len(X), by_fold[0].shape[1]))
+        said[0, np.concatenate(rows)] = np.concatenate(by_fold)
+        return said
+
+    @property
+    def _is_boosting(self) -> bool:
+        return isinstance(self.estimator, BOOSTED)
+
+    def _fitted(self, training: Training, fold: int, seconds: float) -> Any:
+        """Return a clone that is trained on all rows but those of a fold."""
+        X, y, weight, folds = training.X, training.y, training.weight, training.folds
+        rows = np.ones(len(y), dtype=bool) if folds is None else folds != fold
+        if weight is not None:
+            rows &= weight > 0
+        X, y = X[rows], y[rows]
+        if self.taken.n_classes is not None and (y == y[0]).all():
+            return DummyClassifier().fit(X, y)
+        own = clone(self.estimator)
+        own.set_params(**_seeds(own, training.stream))
+        weighted = {}
+        if weight is not None and has_fit_parameter(own, "sample_weight"):
+            weighted["sample_weight"] = weight[rows]
+        if not self._is_boosting:
+            return own.fit(X, y, **weighted)
+        if isinstance(own.categorical_features, str):  # as the dtype of the table's columns says
+            own.set_params(categorical_features=self.is_nominal if self.is_nominal.any() else None)
+        if own.early_stopping is True:
+            others = _to_stop_by(training, fold, np.unique(y))
+            weighted |= others
+            if not others:
+                own.set_params(validation_fraction=None)
+        with np.errstate(over="ignore"):  # between values that are next to infinite
+            return _boosted(own, X, y, weighted, seconds)
+
+
+def _in_double(X: Array) -> Array:
+    """Return rows in double precision, in which what is said does not depend on the rows beside."""
+    return X.astype(np.float64, copy=False)
+
+
+def _to_stop_by(training: Training, fold: int, known: Array) -> dict[str, Any]:
+    """Return what boosting stops by: the rows that it holds out, or those that are watched.
+
+    Only those count whose class is among those that are `known`. There may be none.
+    """
+    X, y, weight = training.X, training.y, training.weight
+    rows = np.ones(len(y), dtype=bool) if training.folds is None else training.folds == fold
+    if training.watched is not None:
+        X, y, weight = training.watched
+        rows = np.ones(len(y), dtype=bool)
+    if is_classifier(training.estimator):
+        rows &= np.isin(y, known)
+    if weight is not None:
+        rows &= weight > 0
+    if not rows.any():
+        return {}
+    found = {"X_val": _in_double(X[rows]), "y_val": y[rows]}
+    return found if weight is None else found | {"sample_weight_val": weight[rows]}
+
+
+def _boosted(own: Any, X: Array, y: Array, more: dict[str, Any], seconds: float) -> Any:
+    """Return boosting, trained as far as the time allows.
+
+    Where it does not go on for ever, there are more and more trees: what was there before is seen
+    again, which takes less than what is new.
+    """
+    if math.isinf(seconds):
+        return own.fit(X, y, **more)
+    start, n_trees = time.perf_counter(), own.max_iter
+    own.set_params(warm_start=True, max_iter=min(_FEW_TREES, n_trees)).fit(X, y, **more)
+    while own.n_iter_ == own.max_iter < n_trees:
+        spent = time.perf_counter() - start
+        n_more = min(own.n_iter_, int(own.n_iter_ * (seconds - spent) / spent))
+        if n_more < 1:
+            break
+        own.set_params(max_iter=min(n_trees, own.n_iter_ + n_more)).fit(X, y, **more)
+    return own.set_params(warm_start=False, max_iter=n_trees)
+
+
+def _seeds(estimator: Any, stream: np.random.RandomState) -> dict[str, int]:
+    """Draw a seed for each `random_state` of an estimator, and of its parts, that is None."""
+    parameters = estimator.get_params()
+    names = [name for name in sorted(parameters) if name.split("__")[-1] == "random_state"]
+    return {name: seed_from(stream) for name in names if parameters[name] is None}
