@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 import plot_xor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.displays import LossCurveDisplay, SearchDisplay
 
 PICTURES = Path("demo-output")
 LEAST_ACCURACY = 0.97
@@ -98,44 +99,25 @@ def searched(search_class, classifier, X, y) -> tuple[GridSearchCV, float]:
 
 def draw_search(search: GridSearchCV):
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
-    results = search.cv_results_
-    mean, spread = (
-        results[f"{kind}_test_score"].reshape(len(SIZES), len(RATES)) for kind in ("mean", "std")
+    params = ["learning_rate_init", "hidden_layer_sizes"]
+    SearchDisplay.from_estimator(
+        search, params=params, kind="curve", score_name="accuracy", ax=axes
     )
-    for i, (size,) in enumerate(SIZES):
-        beside = [rate * 1.03**i for rate in RATES]  # so that the bars don't hide each other
-        label = f"{size} hidden units"
-        axes.errorbar(beside, mean[i], spread[i], marker="o", capsize=3, label=label)
-    axes.set(
-        xscale="log",
-        xlabel="learning rate",
-        ylabel=f"accuracy, mean of {N_FOLDS} folds",
-        title="Grid search on the digits",
-    )
-    axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
-    axes.minorticks_off()
-    axes.margins(y=0.25)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper center", ncols=len(SIZES), fontsize=9)
+    axes.set(xlabel="learning rate", title="Grid search on the digits")
     return figure
 
 
 def draw_losses(pipeline: Pipeline, X, y):
     """Train the best network at each rate once more and draw how its loss falls."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
-    for rate in RATES:
-        rated = clone(pipeline).set_params(network__learning_rate_init=rate).fit(X, y)
-        losses = rated["network"].loss_curve_
-        axes.semilogy(range(1, len(losses) + 1), losses, label=f"learning rate {rate:g}")
-    axes.set(
-        xlabel="epoch",
-        ylabel="training loss",
-        title="Loss on the digits, until it falls no further",
-    )
-    axes.minorticks_off()
-    axes.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
-    axes.grid(alpha=0.3)
-    axes.legend()
+    trained = {
+        f"learning rate {rate:g}": clone(pipeline)
+        .set_params(network__learning_rate_init=rate)
+        .fit(X, y)
+        for rate in RATES
+    }
+    LossCurveDisplay.from_estimators(trained, ax=axes)
+    axes.set_title("Loss on the digits, until it falls no further")
     return figure
 
 

@@ -8,7 +8,8 @@ the breast-cancer data, three times over: by scikit-learn's search over its own 
 search over ours, and by our search, which trains the candidates side by side, as stacks. The scores
 are the same; the bars show how long each search takes.
 
-The left picture has the cross-validated log loss of each candidate, the darker the better. A high
+The left picture has the cross-validated log loss of each candidate, the brighter the better, with
+its standard deviation over the folds. A high
 rate with hardly any penalty overfits: the loss punishes confident mistakes, which accuracy does not
 see. A low rate has not come far after so few epochs, and a strong penalty keeps the weights near
 zero.
@@ -27,6 +28,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop.displays import SearchDisplay
 
 RATES = [0.0003, 0.001, 0.003, 0.01, 0.03]
 ALPHAS = [0.001, 0.01, 0.1, 1.0, 10.0]
@@ -60,27 +62,15 @@ for search_class, network_class in SEARCHES:
 print(f"largest difference of two scores: {np.ptp(scores, axis=0).max():.1g}")
 print(f"best: {search.best_params_}, log loss {-search.best_score_:.3f}")
 
-# The parameter whose name comes last in the alphabet changes fastest: rates are the columns.
-losses = -search.cv_results_["mean_test_score"].reshape(len(ALPHAS), len(RATES))
-
 figure, (of_scores, of_time) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-image = of_scores.imshow(losses, cmap="viridis", norm="log", aspect="auto")
-for (row, column), loss in np.ndenumerate(losses):
-    of_scores.text(
-        column,
-        row,
-        f"{loss:.3f}",
-        ha="center",
-        va="center",
-        color="white" if image.norm(loss) < 0.6 else "black",
-    )
-of_scores.set_xticks(range(len(RATES)), [f"{rate:g}" for rate in RATES])
-of_scores.set_yticks(range(len(ALPHAS)), [f"{alpha:g}" for alpha in ALPHAS])
+SearchDisplay.from_estimator(
+    search, params=["learning_rate_init", "alpha"], negate_score=True, ax=of_scores
+)
 of_scores.set(xlabel="learning rate", ylabel="penalty alpha", title="Log loss, 3 folds")
 
 bars = of_time.barh(list(seconds), list(seconds.values()))
 of_time.bar_label(bars, fmt="%.1f s", padding=3)
 of_time.invert_yaxis()
-of_time.margins(x=0.15)
+of_time.margins(x=0.25)
 of_time.set(xlabel="seconds", title="The same search, with the same scores")
 plt.show()

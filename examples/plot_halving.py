@@ -7,7 +7,7 @@ them for a few, lets the best third go on to three times as many, the best third
 times as many again, and so on: each round costs about as much as the first. With
 `BackpropHalvingGridSearchCV` a survivor goes on from where it is, so that nothing is trained twice.
 
-The left picture has the rounds: the score of each candidate against the epochs that it has been
+The left picture has the rounds: the loss of each candidate against the epochs that it has been
 trained for, in the colour of its last round. The right one asks whether the right ones have left:
 there all candidates have been trained to the end, which halving never sees. Low rates are slow
 starters: after two epochs they are behind, and leave, though at the end some of them would be the
@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalvingGridSearchCV
+from skbackprop.displays import SearchDisplay
 
 RATES = np.geomspace(1e-4, 0.1, 9)
 ALPHAS = [0.001, 0.1, 3.0]
@@ -55,43 +56,38 @@ for search in (halving, guarded, whole):
         print(f"  candidates: {search.n_candidates_}, epochs: {search.n_resources_}")
     print(f"  log loss {-search.best_score_:.3f} with rate {rate:.2g} and penalty {alpha:g}")
 
-# Each candidate by its rate and penalty: the losses of its rounds, and the loss at the end.
-rounds, found = {}, halving.cv_results_
-for parameters, loss in zip(found["params"], -found["mean_test_score"], strict=True):
-    rounds.setdefault((parameters[RATE], parameters[ALPHA]), []).append(loss)
+# Each candidate by its rate and penalty: its last round, and its loss if it is trained to the end.
+last_round = {
+    (parameters[RATE], parameters[ALPHA]): number
+    for parameters, number in zip(
+        halving.cv_results_["params"], halving.cv_results_["iter"], strict=True
+    )
+}
 at_the_end = {
     (parameters[RATE], parameters[ALPHA]): -score
     for parameters, score in zip(
         whole.cv_results_["params"], whole.cv_results_["mean_test_score"], strict=True
     )
 }
-colours = plt.cm.viridis_r(np.linspace(0.15, 1, halving.n_iterations_))
 
 figure, (of_rounds, of_ends) = plt.subplots(
     1, 2, figsize=(10, 4.4), sharey=True, layout="constrained"
 )
-for losses in sorted(rounds.values(), key=len):
-    n = len(losses)
-    of_rounds.plot(
-        halving.n_resources_[:n], losses, "o-", color=colours[n - 1], markersize=4, linewidth=1
-    )
-of_rounds.set_xscale("log")
-of_rounds.set_yscale("log")
-of_rounds.set_xticks(halving.n_resources_, map(str, halving.n_resources_))
+SearchDisplay.from_estimator(halving, negate_score=True, ax=of_rounds)
+of_rounds.set(yscale="log", xlabel="epochs", title="The rounds")
 of_rounds.set_yticks(LOSSES, map(str, LOSSES))
 of_rounds.minorticks_off()
-of_rounds.set(xlabel="epochs", ylabel="log loss, 3 folds", title="The rounds")
 
-for i, colour in enumerate(colours, 1):
-    of_round = [key for key, losses in rounds.items() if len(losses) == i]
-    is_last = i == len(colours)
+for number in range(halving.n_iterations_):
+    is_last = number == halving.n_iterations_ - 1
+    of_round = [key for key, last in last_round.items() if last == number]
     of_ends.scatter(
         [rate for rate, _ in of_round],
         [at_the_end[key] for key in of_round],
-        color=colour,
+        color="black" if is_last else f"C{number}",
         marker="*" if is_last else "o",
         s=120 if is_last else 30,
-        label="the winner" if is_last else f"left after {halving.n_resources_[i - 1]} epochs",
+        label="the winner" if is_last else f"left after {halving.n_resources_[number]} epochs",
     )
 of_ends.set_xscale("log")
 of_ends.set(xlabel="learning rate", title="All of them after 54 epochs")

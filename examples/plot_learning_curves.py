@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
+from skbackprop.displays import LossCurveDisplay
 
 SOLVERS = {
     "adam": {"solver": "adam"},
@@ -36,6 +37,7 @@ X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
 figure, (by_epoch, by_time) = plt.subplots(
     1, 2, figsize=(10, 4.2), sharey=True, layout="constrained"
 )
+networks = {}
 for name, parameters in SOLVERS.items():
     network = BackpropClassifier((64,), alpha=0.1, max_iter=500, random_state=0, **parameters)
     start = time.perf_counter()
@@ -45,15 +47,12 @@ for name, parameters in SOLVERS.items():
     losses = network.loss_curve_
     accuracy = network.score(X_test, y_test)
     print(f"{name:16s} {len(losses):4d} epochs, {seconds:.2f} s, accuracy {accuracy:.3f}")
-    epochs = range(1, len(losses) + 1)
-    by_epoch.loglog(epochs, losses, label=f"{name}: accuracy {accuracy:.3f}")
-    by_time.loglog([seconds * epoch / len(losses) for epoch in epochs], losses)
+    networks[f"{name}: accuracy {accuracy:.3f}"] = network
+    seconds_at = [seconds * epoch / len(losses) for epoch in range(1, len(losses) + 1)]
+    by_time.loglog(seconds_at, losses)
 
-by_epoch.set(
-    xlabel="epoch (of lbfgs: iteration)", ylabel="training loss", title="By passes over the data"
-)
+LossCurveDisplay.from_estimators(networks, ax=by_epoch)
+by_epoch.set(xscale="log", title="By passes over the data")
 by_time.set(xlabel="seconds", title="By time")
-by_epoch.legend(fontsize=9)
-for axes in (by_epoch, by_time):
-    axes.grid(alpha=0.3)
+by_time.grid(alpha=0.3)
 plt.show()

@@ -22,6 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier, find_learning_rate
+from skbackprop.displays import LearningRateDisplay, LossCurveDisplay
 from skbackprop.schedules import Constant, Cosine, Exponential, OneCycle, Step, WarmUp
 
 SCHEDULES = {
@@ -57,7 +58,7 @@ for name, schedule in SCHEDULES.items():
     accuracy = network.score(X_test, y_test)
     print(f"{name:22s} training loss {network.loss_:.5f}, accuracy {accuracy:.3f}")
     of_rate.plot(epochs / N_EPOCHS, shares, drawstyle="steps-post", label=name)
-    of_loss.semilogy(epochs + 1, network.loss_curve_, label=f"{name}: accuracy {accuracy:.3f}")
+    LossCurveDisplay.from_estimator(network, name=f"{name}: accuracy {accuracy:.3f}", ax=of_loss)
 
 of_rate.set(
     xlabel="progress",
@@ -65,8 +66,9 @@ of_rate.set(
     title="The rate of each epoch",
     ylim=(0, 1.6),
 )
-of_loss.set(xlabel="epoch", ylabel="training loss", title="What comes of it", ylim=(None, 30))
-found.plot(of_test).set_title("The range test")
+of_loss.set(title="What comes of it", ylim=(None, 30))
+LearningRateDisplay(range_test=found).plot(of_test)
+of_test.set_title("The range test")
 for axes in (of_rate, of_loss, of_test):
     axes.legend(fontsize=8, loc="upper left")
     axes.grid(alpha=0.3)

@@ -13,9 +13,12 @@ import numpy as np
 # Longer labels of values are cut.
 _LONGEST_LABEL = 16
 
-# Values are for a log scale if the largest is so many times the smallest, and half of them lie in
-# this first share of the way between the two.
-_WIDE, _FIRST = 10, 0.25
+# Values are for a logarithmic scale if they are more even on it, and the largest is about ten times
+# the smallest or more.
+_WIDE = 9.9
+
+# Values from zero on are uneven if half of them lie in this first share of the way to the largest.
+_FIRST = 0.25
 
 
 @dataclass(frozen=True, eq=False)  # values may be arrays, which have no simple equality
@@ -162,10 +165,11 @@ class Parameter:
         """The scale of an axis: "linear", "log", or "places" for one place after the other."""
         if not self.is_number:
             return "places"
-        low, middle, high = np.quantile(np.asarray(self.values, float), [0, 0.5, 1])
-        if middle - low >= _FIRST * (high - low) or 0 < high < _WIDE * low:
-            return "linear"
-        return "log" if low > 0 else "places"
+        values = np.asarray(self.values, float)
+        if values[0] <= 0:
+            return "places" if _middle(values) < _FIRST else "linear"
+        is_even = abs(_middle(values) - 0.5) <= abs(_middle(np.log(values)) - 0.5)
+        return "linear" if is_even or values[-1] < _WIDE * values[0] else "log"
 
     @property
     def positions(self) -> list[float]:
@@ -178,6 +182,12 @@ class Parameter:
         """Return the place of a candidate's value among all."""
         keys = [key_of(value) for value in self.values]
         return keys.index(key_of(value_of(candidate, self.name)))
+
+
+def _middle(values: Any) -> float:
+    """Return where the median of sorted numbers is on the way from the first to the last."""
+    span = values[-1] - values[0]
+    return float((np.median(values) - values[0]) / span) if span else 0.5
 
 
 class NotSet:

@@ -371,6 +371,10 @@ def test_names_are_as_short_as_tells_them_apart(name, others, short):
     "values, scale",
     [
         ([0.001, 0.003, 0.01, 0.03], "log"),
+        ([0.003, 0.01, 0.03], "log"),
+        ([1, 10, 100], "log"),
+        ([0.01, 0.05, 0.08, 0.11], "linear"),
+        (range(1, 30), "linear"),
         ([1, 2, 4, 8, 16], "log"),
         ([1, 2, 4, 8], "linear"),
         (np.linspace(0.01, 0.2, 50), "linear"),
