@@ -104,7 +104,7 @@ class LossCurveDisplay:
         """
         check_matplotlib(cls.__name__)
         trained = _trained_in(estimator)
-        names = [name or ""] if len(trained) == 1 else [_kind_of(each) for each in trained]
+        names = [name or ""] if len(trained) == 1 else _names_of(trained)
         return cls._of(names, trained).plot(ax, curve_kwargs=curve_kwargs)
 
     @classmethod
@@ -147,7 +147,7 @@ class LossCurveDisplay:
         names, trained = [], []
         for name, estimator in estimators.items():
             own = _trained_in(estimator)
-            names += [str(name)] if len(own) == 1 else [f"{name}, {_kind_of(e)}" for e in own]
+            names += [str(name)] if len(own) == 1 else [f"{name}, {of}" for of in _names_of(own)]
             trained += own
         return cls._of(names, trained).plot(ax, curve_kwargs=curve_kwargs)
 
@@ -348,6 +348,9 @@ def _trained_in(estimator: Any) -> list[Any]:
     )
 
 
-def _kind_of(network: Any) -> str:
-    """Return what tells the networks of a tabular estimator apart."""
-    return "-".join(map(str, network.hidden_layer_sizes)) + " units"
+def _names_of(networks: Sequence[Any]) -> list[str]:
+    """Return what tells the kinds of networks of a tabular estimator apart."""
+    names = ["-".join(map(str, network.hidden_layer_sizes)) + " units" for network in networks]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{i}: {name}" for i, name in enumerate(names, 1)]

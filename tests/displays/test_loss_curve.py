@@ -160,10 +160,16 @@ def test_a_conformal_regressor_is_drawn_as_what_it_holds():
 def test_a_tabular_estimator_has_curves_for_each_kind_of_its_networks():
     model = TabularClassifier(n_members=2, max_iter=2, random_state=0).fit(*class_data())
     display = LossCurveDisplay.from_estimator(model)
-    names = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
-    each = [curve for net in model.networks_ for name in names for curve in getattr(net, name)]
-    assert drawn(display) == each
-    assert legend_of(display)[:2] == ["256-256 units", "128-128 units"]
+    assert drawn(display) == [curve for net in model.networks_ for curve in net.loss_curve_]
+    sizes = ["-".join(map(str, network.hidden_layer_sizes)) for network in model.networks_]
+    named = [f"{size} units" for size in sizes]
+    numbered = [f"{i}: {name}" for i, name in enumerate(named, 1)]
+    assert legend_of(display) == (named if len(set(sizes)) == 2 else numbered)
+    model.networks_.reverse()
+    for network in model.networks_:
+        network.hidden_layer_sizes = (8, 4)
+    display = LossCurveDisplay.from_estimators({"a": model})
+    assert legend_of(display)[:2] == ["a, 1: 8-4 units", "a, 2: 8-4 units"]
 
 
 # ------------------------------------------------------------------ several, and axes
