@@ -1,8 +1,8 @@
 """What is said of numbers: predictions, of several quantiles or with a standard deviation.
 
 Models say one thing or another of a row by the loss that they have learned by: a prediction, or
-one for each of several levels, or a mean and a variance. How what several models say
-becomes one, how good it is by the loss, and the band that an interval is made of, is here.
+one for each of several levels, or a mean and a variance. How what several models say becomes one,
+how good it is by the loss, and the band that an interval is made of, is here.
 """
 
 from __future__ import annotations
