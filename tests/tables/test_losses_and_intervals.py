@@ -12,10 +12,11 @@ from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
 from sklearn.metrics import d2_absolute_error_score, d2_pinball_score, r2_score
 
 from skbackprop import ConformalRegressor, TabularRegressor
-from skbackprop.intervals import rank_of
+from skbackprop.intervals import Band, cross_conformal, rank_of
 from skbackprop.losses import (
     REGRESSOR_LOSSES,
     Gaussian,
@@ -246,6 +247,21 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
     monkeypatch.setattr(prediction, "_NUMBERS_AT_ONCE", 1000)
     np.testing.assert_allclose(again.predict_interval(X[90:], coverage=0.8), found, rtol=1e-6)
     np.testing.assert_allclose(again.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
+
+
+def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold():
+    model = TabularRegressor(**SMALL, blend=[Ridge()], clip=False).fit(X[:90], Y[:90])
+    assert model.weights_.min() > 0
+    rows = model._inputs.rows(read(model, X[90:], reset=False))
+    outputs = [
+        each.outputs(model._inputs.seen(rows, each.view), False) for each in model._components
+    ]
+    by_fold = sum(w * own[..., 0] for w, own in zip(model.weights_, outputs, strict=True))
+    np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
+    errors = np.abs(Y[:90] - model.oof_prediction_)
+    scores = [np.sort(errors[model.oof_member_ == fold]) for fold in range(3)]
+    expected = cross_conformal(Band.around(by_fold), scores, 0.8)
+    np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
 
 
 def test_a_coverage_takes_so_many_rows_that_count():

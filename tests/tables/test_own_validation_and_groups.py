@@ -102,6 +102,17 @@ def test_intervals_are_split_conformal_on_the_table():
 
 
 @BOTH
+def test_what_is_blended_is_weighed_by_the_table(kind):
+    X, y = data_for(kind)
+    model = kind(**SMALL, blend="boosting")
+    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+    assert len(model.weights_) == len(model.networks_) + 1
+    assert np.isfinite(model.score(X, y))
+    model.fit(X, y, groups=np.arange(len(y)) // 20)
+    assert np.isfinite(model.oof_score_)
+
+
+@BOTH
 def test_a_table_that_will_not_do(kind):
     X, y = data_for(kind)
     model = kind(**SMALL).fit(X[:80], y[:80])
