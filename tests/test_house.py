@@ -162,7 +162,7 @@ def test_what_is_imported_is_named_as_needed():
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["plot"], *extras["onnx"]]
+    needed = [*project["dependencies"], *extras["plot"], *extras["onnx"], *extras["optuna"]]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
     # A notebook is a process that IPython runs.

@@ -3,5 +3,6 @@
 from .checkpoint import Checkpoint
 from .curve import LearningCurve
 from .log import TrainingLog
+from .pruning import OptunaPruning
 
-__all__ = ["Checkpoint", "LearningCurve", "TrainingLog"]
+__all__ = ["Checkpoint", "LearningCurve", "OptunaPruning", "TrainingLog"]

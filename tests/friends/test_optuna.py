@@ -1,0 +1,155 @@
+"""Do studies of Optuna hear of each epoch, and end the trials that they prune?
+
+The oracle of what is reported are the curves that the network itself keeps, and that of a trial
+which is not pruned the same fit without a callback.
+"""
+
+import sys
+
+import numpy as np
+import optuna
+import pytest
+from optuna.pruners import BasePruner, MedianPruner
+from optuna.trial import FixedTrial, TrialState
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.callbacks import OptunaPruning
+from support import class_data, few_epochs, quick, same_bits, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+X, Y = class_data(60)
+HOLDING_OUT = {"early_stopping": True, "max_iter": 8, "n_iter_no_change": 100}
+
+
+@pytest.fixture(autouse=True)
+def silence():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class After(BasePruner):
+    """Prunes each trial at some epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def prune(self, study, trial):
+        return trial.last_step == self.epoch
+
+
+def study_of(objective, n_trials=1, direction="maximize", pruner=None):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
+    study.optimize(objective, n_trials=n_trials)
+    return study
+
+
+@pytest.mark.parametrize(
+    "of, direction, curve",
+    [
+        ("validation_score", "maximize", "validation_scores_"),
+        ("validation_loss", "minimize", "validation_loss_curve_"),
+        ("loss", "minimize", "loss_curve_"),
+    ],
+)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_each_epoch_is_reported(of, direction, curve, n_members):
+    settings = HOLDING_OUT | {"n_members": n_members}
+    followed, alone = (quick(BackpropClassifier, **settings) for _ in range(2))
+
+    def objective(trial):
+        followed.set_callbacks(OptunaPruning(trial, of)).fit(X, Y)
+        return 0.0
+
+    (trial,) = study_of(objective, direction=direction).trials
+    expected = np.atleast_2d(getattr(alone.fit(X, Y), curve)).mean(axis=0)
+    assert list(trial.intermediate_values) == list(range(1, 9))
+    assert np.allclose(list(trial.intermediate_values.values()), expected, rtol=1e-12)
+    assert trial.state is TrialState.COMPLETE and same_bits(followed, alone)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_pruned_trial_ends_and_leaves_the_network_as_it_was(solver):
+    model = quick(BackpropClassifier, **HOLDING_OUT, solver=solver)
+
+    def objective(trial):
+        model.set_callbacks(OptunaPruning(trial)).fit(X, Y)
+        return model.best_validation_score_
+
+    (trial,) = study_of(objective, pruner=After(3)).trials
+    assert trial.state is TrialState.PRUNED and trial.last_step == 3
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_losers_are_pruned_and_the_winner_is_not():
+    """Rates that are hopelessly low are behind at each epoch, in a pipeline as well."""
+    rates = [0.03, 0.02, 0.01, 1e-6, 1e-7]
+
+    def objective(trial):
+        rate = rates[trial.number]
+        model = quick(BackpropClassifier, **HOLDING_OUT, learning_rate_init=rate)
+        pipeline = make_pipeline(StandardScaler(), model)
+        model.set_callbacks(OptunaPruning(trial, "validation_loss"))
+        pipeline.fit(X, Y)
+        return pipeline[-1].validation_loss_curve_[-1]
+
+    pruner = MedianPruner(n_startup_trials=3, n_warmup_steps=1)
+    study = study_of(objective, len(rates), "minimize", pruner)
+    states = [trial.state for trial in study.trials]
+    assert states[3:] == [TrialState.PRUNED] * 2
+    assert study.best_trial.number < 3
+
+
+def test_a_trial_without_a_study_is_told_as_well():
+    trial = FixedTrial({})
+    model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruning(trial))
+    assert model.fit(X, Y).n_iter_ == 8
+
+
+def test_what_diverges_is_reported_as_no_number():
+    class Endless(FixedTrial):
+        def report(self, value, step):
+            reported.append(value)
+
+    reported = []
+    X, y = value_data(60)
+    model = quick(BackpropRegressor, **HOLDING_OUT).set_callbacks(
+        OptunaPruning(Endless({}), "validation_loss")
+    )
+    model.fit(X, y, X_val=X, y_val=y * 1e300)
+    assert np.isnan(reported).all() and len(reported) == 8
+
+
+def test_direction_of_the_study_is_checked():
+    def objective(trial):
+        return (
+            quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruning(trial)).fit(X, Y)
+        )
+
+    with pytest.raises(ValueError, match='"validation_score|asks for direction="maximize"'):
+        study_of(objective, direction="minimize")
+
+
+def test_there_has_to_be_something_to_report():
+    callback = OptunaPruning(FixedTrial({}))
+    with pytest.raises(ValueError, match="no rows are held out"):
+        quick(BackpropClassifier).set_callbacks(callback).fit(X, Y)
+    with pytest.raises(ValueError, match="of must be one of"):
+        OptunaPruning(FixedTrial({}), of="accuracy")
+
+
+def test_a_pipeline_is_told_where_to_set_it():
+    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
+    with pytest.raises(TypeError, match="on the network itself"):
+        pipeline.set_callbacks(OptunaPruning(FixedTrial({}))).fit(X, Y)
+
+
+def test_without_optuna_it_is_said_what_to_install(monkeypatch):
+    model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruning(FixedTrial({})))
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match="pip install skbackprop\\[optuna\\]"):
+        model.fit(X, Y)
