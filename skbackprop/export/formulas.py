@@ -104,11 +104,18 @@ def applied(part: Any, *inputs: Any) -> Any:
     TypeError
         If there is none, or the part computes otherwise than the class that it is for.
     """
-    kind, function = type(part), formula.dispatch(type(part))
-    of = next((base for base in kind.__mro__ if formula.registry.get(base) is function), object)
-    if any(getattr(kind, name, None) is not getattr(of, name, None) for name in _METHODS):
-        function = formula.dispatch(object)
-    return function(part, *inputs)
+    return registered(formula, type(part))(part, *inputs)
+
+
+def registered(functions: Any, kind: type) -> Any:
+    """Return the function for a class, or that for its base class if it computes the same.
+
+    If it does not, that for any object is returned, as if there were none.
+    """
+    function = functions.dispatch(kind)
+    of = next((base for base in kind.__mro__ if functions.registry.get(base) is function), object)
+    does_the_same = all(getattr(kind, name, None) is getattr(of, name, None) for name in _METHODS)
+    return function if does_the_same else functions.dispatch(object)
 
 
 # --------------------------------------------------------------------------- activations

@@ -29,7 +29,7 @@ from ..losses import Link
 from ..losses.blocks import BlockLink
 from . import expressions as ex
 from .expressions import Expression
-from .formulas import applied, blocks_of, deviation, formula
+from .formulas import applied, blocks_of, deviation, formula, registered
 
 _ALL = slice(None)
 _LIMITS = np.finfo(np.float32)
@@ -118,7 +118,7 @@ def exported(estimator: Any, return_std: bool = False) -> Model:
     row = ex.row(n_features)
     with np.errstate(all="ignore"):
         last, x = _innermost(estimator, row)
-        outputs = outputs_of(last, x)
+        outputs = registered(outputs_of, type(last))(last, x)
         if return_std:
             outputs = (*outputs, _std_of(last, x))
     return Model(

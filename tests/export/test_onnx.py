@@ -137,6 +137,23 @@ def test_steps_that_do_not_fit():
         to_onnx(pipeline)
 
 
+class Cautious(BackpropClassifier):
+    """A network that predicts otherwise than its base class."""
+
+    def predict(self, X):
+        return np.where(self.predict_proba(X).max(axis=1) > 0.9, super().predict(X), -1)
+
+
+class Named(BackpropClassifier):
+    """A network that does what its base class does."""
+
+
+def test_estimators_that_predict_otherwise_are_not_taken_for_their_base_class():
+    check(Named((5,), **SHORT).fit(X, Y))
+    with pytest.raises(TypeError, match="Cautious can't be exported"):
+        to_onnx(Cautious((5,), **SHORT).fit(X, Y))
+
+
 def test_a_search_that_has_refitted_nothing():
     search = BackpropGridSearchCV(
         BackpropClassifier((), **SHORT), {"alpha": [1]}, refit=False, cv=2
