@@ -13,7 +13,7 @@ HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-full test-kernels test-versions lint types examples unit quick \
-    full bench bench-smoke format reference clean
+    full bench bench-smoke format reference docs test-docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -95,7 +95,16 @@ format: $(VENV)/ready-test ## let ruff mend what it can
 reference: $(VENV)/ready-test ## write constructors, docstrings and docs/api.md from the table of parameters
 	$(RUN) docs/write_reference.py
 
+# Sphinx compares times of files: what is generated anew is written anew only if it has changed.
+docs: $(VENV)/ready-docs ## the documentation site, in docs/_build/html
+	$(ONE_THREAD) $(HEADLESS) $(RUN) -m sphinx --builder html --conf-dir docs/site --jobs $(WORKERS) \
+	    --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+test-docs: docs ## the site in a browser, Chromium: links, search, narrow and wide, light and dark
+	$(RUN) -m pytest -q --site tests/site
+
 clean: ## remove the environment, caches and pictures
+	rm -rf docs/_build docs/gallery docs/reference
 	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # ready-EXTRA: the package, editable, with one of its extras; again when pyproject.toml changed.

@@ -12,10 +12,16 @@ def pytest_addoption(parser):
     lanes = parser.getgroup("lanes", "how much of the suite runs")
     lanes.addoption("--quick", action="store_true", help="each value once, and no long training")
     lanes.addoption("--full", action="store_true", help="each combination, not only each pair")
+    lanes.addoption("--site", action="store_true", help="the documentation site, in a browser")
 
 
 def pytest_configure(config):
     use_examples(10 if config.option.quick else 100)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out what needs the built site and a browser, where it is not asked for."""
+    return True if collection_path.name == "site" and not config.option.site else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -48,7 +48,7 @@ class BatchNormalization(Normalization):
     weight 0 is not there. In a batch of one row v = 0, and norm(z) = 0.
 
     In prediction they are running statistics: the mean and the variance of the rows of all
-    batches, those of a batch t steps back with `momentum`**t of their weight. Since the variance
+    batches, those of a batch t steps back with ``momentum**t`` of their weight. Since the variance
     is about the running mean (Chan, Golub & LeVeque 1983), it holds what the means of batches
     differ by: small batches, a short last one too, leave it as true as large ones. (The mean of
     the batches' own variances, which is too small by a factor of 1 - 1/n, would have to be

@@ -1,0 +1,210 @@
+"""What the documentation site needs beside what Sphinx and its extensions do.
+
+- The Markdown pages link to files of the repository: examples, modules, the README. On the site
+  these links lead to the page of the gallery, of the reference, and to the landing page.
+- The pages of the reference are written from the `__all__` of the public modules, so that none is
+  missing.
+- A name in single backticks is a link, where it is a public name.
+- The gallery has the order of the table of examples in questions.md.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from functools import cache
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+
+import skbackprop
+
+DOCS = Path(__file__).parents[1]
+
+# The modules whose names are public, with what their page is called.
+MODULES = {
+    "skbackprop": "Estimators and searches",
+    "skbackprop.tables": "Tables",
+    "skbackprop.activations": "Activations",
+    "skbackprop.losses": "Losses",
+    "skbackprop.optimizers": "Optimizers",
+    "skbackprop.schedules": "Learning-rate schedules",
+    "skbackprop.layers": "Normalisation",
+    "skbackprop.averages": "Averages of weights",
+    "skbackprop.initializers": "Initial weights",
+    "skbackprop.callbacks": "Callbacks",
+    "skbackprop.displays": "Displays",
+    "skbackprop.export": "Export",
+    "skbackprop.inspection": "Inspection",
+    "skbackprop.testing": "Checks of gradients",
+}
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """Return the full name of each public name, at the first module that has it."""
+    names: dict[str, str] = {}
+    for module in MODULES:
+        for name in importlib.import_module(module).__all__:
+            names.setdefault(name, f"{module}.{name}")
+    return {name: full for name, full in names.items() if not name.startswith("_")}
+
+
+def names_left_out() -> set[str]:
+    """Return the public names of the package that are on no page."""
+    modules = [
+        importlib.import_module(f"skbackprop.{module.name}")
+        for module in pkgutil.iter_modules(skbackprop.__path__)
+        if not module.name.startswith("_")
+    ]
+    return {name for module in modules for name in getattr(module, "__all__", ())} - {
+        *public_names()
+    }
+
+
+# ------------------------------------------------------------------- pages of the reference
+
+
+def page_of(module: str) -> str:
+    """Return the page of a module's names, in reStructuredText."""
+    own = {name: full for name, full in public_names().items() if full == f"{module}.{name}"}
+    summary = inspect.cleandoc(importlib.import_module(module).__doc__).partition("\n\n")[0]
+    lines = [MODULES[module], "=" * len(MODULES[module]), "", " ".join(summary.split()), ""]
+    lines += [f".. currentmodule:: {module}", ""]
+    kinds = {"class": {}, "function": {}, "object": {}}
+    for name in own:
+        thing = getattr(importlib.import_module(module), name)
+        kind = "class" if inspect.isclass(thing) else "function" if callable(thing) else "object"
+        kinds[kind][name] = thing
+    for kind, names in kinds.items():
+        if names:
+            lines += [".. autosummary::", "   :toctree: generated"]
+            lines += [f"   :template: autosummary/{kind}.rst", "   :nosignatures:", ""]
+            lines += [f"   {name}" for name in names]
+            lines += [""]
+    return "\n".join(lines)
+
+
+def write_reference(app, config) -> None:
+    """Write the pages of the reference, where they are not yet as they would be."""
+    if left_out := names_left_out():
+        raise ValueError(f"{sorted(left_out)} are on no page: name their module in MODULES.")
+    folder = DOCS / "reference"
+    folder.mkdir(exist_ok=True)
+    index = ["Reference", "=========", ""]
+    index += ["All that is public, with all that it takes and returns. :doc:`/api` has the"]
+    index += ["parameters, methods and attributes of each estimator at a glance.", ""]
+    index += [".. toctree::", "   :maxdepth: 1", "", "   At a glance </api>"]
+    index += [f"   {module}" for module in MODULES]
+    pages = {"index": "\n".join([*index, ""]), **{module: page_of(module) for module in MODULES}}
+    for name, text in pages.items():
+        path = folder / f"{name}.rst"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+# ------------------------------------------------------------------------------------ links
+
+
+# A link of a Markdown page to a file outside of docs.
+LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?:\.\./)+(?P<path>(?!\.)[\w./]*)\)")
+SAME = {"README.md": "index.md", "CHANGELOG.md": "changes.md", "examples": "gallery/index.rst"}
+
+
+def on_the_site(match: re.Match) -> str:
+    """Return such a link as it is on the site."""
+    text, path = match["text"], match["path"]
+    folder, _, rest = path.partition("/")
+    if (DOCS / path).exists():
+        return match[0]
+    if path in SAME:
+        page = SAME[path]
+    elif folder == "examples":
+        is_page = rest.startswith("plot_")
+        page = f"gallery/{rest.removesuffix('.py')}.rst" if is_page else "gallery/index.rst"
+    else:
+        names = [name for name in re.findall(r"`(\w+)`", text) if name in public_names()]
+        full = public_names()[names[0]] if len(names) == 1 else None
+        page = f"reference/generated/{full}.rst" if full else "reference/index.rst"
+    return f"[{text}](/{page})"
+
+
+def mend_page(app, name: str, source: list[str]) -> None:
+    """Let the links of a page to files outside of docs lead to pages of the site.
+
+    The empty line that ends a doctest before a fence is no line of the code.
+    """
+    source[0] = LINK.sub(on_the_site, source[0]).replace("\n\n```\n", "\n```\n")
+
+
+def public(role, rawtext, text, lineno, inliner, options=None, content=()):
+    """Make a name in single backticks a link, where it is a public name, and code elsewhere."""
+    code = nodes.literal(rawtext, text)
+    full = public_names().get(text)
+    if full is None:
+        return [code], []
+    link = pending_xref(
+        rawtext, code, refdomain="py", reftype="obj", reftarget=full, refexplicit=True
+    )
+    return [link], []
+
+
+def mend_reference(app, env, node, content):
+    """Find what a docstring names by its short name; leave as text what is scikit-learn's.
+
+    Inherited docstrings refer to pages of scikit-learn's documentation, which are not looked up, so
+    that the site builds without the network.
+    """
+    target = node["reftarget"]
+    name, dot, method = target.partition(".")
+    if name in public_names():
+        full = public_names()[name] + dot + method
+        domain = env.domains.python_domain
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
+    is_inherited = node["refdoc"].startswith("reference/generated/")
+    is_attribute = target.endswith("_")  # which has no page of its own
+    if (
+        is_attribute
+        or target.startswith("sklearn.")
+        or (is_inherited and node["refdomain"] == "std")
+    ):
+        return content
+    return None
+
+
+# What is in backticks, or a bar, or an underscore that ends a name.
+SPECIAL = re.compile(r"(`[^`]*`)|\||(?<=\w)_(?=[,)])")
+
+
+def take_literally(app, what, name, thing, options, lines: list[str]) -> None:
+    """Let bars and last underscores of docstrings stand for themselves.
+
+    |x| would be a substitution elsewhere, and n_features_in_ a link.
+    """
+    is_code = False
+    for at, line in enumerate(lines):
+        is_code = line.lstrip().startswith(">>>") or (is_code and bool(line.strip()))
+        if not is_code:
+            lines[at] = SPECIAL.sub(lambda sign: sign[1] or "\\" + sign[0], line)
+
+
+class ByTable:
+    """The order of the examples: that of the table in questions.md."""
+
+    def __init__(self, folder: str) -> None:
+        text = (DOCS / "questions.md").read_text()
+        self.order = re.findall(r"\.\./examples/(\w+\.py)\)", text)
+
+    def __call__(self, path: str) -> int:
+        return self.order.index(Path(path).name)
+
+
+def setup(app) -> dict[str, bool]:
+    """Connect all this."""
+    app.add_role("public", public)
+    app.connect("config-inited", write_reference)  # before the pages are looked for
+    app.connect("source-read", mend_page)
+    app.connect("missing-reference", mend_reference)
+    app.connect("autodoc-process-docstring", take_literally, priority=900)  # after numpydoc
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,179 @@
+"""The documentation site in a real browser: no page is broken, the search finds, all can be read.
+
+`make test-docs` builds the site and runs this; it needs Chromium.
+"""
+
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urldefrag
+
+import pytest
+from playwright.sync_api import sync_playwright
+from sphinx.util.inventory import InventoryFile
+
+from test_house import PUBLIC_MODULES
+
+SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
+# All pages; the theme has templates among its files.
+PAGES = [str(path.relative_to(SITE)) for path in sorted(SITE.rglob("*.html"))]
+PAGES = [page for page in PAGES if not page.startswith("_static")]
+# One page of each kind.
+KINDS = [
+    "index.html",
+    "questions.html",
+    "user_guide/search.html",
+    "user_guide/backpropagation.html",
+    "gallery/index.html",
+    "gallery/plot_losses.html",
+    "reference/index.html",
+    "reference/generated/skbackprop.BackpropClassifier.html",
+    "_modules/skbackprop/activations.html",
+]
+WIDTHS = {"narrow": 390, "wide": 1400}
+# It is shut off from the network, and would ask it for its own news.
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The address that the site is served at."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=SITE)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "Chromium is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+class Window:
+    """A page of the browser, and what has gone wrong in it."""
+
+    def __init__(self, browser, width=1400, scheme="light"):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        self.page, self.faults = self.context.new_page(), []
+        self.page.on("console", self.hear)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("requestfailed", self.fail)
+        self.page.on("response", self.see)
+
+    def hear(self, message):
+        if message.type in ("error", "warning"):
+            self.faults.append(message.text)
+
+    def fail(self, request):
+        if request.failure != "net::ERR_ABORTED":  # which leaving a page does
+            self.faults.append(request.url)
+
+    def see(self, response):
+        if response.status >= 400:
+            self.faults.append(f"{response.status}: {response.url}")
+
+
+@pytest.fixture
+def window(browser, request):
+    window = Window(browser, **getattr(request, "param", {}))
+    yield window
+    window.context.close()
+
+
+def test_every_public_name_has_an_entry():
+    with (SITE / "objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", lambda _, path: path)
+    known = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
+    modules = [module for module in PUBLIC_MODULES if module.__name__ != "skbackprop.search"]
+    missing = [
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name in module.__all__
+        if not name.startswith("_") and f"{module.__name__}.{name}" not in known
+    ]
+    top = {f"skbackprop.{name.rpartition('.')[2]}" for name in missing}
+    assert top <= known, missing
+
+
+def test_no_page_link_or_picture_is_broken(window, address):
+    """All pages are opened, and all that they link to on this site is there."""
+    links, anchors = set(), {}
+    for page in PAGES:
+        window.page.goto(address + page)
+        hrefs = window.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+        links |= {(page, href) for href in hrefs if href.startswith(address)}
+        ids = window.page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+        anchors[address + page] = set(ids)
+        broken = window.page.eval_on_selector_all(
+            "img", "all => all.filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+        )
+        assert broken == [], page
+    assert window.faults == []
+    missing = []
+    for page, href in links:
+        target, anchor = urldefrag(href)
+        if target.endswith("/"):
+            target += "index.html"
+        is_there = (SITE / target.removeprefix(address)).exists()
+        if not is_there or (anchor and target in anchors and anchor not in anchors[target]):
+            missing.append((page, href))
+    assert missing == []
+
+
+def test_search_finds_what_people_look_for(window, address):
+    for words, expected in [
+        ("imbalanced", "user_guide/classification.html"),
+        ("prediction interval", "user_guide/uncertainty.html"),
+        ("BackpropClassifier", "reference/generated/skbackprop.BackpropClassifier.html"),
+    ]:
+        window.page.goto(f"{address}search.html?q={words}")
+        found = window.page.locator(f'ul.search a[href*="{expected}"]').first
+        found.wait_for(timeout=30_000)
+    assert window.faults == []
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        pytest.param({"width": width, "scheme": scheme}, id=f"{name}-{scheme}")
+        for name, width in WIDTHS.items()
+        for scheme in ("light", "dark")
+    ],
+    indirect=True,
+)
+def test_pages_can_be_read(window, address):
+    """Nothing is wider than the window, and text stands out from its ground."""
+    for page in KINDS:
+        window.page.goto(address + page)
+        assert window.page.evaluate(
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        ), page
+        ground, ink = window.page.evaluate(
+            "['backgroundColor', 'color'].map(name => getComputedStyle(document.body)[name])"
+        )
+        assert contrast(ground, ink) > 7, page  # WCAG 2.2, section 1.4.6
+    assert window.faults == []
+
+
+def contrast(*colours):
+    """Return the contrast ratio of two colours, as WCAG 2.2 defines it."""
+    lights = []
+    for colour in colours:
+        values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
