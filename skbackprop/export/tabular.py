@@ -199,8 +199,8 @@ def _networks(estimator: Any, x: Expression) -> list[tuple[Any, Expression]]:
     for component in estimator._components:
         if not hasattr(component, "networks"):
             raise TypeError(
-                f"The {type(estimator).__name__} mixes other estimators into its predictions, "
-                "which are not exported. Fit it without them."
+                f"The {type(estimator).__name__} blends other estimators with its networks, and "
+                "these alone are exported. Fit it with blend=None."
             )
         found.append((component.networks, scores_of(component.networks, seen[component.view])))
     return found

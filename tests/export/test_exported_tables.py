@@ -85,6 +85,12 @@ def test_regressors_of_tables(settings):
     assert is_close(found, predicted.reshape(found.shape))
 
 
+def test_other_estimators_that_are_blended_in():
+    settings = {"blend": "boosting", "max_iter": 2, "random_state": 0}
+    with pytest.raises(TypeError, match="Fit it with blend=None"):
+        to_onnx(TabularRegressor(2, **settings).fit(TABLE, NUMBERS))
+
+
 def test_tables_of_constants():
     estimator = TabularRegressor(2, max_iter=1, random_state=0).fit(
         np.ones((20, 2)), np.arange(20.0)
