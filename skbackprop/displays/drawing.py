@@ -16,8 +16,8 @@ _FEW_DECADES = 1.5
 # The smallest font that is legible, in points.
 _SMALLEST_FONT = 5.0
 
-# So many labels of a horizontal axis find room at a slant.
-_MOST_SLANTED = 12
+# Degrees at which labels of a horizontal axis are written, if there is no room for them otherwise.
+_SLANT = 40
 
 # What a layout may leave of the axes' size at the time that something is drawn.
 _SHARE_LEFT = 0.85
@@ -124,8 +124,8 @@ def plain_ticks(axis: Any) -> None:
 def place_ticks(ax: Any, along: str, positions: Sequence[float], labels: Sequence[str]) -> None:
     """Put ticks with labels on an axis, so that no two labels overlap.
 
-    Where there is no room for all, those of a horizontal axis are written at a slant; if they are
-    many, or on a vertical axis, some in between are left out.
+    Where there is no room for all, those of a horizontal axis are written at a slant; if that does
+    not do either, and on a vertical axis, some in between are left out.
 
     Parameters
     ----------
@@ -146,10 +146,14 @@ def place_ticks(ax: Any, along: str, positions: Sequence[float], labels: Sequenc
     points = np.zeros((len(positions), 2))
     points[:, which] = positions
     pixels = ax.transData.transform(points)[:, which] * _SHARE_LEFT
-    sizes = [_extent(ax, label, font)[which] for label in labels]
-    if along == "x" and len(labels) <= _MOST_SLANTED and _overlap(pixels, sizes):
-        axis.set_ticks(positions, labels, rotation=40, ha="right", rotation_mode="anchor")
-        return
+    extents = [_extent(ax, label, font) for label in labels]
+    sizes = [extent[which] for extent in extents]
+    if along == "x" and _overlap(pixels, sizes):
+        # The distance of two slanted lines is the sine of the slant.
+        heights = [extent[1] / np.sin(np.radians(_SLANT)) for extent in extents]
+        if not _overlap(pixels, heights):
+            axis.set_ticks(positions, labels, rotation=_SLANT, ha="right", rotation_mode="anchor")
+            return
     # Those that overlap the last one that is kept stay without a label.
     kept: list[int] = []
     for i in np.argsort(pixels).tolist():
@@ -161,7 +165,13 @@ def place_ticks(ax: Any, along: str, positions: Sequence[float], labels: Sequenc
 def _overlap(pixels: Any, sizes: Sequence[float]) -> bool:
     order = np.argsort(pixels)
     needed = (np.asarray(sizes)[order][1:] + np.asarray(sizes)[order][:-1]) / 2
-    return bool((np.diff(pixels[order]) < needed + 3).any())
+    return bool((np.diff(pixels[order]) < needed + 2).any())
+
+
+def settle(ax: Any) -> None:
+    """Let the layout give axes the size that they have with what is written so far."""
+    if hasattr(ax.figure, "draw_without_rendering"):  # a part of a figure waits for the whole
+        ax.figure.draw_without_rendering()
 
 
 # ------------------------------------------------------------------------------- fonts

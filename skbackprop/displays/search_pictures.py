@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from .drawing import add_legend, fitting_font, is_wide, place_ticks, scale_values, styled
+from .drawing import add_legend, fitting_font, is_wide, place_ticks, scale_values, settle, styled
 from .results import (
     Candidate,
     Parameter,
@@ -92,6 +93,11 @@ class Found:
         across, along = (len(parameter.values) for parameter in self.parameters)
         return 2 * len(self.best_by_value()) >= across * along
 
+    def scale_scores(self, ax: Any, lines: Sequence[Any]) -> None:
+        """Draw losses that are far apart on a logarithmic scale; scores are none."""
+        if self.sign < 0:
+            scale_values(ax, lines)
+
     @property
     def title(self) -> str:
         """What is to be known of the picture."""
@@ -156,7 +162,7 @@ def draw_curves(ax: Any, found: Found, style: Style) -> Drawn:
     ax.set(xlabel=over.label, ylabel=_score_label(found, style.spread is not None))
     ax.set_title(found.title, fontsize="medium")
     ax.grid(alpha=0.3)
-    scale_values(ax, lines)
+    found.scale_scores(ax, lines)
     add_legend(ax)
     return lines, None, []
 
@@ -232,10 +238,12 @@ def draw_heatmap(ax: Any, found: Found, style: Style) -> Drawn:
     default |= {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     image = ax.imshow(means, **styled(default, style.image_kwargs, AxesImage))
     bar = ax.figure.colorbar(image, ax=ax)
-    for axis, parameter in (("x", across), ("y", along)):
-        place_ticks(ax, axis, range(len(parameter.values)), parameter.labels)
     ax.set(xlabel=across.label, ylabel=along.label)
     ax.set_title(found.title, fontsize="medium")
+    bar.set_label(_score_label(found, True))
+    place_ticks(ax, "y", range(len(along.values)), along.labels)
+    settle(ax)  # long labels leave less room for the others
+    place_ticks(ax, "x", range(len(across.values)), across.labels)
     column, row = (parameter.place(found.best) for parameter in found.parameters)
     # Two lines, so that it is seen on light and dark cells.
     for color, width in (("white", 3), ("black", 1)):
@@ -245,7 +253,8 @@ def draw_heatmap(ax: Any, found: Found, style: Style) -> Drawn:
             )
         )
     texts = _write_scores(ax, image, by_value)
-    bar.set_label(_score_label(found, any("±" in text.get_text() for text in texts)))
+    if not any("±" in text.get_text() for text in texts):
+        bar.set_label(_score_label(found, False))
     return [], image, texts
 
 
@@ -325,7 +334,7 @@ def draw_points(ax: Any, found: Found, style: Style) -> Drawn:
 def _colors(found: Found, means: Any) -> dict[str, Any]:
     """Return keywords by which what is better is brighter."""
     colors = {"cmap": "viridis" if found.sign > 0 else "viridis_r"}
-    return colors | ({"norm": "log"} if is_wide(means.ravel()) else {})
+    return colors | ({"norm": "log"} if found.sign < 0 and is_wide(means.ravel()) else {})
 
 
 def _readable_on(image: Any, value: float) -> str:
@@ -372,7 +381,7 @@ def draw_rounds(ax: Any, found: Found, style: Style) -> Drawn:
         place_ticks(ax, "x", each, [f"{resource:g}" for resource in each])
     ax.set(xlabel=unit, ylabel=_score_label(found, style.spread is not None, "best"))
     ax.grid(alpha=0.3)
-    scale_values(ax, lines)
+    found.scale_scores(ax, lines)
     add_legend(ax)
     return lines, None, []
 
@@ -392,6 +401,9 @@ def _ticks(ax: Any, along: str, parameter: Parameter) -> None:
     few = len(parameter.values) <= _MOST_TICKS
     if few or parameter.scale == "places":
         place_ticks(ax, along, parameter.positions, parameter.labels)
+    elif parameter.scale == "linear" and all(isinstance(v, Integral) for v in parameter.values):
+        axis = ax.xaxis if along == "x" else ax.yaxis
+        axis.get_major_locator().set_params(integer=True)
 
 
 def _margins(ax: Any, over: Parameter) -> None:

@@ -20,8 +20,9 @@ class Documented:
     """An estimator whose representation links to its page of the documentation.
 
     It goes before scikit-learn's BaseEstimator. The page of ``skbackprop.tables.TableEncoder`` is
-    ``reference/skbackprop.tables.TableEncoder.html``. Classes that are not public have none, and
-    those that others derive from ours have what they say themselves, in scikit-learn's way.
+    ``reference/generated/skbackprop.tables.TableEncoder.html``. Classes that are not public have
+    none, and those that others derive from ours have what they say themselves, in scikit-learn's
+    way.
     """
 
     def _get_doc_link(self) -> str:
@@ -31,7 +32,7 @@ class Documented:
             return link
         if not DOCUMENTATION_URL:
             return ""
-        return f"{DOCUMENTATION_URL}/reference/{module}.{type(self).__name__}.html"
+        return f"{DOCUMENTATION_URL}/reference/generated/{module}.{type(self).__name__}.html"
 
 
 class Holding(Documented):

@@ -260,6 +260,11 @@ def halving(name):
     return clone(HALVING[name]).fit(*class_data())
 
 
+@pytest.fixture(scope="module")
+def rounds():
+    return halving("ours")
+
+
 @pytest.mark.parametrize(
     "name, resource",
     list(zip(HALVING, ["max_iter", "max_iter", "samples", "max_leaf_nodes"], strict=True)),
@@ -298,6 +303,23 @@ def test_of_a_halving_search_parameters_are_drawn_with_the_last_score_of_each():
     expected = [[last[a, r] for r in (0.001, 0.01, 0.1)] for a in (0.01, 1.0, 10.0)]
     assert display.image_.get_array().tolist() == expected
     assert display.ax_.get_title() == "each in its last round"
+
+
+def test_losses_far_apart_are_on_a_logarithmic_scale_and_scores_are_not():
+    mean, alphas = -np.geomspace(0.01, 10, 4), [1, 2, 3, 4]
+    results = {
+        "params": [{"alpha": alpha} for alpha in alphas],
+        "mean_test_score": mean,
+        "std_test_score": np.zeros(4),
+    }
+    display = SearchDisplay(cv_results=results)
+    assert display.plot(negate_score=True).ax_.get_yscale() == "log"
+    assert display.plot().ax_.get_yscale() == "linear"
+    pairs = [{"alpha": alpha, "tol": tol} for alpha in (1, 2) for tol in (1, 2)]
+    display = SearchDisplay(cv_results={**results, "params": pairs})
+    for is_negated, norm in ((True, "LogNorm"), (False, "Normalize")):
+        image = display.plot(negate_score=is_negated).image_
+        assert type(image.norm).__name__ == norm
 
 
 def test_repeated_rounds_have_one_tick():
@@ -405,12 +427,23 @@ def test_the_user_s_keywords_are_used(trees):
 
 @pytest.mark.parametrize("size", [(4, 3), (10, 7)])
 @pytest.mark.parametrize("style", ["default", "dark_background"])
-def test_all_that_is_written_can_be_read(trees, size, style):
+def test_all_that_is_written_can_be_read(trees, rounds, size, style):
     searches = [(trees, {}), (trees, {"params": "criterion"}), (trees, {"kind": "curve"})]
-    searches.append((halving("ours"), {}))
+    searches.append((rounds, {}))
     with pyplot.style.context(style), pyplot.rc_context({"figure.figsize": size}):
         for search, options in searches:
             assert labels_overlap(DRAW(search, **options).figure_) == []
+
+
+@pytest.mark.parametrize("size", [(4, 3), (10, 7)])
+def test_a_large_grid_with_long_names_can_be_read(size):
+    rates, widths = np.geomspace(1e-5, 1, 12), [(2**i,) * 3 for i in range(3, 15)]
+    params = [{"rate": rate, "sizes": width} for rate in rates for width in widths]
+    scores = np.linspace(0, 1, len(params))
+    results = {"params": params, "mean_test_score": scores, "std_test_score": scores}
+    with pyplot.rc_context({"figure.figsize": size}):
+        display = SearchDisplay(cv_results=results).plot()
+    assert labels_overlap(display.figure_) == []
 
 
 # ------------------------------------------------------------------------------ errors

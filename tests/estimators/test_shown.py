@@ -163,13 +163,15 @@ def test_links_lead_to_the_page_of_the_class_or_there_are_none(kind, monkeypatch
     monkeypatch.setattr(shown, "DOCUMENTATION_URL", "")
     assert estimator._get_doc_link() == ""
     monkeypatch.setattr(shown, "DOCUMENTATION_URL", "https://docs.example")
-    assert estimator._get_doc_link() == f"https://docs.example/reference/{PUBLIC[kind]}.html"
+    assert (
+        estimator._get_doc_link() == f"https://docs.example/reference/generated/{PUBLIC[kind]}.html"
+    )
 
 
 def test_links_are_shown_with_what_the_docstring_says(monkeypatch):
     assert "href" not in body_of(fitted("grid")._repr_html_())
     monkeypatch.setattr(shown, "DOCUMENTATION_URL", "https://docs.example")
-    page = "https://docs.example/reference/skbackprop.BackpropClassifier.html"
+    page = "https://docs.example/reference/generated/skbackprop.BackpropClassifier.html"
     html = body_of(fitted("classifier")._repr_html_())
     assert f'href="{page}"' in html
     assert f'href="{page}#:~:text=alpha,-float' in html  # a parameter
