@@ -27,12 +27,15 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder, StandardScaler
 
-from benchmarks._report import argument_parser, print_setting, print_table
+from benchmarks._report import argument_parser, as_time, print_setting, print_table
+from benchmarks._timing import seconds_per_call
 from skbackprop import TabularClassifier, TabularRegressor
 
 MOST_ROWS = 10_000
 N_SPLITS = 3
 FEWER = 4  # members of the faster setting that the documentation names
+# The networks with boosting among what they are mixed with.
+BLENDED = "with boosting"
 CLASSES, NUMBERS = "classification", "regression"
 
 Data = tuple[pd.DataFrame, pd.Series, str]
@@ -110,6 +113,7 @@ def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     found = {
         "TabularClassifier": TabularClassifier(random_state=seed),
         f"TabularClassifier({FEWER})": TabularClassifier(FEWER, random_state=seed),
+        BLENDED: TabularClassifier(blend="boosting", random_state=seed),
         "MLPClassifier": with_encoded(X, MLPClassifier(random_state=seed)),
         "HistGradientBoosting": HistGradientBoostingClassifier(random_state=seed),
     }
@@ -129,6 +133,7 @@ def regressors(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     found = {
         "TabularRegressor": TabularRegressor(random_state=seed),
         f"TabularRegressor({FEWER})": TabularRegressor(FEWER, random_state=seed),
+        BLENDED: TabularRegressor(blend="boosting", random_state=seed),
         "MLPRegressor": TransformedTargetRegressor(network, transformer=StandardScaler()),
         "HistGradientBoosting": HistGradientBoostingRegressor(random_state=seed),
     }
@@ -295,6 +300,37 @@ def estimates(kept: Sequence[Measured]) -> Iterable[list[str]]:
         yield [each.table, *cells, f"{distance:+.1f}"]
 
 
+def repeated(call: Callable[[Any], Any], argument: Any) -> Callable[[int], None]:
+    """Return what calls so many times as it is told."""
+
+    def run(n_times: int) -> None:
+        for _ in range(n_times):
+            call(argument)
+
+    return run
+
+
+def speeds(smoke: bool) -> Iterable[Sequence[str]]:
+    """Yield what predictions take, of models that were trained on 30 columns of numbers."""
+    X, y = load_breast_cancer(return_X_y=True)
+    names = [f"column {at}" for at in range(X.shape[1])]
+    many = np.tile(X, (1 if smoke else 200, 1))
+    row = dict(zip(names, X[0].tolist(), strict=True))
+    for kind in (TabularClassifier, TabularRegressor):
+        settings = {"max_iter": 2, "random_state": 0}  # whose number does not matter here
+        model = kind(**settings).fit(X, y)
+        of_frame = kind(**settings).fit(pd.DataFrame(X, columns=names), y)
+        runs = {
+            "a row, as an array": repeated(model.predict, X[:1]),
+            "a row, as a dict": repeated(of_frame.predict, row),
+        }
+        seconds = seconds_per_call(runs, 1 if smoke else 100, 5)
+        of_many = {f"{len(many):,} rows": repeated(model.predict, many)}
+        seconds |= seconds_per_call(of_many, 1, 1)
+        for what, each in seconds.items():
+            yield [f"{kind.__name__}: {what}", as_time(each)]
+
+
 def report(smoke: bool, path: str | None = None, n_splits: int = N_SPLITS) -> None:
     tables = SHIPPED if path is None else tables_in(path)
     for task, quality, error in ((CLASSES, "accuracy", "log loss"), (NUMBERS, "R2", "RMSE / sd")):
@@ -320,6 +356,7 @@ def report(smoke: bool, path: str | None = None, n_splits: int = N_SPLITS) -> No
         print_table(f"All tables for {task}:", head, summary(kept))
         head = ["table", "out of fold", "test", "standard error", "distance / standard error"]
         print_table(f"The {quality} that the first model says of itself:", head, estimates(kept))
+    print_table("Predictions, in 30 columns:", ["model, and what", "time"], speeds(smoke))
 
 
 if __name__ == "__main__":

@@ -110,11 +110,11 @@ def test_regressors_are_trained_out_of_fold_and_weighed_by_squared_error():
             of_new = of_new + own.predict(encoded) / 2
         held_out.append(said)
         mean.append(of_new)
-    held_out, mean = (np.clip(each, y.min(), y.max()) for each in (held_out, mean))
-    weights = weights_by_squared_error(held_out, y, None)
+    weights = weights_by_squared_error(np.array(held_out), y, None)
     np.testing.assert_allclose(model.weights_, weights, atol=1e-4)
-    np.testing.assert_allclose(model.predict(X), model.weights_ @ mean, rtol=1e-5)
-    np.testing.assert_allclose(model.oof_prediction_, model.weights_ @ held_out, rtol=1e-5)
+    for found, each in ((model.predict(X), mean), (model.oof_prediction_, held_out)):
+        expected = np.clip(model.weights_ @ each, y.min(), y.max())
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 class Knowing(ClassifierMixin, BaseEstimator):
