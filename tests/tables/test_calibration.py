@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from skbackprop.tables.calibration import (
+    calibrated,
     probabilities,
     temperature_for,
     weights_by_likelihood,
@@ -48,6 +49,31 @@ def test_rows_weigh_and_the_lowest_is_kept():
     assert temperature_for(scores, codes, weight) == pytest.approx(expected, rel=1e-2)
     sure = np.eye(3)[codes]
     assert temperature_for(sure, codes, None) == pytest.approx(0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_a_loss_is_that_of_the_probabilities_with_the_best_temperature(n_outputs):
+    scores, codes = logits_for(n_outputs, 500)
+    several = np.array([0.5 * scores, scores, 3 * scores])
+    weight = np.random.RandomState(1).rand(500)
+    temperature, loss = calibrated(several, codes, weight)
+    said = probabilities(several, temperature)[:, np.arange(500), codes]
+    assert loss == pytest.approx(-np.average(np.log(said).mean(axis=0), weights=weight), rel=1e-9)
+    as_one = np.vstack(several), np.tile(codes, 3), np.tile(weight, 3)
+    assert temperature_for(*as_one) == pytest.approx(temperature, rel=1e-3)
+    for other in (0.9, 1.1):
+        others = probabilities(several, other * temperature)[:, np.arange(500), codes]
+        assert loss < -np.average(np.log(others).mean(axis=0), weights=weight)
+
+
+def test_of_many_rows_some_tell_the_temperature():
+    scores, codes = logits_for(1, 2000)
+    many = np.tile(scores, (40, 1)), np.tile(codes, 40)
+    assert temperature_for(*many, None) == pytest.approx(
+        temperature_for(scores, codes, None), rel=0.03
+    )
+    weight = (np.arange(80_000) % 3 == 1).astype(float)  # of those that are looked at, none
+    assert temperature_for(*many, weight) == pytest.approx(1.0, rel=0.1)
 
 
 @pytest.mark.parametrize("is_weighted", [False, True])
