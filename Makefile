@@ -13,7 +13,7 @@ HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-full test-kernels test-versions lint types examples unit quick \
-    full bench bench-smoke format reference docs test-docs clean
+    full bench bench-smoke format reference docs test-docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -102,6 +102,16 @@ docs: $(VENV)/ready-docs ## the documentation site, in docs/_build/html
 
 test-docs: docs ## the site in a browser, Chromium: links, search, narrow and wide, light and dark
 	$(RUN) -m pytest -q --site tests/site
+
+dist: $(VENV)/ready-release ## wheel and sdist, checked, and installed in an empty environment
+	rm -rf dist
+	$(RUN) -m build --outdir dist .
+	$(RUN) -m twine check --strict dist/*
+	rm -rf $(VENV)/empty && $(PYTHON) -m venv $(VENV)/empty
+	$(VENV)/empty/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd / && $(CURDIR)/$(VENV)/empty/bin/python -W error -c 'from sklearn.datasets import load_iris; \
+	    from skbackprop import BackpropClassifier; \
+	    print(BackpropClassifier(max_iter=500).fit(*load_iris(return_X_y=True)))'
 
 clean: ## remove the environment, caches and pictures
 	rm -rf docs/_build docs/gallery docs/reference

@@ -356,6 +356,14 @@ def test_public_names_exist():
         assert all(hasattr(module, name) for name in module.__all__)
 
 
+# -------------------------------------------------------------------------------- releases
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == skbackprop.__version__
+
+
 # ---------------------------------------------------------------------------------- texts
 
 FOLDERS = ["skbackprop", "tests", "docs", "examples", "benchmarks"]

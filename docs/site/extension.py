@@ -109,7 +109,12 @@ def write_reference(app, config) -> None:
 
 # A link of a Markdown page to a file outside of docs.
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?:\.\./)+(?P<path>(?!\.)[\w./]*)\)")
-SAME = {"README.md": "index.md", "CHANGELOG.md": "changes.md", "examples": "gallery/index.rst"}
+SAME = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "examples": "gallery/index.rst",
+}
 
 
 def on_the_site(match: re.Match) -> str:

@@ -34,6 +34,7 @@ KINDS = [
     "_modules/skbackprop/activations.html",
 ]
 WIDTHS = {"narrow": 390, "wide": 1400}
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 # It is shut off from the network, and would ask it for its own news.
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -54,8 +55,8 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "Chromium is not installed: apt-get install chromium"
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert path, "there is no Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
         yield browser
