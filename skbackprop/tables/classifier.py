@@ -80,7 +80,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The labels, sorted.
     oof_predict_proba_ : array of shape (n_samples, n_classes)
         The probabilities of each training row, by the networks that have held it out. What begins
-        with oof_ is not there after a fit with X_val.
+        with ``oof_`` is not there after a fit with X_val.
     oof_prediction_ : array of shape (n_samples,)
         The label of each training row, by the same.
     oof_score_ : float

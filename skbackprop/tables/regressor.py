@@ -82,7 +82,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     ----------
     oof_prediction_ : array of shape (n_samples,) or (n_samples, n_levels)
         The prediction of each training row, by the network that has held it out. What begins with
-        oof_ is not there after a fit with X_val.
+        ``oof_`` is not there after a fit with X_val.
     oof_score_ : float
         What `score` makes of them, R2 or D2, in which rows have their `sample_weight`: an estimate
         of what it says of new rows, and a little low, since it is of single networks.
