@@ -9,13 +9,9 @@ import pytest
 from sklearn.datasets import load_diabetes, load_wine
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tables import base, networks
-from skbackprop.tables.inputs import Inputs
-from skbackprop.tables.networks import (
-    KindOfNetworks,
-    TableClassifierNetworks,
-    TableRegressorNetworks,
-)
+from skbackprop.tables import base, components, networks
+from skbackprop.tables.components import Kind, Training, train_all
+from skbackprop.tables.networks import TableClassifierNetworks, TableRegressorNetworks
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_members": 2, "random_state": 0}
@@ -91,33 +87,33 @@ def test_no_leg_begins_once_the_time_is_over(kind, monkeypatch, in_legs):
     assert (model.n_iter_[0] == 2).all()
 
 
-class _Noted(Exception):
-    pass
-
-
-@BOTH
-def test_the_time_that_encoding_takes_is_not_there_for_training(kind, monkeypatch):
-    seconds, limits = [0.0], []
+def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
+    seconds = [0.0]
 
     class Clock:
         @staticmethod
         def perf_counter():
             return seconds[0]
 
-    def encode(self, encoded, view):
+    def see(rows, view):
         seconds[0] += 30
-        return encoded
+        return rows
 
-    def train(self, training):
-        limits.append(training.time_limit)
-        raise _Noted
+    class Model(Kind):
+        view, is_patient = "encoded", True
 
-    monkeypatch.setattr(base, "time", Clock)
-    monkeypatch.setattr(Inputs, "seen", encode)
-    monkeypatch.setattr(KindOfNetworks, "train", train)
-    with pytest.raises(_Noted):
-        kind(time_limit=100.0, **SMALL).fit(*data_for(kind))
-    assert limits == [70.0 / len(kind._configurations)]
+        def train(self, training):
+            seconds[0] += 10
+            return None, training.time_limit
+
+    monkeypatch.setattr(components, "time", Clock)
+    stream = np.random.RandomState(0)
+    rest = {"weight": None, "n_members": 2, "folds": None, "watched": None}
+    training = Training(
+        X=None, y=None, stream=stream, time_limit=100, estimator=None, context=None, **rest
+    )
+    limits = [limit for _, limit in train_all([Model(), Model()], training, see)]
+    assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
 
 
 @BOTH
