@@ -19,7 +19,7 @@ HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 22
 
-demo: $(VENV)/ready-plot ## a tour on real data, with pictures in demo-output/ (under two minutes)
+demo: $(VENV)/ready-demo ## a tour on real data, with pictures in demo-output/ (under two minutes)
 	@$(RUN) examples/demo.py
 
 check: lint types quick ## what to run before each commit (under two minutes)
