@@ -70,14 +70,14 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
     if not reset and _is_plain_input(estimator, X):
         return X
     _check_for_dates(X, "X")
-    _check_is_plain(X, "X")
+    check_is_plain(X, "X")
     with _checks_of(X):
         return validate_data(estimator, X, accept_sparse="csr", reset=reset, **_asked_of(X))
 
 
 def validated_codes(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
     """Return codes as a finite float array with a column for each component."""
-    _check_is_plain(codes, "X")
+    check_is_plain(codes, "X")
     X: Array = check_array(codes, dtype=_FLOATS)
     if X.shape[1] != n_components:
         raise ValueError(
@@ -96,7 +96,7 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     if numeric:
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         _check_for_dates(y, "y")
-    _check_is_plain(X, "X")
+    check_is_plain(X, "X")
     y = as_given(y, "values" if numeric else "labels")
     y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
     with _checks_of(X):
@@ -110,7 +110,7 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
             **_asked_of(X),
         )
     if numeric:
-        y = _as_numbers(y)
+        y = as_numbers(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(as_dense(y), warn=True)
     return X, y
@@ -179,7 +179,7 @@ def _is_of_dates(dtype: Any) -> bool:
     return bool(is_temporal()) if is_temporal else getattr(dtype, "kind", None) in ("m", "M")
 
 
-def _check_is_plain(values: Any, name: str) -> None:
+def check_is_plain(values: Any, name: str) -> None:
     """Say so where an array has a mask or fields, which NumPy would drop, or cannot convert."""
     if np.ma.is_masked(values):
         raise ValueError(
@@ -202,7 +202,7 @@ def as_given(y: Any, what: str = "labels", name: str = "Input y") -> Any:
     """
     if y is None or issparse(y):
         return y
-    _check_is_plain(y, name)
+    check_is_plain(y, name)
     values = np.asarray(y)
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         y = values = np.asarray(y, dtype=object)
@@ -236,7 +236,25 @@ def _is_missing(label: Any) -> bool:
     return label is None or is_nan or type(label).__name__ == "NAType"
 
 
-def _as_numbers(y: Any) -> Array:
+def validated_labels(y: Any) -> Array:
+    """Return the labels of one column, of which none is missing."""
+    labels = column_or_1d(as_given(y), warn=True)
+    if labels.dtype.kind == "f":
+        assert_all_finite(labels, input_name="y")
+    return np.asarray(labels)
+
+
+def validated_numbers(y: Any) -> Array:
+    """Return the targets of one column as finite float64."""
+    numbers = column_or_1d(as_given(y, "values"), warn=True)
+    _check_for_dates(numbers, "y")
+    numbers = as_numbers(numbers).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
+        assert_all_finite(numbers, input_name="y")
+    return numbers
+
+
+def as_numbers(y: Any) -> Array:
     """Return an array of finite numbers: objects and words are made floats, if they can be."""
     y = as_dense(y)
     if y.dtype.kind in "biuf" and y.dtype.itemsize <= 8:
@@ -274,7 +292,7 @@ def validated_weight(sample_weight: Any, X: Any) -> Array | None:
     """Return a float64 weight for each row of X, none negative, not all zero; None for None."""
     if sample_weight is None:
         return None
-    _check_is_plain(sample_weight, "sample_weight")
+    check_is_plain(sample_weight, "sample_weight")
     weight: Array = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
@@ -290,7 +308,13 @@ def validated_weight(sample_weight: Any, X: Any) -> Array | None:
 
 def validated_groups(groups: Any, n_rows: int) -> Array:
     """Return the group of each of n rows as a number from 0 on, of two groups at least."""
-    values = column_or_1d(as_given(groups, "values", "groups"), warn=True)
+    values = np.asarray(as_given(groups, "values", "groups"))
+    if values.ndim == 0 or values.size != len(values):
+        raise ValueError(
+            f"groups must be an array of one axis, with a group for each of the {n_rows} rows of "
+            f"X, but has the shape {values.shape}."
+        )
+    values = column_or_1d(values, warn=True)
     if len(values) != n_rows:
         raise ValueError(
             f"groups must name a group for each of the {n_rows} rows of X, but has {len(values)} "

@@ -19,6 +19,7 @@ from scipy.sparse import csc_array, csr_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
 from ..core.arrays import Array
+from ..estimators.validation import check_is_plain
 from .values import (
     Kind,
     floats_of,
@@ -66,7 +67,9 @@ class ArrayColumns(Columns):
     def numbers(self, columns: Sequence[int]) -> Array:
         """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
         if self.X.dtype.kind in "fiub":
-            return _checked(self, self.X[:, columns].astype(np.float64), columns)
+            with np.errstate(over="ignore"):  # of which is told below
+                numbers = self.X[:, columns].astype(np.float64)
+            return _checked(self, numbers, columns)
         if self.X.dtype.kind == "O" and self.n_rows <= FEW_ROWS:
             # All at once, for a single row takes a quarter of the time of column by column.
             chosen = self.X[:, columns]
@@ -248,9 +251,9 @@ def _columns_of_row(estimator: Any, row: Any, reset: bool) -> ArrayColumns:
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
         raise TypeError(
-            "A dict, or what is like one, is one row, and goes with an encoder that was fitted to "
-            "a data frame, whose names it has. Pass a frame to fit, or an array of shape "
-            "(n_samples, n_features)."
+            "A dict, or what is like one, is one row, and goes with an estimator that was fitted "
+            "to a data frame, whose names it has. Pass a frame (a Series becomes one by its "
+            "to_frame()), or an array of shape (n_samples, n_features)."
         )
     given = set(row.keys())
     if given != set(names):
@@ -261,7 +264,20 @@ def _columns_of_row(estimator: Any, row: Any, reset: bool) -> ArrayColumns:
             f"missing. Names that it lacks: {lacking or 'none'}; others: {unknown or 'none'}."
         )
     values = np.fromiter((row[name] for name in names), dtype=object, count=len(names))
+    if any(map(_holds_several, set(map(type, values)))):
+        found = next(name for name in names if _holds_several(type(row[name])))
+        raise ValueError(
+            f"A dict, or what is like one, is one row, but the value of {found!r} is a "
+            f"{type(row[found]).__name__}. For several rows pass a data frame, as pandas.DataFrame "
+            "makes of a dict of lists."
+        )
     return ArrayColumns(values[np.newaxis], names)
+
+
+def _holds_several(type_: type) -> bool:
+    """Return whether values of a type are lists, arrays, or the like."""
+    is_sized = hasattr(type_, "__len__") and hasattr(type_, "__getitem__")
+    return is_sized and not issubclass(type_, (str, bytes, tuple, dict))
 
 
 def _as_array(X: Any) -> Any:
@@ -269,6 +285,7 @@ def _as_array(X: Any) -> Any:
     if np.ma.is_masked(X):  # what is masked is missing
         is_masked, X = np.ma.getmaskarray(X), np.array(X, dtype=object)
         X[is_masked] = None
+    check_is_plain(X, "X")
     if isinstance(X, (list, tuple)):
         array = np.asarray(X)
         X = np.asarray(X, dtype=object) if array.dtype.kind == "U" else array

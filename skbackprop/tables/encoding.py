@@ -76,6 +76,10 @@ class Encoding:
         many = [at for at, each in enumerate(levels) if each.n_codes > settings.max_levels]
         statistics = None
         target = _one_column(y)
+        if target is not None and len(target) != columns.n_rows:
+            raise ValueError(
+                f"X and y have inconsistent numbers of samples: {columns.n_rows} and {len(target)}."
+            )
         if many and is_one_hot and target is not None:
             statistics, out_of_fold = TargetStatistics.learn(
                 codes[:, many], target, settings.target_type, settings.random_state, settings.groups

@@ -15,6 +15,7 @@ from sklearn.preprocessing import TargetEncoder
 from sklearn.utils import check_random_state
 
 from ..core.arrays import Array
+from ..estimators.validation import validated_labels, validated_numbers
 from ..fitting.holdout import cut_by_group
 
 N_FOLDS = 5
@@ -49,6 +50,7 @@ class TargetStatistics:
         out_of_fold : array of shape (n, n_outputs)
             The outputs for the training rows, each learned from other rows, of other groups.
         """
+        y = validated_numbers(y) if target_type == "continuous" else validated_labels(y)
         n_folds = min(N_FOLDS, len(codes))
         folds: Any = KFold(n_folds, shuffle=True, random_state=random_state)
         if groups is not None:

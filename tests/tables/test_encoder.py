@@ -484,6 +484,42 @@ def test_what_cannot_be_encoded_later_is_named(n, library, value, error):
         encoder.transform(library({"x": [value] * n}))
 
 
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.ones(2), pd.Series([1.0, 2.0])])
+def test_a_dict_is_one_row(value):
+    encoder = TableEncoder().fit(pd.DataFrame({"size": [1.0, 2.0, 3.0], "city": ["a", "b", "a"]}))
+    with pytest.raises(ValueError, match=r"is one row, but the value of 'size' is a "):
+        encoder.transform({"size": value, "city": "a"})
+
+
+def test_arrays_of_other_kinds():
+    with pytest.raises(ValueError, match="X is a structured array with the fields"):
+        TableEncoder().fit(np.zeros(3, dtype=[("size", float)]))
+    with pytest.raises(TypeError, match=r"to_frame\(\)"):
+        TableEncoder().fit(pd.Series([1.0, 2.0]))
+    if np.finfo(np.longdouble).max > np.finfo(np.float64).max:  # not on every machine
+        beyond = np.array([[1], [2]]) * np.longdouble("1e4000")
+        with pytest.raises(ValueError, match="Column 0 has infinite values"):
+            TableEncoder().fit(beyond)
+
+
+@pytest.mark.parametrize(
+    "target_type, y, error",
+    [
+        ("auto", [1.0, np.nan] * 20, "y contains NaN"),
+        ("continuous", ["a", "b"] * 20, "y must hold numbers"),
+        ("auto", [1.0, 2.0], "X and y have inconsistent numbers of samples: 40 and 2"),
+    ],
+)
+def test_targets_that_will_not_do(target_type, y, error):
+    encoder = TableEncoder(max_levels=5, min_frequency=1, target_type=target_type)
+    X = pd.DataFrame({"city": [f"city {i % 10}" for i in range(40)]})
+    with pytest.raises(ValueError, match=error):
+        encoder.fit(X, y)
+    if len(y) == 2:  # whether it serves for a column or not
+        with pytest.raises(ValueError, match=error):
+            encoder.set_params(max_levels=None).fit(X, y)
+
+
 def test_a_lazy_frame_is_to_be_collected():
     with pytest.raises(TypeError, match=r"pass what its collect\(\) returns"):
         TableEncoder().fit(pl.LazyFrame({"x": [1, 2]}))
