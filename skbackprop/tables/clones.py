@@ -151,7 +151,11 @@ class KindOfEstimator(Kind):
                 break
             of_fold = task.subcontext("fold")
             of_fold.call_on_fit_task_begin(estimator=training.estimator)
-            clones.append(self._fitted(training, fold, left / n_to_come))
+            try:
+                clones.append(self._fitted(training, fold, left / n_to_come))
+            except Exception as error:
+                error.add_note(f"It is {self.estimator!r} of blend that raised it, fold {fold}.")
+                raise
             of_fold.call_on_fit_task_end(estimator=training.estimator)
         task.call_on_fit_task_end(estimator=training.estimator)
         if len(clones) == n_clones:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -300,6 +301,15 @@ def test_what_cannot_be_blended():
 class Infinite(WithoutWeights):
     def predict(self, X):
         return np.full(len(X), np.inf)
+
+
+def test_an_error_of_what_is_blended_says_whose_it_is():
+    X, y = data_for(TabularClassifier)
+    blend = [CalibratedClassifierCV(DummyClassifier(), cv=500)]
+    model = TabularClassifier(n_members=2, max_iter=1, blend=blend)
+    with pytest.raises(ValueError, match="500-fold") as raised:
+        model.fit(X, y)
+    assert "CalibratedClassifierCV" in raised.value.__notes__[0]
 
 
 def test_predictions_that_are_not_finite():
