@@ -126,7 +126,7 @@ def weights_of_rows(
     with np.errstate(over="ignore", invalid="ignore"):
         of_rows: Array = np.prod(
             [
-                _of_classes(own, column, weight)[column.codes]
+                weights_of_classes(own, column, weight)[column.codes]
                 for own, column in zip(of_columns, columns, strict=True)
             ],
             axis=0,
@@ -164,8 +164,8 @@ def _of_each_column(
     return class_weight
 
 
-def _of_classes(weights: Any, column: Coded, weight: Array | None) -> Array:
-    """Return the weight of each class of a column."""
+def weights_of_classes(weights: Any, column: Coded, weight: Array | None) -> Array:
+    """Return the weight of each class of a column, of weights as they are checked."""
     if weights == BALANCED:
         return _balanced(column, weight)
     of_classes = np.ones(len(column.classes))

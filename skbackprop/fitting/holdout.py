@@ -90,7 +90,11 @@ def cut_into_folds(
 
 
 def cut_by_group(
-    groups: Array, n_folds: int, stream: np.random.RandomState, classes: Array | None
+    groups: Array,
+    n_folds: int,
+    stream: np.random.RandomState,
+    classes: Array | None,
+    has_weight: Array | None = None,
 ) -> Array:
     """Return the fold of each row, at random, where no group is split.
 
@@ -102,13 +106,24 @@ def cut_by_group(
     groups : array of int of shape (n_rows,)
         The group of each row, from 0 on.
     n_folds : int
-        The number of folds, no more than groups.
+        The number of folds, no more than groups, of those with weight.
     stream : RandomState
         What draws them.
     classes : array of int of shape (n_rows,) or None
         The class of each row.
+    has_weight : array of bool of shape (n_rows,) or None, default=None
+        Which rows weigh anything; None for all. Each fold has some of them: groups without any are
+        dealt out beside the others.
     """
     n_groups = int(groups.max()) + 1
+    if has_weight is not None:
+        counts = (np.bincount(groups, has_weight) > 0)[groups]
+        if not counts.all():
+            folds: Array = stream.randint(n_folds, size=n_groups)[groups]
+            _, known = np.unique(groups[counts], return_inverse=True)
+            own = None if classes is None else classes[counts]
+            folds[counts] = cut_by_group(known, n_folds, stream, own)
+            return folds
     # Of groups of one size, the first goes to the emptiest fold.
     names = stream.permutation(n_groups)[groups]
     seed = stream.randint(np.iinfo(np.int32).max)

@@ -58,8 +58,12 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
     # ------------------------------------------------------- what a subclass defines
 
     @abstractmethod
-    def _take_in(self, y: Any, weight: Array | None) -> Array:
-        """Learn what y is, in which rows have weights; return it as the networks learn it."""
+    def _checked_target(self, y: Any) -> Array:
+        """Return what the user gave as y as an array of one axis; raise if it will not do."""
+
+    @abstractmethod
+    def _take_in(self, y: Array, weight: Array | None) -> Array:
+        """Learn what checked y is, in which rows have weights; return it as networks learn it."""
 
     @abstractmethod
     def _encoded_target(self, y: Any) -> Array:
@@ -192,8 +196,9 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         columns = read(self, given.X, reset=True)
         weight_given = validated_weight(given.sample_weight, columns.as_given)
-        y = self._take_in(given.y, weight_given)
+        y = self._checked_target(given.y)
         _check_lengths(columns, y, "X", "y")
+        y = self._take_in(y, weight_given)
         if len(y) < 2 and not given.has_rows_to_watch:
             raise ValueError(
                 f"n_samples = {len(y)}, but at least 2 rows are needed: one to train on, and one "
@@ -202,8 +207,8 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
         weight = self._weight_in_training(y, weight_given)
         if weight is not None and np.count_nonzero(weight) < 2 and not given.has_rows_to_watch:
             raise ValueError(
-                "sample_weight is above zero for one row alone, but at least 2 such rows are "
-                "needed: one to train on, and one to hold out."
+                f"{self._weights_by_name} is above zero for one row alone, but at least 2 such "
+                "rows are needed: one to train on, and one to hold out."
             )
         watched = self._watched(given)
         stream = check_random_state(self.random_state)
@@ -246,7 +251,13 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
             y = self._encoded_target(given.y_val)
             _check_lengths(columns, y, "X_val", "y_val")
             weight = validated_weight(given.sample_weight_val, columns.as_given)
-            return Watched(columns, y, self._weight_in_training(y, weight))
+            weight = self._weight_in_training(y, weight)
+            if weight is not None and not weight.any():
+                raise ValueError(
+                    "by class_weight no row has a weight above zero. Give a weight to a class "
+                    "that is in y_val, or rows of other classes."
+                )
+            return Watched(columns, y, weight)
 
     def _folds(
         self, y: Array, weight: Array | None, group: Array | None, stream: np.random.RandomState
@@ -258,9 +269,23 @@ class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABC
             counts = (weight > 0).astype(np.intp)
             strata = counts if strata is None else counts * (strata.max() + 1) + strata
         if group is not None:
-            n_groups = int(group.max()) + 1
-            return cut_by_group(group, min(self.n_members, n_groups), stream, strata)
+            has_weight = None if weight is None else weight > 0
+            n_groups = len(np.unique(group if has_weight is None else group[has_weight]))
+            if n_groups < 2:
+                raise ValueError(
+                    f"{self._weights_by_name} is above zero in one of the groups alone, but at "
+                    "least 2 such groups are needed: one to train on, and one to hold out. Leave "
+                    "groups out, or give weight to rows of other groups."
+                )
+            n_folds = min(self.n_members, n_groups)
+            return cut_by_group(group, n_folds, stream, strata, has_weight)
         return cut_into_folds(len(y), min(self.n_members, len(y)), stream, strata)
+
+    @property
+    def _weights_by_name(self) -> str:
+        """What an error calls that by which rows weigh in training."""
+        by_class = getattr(self, "class_weight", None) is not None
+        return "sample_weight times class_weight" if by_class else "sample_weight"
 
     @property
     def _kinds(self) -> list[Kind]:

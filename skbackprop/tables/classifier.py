@@ -7,13 +7,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 
 from .._sklearn import StrOptions
 from ..core.arrays import Array
 from ..estimators.labels import learn
-from ..estimators.validation import as_given
+from ..estimators.validation import validated_labels
+from ..fitting.class_weight import (
+    Coded,
+    checked_class_weight,
+    weights_of_classes,
+    weights_of_rows,
+)
 from .base import BaseTabular
 from .blend import classifiers_of
 from .calibration import probabilities, temperature_for, weights_by_likelihood
@@ -161,21 +165,25 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.time_limit = time_limit
         self.random_state = random_state
 
-    def _take_in(self, y: Any, weight: Array | None) -> Array:
-        y = column_or_1d(as_given(y), warn=True)
+    def _checked_target(self, y: Any) -> Array:
+        return validated_labels(y)
+
+    def _take_in(self, y: Array, weight: Array | None) -> Array:
         self._labels = learn(y)
         self.classes_ = self._labels.classes
-        codes = self._encoded_target(y)
+        coded = self._coded(y)
         if self.class_weight is not None:
-            _, of_class = np.unique(codes, return_index=True)
-            self._weight_of_class = compute_sample_weight(self.class_weight, y)[of_class]
-        return codes
+            of_classes = checked_class_weight(self.class_weight)
+            self._weight_of_class = weights_of_classes(of_classes, coded, weight)
+            weights_of_rows(of_classes, [coded], False, weight)  # an error where none counts
+        return coded.codes
 
     def _encoded_target(self, y: Any) -> Array:
-        labels = self._labels
-        y = column_or_1d(as_given(y), warn=True)
-        (coded,) = labels.coded(labels.encode(y, needs_all=False))
-        return coded.codes
+        return self._coded(self._checked_target(y)).codes
+
+    def _coded(self, y: Array) -> Coded:
+        (coded,) = self._labels.coded(self._labels.encode(y, needs_all=False))
+        return coded
 
     def _weight_in_training(self, y: Array, weight: Array | None) -> Array | None:
         if self.class_weight is None:

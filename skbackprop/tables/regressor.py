@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
 from ..estimators.parameters import constraints_of
-from ..estimators.validation import as_given, check_targets, validated_weight
+from ..estimators.validation import check_targets, validated_numbers, validated_weight
 from ..intervals import cross_conformal, n_needed
 from ..losses.regression import REGRESSOR_LOSSES
 from .base import BaseTabular
@@ -157,14 +157,16 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.time_limit = time_limit
         self.random_state = random_state
 
-    def _take_in(self, y: Any, weight: Array | None) -> Array:
-        numbers = _numbers(y)
+    def _checked_target(self, y: Any) -> Array:
+        return validated_numbers(y)
+
+    def _take_in(self, y: Array, weight: Array | None) -> Array:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        self._said = Said.learn(loss, self.loss, numbers, weight, self.clip)
-        return numbers
+        self._said = Said.learn(loss, self.loss, y, weight, self.clip)
+        return y
 
     def _encoded_target(self, y: Any) -> Array:
-        numbers = _numbers(y)
+        numbers = self._checked_target(y)
         check_targets(numbers, self._said.loss, self.loss)
         return numbers
 
@@ -404,9 +406,3 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
         return tags
-
-
-def _numbers(y: Any) -> Array:
-    """Return targets as a checked float64 array of one axis."""
-    y = column_or_1d(as_given(y, "values"), warn=True)
-    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")

@@ -209,9 +209,29 @@ def test_groups_that_will_not_do(kind):
         ([None] * len(y), "groups contains missing"),
         (np.r_[np.nan, np.arange(119.0)], "groups contains missing"),
         (["a", 1] * 60, "groups has words beside other"),
+        ("days", "groups must be an array of one axis"),
+        (np.zeros((len(y), 2)), "groups must be an array of one axis"),
     ):
         with pytest.raises(ValueError, match=match):
             kind(**SMALL).fit(X, y, groups=groups)
+
+
+@BOTH
+@pytest.mark.parametrize("blend", [None, "boosting"])
+def test_every_network_has_groups_that_weigh_something(kind, blend):
+    X, y = data_for(kind)
+    groups = np.arange(len(y)) % 12
+    for seed in range(5):
+        weight = np.isin(groups, [seed, 7]).astype(float)
+        model = kind(n_members=3, max_iter=1, blend=blend, random_state=seed)
+        model.fit(X, y, weight, groups=groups)
+        assert model.oof_member_.max() == 1
+        of_groups = model.oof_member_[np.searchsorted(groups[:12], [seed, 7])]
+        assert sorted(of_groups) == [0, 1]
+        for group in range(12):
+            assert len(np.unique(model.oof_member_[groups == group])) == 1
+    with pytest.raises(ValueError, match=r"sample_weight is above zero in one of the groups alone"):
+        model.fit(X, y, (groups == 3).astype(float), groups=groups)
 
 
 @pytest.fixture

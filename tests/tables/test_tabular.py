@@ -22,7 +22,6 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from mixed import FRAMES, to_objects
@@ -440,10 +439,70 @@ def test_weights_of_classes_are_weights_of_their_rows(class_weight):
     X, y = FRAMES["pandas"](table, types), targets_for(TabularClassifier, score)
     weight = np.random.RandomState(0).uniform(0.5, 2, len(y))
     model = TabularClassifier(**SMALL, class_weight=class_weight).fit(X, y, weight)
-    by_rows = weight * compute_sample_weight(class_weight, y)
+    shares = {label: weight[y == label].sum() / weight.sum() for label in np.unique(y)}
+    of_classes = class_weight
+    if class_weight == "balanced":  # by what the rows of each class weigh
+        of_classes = {label: 1 / (len(shares) * share) for label, share in shares.items()}
+    by_rows = weight * [of_classes[label] for label in y]
     expected = TabularClassifier(**SMALL).fit(X, y, by_rows)
-    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+    np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), atol=1e-3)
     assert model.oof_score_ == accuracy_score(y, model.oof_prediction_, sample_weight=weight)
+
+
+@pytest.mark.parametrize(
+    "class_weight, error",
+    [
+        ({"yes": -1}, "class_weight must have a finite number that is not negative"),
+        ({"yes": np.nan}, "class_weight must have a finite number"),
+        ({"yes": "a"}, "class_weight must have a finite number"),
+        ({"maybe": 1}, r"class_weight has weights for \['maybe'\]"),
+        ({"yes": 0, "no": 0}, "class_weight=.* leave no row with a weight above zero"),
+    ],
+)
+def test_weights_of_classes_that_will_not_do(class_weight, error):
+    X, y = np.arange(20.0)[:, None], ["yes", "no"] * 10
+    model = TabularClassifier(**SMALL, class_weight=class_weight)
+    with pytest.raises(ValueError, match=error):
+        model.fit(X, y)
+    with pytest.raises(ValueError, match=error):
+        model.fit(X, y, X_val=X, y_val=y)
+
+
+def test_rows_to_stop_by_are_of_a_class_that_weighs_something():
+    X, y = np.arange(20.0)[:, None], np.array(["yes", "no"] * 10)
+    model = TabularClassifier(**SMALL, class_weight={"yes": 1, "no": 0})
+    with pytest.raises(ValueError, match="X_val, y_val: by class_weight no row"):
+        model.fit(X, y, X_val=X[1::2], y_val=y[1::2])
+    with pytest.raises(ValueError, match="sample_weight times class_weight is above zero for one"):
+        model.fit(X[:3], y[1:4])
+
+
+@pytest.mark.parametrize(
+    "y, error",
+    [
+        (pd.date_range("2020", periods=20), "y holds dates or durations"),
+        (pd.to_timedelta(range(20), "D"), "y holds dates or durations"),
+        (pl.Series(pd.date_range("2020", periods=20)), "y holds dates or durations"),
+        (list(pd.date_range("2020", periods=20)), "y must hold numbers"),
+        (["a", "b"] * 10, "y must hold numbers"),
+        ([np.inf, -np.inf] * 10, "y contains infinity"),
+        ([1.0, np.nan] * 10, "y contains NaN"),
+        ([1.0, 2.0], "X and y have inconsistent numbers of samples: 20 and 2"),
+    ],
+)
+def test_targets_that_are_no_numbers(y, error):
+    X = np.arange(20.0)[:, None]
+    with pytest.raises(ValueError, match=error):
+        TabularRegressor(**SMALL).fit(X, y, np.ones(20))
+
+
+def test_labels_that_are_missing_or_too_few():
+    X = np.arange(20.0)[:, None]
+    model = TabularClassifier(**SMALL, class_weight="balanced")
+    with pytest.raises(ValueError, match="y contains NaN"):
+        model.fit(X, [1.0, np.nan] * 10)
+    with pytest.raises(ValueError, match="X and y have inconsistent numbers of samples: 20 and 2"):
+        model.fit(X, [1, 0], np.ones(20))
 
 
 @BOTH
