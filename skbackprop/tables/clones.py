@@ -55,13 +55,17 @@ class Taken:
         Raises
         ------
         ValueError
-            If it is not finite.
+            If it is not finite, or not one number for each row, or each class of it.
         """
         if self.n_classes is None:
-            said = np.asarray(estimator.predict(X), dtype=np.float64).reshape(len(X), -1)
+            said = np.asarray(estimator.predict(X), dtype=np.float64)
+            _check_size(estimator, said, len(X))
+            said = said.reshape(len(X), 1)
         else:
+            shares, classes = np.asarray(estimator.predict_proba(X)), estimator.classes_
+            _check_size(estimator, shares, len(X) * len(classes))
             said = np.zeros((len(X), self.n_classes))
-            said[:, estimator.classes_] = estimator.predict_proba(X)
+            said[:, classes] = shares
         if not np.isfinite(said).all():
             raise ValueError(
                 f"{estimator!r} in blend predicts what is not finite. Train it alone to see why, "
@@ -71,6 +75,14 @@ class Taken:
             return np.maximum(said, self.least)
         logs = np.log(np.maximum(said, _LEAST))
         return np.asarray(logs if self.n_classes > 2 else logs[:, 1:] - logs[:, :1])
+
+
+def _check_size(estimator: Any, said: Array, size: int) -> None:
+    if said.size != size:
+        raise ValueError(
+            f"{estimator!r} in blend returns an array of shape {said.shape}, but has to predict "
+            "one number for each row, or a probability for each of its classes_."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -312,6 +312,22 @@ def test_an_error_of_what_is_blended_says_whose_it_is():
     assert "CalibratedClassifierCV" in raised.value.__notes__[0]
 
 
+@BOTH
+def test_predictions_of_another_shape(kind):
+    class Twice(Ridge):
+        def predict(self, X):
+            return np.tile(super().predict(X)[:, None], 2)
+
+    class OneOfTwo(LogisticRegression):
+        def predict_proba(self, X):
+            return super().predict_proba(X)[:, :1]
+
+    X, y = data_for(kind)
+    blend = [make_pipeline(StandardScaler(), OneOfTwo() if kind is TabularClassifier else Twice())]
+    with pytest.raises(ValueError, match=r"in blend returns an array of shape \("):
+        kind(n_members=2, max_iter=1, blend=blend).fit(X, y)
+
+
 def test_predictions_that_are_not_finite():
     X, y = data_for(TabularRegressor)
     model = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
