@@ -12,6 +12,7 @@ from .run import Run
 
 # How a warning begins that all epochs were used up, in scikit-learn's words.
 USED_UP = "Stochastic Optimizer: Maximum iterations"
+OUT_OF_TIME = "Training ended: time_limit="
 
 
 def end_converged(run: Run) -> None:
@@ -67,14 +68,14 @@ def end_out_of_time(run: Run) -> None:
     """Take note that the time was used up, and of what that has left."""
     _judge(run)
     run.ending = "time_limit"
-    limit = f"time_limit={run.plan.time_limit:g} seconds are over after"
+    limit = f"{OUT_OF_TIME}{run.plan.time_limit:g} seconds are over after"
     if run.n_iter:
         unit = "iteration(s)" if run.plan.is_lbfgs else "epoch(s)"
         kept = f"the weights of number {run.best_iter} are kept"
-        run.warnings.append(f"Training ended: {limit} {run.n_iter} {unit}; {kept}.")
+        run.warnings.append(f"{limit} {run.n_iter} {unit}; {kept}.")
     else:
         run.warnings.append(
-            f"Training ended: {limit} less than an epoch, so nothing has been learned and the "
+            f"{limit} less than an epoch, so nothing has been learned and the "
             "weights are those at the start. Raise time_limit, or train on fewer rows."
         )
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from ..core.arrays import Array
 from ..engine.network import Network
@@ -23,7 +24,8 @@ from ..fitting.initial import Layers
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
 from ..fitting.run import Problem
-from ..fitting.verdict import USED_UP
+from ..fitting.verdict import OUT_OF_TIME, USED_UP
+from ..fitting.warnings import warn
 from ..layers.base import Layer
 from ..layers.inputs import BlockMaps, Scale
 from .calibration import calibrated
@@ -116,9 +118,14 @@ class OfTable:
         return self._folds
 
     def _keep(self, prepared: Prepared, continues: bool, pieces: Pieces | None = None) -> None:
-        """Keep what came of the runs. That all epochs were used up is what was wanted."""
+        """Keep what came of the runs.
+
+        That all epochs were used up is what was wanted; of the user's time limit, of which each leg
+        has a part, there is one warning for all legs.
+        """
+        known = USED_UP, OUT_OF_TIME
         for run in prepared.runs:
-            run.warnings = [message for message in run.warnings if not message.startswith(USED_UP)]
+            run.warnings = [message for message in run.warnings if not message.startswith(known)]
         super()._keep(prepared, continues, pieces)  # type: ignore[misc]
 
     def finish(self, n_iter: Array) -> None:
@@ -262,6 +269,18 @@ class _Leg(NamedTuple):
         return not self.loss > best * (1 + TOLERANCE if self.is_whole else 1)
 
 
+def _warn_of_time(time_limit: float, n_iter: Array) -> None:
+    """Say that the user's time limit ended training, and after how many epochs that are kept."""
+    limit = f"{OUT_OF_TIME}{time_limit:g} seconds are over, of which each ensemble has a part."
+    if n_iter.any():
+        kept = f"Networks of {n_iter.min()} to {n_iter.max()} epochs are kept."
+    else:
+        kept = (
+            "After less than an epoch nothing has been learned: the weights are those at the start."
+        )
+    warn(f"{limit} {kept} Raise time_limit, or train fewer members.", ConvergenceWarning)
+
+
 @dataclass(frozen=True, eq=False)
 class KindOfNetworks(Kind):
     """Networks of one configuration.
@@ -305,6 +324,7 @@ class KindOfNetworks(Kind):
         task = training.context.subcontext("ensemble", max_subtasks=len(legs))
         task.call_on_fit_task_begin(estimator=training.estimator)
         kept: list[_Leg] = []
+        was_cut_short = False
         for n_epochs in legs:
             left = end - time.perf_counter()
             if kept and left <= 0:
@@ -312,10 +332,13 @@ class KindOfNetworks(Kind):
             limit = None if math.isinf(left) else max(left, NO_TIME)
             networks.set_params(max_iter=n_epochs, time_limit=limit)
             leg = self._leg(networks, training, task.subcontext("leg"), kept)
+            was_cut_short |= limit is not None and not leg.is_whole
             if not leg.is_of_use(min((each.loss for each in kept), default=math.inf)):
                 break
             kept.append(leg)
         task.call_on_fit_task_end(estimator=training.estimator)
+        if was_cut_short:
+            _warn_of_time(training.estimator.time_limit, kept[-1].n_iter)
         networks.__dict__ = kept[-1].attributes
         networks.finish(kept[-1].n_iter)
         return NetworksOfTable(networks, self.view), kept[-1].said

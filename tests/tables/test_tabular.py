@@ -297,8 +297,11 @@ def test_the_first_predictions_are_near_the_shares_of_classes():
     X, y = load_wine(return_X_y=True)
     y = np.where(y == 2, 1, 0)
     model = TabularClassifier(**SMALL | {"time_limit": 1e-9})
-    with pytest.warns(ConvergenceWarning, match="nothing has been learned"):
+    with pytest.warns(ConvergenceWarning, match="nothing has been learned") as warned:
         model.fit(X, y)
+    # One for each ensemble, with the limit that the user has set.
+    assert len(warned) == len(model.networks_)
+    assert all(f"time_limit={model.time_limit:g} seconds" in str(each.message) for each in warned)
     scores = model._components[0].outputs(inputs_of(model, X)[0])
     assert np.abs(probabilities(scores)[..., 1] - y.mean()).max() < 0.1
 
