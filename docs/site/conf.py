@@ -10,10 +10,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for extension.py
 
-# So that scikit-learn's module has all that its names promise to the gallery, which reads them.
-import extension  # noqa: E402, F401
-from sklearn.experimental import enable_halving_search_cv  # noqa: E402, F401
-
 import skbackprop  # noqa: E402
 
 project = "skbackprop"
@@ -63,6 +59,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "nested_sections": False,
     "parallel": 2,
+    "reset_modules": ("matplotlib", "extension.make_halving_known"),
 }
 
 html_theme = "pydata_sphinx_theme"

@@ -194,6 +194,14 @@ def take_literally(app, what, name, thing, options, lines: list[str]) -> None:
             lines[at] = SPECIAL.sub(lambda sign: sign[1] or "\\" + sign[0], line)
 
 
+def make_halving_known(gallery_conf, name: str) -> None:
+    """Let scikit-learn's module have all that its names promise to the gallery, which reads them.
+
+    It is called in each process, before each example.
+    """
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+
+
 class ByTable:
     """The order of the examples: that of the table in questions.md."""
 

@@ -26,7 +26,7 @@ from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters
 from ..fitting.architecture import Architecture
 from ..fitting.course import Past
-from ..fitting.effects import warn_of_no_effect
+from ..fitting.effects import messages_of_no_effect
 from ..fitting.folds import Start, folds_of
 from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
@@ -344,19 +344,22 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
         would take as long as to train on it.
         """
-        is_same, values = False, self._values
-        if is_known and self._planned is not None:
-            is_same = all(map(operator.is_, self._planned.values, values))
-            if is_same and self._planned.is_fixed:
-                return self._planned
+        values, last = self._values, self._planned if is_known else None
+        if last is not None and not all(map(operator.is_, last.values, values)):
+            last = None
+        if last is not None and last.is_fixed:
+            return last
         parameters = self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
         plan = self._plan_of(parameters)
         check_solver(plan, parameters)
-        if not is_same:
-            warn_of_no_effect(parameters, {name: row.default for name, row in self._rows.items()})
-        return Planned.of(values, plan)
+        if last is not None:
+            return Planned.of(values, plan, last.messages)
+        defaults = {name: row.default for name, row in self._rows.items()}
+        planned = Planned.of(values, plan, tuple(messages_of_no_effect(parameters, defaults)))
+        planned.warn()
+        return planned
 
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""

@@ -15,6 +15,7 @@ from ..engine.network import Network
 from ..fitting.architecture import activation_of_each_layer, hidden_widths
 from ..fitting.plan import Plan
 from ..fitting.run import Run
+from ..fitting.warnings import warn
 from ..fitting.watch import Watched
 from ..losses.base import Loss
 from .parameters import FIXED
@@ -106,16 +107,25 @@ class Planned(NamedTuple):
         The plan.
     is_fixed : bool
         Whether they are what they were as long as they are the same objects: no lists, say.
+    messages : tuple of str
+        What each fit is to warn of: parameters that have no effect.
     """
 
     values: tuple[Any, ...]
     plan: Plan
     is_fixed: bool
+    messages: tuple[str, ...]
 
     @classmethod
-    def of(cls, values: tuple[Any, ...], plan: Plan) -> Self:
-        """Return a plan with the values that it was made of."""
-        return cls(values, plan, not any(isinstance(value, _CHANGING) for value in values))
+    def of(cls, values: tuple[Any, ...], plan: Plan, messages: tuple[str, ...]) -> Self:
+        """Return a plan with the values that it was made of, and what to warn of."""
+        is_fixed = not any(isinstance(value, _CHANGING) for value in values)
+        return cls(values, plan, is_fixed, messages)
+
+    def warn(self) -> None:
+        """Warn of the parameters that have no effect, as each fit does once."""
+        for message in self.messages:
+            warn(message, UserWarning)
 
 
 class Given(NamedTuple):

@@ -87,7 +87,11 @@ class Fit:
         self._try(lambda: self._prepare(alike))
 
     def _prepare(self, alike: Fit | None) -> None:
-        planned = self._planned or self.estimator._checked_plan(is_known=False)
+        planned = self._planned
+        if planned is None:
+            planned = self.estimator._checked_plan(is_known=False)
+        else:
+            planned.warn()  # which is not done where plans are made for a whole search
         start = None
         if alike is None or alike.prepared is None:
             given = Given(self.X, self.y, **self.fit_params)

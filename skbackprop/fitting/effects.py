@@ -17,7 +17,6 @@ from ..optimizers import SOLVERS
 from ..schedules.kinds import SCHEDULES
 from ..stopping import EarlyStopping
 from .plan import WITH_SGD_ALONE, is_lbfgs
-from .warnings import warn
 
 _Idle: TypeAlias = Callable[[Mapping[str, Any], str, Any], str | None]
 
@@ -25,8 +24,10 @@ _Idle: TypeAlias = Callable[[Mapping[str, Any], str, Any], str | None]
 _SOLVERS_OF_SCIKIT_LEARN = ("lbfgs", "sgd", "adam")
 
 
-def warn_of_no_effect(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Warn of each parameter that is not at its default and has no effect.
+def messages_of_no_effect(
+    parameters: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield a warning for each parameter that is not at its default and has no effect.
 
     Parameters
     ----------
@@ -35,17 +36,11 @@ def warn_of_no_effect(parameters: Mapping[str, Any], defaults: Mapping[str, Any]
     defaults : mapping
         The defaults of its parameters, by name.
 
-    Warns
-    -----
-    UserWarning
-        For each such parameter, with what to do.
+    Yields
+    ------
+    message : str
+        What has no effect, why, and what to do.
     """
-    for message in messages(parameters, defaults):
-        warn(message, UserWarning)
-
-
-def messages(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what there is to say; the arguments are those of `warn_of_no_effect`."""
     for names, idle in RULES:
         for name in names:
             value, default = parameters[name], defaults[name]

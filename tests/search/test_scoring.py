@@ -119,13 +119,13 @@ def test_test_rows_are_transformed_once_for_all_candidates(search_class):
 
 
 def test_parameters_are_checked_once_for_all_splits(monkeypatch):
-    checked, check = [], BackpropClassifier._checked_plan
+    checked, check = [], BackpropClassifier._plan_anew
 
-    def count(self, is_known):
+    def count(self):
         checked.append(self.alpha)
-        return check(self, is_known)
+        return check(self)
 
-    monkeypatch.setattr(BackpropClassifier, "_checked_plan", count)
+    monkeypatch.setattr(BackpropClassifier, "_plan_anew", count)
     BackpropGridSearchCV(NETWORK, {"alpha": [0.0, 0.1, 1.0]}, cv=4, refit=False).fit(X, Y)
     assert sorted(checked) == [0.0, 0.1, 1.0]
 
