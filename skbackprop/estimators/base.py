@@ -344,22 +344,25 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
         would take as long as to train on it.
         """
-        values, last = self._values, self._planned if is_known else None
-        if last is not None and not all(map(operator.is_, last.values, values)):
+        last = self._planned if is_known else None
+        if last is not None and not all(map(operator.is_, last.values, self._values)):
             last = None
         if last is not None and last.is_fixed:
             return last
-        parameters = self._settings
+        planned = self._plan_anew()
+        if last is None:
+            planned.warn()
+        return planned
+
+    def _plan_anew(self) -> Planned:
+        """Return the plan that the parameters make, checked, with what is to be warned of."""
+        values, parameters = self._values, self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()
         plan = self._plan_of(parameters)
         check_solver(plan, parameters)
-        if last is not None:
-            return Planned.of(values, plan, last.messages)
         defaults = {name: row.default for name, row in self._rows.items()}
-        planned = Planned.of(values, plan, tuple(messages_of_no_effect(parameters, defaults)))
-        planned.warn()
-        return planned
+        return Planned.of(values, plan, tuple(messages_of_no_effect(parameters, defaults)))
 
     def _is_the_last(self, plan: Plan) -> bool:
         """Return whether a plan is the one last trained by."""

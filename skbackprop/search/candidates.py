@@ -153,7 +153,7 @@ class Candidate:
         None where they are not valid: alone, fit will say what is wrong.
         """
         try:
-            planned: Planned = self.network._checked_plan(is_known=False)
+            planned: Planned = self.network._plan_anew()
         except Exception:
             return None
         return planned
