@@ -24,7 +24,7 @@ demo: $(VENV)/ready-demo ## a tour on real data, with pictures in demo-output/ (
 
 check: lint types quick ## what to run before each commit (under two minutes)
 
-test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (about ten minutes)
+test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (a quarter of an hour)
 
 test-full: lint types bench-smoke examples full ## by hand: the same, with whole products in the tests
 
