@@ -178,12 +178,14 @@ def mend_reference(app, env, node, content):
     return None
 
 
+# A formula of an inherited docstring: to set it takes a script from elsewhere.
+MATH = re.compile(r":math:`([^`]*)`")
 # What is in backticks, or a bar, or an underscore that ends a name.
 SPECIAL = re.compile(r"(`[^`]*`)|\||(?<=\w)_(?=[,)])")
 
 
 def take_literally(app, what, name, thing, options, lines: list[str]) -> None:
-    """Let bars and last underscores of docstrings stand for themselves.
+    """Let bars and last underscores of docstrings stand for themselves, and formulas be code.
 
     |x| would be a substitution elsewhere, and n_features_in_ a link.
     """
@@ -191,6 +193,7 @@ def take_literally(app, what, name, thing, options, lines: list[str]) -> None:
     for at, line in enumerate(lines):
         is_code = line.lstrip().startswith(">>>") or (is_code and bool(line.strip()))
         if not is_code:
+            line = MATH.sub(r"``\1``", line)
             lines[at] = SPECIAL.sub(lambda sign: sign[1] or "\\" + sign[0], line)
 
 
