@@ -22,7 +22,7 @@ help: ## list the commands
 demo: $(VENV)/ready-demo ## a tour on real data, with pictures in demo-output/ (under two minutes)
 	@$(RUN) examples/demo.py
 
-check: lint types quick ## what to run before each commit (under two minutes)
+check: lint types quick ## what to run before each commit (a few minutes)
 
 test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (a quarter of an hour)
 
