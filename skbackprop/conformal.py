@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import MetaEstimatorMixin, RegressorMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
@@ -99,7 +99,7 @@ def _returns_deviation(last_step: Any) -> bool:
 # ------------------------------------------------------------------------- the estimator
 
 
-class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding, BaseEstimator):
+class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
     """Put prediction intervals of guaranteed coverage around an estimator's predictions.
 
     It holds rows out, trains the estimator on the others, and finds out how far off it is on those

@@ -7,10 +7,10 @@ this project, links of Markdown pages to files and the pages of the reference, i
 import sys
 from pathlib import Path
 
+import skbackprop
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for extension.py
-
-import skbackprop  # noqa: E402
 
 project = "skbackprop"
 author = "The skbackprop developers"

@@ -202,7 +202,7 @@ def make_halving_known(gallery_conf, name: str) -> None:
 
     It is called in each process, before each example.
     """
-    from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - for its effect
 
 
 class ByTable:

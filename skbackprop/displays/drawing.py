@@ -32,7 +32,7 @@ def check_matplotlib(owner: str) -> None:
         The name of what needs it.
     """
     try:
-        import matplotlib.figure  # noqa: F401
+        import matplotlib.figure  # noqa: F401 - to see whether it is there
     except ImportError as error:
         raise ImportError(f"{owner} needs matplotlib: pip install 'skbackprop[plot]'.") from error
 

@@ -12,14 +12,12 @@ from functools import cache
 from numbers import Real
 from typing import Any, ClassVar, Self
 
-from sklearn.base import BaseEstimator
-
 from ..core.parts import Part, split_names
 from .parameters import Parameter
 from .shown import Documented
 
 
-class NestedParameters(Documented, BaseEstimator):
+class NestedParameters(Documented):
     """An estimator some parameters of which are parts that have settings of their own."""
 
     _rows: ClassVar[dict[str, Parameter]]  # of the table of parameters, by name

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sklearn.base import BaseEstimator
+
 from .._sklearn import _VisualBlock
 from .summary import Summary
 
@@ -16,10 +18,10 @@ DOCUMENTATION_URL = ""
 _PACKAGE = __name__.partition(".")[0]
 
 
-class Documented:
+class Documented(BaseEstimator):
     """An estimator whose representation links to its page of the documentation.
 
-    It goes before scikit-learn's BaseEstimator. The page of ``skbackprop.tables.TableEncoder`` is
+    The page of ``skbackprop.tables.TableEncoder`` is
     ``reference/generated/skbackprop.tables.TableEncoder.html``. Classes that are not public have
     none, and those that others derive from ours have what they say themselves, in scikit-learn's
     way.
@@ -28,7 +30,7 @@ class Documented:
     def _get_doc_link(self) -> str:
         module = public_module_of(type(self))
         if module is None:
-            link: str = super()._get_doc_link()  # type: ignore[misc]
+            link: str = super()._get_doc_link()
             return link
         if not DOCUMENTATION_URL:
             return ""

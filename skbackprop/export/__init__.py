@@ -1,6 +1,6 @@
 """Fitted models for other programs: ONNX, for runtimes of all kinds, and C, for small devices."""
 
-from . import tabular  # noqa: F401, for the formulas that it registers
+from . import tabular  # noqa: F401 - for the formulas that it registers
 from .c_program import to_c
 from .converters import register_converters
 from .formulas import formula

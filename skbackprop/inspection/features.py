@@ -6,7 +6,6 @@ from copy import copy
 from typing import Any, Self
 
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     MetaEstimatorMixin,
     TransformerMixin,
@@ -23,11 +22,7 @@ from ..fitting.architecture import hidden_widths
 
 
 class BackpropFeatures(
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    MetaEstimatorMixin,
-    Holding,
-    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, Holding
 ):
     """Train a network, and transform X into the outputs of one of its hidden layers.
 

@@ -190,11 +190,15 @@ class BoundElementwise:
         self.activation, self._copy = activation, copy
 
     def forward(self, x: Array, out: Array) -> None:
-        if self._copy is not None:
-            np.copyto(self._copy, x)
-            x = self._copy
-        self._z, self._a = x, out
-        self.activation.forward(x, out)
+        self._z, self._a = self._kept(x), out
+        self.activation.forward(self._z, out)
+
+    def _kept(self, x: Array) -> Array:
+        """Return the input where the way back finds it."""
+        if self._copy is None:
+            return x
+        np.copyto(self._copy, x)
+        return self._copy
 
     def backward(self, delta: Array) -> Array:
         self.activation.backward(self._z, self._a, delta)
@@ -221,12 +225,9 @@ class BoundGated(BoundElementwise):
         self._gate = gate
 
     def forward(self, x: Array, out: Array) -> None:
-        if self._copy is not None:
-            np.copyto(self._copy, x)
-            x = self._copy
-        self._z = x
-        self.activation.gate(x, self._gate)
-        np.multiply(self._gate, x, out=out)
+        self._z = self._kept(x)
+        self.activation.gate(self._z, self._gate)
+        np.multiply(self._gate, self._z, out=out)
 
     def backward(self, delta: Array) -> Array:
         self.activation.backward_from(self._z, self._gate, delta)

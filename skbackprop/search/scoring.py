@@ -31,12 +31,8 @@ class Scoring:
     """
 
     def __init__(self, evaluation: Evaluation, estimator: Any, split: int, front: Front) -> None:
-        self.evaluation, self.estimator, self.split, self.front = (
-            evaluation,
-            estimator,
-            split,
-            front,
-        )
+        self.evaluation, self.estimator = evaluation, estimator
+        self.split, self.front = split, front
         self._asks_for_predictions = (
             type(front.pipeline) is Pipeline
             and not _routing_enabled()

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
@@ -32,7 +32,7 @@ from .prediction import predicted
 from .recipe import Configuration
 
 
-class BaseTabular(CallbackSupportMixin, Documented, BaseEstimator, metaclass=ABCMeta):
+class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
     """Base of `TabularClassifier` and `TabularRegressor`; not to be used directly."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -220,7 +220,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
         self.oof_predict_proba_ = mixed
         self.oof_prediction_ = self.classes_[mixed.argmax(axis=1)]
-        self.oof_score_ = self._score_of(mixed, y, weight, "accuracy")
+        self.oof_score_ = self._score_of(mixed, y, weight, None)
 
     def _score_of(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         scoring = "accuracy" if scoring is None else scoring

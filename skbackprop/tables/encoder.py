@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
@@ -16,7 +16,7 @@ from .columns import read
 from .encoding import Encoding, Settings, TakenIn
 
 
-class TableEncoder(TransformerMixin, Documented, BaseEstimator):
+class TableEncoder(TransformerMixin, Documented):
     """Turn a raw table into numbers for a network: scaled, one-hot, with missing indicators.
 
     A table is a data frame (pandas, polars, pyarrow and what else narwhals knows), an array of

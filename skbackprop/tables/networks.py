@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ..core.arrays import Array
 from ..engine.network import Network
 from ..engine.prediction import ROWS_OF_PREDICTOR, Predictor
+from ..estimators.base import BaseBackprop
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.learned import Learned, Prepared
 from ..estimators.regressor import BackpropRegressor
@@ -89,7 +90,7 @@ def _normal(stream: np.random.RandomState, gain: float, shape: tuple[int, ...]) 
     return drawn
 
 
-class OfTable:
+class OfTable(BaseBackprop):
     """What the networks of both estimators have beside what the base classes know.
 
     Attributes
@@ -109,9 +110,10 @@ class OfTable:
     _training: Any
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
-        plan: Plan = super()._plan_of(parameters)  # type: ignore[misc]
+        plan = super()._plan_of(parameters)
         n_blocks, width = self._front
-        architecture = replace(plan.architecture, n_blocks=n_blocks, width=width)  # type: ignore[call-arg]
+        assert isinstance(plan.architecture, Embedded)
+        architecture = replace(plan.architecture, n_blocks=n_blocks, width=width)
         return replace(plan, architecture=architecture, initial=NearTheMean(self._scores_of_mean))
 
     def _folds_for(self, problem: Problem, starts: Sequence[Start]) -> Array | None:
@@ -126,7 +128,7 @@ class OfTable:
         known = USED_UP, OUT_OF_TIME
         for run in prepared.runs:
             run.warnings = [message for message in run.warnings if not message.startswith(known)]
-        super()._keep(prepared, continues, pieces)  # type: ignore[misc]
+        super()._keep(prepared, continues, pieces)
 
     def finish(self, n_iter: Array) -> None:
         """End training, after so many epochs of each, for predictions in double precision.
@@ -134,7 +136,7 @@ class OfTable:
         These do not depend on the rows beside a row by more than nobody can see.
         """
         self._learned: Learned = replace(self._learned, dtype=np.dtype(np.float64))
-        for name in self._attributes_of(self._learned.network).values():  # type: ignore[attr-defined]
+        for name in self._attributes_of(self._learned.network).values():
             arrays = getattr(self, name)
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])

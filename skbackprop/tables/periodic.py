@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -17,7 +17,7 @@ from ..estimators.shown import Documented
 _FLOATS = (np.float64, np.float32)
 
 
-class PeriodicFeatures(TransformerMixin, Documented, BaseEstimator):
+class PeriodicFeatures(TransformerMixin, Documented):
     """Make several waves of each number: cos(2 pi f x + phase).
 
     The frequencies f are drawn from N(0, scale^2), the phases from [0, 2 pi), for each feature its

@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -19,7 +19,7 @@ _FLOATS = (np.float64, np.float32)
 _BLOCK = 200_000
 
 
-class PiecewiseLinearEncoder(TransformerMixin, Documented, BaseEstimator):
+class PiecewiseLinearEncoder(TransformerMixin, Documented):
     """Encode each number by how much of each of its bins it fills.
 
     The bins of a feature lie between its quantiles e_0 <= e_1 <= ... <= e_T. Component t is

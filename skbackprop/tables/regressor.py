@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -261,13 +261,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             If X has other columns than in `fit`, or one that held numbers then does not now.
         """
         if not return_std:
-            return self._said_of(X, lambda outputs: self._said.predictions(self._mixed(outputs)))
-        both = self._said_of(X, self._mean_and_std)
+            return self._predicted(X, lambda outputs: self._said.predictions(self._mixed(outputs)))
+        both = self._predicted(X, self._mean_and_std)
         return both[:, 0], both[:, 1]
-
-    def _said_of(self, X: Any, mix: Callable[[list[Array]], Array]) -> Array:
-        check_is_fitted(self)
-        return self._predicted(X, mix)
 
     def _mean_and_std(self, outputs: list[Array]) -> Array:
         """Return predictions, and their standard deviations, along a second axis."""
@@ -396,7 +392,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X or y is not valid for it.
         """
-        said = self._said_of(X, self._mixed)
+        said = self._predicted(X, self._mixed)
         numbers = self._encoded_target(y)
         check_consistent_length(said, numbers)
         return self._said.score(said, numbers, validated_weight(sample_weight, said))
