@@ -30,7 +30,8 @@ from ..fitting.effects import messages_of_no_effect
 from ..fitting.folds import Start, folds_of
 from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
-from ..fitting.run import Problem, Run
+from ..fitting.problem import Problem
+from ..fitting.run import Run
 from ..fitting.streams import member_streams
 from ..fitting.training import train
 from ..fitting.warnings import warn

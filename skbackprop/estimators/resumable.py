@@ -16,7 +16,8 @@ from ..core.arrays import Array
 from ..core.files import replaced
 from ..core.naming import flat, name_of, nested, plain
 from ..fitting.moment import Moment
-from ..fitting.run import Problem, Run
+from ..fitting.problem import Problem
+from ..fitting.run import Run
 
 _FORMAT = "skbackprop checkpoint, version 1"
 

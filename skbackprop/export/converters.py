@@ -21,7 +21,7 @@ from ..tables import (
 )
 from .models import Label, Model, exported
 from .onnx_graph import Graph
-from .onnx_model import OPSET, dtype_of, with_labels
+from .onnx_model import OPSET, dtype_of, values_of, with_labels
 
 _CLASSIFIERS = (BackpropClassifier, TabularClassifier)
 _REGRESSORS = (BackpropRegressor, TabularRegressor)
@@ -144,8 +144,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     graph = Graph(model, row, names, new_name)
     for name, array in graph.initializers.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        texts = [text.encode() for text in array] if array.dtype == object else array.ravel()
-        container.add_initializer(name, kind, array.shape, texts)
+        container.add_initializer(name, kind, array.shape, values_of(array))
     for node in graph.nodes:
         add(node.operator, node.inputs, node.output, **node.attributes)
     for name, output, variable in zip(names, model.outputs, operator.outputs, strict=True):

@@ -100,7 +100,7 @@ def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
             name,
             helper.np_dtype_to_tensor_dtype(array.dtype),
             array.shape,
-            [text.encode() for text in array] if array.dtype == object else array.ravel(),
+            values_of(array),
         )
         for name, array in graph.initializers.items()
     ]
@@ -110,6 +110,11 @@ def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
         ir_version=IR_VERSION,
         producer_name="skbackprop",
     )
+
+
+def values_of(array: Array) -> Any:
+    """Return the values of an initializer as ONNX has them: texts as bytes."""
+    return [text.encode() for text in array] if array.dtype == object else array.ravel()
 
 
 def with_labels(model: Model, labels: Callable[[Array], Array]) -> Model:

@@ -16,7 +16,8 @@ from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import scores_of
 from .course import Past
 from .holdout import cut_into_folds
-from .run import Problem, Run
+from .problem import Problem
+from .run import Run
 from .streams import stream_of_folds
 from .watch import Watched
 

@@ -12,7 +12,8 @@ from typing import Any
 from ..engine.batches import Table
 from .course import Past
 from .descent import Descent
-from .run import Problem, Run
+from .problem import Problem
+from .run import Run
 from .sizes import fits_into_cache
 from .streams import Bookmark, is_shared
 from .training import train_descents

@@ -9,76 +9,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array, Rows, State, largest_magnitude
-from ..engine.batches import Table
 from ..engine.lbfgs import Evaluations
-from ..engine.objective import Objective
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.state import TrainingState
 from ..layers.base import WEIGHT
 from ..layers.dropout import dropout_stream
 from ..optimizers import Optimizer
 from ..schedules.base import init_progress
-from ..stopping import EarlyStopping
 from .course import Course, Ending, Kept, Past, kept_of
-from .holdout import hold_out
 from .moment import Moment
-from .plan import Plan
-from .watch import Judge, Scorer, Seen, Watched
+from .problem import Problem
+from .watch import Seen, Watched
 
 _TINY = np.finfo(float).tiny
 
 # Numbers in the buffers of a block of rows in L-BFGS.
 _LBFGS_NUMBERS = 1 << 20
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What an estimator sets its networks: the same for each of them.
-
-    Parameters
-    ----------
-    plan : Plan
-        How they are to be trained.
-    objective : Objective
-        Their layers in training, the loss for the targets at hand, and the penalty.
-    table : Table
-        The data.
-    dtype : dtype
-        What they compute in.
-    y_given : array-like
-        The targets of the table as the user has given them, for scorers.
-    watched : Watched or None
-        Rows of the user's own to watch; None for rows of the table, if any are held out.
-    judge : Judge
-        What makes of a network, and of rows that are watched, a loss and a score.
-    scorer : callable or None
-        What scores in its place, where the user wants another score.
-    strata : callable
-        Returns the class of each row of the targets by which a split is stratified, or None.
-    incremental : bool
-        Whether to train for one epoch, as `partial_fit` does.
-    folds : array of int of shape (n_rows,) or None, default=None
-        The network that each row is held out by; None where each draws rows of its own. Without a
-        rule to stop by, nothing is seen of these rows while it trains.
-    """
-
-    plan: Plan
-    objective: Objective
-    table: Table
-    dtype: np.dtype[np.floating]
-    y_given: Any
-    watched: Watched | None
-    judge: Judge
-    scorer: Scorer | None
-    strata: Callable[[Array], Array | None]
-    incremental: bool
-    folds: Array | None = None
 
 
 class Run:
@@ -155,10 +107,10 @@ class Run:
         self.train: Rows | None = None
         self.held_out: Rows | None = None
         self.watched = problem.watched
-        stopping = None if self.incremental or self.watched else self.plan.stopping
-        if stopping is not None or problem.folds is not None:
-            self.train, self.held_out = self._split = self._held_out(stream, stopping)
-            if stopping is not None:
+        split = problem.split(member, stream, self._split)
+        if split is not None:
+            self.train, self.held_out = self._split = split
+            if problem.stopping is not None:
                 self.watched = Watched(self.table, self.held_out, problem.y_given)
         self.state = TrainingState(
             parameters,
@@ -241,47 +193,6 @@ class Run:
         if stopping is not None and self.incremental and past.scoring == stopping.scoring:
             self.state.progress = _gone_on(self.state.progress, past.state.progress)
             self.course = Course(best=past.best and past.best._replace(n_iter=0))
-
-    def _held_out(
-        self, stream: np.random.RandomState, stopping: EarlyStopping | None
-    ) -> tuple[Rows, Rows]:
-        """Return the rows to train on and those held out, drawn once for as many of either."""
-        if self.problem.folds is not None:
-            train, held_out = self._split_by(self.problem.folds)
-        else:
-            assert stopping is not None
-            train, held_out = self._split_of(stream, stopping)
-        weight = self.table.weight
-        if weight is not None and not weight[train].any():
-            is_by_class = self.plan.class_weight is not None
-            by_what = "weight, class_weight included," if is_by_class else "sample_weight"
-            raise ValueError(
-                f"early_stopping leaves no row to train on whose {by_what} is above zero. "
-                "Remove the rows of weight zero, or set early_stopping=False."
-            )
-        return train, held_out
-
-    def _split_of(
-        self, stream: np.random.RandomState, stopping: EarlyStopping
-    ) -> tuple[Rows, Rows]:
-        """Draw the rows to train on and those held out, unless the last split will do again."""
-        n, n_held_out = self.table.n_rows, stopping.n_held_out(self.table.n_rows)
-        if n_held_out >= n:
-            raise ValueError(
-                f"early_stopping=True holds out {n_held_out} rows, which leaves none to train on "
-                f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
-                f"{stopping.validation_fraction}), or early_stopping=False."
-            )
-        if self._split is not None and len(self._split[1]) == n_held_out:
-            return self._split
-        return hold_out(n, n_held_out, stream, self.problem.strata(self.table.y))
-
-    def _split_by(self, folds: Array) -> tuple[Rows, Rows]:
-        """Return the rows of all other folds and those of its own: the last split, if it is it."""
-        held_out = np.flatnonzero(folds == self.member)
-        if self._split is not None and np.array_equal(self._split[1], held_out):
-            return self._split
-        return np.flatnonzero(folds != self.member), held_out
 
     def _order(self, past: Past | None) -> Rows | None:
         """Return the rows in the order of the last epoch, if they are the same rows."""

@@ -25,9 +25,9 @@ from .blend import BOOSTING, n_blended
 from .clones import Clones, KindOfEstimator, Taken
 from .columns import AnyColumns, read
 from .components import Component, Kind, Training, Watched, train_all
+from .ensembles import KindOfNetworks, NetworksOfTable
 from .importance import OutOfFold, permutation_importance
 from .inputs import Inputs, View
-from .networks import KindOfNetworks, NetworksOfTable
 from .prediction import predicted
 from .recipe import Configuration
 

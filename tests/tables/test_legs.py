@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_wine
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tables import base, components, networks
+from skbackprop.tables import base, components, ensembles
 from skbackprop.tables.components import Kind, Training, train_all
 from skbackprop.tables.networks import TableClassifierNetworks, TableRegressorNetworks
 
@@ -30,7 +30,7 @@ def in_legs(monkeypatch):
             self._n_legs = vars(self).get("_n_legs", 0) + 1
             return losses[self._n_legs - 1]
 
-        monkeypatch.setattr(networks, "legs_for", lambda *_: [1] * len(losses))
+        monkeypatch.setattr(ensembles, "legs_for", lambda *_: [1] * len(losses))
         for kind in (TableClassifierNetworks, TableRegressorNetworks):
             monkeypatch.setattr(kind, "loss_of", loss_of)
 
@@ -64,7 +64,7 @@ def test_the_last_leg_of_use_is_kept(kind, losses, n_legs, in_legs):
 
 
 def test_a_leg_that_time_has_cut_short_has_to_be_better():
-    leg = networks._Leg({}, np.empty((0, 1)), 1.005, np.array([3]), is_whole=True)
+    leg = ensembles._Leg({}, np.empty((0, 1)), 1.005, np.array([3]), is_whole=True)
     assert leg.is_of_use(1.0)
     assert not leg._replace(is_whole=False).is_of_use(1.0)
     assert leg._replace(is_whole=False, loss=1.0).is_of_use(1.0)
@@ -82,7 +82,7 @@ def test_no_leg_begins_once_the_time_is_over(kind, monkeypatch, in_legs):
         def perf_counter():
             return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
 
-    monkeypatch.setattr(networks, "time", Clock)
+    monkeypatch.setattr(ensembles, "time", Clock)
     model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
     assert (model.n_iter_[0] == 2).all()
 
@@ -121,8 +121,8 @@ def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch
     X, y = data_for(kind)
     folds = np.arange(len(y)) % 2
     monkeypatch.setattr(base, "cut_into_folds", lambda *_: folds)
-    monkeypatch.setattr(networks, "legs_for", lambda *_: [2, 3])
-    monkeypatch.setattr(networks, "TOLERANCE", np.inf)
+    monkeypatch.setattr(ensembles, "legs_for", lambda *_: [2, 3])
+    monkeypatch.setattr(ensembles, "TOLERANCE", np.inf)
     others = y.copy()
     others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])
     said = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]
