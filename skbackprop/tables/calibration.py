@@ -16,8 +16,13 @@ LOWEST = 0.5
 _HIGHEST = 20.0
 _N_STEPS = 200
 
-# Rows by which a temperature is known to a hundredth; of more than these, some do.
+# Rows by which a temperature or a weight is known to a hundredth; of more than these, some do.
 _MOST_ROWS = 1 << 15
+
+
+def _some_of(n: int) -> slice:
+    """Return what takes every so-many-th of n rows, where they are more than are needed."""
+    return slice(None, None, -(-n // _MOST_ROWS))
 
 
 def probabilities(scores: Array, temperature: float = 1.0) -> Array:
@@ -68,10 +73,8 @@ def calibrated(
     The loss tells how much scores know, however sure they are of it: what a temperature mends is
     no reason to end training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
     """
-    some = slice(None, None, -(-len(codes) // _MOST_ROWS))
-    codes = codes[some]
-    if weight is not None:
-        weight = weight[some] if weight[some].any() else None
+    some = _some_of(len(codes))
+    codes, weight = codes[some], _weight_of(weight, some)
     logits = scores[..., some, :].astype(np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
@@ -87,6 +90,10 @@ def calibrated(
     bounds = np.log(lowest), np.log(_HIGHEST)
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
     return float(np.exp(found.x)), float(found.fun)
+
+
+def _weight_of(weight: Array | None, some: slice) -> Array | None:
+    return None if weight is None or not weight[some].any() else weight[some]
 
 
 def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:
@@ -106,6 +113,8 @@ def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:
     -------
     weights : array of shape (n_models,), which add up to one
     """
+    some = _some_of(likelihoods.shape[1])
+    likelihoods, weight = likelihoods[:, some], _weight_of(weight, some)
     weights = np.full(len(likelihoods), 1 / len(likelihoods))
     for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
         shares = weights[:, None] * likelihoods

@@ -110,6 +110,19 @@ class _Leg(NamedTuple):
         return not self.loss > best * (1 + TOLERANCE if self.is_whole else 1)
 
 
+def _share_of_training(training: Training) -> float:
+    """Return the share of the time for training itself; the rest is for what is said afterwards.
+
+    That takes one of an epoch's three matrix products for each row and member. Of a single epoch,
+    the least that training is good for, it is this share that all else leaves.
+    """
+    n_trained = 3 * training.n_members * training.n_train
+    n_said = len(training.X)
+    if training.watched is not None:
+        n_said = training.n_members * len(training.watched.X)
+    return n_trained / (n_trained + n_said)
+
+
 def _warn_of_time(time_limit: float, n_iter: Array) -> None:
     """Say that the user's time limit ended training, and after how many epochs that are kept."""
     limit = f"{OUT_OF_TIME}{time_limit:g} seconds are over, of which each ensemble has a part."
@@ -154,7 +167,7 @@ class KindOfNetworks(Kind):
         They train in legs, up to the last that was of use. All members end with the same leg,
         chosen among a few by what is said of all rows: so what is said out of fold stays honest.
         """
-        end = time.perf_counter() + training.time_limit
+        end = time.perf_counter() + training.time_limit * _share_of_training(training)
         n_train = training.n_train
         settings = settings_for(self.configuration, n_train, training.n_members)
         settings["random_state"] = seed_from(training.stream)
