@@ -2,10 +2,10 @@
 
 Each table is split several times: a quarter of the rows, at most, is held out, and at most 10,000
 are trained on. All models have their defaults; what they do not take, categories or missing
-values, is made for them as their users would make it. LightGBM and CatBoost are there where they
-are installed. Without options the tables are those that scikit-learn and statsmodels ship;
-``--tables FILE`` takes a Python file that defines ``names()``, and ``load(name)`` that returns
-X (a data frame), y, and "classification" or "regression".
+values, is made for them as their users would make it. LightGBM, RealMLP (of pytabkit) and CatBoost
+are there where they are installed. Without options the tables are those that scikit-learn and
+statsmodels ship; ``--tables FILE`` takes a Python file that defines ``names()``, and ``load(name)``
+that returns X (a data frame), y, and "classification" or "regression".
 """
 
 import time
@@ -17,7 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
-from sklearn.compose import TransformedTargetRegressor, make_column_transformer
+from sklearn.compose import (
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
@@ -103,6 +107,13 @@ def with_encoded(X: pd.DataFrame, model: Any) -> Any:
     return make_pipeline(encoder, model)
 
 
+def with_numbers_filled(model: Any) -> Any:
+    """Return a pipeline that imputes numbers, and leaves categories as they are, before a model."""
+    of_numbers = SimpleImputer(strategy="median"), make_column_selector(dtype_include="number")
+    filled = make_column_transformer(of_numbers, remainder="passthrough")
+    return make_pipeline(filled.set_output(transform="pandas"), model)
+
+
 def with_cat_features(X: pd.DataFrame, kind: Any, seed: int) -> Any:
     """Return a CatBoost model that is told which columns are categories."""
     names = [name for name in X if not pd.api.types.is_numeric_dtype(X[name])]
@@ -121,6 +132,12 @@ def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
         from lightgbm import LGBMClassifier
 
         found["LightGBM"] = LGBMClassifier(random_state=seed, verbose=-1)
+    if find_spec("pytabkit"):
+        from pytabkit import RealMLP_TD_Classifier
+
+        found["RealMLP"] = with_numbers_filled(
+            RealMLP_TD_Classifier(device="cpu", random_state=seed)
+        )
     if find_spec("catboost"):
         from catboost import CatBoostClassifier
 
@@ -141,6 +158,12 @@ def regressors(X: pd.DataFrame, seed: int) -> dict[str, Any]:
         from lightgbm import LGBMRegressor
 
         found["LightGBM"] = LGBMRegressor(random_state=seed, verbose=-1)
+    if find_spec("pytabkit"):
+        from pytabkit import RealMLP_TD_Regressor
+
+        found["RealMLP"] = with_numbers_filled(
+            RealMLP_TD_Regressor(device="cpu", random_state=seed)
+        )
     if find_spec("catboost"):
         from catboost import CatBoostRegressor
 
