@@ -147,7 +147,7 @@ class Layout:
     def __init__(
         self, blocks: Sequence[Sequence[Block]], statistics: Sequence[Sequence[Block]]
     ) -> None:
-        self._n_layers = len(blocks)
+        self._blocks, self._n_layers = (blocks, statistics), len(blocks)
         learned, running = (
             [(layer, block) for layer, own in enumerate(kind) for block in own]
             for kind in (blocks, statistics)
@@ -161,6 +161,9 @@ class Layout:
         }
         self.n_penalised = sum(block.size for _, block in learned if block.is_penalised)
         self.n_parameters = self._theta.size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._blocks  # the rest follows
 
     def start(
         self, n_members: int, dtype: np.dtype[np.floating], streams: Streams = ()

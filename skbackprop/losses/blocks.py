@@ -11,12 +11,13 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.caches import Caching
 from .base import Loss
 from .links import Link
 
 
 @dataclass(frozen=True)
-class BlockLoss(Loss):
+class BlockLoss(Caching, Loss):
     """The sum of a loss for each block of outputs: loss(s, y) = sum_b loss_b(s_b, y_b).
 
     Parameters

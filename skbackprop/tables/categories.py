@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import csc_array
 
 from ..core.arrays import Array
+from ..core.caches import Caching
 from .values import is_missing, without_others
 
 # What the output, or the code, of all rare levels of a column is called.
@@ -24,7 +25,7 @@ INFREQUENT = "infrequent"
 
 
 @dataclass(frozen=True)
-class Levels:
+class Levels(Caching):
     """The levels of one column.
 
     `own` have a code each, in this order; `rare` share the one after them.
@@ -88,7 +89,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class OneHot:
+class OneHot(Caching):
     """Which output each code of each column switches on.
 
     Codes of unknown levels have none. Of two levels the second has one.

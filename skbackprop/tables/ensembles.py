@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..core.arrays import Array
+from ..core.caches import Caching
 from ..engine.network import Network
 from ..engine.prediction import ROWS_OF_PREDICTOR, Predictor
 from ..fitting.verdict import OUT_OF_TIME
@@ -23,7 +24,7 @@ from .recipe import TOLERANCE, Configuration, legs_for, settings_for
 
 
 @dataclass(frozen=True, eq=False)
-class NetworksOfTable(Component):
+class NetworksOfTable(Caching, Component):
     """An ensemble of networks.
 
     Parameters
@@ -77,9 +78,6 @@ class NetworksOfTable(Component):
         learned = self.networks._learned
         parameters = self.networks._parameters(learned).astype(dtype)
         return Predictor(learned.network, parameters)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"networks": self.networks, "view": self.view}  # without what is cached
 
 
 class _Leg(NamedTuple):

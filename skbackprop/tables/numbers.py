@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from ..core.arrays import Array
+from ..core.caches import Caching
 
 # The smooth clip is within rounding of its bound there, and the square is finite.
 _FAR = 1e9
@@ -21,7 +22,7 @@ _SPARSE_BLOCK = 64
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Caching):
     """What was learned of k columns of numbers; each field has shape (k,).
 
     A column that is not constant is `scaled`, or `two_valued`: then it becomes 0 and 1. One that
