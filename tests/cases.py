@@ -1,4 +1,4 @@
-"""Models that all targets are to write out, over the tables of parts, and what they predict."""
+"""Models over the tables of parts, for all that writes them out, and what they predict."""
 
 from functools import cache
 from itertools import cycle

@@ -18,6 +18,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.engine.state import TrainingState
 from skbackprop.estimators.curves import Curve
+from skbackprop.persistence import load, save
 
 BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
 SOLVERS = pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
@@ -110,6 +111,12 @@ def memory_mapped(estimator, folder):
     """Come back with arrays that are mapped to a file and can't be written to."""
     joblib.dump(estimator, folder / "estimator.joblib")
     return joblib.load(folder / "estimator.joblib", mmap_mode="r")
+
+
+def safely_saved(estimator, folder):
+    """Come back from a file of `skbackprop.persistence`."""
+    save(estimator, folder / "estimator.skops")
+    return load(folder / "estimator.skops")
 
 
 def answers(model, X):

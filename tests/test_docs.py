@@ -25,6 +25,7 @@ from skbackprop import (
     displays,
     export,
     inspection,
+    persistence,
     tables,
     testing,
 )
@@ -200,7 +201,7 @@ def test_reference_names_all_that_is_public():
     text = text_of("docs/api.md")
     public = [*skbackprop.__all__, *testing.__all__, *kinds_of_objects()]
     public += [*inspection.__all__, *callbacks.__all__, *displays.__all__, *tables.__all__]
-    public += export.__all__
+    public += [*export.__all__, *persistence.__all__]
     missing = [name for name in public if not re.search(rf"`{name}\b", text)]
     assert missing == ["__version__"]
 

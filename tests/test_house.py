@@ -12,6 +12,7 @@ import re
 import sys
 import tomllib
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from skbackprop import (
     layers,
     losses,
     optimizers,
+    persistence,
     schedules,
     search,
     stopping,
@@ -57,7 +59,7 @@ ROOMS = [
     {"fitting"},
     {"estimators"},
     {"conformal", "inspection", "search", "tables", "testing"},
-    {"displays", "export"},
+    {"displays", "export", "persistence"},
     {"callbacks"},
     {""},
 ]
@@ -162,7 +164,8 @@ def test_what_is_imported_is_named_as_needed():
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["plot"], *extras["onnx"], *extras["optuna"]]
+    optional = (extras[name] for name in ("plot", "onnx", "optuna", "skops"))
+    needed = [*project["dependencies"], *chain.from_iterable(optional)]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
     # A notebook is a process that IPython runs.
@@ -272,6 +275,7 @@ PUBLIC_MODULES = [
     layers,
     losses,
     optimizers,
+    persistence,
     schedules,
     search,
     stopping,

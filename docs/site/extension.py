@@ -36,6 +36,7 @@ MODULES = {
     "skbackprop.callbacks": "Callbacks",
     "skbackprop.displays": "Displays",
     "skbackprop.export": "Export",
+    "skbackprop.persistence": "Safe files",
     "skbackprop.inspection": "Inspection",
     "skbackprop.testing": "Checks of gradients",
 }

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from ..core.files import replaced
+from ..core.files import draft_of, replaced
 from ..fitting.warnings import warn
 
 
@@ -51,14 +50,14 @@ def check_replaceable(path: Path) -> None:
     """Raise an OSError where `replace` would."""
     if path.is_dir():
         path.open("wb")  # which raises it
-    draft = _draft_of(path)
+    draft = draft_of(path)
     draft.touch()
     draft.unlink()
 
 
 def replace(path: Path, content: bytes) -> None:
     """Write a whole file in place of the one that there may be, at once for who reads it."""
-    with replaced(path, _draft_of(path)) as file:
+    with replaced(path, draft_of(path)) as file:
         file.write(content)
 
 
@@ -67,7 +66,7 @@ def create(path: Path, content: bytes) -> None:
 
     Of several processes that do so at the same time, one makes it.
     """
-    draft = _draft_of(path)
+    draft = draft_of(path)
     try:
         draft.write_bytes(content)
         os.link(draft, path)
@@ -87,8 +86,3 @@ def append(path: Path, content: bytes) -> None:
     """Add to the end of a file in one piece, also if other processes do so at the same time."""
     with path.open("ab", buffering=0) as file:
         file.write(content)
-
-
-def _draft_of(path: Path) -> Path:
-    """Return the path of a new file in the same directory."""
-    return path.with_name(f".{uuid4().hex}{path.suffix}")

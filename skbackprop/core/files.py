@@ -7,6 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
+
+
+def draft_of(path: Path) -> Path:
+    """Return the path of a new file in the same directory."""
+    return path.with_name(f".{uuid4().hex}{path.suffix}")
 
 
 @contextmanager

@@ -47,7 +47,7 @@ _COURSE = (
 )
 
 # What scikit-learn keeps on an estimator while callbacks follow its fit, and is of no other.
-_OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
+OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
 
 
 class Fitted(Rebuilt, NestedParameters):
@@ -222,7 +222,7 @@ class Fitted(Rebuilt, NestedParameters):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
-        for name in ("_planned", "_pieces", "_resumable", *_OF_CALLBACKS):
+        for name in ("_planned", "_pieces", "_resumable", *OF_CALLBACKS):
             state.pop(name, None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]

@@ -32,6 +32,7 @@ from support import (
     memory_mapped,
     networks_of,
     pickled,
+    safely_saved,
     same_values,
     value_data,
 )
@@ -681,7 +682,7 @@ def test_partial_fit_of_an_ensemble_on_other_rows_each_time(estimator_class):
 # -------------------------------------------------------------------------- a trip in the middle
 
 
-TRIPS = [pickled, deep_copied, memory_mapped]
+TRIPS = [pickled, deep_copied, memory_mapped, safely_saved]
 every_trip = pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.__name__)
 
 

@@ -3,17 +3,17 @@
 import re
 import subprocess
 
-import cases
 import numpy as np
 import pandas as pd
 import pytest
 from c_runs import CC, STRICT, outputs_of_c
-from cases import SHORT, X, Y, classes_of, classifier, expected, is_close, model, regressor
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import cases
+from cases import SHORT, X, Y, classes_of, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier
 from skbackprop.export import expressions as ex
 from skbackprop.export import to_c

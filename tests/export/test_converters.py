@@ -1,12 +1,10 @@
 """skl2onnx converts our estimators once they are registered, wherever they are."""
 
-import cases
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import skl2onnx
-from cases import NUMBERS, SHORT, X, Y, classifier, is_close
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import StackingClassifier, VotingRegressor
@@ -14,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+import cases
+from cases import NUMBERS, SHORT, X, Y, classifier, is_close
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.export import register_converters
 from skbackprop.inspection import BackpropFeatures

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import skl2onnx
 from c_runs import CC, outputs_of_c
-from cases import SHORT, is_close
 from onnxruntime import InferenceSession
 from sklearn.pipeline import make_pipeline
 from test_onnx import outputs_of
 
+from cases import SHORT, is_close
 from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
 from skbackprop.export import register_converters, to_c, to_onnx
 from skbackprop.losses import Quantile

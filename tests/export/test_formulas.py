@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from cases import X, classifier, is_close, regressor
 from sklearn.preprocessing import StandardScaler
 from test_onnx import check
 
+from cases import X, classifier, is_close, regressor
 from skbackprop.activations import ACTIVATIONS, Activation, Relu
 from skbackprop.core.arrays import Array
 from skbackprop.export import expressions as ex

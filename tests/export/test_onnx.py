@@ -2,12 +2,10 @@
 
 import sys
 
-import cases
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from onnx.reference import ReferenceEvaluator
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -15,6 +13,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import cases
+from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
 from skbackprop.export import register_converters, to_onnx
 from skbackprop.export.onnx_model import IR_VERSION, OPSET, label_array

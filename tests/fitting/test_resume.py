@@ -21,6 +21,7 @@ from support import (
     few_epochs,
     memory_mapped,
     pickled,
+    safely_saved,
     same_bits,
     value_data,
 )
@@ -160,7 +161,7 @@ def dumped(estimator, folder):
     return joblib.load(folder / "estimator.joblib")
 
 
-TRIPS = [pickled, deep_copied, dumped, memory_mapped]
+TRIPS = [pickled, deep_copied, dumped, memory_mapped, safely_saved]
 
 
 @pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.__name__)

@@ -1,0 +1,388 @@
+"""Do estimators of all kinds come back from a safe file, the same to the bit?"""
+
+import ast
+import importlib
+import os
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_array
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import cases
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
+    BackpropRandomizedSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+    EarlyStopping,
+    TabularClassifier,
+    TabularRegressor,
+)
+from skbackprop.activations import Activation, Tanh
+from skbackprop.averages import ExponentialAverage
+from skbackprop.callbacks import Checkpoint, TrainingLog
+from skbackprop.initializers import INITIALIZERS
+from skbackprop.layers import BatchNormalization
+from skbackprop.optimizers import SOLVERS, AdamW
+from skbackprop.persistence import load, save, trusted_types
+from skbackprop.persistence.sameness import difference
+from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
+from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from support import answers, few_epochs, quick, safely_saved, same_bits, same_values
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+X, Y, NUMBERS = cases.X, cases.Y, cases.NUMBERS
+WORDS = np.array(["low", "mid", "high"])[Y]
+TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+
+
+def _table():
+    columns = {"a": X[:, 0], "b": np.where(X[:, 1] > 1, np.nan, X[:, 1])}
+    columns["kind"] = np.array(["x", "y", None], dtype=object)[Y]
+    columns["rare"] = [f"level {i % 50}" for i in range(len(X))]
+    return pd.DataFrame(columns | {"flag": X[:, 2] > 0})
+
+
+TABLE = _table()
+
+
+def _tabular(kind, y, **settings):
+    return kind(n_members=2, max_iter=2, random_state=0, **settings).fit(TABLE, y)
+
+
+def _search(kind, **settings):
+    return kind(quick(BackpropClassifier), {"alpha": [0.1, 1.0]}, cv=2, **settings).fit(X, Y)
+
+
+# Beside tests/cases.py: what makes a fitted estimator, and the X that it is asked about.
+MODELS = {
+    "a table's classes": (lambda: _tabular(TabularClassifier, WORDS), TABLE),
+    "a table's numbers": (lambda: _tabular(TabularRegressor, NUMBERS), TABLE),
+    "quantiles of a table": (
+        lambda: _tabular(TabularRegressor, NUMBERS, loss="quantile"),
+        TABLE,
+    ),
+    "blend": (lambda: _tabular(TabularRegressor, NUMBERS, blend=[Ridge()]), TABLE),
+    "blend of classes": (
+        lambda: _tabular(TabularClassifier, WORDS, blend=[LogisticRegression()]),
+        TABLE,
+    ),
+    "table encoder": (lambda: TableEncoder(max_levels=4).fit(TABLE, Y), TABLE),
+    "table encoder, codes": (lambda: TableEncoder(encoding="codes").fit(TABLE), TABLE),
+    "table encoder in a pipeline": (
+        lambda: make_pipeline(TableEncoder(), quick(BackpropClassifier)).fit(TABLE, WORDS),
+        TABLE,
+    ),
+    "piecewise linear": (lambda: PiecewiseLinearEncoder(4).fit(X), X),
+    "periodic": (lambda: PeriodicFeatures(4, random_state=0).fit(X), X),
+    "conformal": (
+        lambda: ConformalRegressor(quick(BackpropRegressor), random_state=0).fit(X, NUMBERS),
+        X,
+    ),
+    "grid search": (lambda: _search(BackpropGridSearchCV), X),
+    "grid search by a metric": (lambda: _search(BackpropGridSearchCV, scoring="neg_log_loss"), X),
+    "grid search by two metrics": (
+        lambda: _search(
+            BackpropGridSearchCV, scoring=["accuracy", "neg_log_loss"], refit="accuracy"
+        ),
+        X,
+    ),
+    "randomized search": (lambda: _search(BackpropRandomizedSearchCV, n_iter=2), X),
+    "halving": (lambda: _search(BackpropHalvingGridSearchCV, min_resources=1), X),
+    "randomized halving": (
+        lambda: _search(BackpropHalvingRandomSearchCV, min_resources=1, n_candidates=2),
+        X,
+    ),
+    "sparse": (lambda: quick(BackpropClassifier).fit(csr_array(X), Y), csr_array(X)),
+    "a frame": (lambda: quick(BackpropRegressor).fit(TABLE[["a"]], NUMBERS), TABLE[["a"]]),
+    "folds": (
+        lambda: quick(
+            BackpropClassifier, n_members=3, early_stopping=EarlyStopping("loss", "folds")
+        ).fit(X, WORDS),
+        X,
+    ),
+    "watched": (
+        lambda: quick(BackpropRegressor, early_stopping=True).fit(
+            X, NUMBERS, X_val=X[:9], y_val=NUMBERS[:9]
+        ),
+        X,
+    ),
+    "weights given": (
+        lambda: quick(
+            BackpropClassifier,
+            init=(
+                cases.model("labels integers").coefs_,
+                cases.model("labels integers").intercepts_,
+            ),
+            hidden_layer_sizes=(7, 5),
+        ).fit(X, Y),
+        X,
+    ),
+    "class weights": (
+        lambda: quick(BackpropClassifier, class_weight={"low": 2.0, "mid": 1, "high": 0.5}).fit(
+            X, WORDS
+        ),
+        X,
+    ),
+    "calibrated target": (
+        lambda: TransformedTargetRegressor(
+            quick(BackpropRegressor), func=np.log, inverse_func=np.exp
+        ).fit(X, NUMBERS),
+        X,
+    ),
+    "vote": (
+        lambda: VotingClassifier(
+            [("network", quick(BackpropClassifier)), ("linear", LogisticRegression())]
+        ).fit(X, WORDS),
+        X,
+    ),
+    "rebuilt": (lambda: _rebuilt(cases.model("labels strings")), X),
+}
+SETTINGS = {
+    **{f"solver={name}": {"solver": name} for name in SOLVERS},
+    **{f"learning_rate={name}": {"learning_rate": name, "solver": "sgd"} for name in SCHEDULES},
+    **{f"init={name}": {"init": name} for name in INITIALIZERS},
+    "instances": {
+        "activation": [Tanh(), "relu"],
+        "hidden_layer_sizes": (4, 3),
+        "normalization": BatchNormalization(),
+        "average": ExponentialAverage(0.5),
+        "learning_rate": WarmUp(Cosine(), 0.5),
+        "solver": AdamW(weight_decay=0.1),
+    },
+    "function of NumPy": {"learning_rate": np.cos},
+    "a stream": {"random_state": np.random.RandomState(3)},
+    "dropout": {"dropout": 0.3, "n_members": 2},
+    "early stopping": {"early_stopping": True, "dtype": "float32"},
+}
+
+
+def _rebuilt(model):
+    again = BackpropClassifier((7, 5), activation="tanh")
+    again.coefs_, again.intercepts_, again.classes_ = (
+        model.coefs_,
+        model.intercepts_,
+        model.classes_,
+    )
+    return again
+
+
+def assert_same(loaded, model, X):
+    np.testing.assert_equal(answers(loaded, X), answers(model, X))
+    assert difference(pickle.loads(pickle.dumps(model)), loaded, "model") is None
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_what_is_loaded_is_what_was_saved(name, tmp_path):
+    assert_same(safely_saved(cases.model(name), tmp_path), cases.model(name), X)
+
+
+@pytest.mark.parametrize("make, X", MODELS.values(), ids=MODELS)
+def test_so_it_is_of_tables_searches_and_all_that_holds_a_network(make, X, tmp_path):
+    model = make()
+    assert_same(safely_saved(model, tmp_path), model, X)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BackpropClassifier,
+        BackpropRegressor,
+        BackpropAutoencoder,
+        TabularClassifier,
+        TabularRegressor,
+    ],
+)
+def test_what_was_never_fitted_keeps_its_parameters(kind, tmp_path):
+    assert repr(safely_saved(kind(random_state=3), tmp_path)) == repr(kind(random_state=3))
+
+
+def test_boosting_is_loaded_by_who_trusts_trees(tmp_path):
+    """Those of a stranger could make scikit-learn read beyond its memory."""
+    model, path = _tabular(TabularRegressor, NUMBERS, blend="boosting"), tmp_path / "model.skops"
+    save(model, path)
+    with pytest.raises(ValueError, match=rf"names .*{TREES}.* not trusted") as caught:
+        load(path)
+    advised = re.search(r"trusted=(\[.*\])", str(caught.value))[1]
+    assert_same(load(path, trusted=ast.literal_eval(advised)), model, TABLE)
+
+
+# ------------------------------------------------------------------- training that goes on
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_warm_start_goes_on_to_the_bit(settings, tmp_path):
+    model = quick(BackpropClassifier, warm_start=True, **settings).fit(X, Y)
+    loaded, pickled = safely_saved(model, tmp_path), pickle.loads(pickle.dumps(model))
+    for each in (loaded, pickled):
+        each.set_params(max_iter=3).fit(X, Y)
+    assert same_bits(loaded, pickled)
+    assert_same(loaded, pickled, X)
+
+
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_partial_fit_goes_on_to_the_bit(kind, n_members, tmp_path):
+    members = {} if kind is BackpropAutoencoder else {"n_members": n_members}
+    settings = members | {"dropout": 0.2, "early_stopping": True}
+    model, whole = quick(kind, **settings), quick(kind, **settings)
+    more = {"classes": [0, 1, 2]} if kind is BackpropClassifier else {}
+    for _ in range(3):
+        model.partial_fit(X, Y, X_val=X[:9], y_val=Y[:9], **more)
+        whole.partial_fit(X, Y, X_val=X[:9], y_val=Y[:9], **more)
+        model = safely_saved(model, tmp_path)
+    assert same_bits(model, whole)
+
+
+def test_a_stream_stays_that_of_all_who_draw_from_it(tmp_path):
+    stream = np.random.RandomState(0)
+    model = quick(BackpropClassifier, random_state=stream, warm_start=True).fit(X, Y)
+    loaded = safely_saved(model, tmp_path)
+    assert model._training[0].state.streams[0] is stream
+    assert loaded._training[0].state.streams[0] is loaded.random_state
+
+
+# ----------------------------------------------------------------------------- callbacks
+
+
+def test_callbacks_are_left_out(tmp_path):
+    network = quick(BackpropClassifier)
+    network.set_callbacks(TrainingLog(tmp_path / "log.csv"), Checkpoint(tmp_path / "file.npz"))
+    model = make_pipeline(StandardScaler(), network).fit(X, Y)
+    loaded = safely_saved(model, tmp_path)
+    assert "callbacks" not in repr(vars(loaded[-1]))
+    assert same_values(answers(loaded, X), answers(model, X))
+    assert len(vars(model[-1])["_skl_callbacks"]) == 2
+
+
+# ------------------------------------------------------------------------ parts of users
+
+
+class Doubled(Activation):
+    """f(z) = 2 z."""
+
+    def forward(self, z, a):
+        """Compute f."""
+        np.multiply(z, 2.0, out=a)
+
+    def backward(self, z, a, delta):
+        """Multiply by f'."""
+        delta *= 2.0
+
+
+def test_parts_of_users_are_loaded_by_who_trusts_them(tmp_path):
+    model, path = quick(BackpropClassifier, activation=Doubled()).fit(X, Y), tmp_path / "own.skops"
+    save(model, path)
+    name = f"{Doubled.__module__}.Doubled"
+    with pytest.raises(ValueError, match=f"names {name}, which is not trusted"):
+        load(path)
+    for trusted in ([name], [Doubled]):
+        assert_same(load(path, trusted=trusted), model, X)
+    with pytest.raises(TypeError, match="trusted must be a list of names"):
+        load(path, trusted=name)
+
+
+# -------------------------------------------------------------------------- what can't be
+
+
+class Slots:
+    """An object that skops loses the content of."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+class Listing(list):
+    """A list that holds something beside."""
+
+
+def listing():
+    made = Listing([1])
+    made.beside = 2
+    return made
+
+
+@pytest.mark.parametrize(
+    "value, says",
+    [
+        (lambda: None, "can't be pickled"),
+        ({True: 1.0, False: 2.0}, r"verbose as it was.*0 and 1 can stand for False and True"),
+        ({1: 1.0, "1": 2.0}, "verbose as it was"),
+        ({None: 1.0}, "skops can't bring it back"),
+        ({(0, 1): 1.0}, "skops can't bring it back"),
+        (Slots(3), "skops"),
+        (listing(), "verbose.beside as it was"),
+    ],
+    ids=str,
+)
+def test_what_would_not_come_back_is_not_saved(value, says, tmp_path):
+    path = tmp_path / "model.skops"
+    save(BackpropClassifier(alpha=0.5), path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="BackpropClassifier can't be saved.*" + says):
+        save(BackpropClassifier(verbose=value), path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["model.skops"]
+
+
+def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "model.skops"
+    save(BackpropClassifier(alpha=0.5), path)
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match=r"can't be saved there: No space left.*model\.skops"):
+        save(BackpropClassifier(alpha=0.1), path)
+    assert os.listdir(tmp_path) == ["model.skops"]
+    assert load(path).alpha == 0.5
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "none" / "model.skops"
+    with pytest.raises(FileNotFoundError, match=r"none.model\.skops"):
+        save(BackpropClassifier(), path)
+    with pytest.raises(FileNotFoundError, match=r"none.model\.skops"):
+        load(path)
+
+
+def test_the_extra_is_named_where_skops_is_missing(tmp_path, monkeypatch):
+    path = tmp_path / "model.skops"
+    save(BackpropClassifier(), path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "skops"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("skbackprop.persistence")]:
+        monkeypatch.delitem(sys.modules, name)
+    anew = importlib.import_module("skbackprop.persistence")  # which imports no skops
+    says = r"needs skops, which is not installed: pip install 'skbackprop\[skops\]'"
+    with pytest.raises(ImportError, match="save " + says):
+        anew.save(BackpropClassifier(), path)
+    with pytest.raises(ImportError, match="load " + says):
+        anew.load(path)
+
+
+def test_skops_reads_the_files_itself(tmp_path):
+    import skops.io
+
+    path = Path(tmp_path) / "model.skops"
+    save(quick(BackpropClassifier).fit(X, Y), path)
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(trusted_types())
+    assert skops.io.load(path, trusted=trusted_types()).predict(X).shape == Y.shape
