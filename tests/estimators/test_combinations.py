@@ -4,7 +4,8 @@ Whatever is combined, training does not crash, stays finite, computes in the dty
 repeats to the bit, is the same in pieces, and is the same beside others in a stack.
 """
 
-import pickle
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -24,7 +25,17 @@ from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal, Huber, Quantile, Tweedie
 from skbackprop.optimizers import OPTIMIZERS, SOLVERS
 from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
-from support import answers, class_data, few_epochs, label_data, same_bits, same_values, value_data
+from support import (
+    answers,
+    class_data,
+    few_epochs,
+    label_data,
+    pickled,
+    safely_saved,
+    same_bits,
+    same_values,
+    value_data,
+)
 
 pytestmark = [
     # Of settings that are drawn at random some have none beside the others.
@@ -232,7 +243,7 @@ def test_training_stays_finite_and_repeats(data, target):
 @examples(0.8)
 @given(st.data(), targets)
 def test_pieces_give_the_bits_of_the_whole(data, target):
-    """By calls of partial_fit, with a trip through pickle after each."""
+    """By calls of partial_fit, with a trip through a pickle or a safe file after each."""
     estimator_class = TARGETS[target][0]
     n_epochs = data.draw(st.integers(1, 3))
     solver = data.draw(st.sampled_from([*OPTIMIZERS, *(kind() for kind in OPTIMIZERS.values())]))
@@ -248,7 +259,8 @@ def test_pieces_give_the_bits_of_the_whole(data, target):
     for _ in range(n_epochs):
         classes = {"classes": whole.classes_} if estimator_class is BackpropClassifier else {}
         model.partial_fit(X, y, weight, **classes)
-        model = pickle.loads(pickle.dumps(model))
+        with TemporaryDirectory() as folder:
+            model = data.draw(st.sampled_from([pickled, safely_saved]))(model, Path(folder))
     assert_same(model, whole, X)
 
 

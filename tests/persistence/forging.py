@@ -1,0 +1,56 @@
+"""Files as somebody makes them who knows the format: with a checksum that fits."""
+
+import json
+from io import BytesIO
+from zipfile import ZipFile
+
+import skops.io
+
+from skbackprop.persistence.archive import SCHEMA, packed
+
+VERSIONS = {"skbackprop": "0.1.0"}
+
+
+def members_of(content):
+    """Return the members of a zip by name."""
+    with ZipFile(BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zip_of(members):
+    """Return a zip of members by name."""
+    file = BytesIO()
+    with ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return file.getvalue()
+
+
+def node(loader, name, **content):
+    """Return a part of a schema: an object of the class or function of a full name."""
+    module, _, own = name.rpartition(".")
+    return {"__loader__": loader, "__module__": module, "__class__": own, **content}
+
+
+def plain(value):
+    """Return a part of a schema that is a value of JSON."""
+    return node("JsonNode", "builtins.str", content=json.dumps(value), is_json=True)
+
+
+def sequence(*parts, kind="tuple"):
+    """Return a part of a schema that is a tuple or a list."""
+    return node(f"{kind.title()}Node", f"builtins.{kind}", content=list(parts))
+
+
+def mapping(**parts):
+    """Return a part of a schema that is a dict with strings for keys."""
+    types = sequence(*[node("TypeNode", "builtins.str")] * len(parts), kind="list")
+    return node("DictNode", "builtins.dict", content=parts, key_types=types)
+
+
+def written(path, schema, **members):
+    """Write a file with this schema, and these members beside it."""
+    whole = {"_skops_version": skops.__version__, "protocol": 2} | schema
+    content = {SCHEMA: json.dumps(whole).encode()} | members
+    path.write_bytes(packed(zip_of(content), VERSIONS))
+    return path

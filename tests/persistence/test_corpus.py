@@ -1,0 +1,64 @@
+"""Do files of all releases load, predict what they did, and train on?
+
+`make corpus` writes those of the version at hand; the data is that of write_corpus.py.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from write_corpus import CLASSES, CORPUS, MODELS, WORDS, X, rows_of, said_by
+
+import skbackprop
+from skbackprop.persistence import load
+from support import few_epochs
+
+# What scikit-learn says of its own estimators in files of another version.
+pytestmark = [
+    few_epochs,
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning"),
+]
+
+FILES = sorted(CORPUS.rglob("*.skops"))
+VERSIONS = sorted({path.parent for path in FILES})
+
+
+def test_there_are_files_of_this_version():
+    """If there are none, the version is new: run `make corpus`."""
+    assert {path.stem for path in FILES if path.parent.name == skbackprop.__version__} == {*MODELS}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_a_file_says_what_it_said(path):
+    expected = json.loads((path.parent / "expected.json").read_text())[path.stem]
+    said = said_by(load(path), rows_of(MODELS[path.stem][1]))
+    assert said.keys() == expected.keys()
+    for method, values in expected.items():
+        for found, wanted in zip(said[method], values, strict=True):
+            assert_near(found, wanted)
+
+
+def assert_near(found, wanted):
+    """Assert that words are the same, and numbers but for what processors round."""
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    if wanted.dtype.kind == "f":
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
+def test_training_goes_on(folder):
+    warm, pieces = load(folder / "warm.skops"), load(folder / "pieces.skops")
+    n_iter = pieces.t_
+    assert warm.fit(X, WORDS).n_iter_ > 0
+    assert pieces.partial_fit(X, CLASSES).t_ == n_iter + len(X)
+
+
+@pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
+def test_a_loaded_search_is_fitted_anew(folder):
+    search = load(folder / "search.skops")
+    assert search.fit(X, CLASSES).predict(X).shape == CLASSES.shape
+    with pytest.raises(NotFittedError):
+        search.estimator.predict(X)

@@ -1,0 +1,210 @@
+"""Does a file of somebody who means harm ever run anything, or import what nobody trusts?
+
+Each has a checksum that fits, and calls something that would leave a trace.
+"""
+
+import ast
+import importlib
+import inspect
+import io
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from forging import mapping, node, plain, sequence, written
+
+import skbackprop
+from skbackprop import activations, averages, initializers, layers, losses, optimizers, schedules
+from skbackprop.persistence import load, trusted_types
+
+SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
+CLASSIFIER = "skbackprop.estimators.classifier.BackpropClassifier"
+
+
+def called(name, *arguments):
+    """Return a part that calls what has a name, as skops makes objects of their reductions."""
+    content = sequence(*map(plain, arguments))
+    return node("ConstructorFromReduceNode", name, content=content)
+
+
+def function(name):
+    return node("FunctionNode", name)
+
+
+def partial_of(name, *arguments):
+    content = {
+        "func": function(name),
+        "args": sequence(*map(plain, arguments)),
+        "kwds": mapping(),
+        "namespace": mapping(),
+    }
+    return node("PartialNode", "functools.partial", content=content)
+
+
+def method(name, part):
+    owner = f"{part['__module__']}.{part['__class__']}"
+    return node("MethodNode", owner, content={"func": name, "obj": part})
+
+
+def pickled_array(trace):
+    """Return an array of objects as NumPy would pickle it, one of which runs a command."""
+    file = io.BytesIO()
+    np.save(file, np.array([Command(trace), None], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+class Command:
+    """An object whose pickle writes a file."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (str(self.trace), "w")
+
+
+# What a file may hold, by what it would do; {} stands for the path of the trace.
+PARTS = {
+    "os.system": lambda trace: called("os.system", f"touch {trace}"),
+    "posix.system": lambda trace: called(SYSTEM, f"touch {trace}"),
+    "eval": lambda trace: called("builtins.eval", f"open({str(trace)!r}, 'w')"),
+    "exec": lambda trace: called("builtins.exec", f"open({str(trace)!r}, 'w')"),
+    "open": lambda trace: called("builtins.open", str(trace), "w"),
+    "a function": lambda trace: function("os.system"),
+    "a partial": lambda trace: partial_of("os.system", f"touch {trace}"),
+    "a dict of a class": lambda trace: node(
+        "DictNode", SYSTEM, content={}, key_types=sequence(kind="list")
+    ),
+    "a list of a class": lambda trace: node(
+        "ListNode", "pathlib.Path", content=[plain(str(trace))]
+    ),
+    "a tuple of a class": lambda trace: node("TupleNode", "os.popen", content=[plain("true")]),
+    "an array of a class": lambda trace: node(
+        "NdArrayNode", "numpy.memmap", type="numpy", file="1.npy"
+    ),
+    "an object": lambda trace: node(
+        "ObjectNode", "subprocess.Popen", content=mapping(args=plain(1))
+    ),
+    "a method": lambda trace: method("fit", node("ObjectNode", CLASSIFIER, content=mapping())),
+    "a caller of methods": lambda trace: node(
+        "OperatorFuncNode", "operator.methodcaller", attrs=sequence(plain("fit"))
+    ),
+    "a bit generator that is none": lambda trace: node(
+        "RandomGeneratorNode",
+        "numpy.random._generator.Generator",
+        content={"bit_generator": mapping(bit_generator=plain("seed")), "seed_seq": mapping()},
+    ),
+    "our function that unpickles": lambda trace: called("skbackprop.search.legs._unpacked", "x"),
+    "our dict that unpickles": lambda trace: node(
+        "ObjectNode", "skbackprop.search.legs.AllReached", content=mapping()
+    ),
+    "our callback that writes": lambda trace: node(
+        "ObjectNode",
+        "skbackprop.callbacks.log.TrainingLog",
+        content=mapping(path=plain(str(trace))),
+    ),
+    "our own save": lambda trace: called("skbackprop.persistence.files.save", 1, str(trace)),
+    "a distribution, which makes functions of text": lambda trace: node(
+        "ObjectNode", "scipy.stats._distn_infrastructure.rv_continuous", content=mapping()
+    ),
+    "a cache of joblib, which unpickles": lambda trace: called("joblib.memory.Memory", str(trace)),
+}
+
+
+@pytest.mark.parametrize("make", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("is_within", [False, True], ids=["alone", "within a model"])
+def test_nothing_runs(make, is_within, tmp_path):
+    trace = tmp_path / "trace"
+    part = make(trace)
+    if is_within:
+        part = node("ObjectNode", CLASSIFIER, content=mapping(alpha=part))
+    path = written(tmp_path / "evil.skops", part, **{"1.npy": pickled_array(trace)})
+    with pytest.raises(ValueError, match=r"evil\.skops' names .*, which is not trusted"):
+        load(path)
+    assert not trace.exists()
+
+
+def test_an_array_of_pickles_is_not_unpickled(tmp_path):
+    trace = tmp_path / "trace"
+    array = node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
+    part = node("ObjectNode", CLASSIFIER, content=mapping(alpha=array))
+    path = written(tmp_path / "evil.skops", part, **{"1.npy": pickled_array(trace)})
+    with pytest.raises(ValueError, match="is whole, but no estimator can be made of it"):
+        load(path)
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Command(trace))).close()
+    assert trace.exists()  # it would have been told
+
+
+@pytest.mark.parametrize(
+    "loader", ["ObjectNode", "FunctionNode", "TypeNode", "ConstructorFromReduceNode"]
+)
+def test_what_is_not_trusted_is_not_even_imported(loader, tmp_path, monkeypatch):
+    (tmp_path / "evil_module.py").write_text("class Evil:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    part = node(loader, "evil_module.Evil", content=sequence())
+    path = written(tmp_path / "evil.skops", part)
+    with pytest.raises(ValueError, match=r"trusted=\['evil_module\.Evil'\]"):
+        load(path)
+    assert "evil_module" not in sys.modules
+
+
+def test_a_loader_that_nobody_knows_makes_nothing(tmp_path):
+    path = written(tmp_path / "evil.skops", node("EvilNode", CLASSIFIER, content=mapping()))
+    with pytest.raises(ValueError, match="is whole, but no estimator can be made of it"):
+        load(path)
+
+
+# ------------------------------------------------------------------------- what is trusted
+
+
+def things_trusted():
+    for name in trusted_types():
+        module, _, own = name.rpartition(".")
+        yield name, getattr(importlib.import_module(module), own)
+
+
+def test_all_that_is_trusted_is_a_class_or_a_metric_of_scikit_learn():
+    for name, thing in things_trusted():
+        if not inspect.isclass(thing):
+            assert name.startswith("sklearn.metrics.")
+
+
+def test_what_writes_draws_or_runs_is_not_trusted():
+    rooms = ("callbacks", "displays", "export", "persistence", "core", "testing")
+    for name in trusted_types():
+        assert not name.startswith(tuple(f"skbackprop.{room}" for room in rooms))
+
+
+def test_what_is_trusted_does_nothing_when_it_is_made_or_set():
+    """None has a hook that skops would call; of reductions, only those to the class itself."""
+    ours = [thing for name, thing in things_trusted() if name.startswith(skbackprop.__name__)]
+    for kind in ours:
+        for base in kind.__mro__:
+            if base.__module__.startswith(skbackprop.__name__):
+                assert not {"__setstate__", "__del__"} & set(vars(base))
+                assert "__new__" not in vars(base) or issubclass(base, tuple)
+            if "__reduce__" in vars(base) and base is not object:
+                tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base.__reduce__)))
+                [returned] = [part for part in ast.walk(tree) if isinstance(part, ast.Return)]
+                assert ast.unparse(returned.value.elts[0]) in ("type(self)", kind.__name__)
+
+
+TABLES = {
+    "activations": activations.ACTIVATIONS,
+    "averages": averages.AVERAGES,
+    "initializers": initializers.INITIALIZERS,
+    "normalizations": layers.NORMALIZATIONS,
+    "losses of classifiers": losses.CLASSIFIER_LOSSES,
+    "losses of regressors": losses.REGRESSOR_LOSSES,
+    "optimizers": optimizers.SOLVERS,
+    "schedules": schedules.SCHEDULES,
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_all_parts_with_a_name_are_trusted(table):
+    for part in table.values():
+        kind = part if inspect.isclass(part) else type(part)
+        assert f"{kind.__module__}.{kind.__qualname__}" in trusted_types()
