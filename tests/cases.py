@@ -16,7 +16,7 @@ from skbackprop import (
 )
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.inspection import BackpropFeatures
-from skbackprop.layers import NORMALIZATIONS
+from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, PeriodicEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 
 RNG = np.random.default_rng(0)
@@ -41,6 +41,13 @@ LABELS = {
 }
 
 
+INPUT_LAYERS_ALONE_AND_TOGETHER = {
+    **{name: name for name in INPUT_LAYERS},
+    "some columns": PeriodicEmbedding(3, n_units=1, features=[3, 0], trained=False),
+    "both": ["scale", PeriodicEmbedding(2)],
+}
+
+
 def classifier(y=Y, **settings):
     return BackpropClassifier((7, 5), **SHORT | settings).fit(X, y)
 
@@ -60,6 +67,10 @@ def _cases():
         for n in (1, 3):
             settings = {"n_members": n, "normalization": name}
             yield f"normalization {name} {n}", lambda s=settings: regressor(**s)
+    for name, layers in INPUT_LAYERS_ALONE_AND_TOGETHER.items():
+        for n in (1, 3):
+            settings = {"n_members": n, "input_layers": layers}
+            yield f"input layers {name} {n}", lambda s=settings: regressor(**s)
     for name in CLASSIFIER_LOSSES:
         for labels in ("integers", "two classes", "multilabel", "columns"):
             settings = {"loss": name, "n_members": next(members)}

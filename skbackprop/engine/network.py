@@ -121,8 +121,8 @@ class Network:
     @property
     def n_buffered(self) -> int:
         """Return about how many numbers of a row a step goes over."""
-        outputs = zip(self.layers, self.n_units[1:], strict=True)
-        return 2 * self.n_inputs + sum(layer.n_buffers * n for layer, n in outputs)
+        sited = zip(self.layers, self.n_units[:-1], strict=True)
+        return 2 * self.n_inputs + sum(layer.n_buffered(n) for layer, n in sited)
 
     def with_dropout(self, rates: Sequence[float]) -> Network:
         """Return the network with dropout of these rates before its layers of weights, or none.

@@ -172,11 +172,12 @@ class Layout:
 
         Without streams what is drawn is zero, for the caller to fill.
         """
+        theta = self._theta.start(n_members, dtype, streams)
         statistics = {
-            name: row.start(n_members, np.dtype(np.float64) if name == WEIGHT else dtype)
+            name: row.start(n_members, np.dtype(np.float64) if name == WEIGHT else dtype, streams)
             for name, row in self._statistics.items()
         }
-        return FlatParameters(self._theta.start(n_members, dtype, streams), statistics, self)
+        return FlatParameters(theta, statistics, self)
 
     def views(self, theta: Array, statistics: State) -> tuple[list[Named], list[Named]]:
         """Return each layer's blocks and statistics, as views of these arrays."""

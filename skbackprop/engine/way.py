@@ -94,7 +94,7 @@ class Way:
         for i in places:
             layer, n_inputs, n_outputs = layers[i], n_units[i], n_units[i + 1]
             if is_sparse and not layer.takes_sparse:
-                raise TypeError(f"{type(layer).__name__} takes no sparse input.")
+                raise TypeError(f"{type(layer).__name__} takes no sparse input. Pass X.toarray().")
             owns_input = owns_input and not is_sparse
             gives_sparse = is_sparse and layer.keeps_sparse
             output: Output = "buffer"

@@ -277,6 +277,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             self._check_fixed(known.fixed)
         reader = self if known else stand_in(self)
         X, y = reader._validated(given.X, given.y, reset=known is None)
+        plan.architecture.check_takes(X)
         dtype = known.dtype if known else plan.dtype or float_for(X)
         check_range(X, dtype)
         table = Table(X, y, validated_weight(given.sample_weight, X))

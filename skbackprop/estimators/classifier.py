@@ -185,6 +185,14 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         The largest norm that the gradient of a step may have, penalty included, positive; a longer
         one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
         used by "lbfgs".
+    input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
+        What becomes of each input before the first dense layer, in this order; None for nothing. An
+        instance has settings of its own, as `PeriodicEmbedding`. What is learned here is free of
+        `alpha`, `l1_ratio` and an optimizer's decay. X may not be sparse.
+
+        - "scale": a factor for each input, which is learned.
+        - "periodic": waves of each input, with frequencies that are learned, mapped to a few
+          outputs; the inputs themselves stand behind them (Gorishniy, Rubachev & Babenko 2022).
     dropout : float or sequence of float, default=0.0
         The share of units that each training step leaves out at random, in [0, 1): one rate for all
         hidden layers, or a sequence with one for the input and one for each hidden layer. The
@@ -243,6 +251,13 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         The running statistics of each hidden unit's input, with which predictions normalise,
         likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
         those of the best epoch, and with `average` averages.
+    scales_ : list of arrays of shape (n_inputs,)
+        The factors of each `layers.Scale` among the `input_layers`, likewise; absent where there is
+        none.
+    frequencies_, maps_ : list of arrays
+        The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
+        `input_layers`, likewise; absent where there is none.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is made
         when it is asked for. Absent where there is one member.
@@ -429,6 +444,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
+        input_layers: Any = None,
         dropout: Any = 0.0,
         normalization: str | None = None,
         average: Any = None,
@@ -465,6 +481,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         self.label_smoothing = label_smoothing
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
+        self.input_layers = input_layers
         self.dropout = dropout
         self.normalization = normalization
         self.average = average

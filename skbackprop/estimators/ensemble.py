@@ -41,6 +41,11 @@ class Ensemble(Inside):
     running_means_: Any = NoneUnless("normalization", _is_over_batches)
     running_variances_: Any = NoneUnless("normalization", _is_over_batches)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self._settings["input_layers"]
+        return tags
+
     def _scores(self, X: Any) -> Array:
         """Return the raw scores of X, of shape (n, n_outputs); several members' are pooled."""
         return np.asarray(self._outcome(X, self._pooled))

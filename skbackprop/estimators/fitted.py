@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
@@ -323,13 +323,22 @@ class Fitted(Rebuilt, NestedParameters):
         for name, shapes in network.shapes.items():
             if name not in named:
                 attribute = attributes[name]
-                arrays = getattr(self, attribute)
+                arrays = self._arrays_named(attribute)
                 named[name] = checked_arrays(arrays, shapes, attribute, n_members)
             named[name] = [
                 array[(axis, None) if len(shape) == 1 else axis].astype(dtype, copy=False)
                 for array, shape in zip(named[name], shapes, strict=True)
             ]
         return network.parameters(named)
+
+    def _arrays_named(self, attribute: str) -> Any:
+        """Return arrays of layers, which a network that was put together may lack."""
+        if hasattr(type(self), attribute) or attribute in vars(self):
+            return getattr(self, attribute)
+        raise NotFittedError(
+            f"input_layers={self._settings['input_layers']!r} need {attribute}, which is not set. "
+            f"Call fit, or set {attribute} as well as coefs_ and intercepts_."
+        )
 
     def _layers(self, learned: Learned) -> list[tuple[Array, Array]]:
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""

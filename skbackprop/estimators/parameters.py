@@ -18,6 +18,8 @@ from .._sklearn import Interval, Options, StrOptions
 from ..activations import ACTIVATIONS, Activation
 from ..averages import AVERAGES, Average
 from ..initializers import INITIALIZERS, Initializer
+from ..layers.embeddings import INPUT_LAYERS
+from ..layers.inputs import InputLayer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
@@ -169,6 +171,14 @@ PARAMETERS = (
     ),
     Parameter("l1_ratio", 0.0, [SHARE], hint="float", differs_in_a_stack=True),
     Parameter("clip_norm", None, [POSITIVE, None], hint="float | None", differs_in_a_stack=True),
+    Parameter(
+        "input_layers",
+        None,
+        [StrOptions(set(INPUT_LAYERS)), InputLayer, list, tuple, None],
+        of=ENSEMBLES,
+        shapes_the_network=True,
+        table=INPUT_LAYERS,
+    ),
     Parameter("dropout", 0.0, [object]),
     Parameter(
         "normalization",

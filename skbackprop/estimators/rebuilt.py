@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from ..fitting.architecture import as_input_layers, n_inputs_for
 from ..fitting.weights import layer_widths
 from ..losses.base import Loss
 from .learned import Learned, fixed_of
@@ -96,7 +97,8 @@ class Rebuilt:
 
     @derived
     def n_features_in_(self: Any) -> int:
-        return int(self._widths[0])
+        layers = as_input_layers(self._settings.get("input_layers"))
+        return n_inputs_for(layers, int(self._widths[0]))
 
     @derived
     def n_layers_(self: Any) -> int:
@@ -114,14 +116,15 @@ class Rebuilt:
         parameters = self._settings | self._parameters_for(widths)
         plan = self._plan_of(self._predicted_by(parameters))
         targets = self._recall(plan, widths[-1])
+        n_features = n_inputs_for(plan.architecture.input_layers, int(widths[0]))
         return Learned(
             fixed_of(parameters),
-            int(widths[0]),
+            n_features,
             vars(self).get("feature_names_in_"),
             self._dtype_of_weights if plan.dtype is None else plan.dtype,
             targets,
             self._checked_loss(self._loss_of(plan, targets)),
-            plan.architecture.network(widths[0], widths[-1]),
+            plan.architecture.network(n_features, widths[-1]),
             plan.n_members,
         )
 

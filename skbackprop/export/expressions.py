@@ -117,10 +117,7 @@ def combined(x: Expression, matrix: Array) -> Expression:
 
 
 def block_maps(x: Expression, maps: Array) -> Expression:
-    """Return the maps of blocks of columns side by side, with maps (M, n_blocks, width, n_units).
-
-    The input is the same for all members.
-    """
+    """Return maps of blocks of columns side by side, with maps (M, n_blocks, width, n_units)."""
     n_members, n_blocks, _, n_units = maps.shape
     return Expression("block_maps", (x,), n_blocks * n_units, n_members, (_single(maps),))
 
@@ -278,7 +275,7 @@ def _dense(expression: Expression, x: Array) -> Array:
 def _block_maps(expression: Expression, x: Array) -> Array:
     (maps,) = expression.arrays
     _, n_blocks, width, _ = maps.shape
-    blocks = x.reshape(len(x), n_blocks, width).swapaxes(0, 1)
+    blocks = x.reshape(*x.shape[:-1], n_blocks, width).swapaxes(-2, -3)
     mapped = (blocks @ per_row(expression, maps)).swapaxes(-2, -3)
     return np.asarray(mapped.reshape(*mapped.shape[:-2], expression.width))
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from .. import activations, layers, losses
 from ..core.arrays import Array
 from ..layers.dense import Dense, Elementwise
+from ..layers.embeddings import PeriodicEmbedding
 from ..layers.inputs import BlockMaps, Scale
 from ..losses import links
 from ..losses.blocks import BlockLink
@@ -300,6 +301,18 @@ def _(part: BlockMaps, x: Expression, arrays: Arrays) -> Any:
     others = ex.columns(x, range(n_mapped, x.width))
     # All members have the others alike, but what is side by side has as many members.
     return ex.side_by_side([mapped, ex.of_each_member(others, mapped.n_members)])
+
+
+@formula.register
+def _(part: PeriodicEmbedding, x: Expression, arrays: Arrays) -> Any:
+    frequencies, maps, k = arrays["frequencies"], arrays["maps"], part.n_frequencies
+    n_members, n_embedded, _ = frequencies.shape
+    places = range(n_embedded) if part.features is None else part.features
+    numbers = ex.columns(x, np.repeat(places, k))
+    phases = numbers * (2 * np.pi * frequencies).reshape(n_members, -1)
+    of_sines = ex.block_maps(np.sin(phases), maps[:, :, :k])
+    mapped = of_sines + ex.block_maps(np.cos(phases), maps[:, :, k:])
+    return ex.side_by_side([mapped, ex.of_each_member(x, mapped.n_members)])
 
 
 @formula.register

@@ -177,8 +177,9 @@ class Graph:
     def _block_maps(self, expression: Expression, x: str) -> str:
         (maps,) = expression.arrays
         n_members, n_blocks, width, n_units = maps.shape
-        blocks = self._node("Reshape", x, self._shape(-1, n_blocks, width))
-        by_block = self._node("Transpose", blocks, perm=[1, 0, 2])
+        of_members = (n_members,) if expression.inputs[0].n_members > 1 else ()
+        blocks = self._node("Reshape", x, self._shape(*of_members, -1, n_blocks, width))
+        by_block = self._node("Transpose", blocks, perm=[0, 2, 1, 3] if of_members else [1, 0, 2])
         mapped = self._node("MatMul", by_block, self._array(expression, maps))
         if n_members == 1:
             by_row = self._node("Transpose", mapped, perm=[1, 0, 2])

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..activations import ACTIVATIONS, Activation, Identity
 from ..engine.network import Network, dense_network
+from ..layers.embeddings import INPUT_LAYERS
+from ..layers.inputs import InputLayer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Dense hidden layers, one after the other.
+    """Dense hidden layers, one after the other, and what comes before the first of them.
 
     Parameters
     ----------
@@ -29,12 +33,15 @@ class Architecture:
     dropout : tuple of float, default=()
         The rates at which training leaves out inputs and the units of each hidden layer; empty
         where it leaves out none.
+    input_layers : tuple of InputLayer, default=()
+        What becomes of the inputs before the first dense layer.
     """
 
     hidden: tuple[int, ...]
     activations: tuple[Activation, ...]
     normalization: Normalization | None = None
     dropout: tuple[float, ...] = ()
+    input_layers: tuple[InputLayer, ...] = ()
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
@@ -45,12 +52,26 @@ class Architecture:
             tuple(map(as_activation, activation_of_each_layer(parameters))),
             as_normalization(parameters.get("normalization")),
             dropout_rates(parameters["dropout"], len(hidden)),
+            as_input_layers(parameters.get("input_layers")),
         )
+
+    def check_takes(self, X: Any) -> None:
+        """Raise a TypeError if X is sparse, but layers make other numbers of its zeros."""
+        if self.input_layers and issparse(X):
+            raise TypeError(
+                f"X is sparse, but input_layers={list(self.input_layers)!r} need dense X: what "
+                "they make of a row has few zeros. Pass X.toarray(), or set input_layers=None."
+            )
 
     def network(self, n_inputs: int, n_outputs: int) -> Network:
         """Return the network that predicts, without dropout."""
-        widths = n_inputs, *self.hidden, n_outputs
-        return dense_network(widths, self.activations, normalization=self.normalization)
+        n_units = n_inputs
+        for layer in self.input_layers:
+            layer.check_inputs(n_units)
+            n_units = layer.n_outputs(n_units)
+        widths = n_units, *self.hidden, n_outputs
+        dense = dense_network(widths, self.activations, normalization=self.normalization)
+        return Network(n_inputs, (*self.input_layers, *dense.layers))
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -64,7 +85,7 @@ class Mirrored(Architecture):
 
     Parameters
     ----------
-    hidden, activations, normalization, dropout
+    hidden, activations, normalization, dropout, input_layers
         Those of the encoder.
     n_components : int, default=1
         The number of units of the bottleneck.
@@ -139,6 +160,42 @@ def as_normalization(normalization: str | Normalization | None) -> Normalization
     if isinstance(normalization, str):
         return NORMALIZATIONS[normalization]()
     return normalization
+
+
+def as_input_layers(input_layers: Any) -> tuple[InputLayer, ...]:
+    """Return the layers behind names and instances, one of them or a list, checked."""
+    if input_layers is None:
+        return ()
+    is_sequence = isinstance(input_layers, (list, tuple))
+    each = [
+        INPUT_LAYERS[layer]() if isinstance(layer, str) and layer in INPUT_LAYERS else layer
+        for layer in (input_layers if is_sequence else [input_layers])
+    ]
+    for layer in each:
+        if not isinstance(layer, InputLayer):
+            raise ValueError(
+                "input_layers must be None, a name or an InputLayer, or a list of these, got "
+                f"{layer!r}. The names are {', '.join(map(repr, INPUT_LAYERS))}; objects such as "
+                "PeriodicEmbedding() are in skbackprop.layers."
+            )
+    return tuple(each)
+
+
+def n_inputs_for(input_layers: Sequence[InputLayer], width: int) -> int:
+    """Return how many inputs these layers make so many outputs of, which rise with them."""
+
+    def n_outputs(n_inputs: int) -> int:
+        for layer in input_layers:
+            n_inputs = layer.n_outputs(n_inputs)
+        return n_inputs
+
+    n_inputs = bisect_left(range(width + 1), width, key=n_outputs)
+    if n_outputs(n_inputs) != width:
+        raise ValueError(
+            f"coefs_ takes {width} inputs, but input_layers={list(input_layers)!r} make another "
+            "number of any number of features. Set input_layers to those of the network."
+        )
+    return n_inputs
 
 
 def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:

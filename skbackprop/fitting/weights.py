@@ -93,8 +93,8 @@ def checked_arrays(
     given = [array.shape for array in checked]
     if given != needed:
         raise ValueError(
-            f"{name} must be a list of arrays, one for each hidden layer, of the shapes {needed}, "
-            f"got {given if _is_list(arrays) else _named(arrays)}."
+            f"{name} must be a list of arrays, one for each layer that has them, of the shapes "
+            f"{needed}, got {given if _is_list(arrays) else _named(arrays)}."
         )
     return checked
 

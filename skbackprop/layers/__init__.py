@@ -1,5 +1,16 @@
-"""The layers that a network is made of, and what normalises them."""
+"""The layers that a network is made of, what normalises them, and what comes before them."""
 
+from .embeddings import INPUT_LAYERS, PeriodicEmbedding
+from .inputs import InputLayer, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 
-__all__ = ["NORMALIZATIONS", "BatchNormalization", "LayerNormalization", "Normalization"]
+__all__ = [
+    "INPUT_LAYERS",
+    "NORMALIZATIONS",
+    "BatchNormalization",
+    "InputLayer",
+    "LayerNormalization",
+    "Normalization",
+    "PeriodicEmbedding",
+    "Scale",
+]

@@ -183,6 +183,10 @@ class Layer:
         """Return what it keeps running, which no optimizer changes."""
         return ()
 
+    def n_buffered(self, n_inputs: int) -> int:
+        """Return about how many numbers of a row a step goes over, beside the layer's input."""
+        return self.n_buffers * self.n_outputs(n_inputs)
+
     def largest_product(self, n_inputs: int) -> int:
         """Return the multiplications of the largest matrix product, for one row."""
         return max((block.size for block in self.blocks(n_inputs) if block.is_penalised), default=0)

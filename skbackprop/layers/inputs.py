@@ -1,4 +1,7 @@
-"""Layers before the first dense one: what becomes of each input before inputs are mixed."""
+"""Layers before the first dense one: what becomes of each input before inputs are mixed.
+
+One class, and one line in the table `INPUT_LAYERS` of `embeddings`, make one that users can name.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,49 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.parts import Part
 from .base import Block, BoundLayer, Layer, Site
+
+
+class InputLayer(Part, Layer):
+    """What becomes of each input of a network before its first dense layer.
+
+    One class with two formulas makes one, as for any `Layer`: a frozen dataclass whose fields are
+    its settings. What it learns is free of the penalty and of decay, which act on the dense layers'
+    weights.
+
+    Examples
+    --------
+    A shift of each input, which is learned, and kept in ``shifts_``:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from skbackprop.layers import InputLayer
+    >>> from skbackprop.layers.base import Block
+    >>> @dataclass(frozen=True)
+    ... class Shift(InputLayer):
+    ...     def blocks(self, n_inputs):
+    ...         return (Block("shifts", (n_inputs,)),)
+    ...
+    ...     def forward(self, site, x, out):
+    ...         np.add(x, site.parameters["shifts"], out=out)
+    ...
+    ...     def backward(self, site, x, delta):
+    ...         if site.is_training:
+    ...             site.gradients["shifts"][...] = delta.sum(axis=-2, keepdims=True)
+    ...         if site.d_input is not None:
+    ...             site.d_input[...] = delta
+    ...         return delta
+    >>> from sklearn.datasets import load_iris
+    >>> from skbackprop import BackpropClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = BackpropClassifier(input_layers=Shift(), tol=0.01, random_state=0)
+    >>> model.fit(X, y).shifts_[0].shape
+    (4,)
+    """
+
+    def check_inputs(self, n_inputs: int) -> None:
+        """Raise a ValueError if so many inputs are none that the layer can stand behind."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +77,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class BlockMaps(Layer):
+class BlockMaps(InputLayer):
     """A linear map of its own for each block of inputs: z_g = x_g W_g; other inputs pass through.
 
     The inputs are `n_blocks` blocks side by side, of equal width, and then any number of others.
@@ -90,8 +135,28 @@ class BlockMaps(Layer):
 
 
 @dataclass(frozen=True)
-class Scale(Layer):
-    """z = x * s, with a factor s for each input that is learned, and starts at one."""
+class Scale(InputLayer):
+    """A factor for each input: z = x * s, where s starts at one and is learned.
+
+    So a network finds out, by a number for each of its inputs, how much they are to count, sooner
+    than by the weights of all units of the first layer (Holzmueller, Grinsztajn & Steinwart 2024,
+    section 3).
+
+    References
+    ----------
+    Holzmueller, D., Grinsztajn, L. & Steinwart, I. (2024). Better by default: strong pre-tuned MLPs
+    and boosted trees on tabular data. NeurIPS.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Scale
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = BackpropClassifier(input_layers=Scale(), batch_size=16, tol=0.01, random_state=0)
+    >>> model.fit(X, y).scales_[0].shape
+    (4,)
+    """
 
     overwrites_delta: ClassVar[bool] = True
 

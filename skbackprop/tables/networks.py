@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -14,46 +14,18 @@ from ..estimators.base import BaseBackprop
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.learned import Learned, Prepared
 from ..estimators.regressor import BackpropRegressor
-from ..fitting.architecture import Architecture
 from ..fitting.folds import Start
 from ..fitting.initial import Layers
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
 from ..fitting.problem import Problem
 from ..fitting.verdict import OUT_OF_TIME, USED_UP
-from ..layers.base import Layer
 from ..layers.inputs import BlockMaps, Scale
 from .calibration import calibrated
 from .components import Watched
 
 # The outputs of the map of each block, beside which the number itself is an input.
 N_EMBEDDED = 3
-
-
-@dataclass(frozen=True)
-class Embedded(Architecture):
-    """Dense layers, and before them a map for each block of inputs, and a scale of all inputs.
-
-    Parameters
-    ----------
-    hidden, activations, normalization, dropout
-        Those of the dense layers.
-    n_blocks, width : int, default=0
-        The number of blocks at the beginning of a row, and the inputs of each.
-    """
-
-    n_blocks: int = 0
-    width: int = 0
-
-    def network(self, n_inputs: int, n_outputs: int) -> Network:
-        """Return the network that predicts, without dropout."""
-        front: list[Layer] = []
-        n_units = n_inputs
-        if self.n_blocks:
-            front.append(BlockMaps(self.n_blocks, self.width, N_EMBEDDED))
-            n_units = front[0].n_outputs(n_inputs)
-        dense = super().network(n_units, n_outputs)
-        return Network(n_inputs, (*front, Scale(), *dense.layers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +67,6 @@ class OfTable(BaseBackprop):
         The network that holds out each row; None where there are rows to watch.
     """
 
-    _kind_of_network: ClassVar[type[Architecture]] = Embedded
     _front: tuple[int, int]
     _scores_of_mean: Array
     _folds: Array | None
@@ -104,8 +75,8 @@ class OfTable(BaseBackprop):
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
         plan = super()._plan_of(parameters)
         n_blocks, width = self._front
-        assert isinstance(plan.architecture, Embedded)
-        architecture = replace(plan.architecture, n_blocks=n_blocks, width=width)
+        maps = (BlockMaps(n_blocks, width, N_EMBEDDED),) if n_blocks else ()
+        architecture = replace(plan.architecture, input_layers=(*maps, Scale()))
         return replace(plan, architecture=architecture, initial=NearTheMean(self._scores_of_mean))
 
     def _folds_for(self, problem: Problem, starts: Sequence[Start]) -> Array | None:

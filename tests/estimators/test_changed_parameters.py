@@ -56,6 +56,7 @@ CHANGES = {
     "scale_target": True,
     "l1_ratio": 0.5,
     "clip_norm": 0.1,
+    "input_layers": "periodic",
     "dropout": 0.5,
     "normalization": "batch",
     "average": "polyak",

@@ -15,7 +15,7 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.activations import Elu, LeakyRelu
 from skbackprop.averages import ExponentialAverage
 from skbackprop.initializers import VarianceScaling
-from skbackprop.layers import BatchNormalization
+from skbackprop.layers import BatchNormalization, PeriodicEmbedding
 from skbackprop.losses import Focal, Huber
 from skbackprop.optimizers import LBFGS, SGD, Adam, AdamW
 from skbackprop.schedules import Cosine, WarmUp
@@ -37,6 +37,7 @@ INSTANCES = {
     "activation": LeakyRelu(0.2),
     "solver": AdamW(weight_decay=0.1),
     "learning_rate": WarmUp("cosine"),
+    "input_layers": PeriodicEmbedding(4),
     "normalization": BatchNormalization(),
     "average": ExponentialAverage(0.9),
     "init": VarianceScaling(2.0),
@@ -47,6 +48,7 @@ CHANGES = {
     "solver__weight_decay": 0.5,
     "learning_rate__length": 0.5,
     "learning_rate__schedule__final": 0.3,
+    "input_layers__n_frequencies": 3,
     "normalization__momentum": 0.5,
     "average__decay": 0.5,
     "init__gain": 1.5,
@@ -179,6 +181,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         ({"learning_rate": np.cos}, "learning_rate__factor", r"learning_rate=Step\(\)"),
         ({}, "average__decay", r"average=ExponentialAverage\(\), .* skbackprop.averages\.$"),
         ({"average": "polyak"}, "average__start", r"average=PolyakAverage\(\)"),
+        ({}, "input_layers__scale", r"PeriodicEmbedding\(\), .* skbackprop.layers\.$"),
         ({}, "normalization__epsilon", r"BatchNormalization\(\), .* skbackprop.layers\.$"),
         ({"normalization": "layer"}, "normalization__epsilon", r"LayerNormalization\(\)"),
         ({"activation": "elu"}, "activation__alpha", r"Elu\(\), .* skbackprop.activations\.$"),

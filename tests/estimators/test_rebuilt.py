@@ -15,6 +15,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.layers import PeriodicEmbedding
 from support import (
     BOTH,
     IS_PINNED,
@@ -55,6 +56,8 @@ OF_OURS = {
     "members": (BackpropClassifier, {"n_members": 3}, (X, CLASSES)),
     "layers normalised": (BackpropClassifier, {"normalization": "layer"}, (X, CLASSES)),
     "batches normalised": (BackpropRegressor, {"normalization": "batch"}, (X, VALUES)),
+    "input scaled": (BackpropClassifier, {"input_layers": "scale", "n_members": 2}, (X, CLASSES)),
+    "waves": (BackpropRegressor, {"input_layers": PeriodicEmbedding(2)}, (X, VALUES)),
     "scaled": (BackpropRegressor, {"scale_target": True}, (X, VALUES)),
     "an activation each": (BackpropRegressor, {"activation": ["silu"]}, (X, VALUES)),
     "autoencoder": (BackpropAutoencoder, {"hidden_layer_sizes": (6, 5)}, (X, None)),
@@ -68,6 +71,9 @@ OF_OURS_ALONE = [
     "gains_",
     "running_means_",
     "running_variances_",
+    "scales_",
+    "frequencies_",
+    "maps_",
     "target_mean_",
     "target_scale_",
 ]
@@ -123,7 +129,7 @@ def test_a_network_put_together_says_what_the_trained_one_says(kind):
     ours, settings, (X, y) = (KINDS | OF_OURS)[kind]
     trained = quick(ours, **settings).fit(X, y)
     names = [*WEIGHTS, "classes_", "out_activation_", *OF_OURS_ALONE]
-    found = assembled(ours(**trained.get_params()), trained, *names)
+    found = assembled(ours(**trained.get_params(deep=False)), trained, *names)
     check_is_fitted(found)
     for model in (found, pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
         assert_same_answers(model, trained, X, rtol=0)
@@ -171,12 +177,12 @@ def test_training_goes_on_as_from_initial_weights(kind):
     settings = settings | {"shuffle": False, "solver": "sgd"}
     trained = quick(ours, **settings).fit(X, y)
     names = [*WEIGHTS, "classes_", "out_activation_", *OF_OURS_ALONE]
-    found = assembled(ours(**trained.get_params()), trained, *names)
+    found = assembled(ours(**trained.get_params(deep=False)), trained, *names)
     classes = {"classes": trained.classes_} if ours is BackpropClassifier else {}
     found.partial_fit(X, y, **classes)
     assert np.size(found.t_) == found.get_params().get("n_members", 1)
-    if settings.get("normalization") is None:  # whose gains have no initial values
-        started = ours(**trained.get_params()).set_params(
+    if not settings.keys() & {"normalization", "input_layers"}:  # which have no initial values
+        started = ours(**trained.get_params(deep=False)).set_params(
             init=(trained.coefs_, trained.intercepts_)
         )
         assert_same_network(found, started.partial_fit(X, y, **classes), rtol=1e-6)
@@ -284,13 +290,15 @@ def test_what_does_not_fit_together_is_an_error_that_names_it(case):
         ({"scale_target": True}, "target_mean_"),
         ({"normalization": "layer"}, "gains_"),
         ({"normalization": "batch"}, "gains_"),
+        ({"input_layers": "scale"}, "scales_"),
+        ({"input_layers": PeriodicEmbedding(n_units=1)}, "frequencies_"),
     ],
 )
 def test_what_weights_do_not_say_has_to_be_set(settings, name):
     found = BackpropRegressor(**settings)
     found.coefs_, found.intercepts_ = some_parameters(4, 5, 1)
-    with pytest.raises(NotFittedError, match=f"needs {name}, which is not set"):
-        found.predict(X)
+    with pytest.raises(NotFittedError, match=f"needs? {name}, which is not set"):
+        found.predict(X[:, : found.n_features_in_])
     if settings.get("normalization") == "batch":
         found.gains_ = [np.ones(5)]
         with pytest.raises(NotFittedError, match="needs running_means_, which is not set"):

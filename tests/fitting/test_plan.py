@@ -290,6 +290,7 @@ OTHERS = {
     "scale_target": True,
     "l1_ratio": 0.5,
     "clip_norm": 1.0,
+    "input_layers": "scale",
     "dropout": 0.5,
     "normalization": "batch",
     "average": ExponentialAverage(0.5),

@@ -22,6 +22,7 @@ from skbackprop.engine.prediction import scores_of
 from skbackprop.engine.sensitivity import input_gradients
 from skbackprop.engine.stack import Stack
 from skbackprop.fitting.architecture import Architecture
+from skbackprop.layers import PeriodicEmbedding
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.inputs import BlockMaps, Scale
 from skbackprop.optimizers import Adam, AdamW
@@ -51,6 +52,13 @@ KINDS = {
     "all columns": (BlockMaps(2, 7, 1), Scale()),
     "one column each": (BlockMaps(6, 1, 2), Scale()),
     "more outputs": (BlockMaps(3, 2, 4),),
+    "waves": (PeriodicEmbedding(3, n_units=2),),
+    "waves and scale": (PeriodicEmbedding(2), Scale()),
+    "scale and waves": (Scale(), PeriodicEmbedding(2)),
+    "fixed waves": (Scale(), PeriodicEmbedding(3, trained=False)),
+    "waves of some": (PeriodicEmbedding(3, n_units=1, features=(12, 0, 5)),),
+    "a wave of one": (PeriodicEmbedding(1, n_units=1, features=(13,)),),
+    "waves twice": (PeriodicEmbedding(2, trained=False), PeriodicEmbedding(1, features=range(5))),
 }
 every_kind = pytest.mark.parametrize("front", KINDS.values(), ids=KINDS)
 
