@@ -18,6 +18,7 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.activations import LeakyRelu
 from skbackprop.averages import ExponentialAverage
 from skbackprop.initializers import VarianceScaling
+from skbackprop.layers import PeriodicEmbedding
 from skbackprop.losses import REGRESSOR_LOSSES, Poisson, Quantile
 from skbackprop.optimizers import AdamW
 from skbackprop.schedules import WarmUp
@@ -96,6 +97,8 @@ AUTOENCODERS = SHARED | {
     "one component": {"n_components": 1} | SMALL,
     "poisson": {"loss": Poisson()} | SMALL,
 }
+LAYERS = {"input_layers": ["scale", PeriodicEmbedding(4)]} | SMALL
+CLASSIFIERS["input layers"] = REGRESSORS["input layers"] = LAYERS
 del AUTOENCODERS["ensemble"]
 AUTOENCODERS["float32 errors"] = AUTOENCODERS.pop("float32")
 LEFT_OUT = {
