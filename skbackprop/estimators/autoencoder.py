@@ -426,6 +426,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         y_val: Any = None,
         sample_weight_val: Any = None,
         resume_from: Any = None,
+        groups: Any = None,
     ) -> Self:
         """Train the network to reproduce X.
 
@@ -450,6 +451,11 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             The file of a `callbacks.Checkpoint`, of an autoencoder with the same parameters that
             was fitted to the same data: training goes on from there, and ends with the very same
             weights as if it had never been interrupted. ``max_iter`` may be higher.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each row, a number or a word: rows of one patient, say, or of one day. What
+            `early_stopping` holds out is whole groups. Without effect where nothing is held out.
+            With metadata routing, groups that are given to a search, a pipeline or to
+            cross-validation come here without a request.
 
         Returns
         -------
@@ -466,7 +472,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = Given(X, None, sample_weight, X_val, None, sample_weight_val, resume_from)
+        given = Given(X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups)
         return self._fit_followed(given)
 
     @available_if(BaseBackprop._check_stochastic)

@@ -48,6 +48,7 @@ from .validation import (
     number_of,
     stand_in,
     validated_data,
+    validated_groups,
     validated_weight,
 )
 
@@ -59,6 +60,9 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     _losses: ClassVar[Mapping[str, Loss]]  # those with a name
     _kind_of_network: ClassVar[type[Architecture]] = Architecture
     _y_numeric: ClassVar[bool]  # whether the targets are numbers
+
+    # As a splitter's: what a search or a pipeline is given for groups is for early stopping too.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     # ------------------------------------------------------- what a subclass defines
 
@@ -110,6 +114,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         y_val: Any = None,
         sample_weight_val: Any = None,
         resume_from: Any = None,
+        groups: Any = None,
     ) -> Self:
         """Train the network on X and y.
 
@@ -131,6 +136,12 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             The file of a `callbacks.Checkpoint`, of an estimator with the same parameters that was
             fitted to the same data: training goes on from there, and ends with the very same
             weights as if it had never been interrupted. ``max_iter`` may be higher.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each row, a number or a word: rows of one patient, say, or of one day. What
+            `early_stopping` holds out is whole groups, so that the score that training ends by, and
+            what is found out of fold, are true of new groups. Without effect where nothing is held
+            out. With metadata routing, groups that are given to a search, a pipeline or to
+            cross-validation come here without a request.
 
         Returns
         -------
@@ -147,7 +158,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from)
+        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups)
         return self._fit_followed(given)
 
     def _check_stochastic(self) -> bool:
@@ -291,7 +302,8 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         table = self._weighted(plan, targets, table, incremental)
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = reader._watched(given, plan, learned)
-        return planned, learned, Data(table, y, watched)
+        groups = None if given.groups is None else validated_groups(given.groups, table.n_rows, 1)
+        return planned, learned, Data(table, y, watched, groups)
 
     def _watched(self, given: Given, plan: Plan, learned: Learned) -> Watched | None:
         """Return the rows that the user wants to be watched, checked as those to train on are."""
@@ -443,6 +455,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             None if incremental and data.watched is None else self._scorer_of(plan, learned),
             learned.targets.strata,
             incremental,
+            data.groups,
         )
 
     def _scorer_of(self, plan: Plan, learned: Learned) -> Scorer | None:

@@ -138,6 +138,7 @@ class Given(NamedTuple):
     y_val: Any = None
     sample_weight_val: Any = None
     resume_from: Any = None
+    groups: Any = None
 
     @property
     def has_rows_to_watch(self) -> bool:
@@ -151,11 +152,15 @@ class Given(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Checked data: what is trained on, its targets as the user gave them, and what is watched."""
+    """Checked data: what is trained on, its targets as the user gave them, and what is watched.
+
+    And the group of each row to train on, where the user has named groups.
+    """
 
     table: Table
     y: Any
     watched: Watched | None
+    groups: Array | None
 
 
 class Prepared(NamedTuple):

@@ -306,8 +306,8 @@ def validated_weight(sample_weight: Any, X: Any) -> Array | None:
     return weight
 
 
-def validated_groups(groups: Any, n_rows: int) -> Array:
-    """Return the group of each of n rows as a number from 0 on, of two groups at least."""
+def validated_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
+    """Return the group of each of n rows as a number from 0 on, of so many groups at least."""
     values = np.asarray(as_given(groups, "values", "groups"))
     if values.ndim == 0 or values.size != len(values):
         raise ValueError(
@@ -323,7 +323,7 @@ def validated_groups(groups: Any, n_rows: int) -> Array:
     if values.dtype.kind in "fmM" and np.isnan(values).any():
         raise ValueError("groups contains missing values. Give each row a group, or remove it.")
     _, codes = np.unique(of_one_kind(values, "groups"), return_inverse=True)
-    if codes.max() == 0:
+    if codes.max() + 1 < fewest:
         raise ValueError(
             f"groups names the group {values[0]!r} alone, but at least 2 are needed: one to train "
             "on, and one to hold out. Leave groups out, or use rows of more groups."

@@ -15,7 +15,7 @@ from ..core.arrays import Array
 from ..engine.parameters import FlatParameters, Parameters
 from ..engine.prediction import scores_of
 from .course import Past
-from .holdout import cut_into_folds
+from .holdout import are_whole, cut_by_group, cut_into_folds, n_groups_with
 from .problem import Problem
 from .run import Run
 from .streams import stream_of_folds
@@ -73,7 +73,7 @@ def folds_of(problem: Problem, starts: Sequence[Start]) -> Array | None:
     Raises
     ------
     ValueError
-        If there are fewer than two networks, or fewer rows than networks.
+        If there are fewer than two networks, or fewer rows, or groups, than networks.
     """
     stopping, n_rows, n_folds = problem.plan.stopping, problem.table.n_rows, len(starts)
     if problem.incremental or problem.watched or stopping is None or not stopping.is_by_fold:
@@ -90,11 +90,22 @@ def folds_of(problem: Problem, starts: Sequence[Start]) -> Array | None:
             f"but n_samples = {n_rows} and n_members={n_folds}. Use more rows, or set n_members "
             f"to {n_rows} at most."
         )
-    known = _known_folds(starts, n_rows)
+    groups, weight, known = problem.groups, problem.table.weight, _known_folds(starts, n_rows)
     if known is not None:
-        return known
-    stream = stream_of_folds(starts[0].stream, n_folds)
-    return cut_into_folds(n_rows, n_folds, stream, problem.strata(problem.table.y))
+        parts = [np.flatnonzero(known == fold) for fold in range(n_folds)]
+        if groups is None or are_whole(groups, parts):
+            return known
+    stream, classes = stream_of_folds(starts[0].stream, n_folds), problem.strata(problem.table.y)
+    if groups is None:
+        return cut_into_folds(n_rows, n_folds, stream, classes)
+    n_groups = n_groups_with(groups, weight)
+    if n_groups < n_folds:
+        raise ValueError(
+            'EarlyStopping(validation_fraction="folds") needs a group with weight for each network '
+            f"to hold out, but groups has {n_groups} and n_members={n_folds}. Use rows of more "
+            f"groups, set n_members to {n_groups} at most, or leave groups out."
+        )
+    return cut_by_group(groups, n_folds, stream, classes, None if weight is None else weight > 0)
 
 
 def _known_folds(starts: Sequence[Start], n_rows: int) -> Array | None:

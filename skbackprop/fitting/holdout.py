@@ -7,6 +7,7 @@ for a million rows take more memory than a fit may.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
@@ -139,6 +140,63 @@ def cut_by_group(
         if np.bincount(folds, minlength=n_folds).all():
             return folds
     return _folds_of(GroupKFold(n_folds), names, names)
+
+
+# The parts that groups are cut into where a share of the rows is held out.
+_N_PARTS = 20
+
+
+def hold_out_groups(
+    groups: Array,
+    share: float,
+    stream: np.random.RandomState,
+    classes: Array | None,
+    weight: Array | None,
+) -> tuple[Rows, Rows]:
+    """Return the rows to train on and the rows held out, of which no group is split.
+
+    Both sides have some rows with weight, and shares of classes as `cut_by_group` has them.
+
+    Parameters
+    ----------
+    groups : array of int of shape (n_rows,)
+        The group of each row, from 0 on.
+    share : float
+        The share of the rows to hold out, about: as far as a twentieth, and the groups, let it.
+    stream : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row.
+    weight : array of shape (n_rows,) or None
+        What each row weighs.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two groups with weight.
+    """
+    n_parts = min(_N_PARTS, n_groups_with(groups, weight))
+    if n_parts < 2:
+        raise ValueError(
+            "groups has rows with weight in one group alone, but early_stopping needs at least 2 "
+            "such groups: one to train on, and one to hold out. Use rows of more groups, leave "
+            "groups out, or set early_stopping=False."
+        )
+    has_weight = None if weight is None else weight > 0
+    parts = cut_by_group(groups, n_parts, stream, classes, has_weight)
+    is_out = parts < min(max(1, round(share * n_parts)), n_parts - 1)
+    return np.flatnonzero(~is_out), np.flatnonzero(is_out)
+
+
+def n_groups_with(groups: Array, weight: Array | None) -> int:
+    """Return the number of groups, of those that have rows with weight."""
+    return len(np.unique(groups if weight is None else groups[weight > 0]))
+
+
+def are_whole(groups: Array, parts: Sequence[Rows]) -> bool:
+    """Return whether no group has rows in two of the parts."""
+    n_in_parts = sum(len(np.unique(groups[rows])) for rows in parts)
+    return n_in_parts == len(np.unique(groups))
 
 
 def _folds_of(splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array) -> Array:

@@ -12,7 +12,7 @@ from ..core.arrays import Array, Rows
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..stopping import EarlyStopping
-from .holdout import hold_out
+from .holdout import are_whole, hold_out, hold_out_groups
 from .plan import Plan
 from .watch import Judge, Scorer, Watched
 
@@ -46,6 +46,8 @@ class Problem:
         Returns the class of each row of the targets by which a split is stratified, or None.
     incremental : bool
         Whether to train for one epoch, as `partial_fit` does.
+    groups : array of int of shape (n_rows,) or None, default=None
+        The group of each row, none of which a split may part; None for none.
     folds : array of int of shape (n_rows,) or None, default=None
         The network that each row is held out by; None where each draws rows of its own. Without a
         rule to stop by, nothing is seen of these rows while it trains.
@@ -61,6 +63,7 @@ class Problem:
     scorer: Scorer | None
     strata: Callable[[Array], Array | None]
     incremental: bool
+    groups: Array | None = None
     folds: Array | None = None
 
     @property
@@ -111,9 +114,15 @@ class Problem:
                 f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
                 f"{stopping.validation_fraction}), or early_stopping=False."
             )
+        classes = self.strata(self.table.y)
+        if self.groups is not None:
+            if last is not None and are_whole(self.groups, last):
+                return last
+            share = n_held_out / n
+            return hold_out_groups(self.groups, share, stream, classes, self.table.weight)
         if last is not None and len(last[1]) == n_held_out:
             return last
-        return hold_out(n, n_held_out, stream, self.strata(self.table.y))
+        return hold_out(n, n_held_out, stream, classes)
 
     @staticmethod
     def _by_fold(folds: Array, member: int, last: Split | None) -> Split:
