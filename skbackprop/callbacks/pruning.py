@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from ..core.extras import needed_by
 from ..estimators.base import BaseBackprop
 from ..estimators.progress import Progress, progress_of
 
@@ -33,7 +34,7 @@ class OptunaPruning:
     Raises
     ------
     ImportError
-        When a fit begins, if Optuna is not installed: ``pip install skbackprop[optuna]``.
+        When a fit begins, if Optuna is not installed: ``pip install "skbackprop[optuna]"``.
     TypeError
         When a fit begins, if it is not one of an estimator of this package. Set it on the network
         itself, not on a pipeline around it.
@@ -149,10 +150,6 @@ def _curve(progress: Progress, of: Value) -> list[float]:
 
 
 def _optuna() -> Any:
-    try:
+    with needed_by("OptunaPruning", extra="optuna"):
         import optuna
-    except ImportError as error:
-        raise ImportError(
-            "OptunaPruning needs Optuna, which is not installed: pip install skbackprop[optuna]."
-        ) from error
     return optuna

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.extras import needed_by
+
 # Values that span more than this factor are drawn on a logarithmic scale.
 _WIDE = 20
 
@@ -31,10 +33,8 @@ def check_matplotlib(owner: str) -> None:
     owner : str
         The name of what needs it.
     """
-    try:
+    with needed_by(owner, extra="plot"):
         import matplotlib.figure  # noqa: F401 - to see whether it is there
-    except ImportError as error:
-        raise ImportError(f"{owner} needs matplotlib: pip install 'skbackprop[plot]'.") from error
 
 
 def new_figure(owner: str, **options: Any) -> Any:

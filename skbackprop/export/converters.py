@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.extras import needed_by
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -70,13 +71,8 @@ def register_converters() -> None:
     >>> bool(abs(probabilities - pipeline.predict_proba(X)).max() < 1e-5)
     True
     """
-    try:
+    with needed_by("register_converters", extra="onnx"):
         from skl2onnx import update_registered_converter
-    except ImportError as error:
-        raise ImportError(
-            "register_converters needs skl2onnx, which is not installed: "
-            "pip install 'skbackprop[onnx]'"
-        ) from error
     for kind in (*_CLASSIFIERS, *_REGRESSORS, *_TRANSFORMERS):
         options = _OPTIONS if kind in _CLASSIFIERS else None
         alias = f"Skbackprop{kind.__name__}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.extras import needed_by
 from .models import Flags, Label, Model, Output, exported
 from .onnx_graph import Graph
 
@@ -73,13 +74,9 @@ def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
     >>> bool(abs(probabilities - model.predict_proba(X)).max() < 1e-5)
     True
     """
-    try:
+    with needed_by("to_onnx", extra="onnx"):
         import onnx
         from onnx import helper
-    except ImportError as error:
-        raise ImportError(
-            "to_onnx needs onnx, which is not installed: pip install 'skbackprop[onnx]'"
-        ) from error
     model = with_labels(exported(estimator, return_std), label_array)
     numbers = count()
     names = [output.name for output in model.outputs]

@@ -1,6 +1,5 @@
 """Does the learning curve draw what the fitted estimator's curves are, where and when it should?"""
 
-import builtins
 import copy
 import pickle
 import sys
@@ -266,21 +265,6 @@ def test_what_fails_within_a_fit_is_a_warning(tmp_path, monkeypatch):
         model.fit(*data)
     assert model.n_iter_ == 5
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_matplotlib_an_error_says_what_to_install(tmp_path, monkeypatch):
-    import_module = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return import_module(name, *args, **kwargs)
-
-    model, data = followed(BackpropClassifier, LearningCurve(tmp_path / "curve.png"))
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    with pytest.raises(ImportError, match=r"pip install 'skbackprop\[plot\]'"):
-        model.fit(*data)
-    assert not hasattr(model, "coefs_")
 
 
 # -------------------------------------------------- copies, threads, pipelines, searches

@@ -1,8 +1,4 @@
-"""Are axes legible at any size, and is matplotlib imported late, with an error that helps?"""
-
-import builtins
-import subprocess
-import sys
+"""Are axes legible at any size?"""
 
 import numpy as np
 import pytest
@@ -37,30 +33,6 @@ MADE = {
     ),
     "WeightsDisplay": lambda model, X, y: displays.WeightsDisplay(weights=model.coefs_),
 }
-
-
-@pytest.mark.parametrize("name", displays.__all__)
-def test_without_matplotlib_an_error_says_what_to_install(monkeypatch, name):
-    X, y = class_data()
-    model = quick(BackpropClassifier).fit(X, y)
-    made = MADE[name](model, X, y)
-    import_module = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return import_module(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    data = (X, y) if name == "LearningRateDisplay" else ()
-    for draw in (made.plot, lambda: type(made).from_estimator(model, *data)):
-        with pytest.raises(ImportError, match=rf"{name} needs .* 'skbackprop\[plot\]'"):
-            draw()
-
-
-def test_to_import_displays_imports_no_matplotlib():
-    code = "import sys, skbackprop.displays; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", displays.__all__)

@@ -1,7 +1,5 @@
 """ONNX models say what the estimators say: by onnx's own evaluator, and by onnxruntime."""
 
-import sys
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 import cases
 from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
-from skbackprop.export import register_converters, to_onnx
+from skbackprop.export import to_onnx
 from skbackprop.export.onnx_model import IR_VERSION, OPSET, label_array
 
 
@@ -177,11 +175,3 @@ def test_not_fitted():
 def test_std_is_for_regressors():
     with pytest.raises(ValueError, match="return_std=True is for a BackpropRegressor"):
         to_onnx(classifier(), return_std=True)
-
-
-@pytest.mark.parametrize("call", [register_converters, lambda: to_onnx(classifier())])
-def test_a_missing_extra_is_named(call, monkeypatch):
-    for package in ("onnx", "skl2onnx"):
-        monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"not installed: pip install 'skbackprop\[onnx\]'"):
-        call()

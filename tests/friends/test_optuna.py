@@ -4,8 +4,6 @@ The oracle of what is reported are the curves that the network itself keeps, and
 which is not pruned the same fit without a callback.
 """
 
-import sys
-
 import numpy as np
 import optuna
 import pytest
@@ -146,10 +144,3 @@ def test_a_pipeline_is_told_where_to_set_it():
     pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
     with pytest.raises(TypeError, match="on the network itself"):
         pipeline.set_callbacks(OptunaPruning(FixedTrial({}))).fit(X, Y)
-
-
-def test_without_optuna_it_is_said_what_to_install(monkeypatch):
-    model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruning(FixedTrial({})))
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ImportError, match="pip install skbackprop\\[optuna\\]"):
-        model.fit(X, Y)

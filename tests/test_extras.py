@@ -1,0 +1,137 @@
+"""Is each extra imported late, and does its absence say what to install?
+
+A package counts as missing where `sys.modules` has None in its place, which is what Python's own
+import stops at.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from functools import partial
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import BackpropClassifier, displays, find_learning_rate
+from skbackprop.callbacks import LearningCurve, OptunaPruning
+from skbackprop.export import register_converters, to_onnx
+from support import class_data, few_epochs, quick
+from test_house import PUBLIC_MODULES
+
+pytestmark = few_epochs
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+X, Y = class_data()
+
+
+def network():
+    return quick(BackpropClassifier).fit(X, Y)
+
+
+def search():
+    return GridSearchCV(quick(BackpropClassifier), {"alpha": [1.0]}, cv=2).fit(X, Y)
+
+
+def fit_followed_by(callback):
+    """Return a fit that a callback follows; one that fails leaves nothing."""
+    model = quick(BackpropClassifier).set_callbacks(callback)
+
+    def fit():
+        try:
+            model.fit(X, Y)
+        finally:
+            assert not hasattr(model, "coefs_")
+
+    return fit
+
+
+# A display as long as matplotlib is there, by what it is made of.
+MADE_OF = {
+    "LearningRateDisplay": lambda: {"range_test": find_learning_rate(network(), X, Y)},
+    "LossCurveDisplay": lambda: {"curves": {}},
+    "NetworkDisplay": lambda: {"summary": network().summary()},
+    "SearchDisplay": lambda: {"cv_results": search().cv_results_},
+    "WeightsDisplay": lambda: {"weights": network().coefs_},
+}
+
+
+def plot_of(name):
+    """Return the method of a display that draws it."""
+    return getattr(displays, name)(**MADE_OF[name]()).plot
+
+
+def from_estimator(name):
+    """Return what makes a display of a network and draws it."""
+    data = (X, Y) if name == "LearningRateDisplay" else ()
+    return partial(getattr(displays, name).from_estimator, network(), *data)
+
+
+# For each extra what needs it, and a function that makes a call of it ready, as long as the extra
+# is there. What other packages do with an extra is not ours to say: those that read Parquet files
+# in batches, and scikit-learn with its progress bar.
+NEEDED_BY = {
+    "plot": [
+        *((name, partial(plot_of, name)) for name in displays.__all__),
+        *((name, partial(from_estimator, name)) for name in displays.__all__),
+        ("LearningCurve", lambda: fit_followed_by(LearningCurve("curve.png"))),
+    ],
+    "onnx": [
+        ("to_onnx", lambda: partial(to_onnx, network())),
+        ("register_converters", lambda: register_converters),
+    ],
+    "optuna": [("OptunaPruning", lambda: fit_followed_by(OptunaPruning(None)))],
+    "parquet": [],
+    "progress": [],
+}
+CALLS = [
+    pytest.param(extra, owner, prepare, id=f"{extra}-{owner}-{number}")
+    for extra, calls in NEEDED_BY.items()
+    for number, (owner, prepare) in enumerate(calls)
+]
+
+
+def imported_as(extra):
+    """Return the names by which the packages of an extra are imported."""
+    packages = {re.match(r"[\w-]+", line)[0] for line in EXTRAS[extra]}
+    names = packages_distributions()
+    return {name for name, brought_by in names.items() if packages & set(brought_by)}
+
+
+def test_all_is_each_extra_that_users_may_need():
+    (everything,) = EXTRAS["all"]
+    names = re.fullmatch(r"skbackprop\[(.*)\]", everything)[1].split(",")
+    assert sorted(names) == sorted(NEEDED_BY)
+    for_developers = {"all", "bench", "demo", "docs", "friends", "release", "suite", "test"}
+    assert set(EXTRAS) - for_developers == set(names)
+
+
+@pytest.mark.parametrize("extra, owner, prepare", CALLS)
+def test_a_missing_extra_is_named(extra, owner, prepare, monkeypatch):
+    call, missing = prepare(), imported_as(extra)
+    loaded = {name for name in sys.modules if name.partition(".")[0] in missing}
+    for name in missing | loaded:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError) as caught:
+        call()
+    said = rf'{owner} needs ({"|".join(missing)}), .*: pip install "skbackprop\[{extra}\]"'
+    assert re.fullmatch(said, str(caught.value))
+
+
+def test_to_import_skbackprop_imports_no_extra():
+    """Those that scikit-learn imports, where they are there, are hidden: it works without them."""
+    extras = {name for extra in NEEDED_BY for name in imported_as(extra)}
+    by_scikit_learn = {"pyarrow", "rich"}
+    assert by_scikit_learn | {"matplotlib", "onnx", "optuna", "skl2onnx"} <= extras
+    lines = [
+        "import sys",
+        f"sys.modules.update(dict.fromkeys({by_scikit_learn}))",
+        f"import {', '.join(module.__name__ for module in PUBLIC_MODULES)}",
+        f"print(*[name for name in {extras} if sys.modules.get(name)])",
+    ]
+    run = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(run, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
