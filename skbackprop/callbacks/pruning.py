@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from ..core.extras import needed_by
+from ..core.suggestions import did_you_mean
 from ..estimators.base import BaseBackprop
 from ..estimators.progress import Progress, progress_of
 
@@ -89,7 +90,8 @@ class OptunaPruning:
 
     def __init__(self, trial: Any, of: Value = "validation_score") -> None:
         if of not in get_args(Value):
-            raise ValueError(f"of must be one of {list(get_args(Value))}, got {of!r}.")
+            names = list(get_args(Value))
+            raise ValueError(f"of must be one of {names}, got {of!r}.{did_you_mean(of, names)}")
         self.trial, self.of = trial, of
 
     def __repr__(self) -> str:

@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from .suggestions import did_you_mean
+
 
 class Part:
     """A value with settings: the arguments of its constructor, each an attribute of that name.
@@ -74,6 +76,7 @@ class Part:
             if name not in names:
                 raise ValueError(
                     f"Invalid parameter {name!r} for {self!r}. Valid parameters are: {names!r}."
+                    f"{did_you_mean(name, names)}"
                 )
         part = self._with(plain)
         for name, settings in nested.items():

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from ..core.suggestions import did_you_mean
 from .drawing import axes_for, check_matplotlib
 from .results import candidates_of, metrics_of, n_folds_of, parameter_of
 from .search_pictures import PICTURES, Found, Style
@@ -157,7 +158,8 @@ class SearchDisplay:
             refit = search.refit
             metric = refit if isinstance(refit, str) and refit in metrics else "score"
         if metric not in metrics:
-            raise ValueError(f"metric must be one of {metrics}, got {metric!r}.")
+            question = did_you_mean(metric, metrics)
+            raise ValueError(f"metric must be one of {metrics}, got {metric!r}.{question}")
         if score_name is None:
             score_name = _name_of(search.scoring if metric == "score" else metric, negate_score)
         params = [params] if isinstance(params, str) else params
@@ -224,10 +226,12 @@ class SearchDisplay:
             If matplotlib is not installed.
         """
         if kind not in _KINDS:
-            raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}.")
+            question = did_you_mean(kind, _KINDS)
+            raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}.{question}")
         if std_display_style not in _SPREADS:
             raise ValueError(
                 f"std_display_style must be one of {_SPREADS}, got {std_display_style!r}."
+                f"{did_you_mean(std_display_style, filter(None, _SPREADS))}"
             )
         check_matplotlib(type(self).__name__)
         found = self._found(kind, negate_score)

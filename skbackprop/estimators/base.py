@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.metrics import get_scorer
 from sklearn.utils import check_random_state
 
 from ..core.arrays import Array
@@ -41,6 +40,7 @@ from .fitted import Fitted
 from .hooks import Hooks
 from .learned import Data, Given, Learned, Planned, Prepared, Targets, fixed_of
 from .resumable import resume
+from .suggesting import scorer_of
 from .validation import (
     check_range,
     errors_of,
@@ -463,7 +463,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         scoring = plan.stopping.scoring if plan.stopping else None
         if scoring is None or scoring == "loss":
             return None
-        scorer = get_scorer(scoring)
+        scorer = scorer_of(scoring)
         alone = self._with_one_network(learned)
 
         def score(parameters: FlatParameters, watched: Watched) -> float:

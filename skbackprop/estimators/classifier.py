@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
+from ..core.suggestions import did_you_mean
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..engine.sensitivity import Slope
@@ -806,7 +807,8 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         if of == "score":
             return self._slope_of_score
         if of != "probability":
-            raise ValueError(f'of must be "score" or "probability", got {of!r}.')
+            question = did_you_mean(of, ("score", "probability"))
+            raise ValueError(f'of must be "score" or "probability", got {of!r}.{question}')
         try:
             self._check_probabilities()
         except AttributeError as error:

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sklearn.base import BaseEstimator
-
 from .._sklearn import _VisualBlock
+from .suggesting import Suggesting
 from .summary import Summary
 
 # Where the documentation is on the web, without a slash at the end; as [project.urls] in
@@ -18,7 +17,7 @@ DOCUMENTATION_URL = ""
 _PACKAGE = __name__.partition(".")[0]
 
 
-class Documented(BaseEstimator):
+class Documented(Suggesting):
     """An estimator whose representation links to its page of the documentation.
 
     The page of ``skbackprop.tables.TableEncoder`` is

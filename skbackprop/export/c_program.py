@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ..core.arrays import Array
+from ..core.suggestions import did_you_mean
 from .c_functions import FUNCTIONS
 from .c_source import Source
 from .models import Flags, Label, Model, exported
@@ -125,7 +126,8 @@ def to_c(
     """
     _check_name(prefix)
     if weights not in ("float32", "int8"):
-        raise ValueError(f'weights must be "float32" or "int8", got {weights!r}.')
+        question = did_you_mean(weights, ("float32", "int8"))
+        raise ValueError(f'weights must be "float32" or "int8", got {weights!r}.{question}')
     if (sample is None) == (weights == "int8"):
         raise ValueError(
             'weights="int8" needs a sample of rows like those that will come, to measure what '

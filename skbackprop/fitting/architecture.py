@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..activations import ACTIVATIONS, Activation, Identity
+from ..core.suggestions import did_you_mean
 from ..engine.network import Network, dense_network
 from ..layers.embeddings import INPUT_LAYERS
 from ..layers.inputs import InputLayer
@@ -140,6 +141,7 @@ def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | Activ
             raise ValueError(
                 f"activation must be a name or an Activation for each hidden layer, got {part!r} "
                 f"for layer {layer}. The names are {', '.join(map(repr, ACTIVATIONS))}."
+                f"{did_you_mean(part, ACTIVATIONS)}"
             )
     if len(each) != n_hidden:
         raise ValueError(

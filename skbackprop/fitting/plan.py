@@ -17,6 +17,7 @@ import numpy as np
 from ..averages import AVERAGES, Average
 from ..core.equality import is_equal
 from ..core.members import kind_of
+from ..core.suggestions import did_you_mean
 from ..engine.epochs import Patience
 from ..engine.penalties import L2, ElasticNet, Penalty
 from ..layers.normalization import BatchNormalization
@@ -307,9 +308,10 @@ def build_average(parameters: Mapping[str, Any]) -> Average | None:
     average = parameters["average"]
     is_name = isinstance(average, str) and average in AVERAGES
     if not (average is None or is_name or isinstance(average, Average)):
+        advice = did_you_mean(average, AVERAGES) or f" {_average_instead_of(average)}"
         raise ValueError(
             f"average must be None, one of the names {list(AVERAGES)}, or an Average, got "
-            f"{average!r}. {_average_instead_of(average)}"
+            f"{average!r}.{advice}"
         )
     return build(AVERAGES, average, parameters)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.arrays import Array, PerMember, State
 from ..core.checks import check_range
+from ..core.suggestions import did_you_mean
 from .base import Schedule, in_floats
 from .kinds import SCHEDULES
 
@@ -153,4 +154,5 @@ def as_schedule(schedule: Any, name: str = "schedule") -> Schedule:
     raise ValueError(
         f"{name} must be one of the names {sorted(SCHEDULES)}, a Schedule, or a callable that "
         f"takes the progress and returns the share of the rate, got {schedule!r}."
+        f"{did_you_mean(schedule, SCHEDULES)}"
     )

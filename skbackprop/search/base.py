@@ -31,6 +31,7 @@ from .._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from ..estimators.shown import Documented
+from ..estimators.suggesting import suggesting_scorers
 from . import time_limit
 from .candidates import Evaluation, Split
 from .followed import Followed
@@ -91,6 +92,10 @@ class StackedSearch(Documented, BaseSearchCV):
     def _left_by(self, error: BaseException, before: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes that an error leaves, of those that there were before."""
         return before
+
+    def _get_scorers(self) -> Any:
+        with suggesting_scorers(self.scoring):
+            return super()._get_scorers()
 
     def _candidates_have_callbacks(self) -> bool:
         parts = [self.estimator]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.metrics import get_scorer
 from sklearn.utils import Bunch
 
 from ..core.arrays import Array, as_dense
+from ..estimators.suggesting import scorer_of
 from ..fitting.threads import limiting_blas, threads_for_stacks
 from .components import Component
 from .encoding import TakenIn
@@ -164,4 +164,4 @@ def scored(scoring: Any, answers: Array, classes: Array | None, y: Any, weight: 
     """Return what a scorer makes of predictions, or with classes of probabilities."""
     estimator = _Numbers(answers) if classes is None else _Labels(answers, classes)
     weighted = {} if weight is None else {"sample_weight": weight}
-    return float(get_scorer(scoring)(estimator, None, y, **weighted))
+    return float(scorer_of(scoring)(estimator, None, y, **weighted))
