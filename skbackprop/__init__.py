@@ -28,3 +28,9 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    # The public modules are those that say what is public in them.
+    modules = [name for name, module in globals().items() if hasattr(module, "__all__")]
+    return [*__all__, *(name for name in modules if not name.startswith("_"))]

@@ -23,6 +23,11 @@ from .layers.base import WEIGHT
 
 __all__ = ["AVERAGES", "Average", "ExponentialAverage", "PolyakAverage"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _NONE: State = {}
 
 

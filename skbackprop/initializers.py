@@ -17,6 +17,10 @@ from .core.parts import Part
 __all__ = ["INITIALIZERS", "BoundedUniform", "Initializer", "VarianceScaling"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 Drawn: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
 

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Optimizer(Part):
     """One rule to update the parameters from their gradients.
 

@@ -14,6 +14,10 @@ from .core.parts import Part
 __all__ = ["EarlyStopping"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True)
 class EarlyStopping(Part):
     """Training ends when the score of held-out rows no longer rises; the best weights are kept.

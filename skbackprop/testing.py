@@ -13,6 +13,10 @@ from .losses.base import Loss
 __all__ = ["check_activation", "check_gradient", "check_loss"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def check_gradient(
     value_and_gradient: Callable[[Any], tuple[float, Any]],
     theta: Any,

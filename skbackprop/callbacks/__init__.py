@@ -6,3 +6,7 @@ from .log import TrainingLog
 from .pruning import OptunaPruning
 
 __all__ = ["Checkpoint", "LearningCurve", "OptunaPruning", "TrainingLog"]
+
+
+def __dir__() -> list[str]:
+    return __all__

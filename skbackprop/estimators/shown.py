@@ -23,8 +23,13 @@ class Documented(Suggesting):
     The page of ``skbackprop.tables.TableEncoder`` is
     ``reference/generated/skbackprop.tables.TableEncoder.html``. Classes that are not public have
     none, and those that others derive from ours have what they say themselves, in scikit-learn's
-    way.
+    way. `dir`, and so completion, shows what is public alone.
     """
+
+    def __dir__(self) -> list[str]:
+        """Return what completion in a notebook is to show: what is public."""
+        names = super().__dir__()
+        return [name for name in names if name.startswith("__") or not name.startswith("_")]
 
     def _get_doc_link(self) -> str:
         module = public_module_of(type(self))

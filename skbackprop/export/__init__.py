@@ -7,3 +7,7 @@ from .formulas import formula
 from .onnx_model import to_onnx
 
 __all__ = ["formula", "register_converters", "to_c", "to_onnx"]
+
+
+def __dir__() -> list[str]:
+    return __all__

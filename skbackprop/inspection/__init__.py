@@ -6,3 +6,7 @@ from .importance import input_importance
 from .range_test import RangeTest, find_learning_rate
 
 __all__ = ["BackpropFeatures", "RangeTest", "Summary", "find_learning_rate", "input_importance"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -50,3 +50,7 @@ __all__ = [
     "SquaredHinge",
     "Tweedie",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

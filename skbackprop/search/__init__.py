@@ -9,3 +9,7 @@ __all__ = [
     "BackpropHalvingRandomSearchCV",
     "BackpropRandomizedSearchCV",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,69 @@
+"""Does `dir`, and so completion, show what is public, and nothing else?"""
+
+import inspect
+
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+import skbackprop
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+    TabularClassifier,
+    TabularRegressor,
+)
+from skbackprop.inspection import BackpropFeatures
+from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from support import class_data, few_epochs, quick
+from test_house import PUBLIC_MODULES, entries
+
+pytestmark = few_epochs
+
+X, Y = class_data(n_classes=2)
+IN_FOLDS = skbackprop.EarlyStopping(validation_fraction="folds")
+ESTIMATORS = [
+    quick(BackpropClassifier),
+    quick(BackpropClassifier, loss="hinge"),
+    quick(BackpropRegressor, n_members=2, early_stopping=IN_FOLDS, normalization="batch"),
+    quick(BackpropAutoencoder),
+    ConformalRegressor(quick(BackpropRegressor)),
+    BackpropGridSearchCV(quick(BackpropClassifier), {"alpha": [1.0]}, cv=2),
+    TabularClassifier(2, max_iter=1),
+    TabularRegressor(2, max_iter=1),
+    BackpropFeatures(quick(BackpropClassifier)),
+    PeriodicFeatures(),
+    PiecewiseLinearEncoder(),
+    TableEncoder(),
+]
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES[1:], ids=lambda module: module.__name__)
+def test_modules(module):
+    assert dir(module) == sorted(module.__all__)
+
+
+def test_the_package():
+    modules = [module.__name__.partition(".")[2] for module in PUBLIC_MODULES[1:]]
+    assert dir(skbackprop) == sorted([*skbackprop.__all__, *modules])
+
+
+@pytest.mark.parametrize("model", ESTIMATORS, ids=str)
+def test_fitted_estimators(model):
+    kind = type(model)
+    names = {name for name in dir(model.fit(X, Y)) if not name.startswith("__")}
+    documented = {*model.get_params(deep=False), *entries(kind.__doc__, "Attributes")}
+    if isinstance(model, GridSearchCV):
+        documented |= entries(GridSearchCV.__doc__, "Attributes").keys()
+    methods = {name for name, _ in inspect.getmembers(kind, callable) if name[0] != "_"}
+    assert names <= documented | methods
+    assert all(hasattr(model, name) for name in names)
+    assert {"fit", "get_params"} <= names
+
+
+def test_the_private_is_there_all_the_same():
+    model = quick(BackpropClassifier).fit(X, Y)
+    assert model._learned.n_features == X.shape[1]
+    assert {"__class__", "__dir__", "__sklearn_tags__"} <= set(dir(model))
