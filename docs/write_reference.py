@@ -2,7 +2,7 @@
 
 The facts are the rows of skbackprop/estimators/parameters.py, the words those of parameters.toml
 beside this file. From them come the constructors and docstrings of the estimators and the tables
-of api.md:
+of api.md. The tables of names are what the types of skbackprop/core/names.py come from:
 
     make reference
 
@@ -16,14 +16,41 @@ import tomllib
 from pathlib import Path
 from string import Template
 
-from skbackprop.estimators.parameters import ESTIMATORS, PARAMETERS, parameters_of
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.averages import AVERAGES
+from skbackprop.estimators.parameters import (
+    AUTOENCODER_LOSSES,
+    ESTIMATORS,
+    PARAMETERS,
+    parameters_of,
+)
+from skbackprop.initializers import INITIALIZERS
+from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
+from skbackprop.optimizers import SOLVERS
+from skbackprop.schedules import SCHEDULES
 
 DOCS = Path(__file__).parent
-SOURCES = DOCS.parent / "skbackprop" / "estimators"
+PACKAGE = DOCS.parent / "skbackprop"
+SOURCES = PACKAGE / "estimators"
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
 # The sections of api.md, and the estimators that each is about.
 SECTIONS = {"The estimators": ["classifier", "regressor"], "The autoencoder": ["autoencoder"]}
+
+# The types of names, and the tables that have these.
+NAMES = {
+    "ActivationName": ACTIVATIONS,
+    "AutoencoderLossName": AUTOENCODER_LOSSES,
+    "AverageName": AVERAGES,
+    "ClassifierLossName": CLASSIFIER_LOSSES,
+    "InitializerName": INITIALIZERS,
+    "InputLayerName": INPUT_LAYERS,
+    "NormalizationName": NORMALIZATIONS,
+    "RegressorLossName": REGRESSOR_LOSSES,
+    "ScheduleName": SCHEDULES,
+    "SolverName": SOLVERS,
+}
 
 
 def rows_of(table, estimator):
@@ -132,9 +159,22 @@ def reference():
     return path, text
 
 
+def types_of_names():
+    """Return the path of the module of the types of names and what it should hold."""
+    path = PACKAGE / "core" / "names.py"
+    before, _, _ = path.read_text().partition("\n\n")
+    parts = [before, "from __future__ import annotations", "from typing import Literal, TypeAlias"]
+    for kind, table in NAMES.items():
+        names = "".join(f"    {code(name)},\n" for name in table)
+        line = f"{kind}: TypeAlias = Literal[{', '.join(map(code, table))}]"
+        # As ruff's formatter has it.
+        parts.append(line if len(line) <= WIDTH else f"{kind}: TypeAlias = Literal[\n{names}]")
+    return path, "\n\n".join(parts[:4]) + "\n" + "\n".join(parts[4:]) + "\n"
+
+
 def all_written():
     """Return {path: text} of all files that are written, as they should be."""
-    return dict([*map(source_of, ESTIMATORS), reference()])
+    return dict([*map(source_of, ESTIMATORS), reference(), types_of_names()])
 
 
 if __name__ == "__main__":

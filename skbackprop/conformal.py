@@ -13,7 +13,7 @@ from collections.abc import Callable
 from copy import copy
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn import get_config
@@ -30,28 +30,28 @@ from ._sklearn import (
     Interval,
     StrOptions,
     _check_method_params,
-    _fit_context,
     _safe_split,
 )
-from .core.arrays import Array
+from .core.arrays import Array, MatrixLike
+from .estimators.decorators import checks_parameters
 from .estimators.shown import Holding
 from .intervals import Band, n_needed, rank_of
 
 # ------------------------------------------------------------------------------- the bands
 
 
-def around_prediction(estimator: Any, X: Any) -> Band:
+def around_prediction(estimator: Any, X: MatrixLike) -> Band:
     """Return a band of no width around the prediction."""
     return Band.around(_values(estimator.predict(X)))
 
 
-def by_deviation(estimator: Any, X: Any) -> Band:
+def by_deviation(estimator: Any, X: MatrixLike) -> Band:
     """Return the same with the standard deviation that is predicted as its unit."""
     last, X_last = _last_step(estimator, X)
     return Band.by_deviation(*map(_values, last.predict(X_last, return_std=True)))
 
 
-def by_quantiles(estimator: Any, X: Any) -> Band:
+def by_quantiles(estimator: Any, X: MatrixLike) -> Band:
     """Return the band from the lowest quantile that is predicted to the highest."""
     return Band.by_quantiles(_values(estimator.predict(X)))
 
@@ -232,9 +232,9 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         estimator: Any,
         *,
         coverage: float = 0.9,
-        conformity_score: str = "auto",
-        calibration_fraction: Any = "auto",
-        random_state: Any = None,
+        conformity_score: Literal["auto", "absolute", "scaled", "quantile"] = "auto",
+        calibration_fraction: Literal["auto"] | float = "auto",
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
         self.coverage = coverage
@@ -242,8 +242,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+    @checks_parameters(prefer_skip_nested_validation=False)
+    def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
         """Train a clone of the estimator on some of the rows, and measure it on the others.
 
         Parameters
@@ -350,7 +350,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
 
     def _kind_for(self, fitted: Any, X: Any, y: Array) -> str:
         """Return the name of the score; check that the estimator predicts what it needs."""
-        kind, shape = self.conformity_score, _values(fitted.predict(X)).shape
+        kind: str = self.conformity_score
+        shape = _values(fitted.predict(X)).shape
         if kind == "auto":
             has_quantiles = len(shape) > y.ndim
             unscaled = "quantile" if has_quantiles else "absolute"
@@ -370,7 +371,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
 
     # ------------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> Array:
         """Predict one number for each target: what the estimator predicts.
 
         Parameters
@@ -395,7 +396,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         predicted = self.estimator_.predict(X)
         return np.median(predicted, axis=-1) if self.conformity_score_ == "quantile" else predicted
 
-    def predict_interval(self, X: Any) -> Array:
+    def predict_interval(self, X: MatrixLike) -> Array:
         """Return the interval of each row, which holds its target with the probability asked for.
 
         Parameters

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray, spmatrix
 
 Array: TypeAlias = NDArray[Any]
 """A floating-point array; shapes are given where it is used, the member axis first."""
 
 Rows: TypeAlias = NDArray[np.intp]
 """Row numbers into a table."""
+
+MatrixLike: TypeAlias = "ArrayLike | sparray | spmatrix"
+"""Rows as users have them: an array, a list of lists, a data frame, a sparse matrix."""
+
+TableLike: TypeAlias = "MatrixLike | Mapping[str, Any]"
+"""Rows of a table, or one of them as a dict."""
+
+Columns: TypeAlias = "Literal['from_dtype'] | list[Any] | tuple[Any, ...] | Array | None"
+"""Which columns of a table are categories: their numbers or names, or a mask."""
 
 PerMember: TypeAlias = float | Array
 """A hyperparameter: one float for all members, or an array of shape (n_members, 1)."""

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from os import PathLike
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import gen_batches
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array, Rows, as_dense
+from ..activations import Activation
+from ..averages import Average
+from ..core.arrays import Array, MatrixLike, Rows, as_dense
+from ..core.names import (
+    ActivationName,
+    AutoencoderLossName,
+    AverageName,
+    InitializerName,
+    ScheduleName,
+    SolverName,
+)
 from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.objective import Objective
 from ..engine.parameters import Parameters
 from ..engine.prediction import score_blocks, scores_of
 from ..fitting.architecture import Architecture, Mirrored
+from ..fitting.initial import CoefsAndIntercepts
 from ..fitting.plan import Plan
 from ..fitting.watch import Watched, mean_of
+from ..initializers import Initializer
 from ..losses.base import Loss
 from ..losses.links import Link
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import Schedule
+from ..stopping import EarlyStopping
 from .base import BaseBackprop
+from .decorators import available_if
 from .fitted import finite
 from .learned import Given
 from .numbers import Reproduced
@@ -348,38 +365,38 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def __init__(
         self,
         n_components: int = 2,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
         *,
-        loss: Any = "squared_error",
-        solver: Any = "adam",
+        loss: AutoencoderLossName | Loss = "squared_error",
+        solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: Literal["auto"] | int = "auto",
+        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 0.0001,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: Any = False,
+        early_stopping: bool | EarlyStopping = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-08,
-        n_iter_no_change: Any = 10,
+        n_iter_no_change: float = 10,
         max_fun: int = 15000,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        dropout: Any = 0.0,
-        average: Any = None,
-        init: Any = "auto",
+        dropout: float | Sequence[float] | Array = 0.0,
+        average: AverageName | Average | None = None,
+        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
-        dtype: Any = None,
+        dtype: Literal["float32", "float64"] | None = None,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -418,15 +435,15 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def fit(
         self,
-        X: Any,
+        X: MatrixLike,
         y: Any = None,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,
+        X_val: MatrixLike | None = None,
         y_val: Any = None,
-        sample_weight_val: Any = None,
-        resume_from: Any = None,
-        groups: Any = None,
+        sample_weight_val: ArrayLike | None = None,
+        resume_from: str | PathLike[str] | None = None,
+        groups: MatrixLike | None = None,
     ) -> Self:
         """Train the network to reproduce X.
 
@@ -478,13 +495,13 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     @available_if(BaseBackprop._check_stochastic)
     def partial_fit(
         self,
-        X: Any,
+        X: MatrixLike,
         y: Any = None,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,
+        X_val: MatrixLike | None = None,
         y_val: Any = None,
-        sample_weight_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train for one epoch on X, going on from what has been learned.
 
@@ -550,7 +567,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     # -------------------------------------------------------------- to codes and back
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: MatrixLike) -> Array:
         """Return the code of each row.
 
         Parameters
@@ -573,7 +590,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         return self._through(slice(None, self._n_encoding), self._validated_input(X))
 
-    def inverse_transform(self, X: Any) -> Array:
+    def inverse_transform(self, X: MatrixLike) -> Array:
         """Return the rows that codes stand for.
 
         Parameters
@@ -620,7 +637,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     # --------------------------------------------------------------- how well it is done
 
-    def score_samples(self, X: Any) -> Array:
+    def score_samples(self, X: MatrixLike) -> Array:
         """Return how well each row is reproduced; rows unlike those of training are not.
 
         Parameters
@@ -644,7 +661,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         return -self._errors(self._validated_input(X))
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of the variance of X that the reconstruction explains (R2).
 
         It is one minus the squared errors over the squared distances from the mean of X, each

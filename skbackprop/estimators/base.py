@@ -11,14 +11,16 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.callback import CallbackSupportMixin, with_callbacks
+from numpy.typing import ArrayLike
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
-from ..core.arrays import Array
+from ..core.arrays import Array, MatrixLike
 from ..core.equality import is_equal
 from ..engine.batches import Table
 from ..engine.objective import Objective
@@ -36,6 +38,7 @@ from ..fitting.training import train
 from ..fitting.warnings import warn
 from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
+from .decorators import with_callbacks
 from .fitted import Fitted
 from .hooks import Hooks
 from .learned import Data, Given, Learned, Planned, Prepared, Targets, fixed_of
@@ -106,15 +109,15 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: MatrixLike,
+        y: MatrixLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        resume_from: Any = None,
-        groups: Any = None,
+        X_val: MatrixLike | None = None,
+        y_val: MatrixLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        resume_from: str | PathLike[str] | None = None,
+        groups: MatrixLike | None = None,
     ) -> Self:
         """Train the network on X and y.
 

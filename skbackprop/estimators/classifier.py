@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array
+from ..activations import Activation
+from ..averages import Average
+from ..core.arrays import Array, MatrixLike
+from ..core.names import (
+    ActivationName,
+    AverageName,
+    ClassifierLossName,
+    InitializerName,
+    NormalizationName,
+    ScheduleName,
+    SolverName,
+)
 from ..core.suggestions import did_you_mean
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..engine.sensitivity import Slope
-from ..fitting.class_weight import check_needs_no_counts, weights_of_rows
+from ..fitting.class_weight import ClassWeight, check_needs_no_counts, weights_of_rows
+from ..fitting.initial import CoefsAndIntercepts
 from ..fitting.plan import Plan
 from ..fitting.watch import ByScores
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
 from ..losses.base import Loss
-from ..losses.classification import CLASSIFIER_LOSSES
+from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import Schedule
+from ..stopping import EarlyStopping
 from .base import BaseBackprop
+from .decorators import available_if
 from .ensemble import Ensemble
 from .labels import Classes, learn, recall
 from .learned import Given
@@ -415,43 +434,43 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
         *,
-        loss: Any = "log_loss",
-        solver: Any = "adam",
+        loss: ClassifierLossName | ClassifierLoss = "log_loss",
+        solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: Literal["auto"] | int = "auto",
+        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 0.0001,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: Any = False,
+        early_stopping: bool | EarlyStopping = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-08,
-        n_iter_no_change: Any = 10,
+        n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_members: int = 1,
-        class_weight: Any = None,
+        class_weight: ClassWeight | list[ClassWeight | None] | None = None,
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        input_layers: Any = None,
-        dropout: Any = 0.0,
-        normalization: str | None = None,
-        average: Any = None,
-        init: Any = "auto",
+        input_layers: InputLayers | None = None,
+        dropout: float | Sequence[float] | Array = 0.0,
+        normalization: NormalizationName | Normalization | None = None,
+        average: AverageName | Average | None = None,
+        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
-        dtype: Any = None,
+        dtype: Literal["float32", "float64"] | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -495,14 +514,14 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     @available_if(BaseBackprop._check_stochastic)
     def partial_fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        classes: Any = None,
+        X: MatrixLike,
+        y: MatrixLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
         *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: MatrixLike | None = None,
+        y_val: MatrixLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train for one epoch on X and y, going on from what has been learned.
 
@@ -564,7 +583,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
             )
 
     @derived
-    def classes_(self: Any) -> Any:
+    def classes_(self: Any) -> Array:
         """Return the labels of a network that was put together from weights, sorted."""
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
@@ -628,7 +647,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> Array:
         """Predict the most probable label of each row.
 
         Parameters
@@ -651,7 +670,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         """
         return self._outcome(X, lambda scores: self._labels.decode(self._pooled(scores)))
 
-    def decision_function(self, X: Any) -> Any:
+    def decision_function(self, X: MatrixLike) -> Array:
         """Return the raw scores, before the logistic or softmax function if there is one.
 
         Parameters
@@ -675,7 +694,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         return self._outcome(X, lambda scores: self._labels.decisions(self._pooled(scores)))
 
     @available_if(_check_probabilities)
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: MatrixLike) -> Array:
         """Predict the probability of each class.
 
         It is absent where the loss has no probabilities, as the hinge losses have none.
@@ -707,7 +726,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         return self._outcome(X, outcome)
 
     @available_if(_check_probabilities)
-    def predict_log_proba(self, X: Any) -> Any:
+    def predict_log_proba(self, X: MatrixLike) -> Array:
         """Predict the logarithm of the probability of each class.
 
         It is computed from the scores and stays finite where the probability rounds to zero.
@@ -738,7 +757,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
         return self._outcome(X, outcome)
 
-    def input_gradient(self, X: Any, of: str = "score") -> Any:
+    def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
         """Return the derivative of what the network says of each row by each feature.
 
         d score / d x says in which direction, and how fast, the score of a class changes as a
@@ -815,7 +834,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
             raise ValueError(f'of must be "score" here: {error}') from None
         return self._slope_of_prediction
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
 
         Parameters

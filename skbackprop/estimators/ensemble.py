@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -37,9 +37,13 @@ class Ensemble(Inside):
         "variances": "running_variances_",
     }
 
-    gains_: Any = NoneUnless("normalization", lambda value: value is not None)
-    running_means_: Any = NoneUnless("normalization", _is_over_batches)
-    running_variances_: Any = NoneUnless("normalization", _is_over_batches)
+    gains_: list[Array] | None = cast(
+        Any, NoneUnless("normalization", lambda value: value is not None)
+    )
+    running_means_: list[Array] | None = cast(Any, NoneUnless("normalization", _is_over_batches))
+    running_variances_: list[Array] | None = cast(
+        Any, NoneUnless("normalization", _is_over_batches)
+    )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -78,7 +82,7 @@ class Ensemble(Inside):
         return found
 
     @property
-    def estimators_(self) -> list[Any]:
+    def estimators_(self) -> list[Self]:
         """The members, each as an estimator of its own; they share the weights of this one.
 
         A single network has none: code that goes from members to their members has to end.
@@ -91,7 +95,7 @@ class Ensemble(Inside):
             )
         return [self._alone(member) for member in range(self._n_trained)]
 
-    def _alone(self, member: int) -> Any:
+    def _alone(self, member: int) -> Self:
         """Return a member as an estimator with one network."""
         one = copy.copy(self)
         one.n_members = 1

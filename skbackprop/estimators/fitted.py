@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -59,11 +59,21 @@ class Fitted(Rebuilt, NestedParameters):
     _planned: Planned | None = None  # what was last trained by
     _pieces: Pieces | None = None  # the run that the last partial_fit has left bound
 
-    loss_curve_ = CurveAttribute()
-    best_loss_: float | None
-    validation_loss_curve_ = CurveAttribute()
-    validation_scores_ = CurveAttribute()
-    best_validation_score_: float | None
+    # Of one network; of several members an array, or a list, with a value for each. Checkers take
+    # the attributes that are computed for what is read.
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    feature_names_in_: Array
+    loss_: float | Any
+    loss_curve_: list[float] = cast(Any, CurveAttribute())
+    best_loss_: float | Any | None
+    validation_loss_curve_: list[float] | None = cast(Any, CurveAttribute())
+    validation_scores_: list[float] | None = cast(Any, CurveAttribute())
+    best_validation_score_: float | Any | None
+    n_iter_: int | Any
+    best_iter_: int | Any
+    converged_: bool | Any
+    t_: int | Any
 
     def _attributes_of(self, network: Network) -> dict[str, str]:
         """Return the names of layers' arrays, and of the fitted attributes with a list of each."""

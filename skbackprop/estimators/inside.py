@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array
+from ..core.arrays import Array, MatrixLike
 from ..engine.sensitivity import Slope, input_gradients
 from .base import BaseBackprop
 from .fitted import finite
@@ -17,7 +17,7 @@ from .fitted import finite
 class Inside(BaseBackprop):
     """An estimator that shows what is inside of its networks; not to be used directly."""
 
-    def hidden_features(self, X: Any, layer: int = -1) -> Array:
+    def hidden_features(self, X: MatrixLike, layer: int = -1) -> Array:
         """Return the outputs of a hidden layer: what the network has made of each row so far.
 
         They are a = f(z), the values of the layer's activation, as prediction computes them:

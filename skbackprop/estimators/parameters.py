@@ -49,7 +49,7 @@ class Parameter:
     constraint : list
         The values that scikit-learn's validation lets pass; what it can't say is checked where the
         value is used.
-    hint : str, default="Any"
+    hint : str
         The type in the signature.
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators that have it.
@@ -66,7 +66,7 @@ class Parameter:
     name: str
     default: Any
     constraint: list[Any]
-    hint: str = "Any"
+    hint: str
     of: tuple[str, ...] = ESTIMATORS
     differs_in_a_stack: bool = False
     shapes_the_network: bool = False
@@ -81,11 +81,18 @@ BELOW_ONE = Interval(Real, 0, 1, closed="left")
 
 PARAMETERS = (
     Parameter("n_components", 2, [COUNT], hint="int", of=("autoencoder",), shapes_the_network=True),
-    Parameter("hidden_layer_sizes", (100,), ["array-like", COUNT], shapes_the_network=True),
+    Parameter(
+        "hidden_layer_sizes",
+        (100,),
+        ["array-like", COUNT],
+        hint="int | Sequence[int] | Array",
+        shapes_the_network=True,
+    ),
     Parameter(
         "activation",
         "relu",
         [StrOptions(set(ACTIVATIONS)), Activation, "array-like"],
+        hint="ActivationName | Activation | Sequence[ActivationName | Activation]",
         shapes_the_network=True,
         table=ACTIVATIONS,
     ),
@@ -93,6 +100,7 @@ PARAMETERS = (
         "loss",
         "log_loss",
         [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
+        hint="ClassifierLossName | ClassifierLoss",
         of=("classifier",),
         shapes_the_network=True,
         table=CLASSIFIER_LOSSES,
@@ -101,6 +109,7 @@ PARAMETERS = (
         "loss",
         "squared_error",
         [StrOptions(set(REGRESSOR_LOSSES)), Loss],
+        hint="RegressorLossName | Loss",
         of=("regressor",),
         shapes_the_network=True,
         table=REGRESSOR_LOSSES,
@@ -109,6 +118,7 @@ PARAMETERS = (
         "loss",
         "squared_error",
         [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
+        hint="AutoencoderLossName | Loss",
         of=("autoencoder",),
         shapes_the_network=True,
         table=AUTOENCODER_LOSSES,
@@ -117,15 +127,17 @@ PARAMETERS = (
         "solver",
         "adam",
         [StrOptions(set(SOLVERS)), Optimizer, LBFGS],
+        hint="SolverName | Optimizer | LBFGS",
         shapes_the_network=True,
         table=SOLVERS,
     ),
     Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
-    Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT]),
+    Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT], hint='Literal["auto"] | int'),
     Parameter(
         "learning_rate",
         "constant",
         [StrOptions(set(SCHEDULES)), Schedule, callable],
+        hint="ScheduleName | Schedule | Callable[[float], float]",
         differs_in_a_stack=True,
         table=SCHEDULES,
     ),
@@ -133,13 +145,25 @@ PARAMETERS = (
     Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
     Parameter("max_iter", 200, [COUNT], hint="int"),
     Parameter("shuffle", True, ["boolean"], hint="bool", differs_in_a_stack=True),
-    Parameter("random_state", None, ["random_state"], differs_in_a_stack=True),
+    Parameter(
+        "random_state",
+        None,
+        ["random_state"],
+        hint="int | np.random.RandomState | None",
+        differs_in_a_stack=True,
+    ),
     Parameter("tol", 0.0001, [NOT_NEGATIVE], hint="float", differs_in_a_stack=True),
-    Parameter("verbose", False, ["verbose"], differs_in_a_stack=True),
+    Parameter("verbose", False, ["verbose"], hint="bool | int", differs_in_a_stack=True),
     Parameter("warm_start", False, ["boolean"], hint="bool", differs_in_a_stack=True),
     Parameter("momentum", 0.9, [SHARE], hint="float", differs_in_a_stack=True),
     Parameter("nesterovs_momentum", True, ["boolean"], hint="bool"),
-    Parameter("early_stopping", False, ["boolean", EarlyStopping], differs_in_a_stack=True),
+    Parameter(
+        "early_stopping",
+        False,
+        ["boolean", EarlyStopping],
+        hint="bool | EarlyStopping",
+        differs_in_a_stack=True,
+    ),
     Parameter(
         "validation_fraction",
         0.1,
@@ -150,13 +174,20 @@ PARAMETERS = (
     Parameter("beta_1", 0.9, [BELOW_ONE], hint="float", differs_in_a_stack=True),
     Parameter("beta_2", 0.999, [BELOW_ONE], hint="float", differs_in_a_stack=True),
     Parameter("epsilon", 1e-08, [POSITIVE], hint="float", differs_in_a_stack=True),
-    Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], differs_in_a_stack=True),
+    Parameter(
+        "n_iter_no_change",
+        10,
+        [COUNT, Options(Real, {np.inf})],
+        hint="float",
+        differs_in_a_stack=True,
+    ),
     Parameter("max_fun", 15000, [COUNT], hint="int", differs_in_a_stack=True),
     Parameter("n_members", 1, [COUNT], hint="int", of=ENSEMBLES, shapes_the_network=True),
     Parameter(
         "class_weight",
         None,
         [StrOptions({"balanced"}), dict, list, None],
+        hint="ClassWeight | list[ClassWeight | None] | None",
         of=("classifier",),
         differs_in_a_stack=True,
     ),
@@ -175,16 +206,17 @@ PARAMETERS = (
         "input_layers",
         None,
         [StrOptions(set(INPUT_LAYERS)), InputLayer, list, tuple, None],
+        hint="InputLayers | None",
         of=ENSEMBLES,
         shapes_the_network=True,
         table=INPUT_LAYERS,
     ),
-    Parameter("dropout", 0.0, [object]),
+    Parameter("dropout", 0.0, [object], hint="float | Sequence[float] | Array"),
     Parameter(
         "normalization",
         None,
         [StrOptions(set(NORMALIZATIONS)), Normalization, None],
-        hint="str | None",
+        hint="NormalizationName | Normalization | None",
         of=ENSEMBLES,
         shapes_the_network=True,
         table=NORMALIZATIONS,
@@ -193,6 +225,7 @@ PARAMETERS = (
         "average",
         None,
         [StrOptions(set(AVERAGES)), Average, None],
+        hint="AverageName | Average | None",
         differs_in_a_stack=True,
         table=AVERAGES,
     ),
@@ -200,11 +233,18 @@ PARAMETERS = (
         "init",
         "auto",
         [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
+        hint='Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts',
         differs_in_a_stack=True,
         table=INITIALIZERS,
     ),
     Parameter("time_limit", None, [POSITIVE, None], hint="float | None"),
-    Parameter("dtype", None, [StrOptions({"float32", "float64"}), None], shapes_the_network=True),
+    Parameter(
+        "dtype",
+        None,
+        [StrOptions({"float32", "float64"}), None],
+        hint='Literal["float32", "float64"] | None',
+        shapes_the_network=True,
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from them, and from the parameters, as long as nothing has set it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -17,6 +17,8 @@ from ..fitting.architecture import as_input_layers, n_inputs_for
 from ..fitting.weights import layer_widths
 from ..losses.base import Loss
 from .learned import Learned, fixed_of
+
+Value = TypeVar("Value")
 
 
 class Derived:
@@ -68,9 +70,9 @@ class NoneUnless(Derived):
             )
 
 
-def derived(derive: Callable[[Any], Any]) -> Any:
+def derived(derive: Callable[[Any], Value]) -> Value:
     """Make a method an attribute that follows from others, as long as there is no other."""
-    return Derived(derive)
+    return cast(Value, Derived(derive))  # what checkers are to take it for
 
 
 def has_weights(estimator: Any) -> bool:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
-from ..core.arrays import Array, as_dense, largest_magnitude
+from ..activations import Activation
+from ..averages import Average
+from ..core.arrays import Array, MatrixLike, as_dense, largest_magnitude
+from ..core.names import (
+    ActivationName,
+    AverageName,
+    InitializerName,
+    NormalizationName,
+    RegressorLossName,
+    ScheduleName,
+    SolverName,
+)
 from ..engine.batches import Table
 from ..engine.objective import Objective
+from ..fitting.initial import CoefsAndIntercepts
 from ..fitting.plan import Plan
 from ..fitting.watch import ByScores
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import Schedule
+from ..stopping import EarlyStopping
 from .base import BaseBackprop
+from .decorators import available_if
 from .ensemble import Ensemble
 from .learned import Given, Learned
 from .numbers import Numbers
@@ -419,47 +438,47 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
     _y_numeric = True
 
-    target_mean_: Any = NoneUnless("scale_target", bool)
-    target_scale_: Any = NoneUnless("scale_target", bool)
+    target_mean_: Array | Any | None = cast(Any, NoneUnless("scale_target", bool))
+    target_scale_: Array | Any | None = cast(Any, NoneUnless("scale_target", bool))
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
         *,
-        loss: Any = "squared_error",
-        solver: Any = "adam",
+        loss: RegressorLossName | Loss = "squared_error",
+        solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: Literal["auto"] | int = "auto",
+        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 0.0001,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: Any = False,
+        early_stopping: bool | EarlyStopping = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-08,
-        n_iter_no_change: Any = 10,
+        n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_members: int = 1,
         scale_target: bool = False,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        input_layers: Any = None,
-        dropout: Any = 0.0,
-        normalization: str | None = None,
-        average: Any = None,
-        init: Any = "auto",
+        input_layers: InputLayers | None = None,
+        dropout: float | Sequence[float] | Array = 0.0,
+        normalization: NormalizationName | Normalization | None = None,
+        average: AverageName | Average | None = None,
+        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
-        dtype: Any = None,
+        dtype: Literal["float32", "float64"] | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -502,13 +521,13 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     @available_if(BaseBackprop._check_stochastic)
     def partial_fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: MatrixLike,
+        y: MatrixLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: MatrixLike | None = None,
+        y_val: MatrixLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train for one epoch on X and y, going on from what has been learned.
 
@@ -572,7 +591,16 @@ class BackpropRegressor(RegressorMixin, Ensemble):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: MatrixLike, return_std: Literal[False] = False) -> Array: ...
+
+    @overload
+    def predict(self, X: MatrixLike, return_std: Literal[True]) -> tuple[Array, Array]: ...
+
+    @overload
+    def predict(self, X: MatrixLike, return_std: bool) -> Array | tuple[Array, Array]: ...
+
+    def predict(self, X: MatrixLike, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Predict the targets of each row.
 
         Parameters
@@ -647,7 +675,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         """Whether the standard deviation that `predict` returns is that of the targets."""
         return type(self._learned.loss).deviation is not Loss.deviation
 
-    def input_gradient(self, X: Any) -> Array:
+    def input_gradient(self, X: MatrixLike) -> Array:
         """Return the derivative of the prediction for each row by each feature.
 
         d prediction / d x says by how much the prediction for that row rises for each unit that a
@@ -699,7 +727,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         )
         return self._known_targets(learned).gradients_in_units_of_y(gradients)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return how good the predictions are: R2 or D2.
 
         It is R2 for "squared_error" and "poisson", the losses that scikit-learn's regressor has,

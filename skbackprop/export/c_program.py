@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import check_array
@@ -62,7 +62,7 @@ def to_c(
     estimator: Any,
     *,
     prefix: str = "model",
-    weights: str = "float32",
+    weights: Literal["float32", "int8"] = "float32",
     sample: Any = None,
     return_std: bool = False,
 ) -> CProgram:

@@ -7,9 +7,9 @@ weight of a class is a weight of its rows: nothing that trains knows of classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ..core.arrays import Array
 
 BALANCED = "balanced"
 """The name of weights at which all classes of a column count the same."""
+
+ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float]
+"""The weights of the classes of one column."""
 
 
 class Coded(NamedTuple):

@@ -18,6 +18,9 @@ from .weights import checked_layers, has_member_axis, members_of_layers
 Layers: TypeAlias = list[tuple[Array, Array]]
 """The weights and biases of each layer."""
 
+CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
+"""The weights of all layers, and their biases, as users give them."""
+
 
 @dataclass(frozen=True)
 class Drawn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any, Self
 
+from numpy.typing import ArrayLike
 from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     MetaEstimatorMixin,
@@ -15,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array
+from ..core.arrays import Array, MatrixLike
 from ..estimators.inside import Inside, checked_place
 from ..estimators.shown import Holding
 from ..fitting.architecture import hidden_widths
@@ -71,7 +72,9 @@ class BackpropFeatures(
         self.estimator = estimator
         self.layer = layer
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: MatrixLike, y: MatrixLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train a clone of the network on X and y.
 
         Parameters
@@ -108,7 +111,7 @@ class BackpropFeatures(
         self.estimator_ = fitted
         return self
 
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: MatrixLike) -> Array:
         """Return the outputs of the hidden layer.
 
         Parameters

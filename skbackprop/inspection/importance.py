@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array
+from ..core.arrays import Array, MatrixLike
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.inside import Inside
 from ..estimators.validation import validated_input
@@ -21,7 +21,9 @@ from ..estimators.validation import validated_input
 _NUMBERS = 1 << 21
 
 
-def input_importance(estimator: Any, X: Any, of: str | None = None) -> Any:
+def input_importance(
+    estimator: Any, X: MatrixLike, of: Literal["score", "probability"] | None = None
+) -> Any:
     """Return how much what a network says varies with each feature, by its gradients.
 
     importance_j = s_j sqrt(mean_i g_ij^2), where s_j is the standard deviation of the feature j
@@ -120,7 +122,7 @@ def _mean_squares(gradients: Callable[[Any], Any], X: Any, n_rows: int) -> list[
     return [total / X.shape[0] for total in sums]
 
 
-def _deviation(X: Any) -> Array:
+def _deviation(X: Any) -> Any:
     """Return the standard deviation of each column, in double precision."""
     if not isinstance(X, np.ndarray):  # a CSR matrix
         return np.sqrt(mean_variance_axis(X.astype(np.float64), axis=0)[1])

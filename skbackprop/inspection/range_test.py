@@ -10,10 +10,11 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ..core.arrays import Array, Rows
+from ..core.arrays import Array, MatrixLike, Rows
 from ..engine.epochs import descend
 from ..engine.objective import Diverged
 from ..estimators.base import BaseBackprop
@@ -70,10 +71,10 @@ class RangeTest:
 
 def find_learning_rate(
     estimator: Any,
-    X: Any,
-    y: Any = None,
+    X: MatrixLike,
+    y: MatrixLike | None = None,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     smallest: float = 1e-6,
     largest: float = 10.0,
     n_steps: int = 100,

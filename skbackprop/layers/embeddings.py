@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..core.arrays import Array
 from ..core.checks import check_count, check_range
+from ..core.names import InputLayerName
 from .base import Block, BoundLayer, Site
 from .inputs import InputLayer, Normal, Scale
 
@@ -257,3 +258,6 @@ def _checked_places(features: Any) -> tuple[int, ...]:
 
 
 INPUT_LAYERS: dict[str, type[InputLayer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
+
+InputLayers: TypeAlias = InputLayerName | InputLayer | Sequence[InputLayerName | InputLayer]
+"""What stands before the first dense layer: one such layer, or several in a row."""

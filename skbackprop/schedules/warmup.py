@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from ..core.arrays import Array, PerMember, State
 from ..core.checks import check_range
+from ..core.names import ScheduleName
 from ..core.suggestions import did_you_mean
 from .base import Schedule, in_floats
 from .kinds import SCHEDULES
@@ -109,7 +110,7 @@ class WarmUp(Schedule):
     True
     """
 
-    schedule: Any = "constant"
+    schedule: ScheduleName | Schedule | Callable[[float], float] = "constant"
     length: PerMember = 0.05
     start: PerMember = 0.1
 
@@ -118,26 +119,28 @@ class WarmUp(Schedule):
         check_range(self, "length", "start", low=0, high=1)
 
     @property
+    def _inner(self) -> Schedule:
+        return cast(Schedule, self.schedule)  # whatever was given
+
+    @property
     def last_words(self) -> str:
-        return str(self.schedule.last_words)
+        return self._inner.last_words
 
     def init(self, n_members: int) -> State:
-        state: State = self.schedule.init(n_members)
-        return state
+        return self._inner.init(n_members)
 
     def rate(self, state: State, base: Array, progress: float) -> Array:
         def share(length: float, start: float) -> float:
             return start + (1 - start) * progress / length if progress < length else 1.0
 
-        rate: Array = self.schedule.rate(state, base, progress)
+        rate = self._inner.rate(state, base, progress)
         return rate * in_floats(share, base, self.length, self.start)
 
     def end_epoch(self, state: State, base: Array, monitored: Array, n_seen: Array) -> None:
-        self.schedule.end_epoch(state, base, monitored, n_seen)
+        self._inner.end_epoch(state, base, monitored, n_seen)
 
     def may_stop(self, state: State, n_members: int) -> Array:
-        may_stop: Array = self.schedule.may_stop(state, n_members)
-        return may_stop
+        return self._inner.may_stop(state, n_members)
 
 
 def as_schedule(schedule: Any, name: str = "schedule") -> Schedule:

@@ -25,11 +25,11 @@ from .._sklearn import (
     BaseSearchCV,
     Interval,
     _check_method_params,
-    _fit_context,
     _insert_error_scores,
     _MultimetricScorer,
     _warn_or_raise_about_fit_failures,
 )
+from ..estimators.decorators import checks_parameters
 from ..estimators.shown import Documented
 from ..estimators.suggesting import suggesting_scorers
 from . import time_limit
@@ -48,6 +48,15 @@ class StackedSearch(Documented, BaseSearchCV):
     """
 
     max_stack_bytes: int = 2**28
+
+    best_estimator_: Any
+    best_index_: int
+    best_params_: dict[str, Any]
+    best_score_: float
+    cv_results_: dict[str, Any]
+    n_splits_: int
+    refit_time_: float
+    scorer_: Any
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSearchCV._parameter_constraints,
@@ -103,7 +112,7 @@ class StackedSearch(Documented, BaseSearchCV):
             parts += self.estimator.get_params().values()
         return any(hasattr(part, "_skl_callbacks") for part in parts)
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @checks_parameters(prefer_skip_nested_validation=False)
     def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         """Do what `BaseSearchCV.fit` does, which has the evaluation of candidates inside it."""
         scorers, refit_metric = self._get_scorers()

@@ -284,7 +284,7 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, StackedSearch):
         cv: Any = None,
         verbose: int = 0,
         pre_dispatch: Any = "2*n_jobs",
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
         max_stack_bytes: int = 2**28,

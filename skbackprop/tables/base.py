@@ -10,13 +10,15 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
-from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .._sklearn import Interval, StrOptions, _fit_context
-from ..core.arrays import Array
+from .._sklearn import Interval, StrOptions
+from ..core.arrays import Array, MatrixLike
+from ..estimators.decorators import checks_parameters, with_callbacks
 from ..estimators.learned import Given
 from ..estimators.shown import AttributesAndLayers, Documented
 from ..estimators.validation import errors_of, stand_in, validated_groups, validated_weight
@@ -47,6 +49,9 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
 
     # As a splitter's, what a search or a pipeline is given for its groups is for these folds too.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+
+    n_features_in_: int
+    feature_names_in_: Array
 
     n_members: int
     categorical_features: Any
@@ -127,17 +132,17 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
     # -------------------------------------------------------------------- training
 
     @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters(prefer_skip_nested_validation=True)
     def fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        groups: Any = None,
+        X_val: MatrixLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> Self:
         """Train networks on a table.
 
@@ -318,13 +323,13 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
 
     def permutation_importance(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         scoring: Any = None,
         n_repeats: int = 5,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> Bunch:
         """Return how much the score out of fold falls when each column's values are permuted.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
-from ..core.arrays import Array
+from ..core.arrays import Array, Columns, TableLike
 from ..estimators.labels import learn
 from ..estimators.validation import validated_labels
 from ..fitting.class_weight import (
+    ClassWeight,
     Coded,
     checked_class_weight,
     weights_of_classes,
@@ -150,12 +151,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self,
         n_members: int = 8,
         *,
-        categorical_features: Any = "from_dtype",
-        class_weight: Any = None,
-        blend: Any = None,
+        categorical_features: Columns = "from_dtype",
+        class_weight: ClassWeight | None = None,
+        blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_members = n_members
         self.categorical_features = categorical_features
@@ -248,7 +249,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: TableLike) -> Array:
         """Predict the most probable label of each row.
 
         Parameters
@@ -272,7 +273,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         labels: Array = self.classes_[codes]
         return labels
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: TableLike) -> Array:
         """Predict the probability of each class.
 
         Parameters

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
-from ..core.arrays import Array
+from .._sklearn import Interval, StrOptions, _check_feature_names_in
+from ..core.arrays import Array, Columns, MatrixLike, TableLike
+from ..estimators.decorators import checks_parameters
 from ..estimators.shown import Documented
 from .columns import read
 from .encoding import Encoding, Settings, TakenIn
@@ -149,14 +151,14 @@ class TableEncoder(TransformerMixin, Documented):
 
     def __init__(
         self,
-        categorical_features: Any = "from_dtype",
+        categorical_features: Columns = "from_dtype",
         *,
-        encoding: str = "one_hot",
+        encoding: Literal["one_hot", "codes"] = "one_hot",
         min_frequency: int = 3,
         max_levels: int | None = 30,
-        target_type: str = "auto",
-        dtype: str | None = None,
-        random_state: Any = None,
+        target_type: Literal["auto", "continuous", "binary", "multiclass"] = "auto",
+        dtype: Literal["float32", "float64"] | None = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.categorical_features = categorical_features
         self.encoding = encoding
@@ -166,8 +168,8 @@ class TableEncoder(TransformerMixin, Documented):
         self.dtype = dtype
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
+    @checks_parameters(prefer_skip_nested_validation=True)
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:
         """Learn the columns of a table.
 
         Parameters
@@ -191,8 +193,8 @@ class TableEncoder(TransformerMixin, Documented):
         self._learn(X, y)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
+    @checks_parameters(prefer_skip_nested_validation=True)
+    def fit_transform(self, X: MatrixLike, y: ArrayLike | None = None) -> Array:
         """Learn the columns of a table, and encode it, with statistics of the target out of fold.
 
         Parameters
@@ -215,7 +217,7 @@ class TableEncoder(TransformerMixin, Documented):
         taken_in = self._learn(X, y)
         return self._encoding.encode(taken_in, self._dtype_for(X))
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: TableLike) -> Array:
         """Encode a table.
 
         Parameters

@@ -6,12 +6,14 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._sklearn import Interval, _check_feature_names_in, _fit_context
+from .._sklearn import Interval, _check_feature_names_in
 from ..core.arrays import Array
+from ..estimators.decorators import checks_parameters
 from ..estimators.shown import Documented
 
 _FLOATS = (np.float64, np.float32)
@@ -74,14 +76,18 @@ class PeriodicFeatures(TransformerMixin, Documented):
     }
 
     def __init__(
-        self, n_frequencies: int = 16, *, scale: float = 0.5, random_state: Any = None
+        self,
+        n_frequencies: int = 16,
+        *,
+        scale: float = 0.5,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_frequencies = n_frequencies
         self.scale = scale
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
+    @checks_parameters(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Draw the frequencies and phases.
 
         Parameters
@@ -108,7 +114,7 @@ class PeriodicFeatures(TransformerMixin, Documented):
         self.phases_ = stream.uniform(0, 2 * np.pi, shape)
         return self
 
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: ArrayLike) -> Array:
         """Make waves of numbers.
 
         Parameters
@@ -130,10 +136,10 @@ class PeriodicFeatures(TransformerMixin, Documented):
             `fit`.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_FLOATS, reset=False)
-        waves = X[:, :, np.newaxis] * (2 * np.pi * self.frequencies_).astype(X.dtype)
-        waves += self.phases_.astype(X.dtype)
-        waves = np.cos(waves, out=waves).reshape(len(X), -1)
+        numbers: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
+        waves = numbers[:, :, np.newaxis] * (2 * np.pi * self.frequencies_).astype(numbers.dtype)
+        waves += self.phases_.astype(numbers.dtype)
+        waves = np.cos(waves, out=waves).reshape(len(numbers), -1)
         return waves
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:

@@ -6,12 +6,14 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._sklearn import Interval, _check_feature_names_in, _fit_context
+from .._sklearn import Interval, _check_feature_names_in
 from ..core.arrays import Array
+from ..estimators.decorators import checks_parameters
 from ..estimators.shown import Documented
 
 _FLOATS = (np.float64, np.float32)
@@ -79,8 +81,8 @@ class PiecewiseLinearEncoder(TransformerMixin, Documented):
     def __init__(self, n_bins: int = 16) -> None:
         self.n_bins = n_bins
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
+    @checks_parameters(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the edges of the bins.
 
         Parameters
@@ -100,14 +102,14 @@ class PiecewiseLinearEncoder(TransformerMixin, Documented):
         ValueError
             If X holds values that are missing or infinite, or no numbers.
         """
-        X = validate_data(self, X, dtype=_FLOATS)
+        numbers: Array = validate_data(self, X, dtype=_FLOATS)
         shares = np.linspace(0, 1, self.n_bins + 1)
-        quantiles = np.quantile(X.astype(np.float64), shares, axis=0)
+        quantiles = np.quantile(numbers.astype(np.float64), shares, axis=0)
         self.bin_edges_ = [np.unique(edges) for edges in quantiles.T]
         self.n_bins_ = np.array([len(edges) - 1 for edges in self.bin_edges_], dtype=np.intp)
         return self
 
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: ArrayLike) -> Array:
         """Encode numbers.
 
         Parameters
@@ -129,12 +131,12 @@ class PiecewiseLinearEncoder(TransformerMixin, Documented):
             `fit`.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_FLOATS, reset=False)
+        numbers: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
         feature, lower, width, least, most = self._bins()
-        out = np.empty((len(X), len(feature)), dtype=X.dtype)
-        for rows in gen_batches(len(X), max(1, _BLOCK // max(1, len(feature)))):
+        out = np.empty((len(numbers), len(feature)), dtype=numbers.dtype)
+        for rows in gen_batches(len(numbers), max(1, _BLOCK // max(1, len(feature)))):
             with np.errstate(over="ignore"):  # of values that are far outside of narrow bins
-                filled = X[rows][:, feature] - lower
+                filled = numbers[rows][:, feature] - lower
                 filled /= width
             np.clip(filled, least, most, out=filled)
             out[rows] = filled - 0.5

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.arrays import Array
+from ..core.arrays import Array, Columns, MatrixLike, TableLike
+from ..core.names import RegressorLossName
 from ..estimators.parameters import constraints_of
 from ..estimators.validation import check_targets, validated_numbers, validated_weight
 from ..intervals import cross_conformal, n_needed
+from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES
 from .base import BaseTabular
 from .blend import regressors_of
@@ -140,13 +143,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self,
         n_members: int = 8,
         *,
-        categorical_features: Any = "from_dtype",
-        loss: Any = "squared_error",
+        categorical_features: Columns = "from_dtype",
+        loss: RegressorLossName | Loss = "squared_error",
         clip: bool = True,
-        blend: Any = None,
+        blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_members = n_members
         self.categorical_features = categorical_features
@@ -234,7 +237,16 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: TableLike, return_std: Literal[False] = False) -> Array: ...
+
+    @overload
+    def predict(self, X: TableLike, return_std: Literal[True]) -> tuple[Array, Array]: ...
+
+    @overload
+    def predict(self, X: TableLike, return_std: bool) -> Array | tuple[Array, Array]: ...
+
+    def predict(self, X: TableLike, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Predict the target of each row.
 
         Parameters
@@ -283,7 +295,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Whether the standard deviation that `predict` returns is that of the targets."""
         return self._said.has_variance
 
-    def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
+    def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return an interval for each row that holds its target with the probability asked for.
 
         CV+ (Barber et al. 2021): each training row i was held out by one network, k(i), and the
@@ -364,7 +376,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         intervals = cross_conformal(band, self._scores, coverage)
         return np.clip(intervals, loss.target_minimum, loss.target_maximum)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return how good the predictions are: R2 or D2.
 
         It is R2 for "squared_error" and "poisson", and D2 of the loss for all others, as of a
