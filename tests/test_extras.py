@@ -23,7 +23,8 @@ from test_house import PUBLIC_MODULES
 
 pytestmark = few_epochs
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 X, Y = class_data()
 
@@ -107,6 +108,30 @@ def test_all_is_each_extra_that_users_may_need():
     assert sorted(names) == sorted(NEEDED_BY)
     for_developers = {"all", "bench", "demo", "docs", "friends", "release", "suite", "test"}
     assert set(EXTRAS) - for_developers == set(names)
+
+
+def rows_of(heading):
+    """Return the cells of the rows below a heading of the page about what works with what."""
+    text = (ROOT / "docs" / "user_guide" / "works_with.md").read_text()
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|", section, re.MULTILINE)[1:]
+
+
+def test_the_guide_lists_each_extra_and_its_packages():
+    listed = {
+        extra.strip("`"): packages for extra, packages, _ in rows_of("Extras: what to install")
+    }
+    assert listed.pop("all") == "all of these"
+    assert {extra: packages.lower().split(", ") for extra, packages in listed.items()} == {
+        extra: [re.match(r"[\w-]+", line)[0] for line in EXTRAS[extra]] for extra in NEEDED_BY
+    }
+
+
+def test_the_guide_names_the_versions_that_are_tested():
+    pins = dict(line.split("==") for extra in EXTRAS.values() for line in extra if "==" in line)
+    for library, version, _ in rows_of("What to write"):
+        name = re.search(r"[\w-]+", library)[0].lower()
+        assert pins[name].partition(" ")[0] == version
 
 
 @pytest.mark.parametrize("extra, owner, prepare", CALLS)

@@ -1,0 +1,112 @@
+"""Do polars and pyarrow tables give what the same numbers give as pandas frames and as arrays?"""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+    TabularRegressor,
+)
+from support import BOTH, NAMES, answers, data_for, few_epochs, quick, same_values, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+MAKERS = {
+    "pandas": pd.DataFrame,
+    "polars": pl.DataFrame,
+    "pyarrow": pa.table,
+}
+COLUMNS = {
+    "pandas": pd.Series,
+    "polars": pl.Series,
+    "pyarrow": pa.array,
+}
+every_library = pytest.mark.parametrize("library", MAKERS)
+
+
+def frame_of(library, X):
+    return MAKERS[library](dict(zip(NAMES, X.T.copy(), strict=True)))
+
+
+@BOTH
+@every_library
+def test_networks_say_what_they_say_of_arrays(estimator_class, library):
+    X, y = data_for(estimator_class)
+    frame, column = frame_of(library, X), COLUMNS[library](y)
+    model = quick(estimator_class).fit(frame, column)
+    by_array = quick(estimator_class).fit(X, y)
+    assert same_values(answers(model, frame), answers(by_array, X))
+    assert model.score(frame, column) == by_array.score(X, y)
+    assert list(model.feature_names_in_) == NAMES
+
+
+@BOTH
+@every_library
+def test_columns_are_known_by_name(estimator_class, library):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class).fit(frame_of(library, X), y)
+    others = MAKERS[library](dict(zip(["other", *NAMES[1:]], X.T.copy(), strict=True)))
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(others)
+
+
+@pytest.mark.parametrize("first", MAKERS)
+@pytest.mark.parametrize("second", MAKERS)
+def test_a_network_takes_frames_of_any_library_after_those_of_another(first, second):
+    X, _ = value_data()
+    model = quick(BackpropAutoencoder).fit(frame_of(first, X))
+    assert same_values(model.transform(frame_of(second, X)), model.transform(frame_of(first, X)))
+
+
+@every_library
+def test_labels_are_words_of_the_library(library):
+    X, y = data_for(BackpropClassifier)
+    words = np.array(["no", "yes", "perhaps"])[y]
+    model = quick(BackpropClassifier).fit(frame_of(library, X), COLUMNS[library](words.tolist()))
+    assert model.classes_.tolist() == ["no", "perhaps", "yes"]
+    by_array = quick(BackpropClassifier).fit(X, words)
+    assert model.predict(frame_of(library, X)).tolist() == by_array.predict(X).tolist()
+
+
+@every_library
+def test_searches_intervals_and_validation_data_take_them(library):
+    X, y = value_data()
+    frame, column = frame_of(library, X), COLUMNS[library](y)
+    model = quick(BackpropRegressor, early_stopping=True)
+    followed = model.fit(frame, column, X_val=frame, y_val=column).validation_scores_
+    assert (
+        followed
+        == quick(BackpropRegressor, early_stopping=True)
+        .fit(X, y, X_val=X, y_val=y)
+        .validation_scores_
+    )
+    search = BackpropGridSearchCV(quick(BackpropRegressor), {"alpha": [0.1, 1.0]}, cv=2)
+    scores = search.fit(frame, column).cv_results_["mean_test_score"]
+    assert same_values(scores, search.fit(X, y).cv_results_["mean_test_score"])
+    intervals = ConformalRegressor(quick(BackpropRegressor), random_state=0)
+    found = intervals.fit(frame, column).predict_interval(frame)
+    assert same_values(found, intervals.fit(X, y).predict_interval(X))
+
+
+def test_a_table_of_many_kinds_is_the_same_in_each_library():
+    rng = np.random.RandomState(0)
+    columns = {
+        "age": [None if i % 7 == 0 else float(i % 50) for i in range(60)],
+        "city": [None if i % 11 == 0 else "ABCD"[i % 4] for i in range(60)],
+        "member": [bool(i % 3) for i in range(60)],
+    }
+    y = rng.randn(60)
+    said = []
+    for make in MAKERS.values():
+        frame = make(columns)
+        model = TabularRegressor(2, max_iter=1, random_state=0).fit(frame, y)
+        said.append([model.predict(frame), model.predict_interval(frame)])
+    for other in said[1:]:
+        assert same_values(other, said[0])

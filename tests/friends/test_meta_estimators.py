@@ -1,0 +1,104 @@
+"""Do networks stand beside other estimators of scikit-learn, and within those that wrap them?
+
+The oracle is each time to do by hand what the meta-estimator promises. Calibration, stacking and
+bagging are in tests/estimators/test_integration.py.
+"""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    TabularClassifier,
+)
+from support import assert_same_network, class_data, few_epochs, quick, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+TREES = {"max_iter": 5, "min_samples_leaf": 5, "random_state": 0}
+
+
+@pytest.mark.parametrize("weights", [None, [1, 3]])
+@pytest.mark.parametrize(
+    "network",
+    [
+        make_pipeline(StandardScaler(), quick(BackpropClassifier)),
+        quick(BackpropClassifier, n_members=2),
+        TabularClassifier(2, max_iter=1, random_state=0),
+    ],
+    ids=["pipeline", "ensemble", "tabular"],
+)
+def test_soft_voting_with_gradient_boosting_is_the_mean_of_probabilities(network, weights):
+    X, y = class_data(90)
+    labels = np.array(["low", "middle", "high"])[y]
+    members = [("boosting", HistGradientBoostingClassifier(**TREES)), ("network", network)]
+    vote = VotingClassifier(members, voting="soft", weights=weights).fit(X, labels)
+    each = [clone(member).fit(X, labels).predict_proba(X) for _, member in members]
+    mean = np.average(each, axis=0, weights=weights)
+    np.testing.assert_allclose(vote.predict_proba(X), mean, rtol=1e-9)
+    assert vote.predict(X).tolist() == vote.classes_[mean.argmax(axis=1)].tolist()
+
+
+def test_hard_voting_is_the_most_frequent_label():
+    X, y = class_data(90)
+    networks = [(str(seed), quick(BackpropClassifier, random_state=seed)) for seed in (0, 1)]
+    members = [*networks, ("boosting", HistGradientBoostingClassifier(**TREES))]
+    vote = VotingClassifier(members, voting="hard").fit(X, y)
+    labels = np.array([member.predict(X) for member in vote.estimators_])
+    counts = [[(column == label).sum() for label in vote.classes_] for column in labels.T]
+    assert vote.predict(X).tolist() == vote.classes_[np.argmax(counts, axis=1)].tolist()
+
+
+def test_voting_regressors_are_averaged():
+    X, y = value_data(90)
+    members = [
+        ("boosting", HistGradientBoostingRegressor(**TREES)),
+        ("network", quick(BackpropRegressor, scale_target=True)),
+    ]
+    vote = VotingRegressor(members).fit(X, y)
+    mean = np.mean([clone(member).fit(X, y).predict(X) for _, member in members], axis=0)
+    np.testing.assert_allclose(vote.predict(X), mean, rtol=1e-9)
+
+
+def test_bagging_fits_each_network_to_rows_of_its_own():
+    X, y = class_data(60)
+    bag = BaggingClassifier(quick(BackpropClassifier), n_estimators=3, random_state=0).fit(X, y)
+    for member, rows in zip(bag.estimators_, bag.estimators_samples_, strict=True):
+        # scikit-learn gives rows that are drawn several times as weights.
+        weight = np.bincount(rows, minlength=len(X))
+        by_hand = quick(BackpropClassifier, random_state=member.random_state)
+        assert_same_network(member, by_hand.fit(X, y, sample_weight=weight))
+    each = [member.predict_proba(X) for member in bag.estimators_]
+    np.testing.assert_allclose(bag.predict_proba(X), np.mean(each, axis=0))
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_targets_are_transformed_and_transformed_back(n_outputs):
+    X, y = value_data(60, n_outputs=n_outputs)
+    prices = np.exp(y + 3)
+    model = TransformedTargetRegressor(quick(BackpropRegressor), func=np.log, inverse_func=np.exp)
+    by_hand = quick(BackpropRegressor).fit(X, np.log(prices))
+    assert_same_network(model.fit(X, prices).regressor_, by_hand)
+    np.testing.assert_allclose(model.predict(X), np.exp(by_hand.predict(X)))
+
+
+def test_a_search_over_transformed_targets_reaches_the_network():
+    X, y = value_data(60)
+    model = TransformedTargetRegressor(quick(BackpropRegressor), func=np.log, inverse_func=np.exp)
+    grid = {"regressor__learning_rate_init": [1e-5, 0.05], "regressor__max_iter": [20]}
+    search = BackpropGridSearchCV(model, grid, cv=2).fit(X, np.exp(y))
+    assert search.best_params_["regressor__learning_rate_init"] == 0.05
+    assert search.best_estimator_.regressor_.n_iter_ == 20

@@ -1,0 +1,75 @@
+"""Does SHAP explain networks: by their predictions, and by numbers that it promises to add up?
+
+Exact Shapley values of a linear model are known: each weight times how far the feature is from its
+mean over the background rows.
+"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropClassifier, BackpropRegressor, TabularRegressor
+from support import NAMES, class_data, few_epochs, quick, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+
+@pytest.fixture(scope="module")
+def shap():
+    """Import it without the warnings that it makes itself, and without a minute of compiling."""
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as monkeypatch:
+        warnings.simplefilter("ignore")
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # which is read once, on import
+        import shap
+    return shap
+
+
+def test_values_of_a_network_without_hidden_layers_are_known(shap):
+    X, y = value_data(60)
+    model = BackpropRegressor((), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+    found = shap.explainers.Exact(model.predict, X[:20])(X[20:25])
+    by_hand = (X[20:25] - X[:20].mean(axis=0)) * model.coefs_[0][:, 0]
+    np.testing.assert_allclose(found.values, by_hand, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        quick(BackpropRegressor),
+        make_pipeline(StandardScaler(), quick(BackpropRegressor, n_members=2)),
+        TabularRegressor(2, max_iter=1, random_state=0),
+    ],
+    ids=["network", "pipeline", "tabular"],
+)
+def test_values_add_up_to_predictions(shap, model):
+    X, y = value_data(60)
+    model.fit(X, y)
+    found = shap.Explainer(model.predict, X[:10])(X[20:24])
+    np.testing.assert_allclose(found.base_values, model.predict(X[:10]).mean(), rtol=1e-6)
+    sums = found.base_values + found.values.sum(axis=1)
+    np.testing.assert_allclose(sums, model.predict(X[20:24]), rtol=1e-6)
+
+
+def test_values_of_each_class_add_up_to_probabilities(shap):
+    X, y = class_data(60)
+    model = quick(BackpropClassifier).fit(X, y)
+    found = shap.explainers.Exact(model.predict_proba, X[:10])(X[20:24])
+    assert found.values.shape == (4, X.shape[1], 3)
+    sums = found.base_values + found.values.sum(axis=1)
+    np.testing.assert_allclose(sums, model.predict_proba(X[20:24]), rtol=1e-9)
+    np.testing.assert_allclose(found.values.sum(axis=2), 0, atol=1e-12)
+
+
+def test_frames_keep_their_names(shap):
+    X, y = value_data(60)
+    frame = pd.DataFrame(X, columns=NAMES)
+    model = quick(BackpropRegressor).fit(frame, y)
+    rows = lambda values: model.predict(pd.DataFrame(values, columns=NAMES))  # noqa: E731
+    found = shap.explainers.Permutation(rows, frame[:10], seed=0)(frame[20:22])
+    assert list(found.feature_names) == NAMES
+    sums = found.base_values + found.values.sum(axis=1)
+    np.testing.assert_allclose(sums, model.predict(frame[20:22]), rtol=1e-9)
