@@ -43,6 +43,7 @@ def program_of(i, estimator, X=X, **options):
 # A compiler takes long for many programs: all values of each kind, but not of all at once.
 SAMPLES = {
     "activations": [name for name in cases.NAMES if name.startswith("activation")],
+    "input layers": [name for name in cases.NAMES if name.startswith("input layers")],
     "losses": [
         *(name for name in cases.NAMES if re.search(r"^(norm|hinge|quant)|^(?!labels).* 2$", name)),
         "autoencoder",
