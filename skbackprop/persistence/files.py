@@ -6,7 +6,7 @@ import os
 import pickle
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -116,7 +116,7 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     Raises
     ------
     ImportError
-        If skops is not installed, or a module of a trusted class.
+        If skops is not installed.
     FileNotFoundError
         If there is no such file.
     ValueError
@@ -200,7 +200,14 @@ def _skops(name: str) -> ModuleType:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in _WRITTEN_BY}
+    return {"python": platform.python_version()} | {name: _version_of(name) for name in _WRITTEN_BY}
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # it runs from a folder, and was never installed
+        return "unknown"
 
 
 class _Copier(pickle.Pickler):

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array
+
 # What is the same only if it is the very same object.
 _NAMED = (type, FunctionType, BuiltinFunctionType, np.ufunc)
 # What Python prints exactly, NaN and -0.0 as well.
@@ -35,30 +37,30 @@ def _differences(one: Any, other: Any, name: str, compared: dict[Any, Any]) -> I
     if one is other or (id(one), id(other)) in compared:
         return
     compared[id(one), id(other)] = one, other  # alive, so that no other object has their ids
-    if type(one) is not type(other) or isinstance(one, _NAMED):
+    if type(one) is not type(other):
         yield name
-    elif isinstance(one, _PRINTED):
-        if repr(one) != repr(other):
-            yield name
-    elif isinstance(one, np.ndarray) and not one.dtype.hasobject:
-        if not _are_same_arrays(one, other):
-            yield name
-    elif isinstance(one, (set, frozenset)):
-        if one != other:
-            yield name
-    elif isinstance(one, np.random.RandomState):  # whose bit generator remembers a seed, in vain
-        positions = one.get_state(legacy=False), other.get_state(legacy=False)
-        yield from _differences(*positions, f"{name}.get_state()", compared)
-    elif isinstance(one, partial):  # whose own attributes are a dict, or none
-        parts = [(each.func, each.args, each.keywords, vars(each)) for each in (one, other)]
-        yield from _differences(*parts, name, compared)
-    elif isinstance(one, (dict, list, tuple)):
-        # One of a class of its own may hold more, to which making it anew may add.
+        return
+    are_equal = _as_values(one, other)
+    if are_equal is None:
+        # A container of a class of its own may hold more, to which making it anew may add.
         held = list(getattr(one, "__dict__", ()))
-        parts, others = (_items(each, name) | _held_by(each, held, name) for each in (one, other))
+        parts, others = (_parts(each, held, name) for each in (one, other))
         yield from _differences_within(parts, others, name, compared)
-    else:
-        yield from _differences_within(_parts(one, name), _parts(other, name), name, compared)
+    elif not are_equal:
+        yield name
+
+
+def _as_values(one: Any, other: Any) -> bool | None:
+    """Return whether two objects of one type are the same; None if that is asked of their parts."""
+    if isinstance(one, _NAMED):
+        return False
+    if isinstance(one, _PRINTED):
+        return repr(one) == repr(other)
+    if isinstance(one, np.ndarray) and not one.dtype.hasobject:
+        return _are_same_arrays(one, other)
+    if isinstance(one, (set, frozenset)):
+        return bool(one == other)
+    return None
 
 
 def _differences_within(
@@ -71,7 +73,7 @@ def _differences_within(
         yield from _differences(parts[part], others[part], part, compared)
 
 
-def _are_same_arrays(one: np.ndarray, other: np.ndarray) -> bool:
+def _are_same_arrays(one: Array, other: Array) -> bool:
     """Return whether two arrays hold the same bits, in the same order of memory."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
@@ -81,10 +83,16 @@ def _are_same_arrays(one: np.ndarray, other: np.ndarray) -> bool:
     return is_in_order and one.tobytes() == other.tobytes()
 
 
-def _parts(thing: Any, name: str) -> dict[str, Any]:
-    """Return what an object consists of that is no container, by name."""
+def _parts(thing: Any, held: Sequence[str], name: str) -> dict[str, Any]:
+    """Return what an object consists of, by name; of a container, with attributes that it held."""
+    if isinstance(thing, (dict, list, tuple)):
+        return _items(thing, name) | {f"{name}.{each}": getattr(thing, each, None) for each in held}
     if isinstance(thing, np.ndarray):  # of objects
         return {f"{name}.shape": thing.shape, f"{name}.tolist()": thing.ravel().tolist()}
+    if isinstance(thing, np.random.RandomState):  # its bit generator remembers a seed, in vain
+        return {f"{name}.get_state()": thing.get_state(legacy=False)}
+    if isinstance(thing, partial):  # whose own attributes are a dict, or none
+        return {name: (thing.func, thing.args, thing.keywords, vars(thing))}
     made_by, arguments, state, items, pairs = (*thing.__reduce_ex__(4), None, None, None)[:5]
     parts = {f"the maker of {name}": made_by, f"the arguments of {name}": arguments}
     if isinstance(state, Mapping):
@@ -101,7 +109,3 @@ def _items(thing: Any, name: str) -> dict[str, Any]:
     if isinstance(thing, dict):
         return {f"{name}[{type(key).__name__} {key!r}]": part for key, part in thing.items()}
     return {f"{name}[{i}]": part for i, part in enumerate(thing)}
-
-
-def _held_by(thing: Any, attributes: Sequence[str], name: str) -> dict[str, Any]:
-    return {f"{name}.{each}": getattr(thing, each, None) for each in attributes}

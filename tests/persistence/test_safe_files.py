@@ -187,7 +187,11 @@ def assert_same(loaded, model, X):
     assert difference(pickle.loads(pickle.dumps(model)), loaded, "model") is None
 
 
-@pytest.mark.parametrize("name", cases.NAMES)
+# Scalers, and losses with all kinds of labels, are for exports.
+NAMES = [name for name in cases.NAMES if not re.search(r"Scaler|(two classes|multilabel)$", name)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_loaded_is_what_was_saved(name, tmp_path):
     assert_same(safely_saved(cases.model(name), tmp_path), cases.model(name), X)
 
