@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.callbacks import LearningCurve, OptunaPruning
 from skbackprop.export import register_converters, to_onnx
+from skbackprop.persistence import load, save
 from support import class_data, few_epochs, quick
 from test_house import PUBLIC_MODULES
 
@@ -87,6 +88,10 @@ NEEDED_BY = {
     "optuna": [("OptunaPruning", lambda: fit_followed_by(OptunaPruning(None)))],
     "parquet": [],
     "progress": [],
+    "skops": [
+        ("save", lambda: partial(save, network(), "model.skops")),
+        ("load", lambda: partial(load, "model.skops")),
+    ],
 }
 CALLS = [
     pytest.param(extra, owner, prepare, id=f"{extra}-{owner}-{number}")
@@ -150,7 +155,7 @@ def test_to_import_skbackprop_imports_no_extra():
     """Those that scikit-learn imports, where they are there, are hidden: it works without them."""
     extras = {name for extra in NEEDED_BY for name in imported_as(extra)}
     by_scikit_learn = {"pyarrow", "rich"}
-    assert by_scikit_learn | {"matplotlib", "onnx", "optuna", "skl2onnx"} <= extras
+    assert by_scikit_learn | {"matplotlib", "onnx", "optuna", "skl2onnx", "skops"} <= extras
     lines = [
         "import sys",
         f"sys.modules.update(dict.fromkeys({by_scikit_learn}))",

@@ -4,3 +4,7 @@ from .files import load, save
 from .trust import trusted_types
 
 __all__ = ["load", "save", "trusted_types"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.extras import needed_by
 from ..core.files import draft_of, replaced
 from ..estimators.fitted import OF_CALLBACKS
 from .archive import Unreadable, packed, unpacked
@@ -189,12 +190,8 @@ def _name_of(kind: type) -> str:
 
 def _skops(name: str) -> ModuleType:
     """Return `skops.io`."""
-    try:
+    with needed_by(name, extra="skops"):
         import skops.io.exceptions
-    except ImportError as error:
-        raise ImportError(
-            f"{name} needs skops, which is not installed: pip install 'skbackprop[skops]'"
-        ) from error
     module: ModuleType = skops.io
     return module
 

@@ -1,11 +1,9 @@
 """Do estimators of all kinds come back from a safe file, the same to the bit?"""
 
 import ast
-import importlib
 import os
 import pickle
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -366,21 +364,6 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         save(BackpropClassifier(), path)
     with pytest.raises(FileNotFoundError, match=r"none.model\.skops"):
         load(path)
-
-
-def test_the_extra_is_named_where_skops_is_missing(tmp_path, monkeypatch):
-    path = tmp_path / "model.skops"
-    save(BackpropClassifier(), path)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "skops"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if name.startswith("skbackprop.persistence")]:
-        monkeypatch.delitem(sys.modules, name)
-    anew = importlib.import_module("skbackprop.persistence")  # which imports no skops
-    says = r"needs skops, which is not installed: pip install 'skbackprop\[skops\]'"
-    with pytest.raises(ImportError, match="save " + says):
-        anew.save(BackpropClassifier(), path)
-    with pytest.raises(ImportError, match="load " + says):
-        anew.load(path)
 
 
 def test_skops_reads_the_files_itself(tmp_path):
