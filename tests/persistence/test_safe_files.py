@@ -332,7 +332,7 @@ def listing():
         (Slots(3), "skops"),
         (listing(), "verbose.beside as it was"),
     ],
-    ids=str,
+    ids=["function", "bool keys", "keys that print alike", "None", "tuple", "slots", "list"],
 )
 def test_what_would_not_come_back_is_not_saved(value, says, tmp_path):
     path = tmp_path / "model.skops"
