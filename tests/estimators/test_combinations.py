@@ -277,7 +277,7 @@ def test_estimators_fitted_together_are_as_if_alone(data, target):
     So is the training that goes on afterwards.
     """
     estimator_class = TARGETS[target][0]
-    drawn = settings_of(target, max_iter=8)
+    drawn = settings_of(target, max_iter=5)
     first, *others = data.draw(st.lists(drawn, min_size=2, max_size=4))
     several = [first]
     for other in others:
@@ -296,6 +296,7 @@ def test_estimators_fitted_together_are_as_if_alone(data, target):
         if error is None:
             assert_same(fit.estimator, alone, X)
             further = [
-                m.set_params(warm_start=True).fit(X, y, weight) for m in (fit.estimator, alone)
+                model.set_params(warm_start=True, max_iter=2).fit(X, y, weight)
+                for model in (fit.estimator, alone)
             ]
             assert_same(*further, X)
