@@ -35,8 +35,10 @@ lint: $(VENV)/ready-test ## ruff: rules and format
 types: $(VENV)/ready-test ## mypy
 	$(RUN) -m mypy
 
+# Continuous integration leaves the pages of the gallery to `make docs`, which runs them as well.
+EXAMPLES ?= examples/demo.py examples/plot_*.py
 examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a display
-	ls examples/demo.py examples/plot_*.py | \
+	ls $(EXAMPLES) | \
 	    $(ONE_THREAD) $(HEADLESS) xargs -n 1 -P $(WORKERS) -t $(RUN) -W error
 
 # Of a test with a product of values, these three run each value once, each pair of values, and

@@ -59,7 +59,10 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "nested_sections": False,
     "parallel": 2,
-    "reset_modules": ("matplotlib", "extension.make_halving_known"),
+    "reset_modules": (
+        *("matplotlib", "extension.make_halving_known", "extension.make_warnings_errors"),
+    ),
+    "reset_modules_order": "both",
 }
 
 html_theme = "pydata_sphinx_theme"

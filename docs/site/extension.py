@@ -12,6 +12,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import warnings
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -204,6 +206,21 @@ def make_halving_known(gallery_conf, name: str) -> None:
     It is called in each process, before each example.
     """
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - for its effect
+
+
+strictness = ExitStack()
+
+
+def make_warnings_errors(gallery_conf, name: str, when: str) -> None:
+    """Let a warning end an example as an error would, so that the build fails.
+
+    It is called in each process, before and after each example.
+    """
+    if when == "before":
+        strictness.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("error")
+    else:
+        strictness.close()
 
 
 class ByTable:
