@@ -52,17 +52,18 @@ def tables_for(stack, loss, widths, **options):
     return [some_table(loss, N_ROWS, widths, **options)] * (1 if stack == "one" else 3)
 
 
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_gradient_belongs_to_value(activation, loss, penalty):
+def test_gradient_belongs_to_value(activation, loss, penalty, stack, weighted, is_sparse):
     network = dense_network(WIDTHS, (activation, activation))
-    # In one test, since pytest takes longer for a test than these do.
-    for stack, weighted, is_sparse in product(STACKS, (False, True), (False, True)):
-        tables = tables_for(stack, loss, WIDTHS, weighted=weighted, is_sparse=is_sparse)
-        objective = Objective(network, loss, penalty(len(tables)))
-        for dtype in (np.float64, np.float32):
-            check_objective(objective, tables, dtype)
+    tables = tables_for(stack, loss, WIDTHS, weighted=weighted, is_sparse=is_sparse)
+    objective = Objective(network, loss, penalty(len(tables)))
+    for dtype in (np.float64, np.float32):
+        check_objective(objective, tables, dtype)
 
 
 def check_objective(objective, tables, dtype):
