@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+from lanes import examples
 from mixed import FRAMES, encoded_by_scikit_learn, mixed_tables, rows_of, to_objects, typed
 from skbackprop.tables import TableEncoder
 from skbackprop.tables.columns import FEW_ROWS
@@ -39,6 +40,7 @@ def test_it_is_what_scikit_learn_makes_of_it(tables, min_frequency):
         )
 
 
+@examples(0.4)
 @given(mixed_tables(), st.sampled_from(["one_hot", "codes"]))
 def test_all_libraries_are_encoded_alike(tables, encoding):
     train, table = tables
