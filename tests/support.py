@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
@@ -80,6 +81,26 @@ def quick(estimator_class, **changes):
     """Return a small estimator that takes a few milliseconds to fit."""
     settings = {"hidden_layer_sizes": (5,), "max_iter": 5, "random_state": 0}
     return estimator_class(**settings | changes)
+
+
+# Of scikit-learn's checks, those that expect something to have been learned. To the others the
+# first epochs are as good as all: where two fits begin to differ, they go on to.
+CHECKS_OF_LEARNING = {
+    "check_classifiers_train",
+    "check_classifier_multioutput",
+    "check_decision_proba_consistency",
+    "check_regressors_train",
+}
+
+
+def for_check(estimator, check, n_epochs):
+    """Return a copy of an estimator that trains for n_epochs, or as it would if a check needs it.
+
+    So do the networks within, as far as they are parameters.
+    """
+    epochs = {name: n_epochs for name in estimator.get_params() if name.endswith("max_iter")}
+    is_of_learning = check.func.__name__ in CHECKS_OF_LEARNING
+    return clone(estimator).set_params(**{} if is_of_learning else epochs)
 
 
 def changed(array, where, value, dtype=None):

@@ -32,7 +32,7 @@ from skbackprop import (
 )
 from skbackprop.intervals import rank_of
 from skbackprop.losses import Gaussian, Quantile
-from support import NAMES, few_epochs, pickled, quick, value_data
+from support import NAMES, few_epochs, for_check, pickled, quick, value_data
 
 pytestmark = few_epochs
 
@@ -372,7 +372,7 @@ CHECKS = [
 @pytest.mark.parametrize("model, check", CHECKS)
 def test_it_passes_every_check_of_scikit_learn(model, check):
     try:
-        check(clone(model))
+        check(for_check(model, check, n_epochs=3))
     except SkipTest as skip:
         pytest.fail(f"{check.func.__name__} was skipped: {skip}")
 

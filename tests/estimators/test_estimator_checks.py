@@ -22,7 +22,14 @@ from skbackprop.layers import PeriodicEmbedding
 from skbackprop.losses import REGRESSOR_LOSSES, Poisson, Quantile
 from skbackprop.optimizers import AdamW
 from skbackprop.schedules import WarmUp
-from support import assert_same_network, class_data, few_epochs, label_data, value_data
+from support import (
+    assert_same_network,
+    class_data,
+    few_epochs,
+    for_check,
+    label_data,
+    value_data,
+)
 
 ARRAY_API = "check_array_api_input"
 ROW_EQUIVALENCE = {
@@ -158,15 +165,7 @@ OF_NUMBERS = {
     "check_transformer_general",
     "check_fit_non_negative",
 }
-# Those of them that expect something to have been learned. To the others the first epochs are as
-# good as all: where two fits begin to differ, they go on to.
-OF_LEARNING = {
-    "check_classifiers_train",
-    "check_classifier_multioutput",
-    "check_decision_proba_consistency",
-    "check_regressors_train",
-}
-FEW_EPOCHS = 15
+N_EPOCHS = 15  # some stop early within them
 
 
 def title_of(check):
@@ -198,12 +197,13 @@ def has_not(configuration, name):
     return name not in ALL_CHECKS[configuration]
 
 
-def run(configuration, name, **changes):
+def run(configuration, name, n_epochs=None):
     """Run one of scikit-learn's checks; a skip inside passes on only from the array API check."""
     kind, title = configuration
     estimator_class, configurations = ESTIMATORS[kind]
+    estimator, check = estimator_class(**configurations[title]), ALL_CHECKS[configuration][name]
     try:
-        ALL_CHECKS[configuration][name](estimator_class(**configurations[title] | changes))
+        check(for_check(estimator, check, n_epochs) if n_epochs else estimator)
     except SkipTest as skip:
         if not name.startswith(ARRAY_API):
             pytest.fail(f"{name} was skipped: {skip}")
@@ -224,7 +224,7 @@ def run(configuration, name, **changes):
     ],
 )
 def test_defaults_pass_every_check(configuration, name):
-    run(configuration, name)
+    run(configuration, name, N_EPOCHS)
 
 
 @pytest.mark.long
@@ -233,7 +233,7 @@ def test_defaults_pass_every_check(configuration, name):
 @each([configuration for configuration in CONFIGURATIONS if configuration not in DEFAULTS])
 @pytest.mark.without.with_args(has_not)
 def test_other_settings_pass_the_checks_of_numbers(configuration, name):
-    run(configuration, name, **{} if name in OF_LEARNING else {"max_iter": FEW_EPOCHS})
+    run(configuration, name, N_EPOCHS)
 
 
 @pytest.mark.full
