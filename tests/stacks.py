@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import product
 
 import numpy as np
+import pytest
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS
@@ -67,6 +68,17 @@ def per_member(settings, factors):
 def column(values):
     """Return one value for each member as a hyperparameter: a float, or shape (n_members, 1)."""
     return float(values[0]) if len(values) == 1 else np.array(values, dtype=float)[:, None]
+
+
+def crossed(names, first, second):
+    """Run over each value of two tables beside one of the other.
+
+    For parts of which the one begins where the other has ended, so that no two can meet.
+    """
+    one, other = next(iter(first)), next(iter(second))
+    pairs = [(name, other) for name in first] + [(one, name) for name in second if name != other]
+    values = [(first[a], second[b]) for a, b in pairs]
+    return pytest.mark.parametrize(names, values, ids=["-".join(pair) for pair in pairs])
 
 
 def public_kinds(module, base):

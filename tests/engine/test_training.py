@@ -33,6 +33,7 @@ from stacks import (
     Member,
     assert_each_as_alone,
     assert_same_bits,
+    crossed,
     five_members,
     peak_of_an_epoch,
     some_parameters,
@@ -62,9 +63,8 @@ equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["eq
 @every_dtype
 @dense_and_sparse
 @equal_and_weighted
-@every_loss
-@every_method
-def test_a_member_of_five_equals_the_network_alone(optimizer, loss, weighted, is_sparse, dtype):
+@crossed("loss, optimizer", LOSSES, METHODS)
+def test_a_member_of_five_equals_the_network_alone(loss, optimizer, weighted, is_sparse, dtype):
     members = five_members(loss, weighted=weighted, is_sparse=is_sparse)
     assert_each_as_alone(members, 3, NETWORK, loss, optimizer, dtype=dtype)
 
@@ -403,8 +403,7 @@ def peak_with(width, optimizer, activation, n_members, weighted):
 @pytest.mark.long
 @equal_and_weighted
 @pytest.mark.parametrize("n_members", [1, 3])
-@every_method
-@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+@crossed("activation, optimizer", ACTIVATIONS, METHODS)
 def test_no_allocation_of_an_epoch_grows_with_the_network(
     activation, optimizer, n_members, weighted
 ):
