@@ -16,6 +16,7 @@ import skbackprop
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
 from skbackprop.engine.state import TrainingState
+from skbackprop.estimators.base import BaseBackprop
 from skbackprop.fitting.course import Past
 from support import classes_for, data_for, few_epochs
 
@@ -86,6 +87,22 @@ def in_turn(cases):
     classes = cycle([BackpropClassifier, BackpropRegressor])
     each = list(zip(classes, cases.values(), strict=False))
     return pytest.mark.parametrize("estimator_class, settings", each, ids=cases)
+
+
+@pytest.fixture(autouse=True)
+def _without_traces_of_checks(monkeypatch):
+    """Trace no checks of data, where nothing is recorded: a trace doubles the time they take."""
+
+    def untraced(model, *arguments):
+        tracing = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return checked(model, *arguments)
+        finally:
+            sys.settrace(tracing)
+
+    checked = BaseBackprop._checked
+    monkeypatch.setattr(BaseBackprop, "_checked", untraced)
 
 
 def press_ctrl_c(place, action):
