@@ -29,7 +29,7 @@ from support import (
 # Only the adaptive schedule needs a finite n_iter_no_change, and warns at max_iter then.
 pytestmark = few_epochs
 
-N_ROWS, N_EPOCHS = 60, 40
+N_ROWS, N_EPOCHS = 60, 24
 SHARED = {
     "hidden_layer_sizes": (6, 5),
     "batch_size": 25,  # two full batches and a short one an epoch
@@ -137,18 +137,18 @@ def test_ways_of_training_can_follow_each_other(method):
     settings = SHARED | METHODS[method]
     whole = by_fit(BackpropRegressor(**settings), *data)
 
-    mixed = by_fit(BackpropRegressor(**settings), *data, n_epochs=20)
-    by_partial_fit(mixed, *data, n_epochs=8)
-    by_warm_fits(mixed, *data, n_epochs=12)
+    mixed = by_fit(BackpropRegressor(**settings), *data, n_epochs=12)
+    by_partial_fit(mixed, *data, n_epochs=4)
+    by_warm_fits(mixed, *data, n_epochs=8)
     assert_same_state(mixed, whole, *data)
 
 
 def test_adaptive_schedule_acts_in_these_tests():
     data = *value_data(N_ROWS), None
     settings = SHARED | METHODS["sgd adaptive"]
-    adaptive = by_fit(BackpropRegressor(**settings), *data)
+    adaptive = by_fit(BackpropRegressor(**settings), *data, n_epochs=40)
     constant = by_fit(BackpropRegressor(**settings | {"learning_rate": "constant"}), *data)
-    assert constant.n_iter_ == 7 and adaptive.n_iter_ == N_EPOCHS
+    assert constant.n_iter_ == 7 and adaptive.n_iter_ == 40
     assert adaptive.loss_curve_[:7] == constant.loss_curve_
     assert np.ptp(adaptive.loss_curve_[-3:]) < 1e-4 < np.ptp(adaptive.loss_curve_[:3])
 
@@ -172,11 +172,11 @@ def test_round_trip_in_the_middle(method, way, trip, tmp_path):
     settings = SHARED | METHODS[method]
     whole = by_fit(BackpropClassifier(**settings), *data)
 
-    halfway = way(BackpropClassifier(**settings), *data, n_epochs=20)
+    halfway = way(BackpropClassifier(**settings), *data, n_epochs=12)
     returned = trip(halfway, tmp_path)
     assert same_bits(returned, halfway)
     np.testing.assert_array_equal(returned.predict_proba(data[0]), halfway.predict_proba(data[0]))
-    assert_same_state(way(returned, *data, n_epochs=20), whole, *data)
+    assert_same_state(way(returned, *data, n_epochs=12), whole, *data)
 
 
 @pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.__name__)
