@@ -1,6 +1,7 @@
 """What several test files share: small data, and the comparison of networks and of searches."""
 
 import copy
+import multiprocessing
 import pickle
 import tracemalloc
 import warnings
@@ -108,6 +109,13 @@ def changed(array, where, value, dtype=None):
     array = np.array(array, dtype=dtype or np.asarray(array).dtype)
     array[where] = value
     return array
+
+
+def forks():
+    """Return a context whose processes are forks of one that has imported what takes long."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["skbackprop.callbacks", "sklearn.pipeline", "pandas", "pytest"])
+    return context
 
 
 def peak_of(function, *arguments):

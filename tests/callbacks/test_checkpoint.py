@@ -2,10 +2,6 @@
 
 import copy
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from contextlib import suppress
 from types import SimpleNamespace
@@ -14,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csc_array, csr_array
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
@@ -30,7 +28,16 @@ from skbackprop.fitting.sizes import evenly_cut
 from skbackprop.fitting.watch import Watched
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
-from support import class_data, data_for, few_epochs, peak_of, quick, same_bits, same_values
+from support import (
+    class_data,
+    data_for,
+    few_epochs,
+    forks,
+    peak_of,
+    quick,
+    same_bits,
+    same_values,
+)
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -436,48 +443,34 @@ def test_a_disk_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
 # --------------------------------------------------------------------------- a process killed
 
-SCRIPT = """
-    import sys
-    from pathlib import Path
-    import numpy as np
-    from sklearn.datasets import load_digits
-    from skbackprop import BackpropClassifier
-    from skbackprop.callbacks import Checkpoint
 
-    path, every = Path(sys.argv[1]), int(sys.argv[2])
+def trained(path, every, begins=None):
+    """Return a network whose training goes on from the file, if there is one."""
     X, y = load_digits(return_X_y=True)
     model = BackpropClassifier(
         (40,), early_stopping=True, n_members=2, max_iter=40, n_iter_no_change=30, random_state=0
     )
     if every:
         model.set_callbacks(Checkpoint(path, every))
-    print("begins", flush=True)
-    model.fit(X, y, resume_from=path if path.exists() else None)
-    for a in [*model.coefs_, *model.intercepts_]:
-        print(float(a.sum()).hex())
-    print(model.loss_curve_, model.validation_scores_, model.n_iter_, model.t_)
-"""
-
-
-def started(path, every):
-    """Return a process that trains, once it has begun to."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT), path, str(every)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout.readline() == "begins\n"
-    return process
+    if begins:
+        begins.set()
+    with threadpool_limits(1):
+        return model.fit(X, y, resume_from=path if path.exists() else None)
 
 
 @pytest.mark.long
 def test_a_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     path, stream, n_kills = tmp_path / "network.npz", np.random.RandomState(0), 0
-    expected, _ = started(tmp_path / "none.npz", every=0).communicate()
+    whole = trained(tmp_path / "none.npz", every=0)
+    context = forks()
     for _ in range(6):
-        process = started(path, every=2)
+        begins = context.Event()
+        process = context.Process(target=trained, args=(path, 2, begins))
+        process.start()
+        assert begins.wait(100)
         time.sleep(stream.uniform(0, 0.6))
-        n_kills += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    said, _ = started(path, every=2).communicate()
-    assert said == expected
+        n_kills += process.is_alive()
+        process.kill()
+        process.join()
+    assert_same_fit(trained(path, every=2), whole)
     assert n_kills

@@ -5,8 +5,6 @@ import csv
 import json
 import math
 import pickle
-import subprocess
-import sys
 from datetime import datetime
 
 import numpy as np
@@ -28,7 +26,7 @@ from skbackprop.callbacks import TrainingLog
 from skbackprop.callbacks.files import create
 from skbackprop.callbacks.log import COLUMNS
 from skbackprop.estimators.progress import Progress
-from support import data_for, few_epochs, quick
+from support import data_for, few_epochs, forks, quick
 
 pytestmark = few_epochs
 
@@ -242,36 +240,26 @@ def test_a_file_is_created_once_with_and_without_hard_links(tmp_path, monkeypatc
     assert len(list(tmp_path.iterdir())) == 2
 
 
-# Waits for a sign, so that all begin at the same time.
-WRITER = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from skbackprop import BackpropRegressor
-from skbackprop.callbacks import TrainingLog
-sign, *paths = map(Path, sys.argv[1:])
-X = np.linspace(0, 1, 20)[:, None]
-model = BackpropRegressor((2,), max_iter=50, n_iter_no_change=np.inf, random_state=0)
-model.set_callbacks(*map(TrainingLog, paths))
-print("ready", flush=True)
-while not sign.exists():
-    time.sleep(0.001)
-model.fit(X, X[:, 0])
-"""
+def train_and_write(paths, others):
+    """Begin when all others do as well."""
+    X = np.linspace(0, 1, 20)[:, None]
+    model = BackpropRegressor((2,), max_iter=50, n_iter_no_change=np.inf, random_state=0)
+    model.set_callbacks(*map(TrainingLog, paths))
+    others.wait(100)
+    model.fit(X, X[:, 0])
 
 
 @pytest.mark.long
 def test_two_processes_write_at_once(tmp_path):
     paths = [tmp_path / "log.jsonl", tmp_path / "log.csv"]
-    sign = tmp_path / "sign"
-    command = [sys.executable, "-c", WRITER, str(sign), *map(str, paths)]
-    writers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    context = forks()
+    arguments = paths, context.Barrier(2)
+    writers = [context.Process(target=train_and_write, args=arguments) for _ in range(2)]
     for writer in writers:
-        assert writer.stdout.readline() == b"ready\n"
-    sign.touch()
+        writer.start()
     for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
+        writer.join()
+        assert writer.exitcode == 0
     for path in paths:
         table = read(path)
         assert len(table) == 100
