@@ -243,7 +243,7 @@ def outcomes(data: Data, seed: int, smoke: bool) -> dict[str, Outcome]:
     )
     found = {}
     for name, model in (classifiers if task == CLASSES else regressors)(X, seed).items():
-        if smoke and name.startswith(("Tabular", "HistGradientBoosting")):
+        if smoke and name.startswith(("Tabular", BLENDED, "HistGradientBoosting")):
             model.set_params(max_iter=2)
         start, start_of_work = time.perf_counter(), time.process_time()
         model.fit(X_train, y_train)
