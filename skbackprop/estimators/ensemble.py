@@ -45,6 +45,11 @@ class Ensemble(Inside):
         Any, NoneUnless("normalization", _is_over_batches)
     )
 
+    # Of the layers before the first dense one, where there are such.
+    scales_: list[Array]
+    frequencies_: list[Array]
+    maps_: list[Array]
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = not self._settings["input_layers"]
