@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +11,11 @@ from scipy import optimize
 from ..core.arrays import Array, Rows
 from ..core.workspace import Workspace
 from ..optimizers import LBFGS
-from .batches import Batch, Batches, Table
+from .batches import Table
 from .deadline import Deadline
-from .objective import Diverged, Gradient, Objective, exact_sum
+from .objective import AddedPenalty, Diverged, Objective, exact_sum
 from .parameters import FlatParameters
+from .whole import WholeLoss
 
 
 class Evaluations:
@@ -106,18 +107,16 @@ class WholeObjective:
         deadline: Deadline | None = None,
         evaluations: Evaluations | None = None,
     ) -> None:
-        n_rows, self.deadline = table.n_rows if order is None else len(order), deadline
         self._evaluations = evaluations
         smooth = replace(objective, penalty=objective.penalty.smooth)
         self.objective, self.parameters = smooth, parameters
-        self.gradients = parameters.like(np.empty_like(parameters.theta))
-        self._workspace = Workspace(parameters.dtype)
-        self._batches = Batches(
-            [table], [order], [min(row_block, n_rows)], self._workspace, mean_over="epoch"
+        self._loss = WholeLoss(smooth, parameters, table, order, row_block, deadline)
+        self.gradients = self._loss.gradients
+        self._add_penalty = AddedPenalty(
+            smooth.penalty, parameters, self.gradients, Workspace(parameters.dtype)
         )
-        self._total = self._batches.total_weights.item()
+        self._total = self._loss.total
         self.l1 = objective.penalty.l1 / self._total
-        self._bound: dict[int, Gradient] = {}
 
     def start(self) -> Array:
         """Return the point to start from: a copy of the parameters as they are."""
@@ -136,19 +135,8 @@ class WholeObjective:
         return self._evaluate()
 
     def _evaluate(self) -> tuple[float, Array]:
-        g = np.zeros_like(self.gradients.theta[0])
-        losses: list[float] = []
-        for chunk in self._batches.chunks():
-            batches: Iterable[Batch] = chunk.batches
-            if self.deadline is not None:
-                batches = self.deadline.before_each(batches)
-            gradient = self._gradient(chunk.batch_size)
-            for batch in batches:
-                gradient.of_loss(batch)
-                g += self.gradients.theta[0]
-            losses += self.objective.batch_losses(chunk)[0].tolist()
-        self.gradients.theta[0] = g
-        measure = gradient.add_penalty(self._total)
+        losses = self._loss()
+        measure = self._add_penalty(self._total)
         losses += self.objective.penalty.value(measure).tolist()
         return exact_sum(losses) / self._total, self.gradients.theta[0].copy()
 
@@ -156,18 +144,6 @@ class WholeObjective:
         """Return the part of the value at `x` that is the penalty."""
         penalty, n = self.objective.penalty, self.parameters.penalised.shape[1]
         return float(penalty.value(penalty.measure(x[None, :n])).item() / self._total)
-
-    def _gradient(self, n_rows: int) -> Gradient:
-        if n_rows not in self._bound:
-            self._bound[n_rows] = Gradient(
-                self.objective,
-                self.parameters,
-                self.gradients,
-                n_rows,
-                self._workspace,
-                self._batches.is_sparse,
-            )
-        return self._bound[n_rows]
 
 
 class SignedParts:

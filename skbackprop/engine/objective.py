@@ -121,12 +121,7 @@ class Gradient:
         self._pass = Pass(
             objective.network, parameters, n_rows, workspace, gradients, sparse, streams
         )
-        self._is_penalised = bool(np.any(objective.penalty.alpha))
-        self._nothing = np.zeros(len(self.theta))
-        self._blocks = [
-            (weights, gradient, workspace.array("penalty", weights.shape))
-            for weights, gradient in column_blocks(parameters.penalised, gradients.penalised)
-        ]
+        self.add_penalty = AddedPenalty(objective.penalty, parameters, gradients, workspace)
 
     def __call__(self, batch: Batch) -> Array:
         self.of_loss(batch)
@@ -142,16 +137,44 @@ class Gradient:
         np.multiply(delta, batch.weight, out=delta)
         self._pass.backward()
 
-    def add_penalty(self, total: PerMember) -> Array:
-        """Add the gradient of the penalty on rows of the weight `total` to `g`.
+
+class AddedPenalty:
+    """The gradient of a penalty, bound to the weights and to the gradient that it is added to.
+
+    Parameters
+    ----------
+    penalty : Penalty
+        The penalty of these members.
+    parameters, gradients : FlatParameters
+        The parameters of these members, and their gradients.
+    workspace : Workspace
+        Where scratch memory comes from.
+    """
+
+    def __init__(
+        self,
+        penalty: Penalty,
+        parameters: FlatParameters,
+        gradients: FlatParameters,
+        workspace: Workspace,
+    ) -> None:
+        self._penalty, self._weights = penalty, parameters.penalised
+        self._is_penalised = bool(np.any(penalty.alpha))
+        self._nothing = np.zeros(len(parameters))
+        self._blocks = [
+            (weights, gradient, workspace.array("penalty", weights.shape))
+            for weights, gradient in column_blocks(parameters.penalised, gradients.penalised)
+        ]
+
+    def __call__(self, total: PerMember) -> Array:
+        """Add the gradient of the penalty on rows of the weight `total`.
 
         Returns what the penalty measures of the weights: shape (n_members,).
         """
         if not self._is_penalised:
             return self._nothing
-        penalty = self.objective.penalty
-        penalty.add_gradient(self._blocks, 1 / total)
-        return penalty.measure(self.parameters.penalised)
+        self._penalty.add_gradient(self._blocks, 1 / total)
+        return self._penalty.measure(self._weights)
 
 
 def exact_sum(values: list[float]) -> float:

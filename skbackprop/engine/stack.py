@@ -11,18 +11,18 @@ import numpy as np
 
 from ..averages import Average
 from ..core.arrays import Array, PerMember, column_blocks
-from ..core.members import cut, take_members, take_state
+from ..core.members import take_members
 from ..core.workspace import Workspace
 from ..optimizers import Optimizer
 from ..schedules.base import Schedule, init_progress
 from ..schedules.kinds import Constant
 from .averaging import averaged, averaged_statistics
 from .batches import Batch, Batches, Chunk, Table
-from .clipping import clip_gradients
 from .deadline import Deadline
 from .objective import Gradient, Objective, exact_sum
 from .parameters import FlatParameters
 from .state import TrainingState
+from .update import Rule
 
 
 @dataclass
@@ -121,6 +121,11 @@ class Stack:
         """The parameters of all members."""
         return self.state.parameters
 
+    @property
+    def rule(self) -> Rule:
+        """How the members make a step."""
+        return Rule(self.optimizer, self.clip_norm, self.average)
+
     def _bind(self) -> None:
         """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
         state, theta = self.state, self.parameters.theta
@@ -158,14 +163,13 @@ class Stack:
         if not len(stay):
             raise ValueError("all members are to retire: end the training instead.")
         self.objective = self.objective.members(stay)
-        self.optimizer = take_members(self.optimizer, stay)
+        rule = self.rule.members(stay)
+        self.optimizer, self.clip_norm, self.average = rule.optimizer, rule.clip_norm, rule.average
         self.schedule = take_members(self.schedule, stay)
         self.state = self.state.take(stay)
         self.tables = [self.tables[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
         self.rate = self.rate[stay]
-        self.clip_norm = _of_members(self.clip_norm, stay)
-        self.average = take_members(self.average, stay)
         self._bind()
 
     def serve(self, tables: Sequence[Table]) -> None:
@@ -220,8 +224,7 @@ class Stack:
     def _step(self, members: slice, batch_size: int) -> _Step:
         key = (members.start, members.stop, batch_size)
         if key not in self._steps:
-            kind = _Step if self.average is None else _AveragedStep
-            self._steps[key] = kind(self, members, batch_size)
+            self._steps[key] = _Step(self, members, batch_size)
         return self._steps[key]
 
     def averaged(self) -> FlatParameters:
@@ -292,25 +295,21 @@ class Stack:
 
 
 class _Step:
-    """One stochastic step of some members: the gradient, then the optimizer."""
+    """One stochastic step of some members: the gradient, then the update."""
 
     def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
+        gradients, masks = stack.gradients.members(members), stack.state.masks[members]
         self.gradient = Gradient(
             stack.objective.members(members),
             stack.parameters.members(members),
-            stack.gradients.members(members),
+            gradients,
             batch_size,
             stack.workspace,
             stack.batches.is_sparse,
-            stack.state.masks[members],
+            masks,
         )
-        self._theta, self._g = self.gradient.theta, self.gradient.g
-        self._weights = self.gradient.parameters.penalised
-        self.optimizer = take_members(stack.optimizer, members)
-        self._decays = type(self.optimizer).decay is not Optimizer.decay
-        self.state = take_state(stack.state.optimizer, members)
-        self._clip_norm = _of_members(stack.clip_norm, members)
-        self._clips = bool(np.isfinite(self._clip_norm).any())
+        self._update = stack.rule.members(members).update(stack.state.take(members), gradients)
+        self._n_rows = batch_size
 
     def set_rate(self, rates: Array) -> None:
         """Set the rate of each member."""
@@ -319,32 +318,5 @@ class _Step:
 
     def __call__(self, batch: Batch) -> Array:
         measure = self.gradient(batch)
-        if self._clips:
-            clip_gradients(self._g, self._clip_norm)
-        if self._decays:
-            self.optimizer.decay(self._weights, self._rate)
-        self.optimizer.step(self._theta, self._g, self.state, self._rate)
+        self._update(self._n_rows, self._rate)
         return measure
-
-
-class _AveragedStep(_Step):
-    """A step of which the average takes note."""
-
-    def __init__(self, stack: Stack, members: slice, batch_size: int) -> None:
-        super().__init__(stack, members, batch_size)
-        self.average: Any = take_members(stack.average, members)
-        self.average_state = take_state(stack.state.average, members)
-        self._n_rows = batch_size
-        self._statistics = self.gradient.parameters.statistics
-
-    def __call__(self, batch: Batch) -> Array:
-        measure = super().__call__(batch)
-        self.average.update(
-            self._theta, self._g, self.average_state, self._n_rows, self._statistics
-        )
-        return measure
-
-
-def _of_members(value: PerMember, members: Any) -> PerMember:
-    """Return the hyperparameter of some members."""
-    return cut(value, members) if isinstance(value, np.ndarray) else value
