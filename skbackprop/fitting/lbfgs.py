@@ -16,6 +16,7 @@ from ..engine.objective import Diverged
 from ..optimizers import LBFGS
 from .course import Course, Kept, copy_of_member
 from .follower import NOBODY, Follower
+from .interrupts import INTERRUPTS, Interrupt
 from .run import Run
 from .scoring import seen_by, to_fall
 from .stacking import deadline_of
@@ -32,7 +33,7 @@ from .verdict import (
 _STOPPED_BY_CALLBACK = 99
 
 
-def minimise_alone(run: Run, follower: Follower = NOBODY) -> KeyboardInterrupt | None:
+def minimise_alone(run: Run, follower: Follower = NOBODY) -> Interrupt | None:
     """Train by L-BFGS; return the interrupt that ended it, if one did."""
     start = time.perf_counter()
     largest = run.network.largest_product(run.rows_at_once)
@@ -40,7 +41,7 @@ def minimise_alone(run: Run, follower: Follower = NOBODY) -> KeyboardInterrupt |
     interrupt = limiting_blas(minimisation.train, largest, is_lbfgs=True)
     try:
         follower.end_member()
-    except KeyboardInterrupt as late:  # its training is over
+    except INTERRUPTS as late:  # its training is over
         interrupt = interrupt or late
     run.seconds += time.perf_counter() - start
     return interrupt
@@ -76,12 +77,12 @@ class _Minimisation:
         self._is_within_iteration = False
         self._is_stopped = False  # by the follower
 
-    def train(self) -> KeyboardInterrupt | None:
+    def train(self) -> Interrupt | None:
         """Train to the end, and let the run say how it came to it."""
         run = self._run
         try:
             result = self._minimise()
-        except KeyboardInterrupt as interrupt:
+        except INTERRUPTS as interrupt:
             self._go_back(end_stopped)
             return interrupt
         except OutOfTime:

@@ -12,6 +12,7 @@ from typing import Any
 from ..engine.batches import Table
 from .course import Past
 from .descent import Descent
+from .interrupts import Interrupt
 from .problem import Problem
 from .run import Run
 from .sizes import fits_into_cache
@@ -65,7 +66,7 @@ class Pieces:
         self.run.go_on(problem)
         self._descent.go_on()
 
-    def train(self) -> KeyboardInterrupt | None:
+    def train(self) -> Interrupt | None:
         """Train for an epoch; return the interrupt that ended it, if one did."""
         return train_descents([self._descent])
 
@@ -81,7 +82,7 @@ def pieces_of(runs: Sequence[Run], random_state: Any) -> Pieces | None:
     Beside the steps of large networks it would gain nothing, and take memory between the calls.
     """
     run = runs[0]
-    if len(runs) > 1 or run.table.is_sparse:
+    if len(runs) > 1 or run.table.is_sparse or not run.problem.is_here:
         return None
     n_rows = run.table.n_rows + (run.watched.table.n_rows if run.watched else 0)
     settings = run.network, n_rows, run.problem.dtype.itemsize, run.plan.n_moments

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.arrays import Array, Rows
 from ..engine.batches import Table
 from ..engine.objective import Objective
+from ..engine.stack import Stack
 from ..stopping import EarlyStopping
 from .holdout import are_whole, hold_out, hold_out_groups
 from .plan import Plan
@@ -51,6 +52,9 @@ class Problem:
     folds : array of int of shape (n_rows,) or None, default=None
         The network that each row is held out by; None where each draws rows of its own. Without a
         rule to stop by, nothing is seen of these rows while it trains.
+    stack : callable, default=Stack
+        Returns the stack that trains runs, of what `Stack` takes. Another than `Stack` trains on
+        rows elsewhere, of which the table is a sample.
     """
 
     plan: Plan
@@ -65,6 +69,12 @@ class Problem:
     incremental: bool
     groups: Array | None = None
     folds: Array | None = None
+    stack: Callable[..., Stack] = Stack
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the table has all rows."""
+        return self.stack is Stack
 
     @property
     def stopping(self) -> EarlyStopping | None:

@@ -28,7 +28,7 @@ def stack_of(runs: Sequence[Run], deadline: Deadline | None = None) -> Stack:
     penalty = join_members([run.objective.penalty for run in runs])
     solvers = [run.plan.solver for run in runs]
     optimizers = [solver for solver in solvers if isinstance(solver, Optimizer)]
-    stack = Stack(
+    stack = first.problem.stack(
         objective=replace(first.objective, penalty=penalty),
         state=state,
         tables=[run.table for run in runs],

@@ -11,6 +11,7 @@ from typing import Any
 from ..core.equality import grouped
 from .descent import Descent
 from .follower import NOBODY, Follower
+from .interrupts import INTERRUPTS, Interrupt
 from .lbfgs import minimise_alone
 from .run import Run
 from .sizes import bytes_per_member, evenly_cut, members_at_once, n_stacks
@@ -18,7 +19,7 @@ from .stacking import deadline_of
 from .threads import limiting_blas, threads_for_stacks
 
 
-def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt | None:
+def train(runs: Sequence[Run], follower: Follower = NOBODY) -> Interrupt | None:
     """Train the runs of one estimator; return the interrupt that ended it, if one did.
 
     Runs that fail have their `error` set, and take no other with them.
@@ -42,11 +43,11 @@ def train(runs: Sequence[Run], follower: Follower = NOBODY) -> KeyboardInterrupt
 
 def train_descents(
     descents: Sequence[Descent], follower: Follower = NOBODY, done: Sequence[Run] = ()
-) -> KeyboardInterrupt | None:
+) -> Interrupt | None:
     """Train stacks to their end; return the interrupt that ended it, if one did."""
     try:
         train_side_by_side(descents, follower, done)
-    except KeyboardInterrupt as interrupt:
+    except INTERRUPTS as interrupt:
         for descent in descents:
             descent.interrupt()
         return interrupt
