@@ -29,6 +29,7 @@ from ..fitting.architecture import Architecture
 from ..fitting.course import Past
 from ..fitting.effects import messages_of_no_effect
 from ..fitting.folds import Start, folds_of
+from ..fitting.interrupts import Interrupt
 from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, build_average, can_go_on, check_solver, is_lbfgs, plan_of
 from ..fitting.problem import Problem
@@ -214,7 +215,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
 
     def _train_with_callbacks(
         self, given: Given, prepared: Prepared, continues: bool
-    ) -> KeyboardInterrupt | None:
+    ) -> Interrupt | None:
         """Train, and call the hooks of the user's callbacks; return the interrupt, if any."""
         hooks = Hooks(self, given, prepared.runs, partial(self._fitted_by, prepared, continues))
         hooks.begin()
@@ -436,7 +437,9 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         problem = self._problem(plan, learned, objective, data, incremental)
         problem = replace(problem, folds=self._folds_for(problem, starts))
         runs = [Run(problem, *start, member) for member, start in enumerate(starts)]
-        if not (incremental or plan.is_lbfgs or isinstance(self.batch_size, str)):
+        if problem.is_here and not (
+            incremental or plan.is_lbfgs or isinstance(self.batch_size, str)
+        ):
             _warn_of_batch_size(plan.batch_size, runs[0].n_train)
         return runs
 

@@ -43,7 +43,7 @@ from .base import BaseBackprop
 from .decorators import available_if
 from .ensemble import Ensemble
 from .labels import Classes, learn, recall
-from .learned import Given
+from .learned import Given, Scored
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
 from .validation import validated_input, validated_weight
@@ -858,9 +858,15 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         ValueError
             If X is not valid input for it, or y has another shape than the predictions.
         """
+        return self._score_of(self._scored(X, y, sample_weight))
+
+    def _scored(self, X: Any, y: Any, sample_weight: Any) -> Scored:
         predicted = self.predict(X)
-        weight = validated_weight(sample_weight, predicted)
-        return self._labels.accuracy(y, predicted, weight)
+        return Scored(y, predicted, validated_weight(sample_weight, predicted))
+
+    def _score_of(self, scored: Scored) -> float:
+        accuracy: float = self._labels.accuracy(*scored)
+        return accuracy
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

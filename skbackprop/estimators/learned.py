@@ -163,6 +163,17 @@ class Data(NamedTuple):
     groups: Array | None
 
 
+class Scored(NamedTuple):
+    """Rows that a score is made of: their targets, what was said of them, and their weights.
+
+    Each of the three has a row for each, so that those of several tables can be put together.
+    """
+
+    y: Any
+    said: Any
+    weight: Array | None
+
+
 class Prepared(NamedTuple):
     """A fit that is about to begin: its plan, what was learned of the data, and its runs."""
 

@@ -54,21 +54,22 @@ class Numbers(Targets):
         check_targets(y, loss, setting)
         if not is_scaled:
             return cls(loss, setting, y.shape[1])
-        if not can_be_scaled(loss):
-            minimum, maximum = loss.target_minimum, loss.target_maximum
-            raise ValueError(
-                "scale_target=True needs a loss for all targets or for y >= 0, but "
-                f"loss={setting!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
-                "scale_target=False."
-            )
+        check_can_be_scaled(loss, setting)
         mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.target_minimum == 0)
-        largest, limit = largest_magnitude(y), float(np.finfo(dtype).max)
-        if not np.isfinite([mean, scale]).all() or largest > limit:
+        return cls(loss, setting, y.shape[1], mean, scale).checked(largest_magnitude(y), dtype)
+
+    def checked(self, largest: float, dtype: Any) -> Numbers:
+        """Return the same, after a check that targets up to a largest can be scaled in a dtype."""
+        limit = float(np.finfo(dtype).max)
+        are_finite = all(
+            np.isfinite(each).all() for each in (self.mean, self.scale) if each is not None
+        )
+        if not are_finite or largest > limit:
             raise ValueError(
                 f"y is too large to be scaled for predictions in {np.dtype(dtype)}: its largest "
                 f"absolute value is {largest:.3g}. Scale y down."
             )
-        return cls(loss, setting, y.shape[1], mean, scale)
+        return self
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -152,6 +153,17 @@ class Reproduced(Targets):
 def can_be_scaled(loss: Loss) -> bool:
     """Return whether a loss takes targets in other units: it is for all, or for y >= 0."""
     return loss.target_minimum in (0, -np.inf) and loss.target_maximum == np.inf
+
+
+def check_can_be_scaled(loss: Loss, setting: Any) -> None:
+    """Check that a loss takes scaled targets; the `setting` that it stands for is named."""
+    if not can_be_scaled(loss):
+        minimum, maximum = loss.target_minimum, loss.target_maximum
+        raise ValueError(
+            "scale_target=True needs a loss for all targets or for y >= 0, but "
+            f"loss={setting!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
+            "scale_target=False."
+        )
 
 
 def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:

@@ -40,7 +40,7 @@ from ..stopping import EarlyStopping
 from .base import BaseBackprop
 from .decorators import available_if
 from .ensemble import Ensemble
-from .learned import Given, Learned
+from .learned import Given, Learned, Scored
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
@@ -758,15 +758,25 @@ class BackpropRegressor(RegressorMixin, Ensemble):
             If X or y is not valid for it.
         """
         check_is_fitted(self)
-        learned = self._learned
-        if isinstance(learned.loss, (SquaredError, Poisson)):
+        return self._score_of(self._scored(X, y, sample_weight))
+
+    @property
+    def _is_scored_by_r2(self) -> bool:
+        return isinstance(self._learned.loss, (SquaredError, Poisson))
+
+    def _scored(self, X: Any, y: Any, sample_weight: Any) -> Scored:
+        if self._is_scored_by_r2:
             predicted = self.predict(X)
-            return _r2(y, predicted, validated_weight(sample_weight, predicted))
+            return Scored(y, predicted, validated_weight(sample_weight, predicted))
         X, y = validated_data(self, X, y, self._y_numeric, reset=False)
-        weight = validated_weight(sample_weight, X)
-        targets = self._known_targets(learned).encode(y, needs_all=False)
+        targets = self._known_targets(self._learned).encode(y, needs_all=False)
+        return Scored(targets, self._scores(X), validated_weight(sample_weight, X))
+
+    def _score_of(self, scored: Scored) -> float:
+        if self._is_scored_by_r2:
+            return _r2(*scored)
         with np.errstate(all="ignore"):
-            score: float = learned.loss.score(self._scores(X), targets, weight)
+            score: float = self._learned.loss.score(scored.said, scored.y, scored.weight)
         return score
 
     def __sklearn_tags__(self) -> Any:

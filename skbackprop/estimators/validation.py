@@ -288,13 +288,20 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
     )
 
 
-def validated_weight(sample_weight: Any, X: Any) -> Array | None:
-    """Return a float64 weight for each row of X, none negative, not all zero; None for None."""
+def validated_weight(sample_weight: Any, X: Any, *, may_be_zero: bool = False) -> Array | None:
+    """Return a float64 weight for each row of X, none negative; None for None.
+
+    Not all are zero, unless they may be: of some rows among others.
+    """
     if sample_weight is None:
         return None
     check_is_plain(sample_weight, "sample_weight")
     weight: Array = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        sample_weight,
+        X,
+        dtype=np.float64,
+        ensure_non_negative=True,
+        allow_all_zero_weights=may_be_zero,
     )
     with np.errstate(over="ignore"):
         total = weight.sum()

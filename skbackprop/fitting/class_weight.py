@@ -125,19 +125,31 @@ def weights_of_rows(
         If there are weights of what is no class, or not of as many columns as y has; or if no row
         is left with a weight, or they add up to more than a float can hold.
     """
-    of_columns = _of_each_column(class_weight, columns, has_several_columns)
+    of_classes = weights_of_each_class(class_weight, columns, has_several_columns, weight)
     with np.errstate(over="ignore", invalid="ignore"):
-        of_rows: Array = np.prod(
-            [
-                weights_of_classes(own, column, weight)[column.codes]
-                for own, column in zip(of_columns, columns, strict=True)
-            ],
-            axis=0,
-        )
-        if weight is not None:
-            of_rows *= weight
+        of_rows = rows_weighted(of_classes, columns, weight)
         total = of_rows.sum()
-    _check_total(total, class_weight, columns, weight)
+    check_total(total, class_weight, columns, weight)
+    return of_rows
+
+
+def weights_of_each_class(
+    class_weight: Any, columns: Sequence[Coded], has_several_columns: bool, weight: Array | None
+) -> list[Array]:
+    """Return the weights of the classes of each column, given what `weights_of_rows` is."""
+    of_columns = _of_each_column(class_weight, columns, has_several_columns)
+    pairs = zip(of_columns, columns, strict=True)
+    return [weights_of_classes(own, column, weight) for own, column in pairs]
+
+
+def rows_weighted(
+    of_classes: Sequence[Array], columns: Sequence[Coded], weight: Array | None
+) -> Array:
+    """Return the weight of each row, given those of the classes of each column."""
+    pairs = zip(of_classes, columns, strict=True)
+    of_rows: Array = np.prod([own[column.codes] for own, column in pairs], axis=0)
+    if weight is not None:
+        of_rows *= weight
     return of_rows
 
 
@@ -199,7 +211,7 @@ def _balanced(column: Coded, weight: Array | None) -> Array:
     return of_classes
 
 
-def _check_total(
+def check_total(
     total: float, class_weight: Any, columns: Sequence[Coded], weight: Array | None
 ) -> None:
     """Check that the weights of the rows add up to a number, and not to zero."""
