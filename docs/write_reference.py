@@ -21,6 +21,7 @@ from skbackprop.averages import AVERAGES
 from skbackprop.estimators.parameters import (
     AUTOENCODER_LOSSES,
     ESTIMATORS,
+    ON_A_CLUSTER,
     PARAMETERS,
     parameters_of,
 )
@@ -32,11 +33,15 @@ from skbackprop.schedules import SCHEDULES
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "skbackprop"
-SOURCES = PACKAGE / "estimators"
+SOURCES = {kind: PACKAGE / "estimators" / f"{kind}.py" for kind in ESTIMATORS}
+SOURCES |= {kind: PACKAGE / "dask" / f"{own}.py" for kind, own in ON_A_CLUSTER.items()}
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
 # The sections of api.md, and the estimators that each is about.
-SECTIONS = {"The estimators": ["classifier", "regressor"], "The autoencoder": ["autoencoder"]}
+SECTIONS = {
+    "The estimators": ["classifier", "regressor"],
+    "The autoencoder": ["autoencoder"],
+}
 
 # The types of names, and the tables that have these.
 NAMES = {
@@ -55,12 +60,18 @@ NAMES = {
 
 def rows_of(table, estimator):
     """Return the words of an estimator's parameters or attributes, by name."""
-    return {row["name"]: row for row in WORDS[table] if estimator in row.get("of", ESTIMATORS)}
+    local = ON_A_CLUSTER.get(estimator, estimator)
+    return {
+        row["name"]: row
+        for row in WORDS[table]
+        if {estimator, local} & set(row.get("of", ESTIMATORS))
+        and (local == estimator or not row.get("is_local"))
+    }
 
 
 def said(text, estimator):
     """Return a text with the estimator's own words in it."""
-    return Template(text).substitute(WORDS["words"][estimator])
+    return Template(text).substitute(WORDS["words"][ON_A_CLUSTER.get(estimator, estimator)])
 
 
 def code(value):
@@ -111,12 +122,19 @@ def constructor(estimator):
             lines.append("        *,")
         lines.append(f"        {name}: {fact.hint} = {code(fact.default)},")
     lines.append("    ) -> None:")
-    return "\n".join([*lines, *(f"        self.{name} = {name}" for name in facts)])
+    own = facts
+    if estimator in ON_A_CLUSTER:
+        inherited = parameters_of(ON_A_CLUSTER[estimator])
+        own = [name for name in facts if name not in inherited]
+        lines.append("        super().__init__(")
+        lines += [f"            {name}={name}," for name in inherited]
+        lines.append("        )")
+    return "\n".join([*lines, *(f"        self.{name} = {name}" for name in own)])
 
 
 def source_of(estimator):
     """Return the path of an estimator's module and what it should hold."""
-    path = SOURCES / f"{estimator}.py"
+    path = SOURCES[estimator]
     source = path.read_text()
     for table in ("parameters", "attributes"):
         title = f"    {table.title()}\n    {'-' * len(table)}\n"
@@ -174,7 +192,7 @@ def types_of_names():
 
 def all_written():
     """Return {path: text} of all files that are written, as they should be."""
-    return dict([*map(source_of, ESTIMATORS), reference(), types_of_names()])
+    return dict([*map(source_of, SOURCES), reference(), types_of_names()])
 
 
 if __name__ == "__main__":

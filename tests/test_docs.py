@@ -22,6 +22,7 @@ from skbackprop import (
     BackpropRegressor,
     ConformalRegressor,
     callbacks,
+    dask,
     displays,
     export,
     inspection,
@@ -201,7 +202,7 @@ def test_reference_names_all_that_is_public():
     text = text_of("docs/api.md")
     public = [*skbackprop.__all__, *testing.__all__, *kinds_of_objects()]
     public += [*inspection.__all__, *callbacks.__all__, *displays.__all__, *tables.__all__]
-    public += [*export.__all__, *persistence.__all__]
+    public += [*export.__all__, *persistence.__all__, *dask.__all__]
     missing = [name for name in public if not re.search(rf"`{name}\b", text)]
     assert missing == ["__version__"]
 

@@ -27,6 +27,7 @@ from skbackprop import (
     activations,
     averages,
     callbacks,
+    dask,
     displays,
     export,
     initializers,
@@ -59,7 +60,7 @@ ROOMS = [
     {"fitting"},
     {"estimators"},
     {"conformal", "inspection", "search", "tables", "testing"},
-    {"displays", "export", "persistence"},
+    {"dask", "displays", "export", "persistence"},
     {"callbacks"},
     {""},
 ]
@@ -164,7 +165,7 @@ def test_what_is_imported_is_named_as_needed():
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = (extras[name] for name in ("plot", "onnx", "optuna", "skops"))
+    optional = (extras[name] for name in ("plot", "onnx", "optuna", "skops", "dask"))
     needed = [*project["dependencies"], *chain.from_iterable(optional)]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(imports_of(name, path)[1] for name, path in MODULES.items()))
@@ -268,6 +269,7 @@ PUBLIC_MODULES = [
     activations,
     averages,
     callbacks,
+    dask,
     displays,
     export,
     initializers,
@@ -338,6 +340,8 @@ def test_documented_defaults_are_those_of_the_signature(thing):
         BackpropClassifier,
         BackpropRegressor,
         ConformalRegressor,
+        dask.DaskBackpropClassifier,
+        dask.DaskBackpropRegressor,
         *(getattr(tables, name) for name in tables.__all__),
     ],
 )

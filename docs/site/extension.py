@@ -36,6 +36,7 @@ MODULES = {
     "skbackprop.averages": "Averages of weights",
     "skbackprop.initializers": "Initial weights",
     "skbackprop.callbacks": "Callbacks",
+    "skbackprop.dask": "Dask",
     "skbackprop.displays": "Displays",
     "skbackprop.export": "Export",
     "skbackprop.persistence": "Safe files",

@@ -17,6 +17,7 @@ import numpy as np
 from .._sklearn import Interval, Options, StrOptions
 from ..activations import ACTIVATIONS, Activation
 from ..averages import AVERAGES, Average
+from ..core.parts import Part
 from ..initializers import INITIALIZERS, Initializer
 from ..layers.embeddings import INPUT_LAYERS
 from ..layers.inputs import InputLayer
@@ -34,6 +35,8 @@ AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
 # The estimators, by what they do; those of several networks do without the autoencoder.
 ESTIMATORS = ("classifier", "regressor", "autoencoder")
 ENSEMBLES = ("classifier", "regressor")
+# Those on a cluster, and whose parameters they have beside their own.
+ON_A_CLUSTER = {"dask_classifier": "classifier", "dask_regressor": "regressor"}
 
 
 @dataclass(frozen=True)
@@ -247,10 +250,17 @@ PARAMETERS = (
     ),
 )
 
+# Of those on a cluster, beside the parameters of the local ones.
+OF_A_CLUSTER = (
+    Parameter("client", None, [object], of=tuple(ON_A_CLUSTER)),
+    Parameter("rounds", "auto", [StrOptions({"auto"}), Part], of=tuple(ON_A_CLUSTER)),
+)
+
 
 def parameters_of(estimator: str) -> dict[str, Parameter]:
     """Return the parameters of an estimator by name, in the order of its constructor."""
-    return {parameter.name: parameter for parameter in PARAMETERS if estimator in parameter.of}
+    kinds = {estimator, ON_A_CLUSTER.get(estimator, estimator)}
+    return {row.name: row for row in (*PARAMETERS, *OF_A_CLUSTER) if not kinds.isdisjoint(row.of)}
 
 
 def constraints_of(estimator: str) -> dict[str, list[Any]]:

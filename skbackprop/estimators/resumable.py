@@ -25,6 +25,8 @@ _FORMAT = "skbackprop checkpoint, version 1"
 _FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_start"}
 # Whose position is part of the moment.
 _FREE |= {"random_state"}
+# Where the rows are.
+_FREE |= {"client"}
 
 # Rows of a table by which data is known again.
 _N_ROWS = 1_000

@@ -52,7 +52,7 @@ class Problem:
     folds : array of int of shape (n_rows,) or None, default=None
         The network that each row is held out by; None where each draws rows of its own. Without a
         rule to stop by, nothing is seen of these rows while it trains.
-    stack : callable, default=Stack
+    stack : callable
         Returns the stack that trains runs, of what `Stack` takes. Another than `Stack` trains on
         rows elsewhere, of which the table is a sample.
     """

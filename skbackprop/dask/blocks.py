@@ -1,0 +1,336 @@
+"""Rows in blocks, each on the worker that holds it: from Dask's arrays and frames to checked ones.
+
+What runs on the workers are functions of one block; what comes back to the client of a block are a
+few numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import getitem
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+from distributed import Client, Future
+from scipy.sparse import issparse
+
+from dask import delayed
+
+from ..core.arrays import Array
+from ..engine.batches import Table
+from ..estimators.validation import check_range, errors_of, float_for, stand_in, validated_weight
+from .lost import losing_nothing
+
+# Names of tasks, which Dask's dashboard groups by what comes before the first number.
+ROWS, FACTS = "backprop-rows", "backprop-facts"
+TARGETS, SAMPLE = "backprop-targets", "backprop-sample"
+
+
+class Block(NamedTuple):
+    """Rows on one worker.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        The input, checked.
+    y : array of shape (n,) or (n, k)
+        The targets: checked, and later as a network learns them.
+    weight : array of shape (n,) or None
+        What the rows weigh; None for ones.
+    """
+
+    X: Array
+    y: Array
+    weight: Array | None
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return int(self.X.shape[0])
+
+    def table(self, rows: Any) -> Table:
+        """Return some rows as a table."""
+        return Table(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+
+
+class Facts(NamedTuple):
+    """What the client knows of a block.
+
+    Parameters
+    ----------
+    n_rows, n_features : int
+        Its shape.
+    names : array of str or None
+        The names of its columns, if they have any.
+    dtype : dtype
+        That of X.
+    y_shape : tuple
+        The shape of a row of y: empty for one value.
+    weight : float
+        What its rows weigh.
+    """
+
+    n_rows: int
+    n_features: int
+    names: Array | None
+    dtype: np.dtype[Any]
+    y_shape: tuple[int, ...]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rows in blocks on the workers.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster's client.
+    futures : list of Future
+        The blocks, none empty.
+    facts : list of Facts
+        What is known of each.
+    """
+
+    client: Client
+    futures: list[Future]
+    facts: list[Facts]
+
+    @property
+    def n_rows(self) -> int:
+        """The rows of all blocks."""
+        return sum(fact.n_rows for fact in self.facts)
+
+    @property
+    def weight(self) -> float:
+        """What all rows weigh."""
+        return math.fsum(fact.weight for fact in self.facts)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What holds the numbers of X of all of them."""
+        return np.result_type(*(fact.dtype for fact in self.facts))
+
+    def check_weight(self, name: str = "sample_weight") -> None:
+        """Check that there is a row that weighs something, and that the weights can be added up."""
+        if not 0 < self.weight < math.inf:
+            raise ValueError(
+                f"{name} adds up to {self.weight:g} over all rows, but has to be above zero and "
+                "finite. Give a weight above zero to a row at least, or scale the weights down."
+            )
+
+    def each(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Return what a function makes of each block, which is to be little."""
+        return gathered(
+            self.client, _submitted(self.client, function, self.futures, arguments, FACTS)
+        )
+
+    def changed(self, function: Callable[..., Block], *arguments: Any) -> Blocks:
+        """Return other blocks in the place of these, made of each where it is."""
+        made = _submitted(self.client, function, self.futures, arguments, TARGETS)
+        return replace(self, futures=made)
+
+    def weighed_anew(self) -> Blocks:
+        """Return the same blocks, with what their rows weigh now."""
+        weights = zip(self.facts, self.each(_weight_of), strict=True)
+        return replace(self, facts=[fact._replace(weight=weight) for fact, weight in weights])
+
+    def sample(self, n_rows: int) -> Block:
+        """Return about so many rows, spread evenly among all; all if there are no more."""
+        every = max(1, -(-self.n_rows // n_rows))
+        starts = np.cumsum([0, *(fact.n_rows for fact in self.facts)]).tolist()
+        futures = [
+            self.client.submit(_every, future, -start % every, every, key=SAMPLE + fresh())
+            for future, start in zip(self.futures, starts, strict=False)
+        ]
+        parts = gathered(self.client, futures)
+        X, y = (np.concatenate([getattr(part, name) for part in parts]) for name in ("X", "y"))
+        weights = [part.weight for part in parts if part.weight is not None]
+        return Block(X, y, np.concatenate(weights) if weights else None)
+
+
+def blocks_of(
+    client: Client,
+    X: Any,
+    y: Any,
+    weight: Any,
+    reader: Any,
+    *,
+    resets: bool,
+    dtype: np.dtype[Any] | None,
+    name: str = "X",
+) -> Blocks:
+    """Return checked rows of Dask's arrays or frames; the reader takes note of the features.
+
+    Parameters
+    ----------
+    client : Client
+        The cluster's client.
+    X, y, weight : Dask array or frame; weight may be None
+        What the user gives.
+    reader : estimator
+        What checks X and y of each block as it would check those of a local fit.
+    resets : bool
+        Whether the features are those of X from now on; else X has to have those that are known.
+    dtype : dtype or None
+        What the network computes in; None for that of X.
+    name : str, default="X"
+        What X is called in errors.
+    """
+    triples = delayed_blocks(X, y, weight, name)
+    token, check = fresh(), delayed(_checked, pure=False)
+    pairs = client.compute(
+        [
+            check(
+                *triple,
+                reader,
+                resets,
+                dtype,
+                f"block {i} of {name}",
+                dask_key_name=(ROWS + token, i),
+            )
+            for i, triple in enumerate(triples)
+        ]
+    )
+    futures, facts = (_submitted(client, getitem, pairs, (k,), FACTS) for k in (0, 1))
+    facts = gathered(client, facts)
+    there = [(future, fact) for future, fact in zip(futures, facts, strict=True) if fact]
+    if not there:
+        raise ValueError(f"{name} has no rows, but at least one is needed to train on.")
+    blocks = Blocks(client, *(list(each) for each in zip(*there, strict=True)))
+    _check_alike(blocks.facts, name)
+    if resets:
+        first = blocks.facts[0]
+        reader.n_features_in_ = first.n_features
+        if first.names is not None:
+            reader.feature_names_in_ = first.names
+    return blocks
+
+
+def gathered(client: Client, futures: Sequence[Future]) -> list[Any]:
+    """Return the results of tasks, which are to be little; what one has raised is raised."""
+    with losing_nothing():
+        return list(client.gather(list(futures)))
+
+
+def _submitted(
+    client: Client,
+    function: Callable[..., Any],
+    futures: Sequence[Future],
+    arguments: Sequence[Any],
+    name: str,
+) -> list[Future]:
+    """Return tasks, named for Dask's dashboard, of a function of each of several results."""
+    token = fresh()
+    return [
+        client.submit(function, future, *arguments, key=(name + token, i))
+        for i, future in enumerate(futures)
+    ]
+
+
+def fresh() -> str:
+    """Return the end of a name that no other task has."""
+    return f"-{uuid4().hex}"
+
+
+# ------------------------------------------------------------------- from Dask's collections
+
+
+def delayed_blocks(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any, Any, Any]]:
+    """Return X, y and weight of each block, not computed yet."""
+    for value, called in ((X, name), (y, "y"), (weight, "sample_weight")):
+        if value is not None and not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
+            raise TypeError(
+                f"{called} must be a Dask array or frame, got {type(value).__name__}. Give rows "
+                "that are in this process to the local estimator, or make a Dask array of them "
+                "with dask.array.from_array."
+            )
+    X = in_one_block_of_columns(X)
+    others = [None if each is None else _cut_like(each, X) for each in (y, weight)]
+    columns = [row_blocks(each) for each in (X, *others) if each is not None]
+    numbers = {len(column) for column in columns}
+    if len(numbers) > 1:
+        raise ValueError(
+            f"{name}, y and sample_weight have {', '.join(str(len(c)) for c in columns)} blocks of "
+            "rows, but each block of one needs its own of the others. Rechunk or repartition them "
+            "alike."
+        )
+    if weight is None:
+        columns.append([None] * len(columns[0]))
+    return list(zip(*columns, strict=True))
+
+
+def in_one_block_of_columns(array: Any) -> Any:
+    """Return an array each row of which is in one block."""
+    if isinstance(array, da.Array) and array.ndim == 2 and array.numblocks[1] > 1:
+        return array.rechunk({1: -1})
+    return array
+
+
+def _cut_like(array: Any, X: Any) -> Any:
+    """Return an array with blocks of the rows of X, where both know how many they have."""
+    array = in_one_block_of_columns(array)
+    if not (isinstance(array, da.Array) and isinstance(X, da.Array)):
+        return array
+    own, others = array.chunks[0], X.chunks[0]
+    is_known = not np.isnan([*own, *others]).any()
+    if is_known and sum(own) == sum(others) and own != others:
+        return array.rechunk({0: others})
+    return array
+
+
+def row_blocks(array: Any) -> list[Any]:
+    """Return the blocks of rows of a Dask array or frame, not computed yet."""
+    if isinstance(array, da.Array):
+        return list(array.to_delayed().ravel())
+    return list(array.to_delayed())
+
+
+# --------------------------------------------------------------------------- on the workers
+
+
+def _checked(
+    X: Any, y: Any, weight: Any, reader: Any, resets: bool, dtype: Any, name: str
+) -> tuple[Block, Facts] | tuple[None, None]:
+    """Return a block of rows that are what they should be, with what is known of it."""
+    if len(X) == 0:
+        return None, None
+    reader = stand_in(reader)
+    with errors_of(name):
+        X, y = reader._validated(X, y, reset=resets)
+        check_range(X, dtype or float_for(X))
+        if weight is not None:
+            weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+    if issparse(X) or issparse(y):
+        raise TypeError(f"{name} is sparse, but rows on a cluster have to be dense.")
+    block = Block(X, y, weight)
+    names = vars(reader).get("feature_names_in_")
+    return block, Facts(len(y), X.shape[1], names, X.dtype, y.shape[1:], _weight_of(block))
+
+
+def _weight_of(block: Block) -> float:
+    return float(block.n_rows if block.weight is None else block.weight.sum())
+
+
+def _every(block: Block, start: int, step: int) -> Block:
+    """Return every so many rows of a block, from one on."""
+    rows = slice(start, None, step)
+    weight = None if block.weight is None else block.weight[rows].copy()
+    return Block(block.X[rows].copy(), block.y[rows].copy(), weight)
+
+
+def _check_alike(facts: Sequence[Facts], name: str) -> None:
+    """Check that all blocks have the same columns."""
+    first = facts[0]
+    for fact in facts:
+        if fact.n_features != first.n_features or fact.y_shape != first.y_shape:
+            raise ValueError(
+                f"{name} has {first.n_features} columns in its first block and {fact.n_features} "
+                f"in another, y {first.y_shape or 'one'} and {fact.y_shape or 'one'}: all blocks "
+                "need the same."
+            )

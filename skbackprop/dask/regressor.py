@@ -1,0 +1,452 @@
+"""The regressor whose rows are on the workers of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..estimators.base import BaseBackprop
+from ..estimators.numbers import Numbers, check_can_be_scaled
+from ..estimators.parameters import Parameter, constraints_of, parameters_of
+from ..estimators.regressor import BackpropRegressor
+from ..fitting.plan import Plan
+from .base import DaskBackprop
+from .blocks import Blocks
+from .targets import checked_numbers, scaled_numbers
+
+
+class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
+    """`BackpropRegressor` on a Dask cluster: the rows stay on its workers.
+
+    The parameters and the fitted attributes are those of the local estimator, and so is all that
+    decides how a network learns; the workers compute its gradients. ``X`` and ``y`` are Dask
+    arrays or frames, the blocks of which are trained on where they are: they are never in one
+    place, and no worker ever has all of them. Prediction is lazy, block by block.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
+        layer: the network is then a linear regression.
+    activation : str, Activation or list of them, default="relu"
+        The activation function of the hidden layers: one for all of them, or a list with one for
+        each.
+
+        - "identity": f(z) = z.
+        - "logistic": f(z) = 1 / (1 + exp(-z)).
+        - "tanh": f(z) = tanh(z).
+        - "relu": f(z) = max(z, 0).
+        - "leaky_relu": f(z) = max(z, 0.01 z).
+        - "elu": f(z) = z where z > 0, else exp(z) - 1.
+        - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
+        - "gelu": z times the normal distribution function of z.
+        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "silu": f(z) = z / (1 + exp(-z)).
+        - "mish": f(z) = z tanh(log(1 + exp(z))).
+        - "softplus": f(z) = log(1 + exp(z)).
+
+        Instances of `LeakyRelu` and `Elu` have settings of their own.
+    loss : str or Loss, default="squared_error"
+        What is minimised, as a mean over the rows, of each the sum over the targets; reported, and
+        compared with ``tol``, is the mean over the targets ("poisson": the sum). With the residual
+        r = s - y and, where predictions are positive, the mean m = exp(s):
+
+        - "squared_error": ``r**2 / 2``, least at the mean.
+        - "absolute_error": ``abs(r)``, least at the median.
+        - "huber": ``r**2 / 2`` up to a residual of one, beyond it linear; `Huber` has the bound as
+          a parameter (Huber 1964).
+        - "log_cosh": ``log(cosh(r))``, the same, smooth (Saleh & Saleh 2022).
+        - "quantile": the median; `Quantile` has other levels, and several at once (Koenker &
+          Bassett 1978).
+        - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0.
+        - "gamma": half the gamma deviance, ``s - log(y) + y / m - 1``, for y > 0.
+        - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` has other powers
+          (Jørgensen 1987).
+        - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
+          `Gaussian` has the least variance as a parameter (Nix & Weigend 1994).
+    solver : str, Optimizer or LBFGS, default="adam"
+        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
+        as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
+
+        - "adam": steps with adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on top
+          of ``alpha``.
+        - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
+        - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
+        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
+        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "sgd": stochastic gradient descent with momentum.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+    alpha : float, default=0.0001
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is the
+        weight of the rows of a batch: the decay depends on the batch size, and sample weights
+        scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a share of it an
+        L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
+    batch_size : int or "auto", default="auto"
+        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
+    learning_rate : str, Schedule or callable, default="constant"
+        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
+        others, instances and callables act with every stochastic solver. The progress p is the
+        epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
+
+        - "constant": ``learning_rate_init``.
+        - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
+          validation score under ``early_stopping``) has not improved by ``tol`` for more than
+          ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
+        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
+          nothing (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "exponential": ``learning_rate_init * 0.01**p``.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not improved
+          by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times what it returns for p.
+
+        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
+        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+    learning_rate_init : float, default=0.001
+        The learning rate that schedules start from or rise to, positive. `find_learning_rate`
+        suggests one.
+    power_t : float, default=0.5
+        The exponent of "invscaling", not negative.
+    max_iter : int, default=200
+        The most epochs, or iterations of "lbfgs", at least 1.
+    shuffle : bool, default=True
+        Whether the rows are shuffled before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        What draws the initial weights, the rows held out and the order of the rows. An int makes
+        results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has set it.
+    tol : float, default=0.0001
+        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
+        component of the gradient that counts as zero.
+    verbose : bool or int, default=False
+        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what has been learned: weights, moments, random stream, order and
+        schedule; stopping rules start afresh.
+    momentum : float, default=0.9
+        The momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether "sgd" uses Nesterov's momentum.
+    early_stopping : bool or EarlyStopping, default=False
+        Whether to hold rows out, to stop when their score (R2, or D2 of another loss) has not
+        improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of
+        the best epoch. An instance of `EarlyStopping` does the same by another score, and has these
+        settings of its own. If `fit` is given ``X_val``, no rows are held out, and it goes by
+        those. `partial_fit` keeps the weights of the best of its calls that are given ``X_val``.
+    validation_fraction : float or int, default=0.1
+        The share of the rows held out, in [0, 1), of which at least two are; or their number, an
+        int of at least 2.
+    beta_1 : float, default=0.9
+        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+    beta_2 : float, default=0.999
+        The decay of their second moment, in [0, 1).
+    epsilon : float, default=1e-08
+        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
+        positive.
+    n_iter_no_change : int or np.inf, default=10
+        How many epochs may pass without improvement, at least 1. With ``np.inf`` training takes
+        exactly ``max_iter`` epochs, and no warning says that it has not converged. For "lbfgs" it
+        is ten times as many iterations.
+    max_fun : int, default=15000
+        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
+    n_members : int, default=1
+        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
+        each has its own seed, and so its own initial weights, order and rows held out; they train
+        as one stack, and their predictions (a classifier's probabilities) are averaged. The first
+        is the network of ``n_members=1``.
+    scale_target : bool, default=False
+        Whether to train on targets of mean zero and standard deviation one, and to predict in the
+        units of y. Mean and scale are learned in the first fit or `partial_fit` and stay as they
+        are in further training. For losses of targets that are not negative ("poisson", "gamma",
+        "tweedie"), y is divided by its mean instead. The losses of the course of training, ``tol``
+        and a loss's own parameters refer to the scaled targets.
+    l1_ratio : float, default=0.0
+        The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
+        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
+        weights that are exactly zero, stochastic steps end close to it.
+    clip_norm : float or None, default=None
+        The largest norm that the gradient of a step may have, penalty included, positive; a longer
+        one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
+        used by "lbfgs".
+    dropout : float or sequence of float, default=0.0
+        The share of units that each training step leaves out at random, in [0, 1): one rate for all
+        hidden layers, or a sequence with one for the input and one for each hidden layer. The
+        others are scaled up, so that predictions need no correction (Srivastava et al. 2014). The
+        losses of training are those of the thinned networks. Masks have a random stream of their
+        own: all other draws are as without dropout. A warm start may change the rates. Not for
+        "lbfgs", which needs the same objective in every call.
+    normalization : {"batch", "layer"}, Normalization or None, default=None
+        What the input of each hidden layer's activation is normalised over; gains and intercepts
+        come after it. An instance has settings of its own, as `BatchNormalization`.
+
+        - "batch": the rows of a batch, each by its weight, with running means and variances for
+          predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+        - "layer": the units of the layer, for each row alone (Ba et al. 2016).
+    average : {"polyak", "exponential"}, Average or None, default=None
+        Which averages over the steps the weights are that are kept, and scored under
+        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
+        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+
+        - None: none; the weights of the last step are kept.
+        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+    init : str, Initializer or pair (coefs, intercepts), default="auto"
+        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
+        scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
+        with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For the others weights
+        have the variance at which a layer passes on the second moment of its input (He et al.
+        2015), and intercepts are zero. Each hidden layer follows its own activation, the output
+        layer that of the last hidden layer. "glorot_uniform", "glorot_normal", "he_uniform",
+        "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
+        intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
+        (fan_out,); with the members as a first axis, each member has its own.
+    time_limit : float or None, default=None
+        The most seconds that `fit` trains for, positive; None for any. It is looked at before each
+        batch. Then training ends with the last complete epoch, or with the best one under
+        ``early_stopping``, and a ConvergenceWarning says so. `partial_fit` takes no notice.
+    dtype : {"float32", "float64"} or None, default=None
+        What the network computes in. None follows X: float32 for float32, else float64. float32 is
+        about twice as fast for large networks.
+    client : distributed.Client, default=None
+        The client of the cluster to train on. None takes the current one: the last that was made in
+        this process.
+    rounds : "auto", Synchronous or LocalSteps, default="auto"
+        How the workers train together. `Synchronous` makes each step by the gradient of all of
+        them, so that a batch is shared; `LocalSteps` lets each make several steps on batches of its
+        own, and then averages what they have come to. "auto" measures both when ``fit`` begins: it
+        is the former where a round takes no longer than a step, else the latter, with as many steps
+        that rounds take about a fifth of the time. What was chosen is in ``rounds_``: set it to get
+        the same again.
+
+    Attributes
+    ----------
+    coefs_ : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays assigned
+        to it, whole or by item, are what prediction and further training use. With ``average`` they
+        are the averages.
+    intercepts_ : list of arrays of shape (fan_out,)
+        The intercepts of each layer, likewise.
+    gains_ : list of arrays of shape (units,), or None
+        What each hidden unit's normalised input is multiplied by, likewise; None without
+        `normalization`.
+    running_means_, running_variances_ : list of arrays of shape (units,), or None
+        The running statistics of each hidden unit's input, with which predictions normalise,
+        likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
+        those of the best epoch, and with `average` averages.
+    loss_ : float, or array of shape (n_members,)
+        The loss of the last epoch, penalty included, as a mean over its batches while they were
+        visited; with ``average`` it is that of the weights themselves.
+    best_loss_ : float or None, or array of shape (n_members,)
+        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
+        None under ``early_stopping``.
+    loss_curve_ : list of float, or one such list for each member
+        The loss of every epoch so far.
+    validation_loss_curve_ : list of float, one such list for each member, or None
+        The loss of the rows held out, or of ``X_val``, after every epoch so far that had such rows,
+        without the penalty; None where there are neither.
+    validation_scores_ : list of float, one such list for each member, or None
+        The score of the same rows, after the same epochs; None without ``early_stopping``.
+    best_validation_score_ : float or None, or array of shape (n_members,)
+        The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
+        ``early_stopping``.
+    n_iter_ : int, or array of shape (n_members,)
+        The epochs or iterations of the last call.
+    best_iter_ : int, or array of shape (n_members,)
+        The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
+        ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
+        ``validation_scores_``, from 1.
+    converged_ : bool, or array of shape (n_members,)
+        Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
+        or a callback has. After `partial_fit`, which goes on all the same, whether the score of
+        ``X_val`` has ceased to rise.
+    t_ : int, or array of shape (n_members,)
+        The number of rows seen by stochastic solvers, counted anew in each epoch.
+    n_layers_ : int
+        The number of layers, input and output included.
+    n_outputs_ : int
+        The number of units in the output layer.
+    n_parameters_ : int
+        The number of learned numbers: weights and biases, and gains where layers are normalised. It
+        is that of one network; each of several members has as many.
+    out_activation_ : str
+        The function that turns scores into predictions: "identity", "exp", "ordered" for several
+        quantiles, or "mean_variance".
+    target_mean_, target_scale_ : array of shape (n_targets,), or None
+        What is subtracted from each target, and what it is divided by, in training; None without
+        ``scale_target``.
+    rounds_ : Synchronous or LocalSteps
+        What the workers did between two exchanges with the client.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    BackpropRegressor : The local estimator, which `to_local` returns.
+
+    References
+    ----------
+    Dean, J. et al. (2012). Large scale distributed deep networks. NeurIPS.
+
+    Stich, S. U. (2019). Local SGD converges fast and communicates little. ICLR.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from distributed import Client, LocalCluster
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skbackprop.dask import DaskBackpropRegressor, Synchronous
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X, y = da.from_array(X, chunks=(150, -1)), da.from_array(y, chunks=150)
+    >>> model = DaskBackpropRegressor(
+    ...     (16,),
+    ...     scale_target=True,
+    ...     rounds=Synchronous(),
+    ...     batch_size=150,
+    ...     learning_rate_init=0.05,
+    ...     max_iter=30,
+    ...     n_iter_no_change=np.inf,
+    ...     random_state=0,
+    ... )
+    >>> settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    >>> with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster):
+    ...     score = model.fit(X, y).score(X, y)
+    >>> score > 0.4
+    True
+    """
+
+    _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_regressor")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_regressor")
+    _local: ClassVar[type[BaseBackprop]] = BackpropRegressor
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: Any = "squared_error",
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 0.0001,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: Any = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-08,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        n_members: int = 1,
+        scale_target: bool = False,
+        l1_ratio: float = 0.0,
+        clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        normalization: str | None = None,
+        average: Any = None,
+        init: Any = "auto",
+        time_limit: float | None = None,
+        dtype: Any = None,
+        client: Any = None,
+        rounds: Any = "auto",
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            loss=loss,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            n_members=n_members,
+            scale_target=scale_target,
+            l1_ratio=l1_ratio,
+            clip_norm=clip_norm,
+            dropout=dropout,
+            normalization=normalization,
+            average=average,
+            init=init,
+            time_limit=time_limit,
+            dtype=dtype,
+        )
+        self.client = client
+        self.rounds = rounds
+
+    # -------------------------------------------------------------------- training
+
+    def _learn_elsewhere(
+        self, plan: Plan, blocks: Blocks, dtype: Any, incremental: bool, classes: Any
+    ) -> Numbers:
+        shape = blocks.facts[0].y_shape
+        numbers = Numbers(plan.loss, self.loss, shape[0] if shape else 1)
+        blocks.each(checked_numbers, numbers)
+        if not plan.scale_target:
+            return numbers
+        check_can_be_scaled(plan.loss, self.loss)
+        return scaled_numbers(numbers, blocks, dtype)
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the targets of each row, lazily where X is Dask's.
+
+        Parameters
+        ----------
+        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
+            The input.
+        return_std : bool, default=False
+            Whether to return a standard deviation as well.
+
+        Returns
+        -------
+        y : Dask array, or array, of shape (n_samples,) or (n_samples, n_outputs)
+            The predictions, with the blocks of X where it is Dask's, not computed yet.
+        std : Dask array, or array, of the same shape
+            The standard deviation; only with ``return_std``.
+        """
+        return self._by_block("predict", X, return_std)
+
+    def input_gradient(self, X: Any) -> Any:
+        """Return the derivative of the prediction for each row, lazily where X is Dask's.
+
+        Parameters
+        ----------
+        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        gradient : Dask array, or array
+            What the local estimator returns.
+        """
+        return self._by_block("input_gradient", X)

@@ -1,0 +1,126 @@
+"""How the workers train together: what each does between two exchanges with the client."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, TypeAlias
+
+from ..core.parts import Part
+
+# Of the time, what rounds may take beside the steps where "auto" chooses their number.
+_SHARE_OF_ROUNDS = 0.2
+
+
+@dataclass(frozen=True)
+class Synchronous(Part):
+    """One step in each round, by the gradient of a batch that all workers share.
+
+    Each worker takes its part of the batch, in proportion to its rows, and sends the gradient;
+    their sum makes one step: ``g = sum_w gradient_w``, where the share of a row is its weight over
+    the weight of the whole batch. It is what one machine computes of the same batch, up to the
+    order in which it is summed (Dean et al. 2012, section 4, without its staleness). So where a
+    batch holds all rows, training equals that of the local estimator, up to rounding.
+
+    References
+    ----------
+    Dean, J. et al. (2012). Large scale distributed deep networks. NeurIPS.
+
+    Examples
+    --------
+    >>> from skbackprop.dask import DaskBackpropClassifier, Synchronous
+    >>> DaskBackpropClassifier(rounds=Synchronous(), batch_size=10_000)
+    DaskBackpropClassifier(batch_size=10000, rounds=Synchronous())
+    """
+
+
+@dataclass(frozen=True)
+class LocalSteps(Part):
+    """Several steps of each worker by itself, then the mean of what they have come to.
+
+    All workers begin a round with the same parameters and moments. Each makes `n_steps` steps on
+    batches of its own rows, of `batch_size` rows each; parameters, moments, averages and running
+    statistics are then averaged, each worker's in proportion to the rows of its steps (Stich 2019,
+    algorithm 1; the moments likewise, as in Reddi et al. 2021 and Wang et al. 2020). There are
+    about `n_steps` times fewer rounds than steps, and with W workers W times fewer steps of each
+    in an epoch than on one machine.
+
+    Parameters
+    ----------
+    n_steps : int or None, default=None
+        The steps between two averages, at least 1. None for as many that the rounds take about a
+        fifth of the time, by times that are measured when `fit` begins, and an epoch at most; the
+        number is then in the estimator's ``rounds_``.
+
+    Raises
+    ------
+    ValueError
+        If `n_steps` is out of its range.
+
+    References
+    ----------
+    Stich, S. U. (2019). Local SGD converges fast and communicates little. ICLR.
+
+    Wang, J. et al. (2020). SlowMo: improving communication-efficient distributed SGD with slow
+    momentum. ICLR, section 2.
+
+    Examples
+    --------
+    >>> from skbackprop.dask import DaskBackpropClassifier, LocalSteps
+    >>> DaskBackpropClassifier(rounds=LocalSteps(n_steps=16))
+    DaskBackpropClassifier(rounds=LocalSteps(n_steps=16))
+    """
+
+    n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        n_steps = self.n_steps
+        is_count = isinstance(n_steps, Integral) and not isinstance(n_steps, bool)
+        if n_steps is not None and not (is_count and n_steps >= 1):
+            raise ValueError(
+                f"n_steps must be a whole number of at least 1, or None, got {n_steps!r}."
+            )
+
+
+Rounds: TypeAlias = Synchronous | LocalSteps
+
+
+@dataclass(frozen=True)
+class Times:
+    """What was measured before the first round, in seconds.
+
+    Parameters
+    ----------
+    round : float
+        A round in which nothing is computed.
+    step : float
+        A step of the slowest worker on a batch of its own.
+    """
+
+    round: float
+    step: float
+
+
+def needs_times(rounds: Any) -> bool:
+    """Return whether times have to be measured to tell what is done in a round."""
+    return isinstance(rounds, str) or (isinstance(rounds, LocalSteps) and rounds.n_steps is None)
+
+
+def chosen(rounds: Any, times: Times, n_steps_of_epoch: int) -> Rounds:
+    """Return what is done in a round: what the user says, or what takes less time.
+
+    Parameters
+    ----------
+    rounds : "auto", Synchronous or LocalSteps
+        What the user says.
+    times : Times
+        What was measured.
+    n_steps_of_epoch : int
+        The steps that a worker makes in an epoch, where it makes them by itself.
+    """
+    if isinstance(rounds, str) and times.round <= times.step:
+        return Synchronous()
+    ratio = times.round / max(times.step, 1e-9)
+    n_steps = math.ceil(ratio * (1 - _SHARE_OF_ROUNDS) / _SHARE_OF_ROUNDS)
+    return LocalSteps(max(1, min(n_steps, n_steps_of_epoch)))

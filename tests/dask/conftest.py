@@ -1,0 +1,11 @@
+"""A cluster of two workers in this process, for all tests that need no other."""
+
+import pytest
+from distributed import Client, LocalCluster
+
+
+@pytest.fixture(scope="session")
+def client():
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster) as client:
+        yield client

@@ -1,0 +1,164 @@
+"""Is nothing lost but a round where a worker dies, Ctrl-C is pressed or the cluster is gone?"""
+
+import os
+import signal
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from skbackprop import BackpropClassifier
+from skbackprop.callbacks import Checkpoint
+from skbackprop.dask import ClusterLost, DaskBackpropClassifier, LocalSteps, Synchronous
+from skbackprop.dask.crew import Crew, shared_out
+from support import class_data, few_epochs
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+SETTINGS = {"max_iter": 8, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
+SETTINGS |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": 64}
+X, Y = class_data(64)
+
+
+def on_workers(n=16):
+    return da.from_array(X, chunks=(n, 4)), da.from_array(Y, chunks=n)
+
+
+class Before:
+    """Does something once, before an epoch that is counted from zero."""
+
+    def __init__(self, epoch, action):
+        self.epoch, self.action = epoch, action
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.parent is not None and context.task_id == self.epoch:
+            self.action()
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+
+def same(local, distributed):
+    for own, other in zip(local.coefs_, distributed.coefs_, strict=True):
+        np.testing.assert_allclose(other, own, rtol=1e-9)
+    assert distributed.n_iter_ == local.n_iter_
+
+
+@pytest.fixture(scope="module")
+def processes():
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    settings |= {"dashboard_address": ":0", "silence_logs": 50}
+    with LocalCluster(**settings) as cluster, Client(cluster) as client:
+        yield client
+
+
+def test_a_worker_that_is_killed_costs_a_round(processes):
+    """Its rows are computed again, and what is learned is what nobody's death would have led to."""
+
+    def kill():
+        pids = processes.run(os.getpid)
+        os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+    model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=processes)
+    model.set_callbacks(Before(3, kill)).fit(*on_workers())
+    same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
+
+
+def test_a_worker_that_joins_takes_part(monkeypatch):
+    seen, settings = [], {"threads_per_worker": 1, "processes": False}
+    original = Crew._parts
+
+    def noted(self, taken):
+        seen.append(sorted(map(len, taken.values())))
+        return original(self, taken)
+
+    monkeypatch.setattr(Crew, "_parts", noted)
+    monkeypatch.setattr("skbackprop.dask.crew._BETWEEN_LOOKS", 0.0)
+    settings |= {"n_workers": 1, "dashboard_address": ":0"}
+    with LocalCluster(**settings) as cluster, Client(cluster) as client:
+
+        def join():
+            cluster.scale(2)
+            client.wait_for_workers(2)
+
+        model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+        model.set_callbacks(Before(3, join)).fit(*on_workers())
+    same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
+    assert seen == [[4], [2, 2]]
+
+
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1)], ids=str)
+def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
+    settings = SETTINGS | {"batch_size": 16}
+    n_calls, original = [0], Crew._answer
+
+    def interrupted(self, future):
+        n_calls[0] += 1
+        if n_calls[0] == 23:
+            raise KeyboardInterrupt
+        return original(self, future)
+
+    settings["client"] = client
+    model = DaskBackpropClassifier(**settings, rounds=rounds)
+    with monkeypatch.context() as context:
+        context.setattr(Crew, "_answer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(*on_workers())
+    assert 0 < model.n_iter_ < 8 and len(model.loss_curve_) == model.n_iter_
+    uninterrupted = DaskBackpropClassifier(**settings | {"max_iter": model.n_iter_}, rounds=rounds)
+    same(uninterrupted.fit(*on_workers()), model)
+    assert model.predict(on_workers()[0]).compute().shape == (64,)
+
+
+def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
+    monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster) as client:
+        model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+        model.set_callbacks(Before(3, client.close))
+        with pytest.raises(ClusterLost, match="resume_from"):
+            model.fit(*on_workers())
+    assert model.n_iter_ == 3
+    local = BackpropClassifier(**SETTINGS | {"max_iter": 3}).fit(X, Y)
+    same(local, model)
+    np.testing.assert_array_equal(model.predict(X), local.predict(X))
+
+
+def test_an_error_of_the_users_own_is_raised_as_it_is(client, monkeypatch):
+    def failing(*_):
+        raise ZeroDivisionError("mine")
+
+    monkeypatch.setattr("skbackprop.dask.part.WholeLoss.__call__", failing)
+    model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        model.fit(*on_workers())
+    assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(2)], ids=str)
+def test_a_checkpoint_is_resumed(client, tmp_path, rounds):
+    """With one block for each worker it is the same to the bit: each takes its own."""
+    settings = SETTINGS | {"batch_size": 8, "dropout": 0.2, "client": client}
+    whole = DaskBackpropClassifier(**settings, rounds=rounds).fit(*on_workers(32))
+    first = DaskBackpropClassifier(**settings | {"max_iter": 4}, rounds=rounds)
+    first.set_callbacks(Checkpoint(tmp_path / "four.npz")).fit(*on_workers(32))
+    resumed = DaskBackpropClassifier(**settings, rounds=rounds)
+    resumed.fit(*on_workers(32), resume_from=tmp_path / "four.npz")
+    np.testing.assert_array_equal(resumed.coefs_[0], whole.coefs_[0])
+    assert resumed.n_iter_ == 8
+
+
+def test_blocks_are_shared_out_where_they_are_but_for_large_gaps():
+    assert shared_out([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
+    assert shared_out([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
+    assert shared_out([["a"]] * 4, [5] * 4, ["a", "b"]) in ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
+    assert sorted(map(len, shared_out([[]] * 5, [1] * 5, ["a", "b", "c"]))) == [1, 2, 2]
+    assert shared_out([["a"]], [5], ["a", "b"]) == [[0], []]
+    assert shared_out([["gone"]], [5], ["a"]) == [[0]]

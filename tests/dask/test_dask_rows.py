@@ -1,0 +1,290 @@
+"""What rows may be like on a cluster, what is said of them block by block, and what is refused."""
+
+import copy
+import pickle
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, LocalSteps, Synchronous
+from skbackprop.losses import Quantile
+from skbackprop.stopping import EarlyStopping
+from support import NAMES, class_data, few_epochs, label_data, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
+
+N = 40
+SETTINGS = {"max_iter": 3, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
+SETTINGS |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": N}
+DISTRIBUTED = SETTINGS | {"rounds": Synchronous()}
+
+
+def on_workers(X, y, rows=25):
+    return (
+        da.from_array(X, chunks=(rows, X.shape[1])),
+        da.from_array(y, chunks=(rows, *y.shape[1:])),
+    )
+
+
+def framed(X, y, n_blocks=2):
+    """Return a frame and a series of Dask."""
+    frame = pd.DataFrame(X, columns=NAMES).assign(y=y)
+    frame = dd.from_pandas(frame, npartitions=n_blocks)
+    return frame[NAMES], frame["y"]
+
+
+def same(local, distributed):
+    for own, other in zip(local.coefs_, distributed.coefs_, strict=True):
+        np.testing.assert_allclose(other, own, rtol=1e-9)
+
+
+# -------------------------------------------------------------------------------- of any kind
+
+
+def test_words_of_which_some_blocks_have_few():
+    X, y = class_data(N)
+    order = np.argsort(y)
+    X, y = X[order], np.array(["one", "three", "two"])[y[order]]
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y, rows=15))
+    same(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
+    assert distributed.classes_.tolist() == ["one", "three", "two"]
+    assert set(distributed.predict(X)) <= {"one", "two", "three"}
+
+
+def test_frames_keep_the_names_of_their_columns():
+    X, y = class_data(N)
+    frame, labels = framed(X, y)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(frame, labels)
+    local = BackpropClassifier(**SETTINGS).fit(pd.DataFrame(X, columns=NAMES), y)
+    same(local, distributed)
+    assert distributed.feature_names_in_.tolist() == NAMES
+    predicted = distributed.predict_proba(frame)
+    assert isinstance(predicted, da.Array)
+    expected = local.predict_proba(pd.DataFrame(X, columns=NAMES))
+    np.testing.assert_allclose(predicted.compute(), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="feature names"):
+        distributed.partial_fit(frame[NAMES[::-1]], labels)
+
+
+def test_blocks_of_unknown_size_and_without_rows():
+    X, y = class_data(N)
+    frame, labels = framed(X, y, 3)
+    # The first of the three blocks has no rows that far on.
+    chosen = [each.map_partitions(lambda part: part[part.index >= 15]) for each in (frame, labels)]
+    arrays = [each.to_dask_array() for each in chosen]
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
+    same(BackpropClassifier(**SETTINGS | {"batch_size": N - 15}).fit(X[15:], y[15:]), distributed)
+    assert distributed.predict(arrays[0]).compute().shape == (N - 15,)
+    assert distributed.score(*arrays) == distributed.to_local().score(X[15:], y[15:])
+
+
+def test_rows_cut_otherwise_and_columns_in_several_blocks():
+    X, y = class_data(N)
+    cut = da.from_array(X, chunks=(20, 2)), da.from_array(y, chunks=7)
+    local = BackpropClassifier(**SETTINGS).fit(X, y)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*cut)
+    same(local, distributed)
+    np.testing.assert_allclose(distributed.predict_proba(cut[0]), local.predict_proba(X), rtol=1e-9)
+
+
+def test_whole_numbers_read_only_and_one_class():
+    X = np.arange(N * 2).reshape(N, 2) % 7
+    X.flags.writeable = False
+    y = np.ones(N)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y))
+    same(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
+
+
+# ------------------------------------------------------------------------------ block by block
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+def test_what_is_said_is_lazy_and_what_the_local_estimator_says(method):
+    X, y = class_data(N)
+    arrays = on_workers(X, y)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
+    said = getattr(distributed, method)(arrays[0])
+    expected = getattr(distributed.to_local(), method)(X)
+    assert isinstance(said, da.Array) and said.chunks[0] == (25, 15)
+    assert said.dtype == expected.dtype and said.shape == expected.shape
+    np.testing.assert_allclose(said.compute(), expected, rtol=1e-12)
+
+
+def test_what_is_said_of_several_columns_is_a_list():
+    X, y = label_data(N)
+    y[:, 0] += y[:, 1]
+    arrays = on_workers(X, y)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
+    local = distributed.to_local()
+    for said, expected in zip(
+        distributed.predict_proba(arrays[0]), local.predict_proba(X), strict=True
+    ):
+        np.testing.assert_allclose(said.compute(), expected, rtol=1e-12)
+    assert distributed.score(*arrays) == pytest.approx(local.score(X, y))
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile((0.2, 0.8))], ids=str)
+def test_numbers_with_deviations_gradients_and_scores(loss):
+    X, y = value_data(N)
+    arrays, weight = on_workers(X, y), np.arange(N) % 3
+    distributed = DaskBackpropRegressor(**DISTRIBUTED, loss=loss, scale_target=True).fit(*arrays)
+    local = distributed.to_local()
+    for said, expected in zip(
+        distributed.predict(arrays[0], return_std=True),
+        local.predict(X, return_std=True),
+        strict=True,
+    ):
+        np.testing.assert_allclose(said.compute(), expected, rtol=1e-12)
+    gradient = distributed.input_gradient(arrays[0]).compute()
+    np.testing.assert_allclose(gradient, local.input_gradient(X), rtol=1e-9, atol=1e-12)
+    score = distributed.score(*arrays, da.from_array(weight, chunks=25))
+    assert score == pytest.approx(local.score(X, y, weight), rel=1e-12)
+    assert distributed.score(X, y) == local.score(X, y)
+
+
+def test_the_local_estimator_is_an_ordinary_one():
+    X, y = class_data(N)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y))
+    local = distributed.to_local()
+    assert type(local) is BackpropClassifier
+    assert local.get_params() == BackpropClassifier(**SETTINGS).get_params()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(local)).predict(X), local.predict(X))
+    assert clone(local).fit(X, y).n_iter_ == 3
+    assert "rounds_" not in vars(local) and distributed.rounds_ == Synchronous()
+
+
+def test_copies_keep_the_client_and_pickles_leave_it(client):
+    X, y = class_data(N)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED, client=client).fit(*on_workers(X, y))
+    assert clone(distributed).client is client and not hasattr(clone(distributed), "coefs_")
+    assert copy.copy(distributed).client is client
+    loaded = pickle.loads(pickle.dumps(distributed))
+    assert loaded.client is None and loaded.rounds == Synchronous()
+    np.testing.assert_array_equal(loaded.predict(X), distributed.predict(X))
+
+
+# ---------------------------------------------------------------------------------- more data
+
+
+def test_further_data_goes_on_from_what_was_learned():
+    X, y = class_data(2 * N)
+    halves = slice(N), slice(N, None)
+    local = BackpropClassifier(**SETTINGS)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED)
+    for _ in range(2):
+        for half in halves:
+            local.partial_fit(X[half], y[half], classes=[0, 1, 2, 3])
+            distributed.partial_fit(*on_workers(X[half], y[half]), classes=[0, 1, 2, 3])
+    same(local, distributed)
+    assert distributed.t_ == 4 * N and len(distributed.loss_curve_) == 4
+    local.set_params(batch_size=2 * N), distributed.set_params(batch_size=2 * N)
+    same(local.fit(X, y), distributed.fit(*on_workers(X, y)))
+
+
+def test_a_warm_start_goes_on():
+    X, y = value_data(N)
+    local = BackpropRegressor(**SETTINGS, warm_start=True, average="polyak")
+    distributed = DaskBackpropRegressor(**DISTRIBUTED, warm_start=True, average="polyak")
+    for _ in range(2):
+        same(local.fit(X, y), distributed.fit(*on_workers(X, y)))
+    assert len(distributed.loss_curve_) == 6
+
+
+@pytest.mark.parametrize("scoring", [None, "loss"])
+def test_rows_on_the_workers_end_training_early(scoring):
+    X, y = class_data(2 * N)
+    stopping = EarlyStopping(scoring=scoring, n_iter_no_change=3)
+    settings = {"max_iter": 40, "early_stopping": stopping, "learning_rate_init": 0.3}
+    settings["n_iter_no_change"] = 10
+    local = BackpropClassifier(**SETTINGS | settings)
+    local.fit(X[:N], y[:N], X_val=X[N:], y_val=y[N:])
+    distributed = DaskBackpropClassifier(**DISTRIBUTED | settings)
+    X_val, y_val = on_workers(X[N:], y[N:])
+    distributed.fit(*on_workers(X[:N], y[:N]), X_val=X_val, y_val=y_val)
+    same(local, distributed)
+    assert distributed.n_iter_ == local.n_iter_ < 40 and distributed.best_iter_ == local.best_iter_
+    for name in ("validation_loss_curve_", "validation_scores_"):
+        np.testing.assert_allclose(getattr(distributed, name), getattr(local, name), rtol=1e-9)
+
+
+# ------------------------------------------------------------------------------ what is refused
+
+
+def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **changes):
+    X, y = data or on_workers(*class_data(N))
+    model = kind(**DISTRIBUTED | changes)
+    with pytest.raises(error, match=match):
+        model.fit(X, y)
+    assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"solver": "lbfgs"}, "solver='lbfgs' does not train on a cluster"),
+        ({"n_members": 2}, "n_members=2"),
+        ({"early_stopping": True}, "X_val and y_val"),
+        ({"rounds": "often"}, "rounds"),
+        ({"rounds": LocalSteps}, "rounds"),
+        ({"client": "tcp://elsewhere"}, "client must be"),
+        ({"class_weight": {7: 1.0}}, "no classes"),
+        ({"class_weight": {0: 0.0, 1: 0.0, 2: 0.0}}, "leave no row"),
+    ],
+)
+def test_parameters_that_can_not_work(changes, match):
+    refused(match, **changes)
+
+
+def test_a_scorer_needs_rows_in_one_place():
+    X, y = on_workers(*class_data(N))
+    stopping = {"early_stopping": EarlyStopping(scoring="roc_auc"), "n_iter_no_change": 10}
+    model = DaskBackpropClassifier(**DISTRIBUTED | stopping)
+    with pytest.raises(ValueError, match="in one place"):
+        model.fit(X, y, X_val=X, y_val=y)
+
+
+def test_rows_that_are_here_or_are_none():
+    X, y = class_data(N)
+    refused("must be a Dask array or frame", TypeError, data=(X, y))
+    refused("no rows", data=framed(X[:0], y[:0], 1))
+
+
+def test_data_that_is_wrong_says_in_which_block():
+    X, y = class_data(N)
+    X[30, 1] = np.nan
+    refused("block 1 of X: Input X contains NaN", data=on_workers(X, y))
+    X, y = class_data(N)
+    refused("blocks of rows", data=(da.from_array(X, chunks=(40, 4)), framed(X, y)[1]))
+    refused("words in some blocks", data=on_workers(X, np.array([1] * 25 + ["a"] * 15, object)))
+    refused("Unknown label type", data=on_workers(*value_data(N)))
+    refused(
+        "y >= 0|contains",
+        kind=DaskBackpropRegressor,
+        data=on_workers(*value_data(N)),
+        loss="poisson",
+    )
+
+
+def test_sparse_rows_are_refused():
+    X, y = class_data(N)
+    blocks = da.from_array(X, chunks=(40, 4)).map_blocks(sparse.csr_matrix)
+    refused("sparse", TypeError, data=(blocks, da.from_array(y, chunks=40)))
+
+
+def test_weights_that_are_wrong():
+    X, y = on_workers(*class_data(N))
+    for weight, match in ((np.zeros(N), "above zero"), (-np.ones(N), "[Nn]egative")):
+        with pytest.raises(ValueError, match=match):
+            DaskBackpropClassifier(**DISTRIBUTED).fit(X, y, da.from_array(weight, chunks=25))
+
+
+@pytest.mark.parametrize("n_steps", [0, -1, 1.5, True, "many"])
+def test_steps_are_counted(n_steps):
+    with pytest.raises(ValueError, match="n_steps"):
+        LocalSteps(n_steps)

@@ -1,0 +1,260 @@
+"""Do workers that train together learn what one machine does of rows that stay where they are?"""
+
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.averages import ExponentialAverage, PolyakAverage
+from skbackprop.dask import (
+    DaskBackpropClassifier,
+    DaskBackpropRegressor,
+    LocalSteps,
+    Synchronous,
+)
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
+from skbackprop.optimizers import OPTIMIZERS
+from support import class_data, few_epochs, label_data, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
+
+N = 60
+DASK = {
+    BackpropClassifier: DaskBackpropClassifier,
+    BackpropRegressor: DaskBackpropRegressor,
+}
+
+
+def on_workers(*arrays, rows=(35, 25)):
+    """Return Dask arrays in several blocks of rows."""
+    return [
+        None if each is None else da.from_array(each, chunks=(rows, *map(int, each.shape[1:])))
+        for each in arrays
+    ]
+
+
+def settings_of(estimator_class, **changes):
+    settings = {"max_iter": 3, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
+    settings |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": N}
+    return settings | changes
+
+
+def same(local, distributed, rtol=1e-9):
+    """Check that two estimators have learned the same, but for rounding."""
+    pairs = zip(
+        [*local.coefs_, *local.intercepts_],
+        [*distributed.coefs_, *distributed.intercepts_],
+        strict=True,
+    )
+    for own, other in pairs:
+        np.testing.assert_allclose(other, own, rtol=rtol, atol=rtol * np.abs(own).max())
+    np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=rtol)
+    assert distributed.t_ == local.t_ and distributed.n_iter_ == local.n_iter_
+
+
+def both_fitted(estimator_class, X, y, weight=None, **changes):
+    """Return the local estimator and the distributed one, by batches of all rows."""
+    settings = settings_of(estimator_class, **changes)
+    local = estimator_class(**settings).fit(X, y, weight)
+    distributed = DASK[estimator_class](**settings, rounds=Synchronous())
+    return local, distributed.fit(*on_workers(X, y, weight))
+
+
+def weights(n=N):
+    return np.random.RandomState(1).randint(0, 4, n).astype(float)
+
+
+# ------------------------------------------------------------------- one step in each round
+
+
+@pytest.mark.parametrize("loss", CLASSIFIER_LOSSES)
+def test_full_batches_learn_what_one_machine_does_of_every_loss_for_labels(loss):
+    same(*both_fitted(BackpropClassifier, *class_data(N), loss=loss))
+
+
+@pytest.mark.parametrize("loss", [*REGRESSOR_LOSSES, Quantile((0.1, 0.9))], ids=str)
+def test_full_batches_learn_what_one_machine_does_of_every_loss_for_numbers(loss):
+    X, y = value_data(N)
+    same(*both_fitted(BackpropRegressor, X, np.exp(y / 4), loss=loss))
+
+
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_full_batches_learn_what_one_machine_does_by_every_optimizer(solver):
+    same(*both_fitted(BackpropClassifier, *class_data(N), solver=solver), rtol=1e-7)
+
+
+OTHERS = {
+    "no penalty": {"alpha": 0.0},
+    "a large penalty": {"alpha": 10.0},
+    "elastic net": {"alpha": 1.0, "l1_ratio": 0.5},
+    "clipped": {"clip_norm": 0.01},
+    "one cycle": {"learning_rate": "one_cycle"},
+    "plateau": {"learning_rate": "plateau"},
+    "polyak": {"average": PolyakAverage(start=2 * N)},
+    "exponential": {"average": ExponentialAverage(0.9)},
+    "layer normalisation": {"normalization": "layer"},
+    "no hidden layer": {"hidden_layer_sizes": ()},
+    "smoothed": {"label_smoothing": 0.1},
+    "several layers": {"hidden_layer_sizes": (4, 3), "activation": ["tanh", "gelu"]},
+    "in order": {"shuffle": False},
+    "balanced": {"class_weight": "balanced"},
+    "weights of classes": {"class_weight": {0: 2.0, 2: 0.0}},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_full_batches_learn_what_one_machine_does_in_every_other_way(name):
+    """In every second way rows have weights."""
+    weight = weights() if [*OTHERS].index(name) % 2 else None
+    same(*both_fitted(BackpropClassifier, *class_data(N), weight, **OTHERS[name]))
+
+
+def test_full_batches_in_single_precision():
+    X, y = class_data(N)
+    local, distributed = both_fitted(BackpropClassifier, X.astype(np.float32), y)
+    assert distributed.coefs_[0].dtype == np.float32
+    same(local, distributed, rtol=1e-4)
+
+
+def test_several_columns_of_labels_and_of_numbers():
+    X, y = label_data(N)
+    same(*both_fitted(BackpropClassifier, X, y, weights(), class_weight="balanced"))
+    columns = np.column_stack([y[:, 0], y[:, 1] + 2 * y[:, 2]])
+    local, distributed = both_fitted(BackpropClassifier, X, columns, class_weight="balanced")
+    same(local, distributed)
+    assert [list(each) for each in distributed.classes_] == [[0, 1], [0, 1, 2, 3]]
+    same(*both_fitted(BackpropRegressor, *value_data(N, n_outputs=2)))
+
+
+@pytest.mark.parametrize("loss, is_weighted", [("squared_error", True), ("poisson", False)])
+def test_scaled_targets_have_the_mean_and_scale_of_all_rows(loss, is_weighted):
+    X, y = value_data(N, n_outputs=2)
+    y = np.column_stack([np.exp(y), np.full(N, 3.0)]) * 100
+    weight = weights() if is_weighted else None
+    local, distributed = both_fitted(BackpropRegressor, X, y, weight, loss=loss, scale_target=True)
+    same(local, distributed)
+    np.testing.assert_allclose(distributed.target_mean_, local.target_mean_, rtol=1e-12)
+    np.testing.assert_allclose(distributed.target_scale_, local.target_scale_, rtol=1e-12)
+    np.testing.assert_allclose(distributed.predict(X), local.predict(X), rtol=1e-9)
+
+
+def test_a_batch_is_shared_by_the_workers(client):
+    """Of rows that stand batch by batch as the workers take them, one machine learns the same."""
+    X, y = class_data(64)
+    blocks = [np.arange(40), np.arange(40, 64)]  # of the two workers
+    batches = [
+        np.concatenate([block[len(block) * i // 4 : len(block) * (i + 1) // 4] for block in blocks])
+        for i in range(4)
+    ]
+    order = np.concatenate(batches)
+    settings = settings_of(BackpropClassifier, batch_size=16, shuffle=False)
+    local = BackpropClassifier(**settings).fit(X[order], y[order])
+    distributed = DaskBackpropClassifier(**settings, rounds=Synchronous())
+    same(local, distributed.fit(*on_workers(X, y, rows=(40, 24))))
+
+
+# ----------------------------------------------------------------- steps of each by itself
+
+
+def trained_apart(coefs, intercepts, X, y, settings, n_rounds):
+    """Return what workers with a half of the rows each come to in rounds: plain SGD, by hand."""
+    halves = [slice(0, 32), slice(32, 64)]
+    for i in range(n_rounds):
+        each = []
+        for half in halves:
+            rows = np.arange(64)[half][32 * i // n_rounds : 32 * (i + 1) // n_rounds]
+            model = BackpropClassifier(**settings)
+            model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+            model.coefs_, model.intercepts_ = [*coefs], [*intercepts]
+            each.append(model.partial_fit(X[rows], y[rows]))
+        coefs = [np.mean(own, axis=0) for own in zip(*(m.coefs_ for m in each), strict=True)]
+        intercepts = [
+            np.mean(own, axis=0) for own in zip(*(m.intercepts_ for m in each), strict=True)
+        ]
+    return coefs, intercepts
+
+
+@pytest.mark.parametrize("n_steps, n_rounds", [(1, 4), (2, 2), (4, 1), (100, 1)])
+def test_workers_that_step_by_themselves_come_to_the_mean(n_steps, n_rounds):
+    X, y = class_data(64)
+    settings = settings_of(BackpropClassifier, batch_size=8, shuffle=False, max_iter=1)
+    settings |= {"solver": "sgd", "momentum": 0.0}
+    start = DaskBackpropClassifier(**settings | {"learning_rate_init": 1e-300})
+    start.fit(*on_workers(X, y, rows=(32, 32)))
+    distributed = DaskBackpropClassifier(**settings, rounds=LocalSteps(n_steps))
+    distributed.fit(*on_workers(X, y, rows=(32, 32)))
+    expected = trained_apart(start.coefs_, start.intercepts_, X, y, settings, n_rounds)
+    for own, other in zip(distributed.coefs_, expected[0], strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-9)
+    for own, other in zip(distributed.intercepts_, expected[1], strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_steps_by_themselves_on_the_same_rows_are_those_of_one_machine(solver):
+    """Both workers have the same rows: the mean of equals is what each of them comes to."""
+    X, y = class_data(32)
+    settings = settings_of(BackpropClassifier, batch_size=8, shuffle=False, solver=solver)
+    settings |= {"average": "exponential", "clip_norm": 0.5, "alpha": 0.1}
+    local = BackpropClassifier(**settings).fit(X, y)
+    distributed = DaskBackpropClassifier(**settings, rounds=LocalSteps(2))
+    distributed.fit(*on_workers(np.vstack([X, X]), np.hstack([y, y]), rows=(32, 32)))
+    for own, other in zip(distributed.coefs_, local.coefs_, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-9)
+    np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=1e-9)
+
+
+def test_workers_count_by_their_rows():
+    """One has three times the rows, in as many steps: its mean weighs three times as much."""
+    X, y = class_data(64)
+    X[16:48], y[16:48] = np.vstack([X[:16]] * 2), np.hstack([y[:16]] * 2)
+    settings = settings_of(
+        BackpropClassifier, batch_size=64, max_iter=1, solver="sgd", momentum=0.0
+    )
+
+    def steps(rows):
+        blocks = on_workers(X[rows], y[rows], rows=(len(X[rows]),))
+        return DaskBackpropClassifier(**settings, rounds=LocalSteps(1)).fit(*blocks).coefs_[0]
+
+    both = DaskBackpropClassifier(**settings, rounds=LocalSteps(1))
+    both.fit(*on_workers(X, y, rows=(48, 16)))
+    first, second = steps(slice(48)), steps(slice(48, 64))
+    np.testing.assert_allclose(both.coefs_[0], (3 * first + second) / 4, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(3)], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dropout": 0.3},
+        {"normalization": "batch"},
+        {"normalization": "batch", "average": "polyak", "dropout": 0.1},
+    ],
+    ids=str,
+)
+def test_what_draws_and_what_normalises_goes_on_alike(rounds, changes):
+    """Masks and orders follow from the seed; running statistics are near those of all rows."""
+    X, y = class_data(120)
+    settings = settings_of(BackpropClassifier, batch_size=20, max_iter=15, **changes)
+    model = DaskBackpropClassifier(**settings, rounds=rounds)
+    arrays = on_workers(X, y, rows=(60, 60))
+    model.fit(*arrays)
+    assert model.score(*arrays) > 0.8
+    again = clone(model).fit(*arrays)
+    for own, other in zip(model.coefs_, again.coefs_, strict=True):
+        np.testing.assert_array_equal(own, other)
+    if model.running_means_ is not None:
+        z = X @ model.coefs_[0]
+        np.testing.assert_allclose(model.running_means_[0], z.mean(axis=0), atol=0.5)
+        np.testing.assert_allclose(model.running_variances_[0], z.var(axis=0), rtol=0.5)
+
+
+def test_auto_chooses_by_time_and_says_what():
+    X, y = on_workers(*class_data(N))
+    settings = settings_of(BackpropClassifier, batch_size=5)
+    model = DaskBackpropClassifier(**settings).fit(X, y)
+    assert isinstance(model.rounds_, (Synchronous, LocalSteps))
+    assert getattr(model.rounds_, "n_steps", 1) >= 1
+    as_many = DaskBackpropClassifier(**settings, rounds=LocalSteps()).fit(X, y)
+    assert as_many.rounds_.n_steps >= 1
