@@ -90,6 +90,8 @@ class Crew:
             except Exception as error:  # by the connection, or with a worker
                 self._disband()
                 errors.append(error)
+                if any(future.cancelled() for future in self._blocks.futures):
+                    raise lost("blocks of rows were cancelled") from error
                 if len(errors) == _MOST_LOST:
                     raise lost(f"workers were lost {_MOST_LOST} times in a row: {error}") from error
             time.sleep(_BREATH * 2 ** len(errors))

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 
 import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from dask import delayed
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
 from skbackprop.dask import ClusterLost, DaskBackpropClassifier, LocalSteps, Synchronous
@@ -59,16 +61,33 @@ def processes():
         yield client
 
 
+def kill_one(client):
+    """Kill a worker, as the system does where memory runs out."""
+    pids = client.run(os.getpid)
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+
 def test_a_worker_that_is_killed_costs_a_round(processes):
     """Its rows are computed again, and what is learned is what nobody's death would have led to."""
-
-    def kill():
-        pids = processes.run(os.getpid)
-        os.kill(next(iter(pids.values())), signal.SIGKILL)
-
     model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=processes)
-    model.set_callbacks(Before(3, kill)).fit(*on_workers())
+    model.set_callbacks(Before(3, lambda: kill_one(processes))).fit(*on_workers())
     same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
+
+
+def test_rows_that_nobody_can_compute_again_are_lost(processes):
+    """They were put on a worker, which is killed."""
+    processes.wait_for_workers(2)
+    workers = processes.scheduler_info()["workers"]
+    put = [
+        processes.scatter(part, workers=[worker])
+        for part, worker in zip((X[:32], X[32:]), workers, strict=True)
+    ]
+    blocks = [da.from_delayed(delayed(each), (32, 4), X.dtype) for each in put]
+    model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=processes)
+    model.set_callbacks(Before(3, lambda: kill_one(processes)))
+    with pytest.raises(ClusterLost, match="scatter"):
+        model.fit(da.concatenate(blocks), on_workers(32)[1])
+    assert model.n_iter_ == 3
 
 
 def test_a_worker_that_joins_takes_part(monkeypatch):
@@ -110,11 +129,11 @@ def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
     with monkeypatch.context() as context:
         context.setattr(Crew, "_answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            model.fit(*on_workers())
+            model.fit(*on_workers(32))
     assert 0 < model.n_iter_ < 8 and len(model.loss_curve_) == model.n_iter_
     uninterrupted = DaskBackpropClassifier(**settings | {"max_iter": model.n_iter_}, rounds=rounds)
-    same(uninterrupted.fit(*on_workers()), model)
-    assert model.predict(on_workers()[0]).compute().shape == (64,)
+    same(uninterrupted.fit(*on_workers(32)), model)
+    assert model.predict(on_workers(32)[0]).compute().shape == (64,)
 
 
 def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
@@ -129,6 +148,40 @@ def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
     local = BackpropClassifier(**SETTINGS | {"max_iter": 3}).fit(X, Y)
     same(local, model)
     np.testing.assert_array_equal(model.predict(X), local.predict(X))
+
+
+def test_a_scheduler_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
+    monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
+    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster:
+        client = Client(cluster)
+        model = DaskBackpropClassifier(**SETTINGS, rounds=LocalSteps(1), client=client)
+        model.set_callbacks(Before(2, cluster.close))
+        with pytest.raises(ClusterLost, match="gone"):
+            model.fit(*on_workers())
+        client.close()
+    assert model.n_iter_ == 2 and model.predict(X).shape == (64,)
+
+
+def test_a_cluster_without_workers_is_lost(monkeypatch):
+    monkeypatch.setattr("skbackprop.dask.crew._WITHOUT_WORKERS", 0.3)
+    monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with (
+        LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster,
+        Client(cluster) as client,
+    ):
+        model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+
+        def leave():
+            cluster.scale(0)
+            while client.scheduler_info()["workers"]:
+                time.sleep(0.01)
+
+        model.set_callbacks(Before(3, leave))
+        with pytest.raises(ClusterLost, match="no workers"):
+            model.fit(*on_workers())
+    assert model.n_iter_ == 3
 
 
 def test_an_error_of_the_users_own_is_raised_as_it_is(client, monkeypatch):
