@@ -2,6 +2,7 @@
 
 from benchmarks import (
     calibration,
+    dask_rounds,
     ensembles,
     export,
     goal,
@@ -31,6 +32,7 @@ if __name__ == "__main__":
         memory,
         large,
         export,
+        dask_rounds,
         imports,
     ):
         benchmark.report(arguments.smoke)
