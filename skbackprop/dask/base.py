@@ -125,7 +125,7 @@ class DaskBackprop(BaseBackprop):
         watched = None
         if given.has_rows_to_watch:
             watched = watched_on(self._blocks_to_watch(given, plan, learned, checker))
-        return planned, learned, Data(table, sample.y, watched)
+        return planned, learned, Data(table, sample.y, watched, None)
 
     def _blocks_to_watch(self, given: Given, plan: Plan, learned: Learned, reader: Any) -> Blocks:
         blocks = blocks_of(

@@ -7,8 +7,9 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask import delayed
 from distributed import Client
+
+from dask import delayed
 
 from ..estimators.learned import Scored
 from ..estimators.validation import stand_in, validated_weight

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+from distributed import Client
+
+from ..activations import Activation
+from ..averages import Average
+from ..core.arrays import Array
+from ..core.names import (
+    ActivationName,
+    AverageName,
+    InitializerName,
+    NormalizationName,
+    RegressorLossName,
+    ScheduleName,
+    SolverName,
+)
 from ..estimators.base import BaseBackprop
 from ..estimators.numbers import Numbers, check_can_be_scaled
 from ..estimators.parameters import Parameter, constraints_of, parameters_of
 from ..estimators.regressor import BackpropRegressor
+from ..fitting.initial import CoefsAndIntercepts
 from ..fitting.plan import Plan
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
+from ..losses.base import Loss
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import Schedule
+from ..stopping import EarlyStopping
 from .base import DaskBackprop
 from .blocks import Blocks
+from .rounds import LocalSteps, Synchronous
 from .targets import checked_numbers, scaled_numbers
 
 
@@ -169,6 +194,14 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         The largest norm that the gradient of a step may have, penalty included, positive; a longer
         one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
         used by "lbfgs".
+    input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
+        What becomes of each input before the first dense layer, in this order; None for nothing. An
+        instance has settings of its own, as `PeriodicEmbedding`. What is learned here is free of
+        `alpha`, `l1_ratio` and an optimizer's decay. X may not be sparse.
+
+        - "scale": a factor for each input, which is learned.
+        - "periodic": waves of each input, with frequencies that are learned, mapped to a few
+          outputs; the inputs themselves stand behind them (Gorishniy, Rubachev & Babenko 2022).
     dropout : float or sequence of float, default=0.0
         The share of units that each training step leaves out at random, in [0, 1): one rate for all
         hidden layers, or a sequence with one for the input and one for each hidden layer. The
@@ -235,6 +268,13 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         The running statistics of each hidden unit's input, with which predictions normalise,
         likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
         those of the best epoch, and with `average` averages.
+    scales_ : list of arrays of shape (n_inputs,)
+        The factors of each `layers.Scale` among the `input_layers`, likewise; absent where there is
+        none.
+    frequencies_, maps_ : list of arrays
+        The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
+        `input_layers`, likewise; absent where there is none.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
@@ -325,43 +365,44 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
         *,
-        loss: Any = "squared_error",
-        solver: Any = "adam",
+        loss: RegressorLossName | Loss = "squared_error",
+        solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: Literal["auto"] | int = "auto",
+        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 0.0001,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
-        early_stopping: Any = False,
+        early_stopping: bool | EarlyStopping = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-08,
-        n_iter_no_change: Any = 10,
+        n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_members: int = 1,
         scale_target: bool = False,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        dropout: Any = 0.0,
-        normalization: str | None = None,
-        average: Any = None,
-        init: Any = "auto",
+        input_layers: InputLayers | None = None,
+        dropout: float | Sequence[float] | Array = 0.0,
+        normalization: NormalizationName | Normalization | None = None,
+        average: AverageName | Average | None = None,
+        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
-        dtype: Any = None,
-        client: Any = None,
-        rounds: Any = "auto",
+        dtype: Literal["float32", "float64"] | None = None,
+        client: Client | None = None,
+        rounds: Literal["auto"] | Synchronous | LocalSteps = "auto",
     ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -392,6 +433,7 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
             scale_target=scale_target,
             l1_ratio=l1_ratio,
             clip_norm=clip_norm,
+            input_layers=input_layers,
             dropout=dropout,
             normalization=normalization,
             average=average,

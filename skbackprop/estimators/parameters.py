@@ -252,8 +252,14 @@ PARAMETERS = (
 
 # Of those on a cluster, beside the parameters of the local ones.
 OF_A_CLUSTER = (
-    Parameter("client", None, [object], of=tuple(ON_A_CLUSTER)),
-    Parameter("rounds", "auto", [StrOptions({"auto"}), Part], of=tuple(ON_A_CLUSTER)),
+    Parameter("client", None, [object], hint="Client | None", of=tuple(ON_A_CLUSTER)),
+    Parameter(
+        "rounds",
+        "auto",
+        [StrOptions({"auto"}), Part],
+        hint='Literal["auto"] | Synchronous | LocalSteps',
+        of=tuple(ON_A_CLUSTER),
+    ),
 )
 
 
