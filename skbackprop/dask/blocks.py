@@ -16,10 +16,9 @@ from uuid import uuid4
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
+from dask import delayed
 from distributed import Client, Future
 from scipy.sparse import issparse
-
-from dask import delayed
 
 from ..core.arrays import Array
 from ..engine.batches import Table

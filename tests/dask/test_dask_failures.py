@@ -7,9 +7,9 @@ import time
 import dask.array as da
 import numpy as np
 import pytest
+from dask import delayed
 from distributed import Client, LocalCluster
 
-from dask import delayed
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
 from skbackprop.dask import ClusterLost, DaskBackpropClassifier, LocalSteps, Synchronous
