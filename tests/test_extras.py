@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from functools import partial
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def from_estimator(name):
     return partial(getattr(displays, name).from_estimator, network(), *data)
 
 
+def import_dask_anew():
+    """Import `skbackprop.dask` as a process does that has not done so yet."""
+    known = {name: sys.modules[name] for name in sys.modules if name.startswith("skbackprop.dask")}
+    for name in known:
+        del sys.modules[name]
+    try:
+        import_module("skbackprop.dask")
+    finally:
+        sys.modules.update(known)
+
+
 # For each extra what needs it, and a function that makes a call of it ready, as long as the extra
 # is there. What other packages do with an extra is not ours to say: those that read Parquet files
 # in batches, and scikit-learn with its progress bar.
@@ -86,6 +98,7 @@ NEEDED_BY = {
         ("register_converters", lambda: register_converters),
     ],
     "optuna": [("OptunaPruning", lambda: fit_followed_by(OptunaPruning(None)))],
+    "dask": [("skbackprop.dask", lambda: import_dask_anew)],
     "parquet": [],
     "progress": [],
     "skops": [
@@ -152,14 +165,18 @@ def test_a_missing_extra_is_named(extra, owner, prepare, monkeypatch):
 
 
 def test_to_import_skbackprop_imports_no_extra():
-    """Those that scikit-learn imports, where they are there, are hidden: it works without them."""
+    """Those that scikit-learn imports, where they are there, are hidden: it works without them.
+
+    `skbackprop.dask`, which is nothing without its extra, is a module that users import by itself.
+    """
     extras = {name for extra in NEEDED_BY for name in imported_as(extra)}
     by_scikit_learn = {"pyarrow", "rich"}
+    modules = {module.__name__ for module in PUBLIC_MODULES} - {"skbackprop.dask"}
     assert by_scikit_learn | {"matplotlib", "onnx", "optuna", "skl2onnx", "skops"} <= extras
     lines = [
         "import sys",
         f"sys.modules.update(dict.fromkeys({by_scikit_learn}))",
-        f"import {', '.join(module.__name__ for module in PUBLIC_MODULES)}",
+        f"import {', '.join(modules)}",
         f"print(*[name for name in {extras} if sys.modules.get(name)])",
     ]
     run = [sys.executable, "-c", "\n".join(lines)]

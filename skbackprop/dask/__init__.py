@@ -2,11 +2,11 @@
 
 from importlib import import_module
 
-try:
+from ..core.extras import needed_by
+
+with needed_by("skbackprop.dask", extra="dask"):
     for _needed in ("dask.array", "dask.dataframe", "distributed"):
         import_module(_needed)
-except ImportError as error:
-    raise ImportError("skbackprop.dask needs Dask: pip install 'skbackprop[dask]'.") from error
 
 from .classifier import DaskBackpropClassifier
 from .lost import ClusterLost
@@ -20,3 +20,7 @@ __all__ = [
     "LocalSteps",
     "Synchronous",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,9 +7,8 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from distributed import Client
-
 from dask import delayed
+from distributed import Client
 
 from ..estimators.learned import Scored
 from ..estimators.validation import stand_in, validated_weight
