@@ -20,8 +20,12 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out what needs the built site and a browser, where it is not asked for."""
-    return True if collection_path.name == "site" and not config.option.site else None
+    """Leave out what needs the built site and a browser, where it is not asked for, and scripts.
+
+    Those in typed/ are for a type checker: test_types.py runs it, and what of them can be run.
+    """
+    left_out = {"typed"} if config.option.site else {"site", "typed"}
+    return True if collection_path.name in left_out else None
 
 
 @pytest.hookimpl(wrapper=True)
