@@ -63,7 +63,7 @@ test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of o
 	    OPENBLAS_CORETYPE=$$kernel NPY_DISABLE_CPU_FEATURES="$$loops" \
 	        $(PYTEST) -q || exit 1; done
 
-# A sample of the tests, which takes a minute, with the oldest versions that are supported, and with
+# A sample of the tests, each value once, with the oldest versions that are supported, and with
 # the newest on another Python. Where there is no such Python, it is left out.
 OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.9.0' 'narwhals==2.0.1'
 SAMPLE := $(addprefix tests/,engine/test_lbfgs.py losses/test_losses.py losses/test_links.py \
@@ -80,7 +80,7 @@ echo "== the $(1) versions, $(2)"; \
 if $(2) -c '' 2>/dev/null; then \
     env=$(VENV)/$(1); test -x $$env/bin/python || $(2) -m venv $$env; \
     $$env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[suite]' $(3) && \
-    $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q -n $(WORKERS) $(SAMPLE); \
+    $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q --quick -n $(WORKERS) $(SAMPLE); \
 else echo "left out: there is no $(2)"; fi
 endef
 
