@@ -68,7 +68,7 @@ class DaskBackprop(BaseBackprop):
         self, plan: Plan, blocks: Blocks, dtype: Any, incremental: bool, classes: Any
     ) -> Any:
         """Return the `Targets` of rows on the workers."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has to define _learn_elsewhere(...)")
 
     def _check_elsewhere(self, targets: Any, blocks: Blocks, needs_all: bool) -> None:
         """Check that y on the workers is of targets that are known."""

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from distributed import Client
-from sklearn.utils.metaestimators import available_if
 
 from ..activations import Activation
 from ..averages import Average
@@ -23,6 +22,7 @@ from ..core.names import (
 )
 from ..estimators.base import BaseBackprop
 from ..estimators.classifier import BackpropClassifier
+from ..estimators.decorators import available_if
 from ..estimators.labels import learn
 from ..estimators.parameters import Parameter, constraints_of, parameters_of
 from ..fitting.class_weight import ClassWeight, check_needs_no_counts

@@ -100,6 +100,8 @@ OTHERS = {
     "in order": {"shuffle": False},
     "balanced": {"class_weight": "balanced"},
     "weights of classes": {"class_weight": {0: 2.0, 2: 0.0}},
+    "waves of each input": {"input_layers": "periodic"},
+    "a factor for each input": {"input_layers": "scale"},
 }
 
 
