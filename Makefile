@@ -35,7 +35,7 @@ lint: $(VENV)/ready-test ## ruff: rules and format
 types: $(VENV)/ready-test ## mypy
 	$(RUN) -m mypy
 
-# Continuous integration leaves the pages of the gallery to `make docs`, which runs them as well.
+# Continuous integration runs the pages of the gallery once, in `make docs`.
 EXAMPLES ?= examples/demo.py examples/plot_*.py
 examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a display
 	ls $(EXAMPLES) | \
