@@ -15,6 +15,7 @@ from distributed import Client, get_client
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ..core.arrays import Array
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..engine.update import Rule
@@ -23,6 +24,7 @@ from ..estimators.learned import Data, Given, Learned, Planned
 from ..estimators.validation import float_for, stand_in
 from ..fitting.plan import Plan
 from ..fitting.problem import Problem
+from ..fitting.watch import Watched
 from ..optimizers import Optimizer
 from .blocks import Blocks, blocks_of
 from .lazily import lazily, scored_by_block
@@ -30,7 +32,7 @@ from .part import Setting
 from .rounds import LocalSteps, Synchronous
 from .stack import Team
 from .targets import encoded
-from .watched import RemoteJudge, watched_on
+from .watched import RemoteJudge, knowing, watched_on
 
 # Numbers of the rows that the client takes a sample of: by them a fit is judged when it ends.
 _N_SAMPLED = 1 << 18
@@ -124,10 +126,13 @@ class DaskBackprop(BaseBackprop):
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = None
         if given.has_rows_to_watch:
-            watched = watched_on(self._blocks_to_watch(given, plan, learned, checker))
+            watched = self._watched_elsewhere(given, plan, learned, checker)
         return planned, learned, Data(table, sample.y, watched, None)
 
-    def _blocks_to_watch(self, given: Given, plan: Plan, learned: Learned, reader: Any) -> Blocks:
+    def _watched_elsewhere(
+        self, given: Given, plan: Plan, learned: Learned, reader: Any
+    ) -> Watched:
+        """Return the rows on the workers that the user wants to be watched."""
         blocks = blocks_of(
             self._client,
             given.X_val,
@@ -138,8 +143,11 @@ class DaskBackprop(BaseBackprop):
             dtype=learned.dtype,
             name="X_val",
         )
-        blocks = blocks.changed(encoded, learned.targets)
-        return self._weighted_elsewhere(plan, learned.targets, blocks, False)
+        known = blocks.changed(encoded, learned.targets)
+        return watched_on(blocks, self._weighted_elsewhere(plan, learned.targets, known, False))
+
+    def _to_be_scored(self, watched: Watched, outcomes: Array) -> Any:
+        return knowing(self.to_local(), watched.inputs, outcomes)
 
     def _problem(
         self, plan: Plan, learned: Learned, objective: Objective, data: Data, incremental: bool
@@ -172,19 +180,11 @@ class DaskBackprop(BaseBackprop):
                 f"n_members={plan.n_members}, but a Dask estimator is one network. Fit several, "
                 "with another random_state each, and average what they predict."
             )
-        stopping = plan.stopping
-        if stopping is None:
-            return
-        if given.X_val is None and not incremental:
+        if plan.stopping is not None and given.X_val is None and not incremental:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs rows to go by, and a Dask estimator "
-                "holds out none of X. Give them as X_val and y_val, for example by "
-                "dask.array.Array or by dask.dataframe's random_split."
-            )
-        if stopping.scoring not in (None, "loss"):
-            raise ValueError(
-                f"scoring={stopping.scoring!r} needs the rows of X_val in one place. On a cluster "
-                "early stopping goes by the estimator's own score, scoring=None, or by 'loss'."
+                "holds out none of X. Give them as X_val and y_val, for example by slicing a Dask "
+                "array, or by random_split of a Dask frame."
             )
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -10,10 +11,13 @@ from ..core.arrays import Array
 from ..engine.batches import Table
 from ..engine.network import Network
 from ..engine.parameters import FlatParameters, Parameters
+from ..estimators.validation import stand_in
 from ..fitting.watch import Judge, Watched
 from .blocks import Block, Blocks
 from .crew import Crew
 from .part import Setting
+
+Estimator = TypeVar("Estimator")
 
 
 class Elsewhere:
@@ -38,18 +42,70 @@ class Elsewhere:
         answers = self._crew.call("scores", theta, statistics)
         return np.concatenate(self._crew.in_order(answers))[None]
 
+    def __len__(self) -> int:
+        return self.shape[0]
 
-def watched_on(blocks: Blocks) -> Watched:
-    """Return rows to be watched, of which targets and weights are here and the input is not."""
-    here = blocks.each(_without_input)
-    y = np.concatenate([block.y for block in here])
-    weights = [block.weight for block in here if block.weight is not None]
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        self._say_where()
+
+    def __getitem__(self, _: Any) -> NoReturn:
+        self._say_where()
+
+    @staticmethod
+    def _say_where() -> NoReturn:
+        raise TypeError(
+            "The input of X_val is on the workers. A scorer of EarlyStopping can give it to "
+            "predict, predict_proba, decision_function and score of the estimator, and not look "
+            "at it."
+        )
+
+
+def watched_on(given: Blocks, blocks: Blocks) -> Watched:
+    """Return rows to be watched, of which targets and weights are here and the input is not.
+
+    Parameters
+    ----------
+    given : Blocks
+        The rows with targets as the user has given them, for scorers.
+    blocks : Blocks
+        The same with encoded targets, and weights as in training.
+    """
+    here = blocks.each(_targets_of)
+    weights = [weight for _, weight in here if weight is not None]
+    y = np.concatenate([y for y, _ in here])
     table = Table(Elsewhere(blocks), y, np.concatenate(weights) if weights else None)
-    return Watched(table, None, y)
+    return Watched(table, None, np.concatenate([y for y, _ in given.each(_targets_of)]))
 
 
-def _without_input(block: Block) -> Block:
-    return block._replace(X=block.X[:, :0])
+def _targets_of(block: Block) -> tuple[Array, Array | None]:
+    return block.y, block.weight
+
+
+def knowing(estimator: Estimator, X: Elsewhere, scores: Array) -> Estimator:
+    """Return an estimator that says of X what its scores say, without a look at the input.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted local one.
+    X : Elsewhere
+        The input.
+    scores : array of shape (n_rows, n_outputs)
+        The scores of its rows.
+    """
+    whole: Any = estimator
+
+    def validated(input: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        return (X, y) if input is X else whole._validated(input, y, reset)
+
+    def outcome(input: Any, outcome: Callable[[Array], Any], n_layers: int | None = None) -> Any:
+        if input is X and n_layers is None:
+            return outcome(scores[None].copy())  # which it may overwrite
+        return whole._outcome(input, outcome, n_layers)
+
+    other = stand_in(estimator)
+    other.__dict__ |= {"_validated": validated, "_outcome": outcome}
+    return other
 
 
 class RemoteJudge:

@@ -472,14 +472,19 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         scorer = scorer_of(scoring)
         alone = self._with_one_network(learned)
 
-        def score(parameters: FlatParameters, watched: Watched) -> float:
+        def score(parameters: FlatParameters, watched: Watched, outcomes: Array) -> float:
             estimator = stand_in(alone)
             estimator._set(estimator._arrays_of(parameters, learned.network))
+            estimator = estimator._to_be_scored(watched, outcomes)
             weight = watched.weight
             weighted = {} if weight is None else {"sample_weight": weight}
             return number_of(scorer(estimator, watched.inputs, watched.y, **weighted), scoring)
 
         return score
+
+    def _to_be_scored(self, watched: Watched, outcomes: Array) -> Any:
+        """Return what a scorer is given in the place of this one, of whose outcomes these are."""
+        return self
 
     def _new_starts(self, plan: Plan) -> list[Start]:
         """Return what each member begins with where there is nothing to go on from."""

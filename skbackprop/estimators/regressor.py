@@ -44,7 +44,7 @@ from .learned import Given, Learned, Scored
 from .numbers import Numbers
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import NoneUnless
-from .validation import as_given, validated_data, validated_input, validated_weight
+from .validation import as_given, validated_input, validated_weight
 
 
 class BackpropRegressor(RegressorMixin, Ensemble):
@@ -768,7 +768,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         if self._is_scored_by_r2:
             predicted = self.predict(X)
             return Scored(y, predicted, validated_weight(sample_weight, predicted))
-        X, y = validated_data(self, X, y, self._y_numeric, reset=False)
+        X, y = self._validated(X, y, reset=False)
         targets = self._known_targets(self._learned).encode(y, needs_all=False)
         return Scored(targets, self._scores(X), validated_weight(sample_weight, X))
 

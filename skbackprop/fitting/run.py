@@ -326,7 +326,7 @@ class Run:
                 return Seen(loss, -loss)
             if scorer is None:
                 return Seen(loss, judge.score(outcomes, watched))
-        return Seen(loss, scorer(parameters, watched))
+        return Seen(loss, scorer(parameters, watched, outcomes))
 
     def after_epoch(
         self, course: Course, loss: float, seen: Seen | None, kept: Callable[[], Kept]

@@ -97,8 +97,8 @@ class Judge(Protocol):
         """Return the estimator's own score of the outcomes of rows."""
 
 
-Scorer: TypeAlias = Callable[[FlatParameters, Watched], float]
-"""Returns what a scorer of the user's makes of one network and of rows."""
+Scorer: TypeAlias = Callable[[FlatParameters, Watched, Array], float]
+"""Returns what a scorer of the user's makes of one network, of rows and of their outcomes."""
 
 Score: TypeAlias = Callable[[Array, Array, "Array | None"], float]
 

@@ -196,21 +196,52 @@ def test_a_warm_start_goes_on():
     assert len(distributed.loss_curve_) == 6
 
 
-@pytest.mark.parametrize("scoring", [None, "loss"])
+def least_probability(estimator, X, y, sample_weight=None):
+    """A scorer of a user's own, which goes by labels as they were given."""
+    said = estimator.predict_proba(X)
+    of_each = said[np.arange(len(X)), np.searchsorted(estimator.classes_, y)]
+    return np.average(of_each, weights=sample_weight) + estimator.score(X, y)
+
+
+@pytest.mark.parametrize("scoring", [None, "loss", "roc_auc_ovr", least_probability])
 def test_rows_on_the_workers_end_training_early(scoring):
     X, y = class_data(2 * N)
+    y = np.array(["one", "three", "two"])[y]
     stopping = EarlyStopping(scoring=scoring, n_iter_no_change=3)
     settings = {"max_iter": 40, "early_stopping": stopping, "learning_rate_init": 0.3}
     settings["n_iter_no_change"] = 10
     local = BackpropClassifier(**SETTINGS | settings)
-    local.fit(X[:N], y[:N], X_val=X[N:], y_val=y[N:])
+    watched = {"X_val": X[N:], "y_val": y[N:]}
+    if scoring is least_probability:
+        watched["sample_weight_val"] = np.arange(N) % 3
+    local.fit(X[:N], y[:N], **watched)
     distributed = DaskBackpropClassifier(**DISTRIBUTED | settings)
-    X_val, y_val = on_workers(X[N:], y[N:])
-    distributed.fit(*on_workers(X[:N], y[:N]), X_val=X_val, y_val=y_val)
+    watched = {name: da.from_array(each, chunks=25) for name, each in watched.items()}
+    distributed.fit(*on_workers(X[:N], y[:N]), **watched)
     same(local, distributed)
     assert distributed.n_iter_ == local.n_iter_ < 40 and distributed.best_iter_ == local.best_iter_
     for name in ("validation_loss_curve_", "validation_scores_"):
         np.testing.assert_allclose(getattr(distributed, name), getattr(local, name), rtol=1e-9)
+
+
+def test_scorers_of_numbers_need_no_look_at_the_input():
+    X, y = value_data(2 * N)
+    y, watched = np.exp(y / 4), slice(N, None)
+
+    def fitted(kind, settings, rows, scoring):
+        stopping = {"early_stopping": EarlyStopping(scoring), "n_iter_no_change": 10}
+        model = kind(**settings | stopping, loss="poisson", scale_target=True)
+        X_val, y_val = rows(X[watched], y[watched])
+        return model.fit(*rows(X[:N], y[:N]), X_val=X_val, y_val=y_val)
+
+    for scoring in ("neg_median_absolute_error", lambda estimator, X, y: estimator.score(X, 2 * y)):
+        local = fitted(BackpropRegressor, SETTINGS, lambda *rows: rows, scoring)
+        distributed = fitted(DaskBackpropRegressor, DISTRIBUTED, on_workers, scoring)
+        assert distributed.validation_scores_ == pytest.approx(local.validation_scores_, rel=1e-9)
+    with pytest.raises(TypeError, match="on the workers"):
+        fitted(
+            DaskBackpropRegressor, DISTRIBUTED, on_workers, lambda estimator, X, y: X[:, 0].sum()
+        )
 
 
 # ------------------------------------------------------------------------------ what is refused
@@ -239,14 +270,6 @@ def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **c
 )
 def test_parameters_that_can_not_work(changes, match):
     refused(match, **changes)
-
-
-def test_a_scorer_needs_rows_in_one_place():
-    X, y = on_workers(*class_data(N))
-    stopping = {"early_stopping": EarlyStopping(scoring="roc_auc"), "n_iter_no_change": 10}
-    model = DaskBackpropClassifier(**DISTRIBUTED | stopping)
-    with pytest.raises(ValueError, match="in one place"):
-        model.fit(X, y, X_val=X, y_val=y)
 
 
 def test_rows_that_are_here_or_are_none():
