@@ -120,8 +120,8 @@ class DaskBackprop(BaseBackprop):
         blocks = blocks.changed(encoded, targets)
         blocks = self._weighted_elsewhere(plan, targets, blocks, incremental)
         blocks.check_weight()
-        n_columns = blocks.facts[0].n_features
-        sample = blocks.sample(max(2, _N_SAMPLED // n_columns))
+        sample = blocks.sample(_N_SAMPLED)
+        plan.architecture.check_takes(sample.X)
         table = SampledTable(sample.X, sample.y, sample.weight, team=Team(blocks, self.rounds))
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = None

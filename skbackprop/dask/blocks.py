@@ -18,7 +18,7 @@ import dask.dataframe as dd
 import numpy as np
 from dask import delayed
 from distributed import Client, Future
-from scipy.sparse import issparse
+from scipy.sparse import issparse, vstack
 
 from ..core.arrays import Array
 from ..engine.batches import Table
@@ -35,7 +35,7 @@ class Block(NamedTuple):
 
     Parameters
     ----------
-    X : array of shape (n, d)
+    X : array or CSR matrix of shape (n, d)
         The input, checked.
     y : array of shape (n,) or (n, k)
         The targets: checked, and later as a network learns them.
@@ -43,7 +43,7 @@ class Block(NamedTuple):
         What the rows weigh; None for ones.
     """
 
-    X: Array
+    X: Any
     y: Array
     weight: Array | None
 
@@ -72,6 +72,10 @@ class Facts(NamedTuple):
         The shape of a row of y: empty for one value.
     weight : float
         What its rows weigh.
+    is_sparse : bool
+        Whether X is a CSR matrix.
+    n_numbers : int
+        The numbers of X that are in memory.
     """
 
     n_rows: int
@@ -80,6 +84,8 @@ class Facts(NamedTuple):
     dtype: np.dtype[Any]
     y_shape: tuple[int, ...]
     weight: float
+    is_sparse: bool
+    n_numbers: int
 
 
 @dataclass(frozen=True)
@@ -139,8 +145,13 @@ class Blocks:
         weights = zip(self.facts, self.each(_weight_of), strict=True)
         return replace(self, facts=[fact._replace(weight=weight) for fact, weight in weights])
 
-    def sample(self, n_rows: int) -> Block:
-        """Return about so many rows, spread evenly among all; all if there are no more."""
+    def sample(self, n_numbers: int) -> Block:
+        """Return rows of about so many numbers, spread evenly among all; all if there are no more.
+
+        There are two of them at least.
+        """
+        n_there = sum(fact.n_numbers for fact in self.facts)
+        n_rows = max(2, n_numbers * self.n_rows // max(1, n_there))
         every = max(1, -(-self.n_rows // n_rows))
         starts = np.cumsum([0, *(fact.n_rows for fact in self.facts)]).tolist()
         futures = [
@@ -148,9 +159,13 @@ class Blocks:
             for future, start in zip(self.futures, starts, strict=False)
         ]
         parts = gathered(self.client, futures)
-        X, y = (np.concatenate([getattr(part, name) for part in parts]) for name in ("X", "y"))
+        joined: Any = vstack if self.facts[0].is_sparse else np.concatenate
         weights = [part.weight for part in parts if part.weight is not None]
-        return Block(X, y, np.concatenate(weights) if weights else None)
+        return Block(
+            joined([part.X for part in parts]),
+            np.concatenate([part.y for part in parts]),
+            np.concatenate(weights) if weights else None,
+        )
 
 
 def blocks_of(
@@ -297,7 +312,7 @@ def _checked(
     X: Any, y: Any, weight: Any, reader: Any, resets: bool, dtype: Any, name: str
 ) -> tuple[Block, Facts] | tuple[None, None]:
     """Return a block of rows that are what they should be, with what is known of it."""
-    if len(X) == 0:
+    if X.shape[0] == 0:  # a matrix has no len
         return None, None
     reader = stand_in(reader)
     with errors_of(name):
@@ -305,11 +320,22 @@ def _checked(
         check_range(X, dtype or float_for(X))
         if weight is not None:
             weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    if issparse(X) or issparse(y):
-        raise TypeError(f"{name} is sparse, but rows on a cluster have to be dense.")
+    if issparse(y):
+        raise TypeError(
+            f"y of {name} is sparse, but targets on a cluster have to be dense: give "
+            "y.map_blocks(lambda block: block.toarray())."
+        )
     block = Block(X, y, weight)
-    names = vars(reader).get("feature_names_in_")
-    return block, Facts(len(y), X.shape[1], names, X.dtype, y.shape[1:], _weight_of(block))
+    return block, Facts(
+        n_rows=X.shape[0],
+        n_features=X.shape[1],
+        names=vars(reader).get("feature_names_in_"),
+        dtype=X.dtype,
+        y_shape=y.shape[1:],
+        weight=_weight_of(block),
+        is_sparse=issparse(X),
+        n_numbers=X.size,  # of a matrix: those that it stores
+    )
 
 
 def _weight_of(block: Block) -> float:
@@ -332,4 +358,9 @@ def _check_alike(facts: Sequence[Facts], name: str) -> None:
                 f"{name} has {first.n_features} columns in its first block and {fact.n_features} "
                 f"in another, y {first.y_shape or 'one'} and {fact.y_shape or 'one'}: all blocks "
                 "need the same."
+            )
+        if fact.is_sparse != first.is_sparse:
+            raise ValueError(
+                f"{name} has blocks of sparse matrices and of dense arrays: all need to be of one "
+                "kind. X.map_blocks(scipy.sparse.csr_matrix) makes all of them sparse."
             )

@@ -63,7 +63,7 @@ def scored_by_block(client: Client, local: Any, X: Any, y: Any, weight: Any) -> 
 
 
 def _scored(local: Any, X: Any, y: Any, weight: Any) -> Scored | None:
-    if not len(X):
+    if not X.shape[0]:
         return None
     if weight is not None:
         weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
@@ -82,7 +82,7 @@ def _array_of(blocks: list[Any], rows: Any, like: Any) -> da.Array:
 
 def _said(local: Any, method: str, X: Any, arguments: tuple[Any, ...]) -> Any:
     """Return what a method says of a block, which may have no rows."""
-    if len(X):
+    if X.shape[0]:
         return getattr(local, method)(X, *arguments)
     nameless = stand_in(local)  # so that a row of zeros is taken without a word
     vars(nameless).pop("feature_names_in_", None)

@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
+from scipy.sparse import issparse, vstack
 
 from ..core.arrays import BUFFER_SIZE, Array, Rows, State
 from ..engine.batches import Table
@@ -202,11 +203,12 @@ class Part:
     """
 
     def __init__(self, setting: Setting, numbers: Sequence[int], *blocks: Block) -> None:
-        network = setting.objective.network
+        network, is_sparse = setting.objective.network, issparse(blocks[0].X)
         self._setting, self._numbers, self._blocks = setting, numbers, blocks
         self._starts = np.cumsum([0, *(block.n_rows for block in blocks)])
         self._n_rows = int(self._starts[-1])
-        self._n_at_once = max(1, _NUMBERS_AT_ONCE // sum(network.widths))
+        widths = network.widths[1:] if is_sparse else network.widths  # that have buffers
+        self._n_at_once = max(1, _NUMBERS_AT_ONCE // sum(widths))
         self._orders: tuple[int | None, list[Rows]] = None, []
         self._losses: dict[int, WholeLoss] = {}
         self._stacks: dict[int, Stack] = {}
@@ -317,20 +319,24 @@ class Part:
         if len(self._blocks) == 1:
             return self._blocks[0].table(rows)
         of_block = np.searchsorted(self._starts, rows, side="right") - 1
-        X, y = self._empty("X", len(rows)), self._empty("y", len(rows))
-        weight = None if self._blocks[0].weight is None else np.empty(len(rows))
-        for i in np.unique(of_block).tolist():
-            block, where = self._blocks[i], of_block == i
-            own = rows[where] - self._starts[i]
-            X[where], y[where] = block.X[own], block.y[own]
-            if weight is not None:
-                weight[where] = np.asarray(block.weight)[own]
+        places = {i: np.flatnonzero(of_block == i) for i in np.unique(of_block).tolist()}
+        weight = None
+        if self._blocks[0].weight is not None:
+            weight = self._out_of_blocks("weight", rows, places)
+        X, y = (self._out_of_blocks(name, rows, places) for name in ("X", "y"))
         return Table(X, y, weight)
 
-    def _empty(self, name: str, n_rows: int) -> Array:
-        """Return an array for rows of X or y out of any of the blocks."""
+    def _out_of_blocks(self, name: str, rows: Rows, places: dict[int, Rows]) -> Any:
+        """Return rows of X, y or the weights; those of each block go to places of their own."""
         arrays = [getattr(block, name) for block in self._blocks]
-        return np.empty((n_rows, arrays[0].shape[1]), np.result_type(*(a.dtype for a in arrays)))
+        parts = (arrays[i][rows[own] - self._starts[i]] for i, own in places.items())
+        if issparse(arrays[0]):
+            return vstack([*parts])[np.argsort(np.concatenate([*places.values()]))]
+        dtype = np.result_type(*(array.dtype for array in arrays))
+        whole = np.empty((len(rows), *arrays[0].shape[1:]), dtype)
+        for own, part in zip(places.values(), parts, strict=True):
+            whole[own] = part
+        return whole
 
     # ------------------------------------------------------------------------- what is bound
 

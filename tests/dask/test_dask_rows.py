@@ -8,6 +8,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from dask import delayed
 from scipy import sparse
 from sklearn.base import clone
 
@@ -99,6 +100,38 @@ def test_whole_numbers_read_only_and_one_class():
     y = np.ones(N)
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y))
     same(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.coo_matrix])
+def test_sparse_blocks_of_unknown_size_are_never_made_dense(kind, monkeypatch):
+    X, y = class_data(2 * N)
+    X[X < 0.5] = 0
+    weight = np.arange(2 * N) % 3
+    local = BackpropClassifier(**SETTINGS | {"batch_size": 2 * N})
+    local.fit(sparse.csr_matrix(X), y, weight)
+    pieces = [slice(0, 33), slice(33, 33), slice(33, 60), slice(60, 80)]
+    blocks = [da.from_delayed(delayed(kind)(X[own]), (np.nan, 4), float) for own in pieces]
+    labels, weights = (
+        da.concatenate([da.from_delayed(delayed(each[own]), (np.nan,), float) for own in pieces])
+        for each in (y, weight)
+    )
+    rows = da.concatenate(blocks, allow_unknown_chunksizes=True)
+    for each in (sparse.csr_matrix, sparse.csr_array, sparse.coo_matrix):
+        monkeypatch.setattr(each, "toarray", None)
+    model = DaskBackpropClassifier(**DISTRIBUTED | {"batch_size": 2 * N})
+    same(local, model.fit(rows, labels, weights))
+    predicted = model.predict_proba(rows).compute()
+    np.testing.assert_allclose(predicted, local.predict_proba(X), rtol=1e-9)
+    assert model.score(rows, labels) == local.score(X, y)
+
+
+@pytest.mark.parametrize("rounds, n_rows", [(Synchronous(), 13), (LocalSteps(2), 40)], ids=str)
+def test_batches_of_sparse_blocks_are_those_of_dense_ones(rounds, n_rows):
+    """Of the first each worker has several blocks, and a batch has rows of all of them."""
+    X, y = on_workers(*class_data(2 * N), rows=n_rows)
+    settings = DISTRIBUTED | {"batch_size": 16, "rounds": rounds}
+    dense = DaskBackpropClassifier(**settings).fit(X, y)
+    same(dense, DaskBackpropClassifier(**settings).fit(X.map_blocks(sparse.csr_matrix), y))
 
 
 # ------------------------------------------------------------------------------ block by block
@@ -294,10 +327,13 @@ def test_data_that_is_wrong_says_in_which_block():
     )
 
 
-def test_sparse_rows_are_refused():
-    X, y = class_data(N)
-    blocks = da.from_array(X, chunks=(40, 4)).map_blocks(sparse.csr_matrix)
-    refused("sparse", TypeError, data=(blocks, da.from_array(y, chunks=40)))
+def test_sparse_rows_that_do_not_go_together_or_can_not_be_taken():
+    X, y = on_workers(*class_data(N))
+    some = X.map_blocks(lambda block: sparse.csr_matrix(block) if len(block) == 15 else block)
+    refused("sparse matrices and of dense", data=(some, y))
+    refused("targets on a cluster", TypeError, data=(X, X.map_blocks(sparse.csr_matrix)))
+    everywhere = X.map_blocks(sparse.csr_matrix), y
+    refused("X is sparse, but input_layers", TypeError, data=everywhere, input_layers="scale")
 
 
 def test_weights_that_are_wrong():
