@@ -207,8 +207,7 @@ class Part:
         self._setting, self._numbers, self._blocks = setting, numbers, blocks
         self._starts = np.cumsum([0, *(block.n_rows for block in blocks)])
         self._n_rows = int(self._starts[-1])
-        widths = network.widths[1:] if is_sparse else network.widths  # that have buffers
-        self._n_at_once = max(1, _NUMBERS_AT_ONCE // sum(widths))
+        self._n_at_once = max(1, _NUMBERS_AT_ONCE // network.n_of_row(is_sparse))
         self._orders: tuple[int | None, list[Rows]] = None, []
         self._losses: dict[int, WholeLoss] = {}
         self._stacks: dict[int, Stack] = {}

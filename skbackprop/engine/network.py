@@ -69,6 +69,10 @@ class Network:
         outputs = zip(self.has_weights, self.n_units[1:], strict=True)
         return (self.n_inputs, *(n for has_weights, n in outputs if has_weights))
 
+    def n_of_row(self, is_sparse: bool) -> int:
+        """Return the numbers of a row in the buffers of a pass; a sparse input is in none."""
+        return sum(self.widths[1:] if is_sparse else self.widths)
+
     @cached_property
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:
         """The shape of a member's arrays of each name, one for each layer that has it."""

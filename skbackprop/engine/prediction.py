@@ -59,7 +59,7 @@ def score_blocks(
     """
     n_members, dtype, is_sparse = len(parameters), parameters.dtype, issparse(X)
     n = X.shape[0] if rows is None else len(rows)
-    workspace, n_units = Workspace(dtype), sum(network.widths)
+    workspace, n_units = Workspace(dtype), network.n_of_row(is_sparse)
     # Rows as if for one member: a product of other shape may round otherwise.
     n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
     n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))

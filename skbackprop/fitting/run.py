@@ -303,7 +303,8 @@ class Run:
     def rows_at_once(self) -> int:
         """The rows that go through the network together: a batch, or a block of L-BFGS."""
         if self.plan.is_lbfgs:
-            return max(1, min(self.n_train, _LBFGS_NUMBERS // sum(self.network.widths)))
+            n_of_row = self.network.n_of_row(self.table.is_sparse)
+            return max(1, min(self.n_train, _LBFGS_NUMBERS // n_of_row))
         return self.batch_size
 
     # ---------------------------------------------------------------------- its course

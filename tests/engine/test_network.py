@@ -232,3 +232,10 @@ def test_outcomes_in_parts_are_those_of_the_whole(n_members, numbers, monkeypatc
     found = outcomes(lambda s: sparse.csr_matrix(s[0] > 0))
     assert type(found) is sparse.csr_matrix
     np.testing.assert_array_equal(found.toarray(), scores[0] > 0)
+
+
+def test_a_wide_sparse_input_goes_through_many_rows_at_a_time():
+    network = dense_network((1 << 20, 3), ())
+    parameters = some_parameters(network, [0])
+    X = sparse.csr_matrix((500, 1 << 20))
+    assert [block.shape[1] for block in score_blocks(network, parameters, X)] == [500]
