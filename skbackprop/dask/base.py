@@ -156,11 +156,12 @@ class DaskBackprop(BaseBackprop):
         setting = Setting(objective, _rule_of(plan), plan.batch_size)
         table = cast(SampledTable, data.table)
         judge, team = RemoteJudge(problem.judge, setting), table.team
-        return replace(problem, stack=team, judge=judge)
+        return replace(problem, stack=team, whole=team.whole, judge=judge)
 
     def _outcome_of(self, prepared: Any, continues: bool) -> dict[str, Any]:
         outcome = super()._outcome_of(prepared, continues)
-        return outcome | {"rounds_": prepared.data.table.team.chosen}
+        is_lbfgs = prepared.planned.plan.is_lbfgs  # which has no steps to make in rounds
+        return outcome | {"rounds_": None if is_lbfgs else prepared.data.table.team.chosen}
 
     def _check_distributable(self, plan: Plan, given: Given, incremental: bool) -> None:
         """Check that all that the plan asks for can be done on a cluster."""
@@ -168,12 +169,6 @@ class DaskBackprop(BaseBackprop):
             raise ValueError(
                 "rounds must be 'auto', Synchronous() or LocalSteps(), which are in "
                 f"skbackprop.dask, got {self.rounds!r}."
-            )
-        if not isinstance(plan.solver, Optimizer):
-            raise ValueError(
-                f"solver={self.solver!r} does not train on a cluster. Choose a stochastic solver "
-                "such as 'adam' or 'sgd'; with rounds=Synchronous() and a batch_size of all rows "
-                "its steps are by all rows as well."
             )
         if plan.n_members > 1:
             raise ValueError(
@@ -286,6 +281,7 @@ def _features_of(estimator: Any) -> dict[str, Any]:
     return {name: vars(estimator)[name] for name in names if name in vars(estimator)}
 
 
-def _rule_of(plan: Plan) -> Rule:
-    """Return how steps are made by a plan."""
-    return Rule(cast(Optimizer, plan.solver), plan.clip_norm, plan.average)
+def _rule_of(plan: Plan) -> Rule | None:
+    """Return how steps are made by a plan; None where they are made by L-BFGS."""
+    solver = plan.solver
+    return Rule(solver, plan.clip_norm, plan.average) if isinstance(solver, Optimizer) else None

@@ -47,14 +47,14 @@ class Setting:
     ----------
     objective : Objective
         What is minimised, of one network.
-    rule : Rule
-        How a step is made.
+    rule : Rule or None
+        How a step is made; None where it is not here that steps are made.
     batch_size : int
         The rows of a batch.
     """
 
     objective: Objective
-    rule: Rule
+    rule: Rule | None
     batch_size: int
 
 
@@ -364,6 +364,7 @@ class Part:
         n_rows, setting = table.n_rows, self._setting
         if n_rows not in self._stacks:
             rule = setting.rule
+            assert rule is not None
             self._stacks[n_rows] = Stack(
                 setting.objective,
                 self._state_like(common),

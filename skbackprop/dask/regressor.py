@@ -251,7 +251,7 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         own, and then averages what they have come to. "auto" measures both when ``fit`` begins: it
         is the former where a round takes no longer than a step, else the latter, with as many steps
         that rounds take about a fifth of the time. What was chosen is in ``rounds_``: set it to get
-        the same again.
+        the same again. L-BFGS goes by the gradient of all rows, whatever `rounds` is.
 
     Attributes
     ----------
@@ -316,8 +316,8 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
     target_mean_, target_scale_ : array of shape (n_targets,), or None
         What is subtracted from each target, and what it is divided by, in training; None without
         ``scale_target``.
-    rounds_ : Synchronous or LocalSteps
-        What the workers did between two exchanges with the client.
+    rounds_ : Synchronous, LocalSteps or None
+        What the workers did between two exchanges with the client; None with L-BFGS.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import Array
-from ..engine.objective import AddedPenalty, exact_sum
+from ..core.arrays import Array, Rows
+from ..engine.batches import Table
+from ..engine.deadline import Deadline
+from ..engine.objective import AddedPenalty, Objective, exact_sum
+from ..engine.parameters import FlatParameters
 from ..engine.stack import Stack
 from .blocks import Blocks
 from .crew import Crew
@@ -52,6 +55,18 @@ class Team:
     def __call__(self, **settings: Any) -> RemoteStack:
         """Return a stack of what `Stack` takes."""
         return RemoteStack(**settings, team=self)
+
+    def whole(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        table: Table,
+        order: Rows | None,
+        row_block: int,
+        deadline: Deadline | None,
+    ) -> RemoteLoss:
+        """Return the loss over all rows, of what `WholeLoss` takes."""
+        return RemoteLoss(objective, parameters, deadline, self.blocks)
 
 
 @dataclass
@@ -151,6 +166,49 @@ class RemoteStack(Stack):
             crew.call("echo", Common.of(self.state))
             times.append(time.perf_counter() - start)
         return chosen(self.team.rounds, Times(min(times), step), self._n_steps())
+
+
+class RemoteLoss:
+    """The mean loss of one network over all rows: a `Whole` that the workers share.
+
+    Parameters
+    ----------
+    objective, parameters, deadline
+        As for `WholeLoss`; the deadline ends an evaluation before it begins.
+    blocks : Blocks
+        The rows.
+
+    Attributes
+    ----------
+    gradients : FlatParameters
+        Where the gradient goes.
+    total : float
+        The weight of all rows.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        deadline: Deadline | None,
+        blocks: Blocks,
+    ) -> None:
+        self._parameters, self._deadline = parameters, deadline
+        self._crew = Crew(blocks, Setting(objective, None, blocks.n_rows))
+        self.gradients = parameters.like(np.empty_like(parameters.theta))
+        self.total = blocks.weight
+
+    def __call__(self) -> list[float]:
+        """Leave the gradient of the mean in `gradients`; return the sums of the parts' losses."""
+        losses: list[float] = []
+        shares: Iterable[Share] = [Share(None, 0, 0, 1)]
+        theta, statistics = self._parameters.theta, self._parameters.statistics
+        for share in shares if self._deadline is None else self._deadline.before_each(shares):
+            parts = self._crew.call("gradient", theta, statistics, share)
+            weights = [part.weight for part in parts]
+            np.copyto(self.gradients.theta, _mean([part.g for part in parts], weights))
+            losses += [part.loss for part in parts]
+        return losses
 
 
 def _mean(arrays: Sequence[Array], weights: Sequence[float]) -> Array:

@@ -15,7 +15,7 @@ from .batches import Table
 from .deadline import Deadline
 from .objective import AddedPenalty, Diverged, Objective, exact_sum
 from .parameters import FlatParameters
-from .whole import WholeLoss
+from .whole import Whole, WholeLoss
 
 
 class Evaluations:
@@ -86,6 +86,8 @@ class WholeObjective:
         What ends an evaluation by an OutOfTime before any block.
     evaluations : Evaluations or None, default=None
         Those that are known, to which others are added; None to keep none.
+    whole : callable
+        Returns the loss over all rows, of what `WholeLoss` takes, which is the default.
 
     Attributes
     ----------
@@ -106,11 +108,12 @@ class WholeObjective:
         row_block: int,
         deadline: Deadline | None = None,
         evaluations: Evaluations | None = None,
+        whole: Callable[..., Whole] = WholeLoss,
     ) -> None:
         self._evaluations = evaluations
         smooth = replace(objective, penalty=objective.penalty.smooth)
         self.objective, self.parameters = smooth, parameters
-        self._loss = WholeLoss(smooth, parameters, table, order, row_block, deadline)
+        self._loss = whole(smooth, parameters, table, order, row_block, deadline)
         self.gradients = self._loss.gradients
         self._add_penalty = AddedPenalty(
             smooth.penalty, parameters, self.gradients, Workspace(parameters.dtype)

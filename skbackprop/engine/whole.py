@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,19 @@ from .batches import Batch, Batches, Table
 from .deadline import Deadline
 from .objective import Gradient, Objective
 from .parameters import FlatParameters
+
+
+class Whole(Protocol):
+    """The mean loss over all rows, without a penalty: a `WholeLoss`, or of rows elsewhere."""
+
+    gradients: FlatParameters
+
+    @property
+    def total(self) -> float:
+        """The weight of all rows, over which the loss is a mean."""
+
+    def __call__(self) -> list[float]:
+        """Leave the gradient of the mean in `gradients`; return sums of losses to add up."""
 
 
 class WholeLoss:

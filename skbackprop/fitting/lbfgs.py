@@ -107,6 +107,7 @@ class _Minimisation:
             run.rows_at_once,
             deadline_of([run]),
             run.evaluations,
+            run.problem.whole,
         )
         return minimise(
             whole,

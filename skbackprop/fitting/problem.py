@@ -12,6 +12,7 @@ from ..core.arrays import Array, Rows
 from ..engine.batches import Table
 from ..engine.objective import Objective
 from ..engine.stack import Stack
+from ..engine.whole import Whole, WholeLoss
 from ..stopping import EarlyStopping
 from .holdout import are_whole, hold_out, hold_out_groups
 from .plan import Plan
@@ -55,6 +56,8 @@ class Problem:
     stack : callable
         Returns the stack that trains runs, of what `Stack` takes. Another than `Stack` trains on
         rows elsewhere, of which the table is a sample.
+    whole : callable
+        Returns the loss over all rows that L-BFGS minimises, of what `WholeLoss` takes; likewise.
     """
 
     plan: Plan
@@ -70,6 +73,7 @@ class Problem:
     groups: Array | None = None
     folds: Array | None = None
     stack: Callable[..., Stack] = Stack
+    whole: Callable[..., Whole] = WholeLoss
 
     @property
     def is_here(self) -> bool:

@@ -136,6 +136,30 @@ def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
     assert model.predict(on_workers(32)[0]).compute().shape == (64,)
 
 
+def test_lbfgs_loses_an_evaluation_with_a_worker_and_keeps_its_last_iterate(client, monkeypatch):
+    settings = SETTINGS | {"solver": "lbfgs", "client": client, "learning_rate_init": 0.001}
+    n_calls, original = [0], Crew._answer
+
+    def failing(self, future):
+        n_calls[0] += 1
+        if n_calls[0] == 7:
+            raise ConnectionError("a worker is gone")
+        if n_calls[0] == 14:
+            raise KeyboardInterrupt
+        return original(self, future)
+
+    model = DaskBackpropClassifier(**settings)
+    with monkeypatch.context() as context:
+        context.setattr(Crew, "_answer", failing)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(*on_workers(32))
+    assert 0 < model.n_iter_ < 8
+    settings.pop("client")
+    local = BackpropClassifier(**settings | {"max_iter": model.n_iter_}).fit(X, Y)
+    for own, other in zip(local.coefs_, model.coefs_, strict=True):
+        np.testing.assert_allclose(other, own, rtol=1e-6)
+
+
 def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
     monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}

@@ -291,7 +291,6 @@ def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **c
 @pytest.mark.parametrize(
     "changes, match",
     [
-        ({"solver": "lbfgs"}, "solver='lbfgs' does not train on a cluster"),
         ({"n_members": 2}, "n_members=2"),
         ({"early_stopping": True}, "X_val and y_val"),
         ({"rounds": "often"}, "rounds"),

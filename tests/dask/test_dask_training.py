@@ -15,6 +15,7 @@ from skbackprop.dask import (
 )
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.stopping import EarlyStopping
 from support import class_data, few_epochs, label_data, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -154,6 +155,48 @@ def test_a_batch_is_shared_by_the_workers(client):
     local = BackpropClassifier(**settings).fit(X[order], y[order])
     distributed = DaskBackpropClassifier(**settings, rounds=Synchronous())
     same(local, distributed.fit(*on_workers(X, y, rows=(40, 24))))
+
+
+# ------------------------------------------------------------------------------ by all rows
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": "tanh"},
+        {"alpha": 0.1, "l1_ratio": 0.5},
+        {"normalization": "layer", "loss": "focal"},
+        {"dtype": "float32"},
+    ],
+    ids=str,
+)
+def test_lbfgs_goes_by_the_rows_of_all_workers(changes):
+    settings = {"solver": "lbfgs", "max_iter": 5, "rounds": "auto", "learning_rate_init": 0.001}
+    X, y = class_data(N)
+    weight = weights() if "activation" in changes else None
+    settings = settings_of(BackpropClassifier) | settings | changes
+    distributed = DaskBackpropClassifier(**settings).fit(*on_workers(X, y, weight))
+    settings.pop("rounds")
+    local = BackpropClassifier(**settings).fit(X, y, weight)
+    same(local, distributed, rtol=1e-6 if changes.get("dtype") is None else 1e-4)
+    assert local.n_iter_ == 5 and distributed.rounds_ is None
+
+
+def test_lbfgs_converges_or_ends_by_rows_on_the_workers():
+    X, y = value_data(2 * N)
+    settings = settings_of(BackpropRegressor, solver="lbfgs", max_iter=200, tol=1e-3)
+    settings |= {"hidden_layer_sizes": (), "n_iter_no_change": 10}
+    local = BackpropRegressor(**settings).fit(X, y)
+    distributed = DaskBackpropRegressor(**settings).fit(*on_workers(X, y, rows=(70, 50)))
+    same(local, distributed, rtol=1e-6)
+    assert local.converged_ and distributed.converged_
+    settings |= {"early_stopping": EarlyStopping(n_iter_no_change=1, tol=0.5)}
+    local = BackpropRegressor(**settings).fit(X[:N], y[:N], X_val=X[N:], y_val=y[N:])
+    distributed = DaskBackpropRegressor(**settings)
+    X_val, y_val = on_workers(X[N:], y[N:])
+    distributed.fit(*on_workers(X[:N], y[:N]), X_val=X_val, y_val=y_val)
+    same(local, distributed, rtol=1e-6)
+    np.testing.assert_allclose(distributed.validation_scores_, local.validation_scores_, rtol=1e-6)
 
 
 # ----------------------------------------------------------------- steps of each by itself
