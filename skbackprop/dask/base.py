@@ -170,11 +170,6 @@ class DaskBackprop(BaseBackprop):
                 "rounds must be 'auto', Synchronous() or LocalSteps(), which are in "
                 f"skbackprop.dask, got {self.rounds!r}."
             )
-        if plan.n_members > 1:
-            raise ValueError(
-                f"n_members={plan.n_members}, but a Dask estimator is one network. Fit several, "
-                "with another random_state each, and average what they predict."
-            )
         if plan.stopping is not None and given.X_val is None and not incremental:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs rows to go by, and a Dask estimator "

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from ..core.arrays import BUFFER_SIZE, Array, Rows, State
+from ..core.members import take_state
 from ..engine.batches import Table
 from ..engine.objective import Objective, exact_sum
 from ..engine.parameters import FlatParameters
@@ -78,7 +79,7 @@ class Share(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of a part's rows of a batch, and what else a step needs to know of them.
+    """A network's gradient by a part's rows of a batch, and what else a step is to know of them.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class Common(NamedTuple):
 
     Parameters
     ----------
-    theta : array of shape (1, p)
+    theta : array of shape (n_members, p)
         The parameters.
     statistics, optimizer, average : dict
         Those of a `TrainingState`.
@@ -120,6 +121,11 @@ class Common(NamedTuple):
         parameters = state.parameters
         return cls(parameters.theta, parameters.statistics, state.optimizer, state.average)
 
+    def member(self, i: int) -> Self:
+        """Return that of one of several networks, as views."""
+        own = slice(i, i + 1)
+        return type(self)(self.theta[own], *(take_state(state, own) for state in self[1:]))
+
     def put_into(self, state: TrainingState) -> None:
         """Copy it into the arrays of a state."""
         own = Common.of(state)
@@ -130,7 +136,7 @@ class Common(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What the steps of a part have come to.
+    """What the steps of a part on one network have come to.
 
     Parameters
     ----------
@@ -171,6 +177,12 @@ def _answering(method: Callable[..., Result]) -> Callable[..., Result | Raised]:
     return answer
 
 
+def _member_of(theta: Array, statistics: State, i: int) -> tuple[Array, State]:
+    """Return what is one network's of the parameters of several, as views."""
+    own = slice(i, i + 1)
+    return theta[own], take_state(statistics, own)
+
+
 def piece_of(n_rows: int, number: int, share: Share) -> slice:
     """Return which rows of a block, in their order, are in a share of an epoch.
 
@@ -208,7 +220,7 @@ class Part:
         self._starts = np.cumsum([0, *(block.n_rows for block in blocks)])
         self._n_rows = int(self._starts[-1])
         self._n_at_once = max(1, _NUMBERS_AT_ONCE // network.n_of_row(is_sparse))
-        self._orders: tuple[int | None, list[Rows]] = None, []
+        self._orders: dict[int | None, list[Rows]] = {}
         self._losses: dict[int, WholeLoss] = {}
         self._stacks: dict[int, Stack] = {}
         self._parameters: FlatParameters | None = None
@@ -218,8 +230,20 @@ class Part:
     # ------------------------------------------------------------------ what is computed
 
     @_answering
-    def gradient(self, theta: Array, statistics: State, share: Share) -> Gradient:
-        """Return the gradient of this part's share of a batch."""
+    def gradient(self, theta: Array, statistics: State, shares: Sequence[Share]) -> list[Gradient]:
+        """Return the gradient of each network, by this part's share of its batch."""
+        self._keep_orders(shares)
+        each = enumerate(shares)
+        return [self._gradient(*_member_of(theta, statistics, i), share) for i, share in each]
+
+    @_answering
+    def steps(self, common: Common, rates: Array, shares: Sequence[Share]) -> list[Steps]:
+        """Return what steps of each network, on this part's share of its epoch, lead to."""
+        self._keep_orders(shares)
+        each = enumerate(shares)
+        return [self._steps(common.member(i), rates[i : i + 1], share) for i, share in each]
+
+    def _gradient(self, theta: Array, statistics: State, share: Share) -> Gradient:
         parameters = self._set(theta, statistics)
         self._draw_masks(share)
         g, weight, losses = np.zeros(theta.shape), 0.0, [0.0]
@@ -229,12 +253,10 @@ class Part:
             g += loss.total * loss.gradients.theta
             weight += loss.total
         g /= weight or 1.0
-        running = list(parameters.statistics.values())
+        running = [array.copy() for array in parameters.statistics.values()]
         return Gradient(g.astype(theta.dtype), running, weight, exact_sum(losses))
 
-    @_answering
-    def steps(self, common: Common, rate: Array, share: Share) -> Steps:
-        """Return what steps on this part's share of an epoch lead to."""
+    def _steps(self, common: Common, rate: Array, share: Share) -> Steps:
         rows = self._rows_of(share)
         if share.order is not None and len(self._blocks) > 1:  # so that each batch has some of all
             keys = share.order, self._numbers[0], share.piece
@@ -247,13 +269,15 @@ class Part:
         self._draw_masks(share)
         loss = stack.run_epoch(rate)
         weight = float(stack.batches.total_weights.item())
-        return Steps(Common.of(stack.state), table.n_rows, weight, loss.item())
+        reached = copy.deepcopy(Common.of(stack.state))  # the next network's steps go on in it
+        return Steps(reached, table.n_rows, weight, loss.item())
 
     @_answering
     def scores(self, theta: Array, statistics: State) -> list[Array]:
-        """Return the scores of all rows, block by block, as the network predicts."""
-        objective, parameters = self._setting.objective, self._set(theta, statistics)
-        return [scores_of(objective.network, parameters, block.X)[0] for block in self._blocks]
+        """Return the scores of all rows, block by block, as each of the networks predicts."""
+        network = self._setting.objective.network
+        parameters = FlatParameters(theta, statistics, network.layout)
+        return [scores_of(network, parameters, block.X) for block in self._blocks]
 
     @_answering
     def echo(self, *arguments: Any) -> Any:
@@ -288,15 +312,19 @@ class Part:
         return np.concatenate(pieces)
 
     def _order_of(self, i: int, drawn_by: int | None) -> Rows:
-        """Return the order of a block's rows in an epoch; the last one is kept."""
-        last_drawn_by, orders = self._orders
-        if not orders or last_drawn_by != drawn_by:
+        """Return the order of a block's rows in an epoch."""
+        if drawn_by not in self._orders:
             orders = [np.arange(block.n_rows) for block in self._blocks]
             if drawn_by is not None:
                 for number, order in zip(self._numbers, orders, strict=True):
                     np.random.default_rng([drawn_by, number]).shuffle(order)
-            self._orders = drawn_by, orders
-        return orders[i]
+            self._orders[drawn_by] = orders
+        return self._orders[drawn_by][i]
+
+    def _keep_orders(self, shares: Sequence[Share]) -> None:
+        """Forget all orders but those of the networks' epochs."""
+        drawn_by = {share.order for share in shares}
+        self._orders = {key: kept for key, kept in self._orders.items() if key in drawn_by}
 
     def _tables(self, share: Share) -> Iterator[Table]:
         """Yield the rows of a share in tables of so many as go through the network at once."""

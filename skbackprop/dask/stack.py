@@ -1,4 +1,4 @@
-"""A stack of one network whose rows are on the workers of a cluster."""
+"""A stack of networks whose rows are on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..engine.parameters import FlatParameters
 from ..engine.stack import Stack
 from .blocks import Blocks
 from .crew import Crew
-from .part import Common, Setting, Share, Steps
+from .part import Common, Gradient, Setting, Share, Steps
 from .rounds import LocalSteps, Rounds, Synchronous, Times, chosen, needs_times
 
 # Numbers that a stream gives to draw orders and masks by.
@@ -48,9 +48,15 @@ class Team:
     blocks: Blocks
     rounds: Any
     chosen: Rounds | None = field(init=False)
+    _crew: Crew | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.chosen = None if needs_times(self.rounds) else self.rounds
+
+    def crew(self, setting: Setting) -> Crew:
+        """Return the workers, whose setting is one and the same for all networks of a fit."""
+        self._crew = self._crew or Crew(self.blocks, setting)
+        return self._crew
 
     def __call__(self, **settings: Any) -> RemoteStack:
         """Return a stack of what `Stack` takes."""
@@ -66,14 +72,15 @@ class Team:
         deadline: Deadline | None,
     ) -> RemoteLoss:
         """Return the loss over all rows, of what `WholeLoss` takes."""
-        return RemoteLoss(objective, parameters, deadline, self.blocks)
+        return RemoteLoss(objective, parameters, deadline, self)
 
 
 @dataclass
 class RemoteStack(Stack):
-    """A stack of one network that is trained in rounds: see `Synchronous` and `LocalSteps`.
+    """A stack that is trained in rounds: see `Synchronous` and `LocalSteps`.
 
-    Its table is a sample of the rows.
+    Its tables are a sample of the rows. All networks take part in each round, by rows in an order
+    of their own, and each is computed as if it were alone.
 
     Parameters
     ----------
@@ -85,69 +92,60 @@ class RemoteStack(Stack):
 
     team: Team = field(kw_only=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _bind(self) -> None:
+        super()._bind()
         self._blocks = self.team.blocks
         self._batch_size = min(self.batch_sizes[0], self._blocks.n_rows)
-        setting = Setting(self.objective, self.rule, self._batch_size)
-        self._crew = Crew(self._blocks, setting)
-        self._update = self.rule.update(self.state, self.gradients)
-        self._add_penalty = AddedPenalty(
-            self.objective.penalty, self.parameters, self.gradients, self.workspace
-        )
+        self._members = [_Member(self, slice(i, i + 1)) for i in range(len(self))]
+        rule = self.rule.members(slice(1))
+        self._crew = self.team.crew(Setting(self._members[0].objective, rule, self._batch_size))
 
     def run_epoch(self, rate: Array) -> Array:
-        """Visit all rows once, in rounds, and return the loss as the local stack does."""
+        """Visit all rows once, in rounds, and return each loss as the local stack does."""
         rounds = self.team.chosen = self.team.chosen or self._measured()
         if isinstance(rounds, Synchronous):
             sums = self._in_step(rate)
         else:
             sums = self._by_themselves(rounds, rate)
         self.state.n_seen += self._blocks.n_rows
-        return np.array([exact_sum(sums) / self._blocks.weight])
+        return np.array([exact_sum(own) / self._blocks.weight for own in sums])
 
     # ------------------------------------------------------------------- the two ways
 
-    def _in_step(self, rate: Array) -> list[float]:
+    def _in_step(self, rate: Array) -> list[list[float]]:
         """Make a step of each batch that the workers share; return the losses to add up."""
-        parameters, penalty = self.parameters, self.objective.penalty
-        sums: list[float] = []
+        parameters = self.parameters
+        sums: list[list[float]] = [[] for _ in self._members]
         n_batches = -(-self._blocks.n_rows // self._batch_size)
-        for share in self._shares(n_batches):
-            parts = self._crew.call("gradient", parameters.theta, parameters.statistics, share)
-            weights = [part.weight for part in parts]
-            total = math.fsum(weights)
-            if total == 0:
-                continue
-            g = _mean([part.g for part in parts], weights)
-            np.copyto(self.gradients.theta, g, casting="same_kind")
-            for i, array in enumerate(parameters.statistics.values()):
-                np.copyto(array, _mean([part.statistics[i] for part in parts], weights))
-            measure = self._add_penalty(total)
-            self._update(self._batch_size, rate.item())
-            sums += [part.loss / self.objective.n_averaged for part in parts]
-            sums += penalty.value(measure.astype(float)).tolist()
+        for shares in self._shares(n_batches):
+            answers = self._crew.call("gradient", parameters.theta, parameters.statistics, shares)
+            for i, parts in enumerate(zip(*answers, strict=True)):
+                sums[i] += self._members[i].step(parts, self._batch_size, rate[i].item())
         return sums
 
-    def _by_themselves(self, rounds: LocalSteps, rate: Array) -> list[float]:
+    def _by_themselves(self, rounds: LocalSteps, rate: Array) -> list[list[float]]:
         """Let each worker make steps, and take the mean of what they have come to."""
-        sums: list[float] = []
+        sums: list[list[float]] = [[] for _ in self._members]
         n_rounds = -(-self._n_steps() // (rounds.n_steps or 1))
-        for share in self._shares(n_rounds):
-            common = Common.of(self.state)
-            parts: list[Steps] = self._crew.call("steps", common, rate, share)
-            moved = [part for part in parts if part.n_rows]
-            _put_mean_into(self.state, [part.common for part in moved], [p.n_rows for p in moved])
-            sums += [part.loss * part.weight for part in moved]
+        for shares in self._shares(n_rounds):
+            answers = self._crew.call("steps", Common.of(self.state), rate, shares)
+            for i, parts in enumerate(zip(*answers, strict=True)):
+                sums[i] += self._members[i].come_together(parts)
         return sums
 
-    def _shares(self, n_pieces: int) -> Iterable[Share]:
-        """Yield the pieces of an epoch, as long as there is time."""
-        (stream,), masks = self.state.streams, self.state.masks
-        order = None if stream is None else int(stream.randint(_LARGEST_KEY, dtype=np.int64))
-        drawn_by = int(masks[0].integers(_LARGEST_KEY)) if masks else 0
-        shares: Iterable[Share] = (Share(order, drawn_by, i, n_pieces) for i in range(n_pieces))
-        return shares if self.deadline is None else self.deadline.before_each(shares)
+    def _shares(self, n_pieces: int) -> Iterable[list[Share]]:
+        """Yield the pieces of an epoch, one of each member's, as long as there is time."""
+        state, drawn_by = self.state, {}
+        for stream in state.streams:  # who shares a stream visits the rows in one order
+            if id(stream) not in drawn_by:
+                drawn_by[id(stream)] = _key_of(stream)
+        orders = [drawn_by[id(stream)] for stream in state.streams]
+        masks = [int(stream.integers(_LARGEST_KEY)) for stream in state.masks] or [0] * len(self)
+        pieces: Iterable[list[Share]] = (
+            [Share(*keys, i, n_pieces) for keys in zip(orders, masks, strict=True)]
+            for i in range(n_pieces)
+        )
+        return pieces if self.deadline is None else self.deadline.before_each(pieces)
 
     # ---------------------------------------------------------------------- what is measured
 
@@ -157,15 +155,55 @@ class RemoteStack(Stack):
 
     def _measured(self) -> Rounds:
         """Return what is done in a round, by the time that a round and a step take."""
-        crew, parameters = self._crew, self.parameters
-        both = parameters.theta, parameters.statistics
-        step = max(crew.call("seconds_of_step", *both, self._batch_size))
+        crew, first = self._crew, self._members[0].state.parameters
+        both = first.theta, first.statistics
+        step = len(self) * max(crew.call("seconds_of_step", *both, self._batch_size))
         times = []
         for _ in range(_N_TIMED):
             start = time.perf_counter()
             crew.call("echo", Common.of(self.state))
             times.append(time.perf_counter() - start)
         return chosen(self.team.rounds, Times(min(times), step), self._n_steps())
+
+
+class _Member:
+    """One network of a stack: what is made of the parts' answers to it.
+
+    Parameters
+    ----------
+    stack : RemoteStack
+        The stack.
+    own : slice
+        Where its rows are in the stack's arrays.
+    """
+
+    def __init__(self, stack: RemoteStack, own: slice) -> None:
+        self.state, self.objective = stack.state.take(own), stack.objective.members(own)
+        self._gradients = stack.gradients.members(own)
+        self._update = stack.rule.members(own).update(self.state, self._gradients)
+        both = self.state.parameters, self._gradients
+        self._add_penalty = AddedPenalty(self.objective.penalty, *both, stack.workspace)
+
+    def step(self, parts: Sequence[Gradient], n_rows: int, rate: float) -> list[float]:
+        """Make a step by what each part says of a batch; return the losses to add up."""
+        weights = [part.weight for part in parts]
+        total = math.fsum(weights)
+        if total == 0:
+            return []
+        g = _mean([part.g for part in parts], weights)
+        np.copyto(self._gradients.theta, g, casting="same_kind")
+        for i, array in enumerate(self.state.parameters.statistics.values()):
+            np.copyto(array, _mean([part.statistics[i] for part in parts], weights))
+        measure = self._add_penalty(total)
+        self._update(n_rows, rate)
+        losses = [part.loss / self.objective.n_averaged for part in parts]
+        return losses + self.objective.penalty.value(measure.astype(float)).tolist()
+
+    def come_together(self, parts: Sequence[Steps]) -> list[float]:
+        """Become the mean of what parts have come to; return the losses to add up."""
+        moved = [part for part in parts if part.n_rows]
+        _put_mean_into(self.state, [part.common for part in moved], [p.n_rows for p in moved])
+        return [part.loss * part.weight for part in moved]
 
 
 class RemoteLoss:
@@ -175,7 +213,7 @@ class RemoteLoss:
     ----------
     objective, parameters, deadline
         As for `WholeLoss`; the deadline ends an evaluation before it begins.
-    blocks : Blocks
+    team : Team
         The rows.
 
     Attributes
@@ -191,24 +229,29 @@ class RemoteLoss:
         objective: Objective,
         parameters: FlatParameters,
         deadline: Deadline | None,
-        blocks: Blocks,
+        team: Team,
     ) -> None:
         self._parameters, self._deadline = parameters, deadline
-        self._crew = Crew(blocks, Setting(objective, None, blocks.n_rows))
+        self._crew = team.crew(Setting(objective, None, team.blocks.n_rows))
         self.gradients = parameters.like(np.empty_like(parameters.theta))
-        self.total = blocks.weight
+        self.total = team.blocks.weight
 
     def __call__(self) -> list[float]:
         """Leave the gradient of the mean in `gradients`; return the sums of the parts' losses."""
         losses: list[float] = []
-        shares: Iterable[Share] = [Share(None, 0, 0, 1)]
+        whole: Iterable[list[Share]] = [[Share(None, 0, 0, 1)]]
         theta, statistics = self._parameters.theta, self._parameters.statistics
-        for share in shares if self._deadline is None else self._deadline.before_each(shares):
-            parts = self._crew.call("gradient", theta, statistics, share)
+        for shares in whole if self._deadline is None else self._deadline.before_each(whole):
+            parts = [part for (part,) in self._crew.call("gradient", theta, statistics, shares)]
             weights = [part.weight for part in parts]
             np.copyto(self.gradients.theta, _mean([part.g for part in parts], weights))
             losses += [part.loss for part in parts]
         return losses
+
+
+def _key_of(stream: np.random.RandomState | None) -> int | None:
+    """Return what the orders of an epoch are drawn by; None for rows as they stand."""
+    return None if stream is None else int(stream.randint(_LARGEST_KEY, dtype=np.int64))
 
 
 def _mean(arrays: Sequence[Array], weights: Sequence[float]) -> Array:

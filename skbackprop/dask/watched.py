@@ -36,11 +36,11 @@ class Elsewhere:
         self._crew: Crew | None = None
 
     def scores(self, network: Network, parameters: FlatParameters, setting: Setting) -> Array:
-        """Return the scores of all rows, in their order."""
+        """Return the scores of all rows, in their order, by each of the networks."""
         self._crew = self._crew or Crew(self.blocks, setting)
         theta, statistics = parameters.theta, parameters.statistics
         answers = self._crew.call("scores", theta, statistics)
-        return np.concatenate(self._crew.in_order(answers))[None]
+        return np.concatenate(self._crew.in_order(answers), axis=1)
 
     def __len__(self) -> int:
         return self.shape[0]

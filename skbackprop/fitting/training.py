@@ -55,10 +55,13 @@ def train_descents(
 
 
 def cut_to_size(runs: Sequence[Run], max_bytes: int) -> list[Sequence[Run]]:
-    """Return runs of one shape in parts that train fastest as a stack, within a bound of memory."""
-    if len(runs) == 1:
-        return [runs]
+    """Return runs of one shape in parts that train fastest as a stack, within a bound of memory.
+
+    Those whose rows are elsewhere take part in the same rounds.
+    """
     first = runs[0]
+    if len(runs) == 1 or not first.problem.is_here:
+        return [runs]
     plan, n_kept = first.plan, first.plan.n_moments
     settings = first.network, plan.batch_size, first.problem.dtype.itemsize
     size = members_at_once(*settings, first.n_train, max_bytes, n_kept)

@@ -291,8 +291,15 @@ def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **c
 @pytest.mark.parametrize(
     "changes, match",
     [
-        ({"n_members": 2}, "n_members=2"),
         ({"early_stopping": True}, "X_val and y_val"),
+        (
+            {
+                "early_stopping": EarlyStopping(None, "folds"),
+                "n_iter_no_change": 10,
+                "n_members": 2,
+            },
+            "X_val and y_val",
+        ),
         ({"rounds": "often"}, "rounds"),
         ({"rounds": LocalSteps}, "rounds"),
         ({"client": "tcp://elsewhere"}, "client must be"),

@@ -50,8 +50,10 @@ def same(local, distributed, rtol=1e-9):
     )
     for own, other in pairs:
         np.testing.assert_allclose(other, own, rtol=rtol, atol=rtol * np.abs(own).max())
-    np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=rtol)
-    assert distributed.t_ == local.t_ and distributed.n_iter_ == local.n_iter_
+    curves = (np.hstack(each.loss_curve_) for each in (distributed, local))
+    np.testing.assert_allclose(*curves, rtol=rtol)
+    np.testing.assert_array_equal(distributed.t_, local.t_)
+    np.testing.assert_array_equal(distributed.n_iter_, local.n_iter_)
 
 
 def both_fitted(estimator_class, X, y, weight=None, **changes):
@@ -197,6 +199,57 @@ def test_lbfgs_converges_or_ends_by_rows_on_the_workers():
     distributed.fit(*on_workers(X[:N], y[:N]), X_val=X_val, y_val=y_val)
     same(local, distributed, rtol=1e-6)
     np.testing.assert_allclose(distributed.validation_scores_, local.validation_scores_, rtol=1e-6)
+
+
+# --------------------------------------------------------------------------- several networks
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"average": "polyak", "clip_norm": 0.5},
+        {"solver": "lbfgs", "learning_rate_init": 0.001},
+    ],
+    ids=str,
+)
+def test_members_learn_what_those_of_a_local_ensemble_do(changes):
+    X, y = class_data(N)
+    local, distributed = both_fitted(BackpropClassifier, X, y, weights(), n_members=3, **changes)
+    same(local, distributed, rtol=1e-6)
+    assert distributed.coefs_[0].shape[0] == 3
+    expected = local.predict_proba(X)
+    np.testing.assert_allclose(distributed.to_local().predict_proba(X), expected, rtol=1e-6)
+    said = distributed.predict_proba(on_workers(X)[0]).compute()
+    np.testing.assert_allclose(said, expected, rtol=1e-6)
+
+
+def test_each_member_ends_by_its_own_score_of_rows_on_the_workers():
+    X, y = class_data(2 * N)
+    stopping = EarlyStopping("neg_log_loss", n_iter_no_change=2)
+    settings = settings_of(BackpropClassifier, n_members=3, max_iter=60, n_iter_no_change=10)
+    settings |= {"learning_rate_init": 0.3, "early_stopping": stopping}
+    local = BackpropClassifier(**settings).fit(X[:N], y[:N], X_val=X[N:], y_val=y[N:])
+    X_val, y_val = on_workers(X[N:], y[N:])
+    distributed = DaskBackpropClassifier(**settings, rounds=Synchronous())
+    distributed.fit(*on_workers(X[:N], y[:N]), X_val=X_val, y_val=y_val)
+    same(local, distributed, rtol=1e-6)
+    assert len(set(local.n_iter_)) > 1
+    np.testing.assert_array_equal(distributed.best_iter_, local.best_iter_)
+
+
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(2)], ids=str)
+def test_the_first_member_is_what_it_is_alone(rounds):
+    """Each has an order, masks and running statistics of its own; they see the same rows."""
+    arrays = on_workers(*class_data(80), rows=(40, 40))
+    settings = settings_of(BackpropClassifier, batch_size=16, dropout=0.2, normalization="batch")
+    settings |= {"average": "exponential"}
+    alone = DaskBackpropClassifier(**settings, rounds=rounds).fit(*arrays)
+    several = DaskBackpropClassifier(**settings, rounds=rounds, n_members=2).fit(*arrays)
+    for one, both in zip(alone.coefs_, several.coefs_, strict=True):
+        np.testing.assert_array_equal(both[0], one)
+        assert (both[1] != one).any()
+    np.testing.assert_array_equal(several.running_variances_[0][0], alone.running_variances_[0])
+    assert several.loss_curve_[0] == alone.loss_curve_
 
 
 # ----------------------------------------------------------------- steps of each by itself
