@@ -148,10 +148,10 @@ class Blocks:
     def sample(self, n_numbers: int) -> Block:
         """Return rows of about so many numbers, spread evenly among all; all if there are no more.
 
-        There are two of them at least.
+        There are two of them at least. A sparse row counts as one number at least.
         """
-        n_there = sum(fact.n_numbers for fact in self.facts)
-        n_rows = max(2, n_numbers * self.n_rows // max(1, n_there))
+        n_there = max(self.n_rows, sum(fact.n_numbers for fact in self.facts))
+        n_rows = max(2, n_numbers * self.n_rows // n_there)
         every = max(1, -(-self.n_rows // n_rows))
         starts = np.cumsum([0, *(fact.n_rows for fact in self.facts)]).tolist()
         futures = [
