@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from .core.checks import check_range
 from .core.parts import Part
 
@@ -49,6 +51,12 @@ class EarlyStopping(Part):
         How many epochs may pass without improvement, at least 1; infinite for all.
     tol : float, default=1e-4
         The improvement that counts, not negative.
+    calibrate : bool, default=False
+        Whether the rows that are held out, or `X_val`, calibrate a classifier's probabilities as
+        well: when training is over, its scores are divided by the temperature that makes the
+        labels of these rows likeliest (Guo et al. 2017, section 4.2), `temperature_`. The last of
+        `coefs_` and `intercepts_` are what is divided; the scores that training goes by, and
+        further training, are without it. `partial_fit` finds it anew with `X_val`, else keeps it.
 
     Raises
     ------
@@ -57,6 +65,9 @@ class EarlyStopping(Part):
 
     References
     ----------
+    Guo, C., Pleiss, G., Sun, Y. & Weinberger, K. Q. (2017). On calibration of modern neural
+    networks. ICML, section 4.2.
+
     Prechelt, L. (1998). Early stopping - but when? Neural networks: tricks of the trade, 55-69,
     section 2.
 
@@ -79,6 +90,7 @@ class EarlyStopping(Part):
     validation_fraction: float | str = 0.1
     n_iter_no_change: float = 10.0
     tol: float = 1e-4
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
@@ -89,6 +101,11 @@ class EarlyStopping(Part):
         object.__setattr__(self, "validation_fraction", _share_or_count(self.validation_fraction))
         check_range(self, "n_iter_no_change", low=1)
         check_range(self, "tol", low=0, closed="left")
+        if not isinstance(self.calibrate, (bool, np.bool_)):
+            raise ValueError(
+                f"calibrate of EarlyStopping must be True or False, got {self.calibrate!r}."
+            )
+        object.__setattr__(self, "calibrate", bool(self.calibrate))
 
     def n_held_out(self, n_rows: int) -> int:
         """Return how many of so many rows are held out, where that is not the members' folds."""

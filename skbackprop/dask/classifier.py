@@ -280,6 +280,10 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
         `input_layers`, likewise; absent where there is none.
+    temperature_ : float
+        What the scores of each member are divided by, so that probabilities suit the rows held out:
+        with ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last of ``coefs_`` and
+        ``intercepts_`` are divided already.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.

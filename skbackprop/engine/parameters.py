@@ -125,6 +125,18 @@ class FlatParameters(Parameters):
             theta, self.statistics if statistics is None else statistics, self._layout
         )
 
+    def tempered(self, temperature: float) -> FlatParameters:
+        """Return parameters whose scores are divided by a temperature: copies, but where it is 1.
+
+        The last layer has no activation, so that it is enough to divide its weights and biases.
+        """
+        if temperature == 1.0:
+            return self
+        divided = self.like(self.theta.copy())
+        divided.weights[-1][...] /= temperature
+        divided.biases[-1][...] /= temperature
+        return divided
+
 
 class Layout:
     """Where the blocks of all layers lie in `theta`, and their statistics in a state.

@@ -100,6 +100,12 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
     def _judge_of(self, objective: Objective, targets: Any) -> Judge:
         """Return what makes of a network, and of rows that are watched, a loss and a score."""
 
+    def _log_losses_of(
+        self, plan: Plan, learned: Learned
+    ) -> Callable[[Array, Array], Array] | None:
+        """Return what `Problem.log_losses` is to be; None where nothing is calibrated."""
+        return None
+
     @classmethod
     @cache
     def _get_param_names(cls) -> Any:
@@ -462,6 +468,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             learned.targets.strata,
             incremental,
             data.groups,
+            log_losses=self._log_losses_of(plan, learned),
         )
 
     def _scorer_of(self, plan: Plan, learned: Learned) -> Scorer | None:

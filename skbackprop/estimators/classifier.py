@@ -43,7 +43,7 @@ from .base import BaseBackprop
 from .decorators import available_if
 from .ensemble import Ensemble
 from .labels import Classes, learn, recall
-from .learned import Given, Scored
+from .learned import Given, Learned, Prepared, Scored
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
 from .validation import validated_input, validated_weight
@@ -293,6 +293,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         folds alone.
     oof_member_ : array of int of shape (n_samples,)
         The member that has held out each training row; with folds alone.
+    temperature_ : float
+        What the scores of each member are divided by, so that probabilities suit the rows held out:
+        with ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last of ``coefs_`` and
+        ``intercepts_`` are divided already.
     loss_ : float, or array of shape (n_members,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
@@ -609,6 +613,30 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
     def _judge_of(self, objective: Objective, targets: Any) -> ByScores:
         return ByScores(objective, targets.score)
+
+    def _log_losses_of(
+        self, plan: Plan, learned: Learned
+    ) -> Callable[[Array, Array], Array] | None:
+        if plan.stopping is None or not plan.stopping.calibrate:
+            return None
+        targets: Any = learned.targets
+        link = learned.loss.link
+
+        def log_losses(scores: Array, y: Array) -> Array:
+            pooled = scores[0] if len(scores) == 1 else link.pool(scores)
+            losses: Array = targets.log_losses(pooled, y, link)
+            return losses
+
+        return log_losses
+
+    def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
+        outcome = super()._outcome_of(prepared, continues)
+        return outcome | {"temperature_": prepared.runs[0].temperature}
+
+    @derived
+    def temperature_(self: Any) -> float:
+        """Return that of a network that was put together from weights."""
+        return 1.0
 
     @property
     def _labels(self) -> Any:

@@ -22,6 +22,7 @@ from ..fitting.folds import OutOfFold, out_of_fold
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
 from ..fitting.run import Run
+from ..fitting.temperature import calibrate
 from ..fitting.warnings import warn
 from ..fitting.weights import checked_arrays, checked_layers
 from .curves import Curve, CurveAttribute, going_on
@@ -112,6 +113,7 @@ class Fitted(Rebuilt, NestedParameters):
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
         planned, learned, _, runs = prepared
+        calibrate(runs)
         pasts = [run.past for run in runs]
         return {
             **learned.attributes,

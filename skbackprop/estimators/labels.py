@@ -130,6 +130,10 @@ class Classes(Targets):
         """Return the logarithm of the probability of each class."""
 
     @abstractmethod
+    def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
+        """Return minus the logarithm of the probability of each row's encoded targets."""
+
+    @abstractmethod
     def are_right(self, scores: Array, y: Array) -> Array:
         """Return for each row whether its scores speak for its encoded targets."""
 
@@ -264,6 +268,10 @@ class Labels(Classes):
             return np.zeros_like(scores)
         return link.log_inverse(_score_of_each_class(scores))
 
+    def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
+        each, codes = self.log_probabilities(scores, link), self._codes_of(y)
+        return -each[np.arange(len(codes)), codes]
+
     def are_right(self, scores: Array, y: Array) -> Array:
         if len(self.classes) == 1:
             return np.ones(len(scores), dtype=bool)
@@ -318,6 +326,9 @@ class Indicators(Classes):
 
     def log_probabilities(self, scores: Array, link: Link) -> Array:
         return link.log_inverse(scores)
+
+    def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
+        return -link.log_inverse(np.where(y != 0, scores, -scores)).sum(axis=1)
 
     def are_right(self, scores: Array, y: Array) -> Array:
         return np.asarray(((scores > 0) == y).all(axis=1))
@@ -405,6 +416,14 @@ class Columns(Classes):
     def log_probabilities(self, scores: Array, link: Link) -> list[Array]:
         each = zip(self._each(scores), cast(BlockLink, link).links, strict=True)
         return [column.log_probabilities(part, own) for (column, part), own in each]
+
+    def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
+        of_columns = self._each(scores), split(y, self.widths), cast(BlockLink, link).links
+        losses = [
+            column.log_losses(part, targets, own)
+            for (column, part), targets, own in zip(*of_columns, strict=True)
+        ]
+        return np.sum(losses, axis=0)
 
     def are_right(self, scores: Array, y: Array) -> Array:
         each = zip(self._each(scores), split(y, self.widths), strict=True)

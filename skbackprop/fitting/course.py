@@ -131,6 +131,8 @@ class Past:
         What they were scored by.
     shares_stream : bool, default=False
         Whether others have the very same stream, so that who goes on has to take a copy.
+    temperature : float, default=1.0
+        What scores are divided by for predictions; training goes on without it.
     """
 
     state: TrainingState
@@ -141,6 +143,7 @@ class Past:
     best: Best | None = None
     scoring: Any = None
     shares_stream: bool = field(default=False, compare=False)
+    temperature: float = 1.0
 
     def apart_from(self, shared: Sequence[Any]) -> Past:
         """Return the same with copies of the streams, but for those that are to be shared."""
@@ -162,21 +165,27 @@ class Past:
         Those of the best of several calls are copies, by which later calls tell whether they are
         what they were.
         """
-        if self.best is None:
-            return kept_of(self.state).predicting
-        return copy.deepcopy(self.best.kept.predicting)
+        return self._predicting if self.best is None else copy.deepcopy(self._predicting)
 
     def is_behind(self, parameters: FlatParameters) -> bool:
         """Return whether parameters are what was kept in place of this state's own.
 
-        These are the best call's, or averages.
+        These are the best call's, averages, or divided by a temperature.
         """
-        if self.best is None and not self.state.average:
+        if self.best is None and not self.state.average and self.temperature == 1.0:
             return False
-        kept = kept_of(self.state) if self.best is None else self.best.kept
-        theta, statistics = kept.predicting
+        theta, statistics = self._predicting
         return np.array_equal(parameters.theta, theta) and all(
             np.array_equal(parameters.statistics[name], array)
             for name, array in statistics.items()
             if name != WEIGHT  # of which users see nothing
         )
+
+    @property
+    def _predicting(self) -> tuple[Array, State]:
+        kept = kept_of(self.state) if self.best is None else self.best.kept
+        theta, statistics = kept.predicting
+        if self.temperature != 1.0:
+            own = self.state.parameters.like(theta, statistics)
+            theta = own.tempered(self.temperature).theta
+        return theta, statistics

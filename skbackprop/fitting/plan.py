@@ -210,7 +210,7 @@ def plan_of(
         max_iter=int(parameters["max_iter"]),
         tol=float(parameters["tol"]),
         n_iter_no_change=float(parameters["n_iter_no_change"]),
-        stopping=build_stopping(parameters),
+        stopping=_calibrating(build_stopping(parameters), losses, loss),
         verbose=bool(parameters["verbose"]),
     )
 
@@ -295,6 +295,27 @@ def build_stopping(parameters: Mapping[str, Any]) -> EarlyStopping | None:
     if isinstance(setting, EarlyStopping):
         return setting
     return build({"early": EarlyStopping}, "early", parameters) if setting else None
+
+
+def _calibrating(
+    stopping: EarlyStopping | None, losses: Mapping[str, Loss], setting: Any
+) -> EarlyStopping | None:
+    """Return what stops training early, after a check that there is what it is to calibrate."""
+    if stopping is not None and stopping.calibrate:
+        loss = losses[setting] if isinstance(setting, str) else setting
+        if not hasattr(loss, "has_probabilities"):
+            raise ValueError(
+                "EarlyStopping(calibrate=True) is for classifiers, which have probabilities to "
+                "calibrate. Set calibrate=False; intervals of regressors are calibrated by "
+                "ConformalRegressor."
+            )
+        if not loss.has_probabilities:
+            raise ValueError(
+                f"EarlyStopping(calibrate=True) needs a loss of probabilities, but "
+                f"loss={setting!r} has decision values. Set calibrate=False, or choose another "
+                'loss, such as "log_loss".'
+            )
+    return stopping
 
 
 def build_penalty(parameters: Mapping[str, Any]) -> Penalty:

@@ -53,6 +53,9 @@ class Problem:
     folds : array of int of shape (n_rows,) or None, default=None
         The network that each row is held out by; None where each draws rows of its own. Without a
         rule to stop by, nothing is seen of these rows while it trains.
+    log_losses : callable or None, default=None
+        Returns the log loss of each row, of (scores of several networks, encoded targets), by which
+        their mean is calibrated; None where nothing is.
     stack : callable
         Returns the stack that trains runs, of what `Stack` takes. Another than `Stack` trains on
         rows elsewhere, of which the table is a sample.
@@ -72,6 +75,7 @@ class Problem:
     incremental: bool
     groups: Array | None = None
     folds: Array | None = None
+    log_losses: Callable[[Array, Array], Array] | None = None
     stack: Callable[..., Stack] = Stack
     whole: Callable[..., Whole] = WholeLoss
 

@@ -64,6 +64,9 @@ class Run:
         The rows that are watched; None for none.
     course : Course
         How far it came, once it has ended.
+    temperature : float
+        What its scores are divided by for predictions, once they are calibrated; training does
+        without it.
     seconds : float
         Its share of the time: of an epoch of a stack, one part for each member.
     warnings : list of str
@@ -94,6 +97,7 @@ class Run:
         self.plan, self.objective, self.table = problem.plan, problem.objective, problem.table
         self.network = self.objective.network
         self.incremental = problem.incremental
+        self.temperature = 1.0
         self._compares_calls = self.incremental and self.plan.stopping is not None
         self.member = member
         self._name = f"Member {member}: " if self.plan.n_members > 1 else ""
@@ -122,8 +126,11 @@ class Run:
             masks=masks,
         )
         self.course = Course()
+        is_behind = past is not None and past.is_behind(parameters)
+        if past and is_behind:
+            self._take_raw(past)
         if isinstance(self.plan.solver, Optimizer):
-            self._start(past, self.plan.solver.init)
+            self._start(past, is_behind, self.plan.solver.init)
         has_gone_on = past is not None and self.incremental
         self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
         self._first_loss = past.first_loss if past and has_gone_on else None
@@ -166,20 +173,26 @@ class Run:
                 layer.assume_past(running, n_seen, self.plan.batch_size, of_a_row)
         return parameters
 
-    def _start(self, past: Past | None, init: Callable[[Array], State]) -> None:
+    def _take_raw(self, past: Past) -> None:
+        """Go on from the parameters that the last run has trained, whatever was kept for users.
+
+        Calls that calibrate, but hold no rows out, keep the temperature that was found last.
+        """
+        self.state.parameters.theta[...] = past.state.parameters.theta
+        for name, array in past.state.parameters.statistics.items():
+            self.state.parameters.statistics[name][...] = array
+        if self.incremental and self.problem.log_losses is not None:
+            self.temperature = past.temperature
+
+    def _start(self, past: Past | None, is_behind: bool, init: Callable[[Array], State]) -> None:
         """Set the states of average, optimizer and schedule: an earlier run's, or new ones.
 
         If the user has assigned other weights since, they count, and average and comparison of
-        calls begin anew; else training goes on from the raw ones, whatever was kept.
+        calls begin anew; else training goes on from the raw ones (`is_behind`).
         """
         state, average, known = self.state, self.plan.average, past.state if past else None
         theta, statistics = state.parameters.theta, state.parameters.statistics
-        taken: State = {}
-        is_behind = past is not None and past.is_behind(state.parameters)
-        if past and is_behind:
-            theta[...], taken = past.state.parameters.theta, past.state.average
-            for name, array in past.state.parameters.statistics.items():
-                statistics[name][...] = array
+        taken: State = past.state.average if past and is_behind else {}
         fresh = {} if average is None else average.init(theta, state.n_seen, statistics)
         state.average = _gone_on(fresh, taken)
         state.optimizer = _gone_on(init(theta), known.optimizer if known else {})
@@ -459,11 +472,16 @@ class Run:
         return kept_of(self.state) if self.course.best is None else self.course.best.kept
 
     @property
-    def shown(self) -> FlatParameters:
-        """What is predicted with, as it is: to be looked at alone."""
+    def predicting(self) -> FlatParameters:
+        """What would be predicted with, if nothing was calibrated: to be looked at alone."""
         kept, own = self.kept, self.parameters
         is_own = kept.theta is own.theta and not kept.average
         return own if is_own else own.like(*kept.predicting)
+
+    @property
+    def shown(self) -> FlatParameters:
+        """What is predicted with, as it is: to be looked at alone."""
+        return self.predicting.tempered(self.temperature)
 
     @property
     def past(self) -> Past:
@@ -484,6 +502,7 @@ class Run:
             best if self.incremental else None,
             stopping.scoring if stopping else None,
             self.shares_stream,
+            self.temperature,
         )
 
 

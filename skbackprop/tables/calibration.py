@@ -6,23 +6,15 @@ All is fitted out of fold: on what models say of rows that they have not been tr
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar, nnls
+from scipy.optimize import nnls
 from scipy.special import expit, softmax
 
 from ..core.arrays import Array
+from ..fitting.temperature import best_temperature, some_of, weight_of
 
 # Below, a network would be more sure of itself than a fit on few rows can tell.
 LOWEST = 0.5
-_HIGHEST = 20.0
 _N_STEPS = 200
-
-# Rows by which a temperature or a weight is known to a hundredth; of more than these, some do.
-_MOST_ROWS = 1 << 15
-
-
-def _some_of(n: int) -> slice:
-    """Return what takes every so-many-th of n rows, where they are more than are needed."""
-    return slice(None, None, -(-n // _MOST_ROWS))
 
 
 def probabilities(scores: Array, temperature: float = 1.0) -> Array:
@@ -73,27 +65,20 @@ def calibrated(
     The loss tells how much scores know, however sure they are of it: what a temperature mends is
     no reason to end training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
     """
-    some = _some_of(len(codes))
-    codes, weight = codes[some], _weight_of(weight, some)
+    some = some_of(len(codes))
+    codes, weight = codes[some], weight_of(weight, some)
     logits = scores[..., some, :].astype(np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     logits -= logits.max(axis=-1, keepdims=True)
     own = logits[..., np.arange(len(codes)), codes]
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        of_own = own / np.exp(log_temperature)
+    def losses_at(temperature: float) -> Array:
+        scaled, of_own = logits / temperature, own / temperature
         losses = np.log(np.exp(scaled, out=scaled).sum(axis=-1)) - of_own
-        return float(np.average(losses.reshape(-1, len(codes)).mean(axis=0), weights=weight))
+        return np.asarray(losses.reshape(-1, len(codes)).mean(axis=0))
 
-    bounds = np.log(lowest), np.log(_HIGHEST)
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x)), float(found.fun)
-
-
-def _weight_of(weight: Array | None, some: slice) -> Array | None:
-    return None if weight is None or not weight[some].any() else weight[some]
+    return best_temperature(losses_at, weight, lowest)
 
 
 def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:
@@ -113,8 +98,8 @@ def weights_by_likelihood(likelihoods: Array, weight: Array | None) -> Array:
     -------
     weights : array of shape (n_models,), which add up to one
     """
-    some = _some_of(likelihoods.shape[1])
-    likelihoods, weight = likelihoods[:, some], _weight_of(weight, some)
+    some = some_of(likelihoods.shape[1])
+    likelihoods, weight = likelihoods[:, some], weight_of(weight, some)
     weights = np.full(len(likelihoods), 1 / len(likelihoods))
     for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
         shares = weights[:, None] * likelihoods

@@ -240,7 +240,7 @@ def least_probability(estimator, X, y, sample_weight=None):
 def test_rows_on_the_workers_end_training_early(scoring):
     X, y = class_data(2 * N)
     y = np.array(["one", "three", "two"])[y]
-    stopping = EarlyStopping(scoring=scoring, n_iter_no_change=3)
+    stopping = EarlyStopping(scoring, n_iter_no_change=3, calibrate=scoring == "loss")
     settings = {"max_iter": 40, "early_stopping": stopping, "learning_rate_init": 0.3}
     settings["n_iter_no_change"] = 10
     local = BackpropClassifier(**SETTINGS | settings)
@@ -255,6 +255,8 @@ def test_rows_on_the_workers_end_training_early(scoring):
     assert distributed.n_iter_ == local.n_iter_ < 40 and distributed.best_iter_ == local.best_iter_
     for name in ("validation_loss_curve_", "validation_scores_"):
         np.testing.assert_allclose(getattr(distributed, name), getattr(local, name), rtol=1e-9)
+    assert distributed.temperature_ == pytest.approx(local.temperature_)
+    assert (local.temperature_ == 1.0) is not stopping.calibrate
 
 
 def test_scorers_of_numbers_need_no_look_at_the_input():

@@ -110,7 +110,9 @@ MODELS = {
     "a frame": (lambda: quick(BackpropRegressor).fit(TABLE[["a"]], NUMBERS), TABLE[["a"]]),
     "folds": (
         lambda: quick(
-            BackpropClassifier, n_members=3, early_stopping=EarlyStopping("loss", "folds")
+            BackpropClassifier,
+            n_members=3,
+            early_stopping=EarlyStopping("loss", "folds", calibrate=True),
         ).fit(X, WORDS),
         X,
     ),

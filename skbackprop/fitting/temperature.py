@@ -1,0 +1,136 @@
+"""One temperature for what networks say: found on rows that they have not been trained on.
+
+Scores are divided by it, so that probabilities say how often labels are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from ..core.arrays import Array
+from .run import Run
+
+_HIGHEST = 20.0
+_LOWEST = 1 / _HIGHEST
+
+# Rows by which a temperature is known to a hundredth; of more than these, some do.
+_MOST_ROWS = 1 << 15
+
+# How far a temperature is thought to be from one before any row is seen: by a factor of two.
+_SPREAD = math.log(2)
+
+# By which share the temperature of the mean of very many networks is lower than that of each.
+_LESS = 0.2
+
+
+def some_of(n: int) -> slice:
+    """Return what takes every so-many-th of n rows, where they are more than are needed."""
+    return slice(None, None, -(-n // _MOST_ROWS))
+
+
+def weight_of(weight: Array | None, rows: slice) -> Array | None:
+    """Return the weights of some rows; None for equal ones, also where none weighs anything."""
+    return None if weight is None or not weight[rows].any() else weight[rows]
+
+
+def best_temperature(
+    losses_at: Callable[[float], Array],
+    weight: Array | None,
+    lowest: float = _LOWEST,
+    spread: float = math.inf,
+) -> tuple[float, float]:
+    """Return the temperature T of the greatest likelihood (Guo et al. 2017, section 4.2).
+
+    It is where the mean of the losses, plus (log T / spread)^2 / (2 n), is least: the mode of the
+    posterior, if the logarithm of T is normal. So of few rows it is near one, and finite where
+    all rows are right. Of weights w the number of rows is n = sum(w)^2 / sum(w^2).
+
+    Parameters
+    ----------
+    losses_at : callable
+        Returns the log loss of each row with a temperature: an array of shape (n,).
+    weight : array of shape (n,) or None
+        What each row weighs.
+    lowest : float, default=0.05
+        The least that it may be.
+    spread : float, default=np.inf
+        The standard deviation of its logarithm, before any row is seen.
+
+    Returns
+    -------
+    temperature, loss : float
+        The temperature, up to 20, and what is least with it: the mean log loss, where `spread` is
+        infinite.
+    """
+
+    def loss(log_temperature: float) -> float:
+        losses = losses_at(math.exp(log_temperature))
+        shares = np.ones(len(losses)) if weight is None else weight / weight.max()
+        n = shares.sum() ** 2 / np.square(shares).sum()
+        doubt = (log_temperature / spread) ** 2 / (2 * n)
+        return float(np.average(losses, weights=weight) + doubt)
+
+    bounds = math.log(lowest), math.log(_HIGHEST)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    return math.exp(found.x), float(found.fun)
+
+
+def calibrate(runs: Sequence[Run]) -> None:
+    """Give the runs of an estimator the temperature that suits their mean prediction.
+
+    Where all have been watched by the same rows, it is that of their mean on these. Where each has
+    held out rows of its own, there is no row that none was trained on: it is that of single
+    networks, each on its own rows, less the part that the mean does away with. Without rows that
+    are watched they keep what they have.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Those of all members.
+    """
+    problem, n_members = runs[0].problem, len(runs)
+    if problem.log_losses is None or any(run.watched is None for run in runs):
+        return
+    said = [_said_of_watched(run) for run in runs]
+    if n_members == 1 or problem.watched is not None:
+        _, y, weight = said[0]
+        scores = np.stack([own for own, _, _ in said])
+        temperature = _likeliest(problem.log_losses, scores, y, weight)
+    else:
+        scores, y = (np.concatenate([each[i] for each in said]) for i in (0, 1))
+        weights = [own for _, _, own in said if own is not None]  # of all, or of none
+        weight = np.concatenate(weights) if weights else None
+        temperature = _likeliest(problem.log_losses, scores[None], y, weight)
+        temperature *= 1 - _LESS * (1 - 1 / n_members)
+    for run in runs:
+        run.temperature = temperature
+
+
+def _said_of_watched(run: Run) -> tuple[Array, Array, Array | None]:
+    """Return the scores, targets and weights of the rows by which a run was watched."""
+    watched = run.watched
+    assert watched is not None
+    table, rows = watched.table, watched.rows
+    with np.errstate(all="ignore"):
+        (scores,) = run.problem.judge.outcomes(run.network, run.predicting, table.X, rows)
+    weight = table.weight
+    return scores, watched.encoded, weight if weight is None or rows is None else weight[rows]
+
+
+def _likeliest(
+    log_losses: Callable[[Array, Array], Array], scores: Array, y: Array, weight: Array | None
+) -> float:
+    """Return the temperature for scores of shape (n_members, n, k); one if they are not finite."""
+    if not np.isfinite(scores).all():
+        return 1.0
+    some = some_of(len(y))
+    scores, y = scores[:, some].astype(np.float64), y[some]
+    with np.errstate(all="ignore"):
+        temperature, _ = best_temperature(
+            lambda divisor: log_losses(scores / divisor, y), weight_of(weight, some), spread=_SPREAD
+        )
+    return temperature
