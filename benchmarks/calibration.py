@@ -1,10 +1,12 @@
 """One temperature for all probabilities: what it is worth, and where.
 
-In each repetition every row of a data set is held out once, by five-fold cross-validation. Of the
-other rows a quarter is set aside; a network trains on the rest, and scikit-learn's
-`CalibratedClassifierCV` finds the temperature on what was set aside (Guo et al. 2017, section 4.2).
+In each repetition every row of a data set is held out once, by five-fold cross-validation, and
+networks train on the others. The temperature (Guo et al. 2017, section 4.2) is found by the rows
+that early stopping holds out, with `EarlyStopping(calibrate=True)`; or, for the second table, a
+quarter of the rows is set aside before, and scikit-learn's `CalibratedClassifierCV` finds it there.
 Both sides of each comparison are the same network. Calibration error and log loss are those of
-`benchmarks.ensembles`; the accuracy is the same before and after.
+`benchmarks.ensembles`; the accuracy is that afterwards, which is the one before but for a few rows
+of ensembles.
 """
 
 import warnings
@@ -12,8 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -22,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks._report import argument_parser, print_setting, print_table
 from benchmarks.ensembles import SETTINGS, quality_of
-from skbackprop import BackpropClassifier
+from skbackprop import BackpropClassifier, EarlyStopping
 
 N_REPEATS = 5
 LEAST = 1e-15  # a probability of zero has no logarithm
@@ -33,6 +36,30 @@ KINDS: dict[str, dict[str, Any]] = {
     "eight, stopped early": {"early_stopping": True, "n_members": 8},
     "focal loss": {"loss": "focal"},
     "smoothed labels": {"label_smoothing": 0.1},
+}
+
+
+def credit(return_X_y: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return 1,000 rows like those of loans: three in ten are bad, and one in five is a riddle."""
+    return make_classification(
+        1000, 20, n_informative=10, weights=[0.7], flip_y=0.2, class_sep=0.8, random_state=7
+    )
+
+
+def three_classes(return_X_y: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return 1,500 rows of three classes, of which one in seven is a riddle."""
+    return make_classification(1500, 15, n_informative=6, n_classes=3, flip_y=0.15, random_state=3)
+
+
+MORE_DATA = DATA | {"made-up loans": credit, "made-up, three classes": three_classes}
+HELD_OUT: dict[str, dict[str, Any]] = {
+    "one": {"early_stopping": EarlyStopping()},
+    "one, by the loss": {"early_stopping": EarlyStopping("loss")},
+    "eight": {"early_stopping": EarlyStopping(), "n_members": 8},
+    "eight, rotating folds": {
+        "early_stopping": EarlyStopping(validation_fraction="folds"),
+        "n_members": 8,
+    },
 }
 
 
@@ -51,42 +78,68 @@ CASES = [
 ]
 
 
-def before_and_after(case: Case, seed: int, smoke: bool) -> np.ndarray:
+HELD_OUT_CASES = [
+    Case(f"{name}, {kind}", load, settings)
+    for kind, settings in HELD_OUT.items()
+    for name, load in MORE_DATA.items()
+]
+
+
+def by_rows_held_out(network: BackpropClassifier, X, y, seed: int) -> tuple[Any, Any]:
+    """Return the network, and the same calibrated by what early stopping holds out."""
+    calibrated = clone(network).set_params(early_stopping__calibrate=True)
+    each = [make_pipeline(StandardScaler(), one).fit(X, y) for one in (network, calibrated)]
+    return each[0], each[1]
+
+
+def by_rows_aside(network: BackpropClassifier, X, y, seed: int) -> tuple[Any, Any]:
+    """Return the network, and the same calibrated by a quarter of the rows set aside."""
+    rows, aside, y, y_aside = train_test_split(X, y, test_size=0.25, stratify=y, random_state=seed)
+    model = make_pipeline(StandardScaler(), network).fit(rows, y)
+    calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="temperature")
+    return model, calibrated.fit(aside, y_aside)
+
+
+def before_and_after(case: Case, calibrate: Callable, seed: int, smoke: bool) -> np.ndarray:
     """Return log loss, calibration error and accuracy of all rows, of shape (2, 3)."""
     X, y = case.load(return_X_y=True)
     predicted = np.empty((2, len(y), y.max() + 1))
     folds = StratifiedKFold(2 if smoke else 5, shuffle=True, random_state=seed)
     settings = SETTINGS | ({"max_iter": 2} if smoke else {}) | case.settings
     for train, test in folds.split(X, y):
-        rows, aside = train_test_split(train, test_size=0.25, stratify=y[train], random_state=seed)
         network = BackpropClassifier(**settings, random_state=seed)
-        model = make_pipeline(StandardScaler(), network).fit(X[rows], y[rows])
-        calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="temperature")
-        calibrated.fit(X[aside], y[aside])
-        predicted[:, test] = [each.predict_proba(X[test]) for each in (model, calibrated)]
+        both = calibrate(network, X[train], y[train], seed)
+        predicted[:, test] = [each.predict_proba(X[test]) for each in both]
     return np.array([quality_of(np.log(np.maximum(own, LEAST)), y) for own in predicted])
 
 
-def row_of(case: Case, smoke: bool) -> list[str]:
-    found = [before_and_after(case, seed, smoke) for seed in range(1 if smoke else N_REPEATS)]
-    (loss, error, accuracy), (loss_after, error_after, _) = np.mean(found, axis=0)
+def row_of(case: Case, calibrate: Callable, smoke: bool) -> list[str]:
+    seeds = range(1 if smoke else N_REPEATS)
+    found = [before_and_after(case, calibrate, seed, smoke) for seed in seeds]
+    (loss, error, _), (loss_after, error_after, accuracy) = np.mean(found, axis=0)
     numbers = [f"{error:.4f}", f"{error_after:.4f}", f"{loss:.3f}", f"{loss_after:.3f}"]
     return [case.name, *numbers, f"{accuracy:.3f}"]
 
 
-def rows(smoke: bool) -> Iterable[list[str]]:
-    for case in CASES:
+def rows(cases: Iterable[Case], calibrate: Callable, smoke: bool) -> Iterable[list[str]]:
+    for case in cases:
         with warnings.catch_warnings():
             # Early stopping may need all epochs, and smoke has but two: neither is news here.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            yield row_of(case, smoke)
+            yield row_of(case, calibrate, smoke)
 
 
 def report(smoke: bool) -> None:
+    head = ["data", "calibration error", "after", "log loss", "after", "accuracy"]
     print_table(
-        "Networks on rows held out, before and after their probabilities were given a temperature:",
-        ["data", "calibration error", "after", "log loss", "after", "accuracy"],
-        rows(smoke),
+        "Before and after a temperature was found by the rows that early stopping holds out:",
+        head,
+        rows(HELD_OUT_CASES, by_rows_held_out, smoke),
+    )
+    print_table(
+        "Before and after a temperature was found by a quarter of the rows, set aside:",
+        head,
+        rows(CASES, by_rows_aside, smoke),
     )
 
 
