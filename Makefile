@@ -12,8 +12,8 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-full test-kernels test-versions lint types examples unit quick \
-    full bench bench-smoke format reference corpus docs test-docs dist clean
+.PHONY: help demo check test test-full test-kernels test-versions test-clusters lint types \
+    examples unit quick full bench bench-smoke format reference corpus docs test-docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -83,6 +83,11 @@ if $(2) -c '' 2>/dev/null; then \
     $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q --quick -n $(WORKERS) $(SAMPLE); \
 else echo "left out: there is no $(2)"; fi
 endef
+
+test-clusters: ## searches and scoring on Ray and on Spark, which needs Java 17
+	env=$(VENV)/clusters; test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
+	$$env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[clusters]' && \
+	$(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q --clusters tests/clusters
 
 bench: $(VENV)/ready-plot $(VENV)/mnist ## time and memory against scikit-learn, the bare products, torch
 	@$(RUN) -m benchmarks

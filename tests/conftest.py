@@ -13,6 +13,7 @@ def pytest_addoption(parser):
     lanes.addoption("--quick", action="store_true", help="each value once, and no long training")
     lanes.addoption("--full", action="store_true", help="each combination, not only each pair")
     lanes.addoption("--site", action="store_true", help="the documentation site, in a browser")
+    lanes.addoption("--clusters", action="store_true", help="searches on Ray and on Spark")
 
 
 def pytest_configure(config):
@@ -20,11 +21,11 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out what needs the built site and a browser, where it is not asked for, and scripts.
+    """Leave out what needs a browser, or Ray and Spark, where it is not asked for, and scripts.
 
     Those in typed/ are for a type checker: test_types.py runs it, and what of them can be run.
     """
-    left_out = {"typed"} if config.option.site else {"site", "typed"}
+    left_out = {"typed"} | {name for name in ("site", "clusters") if not config.getoption(name)}
     return True if collection_path.name in left_out else None
 
 
