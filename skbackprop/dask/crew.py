@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 
 from distributed import Client, Future
@@ -19,6 +21,9 @@ from .lost import ClusterLost, losing_nothing, lost
 from .part import Part, Raised, Setting
 
 PART = "backprop-part"
+
+# The topic of the events by which whoever watches the cluster can follow a training.
+TOPIC = "skbackprop"
 
 # Seconds between two looks at who is there.
 _BETWEEN_LOOKS = 1.0
@@ -44,6 +49,11 @@ class Crew:
         The rows.
     setting : Setting
         How they are trained on.
+
+    Attributes
+    ----------
+    n_calls : int
+        The calls so far.
     """
 
     def __init__(self, blocks: Blocks, setting: Setting) -> None:
@@ -54,6 +64,8 @@ class Crew:
         self._kept: list[Future] = []  # which keep the actors
         self._of_part: list[list[int]] = []
         self._looked = -math.inf
+        self._name = fresh()[1:9]
+        self.n_calls = 0
 
     @property
     def largest_part(self) -> int:
@@ -72,6 +84,7 @@ class Crew:
         Exception
             What a part has raised.
         """
+        self.n_calls += 1
         for answer in (answers := self._answers(method, arguments)):
             if isinstance(answer, Raised):
                 raise answer.error
@@ -95,6 +108,12 @@ class Crew:
                 if len(errors) == _MOST_LOST:
                     raise lost(f"workers were lost {_MOST_LOST} times in a row: {error}") from error
             time.sleep(_BREATH * 2 ** len(errors))
+
+    def tell(self, **news: Any) -> None:
+        """Log an event for whoever watches the cluster: in vain, if the scheduler can't be had."""
+        if self._client.status == "running":
+            with suppress(OSError, CancelledError):
+                self._client.log_event(TOPIC, {"fit": self._name, **news})
 
     def in_order(self, answers: Sequence[Sequence[Any]]) -> list[Any]:
         """Return what parts have said of each of their blocks, in the order of the blocks."""

@@ -103,12 +103,21 @@ class RemoteStack(Stack):
     def run_epoch(self, rate: Array) -> Array:
         """Visit all rows once, in rounds, and return each loss as the local stack does."""
         rounds = self.team.chosen = self.team.chosen or self._measured()
+        start, n_before = time.perf_counter(), self._crew.n_calls
         if isinstance(rounds, Synchronous):
             sums = self._in_step(rate)
         else:
             sums = self._by_themselves(rounds, rate)
         self.state.n_seen += self._blocks.n_rows
-        return np.array([exact_sum(own) / self._blocks.weight for own in sums])
+        losses = np.array([exact_sum(own) / self._blocks.weight for own in sums])
+        self._crew.tell(
+            epoch=int(self.state.n_seen.max()) // self._blocks.n_rows,
+            loss=float(losses.mean()),
+            rounds=repr(rounds),
+            n_rounds=self._crew.n_calls - n_before,
+            seconds=time.perf_counter() - start,
+        )
+        return losses
 
     # ------------------------------------------------------------------- the two ways
 
