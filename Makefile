@@ -121,7 +121,8 @@ dist: $(VENV)/ready-release ## wheel and sdist, checked, and installed in an emp
 	$(VENV)/empty/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && $(CURDIR)/$(VENV)/empty/bin/python -W error -c 'from sklearn.datasets import load_iris; \
 	    from skbackprop import BackpropClassifier; \
-	    print(BackpropClassifier(max_iter=500).fit(*load_iris(return_X_y=True)))'
+	    model = BackpropClassifier(max_iter=20, n_iter_no_change=float("inf")); \
+	    print(model.fit(*load_iris(return_X_y=True)))'
 
 clean: ## remove the environment, caches and pictures
 	rm -rf docs/_build docs/gallery docs/reference
