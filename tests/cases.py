@@ -16,13 +16,15 @@ from skbackprop import (
 )
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.inspection import BackpropFeatures
-from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, PeriodicEmbedding
+from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, CategoryEmbedding, PeriodicEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))
 Y = (X[:, 0] * X[:, 1] > 0).astype(int) + (X[:, 2] > 0.5)  # three classes
 NUMBERS = np.exp(X[:, 0]) + 0.1
+# Rows with codes of categories in two columns, of which -1 is none.
+CODES = np.column_stack([X[:, 0], Y * 2 - 1, X[:, 2], np.arange(60) % 7])
 SHORT = {"max_iter": 8, "n_iter_no_change": np.inf, "learning_rate_init": 0.02, "random_state": 0}
 
 LABELS = {
@@ -71,6 +73,8 @@ def _cases():
         for n in (1, 3):
             settings = {"n_members": n, "input_layers": layers}
             yield f"input layers {name} {n}", lambda s=settings: regressor(**s)
+    for n in (1, 3):
+        yield f"input layers categories {n}", lambda n=n: _of_categories(n)
     for name in CLASSIFIER_LOSSES:
         for labels in ("integers", "two classes", "multilabel", "columns"):
             settings = {"loss": name, "n_members": next(members)}
@@ -105,6 +109,12 @@ def _cases():
     yield "search", _search
 
 
+def _of_categories(n_members):
+    layers = [CategoryEmbedding({1: 4, 3: 7}, n_units=2), "scale"]
+    network = BackpropRegressor((7, 5), n_members=n_members, input_layers=layers, **SHORT)
+    return network.fit(CODES, NUMBERS)
+
+
 def _features(network, layer):
     return BackpropFeatures(FrozenEstimator(network), layer).fit(X, Y)
 
@@ -130,6 +140,11 @@ NAMES = list(_MAKERS)
 def model(name):
     """Return the fitted model of a case."""
     return _MAKERS[name]()
+
+
+def rows_of(name):
+    """Return the rows to predict in a case: codes of categories, and others, where it has them."""
+    return np.vstack([CODES, X[:9] * 20]) if "categories" in name else X
 
 
 def has_std(estimator):

@@ -107,6 +107,7 @@ class DaskBackprop(BaseBackprop):
             checker,
             resets=known is None,
             dtype=known.dtype if known else plan.dtype,
+            architecture=plan.architecture,
         )
         if known is None:
             reader.__dict__ |= _features_of(checker)
@@ -121,7 +122,6 @@ class DaskBackprop(BaseBackprop):
         blocks = self._weighted_elsewhere(plan, targets, blocks, incremental)
         blocks.check_weight()
         sample = blocks.sample(_N_SAMPLED)
-        plan.architecture.check_takes(sample.X)
         table = SampledTable(sample.X, sample.y, sample.weight, team=Team(blocks, self.rounds))
         learned = self._learned_of(plan, known, reader, dtype, targets, table.y.shape[1])
         watched = None
@@ -141,6 +141,7 @@ class DaskBackprop(BaseBackprop):
             reader,
             resets=False,
             dtype=learned.dtype,
+            architecture=plan.architecture,
             name="X_val",
         )
         known = blocks.changed(encoded, learned.targets)

@@ -23,6 +23,7 @@ from scipy.sparse import issparse, vstack
 from ..core.arrays import Array
 from ..engine.batches import Table
 from ..estimators.validation import check_range, errors_of, float_for, stand_in, validated_weight
+from ..fitting.architecture import Architecture
 from .lost import losing_nothing
 
 # Names of tasks, which Dask's dashboard groups by what comes before the first number.
@@ -177,6 +178,7 @@ def blocks_of(
     *,
     resets: bool,
     dtype: np.dtype[Any] | None,
+    architecture: Architecture,
     name: str = "X",
 ) -> Blocks:
     """Return checked rows of Dask's arrays or frames; the reader takes note of the features.
@@ -193,6 +195,8 @@ def blocks_of(
         Whether the features are those of X from now on; else X has to have those that are known.
     dtype : dtype or None
         What the network computes in; None for that of X.
+    architecture : Architecture
+        What has to take the rows.
     name : str, default="X"
         What X is called in errors.
     """
@@ -205,6 +209,7 @@ def blocks_of(
                 reader,
                 resets,
                 dtype,
+                architecture,
                 f"block {i} of {name}",
                 dask_key_name=(ROWS + token, i),
             )
@@ -309,7 +314,14 @@ def row_blocks(array: Any) -> list[Any]:
 
 
 def _checked(
-    X: Any, y: Any, weight: Any, reader: Any, resets: bool, dtype: Any, name: str
+    X: Any,
+    y: Any,
+    weight: Any,
+    reader: Any,
+    resets: bool,
+    dtype: Any,
+    architecture: Architecture,
+    name: str,
 ) -> tuple[Block, Facts] | tuple[None, None]:
     """Return a block of rows that are what they should be, with what is known of it."""
     if X.shape[0] == 0:  # a matrix has no len
@@ -320,6 +332,7 @@ def _checked(
         check_range(X, dtype or float_for(X))
         if weight is not None:
             weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+        architecture.check_takes(X)
     if issparse(y):
         raise TypeError(
             f"y of {name} is sparse, but targets on a cluster have to be dense: give "

@@ -199,8 +199,9 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         used by "lbfgs".
     input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
         What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. What is learned here is free of
-        `alpha`, `l1_ratio` and an optimizer's decay. X may not be sparse.
+        instance has settings of its own, as `PeriodicEmbedding`. `CategoryEmbedding`, which is told
+        the levels of each category, has no name. What is learned here is free of `alpha`,
+        `l1_ratio` and an optimizer's decay. X may not be sparse.
 
         - "scale": a factor for each input, which is learned.
         - "periodic": waves of each input, with frequencies that are learned, mapped to a few
@@ -280,6 +281,9 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
         `input_layers`, likewise; absent where there is none.
+    embeddings_ : list with an array of shape (n_levels, n_units)
+        The vectors of the `layers.CategoryEmbedding` among the `input_layers`, a row for each
+        level, those of one column below those of another; likewise; absent where there is none.
     temperature_ : float
         What the scores of each member are divided by, so that probabilities suit the rows held out:
         with ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last of ``coefs_`` and

@@ -321,6 +321,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
             return None
         with errors_of("X_val, y_val"):
             X, y = self._validated(given.X_val, given.y_val, reset=False)
+            plan.architecture.check_takes(X)
             check_range(X, learned.dtype)
             encoded = learned.targets.encode(y, needs_all=False)
             table = Table(X, encoded, validated_weight(given.sample_weight_val, X))
@@ -419,6 +420,7 @@ class BaseBackprop(CallbackSupportMixin, Fitted, metaclass=ABCMeta):
         planned, known = planned or self._checked_plan(is_known=False), other.learned
         plan, network = planned.plan, known.network
         if not is_equal(plan.architecture, other.planned.plan.architecture):
+            plan.architecture.check_takes(other.data.table.X)
             network = plan.architecture.network(known.n_features, other.data.table.y.shape[1])
         loss, fixed = self._loss_of(plan, known.targets), fixed_of(self._settings)
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)

@@ -43,6 +43,14 @@ static void PREFIX_dense_int8(
     }
 }
 """,
+    "look_up": """\
+/* out = the row *x of w[n + 1][k]; the last one, if *x is none of the numbers from 0 to n - 1. */
+static void PREFIX_look_up(const float *x, const float *w, size_t n, size_t k, float *out)
+{
+    const size_t row = *x >= 0.0f && *x < (float)n && *x == floorf(*x) ? (size_t)*x : n;
+    for (size_t j = 0; j < k; ++j) out[j] = w[row * k + j];
+}
+""",
     "total": """\
 /* out = the sum of n numbers. */
 static void PREFIX_total(const float *x, size_t n, float *out)

@@ -253,6 +253,12 @@ class Source:
         )
         yield "}"
 
+    def _looked_up(self, value: Expression, out: str, x: str) -> Iterator[str]:
+        (tables,) = value.arrays
+        n_rows = tables.shape[1]
+        name = _of_member(self._array(tables, "table"), value, n_rows)
+        yield self._call("look_up", x, name, n_rows - 1, value.width, out)
+
     def _columns(self, value: Expression, out: str, x: str) -> Iterator[str]:
         (places,) = value.arrays
         if (np.diff(places) == 1).all():

@@ -122,6 +122,13 @@ def block_maps(x: Expression, maps: Array) -> Expression:
     return Expression("block_maps", (x,), n_blocks * n_units, n_members, (_single(maps),))
 
 
+def looked_up(x: Expression, tables: Array) -> Expression:
+    """Return the row of a table whose number x is, of tables (M, n_rows, width); or else zeros."""
+    n_members, _, width = tables.shape
+    with_zeros = _single(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
+    return Expression("looked_up", (x,), width, n_members, (with_zeros,))
+
+
 def columns(x: Expression, places: Iterable[int]) -> Expression:
     """Return some of the numbers, by their places."""
     chosen = np.array(list(places), dtype=np.int64)
@@ -280,10 +287,20 @@ def _block_maps(expression: Expression, x: Array) -> Array:
     return np.asarray(mapped.reshape(*mapped.shape[:-2], expression.width))
 
 
+def _looked_up(expression: Expression, x: Array) -> Array:
+    tables = expression.arrays[0]
+    last = tables.shape[1] - 1
+    rows = np.where(x == np.clip(np.floor(x), 0, last), x, last).astype(np.intp)[..., 0]
+    rows = np.broadcast_to(rows, (len(tables), rows.shape[-1]))
+    found = np.take_along_axis(tables, rows[..., None], axis=1)
+    return found[0] if expression.n_members == 1 else found
+
+
 _OTHERS: dict[str, Callable[..., Array]] = {
     "dense": _dense,
     "combined": lambda expression, x: x @ expression.arrays[0][0],
     "block_maps": _block_maps,
+    "looked_up": _looked_up,
     "columns": lambda expression, x: x[..., expression.arrays[0]],
     "side_by_side": lambda _, *parts: np.concatenate(parts, axis=-1),
     "total": lambda _, x: x.sum(axis=-1, keepdims=True),

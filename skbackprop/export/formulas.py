@@ -16,6 +16,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..core.arrays import Array
+from ..layers.categories import CategoryEmbedding
 from ..layers.dense import Dense, Elementwise
 from ..layers.embeddings import PeriodicEmbedding
 from ..layers.inputs import BlockMaps, Scale
@@ -313,6 +314,18 @@ def _(part: PeriodicEmbedding, x: Expression, arrays: Arrays) -> Any:
     of_sines = ex.block_maps(np.sin(phases), maps[:, :, :k])
     mapped = of_sines + ex.block_maps(np.cos(phases), maps[:, :, k:])
     return ex.side_by_side([mapped, ex.of_each_member(x, mapped.n_members)])
+
+
+@formula.register
+def _(part: CategoryEmbedding, x: Expression, arrays: Arrays) -> Any:
+    tables = np.split(arrays["embeddings"], np.cumsum(part.sizes)[:-1], axis=1)
+    vectors = [
+        ex.looked_up(ex.columns(x, [column]), table)
+        for column, table in zip(part.columns, tables, strict=True)
+    ]
+    places = [at for at in range(x.width) if at not in part.columns]
+    others = [ex.of_each_member(ex.columns(x, places), vectors[0].n_members)] if places else []
+    return ex.side_by_side([*others, *vectors])
 
 
 @formula.register

@@ -187,6 +187,17 @@ class Graph:
         by_row = self._node("Transpose", mapped, perm=[0, 2, 1, 3])
         return self._node("Reshape", by_row, self._shape(n_members, -1, n_blocks * n_units))
 
+    def _looked_up(self, expression: Expression, x: str) -> str:
+        (tables,) = expression.arrays
+        n_members, n_rows, _ = tables.shape
+        last = self._number(n_rows - 1)
+        nearest = self._node(
+            "Min", self._node("Max", self._node("Floor", x), self._number(0)), last
+        )
+        place = self._node("Where", self._node("Equal", x, nearest), x, last)
+        row = self._node("Reshape", self._node("Cast", place, to=_INT64), self._shape(-1))
+        return self._node("Gather", self._array(expression, tables), row, axis=int(n_members > 1))
+
     def _columns(self, expression: Expression, x: str) -> str:
         places = self._initializer("places", expression.arrays[0])
         return self._node("Gather", x, places, axis=-1)

@@ -57,12 +57,23 @@ class Architecture:
         )
 
     def check_takes(self, X: Any) -> None:
-        """Raise a TypeError if X is sparse, but layers make other numbers of its zeros."""
-        if self.input_layers and issparse(X):
+        """Check that layers can be trained on X.
+
+        Raises
+        ------
+        TypeError
+            If X is sparse, but layers make other numbers of its zeros.
+        ValueError
+            If the first of them can not read what X holds.
+        """
+        if not self.input_layers:
+            return
+        if issparse(X):
             raise TypeError(
                 f"X is sparse, but input_layers={list(self.input_layers)!r} need dense X: what "
                 "they make of a row has few zeros. Pass X.toarray(), or set input_layers=None."
             )
+        self.input_layers[0].check_rows(X)
 
     def network(self, n_inputs: int, n_outputs: int) -> Network:
         """Return the network that predicts, without dropout."""
@@ -179,6 +190,12 @@ def as_input_layers(input_layers: Any) -> tuple[InputLayer, ...]:
                 "input_layers must be None, a name or an InputLayer, or a list of these, got "
                 f"{layer!r}. The names are {', '.join(map(repr, INPUT_LAYERS))}; objects such as "
                 "PeriodicEmbedding() are in skbackprop.layers."
+            )
+    for layer in each[1:]:
+        if layer.is_first:
+            raise ValueError(
+                f"{type(layer).__name__} must be the first of input_layers, since it reads columns "
+                f"of X, and there may be but one, got {each!r}."
             )
     return tuple(each)
 

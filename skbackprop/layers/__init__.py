@@ -1,5 +1,6 @@
 """The layers that a network is made of, what normalises them, and what comes before them."""
 
+from .categories import CategoryEmbedding
 from .embeddings import INPUT_LAYERS, PeriodicEmbedding
 from .inputs import InputLayer, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -8,6 +9,7 @@ __all__ = [
     "INPUT_LAYERS",
     "NORMALIZATIONS",
     "BatchNormalization",
+    "CategoryEmbedding",
     "InputLayer",
     "LayerNormalization",
     "Normalization",

@@ -52,8 +52,14 @@ class InputLayer(Part, Layer):
     (4,)
     """
 
+    # Whether it stands before all others, since it reads what X holds.
+    is_first: ClassVar[bool] = False
+
     def check_inputs(self, n_inputs: int) -> None:
         """Raise a ValueError if so many inputs are none that the layer can stand behind."""
+
+    def check_rows(self, X: Array) -> None:
+        """Raise a ValueError if X holds what the first layer can not be trained on."""
 
 
 @dataclass(frozen=True)

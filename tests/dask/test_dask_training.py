@@ -13,6 +13,7 @@ from skbackprop.dask import (
     LocalSteps,
     Synchronous,
 )
+from skbackprop.layers import CategoryEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.stopping import EarlyStopping
@@ -113,6 +114,17 @@ def test_full_batches_learn_what_one_machine_does_in_every_other_way(name):
     """In every second way rows have weights."""
     weight = weights() if [*OTHERS].index(name) % 2 else None
     same(*both_fitted(BackpropClassifier, *class_data(N), weight, **OTHERS[name]))
+
+
+def test_codes_of_categories_are_checked_on_the_workers():
+    X, y = class_data(N)
+    X[:, 1] = np.arange(N) % 4 - 1
+    settings = {"input_layers": CategoryEmbedding({1: 3}, n_units=2)}
+    local, distributed = both_fitted(BackpropClassifier, X, y, **settings)
+    same(local, distributed)
+    X[40, 1] = 3
+    with pytest.raises(ValueError, match="block 1 of X: Column 1 of X must hold codes from 0 to 2"):
+        distributed.fit(*on_workers(X, y))
 
 
 def test_full_batches_in_single_precision():

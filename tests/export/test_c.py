@@ -60,7 +60,7 @@ SAMPLES = {
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_outputs_are_those_of_the_estimator(sample, tmp_path):
     names = SAMPLES[sample]
-    pairs = [program_of(i, model(name)) for i, name in enumerate(names)]
+    pairs = [program_of(i, model(name), cases.rows_of(name)) for i, name in enumerate(names)]
     found = outputs_of_c([program for program, _ in pairs], tmp_path)
     for name, outputs, (_, said) in zip(names, found, pairs, strict=True):
         for own, values in zip(outputs, said, strict=True):

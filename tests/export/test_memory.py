@@ -36,7 +36,7 @@ def _made_of(rng, x, values, n_members):
     own = rng.normal(
         size=(rng.choice([x.n_members, n_members]) if x.n_members == 1 else n_members, x.width)
     )
-    kind = rng.integers(11)
+    kind = rng.integers(12)
     if kind == 0:
         return x * other + 0.5
     if kind == 1:
@@ -59,6 +59,9 @@ def _made_of(rng, x, values, n_members):
         return ex.block_maps(blocks, rng.normal(size=(len(own), 3, 2, 2)))
     if kind == 9:
         return ex.filled(np.log(x), 0.5) + np.equal(x, x) * np.isnan(np.sqrt(x))
+    if kind == 10:
+        whole = np.maximum(ex.columns(x, [0]) * 1e9, -1.0)  # mostly no number of a row
+        return ex.looked_up(np.minimum(whole, 2.0), rng.normal(size=(len(own), 3, 2)))
     return ex.mean_of_members(x)
 
 

@@ -51,7 +51,7 @@ def check(estimator, X=X, **options):
 @pytest.mark.parametrize("name", cases.NAMES)
 def test_outputs_are_those_of_the_estimator(name):
     estimator = model(name)
-    check(estimator, return_std=cases.has_std(estimator))
+    check(estimator, cases.rows_of(name), return_std=cases.has_std(estimator))
 
 
 def test_any_number_of_rows():
