@@ -13,7 +13,16 @@ from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, Squared
 BOOSTING = "boosting"
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
 
-_SETTINGS: dict[str, Any] = {"learning_rate": 0.06, "max_iter": 300, "early_stopping": True}
+# Found out of fold on ten tables. Beside networks, trees that see half of the columns in each split
+# and end in few rows bring more than the default's, on numbers most of all.
+_SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "max_iter": 1000,
+    "max_features": 0.5,
+    "min_samples_leaf": 5,
+    "early_stopping": True,
+    "n_iter_no_change": 20,
+}
 
 # The losses that boosting has as well, by the names that it has for them.
 _LOSSES: dict[type[Loss], str] = {

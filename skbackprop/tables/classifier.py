@@ -65,12 +65,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     blend : "boosting", list of estimators or None, default=None
         Classifiers that are mixed with the networks: each is cloned and fitted for the same folds,
         and weighted with them by what it says out of fold. They need ``predict_proba``. "boosting"
-        is a `HistGradientBoostingClassifier` (rate 0.06, at most 300 rounds, early stopping by the
-        fold that is held out). It, and any of its class in a list, sees the table itself: numbers
-        with missing values, and codes of categories. All others are given the outputs of a
-        `TableEncoder` in float64. All are given the weights of rows if they take them, and a seed
-        for each ``random_state`` that is None. A list may hold "boosting" as well. None for
-        networks alone.
+        is a `HistGradientBoostingClassifier` (rate 0.05, half of the columns for each split, at
+        most 1,000 rounds, early stopping by the fold that is held out). It, and any of its class
+        in a list, sees the table itself: numbers with missing values, and codes of categories. All
+        others are given the outputs of a `TableEncoder` in float64. All are given the weights of
+        rows if they take them, and a seed for each ``random_state`` that is None. A list may hold
+        "boosting" as well. None for networks alone.
     max_iter : int or None, default=None
         The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None

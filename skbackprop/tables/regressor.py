@@ -66,13 +66,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Regressors that are mixed with the networks: each is cloned and fitted for the same folds,
         and weighted with them by what it says out of fold. They predict one number for each row,
         so that `loss` must not be of several levels, or "gaussian". "boosting" is a
-        `HistGradientBoostingRegressor` (rate 0.06, at most 300 rounds, early stopping by the fold
-        that is held out) with the same loss: squared or absolute error, Poisson, gamma, or one
-        quantile. It, and any of its class in a list, sees the table itself: numbers with missing
-        values, and codes of categories. All others, which learn by a loss of their own, are given
-        the outputs of a `TableEncoder` in float64. All are given the weights of rows if they take
-        them, and a seed for each ``random_state`` that is None. A list may hold "boosting" as
-        well. None for networks alone.
+        `HistGradientBoostingRegressor` (rate 0.05, half of the columns for each split, at most
+        1,000 rounds, early stopping by the fold that is held out) with the same loss: squared or
+        absolute error, Poisson, gamma, or one quantile. It, and any of its class in a list, sees
+        the table itself: numbers with missing values, and codes of categories. All others, which
+        learn by a loss of their own, are given the outputs of a `TableEncoder` in float64. All are
+        given the weights of rows if they take them, and a seed for each ``random_state`` that is
+        None. A list may hold "boosting" as well. None for networks alone.
     max_iter : int or None, default=None
         The most epochs of a network; None for 14 to 56, the fewer the more rows there are.
     time_limit : float or None, default=None

@@ -199,7 +199,7 @@ def test_boosting_sees_missing_values_and_codes_of_categories():
     )
     boosted = model.blended_[0][0]
     np.testing.assert_array_equal(boosted.is_categorical_, model._inputs.is_nominal)
-    assert (boosted.learning_rate, boosted.max_iter, boosted.early_stopping) == (0.06, 300, True)
+    assert boosted.early_stopping is True
     assert np.isfinite(model.predict(new)).all()
 
 
