@@ -47,6 +47,7 @@ class Ensemble(Inside):
 
     # Of the layers before the first dense one, where there are such.
     scales_: list[Array]
+    embeddings_: list[Array]
     frequencies_: list[Array]
     maps_: list[Array]
 

@@ -30,6 +30,7 @@ from skbackprop import (
 )
 from skbackprop.activations import LeakyRelu
 from skbackprop.inspection import BackpropFeatures
+from skbackprop.layers import CategoryEmbedding
 from skbackprop.losses import Quantile
 from skbackprop.persistence import save
 from skbackprop.schedules import Cosine, WarmUp
@@ -43,6 +44,7 @@ X = RNG.normal(size=(40, 3)).round(2)
 CLASSES = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)
 WORDS = np.array(["low", "mid", "high"])[CLASSES]
 NUMBERS = np.exp(X[:, 0]) + 0.1
+CODES = np.column_stack([X[:, :2], CLASSES])
 TABLE = pd.DataFrame(
     {
         "size": np.where(X[:, 1] > 1, np.nan, X[:, 0]),
@@ -120,6 +122,12 @@ MODELS = {
             X, NUMBERS
         ),
         X,
+    ),
+    "embedded": (
+        lambda: BackpropRegressor(
+            (3,), input_layers=[CategoryEmbedding({2: 3}, n_units=2), "periodic"], **SHORT
+        ).fit(CODES, NUMBERS),
+        CODES,
     ),
     "autoencoder": (lambda: BackpropAutoencoder(2, **SHORT).fit(X), X),
     "features": (lambda: BackpropFeatures(BackpropClassifier((3,), **SHORT)).fit(X, CLASSES), X),
