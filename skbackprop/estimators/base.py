@@ -17,10 +17,11 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
 from ..core.arrays import MatrixLike
-from ..fitting.interrupts import Interrupt
+from ..fitting.interrupts import BrokenOff, Interrupt
 from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, is_lbfgs
 from ..fitting.run import Run
+from ..fitting.temperature import calibrate
 from ..fitting.training import train
 from .decorators import with_callbacks
 from .hooks import Hooks
@@ -138,6 +139,8 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
                 interrupt = self._train_with_callbacks(given, prepared, continues)
             if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
+            if not isinstance(interrupt, BrokenOff):  # by which the rows may be gone
+                interrupt = calibrate(runs) or interrupt
             self._keep(prepared, continues, pieces)
         except BaseException:
             go_back()

@@ -113,7 +113,6 @@ class Fitted(Rebuilt, NestedParameters):
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
         planned, learned, _, runs = prepared
-        calibrate(runs)
         pasts = [run.past for run in runs]
         return {
             **learned.attributes,
@@ -141,6 +140,8 @@ class Fitted(Rebuilt, NestedParameters):
         if any(run.error is not None for run in runs):
             return None
         in_order = sorted(runs, key=lambda run: run.member)
+        if (interrupt := calibrate(in_order)) is not None:
+            raise interrupt
         outcome = self._outcome_of(prepared._replace(runs=in_order), continues)
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             outcome.setdefault("feature_names_in_", None)

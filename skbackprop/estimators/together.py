@@ -21,6 +21,7 @@ from ..fitting.plan import Plan
 from ..fitting.run import Run
 from ..fitting.stacking import deadline_of
 from ..fitting.streams import stream_of_its_own
+from ..fitting.temperature import calibrate
 from ..fitting.training import cut_to_size, train_side_by_side
 from .base import BaseBackprop
 from .learned import Given, Planned, Prepared
@@ -151,6 +152,8 @@ class Fit:
             self._try(lambda: self._keep(prepared, goes_on))
 
     def _keep(self, prepared: Prepared, goes_on: bool) -> None:
+        if (interrupt := calibrate(prepared.runs)) is not None:
+            raise interrupt
         self.estimator._keep(prepared, continues=False)
         if goes_on:
             self.reached = Reached.of(prepared.runs, self._data_of(prepared))

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ..core.arrays import Array
+from .interrupts import INTERRUPTS, Interrupt
 from .run import Run
 
 _HIGHEST = 20.0
@@ -79,35 +80,51 @@ def best_temperature(
     return math.exp(found.x), float(found.fun)
 
 
-def calibrate(runs: Sequence[Run]) -> None:
+def calibrate(runs: Sequence[Run]) -> Interrupt | None:
     """Give the runs of an estimator the temperature that suits their mean prediction.
 
-    Where all have been watched by the same rows, it is that of their mean on these. Where each has
-    held out rows of its own, there is no row that none was trained on: it is that of single
-    networks, each on its own rows, less the part that the mean does away with. Without rows that
-    are watched they keep what they have.
+    Without rows that are watched they keep the one that they have, and where this is broken off.
 
     Parameters
     ----------
     runs : sequence of Run
         Those of all members.
+
+    Returns
+    -------
+    interrupt : Interrupt or None
+        What has broken it off: who has trained for hours is to keep the networks all the same.
     """
-    problem, n_members = runs[0].problem, len(runs)
-    if problem.log_losses is None or any(run.watched is None for run in runs):
-        return
-    said = [_said_of_watched(run) for run in runs]
-    if n_members == 1 or problem.watched is not None:
-        _, y, weight = said[0]
-        scores = np.stack([own for own, _, _ in said])
-        temperature = _likeliest(problem.log_losses, scores, y, weight)
-    else:
-        scores, y = (np.concatenate([each[i] for each in said]) for i in (0, 1))
-        weights = [own for _, _, own in said if own is not None]  # of all, or of none
-        weight = np.concatenate(weights) if weights else None
-        temperature = _likeliest(problem.log_losses, scores[None], y, weight)
-        temperature *= 1 - _LESS * (1 - 1 / n_members)
+    if any(run.watched is None or run.error is not None for run in runs):
+        return None
+    log_losses = runs[0].problem.log_losses
+    if log_losses is None:
+        return None
+    try:
+        temperature = _temperature_of(runs, log_losses)
+    except INTERRUPTS as interrupt:
+        return interrupt
     for run in runs:
         run.temperature = temperature
+    return None
+
+
+def _temperature_of(runs: Sequence[Run], log_losses: Callable[[Array, Array], Array]) -> float:
+    """Return the temperature of the networks' mean.
+
+    Where all have been watched by the same rows, it is that of their mean on these. Where each has
+    held out rows of its own, there is no row that none was trained on: it is that of single
+    networks, each on its own rows, less the part that the mean does away with.
+    """
+    n_members, said = len(runs), [_said_of_watched(run) for run in runs]
+    if n_members == 1 or runs[0].problem.watched is not None:
+        _, y, weight = said[0]
+        return _likeliest(log_losses, np.stack([own for own, _, _ in said]), y, weight)
+    scores, y = (np.concatenate([each[i] for each in said]) for i in (0, 1))
+    weights = [own for _, _, own in said if own is not None]  # of all, or of none
+    weight = np.concatenate(weights) if weights else None
+    of_each = _likeliest(log_losses, scores[None], y, weight)
+    return of_each * (1 - _LESS * (1 - 1 / n_members))
 
 
 def _said_of_watched(run: Run) -> tuple[Array, Array, Array | None]:

@@ -14,6 +14,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
 from skbackprop.dask import ClusterLost, DaskBackpropClassifier, LocalSteps, Synchronous
 from skbackprop.dask.crew import Crew, shared_out
+from skbackprop.stopping import EarlyStopping
 from support import class_data, few_epochs
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -180,11 +181,14 @@ def test_a_scheduler_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
     with LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster:
         client = Client(cluster)
         model = DaskBackpropClassifier(**SETTINGS, rounds=LocalSteps(1), client=client)
+        model.set_params(early_stopping=EarlyStopping(calibrate=True), n_iter_no_change=10)
         model.set_callbacks(Before(2, cluster.close))
+        rows, labels = on_workers()
         with pytest.raises(ClusterLost, match="gone"):
-            model.fit(*on_workers())
+            model.fit(rows, labels, X_val=rows, y_val=labels)
         client.close()
     assert model.n_iter_ == 2 and model.predict(X).shape == (64,)
+    assert model.temperature_ == 1.0  # of rows that are gone as well
 
 
 def test_a_cluster_without_workers_is_lost(monkeypatch):

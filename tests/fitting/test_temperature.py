@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
+from sklearn.base import clone
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 
@@ -178,8 +179,21 @@ def test_a_checkpoint_leads_to_the_same_temperature(tmp_path):
     short = pair(n_members=2)[1].set_params(max_iter=5).set_callbacks(Checkpoint(path))
     assert short.fit(*THREE).temperature_ != whole.temperature_
     resumed = pair(n_members=2)[1].fit(*THREE, resume_from=path)
-    same_bits(resumed, whole)
+    assert same_bits(resumed, whole)
     assert resumed.temperature_ == whole.temperature_
+
+
+def test_ctrl_c_while_it_is_found_leaves_the_networks_as_trained(monkeypatch):
+    def pressed(*_, **__):
+        raise KeyboardInterrupt
+
+    plain, model = pair(n_members=2)
+    monkeypatch.setattr("skbackprop.fitting.temperature.minimize_scalar", pressed)
+    for fitted in (model, BackpropGridSearchCV(clone(model), {"alpha": [0.0]}, cv=2)):
+        with pytest.raises(KeyboardInterrupt):
+            fitted.fit(*THREE)
+    assert model.temperature_ == 1.0
+    assert same_bits(model, plain.fit(*THREE))
 
 
 def test_searches_find_the_same():
