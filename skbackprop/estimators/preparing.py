@@ -248,7 +248,11 @@ class Preparing(Fitted, metaclass=ABCMeta):
         planned, known = planned or self._checked_plan(is_known=False), other.learned
         plan, network = planned.plan, known.network
         if not is_equal(plan.architecture, other.planned.plan.architecture):
+            watched = other.data.watched
             plan.architecture.check_takes(other.data.table.X)
+            if watched is not None:
+                with errors_of("X_val, y_val"):
+                    plan.architecture.check_takes(watched.inputs)
             network = plan.architecture.network(known.n_features, other.data.table.y.shape[1])
         loss, fixed = self._loss_of(plan, known.targets), fixed_of(self._settings)
         learned = replace(known, fixed=fixed, loss=loss, network=network, n_members=plan.n_members)

@@ -157,6 +157,9 @@ def test_a_candidate_that_shares_checked_data_has_its_codes_checked():
     search = BackpropGridSearchCV(quick(BackpropRegressor), grid, cv=2, error_score="raise")
     with pytest.raises(ValueError, match="Column 1 of X must hold codes"):
         search.fit(X, y)
+    coded, targets = coded_data(BackpropRegressor)
+    with pytest.raises(ValueError, match="X_val, y_val: Column 1 of X must hold codes"):
+        search.fit(coded, targets, X_val=X, y_val=y)
 
 
 def test_slopes_of_levels_are_learned_from_a_frame_of_words():
