@@ -21,7 +21,7 @@ from ..engine.objective import Objective
 from ..engine.update import Rule
 from ..estimators.base import BaseBackprop
 from ..estimators.learned import Data, Given, Learned, Planned
-from ..estimators.validation import float_for, stand_in
+from ..estimators.validation import errors_of, float_for, stand_in
 from ..fitting.plan import Plan
 from ..fitting.problem import Problem
 from ..fitting.watch import Watched
@@ -144,8 +144,11 @@ class DaskBackprop(BaseBackprop):
             architecture=plan.architecture,
             name="X_val",
         )
+        blocks.check_weight("sample_weight_val")
         known = blocks.changed(encoded, learned.targets)
-        return watched_on(blocks, self._weighted_elsewhere(plan, learned.targets, known, False))
+        with errors_of("X_val, y_val"):
+            weighted = self._weighted_elsewhere(plan, learned.targets, known, False)
+            return watched_on(blocks, weighted)
 
     def _to_be_scored(self, watched: Watched, outcomes: Array) -> Any:
         return knowing(self.to_local(), watched.inputs, outcomes)

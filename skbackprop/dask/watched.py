@@ -19,6 +19,11 @@ from .part import Setting
 
 Estimator = TypeVar("Estimator")
 
+_WHERE = (
+    "The input of X_val is on the workers. A scorer of EarlyStopping can give it to predict, "
+    "predict_proba, decision_function and score of the estimator, and not look at it."
+)
+
 
 class Elsewhere:
     """The input of rows on the workers.
@@ -51,13 +56,12 @@ class Elsewhere:
     def __getitem__(self, _: Any) -> NoReturn:
         self._say_where()
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"It has no {name!r}. {_WHERE}")  # as who asks with hasattr expects
+
     @staticmethod
     def _say_where() -> NoReturn:
-        raise TypeError(
-            "The input of X_val is on the workers. A scorer of EarlyStopping can give it to "
-            "predict, predict_proba, decision_function and score of the estimator, and not look "
-            "at it."
-        )
+        raise TypeError(_WHERE)
 
 
 def watched_on(given: Blocks, blocks: Blocks) -> Watched:

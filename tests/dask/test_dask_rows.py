@@ -273,10 +273,13 @@ def test_scorers_of_numbers_need_no_look_at_the_input():
         local = fitted(BackpropRegressor, SETTINGS, lambda *rows: rows, scoring)
         distributed = fitted(DaskBackpropRegressor, DISTRIBUTED, on_workers, scoring)
         assert distributed.validation_scores_ == pytest.approx(local.validation_scores_, rel=1e-9)
-    with pytest.raises(TypeError, match="on the workers"):
-        fitted(
-            DaskBackpropRegressor, DISTRIBUTED, on_workers, lambda estimator, X, y: X[:, 0].sum()
-        )
+    looks = (
+        (TypeError, lambda estimator, X, y: X[:, 0].sum()),
+        (AttributeError, lambda _, X, y: X.sum()),
+    )
+    for error, look in looks:
+        with pytest.raises(error, match="on the workers"):
+            fitted(DaskBackpropRegressor, DISTRIBUTED, on_workers, look)
 
 
 # ------------------------------------------------------------------------------ what is refused
@@ -317,6 +320,25 @@ def test_rows_that_are_here_or_are_none():
     X, y = class_data(N)
     refused("must be a Dask array or frame", TypeError, data=(X, y))
     refused("no rows", data=framed(X[:0], y[:0], 1))
+
+
+@pytest.mark.parametrize(
+    "y_val, changes, match",
+    [
+        (0, {}, "sample_weight_val adds up to 0"),
+        (1, {"class_weight": {0: 1.0, 1: 0.0, 2: 1.0}}, "X_val, y_val: .*leave no row"),
+        (3, {}, "X_val, y_val: .*not in"),
+    ],
+)
+def test_rows_to_watch_that_weigh_nothing_or_have_other_labels(y_val, changes, match):
+    X, y = on_workers(*class_data(N))
+    given = {"X_val": X, "y_val": da.full_like(y, y_val)}
+    if y_val == 0:
+        given["sample_weight_val"] = da.zeros(N, chunks=y.chunks)
+    model = DaskBackpropClassifier(**DISTRIBUTED | changes)
+    with pytest.raises(ValueError, match=match):
+        model.fit(X, y, **given)
+    assert not hasattr(model, "coefs_")
 
 
 def test_data_that_is_wrong_says_in_which_block():
