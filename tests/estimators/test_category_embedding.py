@@ -15,6 +15,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.callbacks import Checkpoint
+from skbackprop.estimators.together import Fit, fit_together
 from skbackprop.layers import CategoryEmbedding, PeriodicEmbedding
 from support import (
     BOTH,
@@ -151,15 +152,18 @@ def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
     assert_same_search(search, alone)
 
 
-def test_a_candidate_that_shares_checked_data_has_its_codes_checked():
-    X, y = data_for(BackpropRegressor)
-    grid = {"input_layers": [None, LAYER]}
-    search = BackpropGridSearchCV(quick(BackpropRegressor), grid, cv=2, error_score="raise")
-    with pytest.raises(ValueError, match="Column 1 of X must hold codes"):
-        search.fit(X, y)
-    coded, targets = coded_data(BackpropRegressor)
-    with pytest.raises(ValueError, match="X_val, y_val: Column 1 of X must hold codes"):
-        search.fit(coded, targets, X_val=X, y_val=y)
+@pytest.mark.parametrize("name", ["X", "X_val"])
+def test_an_estimator_that_is_given_checked_data_checks_the_codes(name):
+    given = dict.fromkeys(["X", "X_val"], coded_data(BackpropRegressor)[0])
+    wrong, y = data_for(BackpropRegressor, n=60)
+    given[name] = wrong
+    watched = {"X_val": given["X_val"], "y_val": y}
+    models = [quick(BackpropRegressor, input_layers=each) for each in (None, LAYER)]
+    fits = [Fit(model, given["X"], y, watched) for model in models]
+    fit_together(fits, max_bytes=2**28)
+    assert fits[0].error is None
+    where = "X_val, y_val: " if name == "X_val" else ""
+    assert re.match(f"{where}Column 1 of X must hold codes", str(fits[1].error))
 
 
 def test_slopes_of_levels_are_learned_from_a_frame_of_words():
