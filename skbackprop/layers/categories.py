@@ -17,6 +17,9 @@ from .inputs import InputLayer, Normal
 # Rows that are looked at together, so that a check of X copies little of it.
 _ROWS = 1 << 16
 
+# Levels whose codes are all numbers of float32, in which networks and exports may read them.
+_MOST_LEVELS = 1 << 24
+
 
 @dataclass(frozen=True)
 class CategoryEmbedding(InputLayer):
@@ -120,7 +123,7 @@ class CategoryEmbedding(InputLayer):
                     f"Column {self.columns[at]} of X must hold codes from 0 to "
                     f"{self.sizes[at] - 1}, or -1 for none, as n_levels of CategoryEmbedding says, "
                     f"got {codes[row, at]:g} in row {start + row}. Encode it by an OrdinalEncoder, "
-                    "and let n_levels say how many levels there are."
+                    "which no scaler follows, and let n_levels say how many levels there are."
                 )
 
     def n_outputs(self, n_inputs: int) -> int:
@@ -230,12 +233,13 @@ def _checked_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
         pairs = sorted((_whole(column), _whole(n)) for column, n in items)
     except (TypeError, ValueError):
         pairs = []
-    columns = {column for column, _ in pairs}
-    if not pairs or len(columns) < len(pairs) or min(columns) < 0 or min(n for _, n in pairs) < 1:
+    columns, numbers = {column for column, _ in pairs}, [n for _, n in pairs]
+    has_columns = 0 < len(pairs) == len(columns) and min(columns) >= 0
+    if not (has_columns and min(numbers) >= 1 and max(numbers) <= _MOST_LEVELS):
         raise ValueError(
             "n_levels of CategoryEmbedding must be a dict of columns of X, from 0 on, and of how "
-            "many levels each has, at least 1, such as {3: 104, 4: 28}, or such pairs, got "
-            f"{n_levels!r}."
+            f"many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: 28}}, or such "
+            f"pairs, got {n_levels!r}."
         )
     return tuple(pairs)
 

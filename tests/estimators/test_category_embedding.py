@@ -51,7 +51,10 @@ def test_levels_may_be_a_dict_or_pairs_in_any_order(n_levels):
 @pytest.mark.parametrize(
     "setting, value",
     [
-        *(("n_levels", value) for value in ({}, [], {-1: 3}, {0: 0}, {0.0: 3}, {0: True}, None)),
+        *(
+            ("n_levels", value)
+            for value in ({}, [], {-1: 3}, {0: 0}, {0.0: 3}, {0: True}, {0: 2**24 + 1}, None)
+        ),
         *(
             ("n_levels", value)
             for value in (7, [3, 4], [(0, 3), (0, 4)], {"a": 3}, "ab", [(1, 2, 3)])
