@@ -56,7 +56,8 @@ class EarlyStopping(Part):
         well: when training is over, its scores are divided by the temperature that makes the
         labels of these rows likeliest (Guo et al. 2017, section 4.2), `temperature_`. The last of
         `coefs_` and `intercepts_` are what is divided; the scores that training goes by, and
-        further training, are without it. `partial_fit` finds it anew with `X_val`, else keeps it.
+        further training, are without it. `partial_fit` finds it anew with `X_val`, else keeps it;
+        after a pickle without the state of training it begins with the divided weights, and 1.
 
     Raises
     ------

@@ -173,6 +173,17 @@ def test_training_goes_on_without_a_temperature(settings):
     assert model.partial_fit(X, y).temperature_ == 1.0
 
 
+def test_of_a_pickle_without_a_training_state_it_goes_on_from_the_divided_weights():
+    X, y = THREE
+    plain, model = (each.set_params(warm_start=False).fit(X, y) for each in pair())
+    returned, same_weights = (
+        pickle.loads(pickle.dumps(each)).partial_fit(X, y)
+        for each in (model, divided(plain, model.temperature_))
+    )
+    assert model.temperature_ != returned.temperature_ == 1.0
+    assert same_bits(returned, same_weights)
+
+
 def test_a_checkpoint_leads_to_the_same_temperature(tmp_path):
     path, (_, whole) = tmp_path / "network.npz", pair(n_members=2)
     whole.fit(*THREE)
