@@ -17,7 +17,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
 from ..core.arrays import MatrixLike
-from ..fitting.interrupts import BrokenOff, Interrupt
+from ..fitting.interrupts import INTERRUPTS, BrokenOff, Interrupt
 from ..fitting.pieces import Pieces, pieces_of
 from ..fitting.plan import Plan, is_lbfgs
 from ..fitting.run import Run
@@ -159,7 +159,7 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
         if interrupt is None:
             try:
                 hooks.end(prepared.runs)
-            except KeyboardInterrupt as late:  # training is over, and kept
+            except INTERRUPTS as late:  # training is over, and kept
                 return late
         return interrupt
 

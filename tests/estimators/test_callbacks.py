@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.averages import ExponentialAverage
+from skbackprop.fitting.interrupts import BrokenOff
 from support import NAMES, answers, data_for, few_epochs, quick, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -216,6 +217,14 @@ def test_ctrl_c_in_a_hook_keeps_the_epochs_so_far(estimator_class, solver, place
         model.fit(X, y)
     assert model.n_iter_ == n_epochs
     assert callback.hooks[-1] == "teardown fit 0"
+
+
+def test_a_cluster_that_is_lost_in_the_last_hook_leaves_all_epochs():
+    callback = Recorder(error_in="end fit 0", error=BrokenOff)
+    model, _ = followed(BackpropRegressor, callback)
+    with pytest.raises(BrokenOff):
+        model.fit(*data_for(BackpropRegressor))
+    assert model.n_iter_ == 5
 
 
 def test_a_failed_fit_tears_down_and_has_no_estimator():
