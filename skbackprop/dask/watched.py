@@ -64,6 +64,15 @@ class Elsewhere:
         raise TypeError(_WHERE)
 
 
+class WatchedTable(Table):
+    """Rows of which the targets and weights are here, and the input is not."""
+
+    @property
+    def arrays(self) -> list[Any]:
+        """The targets, and the weights, if there are any."""
+        return super().arrays[1:]
+
+
 def watched_on(given: Blocks, blocks: Blocks) -> Watched:
     """Return rows to be watched, of which targets and weights are here and the input is not.
 
@@ -77,7 +86,7 @@ def watched_on(given: Blocks, blocks: Blocks) -> Watched:
     here = blocks.each(_targets_of)
     weights = [weight for _, weight in here if weight is not None]
     y = np.concatenate([y for y, _ in here])
-    table = Table(Elsewhere(blocks), y, np.concatenate(weights) if weights else None)
+    table = WatchedTable(Elsewhere(blocks), y, np.concatenate(weights) if weights else None)
     return Watched(table, None, np.concatenate([y for y, _ in given.each(_targets_of)]))
 
 

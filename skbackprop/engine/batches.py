@@ -48,6 +48,11 @@ class Table:
     def is_sparse(self) -> bool:
         return bool(sparse.issparse(self.X))
 
+    @property
+    def arrays(self) -> list[Any]:
+        """All that is here: X, y and the weights, if there are any."""
+        return [self.X, self.y] if self.weight is None else [self.X, self.y, self.weight]
+
 
 @dataclass
 class Batch:

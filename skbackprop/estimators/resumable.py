@@ -171,8 +171,7 @@ def fingerprint_of(problem: Problem) -> int:
     found = zlib.crc32(problem.dtype.str.encode())
     for table in tables:
         rows = np.unique(np.linspace(0, table.n_rows - 1, _N_ROWS).astype(int))
-        parts = [table.X, table.y] if table.weight is None else [table.X, table.y, table.weight]
-        for part in parts:
+        for part in table.arrays:
             for array in (np.array(part.shape), *_numbers_in(part[rows])):
                 found = zlib.crc32(_bytes_of(array, np.float64), found)
     return found

@@ -227,12 +227,16 @@ def test_an_error_of_the_users_own_is_raised_as_it_is(client, monkeypatch):
 def test_a_checkpoint_is_resumed(client, tmp_path, rounds):
     """With one block for each worker it is the same to the bit: each takes its own."""
     settings = SETTINGS | {"batch_size": 8, "dropout": 0.2, "client": client}
-    whole = DaskBackpropClassifier(**settings, rounds=rounds).fit(*on_workers(32))
+    stopping = EarlyStopping("loss", n_iter_no_change=np.inf, calibrate=True)
+    settings |= {"early_stopping": stopping, "n_iter_no_change": 10}
+    watched = dict(zip(("X_val", "y_val"), on_workers(16), strict=True))
+    whole = DaskBackpropClassifier(**settings, rounds=rounds).fit(*on_workers(32), **watched)
     first = DaskBackpropClassifier(**settings | {"max_iter": 4}, rounds=rounds)
-    first.set_callbacks(Checkpoint(tmp_path / "four.npz")).fit(*on_workers(32))
+    first.set_callbacks(Checkpoint(tmp_path / "four.npz")).fit(*on_workers(32), **watched)
     resumed = DaskBackpropClassifier(**settings, rounds=rounds)
-    resumed.fit(*on_workers(32), resume_from=tmp_path / "four.npz")
+    resumed.fit(*on_workers(32), **watched, resume_from=tmp_path / "four.npz")
     np.testing.assert_array_equal(resumed.coefs_[0], whole.coefs_[0])
+    assert resumed.temperature_ == whole.temperature_ != first.temperature_
     assert resumed.n_iter_ == 8
 
 
