@@ -262,8 +262,12 @@ def fresh() -> str:
 
 def delayed_blocks(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any, Any, Any]]:
     """Return X, y and weight of each block, not computed yet."""
-    for value, called in ((X, name), (y, "y"), (weight, "sample_weight")):
-        if value is not None and not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
+    of_rows = name.removeprefix("X")
+    named = {name: X, f"y{of_rows}": y}
+    if weight is not None:
+        named[f"sample_weight{of_rows}"] = weight
+    for called, value in named.items():
+        if not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
             raise TypeError(
                 f"{called} must be a Dask array or frame, got {type(value).__name__}. Give rows "
                 "that are in this process to the local estimator, or make a Dask array of them "
@@ -275,9 +279,8 @@ def delayed_blocks(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any, An
     numbers = {len(column) for column in columns}
     if len(numbers) > 1:
         raise ValueError(
-            f"{name}, y and sample_weight have {', '.join(str(len(c)) for c in columns)} blocks of "
-            "rows, but each block of one needs its own of the others. Rechunk or repartition them "
-            "alike."
+            f"{', '.join(named)} have {', '.join(str(len(c)) for c in columns)} blocks of rows, "
+            "but each block of one needs its own of the others. Rechunk or repartition them alike."
         )
     if weight is None:
         columns.append([None] * len(columns[0]))

@@ -318,7 +318,10 @@ def test_parameters_that_can_not_work(changes, match):
 
 def test_rows_that_are_here_or_are_none():
     X, y = class_data(N)
-    refused("must be a Dask array or frame", TypeError, data=(X, y))
+    refused("X must be a Dask array or frame", TypeError, data=(X, y))
+    rows, labels = on_workers(X, y)
+    with pytest.raises(TypeError, match="y_val must be a Dask array or frame, got NoneType"):
+        DaskBackpropClassifier(**DISTRIBUTED).fit(rows, labels, X_val=rows)
     refused("no rows", data=framed(X[:0], y[:0], 1))
 
 
