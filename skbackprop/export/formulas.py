@@ -321,9 +321,9 @@ def _(part: CategoryEmbedding, x: Expression, arrays: Arrays) -> Any:
     tables = np.split(arrays["embeddings"], np.cumsum(part.sizes)[:-1], axis=1)
     vectors = [
         ex.looked_up(ex.columns(x, [column]), table)
-        for column, table in zip(part.columns, tables, strict=True)
+        for column, table in zip(part.coded_columns, tables, strict=True)
     ]
-    places = [at for at in range(x.width) if at not in part.columns]
+    places = [at for at in range(x.width) if at not in part.coded_columns]
     others = [ex.of_each_member(ex.columns(x, places), vectors[0].n_members)] if places else []
     return ex.side_by_side([*others, *vectors])
 

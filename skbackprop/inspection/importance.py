@@ -16,6 +16,7 @@ from ..core.arrays import Array, MatrixLike
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.inside import Inside
 from ..estimators.validation import validated_input
+from ..layers.inputs import InputLayer
 
 # Numbers in the gradients of a block of rows.
 _NUMBERS = 1 << 21
@@ -53,7 +54,8 @@ def input_importance(
     importance : float64 array, or list of such arrays
         Of shape (n_features,) for a regressor with one target and for two classes, else
         (n_outputs, n_features): that of `input_gradient` without the rows. A list for several
-        columns of labels.
+        columns of labels. NaN for the codes of a `layers.CategoryEmbedding`, which gradients know
+        nothing of: take scikit-learn's `permutation_importance` for these.
 
     Raises
     ------
@@ -104,6 +106,10 @@ def input_importance(
     n_rows = max(1, _NUMBERS // (learned.n_features * learned.network.n_units[-1]))
     means = _mean_squares(partial(network._gradients, **of_output), X, n_rows)
     importance = [_deviation(X) * np.sqrt(mean) for mean in means]
+    first = learned.network.layers[0]
+    if isinstance(first, InputLayer):
+        for each in importance:
+            each[..., first.coded_columns] = np.nan
     is_by_column = is_classifier and isinstance(network.classes_, list)
     return importance if is_by_column else importance[0]
 

@@ -92,8 +92,8 @@ class CategoryEmbedding(InputLayer):
         object.__setattr__(self, "n_levels", _checked_levels(self.n_levels))
 
     @property
-    def columns(self) -> tuple[int, ...]:
-        """The columns of X that hold codes."""
+    def coded_columns(self) -> tuple[int, ...]:
+        """The columns of X that are embedded."""
         return tuple(column for column, _ in self._pairs)
 
     @property
@@ -106,28 +106,28 @@ class CategoryEmbedding(InputLayer):
         return cast("tuple[tuple[int, int], ...]", self.n_levels)
 
     def check_inputs(self, n_inputs: int) -> None:
-        if self.columns[-1] >= n_inputs:
+        if self.coded_columns[-1] >= n_inputs:
             raise ValueError(
                 f"n_levels of CategoryEmbedding must be for columns from 0 to {n_inputs - 1}, "
-                f"since there are {n_inputs} inputs, got column {self.columns[-1]}."
+                f"since there are {n_inputs} inputs, got column {self.coded_columns[-1]}."
             )
 
     def check_rows(self, X: Array) -> None:
         self.check_inputs(X.shape[1])
         for start in range(0, len(X), _ROWS):
-            codes = X[start : start + _ROWS, list(self.columns)]
+            codes = X[start : start + _ROWS, list(self.coded_columns)]
             wrong = (codes != np.floor(codes)) | (codes < -1) | (codes >= self.sizes)
             if wrong.any():
                 row, at = np.argwhere(wrong)[0]
                 raise ValueError(
-                    f"Column {self.columns[at]} of X must hold codes from 0 to "
+                    f"Column {self.coded_columns[at]} of X must hold codes from 0 to "
                     f"{self.sizes[at] - 1}, or -1 for none, as n_levels of CategoryEmbedding says, "
                     f"got {codes[row, at]:g} in row {start + row}. Encode it by an OrdinalEncoder, "
                     "which no scaler follows, and let n_levels say how many levels there are."
                 )
 
     def n_outputs(self, n_inputs: int) -> int:
-        return n_inputs + len(self.columns) * (self.n_units - 1)
+        return n_inputs + len(self.coded_columns) * (self.n_units - 1)
 
     def blocks(self, n_inputs: int) -> tuple[Block, ...]:
         shape = sum(self.sizes), self.n_units
@@ -135,7 +135,7 @@ class CategoryEmbedding(InputLayer):
 
     def n_buffered(self, n_inputs: int) -> int:
         # A code, a row of the table, and the places in it, for each vector and its gradient.
-        return super().n_buffered(n_inputs) + len(self.columns) * (2 + 2 * self.n_units)
+        return super().n_buffered(n_inputs) + len(self.coded_columns) * (2 + 2 * self.n_units)
 
     def bind(self, site: Site) -> BoundLayer:
         return BoundCategories(self, site)
@@ -158,8 +158,8 @@ class BoundCategories:
     def __init__(self, layer: CategoryEmbedding, site: Site) -> None:
         self._site, self._n_units = site, layer.n_units
         self._n_embedded, self._n_others = len(layer.sizes), site.n_inputs - len(layer.sizes)
-        self._columns = _index(layer.columns)
-        self._others = _index([i for i in range(site.n_inputs) if i not in layer.columns])
+        self._columns = _index(layer.coded_columns)
+        self._others = _index([i for i in range(site.n_inputs) if i not in layer.coded_columns])
         self._sizes = np.array(layer.sizes)
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._tables = _by_member(site.parameters["embeddings"])

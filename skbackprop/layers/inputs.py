@@ -55,6 +55,11 @@ class InputLayer(Part, Layer):
     # Whether it stands before all others, since it reads what X holds.
     is_first: ClassVar[bool] = False
 
+    @property
+    def coded_columns(self) -> tuple[int, ...]:
+        """The columns whose numbers stand for something else, so that no derivative tells of it."""
+        return ()
+
     def check_inputs(self, n_inputs: int) -> None:
         """Raise a ValueError if so many inputs are none that the layer can stand behind."""
 

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.inspection import importance, input_importance
+from skbackprop.layers import CategoryEmbedding
 from support import BOTH, NAMES, class_data, data_for, few_epochs, quick, value_data
 
 pytestmark = few_epochs
@@ -90,6 +91,18 @@ def test_a_pipeline_is_that_of_its_network(estimator_class):
     np.testing.assert_allclose(input_importance(pipeline, frame), expected)
     alone = make_pipeline(quick(estimator_class)).fit(X, y)
     np.testing.assert_allclose(input_importance(alone, X), input_importance(alone[-1], X))
+
+
+def test_codes_of_categories_have_none_that_a_gradient_could_tell():
+    X, y = class_data(60)
+    X[:, 1] = np.arange(60) % 5
+    columns = np.column_stack([y, y % 2])
+    model = quick(BackpropClassifier, input_layers=CategoryEmbedding({1: 5}))
+    expected = X.std(axis=0) * np.sqrt((model.fit(X, y).input_gradient(X) ** 2).mean(axis=0))
+    expected[:, 1] = np.nan
+    np.testing.assert_allclose(input_importance(model, X), expected)
+    for each in input_importance(model.fit(X, columns), X):
+        np.testing.assert_array_equal(np.isnan(np.atleast_2d(each))[0], [False, True, False, False])
 
 
 @pytest.mark.parametrize(

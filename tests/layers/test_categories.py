@@ -106,12 +106,12 @@ def test_gradient_by_the_input_is_that_of_the_other_columns_and_zero_by_codes(fr
     network, X = network_of(front), table_for(front).X
     parameters = parameters_for(network, range(n_members))
     slope = np.random.RandomState(8).normal(size=(n_members, len(X), N_TARGETS))
-    others = [column for column in range(N_INPUTS) if column not in front[0].columns]
+    others = [column for column in range(N_INPUTS) if column not in front[0].coded_columns]
 
     def value_and_gradient(numbers):
         X[:, others] = numbers
         gradient = input_gradients(network, parameters, X, lambda scores, i: slope, 1)[..., 0]
-        assert not gradient[:, front[0].columns].any()
+        assert not gradient[:, front[0].coded_columns].any()
         return (slope * scores_of(network, parameters, X)).sum(), gradient[:, others]
 
     check_gradient(value_and_gradient, X[:, others])
