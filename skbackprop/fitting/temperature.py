@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ..core.arrays import Array
+from ..core.arrays import Array, Rows
 from .interrupts import INTERRUPTS, Interrupt
 from .run import Run
 
@@ -28,12 +28,17 @@ _SPREAD = math.log(2)
 _LESS = 0.2
 
 
-def some_of(n: int) -> slice:
-    """Return what takes every so-many-th of n rows, where they are more than are needed."""
-    return slice(None, None, -(-n // _MOST_ROWS))
+def some_of(n: int) -> slice | Rows:
+    """Return what takes rows that are drawn of n, the same ones each time, or all if they are few.
+
+    Every so-many-th would be of one class where classes take turns.
+    """
+    if n <= _MOST_ROWS:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).choice(n, _MOST_ROWS, replace=False, shuffle=False))
 
 
-def weight_of(weight: Array | None, rows: slice) -> Array | None:
+def weight_of(weight: Array | None, rows: slice | Rows) -> Array | None:
     """Return the weights of some rows; None for equal ones, also where none weighs anything."""
     return None if weight is None or not weight[rows].any() else weight[rows]
 

@@ -23,7 +23,7 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import Checkpoint
-from skbackprop.fitting.temperature import best_temperature
+from skbackprop.fitting.temperature import best_temperature, some_of
 from support import class_data, few_epochs, label_data, quick, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -235,6 +235,17 @@ def test_rows_that_are_all_right_lead_to_no_certainty(weight):
     assert n * u / (1 + np.exp(u)) == pytest.approx(-np.log(temperature), rel=0.01)
     lowest, _ = best_temperature(lambda t: np.log1p(np.exp(-np.full(5, margin / t))), weight)
     assert lowest == pytest.approx(0.05, rel=0.01)
+
+
+def test_of_very_many_rows_some_of_each_class_are_looked_at_though_classes_take_turns():
+    n = 70_000
+    rows = some_of(n)
+    assert len(np.unique(np.arange(n)[rows])) == 1 << 15
+    for period in (2, 3):
+        shares = np.bincount(np.arange(n)[rows] % period) / len(rows)
+        np.testing.assert_allclose(shares, 1 / period, atol=0.02)
+    np.testing.assert_array_equal(rows, some_of(n))
+    assert np.arange(30_000)[some_of(30_000)].shape == (30_000,)
 
 
 def test_awkward_rows():
