@@ -25,7 +25,7 @@ from skbackprop.optimizers import SGD, Adam, AdamW
 from skbackprop.schedules import Cosine, OfProgress, Schedule, Step, WarmUp
 
 MODULES = [activations, averages, initializers, layers, losses, optimizers, schedules]
-# All parts that a user can make, with their defaults; OfProgress has none.
+# All parts that a user can make, with their defaults, and arguments of those that need some.
 KINDS = {
     name: kind
     for module in MODULES
@@ -33,7 +33,8 @@ KINDS = {
     if isinstance(kind := getattr(module, name), type)
     if issubclass(kind, Part) and is_dataclass(kind)
 }
-PARTS = [OfProgress(np.cos) if kind is OfProgress else kind() for kind in KINDS.values()]
+NEEDED = {OfProgress: [np.cos], layers.CategoryEmbedding: [((1, 4),)]}
+PARTS = [kind(*NEEDED.get(kind, [])) for kind in KINDS.values()]
 every_part = pytest.mark.parametrize("part", PARTS, ids=KINDS)
 
 # Another value for a setting than its default.
@@ -44,6 +45,7 @@ OTHERS = {
     (0.5, 0.75): (0.1,),
     (0.5,): (0.1, 0.9),
     np.cos: np.sin,
+    ((1, 4),): ((0, 3), (2, 5)),
     None: (0,),
 }
 
