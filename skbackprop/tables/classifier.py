@@ -29,9 +29,10 @@ from .recipe import FOR_CLASSES, Configuration, log_shares
 
 _TINY = np.finfo(np.float64).tiny
 
-# The power of the temperatures of single networks by which the scores are divided whose
+# The power of the temperatures above one of single networks by which the scores are divided whose
 # probabilities are averaged. A mean is less sure of itself than each of them, and more often
-# right, so that their whole temperatures would leave it too soft.
+# right, so that their whole temperatures would leave it too soft. Of one below one, as after few
+# epochs, the root would be softer still.
 _OF_MEANS = 0.5
 
 
@@ -103,7 +104,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         one.
     temperatures_ : array of shape (n_ensembles + n_blended,)
         What the scores of each are divided by, as a single network says them out of fold; where
-        networks are averaged it is the square root.
+        networks are averaged it is the square root of what is above one.
     n_iter_ : array of int of shape (n_ensembles, n_members)
         The epochs that each network was trained for.
     n_features_in_ : int
@@ -307,7 +308,7 @@ def _mean_probabilities(scores: Array, temperature: float) -> Array:
 
 def divisor_of_scores(temperature: float, n_networks: int) -> float:
     """Return what scores are divided by whose probabilities are averaged over networks."""
-    return temperature if n_networks == 1 else temperature**_OF_MEANS
+    return temperature if n_networks == 1 else min(temperature, temperature**_OF_MEANS)
 
 
 def _logs(shares: Array) -> Array:

@@ -12,6 +12,7 @@ from skbackprop.tables.calibration import (
     weights_by_likelihood,
     weights_by_squared_error,
 )
+from skbackprop.tables.classifier import divisor_of_scores
 
 
 def logits_for(n_outputs, n=4000, seed=0):
@@ -39,6 +40,14 @@ def test_probabilities(n_outputs):
 def test_a_temperature_takes_back_what_scores_were_multiplied_by(n_outputs, factor):
     scores, codes = logits_for(n_outputs)
     assert temperature_for(factor * scores, codes, None) == pytest.approx(factor, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "temperature, n_networks, expected",
+    [(4.0, 8, 2.0), (0.5, 8, 0.5), (4.0, 1, 4.0), (0.5, 1, 0.5)],
+)
+def test_a_mean_is_made_no_softer_than_a_network_alone(temperature, n_networks, expected):
+    assert divisor_of_scores(temperature, n_networks) == expected
 
 
 def test_rows_weigh_and_the_lowest_is_kept():

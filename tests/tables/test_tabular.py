@@ -247,7 +247,8 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
     ):
         members = [member.decision_function(seen) for member in networks.estimators_]
         scores = np.array(members).reshape(3, len(X), -1)
-        mixed = mixed + weight * probabilities(scores, temperature**0.5).mean(axis=0)
+        divisor = min(temperature, temperature**0.5)
+        mixed = mixed + weight * probabilities(scores, divisor).mean(axis=0)
         alone = probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
         out_of_fold = out_of_fold + weight * alone
         np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
