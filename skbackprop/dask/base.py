@@ -92,11 +92,9 @@ class DaskBackprop(BaseBackprop):
         planned: Planned | None = None,
     ) -> tuple[Planned, Learned, Data]:
         known: Learned | None = self._learned if continues else None
-        planned = planned or self._checked_plan(is_known=continues and incremental)
+        planned = planned or self._plan_to_go_on(known, incremental)
         plan = planned.plan
         self._check_distributable(plan, given, incremental)
-        if known is not None and not self._is_the_last(plan):
-            self._check_fixed(known.fixed)
         reader: Any = self if known else stand_in(self)
         checker = self._reader(known)
         blocks = blocks_of(

@@ -89,6 +89,13 @@ class Preparing(Fitted, metaclass=ABCMeta):
 
     # ------------------------------------------------------------------- parameters
 
+    def _plan_to_go_on(self, known: Learned | None, incremental: bool) -> Planned:
+        """Return the plan that the parameters make, checked, also against what is known."""
+        planned = self._checked_plan(is_known=known is not None and incremental)
+        if known is not None and not self._is_the_last(planned.plan):
+            self._check_fixed(known.fixed)
+        return planned
+
     def _checked_plan(self, is_known: bool) -> Planned:
         """Return the plan that the parameters make, checked.
 
@@ -147,10 +154,8 @@ class Preparing(Fitted, metaclass=ABCMeta):
         With `planned` the parameters have been checked before.
         """
         known: Learned | None = self._learned if continues else None
-        planned = planned or self._checked_plan(is_known=continues and incremental)
+        planned = planned or self._plan_to_go_on(known, incremental)
         plan = planned.plan
-        if known is not None and not self._is_the_last(plan):
-            self._check_fixed(known.fixed)
         reader = self if known else stand_in(self)
         X, y = reader._validated(given.X, given.y, reset=known is None)
         plan.architecture.check_takes(X)
