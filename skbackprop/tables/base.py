@@ -435,7 +435,6 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
-        tags.input_tags.string = True
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags

@@ -18,7 +18,7 @@ from scipy.sparse import csc_array
 
 from ..core.arrays import Array
 from ..core.caches import Caching
-from .values import is_missing, without_others
+from .values import is_missing, refuse_others, types_in
 
 # What the output, or the code, of all rare levels of a column is called.
 INFREQUENT = "infrequent"
@@ -39,10 +39,12 @@ class Levels(Caching):
     @classmethod
     def learn(cls, values: Sequence[Any], label: str, min_frequency: int) -> Self:
         """Learn the levels of a column; those that occur fewer times than this are rare."""
+        if "other" in types_in(values):
+            refuse_others(values, label)
         try:
             of_objects = Counter(values)
-        except TypeError:  # some cannot be hashed
-            of_objects = Counter(without_others(values, label))
+        except TypeError:  # a tuple of lists can't be hashed
+            refuse_others(values, label)
         counts: Counter[Any] = Counter()
         for value, count in of_objects.items():
             counts[None if is_missing(value) else value] += count
@@ -69,23 +71,21 @@ class Levels(Caching):
         own = {level: code for code, level in enumerate(self.own, start=1)}
         return own | dict.fromkeys(self.rare, len(self.own) + 1)
 
-    def encode(self, values: Sequence[Any]) -> Array:
-        """Return the code of each value."""
+    def encode(self, values: Sequence[Any], first_row: int = 0) -> Array:
+        """Return the code of each value; errors count rows from `first_row` on."""
+        if "other" in types_in(values):
+            refuse_others(values, self.label, first_row)
+        found = map(self._codes.get, values, repeat(0))
         try:
-            codes = self._looked_up(values)
-        except TypeError:  # some cannot be hashed
-            values = without_others(values, self.label)
-            codes = self._looked_up(values)
+            codes = np.fromiter(found, dtype=np.intp, count=len(values))
+        except TypeError:  # a tuple of lists can't be hashed
+            refuse_others(values, self.label, first_row)
         of_missing = self._codes.get(None, 0)
         if of_missing:
             for row in np.flatnonzero(codes == 0).tolist():
                 if is_missing(values[row]):
                     codes[row] = of_missing
         return codes
-
-    def _looked_up(self, values: Sequence[Any]) -> Array:
-        found = map(self._codes.get, values, repeat(0))
-        return np.fromiter(found, dtype=np.intp, count=len(values))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from .values import (
     kind_of,
     refuse_dates,
     refuse_infinite,
-    refuse_nested,
+    refuse_others,
     types_in,
 )
 
@@ -39,12 +39,17 @@ _KINDS = "fiubOU"
 
 
 class Columns:
-    """What the columns of all tables have; the names, if there are any, are for errors."""
+    """What the columns of all tables have.
 
-    def __init__(self, as_given: Any, names: Sequence[Any] | None) -> None:
+    The names, if there are any, are for errors, and so is the number that the first row has in a
+    table of which these are a part.
+    """
+
+    def __init__(self, as_given: Any, names: Sequence[Any] | None, first_row: int = 0) -> None:
         self.as_given = as_given
         self.n_rows, self.n_columns = as_given.shape
         self.names = names
+        self.first_row = first_row
 
     def label(self, column: int) -> str:
         """Return what an error calls a column."""
@@ -54,8 +59,8 @@ class Columns:
 class ArrayColumns(Columns):
     """The columns of an array of numbers, strings or objects."""
 
-    def __init__(self, X: Array, names: Sequence[Any] | None) -> None:
-        super().__init__(X, names)
+    def __init__(self, X: Array, names: Sequence[Any] | None, first_row: int = 0) -> None:
+        super().__init__(X, names, first_row)
         self.X = X
 
     def kind(self, column: int) -> Kind:
@@ -85,17 +90,17 @@ class ArrayColumns(Columns):
 
     def part(self, rows: slice) -> ArrayColumns:
         """Return some of the rows."""
-        return ArrayColumns(self.X[rows], self.names)
+        return ArrayColumns(self.X[rows], self.names, rows.start)
 
     def _floats(self, column: int) -> Array:
-        return floats_of(self.values(column), self.label(column))
+        return floats_of(self.values(column), self.label(column), self.first_row)
 
 
 class FrameColumns(Columns):
     """The columns of a data frame."""
 
-    def __init__(self, frame: nw.DataFrame[Any]) -> None:
-        super().__init__(frame.to_native(), frame.columns)
+    def __init__(self, frame: nw.DataFrame[Any], first_row: int = 0) -> None:
+        super().__init__(frame.to_native(), frame.columns, first_row)
         self.frame = frame
         self.dtypes = frame.schema.dtypes()
 
@@ -108,9 +113,10 @@ class FrameColumns(Columns):
             return "category"
         if dtype.is_temporal():
             refuse_dates(self.label(column), dtype)
-        if dtype in (nw.List, nw.Array, nw.Struct, nw.Binary):
-            refuse_nested(self.label(column), dtype)
-        return kind_of(self.values(column), self.label(column))
+        values, label = self.values(column), self.label(column)
+        if dtype == nw.Binary and any(value is not None for value in values):
+            refuse_others(values, label)
+        return kind_of(values, label)
 
     def numbers(self, columns: Sequence[int]) -> Array:
         """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
@@ -125,11 +131,11 @@ class FrameColumns(Columns):
 
     def part(self, rows: slice) -> FrameColumns:
         """Return some of the rows."""
-        return FrameColumns(self.frame[rows])
+        return FrameColumns(self.frame[rows], rows.start)
 
     def _floats(self, column: int) -> Array:
         if not _is_of_numbers(self.dtypes[column]):
-            return floats_of(self.values(column), self.label(column))
+            return floats_of(self.values(column), self.label(column), self.first_row)
         floats: Array = self.frame[:, column].cast(nw.Float64).to_numpy()
         return floats
 
@@ -287,7 +293,10 @@ def _as_array(X: Any) -> Any:
         X[is_masked] = None
     check_is_plain(X, "X")
     if isinstance(X, (list, tuple)):
-        array = np.asarray(X)
+        try:
+            array = np.asarray(X)
+        except ValueError:  # of lists within rows, of which is told below
+            array = np.asarray(X, dtype=object)
         X = np.asarray(X, dtype=object) if array.dtype.kind == "U" else array
     X = check_array(
         X, dtype=None, accept_sparse=("csc", "csr"), ensure_all_finite=False, input_name="X"

@@ -37,8 +37,8 @@ class TableEncoder(TransformerMixin, Documented):
       are rare are one together; one output if there are two levels. A level that was never seen
       is 0 everywhere. Or integer codes: see `encoding`.
 
-    Constant columns have no output. Infinite numbers, dates and columns of lists are errors that
-    say what to do.
+    Constant columns have no output. Infinite numbers, dates, lists, dicts, sets and complex numbers
+    are errors that name the column and say what to do.
 
     Parameters
     ----------
@@ -188,7 +188,8 @@ class TableEncoder(TransformerMixin, Documented):
         Raises
         ------
         ValueError, TypeError
-            If X is no table, or a column holds what cannot be encoded, which is named.
+            If X is no table, or a column holds what cannot be encoded, which is named: TypeError
+            for lists, dicts, sets and complex numbers.
         """
         self._learn(X, y)
         return self
@@ -316,7 +317,6 @@ class TableEncoder(TransformerMixin, Documented):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
-        tags.input_tags.string = True
         tags.input_tags.sparse = True
         dtypes = [self.dtype] if self.dtype else ["float64", "float32"]
         tags.transformer_tags.preserves_dtype = dtypes

@@ -104,7 +104,7 @@ class Encoding:
         numbers = columns.numbers(self.number_columns)
         codes = np.empty((columns.n_rows, len(self.levels)), dtype=np.intp)
         for at, (column, levels) in enumerate(zip(self.category_columns, self.levels, strict=True)):
-            codes[:, at] = levels.encode(columns.values(column))
+            codes[:, at] = levels.encode(columns.values(column), columns.first_row)
         if self.statistics is not None:
             numbers = _beside(numbers, self.statistics.encode(codes[:, self.of_many_levels]))
         return TakenIn(numbers, codes)

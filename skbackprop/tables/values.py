@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from reprlib import repr as short_repr
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -60,45 +60,61 @@ def kind_of(values: Sequence[Any], label: str) -> Kind:
 
     Raises
     ------
+    TypeError
+        If one is neither a number nor a level.
     ValueError
-        If they are dates, numbers and levels mixed, or neither.
+        If they are dates, or numbers and levels mixed.
     """
     types = types_in(values)
+    if "other" in types:
+        refuse_others(values, label)
     if "date" in types:
         refuse_dates(label, types["date"].__name__)
     if "number" in types and "level" in types:  # the numbers may be NaN, which is missing
         types = types_in([value for value in values if not is_missing(value)])
     if "number" in types and "level" in types:
+        row, level = _first(values, "level")
         raise ValueError(
             f"{label} holds numbers ({types['number'].__name__}) beside other values "
-            f"({types['level'].__name__}). Make numbers of all of it, as "
+            f"({types['level'].__name__}), such as {short_repr(level)} in row {row}. Make numbers "
+            "of all of it, as "
             'pandas.to_numeric(..., errors="coerce") does, or strings, as astype(str) does.'
         )
-    if "other" in types and types.keys() <= {"other", "missing"}:
-        refuse_nested(label, types["other"].__name__)
     return "category" if "level" in types else "number"
 
 
-def floats_of(values: Sequence[Any], label: str) -> Array:
+def floats_of(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     """Return the values of a column of numbers as float64, with NaN for what is missing.
+
+    Parameters
+    ----------
+    values : sequence
+        The values.
+    label : str
+        What an error calls the column.
+    first_row : int, default=0
+        The number of the first row in the table, for errors.
 
     Raises
     ------
+    TypeError
+        If one is neither a number nor a level.
     ValueError
-        If some are no numbers.
+        If some are dates or levels.
     """
     types = types_in(values)
+    if "other" in types:
+        refuse_others(values, label, first_row)
     if "date" in types:
         refuse_dates(label, types["date"].__name__)
     if "level" in types:
-        found = next(value for value in values if ROLES[type(value)] == "level")
+        row, level = _first(values, "level")
         raise ValueError(
-            f"{label} held numbers in fit, and holds {found!r} ({types['level'].__name__}) now. "
-            "Make numbers of its values, with NaN for what is none, or fit anew."
+            f"{label} held numbers in fit, and holds {short_repr(level)} ({type(level).__name__}) "
+            f"now, in row {first_row + row}. Make numbers of its values, with NaN for what is "
+            "none, or fit anew."
         )
-    if "other" in types:
-        values = without_others(values, label)
-    if "missing" in types or "other" in types:  # NumPy takes None for NaN, but not pandas's NA
+    if "missing" in types:  # NumPy takes None for NaN, but not pandas's NA
         values = [np.nan if ROLES[type(value)] == "missing" else value for value in values]
     try:
         return np.array(values, dtype=np.float64)
@@ -106,15 +122,9 @@ def floats_of(values: Sequence[Any], label: str) -> Array:
         refuse_infinite(label)
 
 
-def without_others(values: Sequence[Any], label: str) -> list[Any]:
-    """Return values with None for those that are neither numbers nor levels, and warn of them."""
-    found = next(value for value in values if ROLES[type(value)] == "other")
-    warnings.warn(
-        f"{label} holds values that are neither numbers nor strings, such as {found!r}. They are "
-        "taken to be missing: if they should not be, make numbers or strings of them.",
-        stacklevel=2,
-    )
-    return [None if ROLES[type(value)] == "other" else value for value in values]
+def _first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
+    """Return the place of the first value of a role, and the value."""
+    return next(each for each in enumerate(values) if ROLES[type(each[1])] == role)
 
 
 def refuse_dates(label: str, type_: object) -> NoReturn:
@@ -128,12 +138,31 @@ def refuse_dates(label: str, type_: object) -> NoReturn:
     )
 
 
-def refuse_nested(label: str, type_: object) -> NoReturn:
-    """Raise the error about a column of lists, dicts, complex numbers and the like."""
-    raise ValueError(
-        f"{label} holds values that are neither numbers nor strings ({type_}). Make columns of "
-        "their parts, one for each, or leave the column out."
+def refuse_others(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
+    """Raise the error about a column that holds lists, dicts, complex numbers and the like.
+
+    The error names the first such value; or the first value that is not missing, if only the
+    dtype of the column is at fault.
+    """
+    rows = [row for row, value in enumerate(values) if _is_other(value)]
+    row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
+    value = values[row]
+    raise TypeError(
+        f"{label} holds {short_repr(value)} in row {first_row + row}: argument must be a string "
+        f"or a number, not {type(value).__name__!r}. Make columns of the parts of such values, "
+        "one for each, or leave the column out."
     )
+
+
+def _is_other(value: Any) -> bool:
+    """Return whether a value is neither a number nor a level, as a tuple of lists is not."""
+    if ROLES[type(value)] == "other":
+        return True
+    try:
+        hash(value)
+    except TypeError:
+        return True
+    return False
 
 
 def refuse_infinite(label: str) -> NoReturn:

@@ -94,3 +94,19 @@ def test_what_is_kept_for_prediction_stays_behind(kind):
     expected = answer_of(model, X)
     assert len(pickle.dumps(model)) == size
     np.testing.assert_array_equal(answer_of(pickle.loads(pickle.dumps(model)), X), expected)
+
+
+@BOTH
+def test_errors_name_the_row_of_the_whole_table(kind, two_threads):
+    model = fitted(kind)
+    for row in (0, 2047, 2048, 3000):
+        for column, value, error in [
+            ("a", [1.0], TypeError),
+            ("a", "word", ValueError),
+            ("c", {"x": 1}, TypeError),
+        ]:
+            X, _ = table(3001)
+            X[column] = X[column].astype(object)
+            X.at[row, column] = value
+            with pytest.raises(error, match=rf"Column '{column}' .* row {row}\b"):
+                model.predict(X)
