@@ -136,7 +136,10 @@ class FrameColumns(Columns):
     def _floats(self, column: int) -> Array:
         if not _is_of_numbers(self.dtypes[column]):
             return floats_of(self.values(column), self.label(column), self.first_row)
-        floats: Array = self.frame[:, column].cast(nw.Float64).to_numpy()
+        series = self.frame[:, column]
+        # Casts of pyarrow refuse integers beyond 2**53; NumPy rounds them, as Python does.
+        is_long = self.dtypes[column] in (nw.Int64, nw.UInt64)
+        floats: Array = (series if is_long else series.cast(nw.Float64)).to_numpy()
         return floats
 
 

@@ -596,6 +596,36 @@ def test_columns_of_lists_and_the_like_are_named(name, n):
             encode(make({"x": column}))
 
 
+INTEGERS = {
+    "pandas": lambda values: pd.DataFrame({"x": pd.array(values, dtype="Int64")}),
+    "pandas with pyarrow": lambda values: pd.DataFrame(
+        {"x": pd.Series(values, dtype="int64[pyarrow]")}
+    ),
+    "polars": lambda values: pl.DataFrame({"x": values}),
+    "pyarrow": lambda values: pa.table({"x": values}),
+    "pyarrow without signs": lambda values: pa.table(
+        {"x": pa.array([value and abs(value) for value in values], type=pa.uint64())}
+    ),
+}
+
+
+@pytest.mark.parametrize("bits", [8, 31, 53, 54, 60, 63])
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("n", [1, FEW_ROWS])
+def test_integers_of_all_sizes_are_rounded_as_in_python(name, bits, n):
+    for missing in ([], [None]):
+        values = [2**bits - 1, -(2**bits) + 1, 2**bits // 3, *missing] * n
+        frame = INTEGERS[name](values)
+        read = frame["x"].to_list() if name[:7] != "pyarrow" else frame["x"].to_pylist()
+        numbers = [np.nan if pd.isna(value) else float(int(value)) for value in read]
+        expected = TableEncoder().fit(np.array(numbers)[:, None])
+        encoder = TableEncoder().fit(frame)
+        assert np.array_equal(encoder.center_, expected.center_)
+        assert np.array_equal(encoder.scale_, expected.scale_)
+        outputs = expected.transform(np.array(numbers)[:, None])
+        assert np.array_equal(encoder.transform(frame), outputs)
+
+
 def test_a_fit_that_fails_leaves_what_was_there():
     frame = pd.DataFrame({"x": [1.0, 2, 4], "city": ["a", "b", "a"]})
     encoder = TableEncoder().fit(frame)
