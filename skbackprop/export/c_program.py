@@ -15,6 +15,7 @@ from ..core.arrays import Array
 from ..core.suggestions import did_you_mean
 from .c_functions import FUNCTIONS
 from .c_source import Source
+from .expressions import in_order
 from .models import Flags, Label, Model, exported
 from .quantised import differences, quantised
 
@@ -88,7 +89,8 @@ def to_c(
         stays in single precision.
     sample : array-like of shape (n_samples, n_features) or None, default=None
         Rows like those that will come, for "int8" alone: they say how large the inputs of each
-        layer are, and what is lost. Values up to twice as large are not clipped.
+        layer are, and what is lost. Values up to twice as large are not clipped. Missing values
+        (NaN) are for models that take them: those of tables.
     return_std : bool, default=False
         Whether to add the standard deviation that a regressor's ``predict(X, return_std=True)``
         returns.
@@ -163,7 +165,9 @@ def _check_name(prefix: Any) -> None:
 
 
 def _checked(sample: Any, model: Model) -> Array:
-    rows: Array = check_array(sample, dtype=np.float32, input_name="sample")
+    rows: Array = check_array(
+        sample, dtype=np.float32, ensure_all_finite="allow-nan", input_name="sample"
+    )
     if rows.shape[1] != model.row.width:
         raise ValueError(
             f"sample has {rows.shape[1]} features, but the model takes {model.row.width}."
@@ -235,7 +239,7 @@ def _head(source: Source, changes: dict[str, float] | None, n_bytes: int) -> str
         "Where an output may go is to be large enough, or NULL if it is not wanted.",
         f"Constants take {source.n_data_bytes} bytes, static buffers {n_bytes}. No memory is "
         "allocated, and no other is written to. Calls share the buffers: let one end before the "
-        "next begins. x has to be finite.",
+        f"next begins. x has to be finite{_but_for_missing(model)}.",
         f"Compile it as C99 (cc -std=c99 -O2), and link with -lm. To see the declarations alone, "
         f"define {prefix.upper()}_DECLARATIONS before including the file.",
     ]
@@ -255,6 +259,14 @@ def _head(source: Source, changes: dict[str, float] | None, n_bytes: int) -> str
         + ([""] if part == paragraph.splitlines()[-1] else [])
     ]
     return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines[:-1]), " */", ""])
+
+
+def _but_for_missing(model: Model) -> str:
+    """Return what the head says of missing values, if the model has a place for them."""
+    takes_missing = any(
+        each.operation in ("isnan", "filled") for each in in_order(model.expressions)
+    )
+    return ", or NaN where it is missing" if takes_missing else ""
 
 
 def _plain(name: Any) -> str:

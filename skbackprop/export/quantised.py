@@ -97,7 +97,14 @@ def quantised(model: Model, sample: Array) -> dict[Expression, Quantised]:
     """Return what the dense layers of a model become, measured on a sample."""
     found: dict[Expression, Quantised] = {}
 
+    has_missing = np.isnan(sample).any()
+
     def dense_by(expression: Expression, x: Array) -> Array:
+        if has_missing and np.isnan(x).any():
+            raise ValueError(
+                "sample contains NaN, and the model does not take missing values. Leave such rows "
+                "out of the sample."
+            )
         weights, *biases = (per_row(expression, array) for array in expression.arrays)
         found[expression] = Quantised.of(expression, x)
         return np.asarray(x @ weights + (biases[0] if biases else 0))

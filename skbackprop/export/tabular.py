@@ -25,6 +25,7 @@ from ..tables.classifier import divisor_of_scores
 from ..tables.encoding import Encoding
 from ..tables.inputs import N_BINS, N_FREQUENCIES, Blocks, Inputs
 from ..tables.numbers import Numbers
+from ..tables.values import ROLES, floats_of, refuse_infinite
 from . import expressions as ex
 from .expressions import Expression
 from .formulas import applied, formula
@@ -107,16 +108,28 @@ class _Category:
 
 
 def _as_numbers(label: str, levels: Sequence[Any]) -> Array:
-    """Return levels in single precision, checked."""
-    if not all(isinstance(level, (int, float, np.number, np.bool_)) for level in levels):
-        word = next(level for level in levels if isinstance(level, str) or not np.isscalar(level))
+    """Return levels as numbers that differ in single precision too.
+
+    Raises
+    ------
+    TypeError
+        If a level is no number.
+    ValueError
+        If single precision does not hold the levels, or does not tell them apart.
+    """
+    others = [level for level in levels if ROLES[type(level)] != "number"]
+    if others:
         raise TypeError(
-            f"{label} has levels such as {word!r}, and what is exported takes rows of numbers. "
-            "Number its levels, as scikit-learn's OrdinalEncoder does, name the column in "
-            "categorical_features, and fit again."
+            f"{label} has levels such as {others[0]!r}, and what is exported takes rows of "
+            "numbers. Number its levels, as scikit-learn's OrdinalEncoder does, name the column "
+            "in categorical_features, and fit again."
         )
-    numbers = np.array(levels, dtype=np.float64)
-    if len(np.unique(numbers.astype(np.float32))) < len(numbers):
+    numbers = floats_of(levels, label)
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32)
+    if not np.isfinite(single).all():
+        refuse_infinite(label)
+    if len(np.unique(single)) < len(numbers):
         raise ValueError(
             f"{label} has levels that single precision does not tell apart, in which models are "
             "exported. Number them from 0 on, and fit again."

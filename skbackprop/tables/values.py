@@ -35,10 +35,11 @@ def _role_of(type_: type) -> Role:
     """Return the role of a type's values; those that nothing can be made of are "other"."""
     if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # pandas's
         return "missing"
-    if issubclass(type_, _NUMBERS):
-        return "number"
+    # Dates come first, for NumPy's timedelta64 is one of its integers.
     if issubclass(type_, _DATES) or type_.__name__ == "Period":  # pandas's
         return "date"
+    if issubclass(type_, _NUMBERS):
+        return "number"
     if issubclass(type_, (complex, np.complexfloating)) or type_.__hash__ is None:
         return "other"
     return "level"

@@ -18,6 +18,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.export import expressions as ex
 from skbackprop.export import to_c
 from skbackprop.export.quantised import Quantised
+from support import changed
 
 needs_gcc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
 
@@ -86,6 +87,15 @@ def test_large_scores_do_not_overflow(tmp_path):
         assert np.allclose(probabilities.sum(axis=1), 1)
 
 
+@needs_gcc
+def test_large_rows_are_normalised(tmp_path):
+    estimator, sizes = regressor(normalization="layer"), [1e-30, 1.0, 1e19, 1e30]
+    pairs = [program_of(i, estimator, X * size) for i, size in enumerate(sizes)]
+    found = outputs_of_c([program for program, _ in pairs], tmp_path)
+    for outputs, (_, said) in zip(found, pairs, strict=True):
+        assert all(map(is_close, outputs, said))
+
+
 # ------------------------------------------------------------------------------- the file
 
 
@@ -148,7 +158,8 @@ def test_the_head_says_what_there_is():
         ({"weights": "int8"}, 'weights="int8" needs a sample'),
         ({"sample": X}, 'A sample is for weights="int8"'),
         ({"weights": "int8", "sample": X[:, :2]}, "sample has 2 features, but the model takes 4"),
-        ({"weights": "int8", "sample": X * np.nan}, "sample contains NaN"),
+        ({"weights": "int8", "sample": X * np.nan}, "sample contains NaN, and the model does not"),
+        ({"weights": "int8", "sample": changed(X, 0, np.inf)}, "sample contains infinity"),
         ({"weights": "int8", "sample": X[:0]}, "0 sample"),
         ({"return_std": True}, "return_std=True is for a BackpropRegressor"),
     ],

@@ -1,5 +1,9 @@
 """Encoders of tables, and tabular estimators, on rows of numbers with missing ones among them."""
 
+import decimal
+import enum
+import fractions
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from test_onnx import outputs_of
 
 from cases import SHORT, is_close
-from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.export import register_converters, to_c, to_onnx
 from skbackprop.losses import Quantile
 from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -127,6 +131,68 @@ def test_programs_in_c(tmp_path):
     ):
         assert label[:, 0].tolist() == each.predict(ROWS).tolist()
         assert is_close(probabilities, each.predict_proba(ROWS))
+
+
+@pytest.mark.skipif(CC is None, reason="there is no C compiler")
+def test_weights_of_8_bits_are_measured_on_rows_with_missing_values(tmp_path):
+    """In any column, or in none, in the sample and in the rows to come."""
+    settings = {"max_iter": 2, "random_state": 0, "categorical_features": [1, 4]}
+    models = [
+        make_pipeline(TableEncoder([1, 4]), BackpropRegressor((5,), **SHORT)).fit(TABLE, NUMBERS),
+        TabularRegressor(2, **settings).fit(TABLE, NUMBERS),
+    ]
+    samples = [np.nan_to_num(TABLE), TABLE, np.where(np.arange(N)[:, None] % 2, TABLE, np.nan)]
+    cases = [(model, sample) for model in models for sample in samples]
+    programs = [
+        (to_c(model, prefix=f"p{i}", weights="int8", sample=sample), sample, [1])
+        for i, (model, sample) in enumerate(cases)
+    ]
+    assert all("or NaN where it is missing" in program.source for program, _, _ in programs)
+    found = outputs_of_c(programs, tmp_path)
+    for (values,), (model, sample), (program, _, _) in zip(found, cases, programs, strict=True):
+        changes = np.abs(values[:, 0] - model.predict(sample.astype(np.float32)))
+        assert abs(changes.max() - program.differences["variable"]) < 1e-3
+        assert changes.max() < 0.1
+
+
+LEVELS = {
+    "words": (["a", "b"], "'a'"),
+    "bytes": ([b"a", b"b"], "b'a'"),
+    "tuples": ([(1,), (2,)], r"\(1,\)"),
+    "timestamps": ([pd.Timestamp("2020"), pd.Timestamp("2021")], r"Timestamp\('2020"),
+    "dates of NumPy": ([np.datetime64("2020"), np.datetime64("2021")], "datetime64"),
+    "durations of NumPy": ([np.timedelta64(1, "D"), np.timedelta64(2, "D")], "timedelta64"),
+    "enums": (list(enum.Enum("Color", ["RED", "BLUE"])), "<Color.BLUE"),
+    "numbers and words": ([1, "b"], "'b'"),
+    "integers": ([1, 2], None),
+    "booleans": ([True, False], None),
+    "decimals": ([decimal.Decimal("1.5"), decimal.Decimal(2)], None),
+    "fractions": ([fractions.Fraction(1, 2), fractions.Fraction(3, 4)], None),
+    "too large": ([1.0, 1e300], None),
+    "much too large": ([1.0, 10**400], None),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("write", [to_onnx, to_c])
+def test_levels_of_all_types_are_exported_or_named(name, write):
+    levels, shown = LEVELS[name]
+    column = np.empty(12, dtype=object)
+    column[:] = (levels * 12)[:12]
+    table = pd.DataFrame({"size": range(12), "x": pd.Series(column, dtype=object)})
+    encoder = TableEncoder(["x"], min_frequency=1).fit(table)
+    if "large" in name:
+        with pytest.raises(ValueError, match="Column 'x' has infinite values"):
+            write(encoder)
+    elif shown is not None:
+        with pytest.raises(TypeError, match=f"Column 'x' has levels such as .*{shown}.*Ordinal"):
+            write(encoder)
+    elif write is to_onnx:
+        rows = np.column_stack([np.arange(12), column.astype(float)]).astype(np.float32)
+        (encoded,) = outputs_of(to_onnx(encoder), rows).values()
+        assert is_close(encoded, encoder.transform(table))
+    else:
+        assert "p_predict" in to_c(encoder, prefix="p").source
 
 
 def test_levels_that_are_no_numbers_are_an_error_that_says_what_to_do():

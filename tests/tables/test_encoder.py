@@ -417,6 +417,9 @@ DATES = {
     "pandas": pd.DataFrame({"x": [1, 2], "day": pd.to_datetime(["2020-01-01", "2021-01-01"])}),
     "pandas durations": pd.DataFrame({"x": [1, 2], "day": pd.to_timedelta([1, 2], unit="D")}),
     "pandas periods": pd.DataFrame({"x": [1, 2], "day": pd.period_range("2020", periods=2)}),
+    "durations of NumPy": pd.DataFrame(
+        {"x": [1, 2], "day": pd.Series(list(np.array([1, 2], "timedelta64[D]")), dtype=object)}
+    ),
     "objects of dates": pd.DataFrame({"x": [1, 2], "day": [datetime.date(2020, 1, 1), None]}),
     "polars": pl.DataFrame({"x": [1, 2], "day": [datetime.date(2020, 1, 1), None]}),
     "polars times": pl.DataFrame({"x": [1, 2], "day": [datetime.time(1), None]}),
