@@ -175,7 +175,20 @@ def spread_of_members(x: Expression) -> Any:
     """Return the standard deviation over the members."""
     if x.n_members == 1:
         return x * 0.0
-    return np.sqrt(mean_of_members(np.square(x - mean_of_members(x))))
+    return root_mean_square(x - mean_of_members(x))
+
+
+def root_mean_square(x: Any) -> Any:
+    """Return the root of the mean square over the members: the squares never overflow."""
+    mean_size: Any = mean_of_members(np.abs(x))
+    size = np.maximum(mean_size, np.finfo(np.float32).tiny)
+    return size * np.sqrt(mean_of_members(np.square(x / size)))
+
+
+def root_of_squares(x: Any, y: Any) -> Any:
+    """Return sqrt(x^2 + y^2): the squares never overflow."""
+    size = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.finfo(np.float32).tiny)
+    return size * np.sqrt(np.square(x / size) + np.square(y / size))
 
 
 def _of_numbers(name: str, *inputs: Any) -> Expression:

@@ -290,9 +290,14 @@ def _(part: layers.BatchNormalization, x: Expression, arrays: Arrays) -> Any:
 
 @formula.register
 def _(part: layers.LayerNormalization, x: Expression, arrays: Arrays) -> Any:
-    centred = x - ex.total(x) * (1 / x.width)
+    # A sum of large numbers, or of their squares, may overflow in single precision.
+    centred = x - ex.total(x * (1 / x.width))
+    mean_size: Any = ex.total(np.abs(centred) * (1 / x.width))
+    size = np.maximum(mean_size, 1.0)
+    centred = centred / size
     variance = ex.total(np.square(centred)) * (1 / x.width)
-    return centred / np.sqrt(variance + part.epsilon) * arrays["gains"] + arrays["biases"]
+    denominator = np.sqrt(variance + part.epsilon / size / size)
+    return centred / denominator * arrays["gains"] + arrays["biases"]
 
 
 @formula.register

@@ -273,7 +273,7 @@ def _std_of(estimator: Any, x: Expression) -> Output:
     of_each = deviation(estimator._learned.loss, scores)
     if of_each is not None:
         scale = 1.0 if targets.scale is None else targets.scale
-        std = np.sqrt(np.square(std) + ex.mean_of_members(np.square(of_each * scale)))
+        std = ex.root_of_squares(std, ex.root_mean_square(of_each * scale))
     return replace(predicted, name="std", expression=std)
 
 

@@ -7,17 +7,19 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 from test_onnx import check
 
+import cases
 from cases import X, classifier, is_close, regressor
 from skbackprop.activations import ACTIVATIONS, Activation, Relu
 from skbackprop.core.arrays import Array
 from skbackprop.export import expressions as ex
 from skbackprop.export import formula, to_c, to_onnx
 from skbackprop.export.formulas import applied
+from skbackprop.export.models import Output, exported
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
 from skbackprop.layers.dropout import Dropout
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, SquaredError
-from skbackprop.losses.links import IdentityLink, Link
+from skbackprop.losses.links import ExpLink, IdentityLink, Link, MeanVarianceLink
 
 
 def classes_below(kind):
@@ -59,6 +61,42 @@ def test_formulas_of_activations_are_what_they_compute(name):
     a = np.empty_like(z)
     activation.forward(z.copy(), a)
     assert np.allclose(formula(activation, z), a, rtol=1e-12, atol=1e-12)
+
+
+def has_exponentials(estimator):
+    """Return whether predictions are exponentials, which single precision holds up to a bound."""
+    last = getattr(estimator, "steps", [["", estimator]])[-1][1]
+    loss = getattr(getattr(last, "_learned", None), "loss", None)
+    return isinstance(getattr(loss, "link", None), (ExpLink, MeanVarianceLink))
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_models_say_the_same_of_rows_of_any_size(name):
+    """What is computed on the way stays finite, and no square of it overflows or vanishes."""
+    estimator = cases.model(name)
+    exported_model = exported(estimator, return_std=cases.has_std(estimator))
+    numbers = [output for output in exported_model.outputs if type(output) is Output]
+    exponents = (-30, -19, 0) if has_exponentials(estimator) else (-30, -19, 0, 10, 19, 25, 30)
+    for exponent in exponents:
+        rows = (cases.rows_of(name) * 10.0**exponent).astype(np.float32)
+        values = ex.evaluate([output.expression for output in numbers], rows)
+        said = cases.expected(estimator, rows)
+        for output in numbers:
+            found = values[output.expression].reshape(said[output.name].shape)
+            # Sums of large numbers that cancel keep some of their digits.
+            bound = (1e-5 if exponent <= 0 else 5e-3) * np.maximum(1, np.abs(said[output.name]))
+            assert (np.abs(found - said[output.name]) <= bound).all(), (exponent, output.name)
+
+
+@pytest.mark.parametrize("exponent", [-30, -19, 0, 19, 25, 37])
+def test_roots_of_squares_neither_overflow_nor_vanish(exponent):
+    x, y = (3 * 10.0**exponent * np.array([[1.0, 0, -1]]), 4 * 10.0**exponent * np.ones((1, 3)))
+    root = ex.root_of_squares(ex.row(3) * 0.0 + x, ex.row(3) * 0.0 + y)
+    spread = ex.spread_of_members(ex.row(3) * 0.0 + np.vstack([x, x + y]))
+    rows = np.zeros((1, 3), dtype=np.float32)
+    values = ex.evaluate([root, spread], rows)
+    np.testing.assert_allclose(values[root], np.hypot(x, y), rtol=1e-6)
+    np.testing.assert_allclose(values[spread], y / 2, rtol=1e-6)
 
 
 # --------------------------------------------------------------------- parts of one's own

@@ -91,6 +91,11 @@ def test_large_scores_do_not_overflow(settings):
     assert np.isfinite(large).all()
 
 
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e19, 1e30])
+def test_large_rows_are_normalised(size):
+    check(regressor(normalization="layer"), X * size, return_std=True)
+
+
 def test_labels_keep_their_types():
     names = ["strings", "booleans", "floats", "small unsigned"]
     types = [label_array(np.unique(cases.LABELS[name])).dtype.name for name in names]
