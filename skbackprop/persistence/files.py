@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
+from reprlib import repr as short_repr
 from types import ModuleType
 from typing import Any
 
@@ -18,11 +19,14 @@ from ..core.extras import needed_by
 from ..core.files import draft_of, replaced
 from ..estimators.fitted import OF_CALLBACKS
 from .archive import Unreadable, packed, unpacked
-from .sameness import difference
+from .sameness import difference, parts_of
 from .trust import trusted_types
 
 # What estimators keep of callbacks.
 _LEFT_OUT = ("_skl_callbacks", *OF_CALLBACKS)
+
+# Parts that pickle makes objects of, and that users do not know: an error names the object.
+_INNER = ("the maker of ", "the arguments of ")
 
 # What a file is told to be written by. All can change what a model is made of.
 _WRITTEN_BY = ("skbackprop", "scikit-learn", "numpy", "scipy", "skops")
@@ -75,11 +79,11 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     model = _copy_of(estimator)
     name = type(estimator).__name__
     try:
-        content = skops_io.dumps(model)
-        others = skops_io.get_untrusted_types(data=content)
-        again = skops_io.loads(content, trusted=others)
+        content, again = _there_and_back(model, skops_io)
     except Exception as error:
-        raise _unsavable(name, f"skops can't bring it back: {error!r}") from error
+        part, part_name = _unreadable_part(model, name, skops_io)
+        why = f"skops can't bring back {part_name}, which is {short_repr(part)}: {error!r}"
+        raise _unsavable(name, why) from error
     place = difference(model, again, name)
     if place is not None:
         raise _unsavable(name, f"skops does not bring back {place} as it was")
@@ -176,11 +180,39 @@ def _made_of(
         ) from error
 
 
+def _there_and_back(thing: Any, skops_io: ModuleType) -> tuple[bytes, Any]:
+    """Return the content of a file of skops, and the object that is read back from it."""
+    content = skops_io.dumps(thing)
+    trusted = skops_io.get_untrusted_types(data=content)
+    return content, skops_io.loads(content, trusted=trusted)
+
+
+def _unreadable_part(thing: Any, name: str, skops_io: ModuleType) -> tuple[Any, str]:
+    """Return the smallest part of an object that skops can't read back alone, and its name."""
+    seen: list[Any] = []  # alive, so that no other object has their ids
+    while not any(thing is each for each in seen):
+        seen.append(thing)
+        try:
+            parts = parts_of(thing, name)
+        except Exception:  # what pickle takes by its name has no parts
+            break
+        for part_name, part in parts.items():
+            if part_name.startswith(_INNER):
+                continue
+            try:
+                _there_and_back(part, skops_io)
+            except Exception:
+                thing, name = part, part_name
+                break
+    return thing, name
+
+
 def _unsavable(name: str, why: str) -> TypeError:
     return TypeError(
         f"{name} can't be saved to a safe file: {why}. Functions and classes have to be in a "
-        "module, and keys of dicts to be strings or numbers (0 and 1 can stand for False and "
-        "True). What can't be changed can be pickled, for readers who trust you."
+        "module, keys of dicts to be strings or numbers (0 and 1 can stand for False and "
+        "True), and levels of categories too. What can't be changed can be pickled, for readers "
+        "who trust you."
     )
 
 

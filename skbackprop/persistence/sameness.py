@@ -44,7 +44,7 @@ def _differences(one: Any, other: Any, name: str, compared: dict[Any, Any]) -> I
     if are_equal is None:
         # A container of a class of its own may hold more, to which making it anew may add.
         held = list(getattr(one, "__dict__", ()))
-        parts, others = (_parts(each, held, name) for each in (one, other))
+        parts, others = (parts_of(each, name, held) for each in (one, other))
         yield from _differences_within(parts, others, name, compared)
     elif not are_equal:
         yield name
@@ -83,8 +83,18 @@ def _are_same_arrays(one: Array, other: Array) -> bool:
     return is_in_order and one.tobytes() == other.tobytes()
 
 
-def _parts(thing: Any, held: Sequence[str], name: str) -> dict[str, Any]:
-    """Return what an object consists of, by name; of a container, with attributes that it held."""
+def parts_of(thing: Any, name: str, held: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the parts of an object by name, as pickle takes them.
+
+    Parameters
+    ----------
+    thing : object
+        The object.
+    name : str
+        What it is called.
+    held : sequence of str, default=()
+        The attributes of a container that are parts of it too.
+    """
     if isinstance(thing, (dict, list, tuple)):
         return _items(thing, name) | {f"{name}.{each}": getattr(thing, each, None) for each in held}
     if isinstance(thing, np.ndarray):  # of objects

@@ -1,6 +1,9 @@
 """Do estimators of all kinds come back from a safe file, the same to the bit?"""
 
 import ast
+import datetime
+import decimal
+import enum
 import os
 import pickle
 import re
@@ -329,8 +332,8 @@ def listing():
         (lambda: None, "can't be pickled"),
         ({True: 1.0, False: 2.0}, r"verbose as it was.*0 and 1 can stand for False and True"),
         ({1: 1.0, "1": 2.0}, "verbose as it was"),
-        ({None: 1.0}, "skops can't bring it back"),
-        ({(0, 1): 1.0}, "skops can't bring it back"),
+        ({None: 1.0}, r"can't bring back BackpropClassifier\.verbose, which is {None: 1\.0}: "),
+        ({"a": [0, {(0, 1): 1.0}]}, r"back BackpropClassifier\.verbose\[str 'a'\]\[1\], which is "),
         (Slots(3), "skops"),
         (listing(), "verbose.beside as it was"),
     ],
@@ -344,6 +347,47 @@ def test_what_would_not_come_back_is_not_saved(value, says, tmp_path):
         save(BackpropClassifier(verbose=value), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.skops"]
+
+
+class Color(enum.Enum):
+    RED, GREEN, BLUE = range(3)
+
+
+class Size(enum.IntEnum):
+    SMALL, LARGE = range(2)
+
+
+LEVELS = {
+    "strings": (["a", "b"], True),
+    "bytes": ([b"a", b"b"], True),
+    "booleans": ([True, False], True),
+    "numbers": ([1.5, 2**70], True),
+    "decimals": ([decimal.Decimal("1.5"), decimal.Decimal(2)], True),
+    "tuples": ([(1, "a"), (2, "b")], True),
+    "dates": ([datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)], True),
+    "timestamps": ([pd.Timestamp("2020"), pd.Timestamp("2021")], False),
+    "durations": ([pd.Timedelta(1), pd.Timedelta(2)], False),
+    "enums": (list(Color), False),
+    "whole enums": (list(Size), False),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_of_all_types_come_back_or_are_named(name, tmp_path):
+    levels, comes_back = LEVELS[name]
+    levels = [*levels, None]
+    values = pd.Series((levels * 12)[:12], dtype=object)
+    table = pd.DataFrame({"size": range(12), "x": values})
+    encoder = TableEncoder(["x"], min_frequency=1).fit(table)
+    if comes_back:
+        path = tmp_path / "encoder.skops"
+        save(encoder, path)
+        encoded = load(path, trusted=["datetime.date", "decimal.Decimal"]).transform(table)
+        assert np.array_equal(encoded, encoder.transform(table))
+        return
+    place = r"TableEncoder\._encoding\.levels\[0\]\.own\[0\]"
+    with pytest.raises(TypeError, match=rf"can't be saved .*{place}.* levels of categories"):
+        safely_saved(encoder, tmp_path)
 
 
 def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path, monkeypatch):
