@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import Normalizer
 
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.callbacks import LearningCurve, OptunaPruning
@@ -95,6 +96,7 @@ NEEDED_BY = {
     ],
     "onnx": [
         ("to_onnx", lambda: partial(to_onnx, network())),
+        ("to_onnx", lambda: partial(to_onnx, Normalizer().fit(X))),
         ("register_converters", lambda: register_converters),
     ],
     "optuna": [("OptunaPruning", lambda: fit_followed_by(OptunaPruning(None)))],

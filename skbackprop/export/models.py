@@ -109,15 +109,12 @@ class Model:
 def exported(estimator: Any, return_std: bool = False) -> Model:
     """Return all that is exported of a fitted estimator."""
     check_is_fitted(estimator)
-    n_features = getattr(estimator, "n_features_in_", None)
-    if n_features is None:
-        raise TypeError(
-            f"The {type(estimator).__name__} does not tell how many features it takes. A search "
-            "does if it has refitted its best candidate (refit=True)."
-        )
-    row = ex.row(n_features)
+    *transformers, last = steps_of(estimator)
+    row = x = ex.row(n_features_of(estimator))
     with np.errstate(all="ignore"):
-        last, x = _innermost(estimator, row)
+        for step in transformers:
+            x = applied(step, _input_of(step, x))
+        x = _input_of(last, x)
         outputs = registered(outputs_of, type(last))(last, x)
         if return_std:
             outputs = (*outputs, _std_of(last, x))
@@ -126,21 +123,41 @@ def exported(estimator: Any, return_std: bool = False) -> Model:
     )
 
 
-def _innermost(estimator: Any, x: Expression) -> tuple[Any, Expression]:
-    """Return the estimator at the end of pipelines and inside of searches, and its input."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
-            *steps, estimator = each
-            for step in steps:
-                x = applied(step, _input_of(step, x))
-            x = _input_of(estimator, x)
-        elif isinstance(estimator, BaseSearchCV):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        else:
-            return estimator, x
+def n_features_of(estimator: Any) -> int:
+    """Return the number of features that an estimator takes."""
+    n_features: int | None = getattr(estimator, "n_features_in_", None)
+    if n_features is None:
+        raise TypeError(f"The {type(estimator).__name__} does not tell how many features it takes.")
+    return n_features
+
+
+def steps_of(estimator: Any) -> list[Any]:
+    """Return the transformers of an estimator, in their order, and the last estimator.
+
+    Pipelines are replaced by their steps, searches by what they have refitted.
+    """
+    if isinstance(estimator, Pipeline):
+        each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
+        return [part for step in each for part in steps_of(step)]
+    if isinstance(estimator, BaseSearchCV):
+        if not hasattr(estimator, "best_estimator_"):
+            raise TypeError(
+                f"The {type(estimator).__name__} can't be exported: it has refitted no candidate. "
+                "Fit it with refit=True."
+            )
+        return steps_of(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return steps_of(estimator.estimator)
+    return [estimator]
+
+
+def has_formulas(estimator: Any) -> bool:
+    """Return whether there is a formula for each step of an estimator."""
+    *transformers, last = steps_of(estimator)
+    if registered(outputs_of, type(last)) is outputs_of.dispatch(object):
+        transformers.append(last)
+    no_formula = formula.dispatch(object)
+    return all(registered(formula, type(step)) is not no_formula for step in transformers)
 
 
 @singledispatch
@@ -152,8 +169,7 @@ def outputs_of(estimator: Any, x: Expression) -> tuple[Output, ...]:
         f"{type(estimator).__name__} can't be exported. What can: the networks and tabular "
         "estimators of skbackprop, searches that have refitted one, and pipelines that end in one "
         "after scikit-learn's scalers, or other transformers that have a formula (see "
-        "skbackprop.export.formula). For other pipelines call "
-        "skbackprop.export.register_converters(), and then skl2onnx.to_onnx."
+        "skbackprop.export.formula). As ONNX, also all that skl2onnx converts."
     )
 
 

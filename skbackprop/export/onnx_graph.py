@@ -7,6 +7,7 @@ broadcasts as NumPy does. This module knows the operators and builds lists; it i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,8 @@ _OPERATORS = {
     "expit": "Sigmoid",
     "erf": "Erf",
 }
+# The opset of ONNX 1.8, of 2020, which runtimes for small devices read, and newer ones as well.
+OPSET = 13
 # The numbers of ONNX's types, as onnx.TensorProto has them.
 _FLOAT, _INT64 = 1, 7
 
@@ -223,3 +226,25 @@ class Graph:
 
 def _is_zero(expression: Expression) -> bool:
     return expression.operation == "constant" and not expression.arrays[0].any()
+
+
+def values_of(array: Array) -> Any:
+    """Return the values of an initializer as ONNX has them: texts as bytes."""
+    return [text.encode() for text in array] if array.dtype == object else array.ravel()
+
+
+def with_labels(model: Model, labels: Callable[[Array], Array]) -> Model:
+    """Return a model with other arrays in place of its classes."""
+    outputs = (
+        replace(output, classes=labels(output.classes)) if isinstance(output, Label) else output
+        for output in model.outputs
+    )
+    return replace(model, outputs=tuple(outputs))
+
+
+def dtype_of(output: Output) -> np.dtype[Any]:
+    """Return the dtype of an output."""
+    if isinstance(output, Label):
+        dtype: np.dtype[Any] = output.classes.dtype
+        return dtype
+    return np.dtype(np.int64 if isinstance(output, Flags) else np.float32)

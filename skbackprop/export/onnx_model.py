@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..core.arrays import Array
 from ..core.extras import needed_by
-from .models import Flags, Label, Model, Output, exported
-from .onnx_graph import Graph
+from .converters import converted
+from .models import exported, has_formulas
+from .onnx_graph import OPSET, Graph, dtype_of, values_of, with_labels
 
-# Those of ONNX 1.8, of 2020, which runtimes for small devices read, and newer ones as well.
-OPSET, IR_VERSION = 13, 7
+# That of ONNX 1.8, as the opset is.
+IR_VERSION = 7
 
 
-def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
+def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     """Return a fitted estimator as an ONNX model, in single precision.
+
+    Estimators of this package are written by their formulas, alone and after transformers that
+    have one: scikit-learn's scalers and those of this package. All others are converted by
+    skl2onnx, with our estimators wherever they are.
 
     The input ``X`` is a tensor of float32 of shape (n, n_features). The outputs have the names
     and shapes that skl2onnx gives them:
@@ -36,29 +40,33 @@ def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
     Parameters
     ----------
     estimator : estimator
-        A fitted network or tabular estimator, a search that has refitted one, or a pipeline that
-        ends in one after scikit-learn's scalers or other transformers with a `formula`. For other
-        pipelines see `register_converters`.
+        A fitted network or tabular estimator, a search that has refitted one, a pipeline that
+        ends in one, or any other estimator that skl2onnx converts.
+    X : data frame or array-like of shape (n_samples, n_features), default=None
+        Rows that tell skl2onnx the names and types of the columns; one is enough. They are needed
+        where a step takes strings, or columns by their names. The columns of a frame are inputs
+        of their own, of shape (n, 1), where they are of strings and numbers, or where the first
+        step is a ColumnTransformer.
     return_std : bool, default=False
         Whether to add the standard deviation that a regressor's ``predict(X, return_std=True)``
-        returns.
+        returns; not for what skl2onnx converts.
 
     Returns
     -------
     model : onnx.ModelProto
-        The model, of opset 13 and IR version 7.
+        The model, of opset 13 and IR version 7; newer ones where skl2onnx needs them.
 
     Raises
     ------
     ImportError
-        If onnx is not installed.
+        If onnx is not installed, or skl2onnx where it is needed.
     NotFittedError
         If the estimator is not fitted.
     TypeError
         If it is none that can be exported, or has a part without a `formula`.
     ValueError
-        If single precision does not hold its weights, ONNX does not hold its labels, or
-        `return_std` is for no regressor.
+        If single precision does not hold its weights, ONNX does not hold its labels, `return_std`
+        is for no regressor, or X is needed.
 
     Examples
     --------
@@ -77,6 +85,9 @@ def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
     with needed_by("to_onnx", extra="onnx"):
         import onnx
         from onnx import helper
+    check_is_fitted(estimator)
+    if not has_formulas(estimator):
+        return converted(estimator, X, return_std)
     model = with_labels(exported(estimator, return_std), label_array)
     numbers = count()
     names = [output.name for output in model.outputs]
@@ -109,20 +120,6 @@ def to_onnx(estimator: Any, *, return_std: bool = False) -> Any:
     )
 
 
-def values_of(array: Array) -> Any:
-    """Return the values of an initializer as ONNX has them: texts as bytes."""
-    return [text.encode() for text in array] if array.dtype == object else array.ravel()
-
-
-def with_labels(model: Model, labels: Callable[[Array], Array]) -> Model:
-    """Return a model with other arrays in place of its classes."""
-    outputs = (
-        replace(output, classes=labels(output.classes)) if isinstance(output, Label) else output
-        for output in model.outputs
-    )
-    return replace(model, outputs=tuple(outputs))
-
-
 def label_array(classes: Array) -> Array:
     """Return classes as an array of a type that ONNX has: strings as objects.
 
@@ -148,11 +145,3 @@ def label_array(classes: Array) -> Array:
         "ONNX holds labels that are integers, booleans, float32 or float64 numbers, or strings, "
         f"and those of the model have dtype {classes.dtype}: {classes[:5]}. Fit to such labels."
     )
-
-
-def dtype_of(output: Output) -> np.dtype[Any]:
-    """Return the dtype of an output."""
-    if isinstance(output, Label):
-        dtype: np.dtype[Any] = output.classes.dtype
-        return dtype
-    return np.dtype(np.int64 if isinstance(output, Flags) else np.float32)

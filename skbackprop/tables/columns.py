@@ -107,7 +107,7 @@ class FrameColumns(Columns):
     def kind(self, column: int) -> Kind:
         """Return what a column holds, or raise if it is neither numbers nor categories."""
         dtype = self.dtypes[column]
-        if _is_of_numbers(dtype):
+        if is_of_numbers(dtype):
             return "number"
         if dtype in (nw.String, nw.Categorical, nw.Enum):
             return "category"
@@ -134,7 +134,7 @@ class FrameColumns(Columns):
         return FrameColumns(self.frame[rows], rows.start)
 
     def _floats(self, column: int) -> Array:
-        if not _is_of_numbers(self.dtypes[column]):
+        if not is_of_numbers(self.dtypes[column]):
             return floats_of(self.values(column), self.label(column), self.first_row)
         series = self.frame[:, column]
         # Casts of pyarrow refuse integers beyond 2**53; NumPy rounds them, as Python does.
@@ -329,5 +329,6 @@ def _checked(table: Columns, matrix: Array, columns: Sequence[int]) -> Array:
     return matrix
 
 
-def _is_of_numbers(dtype: Any) -> bool:
+def is_of_numbers(dtype: Any) -> bool:
+    """Return whether a dtype of narwhals is of numbers, or of booleans."""
     return dtype.is_numeric() or dtype == nw.Boolean

@@ -5,8 +5,6 @@ import onnx
 import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,7 +13,8 @@ import cases
 from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
 from skbackprop.export import to_onnx
-from skbackprop.export.onnx_model import IR_VERSION, OPSET, label_array
+from skbackprop.export.onnx_graph import OPSET
+from skbackprop.export.onnx_model import IR_VERSION, label_array
 
 
 def outputs_of(proto, X):
@@ -113,18 +112,6 @@ def test_weights_that_single_precision_does_not_hold():
     estimator.coefs_[0] = estimator.coefs_[0] * 1e40
     with pytest.raises(ValueError, match="not finite in single precision"):
         to_onnx(estimator)
-
-
-@pytest.mark.parametrize(
-    "estimator, match",
-    [
-        (KMeans(2, n_init=1), "KMeans can't be exported"),
-        (make_pipeline(PCA(2), BackpropClassifier((), **SHORT)), "no formula to export PCA"),
-    ],
-)
-def test_what_has_no_formula(estimator, match):
-    with pytest.raises(TypeError, match=match):
-        to_onnx(estimator.fit(X, Y))
 
 
 def test_other_estimators_of_ours():
