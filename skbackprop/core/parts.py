@@ -11,7 +11,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from .suggestions import did_you_mean
+from .suggestions import check_keywords, did_you_mean
+
+# What optimizers and callbacks of other libraries take, and here the estimator does.
+_OF_ESTIMATORS = ("learning_rate_init", "learning_rate", "alpha", "clip_norm", "average", "loss")
 
 
 class Part:
@@ -23,6 +26,12 @@ class Part:
 
     # Arguments that are set by the estimator, and are no settings of the user's.
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset()
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Make a part; an unknown setting is a TypeError that suggests the right one."""
+        if settings:
+            check_keywords(cls, settings, _OF_ESTIMATORS)
+        return super().__new__(cls)
 
     @classmethod
     def setting_names(cls) -> list[str]:

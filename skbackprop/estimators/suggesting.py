@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -10,14 +10,20 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import StrOptions
-from ..core.suggestions import did_you_mean
+from ..core.suggestions import check_keywords, did_you_mean, instead_of
 
 
 class Suggesting(BaseEstimator):
-    """An estimator whose errors suggest the valid name that is nearest to a wrong one.
+    """An estimator whose errors suggest the valid name that was meant by a wrong one.
 
-    The errors are scikit-learn's, with a question at their end.
+    The errors are Python's and scikit-learn's, with a question at their end.
     """
+
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        """Make an estimator; an unknown parameter is a TypeError that suggests the right one."""
+        if params:
+            check_keywords(cls, params)
+        return super().__new__(cls)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, of the estimator and of what is within it.
@@ -55,27 +61,44 @@ class Suggesting(BaseEstimator):
             said = str(error)
             for name, constraints in self._parameter_constraints.items():
                 if said.startswith(f"The {name!r} parameter of"):
-                    words = [each for each in constraints if isinstance(each, StrOptions)]
-                    names = set().union(*(each.options for each in words))
-                    question = did_you_mean(getattr(self, name), names)
+                    question = _question_about(name, getattr(self, name), constraints)
                     raise type(error)(f"{said}{question}") from None
             raise
 
 
-def scorer_of(scoring: Any) -> Any:
-    """Return the scorer of scikit-learn's that a name stands for; a callable as it is."""
-    with suggesting_scorers(scoring):
+def _question_about(name: str, value: Any, constraints: list[Any]) -> str:
+    """Return what a parameter's value was probably meant to be, as a question; or nothing."""
+    kinds = tuple(each for each in constraints if isinstance(each, type))
+    if isinstance(value, type) and issubclass(value, kinds):
+        return f" Did you mean {value.__name__}()?"
+    words = [each for each in constraints if isinstance(each, StrOptions)]
+    names = [name for each in words for name in sorted(each.options)]
+    question = did_you_mean(value, names)
+    return question or instead_of(name, value, ("loss", *get_scorer_names()))
+
+
+def scorer_of(scoring: Any, others: Iterable[str] = ()) -> Any:
+    """Return the scorer of scikit-learn's that a name stands for; a callable as it is.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        The name or the scorer.
+    others : iterable of str, default=()
+        Further names that are valid where the scorer is set, for the hint in the error.
+    """
+    with suggesting_scorers(scoring, others):
         return get_scorer(scoring)
 
 
 @contextmanager
-def suggesting_scorers(scoring: Any) -> Iterator[None]:
+def suggesting_scorers(scoring: Any, others: Iterable[str] = ()) -> Iterator[None]:
     """Let an error about the name of a scorer, alone or among others, suggest the nearest one."""
     try:
         yield
     except ValueError as error:
         given = scoring.values() if isinstance(scoring, Mapping) else scoring
-        names, known = [given] if isinstance(given, str) else given, get_scorer_names()
+        names, known = [given] if isinstance(given, str) else given, [*others, *get_scorer_names()]
         wrong = [name for name in names if name not in known]
         question = did_you_mean(wrong[0], known) if wrong else ""
         raise type(error)(f"{error}{question}") from None

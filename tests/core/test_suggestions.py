@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.pipeline import make_pipeline
 
 from skbackprop import (
@@ -11,20 +12,25 @@ from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropHalvingRandomSearchCV,
+    BackpropRandomizedSearchCV,
     BackpropRegressor,
     ConformalRegressor,
     EarlyStopping,
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.activations import ACTIVATIONS
+from skbackprop._sklearn import StrOptions
+from skbackprop.activations import ACTIVATIONS, LeakyRelu
 from skbackprop.callbacks import OptunaPruning
-from skbackprop.core.suggestions import did_you_mean
+from skbackprop.core.parts import Part
+from skbackprop.core.suggestions import SYNONYMS, WRONG_KINDS, did_you_mean, nearest
 from skbackprop.displays import SearchDisplay
 from skbackprop.estimators.parameters import PARAMETERS, constraints_of
+from skbackprop.estimators.suggesting import Suggesting
 from skbackprop.export import to_c
-from skbackprop.optimizers import SOLVERS, AdamW
-from skbackprop.schedules import SCHEDULES, WarmUp
+from skbackprop.losses import Huber, Quantile
+from skbackprop.optimizers import SOLVERS, AdamW, RMSprop
+from skbackprop.schedules import SCHEDULES, Cosine, Step, WarmUp
 from skbackprop.tables import TableEncoder
 from support import class_data, few_epochs, quick
 
@@ -97,6 +103,239 @@ def test_the_nearest_of_a_table(table):
 def test_there_is_none_where_nothing_is_near(given):
     assert did_you_mean(given, ACTIVATIONS) == ""
     assert did_you_mean("relu", []) == ""
+
+
+# ------------------------------------------------------------- what other libraries say
+
+# Names as Keras, PyTorch, skorch, XGBoost, LightGBM and scikit-learn write them.
+FOREIGN_VALUES = {
+    ("classifier", "activation"): {
+        "identity": ["linear"],
+        "logistic": ["sigmoid", "Sigmoid"],
+        "tanh": ["Tanh"],
+        "relu": ["ReLU"],
+        "leaky_relu": ["LeakyReLU", "leakyrelu"],
+        "silu": ["swish", "SiLU", "Swish"],
+        "gelu": ["GELU"],
+        None: ["softmax", "log_softmax", "Softmax"],
+    },
+    ("classifier", "loss"): {
+        "log_loss": [
+            "categorical_crossentropy",
+            "sparse_categorical_crossentropy",
+            "binary_crossentropy",
+            "CrossEntropyLoss",
+            "BCEWithLogitsLoss",
+            "BCELoss",
+            "NLLLoss",
+            "cross_entropy",
+            "logloss",
+            "binary:logistic",
+            "multi:softprob",
+        ],
+        "focal": ["focal_loss", "CategoricalFocalCrossentropy"],
+        "hinge": ["categorical_hinge", "MultiMarginLoss"],
+        "squared_error": ["mse", "brier_score"],
+    },
+    ("regressor", "loss"): {
+        "squared_error": ["mse", "MSELoss", "mean_squared_error", "reg:squarederror", "l2"],
+        "absolute_error": ["mae", "L1Loss", "MeanAbsoluteError", "reg:absoluteerror", "l1"],
+        "huber": ["SmoothL1Loss", "HuberLoss", "reg:pseudohubererror"],
+        "log_cosh": ["logcosh", "LogCosh"],
+        "quantile": ["pinball", "mean_pinball_loss", "reg:quantileerror"],
+        "poisson": ["PoissonNLLLoss", "count:poisson"],
+        "gaussian": ["GaussianNLLLoss"],
+        "tweedie": ["reg:tweedie"],
+        None: ["log_loss"],
+    },
+    ("autoencoder", "loss"): {"squared_error": ["mse", "MSELoss"]},
+    ("regressor", "solver"): {
+        "sgd": ["SGD", "gd"],
+        "adam": ["Adam", "Adamax"],
+        "adamw": ["AdamW"],
+        "nadam": ["Nadam"],
+        "rmsprop": ["RMSprop"],
+        "lbfgs": ["L-BFGS-B", "LBFGS", "bfgs"],
+        None: ["Adadelta"],
+    },
+    ("classifier", "learning_rate"): {
+        "cosine": ["CosineAnnealingLR", "CosineDecay", "cosine_annealing"],
+        "one_cycle": ["OneCycleLR", "1cycle"],
+        "step": ["StepLR", "MultiStepLR", "PiecewiseConstantDecay"],
+        "exponential": ["ExponentialLR", "ExponentialDecay"],
+        "plateau": ["ReduceLROnPlateau"],
+        "invscaling": ["InverseTimeDecay"],
+    },
+    ("classifier", "init"): {
+        "glorot_uniform": ["xavier", "xavier_uniform_", "GlorotUniform"],
+        "glorot_normal": ["xavier_normal_"],
+        "he_uniform": ["kaiming_uniform_", "he"],
+        "he_normal": ["kaiming_normal_", "HeNormal"],
+        "lecun_normal": ["LecunNormal"],
+    },
+    ("regressor", "normalization"): {
+        "batch": ["BatchNormalization", "BatchNorm1d", "batch_norm"],
+        "layer": ["LayerNorm", "LayerNormalization"],
+    },
+    ("regressor", "average"): {"exponential": ["ema"], "polyak": ["swa", "ASGD"]},
+    ("classifier", "class_weight"): {"balanced": ["auto", "balanced_subsample"]},
+}
+FOREIGN_PARAMETERS = {
+    "learning_rate_init": ["lr", "eta", "eta0", "initial_learning_rate"],
+    "learning_rate": ["lr_scheduler", "scheduler", "lr_schedule"],
+    "max_iter": ["epochs", "max_epochs", "n_epochs", "num_epochs", "num_boost_round"],
+    "solver": ["optimizer", "optim", "optimiser"],
+    "hidden_layer_sizes": ["hidden_layers", "hidden_units", "hidden_dims", "units"],
+    "loss": ["criterion", "objective", "loss_fn"],
+    "dropout": ["dropout_rate", "drop_rate"],
+    "alpha": ["weight_decay", "l2", "reg_lambda", "kernel_regularizer"],
+    "l1_ratio": ["reg_alpha", "l1"],
+    "n_iter_no_change": ["patience", "early_stopping_rounds"],
+    "tol": ["min_delta"],
+    "validation_fraction": ["validation_split", "val_size"],
+    "random_state": ["seed", "random_seed"],
+    "init": ["kernel_initializer", "weight_init"],
+    "clip_norm": ["max_grad_norm", "gradient_clip_val", "clipnorm"],
+    "batch_size": ["bs", "minibatch_size"],
+    "normalization": ["batch_norm", "normalisation"],
+    "beta_1": ["beta1"],
+    "epsilon": ["eps"],
+    "n_members": ["n_estimators", "n_networks"],
+    "average": ["use_ema"],
+    "activation": ["activation_fn", "nonlinearity"],
+    "time_limit": ["timeout"],
+}
+FOREIGN_SETTINGS = [
+    (AdamW, "beta_1", "beta1"),
+    (AdamW, "epsilon", "eps"),
+    (AdamW, "the estimator's parameter 'learning_rate_init'", "lr"),
+    (AdamW, "the estimator's parameter 'clip_norm'", "clipnorm"),
+    (EarlyStopping, "n_iter_no_change", "patience"),
+    (EarlyStopping, "scoring", "monitor"),
+    (EarlyStopping, "tol", "min_delta"),
+    (RMSprop, "rho", "alpha"),
+    (LeakyRelu, "negative_slope", "alpha"),
+    (Huber, "delta", "epsilon"),
+    (Quantile, "levels", "quantiles"),
+    (Cosine, "final", "eta_min"),
+    (Step, "at", "milestones"),
+    (WarmUp, "length", "warmup_steps"),
+    (ConformalRegressor, "coverage", "confidence_level"),
+    (BackpropGridSearchCV, "param_grid", "params"),
+    (BackpropRandomizedSearchCV, "n_iter", "n_trials"),
+    (BackpropHalvingRandomSearchCV, "n_candidates", "n_iter"),
+    (TabularClassifier, "categorical_features", "cat_features"),
+    (TabularRegressor, "n_members", "n_estimators"),
+    (TableEncoder, "categorical_features", "cat_cols"),
+]
+
+
+def in_all(kind):
+    for each in kind.__subclasses__():
+        yield each
+        yield from in_all(each)
+
+
+def test_synonyms_are_of_names_that_there_are():
+    kinds = [each for each in in_all(Suggesting) if each.__module__.startswith("skbackprop")]
+    names = {"X_val", "sample_weight", "loss", "one_hot", *get_scorer_names()}
+    names |= {name for kind in kinds for name in kind._get_param_names()}
+    names |= {name for part in in_all(Part) for name in part.setting_names()}
+    for row in PARAMETERS:
+        names |= {*(row.table or ())}
+        options = [each.options for each in row.constraint if isinstance(each, StrOptions)]
+        names = names.union(*options)
+    assert set(SYNONYMS) <= names
+    assert set(WRONG_KINDS) <= {row.name for row in PARAMETERS}
+
+
+@pytest.mark.parametrize("name", SYNONYMS)
+def test_each_synonym_however_it_is_written(name):
+    for word in SYNONYMS[name].split():
+        written = [word, word.upper(), word.title(), word.replace("_", "-"), word.replace("_", "")]
+        assert {nearest(each, [name]) for each in written} == {name}
+    assert nearest(name, [name, *SYNONYMS]) == name
+
+
+@pytest.mark.parametrize("of, row", FOREIGN_VALUES)
+def test_values_of_other_libraries(of, row):
+    for name, words in FOREIGN_VALUES[of, row].items():
+        for word in words:
+            model = quick(ESTIMATORS[of], **{row: word})
+            said = said_by(lambda model=model: model.fit(X, Y))
+            assert "Did you mean" not in said if name is None else suggested_by(said) == name
+
+
+@pytest.mark.parametrize("of, row", FOREIGN_VALUES)
+def test_classes_and_objects_of_other_libraries(of, row):
+    names = filter(None, FOREIGN_VALUES[of, row])
+    for name in names:
+        for word in FOREIGN_VALUES[of, row][name]:
+            foreign = type(word, (), {})
+            assert nearest(foreign, [name]) == nearest(foreign(), [name]) == name
+
+
+@pytest.mark.parametrize("name", FOREIGN_PARAMETERS)
+def test_parameters_of_other_libraries(name):
+    model = BackpropClassifier()
+    for word in FOREIGN_PARAMETERS[name]:
+        calls = [
+            lambda word=word: BackpropClassifier(**{word: 1}),
+            lambda word=word: model.set_params(**{word: 1}),
+            lambda word=word: model.set_params(**{f"{word}__a": 1}),
+            lambda word=word: make_pipeline(model).set_params(**{f"backpropclassifier__{word}": 1}),
+        ]
+        for call in calls:
+            assert_suggests(call, name)
+
+
+@pytest.mark.parametrize("kind, name, word", FOREIGN_SETTINGS)
+def test_settings_of_other_libraries(kind, name, word):
+    question = name if " " in name else repr(name)
+    assert said_by(lambda: kind(**{word: 1})) == (
+        f"{kind.__name__}.__init__() got an unexpected keyword argument {word!r}. "
+        f"Did you mean {question}?"
+    )
+
+
+@pytest.mark.parametrize("name", get_scorer_names())
+def test_the_function_of_each_scorer(name):
+    function = get_scorer(name)._score_func
+    found = nearest(function.__name__, get_scorer_names())
+    assert get_scorer(found)._score_func is function
+
+
+@pytest.mark.parametrize(
+    "wrong, right",
+    [
+        ({"learning_rate": 0.01}, "learning_rate_init=0.01"),
+        ({"learning_rate": 1}, "learning_rate_init=1"),
+        ({"early_stopping": "loss"}, "early_stopping=EarlyStopping('loss')"),
+        ({"early_stopping": "val_loss"}, "early_stopping=EarlyStopping('loss')"),
+        ({"early_stopping": "f1_score"}, "early_stopping=EarlyStopping('f1')"),
+        ({"early_stopping": 10}, "early_stopping=True, n_iter_no_change=10"),
+        ({"activation": None}, 'activation="identity"'),
+        ({"normalization": True}, 'normalization="batch"'),
+        ({"solver": AdamW}, "AdamW()"),
+        ({"activation": LeakyRelu}, "LeakyRelu()"),
+        ({"early_stopping": EarlyStopping}, "EarlyStopping()"),
+        ({"early_stopping": EarlyStopping("val_loss")}, "'loss'"),
+        ({"activation": np.tanh}, "'tanh'"),
+    ],
+)
+def test_values_of_another_kind(wrong, right):
+    said = said_by(lambda: quick(BackpropClassifier, **wrong).fit(X, Y))
+    assert said.endswith(f" Did you mean {right}?")
+
+
+def test_a_class_that_takes_any_argument_is_asked_nothing():
+    class Own(BackpropClassifier):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+
+    assert Own(alpha=0.5).alpha == 0.5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lr'"):
+        Own(lr=0.5)
 
 
 # ------------------------------------------------------------------------ of parameters
