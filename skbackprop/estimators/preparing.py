@@ -311,7 +311,7 @@ class Preparing(Fitted, metaclass=ABCMeta):
         scoring = plan.stopping.scoring if plan.stopping else None
         if scoring is None or scoring == "loss":
             return None
-        scorer = scorer_of(scoring, others=("loss",))
+        scorer = scorer_of(scoring, getattr(learned.targets, "classes", None), others=("loss",))
         alone = self._with_one_network(learned)
 
         def score(parameters: FlatParameters, watched: Watched, outcomes: Array) -> float:

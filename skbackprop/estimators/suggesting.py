@@ -1,15 +1,18 @@
-"""Errors about names: of parameters, and of what a parameter may be."""
+"""Errors about names of parameters and of their values; the scorers that names stand for."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from .._sklearn import StrOptions
+from .._sklearn import StrOptions, _MultimetricScorer, _Scorer
 from ..core.suggestions import check_keywords, did_you_mean, instead_of
 
 
@@ -77,18 +80,51 @@ def _question_about(name: str, value: Any, constraints: list[Any]) -> str:
     return question or instead_of(name, value, ("loss", *get_scorer_names()))
 
 
-def scorer_of(scoring: Any, others: Iterable[str] = ()) -> Any:
+def scorer_of(scoring: Any, classes: Any = None, others: Iterable[str] = ()) -> Any:
     """Return the scorer of scikit-learn's that a name stands for; a callable as it is.
 
     Parameters
     ----------
     scoring : str or callable
         The name or the scorer.
+    classes : array of shape (n_classes,), list of such arrays or None, default=None
+        The labels, for `with_positive_class`.
     others : iterable of str, default=()
         Further names that are valid where the scorer is set, for the hint in the error.
     """
     with suggesting_scorers(scoring, others):
-        return get_scorer(scoring)
+        return with_positive_class(get_scorer(scoring), classes)
+
+
+def with_positive_class(scorer: Any, classes: Any) -> Any:
+    """Return a scorer that takes the larger of two classes for the positive one, if it needs it.
+
+    Metrics such as "f1" take the class 1 for the positive one, and fail if no class is 1. With 1
+    among the classes, or with a `pos_label` of its own, a scorer is returned as it is.
+    """
+    if type(scorer) is _MultimetricScorer:
+        several = copy.copy(scorer)
+        several._scorers = {
+            name: with_positive_class(each, classes) for name, each in scorer._scorers.items()
+        }
+        return several
+    if type(scorer) is not _Scorer or np.ndim(classes) != 1 or len(classes) != 2:
+        return scorer
+    parameter = signature(scorer._score_func).parameters.get("pos_label")
+    if parameter is None or "pos_label" in scorer._kwargs:
+        return scorer
+    labels = np.asarray(classes).tolist()
+    # None is for metrics that find out by themselves that numbers are meant.
+    is_found = (
+        not isinstance(labels[1], (str, bytes))
+        if parameter.default is None
+        else (parameter.default in labels)
+    )
+    if is_found:
+        return scorer
+    scorer = copy.copy(scorer)
+    scorer._kwargs = {**scorer._kwargs, "pos_label": labels[1]}
+    return scorer
 
 
 @contextmanager

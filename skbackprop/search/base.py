@@ -31,7 +31,7 @@ from .._sklearn import (
 )
 from ..estimators.decorators import checks_parameters
 from ..estimators.shown import Documented
-from ..estimators.suggesting import suggesting_scorers
+from ..estimators.suggesting import suggesting_scorers, with_positive_class
 from . import time_limit
 from .candidates import Evaluation, Split
 from .followed import Followed
@@ -89,6 +89,7 @@ class StackedSearch(Documented, BaseSearchCV):
         """
         before = dict(self.__dict__)
         try:
+            self._labels = _labels_of(self.estimator, y)  # for `_get_scorers`
             if self._candidates_have_callbacks():
                 if self.verbose:
                     print("All candidates are trained one by one, as callbacks follow each fit.")
@@ -97,6 +98,8 @@ class StackedSearch(Documented, BaseSearchCV):
         except BaseException as error:
             self.__dict__ = self._left_by(error, before)
             raise
+        finally:
+            self.__dict__.pop("_labels", None)
 
     def _left_by(self, error: BaseException, before: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes that an error leaves, of those that there were before."""
@@ -104,7 +107,8 @@ class StackedSearch(Documented, BaseSearchCV):
 
     def _get_scorers(self) -> Any:
         with suggesting_scorers(self.scoring):
-            return super()._get_scorers()
+            scorers, refit_metric = super()._get_scorers()
+        return with_positive_class(scorers, getattr(self, "_labels", None)), refit_metric
 
     def _candidates_have_callbacks(self) -> bool:
         parts = [self.estimator]
@@ -317,6 +321,14 @@ class Evaluated:
                 f"{n_splits} splits, got {len(splits)}"
             )
         return [(np.asarray(train), np.asarray(test)) for train, test in splits]
+
+
+def _labels_of(estimator: Any, y: Any) -> Any:
+    """Return the sorted labels of a classifier's y of one column, else None."""
+    try:
+        return np.unique(np.asarray(y)) if is_classifier(estimator) and np.ndim(y) == 1 else None
+    except (AttributeError, TypeError, ValueError):  # no estimator, no labels: an error later on
+        return None
 
 
 def _warn_of_other_data(n_fits: int) -> None:

@@ -164,4 +164,4 @@ def scored(scoring: Any, answers: Array, classes: Array | None, y: Any, weight: 
     """Return what a scorer makes of predictions, or with classes of probabilities."""
     estimator = _Numbers(answers) if classes is None else _Labels(answers, classes)
     weighted = {} if weight is None else {"sample_weight": weight}
-    return float(scorer_of(scoring)(estimator, None, y, **weighted))
+    return float(scorer_of(scoring, classes)(estimator, None, y, **weighted))

@@ -99,6 +99,20 @@ def test_any_score_and_weights_of_rows():
     assert found.importances.shape == (3, 2)
 
 
+@pytest.mark.parametrize("scoring", ["f1", "average_precision", "neg_brier_score"])
+def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
+    X, y = table(TabularClassifier)
+    settings = {"scoring": scoring, "n_repeats": 1, "random_state": 0}
+    words, numbers = (
+        TabularClassifier(**SETTINGS | {"max_iter": 3})
+        .fit(X, labels)
+        .permutation_importance(X, labels, **settings)
+        .importances
+        for labels in (y, (y == "yes").astype(int))
+    )
+    np.testing.assert_array_equal(words, numbers)
+
+
 def test_a_category_of_many_levels_is_permuted_with_its_statistics():
     rng = np.random.RandomState(0)
     level = rng.randint(60, size=600)
