@@ -7,7 +7,7 @@ of one column as a list of Python objects. Nothing else asks what X was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
@@ -191,7 +191,9 @@ def read(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     if nw.dependencies.is_into_dataframe(X):
         return _columns_of_frame(estimator, X, reset)
     if hasattr(X, "keys") and not issparse(X):  # of which one kind is a dict
-        return _columns_of_row(estimator, X, reset)
+        return _columns_of_rows(estimator, [X], reset)
+    if isinstance(X, (list, tuple)) and X and all(isinstance(row, Mapping) for row in X):
+        return _columns_of_rows(estimator, X, reset)
     if hasattr(X, "collect_schema"):
         raise TypeError(f"X is a lazy frame ({type(X).__name__}): pass what its collect() returns.")
     X = _as_array(X)
@@ -255,32 +257,38 @@ def _values_of_arrow(series: nw.Series[Any]) -> list[Any]:
     return values
 
 
-def _columns_of_row(estimator: Any, row: Any, reset: bool) -> ArrayColumns:
-    """Return the columns of one row that is a dict, a pandas Series, or the like."""
+def _columns_of_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns:
+    """Return the columns of rows, each of which is a dict, a pandas Series, or the like."""
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
         raise TypeError(
             "A dict, or what is like one, is one row, and goes with an estimator that was fitted "
-            "to a data frame, whose names it has. Pass a frame (a Series becomes one by its "
-            "to_frame()), or an array of shape (n_samples, n_features)."
+            "to a data frame, whose names it has. Pass a frame (pandas.DataFrame makes one of a "
+            "list of dicts, and to_frame() of a Series), or an array of shape (n_samples, "
+            "n_features)."
         )
-    given = set(row.keys())
-    if given != set(names):
-        lacking = [name for name in names if name not in given]
-        unknown = [name for name in row.keys() if name not in set(names)]  # noqa: SIM118
-        raise ValueError(
-            "A row must have the names of the table that fit was given, with None for what is "
-            f"missing. Names that it lacks: {lacking or 'none'}; others: {unknown or 'none'}."
-        )
-    values = np.fromiter((row[name] for name in names), dtype=object, count=len(names))
-    if any(map(_holds_several, set(map(type, values)))):
-        found = next(name for name in names if _holds_several(type(row[name])))
-        raise ValueError(
-            f"A dict, or what is like one, is one row, but the value of {found!r} is a "
-            f"{type(row[found]).__name__}. For several rows pass a data frame, as pandas.DataFrame "
-            "makes of a dict of lists."
-        )
-    return ArrayColumns(values[np.newaxis], names)
+    known = set(names)
+    values = np.empty((len(rows), len(names)), dtype=object)
+    for i, row in enumerate(rows):
+        label = "A row" if len(rows) == 1 else f"Row {i}"
+        if set(row.keys()) != known:
+            lacking = [name for name in names if name not in row.keys()]  # noqa: SIM118
+            unknown = [name for name in row.keys() if name not in known]  # noqa: SIM118
+            raise ValueError(
+                f"{label} must have the names of the table that fit was given, with None for what "
+                f"is missing. Names that it lacks: {lacking or 'none'}; others: "
+                f"{unknown or 'none'}."
+            )
+        found = [row[name] for name in names]
+        if any(map(_holds_several, set(map(type, found)))):
+            name = next(name for name in names if _holds_several(type(row[name])))
+            raise ValueError(
+                f"A dict, or what is like one, is one row, but the value of {name!r} is a "
+                f"{type(row[name]).__name__}. For several rows pass a list of dicts, or a data "
+                "frame, as pandas.DataFrame makes of a dict of lists."
+            )
+        values[i] = found
+    return ArrayColumns(values, names)
 
 
 def _holds_several(type_: type) -> bool:

@@ -224,7 +224,7 @@ class TableEncoder(TransformerMixin, Documented):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table; a dict, or a Series, is one row of it.
+            The table; a dict or a Series is one row, a list of dicts several.
 
         Returns
         -------

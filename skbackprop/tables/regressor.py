@@ -252,7 +252,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table; a dict, or a Series, is one row of it.
+            The table; a dict or a Series is one row, a list of dicts several.
         return_std : bool, default=False
             Whether to return a standard deviation as well. With ``loss="gaussian"`` it is that of
             the targets, which is learned; with any other loss it is that of the networks'
@@ -315,7 +315,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table; a dict, or a Series, is one row of it.
+            The table; a dict or a Series is one row, a list of dicts several.
         coverage : float, default=0.9
             The share of the targets that the intervals are to hold, in (0, 1).
 

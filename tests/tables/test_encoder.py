@@ -402,6 +402,25 @@ def test_a_row_may_be_a_dict():
         TableEncoder().fit(np.eye(3)).transform({"x": 1})
 
 
+@pytest.mark.parametrize("n", [1, 3, FEW_ROWS + 5])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_rows_may_be_a_list_of_dicts(n, kind):
+    frame = pd.DataFrame({"x": [1.0, 2, None], "city": ["a", "b", "a"], "z": [True, False, True]})
+    encoder = TableEncoder(min_frequency=1).fit(frame)
+    frame = pd.concat([frame] * n)[:n]
+    rows = frame.to_dict("records")
+    rows = kind(dict(reversed(row.items())) for row in rows)  # names tell, not their order
+    assert np.array_equal(encoder.transform(rows), encoder.transform(frame))
+    with pytest.raises(ValueError, match=rf"{'A row' if n == 1 else f'Row {n - 1}'} must have"):
+        encoder.transform(kind([*rows[:-1], {"x": 1.0, "city": "a"}]))
+    with pytest.raises(ValueError, match=r"the value of 'x' is a list\. For several rows pass a "):
+        encoder.transform(kind([*rows, {"x": [1.0], "city": "a", "z": True}]))
+    with pytest.raises(TypeError, match=r"pandas\.DataFrame makes one of a list of dicts"):
+        TableEncoder().fit(rows)
+    with pytest.raises(TypeError, match="fitted to a data frame"):
+        TableEncoder().fit(np.eye(3)).transform(rows)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dtype_of_the_outputs(dtype):
     X = np.random.RandomState(0).randn(20, 3).astype(dtype)
