@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import (
     assert_all_finite,
     check_array,
@@ -71,7 +72,7 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
         return X
     _check_for_dates(X, "X")
     check_is_plain(X, "X")
-    with _checks_of(X):
+    with _checks_of(estimator, X):
         return validate_data(estimator, X, accept_sparse="csr", reset=reset, **_asked_of(X))
 
 
@@ -99,7 +100,7 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     check_is_plain(X, "X")
     y = as_given(y, "values" if numeric else "labels")
     y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    with _checks_of(X):
+    with _checks_of(estimator, X):
         X, y = validate_data(
             estimator,
             X,
@@ -117,21 +118,49 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
 
 
 @contextmanager
-def _checks_of(X: Any) -> Iterator[None]:
-    """Let errors of scikit-learn's checks say which columns of a frame they are about."""
+def _checks_of(estimator: Any, X: Any) -> Iterator[None]:
+    """Let errors of scikit-learn's checks say which columns they are about, and what takes them."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
             yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        said, hint = str(error), ""
+        if said.startswith(_OF_TABLES):
+            said, hint = said.partition("\n")[0], f"\n{_estimator_of_tables(estimator)}"
         names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow's, or of others
         at_fault = [repr(name) for name in names if not _holds_finite_numbers(X[name])]
-        if not at_fault:
+        if at_fault:
+            some = [*at_fault[:5], "..."] if len(at_fault) > 5 else at_fault
+            hint += (
+                f"\nMissing values, infinities or words are in these columns of X: "
+                f"{', '.join(some)}."
+            )
+        if not hint:
             raise
-        some = [*at_fault[:5], "..."] if len(at_fault) > 5 else at_fault
-        raise ValueError(
-            f"{error}\nMissing values, infinities or words are in these columns of X: "
-            f"{', '.join(some)}."
-        ) from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{said}{hint}") from None
+
+
+# How errors begin that are about missing values, words and other objects: what a table may hold.
+_OF_TABLES = (
+    "Input X contains NaN",
+    "could not convert string to float",
+    "float() argument must be",
+)
+
+
+def _estimator_of_tables(estimator: Any) -> str:
+    """Return which estimators take tables with missing values and categories."""
+    name = type(estimator).__name__
+    tabular = ""
+    if is_classifier(estimator):
+        tabular = "use TabularClassifier, or "
+    elif is_regressor(estimator):
+        tabular = "use TabularRegressor, or "
+    return (
+        f"{name} takes finite numbers. For tables with missing values or words {tabular}put "
+        f"skbackprop.tables.TableEncoder before {name} in a pipeline."
+    )
 
 
 def _holds_finite_numbers(column: Any) -> bool:

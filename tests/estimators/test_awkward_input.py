@@ -6,17 +6,21 @@ match, huge numbers, and the same numbers in all kinds of containers.
 """
 
 import re
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import sparse
+from sklearn.pipeline import make_pipeline
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from support import (
     BOTH,
+    NAMES,
     SOLVERS,
     D,
     N,
@@ -57,6 +61,64 @@ def test_non_finite_x(estimator_class, value, named, container):
     ):
         with pytest.raises(ValueError, match=rf"Input X contains {named}"):
             call()
+
+
+TABULAR = {
+    BackpropClassifier: "use TabularClassifier, or put skbackprop.tables.TableEncoder",
+    BackpropRegressor: "use TabularRegressor, or put skbackprop.tables.TableEncoder",
+    BackpropAutoencoder: "words put skbackprop.tables.TableEncoder",
+}
+OF_TABLES = {
+    "nan": np.nan,
+    "none": None,
+    "NA": pd.NA,
+    "word": "a",
+    "bytes": b"a",
+    "infinite": np.inf,
+}
+CONTAINERS = {
+    "list": np.ndarray.tolist,
+    "objects": lambda X: X,
+    "pandas": pd.DataFrame,
+    "pandas's own dtypes": lambda X: pd.DataFrame(X).convert_dtypes(),
+    "polars": lambda X: pl.from_pandas(pd.DataFrame({f"{i}": X[:, i].tolist() for i in range(D)})),
+    "pyarrow": lambda X: pa.Table.from_pandas(pd.DataFrame(X, columns=NAMES)),
+    "categories": lambda X: pd.DataFrame(X).astype("category"),
+}
+
+
+@pytest.mark.parametrize("estimator_class", TABULAR)
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("value", OF_TABLES)
+def test_errors_about_tables_name_the_estimators_that_take_them(estimator_class, container, value):
+    X, y = data_for(BackpropClassifier)
+    bad = X.astype(object)
+    bad[:, 1] = OF_TABLES[value]
+    bad = CONTAINERS[container](bad)
+    fitted = quick(estimator_class).fit(X, y)
+    watching = {"X_val": bad} | ({} if estimator_class is BackpropAutoencoder else {"y_val": y})
+    for call in (
+        lambda: quick(estimator_class).fit(bad, y),
+        lambda: quick(estimator_class).fit(X, y, **watching),
+        lambda: quick(estimator_class).partial_fit(bad, y, **classes_for(estimator_class)),
+        lambda: make_pipeline(quick(estimator_class)).fit(bad, y),
+        lambda: getattr(fitted, "predict", getattr(fitted, "transform", None))(bad),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of names that fit had none of
+            with pytest.raises((ValueError, TypeError)) as caught:
+                call()
+        said = f"{estimator_class.__name__} takes finite numbers."
+        assert (said in str(caught.value)) == (value != "infinite")
+        assert (TABULAR[estimator_class] in str(caught.value)) == (value != "infinite")
+        assert "HistGradientBoosting" not in str(caught.value)
+
+
+def test_errors_about_targets_name_no_estimators_of_tables():
+    X, y = value_data(N)
+    with pytest.raises(ValueError, match="Input y contains NaN") as caught:
+        quick(BackpropRegressor).fit(X, changed(y, 3, np.nan))
+    assert "Tabular" not in str(caught.value)
 
 
 @BAD_NUMBERS
