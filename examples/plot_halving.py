@@ -87,7 +87,7 @@ for number in range(halving.n_iterations_):
         color="black" if is_last else f"C{number}",
         marker="*" if is_last else "o",
         s=120 if is_last else 30,
-        label="the winner" if is_last else f"left after {halving.n_resources_[number]} epochs",
+        label="the winner" if is_last else f"dropped after {halving.n_resources_[number]} epochs",
     )
 of_ends.set_xscale("log")
 of_ends.set(xlabel="learning rate", title="All of them after 54 epochs")

@@ -358,8 +358,10 @@ def draw_rounds(ax: Any, found: Found, style: Style) -> Drawn:
             for course in found.courses
             if course[-1].round == last and course is not best_course
         ]
-        how = f"left after {resource:g}" if last < n_rounds - 1 else "last round"
-        label = f"{how}: {len(left)}"
+        label = f"last round: {len(left)}"
+        if last < n_rounds - 1:
+            n_remaining = sum(course[-1].round > last for course in found.courses)
+            label = f"after {resource:g}: {len(left)} dropped, {n_remaining} remaining"
         for course in left:
             default = {"color": f"C{last}", "label": label, "marker": "o", "markersize": 3}
             plain = Style(None, style.curve_kwargs, None)

@@ -18,8 +18,9 @@ Place: TypeAlias = tuple[int, int]
 class Followed:
     """A task for each candidate on each split, as scikit-learn's searches have it.
 
-    A stack stands in the place of the first of its fits, and has a subtask for each epoch; the
-    other fits begin and end with it.
+    A stack stands in the place of the first of its fits, has a subtask for each epoch, and is
+    called by its candidates and splits, as "candidates 0-5, split 2, task"; progress bars add the
+    number of the task. The other fits begin and end with it.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Followed:
         """Return who follows fits that are trained side by side, until some epoch or to the end."""
         first, fit = stacked[0]
         run, stack = fit.runs[0], self.contexts[first]
-        stack.task_name = "stack"
+        stack.task_name = _name_of([place for place, _ in stacked])
         n_epochs = until or run.plan.max_iter
         stack.max_subtasks = None if run.plan.is_lbfgs else n_epochs - run.n_done
         for place, _ in stacked:
@@ -87,6 +88,30 @@ class Followed:
             return None if weight is None else {"sample_weight": weight}
 
         return {"X": lambda: part(0), "y": lambda: part(1), "metadata": metadata}
+
+
+def _name_of(places: Sequence[Place]) -> str:
+    """Return what a stack's task is called, by its candidates and splits."""
+    candidates, splits = (sorted(set(numbers)) for numbers in zip(*places, strict=True))
+    return f"{_numbered('candidate', candidates)}, {_numbered('split', splits)}, task"
+
+
+def _numbered(what: str, numbers: Sequence[int]) -> str:
+    """Return numbers in short: "split 2", "splits 0-3", "candidates 0-2, 5"; if many, how many."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    if len(runs) > _MOST_RUNS:
+        return f"{len(numbers)} {what}s"
+    said = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(said)}"
+
+
+# Candidates that are no more than so many sequences are named, else counted.
+_MOST_RUNS = 3
 
 
 class _StackFollower(Follower):

@@ -284,8 +284,10 @@ def test_rounds_are_the_scores_of_candidates_by_what_they_were_given(name, resou
     ticks = [label.get_text() for label in display.ax_.get_xticklabels()]
     assert ticks == [str(n) for n in search.n_resources_]
     said = [
-        f"left after {resources}: {n}"
-        for resources, n in zip(search.n_resources_[:-1], n_left, strict=False)
+        f"after {resources}: {n} dropped, {n_remaining} remaining"
+        for resources, n, n_remaining in zip(
+            search.n_resources_[:-1], n_left, search.n_candidates_[1:], strict=False
+        )
     ]
     last = [f"last round: {n_left[-1] - 1}"] if n_left[-1] > 1 else []
     assert legend_of(display) == [*said, *last, f"best: {search.best_score_:.3g}"]
@@ -335,7 +337,10 @@ def test_repeated_rounds_have_one_tick():
     assert search.n_resources_ == [2, 2, 6]
     display = DRAW(search)
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["2", "6"]
-    assert legend_of(display)[:2] == ["left after 2: 6", "left after 2: 2"]
+    assert legend_of(display)[:2] == [
+        "after 2: 6 dropped, 3 remaining",
+        "after 2: 2 dropped, 1 remaining",
+    ]
 
 
 # ---------------------------------------------------------------------- names, options

@@ -566,7 +566,8 @@ class Recorder:
 
 
 def way_to(context):
-    here = (context.task_name, context.task_id)
+    is_stack = context.task_name.endswith(", task")  # after its candidates and splits
+    here = ("stack" if is_stack else context.task_name, context.task_id)
     return (here,) if context.parent is None else (*way_to(context.parent), here)
 
 

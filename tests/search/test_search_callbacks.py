@@ -1,5 +1,6 @@
 """Do callbacks follow a search as scikit-learn's protocol says, and change nothing by it?"""
 
+import re
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRandomizedSearchCV
 from skbackprop.estimators import together
+from skbackprop.search import followed
 from support import assert_same_search, bits, class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -55,6 +57,14 @@ class Recorder:
         """Return the ways to the tasks of a name that have ended."""
         return [way for way in self.ended if way[-1][0] == name]
 
+    def stacks(self):
+        """Return the ways to the stacks that have ended."""
+        return [way for way in self.ended if is_of_stack(way[-1][0])]
+
+
+def is_of_stack(name):
+    return name.startswith(("candidate ", "candidates "))
+
 
 def way_to(context):
     here = (context.task_name, context.task_id)
@@ -86,7 +96,7 @@ def test_each_stack_and_each_epoch_is_a_task(ours, theirs, in_pipeline):
     assert_same_search(found, searched(ours, None, estimator, grid))
     assert sorted(mine.begun) == sorted(mine.ended)
     # The places are scikit-learn's: those of the stacks' first fits have another name.
-    stacks = mine.named("stack")
+    stacks = mine.stacks()
     places = {way[-1][1] for way in [*stacks, *mine.named("candidate-split-evaluation")]}
     assert places == {way[-1][1] for way in reference.named("candidate-split-evaluation")}
     of_stacks = [way for way in mine.named("epoch") if way[-2] in [way[-1] for way in stacks]]
@@ -98,7 +108,7 @@ def test_each_stack_and_each_epoch_is_a_task(ours, theirs, in_pipeline):
     assert [way for way in mine.ended if len(way) < 3] == fits
     # What hooks are told of the data of a fit is what scikit-learn tells them.
     for name, X_told, y_told, metadata in mine.data:
-        if name in ("stack", "candidate-split-evaluation"):
+        if is_of_stack(name) or name == "candidate-split-evaluation":
             assert any(
                 np.array_equal(X_told, theirs) and np.array_equal(y_told, y)
                 for _, theirs, y, _ in reference.data
@@ -113,7 +123,7 @@ def test_weights_go_with_the_rows():
     search = BackpropGridSearchCV(NETWORK, GRID, cv=2).set_callbacks(callback)
     search.fit(X, Y, sample_weight=weight)
     for name, X_told, _, metadata in callback.data:
-        if name in ("stack", "candidate-split-evaluation"):
+        if is_of_stack(name) or name == "candidate-split-evaluation":
             assert len(metadata["sample_weight"]) == len(X_told) < len(X)
     assert callback.data[-1][3]["sample_weight"] is weight
 
@@ -155,7 +165,7 @@ def test_candidates_alone_and_those_that_fail_are_tasks_too():
             found.append(searched(kind, callback, pipeline, grid))
     assert_same_search(*found)
     assert sorted(mine.begun) == sorted(mine.ended)
-    ours = mine.named("stack") + mine.named("candidate-split-evaluation")
+    ours = mine.stacks() + mine.named("candidate-split-evaluation")
     assert len(ours) == len(reference.named("candidate-split-evaluation")) == 2 * 5
 
 
@@ -166,7 +176,7 @@ def test_an_epoch_that_others_do_again_when_one_diverges_is_one_task(monkeypatch
     estimator = quick(BackpropClassifier, max_iter=N_EPOCHS, solver="sgd")
     with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 10"):
         searched(BackpropGridSearchCV, callback, estimator, grid)
-    (stack,) = callback.named("stack")
+    (stack,) = callback.stacks()
     epochs = [way for way in callback.named("epoch") if way[:-1] == stack]
     assert epochs == [(*stack, ("epoch", i)) for i in range(N_EPOCHS)]
     assert sorted(callback.begun) == sorted(callback.ended)
@@ -198,5 +208,38 @@ def test_so_do_those_of_networks_among_the_values_of_the_grid(capsys):
 def test_scikit_learns_progress_bar_shows_the_stacks(n_jobs, capsys):
     searched(BackpropGridSearchCV, ProgressBar(), n_jobs=n_jobs)
     shown = capsys.readouterr().out
-    for task in ("fit", "search #0", "stack #0", "refit-with-best-params"):
+    for task in ("fit", "search #0", "candidates ", "refit-with-best-params"):
         assert f"BackpropGridSearchCV - {task}" in shown
+    rows = re.findall(
+        r"BackpropGridSearchCV - candidates? ([-\d]+), splits? ([-\d]+), task #", shown
+    )
+    splits = ["0-1"] if n_jobs == 1 else ["0", "1"]  # two workers have a split each
+    assert sorted(set(rows)) == [(each, split) for each in ("0-2", "3-5") for split in splits]
+
+
+@pytest.mark.parametrize(
+    "places, name",
+    [
+        ([(3, 1)], "candidate 3, split 1, task"),
+        ([(0, 2), (1, 2), (2, 2)], "candidates 0-2, split 2, task"),
+        ([(7, 0), (1, 0), (1, 1), (7, 1)], "candidates 1, 7, splits 0-1, task"),
+        ([(i, 0) for i in (0, 1, 2, 5, 7, 8)], "candidates 0-2, 5, 7-8, split 0, task"),
+        ([(i, 0) for i in (0, 2, 4, 6)], "4 candidates, split 0, task"),
+    ],
+)
+def test_a_stack_is_called_by_its_candidates_and_splits(places, name):
+    assert followed._name_of(places) == name
+
+
+def test_the_name_of_each_stack_is_that_of_its_candidates():
+    """Each candidate and split is in one stack, and their scores are those of `cv_results_`."""
+    callback = Recorder()
+    grid = {"hidden_layer_sizes": [(5,), (6,), (5,)], "alpha": [0.1, 0.2]}
+    found = searched(BackpropGridSearchCV, callback, grid=grid, cv=3)
+    expected = {}
+    for i, params in enumerate(found.cv_results_["params"]):
+        expected.setdefault(params["hidden_layer_sizes"], []).append(i)
+    names = {way[-1][0] for way in callback.stacks()}
+    assert {name.rpartition(", splits")[0] for name in names} == {
+        followed._numbered("candidate", numbers) for numbers in expected.values()
+    }
