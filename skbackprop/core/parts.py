@@ -30,7 +30,7 @@ class Part:
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Make a part; an unknown setting is a TypeError that suggests the right one."""
         if settings:
-            check_keywords(cls, settings, _OF_ESTIMATORS)
+            check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
         return super().__new__(cls)
 
     @classmethod

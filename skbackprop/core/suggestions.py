@@ -12,7 +12,7 @@ from typing import Any
 # Names that Keras, PyTorch, skorch, XGBoost and scikit-learn use for ours. Case, hyphens and
 # underscores do not count. A word may stand in several rows: the first row whose name is valid
 # where the word was given is the hint.
-SYNONYMS: Mapping[str, str] = {
+SYNONYMS: dict[str, str] = {
     # activations
     "identity": "linear none",
     "logistic": "sigmoid expit logit",
@@ -203,7 +203,8 @@ SYNONYMS: Mapping[str, str] = {
     "at": "milestones boundaries step_size",
     "smallest": "min_lr",
     "calibrate": "calibration temperature_scaling",
-    # arguments of fit
+    # methods, and arguments of fit
+    "set_callbacks": "callbacks callback",
     "X_val": "validation_data eval_set x_valid val_data valid_data",
     "sample_weight": "sample_weights weights weight w",
 }
@@ -246,15 +247,18 @@ def did_you_mean(given: Any, names: Iterable[str]) -> str:
     return "" if name is None else f" Did you mean {name!r}?"
 
 
-def nearest(given: Any, names: Iterable[str]) -> str | None:
-    """Return the valid name that was meant: the same word, a synonym, or a similar spelling."""
+def nearest(given: Any, names: Iterable[str], is_exact: bool = False) -> str | None:
+    """Return the valid name that was meant: the same word, a synonym, or a similar spelling.
+
+    With `is_exact` similar spellings do not count.
+    """
     is_word = isinstance(given, str)
     word = _plain(given if is_word else getattr(given, "__name__", type(given).__name__))
     valid = {_plain(name): name for name in names}
     meant = dict(_meanings(valid.values()))
     if word in valid or word in meant:
         return valid.get(word) or meant[word]
-    if not is_word or word in map(_plain, _NO_MISSPELLINGS):
+    if is_exact or not is_word or word in map(_plain, _NO_MISSPELLINGS):
         return None
     lower = {name.lower(): name for name in valid.values()}
     typed = given.lower().replace("-", "_").replace(" ", "_")
@@ -288,30 +292,38 @@ def instead_of(parameter: str, value: Any, scorers: Iterable[str] = ()) -> str:
     return ""
 
 
-def check_keywords(kind: type, given: Mapping[str, Any], elsewhere: Iterable[str] = ()) -> None:
-    """Raise the TypeError for an argument that a constructor does not take, with a hint.
+def check_keywords(
+    owner: type,
+    method: Callable[..., Any],
+    given: Mapping[str, Any],
+    elsewhere: Iterable[str] = (),
+) -> None:
+    """Raise the TypeError for an argument that a method does not take, with a hint.
 
     Parameters
     ----------
-    kind : type
-        The class.
+    owner : type
+        The class that has the method.
+    method : callable
+        The method, such as the constructor.
     given : mapping of str to object
         The keyword arguments of a call.
     elsewhere : iterable of str, default=()
-        Parameters of estimators that may be meant where no argument of the class is.
+        What the estimator has, and may be meant where no argument is.
     """
-    names = _keywords_of(kind.__init__)  # type: ignore[misc]
+    names = _keywords_of(method)
     if names is None or given.keys() <= names.keys():
         return
-    for name in given:
-        if name not in names:
-            hint = did_you_mean(name, names)
-            other = nearest(name, elsewhere)
-            if not hint and other is not None:
-                hint = f" Did you mean the estimator's parameter {other!r}?"
-            raise TypeError(
-                f"{kind.__name__}.__init__() got an unexpected keyword argument {name!r}.{hint}"
-            )
+    wrong = next(name for name in given if name not in names)
+    hint = ""
+    for is_exact in (True, False):
+        for whose, valid in (("", names), ("the estimator's ", elsewhere)):
+            meant = nearest(wrong, valid, is_exact)
+            if meant is not None and not hint:
+                hint = f" Did you mean {whose}{meant!r}?"
+    raise TypeError(
+        f"{owner.__name__}.{method.__name__}() got an unexpected keyword argument {wrong!r}.{hint}"
+    )
 
 
 @cache

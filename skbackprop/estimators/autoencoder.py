@@ -45,6 +45,7 @@ from .fitted import finite
 from .learned import Given
 from .numbers import Reproduced
 from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
+from .suggesting import suggests_arguments
 from .validation import (
     validated_codes,
     validated_features,
@@ -433,6 +434,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     # -------------------------------------------------------------------- training
 
+    @suggests_arguments
     def fit(
         self,
         X: MatrixLike,

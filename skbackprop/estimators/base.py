@@ -28,6 +28,7 @@ from .hooks import Hooks
 from .learned import Data, Given, Learned, Prepared
 from .preparing import Preparing
 from .resumable import resume
+from .suggesting import suggests_arguments
 
 
 class BaseBackprop(CallbackSupportMixin, Preparing):
@@ -42,6 +43,7 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
         # scikit-learn reads the signature each time, which a search does for every fit four times.
         return super()._get_param_names()
 
+    @suggests_arguments
     def fit(
         self,
         X: MatrixLike,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from inspect import signature
+from functools import wraps
+from inspect import signature, unwrap
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import StrOptions, _MultimetricScorer, _Scorer
 from ..core.suggestions import check_keywords, did_you_mean, instead_of
+from .decorators import Method
 
 
 class Suggesting(BaseEstimator):
@@ -25,7 +27,8 @@ class Suggesting(BaseEstimator):
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Make an estimator; an unknown parameter is a TypeError that suggests the right one."""
         if params:
-            check_keywords(cls, params)
+            methods = [name for name in ("set_callbacks",) if hasattr(cls, name)]
+            check_keywords(cls, cls.__init__, params, methods)
         return super().__new__(cls)
 
     def set_params(self, **params: Any) -> Self:
@@ -67,6 +70,20 @@ class Suggesting(BaseEstimator):
                     question = _question_about(name, getattr(self, name), constraints)
                     raise type(error)(f"{said}{question}") from None
             raise
+
+
+def suggests_arguments(method: Method) -> Method:
+    """Let a method's error about an unknown argument suggest one of it, or of the estimator."""
+    innermost = unwrap(method)
+
+    @wraps(method)
+    def checked(self: Any, *args: Any, **arguments: Any) -> Any:
+        if arguments:
+            elsewhere = (*type(self)._get_param_names(), "set_callbacks")
+            check_keywords(type(self), innermost, arguments, elsewhere)
+        return method(self, *args, **arguments)
+
+    return checked  # type: ignore[return-value]
 
 
 def _question_about(name: str, value: Any, constraints: list[Any]) -> str:

@@ -21,6 +21,7 @@ from ..core.arrays import Array, MatrixLike
 from ..estimators.decorators import checks_parameters, with_callbacks
 from ..estimators.learned import Given
 from ..estimators.shown import AttributesAndLayers, Documented
+from ..estimators.suggesting import suggests_arguments
 from ..estimators.validation import errors_of, stand_in, validated_groups, validated_weight
 from ..fitting.holdout import cut_by_group, cut_into_folds
 from .blend import BOOSTING, n_blended
@@ -131,6 +132,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
 
     # -------------------------------------------------------------------- training
 
+    @suggests_arguments
     @with_callbacks
     @checks_parameters(prefer_skip_nested_validation=True)
     def fit(

@@ -208,8 +208,8 @@ FOREIGN_PARAMETERS = {
 FOREIGN_SETTINGS = [
     (AdamW, "beta_1", "beta1"),
     (AdamW, "epsilon", "eps"),
-    (AdamW, "the estimator's parameter 'learning_rate_init'", "lr"),
-    (AdamW, "the estimator's parameter 'clip_norm'", "clipnorm"),
+    (AdamW, "the estimator's 'learning_rate_init'", "lr"),
+    (AdamW, "the estimator's 'clip_norm'", "clipnorm"),
     (EarlyStopping, "n_iter_no_change", "patience"),
     (EarlyStopping, "scoring", "monitor"),
     (EarlyStopping, "tol", "min_delta"),
@@ -227,7 +227,17 @@ FOREIGN_SETTINGS = [
     (TabularClassifier, "categorical_features", "cat_features"),
     (TabularRegressor, "n_members", "n_estimators"),
     (TableEncoder, "categorical_features", "cat_cols"),
+    (BackpropClassifier, "the estimator's 'set_callbacks'", "callbacks"),
+    (TabularRegressor, "the estimator's 'set_callbacks'", "callbacks"),
 ]
+FOREIGN_ARGUMENTS = {
+    "'X_val'": ["validation_data", "eval_set"],
+    "'sample_weight'": ["sample_weights", "weights"],
+    "the estimator's 'max_iter'": ["epochs", "num_boost_round", "max_iter"],
+    "the estimator's 'n_members'": ["n_estimators"],
+    "the estimator's 'random_state'": ["seed", "random_state"],
+    "the estimator's 'set_callbacks'": ["callbacks"],
+}
 
 
 def in_all(kind):
@@ -238,7 +248,7 @@ def in_all(kind):
 
 def test_synonyms_are_of_names_that_there_are():
     kinds = [each for each in in_all(Suggesting) if each.__module__.startswith("skbackprop")]
-    names = {"X_val", "sample_weight", "loss", "one_hot", *get_scorer_names()}
+    names = {"set_callbacks", "X_val", "sample_weight", "loss", "one_hot", *get_scorer_names()}
     names |= {name for kind in kinds for name in kind._get_param_names()}
     names |= {name for part in in_all(Part) for name in part.setting_names()}
     for row in PARAMETERS:
@@ -296,6 +306,18 @@ def test_settings_of_other_libraries(kind, name, word):
         f"{kind.__name__}.__init__() got an unexpected keyword argument {word!r}. "
         f"Did you mean {question}?"
     )
+
+
+@pytest.mark.parametrize("hint", FOREIGN_ARGUMENTS)
+@pytest.mark.parametrize(
+    "kind", [BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor]
+)
+def test_arguments_of_fit_in_other_libraries(kind, hint):
+    for word in FOREIGN_ARGUMENTS[hint]:
+        assert said_by(lambda word=word: kind().fit(X, Y, **{word: 1})) == (
+            f"{kind.__name__}.fit() got an unexpected keyword argument {word!r}. "
+            f"Did you mean {hint}?"
+        )
 
 
 @pytest.mark.parametrize("name", get_scorer_names())
