@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from ..core.arrays import Array
+
 
 class Curve:
     """The numbers of the epochs up to one time: a value, whatever is added later.
@@ -17,19 +21,22 @@ class Curve:
 
     Parameters
     ----------
-    numbers : list of float
-        The numbers, which the curve takes over.
+    numbers : list of float, or array
+        The numbers. A list is taken over; of an array a list is made, whose items are NumPy's.
     """
 
-    def __init__(self, numbers: list[float]) -> None:
-        self._numbers, self._n = numbers, len(numbers)
+    def __init__(self, numbers: list[float] | Array) -> None:
+        self._numbers = numbers if isinstance(numbers, list) else list(numbers)
+        self._n = len(numbers)
 
     def __repr__(self) -> str:
         return f"Curve({self._numbers[: self._n]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and deepcopy what is its own alone."""
-        return Curve, (self.numbers[: self._n],)
+        """Pickle and deepcopy what is its own alone; NumPy's numbers as one array."""
+        own = self.numbers[: self._n]
+        are_numpys = bool(own) and all(isinstance(number, np.float64) for number in own)
+        return Curve, (np.array(own) if are_numpys else own,)
 
     def __len__(self) -> int:
         return self._n

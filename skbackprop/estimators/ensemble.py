@@ -117,7 +117,8 @@ class Ensemble(Inside):
             setattr(one, attribute, None if arrays is None else [array[member] for array in arrays])
         for name in _PER_MEMBER:
             value = self._of_member(name, member)
-            setattr(one, name, value.item() if isinstance(value, np.generic) else value)
+            is_plain = not isinstance(value, np.generic) or name in ("loss_", "best_loss_")
+            setattr(one, name, value if is_plain else value.item())
         return one
 
 

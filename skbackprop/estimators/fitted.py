@@ -122,7 +122,7 @@ class Fitted(Rebuilt, NestedParameters):
             "n_iter_": _of_members([run.n_iter for run in runs]),
             "converged_": _of_members([run.is_converged for run in runs]),
             "t_": _of_members([run.n_seen for run in runs]),
-            "loss_": _of_members([run.loss for run in runs]),
+            "loss_": _of_members([np.float64(run.loss) for run in runs]),
             **self._courses(runs, continues),
             "_learned": learned,
             "_planned": planned,
@@ -204,11 +204,12 @@ class Fitted(Rebuilt, NestedParameters):
         def past(name: str) -> Any:
             return self._of_member(name, member) if continues else None
 
-        losses = going_on(past("loss_curve_"), run.losses)
+        # Losses are NumPy's numbers, as in scikit-learn: they have methods such as round.
+        losses = going_on(past("loss_curve_"), list(map(np.float64, run.losses)))
         # A call that watches nothing leaves what earlier ones have seen.
         watched = past("validation_loss_curve_")
         if run.watched is not None:
-            watched = going_on(watched, run.watched_losses)
+            watched = going_on(watched, list(map(np.float64, run.watched_losses)))
         # Over calls of partial_fit the best is that of all calls.
         goes_on = run.incremental and continues
         if self.early_stopping:
@@ -225,7 +226,7 @@ class Fitted(Rebuilt, NestedParameters):
         best_loss = min(run.losses, default=np.inf)
         if goes_on and past("best_loss_") is not None:
             best_loss = min(best_loss, past("best_loss_"))
-        return losses, best_loss, watched, None, None, run.best_iter
+        return losses, np.float64(best_loss), watched, None, None, run.best_iter
 
     def _of_member(self, name: str, member: int) -> Any:
         """Return a member's own value of a fitted attribute, as it is kept; None if never set."""

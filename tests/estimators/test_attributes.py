@@ -3,6 +3,8 @@
 The dtype of the model, the attributes with their types and shapes, and the lines of `verbose`.
 """
 
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from scipy import sparse
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.persistence import save
 from support import (
     BOTH,
     NAMES,
@@ -21,9 +24,13 @@ from support import (
     class_data,
     classes_for,
     data_for,
+    deep_copied,
     few_epochs,
     label_data,
+    networks_of,
+    pickled,
     quick,
+    safely_saved,
     value_data,
 )
 
@@ -75,14 +82,14 @@ def test_float32_agrees_with_float64_to_its_precision(estimator_class):
 
 
 def kind_of(value):
-    """Return what a user can tell of a value: its kind, its length or shape, its dtype."""
+    """Return what a user can tell of a value: its kind, its length or shape, its dtype or type."""
     if isinstance(value, np.ndarray):
         return "array", value.shape, value.dtype
     if isinstance(value, list):
         return "list", [kind_of(item) for item in value]
     if isinstance(value, (bool, np.bool_)) or value is None or isinstance(value, str):
         return type(value).__name__, value
-    return "int" if isinstance(value, (int, np.integer)) else "float"
+    return "int" if isinstance(value, (int, np.integer)) else type(value)
 
 
 ATTRIBUTES = [
@@ -121,6 +128,36 @@ def test_attributes_are_scikit_learns(ours, theirs, solver, early_stopping, n_ta
         assert model.validation_scores_ is None
         assert model.best_validation_score_ is None
         assert model.best_loss_ == min(model.loss_curve_)
+
+
+@BOTH
+@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("taken", [pickled, deep_copied, safely_saved])
+def test_losses_are_numpys_numbers_wherever_they_come_from(
+    estimator_class, n_members, taken, tmp_path
+):
+    """In copies and files, of members and over calls, as ``m.loss_curve_[-1].round(3)`` needs."""
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, n_members=n_members)
+    model.partial_fit(X, y, X_val=X, y_val=y, **classes_for(estimator_class))
+    for stage in (model, taken(model, tmp_path)):
+        for network in networks_of(stage.partial_fit(X, y, X_val=X, y_val=y)):
+            losses = [network.loss_, network.best_loss_, *network.loss_curve_]
+            losses += network.validation_loss_curve_
+            assert len(losses) == 2 + 2 * len(network.loss_curve_) >= 6
+            assert {type(loss) for loss in losses} == {np.float64}
+
+
+def test_a_file_holds_losses_as_one_array(tmp_path):
+    """A file that held each number for itself would grow by an entry with each epoch."""
+    X, y = data_for(BackpropRegressor)
+    entries = []
+    for max_iter in (2, 20):
+        path = tmp_path / f"{max_iter}.skops"
+        save(quick(BackpropRegressor, max_iter=max_iter).fit(X, y, X_val=X, y_val=y), path)
+        with zipfile.ZipFile(path) as archive:
+            entries.append(len(archive.namelist()))
+    assert entries[0] == entries[1]
 
 
 # -------------------------------------------------------------------------------- verbose
