@@ -23,7 +23,7 @@ from ..core.names import (
 from ..estimators.base import BaseBackprop
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.decorators import available_if
-from ..estimators.labels import learn
+from ..estimators.labels import check_are_named, learn
 from ..estimators.parameters import Parameter, constraints_of, parameters_of
 from ..fitting.class_weight import ClassWeight, check_needs_no_counts
 from ..fitting.initial import CoefsAndIntercepts
@@ -460,8 +460,8 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
     def _learn_elsewhere(
         self, plan: Plan, blocks: Blocks, dtype: Any, incremental: bool, classes: Any
     ) -> Any:
-        if incremental and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if incremental:
+            check_are_named(classes, is_weighted=False)
         return learn(labels_there(blocks), classes)
 
     def _check_elsewhere(self, targets: Any, blocks: Blocks, needs_all: bool) -> None:

@@ -42,7 +42,7 @@ from ..stopping import EarlyStopping
 from .base import BaseBackprop
 from .decorators import available_if
 from .ensemble import Ensemble
-from .labels import Classes, learn, recall
+from .labels import Classes, check_are_named, learn, recall
 from .learned import Given, Learned, Prepared, Scored
 from .parameters import Parameter, constraints_of, parameters_of
 from .rebuilt import derived
@@ -575,8 +575,8 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
     ) -> Classes:
-        if incremental and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if incremental:
+            check_are_named(classes, is_weighted=table.weight is not None)
         return learn(table.y, classes)
 
     @property

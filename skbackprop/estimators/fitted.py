@@ -358,7 +358,18 @@ class Fitted(Rebuilt, NestedParameters):
         """Return the weights and biases that `coefs_` and `intercepts_` hold now."""
         network, n_members = learned.network, learned.n_members
         names = "coefs_, intercepts_"
-        return checked_layers(self.coefs_, self.intercepts_, network, names, n_members)
+        advice = self._advice_on_shapes if "_learned" in vars(self) else ""
+        return checked_layers(self.coefs_, self.intercepts_, network, names, n_members, advice)
+
+    @property
+    def _advice_on_shapes(self) -> str:
+        """How to get a network of other layers than those that were fitted."""
+        inside = "hidden_features(X, layer=...)" if hasattr(self, "hidden_features") else "transform"
+        return (
+            " The layers of a fitted network stay as they are. For another network, make a new "
+            f"{type(self).__name__} with its hidden_layer_sizes and init=(coefs, intercepts). For "
+            f"the output of a hidden layer, use {inside}."
+        )
 
     @property
     def _n_trained(self) -> int:

@@ -25,7 +25,7 @@ from ..losses.classification import ClassifierLoss
 from ..losses.links import Link
 from ..losses.smoothing import Smoothed
 from .learned import Targets
-from .validation import as_given, is_plain_target, of_one_kind
+from .validation import CLASSES_BY_NAME, as_given, is_plain_target, of_one_kind
 
 # The classes of a column of a 0/1 matrix.
 _ABSENT_OR_THERE = np.arange(2)
@@ -40,6 +40,13 @@ def learn(y: Any, classes: Any = None) -> Classes:
         return Indicators(np.arange(y.shape[1]) if known is None else known, issparse(y))
     labels = _plain(y, "y")
     return Labels(np.unique(labels) if known is None else known)
+
+
+def check_are_named(classes: Any, is_weighted: bool) -> None:
+    """Check that a first call of partial_fit is given the classes; weights may be what was."""
+    if classes is None:
+        said = f" {CLASSES_BY_NAME}" if is_weighted else ""
+        raise ValueError(f"classes must be passed on the first call to partial_fit.{said}")
 
 
 def recall(classes: Any, n_outputs: int, is_multilabel: bool) -> Classes:

@@ -47,7 +47,7 @@ class Preparing(Fitted, metaclass=ABCMeta):
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
     _losses: ClassVar[Mapping[str, Loss]]  # those with a name
     _kind_of_network: ClassVar[type[Architecture]] = Architecture
-    _y_numeric: ClassVar[bool]  # whether the targets are numbers
+    _y_numeric: ClassVar[bool] = True  # whether the targets are numbers
 
     # ------------------------------------------------------ what a subclass defines
 
@@ -161,7 +161,9 @@ class Preparing(Fitted, metaclass=ABCMeta):
         plan.architecture.check_takes(X)
         dtype = known.dtype if known else plan.dtype or float_for(X)
         check_range(X, dtype)
-        table = Table(X, y, validated_weight(given.sample_weight, X))
+        may_be_classes = incremental and classes is None and not self._y_numeric
+        weight = validated_weight(given.sample_weight, X, may_be_classes=may_be_classes)
+        table = Table(X, y, weight)
         if known is not None and self._knows_targets:
             targets = self._known_targets(known)
             self._check_known(targets, classes)

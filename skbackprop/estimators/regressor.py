@@ -440,7 +440,6 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     _rows: ClassVar[dict[str, Parameter]] = parameters_of("regressor")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("regressor")
     _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
-    _y_numeric = True
 
     target_mean_: Array | Any | None = cast(Any, NoneUnless("scale_target", bool))
     target_scale_: Array | Any | None = cast(Any, NoneUnless("scale_target", bool))

@@ -317,13 +317,27 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
     )
 
 
-def validated_weight(sample_weight: Any, X: Any, *, may_be_zero: bool = False) -> Array | None:
+CLASSES_BY_NAME = (
+    "If classes were meant, pass them by name, partial_fit(X, y, classes=...): the third argument "
+    "is sample_weight."
+)
+
+
+def validated_weight(
+    sample_weight: Any, X: Any, *, may_be_zero: bool = False, may_be_classes: bool = False
+) -> Array | None:
     """Return a float64 weight for each row of X, none negative; None for None.
 
-    Not all are zero, unless they may be: of some rows among others.
+    Not all are zero, unless they may be: of some rows among others. With `may_be_classes` errors
+    say how classes are passed, which may have been given in the place of weights.
     """
     if sample_weight is None:
         return None
+    if may_be_classes:
+        try:
+            return validated_weight(sample_weight, X, may_be_zero=may_be_zero)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{error}\n{CLASSES_BY_NAME}") from error
     check_is_plain(sample_weight, "sample_weight")
     weight: Array = _check_sample_weight(
         sample_weight,

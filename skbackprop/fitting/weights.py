@@ -38,17 +38,23 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
 
 
 def checked_layers(
-    coefs: Any, intercepts: Any, network: Network, name: str, n_members: int = 1
+    coefs: Any,
+    intercepts: Any,
+    network: Network,
+    name: str,
+    n_members: int = 1,
+    advice: str = "",
 ) -> list[tuple[Array, Array]]:
     """Return given weights and biases layer by layer, after a check of their shapes.
 
-    Those of several members have the member axis first.
+    Those of several members have the member axis first. The biases of a layer may be a matrix
+    with one row.
 
     Raises
     ------
     ValueError
-        If a shape is not that of the network, or an array holds no real numbers; `name` says what
-        the user should look at.
+        If a shape is not that of the network, or an array holds no real numbers. `name` says what
+        the user should look at, `advice` how to get another network.
     """
     shapes = network.shapes["weights"]
     if not (_is_list(coefs) and _is_list(intercepts)):
@@ -60,16 +66,20 @@ def checked_layers(
         raise ValueError(
             f"{name} has {len(coefs)} arrays of weights and {len(intercepts)} of intercepts, but "
             f"the network has {len(shapes)} layers of weights: one of each is needed for each."
+            f"{advice}"
         )
     axis = () if n_members == 1 else (n_members,)
     layers = []
     for i, shape in enumerate(shapes):
         weights, biases = _as_numbers(coefs[i]), _as_numbers(intercepts[i])
         needed = axis + shape, axis + shape[1:]
+        if biases.shape == (*axis, 1, *shape[1:]):
+            biases = biases.reshape(needed[1])
         if (weights.shape, biases.shape) != needed:
             raise ValueError(
                 f"{name} has weights of shape {weights.shape} and intercepts of shape "
                 f"{biases.shape} for layer {i}, but the network needs {needed[0]} and {needed[1]}."
+                f"{advice}"
             )
         if not {weights.dtype.kind, biases.dtype.kind} <= _REAL:
             raise ValueError(

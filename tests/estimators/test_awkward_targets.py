@@ -464,6 +464,37 @@ def test_classes_are_needed_in_the_first_call_and_stay():
         model.partial_fit(X, y, classes=[0, 1, 2, 3])
 
 
+BY_POSITION = {
+    "numbers": [0, 1, 2],
+    "array": np.arange(3),
+    "words": ["a", "b", "c"],
+    "column": np.arange(3)[:, None],
+    "of columns": [[0, 1, 2], ["a", "b"]],
+}
+
+
+@pytest.mark.parametrize("call", ["first", "later"])
+@pytest.mark.parametrize("kind", BY_POSITION)
+def test_classes_by_position_are_an_error_that_names_them(kind, call):
+    """There they are sample_weight, in scikit-learn since its 1.7 too."""
+    X, y = class_data(N)
+    model = quick(BackpropClassifier)
+    if call == "later":
+        model.partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"by name, partial_fit\(X, y, classes=\.\.\.\)"):
+        model.partial_fit(X, y, BY_POSITION[kind])
+    model.partial_fit(X, y, classes=[0, 1, 2])
+
+
+def test_as_many_classes_as_rows_by_position():
+    X, y = class_data(3)
+    with pytest.raises(ValueError, match=r"first call .* by name, partial_fit\(X, y, classes="):
+        quick(BackpropClassifier).partial_fit(X, y, [0, 1, 2])
+    with pytest.raises(ValueError, match="sample_weight") as error:
+        quick(BackpropClassifier).partial_fit(X, y, [1, 1], classes=[0, 1, 2])
+    assert "by name" not in str(error.value)  # who has named them needs no advice
+
+
 def test_partial_fit_needs_no_classes_after_fit():
     X, y = class_data(N)
     model = quick(BackpropClassifier).fit(X, y)

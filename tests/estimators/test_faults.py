@@ -25,7 +25,7 @@ from sklearn.neural_network import _stochastic_optimizers as scikit_learn_optimi
 from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
-from skbackprop import BackpropClassifier, BackpropRegressor, optimizers
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, optimizers
 from skbackprop.engine import prediction
 from skbackprop.engine import stack as training
 from skbackprop.losses import Quantile, SquaredError
@@ -1382,12 +1382,56 @@ def test_assigned_weights_of_a_wrong_shape_are_an_error(ours, theirs, use):
     ],
     ids=["another width", "another depth", "a layer less", "transposed"],
 )
-def test_assigned_weights_of_another_network_are_an_error(coefs, use):
+@pytest.mark.parametrize(
+    "estimator_class, inside",
+    [(BackpropRegressor, "use hidden_features"), (BackpropAutoencoder, "use transform")],
+)
+def test_assigned_weights_of_another_network_are_an_error(estimator_class, inside, coefs, use):
+    """It says how to get what programs truncate or grow the weights for."""
     X, y = value_data(N_ROWS, N_FEATURES)
-    regressor = BackpropRegressor(warm_start=True, max_iter=2, **SMALL).fit(X, y)
-    regressor.coefs_ = coefs
-    with pytest.raises(ValueError, match="coefs_"):
-        regressor.predict(X) if use == "predict" else getattr(regressor, use)(X, y)
+    network = estimator_class(warm_start=True, max_iter=2, **SMALL).fit(X, y)
+    network.coefs_ = coefs
+    with pytest.raises(ValueError, match=r"coefs_.* make a new .*init=\(coefs, inter") as error:
+        network.score(X, y) if use == "predict" else getattr(network, use)(X, y)
+    assert inside in str(error.value)
+
+
+def test_a_layer_less_or_more_as_the_error_says():
+    """The oracle is scikit-learn, where such networks predict."""
+    X, y = value_data(N_ROWS, N_FEATURES)
+    network = BackpropRegressor(max_iter=2, **SMALL).fit(X, y)
+    truncated = MLPRegressor(max_iter=2, **SMALL).fit(X, y)
+    truncated.coefs_, truncated.intercepts_ = network.coefs_[:1], network.intercepts_[:1]
+    truncated.n_layers_, truncated.n_outputs_, truncated.out_activation_ = 2, 6, "relu"
+    np.testing.assert_allclose(network.hidden_features(X), truncated.predict(X), rtol=1e-12)
+    coefs, intercepts = some_parameters(N_FEATURES, 6, 5, 1)
+    grown = clone(network).set_params(hidden_layer_sizes=(6, 5), init=(coefs, intercepts))
+    grown.set_params(learning_rate_init=1e-300).fit(X, y)
+    expected = MLPRegressor(max_iter=2, **SMALL).fit(X, y)
+    expected.coefs_, expected.intercepts_, expected.n_layers_ = coefs, intercepts, 4
+    np.testing.assert_allclose(grown.predict(X), expected.predict(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("use", ["predict", "partial_fit", "fit", "init"])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_intercepts_may_be_rows(n_members, use):
+    """Biases of shape (1, n) are those of shape (n,), as in scikit-learn's sums."""
+    X, y = value_data(N_ROWS, N_FEATURES)
+    settings = SMALL | {"max_iter": 2, "n_members": n_members, "warm_start": True}
+    coefs, intercepts = some_parameters(N_FEATURES, 6, 1)
+    if n_members > 1:
+        coefs, intercepts = ([np.stack([a, -a]) for a in arrays] for arrays in (coefs, intercepts))
+
+    def check(intercepts):
+        model = BackpropRegressor(**settings)
+        if use == "init":
+            return model.set_params(init=(coefs, intercepts)).fit(X, y)
+        model.fit(X, y)
+        model.coefs_, model.intercepts_ = coefs, intercepts
+        return model if use == "predict" else getattr(model, use)(X, y)
+
+    found, expected = check([b[..., None, :] for b in intercepts]), check(intercepts)
+    np.testing.assert_array_equal(found.predict(X), expected.predict(X))
 
 
 def as_objects(arrays):

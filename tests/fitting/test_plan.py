@@ -437,8 +437,8 @@ def transposed(arrays):
     return [array.T for array in arrays]
 
 
-def as_rows(arrays):
-    return [array[None] for array in arrays]
+def as_columns(arrays):
+    return [array[:, None] for array in arrays]
 
 
 def with_nan(arrays):
@@ -459,7 +459,7 @@ def as_words(arrays):
         (without_last, list, "init has 1 arrays of weights and 2 of intercepts.* has 2 layers"),
         (list, without_last, "init has 2 arrays of weights and 1 of intercepts"),
         (transposed, list, r"shape \(3, 4\) .* layer 0, but the network needs \(4, 3\) and \(3,\)"),
-        (list, as_rows, r"intercepts of shape \(1, 3\) for layer 0"),
+        (list, as_columns, r"intercepts of shape \(3, 1\) for layer 0"),
         (with_nan, list, "init contains NaN or infinity"),
         (list, with_nan, "init contains NaN or infinity"),
         (as_complex, list, "init must hold real numbers, got arrays of complex128 .* layer 0"),
