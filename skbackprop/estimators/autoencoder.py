@@ -542,7 +542,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             If the solver is not a stochastic one.
         """
         given = Given(X, None, sample_weight, X_val, None, sample_weight_val)
-        return self._fit(given, incremental=True)
+        return self._train(given, incremental=True)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X = validated_features(self, X, reset)

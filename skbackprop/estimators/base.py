@@ -112,9 +112,9 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
     @with_callbacks
     def _fit_followed(self, given: Given) -> Self:
         """Train as a whole fit; whatever happens, callbacks are torn down."""
-        return self._fit(given, incremental=False)
+        return self._train(given, incremental=False)
 
-    def _fit(self, given: Given, incremental: bool, classes: Any = None) -> Self:
+    def _train(self, given: Given, incremental: bool, classes: Any = None) -> Self:
         """Train, and leave the estimator as it was if that fails.
 
         A KeyboardInterrupt during training keeps what the complete epochs have reached.

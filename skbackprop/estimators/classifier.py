@@ -570,7 +570,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
             If the solver is not a stochastic one.
         """
         given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._fit(given, incremental=True, classes=classes)
+        return self._train(given, incremental=True, classes=classes)
 
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any

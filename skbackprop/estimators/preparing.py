@@ -28,6 +28,7 @@ from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
 from .fitted import Fitted
 from .learned import Data, Given, Learned, Planned, Prepared, Targets, fixed_of
+from .overrides import check_overrides
 from .suggesting import scorer_of
 from .validation import (
     check_range,
@@ -114,6 +115,7 @@ class Preparing(Fitted, metaclass=ABCMeta):
 
     def _plan_anew(self) -> Planned:
         """Return the plan that the parameters make, checked, with what is to be warned of."""
+        check_overrides(self)
         values, parameters = self._values, self._settings
         build_average(parameters)  # says what to write in the place of a flag or a number
         self._validate_params()

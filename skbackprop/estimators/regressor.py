@@ -567,7 +567,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
             If the solver is not a stochastic one.
         """
         given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._fit(given, incremental=True)
+        return self._train(given, incremental=True)
 
     def _learn(
         self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any

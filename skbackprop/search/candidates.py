@@ -126,7 +126,7 @@ class Candidate:
             and not hasattr(self.network, "_skl_callbacks")
             # Not with a fit of the user's own, which nothing else can stand in for.
             and kind.fit.__module__.partition(".")[0] == _PACKAGE
-            and kind._fit is BaseBackprop._fit
+            and kind._train is BaseBackprop._train
         )
 
     @property

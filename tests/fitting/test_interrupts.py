@@ -25,7 +25,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_fit", "_further_pieces", "_way_back"},
+    "estimators/base.py": {"_train", "_further_pieces", "_way_back"},
     "estimators/fitted.py": {
         "_keep",
         "_outcome_of",
