@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -36,6 +37,7 @@ from ..layers.embeddings import InputLayers
 from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..losses.with_link import LossWithLink
 from ..optimizers import LBFGS, Optimizer
 from ..schedules.base import Schedule
 from ..stopping import EarlyStopping
@@ -598,8 +600,11 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
     def _recall(self, plan: Plan, n_outputs: int) -> Classes:
         kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
-        is_by_label = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
-        return recall(self.classes_, n_outputs, kind == "multilabel-indicator" or is_by_label)
+        if kind is None:
+            is_by_label = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
+        else:
+            is_by_label = kind == "multilabel-indicator"
+        return recall(self.classes_, n_outputs, is_by_label)
 
     def _loss_of(self, plan: Plan, targets: Any) -> Loss:
         loss: Loss = targets.loss_of(plan.loss, plan.label_smoothing)
@@ -616,6 +621,8 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         return replace(table, weight=weight)
 
     def _judge_of(self, objective: Objective, targets: Any) -> ByScores:
+        if isinstance(objective.loss, LossWithLink):
+            return ByScores(objective, partial(_score_of_labels, objective.loss, targets))
         return ByScores(objective, targets.score)
 
     def _log_losses_of(
@@ -669,13 +676,12 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     def oof_predict_proba_(self) -> Any:
         """What `predict_proba` returns, of each row by the member that has held it out."""
         self._check_probabilities()
-        scores = self._held_out_once.scores.copy()
-        return self._labels.probabilities(scores, self._learned.loss.link)
+        return self._probabilities(self._held_out_once.scores.copy())
 
     @property
     def oof_prediction_(self) -> Any:
         """What `predict` returns, of each row by the member that has held it out."""
-        return self._labels.decode(self._held_out_once.scores)
+        return self._decode(self._held_out_once.scores)
 
     # ------------------------------------------------------------------ prediction
 
@@ -700,7 +706,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         ValueError
             If X is not valid input for it.
         """
-        return self._outcome(X, lambda scores: self._labels.decode(self._pooled(scores)))
+        return self._outcome(X, lambda scores: self._decode(self._pooled(scores)))
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the raw scores, before the logistic or softmax function if there is one.
@@ -751,11 +757,21 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         AttributeError
             If the loss has no probabilities.
         """
+        return self._outcome(X, lambda scores: self._probabilities(self._pooled(scores)))
 
-        def outcome(scores: Array) -> Any:
-            return self._labels.probabilities(self._pooled(scores), self._learned.loss.link)
+    def _probabilities(self, scores: Array) -> Any:
+        """Return the probability of each class; the scores may be overwritten."""
+        labels, loss = self._labels, self._learned.loss
+        if isinstance(loss, LossWithLink):
+            return labels.of_each_class(loss.predict(scores))
+        return labels.probabilities(scores, loss.link)
 
-        return self._outcome(X, outcome)
+    def _decode(self, scores: Array) -> Any:
+        """Return the labels that scores speak for."""
+        loss = self._learned.loss
+        if isinstance(loss, LossWithLink):
+            scores = loss.decisive(scores)
+        return self._labels.decode(scores)
 
     @available_if(_check_probabilities)
     def predict_log_proba(self, X: MatrixLike) -> Array:
@@ -785,7 +801,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         """
 
         def outcome(scores: Array) -> Any:
-            return self._labels.log_probabilities(self._pooled(scores), self._learned.loss.link)
+            loss, pooled = self._learned.loss, self._pooled(scores)
+            if isinstance(loss, LossWithLink):
+                return np.log(self._probabilities(pooled))
+            return self._labels.log_probabilities(pooled, loss.link)
 
         return self._outcome(X, outcome)
 
@@ -905,6 +924,13 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _score_of_labels(
+    loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
+) -> float:
+    """Return the share of rows that are right under an output activation that was set."""
+    return float(labels.score(loss.decisive(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:

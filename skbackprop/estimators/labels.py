@@ -136,6 +136,10 @@ class Classes(Targets):
     def log_probabilities(self, scores: Array, link: Link) -> Any:
         """Return the logarithm of the probability of each class."""
 
+    def of_each_class(self, predictions: Array) -> Array:
+        """Return predictions of an output activation that was set, in the place of probabilities."""
+        return predictions
+
     @abstractmethod
     def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
         """Return minus the logarithm of the probability of each row's encoded targets."""
@@ -269,6 +273,12 @@ class Labels(Classes):
         if len(self.classes) == 1:
             return np.ones_like(scores)
         return _probabilities(_score_of_each_class(scores), link)
+
+    def of_each_class(self, predictions: Array) -> Array:
+        if len(self.classes) == 1:
+            return np.ones_like(predictions)
+        is_binary = predictions.shape[1] == 1
+        return np.hstack([1 - predictions, predictions]) if is_binary else predictions
 
     def log_probabilities(self, scores: Array, link: Link) -> Array:
         if len(self.classes) == 1:

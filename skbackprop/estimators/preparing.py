@@ -26,6 +26,7 @@ from ..fitting.streams import member_streams
 from ..fitting.warnings import warn
 from ..fitting.watch import Judge, Scorer, Watched
 from ..losses.base import Loss
+from ..losses.with_link import LossWithLink, with_link
 from .fitted import Fitted
 from .learned import Data, Given, Learned, Planned, Prepared, Targets, fixed_of
 from .overrides import check_overrides
@@ -227,9 +228,13 @@ class Preparing(Fitted, metaclass=ABCMeta):
             raise ValueError(
                 f"{targets} take {n_outputs} output(s), but coefs_ makes a network of {n_known}."
             )
+        _check_trains(known.loss, plan)
         if self._is_the_last(plan) and targets is known.targets:
             return known
-        return replace(known, targets=targets, loss=self._loss_of(plan, targets))
+        loss = self._loss_of(plan, targets)
+        if isinstance(known.loss, LossWithLink):
+            loss = with_link(loss, known.loss.link.name)
+        return replace(known, targets=targets, loss=loss)
 
     # ------------------------------------------------------------------------- runs
 
@@ -351,6 +356,24 @@ class Preparing(Fitted, metaclass=ABCMeta):
         weights = [parameters.members(slice(i, i + 1)) for i in range(n_members)]
         n_seen = np.broadcast_to(getattr(self, "t_", 0), n_members).tolist()
         return [Start(*each) for each in zip(streams, weights, past, n_seen, strict=True)]
+
+
+def _check_trains(loss: Loss, plan: Plan) -> None:
+    """Check that training can go on with the output activation that a user has set."""
+    if not isinstance(loss, LossWithLink):
+        return
+    unable = ""
+    if plan.is_lbfgs:
+        unable = "solver='lbfgs' cannot minimize"
+    elif plan.stopping is not None and plan.stopping.calibrate:
+        unable = "calibrate=True has no temperature for"
+    if unable:
+        own = loss.inner.link.name
+        raise ValueError(
+            f"out_activation_ was set to {loss.link.name!r}, and {unable} the loss with it. Set it "
+            f"back to {own!r} before training goes on, or train with solver='sgd' or 'adam' and "
+            "without calibration."
+        )
 
 
 def _warn_of_batch_size(batch_size: int, n_train: int) -> None:

@@ -8,6 +8,7 @@ from them, and from the parameters, as long as nothing has set it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from ..fitting.architecture import as_input_layers, n_inputs_for
 from ..fitting.weights import layer_widths
 from ..losses.base import Loss
+from ..losses.with_link import with_link
 from .learned import Learned, fixed_of
 
 Value = TypeVar("Value")
@@ -68,6 +70,26 @@ class NoneUnless(Derived):
                 f"{self._parameter}={value!r} needs {self._name}, which is not set. Call fit, or "
                 f"set {self._name} as well as coefs_ and intercepts_."
             )
+
+
+class OutputActivation(Derived):
+    """The attribute `out_activation_`, which acts on predictions and on further training."""
+
+    def __get__(self, estimator: Any, owner: type | None = None) -> Any:
+        if estimator is not None and self._name in vars(estimator):
+            return vars(estimator)[self._name]
+        return super().__get__(estimator, owner)
+
+    def __set__(self, estimator: Any, value: Any) -> None:
+        known = vars(estimator).get("_learned")
+        if known is not None:
+            loss = with_link(known.loss, value)
+            if loss is not known.loss:
+                vars(estimator)["_learned"] = replace(known, loss=loss)
+        vars(estimator)[self._name] = value
+
+    def __delete__(self, estimator: Any) -> None:
+        del vars(estimator)[self._name]
 
 
 def derived(derive: Callable[[Any], Value]) -> Value:
@@ -125,7 +147,7 @@ class Rebuilt:
             vars(self).get("feature_names_in_"),
             self._dtype_of_weights if plan.dtype is None else plan.dtype,
             targets,
-            self._checked_loss(self._loss_of(plan, targets)),
+            self._with_output_activation(self._loss_of(plan, targets)),
             plan.architecture.network(n_features, widths[-1]),
             plan.n_members,
         )
@@ -147,20 +169,11 @@ class Rebuilt:
         are_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
         return np.dtype(np.float32 if are_single else np.float64)
 
-    def _checked_loss(self: Any, loss: Loss) -> Loss:
-        link = vars(self).get("out_activation_", loss.link.name)
-        if link != loss.link.name:
-            raise ValueError(
-                f"out_activation_ is {link!r}, but loss={self.loss!r} with {self.n_outputs_} "
-                f"output(s) goes with {loss.link.name!r}. Set loss to that of the network, or "
-                "do not set out_activation_."
-            )
-        return loss
+    def _with_output_activation(self: Any, loss: Loss) -> Loss:
+        return with_link(loss, vars(self).get("out_activation_", loss.link.name))
 
     @derived
     def n_parameters_(self: Any) -> int:
         return int(self._learned.network.layout.n_parameters)
 
-    @derived
-    def out_activation_(self: Any) -> Any:
-        return self._learned.loss.link.name
+    out_activation_: Any = OutputActivation(lambda estimator: estimator._learned.loss.link.name)

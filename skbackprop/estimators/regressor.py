@@ -34,6 +34,7 @@ from ..layers.embeddings import InputLayers
 from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
+from ..losses.with_link import own_loss
 from ..optimizers import LBFGS, Optimizer
 from ..schedules.base import Schedule
 from ..stopping import EarlyStopping
@@ -765,7 +766,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
 
     @property
     def _is_scored_by_r2(self) -> bool:
-        return isinstance(self._learned.loss, (SquaredError, Poisson))
+        return isinstance(own_loss(self._learned.loss), (SquaredError, Poisson))
 
     def _scored(self, X: Any, y: Any, sample_weight: Any) -> Scored:
         if self._is_scored_by_r2:

@@ -210,6 +210,16 @@ def _(part: links.LogisticLink, scores: Any) -> Any:
 
 
 @formula.register
+def _(part: links.TanhLink, scores: Any) -> Any:
+    return np.tanh(scores)
+
+
+@formula.register
+def _(part: links.ReluLink, scores: Any) -> Any:
+    return np.maximum(scores, 0.0)
+
+
+@formula.register
 def _(part: links.SoftmaxLink, scores: Expression) -> Any:
     return ex.softmax(scores)
 

@@ -27,6 +27,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
 from ..losses import Link
 from ..losses.blocks import BlockLink
+from ..losses.with_link import LossWithLink
 from . import expressions as ex
 from .expressions import Expression
 from .formulas import applied, blocks_of, deviation, formula, registered
@@ -218,6 +219,8 @@ def _(estimator: BackpropClassifier, x: Expression) -> tuple[Output, ...]:
             for i, (column, block) in enumerate(blocks)
         )
         return tuple(output for pair in each for output in pair)
+    if isinstance(loss, LossWithLink):
+        return _of_set_activation(labels, ex.mean_of_members(applied(loss.link, scores)))
     if isinstance(labels, Indicators):
         return _of_indicators(loss.link, scores, has_probabilities)
     return _of_labels(labels.classes, loss.link, scores, has_probabilities)
@@ -249,6 +252,17 @@ def _of_indicators(link: Link, scores: Expression, has_probabilities: bool) -> t
     is_one = scores.n_members == 1
     flags = Flags("label", scores) if is_one else Flags("label", values, threshold=0.5)
     return flags, Output(PROBABILITIES, values)
+
+
+def _of_set_activation(labels: Any, values: Expression) -> tuple[Output, ...]:
+    """Return labels and what stands for probabilities, where a user has set `out_activation_`."""
+    if isinstance(labels, Indicators):
+        return Flags("label", values, threshold=0.5), Output(PROBABILITIES, values)
+    if len(labels.classes) == 1:
+        values = values * 0.0 + 1.0
+    elif values.width == 1:
+        values = ex.side_by_side([values * -1.0 + 1.0, values])
+    return Label("label", values, classes=labels.classes), Output(PROBABILITIES, values)
 
 
 @outputs_of.register

@@ -135,6 +135,11 @@ class ExpLink(Link):
         self.clip(scores, inside)
         return _log_mean_exp(inside)
 
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        inside = np.empty_like(scores)
+        self.clip(scores, inside)
+        return np.asarray(delta * _shares(inside) * (inside == scores))
+
     def backward(self, mean: Array, delta: Array) -> None:
         np.multiply(delta, mean, out=delta)
 
@@ -236,6 +241,53 @@ class SoftmaxLink(Link):
         np.subtract(s, largest, out=s)
         np.exp(s, out=s)
         return np.asarray(largest + np.log(s.sum(axis=0)))[..., None]
+
+
+class TanhLink(Link):
+    """Predictions tanh(s), each output for itself."""
+
+    name = "tanh"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        np.tanh(scores, out=out)
+
+    def scores_of(self, predictions: Array) -> Array:
+        values = predictions.astype(np.float64)
+        largest = 1 - np.finfo(np.float64).epsneg
+        return np.asarray(np.arctanh(np.clip(values, -largest, largest)))
+
+    def pool(self, scores: Array) -> Array:
+        return np.asarray(self.scores_of(np.tanh(scores).mean(axis=0)), scores.dtype)
+
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        each = np.tanh(scores)
+        mean = np.tanh(self.scores_of(each.mean(axis=0)))
+        rise = (1 - each**2) / np.maximum(1 - mean**2, np.finfo(np.float64).epsneg)
+        return np.asarray(delta / len(scores) * rise, scores.dtype)
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        np.multiply(delta, 1 - mean**2, out=delta)
+
+
+class ReluLink(Link):
+    """Predictions max(s, 0), each output for itself."""
+
+    name = "relu"
+
+    def inverse(self, scores: Array, out: Array) -> None:
+        np.maximum(scores, 0, out=out)
+
+    def scores_of(self, predictions: Array) -> Array:
+        return predictions.astype(np.float64)
+
+    def pool(self, scores: Array) -> Array:
+        return np.asarray(np.maximum(scores, 0).mean(axis=0))
+
+    def pool_backward(self, scores: Array, delta: Array) -> Array:
+        return np.asarray(delta / len(scores) * (scores > 0))
+
+    def backward(self, mean: Array, delta: Array) -> None:
+        np.multiply(delta, mean > 0, out=delta)
 
 
 @dataclass(frozen=True)
@@ -368,3 +420,13 @@ IDENTITY = IdentityLink()
 EXP = ExpLink()
 LOGISTIC = LogisticLink()
 SOFTMAX = SoftmaxLink()
+
+OUTPUT_ACTIVATIONS: dict[str, Link] = {
+    "identity": IDENTITY,
+    "exp": EXP,
+    "logistic": LOGISTIC,
+    "softmax": SOFTMAX,
+    "tanh": TanhLink(),
+    "relu": ReluLink(),
+}
+"""The links that scikit-learn's networks may be given as ``out_activation_``, by name."""

@@ -49,7 +49,7 @@ from ..layers.base import Block
 from ..layers.dense import Dense, Elementwise
 from ..layers.dropout import Dropout
 from ..layers.inputs import BlockMaps, Normal, Scale
-from ..losses import blocks, links, smoothing
+from ..losses import blocks, links, smoothing, with_link
 from ..tables.categories import Codes, Levels, OneHot
 from ..tables.clones import Clones, Taken
 from ..tables.encoding import Encoding
@@ -86,7 +86,8 @@ _OF_ESTIMATORS = (
     *(Network, Dense, Elementwise, Dropout, BlockMaps, Scale),
     *(blocks.BlockLoss, blocks.BlockLink, smoothing.Smoothed),
     *(links.IdentityLink, links.ExpLink, links.LogisticLink, links.SoftmaxLink),
-    *(links.OrderedLink, links.MeanVarianceLink),
+    *(links.OrderedLink, links.MeanVarianceLink, links.TanhLink, links.ReluLink),
+    with_link.LossWithLink,
 )
 _OF_TRAINING = (Past, Best, Kept, TrainingState, FlatParameters, Layout, Block, Normal)
 _OF_TABLES = (

@@ -154,7 +154,7 @@ def test_the_names_that_are_missing_are_documented():
 
 def test_labels_with_probabilities_as_the_error_says():
     """A row for each class, weighted by its probability, gives the gradient of soft labels."""
-    X, y = data_for(BackpropClassifier)
+    X, _ = data_for(BackpropClassifier)
     shares = np.random.RandomState(0).dirichlet(np.ones(3), len(X))
     rows, weight = np.repeat(X, 3, axis=0), shares.ravel()
     model = BackpropClassifier((), solver="lbfgs", alpha=0, max_iter=1000, tol=1e-10)

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network._base import ACTIVATIONS
 from sklearn.utils.validation import check_is_fitted
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.layers import PeriodicEmbedding
+from skbackprop.losses.links import OUTPUT_ACTIVATIONS
 from support import (
     BOTH,
     IS_PINNED,
@@ -27,6 +29,7 @@ from support import (
     few_epochs,
     label_data,
     quick,
+    safely_saved,
     some_parameters,
     value_data,
 )
@@ -167,6 +170,169 @@ def test_other_weights_may_follow():
         assert (found.n_features_in_, found.n_layers_) == (widths[0], len(widths))
 
 
+# ------------------------------------------------------------- another output activation
+
+THEIR_ACTIVATIONS = pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+
+
+def said_by(model, X):
+    """Return what scikit-learn's networks have methods for."""
+    names = ("predict", "predict_proba", "predict_log_proba")
+    return [getattr(model, name)(X) for name in names if hasattr(model, name)]
+
+
+def assert_says_what_scikit_learn_does(ours, theirs, X, rtol=1e-6):
+    with np.errstate(all="ignore"):
+        pairs = list(zip(said_by(ours, X), said_by(theirs, X), strict=True))
+    for found, expected in pairs:
+        if expected.dtype.kind == "f":
+            np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-9)
+        else:
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_activations_are_those_of_scikit_learn():
+    assert set(OUTPUT_ACTIVATIONS) == set(ACTIVATIONS)
+
+
+@THEIR_ACTIVATIONS
+@pytest.mark.parametrize("how", ["fitted", "put together", "copied", "pickled", "saved"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_output_activation_that_is_set_is_applied(kind, how, name, tmp_path):
+    """`out_activation_` after `fit`, or beside weights, is what scikit-learn predicts by."""
+    ours, settings, (X, y) = KINDS[kind]
+    theirs = quick(THEIRS[ours], **settings).fit(X, y)
+    found = assembled(ours(**settings), theirs, *WEIGHTS, *SHAPES, "_label_binarizer")
+    if how != "put together":
+        found = quick(ours, **settings).fit(X, y)
+        assembled(found, theirs, *WEIGHTS)
+    for model in (found, theirs):
+        model.out_activation_ = name
+    copies = {
+        "copied": lambda model: copy.deepcopy(model),
+        "pickled": lambda model: pickle.loads(pickle.dumps(model)),
+        "saved": lambda model: safely_saved(model, tmp_path),
+    }
+    found = copies.get(how, lambda model: model)(found)
+    assert found.out_activation_ == name
+    rtol = 1e-3 if kind == "float32" else 1e-5
+    assert_says_what_scikit_learn_does(found, theirs, X, rtol)
+    assert found.score(X, y) == pytest.approx(theirs.score(X, y), rel=1e-4, abs=1e-6)
+
+
+@THEIR_ACTIVATIONS
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_goes_on_with_an_output_activation_that_was_set(kind, name):
+    """With scikit-learn's gradient, prediction minus target, and its loss."""
+    ours, settings, (X, y) = KINDS[kind]
+    settings = settings | {"solver": "sgd", "momentum": 0.0, "shuffle": False}
+    found, expected = (quick(each, warm_start=True, **settings) for each in (ours, THEIRS[ours]))
+    rtol = 1e-3 if kind == "float32" else 1e-6
+    for model in (found, expected):
+        model.fit(X, y)
+        model.out_activation_ = name
+    for train in ("partial_fit", "fit"):
+        with np.errstate(all="ignore"):
+            getattr(expected, train)(X, y)
+        if not np.isfinite(expected.loss_):  # a Poisson loss of negative means, say
+            with pytest.raises(ValueError, match="diverged"):
+                getattr(found, train)(X, y)
+            return
+        getattr(found, train)(X, y)
+        assert found.out_activation_ == name
+        assert found.loss_ == pytest.approx(expected.loss_, rel=rtol)
+        assert_same_network(found, expected, rtol=rtol, atol=rtol)
+        assert_says_what_scikit_learn_does(found, expected, X, rtol)
+
+
+@THEIR_ACTIVATIONS
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_own_activation_comes_back(kind, name):
+    ours, settings, (X, y) = KINDS[kind]
+    model, twin = (quick(ours, **settings).fit(X, y) for _ in range(2))
+    own, before = model.out_activation_, answers(twin, X)
+    model.out_activation_ = name
+    model.out_activation_ = own
+    for found, expected in zip(answers(model, X), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert_same_network(model.partial_fit(X, y), twin.partial_fit(X, y), rtol=0, atol=0)
+    model.out_activation_ = name
+    assert model.fit(X, y).out_activation_ == own  # a fit that begins anew
+
+
+@THEIR_ACTIVATIONS
+@BOTH
+def test_members_predict_by_the_mean_of_their_activations(estimator_class, name):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, n_members=3).fit(X, y)
+    model.out_activation_ = name
+    method = "predict_proba" if estimator_class is BackpropClassifier else "predict"
+    each = [getattr(member, method)(X) for member in model.estimators_]
+    np.testing.assert_allclose(getattr(model, method)(X), np.mean(each, axis=0), rtol=1e-9)
+
+
+@THEIR_ACTIVATIONS
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_gradients_are_those_of_the_activation(name, n_members):
+    X, y = value_data(N, n_outputs=2)
+    model = quick(BackpropRegressor, activation="tanh", n_members=n_members).fit(X, y)
+    model.out_activation_ = name
+    step = 1e-6
+    for feature, move in enumerate(step * np.eye(X.shape[1])):
+        slope = (model.predict(X + move) - model.predict(X - move)) / (2 * step)
+        found = model.input_gradient(X)[..., feature]
+        np.testing.assert_allclose(found, slope, rtol=1e-5, atol=1e-7)
+
+
+@THEIR_ACTIVATIONS
+@pytest.mark.parametrize("kind", ["two classes", "three words", "labels", "one output"])
+def test_early_stopping_goes_by_the_score_under_the_activation(kind, name):
+    ours, settings, (X, y) = KINDS[kind]
+    model = quick(ours, early_stopping=True, **settings).fit(X, y)
+    model.out_activation_ = name
+    model.partial_fit(X, y, X_val=X, y_val=y)
+    assert model.validation_scores_[-1] == pytest.approx(model.score(X, y))
+
+
+UNFIT = {
+    "no name": (BackpropRegressor, {}, "sigmoid", "must be one of .*, got 'sigmoid'"),
+    "no string": (BackpropClassifier, {}, None, "must be one of .*, got None"),
+    "loss": (BackpropRegressor, {"loss": "huber"}, "tanh", "Huber.* 'identity' alone"),
+    "smoothing": (BackpropClassifier, {"label_smoothing": 0.1}, "tanh", "'softmax' alone"),
+    "hinge": (BackpropClassifier, {"loss": "hinge"}, "logistic", "Hinge.* 'identity' alone"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_an_activation_that_cannot_be_set_is_an_error_and_changes_nothing(case):
+    estimator_class, settings, name, said = UNFIT[case]
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, **settings).fit(X, y)
+    own, before = model.out_activation_, model.predict(X)
+    with pytest.raises(ValueError, match=said):
+        model.out_activation_ = name
+    assert model.out_activation_ == own
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"solver": "lbfgs"}, "'lbfgs' cannot minimize"),
+        ({"early_stopping": EarlyStopping(calibrate=True)}, "calibrate=True has no temperature"),
+    ],
+)
+def test_what_cannot_go_on_with_an_activation_that_was_set_says_so(changes, said):
+    model = quick(BackpropClassifier, warm_start=True, **changes).fit(X, CLASSES)
+    model.out_activation_ = "tanh"
+    weights = copy.deepcopy(model.coefs_)
+    with pytest.raises(ValueError, match=f"out_activation_ was set to 'tanh', and .*{said}"):
+        model.fit(X, CLASSES)
+    np.testing.assert_array_equal(model.coefs_[0], weights[0])
+    model.out_activation_ = "softmax"
+    model.fit(X, CLASSES)
+
+
 # --------------------------------------------------------------------------- going on
 
 
@@ -263,8 +429,13 @@ def test_without_weights_nothing_is_fitted(estimator_class):
 WRONG = {
     "classes": (BackpropClassifier, {"classes_": np.arange(4)}, r"labels for 4 .* of 3"),
     "two classes": (BackpropClassifier, {"classes_": ["a", "b"]}, r"labels for 1 .* of 3"),
-    "output": (BackpropRegressor, {"out_activation_": "exp"}, "out_activation_ is 'exp', but loss"),
-    "logistic": (BackpropRegressor, {"out_activation_": "logistic"}, "goes with 'identity'"),
+    "output": (BackpropRegressor, {"out_activation_": "sigmoid"}, "must be one of .*, got 'sigmoid'"),
+    "no name": (BackpropClassifier, {"out_activation_": ["softmax"]}, r"got \['softmax'\]"),
+    "loss": (
+        BackpropRegressor,
+        {"loss": "huber", "out_activation_": "exp"},
+        r"is 'exp', but the loss Huber.* goes with 'identity' alone",
+    ),
     "depth": (BackpropRegressor, {"intercepts_": [np.zeros(5)]}, "2 arrays of weights and 1"),
     "vector": (BackpropRegressor, {"coefs_": [np.zeros(5)]}, r"of the shapes \[\(5,\)\]"),
     "nothing": (BackpropRegressor, {"coefs_": []}, "must be a list with an array of shape"),

@@ -47,6 +47,7 @@ SAMPLES = {
     "input layers": [name for name in cases.NAMES if name.startswith("input layers")],
     "losses": [
         *(name for name in cases.NAMES if re.search(r"^(norm|hinge|quant)|^(?!labels).* 2$", name)),
+        *(name for name in cases.NAMES if name.startswith("output")),
         "autoencoder",
         "pipeline of networks",
     ],
