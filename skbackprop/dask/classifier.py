@@ -325,7 +325,9 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         is that of one network; each of several members has as many.
     out_activation_ : str or list of str
         The function that turns scores into predictions: "softmax", "logistic" or, where there are
-        no probabilities, "identity"; of several columns of labels, that of each.
+        no probabilities, "identity"; of several columns of labels, that of each. With the loss
+        "log_loss" it can be set after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or
+        "exp", and predictions go by it.
     rounds_ : Synchronous, LocalSteps or None
         What the workers did between two exchanges with the client; None with L-BFGS.
     n_features_in_ : int

@@ -340,7 +340,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         is that of one network; each of several members has as many.
     out_activation_ : str or list of str
         The function that turns scores into predictions: "softmax", "logistic" or, where there are
-        no probabilities, "identity"; of several columns of labels, that of each.
+        no probabilities, "identity"; of several columns of labels, that of each. With the loss
+        "log_loss" it can be set after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or
+        "exp", and predictions go by it.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)

@@ -364,7 +364,9 @@ class Fitted(Rebuilt, NestedParameters):
     @property
     def _advice_on_shapes(self) -> str:
         """How to get a network of other layers than those that were fitted."""
-        inside = "hidden_features(X, layer=...)" if hasattr(self, "hidden_features") else "transform"
+        inside = (
+            "hidden_features(X, layer=...)" if hasattr(self, "hidden_features") else "transform"
+        )
         return (
             " The layers of a fitted network stay as they are. For another network, make a new "
             f"{type(self).__name__} with its hidden_layer_sizes and init=(coefs, intercepts). For "

@@ -137,7 +137,7 @@ class Classes(Targets):
         """Return the logarithm of the probability of each class."""
 
     def of_each_class(self, predictions: Array) -> Array:
-        """Return predictions of an output activation that was set, in the place of probabilities."""
+        """Return predictions of an output activation that was set in place of probabilities."""
         return predictions
 
     @abstractmethod

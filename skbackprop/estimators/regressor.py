@@ -325,7 +325,9 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         is that of one network; each of several members has as many.
     out_activation_ : str
         The function that turns scores into predictions: "identity", "exp", "ordered" for several
-        quantiles, or "mean_variance".
+        quantiles, or "mean_variance". With the losses "squared_error" and "poisson" it can be set
+        after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or "exp", and predictions
+        go by it.
     target_mean_, target_scale_ : array of shape (n_targets,), or None
         What is subtracted from each target, and what it is divided by, in training; None without
         ``scale_target``.

@@ -333,6 +333,23 @@ def test_what_cannot_go_on_with_an_activation_that_was_set_says_so(changes, said
     model.fit(X, CLASSES)
 
 
+@BOTH
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", ["relu"]])
+def test_the_hidden_activation_is_that_of_the_fit(estimator_class, activation):
+    """Set after `fit`, it changes no prediction, and ends in an error where training goes on."""
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, warm_start=True).fit(X, y)
+    before = model.predict(X)
+    model.set_params(activation=activation)
+    np.testing.assert_array_equal(model.predict(X), before)
+    if activation == ["relu"]:  # written otherwise, it is the same
+        model.partial_fit(X, y).fit(X, y)
+        return
+    for train in (model.partial_fit, model.fit):
+        with pytest.raises(ValueError, match="activation was"):
+            train(X, y)
+
+
 # --------------------------------------------------------------------------- going on
 
 
@@ -429,7 +446,11 @@ def test_without_weights_nothing_is_fitted(estimator_class):
 WRONG = {
     "classes": (BackpropClassifier, {"classes_": np.arange(4)}, r"labels for 4 .* of 3"),
     "two classes": (BackpropClassifier, {"classes_": ["a", "b"]}, r"labels for 1 .* of 3"),
-    "output": (BackpropRegressor, {"out_activation_": "sigmoid"}, "must be one of .*, got 'sigmoid'"),
+    "output": (
+        BackpropRegressor,
+        {"out_activation_": "sigmoid"},
+        "must be one of .*, got 'sigmoid'",
+    ),
     "no name": (BackpropClassifier, {"out_activation_": ["softmax"]}, r"got \['softmax'\]"),
     "loss": (
         BackpropRegressor,
