@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
@@ -42,11 +43,12 @@ from ..stopping import EarlyStopping
 from .base import BaseBackprop
 from .decorators import available_if
 from .fitted import finite
-from .learned import Given
+from .learned import Given, Prepared
 from .numbers import Reproduced
 from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from .suggesting import suggests_arguments
 from .validation import (
+    stand_in,
     validated_codes,
     validated_features,
     validated_input,
@@ -56,14 +58,22 @@ from .validation import (
 # Numbers of a block of rows, the errors or the variance of which are computed at once.
 _NUMBERS_AT_ONCE = 1 << 17
 
+# The error of a share of the rows that comes from rounding.
+_ROUNDING = 1e-9
 
-class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseBackprop):
+
+class BackpropAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseBackprop
+):
     """A neural network that learns a short code for each row, trained to reproduce the row.
 
     The encoder maps a row x to a code c of `n_components` numbers, the decoder maps the code back:
     ``c = f(... f(x W_0 + b_0) ...) W_h + b_h`` and ``x' = f(... f(c W_(h+1) + b_(h+1)) ...) W_L +
     b_L``. Both are trained together to make x' like x. Without hidden layers this is principal
     component analysis; with them, codes and reconstructions follow curves.
+
+    It is an outlier detector as well: `predict` returns -1 for rows that it reproduces badly, and
+    1 for all others.
 
     Parameters
     ----------
@@ -187,6 +197,9 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         is ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
+    contamination : float, default=0.1
+        The share of the training rows that `predict` calls outliers, in (0, 0.5]. It sets
+        ``offset_`` at the end of `fit`, and has no effect on training.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
@@ -273,6 +286,10 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     out_activation_ : str
         The function that turns scores into reconstructions: "identity", but for a loss of another
         link.
+    offset_ : float or None
+        The threshold of `score_samples` below which a row is an outlier: it leaves the share
+        ``contamination`` of the rows that `fit` was given below it. You can assign another one.
+        None after `partial_fit`, which may see too few rows to set a threshold.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -363,6 +380,8 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
     _kind_of_network: ClassVar[type[Architecture]] = Mirrored
 
+    offset_: float | None
+
     def __init__(
         self,
         n_components: int = 2,
@@ -391,6 +410,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         epsilon: float = 1e-08,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        contamination: float = 0.1,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
@@ -424,6 +444,7 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.contamination = contamination
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
         self.dropout = dropout
@@ -559,6 +580,21 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _judge_of(self, objective: Objective, targets: Any) -> _ByErrors:
         return _ByErrors(objective)
 
+    def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
+        outcome = super()._outcome_of(prepared, continues)
+        table, is_whole = prepared.data.table, not prepared.runs[0].incremental
+        outcome["offset_"] = self._offset(outcome, table) if is_whole else None
+        return outcome
+
+    def _offset(self, outcome: Mapping[str, Any], table: Table) -> float:
+        """Return the threshold for the rows of a table, given the fitted attributes."""
+        fitted, learned = stand_in(self), outcome["_learned"]
+        fitted._set(outcome)
+        network, parameters = learned.network, fitted._parameters(learned)
+        with np.errstate(all="ignore"):
+            errors = _squared_errors(learned.loss.link, network, parameters, table.X)[0]
+        return _threshold(-errors, self.contamination, table.weight)
+
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
         inner = widths[1:-1]
         n_hidden = len(inner) // 2
@@ -663,6 +699,59 @@ class BackpropAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         return -self._errors(self._validated_input(X))
 
+    def decision_function(self, X: MatrixLike) -> Array:
+        """Return how far each row is from the threshold between outliers and inliers.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        decision : float64 array of shape (n_samples,)
+            ``score_samples(X) - offset_``: negative for outliers.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted, or has no `offset_`.
+        ValueError
+            If X is not valid input for it.
+        """
+        check_is_fitted(self)
+        offset = vars(self).get("offset_")
+        if offset is None:
+            raise NotFittedError(
+                "This BackpropAutoencoder has no threshold between outliers and inliers: only fit "
+                "sets one. Set it from rows that you know, as in autoencoder.offset_ = "
+                "np.quantile(autoencoder.score_samples(X), 0.1)."
+            )
+        return self.score_samples(X) - offset
+
+    def predict(self, X: MatrixLike) -> Array:
+        """Return which rows are outliers.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        labels : array of int of shape (n_samples,)
+            -1 for outliers, whose `decision_function` is negative, and 1 for inliers. The
+            reconstruction of X is ``inverse_transform(transform(X))``.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted, or has no `offset_`.
+        ValueError
+            If X is not valid input for it.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of the variance of X that the reconstruction explains (R2).
 
@@ -744,6 +833,21 @@ def _explained(errors: Array, X: Any, rows: Rows | None, weight: Array | None) -
     """Return the share of the variance of rows that is explained, given the error of each."""
     error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
+
+
+def _threshold(scores: Array, contamination: float, weight: Array | None) -> float:
+    """Return the score that a share of the rows, by weight, is below.
+
+    It lies halfway between two scores, so that rounding moves no training row across it. If no
+    score has that share below it, it is the largest.
+    """
+    weight = np.ones(len(scores)) if weight is None else weight
+    values, which = np.unique(scores[weight > 0], return_inverse=True)
+    up_to = np.cumsum(np.bincount(which, weight[weight > 0]))
+    n_below = 1 + int(np.searchsorted(up_to, contamination * up_to[-1] * (1 - _ROUNDING)))
+    if n_below >= len(values):
+        return float(values[-1])
+    return float(values[n_below - 1] + values[n_below]) / 2
 
 
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:

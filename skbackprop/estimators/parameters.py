@@ -203,6 +203,14 @@ PARAMETERS = (
         of=("regressor",),
         shapes_the_network=True,
     ),
+    Parameter(
+        "contamination",
+        0.1,
+        [Interval(Real, 0, 0.5, closed="right")],
+        hint="float",
+        of=("autoencoder",),
+        differs_in_a_stack=True,
+    ),
     Parameter("l1_ratio", 0.0, [SHARE], hint="float", differs_in_a_stack=True),
     Parameter("clip_norm", None, [POSITIVE, None], hint="float | None", differs_in_a_stack=True),
     Parameter(

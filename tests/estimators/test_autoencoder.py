@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.linalg import subspace_angles
-from sklearn.base import clone
+from sklearn.base import clone, is_outlier_detector
 from sklearn.datasets import load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -280,6 +280,106 @@ def test_early_stopping_keeps_the_epoch_that_reproduces_held_out_rows_best(
     assert autoencoder.best_validation_score_ == max(autoencoder.validation_scores_)
 
 
+# ------------------------------------------------------------------------------- outliers
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weight", [None, WEIGHT, WEIGHT - 1], ids=["equal", "weighted", "zeros"])
+@pytest.mark.parametrize("contamination", [1e-6, 0.02, 0.1, 1 / 3, 0.5])
+@pytest.mark.parametrize("case", CASES)
+def test_outliers_are_the_fewest_rows_that_are_reproduced_worst(
+    case, contamination, weight, container
+):
+    """By weight they are no fewer than `contamination`, and with one row less they would be."""
+    autoencoder = small(contamination=contamination, **CASES[case])
+    labels = autoencoder.fit_predict(container(X), sample_weight=weight)
+    errors, share = np.square(X - naive(autoencoder, X)[1]).mean(axis=1), np.ones(N)
+    share = share / N if weight is None else weight / weight.sum()
+
+    is_outlier = labels == -1
+    assert set(labels) == {-1, 1}
+    assert errors[is_outlier].min() > errors[~is_outlier].max()
+    assert share[is_outlier].sum() > contamination - 1e-9
+    least = np.flatnonzero(is_outlier & (share > 0))
+    least = least[errors[least].argmin()]
+    assert share[is_outlier].sum() - share[least] < contamination - 1e-9
+
+    np.testing.assert_array_equal(autoencoder.predict(container(X)), labels)
+    decision = autoencoder.decision_function(container(X))
+    np.testing.assert_array_equal(decision < 0, is_outlier)
+    scores = autoencoder.score_samples(container(X))
+    np.testing.assert_array_equal(decision, scores - autoencoder.offset_)
+
+
+@pytest.mark.parametrize("contamination", [0.1, 0.25, 0.5])
+def test_the_threshold_takes_weights_for_numbers_of_rows(contamination):
+    weighted, repeated = (small(alpha=1.0, contamination=contamination) for _ in range(2))
+    weighted.fit(X, sample_weight=WEIGHT)
+    repeated.fit(np.repeat(X, WEIGHT.astype(int), axis=0))
+    assert weighted.offset_ == pytest.approx(repeated.offset_, rel=1e-8)
+
+
+@pytest.mark.parametrize("n_equal", [3, 20, N])
+def test_rows_that_are_reproduced_alike_are_labelled_alike(n_equal):
+    rows = X.copy()
+    rows[:n_equal] = 10.0
+    labels = small().fit_predict(rows)
+    assert len(set(labels[:n_equal])) == 1
+    assert set(labels) == ({1} if n_equal == N else {-1, 1})
+
+
+def test_contamination_changes_the_threshold_alone():
+    few, many = (small(contamination=share).fit(X) for share in (0.1, 0.4))
+    assert same_bits(few, many)
+    assert few.offset_ < many.offset_
+    few.offset_ = many.offset_
+    np.testing.assert_array_equal(few.predict(X), many.predict(X))
+
+
+@pytest.mark.parametrize("contamination", [0, 0.0, -0.1, 0.51, 1, np.nan, "auto", None])
+def test_a_share_that_is_none_is_an_error(contamination):
+    with pytest.raises(ValueError, match="'contamination' parameter .* must be a float"):
+        small(contamination=contamination).fit(X)
+
+
+def test_without_a_threshold_there_is_an_error_that_says_how_to_set_it():
+    autoencoder = small().partial_fit(X)
+    by_hand = small()
+    by_hand.coefs_, by_hand.intercepts_ = autoencoder.coefs_, autoencoder.intercepts_
+    for model in (autoencoder, by_hand, small().fit(X).partial_fit(X)):
+        for name in ("predict", "decision_function"):
+            with pytest.raises(NotFittedError, match=r"offset_ = np\.quantile\(autoencoder\.score"):
+                getattr(model, name)(X)
+        model.offset_ = np.quantile(model.score_samples(X), 0.3)
+        assert (model.predict(X) == -1).sum() == 15
+
+
+def test_callbacks_and_warm_starts_have_the_threshold_of_their_weights():
+    seen = []
+
+    class Watching:
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_begin(self, estimator, context): ...
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            seen.append((fitted_estimator.predict(X) == -1).sum())
+
+    autoencoder = small(warm_start=True, max_iter=3).set_callbacks(Watching()).fit(X).fit(X)
+    assert seen == [5] * 8
+    assert (autoencoder.predict(X) == -1).sum() == 5
+
+
+def test_it_is_an_outlier_detector_in_a_pipeline():
+    autoencoder = small(max_iter=300, learning_rate_init=0.01, contamination=0.06)
+    model = make_pipeline(StandardScaler(), autoencoder).fit(X)
+    assert is_outlier_detector(model)
+    assert (model.predict(X) == -1).sum() == 3
+    assert (model.predict(X[:, ::-1] * [1, -1, 1, -1]) == -1).mean() > 0.5
+
+
 # -------------------------------------------------------------------------------- its data
 
 
@@ -450,7 +550,13 @@ def test_codes_of_another_width_or_range_are_an_error():
         autoencoder.inverse_transform(np.full((5, 2), 1e39))
 
 
-@pytest.mark.parametrize("name", ["transform", "inverse_transform", "score_samples", "score"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("transform", "inverse_transform", "score_samples", "score"),
+        *("decision_function", "predict"),
+    ],
+)
 def test_what_needs_a_network_says_so(name):
     with pytest.raises(NotFittedError, match="not fitted yet"):
         getattr(small(), name)(X)
@@ -504,6 +610,7 @@ def test_clones_copies_and_pickles_say_the_same(early_stopping):
     ):
         np.testing.assert_array_equal(other.transform(X), autoencoder.transform(X))
         np.testing.assert_array_equal(other.score_samples(X), autoencoder.score_samples(X))
+        np.testing.assert_array_equal(other.predict(X), autoencoder.predict(X))
 
 
 def test_assigned_weights_count():

@@ -77,6 +77,7 @@ OF_OURS_ALONE = [
     "scales_",
     "frequencies_",
     "maps_",
+    "offset_",
     "target_mean_",
     "target_scale_",
 ]

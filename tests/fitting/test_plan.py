@@ -288,6 +288,7 @@ OTHERS = {
     "class_weight": {BackpropClassifier: {0: 2.0}},
     "label_smoothing": 0.1,
     "scale_target": True,
+    "contamination": 0.3,
     "l1_ratio": 0.5,
     "clip_norm": 1.0,
     "input_layers": "scale",
