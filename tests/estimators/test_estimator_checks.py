@@ -38,6 +38,7 @@ ROW_EQUIVALENCE = {
 }
 FLOAT64_PREDICTIONS = {"check_regressor_multioutput"}
 NEGATIVE_TARGETS = {"check_regressor_multioutput"}
+NEGATIVE_ROWS = {"check_outliers_train", "check_outliers_fit_predict"}
 PROBABILITIES = {"check_classifiers_multilabel_output_format_predict_proba"}
 RANKS = {"check_classifier_multioutput"}
 OTHER_ROWS = {"check_methods_subset_invariance", "check_methods_sample_order_invariance"}
@@ -126,8 +127,9 @@ LEFT_OUT = {
     # These have none, and the check would skip itself.
     "hinge": PROBABILITIES,
     "squared hinge lbfgs": PROBABILITIES,
-    # The check has negative targets also where the tags say that none are taken.
-    "poisson": NEGATIVE_TARGETS,
+    # The checks have negative targets, and an autoencoder negative rows, also where the tags say
+    # that none are taken.
+    "poisson": NEGATIVE_TARGETS | NEGATIVE_ROWS,
     "poisson lbfgs": NEGATIVE_TARGETS,
     "scaled counts": NEGATIVE_TARGETS,
     "gamma": NEGATIVE_TARGETS,
@@ -163,6 +165,8 @@ OF_NUMBERS = {
     "check_regressors_train",
     "check_regressor_multioutput",
     "check_transformer_general",
+    "check_outliers_train",
+    "check_outliers_fit_predict",
     "check_fit_non_negative",
 }
 N_EPOCHS = 15  # some stop early within them
@@ -253,7 +257,7 @@ def test_checks_chosen_or_left_out_by_name_exist(kind):
     of_its_own = {
         "classifier": PROBABILITIES | RANKS,
         "regressor": FLOAT64_PREDICTIONS | NEGATIVE_TARGETS | ONE_PREDICTION,
-        "autoencoder": OTHER_ROWS,
+        "autoencoder": OTHER_ROWS | NEGATIVE_ROWS,
     }
     assert names >= ROW_EQUIVALENCE | {ARRAY_API} | of_its_own[kind]
     assert {name for checks in ALL_CHECKS.values() for name in checks} >= OF_NUMBERS
