@@ -92,6 +92,15 @@ def _learns_deviation(estimator: Any) -> bool:
     return _returns_deviation(last) if says is None else bool(says)
 
 
+def _range_of_targets(estimator: Any) -> tuple[float, float]:
+    """Return the lowest and the highest target that a fitted estimator can have been trained on."""
+    last, _ = _last_step(estimator)
+    known: tuple[float, float] | None = getattr(last, "_range_of_targets", None)  # ours have one
+    if known is not None:
+        return known
+    return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
+
+
 def _returns_deviation(last_step: Any) -> bool:
     return "return_std" in signature(last_step.predict).parameters
 
@@ -408,7 +417,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         -------
         intervals : float64 array of shape (n_samples, 2) or (n_samples, n_outputs, 2)
             The lower and the upper end. Where the correction is negative and the quantiles lie
-            closer together than it takes away, both are the mean of these.
+            closer together than it takes away, both are the mean of these. They are clipped to
+            the targets that the estimator's loss allows: with "poisson" they are not below zero.
 
         Raises
         ------
@@ -418,7 +428,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
             If X is not valid input for it.
         """
         check_is_fitted(self)
-        return BANDS[self.conformity_score_](self.estimator_, X).widened(self.correction_)
+        band = BANDS[self.conformity_score_](self.estimator_, X)
+        return np.clip(band.widened(self.correction_), *_range_of_targets(self.estimator_))
 
     # ------------------------------------------------------------ scikit-learn's conventions
 

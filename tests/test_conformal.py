@@ -17,7 +17,13 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.linear_model import BayesianRidge, LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    BayesianRidge,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+)
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -29,9 +35,10 @@ from skbackprop import (
     BackpropGridSearchCV,
     BackpropRegressor,
     ConformalRegressor,
+    TabularRegressor,
 )
 from skbackprop.intervals import rank_of
-from skbackprop.losses import Gaussian, Quantile
+from skbackprop.losses import Gaussian, Quantile, SquaredError
 from support import NAMES, few_epochs, for_check, pickled, quick, value_data
 
 pytestmark = few_epochs
@@ -196,6 +203,43 @@ def test_the_middle_one_of_quantiles_is_predicted():
     X, y = value_data()
     model = ConformalRegressor(KINDS["quantile"], random_state=0).fit(X, y)
     assert np.array_equal(model.predict(X), model.estimator_.predict(X)[:, 1])
+
+
+COUNTED = {
+    **{loss: network(loss=loss) for loss in ("poisson", "gamma", "tweedie")},
+    "scaled": network(loss="poisson", scale_target=True),
+    "pipeline": make_pipeline(StandardScaler(), network(loss="poisson")),
+    "search": GridSearchCV(network(loss="poisson"), {"alpha": [0.1, 1.0]}, cv=2),
+    "table": TabularRegressor(2, loss="poisson", max_iter=2, random_state=0),
+    "scikit-learn": PoissonRegressor(),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_intervals_stay_among_the_targets_that_the_loss_allows(name):
+    X, y = value_data()
+    counts = np.random.RandomState(0).poisson(np.exp(y / y.std())) + (name == "gamma")
+    clipped = ConformalRegressor(COUNTED[name], random_state=0).fit(X, counts)
+    low, high = clipped.predict_interval(X).T
+    predicted = clipped.predict(X)
+    assert low.min() == 0
+    np.testing.assert_allclose(low, np.maximum(predicted - clipped.correction_, 0), rtol=1e-6)
+    np.testing.assert_allclose(high, predicted + clipped.correction_, rtol=1e-6)
+    assert ConformalRegressor(network(), random_state=0).fit(X, y).predict_interval(X).min() < 0
+
+
+class Share(SquaredError):
+    """The squared error of shares, which lie between 0 and 1."""
+
+    target_minimum, target_maximum = 0.0, 1.0
+
+
+def test_intervals_end_at_the_largest_target_that_the_loss_allows():
+    X, y = value_data()
+    shares = 1 / (1 + np.exp(-3 * y / y.std()))
+    model = ConformalRegressor(network(loss=Share()), random_state=0).fit(X, shares)
+    intervals = model.predict_interval(X)
+    assert (intervals.min(), intervals.max()) == (0, 1)
 
 
 # ------------------------------------------------------------------- around any regressor

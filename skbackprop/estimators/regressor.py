@@ -681,6 +681,12 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         """Whether the standard deviation that `predict` returns is that of the targets."""
         return type(self._learned.loss).deviation is not Loss.deviation
 
+    @property
+    def _range_of_targets(self) -> tuple[float, float]:
+        """The lowest and the highest target that the fitted loss allows."""
+        loss = self._learned.loss
+        return loss.target_minimum, loss.target_maximum
+
     def input_gradient(self, X: MatrixLike) -> Array:
         """Return the derivative of the prediction for each row by each feature.
 

@@ -295,6 +295,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Whether the standard deviation that `predict` returns is that of the targets."""
         return self._said.has_variance
 
+    @property
+    def _range_of_targets(self) -> tuple[float, float]:
+        """The lowest and the highest target that the fitted loss allows."""
+        loss = self._said.loss
+        return loss.target_minimum, loss.target_maximum
+
     def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return an interval for each row that holds its target with the probability asked for.
 
@@ -372,9 +378,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return self._predicted(X, lambda outputs: self._intervals(outputs, float(coverage)))
 
     def _intervals(self, outputs: list[Array], coverage: float) -> Array:
-        band, loss = self._said.band(self._by_fold(outputs)), self._said.loss
-        intervals = cross_conformal(band, self._scores, coverage)
-        return np.clip(intervals, loss.target_minimum, loss.target_maximum)
+        band = self._said.band(self._by_fold(outputs))
+        return np.clip(cross_conformal(band, self._scores, coverage), *self._range_of_targets)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return how good the predictions are: R2 or D2.
