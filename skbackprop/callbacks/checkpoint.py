@@ -11,6 +11,7 @@ import numpy as np
 
 from ..estimators.base import BaseBackprop
 from ..fitting.plan import is_lbfgs
+from ..tables.base import BaseTabular
 from .files import check_replaceable, errors_of
 
 
@@ -60,6 +61,10 @@ class Checkpoint:
     share that it then is. The version of the package should be the same; one that can't read the
     file says so.
 
+    On a `TabularClassifier` or `TabularRegressor`, epochs are counted in each leg of training, and
+    each leg ends with a checkpoint. The estimators of ``blend`` are not in it, and are fitted again
+    when training is resumed.
+
     Examples
     --------
     A job that may be killed at any time, and is started again until it is done:
@@ -98,7 +103,8 @@ class Checkpoint:
     def setup(self, estimator: Any, context: Any) -> None:
         """Check that this fit can be resumed, before it begins."""
         name = type(estimator).__name__
-        if not isinstance(estimator, BaseBackprop):
+        is_table = isinstance(estimator, BaseTabular)
+        if not is_table and not isinstance(estimator, BaseBackprop):
             raise TypeError(
                 f"Checkpoint saves the training of a network of skbackprop, but {name} is none. "
                 "Call set_callbacks on the network itself: model[-1], if it ends a pipeline."
@@ -108,7 +114,7 @@ class Checkpoint:
                 f"Checkpoint has one file, {str(self.path)!r}, and a search fits many networks. "
                 "Set it on the best one, and fit that alone."
             )
-        if is_lbfgs(estimator.solver) and getattr(estimator, "n_members", 1) > 1:
+        if not is_table and is_lbfgs(estimator.solver) and getattr(estimator, "n_members", 1) > 1:
             raise ValueError(
                 "Checkpoint can't resume several networks by L-BFGS, which trains one after the "
                 f"other. Set n_members=1 (now {estimator.n_members}), or take another solver."

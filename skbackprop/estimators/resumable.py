@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,8 @@ class Resumable:
     @classmethod
     def of(cls, estimator: Any, runs: Sequence[Run]) -> Self:
         """Return the moment of an estimator's runs."""
-        settings, moments = _printed(estimator._settings), [run.moment for run in runs]
+        settings = describe_settings(estimator._settings)
+        moments = [run.moment for run in runs]
         return cls(type(estimator).__name__, settings, runs[0].problem, moments)
 
     # -------------------------------------------------------------------- its file
@@ -72,15 +73,28 @@ class Resumable:
         OSError
             If it can't be written; the last one is then still there.
         """
-        data = fingerprint_of(self.problem)
-        arrays = dict(flat("what", {"format": _FORMAT, "kind": self.kind, "data": data}))
+        arrays = dict(flat("what", describe(self.kind, fingerprint_of(self.problem))))
         arrays |= dict(flat("settings", dict(self.settings)))
+        write_checkpoint(path, arrays | dict(self.moment_arrays()))
+
+    def moment_arrays(self) -> Iterator[tuple[str, Array]]:
+        """Yield the arrays of all moments, with their names."""
         for i, moment in enumerate(self.moments):
-            arrays |= {name_of("moments", i, name): a for name, a in moment.to_arrays().items()}
-        # Always the same name, so that who is killed within a draft leaves but one.
-        with replaced(path, path.with_name(f".{path.name}.new")) as file:
-            # Its stub takes what any name may stand for as its option allow_pickle.
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            for name, array in moment.to_arrays().items():
+                yield name_of("moments", i, name), array
+
+
+def describe(kind: str, data: int) -> dict[str, Any]:
+    """Return the format of a checkpoint, the name of the estimator and the checksum of its data."""
+    return {"format": _FORMAT, "kind": kind, "data": data}
+
+
+def write_checkpoint(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a file, in the place of the last one."""
+    # Always the same name, so that who is killed within a draft leaves but one.
+    with replaced(path, path.with_name(f".{path.name}.new")) as file:
+        # Its stub takes what any name may stand for as its option allow_pickle.
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
@@ -93,14 +107,28 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
     ValueError
         If the file is no checkpoint, or that of another estimator or of other data.
     """
-    what, settings, arrays = _read(path)
-    _check(what, settings, estimator, runs)
+    what, settings, arrays = read_checkpoint(path)
+    check_settings(what, settings, type(estimator).__name__, estimator._settings, _FREE)
+    if what["data"] != fingerprint_of(runs[0].problem):
+        raise ValueError(
+            "resume_from: the checkpoint is of other data. Give fit the X, y and sample_weight "
+            "that it had, and the X_val, in the same dtype, or train anew without resume_from."
+        )
+    resume_runs(runs, arrays, path)
+
+
+def resume_runs(runs: Sequence[Run], arrays: Mapping[str, Array], path: Path) -> None:
+    """Let runs go on from the arrays of their moments, which a file had.
+
+    Raises
+    ------
+    ValueError
+        If they are not what `Resumable.moment_arrays` has yielded, or leave no epoch to train.
+    """
     moments = []
     for i, run in enumerate(runs):
-        within = name_of("moments", i, "")
-        own = {n.removeprefix(within): a for n, a in arrays.items() if n.startswith(within)}
-        with _errors_of(path):
-            moment = Moment.from_arrays(own, run.network.layout)
+        with errors_of_file(path):
+            moment = Moment.from_arrays(within(arrays, "moments", i), run.network.layout)
         n_iter, max_iter = moment.course.n_iter, run.plan.max_iter
         if n_iter > max_iter or (n_iter == max_iter and moment.ending is None):
             raise ValueError(
@@ -112,9 +140,15 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
         run.resume(moment)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Array]]:
+def within(arrays: Mapping[str, Array], *place: Any) -> dict[str, Array]:
+    """Return the arrays whose names begin with a place, by the rest of their names."""
+    start = name_of(*place, "")
+    return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Array]]:
     """Return what a file is of, the parameters, and all its arrays."""
-    with _errors_of(path):
+    with errors_of_file(path):
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         named = nested(arrays)
@@ -129,7 +163,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Array]]
 
 
 @contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
+def errors_of_file(path: Path) -> Iterator[None]:
     """Say of a file that can't be read, by whichever error, that it is none of ours."""
     try:
         yield
@@ -142,38 +176,41 @@ def _errors_of(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check(
-    what: Mapping[str, Any], settings: Mapping[str, str], estimator: Any, runs: Sequence[Run]
+def check_settings(
+    what: Mapping[str, Any],
+    settings: Mapping[str, str],
+    kind: str,
+    own: Mapping[str, Any],
+    free: Collection[str],
 ) -> None:
-    """Check that an estimator and its data are those of a checkpoint."""
-    kind = type(estimator).__name__
+    """Check that an estimator of a kind has the parameters of a checkpoint, but for free ones."""
     if kind != what["kind"]:
         raise ValueError(
             f"resume_from: the checkpoint is of a {what['kind']}, but this is a {kind}."
         )
-    for name, value in _printed(estimator._settings).items():
+    for name, value in describe_settings(own).items():
         before = settings.get(name)
-        if value != before and name not in _FREE:
+        if value != before and name not in free:
             raise ValueError(
                 f"resume_from: {name} was {before} at the checkpoint and is {value} now. Set "
                 "it back, or train anew without resume_from."
             )
-    if what["data"] != fingerprint_of(runs[0].problem):
-        raise ValueError(
-            "resume_from: the checkpoint is of other data. Give fit the X, y and sample_weight "
-            "that it had, and the X_val, in the same dtype, or train anew without resume_from."
-        )
 
 
 def fingerprint_of(problem: Problem) -> int:
     """Return a number that other data would hardly have; it reads a few thousand rows at most."""
     tables = [problem.table] if problem.watched is None else [problem.table, problem.watched.table]
-    found = zlib.crc32(problem.dtype.str.encode())
-    for table in tables:
-        rows = np.unique(np.linspace(0, table.n_rows - 1, _N_ROWS).astype(int))
-        for part in table.arrays:
-            for array in (np.array(part.shape), *_numbers_in(part[rows])):
-                found = zlib.crc32(_bytes_of(array, np.float64), found)
+    return checksum_of([part for table in tables for part in table.arrays], problem.dtype)
+
+
+def checksum_of(parts: Sequence[Any], dtype: np.dtype[Any]) -> int:
+    """Return the checksum of arrays or sparse matrices, and of a dtype, by some of their rows."""
+    found = zlib.crc32(dtype.str.encode())
+    for part in parts:
+        rows = np.unique(np.linspace(0, max(part.shape[0] - 1, 0), _N_ROWS).astype(int))
+        some = part[rows] if part.shape[0] else part
+        for array in (np.array(part.shape), *_numbers_in(some)):
+            found = zlib.crc32(_bytes_of(array, np.float64), found)
     return found
 
 
@@ -189,7 +226,7 @@ def _bytes_of(array: Array, dtype: Any = None) -> bytes:
     return np.ascontiguousarray(array, dtype).tobytes()
 
 
-def _printed(settings: Mapping[str, Any]) -> dict[str, str]:
+def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as Python prints them, without addresses."""
     with np.printoptions(threshold=10**6, precision=17):
         return {name: _as_printed(value) for name, value in settings.items()}

@@ -7,6 +7,7 @@ import time
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -32,6 +33,7 @@ from .ensembles import KindOfNetworks, NetworksOfTable
 from .importance import OutOfFold, permutation_importance
 from .inputs import Inputs, View
 from .prediction import predicted
+from .progress import FitProgress
 from .recipe import Configuration
 
 
@@ -44,6 +46,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
         "blend": [StrOptions({BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
     _configurations: ClassVar[Sequence[Configuration]]
@@ -59,6 +62,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
     blend: Any
     max_iter: int | None
     time_limit: float | None
+    verbose: bool | int
     random_state: Any
 
     # ------------------------------------------------------- what a subclass defines
@@ -145,6 +149,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        resume_from: str | PathLike[str] | None = None,
     ) -> Self:
         """Train networks on a table.
 
@@ -170,6 +175,11 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
             fewer groups than members there are as many members as groups; there must be two.
             Without effect where there is X_val. With metadata routing, groups that are given to a
             search, a pipeline or to cross-validation come here without a request.
+        resume_from : str or path, default=None
+            The file of a `callbacks.Checkpoint`, of an estimator with the same parameters that was
+            fitted to the same data. Networks go on from the last epoch that was saved, and end with
+            the very same weights as if they had never been interrupted. The estimators of `blend`
+            are fitted again. ``time_limit`` and ``verbose`` may differ.
 
         Returns
         -------
@@ -183,7 +193,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
             cannot be trained on. The estimator is then left as it was.
         """
         start = time.perf_counter()
-        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from)
         n_kinds = len(self._configurations) + n_blended(self.blend)
         context = self._init_callback_context(max_subtasks=n_kinds)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -218,7 +228,8 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
                 "rows are needed: one to train on, and one to hold out."
             )
         watched = self._watched(given)
-        stream = check_random_state(self.random_state)
+        progress = FitProgress(self, len(self._configurations), given.resume_from)
+        stream = progress.start_stream(check_random_state(self.random_state))
         kind = self._kind_of_target
         has_groups = groups is not None and watched is None
         group = validated_groups(groups, len(y)) if has_groups else None
@@ -233,9 +244,14 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
         else:
             with errors_of("X_val, y_val"):
                 watched = watched._replace(X=self._inputs.rows(watched.X))
+        of_watched = () if watched is None else (watched.X.encoded, watched.y, watched.weight)
+        progress.check_data([rows.encoded, y, weight, folds, *of_watched])
         spent = time.perf_counter() - start
         limit = math.inf if self.time_limit is None else self.time_limit - spent
-        data = Training(rows, y, weight, n_members, folds, watched, stream, limit, self, context)
+        data = Training(
+            *(rows, y, weight, n_members, folds, watched, stream, limit),
+            *(self, context, progress),
+        )
         trained = train_all(self._kinds, data, self._inputs.seen)
         self._keep([component for component, _ in trained])
         said = [own for _, own in trained]
@@ -246,6 +262,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
         if folds is not None:
             self.oof_member_ = folds
             self._keep_out_of_fold(mixed, y, weight_given)
+        progress.print_end(vars(self).get("oof_score_"))
 
     def _watched(self, given: Given) -> Watched | None:
         """Return the rows that the user wants training to stop by, as columns that are read."""

@@ -170,6 +170,8 @@ class KindOfEstimator(Kind):
                 raise
             of_fold.call_on_fit_task_end(estimator=training.estimator)
         task.call_on_fit_task_end(estimator=training.estimator)
+        name, spent = type(self.estimator).__name__, time.perf_counter() - start
+        training.progress.print_line(f"blend, {name}: {len(clones)} folds in {spent:.1f}s")
         if len(clones) == n_clones:
             component = Clones(self.view, clones, self.taken)
             return component, self._of_others(component, training)

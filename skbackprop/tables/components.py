@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from .inputs import Rows, View, seed_from
+from .progress import FitProgress
 
 # A limit that is over before the first epoch.
 NO_TIME = 1e-9
@@ -63,6 +64,8 @@ class Training(NamedTuple):
         That of the user.
     context : CallbackContext
         Its task, of which this is a part.
+    progress : FitProgress
+        What reports to the user how far the fit is.
     """
 
     X: Any
@@ -75,6 +78,7 @@ class Training(NamedTuple):
     time_limit: float
     estimator: Any
     context: Any
+    progress: FitProgress
 
     @property
     def n_train(self) -> int:
@@ -175,7 +179,8 @@ def train_all(
             watched = watched._replace(X=see(watched.X, kind.view))
         X = see(data.X, kind.view)
         left = data.time_limit - (time.perf_counter() - start)
-        if left <= 0 and any(kinds[other].is_patient for other in trained):
+        is_over = left <= 0 or data.progress.is_stopped
+        if is_over and any(kinds[other].is_patient for other in trained):
             break
         share = max(left / (len(kinds) - n_before), NO_TIME)
         own = data._replace(X=X, watched=watched, stream=streams[at], time_limit=share)

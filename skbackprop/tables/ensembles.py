@@ -173,22 +173,30 @@ class KindOfNetworks(Kind):
         networks._front = self.n_blocks, WIDTH
         networks._folds = training.folds
         legs = legs_for(n_train, self.max_iter)
+        progress = training.progress
+        progress.begin_ensemble()
         task = training.context.subcontext("ensemble", max_subtasks=len(legs))
         task.call_on_fit_task_begin(estimator=training.estimator)
         kept: list[_Leg] = []
         was_cut_short = False
-        for n_epochs in legs:
-            left = end - time.perf_counter()
-            if kept and left <= 0:
+        for at, n_epochs in enumerate(legs):
+            start = time.perf_counter()
+            left = end - start
+            if kept and (left <= 0 or progress.is_stopped):
                 break
             limit = None if math.isinf(left) else max(left, NO_TIME)
             networks.set_params(max_iter=n_epochs, time_limit=limit)
+            progress.begin_leg(networks, at)
             leg = self._leg(networks, training, task.subcontext("leg"), kept)
-            was_cut_short |= limit is not None and not leg.is_whole
-            if not leg.is_of_use(min((each.loss for each in kept), default=math.inf)):
+            now = time.perf_counter()
+            is_kept = leg.is_of_use(min((each.loss for each in kept), default=math.inf))
+            progress.print_leg(legs, at, leg, now - start, is_kept)
+            was_cut_short |= limit is not None and not leg.is_whole and now >= end
+            progress.is_stopped |= not leg.is_whole and now < end
+            if not is_kept:
                 break
             kept.append(leg)
-        task.call_on_fit_task_end(estimator=training.estimator)
+        progress.is_stopped |= task.call_on_fit_task_end(estimator=training.estimator)
         if was_cut_short:
             _warn_of_time(training.estimator.time_limit, kept[-1].n_iter)
         networks.__dict__ = kept[-1].attributes
@@ -200,7 +208,9 @@ class KindOfNetworks(Kind):
         with task.propagate_callback_context(networks):
             task.call_on_fit_task_begin(estimator=training.estimator)
             networks.fit(training.X, training.y, sample_weight=training.weight)
-            task.call_on_fit_task_end(estimator=training.estimator)
+            wants_end = task.call_on_fit_task_end(estimator=training.estimator)
+        training.progress.is_stopped |= wants_end
+        networks.set_callbacks()
         if training.watched is None:
             seen = Watched(training.X, training.y, training.weight)
             said = networks.outputs_of(networks._held_out_once.scores[None].copy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from ..core.arrays import Array
 from ..engine.network import Network
 from ..estimators.base import BaseBackprop
 from ..estimators.classifier import BackpropClassifier
-from ..estimators.learned import Learned, Prepared
+from ..estimators.learned import Data, Learned, Prepared
 from ..estimators.regressor import BackpropRegressor
+from ..estimators.resumable import resume_runs
 from ..fitting.folds import Start
 from ..fitting.initial import Layers
 from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
 from ..fitting.problem import Problem
+from ..fitting.run import Run
 from ..fitting.verdict import OUT_OF_TIME, USED_UP
 from ..layers.inputs import BlockMaps, Scale
 from .calibration import calibrated
@@ -65,11 +68,14 @@ class OfTable(BaseBackprop):
         The scores to begin with.
     _folds : array of int of shape (n,) or None
         The network that holds out each row; None where there are rows to watch.
+    _resumed_from : pair of dict of arrays and path, or None
+        What the next fit goes on from, and the checkpoint that had it; None for nothing.
     """
 
     _front: tuple[int, int]
     _scores_of_mean: Array
     _folds: Array | None
+    _resumed_from: tuple[Mapping[str, Array], Path] | None
     _training: Any
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> Plan:
@@ -81,6 +87,19 @@ class OfTable(BaseBackprop):
 
     def _folds_for(self, problem: Problem, starts: Sequence[Start]) -> Array | None:
         return self._folds
+
+    def _runs(
+        self,
+        plan: Plan,
+        learned: Learned,
+        data: Data,
+        starts: Sequence[Start],
+        incremental: bool,
+    ) -> list[Run]:
+        runs = super()._runs(plan, learned, data, starts, incremental)
+        if self._resumed_from:
+            resume_runs(runs, *self._resumed_from)
+        return runs
 
     def _keep(self, prepared: Prepared, continues: bool, pieces: Pieces | None = None) -> None:
         """Keep what came of the runs.
@@ -104,7 +123,7 @@ class OfTable(BaseBackprop):
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])
         self.n_iter_ = n_iter
-        del self._training, self._folds
+        del self._training, self._folds, self._resumed_from
 
 
 class TableClassifierNetworks(OfTable, BackpropClassifier):

@@ -78,6 +78,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     time_limit : float or None, default=None
         The most seconds that `fit` trains for; None for any. If it is over, what has been learned
         is kept.
+    verbose : bool or int, default=False
+        Whether to print a line after each leg of each ensemble, with its loss of rows that are held
+        out and the time that is left at most, and after each estimator of `blend`.
     random_state : int, RandomState instance or None, default=None
         Draws weights, folds, frequencies and the order of rows.
 
@@ -149,6 +152,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
         max_iter: int | None = None,
         time_limit: float | None = None,
+        verbose: bool | int = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_members = n_members
@@ -158,6 +162,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.blend = blend
         self.max_iter = max_iter
         self.time_limit = time_limit
+        self.verbose = verbose
         self.random_state = random_state
 
     def _checked_target(self, y: Any) -> Array:

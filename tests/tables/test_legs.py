@@ -4,6 +4,8 @@ Which leg that is, is compared with a training that has no further legs; that no
 rows that are held out, with one in which these rows have other targets.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
@@ -75,7 +77,7 @@ def test_no_leg_begins_once_the_time_is_over(kind, monkeypatch, in_legs):
     """The clock says half of the time after the first leg, and all of it after the second."""
     X, y = data_for(kind)
     in_legs([3.0, 2.0, 1.0])
-    times = [0.0, 0.0, 0.5, 1.0]
+    times = [0.0, 0.0, 0.5, 0.5, 1.0]  # and before and after each leg
 
     class Clock:
         @staticmethod
@@ -109,6 +111,7 @@ def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
     monkeypatch.setattr(components, "time", Clock)
     stream = np.random.RandomState(0)
     rest = {"weight": None, "n_members": 2, "folds": None, "watched": None}
+    rest["progress"] = SimpleNamespace(is_stopped=False)
     training = Training(
         X=None, y=None, stream=stream, time_limit=100, estimator=None, context=None, **rest
     )
