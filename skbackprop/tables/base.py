@@ -228,7 +228,7 @@ class BaseTabular(CallbackSupportMixin, Documented, metaclass=ABCMeta):
                 "rows are needed: one to train on, and one to hold out."
             )
         watched = self._watched(given)
-        progress = FitProgress(self, len(self._configurations), given.resume_from)
+        progress = FitProgress(self, start, len(self._configurations), given.resume_from)
         stream = progress.start_stream(check_random_state(self.random_state))
         kind = self._kind_of_target
         has_groups = groups is not None and watched is None

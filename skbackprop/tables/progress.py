@@ -35,6 +35,8 @@ class FitProgress:
     ----------
     estimator : estimator
         The tabular estimator.
+    start : float
+        When the fit began, by `time.perf_counter`.
     n_ensembles : int
         The number of ensembles of networks that are trained.
     resume_from : str, path or None
@@ -46,10 +48,10 @@ class FitProgress:
         Whether a callback has ended training.
     """
 
-    def __init__(self, estimator: Any, n_ensembles: int, resume_from: Any) -> None:
+    def __init__(self, estimator: Any, start: float, n_ensembles: int, resume_from: Any) -> None:
         self.estimator, self.n_ensembles = estimator, n_ensembles
         self.is_stopped = False
-        self._name, self._start = type(estimator).__name__, time.perf_counter()
+        self._name, self._start = type(estimator).__name__, start
         self._settings = estimator.get_params(deep=False)
         limit = estimator.time_limit
         self._end = math.inf if limit is None else self._start + limit
@@ -106,12 +108,20 @@ class FitProgress:
         networks.set_callbacks(*callbacks)
 
     def save(self, resumable: Resumable, path: Path) -> None:
-        """Write a checkpoint of all legs so far, of which the last is as given."""
+        """Write a checkpoint of all legs so far, of which the last is as given.
+
+        Those that a resumed fit has not come to yet stay as they were.
+        """
         self._legs[self._leg] = resumable
         arrays = dict(flat("what", self._what)) | dict(flat("stream", self._stream))
         arrays |= dict(flat("settings", describe_settings(self._settings)))
         for leg, each in self._legs.items():
             arrays |= {name_of("legs", leg, name): array for name, array in each.moment_arrays()}
+        known = within(self._resumed, "legs")
+        for leg in nested(known).keys() - self._legs:
+            arrays |= {
+                name_of("legs", leg, name): array for name, array in within(known, leg).items()
+            }
         write_checkpoint(path, arrays)
 
     # --------------------------------------------------------------------- printed lines

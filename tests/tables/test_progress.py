@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, LearningCurve, TrainingLog
-from skbackprop.tables import ensembles
+from skbackprop.tables import base, ensembles
 from support import class_data, value_data
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -122,6 +122,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
     monkeypatch.setattr("skbackprop.estimators.base.BaseBackprop.fit", timed)
     monkeypatch.setattr("skbackprop.tables.progress.time", Clock)
     monkeypatch.setattr(ensembles, "time", Clock)
+    monkeypatch.setattr(base, "time", Clock)
     kind(**SMALL, verbose=True).fit(X, y)
     found = re.findall(r"in (\S+)s, .*?(?:at most (\S+)s left)?$", capsys.readouterr().out, re.M)
     n = n_ensembles(kind)
@@ -251,6 +252,22 @@ def test_training_goes_on_from_a_checkpoint_to_the_bit(kind, setting, n_epochs, 
     again = kind(**SMALL, blend=blend).set_callbacks(following)
     assert_same(again.fit(X, y, **given, resume_from=path), expected, X)
     assert following.tasks.count("epoch") == 0
+
+
+@BOTH
+def test_a_resumed_fit_that_is_killed_loses_nothing(kind, tmp_path):
+    """Not even while it goes through the legs that were complete."""
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+    expected = kind(**SMALL).fit(X, y)
+    with pytest.raises(Kill):
+        kind(**SMALL).set_callbacks(Checkpoint(path), Following("epoch", 4, kill)).fit(X, y)
+    killing = kind(**SMALL).set_callbacks(Checkpoint(path), Following("leg", 1, kill))
+    with pytest.raises(Kill):
+        killing.fit(X, y, resume_from=path)
+    following = Following()
+    resumed = kind(**SMALL).set_callbacks(following).fit(X, y, resume_from=path)
+    assert_same(resumed, expected, X)
+    assert following.tasks.count("epoch") == sum(LEGS) * n_ensembles(kind) - 4
 
 
 @BOTH
