@@ -13,7 +13,12 @@ import numpy as np
 
 from ..core.arrays import Array, largest_magnitude
 from ..estimators.labels import Classes
-from ..estimators.numbers import Numbers
+from ..estimators.numbers import (
+    Numbers,
+    exponent_of_deviations,
+    one_for_zero,
+    squared_deviations,
+)
 from ..estimators.validation import of_one_kind
 from ..fitting.class_weight import Coded, check_total, rows_weighted, weights_of_each_class
 from .blocks import Block, Blocks
@@ -112,10 +117,11 @@ def scaled_numbers(numbers: Numbers, blocks: Blocks, dtype: Any) -> Numbers:
         if numbers.loss.target_minimum == 0:
             mean, scale = np.zeros_like(mean), mean
         else:
-            scale = np.sqrt(sum(blocks.each(_squares, mean)) / total)
-        scale = np.where((scale > 0) | ~np.isfinite(scale), scale, 1.0)
+            exponent = exponent_of_deviations(mean, least, most)
+            squares = sum(blocks.each(_squares, mean, exponent))
+            scale = np.ldexp(np.sqrt(squares / total), exponent)
     largest = max(each[4] for each in sums)
-    scaled = Numbers(numbers.loss, numbers.setting, numbers.n_targets, mean, scale)
+    scaled = Numbers(numbers.loss, numbers.setting, numbers.n_targets, mean, one_for_zero(scale))
     return scaled.checked(largest, dtype)
 
 
@@ -130,11 +136,11 @@ def _sums(block: Block) -> tuple[float, Array, Array, Array, float]:
     return total, sums, least, most, largest_magnitude(block.y)
 
 
-def _squares(block: Block, mean: Array) -> Array:
-    """Return the sums of the squares of targets less their means."""
+def _squares(block: Block, mean: Array, exponent: Array) -> Array:
+    """Return the sums of the squares of targets less their means, over 2**exponent."""
     y, weight = _columns(block), block.weight
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.square(y - mean)
+        squares = squared_deviations(y, mean, exponent)
         sums: Array = squares.sum(axis=0) if weight is None else weight @ squares
     return sums
 

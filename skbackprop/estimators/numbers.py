@@ -60,7 +60,8 @@ class Numbers(Targets):
 
     def checked(self, largest: float, dtype: Any) -> Numbers:
         """Return the same, after a check that targets up to a largest can be scaled in a dtype."""
-        limit = float(np.finfo(dtype).max)
+        limits = np.finfo(dtype)
+        limit = float(limits.max)
         are_finite = all(
             np.isfinite(each).all() for each in (self.mean, self.scale) if each is not None
         )
@@ -68,6 +69,11 @@ class Numbers(Targets):
             raise ValueError(
                 f"y is too large to be scaled for predictions in {np.dtype(dtype)}: its largest "
                 f"absolute value is {largest:.3g}. Scale y down."
+            )
+        if self.scale is not None and (self.scale < limits.tiny).any():
+            raise ValueError(
+                f"y is too small to be scaled for predictions in {np.dtype(dtype)}: its mean or "
+                f"standard deviation is {self.scale.min():.3g}. Scale y up."
             )
         return self
 
@@ -96,9 +102,10 @@ class Numbers(Targets):
             axes = (-1, *[1] * (values.ndim - 2))
             limits = np.finfo(values.dtype)
             lowest = limits.tiny if self.loss.target_minimum == 0 else limits.min
-            scaled = values * self.scale.reshape(axes)
-            if not from_zero:
-                scaled += self.mean.reshape(axes)
+            with np.errstate(over="ignore"):
+                scaled = values * self.scale.reshape(axes)
+                if not from_zero:
+                    scaled += self.mean.reshape(axes)
             values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
         return values if values.shape[1] > 1 else values[:, 0]
 
@@ -172,12 +179,34 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
     Where they are to stay positive, that is nothing, and their mean.
     """
     counted = y if weight is None else y[weight > 0]
+    least, most = counted.min(axis=0), counted.max(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(y, axis=0, weights=weight)
         # A column of one value has it for its mean, exactly.
-        mean = np.where(counted.min(axis=0) == counted.max(axis=0), counted[0], mean)
+        mean = np.where(least == most, counted[0], mean)
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:
-            scale = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
-    return mean, np.where((scale > 0) | ~np.isfinite(scale), scale, 1.0)
+            exponent = exponent_of_deviations(mean, least, most)
+            squares = squared_deviations(y, mean, exponent)
+            scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
+    return mean, one_for_zero(scale)
+
+
+def exponent_of_deviations(mean: Array, least: Array, most: Array) -> Array:
+    """Return for each column the power of two that its deviations are divided by.
+
+    After the division the largest is between 1/2 and 1, so that squares neither overflow nor
+    vanish. The powers of two leave all other bits alone.
+    """
+    return np.frexp(np.maximum(most - mean, mean - least))[1]
+
+
+def squared_deviations(y: Array, mean: Array, exponent: Array) -> Array:
+    """Return the squares of (y - mean) / 2**exponent."""
+    return np.square(np.ldexp(y - mean, -exponent))
+
+
+def one_for_zero(scale: Array) -> Array:
+    """Return scales with 1 in place of 0, the scale of constant targets."""
+    return np.where(scale == 0, 1.0, scale)

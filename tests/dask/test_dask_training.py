@@ -144,10 +144,13 @@ def test_several_columns_of_labels_and_of_numbers():
     same(*both_fitted(BackpropRegressor, *value_data(N, n_outputs=2)))
 
 
-@pytest.mark.parametrize("loss, is_weighted", [("squared_error", True), ("poisson", False)])
-def test_scaled_targets_have_the_mean_and_scale_of_all_rows(loss, is_weighted):
+@pytest.mark.parametrize(
+    "loss, is_weighted, unit",
+    [("squared_error", True, 100.0), ("squared_error", True, 1e-200), ("poisson", False, 100.0)],
+)
+def test_scaled_targets_have_the_mean_and_scale_of_all_rows(loss, is_weighted, unit):
     X, y = value_data(N, n_outputs=2)
-    y = np.column_stack([np.exp(y), np.full(N, 3.0)]) * 100
+    y = np.column_stack([np.exp(y), np.full(N, 3.0)]) * unit
     weight = weights() if is_weighted else None
     local, distributed = both_fitted(BackpropRegressor, X, y, weight, loss=loss, scale_target=True)
     same(local, distributed)

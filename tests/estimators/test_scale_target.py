@@ -135,6 +135,31 @@ def test_targets_too_large_to_be_scaled_are_an_error():
         scaled(dtype="float32").fit(X, 1e39 * np.linspace(-1, 1, 60))
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson", "gaussian"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_is_the_same_in_any_unit_of_y_or_an_error(dtype, loss, weighted):
+    """A power of two leaves all bits of y alone, down to the subnormal numbers."""
+    y = 0.1 + np.abs(value_data(60)[1])
+    weight = np.arange(60) % 3 if weighted else None
+    settings = {"loss": loss, "dtype": dtype}
+    expected = scaled(**settings).fit(X, y, sample_weight=weight)
+    limits = np.finfo(dtype)
+    for exponent in (-1073, -1060, -1015, -990, -664, -530, -140, -115, 120, 140, 500, 530, 1010):
+        in_unit = np.ldexp(y, exponent)
+        model = scaled(**settings)
+        size = np.ldexp(y.mean() if loss == "poisson" else y.std(), exponent)
+        if size < limits.tiny or in_unit.max() > limits.max:
+            which = "small" if exponent < 0 else "large"
+            with pytest.raises(ValueError, match=f"y is too {which} to be scaled.*in {dtype}"):
+                model.fit(X, in_unit, sample_weight=weight)
+            continue
+        model.fit(X, in_unit, sample_weight=weight)
+        assert same_bits(model, expected)
+        np.testing.assert_array_equal(model.predict(X), np.ldexp(expected.predict(X), exponent))
+        assert model.score(X, in_unit) == expected.score(X, y)
+
+
 # --------------------------------------------------------------------------- in pieces
 
 
