@@ -107,6 +107,24 @@ class Course(NamedTuple):
         return Course(n_iter, loss, best)
 
 
+class Window(NamedTuple):
+    """Sums over the rows of consecutive calls of `partial_fit`, by which divergence is judged.
+
+    Parameters
+    ----------
+    n_rows : int
+        The number of rows.
+    loss : float
+        The sum of their losses.
+    loss_of_zero_scores : float or None
+        The sum of what their losses would be if all raw scores were zero; None if not computed.
+    """
+
+    n_rows: int = 0
+    loss: float = 0.0
+    loss_of_zero_scores: float | None = None
+
+
 @dataclass(frozen=True)
 class Past:
     """What a run leaves for a later one to go on from.
@@ -133,6 +151,8 @@ class Past:
         Whether others have the very same stream, so that who goes on has to take a copy.
     temperature : float, default=1.0
         What scores are divided by for predictions; training goes on without it.
+    window : Window, default=Window()
+        The last calls of `partial_fit`, as long as their rows are too few to judge.
     """
 
     state: TrainingState
@@ -144,6 +164,7 @@ class Past:
     scoring: Any = None
     shares_stream: bool = field(default=False, compare=False)
     temperature: float = 1.0
+    window: Window = Window()
 
     def apart_from(self, shared: Sequence[Any]) -> Past:
         """Return the same with copies of the streams, but for those that are to be shared."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ GROWN = 4.0
 SAFE = 1e6
 # The score of a regressor, zero for a constant, below which nothing has been learned.
 _USELESS_SCORE = -1.0
+# The rows of one or more calls of `partial_fit` that are enough to judge their mean loss: that of
+# single rows varies by orders of magnitude.
+ENOUGH_ROWS = 64
 # Numbers that are looked at, where there are more.
 _N_NUMBERS = 1 << 20
 
@@ -56,16 +59,24 @@ class Symptoms:
     largest: float
     score: float | None
 
-    def has_diverged(self, table: Table, rows: Rows | None, objective: Objective) -> bool:
-        """Return whether the loss or the weights have gone astray, for these rows of a table."""
-        if self.largest > SAFE and self.largest > SAFE * largest_magnitude(table.y):
+    def has_diverged(self, y: Array, zero: Callable[[], float]) -> bool:
+        """Return whether the loss or the weights have gone astray.
+
+        Parameters
+        ----------
+        y : array
+            The encoded targets.
+        zero : callable
+            Returns the mean loss of a network whose raw scores are all zero.
+        """
+        if self.largest > SAFE and self.largest > SAFE * largest_magnitude(y):
             return True
         has_grown = self.growth > GROWN
         if not (self.has_risen or has_grown):
             return False
         if self.score is not None and self.score < _USELESS_SCORE:
             return True
-        nothing = loss_of_nothing(table, rows, objective)
+        nothing = zero()
         if nothing == 0:  # of targets that are all the same there is nothing to measure it by
             return False
         if self.last > nothing + abs(nothing):
@@ -86,7 +97,7 @@ def spread(table: Table, rows: Rows | None, numbers_per_row: int) -> Rows:
     return rows[:: -(-len(rows) * numbers_per_row // _N_NUMBERS)]
 
 
-def loss_of_nothing(table: Table, rows: Rows | None, objective: Objective) -> float:
+def loss_of_zero_scores(table: Table, rows: Rows | None, objective: Objective) -> float:
     """Return the mean loss of scores of zero, of rows spread evenly where there are many."""
     k = table.y.shape[1]
     rows = spread(table, rows, k)

@@ -22,7 +22,7 @@ from ..layers.base import WEIGHT
 from ..layers.dropout import dropout_stream
 from ..optimizers import Optimizer
 from ..schedules.base import init_progress
-from .course import Course, Ending, Kept, Past, kept_of
+from .course import Course, Ending, Kept, Past, Window, kept_of
 from .moment import Moment
 from .problem import Problem
 from .watch import Seen, Watched
@@ -77,6 +77,8 @@ class Run:
         What ended it; None as long as it may go on.
     evaluations : Evaluations or None
         Those of L-BFGS, to go through again and to add to; None if they are not kept.
+    window_before, window : Window
+        The calls of `partial_fit` that are yet to be judged: before this one, and with it.
     leaves_copies : bool
         Whether the `past` that it leaves shares nothing with it but the stream, since it goes on.
     shares_stream : bool
@@ -134,6 +136,7 @@ class Run:
         has_gone_on = past is not None and self.incremental
         self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
         self._first_loss = past.first_loss if past and has_gone_on else None
+        self.window_before = self.window = past.window if past and has_gone_on else Window()
         self._largest_at_first = self.largest_weight or _TINY
         self.seconds = 0.0
         # One of each for every epoch; what is beyond those of the course has not happened.
@@ -154,6 +157,7 @@ class Run:
         """
         best = self.course.best
         self._first_loss, self._n_epochs_before = self.first_loss, self._n_epochs_before + 1
+        self.window_before = self.window
         self.problem, self.table, self.watched = problem, problem.table, problem.watched
         self._losses, self._watched_losses, self._scores = [], [], []
         self.end(Course(best=best and best._replace(n_iter=0)))
@@ -503,6 +507,7 @@ class Run:
             stopping.scoring if stopping else None,
             self.shares_stream,
             self.temperature,
+            self.window,
         )
 
 

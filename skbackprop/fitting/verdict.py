@@ -7,7 +7,16 @@ import math
 import numpy as np
 
 from ..core.arrays import largest_magnitude
-from .divergence import GROWN, SAFE, Symptoms, loss_of, spread
+from .course import Window
+from .divergence import (
+    ENOUGH_ROWS,
+    GROWN,
+    SAFE,
+    Symptoms,
+    loss_of,
+    loss_of_zero_scores,
+    spread,
+)
 from .run import Run
 
 # How a warning begins that all epochs were used up, in scikit-learn's words.
@@ -33,11 +42,43 @@ def _judge(run: Run) -> None:
     first = run.first_loss
     if not run.n_iter or first is None:
         return
-    largest, growth = run.largest_weight, run.growth
-    # Of single epochs each has other rows, so that one may be a little above the other.
-    has_risen = run.loss > first + (abs(first) if run.incremental else 0)
+    largest, growth, last = run.largest_weight, run.growth, run.loss
+    has_risen, zero = last > first, None
+    if run.incremental:
+        has_risen, last, zero = _judge_window(run, first)
     if has_risen or growth > GROWN or largest > SAFE:
-        _look_at_losses(run, first, has_risen, growth, largest)
+        _look_at_losses(run, first, last, has_risen, growth, largest, zero)
+
+
+def _judge_window(run: Run, first: float) -> tuple[bool, float, float | None]:
+    """Add a call of `partial_fit` to the window of those that are judged together.
+
+    The loss of scores of zero is computed only once the losses of a whole window have risen, from
+    the next window on.
+
+    Returns
+    -------
+    has_risen : bool
+        Whether there are enough rows, with a mean loss far enough above the first to look closer.
+    last : float
+        Their mean loss.
+    zero : float or None
+        The mean loss that scores of zero would have; None if that is to be computed of this call.
+    """
+    weight, before = run.table.weight, run.window_before
+    n = run.n_train if weight is None else np.count_nonzero(weight)
+    n_rows, total, zero = before.n_rows + n, before.loss + n * run.loss, None
+    if before.loss_of_zero_scores is not None:
+        zero = before.loss_of_zero_scores + n * _loss_of_zero_scores(run)
+    run.window, last = Window(n_rows, total, zero), run.loss
+    if n_rows < ENOUGH_ROWS:
+        return False, last, None
+    last = total / n_rows
+    # The first call has other rows, so that one may be a little above the other.
+    has_risen = last > first + abs(first)
+    run.window = Window(loss_of_zero_scores=0.0 if has_risen else None)
+    is_one_call = before.n_rows == 0
+    return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
 
 
 def end_unconverged(run: Run) -> None:
@@ -95,8 +136,16 @@ def _take_note_of_scores(run: Run) -> None:
         )
 
 
-def _look_at_losses(run: Run, first: float, has_risen: bool, growth: float, largest: float) -> None:
-    best, last, worst = run.course.best, run.loss, max(run.losses)
+def _look_at_losses(
+    run: Run,
+    first: float,
+    last: float,
+    has_risen: bool,
+    growth: float,
+    largest: float,
+    zero: float | None,
+) -> None:
+    best, worst = run.course.best, max(*run.losses, last)
     if best is None and (growth > GROWN or largest > SAFE):
         # The last step may have gone astray.
         loss = _loss_of_kept(run, whole=largest > SAFE)
@@ -108,18 +157,25 @@ def _look_at_losses(run: Run, first: float, has_risen: bool, growth: float, larg
                 f"largest weight is {largest:.3g}",
             )
             return
-        last = max(last, loss)
-        has_risen = has_risen or last > first + abs(first)
+        if not run.incremental:
+            last = max(last, loss)
+            has_risen = has_risen or last > first + abs(first)
     has_own_score = run.plan.stopping is not None and run.plan.stopping.scoring is None
     score = best.score if best is not None and has_own_score else None
     symptoms = Symptoms(worst, last, has_risen, growth, largest, score)
-    if symptoms.has_diverged(run.table, run.train, run.objective):
+    if symptoms.has_diverged(
+        run.table.y, lambda: _loss_of_zero_scores(run) if zero is None else zero
+    ):
         kept = "" if best is None else f" {_kept_epoch(run)}"
         run.warnings.append(
             f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
             f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
             f"{_advice(run)}{kept}"
         )
+
+
+def _loss_of_zero_scores(run: Run) -> float:
+    return loss_of_zero_scores(run.table, run.train, run.objective)
 
 
 def _loss_of_kept(run: Run, whole: bool) -> float:

@@ -43,7 +43,7 @@ from ..estimators.labels import Columns, Indicators, Labels
 from ..estimators.learned import Learned
 from ..estimators.numbers import Numbers, Reproduced
 from ..estimators.regressor import BackpropRegressor
-from ..fitting.course import Best, Kept, Past
+from ..fitting.course import Best, Kept, Past, Window
 from ..fitting.folds import OutOfFold
 from ..layers.base import Block
 from ..layers.dense import Dense, Elementwise
@@ -89,7 +89,7 @@ _OF_ESTIMATORS = (
     *(links.OrderedLink, links.MeanVarianceLink, links.TanhLink, links.ReluLink),
     with_link.LossWithLink,
 )
-_OF_TRAINING = (Past, Best, Kept, TrainingState, FlatParameters, Layout, Block, Normal)
+_OF_TRAINING = (Past, Best, Kept, Window, TrainingState, FlatParameters, Layout, Block, Normal)
 _OF_TABLES = (
     *(Inputs, Blocks, Encoding, NumbersOfTable, Levels, OneHot, Codes, TargetStatistics),
     *(NetworksOfTable, TableClassifierNetworks, TableRegressorNetworks, Clones, Taken, Said),

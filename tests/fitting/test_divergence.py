@@ -1,6 +1,7 @@
 """Is it said when training has diverged, though all numbers are finite, and only then?"""
 
 import copy
+import pickle
 import re
 import warnings
 
@@ -152,6 +153,40 @@ def test_calls_of_partial_fit_are_compared_with_the_first(estimator_class):
     bad = copy.deepcopy(good).set_params(learning_rate_init=1e4)
     found = [divergences(bad, data, "partial_fit", **classes) for _ in range(3)]
     assert found[-1]
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 16, 40, 64, 75])
+@both
+def test_calls_of_few_rows_are_judged_together(estimator_class, n_rows):
+    """The loss of a single row varies by orders of magnitude, and that of the first may be 0."""
+    X, y = data_for(estimator_class, 150)
+    X = scale(X)
+    if estimator_class is BackpropRegressor:
+        y = scale(y)
+        order = np.argsort(np.abs(y))[:1]
+        X, y = np.r_[X[order], X], np.r_[y[order], y]
+    model, n_alarms = estimator_class(**SETTINGS), []
+    for rate in (1e-3, 1e-2, 1e4):
+        model.set_params(learning_rate_init=rate)
+        n_alarms.append(0)
+        for _ in range(2):
+            for i, start in enumerate(range(0, len(y) - n_rows + 1, n_rows)):
+                data = X[start : start + n_rows], y[start : start + n_rows]
+                if i % 16 == 1:  # another process goes on
+                    model = pickle.loads(pickle.dumps(model))
+                found = divergences(model, data, "partial_fit", **classes_for(estimator_class))
+                n_alarms[-1] += bool(found)
+    assert n_alarms[:2] == [0, 0]
+    assert n_alarms[2] > 0
+
+
+def test_rows_of_weight_zero_do_not_make_calls_large():
+    X, y = value_data(N_ROWS)
+    data = scale(X), scale(y)
+    model = BackpropRegressor(**SETTINGS | {"learning_rate_init": 1e3})
+    weight = np.r_[1.0, np.zeros(N_ROWS - 1)]
+    found = [bool(divergences(model, (*data, weight), "partial_fit")) for _ in range(130)]
+    assert found.index(True) >= 63
 
 
 def test_weights_out_of_all_proportion_are_a_divergence_whatever_the_loss():
