@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .activations import Activation
+from .core.parts import check_in_place
 from .losses.base import Loss
 
 __all__ = ["check_activation", "check_gradient", "check_loss"]
@@ -126,6 +127,8 @@ def check_activation(activation: Activation, z: Any = None, **options: Any) -> f
     ------
     AssertionError
         If the derivative is wrong, or `forward` gives another result in place.
+    TypeError
+        If `forward` or `backward` returns its result instead of writing it in place.
 
     Examples
     --------
@@ -138,18 +141,22 @@ def check_activation(activation: Activation, z: Any = None, **options: Any) -> f
 
     def value_and_gradient(z: Any) -> tuple[float, Any]:
         a, delta = np.empty_like(z), np.ones_like(z)
-        activation.forward(z.copy(), a)
+        result: object = activation.forward(z.copy(), a)  # type: ignore[func-returns-value]
+        check_in_place(activation, "forward(z, a)", "a", result, a)
         value = a.sum()
         # In training z is gone by now, overwritten by a, unless the activation keeps it.
-        activation.backward(z.copy() if activation.keeps_input else a, a, delta)
+        z = z.copy() if activation.keeps_input else a
+        result = activation.backward(z, a, delta)  # type: ignore[func-returns-value]
+        check_in_place(activation, "backward(z, a, delta)", "delta", result, delta)
         return float(value), delta
 
+    error = check_gradient(value_and_gradient, z, **options)
     if not activation.keeps_input:
         out_of_place, in_place = np.empty_like(z), z.copy()
         activation.forward(z.copy(), out_of_place)
         activation.forward(in_place, in_place)
         np.testing.assert_array_equal(in_place, out_of_place)
-    return check_gradient(value_and_gradient, z, **options)
+    return error
 
 
 def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
@@ -174,7 +181,10 @@ def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
     Raises
     ------
     AssertionError
-        If the gradient is wrong, or is another when it overwrites the scores.
+        If the gradient is wrong, or is another when it overwrites the scores; if `value` does
+        not return one number for each row of each network.
+    TypeError
+        If `gradient` returns its result instead of writing it to `out`.
 
     Examples
     --------
@@ -183,14 +193,37 @@ def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
     >>> check_loss(Poisson(), scores=[[0.5], [-1.0]], y=[[2.0], [0.0]]) < 1e-6
     True
     """
+    scores = np.asarray(scores, dtype=np.float64)[None]
     y = np.asarray(y, dtype=np.float64)[None]
+    _check_value(loss, scores, y)
 
     def value_and_gradient(scores: Any) -> tuple[float, Any]:
         gradient = np.empty_like(scores)
-        loss.gradient(scores, y, gradient)
+        result: object = loss.gradient(scores, y, gradient)  # type: ignore[func-returns-value]
+        check_in_place(loss, "gradient(scores, y, out)", "out", result, gradient)
         value = float(loss.value(scores, y).sum())
         loss.gradient(scores, y, scores)
         np.testing.assert_array_equal(scores, gradient)
         return value, gradient
 
-    return check_gradient(value_and_gradient, np.asarray(scores, dtype=np.float64)[None], **options)
+    return check_gradient(value_and_gradient, scores, **options)
+
+
+def _check_value(loss: Loss, scores: Any, y: Any) -> None:
+    """Check that `value` returns the loss of each row, for two networks and for each row alone."""
+    value = np.asarray(loss.value(scores, y))
+    both = np.asarray(loss.value(np.repeat(scores, 2, axis=0), np.repeat(y, 2, axis=0)))
+    for found, n_members in ((value, 1), (both, 2)):
+        expected = n_members, scores.shape[1]
+        if found.shape != expected:
+            raise AssertionError(
+                f"value(scores, y) returned the shape {found.shape} for scores of shape "
+                f"{(n_members, *scores.shape[1:])}, but has to return the loss of each row, of "
+                f"shape (n_members, n) = {expected}: a sum over the last axis."
+            )
+    by_row = [loss.value(scores[:, i : i + 1], y[:, i : i + 1])[0, 0] for i in range(value.size)]
+    np.testing.assert_allclose(
+        np.stack([value[0], both[1]]),
+        np.stack([by_row, by_row]),
+        err_msg="value(scores, y) is not the loss of each row by itself",
+    )

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, Activation, Tanh
 from skbackprop.losses import Poisson, SquaredError
+from skbackprop.optimizers import SGD
 from skbackprop.testing import check_activation, check_gradient, check_loss
+from support import few_epochs, quick, same_bits, value_data
 
 THETA = np.random.RandomState(0).normal(size=(3, 4))
 
@@ -204,3 +207,130 @@ def test_losses_are_checked():
         check_loss(HalfTheSlope(), scores, y)
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         check_loss(ReadsScoresLate(), scores, y)
+
+
+def returning(part, method):
+    """Return a part of the same class whose method returns its result and writes nothing."""
+
+    def returned(self, *arrays):
+        arrays = [array.copy() if isinstance(array, np.ndarray) else array for array in arrays]
+        getattr(type(part), method)(self, *arrays)
+        return arrays[0 if method == "step" else -1]
+
+    return type("Returning", (type(part),), {method: returned})()
+
+
+@pytest.mark.parametrize("method, name", [("forward", "a"), ("backward", "delta")])
+def test_an_activation_that_returns_in_place_of_writing_is_found(method, name):
+    with pytest.raises(TypeError, match=rf"Returning\.{method}.* has to be written to {name},"):
+        check_activation(returning(Tanh(), method))
+
+
+def test_a_gradient_that_returns_in_place_of_writing_is_found():
+    with pytest.raises(TypeError, match=r"Returning\.gradient.* has to be written to out,"):
+        check_loss(returning(SquaredError(), "gradient"), THETA, THETA[::-1])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 4), (3, 1)])
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        lambda values: values,
+        lambda values: values.sum(axis=-1, keepdims=True),
+        lambda values: values.sum(axis=-2),
+        lambda values: values.sum(axis=0),
+        lambda values: values.sum(),
+        lambda values: values.sum(axis=-1).ravel(),
+        lambda values: np.broadcast_to(
+            values.sum(axis=-1).mean(axis=-1, keepdims=True), values.shape[:-1]
+        ),
+    ],
+    ids=["no sum", "an axis of one", "rows", "members", "all", "no members", "one for all rows"],
+)
+def test_a_value_that_is_not_one_number_for_each_row_is_found(reduced, shape):
+    @dataclass(frozen=True)
+    class Reduced(SquaredError):
+        def value(self, scores, y):
+            return reduced((scores - y) ** 2 / 2)
+
+    rng = np.random.RandomState(0)
+    with pytest.raises(AssertionError, match=r"value\(scores, y\)"):
+        check_loss(Reduced(), rng.normal(size=shape), rng.normal(size=shape))
+
+
+TRAININGS = {
+    "fit": {},
+    "members": {"n_members": 3},
+    "lbfgs": {"solver": "lbfgs"},
+    "batch norm": {"normalization": "batch"},
+    "early stopping": {"early_stopping": True},
+}
+
+
+@pytest.mark.without(  # there is no such training
+    lambda settings, method, name, **_: (
+        "solver" in settings and (name == "solver" or method == "partial_fit")
+    )
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("settings", TRAININGS.values(), ids=TRAININGS)
+@pytest.mark.parametrize(
+    "name, part, of_part",
+    [
+        ("loss", SquaredError(), "gradient"),
+        ("activation", Tanh(), "forward"),
+        ("activation", Tanh(), "backward"),
+        ("activation", Square(), "forward"),
+        ("activation", Square(), "backward"),
+        ("solver", SGD(), "step"),
+    ],
+)
+def test_training_by_a_part_that_returns_in_place_of_writing_is_an_error(
+    name, part, of_part, settings, method
+):
+    X, y = value_data(40)
+    own = {name: returning(part, of_part)}
+    model = quick(BackpropRegressor, **settings | own)
+    with pytest.raises(TypeError, match=rf"Returning\.{of_part}\(.*has to be written to"):
+        getattr(model, method)(X, y)
+    assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_training_by_a_gradient_that_writes_nothing_is_an_error(n_members):
+    @dataclass(frozen=True)
+    class Rebinding(SquaredError):
+        def gradient(self, scores, y, out):
+            out = scores - y  # noqa: F841
+
+    model = quick(BackpropRegressor, loss=Rebinding(), n_members=n_members)
+    with pytest.raises(TypeError, match=r"Rebinding\.gradient.* has written nothing to out"):
+        model.fit(*value_data(40))
+
+
+def test_training_by_a_value_of_another_shape_is_an_error():
+    @dataclass(frozen=True)
+    class NotSummed(SquaredError):
+        def value(self, scores, y):
+            return (scores - y) ** 2 / 2
+
+    with pytest.raises(ValueError, match=r"NotSummed\.value\(scores, y\) returned the shape"):
+        quick(BackpropRegressor, loss=NotSummed()).fit(*value_data(40))
+
+
+@few_epochs
+def test_a_part_that_writes_and_returns_what_it_has_written_trains_as_any():
+    @dataclass(frozen=True)
+    class Both(SquaredError):
+        def gradient(self, scores, y, out):
+            return np.subtract(scores, y, out=out)
+
+    @dataclass(frozen=True)
+    class BothTanh(Tanh):
+        def backward(self, z, a, delta):
+            super().backward(z, a, delta)
+            return delta
+
+    data = value_data(40)
+    model = quick(BackpropRegressor, loss=Both(), activation=BothTanh()).fit(*data)
+    assert same_bits(model, quick(BackpropRegressor, activation="tanh").fit(*data))

@@ -126,6 +126,36 @@ def _arguments(kind: type) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind not in stars]
 
 
+def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:
+    """Raise an error if a method that has to write to an argument has returned another array.
+
+    Parameters
+    ----------
+    part : Any
+        The object whose method was called.
+    call : str
+        The method and its arguments, for the message.
+    name : str
+        The argument that it has to write to.
+    result : Any
+        What the method has returned.
+    out : Any
+        The array that it had to write to.
+    """
+    if result is None or result is out:
+        return
+    raise TypeError(
+        f"{type(part).__name__}.{call} returned {_described(result)}, but its result has to be "
+        f"written to {name}, and what it returns is ignored. Write {name}[...] = result, or use "
+        f"out={name} of NumPy's functions, and return nothing."
+    )
+
+
+def _described(result: Any) -> str:
+    shape = getattr(result, "shape", None)
+    return repr(result) if shape is None else f"an array of shape {shape}"
+
+
 def split_names(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the plain parameters, and of each other name what is within it.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.arrays import Array, PerMember, column_blocks
 from ..core.members import take_members
+from ..core.parts import check_in_place
 from ..core.workspace import Workspace
 from ..losses.base import Loss
 from .batches import Batch, Chunk
@@ -75,6 +76,13 @@ class Objective:
             Sums over the rows of each batch, not divided by their weight.
         """
         values = self.loss.value(chunk.scores, chunk.y)
+        if np.shape(values) != chunk.scores.shape[:-1]:
+            raise ValueError(
+                f"{type(self.loss).__name__}.value(scores, y) returned the shape "
+                f"{np.shape(values)} for scores of shape {chunk.scores.shape}, but has to return "
+                f"the loss of each row, of shape (n_members, n) = {chunk.scores.shape[:-1]}: a sum "
+                "over the last axis."
+            )
         if chunk.raw_weight is not None:
             values = values * chunk.raw_weight[:, :, 0]
         # Converted first, since a sum that converts adds up in another order in a larger stack.
@@ -122,6 +130,7 @@ class Gradient:
             objective.network, parameters, n_rows, workspace, gradients, sparse, streams
         )
         self.add_penalty = AddedPenalty(objective.penalty, parameters, gradients, workspace)
+        self._is_checked = False
 
     def __call__(self, batch: Batch) -> Array:
         self.of_loss(batch)
@@ -133,9 +142,25 @@ class Gradient:
         at_hand.weight, at_hand.total = batch.weight, batch.total
         self._pass.forward(batch.x, batch.scores)
         delta = self._pass.delta
-        self.objective.loss.gradient(batch.scores, batch.y, delta)
+        if not self._is_checked:
+            delta.fill(np.nan)
+        loss: Any = self.objective.loss
+        result = loss.gradient(batch.scores, batch.y, delta)
+        if not self._is_checked:
+            self._check_written(result, batch.scores, delta)
         np.multiply(delta, batch.weight, out=delta)
         self._pass.backward()
+
+    def _check_written(self, result: object, scores: Array, delta: Array) -> None:
+        """Check in the first step that the loss has written its gradient to `delta`."""
+        loss = self.objective.loss
+        check_in_place(loss, "gradient(scores, y, out)", "out", result, delta)
+        if np.isnan(delta).all() and np.isfinite(scores).all():
+            raise TypeError(
+                f"{type(loss).__name__}.gradient(scores, y, out) has written nothing to out, or "
+                "nothing but NaN. Write out[...] = result, or use out=out of NumPy's functions."
+            )
+        self._is_checked = True
 
 
 class AddedPenalty:

@@ -10,6 +10,7 @@ import numpy as np
 from ..averages import Average
 from ..core.arrays import PerMember
 from ..core.members import cut, take_members
+from ..core.parts import check_in_place
 from ..optimizers import Optimizer
 from .clipping import clip_gradients
 from .parameters import FlatParameters
@@ -75,7 +76,11 @@ class Update:
             clip_gradients(self._g, self._clip_norm)
         if self._decays:
             self._optimizer.decay(self._weights, rate)
-        self._optimizer.step(self._theta, self._g, self._moments, rate)
+        result: object = self._optimizer.step(self._theta, self._g, self._moments, rate)  # type: ignore[func-returns-value]
+        if result is not None:
+            check_in_place(
+                self._optimizer, "step(theta, g, state, rate)", "theta", result, self._theta
+            )
 
 
 class AveragedUpdate(Update):

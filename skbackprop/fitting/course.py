@@ -164,7 +164,7 @@ class Past:
     scoring: Any = None
     shares_stream: bool = field(default=False, compare=False)
     temperature: float = 1.0
-    window: Window = Window()
+    window: Window = field(default_factory=Window)
 
     def apart_from(self, shared: Sequence[Any]) -> Past:
         """Return the same with copies of the streams, but for those that are to be shared."""

@@ -66,7 +66,7 @@ def _judge_window(run: Run, first: float) -> tuple[bool, float, float | None]:
         The mean loss that scores of zero would have; None if that is to be computed of this call.
     """
     weight, before = run.table.weight, run.window_before
-    n = run.n_train if weight is None else np.count_nonzero(weight)
+    n = run.n_train if weight is None else int(np.count_nonzero(weight))
     n_rows, total, zero = before.n_rows + n, before.loss + n * run.loss, None
     if before.loss_of_zero_scores is not None:
         zero = before.loss_of_zero_scores + n * _loss_of_zero_scores(run)

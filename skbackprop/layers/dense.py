@@ -13,6 +13,7 @@ import numpy as np
 
 from ..activations import Activation, Gated
 from ..core.arrays import Array
+from ..core.parts import check_in_place
 from .base import Block, BoundLayer, Layer, Site
 
 
@@ -191,7 +192,9 @@ class BoundElementwise:
 
     def forward(self, x: Array, out: Array) -> None:
         self._z, self._a = self._kept(x), out
-        self.activation.forward(self._z, out)
+        result: object = self.activation.forward(self._z, out)  # type: ignore[func-returns-value]
+        if result is not None:
+            check_in_place(self.activation, "forward(z, a)", "a", result, out)
 
     def _kept(self, x: Array) -> Array:
         """Return the input where the way back finds it."""
@@ -201,7 +204,9 @@ class BoundElementwise:
         return self._copy
 
     def backward(self, delta: Array) -> Array:
-        self.activation.backward(self._z, self._a, delta)
+        result: object = self.activation.backward(self._z, self._a, delta)  # type: ignore[func-returns-value]
+        if result is not None:
+            check_in_place(self.activation, "backward(z, a, delta)", "delta", result, delta)
         return delta
 
 

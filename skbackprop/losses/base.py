@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.parts import Part
+from ..core.parts import Part, check_in_place
 from .constants import least
 from .links import Link
 
@@ -74,7 +74,8 @@ class Loss(Part):
     def predict(self, scores: Array) -> Array:
         """Return the predictions of k targets: shape (n, k), or (n, k, c) for c of each."""
         predictions = np.empty_like(scores)
-        self.link.inverse(scores, predictions)
+        result: object = self.link.inverse(scores, predictions)  # type: ignore[func-returns-value]
+        check_in_place(self.link, "inverse(scores, out)", "out", result, predictions)
         return predictions
 
     def deviation(self, scores: Array) -> Array | None:
@@ -158,5 +159,6 @@ class CanonicalLoss(Loss):
         return np.asarray(normalizer - np.einsum("...k,...k->...", y, scores))
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        self.link.inverse(scores, out)
+        result: object = self.link.inverse(scores, out)  # type: ignore[func-returns-value]
+        check_in_place(self.link, "inverse(scores, out)", "out", result, out)
         np.subtract(out, y, out=out)
