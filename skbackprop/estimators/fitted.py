@@ -23,6 +23,7 @@ from ..fitting.pieces import Pieces
 from ..fitting.plan import Plan
 from ..fitting.run import Run
 from ..fitting.temperature import calibrate
+from ..fitting.verdict import messages_of
 from ..fitting.warnings import warn
 from ..fitting.weights import checked_arrays, checked_layers
 from .curves import Curve, CurveAttribute, going_on
@@ -99,7 +100,7 @@ class Fitted(Rebuilt, NestedParameters):
             if run.error is not None:
                 raise run.error
         fitted = self._outcome_of(prepared, continues)
-        for message in dict.fromkeys(message for run in runs for message in run.warnings):
+        for message in messages_of(runs):
             warn(message, ConvergenceWarning)
         others = dict(vars(self))
         others.pop("_pieces", None)

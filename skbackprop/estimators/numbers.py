@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array, largest_magnitude
-from ..losses.base import Loss
+from ..losses.base import Loss, can_be_scaled
 from .learned import Targets
 from .validation import check_targets
 
@@ -155,11 +155,6 @@ class Reproduced(Targets):
             )
         check_targets(y, self.loss, self.setting, "X")
         return y
-
-
-def can_be_scaled(loss: Loss) -> bool:
-    """Return whether a loss takes targets in other units: it is for all, or for y >= 0."""
-    return loss.target_minimum in (0, -np.inf) and loss.target_maximum == np.inf
 
 
 def check_can_be_scaled(loss: Loss, setting: Any) -> None:

@@ -151,7 +151,7 @@ class Past:
         Whether others have the very same stream, so that who goes on has to take a copy.
     temperature : float, default=1.0
         What scores are divided by for predictions; training goes on without it.
-    window : Window, default=Window()
+    window : Window
         The last calls of `partial_fit`, as long as their rows are too few to judge.
     """
 

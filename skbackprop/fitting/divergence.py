@@ -86,7 +86,9 @@ class Symptoms:
         return has_grown and was_astray and self.last > nothing - 0.1 * abs(nothing)
 
 
-def spread(table: Table, rows: Rows | None, numbers_per_row: int) -> Rows:
+def spread(
+    table: Table, rows: Rows | None, numbers_per_row: int, n_numbers: int = _N_NUMBERS
+) -> Rows:
     """Return rows that lie evenly among those given, or all: as many as are looked at.
 
     Rows that weigh nothing are none of them.
@@ -94,7 +96,7 @@ def spread(table: Table, rows: Rows | None, numbers_per_row: int) -> Rows:
     rows = np.arange(table.n_rows) if rows is None else rows
     if table.weight is not None:
         rows = rows[table.weight[rows] > 0]
-    return rows[:: -(-len(rows) * numbers_per_row // _N_NUMBERS)]
+    return rows[:: -(-len(rows) * numbers_per_row // n_numbers)]
 
 
 def loss_of_zero_scores(table: Table, rows: Rows | None, objective: Objective) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,16 +19,33 @@ from .divergence import (
     spread,
 )
 from .run import Run
+from .slowness import advice_on, advice_on_stopping
 
 # How a warning begins that all epochs were used up, in scikit-learn's words.
 USED_UP = "Stochastic Optimizer: Maximum iterations"
+# How a warning begins that early stopping went by a score that says nothing.
+STOPPED_BY_FLOOR = "Early stopping ended training by a validation score that never left its floor,"
 OUT_OF_TIME = "Training ended: time_limit="
 
 
+def messages_of(runs: Sequence[Run]) -> list[str]:
+    """Return what to warn of after several runs.
+
+    Of those that used up their epochs, or stopped by a useless score, it is one message.
+    """
+    found = list(dict.fromkeys(message for run in runs for message in run.warnings))
+    for once in (USED_UP, STOPPED_BY_FLOOR):
+        alike = [message for message in found if message.startswith(once)]
+        found = [message for message in found if message not in alike[1:]]
+    return found
+
+
 def end_converged(run: Run) -> None:
-    """Take note that training has ended by its stopping rule."""
+    """Take note that training has ended by its stopping rule, and whether by a useless score."""
     _judge(run)
     run.ending = "converged"
+    if advice := advice_on_stopping(run):
+        run.warnings.append(f"{STOPPED_BY_FLOOR} {advice}")
 
 
 def end_stopped(run: Run) -> None:
@@ -87,9 +105,8 @@ def end_unconverged(run: Run) -> None:
     run.ending = "unconverged"
     if not run.incremental and run.plan.patience.n_epochs != math.inf:
         run.warnings.append(
-            f"{USED_UP} ({run.plan.max_iter}) reached and "
-            "the optimization hasn't converged yet. Raise max_iter, or set "
-            "n_iter_no_change=np.inf if this many epochs are what you want."
+            f"{USED_UP} ({run.plan.max_iter}) reached and the optimization hasn't converged yet. "
+            f"{advice_on(run)}"
         )
 
 

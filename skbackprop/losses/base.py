@@ -162,3 +162,8 @@ class CanonicalLoss(Loss):
         result: object = self.link.inverse(scores, out)  # type: ignore[func-returns-value]
         check_in_place(self.link, "inverse(scores, out)", "out", result, out)
         np.subtract(out, y, out=out)
+
+
+def can_be_scaled(loss: Loss) -> bool:
+    """Return whether a loss takes targets in other units: it is for all, or for y >= 0."""
+    return loss.target_minimum in (0, -np.inf) and loss.target_maximum == np.inf

@@ -16,9 +16,9 @@ from scipy.optimize import minimize
 from sklearn.metrics import r2_score
 
 from ..core.arrays import Array
-from ..estimators.numbers import Numbers, can_be_scaled
+from ..estimators.numbers import Numbers
 from ..intervals import Band
-from ..losses.base import Loss
+from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import Gaussian, Poisson, Quantile, SquaredError
 from .calibration import weights_by_squared_error
 
