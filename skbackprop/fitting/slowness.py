@@ -74,9 +74,9 @@ def advice_on_stopping(run: Run) -> str:
 
 def _left_floor(run: Run) -> float:
     """Return the validation score from which on a network has learned something."""
-    watched, loss = run.watched, run.objective.loss
-    if watched is None or run.plan.stopping is None or run.plan.stopping.scoring is not None:
-        return run.scores[0] + run.plan.stopping.tol
+    watched, loss, stopping = run.watched, run.objective.loss, run.plan.stopping
+    if watched is None or (stopping is not None and stopping.scoring is not None):
+        return run.scores[0] + float(run.plan.patience.tol)
     floor = 0.0  # of a regressor, the score of a constant
     if isinstance(loss, (ClassifierLoss, BlockLoss, Smoothed)):
         rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
