@@ -33,7 +33,7 @@ _TIMES_ZERO = 4.0
 # A rate is too low if the loss falls in as good as all epochs, as fast at last as at first, and
 # would have to fall for so many times the epochs.
 _SHARE_OF_FALLS, _LAST_TO_FIRST, _TIMES_THE_EPOCHS = 0.95, 0.5, 2.0
-# The share of the way from its floor to 1 that a score has to go.
+# The share of the way from its floor to 1 that an accuracy has to go.
 _SHARE_ABOVE_FLOOR = 0.1
 # The epochs and the steps from which on the course of the loss says something.
 _N_EPOCHS, _N_STEPS = 8, 100
@@ -75,14 +75,15 @@ def advice_on_stopping(run: Run) -> str:
 def _left_floor(run: Run) -> float:
     """Return the validation score from which on a network has learned something."""
     watched, loss, stopping = run.watched, run.objective.loss, run.plan.stopping
+    tol = float(run.plan.patience.tol)
     if watched is None or (stopping is not None and stopping.scoring is not None):
-        return run.scores[0] + float(run.plan.patience.tol)
-    floor = 0.0  # of a regressor, the score of a constant
-    if isinstance(loss, (ClassifierLoss, BlockLoss, Smoothed)):
-        rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
-        row = 2.0 * rows[counts.argmax()] - 1
-        constant = np.tile(row, (watched.encoded.shape[0], 1))
-        floor = run.problem.judge.score(constant, watched)
+        return run.scores[0] + tol
+    if not isinstance(loss, (ClassifierLoss, BlockLoss, Smoothed)):
+        return tol  # the score of a constant is 0, and that of noisy targets may be little more
+    rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
+    row = 2.0 * rows[counts.argmax()] - 1
+    constant = np.tile(row, (watched.encoded.shape[0], 1))
+    floor = run.problem.judge.score(constant, watched)
     return floor + _SHARE_ABOVE_FLOOR * (1 - floor)
 
 

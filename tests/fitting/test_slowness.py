@@ -248,6 +248,17 @@ def test_a_score_that_left_its_floor_or_cannot_rise_is_no_fault(case, settings):
     assert not stopped(BackpropClassifier(**STOPPING | settings), X, y)[1]
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson", "gaussian"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_score_that_is_low_since_targets_are_noisy_is_no_fault(loss, seed):
+    rng = np.random.RandomState(seed)
+    X = rng.normal(size=(1500, 5))
+    y = rng.poisson(np.exp(0.4 * X[:, 0])).astype(float)
+    model = BackpropRegressor(loss=loss, **STOPPING | {"random_state": seed})
+    assert not stopped(model, X, y)[1]
+    assert model.best_validation_score_ < 0.3
+
+
 def test_rows_of_the_users_own_are_judged_as_well():
     X, y = make_multilabel_classification(400, 20, n_classes=15, n_labels=5, random_state=0)
     X = scale(X)
