@@ -18,7 +18,7 @@ from distributed import Client, Future
 
 from .blocks import Blocks, fresh
 from .lost import ClusterLost, losing_nothing, lost
-from .part import Part, Raised, Setting
+from .part import Division, Part, Raised, Setting
 
 PART = "backprop-part"
 
@@ -62,7 +62,7 @@ class Crew:
         self._workers: Set[str] = frozenset()
         self._actors: list[Any] = []
         self._kept: list[Future] = []  # which keep the actors
-        self._of_part: list[list[int]] = []
+        self._division = Division([], [], [])
         self._looked = -math.inf
         self._name = fresh()[1:9]
         self.n_calls = 0
@@ -71,8 +71,7 @@ class Crew:
     def largest_part(self) -> int:
         """The rows of the largest part."""
         self._assemble()
-        facts = self._blocks.facts
-        return max(sum(facts[i].n_rows for i in numbers) for numbers in self._of_part)
+        return max(self._division.part_sizes)
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
         """Return what a method of each part returns, in the order of the parts.
@@ -119,7 +118,7 @@ class Crew:
         """Return what parts have said of each of their blocks, in the order of the blocks."""
         found = {
             i: value
-            for numbers, values in zip(self._of_part, answers, strict=True)
+            for numbers, values in zip(self._division.numbers, answers, strict=True)
             for i, value in zip(numbers, values, strict=True)
         }
         return [found[i] for i in range(len(found))]
@@ -160,11 +159,14 @@ class Crew:
             time.sleep(_BREATH)
             workers = self._there()
         self._disband()
-        taken = self._shared_out(list(workers))
+        taken, facts = self._shared_out(list(workers)), self._blocks.facts
+        self._division = Division(
+            list(taken.values()), [fact.n_rows for fact in facts], [fact.weight for fact in facts]
+        )
         self._kept = self._parts(taken)
         with self._client.as_current():  # whose calls are to go through this client
             self._actors = [future.result() for future in self._kept]
-        self._of_part, self._workers = list(taken.values()), workers.keys()
+        self._workers = workers.keys()
         self._looked = time.monotonic()
 
     def _disband(self) -> None:
@@ -186,6 +188,7 @@ class Crew:
             self._client.submit(
                 Part,
                 self._setting,
+                self._division,
                 numbers,
                 *(futures[i] for i in numbers),
                 key=(PART + token, i),

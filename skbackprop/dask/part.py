@@ -8,9 +8,11 @@ another worker that is given the same rows can take its place in any round.
 from __future__ import annotations
 
 import copy
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -57,6 +59,47 @@ class Setting:
     objective: Objective
     rule: Rule | None
     batch_size: int
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the blocks are divided among the workers.
+
+    Parameters
+    ----------
+    numbers : list of lists of int
+        The numbers of the blocks of each worker.
+    n_rows : list of int
+        The number of rows of each block.
+    weights : list of float
+        The total weight of the rows of each block.
+    """
+
+    numbers: list[list[int]]
+    n_rows: list[int]
+    weights: list[float]
+
+    @property
+    def part_sizes(self) -> list[int]:
+        """The number of rows of each worker."""
+        return [sum(self.n_rows[i] for i in own) for own in self.numbers]
+
+    def weight_of(self, numbers: Sequence[int]) -> float:
+        """Return the total weight of the rows of some blocks."""
+        return math.fsum(self.weights[i] for i in numbers)
+
+    def scale_of(self, numbers: Sequence[int], batch_size: int) -> float:
+        """Return what a worker multiplies the weights of its rows by, 1 where all are alike.
+
+        With it the batches of all workers weigh the same on average, and as much as those of a
+        single machine. Penalties and running statistics go by the weight of a batch, so they are
+        the same on all workers then, however much the rows of each weigh.
+        """
+        n_steps = [-(-size // batch_size) for size in self.part_sizes]
+        largest = max(self.weights)
+        total = math.fsum(weight / largest for weight in self.weights) * max(n_steps)
+        share = self.weight_of(numbers) / largest * sum(n_steps) / total
+        return 1 / share if share >= sys.float_info.min else 1.0
 
 
 class Share(NamedTuple):
@@ -142,16 +185,13 @@ class Steps(NamedTuple):
     ----------
     common : Common
         What they have made of what they began with.
-    n_rows : int
-        The rows that the steps were made on.
     weight : float
-        What they weigh.
+        The weight of all rows of the part.
     loss : float
-        Their mean loss as it is reported, penalty included.
+        The mean loss over the steps, penalty included.
     """
 
     common: Common
-    n_rows: int
     weight: float
     loss: float
 
@@ -183,6 +223,16 @@ def _member_of(theta: Array, statistics: State, i: int) -> tuple[Array, State]:
     return theta[own], take_state(statistics, own)
 
 
+def runs_of(n_rows: int, n_steps: int) -> list[tuple[int, int]]:
+    """Return how rows are divided evenly among steps: batches of two sizes at most, in two runs.
+
+    Each run is the number of its rows, and the size of its batches.
+    """
+    size, n_larger = divmod(n_rows, n_steps)
+    runs = (n_larger, size + 1), (n_steps - n_larger, size)
+    return [(n_batches * size, size) for n_batches, size in runs if n_batches]
+
+
 def piece_of(n_rows: int, number: int, share: Share) -> slice:
     """Return which rows of a block, in their order, are in a share of an epoch.
 
@@ -196,6 +246,14 @@ def piece_of(n_rows: int, number: int, share: Share) -> slice:
     return slice(start, stop)
 
 
+def _scaled(table: Table, scale: float) -> Table:
+    """Return a table whose weights are multiplied by a number."""
+    if scale == 1:
+        return table
+    weight = np.ones(table.n_rows) if table.weight is None else table.weight
+    return replace(table, weight=weight * scale)
+
+
 class Part:
     """The rows of one worker.
 
@@ -203,6 +261,8 @@ class Part:
     ----------
     setting : Setting
         How they are trained on.
+    division : Division
+        How all blocks are divided among the workers.
     numbers : sequence of int
         The numbers of its blocks among all.
     *blocks : Block
@@ -214,15 +274,20 @@ class Part:
         The multiplications in the largest matrix product of a step.
     """
 
-    def __init__(self, setting: Setting, numbers: Sequence[int], *blocks: Block) -> None:
+    def __init__(
+        self, setting: Setting, division: Division, numbers: Sequence[int], *blocks: Block
+    ) -> None:
         network, is_sparse = setting.objective.network, issparse(blocks[0].X)
         self._setting, self._numbers, self._blocks = setting, numbers, blocks
         self._starts = np.cumsum([0, *(block.n_rows for block in blocks)])
         self._n_rows = int(self._starts[-1])
         self._n_at_once = max(1, _NUMBERS_AT_ONCE // network.n_of_row(is_sparse))
-        self._orders: dict[int | None, list[Rows]] = {}
+        self._weight, self._largest_part = division.weight_of(numbers), max(division.part_sizes)
+        self._scale = division.scale_of(numbers, setting.batch_size)
+        self._orders: dict[tuple[int | None, bool], list[Rows]] = {}
         self._losses: dict[int, WholeLoss] = {}
-        self._stacks: dict[int, Stack] = {}
+        self._stacks: dict[tuple[int, int, bool], Stack] = {}
+        self._state: TrainingState | None = None
         self._parameters: FlatParameters | None = None
         self._masks = [np.random.default_rng()] if network.is_random else []
         self.largest_product = network.largest_product(setting.batch_size)
@@ -247,6 +312,7 @@ class Part:
         parameters = self._set(theta, statistics)
         self._draw_masks(share)
         g, weight, losses = np.zeros(theta.shape), 0.0, [0.0]
+        scale = self._scale if statistics else 1.0
         for table in self._tables(share):
             loss = self._loss_of(table, parameters)
             losses += loss()
@@ -254,23 +320,28 @@ class Part:
             weight += loss.total
         g /= weight or 1.0
         running = [array.copy() for array in parameters.statistics.values()]
-        return Gradient(g.astype(theta.dtype), running, weight, exact_sum(losses))
+        return Gradient(g.astype(theta.dtype), running, weight / scale, exact_sum(losses) / scale)
 
     def _steps(self, common: Common, rate: Array, share: Share) -> Steps:
-        rows = self._rows_of(share)
-        if share.order is not None and len(self._blocks) > 1:  # so that each batch has some of all
-            keys = share.order, self._numbers[0], share.piece
-            np.random.default_rng(keys).shuffle(rows)
-        table = self._gathered(rows)
-        if table is None:
-            return Steps(common, 0, 0.0, 0.0)
-        stack = self._stack_of(table, common)
-        common.put_into(stack.state)
+        """Return what a network comes to in as many steps as all other workers make."""
+        if self._weight == 0:
+            return Steps(common, 0.0, 0.0)
+        n_most = -(-self._largest_part // share.n_pieces)
+        n_steps = -(-n_most // self._setting.batch_size)
+        rows, scale = self._rows_of_steps(share, n_most, n_steps)
+        state = self._state = self._state or self._state_like(common)
+        common.put_into(state)
         self._draw_masks(share)
-        loss = stack.run_epoch(rate)
-        weight = float(stack.batches.total_weights.item())
-        reached = copy.deepcopy(Common.of(stack.state))  # the next network's steps go on in it
-        return Steps(reached, table.n_rows, weight, loss.item())
+        losses, weights, start = [], [], 0
+        for n_rows, size in runs_of(len(rows), n_steps):
+            table = self._gathered(rows[start : start + n_rows])
+            assert table is not None
+            stack = self._stack_of(_scaled(table, scale), size, state)
+            losses.append(stack.run_epoch(rate).item())
+            weights.append(stack.batches.total_weights.item())
+            start += n_rows
+        reached = copy.deepcopy(Common.of(state))  # the next network's steps go on in it
+        return Steps(reached, self._weight, float(np.average(losses, weights=weights)))
 
     @_answering
     def scores(self, theta: Array, statistics: State) -> list[Array]:
@@ -301,30 +372,56 @@ class Part:
 
     # --------------------------------------------------------------------- rows of a share
 
-    def _rows_of(self, share: Share) -> Rows:
-        """Return the rows of a share: of each block its own, in the order drawn for it."""
+    def _rows_of(self, share: Share, are_weighted: bool = False) -> Rows:
+        """Return the rows of a share: of each block its own, in the order drawn for it.
+
+        With `are_weighted`, of those rows whose weight is above zero.
+        """
+        orders = self._orders_of(share.order, are_weighted)
         pieces = [
-            start + self._order_of(i, share.order)[piece_of(block.n_rows, number, share)]
-            for i, (start, number, block) in enumerate(
-                zip(self._starts, self._numbers, self._blocks, strict=False)
-            )
+            start + order[piece_of(len(order), number, share)]
+            for start, number, order in zip(self._starts, self._numbers, orders, strict=False)
         ]
         return np.concatenate(pieces)
 
-    def _order_of(self, i: int, drawn_by: int | None) -> Rows:
-        """Return the order of a block's rows in an epoch."""
-        if drawn_by not in self._orders:
+    def _rows_of_steps(self, share: Share, n_most: int, n_steps: int) -> tuple[Rows, float]:
+        """Return the rows of a share for so many steps, and what to multiply their weights by.
+
+        Rows that weigh nothing are left out. The others are repeated as often as there is room in
+        the `n_most` rows of the largest part.
+        """
+        rows = self._rows_of(share, are_weighted=True)
+        n_own = float(len(rows))
+        if not len(rows):  # there are fewer than shares
+            every = self._rows_of(share._replace(piece=0, n_pieces=1), are_weighted=True)
+            rows, n_own = every[[share.piece % len(every)]], len(every) / share.n_pieces
+        if share.order is not None and len(self._blocks) > 1:  # so that each batch has some of all
+            keys = share.order, self._numbers[0], share.piece
+            np.random.default_rng(keys).shuffle(rows)
+        n_times = max(1, n_most // len(rows))
+        rows = np.resize(rows, max(n_times * len(rows), n_steps))
+        return rows, self._scale * n_own / len(rows)
+
+    def _orders_of(self, drawn_by: int | None, are_weighted: bool) -> list[Rows]:
+        """Return the order of the rows of each block in an epoch."""
+        key = drawn_by, are_weighted
+        if key not in self._orders:
             orders = [np.arange(block.n_rows) for block in self._blocks]
             if drawn_by is not None:
                 for number, order in zip(self._numbers, orders, strict=True):
                     np.random.default_rng([drawn_by, number]).shuffle(order)
-            self._orders[drawn_by] = orders
-        return self._orders[drawn_by][i]
+            if are_weighted:
+                orders = [
+                    order if block.weight is None else order[block.weight[order] > 0]
+                    for block, order in zip(self._blocks, orders, strict=True)
+                ]
+            self._orders[key] = orders
+        return self._orders[key]
 
     def _keep_orders(self, shares: Sequence[Share]) -> None:
         """Forget all orders but those of the networks' epochs."""
         drawn_by = {share.order for share in shares}
-        self._orders = {key: kept for key, kept in self._orders.items() if key in drawn_by}
+        self._orders = {key: kept for key, kept in self._orders.items() if key[0] in drawn_by}
 
     def _tables(self, share: Share) -> Iterator[Table]:
         """Yield the rows of a share in tables of so many as go through the network at once."""
@@ -380,6 +477,8 @@ class Part:
     def _loss_of(self, table: Table, parameters: FlatParameters) -> WholeLoss:
         """Return the loss over a table, in the memory that is bound for as many rows."""
         n_rows = table.n_rows
+        if parameters.statistics:
+            table = _scaled(table, self._scale)
         if n_rows not in self._losses:
             self._losses[n_rows] = WholeLoss(
                 self._setting.objective, parameters, table, None, n_rows, streams=self._masks
@@ -387,25 +486,25 @@ class Part:
         self._losses[n_rows].serve(table)
         return self._losses[n_rows]
 
-    def _stack_of(self, table: Table, common: Common) -> Stack:
+    def _stack_of(self, table: Table, batch_size: int, state: TrainingState) -> Stack:
         """Return the stack that steps through a table, likewise."""
-        n_rows, setting = table.n_rows, self._setting
-        if n_rows not in self._stacks:
+        setting, key = self._setting, (table.n_rows, batch_size, table.weight is None)
+        if key not in self._stacks:
             rule = setting.rule
             assert rule is not None
-            self._stacks[n_rows] = Stack(
+            self._stacks[key] = Stack(
                 setting.objective,
-                self._state_like(common),
+                state,
                 [table],
-                [min(setting.batch_size, n_rows)],
+                [batch_size],
                 rule.optimizer,
                 Constant(),
                 np.ones((1, 1)),
                 rule.clip_norm,
                 rule.average,
             )
-        self._stacks[n_rows].serve([table])
-        return self._stacks[n_rows]
+        self._stacks[key].serve([table])
+        return self._stacks[key]
 
     def _state_like(self, common: Common) -> TrainingState:
         """Return a state in memory of its own, of one member that visits rows as they stand."""

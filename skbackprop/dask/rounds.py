@@ -40,11 +40,16 @@ class LocalSteps(Part):
     """Several steps of each worker by itself, then the mean of what they have come to.
 
     All workers begin a round with the same parameters and moments. Each makes `n_steps` steps on
-    batches of its own rows, of `batch_size` rows each; parameters, moments, averages and running
-    statistics are then averaged, each worker's in proportion to the rows of its steps (Stich 2019,
-    algorithm 1; the moments likewise, as in Reddi et al. 2021 and Wang et al. 2020). There are
-    about `n_steps` times fewer rounds than steps, and with W workers W times fewer steps of each
-    in an epoch than on one machine.
+    batches of its own rows. Parameters, moments, averages and running statistics are then averaged,
+    and each worker counts by the total weight of its rows (Stich 2019, algorithm 1; the moments
+    likewise, as in Reddi et al. 2021 and Wang et al. 2020). There are about `n_steps` times fewer
+    rounds than steps, and with W workers W times fewer steps of each in an epoch than on one
+    machine.
+
+    All workers make the same number of steps, so that the weighted loss of all rows is minimized
+    (Wang et al. 2020b, section 3, show what is minimized otherwise). The worker with the most rows
+    takes batches of at most about `batch_size` rows. A worker with fewer rows goes over them
+    several times, or takes smaller batches. Rows of weight zero are left out.
 
     Parameters
     ----------
@@ -64,6 +69,9 @@ class LocalSteps(Part):
 
     Wang, J. et al. (2020). SlowMo: improving communication-efficient distributed SGD with slow
     momentum. ICLR, section 2.
+
+    Wang, J. et al. (2020b). Tackling the objective inconsistency problem in heterogeneous federated
+    optimization. NeurIPS.
 
     Examples
     --------

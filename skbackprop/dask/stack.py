@@ -16,9 +16,10 @@ from ..engine.deadline import Deadline
 from ..engine.objective import AddedPenalty, Objective, exact_sum
 from ..engine.parameters import FlatParameters
 from ..engine.stack import Stack
+from ..engine.state import TrainingState
 from .blocks import Blocks
 from .crew import Crew
-from .part import Common, Gradient, Setting, Share, Steps
+from .part import Common, Gradient, Setting, Share, Steps, piece_of
 from .rounds import LocalSteps, Rounds, Synchronous, Times, chosen, needs_times
 
 # Numbers that a stream gives to draw orders and masks by.
@@ -138,8 +139,10 @@ class RemoteStack(Stack):
         n_rounds = -(-self._n_steps() // (rounds.n_steps or 1))
         for shares in self._shares(n_rounds):
             answers = self._crew.call("steps", Common.of(self.state), rate, shares)
+            of_round = piece_of(self._blocks.n_rows, 0, shares[0])
+            n_rows = of_round.stop - of_round.start
             for i, parts in enumerate(zip(*answers, strict=True)):
-                sums[i] += self._members[i].come_together(parts)
+                sums[i] += self._members[i].come_together(parts, n_rows, n_rounds)
         return sums
 
     def _shares(self, n_pieces: int) -> Iterable[list[Share]]:
@@ -208,11 +211,25 @@ class _Member:
         losses = [part.loss / self.objective.n_averaged for part in parts]
         return losses + self.objective.penalty.value(measure.astype(float)).tolist()
 
-    def come_together(self, parts: Sequence[Steps]) -> list[float]:
-        """Become the mean of what parts have come to; return the losses to add up."""
-        moved = [part for part in parts if part.n_rows]
-        _put_mean_into(self.state, [part.common for part in moved], [p.n_rows for p in moved])
-        return [part.loss * part.weight for part in moved]
+    def come_together(self, parts: Sequence[Steps], n_rows: int, n_rounds: int) -> list[float]:
+        """Become the mean of what parts have come to; return the losses to add up.
+
+        Each part counts by the total weight of its rows. So with as many steps on all of them, the
+        expected step is that of the weighted mean of all rows.
+
+        Parameters
+        ----------
+        parts : sequence of Steps
+            What each part has come to.
+        n_rows : int
+            The rows of all parts in this round.
+        n_rounds : int
+            The rounds of an epoch.
+        """
+        counted = [part for part in parts if part.weight > 0]
+        weights = [part.weight for part in counted]
+        _put_mean_into(self.state, [part.common for part in counted], weights, n_rows)
+        return [part.loss * part.weight / n_rounds for part in counted]
 
 
 class RemoteLoss:
@@ -273,16 +290,27 @@ def _mean(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
     return mean
 
 
-def _put_mean_into(state: Any, parts: Sequence[Common], n_rows: Sequence[int]) -> None:
-    """Make a state the mean of what parts have come to; rows that averages count add up."""
+def _put_mean_into(
+    state: TrainingState, parts: Sequence[Common], weights: Sequence[float], n_rows: int
+) -> None:
+    """Make a state the weighted mean of what parts have come to.
+
+    An average over steps counts by the steps in it, of which a part may have none yet. The rows
+    that averages count are those of all parts in the round.
+    """
     own = Common.of(state)
-    np.copyto(own.theta, _mean([part.theta for part in parts], n_rows), casting="same_kind")
+    np.copyto(own.theta, _mean([part.theta for part in parts], weights), casting="same_kind")
     for kind in ("statistics", "optimizer", "average"):
         for name, array in getattr(own, kind).items():
             arrays = [getattr(part, kind)[name] for part in parts]
-            if array.dtype.kind == "f":
-                np.copyto(array, _mean(arrays, n_rows), casting="same_kind")
-            elif kind == "average":
-                array += sum(each - array for each in arrays)
+            if kind == "average" and name != "total":
+                if array.dtype.kind != "f":
+                    array += n_rows
+                    continue
+                totals = [part.average["total"].item() for part in parts]
+                by_steps = [w * total for w, total in zip(weights, totals, strict=True)]
+                np.copyto(array, _mean(arrays, by_steps), casting="same_kind")
+            elif array.dtype.kind == "f":
+                np.copyto(array, _mean(arrays, weights), casting="same_kind")
             else:
-                np.copyto(array, np.rint(_mean(arrays, n_rows)), casting="unsafe")
+                np.copyto(array, np.rint(_mean(arrays, weights)), casting="unsafe")

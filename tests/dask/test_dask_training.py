@@ -3,6 +3,8 @@
 import dask.array as da
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
@@ -13,6 +15,7 @@ from skbackprop.dask import (
     LocalSteps,
     Synchronous,
 )
+from skbackprop.dask.part import runs_of
 from skbackprop.layers import CategoryEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
@@ -318,12 +321,13 @@ def test_steps_by_themselves_on_the_same_rows_are_those_of_one_machine(solver):
     np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=1e-9)
 
 
-def test_workers_count_by_their_rows():
-    """One has three times the rows, in as many steps: its mean weighs three times as much."""
+@pytest.mark.parametrize("second_weight, share", [(None, 3 / 4), (1.0, 3 / 4), (6.0, 1 / 3)])
+def test_workers_count_by_the_weight_of_their_rows(second_weight, share):
+    """One has three times the rows, in as many steps; the share is that of its mean."""
     X, y = class_data(64)
     X[16:48], y[16:48] = np.vstack([X[:16]] * 2), np.hstack([y[:16]] * 2)
     settings = settings_of(
-        BackpropClassifier, batch_size=64, max_iter=1, solver="sgd", momentum=0.0
+        BackpropClassifier, batch_size=64, max_iter=1, solver="sgd", momentum=0.0, alpha=0.0
     )
 
     def steps(rows):
@@ -331,9 +335,127 @@ def test_workers_count_by_their_rows():
         return DaskBackpropClassifier(**settings, rounds=LocalSteps(1)).fit(*blocks).coefs_[0]
 
     both = DaskBackpropClassifier(**settings, rounds=LocalSteps(1))
-    both.fit(*on_workers(X, y, rows=(48, 16)))
+    weight = None if second_weight is None else np.repeat([1.0, second_weight], [48, 16])
+    both.fit(*on_workers(X, y, weight, rows=(48, 16)))
     first, second = steps(slice(48)), steps(slice(48, 64))
-    np.testing.assert_allclose(both.coefs_[0], (3 * first + second) / 4, rtol=1e-9)
+    np.testing.assert_allclose(both.coefs_[0], share * first + (1 - share) * second, rtol=1e-9)
+
+
+def on_unlike_workers(kind, case):
+    """Return rows of which each worker has its own kind, their weights, and those of classes.
+
+    The first two are the input and the targets, sorted; `rows` are those of the two workers.
+    """
+    random = np.random.RandomState(0)
+    rows = {"blocks": (540, 60), "few rows": (590, 10), "a row": (599, 1)}.get(case, (300, 300))
+    group = np.repeat([0, 1], rows)
+    X = random.normal(size=(600, 2)) + 0.3 * group[:, None]
+    if kind is BackpropClassifier:
+        y = (random.uniform(size=600) < np.where(group, 0.8, 0.3)).astype(int)
+    else:
+        y = X[:, 0] + group + random.normal(size=600) / 2
+    weight = {
+        "weights": np.where(group, 0.1, 1.0),
+        "tiny weights": np.where(group, 2e-200, 1e-200),
+        "no weight": np.where(group, 0.0, 1.0),
+        "few weights": np.where(group, (np.arange(600) % 50 == 0) * 50.0, 1.0),
+        "each its own": random.randint(0, 4, 600) * np.where(group, 0.25, 1.0),
+    }
+    class_weight = {0: 1.0, 1: 0.1} if case == "classes" else None
+    if case == "classes":  # each worker has mostly one
+        order = np.argsort(y + random.normal(size=600) / 4)
+        X, y = X[order], y[order]
+    return X, y, weight.get(case), class_weight, rows
+
+
+CASES = ["blocks", "few rows", "a row", "weights", "tiny weights", "no weight", "few weights"]
+CASES += ["each its own", "classes"]
+
+
+def is_no_test(rounds, kind, case, **_):
+    """Return whether there are no classes, or batches of which most have no row of any weight.
+
+    The latter, as those of one machine, each make a step as large as the others.
+    """
+    in_step = rounds == Synchronous()
+    return (case == "classes" and kind is BackpropRegressor) or (case == "few weights" and in_step)
+
+
+@pytest.mark.without.with_args(is_no_test)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", DASK)
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(5)], ids=str)
+def test_unlike_workers_come_to_the_weighted_optimum_of_all_rows(rounds, solver, kind, case):
+    """Without a hidden layer there is one optimum, which L-BFGS finds on one machine."""
+    X, y, weight, class_weight, rows = on_unlike_workers(kind, case)
+    settings = {"hidden_layer_sizes": (), "alpha": 0.0, "random_state": 0, "max_iter": 400}
+    if class_weight is not None:
+        settings["class_weight"] = class_weight
+    local = kind(**settings, solver="lbfgs", tol=1e-8).fit(X, y, weight)
+    settings |= {"solver": solver, "batch_size": 50, "max_iter": 25, "n_iter_no_change": np.inf}
+    settings |= {"learning_rate_init": 0.2, "learning_rate": "one_cycle"}
+    settings |= {"momentum": 0.5, "rounds": rounds}
+    distributed = DASK[kind](**settings).fit(*on_workers(X, y, weight, rows=rows))
+    np.testing.assert_allclose(distributed.coefs_[0], local.coefs_[0], atol=0.1)
+    np.testing.assert_allclose(distributed.intercepts_[0], local.intercepts_[0], atol=0.1)
+
+
+@pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "each its own"])
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(3)], ids=str)
+def test_a_penalty_on_unlike_workers_is_that_of_one_machine(rounds, case):
+    """Each batch divides it by the weight of its rows."""
+    X, y, weight, _, rows = on_unlike_workers(BackpropRegressor, case)
+    settings = {"hidden_layer_sizes": (), "alpha": 20.0, "random_state": 0, "batch_size": 20}
+    settings |= {"solver": "sgd", "max_iter": 60, "n_iter_no_change": np.inf}
+    settings |= {"learning_rate_init": 0.05, "learning_rate": "one_cycle", "momentum": 0.5}
+    local = BackpropRegressor(**settings).fit(X, y, weight)
+    distributed = DaskBackpropRegressor(**settings, rounds=rounds)
+    distributed.fit(*on_workers(X, y, weight, rows=rows))
+    np.testing.assert_allclose(distributed.coefs_[0], local.coefs_[0], atol=0.03)
+    np.testing.assert_allclose(distributed.loss_, local.loss_, rtol=0.1)
+
+
+@pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "no weight", "each its own"])
+@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(5)], ids=str)
+def test_running_statistics_of_unlike_workers_are_those_of_all_rows(rounds, case):
+    X, y, weight, _, rows = on_unlike_workers(BackpropRegressor, case)
+    X[sum(rows[:1]) :] += 3.0
+    settings = settings_of(BackpropRegressor, normalization="batch", batch_size=60, max_iter=20)
+    settings |= {"learning_rate_init": 1e-12}
+    distributed = DaskBackpropRegressor(**settings, rounds=rounds)
+    distributed.fit(*on_workers(X, y, weight, rows=rows))
+    z = X @ distributed.coefs_[0]
+    expected = np.average(z, axis=0, weights=weight)
+    np.testing.assert_allclose(distributed.running_means_[0], expected, atol=0.2)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+@pytest.mark.parametrize("normalization", [None, "batch"])
+@pytest.mark.parametrize("average", [None, PolyakAverage(start=3 * N), "exponential"], ids=str)
+@pytest.mark.parametrize("solver", OPTIMIZERS)
+def test_a_worker_whose_rows_weigh_nothing_changes_nothing(solver, average, normalization, n_steps):
+    X, y = class_data(N)
+    settings = settings_of(BackpropClassifier, batch_size=20, solver=solver, alpha=0.0)
+    settings |= {"average": average, "normalization": normalization, "rounds": LocalSteps(n_steps)}
+    alone = DaskBackpropClassifier(**settings).fit(*on_workers(X, y, np.ones(N), rows=(N,)))
+    X, y = np.vstack([X, X + 1]), np.hstack([y, 2 - y])
+    if isinstance(average, PolyakAverage):  # it counts all rows that are seen
+        settings["average"] = PolyakAverage(start=6 * N)
+    weight = np.repeat([1.0, 0.0], N)
+    both = DaskBackpropClassifier(**settings).fit(*on_workers(X, y, weight, rows=(N, N)))
+    for own, other in zip(both.coefs_, alone.coefs_, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-9)
+    np.testing.assert_allclose(both.loss_curve_, alone.loss_curve_, rtol=1e-9)
+
+
+@given(n_rows=st.integers(1, 200), n_steps=st.integers(1, 60))
+def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
+    n_rows = max(n_rows, n_steps)
+    runs = runs_of(n_rows, n_steps)
+    assert sum(n for n, _ in runs) == n_rows
+    sizes = [min(size, n - start) for n, size in runs for start in range(0, n, size)]
+    assert len(sizes) == n_steps and max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(3)], ids=str)
