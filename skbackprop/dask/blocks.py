@@ -280,7 +280,9 @@ def delayed_blocks(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any, An
     if len(numbers) > 1:
         raise ValueError(
             f"{', '.join(named)} have {', '.join(str(len(c)) for c in columns)} blocks of rows, "
-            "but each block of one needs its own of the others. Rechunk or repartition them alike."
+            "but each block of one needs its own of the others. Rechunk or repartition them alike. "
+            "Arrays made by to_dask_array() have blocks of their own: give the frames instead, or "
+            "call compute_chunk_sizes() of each array before."
         )
     if weight is None:
         columns.append([None] * len(columns[0]))
@@ -307,10 +309,15 @@ def _cut_like(array: Any, X: Any) -> Any:
 
 
 def row_blocks(array: Any) -> list[Any]:
-    """Return the blocks of rows of a Dask array or frame, not computed yet."""
+    """Return the blocks of rows of a Dask array or frame, not computed yet.
+
+    A frame has a block for each of its partitions. Dask's full optimization would join partitions
+    of a file of which few columns are read, so that X and y of one file had different blocks. So
+    the columns are still chosen when the file is read, but no partitions are joined.
+    """
     if isinstance(array, da.Array):
         return list(array.to_delayed().ravel())
-    return list(array.to_delayed())
+    return list(array.simplify().to_delayed(optimize_graph=False))
 
 
 # --------------------------------------------------------------------------- on the workers

@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, LocalSteps, Synchronous
+from skbackprop.dask.blocks import row_blocks
 from skbackprop.losses import Quantile
 from skbackprop.stopping import EarlyStopping
 from support import NAMES, class_data, few_epochs, label_data, value_data
@@ -71,6 +72,53 @@ def test_frames_keep_the_names_of_their_columns():
     np.testing.assert_allclose(predicted.compute(), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="feature names"):
         distributed.partial_fit(frame[NAMES[::-1]], labels)
+
+
+FROM_FILES = {
+    "dropped": lambda d: (d.drop(columns=["label", "weight"]), d["label"], d["weight"]),
+    "selected": lambda d: (d[NAMES], d.label, d.weight),
+    "filtered": lambda d: FROM_FILES["dropped"](d[d["label"] > 0]),
+    "computed": lambda d: (d[NAMES] * 2, d["label"] + 1, d["weight"] + d["label"]),
+    "in fewer partitions": lambda d: FROM_FILES["selected"](d.repartition(npartitions=3)),
+    "kept by the workers": lambda d: FROM_FILES["dropped"](d.persist()),
+    "as arrays": lambda d: [
+        each.to_dask_array().compute_chunk_sizes() for each in FROM_FILES["dropped"](d)
+    ],
+}
+
+
+@pytest.mark.parametrize("way", FROM_FILES)
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_input_and_targets_are_columns_of_the_same_files(way, is_weighted, tmp_path):
+    """Dask joins the partitions of files of which few columns are read."""
+    X, y = class_data(4 * N)
+    frame = pd.DataFrame(X, columns=NAMES).assign(label=y, weight=np.arange(4 * N) % 3 + 1.0)
+    for i, start in enumerate(range(0, 4 * N, 20)):
+        frame[start : start + 20].to_parquet(tmp_path / f"{i}.parquet")
+    X, y, weight = FROM_FILES[way](dd.read_parquet(tmp_path))
+    whole = [np.asarray(each.compute()) for each in (X, y, weight)]
+    if not is_weighted:
+        weight, whole[2] = None, None
+    settings = {"batch_size": len(whole[0]), "early_stopping": True, "n_iter_no_change": 10}
+    local = BackpropClassifier(**SETTINGS | settings)
+    local.fit(*whole, X_val=whole[0], y_val=whole[1])
+    model = DaskBackpropClassifier(**DISTRIBUTED | settings)
+    same(local, model.fit(X, y, weight, X_val=X, y_val=y))
+    np.testing.assert_array_equal(model.predict(X).compute(), local.predict(whole[0]))
+    assert model.score(X, y, weight) == pytest.approx(local.score(*whole))
+    local.set_params(early_stopping=False).partial_fit(whole[0], whole[1])
+    same(local, model.set_params(early_stopping=False).partial_fit(X, y))
+
+
+def test_of_files_only_the_columns_that_are_needed_are_read(tmp_path):
+    frame = pd.DataFrame(np.ones((N, 4)), columns=NAMES).assign(label=0)
+    for i in range(4):
+        frame[i * 10 : i * 10 + 10].to_parquet(tmp_path / f"{i}.parquet")
+    d = dd.read_parquet(tmp_path)
+    blocks = row_blocks(d["label"])
+    for i in range(4):  # what is not read is not missed
+        frame[["label"]][i * 10 : i * 10 + 10].to_parquet(tmp_path / f"{i}.parquet")
+    assert [len(block.compute()) for block in blocks] == [10] * 4
 
 
 def test_blocks_of_unknown_size_and_without_rows():
