@@ -49,7 +49,10 @@ class LocalSteps(Part):
     All workers make the same number of steps, so that the weighted loss of all rows is minimized
     (Wang et al. 2020b, section 3, show what is minimized otherwise). The worker with the most rows
     takes batches of at most about `batch_size` rows. A worker with fewer rows goes over them
-    several times, or takes smaller batches. Rows of weight zero are left out.
+    several times, or takes smaller batches. Rows of weight zero are left out. With an optimizer
+    such as Adam, which divides steps by the root of a second moment, each parameter of a worker
+    also counts by this root, because the moments of the workers differ within a round (Wang et al.
+    2021).
 
     Parameters
     ----------
@@ -72,6 +75,9 @@ class LocalSteps(Part):
 
     Wang, J. et al. (2020b). Tackling the objective inconsistency problem in heterogeneous federated
     optimization. NeurIPS.
+
+    Wang, J. et al. (2021). Local adaptivity in federated learning: convergence and consistency.
+    arXiv:2106.02305.
 
     Examples
     --------

@@ -25,6 +25,9 @@ from .rounds import LocalSteps, Rounds, Synchronous, Times, chosen, needs_times
 # Numbers that a stream gives to draw orders and masks by.
 _LARGEST_KEY = np.iinfo(np.int64).max
 
+# What adaptive optimizers divide their steps by the root of: the first of these in their state.
+_SECOND_MOMENTS = "largest_second_moment", "second_moment", "sum_of_squares"
+
 # Rounds that are timed.
 _N_TIMED = 3
 
@@ -290,6 +293,29 @@ def _mean(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
     return mean
 
 
+def _mean_parameters(
+    state: TrainingState, parts: Sequence[Common], weights: Sequence[float]
+) -> Array:
+    """Return the weighted mean of the parameters that parts have come to.
+
+    An adaptive optimizer divides its steps by the root of a second moment. Within a round each part
+    has its own, so that parts with large gradients would make smaller steps than the weighted loss
+    asks for. So each parameter counts in proportion to this root as well, taken in the middle of
+    the round (Wang et al. 2021 correct local adaptive steps likewise).
+    """
+    mean = _mean([part.theta for part in parts], weights)
+    name = next((name for name in _SECOND_MOMENTS if name in state.optimizer), None)
+    if name is None or len(parts) == 1:
+        return mean
+    before, total_weight = state.optimizer[name].astype(float), math.fsum(weights)
+    total, weighted = np.zeros(mean.shape), np.zeros(mean.shape)
+    for part, weight in zip(parts, weights, strict=True):
+        scale = weight / total_weight * np.sqrt((before + part.optimizer[name]) / 2)
+        total += scale
+        weighted += scale * part.theta
+    return np.divide(weighted, total, out=mean, where=total > 0)
+
+
 def _put_mean_into(
     state: TrainingState, parts: Sequence[Common], weights: Sequence[float], n_rows: int
 ) -> None:
@@ -299,7 +325,7 @@ def _put_mean_into(
     that averages count are those of all parts in the round.
     """
     own = Common.of(state)
-    np.copyto(own.theta, _mean([part.theta for part in parts], weights), casting="same_kind")
+    np.copyto(own.theta, _mean_parameters(state, parts, weights), casting="same_kind")
     for kind in ("statistics", "optimizer", "average"):
         for name, array in getattr(own, kind).items():
             arrays = [getattr(part, kind)[name] for part in parts]

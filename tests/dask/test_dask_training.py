@@ -401,6 +401,24 @@ def test_unlike_workers_come_to_the_weighted_optimum_of_all_rows(rounds, solver,
     np.testing.assert_allclose(distributed.intercepts_[0], local.intercepts_[0], atol=0.1)
 
 
+@pytest.mark.parametrize("rows, weight", [((950, 50), 1.0), ((500, 500), 0.02), ((500, 500), 1.0)])
+@pytest.mark.parametrize("n_steps", [1, 4, 1_000])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "nadam", "adamw", "amsgrad"])
+def test_workers_with_opposite_targets_come_to_the_weighted_mean(solver, n_steps, rows, weight):
+    """The moments of an adaptive optimizer go apart within a round, and the mean stays right."""
+    y, weights = np.repeat([0.0, 1.0], rows), np.repeat([1.0, weight], rows)
+    settings = settings_of(BackpropRegressor, solver=solver, batch_size=50, max_iter=80)
+    settings |= {
+        "hidden_layer_sizes": (),
+        "learning_rate_init": 0.01,
+        "rounds": LocalSteps(n_steps),
+    }
+    model = DaskBackpropRegressor(**settings)
+    model.fit(*on_workers(np.zeros((len(y), 1)), y, weights, rows=rows))
+    expected = np.average(y, weights=weights)
+    np.testing.assert_allclose(model.intercepts_[0], expected, rtol=0.05)
+
+
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "each its own"])
 @pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(3)], ids=str)
 def test_a_penalty_on_unlike_workers_is_that_of_one_machine(rounds, case):
