@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..core.files import check_replaceable, held
 from ..estimators.base import BaseBackprop
 from ..fitting.plan import is_lbfgs
 from ..tables.base import BaseTabular
-from .files import check_replaceable, errors_of
+from .files import errors_of
 
 
 class Checkpoint:
@@ -96,9 +99,15 @@ class Checkpoint:
         if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
             raise ValueError(f"path of Checkpoint must be that of a file, got {path!r}.")
         self.path, self.every = Path(path).absolute(), int(every)
+        # By the context of the fit: what holds the path until the fit is over.
+        self._holds: dict[Any, ExitStack] = {}
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, every={self.every})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the settings alone: the fit of a copy is another fit."""
+        return type(self), (self.path, self.every)
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Check that this fit can be resumed, before it begins."""
@@ -123,8 +132,18 @@ class Checkpoint:
             raise FileNotFoundError(
                 f"Checkpoint has no folder {str(self.path.parent)!r} to write to. Make it first."
             )
-        with errors_of(self, self.path):
+        with errors_of(self, self.path), ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.path))
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"Checkpoint has one file, {str(self.path)!r}, which another fit is writing "
+                    "to now, in this process or another. Give each fit a file of its own; in "
+                    "cross-validation do without checkpoints: set_callbacks(). If there is no "
+                    f"other fit, remove {error.filename!r}."
+                ) from None
             check_replaceable(self.path)
+            self._holds[context] = stack.pop_all()
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
@@ -133,14 +152,21 @@ class Checkpoint:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Save, if it is the turn of this epoch or training is over."""
-        if fitted_estimator is None:
-            return
+        if fitted_estimator is not None:
+            self._save_if_due(context, fitted_estimator, fitted_estimator._resumable.save)
+
+    def _save_if_due(
+        self, context: Any, fitted_estimator: Any, save: Callable[[Path], None]
+    ) -> None:
+        """Let `save` write the file, if it is the turn of this epoch or training is over."""
         is_over = context.task_name == "fit"
         if is_over or np.max(fitted_estimator.n_iter_) % self.every == 0:
-            fitted_estimator._resumable.save(self.path)
+            with errors_of(self, self.path):
+                save(self.path)
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Do nothing: the last checkpoint stays."""
+        """Let other fits have the path; the last checkpoint stays."""
+        self._holds.pop(context, ExitStack()).close()
 
 
 def _is_one_of_many(context: Any) -> bool:

@@ -7,13 +7,15 @@ import math
 import sys
 import time
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
+from ..core.files import check_replaceable, replaced
 from ..displays.drawing import check_matplotlib
 from ..displays.loss_curve import LossCurveDisplay
 from ..estimators.progress import Progress, progress_of
 from ..fitting.plan import is_lbfgs
-from .files import attempt, check_replaceable, checked_path, errors_of, replace
+from .files import attempt, checked_path, errors_of
 
 # Pixels to an inch of pictures in a notebook, which shows them at half the size: sharp on any
 # screen.
@@ -137,7 +139,7 @@ class LearningCurve:
         LossCurveDisplay(curves={"": drawing.progress}, unit=unit).draw_in(figure)
         if path is not None:
             picture = _picture(figure, format=path.suffix[1:].lower())
-            attempt(self, path, lambda: replace(path, picture))
+            attempt(self, path, lambda: _write(path, picture))
         if _is_in_notebook():
             drawing.show(_picture(figure, format="png", dpi=_DPI))
         drawing.drawn, drawing.due_at = drawing.progress, time.monotonic() + self.every
@@ -190,6 +192,11 @@ def _is_in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
+
+
+def _write(path: Path, picture: bytes) -> None:
+    with replaced(path) as file:
+        file.write(picture)
 
 
 def _picture(figure: Any, **options: Any) -> bytes:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ..core.files import append, create
 from ..estimators.progress import Progress, progress_of
-from .files import append, attempt, checked_path, create, errors_of
+from .files import attempt, checked_path, errors_of
 
 COLUMNS = (
     "time",

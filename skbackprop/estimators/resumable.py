@@ -91,8 +91,7 @@ def describe(kind: str, data: int) -> dict[str, Any]:
 
 def write_checkpoint(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays to a file, in the place of the last one."""
-    # Always the same name, so that who is killed within a draft leaves but one.
-    with replaced(path, path.with_name(f".{path.name}.new")) as file:
+    with replaced(path) as file:
         # Its stub takes what any name may stand for as its option allow_pickle.
         np.savez(file, **arrays)  # type: ignore[arg-type]
 

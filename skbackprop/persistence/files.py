@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core.extras import needed_by
-from ..core.files import draft_of, replaced
+from ..core.files import check_replaceable, replaced
 from ..estimators.fitted import OF_CALLBACKS
 from .archive import Unreadable, packed, unpacked
 from .sameness import difference, parts_of
@@ -89,9 +89,10 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         raise _unsavable(name, f"skops does not bring back {place} as it was")
     whole = packed(content, _versions())
     try:
-        with replaced(path, draft_of(path)) as file:
+        check_replaceable(path)
+        with replaced(path) as file:
             file.write(whole)
-    except OSError as error:  # of the draft
+    except OSError as error:
         message = f"{name} can't be saved there: {error.strerror}"
         raise OSError(error.errno, message, str(path)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +185,9 @@ class CheckpointOfNetworks:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Save, if it is the turn of this epoch or the leg is over."""
-        if fitted_estimator is None:
-            return
-        is_over = context.task_name == "fit"
-        if is_over or np.max(fitted_estimator.n_iter_) % self._checkpoint.every == 0:
-            self._progress.save(fitted_estimator._resumable, self._checkpoint.path)
+        if fitted_estimator is not None:
+            save = partial(self._progress.save, fitted_estimator._resumable)
+            self._checkpoint._save_if_due(context, fitted_estimator, save)
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing: the last checkpoint stays."""

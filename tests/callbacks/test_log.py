@@ -23,8 +23,8 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import TrainingLog
-from skbackprop.callbacks.files import create
 from skbackprop.callbacks.log import COLUMNS
+from skbackprop.core.files import create
 from skbackprop.estimators.progress import Progress
 from support import data_for, few_epochs, forks, quick
 
