@@ -4,6 +4,7 @@ from functools import cache
 from itertools import cycle
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
@@ -15,9 +16,10 @@ from skbackprop import (
     BackpropRegressor,
 )
 from skbackprop.activations import ACTIVATIONS
+from skbackprop.averages import ExponentialAverage
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, CategoryEmbedding, PeriodicEmbedding
-from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Huber, Quantile
 from skbackprop.losses.links import OUTPUT_ACTIVATIONS
 
 RNG = np.random.default_rng(0)
@@ -197,3 +199,71 @@ def classes_of(estimator, output):
 def is_close(found, said):
     """Return whether numbers agree to 1e-5, of large ones relative to their size."""
     return bool((np.abs(found - said) <= 1e-5 * np.maximum(1, np.abs(said))).all())
+
+
+# ------------------------------------------------------- two that differ in one parameter
+
+# A value of each parameter that is another than the default.
+_OTHER_VALUES = {
+    "n_components": 3,
+    "hidden_layer_sizes": (5,),
+    "activation": "tanh",
+    "loss": {BackpropClassifier: "focal", BackpropRegressor: "huber"},
+    "solver": "sgd",
+    "alpha": 0.5,
+    "batch_size": 50,
+    "learning_rate": "cosine",
+    "learning_rate_init": 0.5,
+    "power_t": 0.3,
+    "max_iter": 20,
+    "shuffle": False,
+    "random_state": 3,
+    "tol": 0.5,
+    "verbose": True,
+    "warm_start": True,
+    "momentum": 0.5,
+    "nesterovs_momentum": False,
+    "early_stopping": True,
+    "validation_fraction": 0.3,
+    "beta_1": 0.5,
+    "beta_2": 0.5,
+    "epsilon": 0.5,
+    "n_iter_no_change": 5,
+    "max_fun": 100,
+    "n_members": 3,
+    "class_weight": {BackpropClassifier: {0: 2.0}},
+    "label_smoothing": 0.1,
+    "scale_target": True,
+    "contamination": 0.3,
+    "l1_ratio": 0.5,
+    "clip_norm": 1.0,
+    "input_layers": "scale",
+    "dropout": 0.5,
+    "normalization": "batch",
+    "average": ExponentialAverage(0.5),
+    "init": "he_normal",
+    "time_limit": 60,
+    "dtype": "float32",
+}
+# What makes the parameter matter.
+_BESIDE = {
+    "nesterovs_momentum": {"solver": "sgd"},
+    "momentum": {"solver": "sgd"},
+    "power_t": {"solver": "sgd", "learning_rate": "invscaling"},
+    "l1_ratio": {"l1_ratio": 0.1},
+    "class_weight": {"class_weight": "balanced"},
+    "average": {"average": ExponentialAverage()},
+    "validation_fraction": {"early_stopping": True},
+    "max_fun": {"solver": "lbfgs"},
+}
+
+
+def two_that_differ_in(row, **settings):
+    """Return two estimators with these settings that differ in the parameter of a row alone."""
+    classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
+    kind = classes.get(row.of[0], BackpropAutoencoder)
+    other = _OTHER_VALUES[row.name]
+    if isinstance(other, dict):
+        other = other.get(kind, Huber())
+    one = kind(**settings | _BESIDE.get(row.name, {}))
+    return one, clone(one).set_params(**{row.name: other})

@@ -33,7 +33,8 @@ class Checkpoint:
     path : str or path
         The file; the folder has to exist. A new checkpoint takes the place of the last one at
         once, when it is complete and on the disk, so that there is always a whole one. Each fit
-        needs a file of its own.
+        needs a file of its own, which it holds until it ends. If the path is a symbolic link, the
+        file that it leads to is written.
     every : int, default=1
         The number of epochs, or of iterations of L-BFGS, from one checkpoint to the next, 1 or
         more. The end of training has one in any case, unless Ctrl-C or an error has ended it.
@@ -45,10 +46,10 @@ class Checkpoint:
         itself, not on a pipeline around it.
     ValueError
         If a parameter is not valid; when a fit begins, if it is one of many in a search, or one of
-        several networks by L-BFGS.
+        several networks by L-BFGS, or if another fit is writing to the file.
     OSError
-        When a fit begins, if there is no such folder, or the file cannot be written; after an
-        epoch, which ends training, if it cannot be written then.
+        When a fit begins, if there is no such folder, or the file cannot be written or is a device;
+        after an epoch, which ends training, if it cannot be written then.
 
     See Also
     --------
@@ -56,13 +57,14 @@ class Checkpoint:
 
     Notes
     -----
-    Data and parameters have to be the same when training is resumed; that is checked, the data by
-    a sample of its rows. Those parameters may differ that say how long to train: ``max_iter``,
-    ``tol``, ``n_iter_no_change`` and ``time_limit``, which counts from the resumption. A fit that
-    has ended by ``max_iter``, ``time_limit`` or a callback goes on if there is more to do;
-    schedules that go by the share of ``max_iter`` that is done, such as "cosine", go on from the
-    share that it then is. The version of the package should be the same; one that can't read the
-    file says so.
+    Data and parameters have to be the same when training is resumed; that is checked, the data by a
+    sample of its rows. Lambdas, closures and functions of scripts and notebooks are compared by
+    their code and the values that they refer to, functions of modules by their names alone. Those
+    parameters may differ that say how long to train: ``max_iter``, ``tol``, ``n_iter_no_change``
+    and ``time_limit``, which counts from the resumption. A fit that has ended by ``max_iter``,
+    ``time_limit`` or a callback goes on if there is more to do; schedules that go by the share of
+    ``max_iter`` that is done, such as "cosine", go on from the share that it then is. The version
+    of the package should be the same; one that can't read the file says so.
 
     On a `TabularClassifier` or `TabularRegressor`, epochs are counted in each leg of training, and
     each leg ends with a checkpoint. The estimators of ``blend`` are not in it, and are fitted again

@@ -121,7 +121,7 @@ class LearningCurve:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Draw the epochs so far, if it is time to."""
-        progress = progress_of(estimator, fitted_estimator)
+        progress = progress_of(fitted_estimator)
         if not any(member.losses for member in progress):
             return  # nothing to draw
         while context not in self._drawings:  # that of the fit, which has been set up

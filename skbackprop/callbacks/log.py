@@ -114,7 +114,7 @@ class TrainingLog:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Write the lines of an epoch."""
-        lines = _lines(context, progress_of(estimator, fitted_estimator))
+        lines = _lines(context, progress_of(fitted_estimator))
         if lines:
             content = "".join(map(_as_csv if self._is_csv else _as_json, lines)).encode()
             attempt(self, self.path, lambda: append(self.path, content))

@@ -122,7 +122,7 @@ class OptunaPruning:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Report an epoch, and end training if the trial is pruned."""
-        progress = progress_of(estimator, fitted_estimator)
+        progress = progress_of(fitted_estimator)
         if context.task_name not in ("epoch", "iteration") or not progress:
             return
         epoch = context.task_id + 1

@@ -57,7 +57,7 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        return is_equal(_held_by(one), _held_by(other)) and _answer(one, other) is not False
+        return is_equal(contents_of(one), contents_of(other)) and _answer(one, other) is not False
     return _answer(one, other) is True
 
 
@@ -92,8 +92,8 @@ def _kind(value: Any) -> type:
     return type(value)
 
 
-def _held_by(value: Any) -> dict[str, Any]:
-    """Return all that an instance of a dataclass is compared by."""
+def contents_of(value: Any) -> dict[str, Any]:
+    """Return all that an instance of a dataclass is compared by, by name."""
     _, names = _names_of_fields(cast(Hashable, type(value)))
     return {name: getattr(value, name) for name in names} | held_beside_fields(value)
 

@@ -130,9 +130,10 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
                 pieces = pieces_of(runs, self.random_state) if incremental else None
             else:
                 runs = [pieces.run]
+            before = None
             if given.resume_from is not None:
-                resume(self, runs, Path(given.resume_from))
-            prepared = Prepared(planned, learned, data, runs)
+                before = resume(self, runs, Path(given.resume_from))
+            prepared = Prepared(planned, learned, data, runs, before)
             if pieces is not None:
                 interrupt = pieces.train()
             elif incremental or not hasattr(self, "_skl_callbacks"):

@@ -48,6 +48,8 @@ _COURSE = (
     "best_iter_",
 )
 
+_CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
+
 # What scikit-learn keeps on an estimator while callbacks follow its fit, and is of no other.
 OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
 
@@ -113,7 +115,7 @@ class Fitted(Rebuilt, NestedParameters):
 
     def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return what `_keep` sets."""
-        planned, learned, _, runs = prepared
+        planned, learned, runs = prepared.planned, prepared.learned, prepared.runs
         pasts = [run.past for run in runs]
         return {
             **learned.attributes,
@@ -124,7 +126,7 @@ class Fitted(Rebuilt, NestedParameters):
             "converged_": _of_members([run.is_converged for run in runs]),
             "t_": _of_members([run.n_seen for run in runs]),
             "loss_": _of_members([np.float64(run.loss) for run in runs]),
-            **self._courses(runs, continues),
+            **self._courses(prepared, continues),
             "_learned": learned,
             "_planned": planned,
             "_training": pasts,
@@ -132,11 +134,15 @@ class Fitted(Rebuilt, NestedParameters):
         }
 
     def _fitted_by(
-        self, prepared: Prepared, continues: bool, is_resumable: bool, runs: Sequence[Run]
+        self,
+        prepared: Prepared,
+        continues: bool,
+        settings: Mapping[str, str] | None,
+        runs: Sequence[Run],
     ) -> dict[str, Any] | None:
         """Return what `_keep` would set of runs that have come so far; None if one has failed.
 
-        With `is_resumable` it is all that another process needs to go on from there.
+        With `settings`, those of `settings_of`, it is all that another process needs to go on.
         """
         if any(run.error is not None for run in runs):
             return None
@@ -146,10 +152,14 @@ class Fitted(Rebuilt, NestedParameters):
         outcome = self._outcome_of(prepared._replace(runs=in_order), continues)
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             outcome.setdefault("feature_names_in_", None)
-        if is_resumable:
+        before = [self._before(prepared, i, continues) for i in range(len(runs))]
+        outcome["_curves_before"] = before
+        if settings is not None:
             # The arrays of the outcome are the callbacks', to change as they like.
             apart = [run.standing_at(run.course, run.state.copy()) for run in in_order]
-            outcome["_resumable"] = Resumable.of(self, apart)
+            moments = [run.moment for run in apart]
+            kind, problem = type(self).__name__, apart[0].problem
+            outcome["_resumable"] = Resumable(kind, settings, problem, moments, before)
         return outcome
 
     def _arrays(self, learned: Learned, plan: Plan, pasts: list[Past]) -> dict[str, Any]:
@@ -193,16 +203,35 @@ class Fitted(Rebuilt, NestedParameters):
         one._learned = replace(learned, fixed=fixed, n_members=1)
         return one
 
-    def _courses(self, runs: list[Run], continues: bool) -> dict[str, Any]:
+    def _courses(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
         """Return the course of training, and the best of it."""
-        courses = [self._course(run, i, continues) for i, run in enumerate(runs)]
+        courses = [
+            self._course(run, i, continues, prepared.before) for i, run in enumerate(prepared.runs)
+        ]
         each = zip(_COURSE, zip(*courses, strict=True), strict=True)
         return {name: _of_members(list(values)) for name, values in each}
 
-    def _course(self, run: Run, member: int, continues: bool) -> tuple[Any, ...]:
-        """Return what `_COURSE` names of a member."""
+    def _before(self, prepared: Prepared, member: int, continues: bool) -> dict[str, Any]:
+        """Return a member's curves of earlier fits, which this one adds to; None where none are."""
+        if prepared.before is not None:
+            return {name: prepared.before[member].get(name) for name in _CURVES}
+        return {name: self._of_member(name, member) if continues else None for name in _CURVES}
+
+    def _course(
+        self,
+        run: Run,
+        member: int,
+        continues: bool,
+        before: Sequence[Mapping[str, Any]] | None,
+    ) -> tuple[Any, ...]:
+        """Return what `_COURSE` names of a member.
+
+        `before` has the curves that a fit adds to, if they are not the estimator's own.
+        """
 
         def past(name: str) -> Any:
+            if before is not None:
+                return before[member].get(name)
             return self._of_member(name, member) if continues else None
 
         # Losses are NumPy's numbers, as in scikit-learn: they have methods such as round.
@@ -237,7 +266,7 @@ class Fitted(Rebuilt, NestedParameters):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training state behind unless training is meant to go on."""
         state = dict(super().__getstate__())
-        for name in ("_planned", "_pieces", "_resumable", *OF_CALLBACKS):
+        for name in ("_planned", "_pieces", "_resumable", "_curves_before", *OF_CALLBACKS):
             state.pop(name, None)
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]

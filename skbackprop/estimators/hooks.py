@@ -8,11 +8,14 @@ from typing import Any, TypeAlias
 from ..fitting.follower import Follower, Standing
 from ..fitting.run import Run
 from .learned import Given
+from .resumable import settings_of
 
-Attributes: TypeAlias = Callable[[bool, Sequence[Run]], "Mapping[str, Any] | None"]
+Attributes: TypeAlias = Callable[
+    ["Mapping[str, str] | None", Sequence[Run]], "Mapping[str, Any] | None"
+]
 """Returns what the estimator's fitted attributes would be; None if these runs have failed.
 
-The first argument is whether another process is to go on from them.
+The first argument is what `settings_of` returns, if another process is to go on from them.
 """
 
 
@@ -43,6 +46,7 @@ class Hooks(Follower):
         self.needs_moments = any(
             getattr(callback, "resumes", False) for callback in estimator._skl_callbacks
         )
+        self._settings = settings_of(estimator, plan) if self.needs_moments else None
         self._data = {
             "X": given.X,
             # An autoencoder's targets are its input.
@@ -106,7 +110,5 @@ class Hooks(Follower):
         """Return what hooks may ask for; the fitted estimator is made once one does."""
         told = {"estimator": self._estimator, **self._data}
         if standing is not None:
-            told["reconstruction_attributes"] = lambda: self._attributes(
-                self.needs_moments, standing()
-            )
+            told["reconstruction_attributes"] = lambda: self._attributes(self._settings, standing())
         return told

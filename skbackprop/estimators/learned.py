@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -175,12 +175,16 @@ class Scored(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A fit that is about to begin: its plan, what was learned of the data, and its runs."""
+    """A fit that is about to begin: its plan, what was learned of the data, and its runs.
+
+    Where it is resumed, also the curves that it adds to, as `resume` returns them.
+    """
 
     planned: Planned
     learned: Learned
     data: Data
     runs: list[Run]
+    before: Sequence[Mapping[str, Any]] | None = None
 
 
 def fixed_of(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Progress:
     best_epoch: int
 
 
-def progress_of(estimator: Any, fitted_estimator: Any) -> list[Progress]:
+def progress_of(fitted_estimator: Any) -> list[Progress]:
     """Return the progress of each member of a network that is being fitted.
 
     Of a warm start it is that of the last call, as `n_iter_` is: epochs are counted from 1 in each
@@ -40,8 +40,6 @@ def progress_of(estimator: Any, fitted_estimator: Any) -> list[Progress]:
 
     Parameters
     ----------
-    estimator : estimator
-        What is being fitted; as long as it is, it is what it was before.
     fitted_estimator : estimator or None
         What it would be if training ended now.
 
@@ -54,15 +52,12 @@ def progress_of(estimator: Any, fitted_estimator: Any) -> list[Progress]:
         return []
     best_epochs = np.atleast_1d(fitted_estimator.best_iter_).tolist()
     n_members = len(best_epochs)
-    goes_on = estimator.warm_start and hasattr(estimator, "coefs_")
 
     def curves(name: str) -> list[list[float]]:
         now = _curves_of(fitted_estimator, name, n_members)
-        if not goes_on:
-            return now
         # A curve that nothing is added to any more is that of an earlier fit.
-        before = _curves_of(estimator, name, n_members)
-        return [curve[len(past) :] for curve, past in zip(now, before, strict=True)]
+        before = fitted_estimator._curves_before
+        return [curve[len(past[name] or ()) :] for curve, past in zip(now, before, strict=True)]
 
     return [
         Progress(*of_member)

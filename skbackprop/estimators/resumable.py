@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-import re
+import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.descriptions import describe
 from ..core.files import replaced
 from ..core.naming import flat, name_of, nested, plain
+from ..fitting.initial import Drawn
 from ..fitting.moment import Moment
+from ..fitting.plan import Plan
 from ..fitting.problem import Problem
 from ..fitting.run import Run
+from .curves import Curve
+from .parameters import PARAMETERS
 
-_FORMAT = "skbackprop checkpoint, version 1"
+_FORMAT = "skbackprop checkpoint, version 2"
 
-# The parameters that say for how long, and what is printed: another process may have others.
-_FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_start"}
+# Parameters that another process may have others of: for how long to train and what is printed, and
+# where the rows are.
+_FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_start", "client"}
 # Whose position is part of the moment.
 _FREE |= {"random_state"}
-# Where the rows are.
-_FREE |= {"client"}
+# What is known with the data.
+_FREE |= {"dtype"}
+# The same of an object.
+_FREE |= {"early_stopping.tol", "early_stopping.n_iter_no_change"}
+
+# What a plan calls otherwise than the parameter that it is made of.
+_PARAMETERS = {
+    "hidden": "hidden_layer_sizes",
+    "activations": "activation",
+    "initial": "init",
+    "schedule": "learning_rate",
+    "rate": "learning_rate_init",
+    "stopping": "early_stopping",
+}
 
 # Rows of a table by which data is known again.
 _N_ROWS = 1_000
 
-# Numbers of an array that are printed.
-_N_PRINTED = 20
+# The name of the array with the checksum of all others.
+_CHECKSUM = "checksum"
+
+
+Curves: TypeAlias = "Mapping[str, Any]"
+"""Curves by the names of their attributes, each a list, a `Curve` or None."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +66,20 @@ class Resumable:
     kind : str
         The name of the estimator's class.
     settings : dict of str
-        Its parameters, as Python prints them.
+        What they are trained by, as `settings_of` describes it.
     problem : Problem
         What the networks learn, of which the data is looked at when they are saved.
     moments : sequence of Moment
         One for each network.
+    before : sequence of dict
+        The curves of earlier fits that this one adds to, of each network.
     """
 
     kind: str
     settings: Mapping[str, str]
     problem: Problem
     moments: Sequence[Moment]
-
-    @classmethod
-    def of(cls, estimator: Any, runs: Sequence[Run]) -> Self:
-        """Return the moment of an estimator's runs."""
-        settings = describe_settings(estimator._settings)
-        moments = [run.moment for run in runs]
-        return cls(type(estimator).__name__, settings, runs[0].problem, moments)
+    before: Sequence[Curves]
 
     # -------------------------------------------------------------------- its file
 
@@ -73,9 +91,13 @@ class Resumable:
         OSError
             If it can't be written; the last one is then still there.
         """
-        arrays = dict(flat("what", describe(self.kind, fingerprint_of(self.problem))))
-        arrays |= dict(flat("settings", dict(self.settings)))
-        write_checkpoint(path, arrays | dict(self.moment_arrays()))
+        arrays = dict(self.moment_arrays())
+        for i, curves in enumerate(self.before):
+            for name, curve in curves.items():
+                if curve is not None:
+                    numbers = curve.numbers if isinstance(curve, Curve) else curve
+                    arrays[name_of("before", i, name)] = np.array(numbers, dtype=float)
+        write_checkpoint(path, self.kind, self.settings, fingerprint_of(self.problem), arrays)
 
     def moment_arrays(self) -> Iterator[tuple[str, Array]]:
         """Yield the arrays of all moments, with their names."""
@@ -84,20 +106,39 @@ class Resumable:
                 yield name_of("moments", i, name), array
 
 
-def describe(kind: str, data: int) -> dict[str, Any]:
-    """Return the format of a checkpoint, the name of the estimator and the checksum of its data."""
-    return {"format": _FORMAT, "kind": kind, "data": data}
+def write_checkpoint(
+    path: Path, kind: str, settings: Mapping[str, str], data: int, arrays: Mapping[str, Array]
+) -> None:
+    """Write the file of an estimator of a kind, in the place of the last one.
 
-
-def write_checkpoint(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a file, in the place of the last one."""
+    Parameters
+    ----------
+    path : path
+        The file.
+    kind : str
+        The name of the estimator's class.
+    settings : dict of str
+        What it is trained by, as `described` returns it.
+    data : int
+        The checksum of its data.
+    arrays : dict of arrays
+        What training goes on from.
+    """
+    what = {"format": _FORMAT, "kind": kind, "data": data, "settings": json.dumps(dict(settings))}
+    whole = dict(flat("what", what)) | dict(arrays)
+    whole[_CHECKSUM] = np.asarray(_checksum_of_all(whole))
     with replaced(path) as file:
         # Its stub takes what any name may stand for as its option allow_pickle.
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **whole)  # type: ignore[arg-type]
 
 
-def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
+def resume(estimator: Any, runs: Sequence[Run], path: Path) -> list[Curves]:
     """Let runs go on from the moment that `Resumable.save` has written to a file.
+
+    Returns
+    -------
+    before : list of dict
+        The curves of earlier fits that the runs add to, of each network.
 
     Raises
     ------
@@ -106,14 +147,16 @@ def resume(estimator: Any, runs: Sequence[Run], path: Path) -> None:
     ValueError
         If the file is no checkpoint, or that of another estimator or of other data.
     """
-    what, settings, arrays = read_checkpoint(path)
-    check_settings(what, settings, type(estimator).__name__, estimator._settings, _FREE)
+    what, arrays = read_checkpoint(path)
+    check_settings(what, type(estimator).__name__, settings_of(estimator, runs[0].plan))
     if what["data"] != fingerprint_of(runs[0].problem):
         raise ValueError(
             "resume_from: the checkpoint is of other data. Give fit the X, y and sample_weight "
             "that it had, and the X_val, in the same dtype, or train anew without resume_from."
         )
     resume_runs(runs, arrays, path)
+    before = [within(arrays, "before", i) for i in range(len(runs))]
+    return [{name: list(array) for name, array in curves.items()} for curves in before]
 
 
 def resume_runs(runs: Sequence[Run], arrays: Mapping[str, Array], path: Path) -> None:
@@ -145,20 +188,35 @@ def within(arrays: Mapping[str, Array], *place: Any) -> dict[str, Array]:
     return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Array]]:
-    """Return what a file is of, the parameters, and all its arrays."""
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return what a file is of, and all its arrays."""
     with errors_of_file(path):
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         named = nested(arrays)
-        what = {name: plain(named["what"][name]) for name in ("format", "kind", "data")}
-        settings = plain(named["settings"])
-    if what["format"] != _FORMAT:
+        written_as = plain(named["what"]["format"])
+        if not isinstance(written_as, str):
+            raise TypeError("The format has no name.")
+    if written_as != _FORMAT:
         raise ValueError(
-            f"resume_from={str(path)!r} is of the format {what['format']!r}, but this "
+            f"resume_from={str(path)!r} is of the format {written_as!r}, but this "
             f"version of skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
         )
-    return what, settings, arrays
+    with errors_of_file(path):
+        if arrays.pop(_CHECKSUM) != _checksum_of_all(arrays):
+            raise ValueError("The checksum is that of other arrays.")
+        what = {name: plain(named["what"][name]) for name in ("kind", "data")}
+        return what | {"settings": json.loads(plain(named["what"]["settings"]))}, arrays
+
+
+def _checksum_of_all(arrays: Mapping[str, Array]) -> int:
+    """Return a number that changes with any of the arrays."""
+    found = 0
+    for name in sorted(arrays):
+        array = arrays[name]
+        found = zlib.crc32(f"{name} {array.dtype.str} {array.shape} ".encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
+    return found
 
 
 @contextmanager
@@ -170,30 +228,51 @@ def errors_of_file(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(
-            f"resume_from={str(path)!r} is not a checkpoint that can be read. Give a file "
-            "that skbackprop.callbacks.Checkpoint has written."
+            f"resume_from={str(path)!r} is not a checkpoint that can be read: it is another "
+            "file, damaged, or altered. Give a file as skbackprop.callbacks.Checkpoint has "
+            "written it."
         ) from error
 
 
-def check_settings(
-    what: Mapping[str, Any],
-    settings: Mapping[str, str],
-    kind: str,
-    own: Mapping[str, Any],
-    free: Collection[str],
-) -> None:
-    """Check that an estimator of a kind has the parameters of a checkpoint, but for free ones."""
+def check_settings(what: Mapping[str, Any], kind: str, settings: Mapping[str, str]) -> None:
+    """Check that a checkpoint is of an estimator of a kind that is trained by these settings."""
     if kind != what["kind"]:
         raise ValueError(
             f"resume_from: the checkpoint is of a {what['kind']}, but this is a {kind}."
         )
-    for name, value in describe_settings(own).items():
-        before = settings.get(name)
-        if value != before and name not in free:
+    for name in dict.fromkeys([*settings, *what["settings"]]):
+        was, is_now = (each.get(name, "not there") for each in (what["settings"], settings))
+        if was != is_now:
             raise ValueError(
-                f"resume_from: {name} was {before} at the checkpoint and is {value} now. Set "
+                f"resume_from: {name} was {was} at the checkpoint and is {is_now} now. Set "
                 "it back, or train anew without resume_from."
             )
+
+
+def settings_of(estimator: Any, plan: Plan) -> dict[str, str]:
+    """Return what an estimator is trained by, as text by name, however its user has written it.
+
+    What a user's own functions refer to may change while they are called, so that this is for the
+    beginning of a fit.
+    """
+    values = {each.name: getattr(plan, each.name) for each in fields(plan)}
+    architecture, penalty = values.pop("architecture"), values.pop("penalty")
+    if isinstance(plan.initial, Drawn) and architecture.hidden:
+        values["initial"] = plan.initial.initializer
+    parts = {each.name: getattr(architecture, each.name) for each in fields(architecture)}
+    parts |= values | {"alpha": penalty.alpha, "l1_ratio": getattr(penalty, "l1_ratio", 0.0)}
+    rows = {row.name for row in PARAMETERS}
+    parts |= {name: value for name, value in estimator._settings.items() if name not in rows}
+    return described({_PARAMETERS.get(name, name): value for name, value in parts.items()}, _FREE)
+
+
+def described(values: Mapping[str, Any], free: Collection[str]) -> dict[str, str]:
+    """Return values as text by name, as `describe` does each, but for free ones."""
+    texts: dict[str, str] = {}
+    for name, value in values.items():
+        if name not in free:
+            texts |= describe(name, value)
+    return {name: text for name, text in texts.items() if name not in free}
 
 
 def fingerprint_of(problem: Problem) -> int:
@@ -223,22 +302,3 @@ def _numbers_in(rows: Any) -> list[Array]:
 
 def _bytes_of(array: Array, dtype: Any = None) -> bytes:
     return np.ascontiguousarray(array, dtype).tobytes()
-
-
-def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters as Python prints them, without addresses."""
-    with np.printoptions(threshold=10**6, precision=17):
-        return {name: _as_printed(value) for name, value in settings.items()}
-
-
-def _as_printed(value: Any) -> str:
-    """Return a value as Python prints it, but a checksum of what larger arrays hold."""
-    if type(value) in (list, tuple):
-        begin, end = "[]" if isinstance(value, list) else ("(", ",)" if len(value) == 1 else ")")
-        return f"{begin}{', '.join(map(_as_printed, value))}{end}"
-    if isinstance(value, np.ndarray) and value.dtype != object and value.size > _N_PRINTED:
-        checksum = zlib.crc32(_bytes_of(value))
-        return f"array of shape {value.shape}, {value.dtype}, checksum {checksum:08x}"
-    if isinstance(value, np.generic):
-        value = value.item()
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

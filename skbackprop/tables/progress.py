@@ -17,8 +17,7 @@ from ..estimators.resumable import (
     Resumable,
     check_settings,
     checksum_of,
-    describe,
-    describe_settings,
+    described,
     errors_of_file,
     read_checkpoint,
     within,
@@ -53,25 +52,36 @@ class FitProgress:
         self.estimator, self.n_ensembles = estimator, n_ensembles
         self.is_stopped = False
         self._name, self._start = type(estimator).__name__, start
-        self._settings = estimator.get_params(deep=False)
         limit = estimator.time_limit
         self._end = math.inf if limit is None else self._start + limit
         self._n_begun, self._leg = 0, ""
         self._legs: dict[str, Resumable] = {}  # of this fit, by the name of each
         self._resumed: dict[str, Array] = {}
         self._stream: dict[str, Any] = {}
-        self._what: dict[str, Any] = {}
+        self._data = 0  # the checksum of the checkpoint's, then of its own
+        self._settings: dict[str, str] = {}
+        self._callbacks = [
+            CheckpointOfNetworks(callback, self)
+            if getattr(callback, "resumes", False)
+            else callback
+            for callback in getattr(estimator, "_skl_callbacks", [])
+            if not hasattr(callback, "max_propagation_depth")  # others are propagated
+        ]
+        is_saved = any(isinstance(each, CheckpointOfNetworks) for each in self._callbacks)
+        if resume_from is not None or is_saved:
+            # Now: what a user's own functions refer to may change while they are called.
+            self._settings = described(estimator.get_params(deep=False), _FREE)
         if resume_from is not None:
             self._path = Path(resume_from)
-            what, settings, self._resumed = read_checkpoint(self._path)
-            check_settings(what, settings, self._name, self._settings, _FREE)
-            self._what = what
+            what, self._resumed = read_checkpoint(self._path)
+            check_settings(what, self._name, self._settings)
+            self._data = what["data"]
 
     # ---------------------------------------------------------------------- checkpoints
 
     def start_stream(self, stream: np.random.RandomState) -> np.random.RandomState:
         """Return the stream that the fit draws from, where it was at the checkpoint if resumed."""
-        if self._what:
+        if self._resumed:
             if self.estimator.random_state is None:  # all programs share the global one
                 stream = np.random.RandomState()
             with errors_of_file(self._path):
@@ -83,12 +93,12 @@ class FitProgress:
         """Check that the data of a resumed fit is that of the checkpoint."""
         known = [np.zeros(0) if array is None else array for array in arrays]
         data = checksum_of(known, np.dtype(float))
-        if self._what and data != self._what["data"]:
+        if self._resumed and data != self._data:
             raise ValueError(
                 "resume_from: the checkpoint is of other data. Give fit the X, y, sample_weight "
                 "and groups that it had, and the X_val, or train anew without resume_from."
             )
-        self._what = describe(self._name, data)
+        self._data = data
 
     def begin_ensemble(self) -> None:
         """Take note that the next ensemble of networks begins."""
@@ -99,14 +109,7 @@ class FitProgress:
         self._leg = f"{self._n_begun}_{leg}"
         own = within(self._resumed, "legs", self._leg)
         networks._resumed_from = (own, self._path) if own else None
-        callbacks = [
-            CheckpointOfNetworks(callback, self)
-            if getattr(callback, "resumes", False)
-            else callback
-            for callback in getattr(self.estimator, "_skl_callbacks", [])
-            if not hasattr(callback, "max_propagation_depth")  # others are propagated
-        ]
-        networks.set_callbacks(*callbacks)
+        networks.set_callbacks(*self._callbacks)
 
     def save(self, resumable: Resumable, path: Path) -> None:
         """Write a checkpoint of all legs so far, of which the last is as given.
@@ -114,8 +117,7 @@ class FitProgress:
         Those that a resumed fit has not come to yet stay as they were.
         """
         self._legs[self._leg] = resumable
-        arrays = dict(flat("what", self._what)) | dict(flat("stream", self._stream))
-        arrays |= dict(flat("settings", describe_settings(self._settings)))
+        arrays = dict(flat("stream", self._stream))
         for leg, each in self._legs.items():
             arrays |= {name_of("legs", leg, name): array for name, array in each.moment_arrays()}
         known = within(self._resumed, "legs")
@@ -123,7 +125,7 @@ class FitProgress:
             arrays |= {
                 name_of("legs", leg, name): array for name, array in within(known, leg).items()
             }
-        write_checkpoint(path, arrays)
+        write_checkpoint(path, self._name, self._settings, self._data, arrays)
 
     # --------------------------------------------------------------------- printed lines
 

@@ -4,30 +4,39 @@ import copy
 import os
 import time
 from contextlib import suppress
+from itertools import cycle
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_backend
 from scipy.sparse import csc_array, csr_array
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import fbeta_score, make_scorer
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.averages import ExponentialAverage
+from cases import two_that_differ_in
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
+from skbackprop.activations import Tanh
+from skbackprop.averages import ExponentialAverage, PolyakAverage
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.engine import deadline
 from skbackprop.engine.batches import Table
+from skbackprop.estimators.parameters import PARAMETERS
 from skbackprop.estimators.resumable import fingerprint_of
 from skbackprop.fitting import training
 from skbackprop.fitting.sizes import evenly_cut
 from skbackprop.fitting.watch import Watched
-from skbackprop.optimizers import OPTIMIZERS
-from skbackprop.schedules import SCHEDULES
+from skbackprop.initializers import INITIALIZERS
+from skbackprop.layers import LayerNormalization, Scale
+from skbackprop.losses import Focal
+from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, Adam
+from skbackprop.schedules import SCHEDULES, Cosine, OfProgress
 from support import (
     class_data,
     data_for,
@@ -165,6 +174,35 @@ def test_the_last_checkpoint_is_the_whole_fit(settings, tmp_path):
         assert_same_fit(again, model)
 
 
+@pytest.mark.long
+@EACH
+@pytest.mark.parametrize("n_before", [0, 1, 2])
+@pytest.mark.parametrize("goes_on", ["the same", "a new one", "one that is further"])
+def test_a_fit_of_a_warm_start_goes_on_whichever_estimator_resumes_it(
+    settings, n_before, goes_on, tmp_path
+):
+    """Its curves are those of the fits before it and its own, each epoch once."""
+    path = tmp_path / "network.npz"
+    for model, data in estimators(settings | {"warm_start": True}):
+        whole, new = (quick(type(model), **model.get_params(deep=False)) for _ in range(2))
+        for _ in range(n_before):
+            model.fit(*data)
+        for _ in range(n_before + 1):
+            whole.fit(*data)
+        # A later fit may stop at once.
+        n_epochs = min(2, np.max(whole.n_iter_))
+        killed(model, data, Checkpoint(path), KillAfter(n_epochs))
+        further = copy.deepcopy(model).fit(*data)
+        resuming = {"the same": model, "a new one": new, "one that is further": further}[goes_on]
+        log, numbers = TrainingLog(tmp_path / f"{type(model).__name__}.jsonl"), Numbers()
+        resuming.set_callbacks(log, numbers).fit(*data, resume_from=path)
+        assert_same_fit(resuming, whole)
+        if numbers.found:
+            logged = pd.read_json(log.path, lines=True)
+            assert set(logged["epoch"]) <= set(range(n_epochs + 1, np.max(whole.n_iter_) + 1))
+            assert logged["epoch"].max() == np.max(whole.n_iter_)
+
+
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_members": 2}])
 def test_more_epochs_go_on_from_the_end(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
@@ -264,7 +302,7 @@ def checkpointed(tmp_path, **settings):
     "changes, said",
     [
         ({"hidden_layer_sizes": (6,)}, r"hidden_layer_sizes was \(5,\) at the checkpoint and is"),
-        ({"solver": "sgd"}, "solver was 'adam' at the checkpoint and is 'sgd' now"),
+        ({"solver": "sgd"}, "solver was Adam at the checkpoint and is SGD now"),
         ({"alpha": 0.5}, "alpha was 0.0001 at the checkpoint and is 0.5 now"),
         ({"n_members": 2}, "n_members was 1 at the checkpoint and is 2 now"),
         ({"max_iter": 4}, "the checkpoint is of epoch 5, and max_iter=4 leaves none"),
@@ -276,6 +314,123 @@ def test_another_estimator_is_refused(changes, said, tmp_path):
     with pytest.raises(ValueError, match=said):
         model.fit(*class_data(40), resume_from=path)
     assert not hasattr(model, "coefs_")
+
+
+def as_it_falls(progress):
+    return 1 - progress
+
+
+# May be others in another process, but for dtype and random_state, which come with the data and
+# the position of the stream.
+FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_start"}
+FREE |= {"random_state", "contamination"}
+
+
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_another_value_of_a_parameter_is_refused_or_only_says_how_long_to_train(
+    row, exchanged, tmp_path
+):
+    path, models = tmp_path / "network.npz", two_that_differ_in(row, max_iter=3, random_state=0)
+    data = data_for(type(models[0]), 200)  # as many as a batch has, where nothing is said
+    one, other = models[::-1] if exchanged and row.name not in FREE else models
+    one.set_callbacks(Checkpoint(path)).fit(*data)
+    if row.name in FREE:
+        other.fit(*data, resume_from=path)
+        return
+    said = "of other data" if row.name == "dtype" else rf"resume_from: .*\b{row.name}\b.* was"
+    if row.name in ("loss", "scale_target"):  # which may change what is made of y
+        said = "was .* at the checkpoint and is"
+    with pytest.raises(ValueError, match=said):
+        other.fit(*data, resume_from=path)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ({"hidden_layer_sizes": [5]}, {"hidden_layer_sizes": (5,)}),
+        ({"hidden_layer_sizes": 5}, {"hidden_layer_sizes": np.array([5])}),
+        ({"activation": "tanh"}, {"activation": Tanh()}),
+        ({"activation": "tanh"}, {"activation": ["tanh"]}),
+        ({"solver": "adam"}, {"solver": Adam()}),
+        ({"solver": "adam", "beta_1": 0.5}, {"solver": Adam(0.5)}),
+        ({"solver": "sgd"}, {"solver": SGD(), "learning_rate": "constant"}),
+        ({"solver": "lbfgs"}, {"solver": LBFGS()}),
+        ({"loss": "focal"}, {"loss": Focal()}),
+        ({"learning_rate": "cosine"}, {"learning_rate": Cosine()}),
+        ({"learning_rate": as_it_falls}, {"learning_rate": OfProgress(as_it_falls)}),
+        ({"batch_size": 20}, {"batch_size": np.int64(20)}),
+        ({"early_stopping": True}, {"early_stopping": EarlyStopping()}),
+        ({"early_stopping": True, "tol": 0.1}, {"early_stopping": EarlyStopping(tol=0.1)}),
+        ({"dropout": 0.2}, {"dropout": [0.0, 0.2]}),
+        ({"normalization": "layer"}, {"normalization": LayerNormalization()}),
+        ({"average": "polyak"}, {"average": PolyakAverage()}),
+        ({"input_layers": "scale"}, {"input_layers": [Scale()]}),
+        ({"init": "he_normal"}, {"init": INITIALIZERS["he_normal"]}),
+        ({"dtype": None}, {"dtype": "float64"}),
+        ({"alpha": 1}, {"alpha": np.float64(1)}),
+        ({"clip_norm": 1}, {"clip_norm": 1.0}),
+        ({"shuffle": 0 == 1}, {"shuffle": np.bool_(0)}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_equal_parameters_written_otherwise_go_on(one, other, exchanged, tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
+    one, other = (other, one) if exchanged else (one, other)
+    whole = quick(BackpropClassifier, **other).fit(*data)
+    killed(quick(BackpropClassifier, **one), data, Checkpoint(path), KillAfter(2))
+    assert_same_fit(quick(BackpropClassifier, **other).fit(*data, resume_from=path), whole)
+
+
+def falling(share):
+    return lambda progress: 1 - share * progress
+
+
+def scored_by(weight):
+    return lambda model, X, y: weight * model.score(X, y)
+
+
+class Scorer:
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, model, X, y):
+        return self.weight * model.score(X, y)
+
+
+@pytest.mark.parametrize(
+    "name, make, said",
+    [
+        ("learning_rate", falling, "learning_rate.function.share was 0.5 .* and is 0.25 now"),
+        ("early_stopping", scored_by, "early_stopping.scoring.weight was 0.5"),
+        ("early_stopping", Scorer, "early_stopping.scoring.weight was 0.5"),
+        (
+            "early_stopping",
+            lambda beta: make_scorer(fbeta_score, beta=beta, average="macro"),
+            "early_stopping.scoring._kwargs was",
+        ),
+        (
+            "learning_rate",
+            {0.5: lambda p: 1 - p, 0.25: lambda p: 1 - p / 2}.get,
+            "learning_rate.function.__code__ was",
+        ),
+    ],
+    ids=["closure", "closure of a scorer", "callable", "scorer", "code"],
+)
+def test_another_function_is_refused_and_the_same_goes_on(name, make, said, tmp_path):
+    path, data = tmp_path / "network.npz", class_data(40)
+
+    def model(share):
+        value = make(share)
+        is_scorer = name == "early_stopping"
+        return quick(BackpropClassifier, **{name: EarlyStopping(value) if is_scorer else value})
+
+    whole = model(0.5).fit(*data)
+    killed(model(0.5), data, Checkpoint(path), KillAfter(2))
+    assert_same_fit(model(0.5).fit(*data, resume_from=path), whole)
+    with pytest.raises(ValueError, match=said):
+        model(0.25).fit(*data, resume_from=path)
 
 
 def test_a_stream_of_another_kind_is_refused(tmp_path):
@@ -341,7 +496,7 @@ def test_large_arrays_among_the_parameters_are_compared_whole_and_said_in_brief(
     again = quick(BackpropClassifier, init=copy.deepcopy((weights, biases)), **settings)
     again.fit(X, y, resume_from=path)
     again.init[0][0][1, 300_000] = 2
-    with pytest.raises(ValueError, match="init was") as info:
+    with pytest.raises(ValueError, match=r"init.coefs\[0\] was") as info:
         again.fit(X, y, resume_from=path)
     assert len(str(info.value)) < 1_000
 
@@ -368,6 +523,39 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         np.savez(path, **{**file, "what/format": np.array("skbackprop checkpoint, version 99")})
     with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"early_stopping": True, "dropout": 0.2, "average": "polyak"},
+        {"solver": "lbfgs"},
+        {"n_members": 2, "learning_rate": "plateau", "solver": "sgd", "warm_start": True},
+    ],
+    ids=str,
+)
+def test_each_array_altered_by_hand_is_refused(settings, tmp_path):
+    path, data = checkpointed(tmp_path, **settings), class_data(40)
+    with np.load(path) as file:
+        arrays = dict(file)
+    ways = cycle(
+        [
+            lambda array: np.stack([array, array]),
+            lambda array: np.zeros_like(array) if array.any() else np.ones_like(array),
+            lambda array: array.reshape(-1)[:-1],
+            lambda array: np.asarray("a word"),
+            lambda array: np.ones(3, dtype=np.uint8),
+        ]
+    )
+    for name, array in arrays.items():
+        others = {other: kept for other, kept in arrays.items() if other != name}
+        for altered in (others, others | {name: next(ways)(array) if array.size else np.ones(2)}):
+            np.savez(path, **altered)
+            with pytest.raises(ValueError, match="can be read|is of the format"):
+                quick(BackpropClassifier, **settings).fit(*data, resume_from=path)
+    np.savez(path, **arrays, **{"moments/0/more": np.zeros(3)})
+    with pytest.raises(ValueError, match="can be read"):
+        quick(BackpropClassifier, **settings).fit(*data, resume_from=path)
 
 
 @pytest.mark.long
@@ -407,6 +595,65 @@ def test_where_a_checkpoint_makes_no_sense(tmp_path):
     with pytest.raises(ValueError, match="a search fits many networks"):
         search.fit(*data)
     assert not list(tmp_path.iterdir())
+
+
+class FitsAnother(KillAfter):
+    """Fits another network with the same callback while one is fitted."""
+
+    def __init__(self, *callbacks):
+        self.callbacks, self.error = callbacks, None
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "fit":
+            try:
+                quick(BackpropClassifier).set_callbacks(*self.callbacks).fit(*class_data(40))
+            except ValueError as error:
+                self.error = error
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda checkpoint: checkpoint])
+def test_a_second_fit_at_the_same_time_is_refused_at_its_start(copied, tmp_path):
+    path, numbers = tmp_path / "network.npz", Numbers()
+    checkpoint = Checkpoint(path)
+    other = FitsAnother(copied(checkpoint), numbers)
+    model = quick(BackpropClassifier).set_callbacks(checkpoint, other)
+    whole = model.fit(*class_data(40))
+    assert "which another fit is writing to now" in str(other.error)
+    assert not numbers.found
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert_same_fit(quick(BackpropClassifier).fit(*class_data(40), resume_from=path), whole)
+    # One after the other is fine.
+    other.callbacks = ()
+    model.fit(*class_data(40))
+
+
+class WaitsForRefusal(KillAfter):
+    """Lets a fit wait, once it has begun, until another one has been refused."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def teardown(self, estimator, context):
+        self.path.touch()
+
+    def on_fit_task_begin(self, estimator, context):
+        limit = time.monotonic() + 30
+        while not self.path.exists() and time.monotonic() < limit:
+            time.sleep(0.01)
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_fits_of_cross_validation_side_by_side_are_refused(backend, tmp_path):
+    waits = WaitsForRefusal(tmp_path / "refused")
+    model = quick(BackpropClassifier).set_callbacks(waits, Checkpoint(tmp_path / "network.npz"))
+    with parallel_backend(backend), pytest.raises(ValueError, match="which another fit is writ"):
+        cross_val_score(model, *class_data(40), cv=2, n_jobs=2, error_score="raise")
 
 
 def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path):

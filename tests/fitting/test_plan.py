@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 
+from cases import two_that_differ_in
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.averages import AVERAGES, ExponentialAverage, PolyakAverage
@@ -33,7 +33,7 @@ from skbackprop.fitting.plan import (
 )
 from skbackprop.fitting.weights import checked_layers
 from skbackprop.initializers import INITIALIZERS, BoundedUniform, VarianceScaling
-from skbackprop.losses import CLASSIFIER_LOSSES, Huber
+from skbackprop.losses import CLASSIFIER_LOSSES
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
 from skbackprop.schedules import SCHEDULES, Adaptive, Constant, InverseScaling, OfProgress
 from support import some_parameters
@@ -257,72 +257,12 @@ def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_cla
 
 # ------------------------------------------------------------------------------- one stack
 
-# A value of each parameter that is another than the default.
-OTHERS = {
-    "n_components": 3,
-    "hidden_layer_sizes": (5,),
-    "activation": "tanh",
-    "loss": {BackpropClassifier: "focal", BackpropRegressor: "huber"},
-    "solver": "sgd",
-    "alpha": 0.5,
-    "batch_size": 50,
-    "learning_rate": "cosine",
-    "learning_rate_init": 0.5,
-    "power_t": 0.3,
-    "max_iter": 20,
-    "shuffle": False,
-    "random_state": 3,
-    "tol": 0.5,
-    "verbose": True,
-    "warm_start": True,
-    "momentum": 0.5,
-    "nesterovs_momentum": False,
-    "early_stopping": True,
-    "validation_fraction": 0.3,
-    "beta_1": 0.5,
-    "beta_2": 0.5,
-    "epsilon": 0.5,
-    "n_iter_no_change": 5,
-    "max_fun": 100,
-    "n_members": 3,
-    "class_weight": {BackpropClassifier: {0: 2.0}},
-    "label_smoothing": 0.1,
-    "scale_target": True,
-    "contamination": 0.3,
-    "l1_ratio": 0.5,
-    "clip_norm": 1.0,
-    "input_layers": "scale",
-    "dropout": 0.5,
-    "normalization": "batch",
-    "average": ExponentialAverage(0.5),
-    "init": "he_normal",
-    "time_limit": 60,
-    "dtype": "float32",
-}
-# What makes the parameter matter.
-BESIDE = {
-    "nesterovs_momentum": {"solver": "sgd"},
-    "momentum": {"solver": "sgd"},
-    "power_t": {"solver": "sgd", "learning_rate": "invscaling"},
-    "l1_ratio": {"l1_ratio": 0.1},
-    "class_weight": {"class_weight": "balanced"},
-    "average": {"average": ExponentialAverage()},
-}
-
 
 @pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
 def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
-    classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
-    kind = classes.get(row.of[0], BackpropAutoencoder)
-    other = OTHERS[row.name]
-    if isinstance(other, dict):
-        other = other.get(kind, Huber())
-    one = kind(**BESIDE.get(row.name, {}))
-    assert not is_equal(getattr(one, row.name), other)
-    shapes = [
-        model._plan_of(model.get_params(deep=False)).shape
-        for model in (one, clone(one).set_params(**{row.name: other}))
-    ]
+    models = two_that_differ_in(row)
+    assert not is_equal(*(getattr(model, row.name) for model in models))
+    shapes = [model._plan_of(model.get_params(deep=False)).shape for model in models]
     assert is_equal(*shapes) == row.differs_in_a_stack
 
 

@@ -1,0 +1,224 @@
+"""Settings as text, by which another process can tell whether its own are the same."""
+
+from __future__ import annotations
+
+import dis
+import operator
+import re
+import sys
+import types
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .equality import contents_of
+
+Lines: TypeAlias = Iterator[tuple[str, str]]
+
+# Numbers of an array, items of a list and characters of a text that are said as they are.
+_N_ITEMS, _N_CHARACTERS = 20, 400
+
+# Lines about one value; a checksum stands for further ones.
+_N_LINES = 200
+
+# How far objects within objects are looked into.
+_DEPTH = 16
+
+_ATOMS = (type(None), bool, int, float, complex, str, bytes)
+
+
+def describe(name: str, value: Any) -> dict[str, str]:
+    """Return what a value is, and all that it holds, each as text by its name.
+
+    Objects are described by their classes and attributes. Functions and classes that can be
+    imported are described by their names; those of a script, a notebook or another function by
+    their code, and by the values of the variables that they read but do not assign.
+    """
+    lines = list(_Describer().lines(name, value))
+    rest = "\n".join(map("\n".join, lines[_N_LINES:]))
+    more = {f"{name}, the rest": f"checksum {_checksum(rest)}"} if rest else {}
+    return dict(lines[:_N_LINES]) | more
+
+
+class _Describer:
+    """Describes values, each function and class of a user's own in full but once."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+        self._above: list[int] = []
+
+    def lines(self, name: str, value: Any) -> Lines:
+        """Yield pairs of a name and a text about a value and what it holds."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, _ATOMS):
+            yield name, _short(repr(value))
+        elif isinstance(value, types.ModuleType):
+            yield name, f"module {value.__name__}"
+        elif isinstance(value, np.ndarray) and value.dtype != object:
+            yield name, _of_array(value)
+        elif _is_importable(value):
+            yield name, f"{'class ' * isinstance(value, type)}{_label(value)}"
+        elif id(value) in self._above or len(self._above) > _DEPTH:
+            yield name, _label(type(value))
+        else:
+            self._above.append(id(value))
+            yield from self._within(name, value)
+            self._above.pop()
+
+    def _within(self, name: str, value: Any) -> Lines:
+        if isinstance(value, (list, tuple, np.ndarray)):
+            yield from self._items(name, {f"[{i}]": item for i, item in enumerate(value)})
+        elif isinstance(value, (set, frozenset)):
+            texts = sorted(str(list(self.lines("", item))) for item in value)
+            yield from self._items(name, {f"[{i}]": text for i, text in enumerate(texts)})
+        elif isinstance(value, Mapping):
+            yield from self._items(name, {f"[{_short(repr(k))}]": v for k, v in value.items()})
+        elif isinstance(value, types.FunctionType):
+            yield name, f"function {value.__qualname__}"
+            yield from self._once(name, value, self._function)
+        elif isinstance(value, type):
+            yield name, f"class {_label(value)}"
+            yield from self._once(name, value, self._class)
+        elif isinstance(value, types.MethodType):
+            yield name, f"method {value.__name__}"
+            yield from self._attributes(
+                name, {"object": value.__self__, "function": value.__func__}
+            )
+        elif isinstance(value, partial):
+            parts = {"function": value.func, "args": value.args, "keywords": value.keywords}
+            yield name, "partial"
+            yield from self._attributes(name, parts)
+        else:
+            yield from self._object(name, value)
+
+    def _items(self, name: str, items: Mapping[str, Any]) -> Lines:
+        """Yield one line about few plain items; else one about their number, and those of each."""
+        if len(items) <= _N_ITEMS and all(
+            isinstance(v, (*_ATOMS, np.generic)) for v in items.values()
+        ):
+            is_sequence = all(key == f"[{i}]" for i, key in enumerate(items))
+            texts = [dict(self.lines("", item))[""] for item in items.values()]
+            if not is_sequence:
+                texts = sorted(
+                    f"{key[1:-1]}: {text}" for key, text in zip(items, texts, strict=True)
+                )
+            comma = "," if is_sequence and len(items) == 1 else ""
+            joined = f"{', '.join(texts)}{comma}"
+            yield name, f"({joined})" if is_sequence else f"{{{joined}}}"
+            return
+        yield name, f"length {len(items)}"
+        for key in items if next(iter(items), "") == "[0]" else sorted(items):
+            yield from self.lines(f"{name}{key}", items[key])
+
+    def _object(self, name: str, value: Any) -> Lines:
+        kind = type(value)
+        held = contents_of(value) if is_dataclass(value) else getattr(value, "__dict__", None)
+        if held is None:  # nothing is known of it but what it says of itself
+            yield name, _short(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
+            return
+        yield name, _label(kind)
+        if not _is_importable(kind):
+            yield from self._once(name, kind, self._class)
+        yield from self._attributes(name, held)
+
+    def _attributes(self, name: str, held: Mapping[str, Any]) -> Lines:
+        for attribute in sorted(held):
+            yield from self.lines(f"{name}.{attribute}", held[attribute])
+
+    def _once(self, name: str, value: Any, described: Any) -> Lines:
+        if id(value) not in self._known:
+            self._known.add(id(value))
+            yield from described(name, value)
+
+    def _class(self, name: str, kind: type) -> Lines:
+        """Yield the functions of a class that can't be imported, and of its bases that can't."""
+        for each in kind.__mro__:
+            for attribute, value in [] if _is_importable(each) else sorted(vars(each).items()):
+                function = getattr(value, "__func__", getattr(value, "fget", value))
+                if isinstance(function, types.FunctionType):
+                    inner = f"{name}.{each.__name__}.{attribute}"
+                    yield from self._once(inner, function, self._function)
+
+    def _function(self, name: str, function: types.FunctionType) -> Lines:
+        """Yield the code of a function, and what it refers to."""
+        code = function.__code__
+        version = sys.implementation.cache_tag
+        yield f"{name}.__code__", f"checksum {_checksum(_text_of_code(code))} by {version}"
+        held: dict[str, Any] = dict(vars(function))
+        for kind in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, kind):
+                held[kind] = getattr(function, kind)
+        loaded, stored = _variables(code)
+        own, cells = function.__globals__, function.__closure__ or ()
+        held |= {variable: own[variable] for variable in loaded if variable in own}
+        for variable, cell in zip(code.co_freevars, cells, strict=True):
+            if cell != types.CellType():  # an empty one: it is not assigned yet
+                held[variable] = cell.cell_contents
+        yield from self._attributes(name, {v: held[v] for v in held if v not in stored})
+
+
+def _variables(code: types.CodeType) -> tuple[set[str], set[str]]:
+    """Return the global variables that code reads, and those outside of it that it assigns."""
+    loaded, stored = set(), set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            loaded.add(instruction.argval)
+        elif instruction.opname in ("STORE_GLOBAL", "STORE_DEREF"):
+            stored.add(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            of_nested = _variables(constant)
+            loaded, stored = loaded | of_nested[0], stored | of_nested[1]
+    return loaded, stored
+
+
+def _text_of_code(code: types.CodeType) -> str:
+    """Return what code does as text, without where it stands."""
+    constants = [
+        _text_of_code(constant)
+        if isinstance(constant, types.CodeType)
+        else repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+        for constant in code.co_consts
+    ]
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return repr((code.co_code, names, code.co_argcount, code.co_flags, constants))
+
+
+def _is_importable(value: Any) -> bool:
+    """Return whether a function or a class is found by its name in a module but a script."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str)) or module == "__main__":
+        return False
+    try:
+        return operator.attrgetter(name)(sys.modules[module]) is value
+    except (KeyError, AttributeError):
+        return False
+
+
+def _label(value: Any) -> str:
+    """Return the name of a class or function, with its module unless it is of this package."""
+    module, name = value.__module__, value.__qualname__
+    is_ours = module.partition(".")[0] == __name__.partition(".")[0]
+    return name if is_ours or module == "builtins" else f"{module}.{name}"
+
+
+def _of_array(array: Any) -> str:
+    if array.size <= _N_ITEMS:
+        return f"array {array.tolist()} of {array.dtype}"
+    checksum = zlib.crc32(np.ascontiguousarray(array).tobytes())
+    return f"array of shape {array.shape}, {array.dtype}, checksum {checksum:08x}"
+
+
+def _short(text: str) -> str:
+    if len(text) <= _N_CHARACTERS:
+        return text
+    return f"{text[:_N_CHARACTERS]}..., checksum {_checksum(text)}"
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode(errors='surrogatepass')):08x}"
