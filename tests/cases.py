@@ -254,7 +254,6 @@ _BESIDE = {
     "class_weight": {"class_weight": "balanced"},
     "average": {"average": ExponentialAverage()},
     "validation_fraction": {"early_stopping": True},
-    "max_fun": {"solver": "lbfgs"},
 }
 
 

@@ -52,11 +52,13 @@ def progress_of(fitted_estimator: Any) -> list[Progress]:
         return []
     best_epochs = np.atleast_1d(fitted_estimator.best_iter_).tolist()
     n_members = len(best_epochs)
+    before = getattr(fitted_estimator, "_curves_before", None)
 
     def curves(name: str) -> list[list[float]]:
         now = _curves_of(fitted_estimator, name, n_members)
+        if before is None:
+            return now
         # A curve that nothing is added to any more is that of an earlier fit.
-        before = fitted_estimator._curves_before
         return [curve[len(past[name] or ()) :] for curve, past in zip(now, before, strict=True)]
 
     return [
