@@ -28,6 +28,7 @@ _N_LINES = 200
 # How far objects within objects are looked into.
 _DEPTH = 16
 
+_STREAMS = (np.random.RandomState, np.random.Generator, np.random.BitGenerator)
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -117,7 +118,7 @@ class _Describer:
 
     def _object(self, name: str, value: Any) -> Lines:
         kind = type(value)
-        held = contents_of(value) if is_dataclass(value) else getattr(value, "__dict__", None)
+        held = contents_of(value) if is_dataclass(value) else _state_of(value)
         if held is None:  # nothing is known of it but what it says of itself
             yield name, _short(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
             return
@@ -160,6 +161,31 @@ class _Describer:
             if cell != types.CellType():  # an empty one: it is not assigned yet
                 held[variable] = cell.cell_contents
         yield from self._attributes(name, {v: held[v] for v in held if v not in stored})
+
+
+def _state_of(value: Any) -> dict[str, Any] | None:
+    """Return what pickle would take of an object, by name; None if nothing is known of it.
+
+    That leaves out what its class holds to spare work, as pandas holds columns.
+    """
+    if isinstance(value, _STREAMS):  # which draw on
+        return None
+    try:
+        reduced: Any = value.__reduce_ex__(4)
+    except Exception:  # it can't be pickled
+        return getattr(value, "__dict__", None)
+    if isinstance(reduced, str):  # the name of the only one
+        return {"name": reduced}
+    arguments, state, items, pairs = [*reduced[1:5], None, None, None][:4]
+    held: dict[str, Any] = {}
+    for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+        held |= part if isinstance(part, dict) else {} if part is None else {"state": part}
+    others = {
+        "arguments": [each for each in arguments if each is not type(value)],
+        "items": list(items or ()),
+        "pairs": list(pairs or ()),
+    }
+    return {str(name): each for name, each in held.items()} | {n: o for n, o in others.items() if o}
 
 
 def _variables(code: types.CodeType) -> tuple[set[str], set[str]]:

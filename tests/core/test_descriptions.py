@@ -6,6 +6,7 @@ import sys
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skbackprop.core.descriptions import describe
@@ -79,6 +80,20 @@ SCRIPTS = {
     "a dataclass": f"{DATACLASS} def f(self): return 1\nvalue = Rate(1)",
     "another dataclass": f"{DATACLASS} def f(self): return 1\nvalue = Rate(2)",
     "one with another method": f"{DATACLASS} def f(self): return 2\nvalue = Rate(1)",
+    "a slot": "class Rate:\n __slots__ = ['a']\nvalue = Rate()\nvalue.a = 1",
+    "another in a slot": "class Rate:\n __slots__ = ['a']\nvalue = Rate()\nvalue.a = 2",
+    "a queue": "from collections import deque; value = deque([1, [2]])",
+    "another queue": "from collections import deque; value = deque([1, [3]])",
+    "a date": "from datetime import date; value = date(2025, 1, 2)",
+    "another date": "from datetime import date; value = date(2025, 1, 3)",
+    "a frame": "value = pd.DataFrame({'a': np.arange(99), 'b': ['x'] * 99})",
+    "a frame of other numbers": "value = pd.DataFrame({'a': np.ones(99, int), 'b': ['x'] * 99})",
+    "a frame of other words": "value = pd.DataFrame({'a': np.arange(99), 'b': ['y'] * 99})",
+    "a frame of other columns": "value = pd.DataFrame({'a': np.arange(99), 'c': ['x'] * 99})",
+    "a lock": "import threading; value = threading.Lock()",
+    "a stream": "value = np.random.RandomState(0)",
+    "a fitted model": "value = DecisionTreeRegressor().fit([[0], [1]], [0, 1])",
+    "another fitted model": "value = DecisionTreeRegressor().fit([[0], [1]], [0, 2])",
     "a scorer": "value = make_scorer(lambda y, p: 1)",
     "another scorer": "value = make_scorer(lambda y, p: 2)",
     "a scorer of errors": "value = make_scorer(lambda y, p: 1, greater_is_better=False)",
@@ -86,6 +101,8 @@ SCRIPTS = {
 IMPORTS = """
 from dataclasses import dataclass
 import numpy as np
+import pandas as pd
+from sklearn.tree import DecisionTreeRegressor
 from sklearn.metrics import make_scorer
 from skbackprop.optimizers import Adam
 """
@@ -153,6 +170,15 @@ def test_what_a_function_counts_by_itself_is_no_setting():
     before = describe("value", count)
     count(1)
     assert describe("value", count) == before
+
+
+def test_what_an_object_holds_to_spare_work_is_no_setting():
+    frame = pd.DataFrame({"a": np.arange(5), "b": np.ones(5)})
+    stream = np.random.RandomState(0)
+    before = [describe("value", value) for value in (frame, stream)]
+    assert frame["a"].sum() == 10 and len(frame.groupby("a")["b"].mean()) == 5
+    stream.uniform()
+    assert [describe("value", value) for value in (frame, stream)] == before
 
 
 def test_what_differs_is_said_by_its_name():
