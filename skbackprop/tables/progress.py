@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from ..core.arrays import Array
 from ..core.naming import flat, name_of, nested, plain
@@ -26,6 +27,8 @@ from ..estimators.resumable import (
 
 # The parameters that may be others when a fit is resumed.
 _FREE = {"time_limit", "verbose", "random_state"}
+# What is known with the data, as it is encoded.
+_FREE |= {"categorical_features"}
 
 
 class FitProgress:
@@ -69,8 +72,11 @@ class FitProgress:
         ]
         is_saved = any(isinstance(each, CheckpointOfNetworks) for each in self._callbacks)
         if resume_from is not None or is_saved:
-            # Now: what a user's own functions refer to may change while they are called.
-            self._settings = described(estimator.get_params(deep=False), _FREE)
+            # Now: what a user's own functions refer to may change while they are called. Of the
+            # estimators of blend the parameters count, and not whether they are fitted.
+            given = estimator.get_params(deep=False)
+            values = {name: clone(value, safe=False) for name, value in given.items()}
+            self._settings = described(values, _FREE)
         if resume_from is not None:
             self._path = Path(resume_from)
             what, self._resumed = read_checkpoint(self._path)
@@ -96,7 +102,8 @@ class FitProgress:
         if self._resumed and data != self._data:
             raise ValueError(
                 "resume_from: the checkpoint is of other data. Give fit the X, y, sample_weight "
-                "and groups that it had, and the X_val, or train anew without resume_from."
+                "and groups that it had, and the X_val, with the same categorical_features, or "
+                "train anew without resume_from."
             )
         self._data = data
 

@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, LearningCurve, TrainingLog
+from skbackprop.estimators.base import BaseBackprop
 from skbackprop.tables import base, ensembles
 from support import class_data, value_data
 
@@ -109,7 +112,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
     """By a clock by which an epoch takes ten seconds, and all else no time."""
     X, y = data_for(kind)
     now = [0.0]
-    fit = BackpropClassifier.fit.__globals__["BaseBackprop"].fit
+    fit = BaseBackprop.fit
 
     def timed(self, *args, **kwargs):
         fitted = fit(self, *args, **kwargs)
@@ -299,6 +302,8 @@ def test_what_is_no_checkpoint_of_this_fit_is_named(tmp_path):
         changed = TabularClassifier(**SMALL | other)
         with pytest.raises(ValueError, match=f"resume_from: {message}"):
             changed.fit(X, y, resume_from=path)
+    with pytest.raises(ValueError, match="of other data.* with the same categorical_features"):
+        TabularClassifier(**SMALL, categorical_features=[0]).fit(X, y, resume_from=path)
     for data in [
         (np.where(np.arange(len(X)) == 7, 2.0, X.T).T, y),
         (X[:-1], y[:-1]),
@@ -314,3 +319,74 @@ def test_what_is_no_checkpoint_of_this_fit_is_named(tmp_path):
     np.testing.assert_array_equal(model.predict_proba(X), before)
     model.set_params(time_limit=1000, verbose=False).fit(X, y, resume_from=path)
     np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+def scaled(factor):
+    """Return an estimator to blend that holds a function of a user's own."""
+    return make_pipeline(FunctionTransformer(lambda X: factor * X), Ridge())
+
+
+@pytest.mark.parametrize(
+    "one, other, name",
+    [
+        ({"n_members": 2}, {"n_members": np.int64(2)}, None),
+        ({"blend": [Ridge()]}, {"blend": (Ridge(alpha=1.0),)}, None),
+        ({"blend": [Ridge()]}, {"blend": [Ridge().fit([[0.0], [1.0]], [0, 1])]}, None),
+        ({"blend": [scaled(2)]}, {"blend": [scaled(2)]}, None),
+        ({"blend": [scaled(2)]}, {"blend": [scaled(3)]}, "factor"),
+        ({"blend": [Ridge()]}, {"blend": [Ridge(2.0)]}, "alpha"),
+        ({"categorical_features": [0]}, {"categorical_features": np.array([0])}, None),
+    ],
+)
+def test_parameters_are_compared_by_what_they_are(one, other, name, tmp_path):
+    (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
+    model = TabularRegressor(**SMALL | one).set_callbacks(Checkpoint(path)).fit(X, y)
+    resumed = TabularRegressor(**SMALL | other)
+    if name is None:
+        assert_same(resumed.fit(X, y, resume_from=path), model, X)
+        return
+    with pytest.raises(ValueError, match=rf"resume_from: .*\b{name}\b.* was .* and is .* now"):
+        resumed.fit(X, y, resume_from=path)
+
+
+def test_each_array_altered_by_hand_is_refused(tmp_path):
+    (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
+    model = TabularRegressor(**SMALL).set_callbacks(Checkpoint(path, every=9)).fit(X, y)
+    model.set_callbacks()
+    with np.load(path) as file:
+        arrays = dict(file)
+    for i, (name, array) in enumerate(arrays.items()):
+        others = {other: kept for other, kept in arrays.items() if other != name}
+        altered = others if i % 2 else others | {name: np.stack([array, array])}
+        np.savez(path, **altered)
+        with pytest.raises(ValueError, match="can be read"):
+            model.fit(X, y, resume_from=path)
+
+
+def test_a_fit_holds_its_checkpoint_until_it_is_over(tmp_path):
+    """The file is written as that of a network is: through a link, and with no draft left."""
+    (X, y), path, link = data_for(TabularRegressor), tmp_path / "table.npz", tmp_path / "link.npz"
+    link.symlink_to(path)
+    errors = []
+
+    def fit_another():
+        for other in (TabularRegressor(**SMALL), BackpropRegressor()):
+            with pytest.raises(ValueError, match="which another fit is writing to now") as error:
+                other.set_callbacks(Checkpoint(path)).fit(X, y)
+            errors.append(error)
+
+    following = Following("epoch", 3, fit_another)
+    model = TabularRegressor(**SMALL).set_callbacks(Checkpoint(link), following).fit(X, y)
+    assert len(errors) == 2
+    assert link.is_symlink()
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, link.name}
+    assert_same(TabularRegressor(**SMALL).fit(X, y, resume_from=path), model, X)
+
+
+def test_a_path_that_fails_is_an_error_that_names_the_file(tmp_path):
+    (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
+    following = Following("epoch", 1, path.mkdir)
+    model = TabularRegressor(**SMALL).set_callbacks(following, Checkpoint(path))
+    with pytest.raises(OSError, match="Checkpoint can't write to its path") as error:
+        model.fit(X, y)
+    assert error.value.filename == str(path)
