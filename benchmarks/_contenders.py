@@ -103,8 +103,8 @@ class Estimator:
 
     def learner(self, problem: Problem) -> Learner:
         # From a seed, scikit-learn would draw the same order of rows in every call.
-        stream = np.random.RandomState(problem.seed)
-        model = self.model(problem).set_params(random_state=stream)
+        rng = np.random.RandomState(problem.seed)
+        model = self.model(problem).set_params(random_state=rng)
         classes = np.unique(problem.y)
         train = _repeat(lambda: model.partial_fit(problem.X, problem.y, classes=classes))
         return Learner(train, model.predict)
@@ -116,11 +116,11 @@ class Estimator:
 class BareProducts:
     """The matrix products of an epoch and nothing else: what no NumPy program can undercut.
 
-    With `n_members` those of a stack of so many networks that see the same rows.
+    With `n_estimators` those of a stack of so many networks that see the same rows.
     """
 
-    def __init__(self, n_members: int | None = None) -> None:
-        self._members = () if n_members is None else (n_members,)
+    def __init__(self, n_estimators: int | None = None) -> None:
+        self._members = () if n_estimators is None else (n_estimators,)
 
     def epochs(self, problem: Problem) -> Run:
         one_pass = self._passes(problem)

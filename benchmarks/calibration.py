@@ -33,7 +33,7 @@ DATA = {"digits": load_digits, "breast cancer": load_breast_cancer, "wine": load
 KINDS: dict[str, dict[str, Any]] = {
     "until the loss stalls": {},
     "stopped early": {"early_stopping": True},
-    "eight, stopped early": {"early_stopping": True, "n_members": 8},
+    "eight, stopped early": {"early_stopping": True, "n_estimators": 8},
     "focal loss": {"loss": "focal"},
     "smoothed labels": {"label_smoothing": 0.1},
 }
@@ -55,10 +55,10 @@ MORE_DATA = DATA | {"made-up loans": credit, "made-up, three classes": three_cla
 HELD_OUT: dict[str, dict[str, Any]] = {
     "one": {"early_stopping": EarlyStopping()},
     "one, by the loss": {"early_stopping": EarlyStopping("loss")},
-    "eight": {"early_stopping": EarlyStopping(), "n_members": 8},
+    "eight": {"early_stopping": EarlyStopping(), "n_estimators": 8},
     "eight, rotating folds": {
         "early_stopping": EarlyStopping(validation_fraction="folds"),
-        "n_members": 8,
+        "n_estimators": 8,
     },
 }
 

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import _data
 from benchmarks._report import argument_parser, as_time, print_setting, print_table
 from skbackprop import BackpropClassifier
-from skbackprop.dask import DaskBackpropClassifier, LocalSteps, Synchronous
+from skbackprop.dask import DaskBackpropClassifier, LocalSGD, SyncSGD
 
 NETWORKS = {"50-32-1": (32,), "50-256-256-1": (256, 256), "50-1024-512-1": (1024, 512)}
 N_ROWS, N_FEATURES, BATCH_SIZE, N_STEPS = 20_000, 50, 200, 10
@@ -74,7 +74,7 @@ def rows_of_networks(n_workers: int, smoke: bool) -> Iterator[list[str]]:
         settings |= {"max_iter": 3, "n_iter_no_change": np.inf}
         local = BackpropClassifier(**settings)
         seconds = [seconds_of_epoch(local, (X, y))]
-        for rounds in (Synchronous(), LocalSteps(N_STEPS)):
+        for rounds in (SyncSGD(), LocalSGD(N_STEPS)):
             model = DaskBackpropClassifier(**settings, rounds=rounds)
             seconds.append(seconds_of_epoch(model, in_blocks(X, y, n_workers)))
         n_steps = n_rows / batch_size
@@ -106,7 +106,7 @@ def one_accuracy(X, y, n_workers: int, seed: int, n_epochs: int) -> list[float]:
     settings = {"hidden_layer_sizes": (64,), "batch_size": 32, "random_state": seed}
     settings |= {"max_iter": n_epochs, "n_iter_no_change": np.inf}
     models = [BackpropClassifier(**settings).fit(X, y)]
-    for rounds in (Synchronous(), LocalSteps(4), LocalSteps(1_000)):
+    for rounds in (SyncSGD(), LocalSGD(4), LocalSGD(1_000)):
         model = DaskBackpropClassifier(**settings, rounds=rounds)
         models.append(model.fit(*in_blocks(X, y, n_workers)).to_local())
     return [model.score(X_test, y_test) for model in models]
@@ -129,7 +129,7 @@ def row_of_memory(smoke: bool) -> Iterator[list[str]]:
         X = da.random.default_rng(0).standard_normal((n_rows, N_FEATURES), chunks=(rows, -1))
         client.run(partial(__import__, "skbackprop.dask"))
         before = max(client.run(_peak_bytes).values())
-        model = DaskBackpropClassifier((32,), max_iter=1, batch_size=20_000, rounds=LocalSteps(10))
+        model = DaskBackpropClassifier((32,), max_iter=1, batch_size=20_000, rounds=LocalSGD(10))
         model.fit(X, (X[:, 0] > 0).astype(int))
         peak = max(client.run(_peak_bytes).values())
     yield [

@@ -48,11 +48,11 @@ class Case:
         # Early stopping leaves a network too cautious, not too sure, which no mean can mend.
         return not self.early_stopping
 
-    def pipeline(self, n_members: int, seed: int, smoke: bool):
+    def pipeline(self, n_estimators: int, seed: int, smoke: bool):
         network = BackpropClassifier(
             **SETTINGS | ({"max_iter": 2} if smoke else {}),
             early_stopping=self.early_stopping,
-            n_members=n_members,
+            n_estimators=n_estimators,
             random_state=seed,
         )
         return make_pipeline(StandardScaler(), network)
@@ -98,20 +98,20 @@ def outcomes(case: Case, smoke: bool) -> dict[int, Outcome]:
     X, y = case.data(return_X_y=True)
     if smoke:
         X, y = X[::10], y[::10]
-    qualities = {n_members: [] for n_members in (1, N_MEMBERS)}
+    qualities = {n_estimators: [] for n_estimators in (1, N_MEMBERS)}
     seconds = dict.fromkeys(qualities, 0.0)
     for repeat in range(1 if smoke else N_REPEATS):
         folds = StratifiedKFold(2 if smoke else N_FOLDS, shuffle=True, random_state=repeat)
-        held_out = {n_members: np.empty((len(y), y.max() + 1)) for n_members in qualities}
+        held_out = {n_estimators: np.empty((len(y), y.max() + 1)) for n_estimators in qualities}
         for fold, (train, test) in enumerate(folds.split(X, y)):
-            for n_members, predicted in held_out.items():
-                pipeline = case.pipeline(n_members, N_FOLDS * repeat + fold, smoke)
+            for n_estimators, predicted in held_out.items():
+                pipeline = case.pipeline(n_estimators, N_FOLDS * repeat + fold, smoke)
                 start = time.perf_counter()
                 pipeline.fit(X[train], y[train])
-                seconds[n_members] += time.perf_counter() - start
+                seconds[n_estimators] += time.perf_counter() - start
                 predicted[test] = pipeline.predict_log_proba(X[test])
-        for n_members, predicted in held_out.items():
-            qualities[n_members].append(quality_of(predicted, y))
+        for n_estimators, predicted in held_out.items():
+            qualities[n_estimators].append(quality_of(predicted, y))
     return {n: Outcome(Quality(*np.mean(qualities[n], axis=0)), seconds[n]) for n in qualities}
 
 

@@ -56,7 +56,7 @@ def models(smoke: bool) -> Iterator[tuple[str, Any, np.ndarray]]:
     yield "digits, scaled: 64-32-10", make_pipeline(StandardScaler(), small).fit(X, y), X
     network = BackpropClassifier((128, 128), **settings)
     yield "digits: 64-128-128-10", network.fit(X, y), X
-    ensemble = BackpropClassifier((32,), n_members=8, **settings)
+    ensemble = BackpropClassifier((32,), n_estimators=8, **settings)
     yield "digits: 8 members of 64-32-10", ensemble.fit(X, y), X
     if smoke:
         return

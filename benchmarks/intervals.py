@@ -82,9 +82,11 @@ if find_spec("statsmodels"):
 # -------------------------------------------------------------------------- the intervals
 
 
-def network(loss: str, n_members: int, seed: int, smoke: bool) -> Any:
+def network(loss: str, n_estimators: int, seed: int, smoke: bool) -> Any:
     settings = SETTINGS | ({"max_iter": 2} if smoke else {})
-    own = BackpropRegressor(**settings, loss=LOSSES[loss], n_members=n_members, random_state=seed)
+    own = BackpropRegressor(
+        **settings, loss=LOSSES[loss], n_estimators=n_estimators, random_state=seed
+    )
     return make_pipeline(StandardScaler(), own)
 
 
@@ -135,7 +137,7 @@ class Kind(NamedTuple):
     name: str
     intervals: Callable
     loss: str
-    n_members: int = 1
+    n_estimators: int = 1
 
     @property
     def is_guaranteed(self) -> bool:
@@ -188,7 +190,7 @@ def qualities_of(
     found = []
     for seed in range(n_splits):
         X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=seed)
-        model = network(kind.loss, kind.n_members, seed, smoke)
+        model = network(kind.loss, kind.n_estimators, seed, smoke)
         intervals = kind.intervals(model, (X_train, y_train), X_test, seed)
         found.append(quality_of(intervals, y_test, y.std()))
     return np.array(found)

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import _data
 from benchmarks._report import argument_parser, print_setting, print_table, verdict
 from skbackprop import BackpropClassifier
-from skbackprop.averages import ExponentialAverage
+from skbackprop.weight_averaging import ExponentialMovingAverage
 
 N_TRAIN = 1000  # rows to train on, at most
 CHOICE_SPLITS = range(1000, 1003)
@@ -62,7 +62,7 @@ NONE = "none"
 KINDS: dict[str, list[dict[str, Any]]] = {
     NONE: [{}],
     "dropout": [{"dropout": 0.3}, {"dropout": 0.5}, {"dropout": [0.2, 0.5, 0.5]}],
-    "averaged weights": [{"average": "polyak"}, {"average": ExponentialAverage(0.999)}],
+    "averaged weights": [{"average": "polyak"}, {"average": ExponentialMovingAverage(0.999)}],
     "batch normalisation": [{"normalization": "batch"}],
     "layer normalisation": [{"normalization": "layer"}],
     "label smoothing": [{"label_smoothing": 0.05}, {"label_smoothing": 0.1}],

@@ -30,8 +30,8 @@ from benchmarks._report import argument_parser, as_time, print_setting, print_ta
 from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.activations import Relu
-from skbackprop.engine.network import dense_network
-from skbackprop.fitting.sizes import evenly_cut, members_at_once
+from skbackprop.nn.network import dense_network
+from skbackprop.training.model_stacks import array_split, max_stack_size
 
 N_JOBS = 2
 N_ROUNDS, N_ROUNDS_FLOAT64 = 3, 1  # float64 has no goal to reach
@@ -83,7 +83,7 @@ class Case:
         stacks = []
         for hidden in self.grid[HIDDEN]:
             problem = Problem(X[:n_train], y, hidden, batch_size)
-            size = members_at_once(
+            size = max_stack_size(
                 dense_network(
                     (X.shape[1], *hidden, problem.shapes[-1][1]), (Relu(),) * len(hidden)
                 ),
@@ -92,9 +92,9 @@ class Case:
                 n_train,
                 sys.maxsize,
             )
-            parts = evenly_cut(range(n_candidates), -(-n_candidates // size))
+            parts = array_split(range(n_candidates), -(-n_candidates // size))
             stacks += [(problem, len(part)) for part in parts] * self.n_folds
-        epochs = evenly_cut(range(n_epochs), N_JOBS)
+        epochs = array_split(range(n_epochs), N_JOBS)
 
         def run(n_times: int) -> None:
             for _ in range(n_times):
@@ -129,8 +129,8 @@ def fits(search, X: np.ndarray, y: np.ndarray) -> Run:
 
 
 def make_products(stacks: list[tuple[Problem, int]], n_epochs: int) -> None:
-    for problem, n_members in stacks:
-        BareProducts(n_members).epochs(problem)(n_epochs)
+    for problem, n_estimators in stacks:
+        BareProducts(n_estimators).epochs(problem)(n_epochs)
 
 
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:

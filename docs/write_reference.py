@@ -1,8 +1,9 @@
 """Write what is said of the estimators' parameters and attributes in place.
 
-The facts are the rows of skbackprop/estimators/parameters.py, the words those of parameters.toml
-beside this file. From them come the constructors and docstrings of the estimators and the tables
-of api.md. The tables of names are what the types of skbackprop/core/names.py come from:
+The facts are the rows of skbackprop/estimators/_parameter_table.py, the words those of
+parameters.toml beside this file. From them come the constructors and docstrings of the estimators
+and the tables of api.md. The tables of names are what the types of skbackprop/utils/_typing.py come
+from:
 
     make reference
 
@@ -17,8 +18,7 @@ from pathlib import Path
 from string import Template
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.averages import AVERAGES
-from skbackprop.estimators.parameters import (
+from skbackprop.estimators._parameter_table import (
     AUTOENCODER_LOSSES,
     ESTIMATORS,
     ON_A_CLUSTER,
@@ -30,6 +30,7 @@ from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import SOLVERS
 from skbackprop.schedules import SCHEDULES
+from skbackprop.weight_averaging import AVERAGES
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "skbackprop"
@@ -179,7 +180,7 @@ def reference():
 
 def types_of_names():
     """Return the path of the module of the types of names and what it should hold."""
-    path = PACKAGE / "core" / "names.py"
+    path = PACKAGE / "utils" / "_typing.py"
     before, _, _ = path.read_text().partition("\n\n")
     parts = [before, "from __future__ import annotations", "from typing import Literal, TypeAlias"]
     for kind, table in NAMES.items():

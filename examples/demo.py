@@ -190,7 +190,7 @@ def show_ensemble() -> None:
     scaler = StandardScaler().fit(X_train)
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
     start = time.perf_counter()
-    ensemble = BackpropClassifier(n_members=N_MEMBERS, random_state=0).fit(X_train, y_train)
+    ensemble = BackpropClassifier(n_estimators=N_MEMBERS, random_state=0).fit(X_train, y_train)
     print(f"  {N_MEMBERS} networks: {time.perf_counter() - start:.1f} s")
     members = ensemble.estimators_
     losses = [log_loss_of(member, X_test, y_test) for member in members]
@@ -235,7 +235,7 @@ def show_table() -> None:
         f"\n3. A raw table: {X.shape[1]} columns with words and gaps, {len(X)} rows to learn from"
     )
     models = {
-        "TabularClassifier": TabularClassifier(n_members=4, random_state=0),
+        "TabularClassifier": TabularClassifier(n_estimators=4, random_state=0),
         "HistGradientBoosting": HistGradientBoostingClassifier(random_state=0),
     }
     for name, model in models.items():

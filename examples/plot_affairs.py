@@ -39,17 +39,17 @@ JOBS = {
 
 table = sm.datasets.fair.load_pandas().data
 has_affair = np.where(table.pop("affairs") > 0, "affair", "none")
-stream = np.random.RandomState(0)
+rng = np.random.RandomState(0)
 table["occupation"] = table["occupation"].map(JOBS)
 table["occupation_husb"] = table["occupation_husb"].map(JOBS)
 for column in ("age", "occupation_husb"):
-    table[column] = table[column].where(stream.rand(len(table)) > 0.1)
+    table[column] = table[column].where(rng.rand(len(table)) > 0.1)
 X, X_test, y, y_test = train_test_split(
     table, has_affair, train_size=2500, stratify=has_affair, random_state=0
 )
 
-plain = TabularClassifier(n_members=4, random_state=0).fit(X, y)
-balanced = TabularClassifier(n_members=4, class_weight="balanced", random_state=0).fit(X, y)
+plain = TabularClassifier(n_estimators=4, random_state=0).fit(X, y)
+balanced = TabularClassifier(n_estimators=4, class_weight="balanced", random_state=0).fit(X, y)
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), layout="constrained")
 models = {"plain": (plain, BLUE), "balanced": (balanced, ORANGE)}

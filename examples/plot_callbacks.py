@@ -14,7 +14,7 @@ network of that epoch is far better on the test rows, whose labels are right, th
 on.
 
 With `early_stopping=True` the best epoch's weights would be kept without any callback. A callback
-is for rules of one's own, and for looking at what no attribute holds. `LearningCurve("curve.png")`,
+is for rules of one's own, and for looking at what no attribute holds. `LiveLossPlot("curve.png")`,
 set beside these, would draw the left picture while the network trains.
 """
 
@@ -71,10 +71,10 @@ class StopAtRise(Callback):
         return losses[-1] > (1 + self.share) * min(losses)
 
 
-def with_wrong_labels(y, share, stream):
+def with_wrong_labels(y, share, rng):
     """Return y with some labels replaced by other ones, and which they are."""
-    is_wrong = stream.rand(len(y)) < share
-    return np.where(is_wrong, (y + stream.randint(1, 10, len(y))) % 10, y), is_wrong
+    is_wrong = rng.rand(len(y)) < share
+    return np.where(is_wrong, (y + rng.randint(1, 10, len(y))) % 10, y), is_wrong
 
 
 def read(log):

@@ -34,7 +34,7 @@ X, X_test, y, y_test = train_test_split(people, visits, test_size=0.5, random_st
 print(f"{len(X)} people, {y.mean():.2f} visits each, at most {y.max():.0f}")
 
 network = BackpropRegressor(
-    (32,), batch_size=128, early_stopping=True, n_members=4, dtype="float32", random_state=0
+    (32,), batch_size=128, early_stopping=True, n_estimators=4, dtype="float32", random_state=0
 )
 MODELS = {
     "linear, Poisson": (PoissonRegressor(alpha=0.001, max_iter=1000), GREEN),

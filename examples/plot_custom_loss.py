@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from skbackprop import BackpropRegressor
-from skbackprop.losses import IDENTITY, Loss
+from skbackprop.losses import IDENTITY_LINK, Loss
 from skbackprop.testing import check_loss
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -30,7 +30,7 @@ class LinEx(Loss):
     """loss = exp(a r) - a r - 1 with the residual r = y - s; gradient a (1 - exp(a r))."""
 
     a: float = 1.0
-    link = IDENTITY
+    link = IDENTITY_LINK
 
     def value(self, scores, y):
         r = self.a * (y - scores)
@@ -47,10 +47,10 @@ scores, targets = np.random.default_rng(0).normal(size=(2, 20, 1))
 print(f"error of the gradient: {check_loss(LinEx(2.0), scores, targets):.1e}")
 
 # Hours of the day, and demand that is surer at night.
-stream = np.random.RandomState(0)
-hour = stream.uniform(0, 24, 1500)
+rng = np.random.RandomState(0)
+hour = rng.uniform(0, 24, 1500)
 noise = 0.1 + 0.5 * np.exp(-(((hour - 15) / 4) ** 2))
-demand = 2 + np.sin((hour - 9) * np.pi / 12) + noise * stream.randn(1500)
+demand = 2 + np.sin((hour - 9) * np.pi / 12) + noise * rng.randn(1500)
 angle = hour * np.pi / 12
 X = np.c_[np.sin(angle), np.cos(angle)]
 

@@ -22,22 +22,22 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier
-from skbackprop.dask import DaskBackpropClassifier, LocalSteps, Synchronous
+from skbackprop.dask import DaskBackpropClassifier, LocalSGD, SyncSGD
 
 N_EPOCHS, BATCH_SIZE = 15, 50
 SETTINGS = {"hidden_layer_sizes": (64, 32), "batch_size": BATCH_SIZE, "random_state": 0}
 SETTINGS |= {"max_iter": N_EPOCHS, "n_iter_no_change": np.inf}
 
 WAYS = {
-    "one step a round": Synchronous(),
-    "4 steps a round": LocalSteps(4),
-    "an epoch a round": LocalSteps(1_000),
+    "one step a round": SyncSGD(),
+    "4 steps a round": LocalSGD(4),
+    "an epoch a round": LocalSGD(1_000),
 }
 
 
 def rounds_of_epoch(rounds, n_rows, n_workers):
     """Return how many rounds an epoch takes."""
-    if isinstance(rounds, Synchronous):
+    if isinstance(rounds, SyncSGD):
         return -(-n_rows // BATCH_SIZE)
     n_steps = -(-n_rows // (n_workers * BATCH_SIZE))
     return -(-n_steps // rounds.n_steps)

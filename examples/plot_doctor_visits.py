@@ -46,7 +46,7 @@ losses = {
     "between quantiles": (Quantile([0.05, 0.5, 0.95]), ORANGE),
 }
 for ax, (name, (loss, colour)) in zip(axes, losses.items(), strict=False):
-    model = TabularRegressor(n_members=4, loss=loss, max_iter=20, random_state=0).fit(X, y)
+    model = TabularRegressor(n_estimators=4, loss=loss, max_iter=20, random_state=0).fit(X, y)
     low, high = model.predict_interval(X_test, coverage=COVERAGE).T
     is_inside = (low <= y_test) & (y_test <= high)
     by_group = [is_inside[group == i].mean() for i in range(5)]

@@ -27,7 +27,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier
-from skbackprop.inspection import input_importance
+from skbackprop.inspection import gradient_importance
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
@@ -52,7 +52,7 @@ def importances(network: BackpropClassifier) -> dict:
     """Return the importance of each pixel, by name."""
     by_shuffling = permutation_importance(network, X_test, y_test, n_repeats=10, random_state=0)
     return {
-        "by gradients": input_importance(network, X_test).mean(axis=0),
+        "by gradients": gradient_importance(network, X_test).mean(axis=0),
         "by shuffling": by_shuffling.importances_mean,
     }
 

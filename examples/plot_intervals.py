@@ -32,13 +32,13 @@ N_BINS = 10
 figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
 
 # -------------------------------------------------------------------------------- intervals
-stream = np.random.RandomState(0)
+rng = np.random.RandomState(0)
 
 
 def curve(n):
     """Return x and y, with noise that grows to the right."""
-    x = stream.uniform(-3, 3, n)
-    return x[:, None], np.sin(2 * x) + (0.05 + 0.15 * (x + 3)) * stream.randn(n)
+    x = rng.uniform(-3, 3, n)
+    return x[:, None], np.sin(2 * x) + (0.05 + 0.15 * (x + 3)) * rng.randn(n)
 
 
 X, y = curve(2000)
@@ -87,7 +87,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 X_train, X_aside, y_train, y_aside = train_test_split(
     X_train, y_train, stratify=y_train, test_size=0.25, random_state=0
 )
-eight = BackpropClassifier(early_stopping=True, n_members=8, random_state=0)
+eight = BackpropClassifier(early_stopping=True, n_estimators=8, random_state=0)
 eight.fit(X_train, y_train)
 calibrated = CalibratedClassifierCV(FrozenEstimator(eight), method="temperature")
 calibrated.fit(X_aside, y_aside)

@@ -45,9 +45,9 @@ left.set(xlabel="body-mass index", ylabel="progression", title="Five quantiles o
 left.legend(fontsize=9)
 
 # ----------------------------------------------------------------------- mean and variance
-stream = np.random.RandomState(0)
-x = np.r_[stream.uniform(-3, -0.5, 150), stream.uniform(1, 3, 150)]
-y = np.sin(2 * x) + (0.1 + 0.08 * (x + 3)) * stream.randn(300)
+rng = np.random.RandomState(0)
+x = np.r_[rng.uniform(-3, -0.5, 150), rng.uniform(1, 3, 150)]
+y = np.sin(2 * x) + (0.1 + 0.08 * (x + 3)) * rng.randn(300)
 ensemble = BackpropRegressor(
     (32, 32),
     activation="tanh",
@@ -56,7 +56,7 @@ ensemble = BackpropRegressor(
     learning_rate_init=0.01,
     max_iter=300,
     n_iter_no_change=np.inf,
-    n_members=10,
+    n_estimators=10,
     random_state=0,
 ).fit(x[:, None], y)
 along = np.linspace(-3.5, 3.5, 300)

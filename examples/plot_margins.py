@@ -21,13 +21,16 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
 from skbackprop.losses import CLASSIFIER_LOSSES
-from skbackprop.losses.smoothing import Smoothed
+from skbackprop.losses.classification import LabelSmoothing
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 
 # ---------------------------------------------------------------------- the loss by margin
 margins = np.linspace(-3, 6, 300)
-losses = {**CLASSIFIER_LOSSES, "log_loss, smoothed": Smoothed(CLASSIFIER_LOSSES["log_loss"], 0.1)}
+losses = {
+    **CLASSIFIER_LOSSES,
+    "log_loss, smoothed": LabelSmoothing(CLASSIFIER_LOSSES["log_loss"], 0.1),
+}
 for name, loss in losses.items():
     scores = margins[None, :, None]
     left.plot(margins, loss.value(scores, np.ones_like(scores))[0], label=name)

@@ -4,8 +4,8 @@ Optuna: trials that learn from each other, and end early
 
 A grid tries what it was told to try. Optuna's sampler looks at the trials so far, and draws the
 next where the best of them are; its pruner ends those that are behind the others at the same
-epoch. `skbackprop.callbacks.OptunaPruning` is between the two: it reports the validation loss after
-each epoch, and ends the `fit` of a trial that is pruned.
+epoch. `skbackprop.callbacks.OptunaPruningCallback` is between the two: it reports the validation
+loss after each epoch, and ends the `fit` of a trial that is pruned.
 
 The left picture has the loss of each trial, pruned ones in grey. The right one has their rates in
 the order of the trials: the sampler comes closer to a good one. The network is fitted to all of the
@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier
-from skbackprop.callbacks import OptunaPruning
+from skbackprop.callbacks import OptunaPruningCallback
 
 N_TRIALS, N_EPOCHS = 60, 30
 
@@ -45,7 +45,7 @@ def objective(trial):
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "learning_rate": trial.suggest_categorical("learning_rate", ["constant", "cosine"]),
     }
-    model = network(parameters).set_callbacks(OptunaPruning(trial, of="validation_loss"))
+    model = network(parameters).set_callbacks(OptunaPruningCallback(trial, of="validation_loss"))
     model.fit(X_fit, y_fit, X_val=X_val, y_val=y_val)
     return model.validation_loss_curve_[-1]
 

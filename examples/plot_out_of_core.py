@@ -30,11 +30,11 @@ def pieces(n_rows):
 
 def write(path):
     """Write the file, of which only a piece is ever in memory, and return the labels."""
-    stream = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     table = np.lib.format.open_memmap(path, "w+", "float32", (N_ROWS, N_FEATURES))
     labels = np.empty(N_ROWS, dtype=int)
     for rows in pieces(N_ROWS):
-        X = table[rows] = stream.normal(size=(N_AT_ONCE, N_FEATURES))
+        X = table[rows] = rng.normal(size=(N_AT_ONCE, N_FEATURES))
         labels[rows] = X[:, 0] * X[:, 1] + 0.5 * np.abs(X[:, 2]) + 0.3 * X[:, 3] > 0.4
     return labels
 

@@ -21,7 +21,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier
-from skbackprop.averages import ExponentialAverage
+from skbackprop.weight_averaging import ExponentialMovingAverage
 
 N_EPOCHS = 100
 KINDS = {
@@ -29,7 +29,7 @@ KINDS = {
     "dropout of 0.5": {"dropout": 0.5},
     "batch normalisation": {"normalization": "batch"},
     "layer normalisation": {"normalization": "layer"},
-    "averaged weights": {"average": ExponentialAverage(0.999)},
+    "averaged weights": {"average": ExponentialMovingAverage(0.999)},
 }
 
 X, y = load_digits(return_X_y=True)

@@ -23,15 +23,22 @@ from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier, find_learning_rate
 from skbackprop.displays import LearningRateDisplay, LossCurveDisplay
-from skbackprop.schedules import Constant, Cosine, Exponential, OneCycle, Step, WarmUp
+from skbackprop.schedules import (
+    ConstantRate,
+    CosineDecay,
+    ExponentialDecay,
+    LinearWarmup,
+    OneCycle,
+    StepDecay,
+)
 
 SCHEDULES = {
-    "constant": Constant(),
-    "cosine": Cosine(),
+    "constant": ConstantRate(),
+    "cosine": CosineDecay(),
     "one_cycle": OneCycle(),
-    "step": Step(),
-    "exponential": Exponential(),
-    "cosine with a warm-up": WarmUp("cosine", length=0.2),
+    "step": StepDecay(),
+    "exponential": ExponentialDecay(),
+    "cosine with a warm-up": LinearWarmup("cosine", length=0.2),
 }
 N_EPOCHS = 30
 

@@ -31,14 +31,13 @@ from scipy.special import expit
 
 from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
-from skbackprop.engine.batches import Table
-from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import dense_network
-from skbackprop.engine.objective import Objective
-from skbackprop.engine.penalties import L2
-from skbackprop.engine.prediction import scores_of
-from skbackprop.engine.stack import Stack
-from skbackprop.losses import ProbabilitySquaredError
+from skbackprop.losses import BrierScore
+from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.objective import Objective
+from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -83,7 +82,7 @@ def print_classic(network: BackpropClassifier) -> None:
 # -------------------------------------------------------------------- a hundred starts
 
 
-def train_starts(n_units: int) -> tuple[Stack, np.ndarray]:
+def train_starts(n_units: int) -> tuple[EnsembleTrainer, np.ndarray]:
     """Train networks from a hundred random starts side by side, in the way of the classic one.
 
     Returns the trained stack, and the loss of every epoch (rows) and start (columns).
@@ -91,19 +90,19 @@ def train_starts(n_units: int) -> tuple[Stack, np.ndarray]:
     network = dense_network(widths=(2, n_units, 1), activations=(Logistic(),))
     initializers = [Logistic().initializer] * 2
     starts = [network.draw(initializers, np.random.RandomState(seed)) for seed in range(N_STARTS)]
-    stack = Stack.start(
-        Objective(network, ProbabilitySquaredError(), L2(alpha=0.0)),
+    stack = EnsembleTrainer.start(
+        Objective(network, BrierScore(), L2(alpha=0.0)),
         network.start(starts, np.dtype(float)),
-        [Table(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
+        [Dataset(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
         optimizer=SGD(momentum=0.0),
         rate=LEARNING_RATE,
     )
-    return stack, np.array(list(descend(stack, N_EPOCHS)))
+    return stack, np.array(list(iter_epochs(stack, N_EPOCHS)))
 
 
-def outputs_of(stack: Stack, X: np.ndarray) -> np.ndarray:
+def outputs_of(stack: EnsembleTrainer, X: np.ndarray) -> np.ndarray:
     """Return the output of every network (rows) for every row of X (columns)."""
-    return expit(scores_of(stack.objective.network, stack.parameters, X)[:, :, 0])
+    return expit(predict_raw(stack.objective.network, stack.parameters, X)[:, :, 0])
 
 
 def print_starts(n_units: int, losses: np.ndarray, seconds: float) -> None:
@@ -169,7 +168,7 @@ def draw_classic(network: BackpropClassifier):
     return figure
 
 
-def draw_starts(stack: Stack, losses: dict[int, np.ndarray]):
+def draw_starts(stack: EnsembleTrainer, losses: dict[int, np.ndarray]):
     """Draw the losses of two hidden units, a network that is stuck, and how each width fares."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.5, 4.4))
     epochs = np.arange(1, N_EPOCHS + 1)

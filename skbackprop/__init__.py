@@ -1,15 +1,18 @@
 """The neural network that people who use scikit-learn wish it had."""
 
 from .conformal import ConformalRegressor
+from .early_stopping import EarlyStopping
 from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
-from .inspection.range_test import find_learning_rate
-from .search.halving import BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV
-from .search.searches import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from .stopping import EarlyStopping
-from .tables.classifier import TabularClassifier
-from .tables.regressor import TabularRegressor
+from .inspection.learning_rate_finder import find_learning_rate
+from .model_selection.search import BackpropGridSearchCV, BackpropRandomizedSearchCV
+from .model_selection.successive_halving import (
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
+)
+from .tabular.classifier import TabularClassifier
+from .tabular.regressor import TabularRegressor
 
 __all__ = [
     "BackpropAutoencoder",

@@ -10,19 +10,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from scipy.special import ndtr
 
-from .core.arrays import Array
-from .core.checks import check_range
-from .core.parts import Part
-from .initializers import BoundedUniform, Initializer, VarianceScaling
+from .initializers import GlorotUniform, Initializer, VarianceScaling
+from .utils._typing import ActivationName
+from .utils.arrays import Array
+from .utils.config import Configurable
+from .utils.validation import validate_interval
 
 __all__ = [
     "ACTIVATIONS",
-    "Activation",
+    "ActivationFunction",
     "Elu",
     "Gelu",
     "GeluTanh",
@@ -42,25 +43,25 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class Activation(Part):
+class ActivationFunction(Configurable):
     """An element-wise function f and its derivative.
 
     Attributes
     ----------
-    keeps_input : bool, default=False
+    needs_preactivation : bool, default=False
         Whether `backward` reads `z`. If not, `z` and `a` may share their memory.
-    initializer : Initializer, default=BoundedUniform()
+    initializer : Initializer, default=GlorotUniform()
         What draws the initial weights of the layer before it under ``init="auto"``.
     """
 
-    keeps_input: ClassVar[bool] = False
+    needs_preactivation: ClassVar[bool] = False
 
     @property
     def initializer(self) -> Initializer:
-        return BoundedUniform()
+        return GlorotUniform()
 
     def forward(self, z: Array, a: Array) -> None:
-        """Write f(z) to `a`, which may be `z` itself unless `keeps_input`."""
+        """Write f(z) to `a`, which may be `z` itself unless `needs_preactivation`."""
         raise NotImplementedError(f"{type(self).__name__} has to define forward(z, a)")
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
@@ -72,7 +73,7 @@ class Activation(Part):
 
 
 @dataclass(frozen=True)
-class Identity(Activation):
+class Identity(ActivationFunction):
     """f(z) = z, f'(z) = 1.
 
     Examples
@@ -92,7 +93,7 @@ class Identity(Activation):
 
 
 @dataclass(frozen=True)
-class Logistic(Activation):
+class Logistic(ActivationFunction):
     """f(z) = 1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2, f'(z) = a (1 - a).
 
     The form with tanh is computed, since NumPy's tanh is vectorised: its error is one unit
@@ -108,7 +109,7 @@ class Logistic(Activation):
 
     @property
     def initializer(self) -> Initializer:
-        return BoundedUniform(2.0)
+        return GlorotUniform(2.0)
 
     def forward(self, z: Array, a: Array) -> None:
         np.multiply(z, 0.5, out=a)
@@ -123,7 +124,7 @@ class Logistic(Activation):
 
 
 @dataclass(frozen=True)
-class Tanh(Activation):
+class Tanh(ActivationFunction):
     """f(z) = tanh(z), f'(z) = 1 - a^2.
 
     Examples
@@ -144,7 +145,7 @@ class Tanh(Activation):
 
 
 @dataclass(frozen=True)
-class Relu(Activation):
+class Relu(ActivationFunction):
     """f(z) = max(z, 0), f'(z) = 1 where z > 0, else 0.
 
     Examples
@@ -203,7 +204,7 @@ def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 @dataclass(frozen=True)
-class LeakyRelu(Activation):
+class LeakyRelu(ActivationFunction):
     """f(z) = max(z, s z), f'(z) = 1 where z > 0, else s.
 
     Maas, Hannun & Ng (2013), section 2. A unit that is never positive still learns.
@@ -229,7 +230,7 @@ class LeakyRelu(Activation):
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        check_range(self, "negative_slope", low=0, high=1)
+        validate_interval(self, "negative_slope", low=0, high=1)
 
     @property
     def initializer(self) -> Initializer:
@@ -248,7 +249,7 @@ class LeakyRelu(Activation):
 
 
 @dataclass(frozen=True)
-class Elu(Activation):
+class Elu(ActivationFunction):
     """f(z) = z where z > 0, else alpha (exp(z) - 1); f'(z) = 1, else a + alpha.
 
     Clevert, Unterthiner & Hochreiter (2016), section 3.
@@ -274,7 +275,7 @@ class Elu(Activation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range(self, "alpha", low=0, closed="left")
+        validate_interval(self, "alpha", low=0, closed="left")
 
     @property
     def initializer(self) -> Initializer:
@@ -300,7 +301,7 @@ class Elu(Activation):
 
 
 @dataclass(frozen=True)
-class Selu(Activation):
+class Selu(ActivationFunction):
     """f(z) = s elu(z) with alpha = 1.6733, s = 1.0507; f'(z) = s, else a + s alpha.
 
     With these constants, layers drive the mean of their outputs to 0 and the variance to 1
@@ -332,7 +333,7 @@ class Selu(Activation):
 
 
 @dataclass(frozen=True)
-class Softplus(Activation):
+class Softplus(ActivationFunction):
     """f(z) = log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), f'(z) = 1 - exp(-a).
 
     Dugas et al. (2001): relu without the kink. The second form is computed, which
@@ -371,14 +372,14 @@ class Softplus(Activation):
 _LOGISTIC = Logistic()
 
 
-class Gated(Activation):
+class SelfGated(ActivationFunction):
     """f(z) = z s(z), f'(z) = s(z) + z s'(z), with a gate s that takes most of the time.
 
     In training the gate is kept from the way forward, so that the way back need not compute it
     once more. What comes out is the same to the bit.
     """
 
-    keeps_input: ClassVar[bool] = True
+    needs_preactivation: ClassVar[bool] = True
 
     def gate(self, z: Array, s: Array) -> None:
         """Write s(z) to `s`."""
@@ -398,7 +399,7 @@ class Gated(Activation):
 
 
 @dataclass(frozen=True)
-class Silu(Gated):
+class Silu(SelfGated):
     """f(z) = z s with s = 1 / (1 + exp(-z)), f'(z) = s (1 + z (1 - s)).
 
     Elfwing, Uchibe & Doya (2018), section 2; the swish of Ramachandran, Zoph & Le (2017) with
@@ -429,7 +430,7 @@ class Silu(Gated):
 
 
 @dataclass(frozen=True)
-class Gelu(Gated):
+class Gelu(SelfGated):
     """f(z) = z P(z), f'(z) = P(z) + z p(z), P and p the normal distribution and its density.
 
     Hendrycks & Gimpel (2016), section 2; P(z) = (1 + erf(z / sqrt(2))) / 2 is exact.
@@ -462,7 +463,7 @@ class Gelu(Gated):
 
 
 @dataclass(frozen=True)
-class GeluTanh(Gated):
+class GeluTanh(SelfGated):
     """f(z) = z s, s = 1 / (1 + exp(-u)), u(z) = 2 sqrt(2 / pi) (z + 0.044715 z^3).
 
     Its derivative is f'(z) = s (1 + z (1 - s) u'(z)). This is the approximation of gelu by tanh
@@ -506,7 +507,7 @@ class GeluTanh(Gated):
 
 
 @dataclass(frozen=True)
-class Mish(Activation):
+class Mish(ActivationFunction):
     """f(z) = z tanh(log(1 + e)) = z n / (n + 2) with e = exp(z), n = e (e + 2).
 
     Misra (2020); f'(z) = n / (n + 2) + 4 z e (e + 1) / (n + 2)^2.
@@ -519,7 +520,7 @@ class Mish(Activation):
     BackpropClassifier(activation=Mish())
     """
 
-    keeps_input: ClassVar[bool] = True
+    needs_preactivation: ClassVar[bool] = True
     _LARGEST: ClassVar[float] = 25.0  # beyond, f(z) = z to the last digit
 
     @property
@@ -553,7 +554,7 @@ class Mish(Activation):
             np.multiply(back, x, out=back)
 
 
-ACTIVATIONS: dict[str, Activation] = {
+ACTIVATIONS: dict[str, ActivationFunction] = {
     "identity": Identity(),
     "logistic": Logistic(),
     "tanh": Tanh(),
@@ -567,3 +568,5 @@ ACTIVATIONS: dict[str, Activation] = {
     "mish": Mish(),
     "softplus": Softplus(),
 }
+
+ActivationLike: TypeAlias = ActivationName | ActivationFunction

@@ -25,41 +25,35 @@ from sklearn.utils import check_array, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from ._sklearn import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    _check_method_params,
-    _safe_split,
-)
-from .core.arrays import Array, MatrixLike
-from .estimators.decorators import checks_parameters
-from .estimators.shown import Holding
-from .intervals import Band, n_needed, rank_of
+from ._conformal_scores import PredictionBand, conformal_quantile_rank, min_calibration_samples
+from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
+from .estimators._decorators import checks_parameters
+from .estimators._mixins import MetaEstimatorReprMixin
+from .utils.arrays import Array, MatrixLike
 
 # ------------------------------------------------------------------------------- the bands
 
 
-def around_prediction(estimator: Any, X: MatrixLike) -> Band:
+def absolute_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
     """Return a band of no width around the prediction."""
-    return Band.around(_values(estimator.predict(X)))
+    return PredictionBand.from_point_prediction(_values(estimator.predict(X)))
 
 
-def by_deviation(estimator: Any, X: MatrixLike) -> Band:
+def normalized_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
     """Return the same with the standard deviation that is predicted as its unit."""
     last, X_last = _last_step(estimator, X)
-    return Band.by_deviation(*map(_values, last.predict(X_last, return_std=True)))
+    return PredictionBand.by_deviation(*map(_values, last.predict(X_last, return_std=True)))
 
 
-def by_quantiles(estimator: Any, X: MatrixLike) -> Band:
+def cqr_band(estimator: Any, X: MatrixLike) -> PredictionBand:
     """Return the band from the lowest quantile that is predicted to the highest."""
-    return Band.by_quantiles(_values(estimator.predict(X)))
+    return PredictionBand.by_quantiles(_values(estimator.predict(X)))
 
 
-BANDS: dict[str, Callable[[Any, Any], Band]] = {
-    "absolute": around_prediction,
-    "scaled": by_deviation,
-    "quantile": by_quantiles,
+BANDS: dict[str, Callable[[Any, Any], PredictionBand]] = {
+    "absolute": absolute_residual_band,
+    "scaled": normalized_residual_band,
+    "quantile": cqr_band,
 }
 
 
@@ -108,7 +102,7 @@ def _returns_deviation(last_step: Any) -> bool:
 # ------------------------------------------------------------------------- the estimator
 
 
-class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
+class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMixin):
     """Put prediction intervals of guaranteed coverage around an estimator's predictions.
 
     It holds rows out, trains the estimator on the others, and finds out how far off it is on those
@@ -291,7 +285,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         _check_unit(band, self.conformity_score)
         scores = np.sort(band.scores_of(values), axis=0)
         _check_scores(scores)
-        correction = scores[rank_of(len(scores), self.coverage) - 1]
+        correction = scores[conformal_quantile_rank(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
         self.conformity_score_ = kind
         self.correction_ = correction if values.ndim > 1 else float(correction)
@@ -334,7 +328,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
 
     def _n_held_out(self, n: int) -> int:
         """Return how many of n rows to measure on; raise an error where those are too few."""
-        needed, setting = n_needed(self.coverage), self.calibration_fraction
+        needed, setting = min_calibration_samples(self.coverage), self.calibration_fraction
         if self._is_frozen:
             n_held_out = n
         elif setting == "auto":
@@ -429,7 +423,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         """
         check_is_fitted(self)
         band = BANDS[self.conformity_score_](self.estimator_, X)
-        return np.clip(band.widened(self.correction_), *_range_of_targets(self.estimator_))
+        return np.clip(band.expand(self.correction_), *_range_of_targets(self.estimator_))
 
     # ------------------------------------------------------------ scikit-learn's conventions
 
@@ -465,7 +459,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, Holding):
         return tags
 
 
-def _check_unit(band: Band, conformity_score: str) -> None:
+def _check_unit(band: PredictionBand, conformity_score: str) -> None:
     if np.any(np.asarray(band.unit) == 0):
         raise ValueError(
             f"conformity_score={conformity_score!r} divides by the standard deviation that the "

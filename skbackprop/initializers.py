@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .core.parts import Part
+from .utils.config import Configurable
 
-__all__ = ["INITIALIZERS", "BoundedUniform", "Initializer", "VarianceScaling"]
+__all__ = ["INITIALIZERS", "GlorotUniform", "Initializer", "VarianceScaling"]
 
 
 def __dir__() -> list[str]:
@@ -25,16 +25,16 @@ Drawn: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
 
 
-class Initializer(Part):
+class Initializer(Configurable):
     """How one layer's parameters are drawn."""
 
-    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
+    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         """Return weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
         raise NotImplementedError(f"{type(self).__name__} has to define draw(...)")
 
 
 @dataclass(frozen=True)
-class BoundedUniform(Initializer):
+class GlorotUniform(Initializer):
     """All parameters are uniform in [-c, c], c = sqrt(factor / (fan_in + fan_out)).
 
     Glorot & Bengio (2010), section 4.2.1, for the weights; the biases share their bound, as in
@@ -53,9 +53,9 @@ class BoundedUniform(Initializer):
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
-    >>> from skbackprop.initializers import BoundedUniform
-    >>> BackpropClassifier(init=BoundedUniform(3.0))
-    BackpropClassifier(init=BoundedUniform(factor=3.0))
+    >>> from skbackprop.initializers import GlorotUniform
+    >>> BackpropClassifier(init=GlorotUniform(3.0))
+    BackpropClassifier(init=GlorotUniform(factor=3.0))
     """
 
     factor: float = 6.0
@@ -63,10 +63,10 @@ class BoundedUniform(Initializer):
     def __post_init__(self) -> None:
         _set_positive(self, "factor")
 
-    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
+    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         bound = np.sqrt(self.factor / (fan_in + fan_out))
-        weights = stream.uniform(-bound, bound, (fan_in, fan_out))
-        return weights, stream.uniform(-bound, bound, fan_out)
+        weights = rng.uniform(-bound, bound, (fan_in, fan_out))
+        return weights, rng.uniform(-bound, bound, fan_out)
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ class VarianceScaling(Initializer):
         if not isinstance(self.normal, (bool, np.bool_)):
             raise ValueError(f"normal must be True or False, got {self.normal!r}.")
 
-    def draw(self, stream: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
+    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
         fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
         deviation = np.sqrt(self.gain / fan)
         if self.normal:
-            weights = stream.normal(0.0, deviation, (fan_in, fan_out))
+            weights = rng.normal(0.0, deviation, (fan_in, fan_out))
         else:
             bound = np.sqrt(3) * deviation
-            weights = stream.uniform(-bound, bound, (fan_in, fan_out))
+            weights = rng.uniform(-bound, bound, (fan_in, fan_out))
         return weights, np.zeros(fan_out)
 
 

@@ -1,7 +1,7 @@
 """Stochastic optimizers: settings that never change, and a state of arrays that does.
 
 One class and one line in `OPTIMIZERS` make an optimizer. A hyperparameter may be one number
-or an array of shape (n_members, 1), so that the members of a stack can differ in it.
+or an array of shape (n_estimators, 1), so that the members of a stack can differ in it.
 
 `LBFGS` holds the settings of the one solver that takes no stochastic steps; `SOLVERS` names all.
 """
@@ -13,9 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core.arrays import Array, PerMember, State, blocks_with_scratch, column_blocks, factors
-from .core.checks import check_count, check_range
-from .core.parts import Part
+from .utils.arrays import (
+    Array,
+    ArrayDict,
+    FloatOrPerMember,
+    cast_hyperparameters,
+    iter_column_blocks,
+    iter_column_blocks_with_scratch,
+)
+from .utils.config import Configurable
+from .utils.validation import validate_interval, validate_positive_int
 
 __all__ = [
     "LBFGS",
@@ -36,24 +43,24 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class Optimizer(Part):
+class Optimizer(Configurable):
     """One rule to update the parameters from their gradients.
 
     For a stack of one, every hyperparameter and the rate are floats.
     """
 
-    def decay(self, weights: Array, rate: PerMember) -> None:
+    def decay(self, weights: Array, rate: FloatOrPerMember) -> None:
         """Shrink the weights in place, before each step; an optimizer without it leaves them.
 
         Decay that is decoupled from the gradients, such as `AdamW`'s, belongs here: `weights`
         is the part of the parameters that holds no biases.
         """
 
-    def init(self, theta: Array) -> State:
-        """Return the state of a fresh start, for parameters of shape (n_members, p)."""
+    def init(self, theta: Array) -> ArrayDict:
+        """Return the state of a fresh start, for parameters of shape (n_estimators, p)."""
         raise NotImplementedError(f"{type(self).__name__} has to define init(theta)")
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         """Update `theta` in place. On return `g` and the arrays in `state` are overwritten."""
         raise NotImplementedError(f"{type(self).__name__} has to define step(...)")
 
@@ -85,22 +92,22 @@ class SGD(Optimizer):
     BackpropClassifier(learning_rate_init=0.05, solver=SGD(momentum=0.95, nesterovs_momentum=True))
     """
 
-    momentum: PerMember = 0.9
+    momentum: FloatOrPerMember = 0.9
     nesterovs_momentum: bool = True
 
     def __post_init__(self) -> None:
-        check_range(self, "momentum", low=0, high=1)
+        validate_interval(self, "momentum", low=0, high=1)
         if not isinstance(self.nesterovs_momentum, (bool, np.bool_)):
             raise ValueError(
                 f"nesterovs_momentum of SGD must be True or False, got {self.nesterovs_momentum!r}."
             )
 
-    def init(self, theta: Array) -> State:
+    def init(self, theta: Array) -> ArrayDict:
         return {"velocity": np.zeros_like(theta)}
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
-        momentum, rate = factors(theta, self.momentum, rate)
-        for x, gradient, v in column_blocks(theta, g, state["velocity"]):
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
+        momentum, rate = cast_hyperparameters(theta, self.momentum, rate)
+        for x, gradient, v in iter_column_blocks(theta, g, state["velocity"]):
             np.multiply(gradient, rate, out=gradient)
             np.multiply(v, momentum, out=v)
             np.subtract(v, gradient, out=v)
@@ -142,27 +149,29 @@ class Adam(Optimizer):
     BackpropClassifier(solver=Adam(beta_1=0.9, beta_2=0.99, epsilon=1e-08))
     """
 
-    beta_1: PerMember = 0.9
-    beta_2: PerMember = 0.999
-    epsilon: PerMember = 1e-8
+    beta_1: FloatOrPerMember = 0.9
+    beta_2: FloatOrPerMember = 0.999
+    epsilon: FloatOrPerMember = 1e-8
 
     def __post_init__(self) -> None:
-        check_range(self, "beta_1", "beta_2", low=0, high=1, closed="left")
-        check_range(self, "epsilon", low=0, closed="neither")
+        validate_interval(self, "beta_1", "beta_2", low=0, high=1, closed="left")
+        validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def init(self, theta: Array) -> State:
+    def init(self, theta: Array) -> ArrayDict:
         return {
             "first_moment": np.zeros_like(theta),
             "second_moment": np.zeros_like(theta),
             "n_steps": np.zeros((len(theta), 1), dtype=np.int64),
         }
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
         rate, epsilon = self._corrected(state["n_steps"], rate)
-        beta_1, beta_2, epsilon, rate = factors(theta, self.beta_1, self.beta_2, epsilon, rate)
+        beta_1, beta_2, epsilon, rate = cast_hyperparameters(
+            theta, self.beta_1, self.beta_2, epsilon, rate
+        )
         first, second = state["first_moment"], state["second_moment"]
-        for x, gradient, m, v in column_blocks(theta, g, first, second):
+        for x, gradient, m, v in iter_column_blocks(theta, g, first, second):
             np.multiply(m, beta_1, out=m)
             np.add(m, gradient, out=m)
             np.multiply(v, beta_2, out=v)
@@ -174,7 +183,9 @@ class Adam(Optimizer):
             np.multiply(gradient, rate, out=gradient)
             np.subtract(x, gradient, out=x)
 
-    def _corrected(self, n_steps: Array, rate: PerMember) -> tuple[PerMember, PerMember]:
+    def _corrected(
+        self, n_steps: Array, rate: FloatOrPerMember
+    ) -> tuple[FloatOrPerMember, FloatOrPerMember]:
         """Return rate and epsilon as the scaled moments need them, bias correction included."""
         root, steps = _root(1 - self.beta_2), n_steps.ravel().tolist()
         bias = _root(1 - _power(self.beta_2, steps)) / (1 - _power(self.beta_1, steps))
@@ -211,14 +222,14 @@ class AdamW(Adam):
     >>> model = BackpropClassifier(solver=AdamW(weight_decay=0.1), alpha=0)
     """
 
-    weight_decay: PerMember = 0.01
+    weight_decay: FloatOrPerMember = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, "weight_decay", low=0, closed="left")
+        validate_interval(self, "weight_decay", low=0, closed="left")
 
-    def decay(self, weights: Array, rate: PerMember) -> None:
-        (kept,) = factors(weights, 1 - rate * self.weight_decay)
+    def decay(self, weights: Array, rate: FloatOrPerMember) -> None:
+        (kept,) = cast_hyperparameters(weights, 1 - rate * self.weight_decay)
         np.multiply(weights, kept, out=weights)
 
 
@@ -254,15 +265,15 @@ class NAdam(Adam):
     >>> model = BackpropClassifier(solver=NAdam(beta_1=0.95))
     """
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
         ahead = self._ahead(state["n_steps"])
         rate, epsilon = self._corrected(state["n_steps"], rate)
-        beta_1, beta_2, ahead, epsilon, rate = factors(
+        beta_1, beta_2, ahead, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, ahead, epsilon, rate
         )
         first, second = state["first_moment"], state["second_moment"]
-        for x, gradient, m, v, scratch in blocks_with_scratch(theta, g, first, second):
+        for x, gradient, m, v, scratch in iter_column_blocks_with_scratch(theta, g, first, second):
             np.multiply(m, beta_1, out=m)
             np.add(m, gradient, out=m)
             np.multiply(v, beta_2, out=v)
@@ -276,7 +287,7 @@ class NAdam(Adam):
             np.multiply(gradient, rate, out=gradient)
             np.subtract(x, gradient, out=x)
 
-    def _ahead(self, n_steps: Array) -> PerMember:
+    def _ahead(self, n_steps: Array) -> FloatOrPerMember:
         """Return how much of the scaled first moment is added to the gradient."""
         now, next_ = n_steps.ravel().tolist(), (n_steps + 1).ravel().tolist()
         return self.beta_1 * (1 - _power(self.beta_1, now)) / (1 - _power(self.beta_1, next_))
@@ -313,15 +324,17 @@ class AMSGrad(Adam):
     >>> model = BackpropClassifier(solver=AMSGrad(beta_2=0.99))
     """
 
-    def init(self, theta: Array) -> State:
+    def init(self, theta: Array) -> ArrayDict:
         return {**super().init(theta), "largest_second_moment": np.zeros_like(theta)}
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
         rate, epsilon = self._corrected(state["n_steps"], rate)
-        beta_1, beta_2, epsilon, rate = factors(theta, self.beta_1, self.beta_2, epsilon, rate)
+        beta_1, beta_2, epsilon, rate = cast_hyperparameters(
+            theta, self.beta_1, self.beta_2, epsilon, rate
+        )
         moments = state["first_moment"], state["second_moment"], state["largest_second_moment"]
-        for x, gradient, m, v, largest in column_blocks(theta, g, *moments):
+        for x, gradient, m, v, largest in iter_column_blocks(theta, g, *moments):
             np.multiply(m, beta_1, out=m)
             np.add(m, gradient, out=m)
             np.multiply(v, beta_2, out=v)
@@ -362,20 +375,22 @@ class RMSprop(Optimizer):
     >>> model = BackpropClassifier(solver=RMSprop(rho=0.99))
     """
 
-    rho: PerMember = 0.9
-    epsilon: PerMember = 1e-8
+    rho: FloatOrPerMember = 0.9
+    epsilon: FloatOrPerMember = 1e-8
 
     def __post_init__(self) -> None:
-        check_range(self, "rho", low=0, high=1, closed="left")
-        check_range(self, "epsilon", low=0, closed="neither")
+        validate_interval(self, "rho", low=0, high=1, closed="left")
+        validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def init(self, theta: Array) -> State:
+    def init(self, theta: Array) -> ArrayDict:
         return {"second_moment": np.zeros_like(theta)}
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         root = _root(1 - self.rho)
-        rho, epsilon, rate = factors(theta, self.rho, self.epsilon / root, rate / root)
-        for x, gradient, v, scratch in blocks_with_scratch(theta, g, state["second_moment"]):
+        rho, epsilon, rate = cast_hyperparameters(theta, self.rho, self.epsilon / root, rate / root)
+        for x, gradient, v, scratch in iter_column_blocks_with_scratch(
+            theta, g, state["second_moment"]
+        ):
             np.multiply(v, rho, out=v)
             np.multiply(gradient, gradient, out=scratch)
             np.add(v, scratch, out=v)
@@ -409,17 +424,19 @@ class Adagrad(Optimizer):
     >>> model = BackpropClassifier(solver=Adagrad(), learning_rate_init=0.02)
     """
 
-    epsilon: PerMember = 1e-8
+    epsilon: FloatOrPerMember = 1e-8
 
     def __post_init__(self) -> None:
-        check_range(self, "epsilon", low=0, closed="neither")
+        validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def init(self, theta: Array) -> State:
+    def init(self, theta: Array) -> ArrayDict:
         return {"sum_of_squares": np.zeros_like(theta)}
 
-    def step(self, theta: Array, g: Array, state: State, rate: PerMember) -> None:
-        epsilon, rate = factors(theta, self.epsilon, rate)
-        for x, gradient, s, scratch in blocks_with_scratch(theta, g, state["sum_of_squares"]):
+    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
+        epsilon, rate = cast_hyperparameters(theta, self.epsilon, rate)
+        for x, gradient, s, scratch in iter_column_blocks_with_scratch(
+            theta, g, state["sum_of_squares"]
+        ):
             np.multiply(gradient, gradient, out=scratch)
             np.add(s, scratch, out=s)
             np.sqrt(s, out=scratch)
@@ -430,7 +447,7 @@ class Adagrad(Optimizer):
 
 
 @dataclass(frozen=True)
-class LBFGS(Part):
+class LBFGS(Configurable):
     """Settings of L-BFGS, which minimises on all rows at once (Byrd et al. 1995).
 
     It is no `Optimizer`: an iteration is a search along theta = theta - s H g, where H is what the
@@ -467,15 +484,15 @@ class LBFGS(Part):
     n_corrections: int = 10
 
     def __post_init__(self) -> None:
-        check_count(self, "max_fun", "n_corrections")
+        validate_positive_int(self, "max_fun", "n_corrections")
 
 
-def _root(value: PerMember) -> PerMember:
+def _root(value: FloatOrPerMember) -> FloatOrPerMember:
     """Return the square root, of a float as a float."""
     return np.asarray(np.sqrt(value)) if isinstance(value, np.ndarray) else math.sqrt(value)
 
 
-def _power(beta: PerMember, steps: list[int]) -> PerMember:
+def _power(beta: FloatOrPerMember, steps: list[int]) -> FloatOrPerMember:
     """Return beta^t for each member's t, the same in a stack as for the member alone.
 
     The powers are those of Python's floats, since NumPy's depend on where in an array they are.

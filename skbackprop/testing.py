@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .activations import Activation
-from .core.parts import check_in_place
+from .activations import ActivationFunction
 from .losses.base import Loss
+from .utils.config import check_in_place
 
 __all__ = ["check_activation", "check_gradient", "check_loss"]
 
@@ -81,11 +81,11 @@ def check_gradient(
     gradient = np.array(value_and_gradient(theta.copy())[1], dtype=np.float64)
     if gradient.shape != theta.shape:
         raise ValueError(f"the gradient has shape {gradient.shape}, theta has {theta.shape}.")
-    stream = np.random.RandomState(random_state) if _is_seed(random_state) else random_state
+    rng = np.random.RandomState(random_state) if _is_seed(random_state) else random_state
     scale = np.linalg.norm(gradient) + atol / rtol
     worst = 0.0
     for i in range(n_directions):
-        direction = stream.normal(size=theta.shape)
+        direction = rng.normal(size=theta.shape)
         direction /= np.linalg.norm(direction)
         above = float(value_and_gradient(theta + step * direction)[0])
         below = float(value_and_gradient(theta - step * direction)[0])
@@ -106,7 +106,7 @@ def _is_seed(random_state: Any) -> bool:
     return random_state is None or isinstance(random_state, (int, np.integer))
 
 
-def check_activation(activation: Activation, z: Any = None, **options: Any) -> float:
+def check_activation(activation: ActivationFunction, z: Any = None, **options: Any) -> float:
     """Check that an activation's `backward` is the derivative of its `forward`.
 
     Parameters
@@ -145,13 +145,13 @@ def check_activation(activation: Activation, z: Any = None, **options: Any) -> f
         check_in_place(activation, "forward(z, a)", "a", result, a)
         value = a.sum()
         # In training z is gone by now, overwritten by a, unless the activation keeps it.
-        z = z.copy() if activation.keeps_input else a
+        z = z.copy() if activation.needs_preactivation else a
         result = activation.backward(z, a, delta)  # type: ignore[func-returns-value]
         check_in_place(activation, "backward(z, a, delta)", "delta", result, delta)
         return float(value), delta
 
     error = check_gradient(value_and_gradient, z, **options)
-    if not activation.keeps_input:
+    if not activation.needs_preactivation:
         out_of_place, in_place = np.empty_like(z), z.copy()
         activation.forward(z.copy(), out_of_place)
         activation.forward(in_place, in_place)
@@ -213,13 +213,13 @@ def _check_value(loss: Loss, scores: Any, y: Any) -> None:
     """Check that `value` returns the loss of each row, for two networks and for each row alone."""
     value = np.asarray(loss.value(scores, y))
     both = np.asarray(loss.value(np.repeat(scores, 2, axis=0), np.repeat(y, 2, axis=0)))
-    for found, n_members in ((value, 1), (both, 2)):
-        expected = n_members, scores.shape[1]
+    for found, n_estimators in ((value, 1), (both, 2)):
+        expected = n_estimators, scores.shape[1]
         if found.shape != expected:
             raise AssertionError(
                 f"value(scores, y) returned the shape {found.shape} for scores of shape "
-                f"{(n_members, *scores.shape[1:])}, but has to return the loss of each row, of "
-                f"shape (n_members, n) = {expected}: a sum over the last axis."
+                f"{(n_estimators, *scores.shape[1:])}, but has to return the loss of each row, of "
+                f"shape (n_estimators, n) = {expected}: a sum over the last axis."
             )
     by_row = [loss.value(scores[:, i : i + 1], y[:, i : i + 1])[0, 0] for i in range(value.size)]
     np.testing.assert_allclose(

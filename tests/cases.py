@@ -16,11 +16,11 @@ from skbackprop import (
     BackpropRegressor,
 )
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.averages import ExponentialAverage
 from skbackprop.inspection import BackpropFeatures
-from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, CategoryEmbedding, PeriodicEmbedding
+from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, CategoricalEmbedding, PeriodicEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Huber, Quantile
 from skbackprop.losses.links import OUTPUT_ACTIVATIONS
+from skbackprop.weight_averaging import ExponentialMovingAverage
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))
@@ -66,40 +66,40 @@ def _cases():
     members = cycle([1, 3, 2])
     normalizations = cycle([None, *NORMALIZATIONS])
     for name in ACTIVATIONS:
-        settings = {"n_members": next(members), "normalization": next(normalizations)}
+        settings = {"n_estimators": next(members), "normalization": next(normalizations)}
         yield f"activation {name}", lambda a=name, s=settings: classifier(activation=a, **s)
     for name in NORMALIZATIONS:
         for n in (1, 3):
-            settings = {"n_members": n, "normalization": name}
+            settings = {"n_estimators": n, "normalization": name}
             yield f"normalization {name} {n}", lambda s=settings: regressor(**s)
     for name, layers in INPUT_LAYERS_ALONE_AND_TOGETHER.items():
         for n in (1, 3):
-            settings = {"n_members": n, "input_layers": layers}
+            settings = {"n_estimators": n, "input_layers": layers}
             yield f"input layers {name} {n}", lambda s=settings: regressor(**s)
     for n in (1, 3):
         yield f"input layers categories {n}", lambda n=n: _of_categories(n)
     for name in CLASSIFIER_LOSSES:
         for labels in ("integers", "two classes", "multilabel", "columns"):
-            settings = {"loss": name, "n_members": next(members)}
+            settings = {"loss": name, "n_estimators": next(members)}
             yield f"{name} {labels}", lambda y=LABELS[labels], s=settings: classifier(y, **s)
     for name, loss in {**REGRESSOR_LOSSES, "quantiles": Quantile([0.1, 0.5, 0.9])}.items():
         for n_targets in (1, 2):
             y = NUMBERS if n_targets == 1 else np.column_stack([NUMBERS, 3 * NUMBERS[::-1]])
-            settings = {"loss": loss, "n_members": next(members), "scale_target": n_targets == 2}
+            settings = {"loss": loss, "n_estimators": next(members), "scale_target": n_targets == 2}
             yield f"{name} {n_targets}", lambda y=y, s=settings: regressor(y, **s)
     for name in OUTPUT_ACTIVATIONS:
         for labels in ("integers", "two classes", "multilabel", "one class"):
-            make, n = (lambda n, y=LABELS[labels]: classifier(y, n_members=n)), next(members)
+            make, n = (lambda n, y=LABELS[labels]: classifier(y, n_estimators=n)), next(members)
             yield f"output {name} {labels}", lambda a=name, m=make, n=n: _activated(m(n), a)
         yield f"output {name} numbers", lambda a=name: _activated(regressor(), a)
     yield "scale_target", lambda: regressor(NUMBERS * 1e4 - 3e3, scale_target=True)
     for name, y in LABELS.items():
         yield f"labels {name}", lambda y=y: classifier(y, activation="tanh")
-        yield f"labels {name} 2", lambda y=y: classifier(y, n_members=2)
+        yield f"labels {name} 2", lambda y=y: classifier(y, n_estimators=2)
     yield "no hidden layer", lambda: BackpropClassifier((), **SHORT).fit(X, Y)
     yield "float32", lambda: classifier(dtype="float32", dropout=0.2)
     yield "autoencoder", lambda: BackpropAutoencoder(n_components=2, **SHORT).fit(X)
-    yield "features", lambda: _features(classifier(n_members=2), 0)
+    yield "features", lambda: _features(classifier(n_estimators=2), 0)
     yield "features of one network", lambda: _features(classifier(), -1)
     for scaler in (
         StandardScaler(),
@@ -123,9 +123,9 @@ def _activated(network, name):
     return network
 
 
-def _of_categories(n_members):
-    layers = [CategoryEmbedding({1: 4, 3: 7}, n_units=2), "scale"]
-    network = BackpropRegressor((7, 5), n_members=n_members, input_layers=layers, **SHORT)
+def _of_categories(n_estimators):
+    layers = [CategoricalEmbedding({1: 4, 3: 7}, n_units=2), "scale"]
+    network = BackpropRegressor((7, 5), n_estimators=n_estimators, input_layers=layers, **SHORT)
     return network.fit(CODES, NUMBERS)
 
 
@@ -135,7 +135,7 @@ def _features(network, layer):
 
 def _pipeline_of_networks():
     codes = BackpropAutoencoder(n_components=3, **SHORT)
-    network = BackpropRegressor((5,), loss="gaussian", n_members=2, **SHORT)
+    network = BackpropRegressor((5,), loss="gaussian", n_estimators=2, **SHORT)
     steps = StandardScaler(), "passthrough", codes, BackpropFeatures(network), network
     return make_pipeline(*steps).fit(X, NUMBERS)
 
@@ -230,7 +230,7 @@ _OTHER_VALUES = {
     "epsilon": 0.5,
     "n_iter_no_change": 5,
     "max_fun": 100,
-    "n_members": 3,
+    "n_estimators": 3,
     "class_weight": {BackpropClassifier: {0: 2.0}},
     "label_smoothing": 0.1,
     "scale_target": True,
@@ -240,7 +240,7 @@ _OTHER_VALUES = {
     "input_layers": "scale",
     "dropout": 0.5,
     "normalization": "batch",
-    "average": ExponentialAverage(0.5),
+    "average": ExponentialMovingAverage(0.5),
     "init": "he_normal",
     "time_limit": 60,
     "dtype": "float32",
@@ -252,7 +252,7 @@ _BESIDE = {
     "power_t": {"solver": "sgd", "learning_rate": "invscaling"},
     "l1_ratio": {"l1_ratio": 0.1},
     "class_weight": {"class_weight": "balanced"},
-    "average": {"average": ExponentialAverage()},
+    "average": {"average": ExponentialMovingAverage()},
     "validation_fraction": {"early_stopping": True},
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.stopping import EarlyStopping
+from skbackprop.early_stopping import EarlyStopping
 
 MIB = 1 << 20
 N_FEATURES = 512
@@ -75,7 +75,7 @@ def cases(tables):
     yield "float64 to float32", as_single, (doubles, doubles[:, 0]), {}
     by_columns = small.reshape(small.shape[::-1]).T
     yield "uint8 by columns", BackpropClassifier(**settings), (by_columns, small[:, 0]), {}
-    members = BackpropClassifier(n_members=2, **settings)
+    members = BackpropClassifier(n_estimators=2, **settings)
     yield "uint8, members", members, (small, small[:, 0]), {}
     lbfgs = BackpropClassifier(**{**settings, "solver": "lbfgs", "max_iter": 2})
     yield "uint8, lbfgs", lbfgs, (small, small[:, 0]), {}

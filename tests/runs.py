@@ -5,7 +5,7 @@ Those of one call differ in what the members of a stack may differ in.
 
 from dataclasses import replace
 
-from skbackprop.estimators.learned import Given
+from skbackprop.estimators._data_info import FitArguments
 from support import data_for, same_values
 
 N_ROWS = 60
@@ -17,7 +17,7 @@ def runs_of(estimator_class, differences, settings=None, is_shared=True):
     data, runs = data_for(estimator_class, N_ROWS), []
     for changes in differences:
         estimator = estimator_class(**SHARED | (settings or {}) | changes)
-        runs += estimator._prepare_first(Given(*data)).runs
+        runs += estimator._prepare_first(FitArguments(*data)).runs
     if is_shared:
         for run in runs:
             run.table = runs[0].table
@@ -25,18 +25,20 @@ def runs_of(estimator_class, differences, settings=None, is_shared=True):
     return runs
 
 
-def finished(descent):
+def finished(loop):
     """Train a stack to its end."""
-    while descent.runs:
-        descent.advance()
+    while loop.runs:
+        loop.advance()
 
 
 def assert_same_run(run, expected, what=""):
     """Assert that two runs came to the same in all that the estimator keeps of them."""
-    for name in ("n_iter", "n_seen", "loss", "losses", "scores", "best_score", "best_iter"):
+    for name in ("n_iter", "n_samples_seen", "loss", "losses", "scores", "best_score", "best_iter"):
         assert same_values(getattr(run, name), getattr(expected, name)), f"{name} {what}"
     assert run.warnings == expected.warnings, what
     assert str(run.error) == str(expected.error), what
-    for got, value in zip(run.kept.predicting, expected.kept.predicting, strict=True):
+    for got, value in zip(
+        run.kept.inference_parameters, expected.kept.inference_parameters, strict=True
+    ):
         assert same_values(got, value), f"kept {what}"
     assert same_values(run.past, expected.past), f"past {what}"

@@ -9,18 +9,17 @@ import pytest
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.averages import Average
-from skbackprop.engine.batches import Table
-from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import Network, dense_network
-from skbackprop.engine.objective import Objective
-from skbackprop.engine.penalties import L2
-from skbackprop.engine.stack import Stack
-from skbackprop.engine.state import TrainingState
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
+from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.objective import Objective
+from skbackprop.nn.regularizers import L2
+from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import Optimizer
-from skbackprop.schedules import Constant, Schedule
-from skbackprop.schedules.base import init_progress
+from skbackprop.schedules import ConstantRate, LearningRateSchedule
+from skbackprop.schedules.base import init_plateau_counter
+from skbackprop.weight_averaging import WeightAverage
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
@@ -32,9 +31,9 @@ LOSSES = {
         *((name, loss) for name, loss in REGRESSOR_LOSSES.items()),
         ("quantiles", Quantile((0.1, 0.5, 0.9))),
         *(
-            (name, replace(loss, exclusive=exclusive))
+            (name, replace(loss, multiclass=multiclass))
             for name, loss in CLASSIFIER_LOSSES.items()
-            for exclusive in (False, True)
+            for multiclass in (False, True)
         ),
     ]
 }
@@ -66,7 +65,7 @@ def per_member(settings, factors):
 
 
 def column(values):
-    """Return one value for each member as a hyperparameter: a float, or shape (n_members, 1)."""
+    """Return one value for each member as a hyperparameter: a float, or shape (n_estimators, 1)."""
     return float(values[0]) if len(values) == 1 else np.array(values, dtype=float)[:, None]
 
 
@@ -106,27 +105,27 @@ def without_formula(kinds):
 # ------------------------------------------------------------------------------------- data
 
 
-def some_targets(loss, n_rows, n_outputs, stream):
+def some_targets(loss, n_rows, n_outputs, rng):
     """Return targets that the loss allows, its smallest one among them."""
-    if isinstance(loss, ClassifierLoss) and loss.exclusive:
-        return np.eye(n_outputs)[stream.randint(n_outputs, size=n_rows)]
+    if isinstance(loss, ClassifierLoss) and loss.multiclass:
+        return np.eye(n_outputs)[rng.randint(n_outputs, size=n_rows)]
     if isinstance(loss, ClassifierLoss):
-        return stream.randint(2, size=(n_rows, n_outputs)).astype(float)
+        return rng.randint(2, size=(n_rows, n_outputs)).astype(float)
     # A loss finds each target beside each of its scores.
-    each = loss.scores_per_target
-    y = stream.randn(n_rows, n_outputs // each).repeat(each, axis=1)
+    each = loss.n_outputs_per_target
+    y = rng.randn(n_rows, n_outputs // each).repeat(each, axis=1)
     return np.maximum(y, loss.target_minimum) if loss.includes_minimum else np.exp(y)
 
 
 def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):
     """Return float64 data for a network of these widths; with `weighted`, a third weighs zero."""
-    stream = np.random.RandomState(seed)
-    X = stream.randn(n_rows, widths[0])
+    rng = np.random.RandomState(seed)
+    X = rng.randn(n_rows, widths[0])
     if is_sparse:
-        X = sparse.csr_array(X * (stream.rand(*X.shape) < 0.5))
-    y = some_targets(loss, n_rows, widths[-1], stream)
-    weight = stream.uniform(0.1, 3, n_rows) * (np.arange(n_rows) % 3 > 0) if weighted else None
-    return Table(X, y, weight)
+        X = sparse.csr_array(X * (rng.rand(*X.shape) < 0.5))
+    y = some_targets(loss, n_rows, widths[-1], rng)
+    weight = rng.uniform(0.1, 3, n_rows) * (np.arange(n_rows) % 3 > 0) if weighted else None
+    return Dataset(X, y, weight)
 
 
 # ------------------------------------------------------------------------------- networks
@@ -149,22 +148,22 @@ def some_parameters(network, seeds, dtype=np.float64):
 
     Weights are so large that a signal gets through many layers, and no larger.
     """
-    streams = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.start(len(streams), np.dtype(np.float64))
+    rngs = [np.random.RandomState(seed) for seed in seeds]
+    parameters = network.layout.start(len(rngs), np.dtype(np.float64))
     drawn = [*parameters.weights, *parameters.biases]
-    for member, stream in enumerate(streams):
+    for member, rng in enumerate(rngs):
         for array in drawn:
-            array[member] = stream.randn(*array.shape[1:])
+            array[member] = rng.randn(*array.shape[1:])
     for weights, biases in zip(parameters.weights, parameters.biases, strict=True):
         weights *= 1.2 / np.sqrt(weights.shape[-2])
         biases *= 0.5
     for gains in parameters.of("gains"):
-        gains += np.array([0.3 * stream.randn(1, gains.shape[-1]) for stream in streams])
+        gains += np.array([0.3 * rng.randn(1, gains.shape[-1]) for rng in rngs])
     return parameters.like(parameters.theta.astype(dtype))
 
 
 @dataclass(frozen=True)
-class Falling(Schedule):
+class Falling(LearningRateSchedule):
     """rate = base * (1 - progress), which depends on how many epochs there are in all."""
 
     def rate(self, state, base, progress):
@@ -175,7 +174,7 @@ class Falling(Schedule):
 class Member:
     """What one member of a stack has to itself."""
 
-    table: Table
+    table: Dataset
     seed: int = 0
     rate: float = 0.05
     alpha: float = 0.0
@@ -189,32 +188,32 @@ def stack_of(
     loss: Loss,
     optimizer: Optimizer,
     *,
-    schedule: Schedule | None = None,
+    schedule: LearningRateSchedule | None = None,
     batch_size=8,
     dtype=np.float64,
-    average: Average | None = None,
+    average: WeightAverage | None = None,
 ):
     """Return a stack of these members at the start of training."""
     parameters = some_parameters(network, [member.seed for member in members], dtype)
-    schedule = schedule or Constant()
+    schedule = schedule or ConstantRate()
     factors = [member.factor for member in members]
     optimizer, schedule = per_member(optimizer, factors), per_member(schedule, factors)
     average = None if average is None else per_member(average, factors)
-    n_seen = np.zeros((len(members), 1))
-    return Stack(
+    n_samples_seen = np.zeros((len(members), 1))
+    return EnsembleTrainer(
         Objective(network, loss, L2(column([member.alpha for member in members]))),
-        TrainingState(
+        TrainState(
             parameters,
             optimizer=optimizer.init(parameters.theta),
             schedule=schedule.init(len(members)),
-            average=average.init(parameters.theta, n_seen, parameters.statistics)
+            average=average.init(parameters.theta, n_samples_seen, parameters.statistics)
             if average
             else {},
-            progress=init_progress(len(members)),
-            n_seen=n_seen,
+            progress=init_plateau_counter(len(members)),
+            n_samples_seen=n_samples_seen,
             orders=[np.arange(m.table.n_rows) if m.is_shuffled else None for m in members],
-            streams=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
-            masks=[np.random.default_rng(m.seed) for m in members] if network.is_random else [],
+            rngs=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
+            masks=[np.random.default_rng(m.seed) for m in members] if network.stochastic else [],
         ),
         [member.table for member in members],
         [min(batch_size, member.table.n_rows) for member in members],
@@ -251,7 +250,7 @@ def states_of(stack):
     """Return copies of all arrays that training changes, each with a row for every member."""
     return {
         "theta": stack.parameters.theta.copy(),
-        "n_seen": stack.state.n_seen.copy(),
+        "n_samples_seen": stack.state.n_samples_seen.copy(),
         **{f"optimizer {name}": array.copy() for name, array in stack.state.optimizer.items()},
         **{f"schedule {name}": array.copy() for name, array in stack.state.schedule.items()},
         **{f"running {name}": array.copy() for name, array in stack.parameters.statistics.items()},
@@ -262,7 +261,7 @@ def states_of(stack):
 
 def peak_of_an_epoch(stack):
     """Return the most memory that an epoch takes beyond what was there before it, in bytes."""
-    epochs = descend(stack, 4)
+    epochs = iter_epochs(stack, 4)
     next(epochs)
     next(epochs)
     return peak_of(next, epochs)
@@ -270,7 +269,7 @@ def peak_of_an_epoch(stack):
 
 def next_masks(stack):
     """Return a number of each member's stream of masks, without a step of it."""
-    return np.array([[copy.deepcopy(stream).random()] for stream in stack.state.masks])
+    return np.array([[copy.deepcopy(rng).random()] for rng in stack.state.masks])
 
 
 def assert_same_bits(actual, expected, what=""):
@@ -285,10 +284,12 @@ def assert_same_bits(actual, expected, what=""):
 def trained(stack, n_epochs):
     """Return the losses of each epoch, a column for each member; the schedule hears of them."""
     losses = []
-    for values in descend(stack, n_epochs):
+    for values in iter_epochs(stack, n_epochs):
         losses.append(values)
         state = stack.state
-        stack.schedule.end_epoch(state.schedule, stack.rate, values[:, None], state.n_seen)
+        stack.schedule.on_epoch_end(
+            state.schedule, stack.rate, values[:, None], state.n_samples_seen
+        )
     return np.array(losses)
 
 

@@ -18,8 +18,8 @@ from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.engine.state import TrainingState
-from skbackprop.estimators.curves import Curve
+from skbackprop.estimators._loss_history import SharedList
+from skbackprop.nn.train_state import TrainState
 from skbackprop.persistence import load, save
 
 BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
@@ -202,9 +202,9 @@ def same_values(actual, expected):
         )
     if isinstance(expected, (list, tuple)):
         return len(actual) == len(expected) and all(map(same_values, actual, expected))
-    if isinstance(expected, Curve):
+    if isinstance(expected, SharedList):
         return same_values(actual.numbers, expected.numbers)
-    if isinstance(expected, TrainingState):
+    if isinstance(expected, TrainState):
         return same_values(actual.to_arrays(), expected.to_arrays())
     if isinstance(expected, np.random.RandomState):
         return same_values(actual.get_state(legacy=False), expected.get_state(legacy=False))

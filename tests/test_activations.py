@@ -11,8 +11,8 @@ from scipy.special import erfc, expit
 from sklearn.base import clone
 
 from skbackprop import BackpropRegressor, activations
-from skbackprop.activations import ACTIVATIONS, Activation, Elu, LeakyRelu
-from skbackprop.initializers import BoundedUniform, VarianceScaling
+from skbackprop.activations import ACTIVATIONS, ActivationFunction, Elu, LeakyRelu
+from skbackprop.initializers import GlorotUniform, VarianceScaling
 from skbackprop.testing import check_activation
 from stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 from support import BOTH, classes_for, data_for, few_epochs, quick
@@ -112,7 +112,7 @@ def assert_close(actual, expected, z):
 
 
 def test_table_is_complete_and_every_docstring_has_a_formula():
-    kinds = public_kinds(activations, Activation)
+    kinds = public_kinds(activations, ActivationFunction)
     assert kinds == {type(activation) for activation in ACTIVATIONS.values()}
     assert without_formula(kinds) == set()
     assert len(set(ACTIVATIONS.values())) == len(ACTIVATIONS)
@@ -143,7 +143,7 @@ def test_forward_spares_z_and_may_write_over_it(activation, shape):
     before = z.copy()
     a = forward(activation, z)
     np.testing.assert_array_equal(z, before)
-    if not activation.keeps_input:
+    if not activation.needs_preactivation:
         activation.forward(z, z)
         np.testing.assert_array_equal(z, a)
 
@@ -229,7 +229,7 @@ def test_threads_do_not_share_scratch_memory(activation):
 
 @pytest.mark.parametrize("method", ["forward", "backward"])
 def test_an_unfinished_activation_says_what_it_has_to_define(method):
-    class Unfinished(Activation):
+    class Unfinished(ActivationFunction):
         pass
 
     arguments = [np.ones(2)] * (2 if method == "forward" else 3)
@@ -297,9 +297,9 @@ def test_published_initial_weights():
     assert LeakyRelu(0).initializer == Elu(0).initializer == VarianceScaling(2.0, "in")
     assert LeakyRelu(0.5).initializer == VarianceScaling(2 / 1.25, "in")
     assert ACTIVATIONS["selu"].initializer == VarianceScaling(1.0, "in", normal=True)
-    assert ACTIVATIONS["logistic"].initializer == BoundedUniform(2.0)
+    assert ACTIVATIONS["logistic"].initializer == GlorotUniform(2.0)
     for name in ("identity", "tanh", "relu"):
-        assert ACTIVATIONS[name].initializer == BoundedUniform(6.0)
+        assert ACTIVATIONS[name].initializer == GlorotUniform(6.0)
 
 
 @pytest.mark.long
@@ -308,10 +308,10 @@ def test_a_signal_neither_vanishes_nor_explodes_on_its_way_through_ten_layers(na
     """Of twenty networks the geometric mean of E a^2 stays within a factor of 2 of the input's."""
     activation, width, moments = EVERY[name], 200, []
     for seed in range(20):
-        stream = np.random.RandomState(seed)
-        a = stream.normal(size=(100, width))
+        rng = np.random.RandomState(seed)
+        a = rng.normal(size=(100, width))
         for _ in range(10):
-            weights, biases = activation.initializer.draw(stream, width, width)
+            weights, biases = activation.initializer.draw(rng, width, width)
             a = forward(activation, a @ weights + biases)
         moments.append(np.mean(a**2))
     assert 0.5 < np.exp(np.mean(np.log(moments))) < 2
@@ -356,14 +356,14 @@ def test_the_same_name_for_each_layer_is_the_name_for_all(estimator_class):
 def test_training_in_pieces_is_training_at_once(estimator_class):
     X, y = data_for(estimator_class)
     each = ["silu", Elu(0.5)]
-    whole = layered(estimator_class, each, max_iter=6, n_members=2).fit(X, y)
-    pieces = layered(estimator_class, tuple(each), max_iter=3, n_members=2, warm_start=True)
-    pieces = pickle.loads(pickle.dumps(pieces.fit(X, y)))
-    pieces.set_params(activation=each).fit(X, y)  # a list, where a tuple was
-    by_epochs = layered(estimator_class, np.array(each, dtype=object), n_members=2)
+    whole = layered(estimator_class, each, max_iter=6, n_estimators=2).fit(X, y)
+    session = layered(estimator_class, tuple(each), max_iter=3, n_estimators=2, warm_start=True)
+    session = pickle.loads(pickle.dumps(session.fit(X, y)))
+    session.set_params(activation=each).fit(X, y)  # a list, where a tuple was
+    by_epochs = layered(estimator_class, np.array(each, dtype=object), n_estimators=2)
     for _ in range(6):
         by_epochs = copy.deepcopy(by_epochs.partial_fit(X, y, **classes_for(estimator_class)))
-    for other in (pieces, by_epochs):
+    for other in (session, by_epochs):
         for weights, same in zip(whole.coefs_, other.coefs_, strict=True):
             assert_same_bits(weights, same)
 
@@ -405,7 +405,7 @@ def test_no_layers_have_no_activations(estimator_class):
 @BOTH
 def test_an_ensemble_is_its_members(estimator_class):
     X, y = data_for(estimator_class)
-    model = layered(estimator_class, ["softplus", "selu"], n_members=3).fit(X, y)
+    model = layered(estimator_class, ["softplus", "selu"], n_estimators=3).fit(X, y)
     alone = layered(estimator_class, ["softplus", "selu"]).fit(X, y)
     assert_same_bits(model.estimators_[0].predict(X), alone.predict(X))
     assert clone(model).activation == ["softplus", "selu"]

@@ -37,7 +37,7 @@ from skbackprop import (
     ConformalRegressor,
     TabularRegressor,
 )
-from skbackprop.intervals import rank_of
+from skbackprop._conformal_scores import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile, SquaredError
 from support import NAMES, few_epochs, for_check, pickled, quick, value_data
 
@@ -58,9 +58,9 @@ KINDS = {
 }
 ESTIMATORS = {
     **KINDS,
-    "ensemble": network(n_members=3),
-    "gaussian ensemble": network(loss="gaussian", n_members=3),
-    "ensemble of quantiles": network(loss=QUANTILES, n_members=3),
+    "ensemble": network(n_estimators=3),
+    "gaussian ensemble": network(loss="gaussian", n_estimators=3),
+    "ensemble of quantiles": network(loss=QUANTILES, n_estimators=3),
     "pipeline": make_pipeline(StandardScaler(), network(loss="gaussian")),
     "search": GridSearchCV(network(loss="gaussian"), {"alpha": [0.1, 1.0]}, cv=2),
     "stacked search": BackpropGridSearchCV(network(loss="gaussian"), {"alpha": [0.1, 1]}, cv=2),
@@ -131,9 +131,9 @@ def test_of_rows_that_take_turns_exactly_so_many_lie_inside_as_theory_says(kind,
 @pytest.mark.parametrize("n, coverage", [(19, 0.9), (50, 0.8), (99, 0.95)])
 def test_given_the_rows_held_out_the_coverage_has_the_beta_distribution_of_the_theory(n, coverage):
     """Of targets that are uniform in (0, 1) around a prediction of zero, the share below q is q."""
-    stream, n_draws = np.random.RandomState(0), 1000
+    rng, n_draws = np.random.RandomState(0), 1000
     conformal = ConformalRegressor(frozen(), coverage=coverage, conformity_score="absolute")
-    zeros, targets = np.zeros((n, 2)), stream.uniform(size=(n_draws, n))
+    zeros, targets = np.zeros((n, 2)), rng.uniform(size=(n_draws, n))
     drawn = [conformal.fit(zeros, y).correction_ for y in targets]
     rank = math.ceil((n + 1) * coverage - 1e-9)
     expected = stats.beta(rank, n + 1 - rank)
@@ -258,7 +258,7 @@ def test_it_is_the_estimator_that_is_trained_on_the_rows_that_are_not_held_out(n
     # Of the rows held out, exactly as many lie inside as the rank says, but for rounding at ends.
     middle = model.predict_interval(X[held_out]).mean(axis=1, keepdims=True)
     slightly_wider = middle + (model.predict_interval(X[held_out]) - middle) * (1 + 1e-9)
-    assert is_inside(slightly_wider, y[held_out]).sum() == rank_of(20, coverage)
+    assert is_inside(slightly_wider, y[held_out]).sum() == conformal_quantile_rank(20, coverage)
     frozen_model = ConformalRegressor(FrozenEstimator(alone), coverage=coverage)
     frozen_model.fit(X[held_out], y[held_out])
     assert frozen_model.conformity_score_ == MEASURED[name]
@@ -290,7 +290,7 @@ def test_of_several_targets_each_has_intervals_of_its_own(kind):
     _, held_out = train_test_split(np.arange(80), test_size=20, random_state=0)
     n_inside = is_inside(intervals[held_out], Y[held_out]).sum(axis=0)
     assert (
-        abs(n_inside - rank_of(20, 0.8)) <= 1
+        abs(n_inside - conformal_quantile_rank(20, 0.8)) <= 1
     ).all()  # the one at the end may be rounded outside
 
 
@@ -365,7 +365,7 @@ def test_weights_are_those_of_the_rows_trained_on():
     alone = network().fit(X[rows], y[rows], sample_weight=weight[rows])
     assert np.array_equal(model.predict(X), alone.predict(X))
     errors = np.sort(abs(y - alone.predict(X))[held_out])
-    np.testing.assert_allclose(model.correction_, errors[rank_of(15, 0.9) - 1])
+    np.testing.assert_allclose(model.correction_, errors[conformal_quantile_rank(15, 0.9) - 1])
 
 
 def test_weights_are_routed(routing):
@@ -391,7 +391,7 @@ CHECKED = {
     "linear": LinearRegression(),
     "pipeline": make_pipeline(StandardScaler(), Ridge()),
     "network": BackpropRegressor(
-        (20,), learning_rate_init=0.01, max_iter=100, n_members=2, random_state=0
+        (20,), learning_rate_init=0.01, max_iter=100, n_estimators=2, random_state=0
     ),
     "gaussian": BackpropRegressor(
         (20,), learning_rate_init=0.01, max_iter=100, loss="gaussian", random_state=0

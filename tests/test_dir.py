@@ -16,7 +16,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.inspection import BackpropFeatures
-from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from support import class_data, few_epochs, quick
 from test_house import PUBLIC_MODULES, entries
 
@@ -27,7 +27,7 @@ IN_FOLDS = skbackprop.EarlyStopping(validation_fraction="folds")
 ESTIMATORS = [
     quick(BackpropClassifier),
     quick(BackpropClassifier, loss="hinge"),
-    quick(BackpropRegressor, n_members=2, early_stopping=IN_FOLDS, normalization="batch"),
+    quick(BackpropRegressor, n_estimators=2, early_stopping=IN_FOLDS, normalization="batch"),
     quick(BackpropAutoencoder),
     ConformalRegressor(quick(BackpropRegressor)),
     BackpropGridSearchCV(quick(BackpropClassifier), {"alpha": [1.0]}, cv=2),

@@ -27,23 +27,23 @@ from skbackprop import (
     export,
     inspection,
     persistence,
-    tables,
+    tabular,
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.averages import AVERAGES
-from skbackprop.estimators import parameters as table_of_parameters
+from skbackprop.estimators import _parameter_table as table_of_parameters
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
-from skbackprop.tables import (
+from skbackprop.tabular import (
     PeriodicFeatures,
     PiecewiseLinearEncoder,
     TableEncoder,
     TabularClassifier,
     TabularRegressor,
 )
+from skbackprop.weight_averaging import AVERAGES
 from test_house import FLOOR_OF, PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +201,7 @@ def kinds_of_objects():
 def test_reference_names_all_that_is_public():
     text = text_of("docs/api.md")
     public = [*skbackprop.__all__, *testing.__all__, *kinds_of_objects()]
-    public += [*inspection.__all__, *callbacks.__all__, *displays.__all__, *tables.__all__]
+    public += [*inspection.__all__, *callbacks.__all__, *displays.__all__, *tabular.__all__]
     public += [*export.__all__, *persistence.__all__, *dask.__all__]
     missing = [name for name in public if not re.search(rf"`{name}\b", text)]
     assert missing == ["__version__"]
@@ -231,7 +231,7 @@ def test_reference_lists_the_settings_of_all_objects():
             if parameter.default is parameter.empty
             else f"{name}={parameter.default!r}".replace("'", '"')
             for name, parameter in parameters_of(kind).items()
-            if name != "exclusive"  # which the classifier sets
+            if name != "multiclass"  # which the classifier sets
         ]
         for kind in kinds
     }
@@ -271,7 +271,7 @@ def test_guide_says_what_may_differ_in_a_stack():
     rows = re.findall(r"^\| (may differ|is the same) \| (.*) \|$", page, re.MULTILINE)
     said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
     table = table_of_parameters.PARAMETERS
-    may_differ = {row.name for row in table if row.differs_in_a_stack}
+    may_differ = {row.name for row in table if row.stackable}
     assert said["may differ"] == may_differ | {"solver"}  # of which the numbers may
     assert said["is the same"] == {row.name for row in table} - may_differ
 

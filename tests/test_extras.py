@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import Normalizer
 
 from skbackprop import BackpropClassifier, displays, find_learning_rate
-from skbackprop.callbacks import LearningCurve, OptunaPruning
+from skbackprop.callbacks import LiveLossPlot, OptunaPruningCallback
 from skbackprop.export import register_converters, to_onnx
 from skbackprop.persistence import load, save
 from support import class_data, few_epochs, quick
@@ -92,14 +92,14 @@ NEEDED_BY = {
     "plot": [
         *((name, partial(plot_of, name)) for name in displays.__all__),
         *((name, partial(from_estimator, name)) for name in displays.__all__),
-        ("LearningCurve", lambda: fit_followed_by(LearningCurve("curve.png"))),
+        ("LiveLossPlot", lambda: fit_followed_by(LiveLossPlot("curve.png"))),
     ],
     "onnx": [
         ("to_onnx", lambda: partial(to_onnx, network())),
         ("to_onnx", lambda: partial(to_onnx, Normalizer().fit(X))),
         ("register_converters", lambda: register_converters),
     ],
-    "optuna": [("OptunaPruning", lambda: fit_followed_by(OptunaPruning(None)))],
+    "optuna": [("OptunaPruningCallback", lambda: fit_followed_by(OptunaPruningCallback(None)))],
     "dask": [("skbackprop.dask", lambda: import_dask_anew)],
     "parquet": [],
     "progress": [],

@@ -25,22 +25,22 @@ from skbackprop import (
     BackpropRegressor,
     ConformalRegressor,
     activations,
-    averages,
     callbacks,
     dask,
     displays,
+    early_stopping,
     export,
     initializers,
     inspection,
     layers,
     losses,
+    model_selection,
     optimizers,
     persistence,
     schedules,
-    search,
-    stopping,
-    tables,
+    tabular,
     testing,
+    weight_averaging,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -50,23 +50,23 @@ IMPORT_NAME = PACKAGE.name
 # From the ground up: a module imports from its own room and from rooms of strictly lower floors.
 # "" is the package's own __init__. A new room needs a floor here.
 ROOMS = [
-    {"core"},
+    {"utils"},
     {"initializers"},
-    {"activations", "intervals", "losses", "optimizers", "schedules", "stopping"},
+    {"activations", "_conformal_scores", "losses", "optimizers", "schedules", "early_stopping"},
     {"layers"},
-    {"averages"},
-    {"engine"},
+    {"weight_averaging"},
+    {"nn"},
     {"_sklearn"},
-    {"fitting"},
+    {"training"},
     {"estimators"},
-    {"conformal", "inspection", "search", "tables", "testing"},
+    {"conformal", "inspection", "model_selection", "tabular", "testing"},
     {"dask", "displays", "export", "persistence"},
     {"callbacks"},
     {""},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 # What the estimators do, others could do: all below them knows of no scikit-learn.
-NUMERICAL = set().union(*ROOMS[: FLOOR_OF["engine"] + 1])
+NUMERICAL = set().union(*ROOMS[: FLOOR_OF["nn"] + 1])
 ALLOWED_IN_THE_ENGINE = {*sys.stdlib_module_names, "numpy", "scipy"}
 
 
@@ -177,8 +177,8 @@ def test_what_is_imported_is_named_as_needed():
 
 def test_the_parser_of_imports_sees_what_there_is(tmp_path):
     """The tests above would pass if nothing were found, so this one looks for known imports."""
-    inside, outside = imports_of("engine.lbfgs", MODULES["engine.lbfgs"])
-    assert {"core.arrays", "engine.objective", "engine.batches"} <= inside
+    inside, outside = imports_of("nn.lbfgs", MODULES["nn.lbfgs"])
+    assert {"utils.arrays", "nn.objective", "nn.data_loader"} <= inside
     assert {"numpy", "scipy"} <= outside
     path = tmp_path / "module.py"
     path.write_text(
@@ -186,13 +186,13 @@ def test_the_parser_of_imports_sees_what_there_is(tmp_path):
         "from .labels import learn\n"
         "def function():\n"
         "    from .. import losses\n"
-        "    import skbackprop.engine.network as network, sklearn.base\n"
+        "    import skbackprop.nn.network as network, sklearn.base\n"
         "    from sklearn.metrics import accuracy_score, _scorer\n"
         "    from sklearn.utils._tags import get_tags\n"
         "    import sklearn.utils._bunch\n"
     )
     inside, outside = imports_of("estimators.module", path)
-    assert inside == {"estimators.base", "estimators.labels", "losses", "engine.network"}
+    assert inside == {"estimators.base", "estimators._label_encoding", "losses", "nn.network"}
     assert outside == {"sklearn"}
     assert private_imports_of("estimators.module", path) == {
         "sklearn.metrics._scorer",
@@ -267,7 +267,7 @@ def documented():
 PUBLIC_MODULES = [
     skbackprop,
     activations,
-    averages,
+    weight_averaging,
     callbacks,
     dask,
     displays,
@@ -279,9 +279,9 @@ PUBLIC_MODULES = [
     optimizers,
     persistence,
     schedules,
-    search,
-    stopping,
-    tables,
+    model_selection,
+    early_stopping,
+    tabular,
     testing,
 ]
 PUBLIC = [
@@ -292,16 +292,16 @@ PUBLIC = [
 ]
 # A base class is for others to derive from: docs/extending.md has the examples.
 BASES = [
-    activations.Activation,
-    averages.Average,
+    activations.ActivationFunction,
+    weight_averaging.WeightAverage,
     initializers.Initializer,
     layers.Normalization,
-    losses.CanonicalLoss,
+    losses.CanonicalLinkLoss,
     losses.ClassifierLoss,
     losses.Link,
     losses.Loss,
     optimizers.Optimizer,
-    schedules.Schedule,
+    schedules.LearningRateSchedule,
 ]
 WITH_PARAMETERS = [
     pytest.param(thing, id=name)
@@ -342,7 +342,7 @@ def test_documented_defaults_are_those_of_the_signature(thing):
         ConformalRegressor,
         dask.DaskBackpropClassifier,
         dask.DaskBackpropRegressor,
-        *(getattr(tables, name) for name in tables.__all__),
+        *(getattr(tabular, name) for name in tabular.__all__),
     ],
 )
 def test_every_public_method_is_documented(estimator_class):

@@ -7,11 +7,11 @@ from sklearn.neural_network import MLPClassifier
 
 from skbackprop import initializers
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.initializers import INITIALIZERS, BoundedUniform, Initializer, VarianceScaling
+from skbackprop.initializers import INITIALIZERS, GlorotUniform, Initializer, VarianceScaling
 from stacks import deep_network, public_kinds, without_formula
 
 # What init="auto" draws from where scikit-learn has the activation: it has no name.
-AUTO = BoundedUniform()
+AUTO = GlorotUniform()
 EVERY = {**INITIALIZERS, "auto": AUTO}
 every_initializer = pytest.mark.parametrize("initializer", EVERY.values(), ids=EVERY)
 
@@ -83,7 +83,7 @@ def test_the_stream_alone_decides(initializer):
 @pytest.mark.parametrize(
     "kind, name, values",
     [
-        (BoundedUniform, "factor", [0, -1, np.nan, np.inf, "6", None, True]),
+        (GlorotUniform, "factor", [0, -1, np.nan, np.inf, "6", None, True]),
         (VarianceScaling, "gain", [0, -1, np.nan, np.inf, "2", None, True]),
     ],
 )
@@ -94,7 +94,7 @@ def test_settings_out_of_range_are_errors_that_name_them(kind, name, values):
 
 
 @pytest.mark.parametrize("number", [6, np.float32(6), np.int8(6)], ids=repr)
-@pytest.mark.parametrize("kind", [BoundedUniform, VarianceScaling])
+@pytest.mark.parametrize("kind", [GlorotUniform, VarianceScaling])
 def test_a_setting_of_another_kind_of_number_makes_the_same_draws(kind, number):
     (drawn, _), (expected, _) = (
         kind(setting).draw(np.random.RandomState(0), 150, 100) for setting in (number, 6.0)

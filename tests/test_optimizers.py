@@ -13,7 +13,6 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, optimizers
-from skbackprop.core import arrays
 from skbackprop.optimizers import (
     LBFGS,
     OPTIMIZERS,
@@ -27,6 +26,7 @@ from skbackprop.optimizers import (
     Optimizer,
     RMSprop,
 )
+from skbackprop.utils import arrays
 from stacks import DTYPES, assert_same_bits, per_member, public_kinds, variants, without_formula
 from support import class_data, few_epochs, same_bits, value_data
 
@@ -41,10 +41,10 @@ RATES_OF_DIGITS = {SGD: 0.05, Adagrad: 0.05}
 every_variant = pytest.mark.parametrize("optimizer", VARIANTS.values(), ids=VARIANTS)
 
 
-def problem(n_members=1, n_parameters=30, dtype=np.float64):
+def problem(n_estimators=1, n_parameters=30, dtype=np.float64):
     """Return parameters, and the gradient of a quadratic whose curvatures span two decades."""
     curvature = np.geomspace(0.05, 5, n_parameters, dtype=dtype)
-    theta = np.random.RandomState(0).normal(size=(n_members, n_parameters)).astype(dtype)
+    theta = np.random.RandomState(0).normal(size=(n_estimators, n_parameters)).astype(dtype)
     return theta, lambda theta: curvature * theta
 
 
@@ -360,25 +360,25 @@ def test_a_member_with_steps_behind_it_equals_the_member_alone(optimizer, factor
 
 
 @pytest.mark.parametrize("kind", [Adam, NAdam])
-@pytest.mark.parametrize("n_members", [2, 9, 40])
-def test_the_powers_of_adam_do_not_depend_on_the_size_of_the_stack(n_members, kind):
+@pytest.mark.parametrize("n_estimators", [2, 9, 40])
+def test_the_powers_of_adam_do_not_depend_on_the_size_of_the_stack(n_estimators, kind):
     """NumPy's would: what is left over from whole vectors is computed in another way."""
     theta, gradient = problem(1)
     _, state = trained(kind(), theta, gradient, 0.05, n_steps=7)
     for beta_1 in np.linspace(0.1, 0.95, 12).tolist():
-        alone, stacked = theta.copy(), np.repeat(theta, n_members, axis=0)
+        alone, stacked = theta.copy(), np.repeat(theta, n_estimators, axis=0)
         kind(beta_1).step(alone, gradient(alone), {k: v.copy() for k, v in state.items()}, 0.05)
-        of_members = {k: np.repeat(v, n_members, axis=0) for k, v in state.items()}
-        optimizer = kind(np.full((n_members, 1), beta_1))
+        of_members = {k: np.repeat(v, n_estimators, axis=0) for k, v in state.items()}
+        optimizer = kind(np.full((n_estimators, 1), beta_1))
         optimizer.step(stacked, gradient(stacked), of_members, 0.05)
-        assert_same_bits(stacked, np.repeat(alone, n_members, axis=0))
+        assert_same_bits(stacked, np.repeat(alone, n_estimators, axis=0))
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @every_variant
-def test_steps_in_blocks_are_those_at_once(optimizer, n_members, monkeypatch):
-    theta, gradient = problem(n_members)
-    optimizer = per_member(optimizer, FACTORS[:n_members])
+def test_steps_in_blocks_are_those_at_once(optimizer, n_estimators, monkeypatch):
+    theta, gradient = problem(n_estimators)
+    optimizer = per_member(optimizer, FACTORS[:n_estimators])
     expected, expected_state = trained(optimizer, theta, gradient, 0.01)
     monkeypatch.setattr(arrays, "BLOCK", 7)
     got, state = trained(optimizer, theta, gradient, 0.01)
@@ -496,10 +496,10 @@ def test_pieces_with_a_pickle_between_are_the_whole_to_the_bit(optimizer, dtype)
     X, y = value_data(60)
     settings = {"solver": optimizer, "batch_size": 25, "random_state": 0, "dtype": dtype}
     whole = BackpropRegressor((5,), max_iter=6, **settings).fit(X, y)
-    pieces = BackpropRegressor((5,), **settings)
+    session = BackpropRegressor((5,), **settings)
     for _ in range(6):
-        pieces = pickle.loads(pickle.dumps(pieces.partial_fit(X, y)))
-    assert same_bits(pieces, whole)
+        session = pickle.loads(pickle.dumps(session.partial_fit(X, y)))
+    assert same_bits(session, whole)
 
 
 @pytest.mark.long

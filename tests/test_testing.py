@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropRegressor
-from skbackprop.activations import ACTIVATIONS, Activation, Tanh
+from skbackprop.activations import ACTIVATIONS, ActivationFunction, Tanh
 from skbackprop.losses import Poisson, SquaredError
 from skbackprop.optimizers import SGD
 from skbackprop.testing import check_activation, check_gradient, check_loss
@@ -127,7 +127,7 @@ class WrongSlope(Tanh):
 
 
 @dataclass(frozen=True)
-class WrongInPlace(Activation):
+class WrongInPlace(ActivationFunction):
     """f(z) = 2 z + z, where the second z is no longer there if a is z."""
 
     def forward(self, z, a):
@@ -139,7 +139,7 @@ class WrongInPlace(Activation):
 
 
 @dataclass(frozen=True)
-class ReadsItsInputLate(Activation):
+class ReadsItsInputLate(ActivationFunction):
     """f(z) = z^2, whose slope asks for z, which is no longer there if a is z."""
 
     def forward(self, z, a):
@@ -153,14 +153,14 @@ class ReadsItsInputLate(Activation):
 class Square(ReadsItsInputLate):
     """f(z) = z^2, which says that it needs z."""
 
-    keeps_input = True
+    needs_preactivation = True
 
 
 @dataclass(frozen=True)
 class NeedsItsInput(WrongInPlace):
     """f(z) = 2 z + z, which says that it is not to be written over z."""
 
-    keeps_input = True
+    needs_preactivation = True
 
 
 def test_activations_are_checked():
@@ -260,7 +260,7 @@ def test_a_value_that_is_not_one_number_for_each_row_is_found(reduced, shape):
 
 TRAININGS = {
     "fit": {},
-    "members": {"n_members": 3},
+    "members": {"n_estimators": 3},
     "lbfgs": {"solver": "lbfgs"},
     "batch norm": {"normalization": "batch"},
     "early stopping": {"early_stopping": True},
@@ -296,14 +296,14 @@ def test_training_by_a_part_that_returns_in_place_of_writing_is_an_error(
     assert not hasattr(model, "coefs_")
 
 
-@pytest.mark.parametrize("n_members", [1, 2])
-def test_training_by_a_gradient_that_writes_nothing_is_an_error(n_members):
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_training_by_a_gradient_that_writes_nothing_is_an_error(n_estimators):
     @dataclass(frozen=True)
     class Rebinding(SquaredError):
         def gradient(self, scores, y, out):
             out = scores - y  # noqa: F841
 
-    model = quick(BackpropRegressor, loss=Rebinding(), n_members=n_members)
+    model = quick(BackpropRegressor, loss=Rebinding(), n_estimators=n_estimators)
     with pytest.raises(TypeError, match=r"Rebinding\.gradient.* has written nothing to out"):
         model.fit(*value_data(40))
 

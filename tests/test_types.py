@@ -14,9 +14,9 @@ from mypy import api
 import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.conformal import BANDS, ConformalRegressor
-from skbackprop.core import names
-from skbackprop.core.arrays import Array
-from skbackprop.estimators.parameters import PARAMETERS, parameters_of
+from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
+from skbackprop.utils import _typing
+from skbackprop.utils.arrays import Array
 from test_docs import write_reference
 from test_house import entries
 from typed import users_script
@@ -65,7 +65,7 @@ def test_the_package_says_that_it_has_types():
 
 @pytest.mark.parametrize("name", write_reference.NAMES)
 def test_types_of_names_are_those_of_the_tables(name):
-    assert typing.get_args(getattr(names, name)) == tuple(write_reference.NAMES[name])
+    assert typing.get_args(getattr(_typing, name)) == tuple(write_reference.NAMES[name])
 
 
 def names_in(hint):

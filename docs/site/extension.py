@@ -27,13 +27,13 @@ DOCS = Path(__file__).parents[1]
 # The modules whose names are public, with what their page is called.
 MODULES = {
     "skbackprop": "Estimators and searches",
-    "skbackprop.tables": "Tables",
+    "skbackprop.tabular": "Tables",
     "skbackprop.activations": "Activations",
     "skbackprop.losses": "Losses",
     "skbackprop.optimizers": "Optimizers",
     "skbackprop.schedules": "Learning-rate schedules",
     "skbackprop.layers": "Normalisation",
-    "skbackprop.averages": "Averages of weights",
+    "skbackprop.weight_averaging": "Averages of weights",
     "skbackprop.initializers": "Initial weights",
     "skbackprop.callbacks": "Callbacks",
     "skbackprop.dask": "Dask",

@@ -1,11 +1,11 @@
 """Callbacks of our own for `set_callbacks`, in scikit-learn's protocol: what follows a fit."""
 
 from .checkpoint import Checkpoint
-from .curve import LearningCurve
-from .log import TrainingLog
-from .pruning import OptunaPruning
+from .live_plot import LiveLossPlot
+from .optuna_pruning import OptunaPruningCallback
+from .training_log import TrainingLog
 
-__all__ = ["Checkpoint", "LearningCurve", "OptunaPruning", "TrainingLog"]
+__all__ = ["Checkpoint", "LiveLossPlot", "OptunaPruningCallback", "TrainingLog"]
 
 
 def __dir__() -> list[str]:

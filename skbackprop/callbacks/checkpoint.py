@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.files import check_replaceable, held
-from ..estimators.base import BaseBackprop
-from ..fitting.plan import is_lbfgs
-from ..tables.base import BaseTabular
-from .files import errors_of
+from ..estimators.base import BaseNeuralNetwork
+from ..tabular.base import BaseTabular
+from ..training.config import is_lbfgs
+from ..utils.atomic_write import check_replaceable, hold_file
+from ._files import prefix_file_errors
 
 
 class Checkpoint:
@@ -115,7 +115,7 @@ class Checkpoint:
         """Check that this fit can be resumed, before it begins."""
         name = type(estimator).__name__
         is_table = isinstance(estimator, BaseTabular)
-        if not is_table and not isinstance(estimator, BaseBackprop):
+        if not is_table and not isinstance(estimator, BaseNeuralNetwork):
             raise TypeError(
                 f"Checkpoint saves the training of a network of skbackprop, but {name} is none. "
                 "Call set_callbacks on the network itself: model[-1], if it ends a pipeline."
@@ -125,18 +125,22 @@ class Checkpoint:
                 f"Checkpoint has one file, {str(self.path)!r}, and a search fits many networks. "
                 "Set it on the best one, and fit that alone."
             )
-        if not is_table and is_lbfgs(estimator.solver) and getattr(estimator, "n_members", 1) > 1:
+        if (
+            not is_table
+            and is_lbfgs(estimator.solver)
+            and getattr(estimator, "n_estimators", 1) > 1
+        ):
             raise ValueError(
                 "Checkpoint can't resume several networks by L-BFGS, which trains one after the "
-                f"other. Set n_members=1 (now {estimator.n_members}), or take another solver."
+                f"other. Set n_estimators=1 (now {estimator.n_estimators}), or take another solver."
             )
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"Checkpoint has no folder {str(self.path.parent)!r} to write to. Make it first."
             )
-        with errors_of(self, self.path), ExitStack() as stack:
+        with prefix_file_errors(self, self.path), ExitStack() as stack:
             try:
-                stack.enter_context(held(self.path))
+                stack.enter_context(hold_file(self.path))
             except BlockingIOError as error:
                 raise ValueError(
                     f"Checkpoint has one file, {str(self.path)!r}, which another fit is writing "
@@ -163,7 +167,7 @@ class Checkpoint:
         """Let `save` write the file, if it is the turn of this epoch or training is over."""
         is_over = context.task_name == "fit"
         if is_over or np.max(fitted_estimator.n_iter_) % self.every == 0:
-            with errors_of(self, self.path):
+            with prefix_file_errors(self, self.path):
                 save(self.path)
 
     def teardown(self, estimator: Any, context: Any) -> None:

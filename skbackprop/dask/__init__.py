@@ -2,23 +2,23 @@
 
 from importlib import import_module
 
-from ..core.extras import needed_by
+from ..utils.optional_dependencies import require_extra
 
-with needed_by("skbackprop.dask", extra="dask"):
+with require_extra("skbackprop.dask", extra="dask"):
     for _needed in ("dask.array", "dask.dataframe", "distributed"):
         import_module(_needed)
 
+from ._errors import ClusterLostError
+from ._sync import LocalSGD, SyncSGD
 from .classifier import DaskBackpropClassifier
-from .lost import ClusterLost
 from .regressor import DaskBackpropRegressor
-from .rounds import LocalSteps, Synchronous
 
 __all__ = [
-    "ClusterLost",
+    "ClusterLostError",
     "DaskBackpropClassifier",
     "DaskBackpropRegressor",
-    "LocalSteps",
-    "Synchronous",
+    "LocalSGD",
+    "SyncSGD",
 ]
 
 

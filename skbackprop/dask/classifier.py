@@ -8,11 +8,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from distributed import Client
 
-from ..activations import Activation
-from ..averages import Average
-from ..core.arrays import Array
-from ..core.names import (
-    ActivationName,
+from ..activations import ActivationLike
+from ..early_stopping import EarlyStopping
+from ..estimators._decorators import available_if
+from ..estimators._label_encoding import check_are_named, make_target_encoder
+from ..estimators._parameter_table import Parameter, constraints_of, parameters_of
+from ..estimators.base import BaseNeuralNetwork
+from ..estimators.classifier import BackpropClassifier
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
+from ..losses.classification import ClassifierLoss
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import LearningRateSchedule
+from ..training.class_weight import ClassWeight, reject_balanced
+from ..training.config import TrainingConfig
+from ..training.weight_init import CoefsAndIntercepts
+from ..utils._typing import (
     AverageName,
     ClassifierLossName,
     InitializerName,
@@ -20,25 +32,12 @@ from ..core.names import (
     ScheduleName,
     SolverName,
 )
-from ..estimators.base import BaseBackprop
-from ..estimators.classifier import BackpropClassifier
-from ..estimators.decorators import available_if
-from ..estimators.labels import check_are_named, learn
-from ..estimators.parameters import Parameter, constraints_of, parameters_of
-from ..fitting.class_weight import ClassWeight, check_needs_no_counts
-from ..fitting.initial import CoefsAndIntercepts
-from ..fitting.plan import Plan
-from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
-from ..layers.normalization import Normalization
-from ..losses.classification import ClassifierLoss
-from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import Schedule
-from ..stopping import EarlyStopping
-from .base import DaskBackprop
-from .blocks import Blocks
-from .rounds import LocalSteps, Synchronous
-from .targets import check_class_weights, class_weights, labels_there, weighted_by_class
+from ..utils.arrays import Array
+from ..weight_averaging import WeightAverage
+from ._base import DaskBackprop
+from ._partitions import Partitions
+from ._sync import LocalSGD, SyncSGD
+from ._targets import check_class_weights, class_weights, collect_classes, weighted_by_class
 
 
 class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
@@ -54,7 +53,7 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
         layer: the network is then a logistic regression.
-    activation : str, Activation or list of them, default="relu"
+    activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
 
@@ -103,7 +102,7 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
-    learning_rate : str, Schedule or callable, default="constant"
+    learning_rate : str, LearningRateSchedule or callable, default="constant"
         The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
         others, instances and callables act with every stochastic solver. The progress p is the
         epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
@@ -122,8 +121,9 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
           by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
-        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
-        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
+        `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
@@ -170,11 +170,11 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         is ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
-    n_members : int, default=1
+    n_estimators : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train
         as one stack, and their predictions (a classifier's probabilities) are averaged. The first
-        is the network of ``n_members=1``.
+        is the network of ``n_estimators=1``.
     class_weight : dict, "balanced", list of these and None, or None, default=None
         The weight of each class, for imbalanced data: the weights of rows are multiplied by those
         of their classes, in training, in ``loss_curve_`` and in the scores of ``early_stopping``.
@@ -197,10 +197,10 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         The largest norm that the gradient of a step may have, penalty included, positive; a longer
         one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
         used by "lbfgs".
-    input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
+    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
         What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. `CategoryEmbedding`, which is told
-        the levels of each category, has no name. What is learned here is free of `alpha`,
+        instance has settings of its own, as `PeriodicEmbedding`. `CategoricalEmbedding`, which is
+        told the levels of each category, has no name. What is learned here is free of `alpha`,
         `l1_ratio` and an optimizer's decay. X may not be sparse.
 
         - "scale": a factor for each input, which is learned.
@@ -220,10 +220,10 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, Average or None, default=None
+    average : {"polyak", "exponential"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
 
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
@@ -249,22 +249,22 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
     client : distributed.Client, default=None
         The client of the cluster to train on. None takes the current one: the last that was made in
         this process.
-    rounds : "auto", Synchronous or LocalSteps, default="auto"
-        How the workers train together. `Synchronous` makes each step by the gradient of all of
-        them, so that a batch is shared; `LocalSteps` lets each make several steps on batches of its
-        own, and then averages what they have come to. "auto" measures both when ``fit`` begins: it
-        is the former where a round takes no longer than a step, else the latter, with as many steps
-        that rounds take about a fifth of the time. What was chosen is in ``rounds_``: set it to get
-        the same again. L-BFGS goes by the gradient of all rows, whatever `rounds` is.
+    rounds : "auto", SyncSGD or LocalSGD, default="auto"
+        How the workers train together. `SyncSGD` makes each step by the gradient of all of them, so
+        that a batch is shared; `LocalSGD` lets each make several steps on batches of its own, and
+        then averages what they have come to. "auto" measures both when ``fit`` begins: it is the
+        former where a round takes no longer than a step, else the latter, with as many steps that
+        rounds take about a fifth of the time. What was chosen is in ``rounds_``: set it to get the
+        same again. L-BFGS goes by the gradient of all rows, whatever `rounds` is.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,), or list of such arrays
         The labels; of several columns of labels, those of each.
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays assigned
-        to it, whole or by item, are what prediction and further training use. With ``average`` they
-        are the averages.
+        The weights of each layer; of several members (n_estimators, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use. With
+        ``average`` they are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     gains_ : list of arrays of shape (units,), or None
@@ -282,16 +282,16 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
         `input_layers`, likewise; absent where there is none.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The vectors of the `layers.CategoryEmbedding` among the `input_layers`, a row for each
+        The vectors of the `layers.CategoricalEmbedding` among the `input_layers`, a row for each
         level, those of one column below those of another; likewise; absent where there is none.
     temperature_ : float
         What the scores of each member are divided by, so that probabilities suit the rows held out:
         with ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last of ``coefs_`` and
         ``intercepts_`` are divided already.
-    loss_ : float, or array of shape (n_members,)
+    loss_ : float, or array of shape (n_estimators,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
-    best_loss_ : float or None, or array of shape (n_members,)
+    best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
         None under ``early_stopping``.
     loss_curve_ : list of float, or one such list for each member
@@ -301,20 +301,20 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         without the penalty; None where there are neither.
     validation_scores_ : list of float, one such list for each member, or None
         The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None, or array of shape (n_members,)
+    best_validation_score_ : float or None, or array of shape (n_estimators,)
         The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
         ``early_stopping``.
-    n_iter_ : int, or array of shape (n_members,)
+    n_iter_ : int, or array of shape (n_estimators,)
         The epochs or iterations of the last call.
-    best_iter_ : int, or array of shape (n_members,)
+    best_iter_ : int, or array of shape (n_estimators,)
         The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
         ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
         ``validation_scores_``, from 1.
-    converged_ : bool, or array of shape (n_members,)
+    converged_ : bool, or array of shape (n_estimators,)
         Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
         or a callback has. After `partial_fit`, which goes on all the same, whether the score of
         ``X_val`` has ceased to rise.
-    t_ : int, or array of shape (n_members,)
+    t_ : int, or array of shape (n_estimators,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
         The number of layers, input and output included.
@@ -328,7 +328,7 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         no probabilities, "identity"; of several columns of labels, that of each. With the loss
         "log_loss" it can be set after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or
         "exp", and predictions go by it.
-    rounds_ : Synchronous, LocalSteps or None
+    rounds_ : SyncSGD, LocalSGD or None
         What the workers did between two exchanges with the client; None with L-BFGS.
     n_features_in_ : int
         The number of features.
@@ -351,12 +351,12 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
     >>> import numpy as np
     >>> from distributed import Client, LocalCluster
     >>> from sklearn.datasets import load_iris
-    >>> from skbackprop.dask import DaskBackpropClassifier, Synchronous
+    >>> from skbackprop.dask import DaskBackpropClassifier, SyncSGD
     >>> X, y = load_iris(return_X_y=True)
     >>> X, y = da.from_array(X, chunks=(50, -1)), da.from_array(y, chunks=50)
     >>> model = DaskBackpropClassifier(
     ...     (16,),
-    ...     rounds=Synchronous(),
+    ...     rounds=SyncSGD(),
     ...     batch_size=50,
     ...     learning_rate_init=0.05,
     ...     max_iter=30,
@@ -372,18 +372,18 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
 
     _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_classifier")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_classifier")
-    _local: ClassVar[type[BaseBackprop]] = BackpropClassifier
+    _local: ClassVar[type[BaseNeuralNetwork]] = BackpropClassifier
 
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
         *,
         loss: ClassifierLossName | ClassifierLoss = "log_loss",
         solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
         batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
+        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -401,7 +401,7 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         epsilon: float = 1e-08,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        n_members: int = 1,
+        n_estimators: int = 1,
         class_weight: ClassWeight | list[ClassWeight | None] | None = None,
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
@@ -409,12 +409,12 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
         input_layers: InputLayers | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
-        average: AverageName | Average | None = None,
+        average: AverageName | WeightAverage | None = None,
         init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
         dtype: Literal["float32", "float64"] | None = None,
         client: Client | None = None,
-        rounds: Literal["auto"] | Synchronous | LocalSteps = "auto",
+        rounds: Literal["auto"] | SyncSGD | LocalSGD = "auto",
     ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -441,7 +441,7 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
             epsilon=epsilon,
             n_iter_no_change=n_iter_no_change,
             max_fun=max_fun,
-            n_members=n_members,
+            n_estimators=n_estimators,
             class_weight=class_weight,
             label_smoothing=label_smoothing,
             l1_ratio=l1_ratio,
@@ -459,27 +459,32 @@ class DaskBackpropClassifier(DaskBackprop, BackpropClassifier):
 
     # -------------------------------------------------------------------- training
 
-    def _learn_elsewhere(
-        self, plan: Plan, blocks: Blocks, dtype: Any, incremental: bool, classes: Any
+    def _fit_targets_remote(
+        self,
+        config: TrainingConfig,
+        blocks: Partitions,
+        dtype: Any,
+        incremental: bool,
+        classes: Any,
     ) -> Any:
         if incremental:
             check_are_named(classes, is_weighted=False)
-        return learn(labels_there(blocks), classes)
+        return make_target_encoder(collect_classes(blocks), classes)
 
-    def _check_elsewhere(self, targets: Any, blocks: Blocks, needs_all: bool) -> None:
+    def _check_targets_remote(self, targets: Any, blocks: Partitions, needs_all: bool) -> None:
         if needs_all:
-            targets.encode(labels_there(blocks), needs_all=True)
+            targets.encode(collect_classes(blocks), needs_all=True)
 
-    def _weighted_elsewhere(
-        self, plan: Plan, targets: Any, blocks: Blocks, incremental: bool
-    ) -> Blocks:
-        class_weight = plan.class_weight
+    def _apply_class_weight_remote(
+        self, config: TrainingConfig, targets: Any, blocks: Partitions, incremental: bool
+    ) -> Partitions:
+        class_weight = config.class_weight
         if class_weight is None:
             return blocks
         if incremental:
-            check_needs_no_counts(class_weight)
+            reject_balanced(class_weight)
         of_classes = class_weights(class_weight, targets, blocks)
-        weighted = blocks.changed(weighted_by_class, targets, of_classes).weighed_anew()
+        weighted = blocks.map_blocks(weighted_by_class, targets, of_classes).weighed_anew()
         check_class_weights(class_weight, targets, weighted)
         return weighted
 

@@ -8,11 +8,21 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from distributed import Client
 
-from ..activations import Activation
-from ..averages import Average
-from ..core.arrays import Array
-from ..core.names import (
-    ActivationName,
+from ..activations import ActivationLike
+from ..early_stopping import EarlyStopping
+from ..estimators._parameter_table import Parameter, constraints_of, parameters_of
+from ..estimators._target_scaling import RegressionTargets, check_can_be_scaled
+from ..estimators.base import BaseNeuralNetwork
+from ..estimators.regressor import BackpropRegressor
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
+from ..losses.base import Loss
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import LearningRateSchedule
+from ..training.config import TrainingConfig
+from ..training.weight_init import CoefsAndIntercepts
+from ..utils._typing import (
     AverageName,
     InitializerName,
     NormalizationName,
@@ -20,23 +30,12 @@ from ..core.names import (
     ScheduleName,
     SolverName,
 )
-from ..estimators.base import BaseBackprop
-from ..estimators.numbers import Numbers, check_can_be_scaled
-from ..estimators.parameters import Parameter, constraints_of, parameters_of
-from ..estimators.regressor import BackpropRegressor
-from ..fitting.initial import CoefsAndIntercepts
-from ..fitting.plan import Plan
-from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
-from ..layers.normalization import Normalization
-from ..losses.base import Loss
-from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import Schedule
-from ..stopping import EarlyStopping
-from .base import DaskBackprop
-from .blocks import Blocks
-from .rounds import LocalSteps, Synchronous
-from .targets import checked_numbers, scaled_numbers
+from ..utils.arrays import Array
+from ..weight_averaging import WeightAverage
+from ._base import DaskBackprop
+from ._partitions import Partitions
+from ._sync import LocalSGD, SyncSGD
+from ._targets import checked_numbers, fit_target_scaler
 
 
 class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
@@ -52,7 +51,7 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
         layer: the network is then a linear regression.
-    activation : str, Activation or list of them, default="relu"
+    activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
 
@@ -108,7 +107,7 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
-    learning_rate : str, Schedule or callable, default="constant"
+    learning_rate : str, LearningRateSchedule or callable, default="constant"
         The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
         others, instances and callables act with every stochastic solver. The progress p is the
         epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
@@ -127,8 +126,9 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
           by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
-        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
-        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
+        `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
@@ -175,11 +175,11 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         is ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
-    n_members : int, default=1
+    n_estimators : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train
         as one stack, and their predictions (a classifier's probabilities) are averaged. The first
-        is the network of ``n_members=1``.
+        is the network of ``n_estimators=1``.
     scale_target : bool, default=False
         Whether to train on targets of mean zero and standard deviation one, and to predict in the
         units of y. Mean and scale are learned in the first fit or `partial_fit` and stay as they
@@ -194,10 +194,10 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         The largest norm that the gradient of a step may have, penalty included, positive; a longer
         one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
         used by "lbfgs".
-    input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
+    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
         What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. `CategoryEmbedding`, which is told
-        the levels of each category, has no name. What is learned here is free of `alpha`,
+        instance has settings of its own, as `PeriodicEmbedding`. `CategoricalEmbedding`, which is
+        told the levels of each category, has no name. What is learned here is free of `alpha`,
         `l1_ratio` and an optimizer's decay. X may not be sparse.
 
         - "scale": a factor for each input, which is learned.
@@ -217,10 +217,10 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, Average or None, default=None
+    average : {"polyak", "exponential"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
 
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
@@ -246,20 +246,20 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
     client : distributed.Client, default=None
         The client of the cluster to train on. None takes the current one: the last that was made in
         this process.
-    rounds : "auto", Synchronous or LocalSteps, default="auto"
-        How the workers train together. `Synchronous` makes each step by the gradient of all of
-        them, so that a batch is shared; `LocalSteps` lets each make several steps on batches of its
-        own, and then averages what they have come to. "auto" measures both when ``fit`` begins: it
-        is the former where a round takes no longer than a step, else the latter, with as many steps
-        that rounds take about a fifth of the time. What was chosen is in ``rounds_``: set it to get
-        the same again. L-BFGS goes by the gradient of all rows, whatever `rounds` is.
+    rounds : "auto", SyncSGD or LocalSGD, default="auto"
+        How the workers train together. `SyncSGD` makes each step by the gradient of all of them, so
+        that a batch is shared; `LocalSGD` lets each make several steps on batches of its own, and
+        then averages what they have come to. "auto" measures both when ``fit`` begins: it is the
+        former where a round takes no longer than a step, else the latter, with as many steps that
+        rounds take about a fifth of the time. What was chosen is in ``rounds_``: set it to get the
+        same again. L-BFGS goes by the gradient of all rows, whatever `rounds` is.
 
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays assigned
-        to it, whole or by item, are what prediction and further training use. With ``average`` they
-        are the averages.
+        The weights of each layer; of several members (n_estimators, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use. With
+        ``average`` they are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     gains_ : list of arrays of shape (units,), or None
@@ -277,12 +277,12 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
         `input_layers`, likewise; absent where there is none.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The vectors of the `layers.CategoryEmbedding` among the `input_layers`, a row for each
+        The vectors of the `layers.CategoricalEmbedding` among the `input_layers`, a row for each
         level, those of one column below those of another; likewise; absent where there is none.
-    loss_ : float, or array of shape (n_members,)
+    loss_ : float, or array of shape (n_estimators,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
-    best_loss_ : float or None, or array of shape (n_members,)
+    best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
         None under ``early_stopping``.
     loss_curve_ : list of float, or one such list for each member
@@ -292,20 +292,20 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         without the penalty; None where there are neither.
     validation_scores_ : list of float, one such list for each member, or None
         The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None, or array of shape (n_members,)
+    best_validation_score_ : float or None, or array of shape (n_estimators,)
         The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
         ``early_stopping``.
-    n_iter_ : int, or array of shape (n_members,)
+    n_iter_ : int, or array of shape (n_estimators,)
         The epochs or iterations of the last call.
-    best_iter_ : int, or array of shape (n_members,)
+    best_iter_ : int, or array of shape (n_estimators,)
         The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
         ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
         ``validation_scores_``, from 1.
-    converged_ : bool, or array of shape (n_members,)
+    converged_ : bool, or array of shape (n_estimators,)
         Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
         or a callback has. After `partial_fit`, which goes on all the same, whether the score of
         ``X_val`` has ceased to rise.
-    t_ : int, or array of shape (n_members,)
+    t_ : int, or array of shape (n_estimators,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
         The number of layers, input and output included.
@@ -322,7 +322,7 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
     target_mean_, target_scale_ : array of shape (n_targets,), or None
         What is subtracted from each target, and what it is divided by, in training; None without
         ``scale_target``.
-    rounds_ : Synchronous, LocalSteps or None
+    rounds_ : SyncSGD, LocalSGD or None
         What the workers did between two exchanges with the client; None with L-BFGS.
     n_features_in_ : int
         The number of features.
@@ -345,13 +345,13 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
     >>> import numpy as np
     >>> from distributed import Client, LocalCluster
     >>> from sklearn.datasets import load_diabetes
-    >>> from skbackprop.dask import DaskBackpropRegressor, Synchronous
+    >>> from skbackprop.dask import DaskBackpropRegressor, SyncSGD
     >>> X, y = load_diabetes(return_X_y=True)
     >>> X, y = da.from_array(X, chunks=(150, -1)), da.from_array(y, chunks=150)
     >>> model = DaskBackpropRegressor(
     ...     (16,),
     ...     scale_target=True,
-    ...     rounds=Synchronous(),
+    ...     rounds=SyncSGD(),
     ...     batch_size=150,
     ...     learning_rate_init=0.05,
     ...     max_iter=30,
@@ -367,18 +367,18 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
 
     _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_regressor")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_regressor")
-    _local: ClassVar[type[BaseBackprop]] = BackpropRegressor
+    _local: ClassVar[type[BaseNeuralNetwork]] = BackpropRegressor
 
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
         *,
         loss: RegressorLossName | Loss = "squared_error",
         solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
         batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
+        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -396,19 +396,19 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
         epsilon: float = 1e-08,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        n_members: int = 1,
+        n_estimators: int = 1,
         scale_target: bool = False,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
         input_layers: InputLayers | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
-        average: AverageName | Average | None = None,
+        average: AverageName | WeightAverage | None = None,
         init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
         dtype: Literal["float32", "float64"] | None = None,
         client: Client | None = None,
-        rounds: Literal["auto"] | Synchronous | LocalSteps = "auto",
+        rounds: Literal["auto"] | SyncSGD | LocalSGD = "auto",
     ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -435,7 +435,7 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
             epsilon=epsilon,
             n_iter_no_change=n_iter_no_change,
             max_fun=max_fun,
-            n_members=n_members,
+            n_estimators=n_estimators,
             scale_target=scale_target,
             l1_ratio=l1_ratio,
             clip_norm=clip_norm,
@@ -452,16 +452,21 @@ class DaskBackpropRegressor(DaskBackprop, BackpropRegressor):
 
     # -------------------------------------------------------------------- training
 
-    def _learn_elsewhere(
-        self, plan: Plan, blocks: Blocks, dtype: Any, incremental: bool, classes: Any
-    ) -> Numbers:
+    def _fit_targets_remote(
+        self,
+        config: TrainingConfig,
+        blocks: Partitions,
+        dtype: Any,
+        incremental: bool,
+        classes: Any,
+    ) -> RegressionTargets:
         shape = blocks.facts[0].y_shape
-        numbers = Numbers(plan.loss, self.loss, shape[0] if shape else 1)
+        numbers = RegressionTargets(config.loss, self.loss, shape[0] if shape else 1)
         blocks.each(checked_numbers, numbers)
-        if not plan.scale_target:
+        if not config.scale_target:
             return numbers
-        check_can_be_scaled(plan.loss, self.loss)
-        return scaled_numbers(numbers, blocks, dtype)
+        check_can_be_scaled(config.loss, self.loss)
+        return fit_target_scaler(numbers, blocks, dtype)
 
     # ------------------------------------------------------------------ prediction
 

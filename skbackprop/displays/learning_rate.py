@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ..inspection.range_test import RangeTest, find_learning_rate
-from .drawing import add_legend, axes_for, check_matplotlib, styled
+from ..inspection.learning_rate_finder import LearningRateFinderResult, find_learning_rate
+from ._matplotlib import add_legend, axes_for, check_matplotlib, merge_kwargs
 
 
 class LearningRateDisplay:
@@ -15,7 +15,7 @@ class LearningRateDisplay:
 
     Parameters
     ----------
-    range_test : RangeTest
+    range_test : LearningRateFinderResult
         What `find_learning_rate` has found.
 
     Attributes
@@ -50,7 +50,7 @@ class LearningRateDisplay:
     line_: Any
     suggestion_line_: Any
 
-    def __init__(self, *, range_test: RangeTest) -> None:
+    def __init__(self, *, range_test: LearningRateFinderResult) -> None:
         self.range_test = range_test
 
     @classmethod
@@ -137,7 +137,7 @@ class LearningRateDisplay:
         ax, found = axes_for(type(self).__name__, ax), self.range_test
         from matplotlib.lines import Line2D
 
-        style = styled({"label": "smoothed"}, curve_kwargs, Line2D)
+        style = merge_kwargs({"label": "smoothed"}, curve_kwargs, Line2D)
         (self.line_,) = ax.plot(found.rates, found.smoothed_losses, **style)
         color = self.line_.get_color()
         ax.plot(found.rates, found.losses, color=color, alpha=0.3, label="loss of a batch")

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from ..estimators.progress import Progress, whole_progress_of
-from ..fitting.plan import is_lbfgs
-from .drawing import add_legend, check_matplotlib, given_axes, new_figure, scale_values, styled
-from .found import held_by
+from ..estimators._history import History, full_history
+from ..training.config import is_lbfgs
+from ._matplotlib import (
+    add_legend,
+    check_matplotlib,
+    given_axes,
+    merge_kwargs,
+    new_figure,
+    scale_values,
+)
+from ._unwrap import unwrap_estimator
 
 # The colour of the scores of a network alone. Losses take the next of the axes' cycle.
 _SCORES = "C2"
@@ -45,7 +52,7 @@ class LossCurveDisplay:
 
     See Also
     --------
-    skbackprop.callbacks.LearningCurve : Draws the same while a network trains.
+    skbackprop.callbacks.LiveLossPlot : Draws the same while a network trains.
 
     Examples
     --------
@@ -64,7 +71,7 @@ class LossCurveDisplay:
     figure_: Any
     lines_: list[Any]
 
-    def __init__(self, *, curves: Mapping[str, Sequence[Progress]], unit: str = "epoch") -> None:
+    def __init__(self, *, curves: Mapping[str, Sequence[History]], unit: str = "epoch") -> None:
         self.curves = curves
         self.unit = unit
 
@@ -157,7 +164,7 @@ class LossCurveDisplay:
         unit = "epoch"
         if any(are_lbfgs):
             unit = "iteration" if all(are_lbfgs) else "epoch or iteration"
-        by_name = zip(names, map(whole_progress_of, trained), strict=True)
+        by_name = zip(names, map(full_history, trained), strict=True)
         return cls(curves=dict(by_name), unit=unit)
 
     def plot(self, ax: Any = None, *, curve_kwargs: Any = None) -> Self:
@@ -236,7 +243,7 @@ class LossCurveDisplay:
         return self.ax_.xaxis.label.get_color()
 
     @property
-    def _members(self) -> list[Progress]:
+    def _members(self) -> list[History]:
         return [member for members in self.curves.values() for member in members]
 
     def _draw(self, ax: Any, score_ax: Any, curve_kwargs: Any) -> None:
@@ -266,7 +273,7 @@ class LossCurveDisplay:
             score_ax.set_ylabel("score")
 
     def _draw_estimator(
-        self, name: str, members: Sequence[Progress], given: Any, one_of_several: bool
+        self, name: str, members: Sequence[History], given: Any, one_of_several: bool
     ) -> None:
         """Draw the curves of an estimator: alone a colour for each kind, or one for all kinds."""
         losses = [member.losses for member in members]
@@ -305,7 +312,9 @@ class LossCurveDisplay:
         for curve in filter(None, curves):
             # A single number makes no line.
             default = {"marker": "." if len(curve) == 1 else None, **style}
-            drawn += ax.plot(range(1, len(curve) + 1), curve, **styled(default, given, Line2D))
+            drawn += ax.plot(
+                range(1, len(curve) + 1), curve, **merge_kwargs(default, given, Line2D)
+            )
             # A legend leaves out labels that begin so.
             style = {**style, "color": drawn[0].get_color(), "label": "_"}
         self.lines_ += drawn
@@ -338,7 +347,7 @@ def _mark(
 
 def _trained_in(estimator: Any) -> list[Any]:
     """Return the estimators with losses that one holds."""
-    trained = held_by(estimator)
+    trained = unwrap_estimator(estimator)
     if all(getattr(each, "loss_curve_", None) is not None for each in trained):
         return trained
     raise TypeError(

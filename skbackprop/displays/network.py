@@ -10,10 +10,10 @@ from math import ceil, log2
 from numbers import Integral
 from typing import Any, Self
 
-from ..estimators.base import BaseBackprop
+from ..estimators.base import BaseNeuralNetwork
 from ..estimators.summary import LayerSummary, Summary
-from .drawing import check_matplotlib, fitting_font, given_axes, new_figure
-from .found import networks_of
+from ._matplotlib import check_matplotlib, fitting_font, given_axes, new_figure
+from ._unwrap import fitted_networks
 
 # Where things are across the axes: the names end here, the bars lie between, and what the layers
 # do begins there.
@@ -130,7 +130,7 @@ class NetworkDisplay:
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        held = networks_of(cls.__name__, estimator)
+        held = fitted_networks(cls.__name__, estimator)
         if not (isinstance(network, Integral) and 0 <= network < len(held)):
             raise ValueError(
                 f"network must be an int from 0 to {len(held) - 1}, the place of one of the "
@@ -182,8 +182,8 @@ class NetworkDisplay:
     def _title(self) -> str:
         summary = self.summary
         size = f"{summary.n_parameters:,} parameters"
-        if summary.n_members > 1:
-            size = f"{summary.n_members} members of {size}"
+        if summary.n_estimators > 1:
+            size = f"{summary.n_estimators} members of {size}"
         return f"{summary.estimator}: {size}"
 
     def _draw_bars(self, rows: Sequence[_Row], widths: Sequence[float]) -> None:
@@ -266,11 +266,11 @@ def _widths(n_units: Sequence[int]) -> list[float]:
     return [room * (_NARROWEST + (1 - _NARROWEST) * log2(n + 1) / most) for n in n_units]
 
 
-def _dropout_of(network: BaseBackprop) -> tuple[float, ...]:
+def _dropout_of(network: BaseNeuralNetwork) -> tuple[float, ...]:
     """Return the rates of dropout that a network was trained with, or would be."""
-    planned = network._planned
+    planned = network._validated_params
     if planned is not None:
-        return planned.plan.architecture.rates
+        return planned.config.architecture.rates
     settings = network._settings | network._parameters_for(network._widths)
     return network._plan_of(settings).architecture.rates
 

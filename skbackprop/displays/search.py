@@ -8,10 +8,10 @@ from typing import Any, Self
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from ..core.suggestions import did_you_mean
-from .drawing import axes_for, check_matplotlib
-from .results import candidates_of, metrics_of, n_folds_of, parameter_of
-from .search_pictures import PICTURES, Found, Style
+from ..utils.validation import did_you_mean
+from ._matplotlib import axes_for, check_matplotlib
+from ._search_plots import PICTURES, SearchSummary, Style
+from ._search_results import candidate_results, n_splits_of, parameter_axis, scored_metrics
 
 _KINDS = ("auto", *PICTURES)
 _SPREADS = ("errorbar", "fill_between", None)
@@ -153,7 +153,7 @@ class SearchDisplay:
         """
         check_matplotlib(cls.__name__)
         results = _results_of(search)
-        metrics = metrics_of(results)
+        metrics = scored_metrics(results)
         if metric is None:
             refit = search.refit
             metric = refit if isinstance(refit, str) and refit in metrics else "score"
@@ -242,14 +242,14 @@ class SearchDisplay:
         self.lines_, self.image_, self.text_ = drawn
         return self
 
-    def _found(self, kind: str, negate_score: bool) -> Found:
+    def _found(self, kind: str, negate_score: bool) -> SearchSummary:
         """Return what there is to draw, of the parameters that are to be drawn."""
-        candidates = candidates_of(self.cv_results, self.metric, -1 if negate_score else 1)
+        candidates = candidate_results(self.cv_results, self.metric, -1 if negate_score else 1)
         if all(np.isnan(candidate.mean) for candidate in candidates):
             raise ValueError("There is nothing to draw: all fits of the search failed.")
         names = dict.fromkeys(name for each in candidates for name in each.parameters)
         searched = [name for name in names if name != self.resource]
-        each = {name: parameter_of(candidates, name, searched) for name in searched}
+        each = {name: parameter_axis(candidates, name, searched) for name in searched}
         varied = [name for name in searched if len(each[name].values) > 1] or searched[:1]
         is_halving = "n_resources" in self.cv_results
         if self.params is None:
@@ -263,17 +263,17 @@ class SearchDisplay:
                 f"params must name one or two parameters, got {self.params!r}. The search has "
                 f"{searched}."
             )
-        return Found(
+        return SearchSummary(
             candidates,
             [each[name] for name in drawn],
             [each[name] for name in varied if name not in drawn],
             self.score_name,
-            n_folds_of(self.cv_results, self.metric),
+            n_splits_of(self.cv_results, self.metric),
             -1 if negate_score else 1,
             self.resource if is_halving else None,
         )
 
-    def _chosen(self, kind: str, found: Found) -> str:
+    def _chosen(self, kind: str, found: SearchSummary) -> str:
         """Return the kind of picture, checked."""
         is_halving = "n_resources" in self.cv_results
         if kind == "auto" and is_halving and self.params is None:
@@ -290,7 +290,7 @@ class SearchDisplay:
             return kind
         if n_drawn == 1:
             return "curve"
-        return "heatmap" if found.fills_a_grid else "scatter"
+        return "heatmap" if found.is_full_grid else "scatter"
 
 
 def _results_of(search: Any) -> Mapping[str, Any]:

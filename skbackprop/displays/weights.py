@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..core.arrays import Array
-from .drawing import axes_for, check_matplotlib, place_ticks, styled
-from .found import networks_of
+from ..utils.arrays import Array
+from ._matplotlib import axes_for, check_matplotlib, merge_kwargs, set_nonoverlapping_ticks
+from ._unwrap import fitted_networks
 
 # The share of a row that the highest bar of a histogram takes.
 _HIGHEST = 0.85
@@ -123,7 +123,7 @@ class WeightsDisplay:
         check_matplotlib(cls.__name__)
         members = [
             weights
-            for network in networks_of(cls.__name__, estimator)
+            for network in fitted_networks(cls.__name__, estimator)
             for weights in _weights_of(network)
         ]
         if not (isinstance(member, Integral) and 0 <= member < len(members)):
@@ -206,7 +206,7 @@ class WeightsDisplay:
             default = {"interpolation": "nearest", "cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
         sheet, corners = _side_by_side(images)
         ax = self.ax_
-        self.image_ = ax.imshow(sheet, **styled(default, image_kwargs, AxesImage))
+        self.image_ = ax.imshow(sheet, **merge_kwargs(default, image_kwargs, AxesImage))
         if len(shape) == 2:
             ax.figure.colorbar(self.image_, ax=ax, label="weight")
         n_units, n_shown = first.shape[1], len(self.units_)
@@ -235,12 +235,12 @@ class WeightsDisplay:
             default = {"facecolor": f"C{layer}", "alpha": 0.7, "step": "post"}
             self.histograms_.append(
                 ax.fill_between(
-                    edges, floor, heights, **styled(default, fill_kwargs, PolyCollection)
+                    edges, floor, heights, **merge_kwargs(default, fill_kwargs, PolyCollection)
                 )
             )
         ax.set(xlim=(-1.05 * bound, 1.05 * bound), ylim=(0, n_layers), xlabel="weight")
         labels = [f"{len(weights)} x {weights.shape[1]}" for weights in self.weights]
-        place_ticks(ax, "y", [n_layers - 0.55 - i for i in range(n_layers)], labels)
+        set_nonoverlapping_ticks(ax, "y", [n_layers - 0.55 - i for i in range(n_layers)], labels)
         ax.set_ylabel("layer: inputs x units")
         ax.tick_params(axis="y", length=0)
         ax.grid(alpha=0.3, axis="x")

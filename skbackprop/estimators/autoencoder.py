@@ -14,46 +14,45 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from ..activations import Activation
-from ..averages import Average
-from ..core.arrays import Array, MatrixLike, Rows, as_dense
-from ..core.names import (
-    ActivationName,
+from ..activations import ActivationLike
+from ..early_stopping import EarlyStopping
+from ..initializers import Initializer
+from ..losses.base import Loss
+from ..losses.links import Link
+from ..nn.data_loader import Dataset
+from ..nn.network import Network
+from ..nn.objective import Objective
+from ..nn.parameters import Parameters
+from ..nn.prediction import iter_predict_raw, predict_raw
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import LearningRateSchedule
+from ..training.architecture import AutoencoderSpec, MLPSpec
+from ..training.config import TrainingConfig
+from ..training.validation_data import ValidationData, weighted_mean
+from ..training.weight_init import CoefsAndIntercepts
+from ..utils._typing import (
     AutoencoderLossName,
     AverageName,
     InitializerName,
     ScheduleName,
     SolverName,
 )
-from ..engine.batches import Table
-from ..engine.network import Network
-from ..engine.objective import Objective
-from ..engine.parameters import Parameters
-from ..engine.prediction import score_blocks, scores_of
-from ..fitting.architecture import Architecture, Mirrored
-from ..fitting.initial import CoefsAndIntercepts
-from ..fitting.plan import Plan
-from ..fitting.watch import Watched, mean_of
-from ..initializers import Initializer
-from ..losses.base import Loss
-from ..losses.links import Link
-from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import Schedule
-from ..stopping import EarlyStopping
-from .base import BaseBackprop
-from .decorators import available_if
-from .fitted import finite
-from .learned import Given, Prepared
-from .numbers import Reproduced
-from .parameters import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
-from .suggesting import suggests_arguments
-from .validation import (
-    stand_in,
-    validated_codes,
+from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
+from ..weight_averaging import WeightAverage
+from ._data_info import FitArguments, FitContext
+from ._decorators import available_if
+from ._fitted import check_finite_output
+from ._mixins import suggests_arguments
+from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
+from ._target_scaling import ReconstructionTargets
+from ._validation import (
+    bare_clone,
+    validate_latent,
     validated_features,
     validated_input,
     validated_weight,
 )
+from .base import BaseNeuralNetwork
 
 # Numbers of a block of rows, the errors or the variance of which are computed at once.
 _NUMBERS_AT_ONCE = 1 << 17
@@ -63,7 +62,7 @@ _ROUNDING = 1e-9
 
 
 class BackpropAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseBackprop
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseNeuralNetwork
 ):
     """A neural network that learns a short code for each row, trained to reproduce the row.
 
@@ -84,7 +83,7 @@ class BackpropAutoencoder(
         The number of units in each hidden layer of the encoder, each at least 1; the decoder has
         the same in reverse. ``()`` stands for no hidden layer. What other parameters say of hidden
         layers is meant of these, and holds for their mirror images; the bottleneck is none.
-    activation : str, Activation or list of them, default="relu"
+    activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
 
@@ -130,7 +129,7 @@ class BackpropAutoencoder(
         L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
-    learning_rate : str, Schedule or callable, default="constant"
+    learning_rate : str, LearningRateSchedule or callable, default="constant"
         The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
         others, instances and callables act with every stochastic solver. The progress p is the
         epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
@@ -149,8 +148,9 @@ class BackpropAutoencoder(
           by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
-        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
-        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
+        `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
@@ -215,10 +215,10 @@ class BackpropAutoencoder(
         losses of training are those of the thinned networks. Masks have a random stream of their
         own: all other draws are as without dropout. A warm start may change the rates. Not for
         "lbfgs", which needs the same objective in every call.
-    average : {"polyak", "exponential"}, Average or None, default=None
+    average : {"polyak", "exponential"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
 
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
@@ -378,7 +378,7 @@ class BackpropAutoencoder(
     _rows: ClassVar[dict[str, Parameter]] = parameters_of("autoencoder")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("autoencoder")
     _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
-    _kind_of_network: ClassVar[type[Architecture]] = Mirrored
+    _kind_of_network: ClassVar[type[MLPSpec]] = AutoencoderSpec
 
     offset_: float | None
 
@@ -386,13 +386,13 @@ class BackpropAutoencoder(
         self,
         n_components: int = 2,
         hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
         *,
         loss: AutoencoderLossName | Loss = "squared_error",
         solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
         batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
+        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -414,7 +414,7 @@ class BackpropAutoencoder(
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
-        average: AverageName | Average | None = None,
+        average: AverageName | WeightAverage | None = None,
         init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
         dtype: Literal["float32", "float64"] | None = None,
@@ -512,10 +512,12 @@ class BackpropAutoencoder(
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = Given(X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups)
+        given = FitArguments(
+            X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
+        )
         return self._fit_followed(given)
 
-    @available_if(BaseBackprop._check_stochastic)
+    @available_if(BaseNeuralNetwork._check_stochastic)
     def partial_fit(
         self,
         X: MatrixLike,
@@ -562,7 +564,7 @@ class BackpropAutoencoder(
         AttributeError
             If the solver is not a stochastic one.
         """
-        given = Given(X, None, sample_weight, X_val, None, sample_weight_val)
+        given = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
         return self._train(given, incremental=True)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
@@ -570,25 +572,25 @@ class BackpropAutoencoder(
         return X, X
 
     def _learn(
-        self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
-    ) -> Reproduced:
-        return Reproduced(plan.loss, self.loss)
+        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
+    ) -> ReconstructionTargets:
+        return ReconstructionTargets(config.loss, self.loss)
 
-    def _recall(self, plan: Plan, n_outputs: int) -> Reproduced:
-        return Reproduced(plan.loss, self.loss)
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> ReconstructionTargets:
+        return ReconstructionTargets(config.loss, self.loss)
 
     def _judge_of(self, objective: Objective, targets: Any) -> _ByErrors:
         return _ByErrors(objective)
 
-    def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
+    def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
         outcome = super()._outcome_of(prepared, continues)
         table, is_whole = prepared.data.table, not prepared.runs[0].incremental
         outcome["offset_"] = self._offset(outcome, table) if is_whole else None
         return outcome
 
-    def _offset(self, outcome: Mapping[str, Any], table: Table) -> float:
+    def _offset(self, outcome: Mapping[str, Any], table: Dataset) -> float:
         """Return the threshold for the rows of a table, given the fitted attributes."""
-        fitted, learned = stand_in(self), outcome["_learned"]
+        fitted, learned = bare_clone(self), outcome["_learned"]
         fitted._set(outcome)
         network, parameters = learned.network, fitted._parameters(learned)
         with np.errstate(all="ignore"):
@@ -651,7 +653,7 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         learned = self._learned
-        codes = validated_codes(X, self._n_features_out, learned.dtype)
+        codes = validate_latent(X, self._n_features_out, learned.dtype)
         rows = self._through(slice(self._n_encoding, None), codes)
         learned.loss.link.inverse(rows, rows)
         return rows
@@ -661,7 +663,9 @@ class BackpropAutoencoder(
         learned = self._learned
         network, parameters = learned.network.part(layers), self._parameters(learned).part(layers)
         with np.errstate(all="ignore"):
-            return finite(scores_of(network, parameters, values)[0], network, parameters, values)
+            return check_finite_output(
+                predict_raw(network, parameters, values)[0], network, parameters, values
+            )
 
     @property
     def _n_encoding(self) -> int:
@@ -792,7 +796,7 @@ class BackpropAutoencoder(
         network, parameters = learned.network, self._parameters(learned)
         with np.errstate(all="ignore"):
             errors = _squared_errors(learned.loss.link, network, parameters, X)[0]
-            return finite(errors, network, parameters, X)
+            return check_finite_output(errors, network, parameters, X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -810,7 +814,7 @@ class _ByErrors:
 
     objective: Objective
 
-    def outcomes(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return the mean squared error and the loss of each row, in that order."""
         n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
         found = np.empty((len(parameters), n_rows, 2))
@@ -820,16 +824,16 @@ class _ByErrors:
             found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
         return found
 
-    def loss(self, outcomes: Array, watched: Watched) -> float:
+    def loss(self, outcomes: Array, watched: ValidationData) -> float:
         """Return the mean loss of a row."""
-        return mean_of(outcomes[:, 1], watched.weight) / self.objective.n_averaged
+        return weighted_mean(outcomes[:, 1], watched.weight) / self.objective.loss_normalizer
 
-    def score(self, outcomes: Array, watched: Watched) -> float:
+    def score(self, outcomes: Array, watched: ValidationData) -> float:
         """Return the share of the variance of the rows that is explained."""
         return _explained(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
 
 
-def _explained(errors: Array, X: Any, rows: Rows | None, weight: Array | None) -> float:
+def _explained(errors: Array, X: Any, rows: IndexArray | None, weight: Array | None) -> float:
     """Return the share of the variance of rows that is explained, given the error of each."""
     error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
@@ -859,12 +863,12 @@ def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any
 
 
 def _side_by_side(
-    network: Network, parameters: Parameters, X: Any, rows: Rows | None
+    network: Network, parameters: Parameters, X: Any, rows: IndexArray | None
 ) -> Iterator[tuple[slice, Array, Array]]:
     """Yield which some of the rows are, their scores, and the rows themselves, for all in turn."""
     n_at_once = max(1, _NUMBERS_AT_ONCE // (len(parameters) * X.shape[1]))
     start = 0
-    for block in score_blocks(network, parameters, X, rows):
+    for block in iter_predict_raw(network, parameters, X, rows):
         for first in range(0, block.shape[1], n_at_once):
             scores = block[:, first : first + n_at_once]
             part = slice(start, start + scores.shape[1])
@@ -872,7 +876,7 @@ def _side_by_side(
             start = part.stop
 
 
-def _block(X: Any, rows: Rows | None, part: slice) -> Array:
+def _block(X: Any, rows: IndexArray | None, part: slice) -> Array:
     """Return a part of some rows of X, or of all of them, as an array."""
     block: Array = as_dense(X[part] if rows is None else X[rows[part]])
     return block
@@ -889,7 +893,7 @@ def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
     return errors
 
 
-def _variance(X: Any, rows: Rows | None, weight: Array | None) -> float:
+def _variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
     """Return the mean of the features' variances over rows, in double precision, in blocks.
 
     Deviations from one of the rows come first: where all rows are equal, they are exactly zero.

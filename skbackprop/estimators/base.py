@@ -16,22 +16,22 @@ from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
-from ..core.arrays import MatrixLike
-from ..fitting.interrupts import INTERRUPTS, BrokenOff, Interrupt
-from ..fitting.pieces import Pieces, pieces_of
-from ..fitting.plan import Plan, is_lbfgs
-from ..fitting.run import Run
-from ..fitting.temperature import calibrate
-from ..fitting.training import train
-from .decorators import with_callbacks
-from .hooks import Hooks
-from .learned import Data, Given, Learned, Prepared
-from .preparing import Preparing
-from .resumable import resume
-from .suggesting import suggests_arguments
+from ..training.callbacks import INTERRUPTS, Interrupt, TrainingInterrupted
+from ..training.config import TrainingConfig, is_lbfgs
+from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
+from ..training.runner import train_runs
+from ..training.temperature import fit_temperature_scaling
+from ..training.training_run import TrainingRun
+from ..utils.arrays import MatrixLike
+from ._callbacks import CallbackRunner
+from ._checkpoint_io import resume
+from ._data_info import DataInfo, FitArguments, FitContext, ValidatedData
+from ._decorators import with_callbacks
+from ._fit_setup import FitSetupMixin
+from ._mixins import suggests_arguments
 
 
-class BaseBackprop(CallbackSupportMixin, Preparing):
+class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
     """Base of all estimators; not to be used directly."""
 
     # As a splitter's: what a search or a pipeline is given for groups is for early stopping too.
@@ -98,7 +98,9 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
             estimator that was fitted is left as it was; one that was not has its initial
             weights, with an ``n_iter_`` of 0.
         """
-        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups)
+        given = FitArguments(
+            X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups
+        )
         return self._fit_followed(given)
 
     def _check_stochastic(self) -> bool:
@@ -110,41 +112,45 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
         return True
 
     @with_callbacks
-    def _fit_followed(self, given: Given) -> Self:
+    def _fit_followed(self, given: FitArguments) -> Self:
         """Train as a whole fit; whatever happens, callbacks are torn down."""
         return self._train(given, incremental=False)
 
-    def _train(self, given: Given, incremental: bool, classes: Any = None) -> Self:
+    def _train(self, given: FitArguments, incremental: bool, classes: Any = None) -> Self:
         """Train, and leave the estimator as it was if that fails.
 
         A KeyboardInterrupt during training keeps what the complete epochs have reached.
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
         planned, learned, data = self._checked(given, continues, incremental, classes)
-        pieces = self._further_pieces(planned.plan, learned, data) if incremental else None
-        go_back = pieces.undo if pieces else self._way_back(continues, incremental)
+        session = self._resume_session(planned.config, learned, data) if incremental else None
+        go_back = session.undo if session else self._make_rollback(continues, incremental)
         try:
-            if pieces is None:
-                starts = self._known_starts() if continues else self._new_starts(planned.plan)
-                runs = self._runs(planned.plan, learned, data, starts, incremental)
-                pieces = pieces_of(runs, self.random_state) if incremental else None
+            if session is None:
+                starts = (
+                    self._resumed_initial_states()
+                    if continues
+                    else self._new_initial_states(planned.config)
+                )
+                runs = self._runs(planned.config, learned, data, starts, incremental)
+                session = make_partial_fit_session(runs, self.random_state) if incremental else None
             else:
-                runs = [pieces.run]
+                runs = [session.run]
             before = None
             if given.resume_from is not None:
                 before = resume(self, runs, Path(given.resume_from))
-            prepared = Prepared(planned, learned, data, runs, before)
-            if pieces is not None:
-                interrupt = pieces.train()
+            prepared = FitContext(planned, learned, data, runs, before)
+            if session is not None:
+                interrupt = session.train()
             elif incremental or not hasattr(self, "_skl_callbacks"):
-                interrupt = train(runs)
+                interrupt = train_runs(runs)
             else:
                 interrupt = self._train_with_callbacks(given, prepared, continues)
             if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
-            if not isinstance(interrupt, BrokenOff):  # by which the rows may be gone
-                interrupt = calibrate(runs) or interrupt
-            self._keep(prepared, continues, pieces)
+            if not isinstance(interrupt, TrainingInterrupted):  # by which the rows may be gone
+                interrupt = fit_temperature_scaling(runs) or interrupt
+            self._keep(prepared, continues, session)
         except BaseException:
             go_back()
             raise
@@ -153,12 +159,14 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
         return self
 
     def _train_with_callbacks(
-        self, given: Given, prepared: Prepared, continues: bool
+        self, given: FitArguments, prepared: FitContext, continues: bool
     ) -> Interrupt | None:
         """Train, and call the hooks of the user's callbacks; return the interrupt, if any."""
-        hooks = Hooks(self, given, prepared.runs, partial(self._fitted_by, prepared, continues))
+        hooks = CallbackRunner(
+            self, given, prepared.runs, partial(self._fitted_by, prepared, continues)
+        )
         hooks.begin()
-        interrupt = train(prepared.runs, hooks)
+        interrupt = train_runs(prepared.runs, hooks)
         if interrupt is None:
             try:
                 hooks.end(prepared.runs)
@@ -166,14 +174,14 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
                 return late
         return interrupt
 
-    def _way_back(self, continues: bool, incremental: bool) -> Callable[[], None]:
+    def _make_rollback(self, continues: bool, incremental: bool) -> Callable[[], None]:
         """Return what sets the random streams back to where they are now."""
-        streams = self._streams(continues, incremental)
-        positions = [stream.get_state(legacy=False) for stream in streams]
+        rngs = self._streams(continues, incremental)
+        positions = [rng.get_state(legacy=False) for rng in rngs]
 
         def go_back() -> None:
-            for stream, position in zip(streams, positions, strict=True):
-                stream.set_state(position)
+            for rng, position in zip(rngs, positions, strict=True):
+                rng.set_state(position)
 
         return go_back
 
@@ -187,30 +195,32 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
         if continues and incremental and not self.shuffle:
             return []  # nothing is drawn
         past = getattr(self, "_training", []) if continues else []
-        streams = [stream for each in past for stream in each.state.streams]
+        rngs = [rng for each in past for rng in each.state.rngs]
         if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
-            streams.append(check_random_state(self.random_state))
-        return streams
+            rngs.append(check_random_state(self.random_state))
+        return rngs
 
-    def _further_pieces(self, plan: Plan, learned: Learned, data: Data) -> Pieces | None:
+    def _resume_session(
+        self, config: TrainingConfig, learned: DataInfo, data: ValidatedData
+    ) -> PartialFitSession | None:
         """Return the run of the last `partial_fit`, made to go on, if nothing else has come since.
 
         That is another fit, or what the user has changed: parameters, weights or their like.
         """
-        pieces = self._pieces
-        if pieces is None or pieces.past is None or not pieces.takes(data.table):
+        session = self._partial_fit_session
+        if session is None or session.past is None or not session.accepts(data.table):
             return None
-        run, known = pieces.run, vars(self)
+        run, known = session.run, vars(self)
         is_the_last = (
-            plan is run.plan
+            config is run.config
             and learned.loss is run.objective.loss
-            and known.get("_training", [None])[0] is pieces.past
-            and known.get("t_") == run.n_seen
+            and known.get("_training", [None])[0] is session.past
+            and known.get("t_") == run.n_samples_seen
         )
         if not (is_the_last and self._holds(run.shown, learned.network)):
             return None
-        pieces.go_on(self._problem(plan, learned, run.objective, data, incremental=True))
-        return pieces
+        session.continue_with(self._problem(config, learned, run.objective, data, incremental=True))
+        return session
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -218,7 +228,7 @@ class BaseBackprop(CallbackSupportMixin, Preparing):
         return tags
 
 
-def _can_be_kept(runs: list[Run], was_fitted: bool) -> bool:
+def _can_be_kept(runs: list[TrainingRun], was_fitted: bool) -> bool:
     """Return whether what an interrupt has left of the runs is worth more than what was before."""
     is_trained = [run.n_iter > 0 for run in runs]
     if any(run.error is not None for run in runs) or (any(is_trained) and not all(is_trained)):

@@ -12,11 +12,24 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..activations import Activation
-from ..averages import Average
-from ..core.arrays import Array, MatrixLike
-from ..core.names import (
-    ActivationName,
+from ..activations import ActivationLike
+from ..early_stopping import EarlyStopping
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
+from ..losses._link_override import LossWithLink
+from ..losses.base import Loss
+from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..nn.data_loader import Dataset
+from ..nn.input_gradients import OutputGradient
+from ..nn.objective import Objective
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import LearningRateSchedule
+from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced
+from ..training.config import TrainingConfig
+from ..training.validation_data import RawPredictionEvaluator
+from ..training.weight_init import CoefsAndIntercepts
+from ..utils._typing import (
     AverageName,
     ClassifierLossName,
     InitializerName,
@@ -24,34 +37,25 @@ from ..core.names import (
     ScheduleName,
     SolverName,
 )
-from ..core.suggestions import did_you_mean
-from ..engine.batches import Table
-from ..engine.objective import Objective
-from ..engine.sensitivity import Slope
-from ..fitting.class_weight import ClassWeight, check_needs_no_counts, weights_of_rows
-from ..fitting.initial import CoefsAndIntercepts
-from ..fitting.plan import Plan
-from ..fitting.watch import ByScores
-from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
-from ..layers.normalization import Normalization
-from ..losses.base import Loss
-from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
-from ..losses.with_link import LossWithLink
-from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import Schedule
-from ..stopping import EarlyStopping
-from .base import BaseBackprop
-from .decorators import available_if
-from .ensemble import Ensemble
-from .labels import Classes, check_are_named, learn, recall
-from .learned import Given, Learned, Prepared, Scored
-from .parameters import Parameter, constraints_of, parameters_of
-from .rebuilt import derived
-from .validation import validated_input, validated_weight
+from ..utils.arrays import Array, MatrixLike
+from ..utils.validation import did_you_mean
+from ..weight_averaging import WeightAverage
+from ._data_info import DataInfo, FitArguments, FitContext, ScoringInputs
+from ._decorators import available_if
+from ._ensemble import EnsembleMixin
+from ._from_weights import derived
+from ._label_encoding import (
+    ClassificationTargets,
+    check_are_named,
+    make_target_encoder,
+    rebuild_target_encoder,
+)
+from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._validation import validated_input, validated_weight
+from .base import BaseNeuralNetwork
 
 
-class BackpropClassifier(ClassifierMixin, Ensemble):
+class BackpropClassifier(ClassifierMixin, EnsembleMixin):
     """A neural network that classifies, trained by backpropagation.
 
     A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.
@@ -64,7 +68,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
         layer: the network is then a logistic regression.
-    activation : str, Activation or list of them, default="relu"
+    activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
 
@@ -113,7 +117,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
-    learning_rate : str, Schedule or callable, default="constant"
+    learning_rate : str, LearningRateSchedule or callable, default="constant"
         The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
         others, instances and callables act with every stochastic solver. The progress p is the
         epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
@@ -132,8 +136,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
           by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
-        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
-        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
+        `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
@@ -180,11 +185,11 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         is ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
-    n_members : int, default=1
+    n_estimators : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train
         as one stack, and their predictions (a classifier's probabilities) are averaged. The first
-        is the network of ``n_members=1``.
+        is the network of ``n_estimators=1``.
     class_weight : dict, "balanced", list of these and None, or None, default=None
         The weight of each class, for imbalanced data: the weights of rows are multiplied by those
         of their classes, in training, in ``loss_curve_`` and in the scores of ``early_stopping``.
@@ -207,10 +212,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         The largest norm that the gradient of a step may have, penalty included, positive; a longer
         one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
         used by "lbfgs".
-    input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
+    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
         What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. `CategoryEmbedding`, which is told
-        the levels of each category, has no name. What is learned here is free of `alpha`,
+        instance has settings of its own, as `PeriodicEmbedding`. `CategoricalEmbedding`, which is
+        told the levels of each category, has no name. What is learned here is free of `alpha`,
         `l1_ratio` and an optimizer's decay. X may not be sparse.
 
         - "scale": a factor for each input, which is learned.
@@ -230,10 +235,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, Average or None, default=None
+    average : {"polyak", "exponential"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
 
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
@@ -262,9 +267,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     classes_ : array of shape (n_classes,), or list of such arrays
         The labels; of several columns of labels, those of each.
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays assigned
-        to it, whole or by item, are what prediction and further training use. With ``average`` they
-        are the averages.
+        The weights of each layer; of several members (n_estimators, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use. With
+        ``average`` they are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     gains_ : list of arrays of shape (units,), or None
@@ -282,7 +287,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
         `input_layers`, likewise; absent where there is none.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The vectors of the `layers.CategoryEmbedding` among the `input_layers`, a row for each
+        The vectors of the `layers.CategoricalEmbedding` among the `input_layers`, a row for each
         level, those of one column below those of another; likewise; absent where there is none.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is made
@@ -303,10 +308,10 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         What the scores of each member are divided by, so that probabilities suit the rows held out:
         with ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last of ``coefs_`` and
         ``intercepts_`` are divided already.
-    loss_ : float, or array of shape (n_members,)
+    loss_ : float, or array of shape (n_estimators,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
-    best_loss_ : float or None, or array of shape (n_members,)
+    best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
         None under ``early_stopping``.
     loss_curve_ : list of float, or one such list for each member
@@ -316,20 +321,20 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         without the penalty; None where there are neither.
     validation_scores_ : list of float, one such list for each member, or None
         The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None, or array of shape (n_members,)
+    best_validation_score_ : float or None, or array of shape (n_estimators,)
         The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
         ``early_stopping``.
-    n_iter_ : int, or array of shape (n_members,)
+    n_iter_ : int, or array of shape (n_estimators,)
         The epochs or iterations of the last call.
-    best_iter_ : int, or array of shape (n_members,)
+    best_iter_ : int, or array of shape (n_estimators,)
         The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
         ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
         ``validation_scores_``, from 1.
-    converged_ : bool, or array of shape (n_members,)
+    converged_ : bool, or array of shape (n_estimators,)
         Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
         or a callback has. After `partial_fit`, which goes on all the same, whether the score of
         ``X_val`` has ceased to rise.
-    t_ : int, or array of shape (n_members,)
+    t_ : int, or array of shape (n_estimators,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
         The number of layers, input and output included.
@@ -447,13 +452,13 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
         *,
         loss: ClassifierLossName | ClassifierLoss = "log_loss",
         solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
         batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
+        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -471,7 +476,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         epsilon: float = 1e-08,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        n_members: int = 1,
+        n_estimators: int = 1,
         class_weight: ClassWeight | list[ClassWeight | None] | None = None,
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
@@ -479,7 +484,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         input_layers: InputLayers | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
-        average: AverageName | Average | None = None,
+        average: AverageName | WeightAverage | None = None,
         init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
         dtype: Literal["float32", "float64"] | None = None,
@@ -508,7 +513,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
-        self.n_members = n_members
+        self.n_estimators = n_estimators
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.l1_ratio = l1_ratio
@@ -523,7 +528,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
     # -------------------------------------------------------------------- training
 
-    @available_if(BaseBackprop._check_stochastic)
+    @available_if(BaseNeuralNetwork._check_stochastic)
     def partial_fit(
         self,
         X: MatrixLike,
@@ -573,22 +578,22 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         AttributeError
             If the solver is not a stochastic one.
         """
-        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True, classes=classes)
 
     def _learn(
-        self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
-    ) -> Classes:
+        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
+    ) -> ClassificationTargets:
         if incremental:
             check_are_named(classes, is_weighted=table.weight is not None)
-        return learn(table.y, classes)
+        return make_target_encoder(table.y, classes)
 
     @property
     def _knows_targets(self) -> bool:
         return not vars(self).keys().isdisjoint({"_learned", "classes_", "_label_binarizer"})
 
     def _check_known(self, targets: Any, classes: Any) -> None:
-        if classes is not None and not targets.is_of(classes):
+        if classes is not None and not targets.same_classes(classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
                 f"{targets.classes!r}."
@@ -600,49 +605,53 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
 
-    def _recall(self, plan: Plan, n_outputs: int) -> Classes:
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> ClassificationTargets:
         kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
         if kind is None:
             is_by_label = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
         else:
             is_by_label = kind == "multilabel-indicator"
-        return recall(self.classes_, n_outputs, is_by_label)
+        return rebuild_target_encoder(self.classes_, n_outputs, is_by_label)
 
-    def _loss_of(self, plan: Plan, targets: Any) -> Loss:
-        loss: Loss = targets.loss_of(plan.loss, plan.label_smoothing)
+    def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
+        loss: Loss = targets.loss_of(config.loss, config.label_smoothing)
         return loss
 
-    def _weighted(self, plan: Plan, targets: Any, table: Table, incremental: bool) -> Table:
-        class_weight = plan.class_weight
+    def _weighted(
+        self, config: TrainingConfig, targets: Any, table: Dataset, incremental: bool
+    ) -> Dataset:
+        class_weight = config.class_weight
         if class_weight is None:
             return table
         if incremental:
-            check_needs_no_counts(class_weight)
-        columns, has_several = targets.coded(table.y), targets.has_several_columns
-        weight = weights_of_rows(class_weight, columns, has_several, table.weight)
+            reject_balanced(class_weight)
+        columns, has_several = targets.class_indices(table.y), targets.has_several_columns
+        weight = compute_sample_weight(class_weight, columns, has_several, table.weight)
         return replace(table, weight=weight)
 
-    def _judge_of(self, objective: Objective, targets: Any) -> ByScores:
+    def _judge_of(self, objective: Objective, targets: Any) -> RawPredictionEvaluator:
         if isinstance(objective.loss, LossWithLink):
-            return ByScores(objective, partial(_score_of_labels, objective.loss, targets))
-        return ByScores(objective, targets.score)
+            return RawPredictionEvaluator(
+                objective, partial(_score_of_labels, objective.loss, targets)
+            )
+        return RawPredictionEvaluator(objective, targets.score)
 
     def _log_losses_of(
-        self, plan: Plan, learned: Learned
+        self, config: TrainingConfig, learned: DataInfo
     ) -> Callable[[Array, Array], Array] | None:
-        if plan.stopping is None or not plan.stopping.calibrate:
+        if config.stopping is None or not config.stopping.calibrate:
             return None
         targets: Any = learned.targets
         link = learned.loss.link
 
         def log_losses(scores: Array, y: Array) -> Array:
-            pooled = scores[0] if len(scores) == 1 else link.pool(scores)
+            pooled = scores[0] if len(scores) == 1 else link.average_predictions(scores)
             losses: Array = targets.log_losses(pooled, y, link)
             return losses
 
         return log_losses
 
-    def _outcome_of(self, prepared: Prepared, continues: bool) -> dict[str, Any]:
+    def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
         outcome = super()._outcome_of(prepared, continues)
         return outcome | {"temperature_": prepared.runs[0].temperature}
 
@@ -653,14 +662,14 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
 
     @property
     def _labels(self) -> Any:
-        """What is known of the labels: the `Classes`."""
+        """What is known of the labels: the `ClassificationTargets`."""
         return self._learned.targets
 
     def _check_probabilities(self) -> bool:
         known = vars(self).get("_learned")
         setting = known.fixed["loss"] if known else self.loss
         loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
-        if not getattr(loss, "has_probabilities", True):
+        if not getattr(loss, "supports_predict_proba", True):
             raise AttributeError(
                 f"loss={setting!r} has decision values and no probabilities. Use "
                 'decision_function, or choose another loss, such as "log_loss".'
@@ -672,7 +681,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
     @property
     def oof_decision_function_(self) -> Any:
         """What `decision_function` returns, of each row by the member that has held it out."""
-        return self._labels.decisions(self._held_out_once.scores.copy())
+        return self._labels.decision_function(self._held_out_once.scores.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
@@ -708,7 +717,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         ValueError
             If X is not valid input for it.
         """
-        return self._outcome(X, lambda scores: self._decode(self._pooled(scores)))
+        return self._predict_with(X, lambda scores: self._decode(self._pooled(scores)))
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the raw scores, before the logistic or softmax function if there is one.
@@ -731,7 +740,9 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         ValueError
             If X is not valid input for it.
         """
-        return self._outcome(X, lambda scores: self._labels.decisions(self._pooled(scores)))
+        return self._predict_with(
+            X, lambda scores: self._labels.decision_function(self._pooled(scores))
+        )
 
     @available_if(_check_probabilities)
     def predict_proba(self, X: MatrixLike) -> Array:
@@ -759,7 +770,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         AttributeError
             If the loss has no probabilities.
         """
-        return self._outcome(X, lambda scores: self._probabilities(self._pooled(scores)))
+        return self._predict_with(X, lambda scores: self._probabilities(self._pooled(scores)))
 
     def _probabilities(self, scores: Array) -> Any:
         """Return the probability of each class; the scores may be overwritten."""
@@ -808,7 +819,7 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
                 return np.log(self._probabilities(pooled))
             return self._labels.log_probabilities(pooled, loss.link)
 
-        return self._outcome(X, outcome)
+        return self._predict_with(X, outcome)
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
         """Return the derivative of what the network says of each row by each feature.
@@ -867,17 +878,17 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         slope = self._slope_of(of)
         gradients = self._input_gradients(X, slope, labels.n_outputs)
         if of == "probability":
-            gradients[..., labels.are_certain] = 0
+            gradients[..., labels.saturated_mask] = 0
         # The derivatives by a feature are shaped as the scores of a row.
-        shaped = labels.decisions(gradients.reshape(-1, labels.n_outputs))
+        shaped = labels.decision_function(gradients.reshape(-1, labels.n_outputs))
         if isinstance(shaped, list):
             return [_features_last(part, len(gradients)) for part in shaped]
         return _features_last(shaped, len(gradients))
 
-    def _slope_of(self, of: Any) -> Slope:
+    def _slope_of(self, of: Any) -> OutputGradient:
         """Return what the derivative of `of` goes by."""
         if of == "score":
-            return self._slope_of_score
+            return self._score_cotangent
         if of != "probability":
             question = did_you_mean(of, ("score", "probability"))
             raise ValueError(f'of must be "score" or "probability", got {of!r}.{question}')
@@ -913,11 +924,11 @@ class BackpropClassifier(ClassifierMixin, Ensemble):
         """
         return self._score_of(self._scored(X, y, sample_weight))
 
-    def _scored(self, X: Any, y: Any, sample_weight: Any) -> Scored:
+    def _scored(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
         predicted = self.predict(X)
-        return Scored(y, predicted, validated_weight(sample_weight, predicted))
+        return ScoringInputs(y, predicted, validated_weight(sample_weight, predicted))
 
-    def _score_of(self, scored: Scored) -> float:
+    def _score_of(self, scored: ScoringInputs) -> float:
         accuracy: float = self._labels.accuracy(*scored)
         return accuracy
 

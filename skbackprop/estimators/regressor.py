@@ -12,11 +12,22 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
-from ..activations import Activation
-from ..averages import Average
-from ..core.arrays import Array, MatrixLike, as_dense, largest_magnitude
-from ..core.names import (
-    ActivationName,
+from ..activations import ActivationLike
+from ..early_stopping import EarlyStopping
+from ..initializers import Initializer
+from ..layers.embeddings import InputLayers
+from ..layers.normalization import Normalization
+from ..losses._link_override import unwrap_loss
+from ..losses.base import Loss
+from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
+from ..nn.data_loader import Dataset
+from ..nn.objective import Objective
+from ..optimizers import LBFGS, Optimizer
+from ..schedules.base import LearningRateSchedule
+from ..training.config import TrainingConfig
+from ..training.validation_data import RawPredictionEvaluator
+from ..training.weight_init import CoefsAndIntercepts
+from ..utils._typing import (
     AverageName,
     InitializerName,
     NormalizationName,
@@ -24,31 +35,19 @@ from ..core.names import (
     ScheduleName,
     SolverName,
 )
-from ..engine.batches import Table
-from ..engine.objective import Objective
-from ..fitting.initial import CoefsAndIntercepts
-from ..fitting.plan import Plan
-from ..fitting.watch import ByScores
-from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
-from ..layers.normalization import Normalization
-from ..losses.base import Loss
-from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
-from ..losses.with_link import own_loss
-from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import Schedule
-from ..stopping import EarlyStopping
-from .base import BaseBackprop
-from .decorators import available_if
-from .ensemble import Ensemble
-from .learned import Given, Learned, Scored
-from .numbers import Numbers
-from .parameters import Parameter, constraints_of, parameters_of
-from .rebuilt import NoneUnless
-from .validation import as_given, validated_input, validated_weight
+from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
+from ..weight_averaging import WeightAverage
+from ._data_info import DataInfo, FitArguments, ScoringInputs
+from ._decorators import available_if
+from ._ensemble import EnsembleMixin
+from ._from_weights import OptionalDerivedAttribute
+from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._target_scaling import RegressionTargets
+from ._validation import check_no_missing, validated_input, validated_weight
+from .base import BaseNeuralNetwork
 
 
-class BackpropRegressor(RegressorMixin, Ensemble):
+class BackpropRegressor(RegressorMixin, EnsembleMixin):
     """A neural network that predicts numbers, trained by backpropagation.
 
     A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
@@ -60,7 +59,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
         layer: the network is then a linear regression.
-    activation : str, Activation or list of them, default="relu"
+    activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
 
@@ -116,7 +115,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
     batch_size : int or "auto", default="auto"
         The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
-    learning_rate : str, Schedule or callable, default="constant"
+    learning_rate : str, LearningRateSchedule or callable, default="constant"
         The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
         others, instances and callables act with every stochastic solver. The progress p is the
         epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
@@ -135,8 +134,9 @@ class BackpropRegressor(RegressorMixin, Ensemble):
           by ``tol`` for more than 5 epochs.
         - a callable: ``learning_rate_init`` times what it returns for p.
 
-        The instances have settings of their own: `Constant`, `InverseScaling`, `Adaptive`,
-        `Cosine`, `OneCycle`, `Step`, `Exponential`, `Plateau`, and `WarmUp` before any of them.
+        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
+        `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
@@ -183,11 +183,11 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         is ten times as many iterations.
     max_fun : int, default=15000
         The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
-    n_members : int, default=1
+    n_estimators : int, default=1
         The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
         each has its own seed, and so its own initial weights, order and rows held out; they train
         as one stack, and their predictions (a classifier's probabilities) are averaged. The first
-        is the network of ``n_members=1``.
+        is the network of ``n_estimators=1``.
     scale_target : bool, default=False
         Whether to train on targets of mean zero and standard deviation one, and to predict in the
         units of y. Mean and scale are learned in the first fit or `partial_fit` and stay as they
@@ -202,10 +202,10 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         The largest norm that the gradient of a step may have, penalty included, positive; a longer
         one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
         used by "lbfgs".
-    input_layers : {"scale", "periodic"}, InputLayer, list of these or None, default=None
+    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
         What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. `CategoryEmbedding`, which is told
-        the levels of each category, has no name. What is learned here is free of `alpha`,
+        instance has settings of its own, as `PeriodicEmbedding`. `CategoricalEmbedding`, which is
+        told the levels of each category, has no name. What is learned here is free of `alpha`,
         `l1_ratio` and an optimizer's decay. X may not be sparse.
 
         - "scale": a factor for each input, which is learned.
@@ -225,10 +225,10 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, Average or None, default=None
+    average : {"polyak", "exponential"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialAverage`.
+        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
 
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
@@ -255,9 +255,9 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_members, fan_in, fan_out). Arrays assigned
-        to it, whole or by item, are what prediction and further training use. With ``average`` they
-        are the averages.
+        The weights of each layer; of several members (n_estimators, fan_in, fan_out). Arrays
+        assigned to it, whole or by item, are what prediction and further training use. With
+        ``average`` they are the averages.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer, likewise.
     gains_ : list of arrays of shape (units,), or None
@@ -275,7 +275,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
         `input_layers`, likewise; absent where there is none.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The vectors of the `layers.CategoryEmbedding` among the `input_layers`, a row for each
+        The vectors of the `layers.CategoricalEmbedding` among the `input_layers`, a row for each
         level, those of one column below those of another; likewise; absent where there is none.
     estimators_ : list of estimators
         Each member as a fitted estimator with one network, which shares its weights; it is made
@@ -288,10 +288,10 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         folds alone.
     oof_member_ : array of int of shape (n_samples,)
         The member that has held out each training row; with folds alone.
-    loss_ : float, or array of shape (n_members,)
+    loss_ : float, or array of shape (n_estimators,)
         The loss of the last epoch, penalty included, as a mean over its batches while they were
         visited; with ``average`` it is that of the weights themselves.
-    best_loss_ : float or None, or array of shape (n_members,)
+    best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
         None under ``early_stopping``.
     loss_curve_ : list of float, or one such list for each member
@@ -301,20 +301,20 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         without the penalty; None where there are neither.
     validation_scores_ : list of float, one such list for each member, or None
         The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None, or array of shape (n_members,)
+    best_validation_score_ : float or None, or array of shape (n_estimators,)
         The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
         ``early_stopping``.
-    n_iter_ : int, or array of shape (n_members,)
+    n_iter_ : int, or array of shape (n_estimators,)
         The epochs or iterations of the last call.
-    best_iter_ : int, or array of shape (n_members,)
+    best_iter_ : int, or array of shape (n_estimators,)
         The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
         ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
         ``validation_scores_``, from 1.
-    converged_ : bool, or array of shape (n_members,)
+    converged_ : bool, or array of shape (n_estimators,)
         Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
         or a callback has. After `partial_fit`, which goes on all the same, whether the score of
         ``X_val`` has ceased to rise.
-    t_ : int, or array of shape (n_members,)
+    t_ : int, or array of shape (n_estimators,)
         The number of rows seen by stochastic solvers, counted anew in each epoch.
     n_layers_ : int
         The number of layers, input and output included.
@@ -444,19 +444,19 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("regressor")
     _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
 
-    target_mean_: Array | Any | None = cast(Any, NoneUnless("scale_target", bool))
-    target_scale_: Array | Any | None = cast(Any, NoneUnless("scale_target", bool))
+    target_mean_: Array | Any | None = cast(Any, OptionalDerivedAttribute("scale_target", bool))
+    target_scale_: Array | Any | None = cast(Any, OptionalDerivedAttribute("scale_target", bool))
 
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationName | Activation | Sequence[ActivationName | Activation] = "relu",
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
         *,
         loss: RegressorLossName | Loss = "squared_error",
         solver: SolverName | Optimizer | LBFGS = "adam",
         alpha: float = 0.0001,
         batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | Schedule | Callable[[float], float] = "constant",
+        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -474,14 +474,14 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         epsilon: float = 1e-08,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        n_members: int = 1,
+        n_estimators: int = 1,
         scale_target: bool = False,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
         input_layers: InputLayers | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
-        average: AverageName | Average | None = None,
+        average: AverageName | WeightAverage | None = None,
         init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
         time_limit: float | None = None,
         dtype: Literal["float32", "float64"] | None = None,
@@ -510,7 +510,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
-        self.n_members = n_members
+        self.n_estimators = n_estimators
         self.scale_target = scale_target
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
@@ -524,7 +524,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
 
     # -------------------------------------------------------------------- training
 
-    @available_if(BaseBackprop._check_stochastic)
+    @available_if(BaseNeuralNetwork._check_stochastic)
     def partial_fit(
         self,
         X: MatrixLike,
@@ -569,27 +569,29 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         AttributeError
             If the solver is not a stochastic one.
         """
-        given = Given(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True)
 
     def _learn(
-        self, plan: Plan, table: Table, dtype: Any, incremental: bool, classes: Any
-    ) -> Numbers:
-        is_scaled = plan.scale_target
-        return Numbers.learn(
-            plan.loss, self.loss, table.y, table.weight, dtype, is_scaled=is_scaled
+        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
+    ) -> RegressionTargets:
+        is_scaled = config.scale_target
+        return RegressionTargets.learn(
+            config.loss, self.loss, table.y, table.weight, dtype, is_scaled=is_scaled
         )
 
-    def _recall(self, plan: Plan, n_outputs: int) -> Numbers:
-        n_targets = n_outputs // plan.loss.scores_per_target
-        return Numbers(plan.loss, self.loss, n_targets, self.target_mean_, self.target_scale_)
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> RegressionTargets:
+        n_targets = n_outputs // config.loss.n_outputs_per_target
+        return RegressionTargets(
+            config.loss, self.loss, n_targets, self.target_mean_, self.target_scale_
+        )
 
-    def _judge_of(self, objective: Objective, targets: Any) -> ByScores:
-        return ByScores(objective, objective.loss.score)
+    def _judge_of(self, objective: Objective, targets: Any) -> RawPredictionEvaluator:
+        return RawPredictionEvaluator(objective, objective.loss.score)
 
-    def _known_targets(self, known: Learned) -> Numbers:
+    def _known_targets(self, known: DataInfo) -> RegressionTargets:
         # Mean and scale may have been assigned, with weights from a file, say.
-        targets = cast(Numbers, known.targets)
+        targets = cast(RegressionTargets, known.targets)
         mean, scale = self.target_mean_, self.target_scale_
         if targets.mean is mean and targets.scale is scale:
             return targets
@@ -634,7 +636,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
         ValueError
             If X is not valid input for it.
         """
-        return self._outcome(X, self._mean_and_std if return_std else self._mean)
+        return self._predict_with(X, self._mean_and_std if return_std else self._mean)
 
     @property
     def oof_prediction_(self) -> Array:
@@ -673,7 +675,7 @@ class BackpropRegressor(RegressorMixin, Ensemble):
     def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
         """Return a list with predictions of each member, or deviations, in the units of y."""
         targets = self._known_targets(self._learned)
-        rows = targets.in_units_of_y(np.concatenate(each), from_zero=from_zero)
+        rows = targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     @property
@@ -774,17 +776,17 @@ class BackpropRegressor(RegressorMixin, Ensemble):
 
     @property
     def _is_scored_by_r2(self) -> bool:
-        return isinstance(own_loss(self._learned.loss), (SquaredError, Poisson))
+        return isinstance(unwrap_loss(self._learned.loss), (SquaredError, Poisson))
 
-    def _scored(self, X: Any, y: Any, sample_weight: Any) -> Scored:
+    def _scored(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
         if self._is_scored_by_r2:
             predicted = self.predict(X)
-            return Scored(y, predicted, validated_weight(sample_weight, predicted))
+            return ScoringInputs(y, predicted, validated_weight(sample_weight, predicted))
         X, y = self._validated(X, y, reset=False)
         targets = self._known_targets(self._learned).encode(y, needs_all=False)
-        return Scored(targets, self._scores(X), validated_weight(sample_weight, X))
+        return ScoringInputs(targets, self._scores(X), validated_weight(sample_weight, X))
 
-    def _score_of(self, scored: Scored) -> float:
+    def _score_of(self, scored: ScoringInputs) -> float:
         if self._is_scored_by_r2:
             return _r2(*scored)
         with np.errstate(all="ignore"):
@@ -812,13 +814,13 @@ def _shares(each: Any) -> tuple[Array, Array]:
 
 def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
     """Return scikit-learn's R2, also of numbers the squares of which overflow or vanish."""
-    y = as_given(as_dense(y), "values")
+    y = check_no_missing(as_dense(y), "values")
     values = np.asarray(y)
     assert_all_finite(values, input_name="y")
     if values.shape == predicted.shape and values.dtype.kind in "iuf":
         limits = np.finfo(np.result_type(values, predicted))
         least, most = float(limits.tiny) ** 0.5 * _MANY_ROWS, float(limits.max) ** 0.5 / _MANY_ROWS
-        largest = max(largest_magnitude(values), largest_magnitude(predicted))
+        largest = max(max_abs(values), max_abs(predicted))
         if 0 < largest < least or largest > most:
             y, predicted, weight = _in_small_units(values, predicted, weight)
     return float(r2_score(y, predicted, sample_weight=weight))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ..engine.network import Network
 from ..layers.base import Layer
-from ..layers.dense import Elementwise
+from ..layers.dense import Activation
+from ..nn.network import Network
 
 _HEADINGS = ("layer", "outputs", "parameters", "shapes")
 
@@ -48,7 +48,7 @@ class Summary:
     layers : tuple of LayerSummary
         The layers that prediction goes through, from the input to the function that turns scores
         into predictions.
-    n_members : int
+    n_estimators : int
         The number of networks like this.
 
     Examples
@@ -73,7 +73,7 @@ class Summary:
 
     estimator: str
     layers: tuple[LayerSummary, ...]
-    n_members: int
+    n_estimators: int
 
     @property
     def n_parameters(self) -> int:
@@ -87,9 +87,9 @@ class Summary:
             shapes = ", ".join(f"{name} {shape}" for name, shape in layer.shapes.items())
             rows.append((layer.kind, f"{layer.n_outputs:,}", f"{layer.n_parameters:,}", shapes))
         rows.append(("total", "", f"{self.n_parameters:,}", ""))
-        if self.n_members > 1:
-            of_all = f"{self.n_members * self.n_parameters:,}"
-            rows.append((f"total of {self.n_members} members", "", of_all, ""))
+        if self.n_estimators > 1:
+            of_all = f"{self.n_estimators * self.n_parameters:,}"
+            rows.append((f"total of {self.n_estimators} members", "", of_all, ""))
         return rows
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ def _html_row(cells: Sequence[str], tag: str, row: str) -> str:
 
 
 def summary_of(
-    estimator: str, network: Network, out_activation: str | Sequence[str], n_members: int
+    estimator: str, network: Network, out_activation: str | Sequence[str], n_estimators: int
 ) -> Summary:
     """Return the summary of a network.
 
@@ -128,7 +128,7 @@ def summary_of(
         The layers that predict.
     out_activation : str or sequence of str
         What turns scores into predictions, or the scores of each column of labels.
-    n_members : int
+    n_estimators : int
         The number of networks like this.
     """
     names = [out_activation] if isinstance(out_activation, str) else out_activation
@@ -141,13 +141,13 @@ def summary_of(
             *(_of_layer(layer, n_of_layer) for layer, n_of_layer in sited),
             LayerSummary(", ".join(names), n_outputs, 0, {}),
         ),
-        n_members,
+        n_estimators,
     )
 
 
 def _of_layer(layer: Layer, n_inputs: int) -> LayerSummary:
     blocks = layer.blocks(n_inputs)
-    named = layer.activation if isinstance(layer, Elementwise) else layer
+    named = layer.activation if isinstance(layer, Activation) else layer
     return LayerSummary(
         type(named).__name__,
         layer.n_outputs(n_inputs),

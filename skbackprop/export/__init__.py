@@ -1,12 +1,12 @@
 """Fitted models for other programs: ONNX, for runtimes of all kinds, and C, for small devices."""
 
-from . import tabular  # noqa: F401 - for the formulas that it registers
-from .c_program import to_c
-from .converters import register_converters
-from .formulas import formula
-from .onnx_model import to_onnx
+from . import _tabular_converters  # noqa: F401 - for the formulas that it registers
+from ._converters import to_expression
+from .c_export import to_c
+from .onnx_export import to_onnx
+from .skl2onnx_converters import register_converters
 
-__all__ = ["formula", "register_converters", "to_c", "to_onnx"]
+__all__ = ["register_converters", "to_c", "to_expression", "to_onnx"]
 
 
 def __dir__() -> list[str]:

@@ -1,11 +1,17 @@
 """Looking at a network, and at how it trains."""
 
 from ..estimators.summary import Summary
-from .features import BackpropFeatures
-from .importance import input_importance
-from .range_test import RangeTest, find_learning_rate
+from .gradient_importance import gradient_importance
+from .hidden_features import BackpropFeatures
+from .learning_rate_finder import LearningRateFinderResult, find_learning_rate
 
-__all__ = ["BackpropFeatures", "RangeTest", "Summary", "find_learning_rate", "input_importance"]
+__all__ = [
+    "BackpropFeatures",
+    "LearningRateFinderResult",
+    "Summary",
+    "find_learning_rate",
+    "gradient_importance",
+]
 
 
 def __dir__() -> list[str]:

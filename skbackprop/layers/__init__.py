@@ -1,16 +1,15 @@
 """The layers that a network is made of, what normalises them, and what comes before them."""
 
-from .categories import CategoryEmbedding
-from .embeddings import INPUT_LAYERS, PeriodicEmbedding
-from .inputs import InputLayer, Scale
+from .embeddings import INPUT_LAYERS, CategoricalEmbedding, PeriodicEmbedding
+from .feature_layers import FeatureLayer, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 
 __all__ = [
     "INPUT_LAYERS",
     "NORMALIZATIONS",
     "BatchNormalization",
-    "CategoryEmbedding",
-    "InputLayer",
+    "CategoricalEmbedding",
+    "FeatureLayer",
     "LayerNormalization",
     "Normalization",
     "PeriodicEmbedding",

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..activations import Activation, Gated
-from ..core.arrays import Array
-from ..core.parts import check_in_place
-from .base import Block, BoundLayer, Layer, Site
+from ..activations import ActivationFunction, SelfGated
+from ..utils.arrays import Array
+from ..utils.config import check_in_place
+from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,25 @@ class Dense(Layer):
     def n_outputs(self, n_inputs: int) -> int:
         return self.n_units
 
-    def blocks(self, n_inputs: int) -> tuple[Block, ...]:
-        weights = Block("weights", (n_inputs, self.n_units), is_penalised=True)
-        biases = Block("biases", (self.n_units,))
+    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        weights = ParameterSpec("weights", (n_inputs, self.n_units), regularized=True)
+        biases = ParameterSpec("biases", (self.n_units,))
         return (weights, biases) if self.has_biases else (weights,)
 
-    def bind(self, site: Site) -> BoundLayer:
-        kind = BoundSparseDense if site.is_sparse else BoundDense
+    def build(self, site: LayerContext) -> BuiltLayer:
+        kind = BuiltSparseDense if site.is_sparse else BuiltDense
         parameters, gradients = site.parameters, site.gradients
         return kind(
             parameters["weights"],
             parameters.get("biases"),
             gradients.get("weights"),
             gradients.get("biases"),
-            site.d_input,
+            site.grad_input,
         )
 
 
 @dataclass(frozen=True)
-class Elementwise(Layer):
+class Activation(Layer):
     """a = f(z), in the memory of z where the activation allows it.
 
     Parameters
@@ -64,37 +64,37 @@ class Elementwise(Layer):
         The function f.
     """
 
-    activation: Activation
+    activation: ActivationFunction
 
-    needs_output: ClassVar[bool] = True
-    overwrites_delta: ClassVar[bool] = True
+    saves_output: ClassVar[bool] = True
+    inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 0
 
-    def overwrites_input(self, has_way_back: bool) -> bool:
-        return not self.activation.keeps_input
+    def inplace_forward(self, has_way_back: bool) -> bool:
+        return not self.activation.needs_preactivation
 
-    def bind(self, site: Site) -> BoundLayer:
+    def build(self, site: LayerContext) -> BuiltLayer:
         copy = site.input_buffer()
-        if site.is_training and isinstance(self.activation, Gated):
-            return BoundGated(self.activation, copy, site.buffer("gate", site.n_outputs))
-        return BoundElementwise(self.activation, copy)
+        if site.is_training and isinstance(self.activation, SelfGated):
+            return BuiltSelfGated(self.activation, copy, site.buffer("gate", site.n_outputs))
+        return BuiltActivation(self.activation, copy)
 
 
 # -------------------------------------------------------------------------- at their sites
 
 
-class BoundDense:
+class BuiltDense:
     """z = x W + b, of all members at once; of a single member without the member axis.
 
     Parameters
     ----------
-    weights : array of shape (n_members, fan_in, fan_out)
+    weights : array of shape (n_estimators, fan_in, fan_out)
         The weights.
-    biases : array of shape (n_members, 1, fan_out) or None
+    biases : array of shape (n_estimators, 1, fan_out) or None
         The biases; None where the layer above, which normalises z, adds them.
     d_weights, d_biases : arrays of the same shapes, or None
         Where `backward` leaves their gradients; None where they are not wanted.
-    d_input : array of shape (n_members, n, fan_in) or None
+    grad_input : array of shape (n_estimators, n, fan_in) or None
         Where `backward` leaves the gradient by the input; None where it is not wanted, as of the
         first layer in training.
     """
@@ -105,10 +105,10 @@ class BoundDense:
         biases: Array | None,
         d_weights: Array | None = None,
         d_biases: Array | None = None,
-        d_input: Array | None = None,
+        grad_input: Array | None = None,
     ) -> None:
         self.weights, self.biases = weights, biases
-        self.d_weights, self.d_biases, self.d_input = d_weights, d_biases, d_input
+        self.d_weights, self.d_biases, self.grad_input = d_weights, d_biases, grad_input
         # Of plain matrices, dot is the product that costs the fewest microseconds; of stacks,
         # matmul is slow for an inner dimension of one, where a product is a multiplication.
         is_plain = weights.ndim == 2
@@ -117,7 +117,7 @@ class BoundDense:
         self._outer_product = (
             np.multiply if self._has_one_output and not is_plain else self._product
         )
-        if d_input is not None:
+        if grad_input is not None:
             self._weights_transposed = weights.swapaxes(-1, -2)
         self._ones: Array | None = None
 
@@ -132,8 +132,8 @@ class BoundDense:
             self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
         if self.d_biases is not None:
             self._sum_rows(delta)
-        if self.d_input is not None:
-            delta = self._outer_product(delta, self._weights_transposed, out=self.d_input)
+        if self.grad_input is not None:
+            delta = self._outer_product(delta, self._weights_transposed, out=self.grad_input)
         return delta
 
     def _sum_rows(self, delta: Array) -> None:
@@ -149,7 +149,7 @@ class BoundDense:
             self._product(self._ones, delta, out=self.d_biases)
 
 
-class BoundSparseDense(BoundDense):
+class BuiltSparseDense(BuiltDense):
     """A dense layer on sparse input: a list with one CSR matrix for each member."""
 
     def forward(self, x: Any, out: Array) -> None:
@@ -167,8 +167,8 @@ class BoundSparseDense(BoundDense):
                 d_weights[...] = self._x[member % len(self._x)].T @ errors
         if self.d_biases is not None:
             self._sum_rows(delta)
-        if self.d_input is not None:
-            delta = self._outer_product(delta, self._weights_transposed, out=self.d_input)
+        if self.grad_input is not None:
+            delta = self._outer_product(delta, self._weights_transposed, out=self.grad_input)
         return delta
 
     @staticmethod
@@ -176,7 +176,7 @@ class BoundSparseDense(BoundDense):
         return arrays if arrays[0].ndim == 3 else tuple(array[None] for array in arrays)
 
 
-class BoundElementwise:
+class BuiltActivation:
     """a = f(z); `out` may be `x` itself where the activation allows it.
 
     Parameters
@@ -187,7 +187,7 @@ class BoundElementwise:
         Where z is copied to first; None if it may be overwritten.
     """
 
-    def __init__(self, activation: Activation, copy: Array | None = None) -> None:
+    def __init__(self, activation: ActivationFunction, copy: Array | None = None) -> None:
         self.activation, self._copy = activation, copy
 
     def forward(self, x: Array, out: Array) -> None:
@@ -210,7 +210,7 @@ class BoundElementwise:
         return delta
 
 
-class BoundGated(BoundElementwise):
+class BuiltSelfGated(BuiltActivation):
     """a = z s(z), with a gate s that is kept for the way back.
 
     Parameters
@@ -223,9 +223,9 @@ class BoundGated(BoundElementwise):
         Where the gate goes.
     """
 
-    activation: Gated
+    activation: SelfGated
 
-    def __init__(self, activation: Gated, copy: Array | None, gate: Array) -> None:
+    def __init__(self, activation: SelfGated, copy: Array | None, gate: Array) -> None:
         super().__init__(activation, copy)
         self._gate = gate
 

@@ -19,9 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..core.arrays import Array, plain
-from ..core.workspace import Workspace
-from .base import BoundLayer, Layer, Site
+from ..utils.arrays import Array, BufferPool, squeeze_member_axis
+from .base import BuiltLayer, Layer, LayerContext
 
 # Chances of a unit, and how many of them are made of one 64-bit word.
 _N_CHANCES = 1 << 16
@@ -31,9 +30,9 @@ _CHANCES_OF_A_WORD = 4
 _WORDS_AT_ONCE = 1 << 13
 
 
-def dropout_stream(stream: np.random.RandomState) -> np.random.Generator:
-    """Return a stream for masks, seeded by a copy of `stream`, which stays where it is."""
-    seed = copy.deepcopy(stream).randint(np.iinfo(np.int32).max, size=4)
+def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
+    """Return a stream for masks, seeded by a copy of `rng`, which stays where it is."""
+    seed = copy.deepcopy(rng).randint(np.iinfo(np.int32).max, size=4)
     return np.random.default_rng(seed.tolist())
 
 
@@ -49,26 +48,26 @@ class Dropout(Layer):
 
     rate: float
 
-    is_random: ClassVar[bool] = True
-    overwrites_delta: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = True
+    inplace_backward: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     keeps_sparse: ClassVar[bool] = True
 
-    def bind(self, site: Site) -> BoundLayer:
+    def build(self, site: LayerContext) -> BuiltLayer:
         if site.is_sparse:
-            return BoundSparseDropout(self.rate, site.streams)
+            return BuiltSparseDropout(self.rate, site.rngs)
         shape, name = (site.n_rows, site.n_inputs), f"mask {site.index}"
-        return BoundDropout(self.rate, site.streams, shape, site.workspace, name)
+        return BuiltDropout(self.rate, site.rngs, shape, site.workspace, name)
 
 
-class BoundDropout:
+class BuiltDropout:
     """out = x * m, with a mask m that is drawn anew for each batch.
 
     Parameters
     ----------
     rate : float
         The chance of a unit to be left out, in [0, 1).
-    streams : sequence of Generator
+    rngs : sequence of Generator
         What draws the mask of each member.
     shape : (n_rows, n_units)
         The shape of a member's batch.
@@ -81,25 +80,25 @@ class BoundDropout:
     def __init__(
         self,
         rate: float,
-        streams: Sequence[np.random.Generator],
+        rngs: Sequence[np.random.Generator],
         shape: tuple[int, int],
-        workspace: Workspace,
+        workspace: BufferPool,
         name: str,
     ) -> None:
-        n_members, size = len(streams), shape[0] * shape[1]
+        n_estimators, size = len(rngs), shape[0] * shape[1]
         n_words = -(-size // _CHANCES_OF_A_WORD)
-        self._streams = streams
-        self._words = workspace.array("chances", (n_members, n_words), np.uint64)
+        self._streams = rngs
+        self._words = workspace.array("chances", (n_estimators, n_words), np.uint64)
         self._chances = self._words.view(np.uint16)[:, :size]
-        self._is_kept = workspace.array("is kept", (n_members, size), np.bool_)
-        self._flat_mask = workspace.array(name, (n_members, size))
-        self.mask = plain(self._flat_mask.reshape(n_members, *shape))
+        self._is_kept = workspace.array("is kept", (n_estimators, size), np.bool_)
+        self._flat_mask = workspace.array(name, (n_estimators, size))
+        self.mask = squeeze_member_axis(self._flat_mask.reshape(n_estimators, *shape))
         self._threshold, factor = _threshold_and_factor(rate)
         self._factor = workspace.dtype.type(factor)
 
     def forward(self, x: Any, out: Array) -> None:
-        for stream, words in zip(self._streams, self._words, strict=True):
-            _draw(stream, words)
+        for rng, words in zip(self._streams, self._words, strict=True):
+            _draw(rng, words)
         np.greater_equal(self._chances, self._threshold, out=self._is_kept)
         np.multiply(self._is_kept, self._factor, out=self._flat_mask)
         np.multiply(x, self.mask, out=out)
@@ -109,27 +108,27 @@ class BoundDropout:
         return delta
 
 
-class BoundSparseDropout:
+class BuiltSparseDropout:
     """Dropout of the stored entries of sparse input: a list of CSR matrices.
 
     Parameters
     ----------
     rate : float
         The chance of an entry to be left out, in [0, 1).
-    streams : sequence of Generator
+    rngs : sequence of Generator
         What draws the mask of each member.
     """
 
-    def __init__(self, rate: float, streams: Sequence[np.random.Generator]) -> None:
-        self._streams = streams
+    def __init__(self, rate: float, rngs: Sequence[np.random.Generator]) -> None:
+        self._streams = rngs
         self._threshold, self._factor = _threshold_and_factor(rate)
 
     def forward(self, x: Any, out: Any) -> None:
-        for member, stream in enumerate(self._streams):
+        for member, rng in enumerate(self._streams):
             rows = x[member % len(x)]  # one matrix may serve all members
             size = len(rows.data)
             words = np.empty(-(-size // _CHANCES_OF_A_WORD), np.uint64)
-            _draw(stream, words)
+            _draw(rng, words)
             is_kept = words.view(np.uint16)[:size] >= self._threshold
             data = rows.data * is_kept
             data *= self._factor
@@ -145,8 +144,8 @@ def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
     return np.uint16(n_left_out), _N_CHANCES / (_N_CHANCES - n_left_out)
 
 
-def _draw(stream: np.random.Generator, words: Array) -> None:
+def _draw(rng: np.random.Generator, words: Array) -> None:
     """Fill `words` with random bits: the next ones of the stream, however many at once."""
     for start in range(0, len(words), _WORDS_AT_ONCE):
         part = words[start : start + _WORDS_AT_ONCE]
-        part[...] = stream.bit_generator.random_raw(len(part))
+        part[...] = rng.bit_generator.random_raw(len(part))

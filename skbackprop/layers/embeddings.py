@@ -1,26 +1,267 @@
-"""An embedding of numbers: waves of each input, mapped to a few outputs of its own."""
+"""Embedding layers of categories and of numbers, before the first dense layer."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
-from ..core.arrays import Array
-from ..core.checks import check_count, check_range
-from ..core.names import InputLayerName
-from .base import Block, BoundLayer, Site
-from .inputs import InputLayer, Normal, Scale
+from ..utils._typing import InputLayerName
+from ..utils.arrays import Array
+from ..utils.validation import validate_interval, validate_positive_int
+from .base import BuiltLayer, LayerContext, ParameterSpec
+from .feature_layers import FeatureLayer, NormalInit, Scale
 
-# Rows whose waves are made at a time in prediction, so that they stay in the cache.
-_ROWS = 256
+# Rows that are looked at together, so that a check of X copies little of it.
+_ROWS = 1 << 16
+
+# Levels whose codes are all numbers of float32, in which networks and exports may read them.
+_MOST_LEVELS = 1 << 24
 
 
 @dataclass(frozen=True)
-class PeriodicEmbedding(InputLayer):
+class CategoricalEmbedding(FeatureLayer):
+    """A vector for each level of a category, which is learned, in place of the level's code.
+
+    A column of X that is embedded holds codes c = 0, 1, ..., n - 1, one for each of n levels. It
+    has a table E of n vectors, drawn from N(0, scale^2), and its outputs are row c of E (Guo &
+    Berkhahn 2016, section 3). That is the product of a one-hot row and E, without the memory and
+    the time of one-hot columns. The other columns come first, as they are and in their order, and
+    then the vectors, column by column.
+
+    What is no code has a vector of zeros: -1, as scikit-learn's `OrdinalEncoder` writes with
+    ``handle_unknown="use_encoded_value", unknown_value=-1``, and in prediction any other number. So
+    levels that are new then are as none. A level of the table that no training row has keeps the
+    vector that was drawn.
+
+    It stands first among the `input_layers`, since it reads codes from X. The derivative by a code
+    is zero.
+
+    Parameters
+    ----------
+    n_levels : dict of int, or sequence of pairs of int
+        The columns of X that hold codes, from 0 on, and how many levels each of them has:
+        ``{3: 104, 4: 28}`` for codes up to 103 in column 3, and up to 27 in column 4.
+    n_units : int, default=8
+        The length of the vectors, at least 1.
+    scale : float, default=0.2
+        The standard deviation of the numbers of vectors at the start, 0 or more: the greater, the
+        sooner levels are told apart, and the more noise there is in those of few rows.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range; in `fit`, if X has no such columns, or if they hold
+        anything but codes and -1.
+
+    References
+    ----------
+    Guo, C. & Berkhahn, F. (2016). Entity embeddings of categorical variables. arXiv:1604.06737.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbackprop import BackpropRegressor
+    >>> from skbackprop.layers import CategoricalEmbedding
+    >>> rng = np.random.default_rng(0)
+    >>> codes, x = rng.integers(0, 50, 600), rng.normal(size=600)
+    >>> slopes = rng.normal(size=50)
+    >>> X, y = np.column_stack([x, codes]), slopes[codes] * x
+    >>> layer = CategoricalEmbedding({1: 50})
+    >>> settings = {"learning_rate_init": 0.01, "batch_size": 32, "random_state": 0}
+    >>> model = BackpropRegressor(input_layers=layer, **settings).fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
+    >>> model.embeddings_[0].shape
+    (50, 8)
+    """
+
+    n_levels: Mapping[int, int] | tuple[tuple[int, int], ...]
+    n_units: int = 8
+    scale: float = 0.2
+
+    is_first: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        validate_positive_int(self, "n_units")
+        validate_interval(self, "scale", low=0)
+        if not np.isfinite(self.scale):
+            raise ValueError(f"scale of CategoricalEmbedding must be finite, got {self.scale!r}.")
+        object.__setattr__(self, "n_levels", _checked_levels(self.n_levels))
+
+    @property
+    def categorical_columns(self) -> tuple[int, ...]:
+        """The columns of X that are embedded."""
+        return tuple(column for column, _ in self._pairs)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of levels of each of them."""
+        return tuple(n_levels for _, n_levels in self._pairs)
+
+    @property
+    def _pairs(self) -> tuple[tuple[int, int], ...]:
+        return cast("tuple[tuple[int, int], ...]", self.n_levels)
+
+    def validate_input_shape(self, n_inputs: int) -> None:
+        if self.categorical_columns[-1] >= n_inputs:
+            raise ValueError(
+                f"n_levels of CategoricalEmbedding must be for columns from 0 to {n_inputs - 1}, "
+                f"since there are {n_inputs} inputs, got column {self.categorical_columns[-1]}."
+            )
+
+    def validate_input_values(self, X: Array) -> None:
+        self.validate_input_shape(X.shape[1])
+        for start in range(0, len(X), _ROWS):
+            codes = X[start : start + _ROWS, list(self.categorical_columns)]
+            wrong = (codes != np.floor(codes)) | (codes < -1) | (codes >= self.sizes)
+            if wrong.any():
+                row, at = np.argwhere(wrong)[0]
+                raise ValueError(
+                    f"Column {self.categorical_columns[at]} of X must hold codes from 0 to "
+                    f"{self.sizes[at] - 1}, or -1 for none, as n_levels of CategoricalEmbedding "
+                    f"says, got {codes[row, at]:g} in row {start + row}. Encode the column by an "
+                    "OrdinalEncoder without a scaler after it, and set n_levels to the number of "
+                    "levels."
+                )
+
+    def n_outputs(self, n_inputs: int) -> int:
+        return n_inputs + len(self.categorical_columns) * (self.n_units - 1)
+
+    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        shape = sum(self.sizes), self.n_units
+        return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
+
+    def memory_per_sample(self, n_inputs: int) -> int:
+        # A code, a row of the table, and the places in it, for each vector and its gradient.
+        return super().memory_per_sample(n_inputs) + len(self.categorical_columns) * (
+            2 + 2 * self.n_units
+        )
+
+    def build(self, site: LayerContext) -> BuiltLayer:
+        return BuiltEmbedding(self, site)
+
+
+class BuiltEmbedding:
+    """An embedding of categories at its site.
+
+    The tables of all columns are one below the other, so that all vectors of a row are looked up at
+    once. All arrays here have the axis of members.
+
+    Parameters
+    ----------
+    layer : CategoricalEmbedding
+        The settings.
+    site : Site
+        Where it computes.
+    """
+
+    def __init__(self, layer: CategoricalEmbedding, site: LayerContext) -> None:
+        self._site, self._n_units = site, layer.n_units
+        self._n_embedded, self._n_others = len(layer.sizes), site.n_inputs - len(layer.sizes)
+        self._columns = _index(layer.categorical_columns)
+        self._others = _index(
+            [i for i in range(site.n_inputs) if i not in layer.categorical_columns]
+        )
+        self._sizes = np.array(layer.sizes)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._tables = _by_member(site.parameters["embeddings"])
+        if site.is_training:
+            gradients = _by_member(site.gradients["embeddings"])
+            self._d_tables = gradients.reshape(len(gradients), -1)
+            # Memory that is asked for in each step takes longer than the sums that it is for.
+            shape = len(gradients), site.n_rows, self._n_embedded, self._n_units
+            self._places = np.empty(shape, np.intp)
+            self._of_units = np.arange(self._n_units)
+
+    def forward(self, x: Array, out: Array) -> None:
+        x, out = _by_member(x), _by_member(out)
+        out[..., : self._n_others] = x[..., self._others]
+        codes = x[..., self._columns]  # of one member where all have the same rows
+        is_code = (codes >= 0) & (codes < self._sizes) & (codes == np.floor(codes))
+        self._known = None if is_code.all() else is_code[..., None]
+        self._rows = np.where(is_code, codes, 0).astype(np.intp) + self._starts
+        vectors = self._vectors(out)
+        if len(self._rows) == 1:
+            vectors[...] = np.take(self._tables, self._rows[0], axis=1)
+        else:
+            for member, table in enumerate(self._tables):
+                vectors[member] = np.take(table, self._rows[member], axis=0)
+        if self._known is not None:
+            vectors *= self._known
+
+    def backward(self, delta: Array) -> Array:
+        grad_input = self._site.grad_input
+        if self._site.is_training:
+            self._add_up(self._vectors(_by_member(delta)))
+        if grad_input is None:
+            return delta
+        grad_input[..., self._columns] = 0
+        grad_input[..., self._others] = delta[..., : self._n_others]
+        return grad_input
+
+    def _add_up(self, d_vectors: Array) -> None:
+        """Leave the gradient by each vector: the sum over the rows that it was looked up for."""
+        if self._known is not None:
+            d_vectors *= self._known
+        # Numbers of one axis are the case in which NumPy adds fast.
+        places = self._places[: len(self._rows)]
+        np.add(self._rows[..., None] * self._n_units, self._of_units, out=places)
+        self._d_tables[...] = 0
+        for member, d_table in enumerate(self._d_tables):
+            own = places[member % len(places)]
+            np.add.at(d_table, own.reshape(-1), d_vectors[member].reshape(-1))
+
+    def _vectors(self, outputs: Array) -> Array:
+        """Return the vectors among outputs, a view: (n_estimators, n, n_columns, n_units)."""
+        columns = outputs[..., self._n_others :]
+        return columns.reshape(*outputs.shape[:-1], self._n_embedded, self._n_units)
+
+
+def _index(places: Sequence[int]) -> Any:
+    """Return what columns are indexed by: a slice, which is fast, where they are side by side."""
+    n = len(places)
+    return slice(places[0], places[0] + n) if n and places[-1] - places[0] < n else list(places)
+
+
+def _by_member(array: Array) -> Array:
+    """Return an array with the axis of members, which those of a single one come without."""
+    return array[None] if array.ndim == 2 else array
+
+
+def _checked_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
+    """Return columns and their numbers of levels as pairs of int, by column."""
+    items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
+    try:
+        pairs = sorted((_whole(column), _whole(n)) for column, n in items)
+    except (TypeError, ValueError):
+        pairs = []
+    columns, numbers = {column for column, _ in pairs}, [n for _, n in pairs]
+    has_columns = 0 < len(pairs) == len(columns) and min(columns) >= 0
+    if not (has_columns and min(numbers) >= 1 and max(numbers) <= _MOST_LEVELS):
+        raise ValueError(
+            "n_levels of CategoricalEmbedding must be a dict of columns of X, from 0 on, and of "
+            f"how many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: 28}}, or "
+            f"such pairs, got {n_levels!r}."
+        )
+    return tuple(pairs)
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, (bool, np.bool_)):
+        raise TypeError
+    return operator.index(number)
+
+
+# Rows whose waves are made at a time in prediction, so that they stay in the cache.
+_PERIODIC_ROWS = 256
+
+
+@dataclass(frozen=True)
+class PeriodicEmbedding(FeatureLayer):
     """Waves of each number, mapped to a few outputs: sin(2 pi f x) and cos(2 pi f x), times M.
 
     Each number x has frequencies f_1, ..., f_k of its own. With
@@ -82,8 +323,8 @@ class PeriodicEmbedding(InputLayer):
     features: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_count(self, "n_frequencies", "n_units")
-        check_range(self, "scale", low=0, closed="neither")
+        validate_positive_int(self, "n_frequencies", "n_units")
+        validate_interval(self, "scale", low=0, closed="neither")
         if not np.isfinite(self.scale):
             raise ValueError(f"scale of PeriodicEmbedding must be finite, got {self.scale!r}.")
         if not isinstance(self.trained, (bool, np.bool_)):
@@ -94,7 +335,7 @@ class PeriodicEmbedding(InputLayer):
         if self.features is not None:
             object.__setattr__(self, "features", _checked_places(self.features))
 
-    def check_inputs(self, n_inputs: int) -> None:
+    def validate_input_shape(self, n_inputs: int) -> None:
         beyond = [place for place in self.features or () if place >= n_inputs]
         if beyond:
             raise ValueError(
@@ -109,31 +350,31 @@ class PeriodicEmbedding(InputLayer):
     def n_outputs(self, n_inputs: int) -> int:
         return self.n_embedded(n_inputs) * self.n_units + n_inputs
 
-    def blocks(self, n_inputs: int) -> tuple[Block, ...]:
+    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         shape = self.n_embedded(n_inputs), 2 * self.n_frequencies, self.n_units
         # Squares of waves are 1/2 in the mean, so that outputs have a variance of about one.
-        maps = Block("maps", shape, Normal(self.n_frequencies**-0.5, shape))
+        maps = ParameterSpec("maps", shape, NormalInit(self.n_frequencies**-0.5, shape))
         return (self._frequencies(n_inputs), maps) if self.trained else (maps,)
 
-    def statistics(self, n_inputs: int) -> tuple[Block, ...]:
+    def statistics(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         return () if self.trained else (self._frequencies(n_inputs),)
 
-    def _frequencies(self, n_inputs: int) -> Block:
+    def _frequencies(self, n_inputs: int) -> ParameterSpec:
         shape = self.n_embedded(n_inputs), self.n_frequencies
-        return Block("frequencies", shape, Normal(self.scale, shape))
+        return ParameterSpec("frequencies", shape, NormalInit(self.scale, shape))
 
-    def n_buffered(self, n_inputs: int) -> int:
+    def memory_per_sample(self, n_inputs: int) -> int:
         n_waves = 2 * self.n_frequencies * self.n_embedded(n_inputs)
-        return super().n_buffered(n_inputs) + 2 * n_waves
+        return super().memory_per_sample(n_inputs) + 2 * n_waves
 
-    def largest_product(self, n_inputs: int) -> int:
+    def max_matmul_size(self, n_inputs: int) -> int:
         return self.n_frequencies * self.n_units
 
-    def bind(self, site: Site) -> BoundLayer:
-        return BoundPeriodic(self, site)
+    def build(self, site: LayerContext) -> BuiltLayer:
+        return BuiltPeriodicEmbedding(self, site)
 
 
-class BoundPeriodic:
+class BuiltPeriodicEmbedding:
     """A periodic embedding at its site.
 
     Arrays of waves have the embedded numbers before the rows, so that each number has its matrix
@@ -147,7 +388,7 @@ class BoundPeriodic:
         Where it computes.
     """
 
-    def __init__(self, layer: PeriodicEmbedding, site: Site) -> None:
+    def __init__(self, layer: PeriodicEmbedding, site: LayerContext) -> None:
         self._site, self._n_units = site, layer.n_units
         n_embedded, k = layer.n_embedded(site.n_inputs), layer.n_frequencies
         self._n_mapped = n_embedded * layer.n_units
@@ -160,13 +401,13 @@ class BoundPeriodic:
         if d_maps is not None:
             self._d_of_sines, self._d_of_cosines = d_maps[..., :k, :], d_maps[..., k:, :]
         self._d_frequencies = site.gradients.get("frequencies")
-        has_way_back = site.is_training or site.d_input is not None
-        self._n_at_once = site.n_rows if has_way_back else min(site.n_rows, _ROWS)
+        has_way_back = site.is_training or site.grad_input is not None
+        self._n_at_once = site.n_rows if has_way_back else min(site.n_rows, _PERIODIC_ROWS)
         self._shape = n_embedded, k
         # Of two arrays each: sines and cosines, and the gradients by them.
         self._waves = [self._buffer(name, k) for name in ("sines", "cosines")]
         self._mapped = self._buffer("mapped", layer.n_units)
-        if site.d_input is not None or self._d_frequencies is not None:
+        if site.grad_input is not None or self._d_frequencies is not None:
             self._slopes = [self._buffer(name, k) for name in ("by sines", "by cosines")]
 
     def _buffer(self, name: str, width: int) -> Array:
@@ -203,7 +444,7 @@ class BoundPeriodic:
         if site.is_training:
             np.matmul(sines.swapaxes(-1, -2), d_outputs, out=self._d_of_sines)
             np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=self._d_of_cosines)
-        if self._d_frequencies is None and site.d_input is None:
+        if self._d_frequencies is None and site.grad_input is None:
             return delta
         # Of the phases 2 pi f x: cosines * d_sines - sines * d_cosines.
         by_phases, other = (_by_number(each, n_embedded, site.n_rows, k) for each in self._slopes)
@@ -216,12 +457,12 @@ class BoundPeriodic:
             numbers = self._numbers(self._x)[..., None, :]
             np.matmul(numbers, by_phases, out=self._d_frequencies[..., None, :])
             self._d_frequencies *= 2 * np.pi
-        if site.d_input is None:
+        if site.grad_input is None:
             return delta
-        site.d_input[...] = delta[..., self._n_mapped :]
+        site.grad_input[...] = delta[..., self._n_mapped :]
         by_numbers = np.matmul(by_phases, self._factors[..., None])
-        site.d_input[..., self._columns] += by_numbers[..., 0].swapaxes(-1, -2)
-        return site.d_input
+        site.grad_input[..., self._columns] += by_numbers[..., 0].swapaxes(-1, -2)
+        return site.grad_input
 
     # -------------------------------------------------------------------- views
 
@@ -257,7 +498,7 @@ def _checked_places(features: Any) -> tuple[int, ...]:
     return tuple(places)
 
 
-INPUT_LAYERS: dict[str, type[InputLayer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
+INPUT_LAYERS: dict[str, type[FeatureLayer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
 
-InputLayers: TypeAlias = InputLayerName | InputLayer | Sequence[InputLayerName | InputLayer]
+InputLayers: TypeAlias = InputLayerName | FeatureLayer | Sequence[InputLayerName | FeatureLayer]
 """What stands before the first dense layer: one such layer, or several in a row."""

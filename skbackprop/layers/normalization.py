@@ -16,23 +16,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.arrays import Array, plain
-from ..core.checks import check_range
-from ..core.parts import Part
-from .base import WEIGHT, Block, BoundLayer, Layer, Site
+from ..utils.arrays import Array, squeeze_member_axis
+from ..utils.config import Configurable
+from ..utils.validation import validate_interval
+from .base import NUM_BATCHES_TRACKED, BuiltLayer, Layer, LayerContext, ParameterSpec
 
 
-class Normalization(Part, Layer):
+class Normalization(Configurable, Layer):
     """What is made of the input of a hidden layer's activation before it gets there."""
 
-    overwrites_delta: ClassVar[bool] = True
+    inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 1
 
-    def overwrites_input(self, has_way_back: bool) -> bool:
+    def inplace_forward(self, has_way_back: bool) -> bool:
         return not has_way_back
 
-    def blocks(self, n_inputs: int) -> tuple[Block, ...]:
-        return Block("biases", (n_inputs,)), Block("gains", (n_inputs,), start=1.0)
+    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        return ParameterSpec("biases", (n_inputs,)), ParameterSpec("gains", (n_inputs,), start=1.0)
 
 
 # -------------------------------------------------------------------------- over a batch
@@ -91,25 +91,28 @@ class BatchNormalization(Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_range(self, "momentum", low=0, high=1, closed="left")
-        check_range(self, "epsilon", low=0, closed="neither")
+        validate_interval(self, "momentum", low=0, high=1, closed="left")
+        validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def statistics(self, n_inputs: int) -> tuple[Block, ...]:
-        means, variances = Block("means", (n_inputs,)), Block("variances", (n_inputs,), start=1.0)
-        return means, variances, Block(WEIGHT, (1,))
+    def statistics(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        means, variances = (
+            ParameterSpec("means", (n_inputs,)),
+            ParameterSpec("variances", (n_inputs,), start=1.0),
+        )
+        return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
 
-    def assume_past(
-        self, statistics: Mapping[str, Array], n_seen: int, batch_size: int, weight: float
+    def init_running_count(
+        self, statistics: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
     ) -> None:
         # The sum of batch_size * momentum^t over the batches.
-        remains: float = self.momentum ** (n_seen / batch_size)
+        remains: float = self.momentum ** (n_samples_seen / batch_size)
         n_rows = batch_size * (1 - remains) / (1 - self.momentum)
-        statistics[WEIGHT][...] = weight * n_rows
+        statistics[NUM_BATCHES_TRACKED][...] = weight * n_rows
 
-    def bind(self, site: Site) -> BoundLayer:
+    def build(self, site: LayerContext) -> BuiltLayer:
         if not site.is_training:
-            return _Fixed(site, self.epsilon)
-        return _OverRows(site, self.epsilon, self.momentum)
+            return BuiltBatchNormInference(site, self.epsilon)
+        return BuiltBatchNormTraining(site, self.epsilon, self.momentum)
 
 
 # ----------------------------------------------------------------------- over the units
@@ -153,24 +156,24 @@ class LayerNormalization(Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_range(self, "epsilon", low=0, closed="neither")
+        validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def bind(self, site: Site) -> BoundLayer:
-        return _OverUnits(site, self.epsilon)
+    def build(self, site: LayerContext) -> BuiltLayer:
+        return BuiltLayerNorm(site, self.epsilon)
 
 
 # ------------------------------------------------------------------------ at their sites
 
 
-class _Normalised:
+class BuiltNormalization:
     """out = gains * norm(x) + biases; norm(x) takes the memory of x."""
 
-    def __init__(self, site: Site, epsilon: float) -> None:
+    def __init__(self, site: LayerContext, epsilon: float) -> None:
         self.gains, self.biases = site.parameters["gains"], site.parameters["biases"]
         self.d_gains, self.d_biases = site.gradients.get("gains"), site.gradients.get("biases")
-        dtype, shape = site.workspace.dtype, (site.n_members, site.n_rows, site.n_outputs)
+        dtype, shape = site.workspace.dtype, (site.n_estimators, site.n_rows, site.n_outputs)
         self._epsilon, self._one = dtype.type(epsilon), dtype.type(1)
-        self._scratch = plain(site.workspace.array("normalised scratch", shape))
+        self._scratch = squeeze_member_axis(site.workspace.array("normalised scratch", shape))
         self._ones = np.ones((1, site.n_rows), dtype)
         self._copy = site.input_buffer()
 
@@ -199,18 +202,22 @@ class _Normalised:
         return d_gains, np.matmul(self._ones, delta, out=self.d_biases)
 
 
-class _OverRows(_Normalised):
+class BuiltBatchNormTraining(BuiltNormalization):
     """Batch normalisation in training, which brings the running statistics up to date."""
 
-    def __init__(self, site: Site, epsilon: float, momentum: float) -> None:
+    def __init__(self, site: LayerContext, epsilon: float, momentum: float) -> None:
         super().__init__(site, epsilon)
         self._batch, self._momentum, dtype = site.batch, momentum, site.workspace.dtype
         statistics = site.statistics
         self._means, self._variances = statistics["means"], statistics["variances"]
         # What all batches so far weigh, the share of this one in it, and what is left for others.
-        self._weight = statistics[WEIGHT].reshape(site.n_members, 1)
-        share, rest = np.empty((2, site.n_members, 1, 1), dtype)
-        self._flat_share, self._share, self._rest = share[:, 0], plain(share), plain(rest)
+        self._weight = statistics[NUM_BATCHES_TRACKED].reshape(site.n_estimators, 1)
+        share, rest = np.empty((2, site.n_estimators, 1, 1), dtype)
+        self._flat_share, self._share, self._rest = (
+            share[:, 0],
+            squeeze_member_axis(share),
+            squeeze_member_axis(rest),
+        )
         self._equal = np.full((site.n_rows, 1), 1 / site.n_rows, dtype)
         self._mean, self._variance, self._inverse, self._step = (
             np.empty_like(self.gains) for _ in range(4)
@@ -267,15 +274,15 @@ class _OverRows(_Normalised):
         return delta
 
 
-class _OverUnits(_Normalised):
+class BuiltLayerNorm(BuiltNormalization):
     """Layer normalisation, in training and in prediction."""
 
-    def __init__(self, site: Site, epsilon: float) -> None:
+    def __init__(self, site: LayerContext, epsilon: float) -> None:
         super().__init__(site, epsilon)
         n_units, dtype = site.n_outputs, site.workspace.dtype
         self._equal = np.full((n_units, 1), 1 / n_units, dtype)
-        mean, inverse = np.empty((2, site.n_members, site.n_rows, 1), dtype)
-        self._mean, self._inverse = plain(mean), plain(inverse)
+        mean, inverse = np.empty((2, site.n_estimators, site.n_rows, 1), dtype)
+        self._mean, self._inverse = squeeze_member_axis(mean), squeeze_member_axis(inverse)
         self._shares = np.empty_like(self.gains)
 
     def forward(self, x: Array, out: Array) -> None:
@@ -305,10 +312,10 @@ class _OverUnits(_Normalised):
         return delta
 
 
-class _Fixed:
+class BuiltBatchNormInference:
     """Batch normalisation in prediction: a factor and a shift for each unit."""
 
-    def __init__(self, site: Site, epsilon: float) -> None:
+    def __init__(self, site: LayerContext, epsilon: float) -> None:
         parameters, statistics = site.parameters, site.statistics
         deviations = np.sqrt(statistics["variances"] + site.workspace.dtype.type(epsilon))
         self._factor = parameters["gains"] / deviations

@@ -1,16 +1,16 @@
 """The losses: what a network minimises, and how its scores become predictions."""
 
-from .base import CanonicalLoss, Loss
+from .base import CanonicalLinkLoss, Loss
 from .classification import (
     CLASSIFIER_LOSSES,
+    BrierScore,
     ClassifierLoss,
     Focal,
     Hinge,
     LogLoss,
-    ProbabilitySquaredError,
     SquaredHinge,
 )
-from .links import EXP, IDENTITY, LOGISTIC, SOFTMAX, Link
+from .links import IDENTITY_LINK, LOG_LINK, LOGIT_LINK, SOFTMAX_LINK, Link
 from .regression import (
     REGRESSOR_LOSSES,
     AbsoluteError,
@@ -26,13 +26,14 @@ from .regression import (
 
 __all__ = [
     "CLASSIFIER_LOSSES",
-    "EXP",
-    "IDENTITY",
-    "LOGISTIC",
+    "IDENTITY_LINK",
+    "LOGIT_LINK",
+    "LOG_LINK",
     "REGRESSOR_LOSSES",
-    "SOFTMAX",
+    "SOFTMAX_LINK",
     "AbsoluteError",
-    "CanonicalLoss",
+    "BrierScore",
+    "CanonicalLinkLoss",
     "ClassifierLoss",
     "Focal",
     "Gamma",
@@ -44,7 +45,6 @@ __all__ = [
     "LogLoss",
     "Loss",
     "Poisson",
-    "ProbabilitySquaredError",
     "Quantile",
     "SquaredError",
     "SquaredHinge",

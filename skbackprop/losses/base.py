@@ -1,23 +1,19 @@
-"""What a loss is: a function of the last layer's raw scores, and of the targets.
-
-A loss sees scores, never probabilities: it is computed by log-sum-exp and stays finite where
-a probability would round to 0 or 1. The link (the inverse of which turns scores into
-predictions) belongs to the loss, so prediction and gradient cannot disagree.
-"""
+"""Base classes of losses, and the constant that minimizes a loss."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
+from scipy import optimize
 
-from ..core.arrays import Array
-from ..core.parts import Part, check_in_place
-from .constants import least
+from ..utils.arrays import Array
+from ..utils.config import Configurable, check_in_place
 from .links import Link
 
 
-class Loss(Part):
+class Loss(Configurable):
     """The loss of one row as a function of its scores s and targets y.
 
     Scores and targets have one shape: a loss that takes several scores for a target finds the
@@ -38,7 +34,7 @@ class Loss(Part):
         The largest target that it is defined for.
     scores_per_target : int, default=1
         The number of scores for each target, which stand side by side.
-    is_reported_per_target : bool, default=True
+    average_over_outputs : bool, default=True
         Whether the loss that training reports, and compares with ``tol``, is the mean over the
         targets of a row, so that it has one size for any number of them. What is minimised is
         their sum in any case.
@@ -49,7 +45,7 @@ class Loss(Part):
     target_minimum: ClassVar[float] = -np.inf
     includes_minimum: ClassVar[bool] = True
     target_maximum: ClassVar[float] = np.inf
-    is_reported_per_target: ClassVar[bool] = True
+    average_over_outputs: ClassVar[bool] = True
     predicted: ClassVar[slice] = slice(None)
 
     @property
@@ -57,7 +53,7 @@ class Loss(Part):
         raise NotImplementedError(f"{type(self).__name__} has to define its link")
 
     def value(self, scores: Array, y: Array) -> Array:
-        """Return the loss of each row, summed over its outputs: shape (n_members, n)."""
+        """Return the loss of each row, summed over its outputs: shape (n_estimators, n)."""
         raise NotImplementedError(f"{type(self).__name__} has to define value(scores, y)")
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
@@ -68,7 +64,7 @@ class Loss(Part):
         raise NotImplementedError(f"{type(self).__name__} has to define gradient(scores, y, out)")
 
     @property
-    def scores_per_target(self) -> int:
+    def n_outputs_per_target(self) -> int:
         return 1
 
     def predict(self, scores: Array) -> Array:
@@ -82,7 +78,7 @@ class Loss(Part):
         """Return the standard deviation of each target, of shape (n, k); None if not learned."""
         return None
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         """Return the scores of the constant that predicts one target best.
 
         By default they are sought numerically, which takes a smooth loss.
@@ -98,7 +94,7 @@ class Loss(Part):
         -------
         scores : array of shape (scores_per_target,)
         """
-        each = self.scores_per_target
+        each = self.n_outputs_per_target
         targets = np.repeat(y[:, None], each, axis=1)[None]
 
         def value_and_gradient(constant: Array) -> tuple[float, Array]:
@@ -107,7 +103,7 @@ class Loss(Part):
             self.gradient(scores, targets, scores)
             return value, np.average(scores[0], axis=0, weights=weight)
 
-        return least(value_and_gradient, each)
+        return minimize_scalar_per_output(value_and_gradient, each)
 
     def score(self, scores: Array, y: Array, weight: Array | None) -> float:
         """Return how much of the loss of the best constant the scores have done away with.
@@ -123,7 +119,7 @@ class Loss(Part):
         weight : array of shape (n,) or None
             The weight of each row; None for equal weights.
         """
-        each = self.scores_per_target
+        each = self.n_outputs_per_target
         columns = [slice(start, start + each) for start in range(0, y.shape[1], each)]
         return float(np.mean([self._score_of_one(scores[:, c], y[:, c], weight) for c in columns]))
 
@@ -132,21 +128,21 @@ class Loss(Part):
             counted = weight > 0
             scores, y, weight = scores[counted], y[counted], weight[counted]
         y = y.astype(np.float64)
-        constant = np.broadcast_to(self.constant(y[:, 0], weight), y.shape)
+        constant = np.broadcast_to(self.fit_intercept_only(y[:, 0], weight), y.shape)
         loss, baseline = (
             float(np.average(self.value(each[None], y[None])[0], weights=weight))
             for each in (scores.astype(np.float64), constant)
         )
         if (y[:, 0] == y[0, 0]).all():
             return float(loss <= baseline)
-        return self.explained(loss, baseline)
+        return self.d2_score(loss, baseline)
 
-    def explained(self, loss: float, baseline: float) -> float:
+    def d2_score(self, loss: float, baseline: float) -> float:
         """Return the score of a mean loss, given that of the best constant."""
         return (baseline - loss) / (abs(baseline) or 1.0)
 
 
-class CanonicalLoss(Loss):
+class CanonicalLinkLoss(Loss):
     """A loss whose link is canonical: its gradient is the prediction minus the target.
 
     The negative log likelihood A(s) - y s of an exponential family with log-partition A has
@@ -154,7 +150,7 @@ class CanonicalLoss(Loss):
     """
 
     def value(self, scores: Array, y: Array) -> Array:
-        normalizer = self.link.normalizer(scores).sum(axis=-1)
+        normalizer = self.link.out_activation(scores).sum(axis=-1)
         # Of short rows, einsum adds up products several times as fast as a sum over the last axis.
         return np.asarray(normalizer - np.einsum("...k,...k->...", y, scores))
 
@@ -167,3 +163,57 @@ class CanonicalLoss(Loss):
 def can_be_scaled(loss: Loss) -> bool:
     """Return whether a loss takes targets in other units: it is for all, or for y >= 0."""
     return loss.target_minimum in (0, -np.inf) and loss.target_maximum == np.inf
+
+
+def weighted_quantiles(y: Array, levels: Sequence[float], weight: Array | None) -> Array:
+    """Return for each level q a value that the share q of the weight does not exceed.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        The targets.
+    levels : sequence of float
+        The shares, each in (0, 1).
+    weight : array of shape (n,) or None
+        The weight of each row; None for equal weights.
+    """
+    order = np.argsort(y, kind="stable")
+    shares = np.cumsum(np.ones(len(y)) if weight is None else weight[order])
+    places = np.searchsorted(shares, np.asarray(levels) * shares[-1])
+    return np.asarray(y[order][places])
+
+
+def root_of_gradient(slope: Callable[[Array], Array], y: Array, weight: Array | None) -> float:
+    """Return the c at which the weighted slopes of all c - y add up to zero.
+
+    `slope` has to rise with its argument, from below zero to above zero.
+    """
+    lowest, highest = float(y.min()), float(y.max())
+    if lowest == highest:
+        return lowest
+    found: float = optimize.brentq(
+        lambda c: np.average(slope(c - y), weights=weight),
+        lowest,
+        highest,
+        # The unit of the targets is not known, and they may lie far apart: only the relative
+        # tolerance counts, and as many halves are taken as lie between any two numbers.
+        xtol=np.finfo(float).tiny,
+        maxiter=10_000,
+    )
+    return found
+
+
+def minimize_scalar_per_output(
+    value_and_gradient: Callable[[Array], tuple[float, Array]], n: int
+) -> Array:
+    """Return n numbers at which a smooth function is least, sought from zero on by L-BFGS."""
+    found = optimize.minimize(
+        value_and_gradient,
+        np.zeros(n),
+        method="L-BFGS-B",
+        jac=True,
+        # The unit of the targets is not known: no slope is small enough for zero, and what is
+        # sought may lie far off, where a line search gets by steps of four times the last.
+        options={"ftol": 0, "gtol": 0, "maxls": 50, "maxfun": 1000},
+    )
+    return np.asarray(found.x)

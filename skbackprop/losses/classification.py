@@ -1,4 +1,4 @@
-"""The losses of the classifier: one class and one line in `CLASSIFIER_LOSSES` each."""
+"""Losses of classifiers, and label smoothing."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.arrays import Array
-from ..core.checks import check_range
-from .base import CanonicalLoss, Loss
-from .links import IDENTITY, LOGISTIC, SOFTMAX, Link
+from ..utils.arrays import Array
+from ..utils.validation import validate_interval
+from .base import CanonicalLinkLoss, Loss
+from .links import IDENTITY_LINK, LOGIT_LINK, SOFTMAX_LINK, Link
 
 
 class ClassifierLoss(Loss):
-    """A loss on 0/1 targets. `exclusive` classes exclude each other: softmax, else logistic.
+    """A loss on 0/1 targets. `multiclass` classes exclude each other: softmax, else logistic.
 
     Attributes
     ----------
-    has_probabilities : bool, default=True
+    supports_predict_proba : bool, default=True
         Whether predictions are probabilities. Only then is there a `predict_proba`, and can a
         share of a target be spread over other classes.
-    is_reported_per_target : bool, default=False
+    average_over_outputs : bool, default=False
         Of several labels the sum is reported, as in scikit-learn.
     """
 
-    _set_elsewhere = frozenset({"exclusive"})  # by the classifier
+    _set_elsewhere = frozenset({"multiclass"})  # by the classifier
 
-    exclusive: bool
-    has_probabilities: ClassVar[bool] = True
+    multiclass: bool
+    supports_predict_proba: ClassVar[bool] = True
     target_minimum: ClassVar[float] = 0.0
     target_maximum: ClassVar[float] = 1.0
-    is_reported_per_target: ClassVar[bool] = False
+    average_over_outputs: ClassVar[bool] = False
 
     @property
     def link(self) -> Link:
-        return SOFTMAX if self.exclusive else LOGISTIC
+        return SOFTMAX_LINK if self.multiclass else LOGIT_LINK
 
 
 @dataclass(frozen=True)
-class LogLoss(CanonicalLoss, ClassifierLoss):
+class LogLoss(CanonicalLinkLoss, ClassifierLoss):
     """Cross-entropy: loss = -sum_k y_k log p_k; for the logistic link -sum_k log p(y_k).
 
     From scores: loss = log sum_j exp(s_j) - sum_k y_k s_k; for the logistic link
@@ -54,11 +54,11 @@ class LogLoss(CanonicalLoss, ClassifierLoss):
     array([0.69314718])
     """
 
-    exclusive: bool = False
+    multiclass: bool = False
 
 
 @dataclass(frozen=True)
-class ProbabilitySquaredError(ClassifierLoss):
+class BrierScore(ClassifierLoss):
     """Half the squared distance of probabilities and labels: loss = 1/2 sum_k (p_k - y_k)^2.
 
     The gradient goes through the link: p (1 - p) (p - y) for the logistic one.
@@ -66,13 +66,13 @@ class ProbabilitySquaredError(ClassifierLoss):
     Examples
     --------
     >>> import numpy as np
-    >>> from skbackprop.losses import ProbabilitySquaredError
+    >>> from skbackprop.losses import BrierScore
     >>> scores, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
-    >>> ProbabilitySquaredError(exclusive=True).value(scores, y)
+    >>> BrierScore(exclusive=True).value(scores, y)
     array([0.25])
     """
 
-    exclusive: bool = False
+    multiclass: bool = False
 
     def value(self, scores: Array, y: Array) -> Array:
         error = np.empty_like(scores)
@@ -103,7 +103,7 @@ class Focal(ClassifierLoss):
     ----------
     gamma : float, default=2.0
         How much less the rows count that are right, not negative; 0 is the cross-entropy.
-    exclusive : bool, default=False
+    multiclass : bool, default=False
         Whether the classes exclude each other; the classifier sets it.
 
     Raises
@@ -128,32 +128,34 @@ class Focal(ClassifierLoss):
     """
 
     gamma: float = 2.0
-    exclusive: bool = False
+    multiclass: bool = False
 
     def __post_init__(self) -> None:
-        check_range(self, "gamma", low=0, high=np.inf, closed="left")
+        validate_interval(self, "gamma", low=0, high=np.inf, closed="left")
 
     def value(self, scores: Array, y: Array) -> Array:
-        if self.exclusive:
-            return np.asarray((y * self._focused(self.link.log_inverse(scores))[0]).sum(axis=-1))
-        values = y * self._focused(self.link.log_inverse(scores))[0]
-        values += (1 - y) * self._focused(self.link.log_inverse(-scores))[0]
+        if self.multiclass:
+            return np.asarray(
+                (y * self._modulating_factor(self.link.log_inverse(scores))[0]).sum(axis=-1)
+            )
+        values = y * self._modulating_factor(self.link.log_inverse(scores))[0]
+        values += (1 - y) * self._modulating_factor(self.link.log_inverse(-scores))[0]
         return np.asarray(values.sum(axis=-1))
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
         log_p = self.link.log_inverse(scores)
-        if self.exclusive:
-            slope = y * self._focused(log_p)[1]
+        if self.multiclass:
+            slope = y * self._modulating_factor(log_p)[1]
             # The derivative of log p_k by s_j is -p_j, plus 1 where j is k.
             np.multiply(np.exp(log_p), slope.sum(axis=-1, keepdims=True), out=out)
             np.subtract(slope, out, out=out)
             return
         log_rest = self.link.log_inverse(-scores)
-        slope = y * self._focused(log_p)[1] * np.exp(log_rest)
-        np.multiply((1 - y) * self._focused(log_rest)[1], np.exp(log_p), out=out)
+        slope = y * self._modulating_factor(log_p)[1] * np.exp(log_rest)
+        np.multiply((1 - y) * self._modulating_factor(log_rest)[1], np.exp(log_p), out=out)
         np.subtract(slope, out, out=out)
 
-    def _focused(self, log_p: Array) -> tuple[Array, Array]:
+    def _modulating_factor(self, log_p: Array) -> tuple[Array, Array]:
         """Return -(1 - p)^gamma log p, and its derivative by log p."""
         rest = -np.expm1(log_p)
         factor = rest**self.gamma
@@ -171,11 +173,11 @@ class MarginLoss(ClassifierLoss):
     `SGDClassifier` (Rifkin & Klautau 2004); the class of the largest score wins.
     """
 
-    has_probabilities: ClassVar[bool] = False
+    supports_predict_proba: ClassVar[bool] = False
 
     @property
     def link(self) -> Link:
-        return IDENTITY
+        return IDENTITY_LINK
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Hinge(MarginLoss):
 
     Parameters
     ----------
-    exclusive : bool, default=False
+    multiclass : bool, default=False
         Whether the classes exclude each other, which changes nothing: more than two are told
         apart one against the rest.
 
@@ -210,7 +212,7 @@ class Hinge(MarginLoss):
     False
     """
 
-    exclusive: bool = False
+    multiclass: bool = False
 
     def value(self, scores: Array, y: Array) -> Array:
         return np.asarray(np.maximum(1 - (2 * y - 1) * scores, 0).sum(axis=-1))
@@ -230,7 +232,7 @@ class SquaredHinge(MarginLoss):
 
     Parameters
     ----------
-    exclusive : bool, default=False
+    multiclass : bool, default=False
         Whether the classes exclude each other, which changes nothing: more than two are told
         apart one against the rest.
 
@@ -252,7 +254,7 @@ class SquaredHinge(MarginLoss):
     True
     """
 
-    exclusive: bool = False
+    multiclass: bool = False
 
     def value(self, scores: Array, y: Array) -> Array:
         return np.asarray(np.square(np.maximum(1 - (2 * y - 1) * scores, 0)).sum(axis=-1))
@@ -265,8 +267,48 @@ class SquaredHinge(MarginLoss):
 
 CLASSIFIER_LOSSES: dict[str, ClassifierLoss] = {
     "log_loss": LogLoss(),
-    "squared_error": ProbabilitySquaredError(),
+    "squared_error": BrierScore(),
     "focal": Focal(),
     "hinge": Hinge(),
     "squared_hinge": SquaredHinge(),
 }
+
+
+@dataclass(frozen=True)
+class LabelSmoothing(Loss):
+    """A classifier's loss on smoothed targets: loss(s, y) = inner(s, (1 - share) y + share / K).
+
+    K is the number of classes that exclude each other, or 2 for each label by itself (Szegedy et
+    al. 2016, section 7). The data keep the true targets, which scores and splits go by.
+
+    Parameters
+    ----------
+    inner : ClassifierLoss
+        The loss, whose link it has; it has to have probabilities.
+    share : float
+        The share that is spread evenly over all classes, in [0, 1).
+
+    References
+    ----------
+    Szegedy, C., Vanhoucke, V., Ioffe, S., Shlens, J. & Wojna, Z. (2016). Rethinking the
+    inception architecture for computer vision. CVPR.
+    """
+
+    inner: ClassifierLoss
+    share: float
+    average_over_outputs: ClassVar[bool] = False
+
+    @property
+    def link(self) -> Link:
+        return self.inner.link
+
+    def value(self, scores: Array, y: Array) -> Array:
+        return self.inner.value(scores, self._smooth(y))
+
+    def gradient(self, scores: Array, y: Array, out: Array) -> None:
+        self.inner.gradient(scores, self._smooth(y), out)
+
+    def _smooth(self, y: Array) -> Array:
+        n_classes = y.shape[-1] if self.inner.multiclass else 2
+        smooth = y * (1 - self.share)
+        return np.add(smooth, self.share / n_classes, out=smooth)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from ..core.arrays import Array
+from ..utils.arrays import Array
 
 
 class Link:
@@ -43,12 +43,12 @@ class Link:
         """
         raise NotImplementedError(f"{type(self).__name__} has no scores_of(predictions)")
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         """Return the scores whose prediction is the mean of the members' predictions.
 
         Parameters
         ----------
-        scores : array of shape (n_members, n, k)
+        scores : array of shape (n_estimators, n, k)
             The scores of each member.
 
         Returns
@@ -56,35 +56,37 @@ class Link:
         pooled : array of shape (n, k)
             In the dtype of `scores`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no pool(scores)")
+        raise NotImplementedError(f"{type(self).__name__} has no average_predictions(scores)")
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         """Return d loss / d score of each member, given d loss / d pooled score.
 
         Parameters
         ----------
-        scores : array of shape (n_members, n, k)
+        scores : array of shape (n_estimators, n, k)
             The scores of each member.
         delta : array of shape (n, k)
             The derivatives by what `pool` makes of them.
 
         Returns
         -------
-        deltas : array of shape (n_members, n, k)
+        deltas : array of shape (n_estimators, n, k)
         """
-        raise NotImplementedError(f"{type(self).__name__} has no pool_backward(scores, delta)")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no average_predictions_backward(scores, delta)"
+        )
 
     def backward(self, mean: Array, delta: Array) -> None:
         """Turn d loss / d prediction, `delta`, into d loss / d score, in place."""
         raise NotImplementedError(f"{type(self).__name__} has no backward(mean, delta)")
 
-    def normalizer(self, scores: Array) -> Array:
+    def out_activation(self, scores: Array) -> Array:
         """Return the log-partition A(scores), the gradient of which is the prediction.
 
         The result has the shape of `scores`, or a last axis of one where all outputs of a
         row share one normalizer. Only links of the exponential family have it.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no normalizer(scores)")
+        raise NotImplementedError(f"{type(self).__name__} has no out_activation(scores)")
 
 
 class IdentityLink(Link):
@@ -99,17 +101,17 @@ class IdentityLink(Link):
     def scores_of(self, predictions: Array) -> Array:
         return predictions.astype(np.float64)
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         return np.asarray(scores.mean(axis=0))
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         return np.repeat(delta[None] / len(scores), len(scores), axis=0)
 
     def backward(self, mean: Array, delta: Array) -> None:
         pass
 
 
-class ExpLink(Link):
+class LogLink(Link):
     """Predictions exp(s): positive, and finite since s is clipped to what exp can hold.
 
     The bounds are about half the logarithm of the largest number, so that products and
@@ -124,18 +126,18 @@ class ExpLink(Link):
 
     def clip(self, scores: Array, out: Array) -> None:
         """Write the scores, brought within the bounds, to `out`."""
-        bound = exp_bound(scores.dtype)
+        bound = max_exp_argument(scores.dtype)
         np.clip(scores, -bound, bound, out=out)
 
     def scores_of(self, predictions: Array) -> Array:
         return _log(predictions)
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         inside = np.empty_like(scores)
         self.clip(scores, inside)
         return _log_mean_exp(inside)
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         inside = np.empty_like(scores)
         self.clip(scores, inside)
         return np.asarray(delta * _shares(inside) * (inside == scores))
@@ -143,7 +145,7 @@ class ExpLink(Link):
     def backward(self, mean: Array, delta: Array) -> None:
         np.multiply(delta, mean, out=delta)
 
-    def normalizer(self, scores: Array) -> Array:
+    def out_activation(self, scores: Array) -> Array:
         # Beyond the bounds, where the prediction is constant, it goes on along its tangent.
         inside = np.empty_like(scores)
         self.clip(scores, inside)
@@ -153,12 +155,12 @@ class ExpLink(Link):
 
 
 @cache
-def exp_bound(dtype: np.dtype[Any]) -> float:
+def max_exp_argument(dtype: np.dtype[Any]) -> float:
     """Return the largest score, up or down, that the exponential link lets through."""
     return (float(np.log(np.finfo(dtype).max)) - 1) / 2
 
 
-class LogisticLink(Link):
+class LogitLink(Link):
     """Predictions 1 / (1 + exp(-s)), each output for itself."""
 
     name = "logistic"
@@ -169,24 +171,24 @@ class LogisticLink(Link):
     def scores_of(self, predictions: Array) -> Array:
         return _log(predictions) - _log(1 - predictions)
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         # The log odds of the mean, from logarithms of both probabilities: 1 - p would round.
         mean, rest = (_log_mean_exp(self.log_inverse(s)) for s in (scores, -scores))
         return mean - rest
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         # By a member's score s: log p has the derivative 1 - p, log(1 - p) has -p.
         shares, of_rest = (_shares(self.log_inverse(s)) for s in (scores, -scores))
         return np.asarray(delta * (shares * expit(-scores) + of_rest * expit(scores)))
 
     def log_inverse(self, scores: Array) -> Array:
-        return -self.normalizer(-scores)
+        return -self.out_activation(-scores)
 
     def backward(self, mean: Array, delta: Array) -> None:
         np.multiply(delta, mean, out=delta)
         np.multiply(delta, 1 - mean, out=delta)
 
-    def normalizer(self, scores: Array) -> Array:
+    def out_activation(self, scores: Array) -> Array:
         # log(1 + exp(s)) = max(s, 0) + log(1 + exp(-|s|)), which never overflows.
         tail = np.log1p(np.exp(-np.abs(scores)))
         return np.asarray(np.maximum(scores, 0) + tail)
@@ -212,10 +214,10 @@ class SoftmaxLink(Link):
     def scores_of(self, predictions: Array) -> Array:
         return _log(predictions)
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         return _log_mean_exp(self.log_inverse(scores))
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         # By the scores s_j of a member: log p_k has the derivative -p_j, plus 1 where j is k.
         log_p = self.log_inverse(scores)
         deltas = delta * _shares(log_p)
@@ -224,14 +226,14 @@ class SoftmaxLink(Link):
     def log_inverse(self, scores: Array) -> Array:
         # Of large scores, the differences have digits that their normalizer has no room for.
         below = scores - scores.max(axis=-1, keepdims=True)
-        return np.asarray(below - self.normalizer(below))
+        return np.asarray(below - self.out_activation(below))
 
     def backward(self, mean: Array, delta: Array) -> None:
         # The Jacobian of softmax is diag(p) - p p'.
         np.subtract(delta, (delta * mean).sum(axis=-1, keepdims=True), out=delta)
         np.multiply(delta, mean, out=delta)
 
-    def normalizer(self, scores: Array) -> Array:
+    def out_activation(self, scores: Array) -> Array:
         if scores.shape[-1] > _FEW:
             largest = scores.max(axis=-1, keepdims=True)
             total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
@@ -256,10 +258,10 @@ class TanhLink(Link):
         largest = 1 - np.finfo(np.float64).epsneg
         return np.asarray(np.arctanh(np.clip(values, -largest, largest)))
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         return np.asarray(self.scores_of(np.tanh(scores).mean(axis=0)), scores.dtype)
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         each = np.tanh(scores)
         mean = np.tanh(self.scores_of(each.mean(axis=0)))
         rise = (1 - each**2) / np.maximum(1 - mean**2, np.finfo(np.float64).epsneg)
@@ -280,10 +282,10 @@ class ReluLink(Link):
     def scores_of(self, predictions: Array) -> Array:
         return predictions.astype(np.float64)
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         return np.asarray(np.maximum(scores, 0).mean(axis=0))
 
-    def pool_backward(self, scores: Array, delta: Array) -> Array:
+    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
         return np.asarray(delta / len(scores) * (scores > 0))
 
     def backward(self, mean: Array, delta: Array) -> None:
@@ -291,7 +293,7 @@ class ReluLink(Link):
 
 
 @dataclass(frozen=True)
-class OrderedLink(Link):
+class NonCrossingQuantileLink(Link):
     """Predictions q_1 = s_1, q_j = q_{j-1} + log(1 + exp(s_j)): in order, whatever the scores.
 
     Parameters
@@ -306,19 +308,19 @@ class OrderedLink(Link):
     def inverse(self, scores: Array, out: Array) -> None:
         if out is not scores:
             np.copyto(out, scores)
-        q = apart(out, self.n)
-        q[..., 1:] = LOGISTIC.normalizer(q[..., 1:])
+        q = unflatten_last_axis(out, self.n)
+        q[..., 1:] = LOGIT_LINK.out_activation(q[..., 1:])
         np.cumsum(q, axis=-1, out=q)
 
-    def pool(self, scores: Array) -> Array:
-        s = apart(scores, self.n)
+    def average_predictions(self, scores: Array) -> Array:
+        s = unflatten_last_axis(scores, self.n)
         pooled = s.mean(axis=0)
-        pooled[..., 1:] = self._of_steps(LOGISTIC.normalizer(s[..., 1:]).mean(axis=0))
+        pooled[..., 1:] = self._of_steps(LOGIT_LINK.out_activation(s[..., 1:]).mean(axis=0))
         return np.asarray(pooled.reshape(scores.shape[1:]))
 
     def scores_of(self, predictions: Array) -> Array:
         scores = predictions.astype(np.float64)
-        q = apart(scores, self.n)
+        q = unflatten_last_axis(scores, self.n)
         q[..., 1:] = self._of_steps(np.diff(q, axis=-1))
         return scores
 
@@ -329,14 +331,14 @@ class OrderedLink(Link):
         return np.asarray(steps + np.log(-np.expm1(-steps)))
 
     def backward(self, mean: Array, delta: Array) -> None:
-        q, d = apart(mean, self.n), apart(delta, self.n)
+        q, d = unflatten_last_axis(mean, self.n), unflatten_last_axis(delta, self.n)
         # A score moves its own prediction and all above it.
         np.cumsum(d[..., ::-1], axis=-1, out=d[..., ::-1])
         d[..., 1:] *= -np.expm1(q[..., :-1] - q[..., 1:])
 
 
 @dataclass(frozen=True)
-class MeanVarianceLink(Link):
+class GaussianLink(Link):
     """Two predictions for each target, side by side: the mean s_1, the variance floor + exp(s_2).
 
     Parameters
@@ -351,13 +353,13 @@ class MeanVarianceLink(Link):
     def inverse(self, scores: Array, out: Array) -> None:
         if out is not scores:
             np.copyto(out, scores)
-        variance = apart(out, 2)[..., 1]
-        EXP.inverse(variance, variance)
+        variance = unflatten_last_axis(out, 2)[..., 1]
+        LOG_LINK.inverse(variance, variance)
         variance += self.floor
 
     def scores_of(self, predictions: Array) -> Array:
         scores = predictions.astype(np.float64)
-        variance = apart(scores, 2)[..., 1]
+        variance = unflatten_last_axis(scores, 2)[..., 1]
         variance[...] = _log(variance - self.floor)
         return scores
 
@@ -365,24 +367,26 @@ class MeanVarianceLink(Link):
         """Return log(floor + exp(s)) of the second scores, which no score makes overflow."""
         return np.asarray(np.logaddexp(scores, math.log(self.floor), dtype=scores.dtype))
 
-    def pool(self, scores: Array) -> Array:
+    def average_predictions(self, scores: Array) -> Array:
         """Return the scores of mean and variance of the mixture of all members.
 
         The variance is the mean of the variances and the variance of the means
         (Lakshminarayanan et al. 2017, section 2.4).
         """
-        means, s = apart(scores, 2)[..., 0], apart(scores, 2)[..., 1]
+        means, s = unflatten_last_axis(scores, 2)[..., 0], unflatten_last_axis(scores, 2)[..., 1]
         disagreement = means.var(axis=0)
         with np.errstate(divide="ignore"):
             spread = np.log(disagreement)
-        pooled = np.stack([means.mean(axis=0), np.logaddexp(EXP.pool(s), spread)], axis=-1)
+        pooled = np.stack(
+            [means.mean(axis=0), np.logaddexp(LOG_LINK.average_predictions(s), spread)], axis=-1
+        )
         return np.asarray(pooled.reshape(scores.shape[1:]), scores.dtype)
 
     def backward(self, mean: Array, delta: Array) -> None:
-        apart(delta, 2)[..., 1] *= apart(mean, 2)[..., 1] - self.floor
+        unflatten_last_axis(delta, 2)[..., 1] *= unflatten_last_axis(mean, 2)[..., 1] - self.floor
 
 
-def apart(array: Array, n: int) -> Array:
+def unflatten_last_axis(array: Array, n: int) -> Array:
     """Return a view of shape (..., k, n) of an array of shape (..., k * n)."""
     return array.reshape(*array.shape[:-1], -1, n)
 
@@ -393,7 +397,7 @@ _FEW = 32
 
 
 def _outputs_first(scores: Array) -> Array:
-    """Return a copy of shape (k, n_members, n), contiguous."""
+    """Return a copy of shape (k, n_estimators, n), contiguous."""
     last = scores.ndim - 1
     return np.array(scores.transpose(last, *range(last)), order="C")
 
@@ -416,16 +420,16 @@ def _shares(logarithms: Array) -> Array:
     return np.asarray(shares / shares.sum(axis=0))
 
 
-IDENTITY = IdentityLink()
-EXP = ExpLink()
-LOGISTIC = LogisticLink()
-SOFTMAX = SoftmaxLink()
+IDENTITY_LINK = IdentityLink()
+LOG_LINK = LogLink()
+LOGIT_LINK = LogitLink()
+SOFTMAX_LINK = SoftmaxLink()
 
 OUTPUT_ACTIVATIONS: dict[str, Link] = {
-    "identity": IDENTITY,
-    "exp": EXP,
-    "logistic": LOGISTIC,
-    "softmax": SOFTMAX,
+    "identity": IDENTITY_LINK,
+    "exp": LOG_LINK,
+    "logistic": LOGIT_LINK,
+    "softmax": SOFTMAX_LINK,
     "tanh": TanhLink(),
     "relu": ReluLink(),
 }

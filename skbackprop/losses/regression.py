@@ -14,17 +14,24 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit
 
-from ..core.arrays import Array
-from ..core.checks import check_range
-from .base import CanonicalLoss, Loss
-from .constants import weighted_quantiles, zero_of_slope
-from .links import EXP, IDENTITY, Link, MeanVarianceLink, OrderedLink, apart, exp_bound
+from ..utils.arrays import Array
+from ..utils.validation import validate_interval
+from .base import CanonicalLinkLoss, Loss, root_of_gradient, weighted_quantiles
+from .links import (
+    IDENTITY_LINK,
+    LOG_LINK,
+    GaussianLink,
+    Link,
+    NonCrossingQuantileLink,
+    max_exp_argument,
+    unflatten_last_axis,
+)
 
 # --------------------------------------------------------------------- of the residual
 
 
 @dataclass(frozen=True)
-class SquaredError(CanonicalLoss):
+class SquaredError(CanonicalLinkLoss):
     """Half the squared error: loss = 1/2 sum_k (s_k - y_k)^2, with the gradient s - y.
 
     Examples
@@ -38,12 +45,12 @@ class SquaredError(CanonicalLoss):
 
     @property
     def link(self) -> Link:
-        return IDENTITY
+        return IDENTITY_LINK
 
     def value(self, scores: Array, y: Array) -> Array:
         return np.asarray(0.5 * np.square(scores - y).sum(axis=-1))
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return np.array([np.average(y, weights=weight)])
 
 
@@ -52,29 +59,29 @@ class ResidualLoss(Loss):
 
     @property
     def link(self) -> Link:
-        return IDENTITY
+        return IDENTITY_LINK
 
-    def of_residual(self, r: Array) -> Array:
+    def rho(self, r: Array) -> Array:
         """Return the loss of each residual."""
-        raise NotImplementedError(f"{type(self).__name__} has to define of_residual(r)")
+        raise NotImplementedError(f"{type(self).__name__} has to define rho(r)")
 
     def slope(self, r: Array, out: Array) -> None:
         """Write the derivative at each residual to `out`, which may be `r`."""
         raise NotImplementedError(f"{type(self).__name__} has to define slope(r, out)")
 
     def value(self, scores: Array, y: Array) -> Array:
-        return np.asarray(self.of_residual(scores - y).sum(axis=-1))
+        return np.asarray(self.rho(scores - y).sum(axis=-1))
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
         np.subtract(scores, y, out=out)
         self.slope(out, out)
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         def slope(r: Array) -> Array:
             self.slope(r, r)
             return r
 
-        return np.array([zero_of_slope(slope, y, weight)])
+        return np.array([root_of_gradient(slope, y, weight)])
 
 
 @dataclass(frozen=True)
@@ -92,13 +99,13 @@ class AbsoluteError(ResidualLoss):
     array([3.])
     """
 
-    def of_residual(self, r: Array) -> Array:
+    def rho(self, r: Array) -> Array:
         return np.abs(r)
 
     def slope(self, r: Array, out: Array) -> None:
         np.sign(r, out=out)
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return weighted_quantiles(y, [0.5], weight)
 
 
@@ -142,9 +149,9 @@ class Huber(ResidualLoss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range(self, "delta", low=0, closed="neither")
+        validate_interval(self, "delta", low=0, closed="neither")
 
-    def of_residual(self, r: Array) -> Array:
+    def rho(self, r: Array) -> Array:
         clipped = np.clip(r, -self.delta, self.delta)
         return np.asarray(clipped * (r - clipped / 2))
 
@@ -168,7 +175,7 @@ class LogCosh(ResidualLoss):
     array([0.43378083])
     """
 
-    def of_residual(self, r: Array) -> Array:
+    def rho(self, r: Array) -> Array:
         size = np.abs(r)
         near = np.minimum(size, 20)  # beyond, the slope is 1 to the last digit
         return np.asarray(np.log1p(2 * np.square(np.sinh(near / 2))) + (size - near))
@@ -191,7 +198,7 @@ class DevianceLoss(Loss):
 
     @property
     def link(self) -> Link:
-        return EXP
+        return LOG_LINK
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         """Return the loss of each output, given log m."""
@@ -203,16 +210,16 @@ class DevianceLoss(Loss):
 
     def value(self, scores: Array, y: Array) -> Array:
         log_mean, slope = np.empty_like(scores), np.empty_like(scores)
-        EXP.clip(scores, log_mean)
+        LOG_LINK.clip(scores, log_mean)
         self.slope(log_mean, y, slope)
         tangent = slope * (scores - log_mean)
         return np.asarray((self.half_deviance(log_mean, y) + tangent).sum(axis=-1))
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        EXP.clip(scores, out)
+        LOG_LINK.clip(scores, out)
         self.slope(out, y, out)
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return self.link.scores_of(np.array([np.average(y, weights=weight)]))
 
 
@@ -232,7 +239,7 @@ class Poisson(DevianceLoss):
     array([0.38629436])
     """
 
-    is_reported_per_target: ClassVar[bool] = False
+    average_over_outputs: ClassVar[bool] = False
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         # The logarithm of a quotient near one keeps digits that a difference of two loses.
@@ -318,7 +325,7 @@ class Tweedie(DevianceLoss):
     power: float = 1.5
 
     def __post_init__(self) -> None:
-        check_range(self, "power", low=1, high=2, closed="neither")
+        validate_interval(self, "power", low=1, high=2, closed="neither")
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         a, b = 1 - self.power, 2 - self.power
@@ -336,7 +343,7 @@ class Tweedie(DevianceLoss):
 
 
 def _is_least(log_mean: Array) -> Array:
-    return log_mean <= -exp_bound(log_mean.dtype)
+    return log_mean <= -max_exp_argument(log_mean.dtype)
 
 
 def _end_descent(slope: Array, is_least: Array) -> None:
@@ -408,17 +415,17 @@ class Quantile(Loss):
         object.__setattr__(self, "levels", tuple(float(t) for t in levels))
 
     @property
-    def scores_per_target(self) -> int:
+    def n_outputs_per_target(self) -> int:
         return len(self.levels)
 
     @property
     def link(self) -> Link:
-        return IDENTITY if len(self.levels) == 1 else OrderedLink(len(self.levels))
+        return IDENTITY_LINK if len(self.levels) == 1 else NonCrossingQuantileLink(len(self.levels))
 
     def value(self, scores: Array, y: Array) -> Array:
         q = np.empty_like(scores)
         self.link.inverse(scores, q)
-        error = apart(y - q, len(self.levels))
+        error = unflatten_last_axis(y - q, len(self.levels))
         levels = np.array(self.levels, scores.dtype)
         return np.asarray(np.maximum(levels * error, (levels - 1) * error).sum(axis=(-2, -1)))
 
@@ -428,15 +435,17 @@ class Quantile(Loss):
         np.subtract(out, y, out=out)
         np.sign(out, out=out)
         np.multiply(out, 0.5, out=out)
-        by_level = apart(out, len(self.levels))
+        by_level = unflatten_last_axis(out, len(self.levels))
         by_level += np.array([0.5 - t for t in self.levels], out.dtype)
         self.link.backward(q, out)
 
     def predict(self, scores: Array) -> Array:
         quantiles = super().predict(scores)
-        return quantiles if len(self.levels) == 1 else apart(quantiles, len(self.levels))
+        return (
+            quantiles if len(self.levels) == 1 else unflatten_last_axis(quantiles, len(self.levels))
+        )
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return self.link.scores_of(weighted_quantiles(y, self.levels, weight))
 
 
@@ -491,15 +500,15 @@ class Gaussian(Loss):
     predicted: ClassVar[slice] = slice(None, None, 2)  # the means; variances are beside them
 
     def __post_init__(self) -> None:
-        check_range(self, "min_variance", low=0, closed="neither")
+        validate_interval(self, "min_variance", low=0, closed="neither")
 
     @property
-    def scores_per_target(self) -> int:
+    def n_outputs_per_target(self) -> int:
         return 2
 
     @property
-    def link(self) -> MeanVarianceLink:
-        return MeanVarianceLink(self.min_variance)
+    def link(self) -> GaussianLink:
+        return GaussianLink(self.min_variance)
 
     def value(self, scores: Array, y: Array) -> Array:
         error, log_variance = self._error_and_log_variance(scores, y)
@@ -508,28 +517,28 @@ class Gaussian(Loss):
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
         error, log_variance = self._error_and_log_variance(scores, y)
-        share = expit(apart(scores, 2)[..., 1] - math.log(self.min_variance))
+        share = expit(unflatten_last_axis(scores, 2)[..., 1] - math.log(self.min_variance))
         precision = np.exp(-log_variance)
-        slopes = apart(out, 2)
+        slopes = unflatten_last_axis(out, 2)
         np.multiply(error, precision, out=slopes[..., 0])
         slopes[..., 1] = 0.5 * share * (1 - error * slopes[..., 0])
 
     def _error_and_log_variance(self, scores: Array, y: Array) -> tuple[Array, Array]:
-        s = apart(scores, 2)
-        return s[..., 0] - apart(y, 2)[..., 0], self.link.log_variance(s[..., 1])
+        s = unflatten_last_axis(scores, 2)
+        return s[..., 0] - unflatten_last_axis(y, 2)[..., 0], self.link.log_variance(s[..., 1])
 
     def predict(self, scores: Array) -> Array:
-        return apart(super().predict(scores), 2)[..., 0]
+        return unflatten_last_axis(super().predict(scores), 2)[..., 0]
 
     def deviation(self, scores: Array) -> Array:
-        return np.asarray(np.sqrt(apart(super().predict(scores), 2)[..., 1]))
+        return np.asarray(np.sqrt(unflatten_last_axis(super().predict(scores), 2)[..., 1]))
 
-    def constant(self, y: Array, weight: Array | None) -> Array:
+    def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         mean = np.average(y, weights=weight)
         variance = np.average(np.square(y - mean), weights=weight)
         return self.link.scores_of(np.array([mean, variance]))
 
-    def explained(self, loss: float, baseline: float) -> float:
+    def d2_score(self, loss: float, baseline: float) -> float:
         """Return R2 = 1 - exp(2 (loss - baseline)) (Cox & Snell 1989, pages 208-209).
 
         A likelihood has no zero to measure a loss from. With one variance for all rows this

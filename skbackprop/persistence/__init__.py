@@ -1,9 +1,9 @@
 """Safe files: fitted estimators are saved and loaded without running code from the file."""
 
-from .files import load, save
-from .trust import trusted_types
+from ._trusted_types import get_trusted_types
+from .save_load import load, save
 
-__all__ = ["load", "save", "trusted_types"]
+__all__ = ["get_trusted_types", "load", "save"]
 
 
 def __dir__() -> list[str]:

@@ -1,32 +1,33 @@
 """The learning-rate schedules: what an epoch's rate is."""
 
-from .base import Schedule
-from .kinds import (
+from .base import LearningRateSchedule
+from .schedules import (
     SCHEDULES,
     Adaptive,
-    Constant,
-    Cosine,
-    Exponential,
+    ConstantRate,
+    CosineDecay,
+    ExponentialDecay,
     InverseScaling,
+    LambdaSchedule,
+    LinearWarmup,
     OneCycle,
-    Plateau,
-    Step,
+    ReduceOnPlateau,
+    StepDecay,
 )
-from .warmup import OfProgress, WarmUp
 
 __all__ = [
     "SCHEDULES",
     "Adaptive",
-    "Constant",
-    "Cosine",
-    "Exponential",
+    "ConstantRate",
+    "CosineDecay",
+    "ExponentialDecay",
     "InverseScaling",
-    "OfProgress",
+    "LambdaSchedule",
+    "LearningRateSchedule",
+    "LinearWarmup",
     "OneCycle",
-    "Plateau",
-    "Schedule",
-    "Step",
-    "WarmUp",
+    "ReduceOnPlateau",
+    "StepDecay",
 ]
 
 

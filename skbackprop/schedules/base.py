@@ -9,30 +9,30 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..core.arrays import Array, PerMember, State
-from ..core.parts import Part
+from ..utils.arrays import Array, ArrayDict, FloatOrPerMember
+from ..utils.config import Configurable
 
 
-class Schedule(Part):
-    """The rate of each epoch; all arrays have the shape (n_members, 1)."""
+class LearningRateSchedule(Configurable):
+    """The rate of each epoch; all arrays have the shape (n_estimators, 1)."""
 
     @property
-    def last_words(self) -> str:
+    def convergence_message(self) -> str:
         """What a user is told when a lack of progress ends training."""
         return "Stopping."
 
-    def init(self, n_members: int) -> State:
+    def init(self, n_estimators: int) -> ArrayDict:
         """Return the state of a fresh start."""
         return {}
 
-    def rate(self, state: State, base: Array, progress: float) -> Array:
+    def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         """Return the rate of the next epoch.
 
         Parameters
         ----------
         state : dict
-            What `init` returned and `end_epoch` updated.
-        base : array of shape (n_members, 1)
+            What `init` returned and `on_epoch_end` updated.
+        base : array of shape (n_estimators, 1)
             The rate that the user has set.
         progress : float in [0, 1)
             The epochs done over the epochs asked for: of this call of `fit`, or of all calls
@@ -40,20 +40,22 @@ class Schedule(Part):
         """
         return base
 
-    def end_epoch(self, state: State, base: Array, monitored: Array, n_seen: Array) -> None:
+    def on_epoch_end(
+        self, state: ArrayDict, base: Array, monitored: Array, n_samples_seen: Array
+    ) -> None:
         """Take note of an epoch's monitored value (lower is better) and of the rows seen."""
 
-    def may_stop(self, state: State, n_members: int) -> Array:
+    def may_stop(self, state: ArrayDict, n_estimators: int) -> Array:
         """Return for each member whether a lack of progress may end its training."""
-        return np.ones((n_members, 1), dtype=bool)
+        return np.ones((n_estimators, 1), dtype=bool)
 
 
-def init_progress(n_members: int) -> State:
-    """Return the state that `follow_progress` keeps."""
-    return {"best": np.full((n_members, 1), np.inf), "count": np.zeros((n_members, 1))}
+def init_plateau_counter(n_estimators: int) -> ArrayDict:
+    """Return the state that `update_plateau_counter` keeps."""
+    return {"best": np.full((n_estimators, 1), np.inf), "count": np.zeros((n_estimators, 1))}
 
 
-def follow_progress(state: State, monitored: Array, tol: PerMember) -> None:
+def update_plateau_counter(state: ArrayDict, monitored: Array, tol: FloatOrPerMember) -> None:
     """Count the epochs in a row that did not better the best value by `tol`.
 
     A value that is not finite counts as no progress.
@@ -63,7 +65,9 @@ def follow_progress(state: State, monitored: Array, tol: PerMember) -> None:
     np.fmin(state["best"], monitored, out=state["best"])
 
 
-def in_floats(function: Callable[..., float], base: Array, *settings: PerMember) -> Array:
+def per_member_floats(
+    function: Callable[..., float], base: Array, *settings: FloatOrPerMember
+) -> Array:
     """Return a function of each member's own settings, in the shape of the base rates.
 
     It is computed in Python's floats: what NumPy makes of powers and cosines of an array depends

@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 
 from searches import SEARCHES
 from skbackprop import BackpropClassifier
-from skbackprop.tables import TabularRegressor
+from skbackprop.tabular import TabularRegressor
 from support import assert_same_search, class_data, few_epochs, quick, same_bits
 
 PAGE = Path(__file__).parents[2] / "docs" / "user_guide" / "clusters.md"
@@ -80,7 +80,7 @@ def test_jobs_run_on_the_workers(backend):
 @pytest.mark.parametrize("backend", [on_ray], indirect=True)
 @pytest.mark.parametrize(
     "model",
-    [quick(BackpropClassifier), TabularRegressor(n_members=2, max_iter=2)],
+    [quick(BackpropClassifier), TabularRegressor(n_estimators=2, max_iter=2)],
     ids=["network", "table"],
 )
 def test_rows_in_rays_store_are_read_only_and_fitted_all_the_same(backend, model):

@@ -5,7 +5,7 @@ import numpy as np
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from skbackprop.dask import DaskBackpropClassifier, LocalSteps, Synchronous
+from skbackprop.dask import DaskBackpropClassifier, LocalSGD, SyncSGD
 from support import class_data, few_epochs
 
 pytestmark = few_epochs
@@ -21,7 +21,7 @@ def events_of_the_last_fit(client):
 
 
 def test_each_epoch_is_an_event(client):
-    model = DaskBackpropClassifier((4,), rounds=Synchronous(), **SETTINGS).fit(*BLOCKS)
+    model = DaskBackpropClassifier((4,), rounds=SyncSGD(), **SETTINGS).fit(*BLOCKS)
     events = events_of_the_last_fit(client)
     assert [event["epoch"] for event in events] == [1, 2, 3]
     assert [event["loss"] for event in events] == model.loss_curve_
@@ -39,5 +39,5 @@ def test_a_training_goes_on_where_nobody_can_be_told(client, monkeypatch):
         raise CommClosedError("in <TCP (closed)>")
 
     monkeypatch.setattr(Client, "log_event", gone)
-    model = DaskBackpropClassifier((4,), rounds=LocalSteps(2), **SETTINGS).fit(*BLOCKS)
+    model = DaskBackpropClassifier((4,), rounds=LocalSGD(2), **SETTINGS).fit(*BLOCKS)
     assert model.n_iter_ == 3 and np.isfinite(model.loss_)

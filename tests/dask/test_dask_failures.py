@@ -12,9 +12,9 @@ from distributed import Client, LocalCluster
 
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
-from skbackprop.dask import ClusterLost, DaskBackpropClassifier, LocalSteps, Synchronous
-from skbackprop.dask.crew import Crew, shared_out
-from skbackprop.stopping import EarlyStopping
+from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, LocalSGD, SyncSGD
+from skbackprop.dask._actor_pool import ActorPool, assign_blocks
+from skbackprop.early_stopping import EarlyStopping
 from support import class_data, few_epochs
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -70,7 +70,7 @@ def kill_one(client):
 
 def test_a_worker_that_is_killed_costs_a_round(processes):
     """Its rows are computed again, and what is learned is what nobody's death would have led to."""
-    model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=processes)
+    model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=processes)
     model.set_callbacks(Before(3, lambda: kill_one(processes))).fit(*on_workers())
     same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
 
@@ -84,23 +84,23 @@ def test_rows_that_nobody_can_compute_again_are_lost(processes):
         for part, worker in zip((X[:32], X[32:]), workers, strict=True)
     ]
     blocks = [da.from_delayed(delayed(each), (32, 4), X.dtype) for each in put]
-    model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=processes)
+    model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=processes)
     model.set_callbacks(Before(3, lambda: kill_one(processes)))
-    with pytest.raises(ClusterLost, match="scatter"):
+    with pytest.raises(ClusterLostError, match="scatter"):
         model.fit(da.concatenate(blocks), on_workers(32)[1])
     assert model.n_iter_ == 3
 
 
 def test_a_worker_that_joins_takes_part(monkeypatch):
     seen, settings = [], {"threads_per_worker": 1, "processes": False}
-    original = Crew._parts
+    original = ActorPool._parts
 
     def noted(self, taken):
         seen.append(sorted(map(len, taken.values())))
         return original(self, taken)
 
-    monkeypatch.setattr(Crew, "_parts", noted)
-    monkeypatch.setattr("skbackprop.dask.crew._BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(ActorPool, "_parts", noted)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._BETWEEN_LOOKS", 0.0)
     settings |= {"n_workers": 1, "dashboard_address": ":0"}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:
 
@@ -108,16 +108,16 @@ def test_a_worker_that_joins_takes_part(monkeypatch):
             cluster.scale(2)
             client.wait_for_workers(2)
 
-        model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+        model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
         model.set_callbacks(Before(3, join)).fit(*on_workers())
     same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
     assert seen == [[4], [2, 2]]
 
 
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(1)], ids=str)
 def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
     settings = SETTINGS | {"batch_size": 16}
-    n_calls, original = [0], Crew._answer
+    n_calls, original = [0], ActorPool._answer
 
     def interrupted(self, future):
         n_calls[0] += 1
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
     settings["client"] = client
     model = DaskBackpropClassifier(**settings, rounds=rounds)
     with monkeypatch.context() as context:
-        context.setattr(Crew, "_answer", interrupted)
+        context.setattr(ActorPool, "_answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.fit(*on_workers(32))
     assert 0 < model.n_iter_ < 8 and len(model.loss_curve_) == model.n_iter_
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
 
 def test_lbfgs_loses_an_evaluation_with_a_worker_and_keeps_its_last_iterate(client, monkeypatch):
     settings = SETTINGS | {"solver": "lbfgs", "client": client, "learning_rate_init": 0.001}
-    n_calls, original = [0], Crew._answer
+    n_calls, original = [0], ActorPool._answer
 
     def failing(self, future):
         n_calls[0] += 1
@@ -151,7 +151,7 @@ def test_lbfgs_loses_an_evaluation_with_a_worker_and_keeps_its_last_iterate(clie
 
     model = DaskBackpropClassifier(**settings)
     with monkeypatch.context() as context:
-        context.setattr(Crew, "_answer", failing)
+        context.setattr(ActorPool, "_answer", failing)
         with pytest.raises(KeyboardInterrupt):
             model.fit(*on_workers(32))
     assert 0 < model.n_iter_ < 8
@@ -162,12 +162,12 @@ def test_lbfgs_loses_an_evaluation_with_a_worker_and_keeps_its_last_iterate(clie
 
 
 def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._PATIENCE", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster) as client:
-        model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+        model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
         model.set_callbacks(Before(3, client.close))
-        with pytest.raises(ClusterLost, match="resume_from"):
+        with pytest.raises(ClusterLostError, match="resume_from"):
             model.fit(*on_workers())
     assert model.n_iter_ == 3
     local = BackpropClassifier(**SETTINGS | {"max_iter": 3}).fit(X, Y)
@@ -176,15 +176,15 @@ def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
 
 
 def test_a_scheduler_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._PATIENCE", 0.2)
     settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     with LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster:
         client = Client(cluster)
-        model = DaskBackpropClassifier(**SETTINGS, rounds=LocalSteps(1), client=client)
+        model = DaskBackpropClassifier(**SETTINGS, rounds=LocalSGD(1), client=client)
         model.set_params(early_stopping=EarlyStopping(calibrate=True), n_iter_no_change=10)
         model.set_callbacks(Before(2, cluster.close))
         rows, labels = on_workers()
-        with pytest.raises(ClusterLost, match="gone"):
+        with pytest.raises(ClusterLostError, match="gone"):
             model.fit(rows, labels, X_val=rows, y_val=labels)
         client.close()
     assert model.n_iter_ == 2 and model.predict(X).shape == (64,)
@@ -192,14 +192,14 @@ def test_a_scheduler_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
 
 
 def test_a_cluster_without_workers_is_lost(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask.crew._WITHOUT_WORKERS", 0.3)
-    monkeypatch.setattr("skbackprop.dask.crew._PATIENCE", 0.2)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._WITHOUT_WORKERS", 0.3)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._PATIENCE", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with (
         LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster,
         Client(cluster) as client,
     ):
-        model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+        model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
 
         def leave():
             cluster.scale(0)
@@ -207,7 +207,7 @@ def test_a_cluster_without_workers_is_lost(monkeypatch):
                 time.sleep(0.01)
 
         model.set_callbacks(Before(3, leave))
-        with pytest.raises(ClusterLost, match="no workers"):
+        with pytest.raises(ClusterLostError, match="no workers"):
             model.fit(*on_workers())
     assert model.n_iter_ == 3
 
@@ -216,14 +216,14 @@ def test_an_error_of_the_users_own_is_raised_as_it_is(client, monkeypatch):
     def failing(*_):
         raise ZeroDivisionError("mine")
 
-    monkeypatch.setattr("skbackprop.dask.part.WholeLoss.__call__", failing)
-    model = DaskBackpropClassifier(**SETTINGS, rounds=Synchronous(), client=client)
+    monkeypatch.setattr("skbackprop.dask._worker.WholeLoss.__call__", failing)
+    model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
     with pytest.raises(ZeroDivisionError, match="mine"):
         model.fit(*on_workers())
     assert not hasattr(model, "coefs_")
 
 
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(2)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(2)], ids=str)
 def test_a_checkpoint_is_resumed(client, tmp_path, rounds):
     """With one block for each worker it is the same to the bit: each takes its own."""
     settings = SETTINGS | {"batch_size": 8, "dropout": 0.2, "client": client}
@@ -241,9 +241,9 @@ def test_a_checkpoint_is_resumed(client, tmp_path, rounds):
 
 
 def test_blocks_are_shared_out_where_they_are_but_for_large_gaps():
-    assert shared_out([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
-    assert shared_out([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
-    assert shared_out([["a"]] * 4, [5] * 4, ["a", "b"]) in ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
-    assert sorted(map(len, shared_out([[]] * 5, [1] * 5, ["a", "b", "c"]))) == [1, 2, 2]
-    assert shared_out([["a"]], [5], ["a", "b"]) == [[0], []]
-    assert shared_out([["gone"]], [5], ["a"]) == [[0]]
+    assert assign_blocks([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
+    assert assign_blocks([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
+    assert assign_blocks([["a"]] * 4, [5] * 4, ["a", "b"]) in ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
+    assert sorted(map(len, assign_blocks([[]] * 5, [1] * 5, ["a", "b", "c"]))) == [1, 2, 2]
+    assert assign_blocks([["a"]], [5], ["a", "b"]) == [[0], []]
+    assert assign_blocks([["gone"]], [5], ["a"]) == [[0]]

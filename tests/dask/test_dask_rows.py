@@ -13,10 +13,10 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, LocalSteps, Synchronous
-from skbackprop.dask.blocks import row_blocks
+from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, LocalSGD, SyncSGD
+from skbackprop.dask._partitions import row_blocks
+from skbackprop.early_stopping import EarlyStopping
 from skbackprop.losses import Quantile
-from skbackprop.stopping import EarlyStopping
 from support import NAMES, class_data, few_epochs, label_data, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -24,7 +24,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
 N = 40
 SETTINGS = {"max_iter": 3, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
 SETTINGS |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": N}
-DISTRIBUTED = SETTINGS | {"rounds": Synchronous()}
+DISTRIBUTED = SETTINGS | {"rounds": SyncSGD()}
 
 
 def on_workers(X, y, rows=25):
@@ -173,7 +173,7 @@ def test_sparse_blocks_of_unknown_size_are_never_made_dense(kind, monkeypatch):
     assert model.score(rows, labels) == local.score(X, y)
 
 
-@pytest.mark.parametrize("rounds, n_rows", [(Synchronous(), 13), (LocalSteps(2), 40)], ids=str)
+@pytest.mark.parametrize("rounds, n_rows", [(SyncSGD(), 13), (LocalSGD(2), 40)], ids=str)
 def test_batches_of_sparse_blocks_are_those_of_dense_ones(rounds, n_rows):
     """Of the first each worker has several blocks, and a batch has rows of all of them."""
     X, y = on_workers(*class_data(2 * N), rows=n_rows)
@@ -237,7 +237,7 @@ def test_the_local_estimator_is_an_ordinary_one():
     assert local.get_params() == BackpropClassifier(**SETTINGS).get_params()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(local)).predict(X), local.predict(X))
     assert clone(local).fit(X, y).n_iter_ == 3
-    assert "rounds_" not in vars(local) and distributed.rounds_ == Synchronous()
+    assert "rounds_" not in vars(local) and distributed.rounds_ == SyncSGD()
 
 
 def test_copies_keep_the_client_and_pickles_leave_it(client):
@@ -246,7 +246,7 @@ def test_copies_keep_the_client_and_pickles_leave_it(client):
     assert clone(distributed).client is client and not hasattr(clone(distributed), "coefs_")
     assert copy.copy(distributed).client is client
     loaded = pickle.loads(pickle.dumps(distributed))
-    assert loaded.client is None and loaded.rounds == Synchronous()
+    assert loaded.client is None and loaded.rounds == SyncSGD()
     np.testing.assert_array_equal(loaded.predict(X), distributed.predict(X))
 
 
@@ -349,12 +349,12 @@ def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **c
             {
                 "early_stopping": EarlyStopping(None, "folds"),
                 "n_iter_no_change": 10,
-                "n_members": 2,
+                "n_estimators": 2,
             },
             "X_val and y_val",
         ),
         ({"rounds": "often"}, "rounds"),
-        ({"rounds": LocalSteps}, "rounds"),
+        ({"rounds": LocalSGD}, "rounds"),
         ({"client": "tcp://elsewhere"}, "client must be"),
         ({"class_weight": {7: 1.0}}, "no classes"),
         ({"class_weight": {0: 0.0, 1: 0.0, 2: 0.0}}, "leave no row"),
@@ -427,4 +427,4 @@ def test_weights_that_are_wrong():
 @pytest.mark.parametrize("n_steps", [0, -1, 1.5, True, "many"])
 def test_steps_are_counted(n_steps):
     with pytest.raises(ValueError, match="n_steps"):
-        LocalSteps(n_steps)
+        LocalSGD(n_steps)

@@ -8,18 +8,13 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.averages import ExponentialAverage, PolyakAverage
-from skbackprop.dask import (
-    DaskBackpropClassifier,
-    DaskBackpropRegressor,
-    LocalSteps,
-    Synchronous,
-)
-from skbackprop.dask.part import runs_of
-from skbackprop.layers import CategoryEmbedding
+from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, LocalSGD, SyncSGD
+from skbackprop.dask._worker import runs_of
+from skbackprop.early_stopping import EarlyStopping
+from skbackprop.layers import CategoricalEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
-from skbackprop.stopping import EarlyStopping
+from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
 from support import class_data, few_epochs, label_data, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -64,7 +59,7 @@ def both_fitted(estimator_class, X, y, weight=None, **changes):
     """Return the local estimator and the distributed one, by batches of all rows."""
     settings = settings_of(estimator_class, **changes)
     local = estimator_class(**settings).fit(X, y, weight)
-    distributed = DASK[estimator_class](**settings, rounds=Synchronous())
+    distributed = DASK[estimator_class](**settings, rounds=SyncSGD())
     return local, distributed.fit(*on_workers(X, y, weight))
 
 
@@ -99,7 +94,7 @@ OTHERS = {
     "one cycle": {"learning_rate": "one_cycle"},
     "plateau": {"learning_rate": "plateau"},
     "polyak": {"average": PolyakAverage(start=2 * N)},
-    "exponential": {"average": ExponentialAverage(0.9)},
+    "exponential": {"average": ExponentialMovingAverage(0.9)},
     "layer normalisation": {"normalization": "layer"},
     "no hidden layer": {"hidden_layer_sizes": ()},
     "smoothed": {"label_smoothing": 0.1},
@@ -122,7 +117,7 @@ def test_full_batches_learn_what_one_machine_does_in_every_other_way(name):
 def test_codes_of_categories_are_checked_on_the_workers():
     X, y = class_data(N)
     X[:, 1] = np.arange(N) % 4 - 1
-    settings = {"input_layers": CategoryEmbedding({1: 3}, n_units=2)}
+    settings = {"input_layers": CategoricalEmbedding({1: 3}, n_units=2)}
     local, distributed = both_fitted(BackpropClassifier, X, y, **settings)
     same(local, distributed)
     X[40, 1] = 3
@@ -173,7 +168,7 @@ def test_a_batch_is_shared_by_the_workers(client):
     order = np.concatenate(batches)
     settings = settings_of(BackpropClassifier, batch_size=16, shuffle=False)
     local = BackpropClassifier(**settings).fit(X[order], y[order])
-    distributed = DaskBackpropClassifier(**settings, rounds=Synchronous())
+    distributed = DaskBackpropClassifier(**settings, rounds=SyncSGD())
     same(local, distributed.fit(*on_workers(X, y, rows=(40, 24))))
 
 
@@ -232,7 +227,7 @@ def test_lbfgs_converges_or_ends_by_rows_on_the_workers():
 )
 def test_members_learn_what_those_of_a_local_ensemble_do(changes):
     X, y = class_data(N)
-    local, distributed = both_fitted(BackpropClassifier, X, y, weights(), n_members=3, **changes)
+    local, distributed = both_fitted(BackpropClassifier, X, y, weights(), n_estimators=3, **changes)
     same(local, distributed, rtol=1e-6)
     assert distributed.coefs_[0].shape[0] == 3
     expected = local.predict_proba(X)
@@ -244,25 +239,25 @@ def test_members_learn_what_those_of_a_local_ensemble_do(changes):
 def test_each_member_ends_by_its_own_score_of_rows_on_the_workers():
     X, y = class_data(2 * N)
     stopping = EarlyStopping("neg_log_loss", n_iter_no_change=2)
-    settings = settings_of(BackpropClassifier, n_members=3, max_iter=60, n_iter_no_change=10)
+    settings = settings_of(BackpropClassifier, n_estimators=3, max_iter=60, n_iter_no_change=10)
     settings |= {"learning_rate_init": 0.3, "early_stopping": stopping}
     local = BackpropClassifier(**settings).fit(X[:N], y[:N], X_val=X[N:], y_val=y[N:])
     X_val, y_val = on_workers(X[N:], y[N:])
-    distributed = DaskBackpropClassifier(**settings, rounds=Synchronous())
+    distributed = DaskBackpropClassifier(**settings, rounds=SyncSGD())
     distributed.fit(*on_workers(X[:N], y[:N]), X_val=X_val, y_val=y_val)
     same(local, distributed, rtol=1e-6)
     assert len(set(local.n_iter_)) > 1
     np.testing.assert_array_equal(distributed.best_iter_, local.best_iter_)
 
 
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(2)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(2)], ids=str)
 def test_the_first_member_is_what_it_is_alone(rounds):
     """Each has an order, masks and running statistics of its own; they see the same rows."""
     arrays = on_workers(*class_data(80), rows=(40, 40))
     settings = settings_of(BackpropClassifier, batch_size=16, dropout=0.2, normalization="batch")
     settings |= {"average": "exponential"}
     alone = DaskBackpropClassifier(**settings, rounds=rounds).fit(*arrays)
-    several = DaskBackpropClassifier(**settings, rounds=rounds, n_members=2).fit(*arrays)
+    several = DaskBackpropClassifier(**settings, rounds=rounds, n_estimators=2).fit(*arrays)
     for one, both in zip(alone.coefs_, several.coefs_, strict=True):
         np.testing.assert_array_equal(both[0], one)
         assert (both[1] != one).any()
@@ -298,7 +293,7 @@ def test_workers_that_step_by_themselves_come_to_the_mean(n_steps, n_rounds):
     settings |= {"solver": "sgd", "momentum": 0.0}
     start = DaskBackpropClassifier(**settings | {"learning_rate_init": 1e-300})
     start.fit(*on_workers(X, y, rows=(32, 32)))
-    distributed = DaskBackpropClassifier(**settings, rounds=LocalSteps(n_steps))
+    distributed = DaskBackpropClassifier(**settings, rounds=LocalSGD(n_steps))
     distributed.fit(*on_workers(X, y, rows=(32, 32)))
     expected = trained_apart(start.coefs_, start.intercepts_, X, y, settings, n_rounds)
     for own, other in zip(distributed.coefs_, expected[0], strict=True):
@@ -314,7 +309,7 @@ def test_steps_by_themselves_on_the_same_rows_are_those_of_one_machine(solver):
     settings = settings_of(BackpropClassifier, batch_size=8, shuffle=False, solver=solver)
     settings |= {"average": "exponential", "clip_norm": 0.5, "alpha": 0.1}
     local = BackpropClassifier(**settings).fit(X, y)
-    distributed = DaskBackpropClassifier(**settings, rounds=LocalSteps(2))
+    distributed = DaskBackpropClassifier(**settings, rounds=LocalSGD(2))
     distributed.fit(*on_workers(np.vstack([X, X]), np.hstack([y, y]), rows=(32, 32)))
     for own, other in zip(distributed.coefs_, local.coefs_, strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-9)
@@ -332,9 +327,9 @@ def test_workers_count_by_the_weight_of_their_rows(second_weight, share):
 
     def steps(rows):
         blocks = on_workers(X[rows], y[rows], rows=(len(X[rows]),))
-        return DaskBackpropClassifier(**settings, rounds=LocalSteps(1)).fit(*blocks).coefs_[0]
+        return DaskBackpropClassifier(**settings, rounds=LocalSGD(1)).fit(*blocks).coefs_[0]
 
-    both = DaskBackpropClassifier(**settings, rounds=LocalSteps(1))
+    both = DaskBackpropClassifier(**settings, rounds=LocalSGD(1))
     weight = None if second_weight is None else np.repeat([1.0, second_weight], [48, 16])
     both.fit(*on_workers(X, y, weight, rows=(48, 16)))
     first, second = steps(slice(48)), steps(slice(48, 64))
@@ -377,7 +372,7 @@ def is_no_test(rounds, kind, case, **_):
 
     The latter, as those of one machine, each make a step as large as the others.
     """
-    in_step = rounds == Synchronous()
+    in_step = rounds == SyncSGD()
     return (case == "classes" and kind is BackpropRegressor) or (case == "few weights" and in_step)
 
 
@@ -385,7 +380,7 @@ def is_no_test(rounds, kind, case, **_):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", DASK)
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(5)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(1), LocalSGD(5)], ids=str)
 def test_unlike_workers_come_to_the_weighted_optimum_of_all_rows(rounds, solver, kind, case):
     """Without a hidden layer there is one optimum, which L-BFGS finds on one machine."""
     X, y, weight, class_weight, rows = on_unlike_workers(kind, case)
@@ -411,7 +406,7 @@ def test_workers_with_opposite_targets_come_to_the_weighted_mean(solver, n_steps
     settings |= {
         "hidden_layer_sizes": (),
         "learning_rate_init": 0.01,
-        "rounds": LocalSteps(n_steps),
+        "rounds": LocalSGD(n_steps),
     }
     model = DaskBackpropRegressor(**settings)
     model.fit(*on_workers(np.zeros((len(y), 1)), y, weights, rows=rows))
@@ -420,7 +415,7 @@ def test_workers_with_opposite_targets_come_to_the_weighted_mean(solver, n_steps
 
 
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "each its own"])
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(3)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(1), LocalSGD(3)], ids=str)
 def test_a_penalty_on_unlike_workers_is_that_of_one_machine(rounds, case):
     """Each batch divides it by the weight of its rows."""
     X, y, weight, _, rows = on_unlike_workers(BackpropRegressor, case)
@@ -435,7 +430,7 @@ def test_a_penalty_on_unlike_workers_is_that_of_one_machine(rounds, case):
 
 
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "no weight", "each its own"])
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(1), LocalSteps(5)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(1), LocalSGD(5)], ids=str)
 def test_running_statistics_of_unlike_workers_are_those_of_all_rows(rounds, case):
     X, y, weight, _, rows = on_unlike_workers(BackpropRegressor, case)
     X[sum(rows[:1]) :] += 3.0
@@ -455,7 +450,7 @@ def test_running_statistics_of_unlike_workers_are_those_of_all_rows(rounds, case
 def test_a_worker_whose_rows_weigh_nothing_changes_nothing(solver, average, normalization, n_steps):
     X, y = class_data(N)
     settings = settings_of(BackpropClassifier, batch_size=20, solver=solver, alpha=0.0)
-    settings |= {"average": average, "normalization": normalization, "rounds": LocalSteps(n_steps)}
+    settings |= {"average": average, "normalization": normalization, "rounds": LocalSGD(n_steps)}
     alone = DaskBackpropClassifier(**settings).fit(*on_workers(X, y, np.ones(N), rows=(N,)))
     X, y = np.vstack([X, X + 1]), np.hstack([y, 2 - y])
     if isinstance(average, PolyakAverage):  # it counts all rows that are seen
@@ -476,7 +471,7 @@ def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
     assert len(sizes) == n_steps and max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("rounds", [Synchronous(), LocalSteps(3)], ids=str)
+@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(3)], ids=str)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -507,7 +502,7 @@ def test_auto_chooses_by_time_and_says_what():
     X, y = on_workers(*class_data(N))
     settings = settings_of(BackpropClassifier, batch_size=5)
     model = DaskBackpropClassifier(**settings).fit(X, y)
-    assert isinstance(model.rounds_, (Synchronous, LocalSteps))
+    assert isinstance(model.rounds_, (SyncSGD, LocalSGD))
     assert getattr(model.rounds_, "n_steps", 1) >= 1
-    as_many = DaskBackpropClassifier(**settings, rounds=LocalSteps()).fit(X, y)
+    as_many = DaskBackpropClassifier(**settings, rounds=LocalSGD()).fit(X, y)
     assert as_many.rounds_.n_steps >= 1

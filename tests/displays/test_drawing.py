@@ -8,7 +8,13 @@ from sklearn.model_selection import GridSearchCV
 
 from pictures import labels_overlap
 from skbackprop import BackpropClassifier, displays, find_learning_rate
-from skbackprop.displays.drawing import fitting_font, is_wide, place_ticks, plain_ticks, styled
+from skbackprop.displays._matplotlib import (
+    fitting_font,
+    format_log_ticks,
+    merge_kwargs,
+    prefers_log_scale,
+    set_nonoverlapping_ticks,
+)
 from support import class_data, few_epochs, quick
 
 pytestmark = few_epochs
@@ -67,7 +73,7 @@ def test_a_display_draws_into_given_axes_and_takes_nothing_else(name):
     ],
 )
 def test_positive_numbers_that_span_more_than_a_factor_of_20_are_wide(numbers, is_logarithmic):
-    assert is_wide(numbers) is is_logarithmic
+    assert prefers_log_scale(numbers) is is_logarithmic
 
 
 @pytest.mark.parametrize("size", [(4, 3), (10, 7)])
@@ -83,7 +89,7 @@ def test_ticks_are_where_they_should_and_their_labels_do_not_overlap(size, along
     ax = figure.subplots()
     ax.plot(positions, positions)
     ax.set(xscale=scale, yscale=scale)
-    place_ticks(ax, along, positions, labels)
+    set_nonoverlapping_ticks(ax, along, positions, labels)
     axis = ax.xaxis if along == "x" else ax.yaxis
     np.testing.assert_allclose(axis.get_ticklocs(), positions)
     written = [label.get_text() for label in axis.get_ticklabels()]
@@ -98,7 +104,7 @@ def test_logarithmic_axes_have_plain_numbers(high):
     ax = figure.subplots()
     ax.plot([0.5, high], [0.5, high])
     ax.set_yscale("log")
-    plain_ticks(ax.yaxis)
+    format_log_ticks(ax.yaxis)
     figure.draw_without_rendering()
     low, high = ax.get_ylim()
     written = {
@@ -139,9 +145,9 @@ def test_a_text_fits_in_its_font_or_is_left_out():
 def test_the_user_s_keywords_come_first_under_any_name():
     from matplotlib.lines import Line2D
 
-    assert styled({"color": "red", "alpha": 1}, {"c": "blue", "lw": 2}, Line2D) == {
+    assert merge_kwargs({"color": "red", "alpha": 1}, {"c": "blue", "lw": 2}, Line2D) == {
         "color": "blue",
         "alpha": 1,
         "linewidth": 2,
     }
-    assert styled({"alpha": 1}, None, Line2D) == {"alpha": 1}
+    assert merge_kwargs({"alpha": 1}, None, Line2D) == {"alpha": 1}

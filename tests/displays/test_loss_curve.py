@@ -24,7 +24,7 @@ from skbackprop import (
     TabularClassifier,
 )
 from skbackprop.displays import LossCurveDisplay
-from skbackprop.estimators.progress import Progress
+from skbackprop.estimators._history import History
 from skbackprop.inspection import BackpropFeatures
 from support import class_data, data_for, few_epochs, quick, value_data
 
@@ -62,27 +62,27 @@ def legend_of(display):
 # ----------------------------------------------------------------------- one estimator
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
-def test_the_lines_are_the_curves_of_the_estimator(estimator_class, solver, n_members):
-    model = quick(estimator_class, early_stopping=True, n_members=n_members, solver=solver)
+def test_the_lines_are_the_curves_of_the_estimator(estimator_class, solver, n_estimators):
+    model = quick(estimator_class, early_stopping=True, n_estimators=n_estimators, solver=solver)
     model.fit(*data_for(estimator_class))
     display = LossCurveDisplay.from_estimator(model)
     names = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
     curves = [getattr(model, name) for name in names]
-    if n_members == 1:
+    if n_estimators == 1:
         curves = [[curve] for curve in curves]
     assert drawn(display) == [curve for each in curves for curve in each]
     best = np.atleast_1d(model.best_iter_).tolist()
     for ax, each in ((display.ax_, curves[1]), (display.score_ax_, curves[2])):
         assert best_of(ax) == [(b, curve[b - 1]) for b, curve in zip(best, each, strict=True)]
     unit = "iteration" if solver == "lbfgs" else "epoch"
-    of_best = f"best {unit}: {best[0]}" if n_members == 1 else f"best {unit}s"
+    of_best = f"best {unit}: {best[0]}" if n_estimators == 1 else f"best {unit}s"
     assert legend_of(display) == ["training loss", "validation loss", of_best]
     assert display.score_ax_.get_xlabel() == unit
     assert (display.ax_.get_ylabel(), display.score_ax_.get_ylabel()) == ("loss", "score")
-    colors = [line.get_color() for line in display.lines_[::n_members]]
+    colors = [line.get_color() for line in display.lines_[::n_estimators]]
     assert len({str(color) for color in colors}) == 3
 
 
@@ -158,7 +158,7 @@ def test_a_conformal_regressor_is_drawn_as_what_it_holds():
 
 
 def test_a_tabular_estimator_has_curves_for_each_kind_of_its_networks():
-    model = TabularClassifier(n_members=2, max_iter=2, random_state=0).fit(*class_data())
+    model = TabularClassifier(n_estimators=2, max_iter=2, random_state=0).fit(*class_data())
     display = LossCurveDisplay.from_estimator(model)
     assert drawn(display) == [curve for net in model.networks_ for curve in net.loss_curve_]
     sizes = ["-".join(map(str, network.hidden_layer_sizes)) for network in model.networks_]
@@ -179,7 +179,7 @@ def test_several_estimators_have_a_colour_each():
     X, y = class_data()
     models = {
         "plain": quick(BackpropClassifier).fit(X, y),
-        "stopped": quick(BackpropClassifier, early_stopping=True, n_members=2).fit(X, y),
+        "stopped": quick(BackpropClassifier, early_stopping=True, n_estimators=2).fit(X, y),
     }
     display = LossCurveDisplay.from_estimators(models)
     plain, stopped = models.values()
@@ -215,7 +215,7 @@ def test_displays_share_axes():
 
 
 def test_losses_far_apart_are_on_a_logarithmic_scale():
-    progress = [Progress(losses, [], [], 0) for losses in ([1, 0.5], [1, 0.001], [1, -1])]
+    progress = [History(losses, [], [], 0) for losses in ([1, 0.5], [1, 0.001], [1, -1])]
     scales = [LossCurveDisplay(curves={"": [each]}).plot().ax_.get_yscale() for each in progress]
     assert scales == ["linear", "log", "linear"]
 
@@ -235,7 +235,7 @@ def test_keywords_are_of_all_lines_or_of_each_estimator():
 @pytest.mark.parametrize("size", [(4, 3), (10, 7)])
 @pytest.mark.parametrize("n_estimators", [1, 4])
 def test_all_that_is_written_can_be_read(size, n_estimators):
-    model = quick(BackpropClassifier, early_stopping=True, n_members=2).fit(*class_data())
+    model = quick(BackpropClassifier, early_stopping=True, n_estimators=2).fit(*class_data())
     names = ["a network", "the other one", "of a name that is rather long", "one more"]
     with pyplot.rc_context({"figure.figsize": size}):
         display = LossCurveDisplay.from_estimators(dict.fromkeys(names[:n_estimators], model))

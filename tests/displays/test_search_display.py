@@ -27,7 +27,7 @@ from skbackprop import (
     BackpropRandomizedSearchCV,
 )
 from skbackprop.displays import SearchDisplay
-from skbackprop.displays.results import Parameter, label_of, short_name
+from skbackprop.displays._search_results import ParameterAxis, label_of, short_name
 from support import class_data, few_epochs, quick, value_data
 
 pytestmark = few_epochs
@@ -415,7 +415,7 @@ def test_names_are_as_short_as_tells_them_apart(name, others, short):
     ],
 )
 def test_the_scale_is_that_on_which_values_are_even(values, scale):
-    assert Parameter("alpha", "alpha", list(values)).scale == scale
+    assert ParameterAxis("alpha", "alpha", list(values)).scale == scale
 
 
 def test_values_are_written_with_few_characters():

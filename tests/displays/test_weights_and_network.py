@@ -11,12 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pictures import labels_overlap
-from skbackprop import (
-    BackpropAutoencoder,
-    BackpropClassifier,
-    BackpropRegressor,
-    TabularClassifier,
-)
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, TabularClassifier
 from skbackprop.displays import NetworkDisplay, WeightsDisplay
 from support import class_data, few_epochs, quick, value_data
 
@@ -80,7 +75,7 @@ def test_images_in_colour_are_grey_where_weights_are_zero():
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 6)])
 def test_members_have_images_of_their_own(shape):
-    model = fitted(n_features=12, n_members=3)
+    model = fitted(n_features=12, n_estimators=3)
     for member in range(3):
         display = WeightsDisplay.from_estimator(model, image_shape=shape, member=member)
         alone = WeightsDisplay.from_estimator(model.estimators_[member], image_shape=shape)
@@ -179,7 +174,7 @@ def test_dropout_is_known_of_a_copy_and_of_what_was_put_together():
     rebuilt.coefs_, rebuilt.intercepts_ = model.coefs_, model.intercepts_
     rebuilt.classes_ = model.classes_
     rows = rows_of(NetworkDisplay.from_estimator(model))
-    del model._planned  # as a pickle leaves it behind
+    del model._validated_params  # as a pickle leaves it behind
     assert rows_of(NetworkDisplay.from_estimator(model)) == rows
     assert rows_of(NetworkDisplay.from_estimator(rebuilt)) == rows
     assert rows[1] == ("hidden 1", "5", "relu, dropout 0.3")
@@ -195,7 +190,7 @@ def test_networks_of_all_kinds_have_a_diagram():
     several = quick(BackpropClassifier).fit(X, np.c_[y, y, y % 2])
     outputs = rows_of(NetworkDisplay.from_estimator(several))[-1]
     assert outputs == ("outputs", "7", "2 x softmax, logistic")
-    members = NetworkDisplay.from_estimator(fitted(n_members=4))
+    members = NetworkDisplay.from_estimator(fitted(n_estimators=4))
     assert "4 members of" in members.ax_.get_title()
     search = GridSearchCV(make_pipeline(StandardScaler(), quick(BackpropRegressor)), {}, cv=2)
     regressor = NetworkDisplay.from_estimator(search.fit(*value_data()))
@@ -204,7 +199,7 @@ def test_networks_of_all_kinds_have_a_diagram():
 
 def test_tabular_estimators_show_each_of_their_networks():
     X, y = class_data()
-    model = TabularClassifier(n_members=2, max_iter=1, random_state=0).fit(X, y)
+    model = TabularClassifier(n_estimators=2, max_iter=1, random_state=0).fit(X, y)
     first, second = (NetworkDisplay.from_estimator(model, network=i) for i in range(2))
     assert "block maps" in rows_of(first)[0][2]
     for display, network in ((first, model.networks_[0]), (second, model.networks_[1])):

@@ -131,14 +131,14 @@ def test_attributes_are_scikit_learns(ours, theirs, solver, early_stopping, n_ta
 
 
 @BOTH
-@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("n_estimators", [1, 2])
 @pytest.mark.parametrize("taken", [pickled, deep_copied, safely_saved])
 def test_losses_are_numpys_numbers_wherever_they_come_from(
-    estimator_class, n_members, taken, tmp_path
+    estimator_class, n_estimators, taken, tmp_path
 ):
     """In copies and files, of members and over calls, as ``m.loss_curve_[-1].round(3)`` needs."""
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, n_members=n_members)
+    model = quick(estimator_class, n_estimators=n_estimators)
     model.partial_fit(X, y, X_val=X, y_val=y, **classes_for(estimator_class))
     for stage in (model, taken(model, tmp_path)):
         for network in networks_of(stage.partial_fit(X, y, X_val=X, y_val=y)):

@@ -26,17 +26,17 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import Relu, Tanh
-from skbackprop.engine.batches import Table
-from skbackprop.engine.lbfgs import WholeObjective
-from skbackprop.engine.objective import Objective
-from skbackprop.engine.penalties import L2
-from skbackprop.estimators.learned import Given
-from skbackprop.fitting.architecture import Mirrored
+from skbackprop.estimators._data_info import FitArguments
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.dropout import Dropout
 from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
-from skbackprop.search.candidates import Candidate
+from skbackprop.model_selection._candidates import Candidate
+from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.lbfgs import FullBatchObjective
+from skbackprop.nn.objective import Objective
+from skbackprop.nn.regularizers import L2
 from skbackprop.testing import check_gradient
+from skbackprop.training.architecture import AutoencoderSpec
 from support import NAMES, assert_same_network, assert_same_search, few_epochs, same_bits
 
 pytestmark = few_epochs
@@ -126,14 +126,14 @@ def test_gradient_belongs_to_value():
     parameters = network.start([layers], np.dtype(float))
     objective = Objective(network, SquaredError(), L2(0.3))
     theta = parameters.theta[0].copy()
-    check_gradient(WholeObjective(objective, parameters, Table(X, X, WEIGHT), None, N), theta)
+    check_gradient(FullBatchObjective(objective, parameters, Dataset(X, X, WEIGHT), None, N), theta)
 
 
 def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     autoencoder = BackpropAutoencoder(
         2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
     ).fit(X)
-    (run,) = autoencoder._prepare_first(Given(X, None)).runs
+    (run,) = autoencoder._prepare_first(FitArguments(X, None)).runs
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
     names = [type(activation).__name__ for activation in run.network.activations]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
@@ -143,7 +143,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
         rate for rate, layer in zip(rates[:-1], layers[1:], strict=True) if isinstance(layer, Dense)
     ]
     assert before_weights == [0.3, 0.2, 0.1, None, 0.1, 0.2]
-    halves = Mirrored((6, 4), (Relu(), Tanh()), dropout=(0.0, 0.2, 0.2), n_components=2)
+    halves = AutoencoderSpec((6, 4), (Relu(), Tanh()), dropout=(0.0, 0.2, 0.2), n_components=2)
     assert halves.rates == (0.0, 0.2, 0.2, 0.0, 0.2, 0.2)
     assert replace(halves, dropout=()).rates == ()
 
@@ -205,13 +205,13 @@ def test_codes_reconstructions_and_scores_are_those_of_the_formula(case, contain
 def test_the_scores_of_many_rows_are_computed_in_blocks(monkeypatch):
     autoencoder = small().fit(X)
     whole = autoencoder.score_samples(X)
-    monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 200)
+    monkeypatch.setattr("skbackprop.nn.prediction._PREDICTION_NUMBERS", 200)
     np.testing.assert_allclose(autoencoder.score_samples(X), whole, rtol=1e-12)
     np.testing.assert_allclose(autoencoder.score_samples(sparse.csr_array(X)), whole, rtol=1e-12)
 
 
 def test_score_needs_less_memory_than_the_rows(monkeypatch):
-    monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 10_000)
+    monkeypatch.setattr("skbackprop.nn.prediction._PREDICTION_NUMBERS", 10_000)
     rows = np.random.RandomState(0).randn(20_000, 40)
     autoencoder = small(max_iter=1).fit(rows[:20])
     tracemalloc.start()
@@ -405,7 +405,7 @@ def test_sparse_rows_of_either_dtype_and_of_int_are_taken(dtype):
 @pytest.mark.long
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
-    monkeypatch.setattr("skbackprop.engine.prediction._PREDICTION_NUMBERS", 400_000)
+    monkeypatch.setattr("skbackprop.nn.prediction._PREDICTION_NUMBERS", 400_000)
     rows = sparse.random_array((4000, 2000), density=0.002, format="csr", random_state=0)
     autoencoder = BackpropAutoencoder(
         hidden_layer_sizes=(4,),
@@ -427,7 +427,7 @@ def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
 
 
 def test_dense_rows_are_not_copied():
-    table = small()._prepare_first(Given(X, None)).runs[0].table
+    table = small()._prepare_first(FitArguments(X, None)).runs[0].table
     assert table.X is X
     assert table.y is X
 
@@ -562,7 +562,7 @@ def test_what_needs_a_network_says_so(name):
         getattr(small(), name)(X)
 
 
-@pytest.mark.parametrize("name", ["n_members", "normalization", "scale_target"])
+@pytest.mark.parametrize("name", ["n_estimators", "normalization", "scale_target"])
 def test_what_an_autoencoder_does_not_have_is_no_parameter(name):
     with pytest.raises(ValueError, match=f"Invalid parameter '{name}'"):
         small().set_params(**{name: 2})
@@ -570,7 +570,7 @@ def test_what_an_autoencoder_does_not_have_is_no_parameter(name):
 
 def test_an_autoencoder_shows_only_what_it_has():
     autoencoder = small().fit(X)
-    of_others = ["n_members", "normalization", "gains_", "running_means_", "running_variances_"]
+    of_others = ["n_estimators", "normalization", "gains_", "running_means_", "running_variances_"]
     assert not {*of_others, "estimators_", "target_mean_", "classes_"} & set(dir(autoencoder))
 
 
@@ -691,6 +691,6 @@ def test_candidates_train_as_stacks_unless_their_fit_is_a_users_own():
         def fit(self, X, y=None, sample_weight=None):
             return super().fit(X, sample_weight=sample_weight)
 
-    assert Candidate(0, {}, small()).why_alone is None
-    assert "lbfgs" in Candidate(0, {}, small(solver="lbfgs")).why_alone
-    assert Candidate(0, {}, Own()).why_alone == "Own is not a network of skbackprop"
+    assert Candidate(0, {}, small()).unbatchable_reason is None
+    assert "lbfgs" in Candidate(0, {}, small(solver="lbfgs")).unbatchable_reason
+    assert Candidate(0, {}, Own()).unbatchable_reason == "Own is not a network of skbackprop"

@@ -64,9 +64,9 @@ def test_non_finite_x(estimator_class, value, named, container):
 
 
 TABULAR = {
-    BackpropClassifier: "use TabularClassifier, or put skbackprop.tables.TableEncoder",
-    BackpropRegressor: "use TabularRegressor, or put skbackprop.tables.TableEncoder",
-    BackpropAutoencoder: "words put skbackprop.tables.TableEncoder",
+    BackpropClassifier: "use TabularClassifier, or put skbackprop.tabular.TableEncoder",
+    BackpropRegressor: "use TabularRegressor, or put skbackprop.tabular.TableEncoder",
+    BackpropAutoencoder: "words put skbackprop.tabular.TableEncoder",
 }
 OF_TABLES = {
     "nan": np.nan,

@@ -18,8 +18,8 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.estimators import validation as _validation
-from skbackprop.losses import Focal, Hinge, LogLoss, ProbabilitySquaredError, SquaredHinge
+from skbackprop.estimators import _validation as _validation
+from skbackprop.losses import BrierScore, Focal, Hinge, LogLoss, SquaredHinge
 from support import (
     BOTH,
     PAIRS,
@@ -369,7 +369,7 @@ def test_sparse_targets_of_a_regressor(container):
     assert from_sparse.score(X, container(Y)) == pytest.approx(from_sparse.score(X, Y))
 
 
-@pytest.mark.parametrize("loss", [LogLoss(), ProbabilitySquaredError(), Focal(1.0)])
+@pytest.mark.parametrize("loss", [LogLoss(), BrierScore(), Focal(1.0)])
 def test_losses_of_labels_are_for_shares_between_0_and_1(loss):
     X, values = value_data(N)
     shares = expit(values)

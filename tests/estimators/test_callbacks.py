@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.averages import ExponentialAverage
-from skbackprop.fitting.interrupts import BrokenOff
+from skbackprop.training.callbacks import TrainingInterrupted
+from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import NAMES, answers, data_for, few_epochs, quick, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -79,8 +79,8 @@ SETTINGS = {
     "adam": {},
     "sgd": {"solver": "sgd", "learning_rate": "adaptive"},
     "early stopping": {"early_stopping": True},
-    "ensemble": {"n_members": 3, "early_stopping": True, "n_iter_no_change": 1},
-    "average": {"average": ExponentialAverage(0.5)},
+    "ensemble": {"n_estimators": 3, "early_stopping": True, "n_iter_no_change": 1},
+    "average": {"average": ExponentialMovingAverage(0.5)},
     "dropout and normalization": {"dropout": 0.2, "normalization": "batch"},
     "float32": {"dtype": "float32"},
     "lbfgs": {"solver": "lbfgs"},
@@ -194,13 +194,13 @@ def test_an_error_leaves_all_as_it_was(estimator_class, solver, place):
     X, y = data_for(estimator_class)
     place = place.format("iteration" if solver == "lbfgs" else "epoch")
     model, callback = followed(estimator_class, Recorder(error_in=place), solver=solver)
-    stream = np.random.RandomState(3)
-    model.set_params(random_state=stream)
+    rng = np.random.RandomState(3)
+    model.set_params(random_state=rng)
     with pytest.raises(RuntimeError, match=place):
         model.fit(X, y)
     assert callback.hooks[-1] == "teardown fit 0"
     assert not hasattr(model, "coefs_")
-    assert np.array_equal(stream.get_state()[1], np.random.RandomState(3).get_state()[1])
+    assert np.array_equal(rng.get_state()[1], np.random.RandomState(3).get_state()[1])
     left = set(vars(model)) - set(model.get_params())
     assert left == {"_skl_callbacks"}
 
@@ -220,9 +220,9 @@ def test_ctrl_c_in_a_hook_keeps_the_epochs_so_far(estimator_class, solver, place
 
 
 def test_a_cluster_that_is_lost_in_the_last_hook_leaves_all_epochs():
-    callback = Recorder(error_in="end fit 0", error=BrokenOff)
+    callback = Recorder(error_in="end fit 0", error=TrainingInterrupted)
     model, _ = followed(BackpropRegressor, callback)
-    with pytest.raises(BrokenOff):
+    with pytest.raises(TrainingInterrupted):
         model.fit(*data_for(BackpropRegressor))
     assert model.n_iter_ == 5
 
@@ -240,10 +240,10 @@ def test_a_failed_fit_tears_down_and_has_no_estimator():
 
 def test_a_member_that_diverges_leaves_the_others_an_epoch_at_a_time():
     X, y = data_for(BackpropRegressor)
-    weights = quick(BackpropRegressor, n_members=3).fit(X, y)
+    weights = quick(BackpropRegressor, n_estimators=3).fit(X, y)
     init = [np.array(layer) for layer in weights.coefs_], weights.intercepts_
     init[0][0][1] *= 1e200
-    model, callback = followed(BackpropRegressor, solver="sgd", n_members=3, init=init)
+    model, callback = followed(BackpropRegressor, solver="sgd", n_estimators=3, init=init)
     with pytest.raises(ValueError, match="Training diverged in epoch 1"):
         model.fit(X, y)
     assert callback.hooks == hooks_of(5)
@@ -252,7 +252,7 @@ def test_a_member_that_diverges_leaves_the_others_an_epoch_at_a_time():
 
 def test_members_of_lbfgs_are_tasks_of_their_own():
     X, y = data_for(BackpropClassifier)
-    model, callback = followed(BackpropClassifier, solver="lbfgs", n_members=2, max_iter=2)
+    model, callback = followed(BackpropClassifier, solver="lbfgs", n_estimators=2, max_iter=2)
     model.fit(X, y)
     iterations = [f"{hook} iteration {i}" for i in range(2) for hook in ("begin", "end")]
     members = [
@@ -267,7 +267,7 @@ def test_members_of_lbfgs_are_tasks_of_their_own():
 def test_ctrl_c_when_the_last_member_of_lbfgs_is_over_keeps_all():
     X, y = data_for(BackpropRegressor)
     callback = Recorder(error_in="end member 1", error=KeyboardInterrupt)
-    model, _ = followed(BackpropRegressor, callback, solver="lbfgs", n_members=2)
+    model, _ = followed(BackpropRegressor, callback, solver="lbfgs", n_estimators=2)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
     assert same_bits(model, copy.deepcopy(model).set_callbacks().fit(X, y))

@@ -50,7 +50,7 @@ CHANGES = {
     "epsilon": 1.0,
     "n_iter_no_change": 1,
     "max_fun": 1,
-    "n_members": 5,
+    "n_estimators": 5,
     "class_weight": "balanced",
     "label_smoothing": 0.5,
     "scale_target": True,
@@ -83,11 +83,11 @@ def assert_unmoved(model, X, y, act):
 
 
 @BOTH
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_parameter_set_after_fit_does_not_move_predictions(estimator_class, n_members, name):
+def test_a_parameter_set_after_fit_does_not_move_predictions(estimator_class, n_estimators, name):
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, n_members=n_members).fit(X, y)
+    model = quick(estimator_class, n_estimators=n_estimators).fit(X, y)
     if name in model.get_params():
         of_classifier = {"loss": "hinge"} if estimator_class is BackpropClassifier else {}
         change = {name: (CHANGES | of_classifier)[name]}
@@ -105,7 +105,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize(
     "estimator_class, fitted, later",
     [
@@ -116,17 +116,17 @@ LOSSES = {
         if fitted is not later
     ],
 )
-def test_a_loss_set_after_fit_acts_in_the_next_fit(estimator_class, fitted, later, n_members):
+def test_a_loss_set_after_fit_acts_in_the_next_fit(estimator_class, fitted, later, n_estimators):
     X, y = data_for(estimator_class)
     y = np.abs(y)
-    model = quick(estimator_class, loss=fitted, n_members=n_members).fit(X, y)
+    model = quick(estimator_class, loss=fitted, n_estimators=n_estimators).fit(X, y)
 
     def change():
         with pytest.raises(ValueError, match="loss was .* when training began"):
             model.set_params(loss=later).partial_fit(X, y)
 
     assert_unmoved(model, X, y, change)
-    fresh = quick(estimator_class, loss=later, n_members=n_members).fit(X, y)
+    fresh = quick(estimator_class, loss=later, n_estimators=n_estimators).fit(X, y)
     assert_same_network(model.fit(X, y), fresh)
     for actual, expected in zip(says(model, X, y)[1], says(fresh, X, y)[1], strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -164,7 +164,7 @@ def test_targets_of_a_score_are_those_of_the_loss_that_was_fitted():
 
 def test_label_smoothing_set_after_fit_is_no_matter_for_hinge():
     X, y = data_for(BackpropClassifier)
-    model = quick(BackpropClassifier, loss="hinge", n_members=2).fit(X, y)
+    model = quick(BackpropClassifier, loss="hinge", n_estimators=2).fit(X, y)
     assert_unmoved(model, X, y, lambda: model.set_params(label_smoothing=0.1))
 
 
@@ -180,10 +180,10 @@ WRONG = {
 
 @BOTH
 @pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("n_members", [1, 2])
-def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_members):
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_estimators):
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, n_members=n_members)
+    model = quick(estimator_class, n_estimators=n_estimators)
     model.partial_fit(X, y, **classes_for(estimator_class)).partial_fit(X, y)
     right = getattr(model, name)
 
@@ -211,8 +211,8 @@ def test_what_a_parameter_was_does_not_travel(estimator_class):
 def test_before_the_first_fit_parameters_say_what_there_will_be(estimator_class):
     model = quick(estimator_class).set_params(loss="hinge")
     assert not hasattr(model, "predict_proba")
-    has_probabilities = estimator_class is BackpropClassifier
-    assert hasattr(model.set_params(loss="log_loss"), "predict_proba") == has_probabilities
+    supports_predict_proba = estimator_class is BackpropClassifier
+    assert hasattr(model.set_params(loss="log_loss"), "predict_proba") == supports_predict_proba
 
 
 @BOTH

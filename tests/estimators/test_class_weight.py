@@ -21,9 +21,9 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.estimator_checks import check_class_weight_balanced_classifiers
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.estimators import together
-from skbackprop.estimators.learned import Given
-from skbackprop.estimators.together import Fit, fit_together
+from skbackprop.estimators import _fit_many
+from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.inspection import find_learning_rate
 from skbackprop.optimizers import SOLVERS
 from support import (
@@ -104,7 +104,7 @@ def by_hand(class_weight, y, weight=None):
 
 def weights_in(model, y, weight=None):
     """Return what the rows weigh when training begins."""
-    return model._prepare_first(Given(X, y, weight)).runs[0].table.weight
+    return model._prepare_first(FitArguments(X, y, weight)).runs[0].table.weight
 
 
 def assert_same(model, expected):
@@ -131,7 +131,7 @@ def test_a_class_weighs_what_scikit_learn_says(y, class_weight, weight):
 SETTINGS = {
     **{name: {"solver": name} for name in SOLVERS},
     "small batches": {"batch_size": 7},
-    "members": {"n_members": 3},
+    "members": {"n_estimators": 3},
     "dropout": {"dropout": 0.3},
     "batch normalisation": {"normalization": "batch"},
     "float32": {"dtype": "float32"},
@@ -170,7 +170,9 @@ def test_balanced_classes_weigh_the_same_and_all_rows_what_they_did():
     twice = np.where(np.arange(N) % 3, 1, 2)
     model = quick(BackpropClassifier, class_weight="balanced")
     repeated = (
-        model._prepare_first(Given(X.repeat(twice, 0), FOUR.repeat(twice))).runs[0].table.weight
+        model._prepare_first(FitArguments(X.repeat(twice, 0), FOUR.repeat(twice)))
+        .runs[0]
+        .table.weight
     )
     weighted = weights_in(model, FOUR, twice)
     np.testing.assert_allclose((weighted / twice).repeat(twice), repeated)
@@ -358,10 +360,10 @@ def test_the_advice_for_pieces_is_scikit_learns_and_helps():
             kind(class_weight="balanced").partial_fit(X, FOUR, classes=range(4))
     weights = compute_class_weight("balanced", classes=np.arange(4), y=FOUR)
     advised = dict(zip(np.arange(4), weights, strict=True))
-    pieces = quick(BackpropClassifier, class_weight=advised, n_iter_no_change=np.inf)
-    for _ in range(pieces.max_iter):
-        pieces.partial_fit(X, FOUR, classes=range(4))
-    assert_same(pieces, clone(pieces).set_params(class_weight="balanced").fit(X, FOUR))
+    session = quick(BackpropClassifier, class_weight=advised, n_iter_no_change=np.inf)
+    for _ in range(session.max_iter):
+        session.partial_fit(X, FOUR, classes=range(4))
+    assert_same(session, clone(session).set_params(class_weight="balanced").fit(X, FOUR))
 
 
 def test_it_may_change_where_training_goes_on():
@@ -414,18 +416,18 @@ def noted_stacks(monkeypatch):
     """Return a list in which each stack that is trained together is put."""
     stacks = []
 
-    class Noting(together.Descent):
+    class Noting(_fit_many.TrainingLoop):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             stacks.append(self.stack)
 
-    monkeypatch.setattr(together, "Descent", Noting)
+    monkeypatch.setattr(_fit_many, "TrainingLoop", Noting)
     return stacks
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("weight", [None, ROWS], ids=["", "weighted"])
-@pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"n_members": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"n_estimators": 2}], ids=str)
 def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
     stacks = noted_stacks(monkeypatch)
     models = [
@@ -433,8 +435,8 @@ def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
         for class_weight in MIXTURE
         for alpha in (0.1, 1.0)
     ]
-    fits = [Fit(clone(model), X, FOUR, {"sample_weight": weight}) for model in models]
-    fit_together(fits, 2**28)
+    fits = [FitJob(clone(model), X, FOUR, {"sample_weight": weight}) for model in models]
+    fit_many(fits, 2**28)
     for fit, model in zip(fits, models, strict=True):
         if fit.error is None:
             assert_same(fit.estimator, model.fit(X, FOUR, weight))
@@ -444,8 +446,8 @@ def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
                 model.fit(X, FOUR, weight)
             assert str(error.value) == str(fit.error)
     assert [fit.error is None for fit in fits] == 10 * [True] + 4 * [False] + 4 * [True]
-    n_members = changes.get("n_members", 1)
-    assert sorted(len(stack.tables) for stack in stacks) == [4 * n_members, 10 * n_members]
+    n_estimators = changes.get("n_estimators", 1)
+    assert sorted(len(stack.tables) for stack in stacks) == [4 * n_estimators, 10 * n_estimators]
 
 
 def test_tables_are_shared_by_those_of_the_same_weights(monkeypatch):
@@ -453,7 +455,7 @@ def test_tables_are_shared_by_those_of_the_same_weights(monkeypatch):
     several = [{0: 3.0}, {0: 3.0}, {0: 4.0}, "balanced", "balanced"]
     models = [quick(BackpropClassifier, class_weight=each) for each in several]
     fit_params = {"sample_weight": ROWS}
-    fit_together([Fit(model, X, FOUR, fit_params) for model in models], 2**28)
+    fit_many([FitJob(model, X, FOUR, fit_params) for model in models], 2**28)
     (stack,) = stacks
     are_shared = [[one is other for other in stack.tables] for one in stack.tables]
     assert are_shared == [[one == other for other in several] for one in several]

@@ -17,14 +17,14 @@ from sklearn.utils._param_validation import StrOptions
 from lanes import examples
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import LeakyRelu
-from skbackprop.averages import AVERAGES, PolyakAverage
-from skbackprop.estimators.parameters import PARAMETERS
-from skbackprop.estimators.together import Fit, fit_together
-from skbackprop.fitting.plan import is_lbfgs
+from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.layers import BatchNormalization, PeriodicEmbedding
 from skbackprop.losses import Focal, Huber, Quantile, Tweedie
 from skbackprop.optimizers import OPTIMIZERS, SOLVERS
-from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
+from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
+from skbackprop.training.config import is_lbfgs
+from skbackprop.weight_averaging import AVERAGES, PolyakAverage
 from support import (
     answers,
     class_data,
@@ -68,7 +68,7 @@ VALUES = {
     "epsilon": [1e-8, 1e-2],
     "n_iter_no_change": [np.inf, 1],
     "max_fun": [15000, 3],
-    "n_members": [1, 3],
+    "n_estimators": [1, 3],
     "n_components": [1, 3],
     "label_smoothing": [0.0, 0.1],
     "scale_target": [False, True],
@@ -80,7 +80,7 @@ VALUES = {
 # Instances with settings of their own, beside the names; a loss is for one of the estimators.
 INSTANCES = {
     "activation": [LeakyRelu(0.2)],
-    "learning_rate": [WarmUp(Cosine(), 0.5), np.cos],
+    "learning_rate": [LinearWarmup(CosineDecay(), 0.5), np.cos],
     "input_layers": [["scale", PeriodicEmbedding(2, trained=False)]],
     "normalization": [BatchNormalization()],
     "average": [PolyakAverage(30)],
@@ -281,15 +281,15 @@ def test_estimators_fitted_together_are_as_if_alone(data, target):
     first, *others = data.draw(st.lists(drawn, min_size=2, max_size=4))
     several = [first]
     for other in others:
-        may_differ = {row.name for row in PARAMETERS if row.differs_in_a_stack}
+        may_differ = {row.name for row in PARAMETERS if row.stackable}
         pool = data.draw(st.sampled_from([first.keys(), may_differ & first.keys()]))
         names = data.draw(st.sets(st.sampled_from(sorted(pool)), max_size=6))
         names |= {"n_iter_no_change", "tol"}  # so that some leave a stack before others
         several.append(first | {name: other[name] for name in names})
     X, y, weight = data.draw(data_of(target))
     fit_params = {"sample_weight": weight}
-    fits = [Fit(estimator_class(**chosen), X, y, fit_params) for chosen in several]
-    fit_together(fits, max_bytes=1 << 30)
+    fits = [FitJob(estimator_class(**chosen), X, y, fit_params) for chosen in several]
+    fit_many(fits, max_bytes=1 << 30)
     for fit, chosen in zip(fits, several, strict=True):
         alone, error = fitted_or_error(estimator_class(**chosen), (X, y, weight))
         assert str(fit.error) == str(error)

@@ -1,6 +1,6 @@
 """Is an ensemble the networks that it is made of, each as if it had been trained alone?
 
-With `n_members` an estimator trains several networks as one stack. Each is compared, to the bit,
+With `n_estimators` an estimator trains several networks as one stack. Each is compared, to the bit,
 with a single network that has its seed; predictions are compared with the mean of theirs.
 """
 
@@ -15,11 +15,11 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.engine.objective import Gradient
-from skbackprop.fitting import training
-from skbackprop.fitting.streams import member_streams
 from skbackprop.losses import SquaredError
+from skbackprop.nn.objective import LossAndGradient
 from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.training import runner
+from skbackprop.training.rng import spawn_rngs
 from stacks import assert_same_bits
 from support import (
     BOTH,
@@ -95,15 +95,15 @@ every_classifier = pytest.mark.parametrize("target", CLASSIFIERS)
 every_regressor = pytest.mark.parametrize("target", REGRESSORS)
 
 
-def ensemble_of(estimator_class, n_members=M, **changes):
+def ensemble_of(estimator_class, n_estimators=M, **changes):
     """Return an unfitted ensemble, small enough to be fitted in milliseconds."""
-    return estimator_class(**SMALL | {"n_members": n_members} | changes)
+    return estimator_class(**SMALL | {"n_estimators": n_estimators} | changes)
 
 
 def alone(ensemble):
     """Return an unfitted single network for each member, with that member's own stream."""
-    streams = member_streams(copy.deepcopy(ensemble.random_state), ensemble.n_members)
-    return [clone(ensemble).set_params(n_members=1, random_state=stream) for stream in streams]
+    rngs = spawn_rngs(copy.deepcopy(ensemble.random_state), ensemble.n_estimators)
+    return [clone(ensemble).set_params(n_estimators=1, random_state=rng) for rng in rngs]
 
 
 def fitted_for(target, dtype="float64", **changes):
@@ -153,7 +153,7 @@ def test_each_member_is_the_network_of_its_own_seed(way, estimator_class):
     ensemble.fit(*data)
     for member, network in enumerate(networks):
         assert_member(ensemble, member, network)
-    assert_member(ensemble, 0, clone(ensemble).set_params(n_members=1).fit(*data))
+    assert_member(ensemble, 0, clone(ensemble).set_params(n_estimators=1).fit(*data))
     is_different = [not np.array_equal(ensemble.coefs_[0][0], w) for w in ensemble.coefs_[0][1:]]
     assert all(is_different)
 
@@ -176,24 +176,24 @@ def test_members_with_weights_of_rows(target, way, as_sparse):
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
 def test_a_stream_of_the_users_ends_where_the_first_network_leaves_it(estimator_class, kind):
     data = data_for(estimator_class, N_ROWS)
-    streams = [np.random.RandomState(kind(5)) for _ in range(2)]
+    rngs = [np.random.RandomState(kind(5)) for _ in range(2)]
     ensemble, network = (
-        ensemble_of(estimator_class, n_members, random_state=stream)
-        for n_members, stream in zip((M, 1), streams, strict=True)
+        ensemble_of(estimator_class, n_estimators, random_state=rng)
+        for n_estimators, rng in zip((M, 1), rngs, strict=True)
     )
     for _ in range(2):  # the second fit has other weights to begin with
         assert_member(ensemble.fit(*data), 0, network.fit(*data))
-        np.testing.assert_equal(*(stream.get_state(legacy=False) for stream in streams))
+        np.testing.assert_equal(*(rng.get_state(legacy=False) for rng in rngs))
 
 
 def test_seeds_of_members_are_drawn_from_a_copy_of_the_users_stream():
-    stream = np.random.RandomState(5)
-    first, *others = member_streams(stream, 4)
-    assert first is stream
-    assert stream.rand() == np.random.RandomState(5).rand()
+    rng = np.random.RandomState(5)
+    first, *others = spawn_rngs(rng, 4)
+    assert first is rng
+    assert rng.rand() == np.random.RandomState(5).rand()
     seeds = np.random.RandomState(5).randint(np.iinfo(np.int32).max, size=3)
     assert [other.rand() for other in others] == [np.random.RandomState(s).rand() for s in seeds]
-    assert [s.rand() for s in member_streams(5, 3)][1:] == [
+    assert [s.rand() for s in spawn_rngs(5, 3)][1:] == [
         np.random.RandomState(s).rand() for s in seeds[:2]
     ]
 
@@ -216,9 +216,9 @@ def _seeded_globally():
 @pytest.mark.usefixtures("_seeded_globally")
 def test_without_a_seed_one_is_drawn_from_the_global_stream():
     data, fits = value_data(N_ROWS), []
-    for n_members in (M, M, 1):
+    for n_estimators in (M, M, 1):
         np.random.seed(11)
-        fits.append(ensemble_of(BackpropRegressor, n_members, random_state=None).fit(*data))
+        fits.append(ensemble_of(BackpropRegressor, n_estimators, random_state=None).fit(*data))
     assert_same_ensemble(fits[0], fits[1])
     assert_member(fits[0], 0, fits[2])
     assert len(np.unique(fits[0].loss_)) == M
@@ -229,7 +229,7 @@ def test_without_a_seed_one_is_drawn_from_the_global_stream():
 def test_it_does_not_matter_how_many_stacks_there_are(size, way, monkeypatch):
     data, ensemble = value_data(N_ROWS), ensemble_of(BackpropRegressor, 5, **WAYS[way])
     together = clone(ensemble).fit(*data)
-    monkeypatch.setattr(training, "members_at_once", lambda *arguments: size)
+    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
     assert_same_ensemble(ensemble.fit(*data), together)
 
 
@@ -253,7 +253,7 @@ def test_members_stop_at_epochs_of_their_own():
 @every_target
 def test_a_single_network_has_no_member_axis_and_several_have(target, early_stopping):
     (single, _), (ensemble, _) = (
-        fitted_for(target, n_members=n, early_stopping=early_stopping) for n in (1, M)
+        fitted_for(target, n_estimators=n, early_stopping=early_stopping) for n in (1, M)
     )
     for name in ("coefs_", "intercepts_"):
         shapes = [array.shape for array in getattr(single, name)]
@@ -284,7 +284,7 @@ def test_best_scores_are_floats_where_lbfgs_makes_no_iteration(at_minimum):
     settings = {"solver": "lbfgs", "early_stopping": True, "alpha": 0.0, "random_state": 0}
     if len(weights) == 1:
         init = [weights[0]], [np.zeros(1)]
-    ensemble = BackpropRegressor((), init=init, n_members=len(weights), **settings)
+    ensemble = BackpropRegressor((), init=init, n_estimators=len(weights), **settings)
     ensemble.fit(X, X @ exact[:, 0])
 
     scores = np.atleast_1d(ensemble.best_validation_score_)
@@ -355,7 +355,7 @@ def test_predictions_are_the_mean_and_the_spread_of_the_members(target, dtype):
 
 @every_regressor
 def test_one_network_agrees_with_itself(target):
-    regressor, X = fitted_for(target, n_members=1)
+    regressor, X = fitted_for(target, n_estimators=1)
     mean, std = regressor.predict(X, return_std=True)
     assert_same_bits(mean, regressor.predict(X))
     assert_same_bits(std, np.zeros_like(mean))
@@ -431,7 +431,7 @@ def test_members_are_estimators_that_share_the_weights(target):
     assert len(ensemble.estimators_) == M
     for member, one in enumerate(ensemble.estimators_):
         assert type(one) is type(ensemble)
-        assert one.n_members == 1
+        assert one.n_estimators == 1
         assert_member(ensemble, member, one)
         assert all(map(np.shares_memory, one.coefs_, ensemble.coefs_))
         assert 0 <= one.score(X, y) <= 1 or not is_classifier(one)
@@ -458,7 +458,7 @@ def test_a_single_network_has_no_members(estimator_class):
     """Tools that go from an ensemble to its members, and to theirs, come to an end."""
     network = ensemble_of(estimator_class, 1).fit(*data_for(estimator_class, N_ROWS))
     assert not hasattr(network, "estimators_")
-    with pytest.raises(AttributeError, match="n_members"):
+    with pytest.raises(AttributeError, match="n_estimators"):
         _ = network.estimators_
 
 
@@ -472,8 +472,8 @@ def test_there_are_no_members_before_the_fit(estimator_class):
 def seeded(way):
     """Return a way of seeding and training on, as settings of an estimator."""
     kind, _, goes_on = way.partition(", ")
-    stream = {"int": 3, "stream": np.random.RandomState(3)}[kind]
-    return {"random_state": stream, "warm_start": goes_on == "warm start"}
+    rng = {"int": 3, "stream": np.random.RandomState(3)}[kind]
+    return {"random_state": rng, "warm_start": goes_on == "warm start"}
 
 
 @pytest.mark.parametrize("way", ["int", "stream", "int, warm start", "stream, warm start"])
@@ -535,12 +535,12 @@ def test_the_clone_of_a_member_is_a_network_that_can_be_fitted(estimator_class, 
 # --------------------------------------------------------------------------- initial weights
 
 
-def initial(estimator_class, has_axis, n_members=M):
+def initial(estimator_class, has_axis, n_estimators=M):
     """Return a pair of weights and intercepts, for all members or for each."""
-    k, stream = 3 if estimator_class is BackpropClassifier else 1, np.random.RandomState(8)
-    axis = (n_members,) if has_axis else ()
-    coefs = [stream.randn(*axis, *shape) for shape in [(N_FEATURES, 6), (6, k)]]
-    return coefs, [stream.randn(*axis, width) for width in (6, k)]
+    k, rng = 3 if estimator_class is BackpropClassifier else 1, np.random.RandomState(8)
+    axis = (n_estimators,) if has_axis else ()
+    coefs = [rng.randn(*axis, *shape) for shape in [(N_FEATURES, 6), (6, k)]]
+    return coefs, [rng.randn(*axis, width) for width in (6, k)]
 
 
 @pytest.mark.parametrize("has_axis", [False, True], ids=["one for all", "one for each"])
@@ -646,12 +646,12 @@ def test_pieces_give_the_bits_of_the_whole(estimator_class, way, kind):
         by_twos.fit(*data)
     assert (by_twos.n_iter_ == 2).all()
 
-    for pieces in (by_epochs, by_twos):
+    for session in (by_epochs, by_twos):
         for name in ("coefs_", "intercepts_"):
-            for array, expected in zip(getattr(pieces, name), getattr(whole, name), strict=True):
+            for array, expected in zip(getattr(session, name), getattr(whole, name), strict=True):
                 assert_same_bits(array, expected, name)
-        assert pieces.loss_curve_ == whole.loss_curve_
-        np.testing.assert_array_equal(pieces.t_, whole.t_)
+        assert session.loss_curve_ == whole.loss_curve_
+        np.testing.assert_array_equal(session.t_, whole.t_)
     np.testing.assert_array_equal(by_epochs.best_loss_, whole.best_loss_)
 
 
@@ -754,7 +754,7 @@ def test_a_member_that_diverges_leaves_the_ensemble_as_it_was(
     estimator_class, method, solver, size, monkeypatch
 ):
     """The others have done their epochs when it fails, and none of them counts."""
-    monkeypatch.setattr(training, "members_at_once", lambda *arguments: size)
+    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
     data = data_for(estimator_class, N_ROWS)
     settings = {"solver": solver, "warm_start": method == "warm fit"}
     failing, spared = (ensemble_of(estimator_class, **settings).fit(*data) for _ in range(2))
@@ -791,11 +791,11 @@ def test_a_member_that_diverges_under_early_stopping_keeps_its_best_epoch():
         assert_member(ensemble, member, network.fit(*data))
 
 
-@pytest.mark.parametrize("n_members", [1, 2, 5])
+@pytest.mark.parametrize("n_estimators", [1, 2, 5])
 @BOTH
-def test_a_lack_of_convergence_is_mentioned_once(estimator_class, n_members):
+def test_a_lack_of_convergence_is_mentioned_once(estimator_class, n_estimators):
     with pytest.warns(ConvergenceWarning) as caught:
-        ensemble_of(estimator_class, n_members).fit(*data_for(estimator_class, N_ROWS))
+        ensemble_of(estimator_class, n_estimators).fit(*data_for(estimator_class, N_ROWS))
     assert ["Maximum iterations (6) reached" in str(w.message) for w in caught] == [True]
     assert caught[0].filename == __file__
 
@@ -864,7 +864,7 @@ def test_an_interrupt_keeps_the_complete_epochs_of_all_members(
 def test_an_interrupt_of_several_stacks_leaves_each_member_with_whole_epochs(
     solver, size, monkeypatch
 ):
-    monkeypatch.setattr(training, "members_at_once", lambda *arguments: size)
+    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
     data, ensemble = value_data(N_ROWS), ensemble_of(BackpropRegressor, 4, solver=solver)
     interrupted(ensemble, *data, monkeypatch=monkeypatch, solver=solver, n_steps=16)
     assert 1 <= ensemble.n_iter_.min() <= ensemble.n_iter_.max() <= ensemble.n_iter_.min() + 1
@@ -881,7 +881,7 @@ def test_an_interrupted_partial_fit_is_no_epoch_of_any_member(
     estimator_class, solver, size, n_steps, monkeypatch
 ):
     """Also where some of its stacks have had theirs; each makes three steps."""
-    monkeypatch.setattr(training, "members_at_once", lambda *arguments: size)
+    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
     data, classes = data_for(estimator_class, N_ROWS), classes_for(estimator_class)
     ensemble, spared = (
         ensemble_of(estimator_class, 6, solver=solver).partial_fit(*data, **classes)
@@ -952,10 +952,10 @@ def test_an_interrupt_of_lbfgs_leaves_each_member_at_an_iteration_of_its_own(mon
     ensemble = ensemble_of(BackpropRegressor, 2, solver="lbfgs")
     first, second = (network.fit(*data) for network in alone(ensemble))
     with monkeypatch.context() as context:
-        evaluations = interrupt(context, Gradient, "of_loss", np.inf)
+        evaluations = interrupt(context, LossAndGradient, "backward_loss", np.inf)
         alone(ensemble)[0].fit(*data)
     with monkeypatch.context() as context:
-        interrupt(context, Gradient, "of_loss", len(evaluations) + 4)
+        interrupt(context, LossAndGradient, "backward_loss", len(evaluations) + 4)
         with pytest.raises(KeyboardInterrupt):
             ensemble.fit(*data)
     assert_member(ensemble, 0, first)
@@ -967,14 +967,14 @@ def test_an_interrupt_of_lbfgs_leaves_each_member_at_an_iteration_of_its_own(mon
 # ------------------------------------------------------------------------------- the parameter
 
 
-@pytest.mark.parametrize("n_members", [0, -1, 1.5, 3.0, "a", None, (2,)])
+@pytest.mark.parametrize("n_estimators", [0, -1, 1.5, 3.0, "a", None, (2,)])
 @BOTH
-def test_an_invalid_number_of_members_is_an_error_that_names_it(estimator_class, n_members):
-    ensemble = ensemble_of(estimator_class, n_members)
+def test_an_invalid_number_of_members_is_an_error_that_names_it(estimator_class, n_estimators):
+    ensemble = ensemble_of(estimator_class, n_estimators)
     data = data_for(estimator_class, N_ROWS)
-    with pytest.raises(ValueError, match="'n_members' parameter"):
+    with pytest.raises(ValueError, match="'n_estimators' parameter"):
         ensemble.fit(*data)
-    with pytest.raises(ValueError, match="'n_members' parameter"):
+    with pytest.raises(ValueError, match="'n_estimators' parameter"):
         ensemble.partial_fit(*data, **classes_for(estimator_class))
     assert vars(ensemble).keys() == ensemble.get_params().keys()
 
@@ -984,12 +984,12 @@ def test_an_invalid_number_of_members_is_an_error_that_names_it(estimator_class,
 def test_the_number_of_members_cannot_change_while_training_goes_on(estimator_class, before, after):
     data = data_for(estimator_class, N_ROWS)
     ensemble = ensemble_of(estimator_class, before, warm_start=True).fit(*data)
-    ensemble.set_params(n_members=after)
+    ensemble.set_params(n_estimators=after)
     for method in ("fit", "partial_fit"):
-        with pytest.raises(ValueError, match=f"n_members was {before} .* is {after} now"):
+        with pytest.raises(ValueError, match=f"n_estimators was {before} .* is {after} now"):
             getattr(ensemble, method)(*data)
-    ensemble.set_params(n_members=before).fit(*data)
-    ensemble.set_params(n_members=after, warm_start=False).fit(*data)
+    ensemble.set_params(n_estimators=before).fit(*data)
+    ensemble.set_params(n_estimators=after, warm_start=False).fit(*data)
     assert len(networks_of(ensemble)) == after
 
 
@@ -1000,7 +1000,7 @@ def test_the_number_of_members_acts_in_the_next_fit(estimator_class, before, aft
     X, y = data_for(estimator_class, N_ROWS)
     ensemble = ensemble_of(estimator_class, before).fit(X, y)
     expected = ensemble.predict(X)
-    ensemble.set_params(n_members=after)
+    ensemble.set_params(n_estimators=after)
     np.testing.assert_array_equal(ensemble.predict(X), expected)
     assert len(networks_of(ensemble)) == before
 
@@ -1015,11 +1015,13 @@ def test_numpy_counts_too():
 def test_a_search_over_the_number_of_members(estimator_class):
     X, y = data_for(estimator_class, N_ROWS)
     base = ensemble_of(estimator_class, 1, max_iter=20, learning_rate_init=0.01)
-    search = GridSearchCV(base, {"n_members": [1, 2, 4]}, cv=3).fit(X, y)
-    for n_members, score in zip([1, 2, 4], search.cv_results_["mean_test_score"], strict=True):
-        expected = cross_val_score(clone(base).set_params(n_members=n_members), X, y, cv=3).mean()
+    search = GridSearchCV(base, {"n_estimators": [1, 2, 4]}, cv=3).fit(X, y)
+    for n_estimators, score in zip([1, 2, 4], search.cv_results_["mean_test_score"], strict=True):
+        expected = cross_val_score(
+            clone(base).set_params(n_estimators=n_estimators), X, y, cv=3
+        ).mean()
         assert score == pytest.approx(expected, rel=1e-12)
-    assert len(networks_of(search.best_estimator_)) == search.best_params_["n_members"]
+    assert len(networks_of(search.best_estimator_)) == search.best_params_["n_estimators"]
 
 
 def test_an_ensemble_is_no_worse_than_its_members_on_average():

@@ -16,12 +16,12 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
-from skbackprop.averages import ExponentialAverage
 from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import PeriodicEmbedding
 from skbackprop.losses import REGRESSOR_LOSSES, Poisson, Quantile
 from skbackprop.optimizers import AdamW
-from skbackprop.schedules import WarmUp
+from skbackprop.schedules import LinearWarmup
+from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import (
     assert_same_network,
     class_data,
@@ -73,12 +73,12 @@ SHARED = {
     "early stopping lbfgs": {"early_stopping": True, "solver": "lbfgs", "max_iter": 50},
     "small batches": {"batch_size": 4} | SMALL | {"max_iter": 30},
     "he_normal": {"init": "he_normal"} | SMALL,
-    "ensemble": {"n_members": 3} | SMALL,
+    "ensemble": {"n_estimators": 3} | SMALL,
     "instances": {
         "solver": AdamW(weight_decay=0.001),
         "activation": LeakyRelu(0.1),
-        "learning_rate": WarmUp("cosine"),
-        "average": ExponentialAverage(0.9),
+        "learning_rate": LinearWarmup("cosine"),
+        "average": ExponentialMovingAverage(0.9),
         "init": VarianceScaling(2.0, fan="in"),
     }
     | SMALL,
@@ -274,11 +274,11 @@ def test_checks_chosen_or_left_out_by_name_exist(kind):
     ],
 )
 def test_float32_outcomes_of_a_row_depend_on_other_rows_by_rounding_only(estimator_class, method):
-    stream = np.random.RandomState(0)
-    X = 3 * stream.uniform(size=(20, 3))
+    rng = np.random.RandomState(0)
+    X = 3 * rng.uniform(size=(20, 3))
     model = estimator_class(dtype="float32", random_state=1, **SMALL).fit(X, np.arange(20) % 3)
     of_rows = getattr(model, method)
-    whole, order = of_rows(X), stream.permutation(20)
+    whole, order = of_rows(X), rng.permutation(20)
     # A product adds up to twenty float32 terms, and errors are squares of what X is large as.
     atol = 20 * np.finfo(np.float32).eps * np.square(X).max()
     one_by_one = np.concatenate([of_rows(X[i : i + 1]) for i in range(20)])

@@ -26,9 +26,9 @@ from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, optimizers
-from skbackprop.engine import prediction
-from skbackprop.engine import stack as training
 from skbackprop.losses import Quantile, SquaredError
+from skbackprop.nn import ensemble_trainer as training
+from skbackprop.nn import prediction
 from support import (
     BOTH,
     IS_PINNED,
@@ -179,8 +179,8 @@ def test_warm_fits_keep_the_moments(ours, theirs, solver):
     def check(estimator_class):
         data = data_for(estimator_class, N_ROWS)
         whole = estimator_class(max_iter=6, **settings).fit(*data)
-        pieces = estimator_class(max_iter=3, warm_start=True, **settings).fit(*data).fit(*data)
-        assert same_bits(pieces, whole)
+        session = estimator_class(max_iter=3, warm_start=True, **settings).fit(*data).fit(*data)
+        assert same_bits(session, whole)
 
     check(ours)
     fails(check, theirs)
@@ -195,8 +195,8 @@ def test_each_partial_fit_shuffles_anew(ours, theirs):
         X, y = data_for(estimator_class, N_ROWS)
         classes = classes_for(ours)
         whole = estimator_class(max_iter=2, **settings).fit(X, y)
-        pieces = estimator_class(**settings).partial_fit(X, y, **classes).partial_fit(X, y)
-        assert same_bits(pieces, whole)
+        session = estimator_class(**settings).partial_fit(X, y, **classes).partial_fit(X, y)
+        assert same_bits(session, whole)
 
     check(ours)
     fails(check, theirs)
@@ -902,7 +902,7 @@ OF_CLASSIFIER = ["predict", "predict_proba", "predict_log_proba", "decision_func
 OF_REGRESSOR = ["predict", "predict with std"]
 PREDICTING = {
     "classes": (BackpropClassifier, {}, MANY),
-    "members": (BackpropClassifier, {"n_members": 3}, MANY),
+    "members": (BackpropClassifier, {"n_estimators": 3}, MANY),
     "indicators": (BackpropClassifier, {}, (MANY[:, None] == np.arange(50)).astype(int)),
     "columns": (BackpropClassifier, {}, np.column_stack([MANY % 10] * 5)),
     "outputs": (BackpropRegressor, {"scale_target": True}, np.outer(MANY, np.ones(50))),
@@ -910,7 +910,7 @@ PREDICTING = {
     "quantiles": (BackpropRegressor, {"loss": Quantile([0.1, 0.9])}, np.outer(MANY, np.ones(25))),
     "mean and variance": (
         BackpropRegressor,
-        {"loss": "gaussian", "n_members": 3},
+        {"loss": "gaussian", "n_estimators": 3},
         np.outer(MANY, np.ones(25)),
     ),
 }
@@ -1174,7 +1174,7 @@ def test_interrupted_lbfgs_goes_back_to_the_last_complete_iteration(early_stoppi
     settings = {"solver": "lbfgs", "random_state": 0, "early_stopping": early_stopping}
     interrupted = BackpropRegressor(max_iter=50, **settings)
     with monkeypatch.context() as context:
-        interrupt(context, training.Gradient, "of_loss", 9)
+        interrupt(context, training.LossAndGradient, "backward_loss", 9)
         with pytest.raises(KeyboardInterrupt):
             interrupted.fit(X, y)
     assert 1 < interrupted.n_iter_ < 10
@@ -1413,13 +1413,13 @@ def test_a_layer_less_or_more_as_the_error_says():
 
 
 @pytest.mark.parametrize("use", ["predict", "partial_fit", "fit", "init"])
-@pytest.mark.parametrize("n_members", [1, 2])
-def test_intercepts_may_be_rows(n_members, use):
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_intercepts_may_be_rows(n_estimators, use):
     """Biases of shape (1, n) are those of shape (n,), as in scikit-learn's sums."""
     X, y = value_data(N_ROWS, N_FEATURES)
-    settings = SMALL | {"max_iter": 2, "n_members": n_members, "warm_start": True}
+    settings = SMALL | {"max_iter": 2, "n_estimators": n_estimators, "warm_start": True}
     coefs, intercepts = some_parameters(N_FEATURES, 6, 1)
-    if n_members > 1:
+    if n_estimators > 1:
         coefs, intercepts = ([np.stack([a, -a]) for a in arrays] for arrays in (coefs, intercepts))
 
     def check(intercepts):
@@ -1498,9 +1498,9 @@ def test_warm_fit_holds_out_the_rows_of_the_first_fit():
     X, y = value_data(N_ROWS, N_FEATURES)
     settings = SMALL | {"early_stopping": True, "warm_start": True, "validation_fraction": 0.25}
     settings |= {"solver": "sgd", "learning_rate_init": 0.02, "max_iter": 5}
-    stream = np.random.RandomState(3)
-    stream.uniform(size=N_FEATURES * 6 + 6 + 6 + 1)  # the draws of the initial weights
-    _, held_out = train_test_split(np.arange(N_ROWS), test_size=0.25, random_state=stream)
+    rng = np.random.RandomState(3)
+    rng.uniform(size=N_FEATURES * 6 + 6 + 6 + 1)  # the draws of the initial weights
+    _, held_out = train_test_split(np.arange(N_ROWS), test_size=0.25, random_state=rng)
 
     def check(estimator_class):
         regressor = estimator_class(**settings)

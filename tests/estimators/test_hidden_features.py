@@ -7,7 +7,7 @@ from scipy.special import expit
 from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.engine import prediction
+from skbackprop.nn import prediction
 from support import BOTH, N, data_for, few_epochs, networks_of, quick
 
 pytestmark = few_epochs
@@ -36,12 +36,12 @@ def by_hand(model, X, layer, activation):
 @BOTH
 @NORMALIZATIONS
 @pytest.mark.parametrize("activation", FUNCTIONS)
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("layer", [0, 1, -1, -2])
 @pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 def test_they_are_those_of_a_forward_pass_by_hand(
-    estimator_class, normalization, activation, n_members, dtype, layer, is_sparse
+    estimator_class, normalization, activation, n_estimators, dtype, layer, is_sparse
 ):
     X, y = data_for(estimator_class)
     X = np.where(np.arange(X.size).reshape(X.shape) % 3, X, 0)
@@ -50,7 +50,7 @@ def test_they_are_those_of_a_forward_pass_by_hand(
         hidden_layer_sizes=WIDTHS,
         activation=activation,
         normalization=normalization,
-        n_members=n_members,
+        n_estimators=n_estimators,
         dtype=dtype,
         dropout=0.3,
     )
@@ -58,7 +58,7 @@ def test_they_are_those_of_a_forward_pass_by_hand(
     features = model.hidden_features(sparse.csr_array(X) if is_sparse else X, layer)
     place = layer % len(WIDTHS)
     expected = np.hstack([by_hand(one, X, place, activation) for one in networks_of(model)])
-    assert features.shape == (N, n_members * WIDTHS[place])
+    assert features.shape == (N, n_estimators * WIDTHS[place])
     assert features.dtype == dtype
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(features, expected, rtol=tolerance, atol=tolerance)
@@ -79,7 +79,7 @@ def test_the_last_layer_is_the_default_and_leads_to_the_scores(estimator_class):
 
 def test_an_axis_of_the_members_is_a_reshape_away():
     X, y = data_for(BackpropClassifier)
-    model = quick(BackpropClassifier, n_members=3).fit(X, y)
+    model = quick(BackpropClassifier, n_estimators=3).fit(X, y)
     by_member = model.hidden_features(X).reshape(N, 3, -1)
     for member, one in enumerate(model.estimators_):
         np.testing.assert_allclose(by_member[:, member], one.hidden_features(X), rtol=1e-12)
@@ -88,7 +88,7 @@ def test_an_axis_of_the_members_is_a_reshape_away():
 @BOTH
 def test_blocks_of_rows_make_no_difference(estimator_class, monkeypatch):
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, n_members=2).fit(X, y)
+    model = quick(estimator_class, n_estimators=2).fit(X, y)
     at_once = model.hidden_features(X)
     monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 100)
     monkeypatch.setattr(prediction, "_OUTCOME_NUMBERS", 50)

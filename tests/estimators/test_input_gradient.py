@@ -7,14 +7,14 @@ from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.engine import sensitivity
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
+from skbackprop.nn import input_gradients
 from support import BOTH, class_data, data_for, few_epochs, label_data, peak_of, quick, value_data
 
 pytestmark = few_epochs
 
 STEP = 1e-5
-MEMBERS = pytest.mark.parametrize("n_members", [1, 3])
+MEMBERS = pytest.mark.parametrize("n_estimators", [1, 3])
 NORMALIZATIONS = pytest.mark.parametrize("normalization", [None, "batch", "layer"])
 SPARSE = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 
@@ -59,9 +59,11 @@ def probabilities(model):
 @NORMALIZATIONS
 @SPARSE
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_through_every_activation(estimator_class, n_members, normalization, is_sparse, activation):
+def test_through_every_activation(
+    estimator_class, n_estimators, normalization, is_sparse, activation
+):
     X, y = data_for(estimator_class)
-    settings = {"normalization": normalization, "n_members": n_members, "dropout": 0.2}
+    settings = {"normalization": normalization, "n_estimators": n_estimators, "dropout": 0.2}
     model = rough(estimator_class, activation=activation, **settings).fit(X, y)
     gradient = model.input_gradient(sparse.csr_array(X) if is_sparse else X)
     is_regressor = estimator_class is BackpropRegressor
@@ -71,9 +73,9 @@ def test_through_every_activation(estimator_class, n_members, normalization, is_
 @BOTH
 @pytest.mark.parametrize("hidden", [(), (1,), (6, 5, 4)])
 @MEMBERS
-def test_through_any_number_of_layers(estimator_class, hidden, n_members):
+def test_through_any_number_of_layers(estimator_class, hidden, n_estimators):
     X, y = data_for(estimator_class)
-    model = rough(estimator_class, hidden_layer_sizes=hidden, n_members=n_members).fit(X, y)
+    model = rough(estimator_class, hidden_layer_sizes=hidden, n_estimators=n_estimators).fit(X, y)
     is_regressor = estimator_class is BackpropRegressor
     function = model.predict if is_regressor else model.decision_function
     assert_is_derivative(model.input_gradient(X), function, X)
@@ -103,21 +105,21 @@ LABELS = {
 @pytest.mark.parametrize("of", ["score", "probability"])
 @MEMBERS
 @pytest.mark.without(
-    lambda loss, of, **_: of == "probability" and not CLASSIFIER_LOSSES[loss].has_probabilities
+    lambda loss, of, **_: of == "probability" and not CLASSIFIER_LOSSES[loss].supports_predict_proba
 )
-def test_of_scores_and_of_probabilities(labels, loss, of, n_members):
+def test_of_scores_and_of_probabilities(labels, loss, of, n_estimators):
     X, y = LABELS[labels]
-    model = rough(BackpropClassifier, loss=loss, n_members=n_members).fit(X, y)
+    model = rough(BackpropClassifier, loss=loss, n_estimators=n_estimators).fit(X, y)
     function = model.decision_function if of == "score" else probabilities(model)
     assert_is_derivative(model.input_gradient(X, of), function, X)
 
 
 @MEMBERS
 @pytest.mark.parametrize("of", ["score", "probability"])
-def test_several_columns_of_labels_have_one_each(n_members, of):
+def test_several_columns_of_labels_have_one_each(n_estimators, of):
     X, y = class_data()
     labels = np.column_stack([y, y > 0, np.zeros_like(y)])
-    model = rough(BackpropClassifier, n_members=n_members).fit(X, labels)
+    model = rough(BackpropClassifier, n_estimators=n_estimators).fit(X, labels)
     gradients = model.input_gradient(X, of)
     assert [gradient.shape for gradient in gradients] == [(60, 3, 4), (60, 4), (60, 4)]
     for i in (0, 1):
@@ -144,7 +146,7 @@ def test_the_probability_of_an_only_class_does_not_change():
 def test_scores_of_members_that_are_sure_have_a_gradient_too():
     """Their probabilities round to one, and so does the mean of these."""
     X, y = class_data(n_classes=2)
-    model = rough(BackpropClassifier, n_members=2, hidden_layer_sizes=()).fit(X, y)
+    model = rough(BackpropClassifier, n_estimators=2, hidden_layer_sizes=()).fit(X, y)
     model.coefs_ = [1e3 * weights for weights in model.coefs_]
     gradient = model.input_gradient(X)
     assert np.isfinite(gradient).all()
@@ -159,10 +161,10 @@ def test_scores_of_members_that_are_sure_have_a_gradient_too():
 @pytest.mark.parametrize("n_targets", [1, 2])
 @pytest.mark.parametrize("scale_target", [False, True])
 @MEMBERS
-def test_of_predictions_in_units_of_y(loss, n_targets, scale_target, n_members):
+def test_of_predictions_in_units_of_y(loss, n_targets, scale_target, n_estimators):
     X, y = value_data(n_outputs=n_targets)
     y = np.exp(y) if loss.target_minimum == 0 else 100 * y
-    settings = {"loss": loss, "scale_target": scale_target, "n_members": n_members}
+    settings = {"loss": loss, "scale_target": scale_target, "n_estimators": n_estimators}
     model = rough(BackpropRegressor, **settings).fit(X, y)
     assert_is_derivative(model.input_gradient(X), model.predict, X)
 
@@ -173,13 +175,13 @@ def test_of_predictions_in_units_of_y(loss, n_targets, scale_target, n_members):
 @BOTH
 @MEMBERS
 @SPARSE
-def test_single_precision_agrees_with_double(estimator_class, n_members, is_sparse):
+def test_single_precision_agrees_with_double(estimator_class, n_estimators, is_sparse):
     X, y = data_for(estimator_class)
-    model = rough(estimator_class, n_members=n_members, normalization="layer").fit(X, y)
+    model = rough(estimator_class, n_estimators=n_estimators, normalization="layer").fit(X, y)
     expected = model.input_gradient(X)
     single = rough(
         estimator_class,
-        n_members=n_members,
+        n_estimators=n_estimators,
         normalization="layer",
         dtype="float32",
         init=(model.coefs_, model.intercepts_),
@@ -195,18 +197,18 @@ def test_single_precision_agrees_with_double(estimator_class, n_members, is_spar
 @BOTH
 @SPARSE
 @MEMBERS
-def test_blocks_of_rows_make_no_difference(estimator_class, is_sparse, n_members, monkeypatch):
+def test_blocks_of_rows_make_no_difference(estimator_class, is_sparse, n_estimators, monkeypatch):
     X, y = data_for(estimator_class)
-    model = rough(estimator_class, n_members=n_members).fit(X, y)
+    model = rough(estimator_class, n_estimators=n_estimators).fit(X, y)
     X = sparse.csr_array(X) if is_sparse else X
     at_once = model.input_gradient(X)
-    monkeypatch.setattr(sensitivity, "_NUMBERS", 1000)
+    monkeypatch.setattr(input_gradients, "_NUMBERS", 1000)
     np.testing.assert_allclose(model.input_gradient(X), at_once, rtol=1e-12, atol=1e-14)
 
 
 def test_memory_is_bounded(monkeypatch):
     """Beyond the result, it takes what a block of rows does, however many there are."""
-    monkeypatch.setattr(sensitivity, "_NUMBERS", 1 << 14)
+    monkeypatch.setattr(input_gradients, "_NUMBERS", 1 << 14)
     X, y = value_data(500)
     model = quick(BackpropRegressor, hidden_layer_sizes=(100,)).fit(X, y)
     model.input_gradient(X)

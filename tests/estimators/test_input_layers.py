@@ -1,7 +1,8 @@
 """Do layers before the first dense one belong to an estimator as all else does?
 
-That they compute what they say, and learn what they should, is in tests/layers/test_inputs.py;
-pieces, pickles and members of stacks are drawn in test_combinations.py.
+That they compute what they say, and learn what they should, is in
+tests/layers/test_feature_layers.py; pieces, pickles and members of stacks are drawn in
+test_combinations.py.
 """
 
 import numpy as np
@@ -10,11 +11,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from skbackprop import (
-    BackpropGridSearchCV,
-    BackpropRegressor,
-    EarlyStopping,
-)
+from skbackprop import BackpropGridSearchCV, BackpropRegressor, EarlyStopping
 from skbackprop.callbacks import Checkpoint
 from skbackprop.layers import INPUT_LAYERS, PeriodicEmbedding, Scale
 from skbackprop.optimizers import AdamW
@@ -68,7 +65,7 @@ def test_none_and_an_empty_list_are_the_network_without(estimator_class):
 
 WRONG = {
     "name": ("waves", "The names are 'scale', 'periodic'"),
-    "class": ([PeriodicEmbedding], "must be None, a name or an InputLayer"),
+    "class": ([PeriodicEmbedding], "must be None, a name or an FeatureLayer"),
     "within": (["scale", 3], "or a list of these, got 3"),
     "list in a list": ([["scale"]], r"got \['scale'\]"),
     "columns": (SOME.set_params(features=[0, 4]), "columns from 0 to 3, .* 4 inputs, got 4"),
@@ -156,13 +153,13 @@ def test_a_summary_by_hand():
 
 @every_kind
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_the_prediction_by_hand(layers, dtype, n_members):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_the_prediction_by_hand(layers, dtype, n_estimators):
     X, y = value_data()
-    model = quick(BackpropRegressor, input_layers=layers, dtype=dtype, n_members=n_members)
+    model = quick(BackpropRegressor, input_layers=layers, dtype=dtype, n_estimators=n_estimators)
     model.fit(X, y)
     each = []
-    for one in model.estimators_ if n_members > 1 else [model]:
+    for one in model.estimators_ if n_estimators > 1 else [model]:
         x, places = X, range(4)
         if hasattr(one, "scales_"):
             x, places = x * one.scales_[0], [1, 3]
@@ -183,7 +180,7 @@ def test_the_prediction_by_hand(layers, dtype, n_members):
 @every_kind
 def test_the_gradient_by_the_input_belongs_to_the_prediction(layers):
     X, y = value_data(n=6)
-    model = quick(BackpropRegressor, input_layers=layers, activation="tanh", n_members=2)
+    model = quick(BackpropRegressor, input_layers=layers, activation="tanh", n_estimators=2)
     model.fit(X, y)
     check_gradient(lambda x: (model.predict(x).sum(), model.input_gradient(x)), X)
 
@@ -227,7 +224,7 @@ def test_they_are_free_of_the_penalty_and_of_decay():
     """Where nothing else moves the weights, the strongest penalty leaves them as they were."""
     X, y = value_data()
     settings = {"input_layers": ["scale", PeriodicEmbedding(2)], "max_iter": 1}
-    one, decayed, penalised = (
+    one, decayed, regularized = (
         quick(BackpropRegressor, **settings | changes).fit(0 * X, 0 * y)
         for changes in (
             {"alpha": 0.0},
@@ -236,7 +233,7 @@ def test_they_are_free_of_the_penalty_and_of_decay():
         )
     )
     for name in ("scales_", "frequencies_"):
-        for other in (decayed, penalised):
+        for other in (decayed, regularized):
             np.testing.assert_array_equal(getattr(other, name)[0], getattr(one, name)[0])
 
 
@@ -246,7 +243,7 @@ def test_the_best_epoch_is_kept_whole(estimator_class, layers):
     X, y = data_for(estimator_class, n=80)
     stopping = EarlyStopping("loss", n_iter_no_change=3)
     model = quick(estimator_class, input_layers=layers, max_iter=40, learning_rate_init=0.05)
-    model.set_params(early_stopping=stopping, n_members=2).fit(X[:50], y[:50])
+    model.set_params(early_stopping=stopping, n_estimators=2).fit(X[:50], y[:50])
     model.fit(X[:50], y[:50], X_val=X[50:], y_val=y[50:])
     for member, best in zip(model.estimators_, model.best_validation_score_, strict=True):
         if estimator_class is BackpropRegressor:
@@ -265,7 +262,7 @@ def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
         {"input_layers": [None, *LAYERS.values()], "learning_rate_init": [0.01, 0.1]},
         {"input_layers": [SOME], "input_layers__n_frequencies": [1, 2], "alpha": [0.0, 1.0]},
     ]
-    model = quick(estimator_class, n_members=2)
+    model = quick(estimator_class, n_estimators=2)
     search = BackpropGridSearchCV(model, grids, cv=2, error_score="raise").fit(X, y)
     alone = BackpropGridSearchCV(model, grids, cv=2, max_stack_bytes=1).fit(X, y)
     assert_same_search(search, alone)
@@ -277,7 +274,7 @@ def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
 def test_training_is_resumed_to_the_bit(estimator_class, layers, tmp_path):
     X, y = data_for(estimator_class)
     path = tmp_path / "checkpoint.npz"
-    settings = {"input_layers": layers, "average": "exponential", "n_members": 2}
+    settings = {"input_layers": layers, "average": "exponential", "n_estimators": 2}
     whole = quick(estimator_class, **settings, max_iter=6).fit(X, y)
     model = quick(estimator_class, **settings, max_iter=3)
     model.set_callbacks(Checkpoint(path)).fit(X, y)

@@ -18,7 +18,12 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.multioutput import MultiOutputClassifier
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.estimators.labels import Columns, Indicators, Labels, learn
+from skbackprop.estimators._label_encoding import (
+    MultilabelTargets,
+    MultioutputTargets,
+    SingleLabelTargets,
+    make_target_encoder,
+)
 from skbackprop.losses import CLASSIFIER_LOSSES, ClassifierLoss, Focal, LogLoss
 from support import (
     answers,
@@ -79,38 +84,38 @@ def well(**settings):
 @pytest.mark.parametrize(
     "y, kind",
     [
-        (THREE, Labels),
-        (TWO, Labels),
-        (ONES, Labels),
-        (label_data()[1], Indicators),
-        (label_data()[1] == 1, Indicators),
-        (sparse.csr_array(label_data()[1]), Indicators),
-        (np.zeros((N, 2)), Indicators),
-        *((y, Columns) for y in MATRICES.values()),
-        (sparse.csr_array(DIGITS), Columns),
+        (THREE, SingleLabelTargets),
+        (TWO, SingleLabelTargets),
+        (ONES, SingleLabelTargets),
+        (label_data()[1], MultilabelTargets),
+        (label_data()[1] == 1, MultilabelTargets),
+        (sparse.csr_array(label_data()[1]), MultilabelTargets),
+        (np.zeros((N, 2)), MultilabelTargets),
+        *((y, MultioutputTargets) for y in MATRICES.values()),
+        (sparse.csr_array(DIGITS), MultioutputTargets),
     ],
 )
 def test_kinds_are_told_by_y(y, kind):
-    assert type(learn(y)) is kind
+    assert type(make_target_encoder(y)) is kind
 
 
 @every_matrix
 def test_scores_that_are_encoded_labels_are_decoded_into_them(y):
-    targets = learn(y)
+    targets = make_target_encoder(y)
     encoded = targets.encode(y, needs_all=True)
     scores = np.where(encoded == 1, 5.0, -5.0)
     np.testing.assert_array_equal(targets.decode(scores), y)
-    assert targets.are_right(scores, encoded).all()
+    assert targets.correct_mask(scores, encoded).all()
     # Every row is wrong somewhere; of a column with one class there is no wrong.
-    assert not targets.are_right(-scores, encoded).any()
+    assert not targets.correct_mask(-scores, encoded).any()
     assert targets.score(scores, encoded, None) == 1
 
 
 @every_matrix
 def test_columns_are_encoded_each_as_labels_are(y):
-    each = [learn(np.ascontiguousarray(column)) for column in y.T]
+    each = [make_target_encoder(np.ascontiguousarray(column)) for column in y.T]
     expected = np.hstack([one.encode(column, True) for one, column in zip(each, y.T, strict=True)])
-    targets = learn(y)
+    targets = make_target_encoder(y)
     np.testing.assert_array_equal(targets.encode(y, needs_all=True), expected)
     for classes, one in zip(targets.classes, each, strict=True):
         np.testing.assert_array_equal(classes, one.classes)
@@ -118,7 +123,7 @@ def test_columns_are_encoded_each_as_labels_are(y):
 
 
 def test_weights_count_in_the_score():
-    targets = learn(DIGITS)
+    targets = make_target_encoder(DIGITS)
     encoded = targets.encode(DIGITS, needs_all=True)
     scores, weight = np.where(encoded == 1, 5.0, -5.0), np.arange(N) + 1.0
     scores[: N // 2] *= -1
@@ -126,12 +131,12 @@ def test_weights_count_in_the_score():
 
 
 def test_a_loss_knows_what_each_column_needs():
-    loss = learn(DIGITS).loss_of(Focal(1.0), 0.0)
-    assert loss.losses == (Focal(1.0, exclusive=True), Focal(1.0), Focal(1.0, exclusive=True))
+    loss = make_target_encoder(DIGITS).loss_of(Focal(1.0), 0.0)
+    assert loss.losses == (Focal(1.0, multiclass=True), Focal(1.0), Focal(1.0, multiclass=True))
     assert loss.widths == (3, 1, 4)
-    smoothed = learn(DIGITS).loss_of(LogLoss(), 0.1)
+    smoothed = make_target_encoder(DIGITS).loss_of(LogLoss(), 0.1)
     assert [one.inner for one in smoothed.losses] == list(
-        learn(DIGITS).loss_of(LogLoss(), 0).losses
+        make_target_encoder(DIGITS).loss_of(LogLoss(), 0).losses
     )
 
 
@@ -219,7 +224,7 @@ def test_without_hidden_layer_it_is_a_network_for_each_column(loss):
 class Exponential(ClassifierLoss):
     """loss = sum_k exp(-t_k s_k / 2), as a user would write one."""
 
-    exclusive: bool = False
+    multiclass: bool = False
 
     def value(self, scores, y):
         return np.exp((0.5 - y) * scores).sum(axis=-1)
@@ -236,14 +241,14 @@ def test_a_loss_of_ones_own_works_with_all_kinds_of_labels(y):
         "max_iter": 100,
         "n_iter_no_change": 100,
     }
-    settings |= {"n_members": 2, "early_stopping": True, "label_smoothing": 0.1}
+    settings |= {"n_estimators": 2, "early_stopping": True, "label_smoothing": 0.1}
     network = quick(BackpropClassifier, **settings).fit(X, y)
     assert network.score(X, y) > 0.5
     probabilities = network.predict_proba(X)
     assert isinstance(probabilities, list) == (y is DIGITS)
     assert same_bits(
         network.estimators_[0],
-        quick(BackpropClassifier, **settings).set_params(n_members=1).fit(X, y),
+        quick(BackpropClassifier, **settings).set_params(n_estimators=1).fit(X, y),
     )
 
 
@@ -363,14 +368,14 @@ def test_sparse_input_and_targets():
 def test_pieces_equal_the_whole(loss, dtype):
     settings = {"loss": loss, "dtype": dtype}
     whole = quick(BackpropClassifier, **settings).fit(X, DIGITS)
-    pieces = quick(BackpropClassifier, **settings)
+    session = quick(BackpropClassifier, **settings)
     for _ in range(5):
-        pieces.partial_fit(X, DIGITS, classes=[range(3), [0, 1], np.arange(4)])
-        pieces = pickle.loads(pickle.dumps(pieces))
+        session.partial_fit(X, DIGITS, classes=[range(3), [0, 1], np.arange(4)])
+        session = pickle.loads(pickle.dumps(session))
     warm = quick(BackpropClassifier, warm_start=True, max_iter=1, **settings)
     for _ in range(5):
         warm.fit(X, DIGITS)
-    assert same_bits(pieces, whole)
+    assert same_bits(session, whole)
     assert same_bits(warm, whole)
     assert whole.coefs_[0].dtype == dtype
 
@@ -477,7 +482,7 @@ def test_an_error_names_the_column(y, message):
 
 
 def test_an_ensemble_averages_the_probabilities_of_each_column():
-    ensemble = quick(BackpropClassifier, n_members=3).fit(X, DIGITS)
+    ensemble = quick(BackpropClassifier, n_estimators=3).fit(X, DIGITS)
     members = ensemble.estimators_
     for column, p in enumerate(ensemble.predict_proba(X)):
         expected = np.mean([one.predict_proba(X)[column] for one in members], axis=0)
@@ -505,7 +510,7 @@ def test_a_search_over_frames_of_words_and_numbers():
     assert len(cross_val_score(quick(BackpropClassifier), X, y, cv=KFold(3))) == 3
 
 
-@pytest.mark.parametrize("settings", [{}, {"n_members": 2}, {"loss": "hinge"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"n_estimators": 2}, {"loss": "hinge"}], ids=str)
 def test_a_pickle_says_the_same(settings):
     network = quick(BackpropClassifier, **settings).fit(X, DIGITS)
     returned = pickle.loads(pickle.dumps(network))

@@ -428,13 +428,13 @@ def test_first_partial_fit(method):
 def test_first_fit_from_a_random_state_instance(early_stopping):
     """Each from a stream of its own; the draws are the same, and leave the stream as far on."""
     X, y = value_data(N_ROWS, N_FEATURES)
-    streams = [np.random.RandomState(3) for _ in range(2)]
+    rngs = [np.random.RandomState(3) for _ in range(2)]
     ours, theirs = (
-        cls(random_state=stream, early_stopping=early_stopping, max_iter=3).fit(X, y)
-        for cls, stream in zip(PAIRS["regressor"], streams, strict=True)
+        cls(random_state=rng, early_stopping=early_stopping, max_iter=3).fit(X, y)
+        for cls, rng in zip(PAIRS["regressor"], rngs, strict=True)
     )
     assert_parity(ours, theirs, X)
-    assert streams[0].randint(1000) == streams[1].randint(1000)
+    assert rngs[0].randint(1000) == rngs[1].randint(1000)
 
 
 def test_labels_of_any_kind():

@@ -68,7 +68,7 @@ def test_intervals_of_the_gaussian_loss_are_calibrated():
     X_train, X_test, y_train, y_test = weeks()
     settings = {"scale_target": True, "alpha": 10.0, "batch_size": 50, "max_iter": 200}
     ours = network(loss="gaussian", **settings).fit(X_train, y_train)
-    ensemble = network(loss="gaussian", n_members=5, **settings).fit(X_train, y_train)
+    ensemble = network(loss="gaussian", n_estimators=5, **settings).fit(X_train, y_train)
     for model, tolerance in ((ours, 0.05), (ensemble, 0.1)):
         mean, std = model.predict(X_test, return_std=True)
         z = np.abs(y_test - mean) / std

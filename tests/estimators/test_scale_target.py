@@ -223,7 +223,7 @@ def test_a_failed_fit_leaves_mean_and_scale():
 
 
 def test_members_predict_in_the_units_of_y():
-    model = scaled(n_members=3).fit(X, Y)
+    model = scaled(n_estimators=3).fit(X, Y)
     each = [one.predict(X) for one in model.estimators_]
     np.testing.assert_allclose(model.predict(X), np.mean(each, axis=0))
     assert same_bits(model.estimators_[0], scaled().fit(X, Y))

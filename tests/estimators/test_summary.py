@@ -29,7 +29,7 @@ def test_a_case_by_hand():
         hidden_layer_sizes=(7, 5),
         activation=["tanh", LeakyRelu()],
         normalization="batch",
-        n_members=2,
+        n_estimators=2,
         dropout=0.5,
     ).fit(X, y)
     assert repr(model.summary()) == "\n".join(
@@ -54,25 +54,27 @@ def test_a_case_by_hand():
 @EVERY
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 3)])
 @pytest.mark.parametrize("normalization", [None, "batch", "layer"])
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_it_counts_the_arrays_that_are_learned(estimator_class, hidden, normalization, n_members):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_it_counts_the_arrays_that_are_learned(
+    estimator_class, hidden, normalization, n_estimators
+):
     X, y = data_for(estimator_class)
-    settings = {"normalization": normalization, "n_members": n_members}
+    settings = {"normalization": normalization, "n_estimators": n_estimators}
     if estimator_class is BackpropAutoencoder:
         settings = {}
     model = quick(estimator_class, hidden_layer_sizes=hidden, **settings).fit(X, y)
     arrays = [*model.coefs_, *model.intercepts_, *(getattr(model, "gains_", None) or [])]
     counted = sum(array.size for array in arrays)
     summary = model.summary()
-    assert summary.n_members * model.n_parameters_ == counted
+    assert summary.n_estimators * model.n_parameters_ == counted
     assert summary.n_parameters == model.n_parameters_
     assert type(model.n_parameters_) is int
     totals = [line[-1] for line in table_of(summary) if line[0] == "total"]
-    expected = [model.n_parameters_, counted] if summary.n_members > 1 else [counted]
+    expected = [model.n_parameters_, counted] if summary.n_estimators > 1 else [counted]
     assert totals == [f"{number:,}" for number in expected]
     for one in getattr(model, "estimators_", []):
         assert one.summary().layers == summary.layers
-        assert one.summary().n_members == 1
+        assert one.summary().n_estimators == 1
 
 
 @EVERY

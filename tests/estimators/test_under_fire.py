@@ -30,7 +30,7 @@ from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import Checkpoint
-from skbackprop.stopping import EarlyStopping
+from skbackprop.early_stopping import EarlyStopping
 from support import answers, data_for, same_values
 
 N_ROWS, N_EPOCHS = 24, 3
@@ -93,10 +93,10 @@ class Calls(RuleBasedStateMachine):
         self.folder.cleanup()
 
     @initialize(
-        kind=st.sampled_from(ESTIMATORS), n_members=st.integers(1, 2), seed=st.integers(0, 9)
+        kind=st.sampled_from(ESTIMATORS), n_estimators=st.integers(1, 2), seed=st.integers(0, 9)
     )
-    def begin(self, kind, n_members, seed):
-        members = {} if kind is BackpropAutoencoder else {"n_members": n_members}
+    def begin(self, kind, n_estimators, seed):
+        members = {} if kind is BackpropAutoencoder else {"n_estimators": n_estimators}
         self.model = kind((3,), max_iter=N_EPOCHS, random_state=seed, **members)
         self.X, self.y = data_for(kind, N_ROWS)
         self.known = None  # what a fitted model answers
@@ -150,7 +150,7 @@ class Calls(RuleBasedStateMachine):
     )
     def fit_with_callbacks(self, action, epoch, checkpointed):
         callbacks = [Interfering(action, epoch)]
-        if checkpointed and not (self.model.solver == "lbfgs" and self.n_members > 1):
+        if checkpointed and not (self.model.solver == "lbfgs" and self.n_estimators > 1):
             callbacks.insert(0, Checkpoint(self.path))
         self.model.set_callbacks(*callbacks)
         self.train(
@@ -219,8 +219,8 @@ class Calls(RuleBasedStateMachine):
     # -------------------------------------------------------------------- what must hold
 
     @property
-    def n_members(self):
-        return getattr(self.model, "n_members", 1)
+    def n_estimators(self):
+        return getattr(self.model, "n_estimators", 1)
 
     @invariant()
     def answers_are_those_of_the_last_training(self):
@@ -243,18 +243,18 @@ class Calls(RuleBasedStateMachine):
         for weights, biases, (_, fan_out) in zip(
             model.coefs_, model.intercepts_, pairwise(widths), strict=True
         ):
-            assert weights.shape[:-2] == biases.shape[:-1] in ((), (self.n_members,))
+            assert weights.shape[:-2] == biases.shape[:-1] in ((), (self.n_estimators,))
             assert biases.shape[-1] == fan_out
             assert weights.dtype == biases.dtype == np.float64
             assert np.isfinite(weights).all()
             assert np.isfinite(biases).all()
-        for i in range(self.n_members):
+        for i in range(self.n_estimators):
             self.of_member_agree(i)
 
     def of_member_agree(self, i):
         def own(name):
             value = getattr(self.model, name)
-            return value if value is None or self.n_members == 1 else value[i]
+            return value if value is None or self.n_estimators == 1 else value[i]
 
         losses, scores, watched = map(
             own, ("loss_curve_", "validation_scores_", "validation_loss_curve_")

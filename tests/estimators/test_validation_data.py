@@ -293,7 +293,7 @@ def test_a_scorer_sees_targets_in_their_units():
 def test_each_member_is_scored_by_itself():
     stopping = EarlyStopping("neg_log_loss", validation_fraction=20, n_iter_no_change=2)
     settings = {"early_stopping": stopping, "max_iter": 30, "learning_rate_init": 0.05}
-    three = quick(BackpropClassifier, n_members=3, **settings).fit(X, WORDS)
+    three = quick(BackpropClassifier, n_estimators=3, **settings).fit(X, WORDS)
     assert len(three.validation_loss_curve_) == 3
     one = quick(BackpropClassifier, **settings).fit(X, WORDS)
     first = three.estimators_[0]
@@ -421,8 +421,8 @@ PIECES = {
     "sgd, adaptive": {"solver": "sgd", "learning_rate": "adaptive", "early_stopping": ENDLESS},
     "average": {"average": "exponential", "early_stopping": ENDLESS},
     "batches": {"normalization": "batch", "dropout": 0.2, "early_stopping": ENDLESS},
-    "members": {"n_members": 3, "early_stopping": ENDLESS},
-    "members, average": {"n_members": 3, "average": "polyak", "early_stopping": ENDLESS},
+    "members": {"n_estimators": 3, "early_stopping": ENDLESS},
+    "members, average": {"n_estimators": 3, "average": "polyak", "early_stopping": ENDLESS},
 }
 SEEN = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 
@@ -448,17 +448,17 @@ def test_so_many_calls_are_one_fit(case, weighted):
     settings = {"learning_rate_init": 0.05, "max_iter": 12} | PIECES[case]
     whole = quick(BackpropClassifier, **settings)
     whole.fit(X[FIT], WORDS[FIT], **watching(weighted))
-    pieces = quick(BackpropClassifier, **settings)
+    session = quick(BackpropClassifier, **settings)
     for n in range(12):
-        call(pieces, watching(weighted))
-        pieces = pickle.loads(pickle.dumps(pieces)) if n in (3, 8) else pieces
+        call(session, watching(weighted))
+        session = pickle.loads(pickle.dumps(session)) if n in (3, 8) else session
     for name in SEEN:
-        assert getattr(pieces, name) == getattr(whole, name)
-    assert are_equal(shown(pieces), shown(whole))
-    if pieces.early_stopping:
-        np.testing.assert_array_equal(pieces.best_iter_, whole.best_iter_)
-        np.testing.assert_array_equal(pieces.best_validation_score_, whole.best_validation_score_)
-    np.testing.assert_array_equal(pieces.predict_proba(X[VAL]), whole.predict_proba(X[VAL]))
+        assert getattr(session, name) == getattr(whole, name)
+    assert are_equal(shown(session), shown(whole))
+    if session.early_stopping:
+        np.testing.assert_array_equal(session.best_iter_, whole.best_iter_)
+        np.testing.assert_array_equal(session.best_validation_score_, whole.best_validation_score_)
+    np.testing.assert_array_equal(session.predict_proba(X[VAL]), whole.predict_proba(X[VAL]))
 
 
 @BOTH
@@ -481,33 +481,33 @@ def test_calls_are_scored_and_the_best_is_kept_as_by_hand(estimator_class):
 
 
 def test_an_autoencoder_is_scored_in_pieces():
-    whole, pieces = (quick(BackpropAutoencoder, early_stopping=True, max_iter=5) for _ in range(2))
+    whole, session = (quick(BackpropAutoencoder, early_stopping=True, max_iter=5) for _ in range(2))
     whole.fit(X[FIT], X_val=X[VAL])
     for _ in range(5):
-        pieces.partial_fit(X[FIT], X_val=X[VAL])
-    assert pieces.validation_scores_ == whole.validation_scores_
-    assert are_equal(shown(pieces), shown(whole))
+        session.partial_fit(X[FIT], X_val=X[VAL])
+    assert session.validation_scores_ == whole.validation_scores_
+    assert are_equal(shown(session), shown(whole))
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("rate", [{}, {"solver": "sgd", "learning_rate": "adaptive"}], ids=str)
-def test_a_loop_that_asks_whether_to_end_ends_as_a_fit_does(rate, n_members, capsys):
+def test_a_loop_that_asks_whether_to_end_ends_as_a_fit_does(rate, n_estimators, capsys):
     stopping = EarlyStopping("loss", n_iter_no_change=2)
     settings = {"early_stopping": stopping, "learning_rate_init": 0.5, "max_iter": 300, **rate}
-    whole = quick(BackpropClassifier, n_members=n_members, **settings)
+    whole = quick(BackpropClassifier, n_estimators=n_estimators, **settings)
     whole.fit(X[FIT], WORDS[FIT], **watching())
     assert np.all(whole.converged_)
-    pieces = quick(BackpropClassifier, n_members=n_members, verbose=True, **settings)
-    ended = np.zeros(n_members, dtype=int)
+    session = quick(BackpropClassifier, n_estimators=n_estimators, verbose=True, **settings)
+    ended = np.zeros(n_estimators, dtype=int)
     for n in range(1, 1 + np.max(whole.n_iter_)):
-        call(pieces)
-        ended[(ended == 0) & pieces.converged_] = n
+        call(session)
+        ended[(ended == 0) & session.converged_] = n
     np.testing.assert_array_equal(ended, whole.n_iter_)
     assert "for 2 consecutive calls. It has converged." in capsys.readouterr().out
-    if n_members == 1:
-        assert pieces.validation_scores_ == whole.validation_scores_
-        assert are_equal(shown(pieces), shown(whole))
-    assert np.shape(pieces.converged_) == np.shape(whole.converged_)
+    if n_estimators == 1:
+        assert session.validation_scores_ == whole.validation_scores_
+        assert are_equal(shown(session), shown(whole))
+    assert np.shape(session.converged_) == np.shape(whole.converged_)
 
 
 def test_what_ends_a_fit_is_told():
@@ -520,7 +520,7 @@ def test_what_ends_a_fit_is_told():
     assert fitted(max_iter=500, solver="lbfgs", alpha=1.0).converged_ is True
     assert fitted(max_iter=2, solver="lbfgs").converged_ is False
     assert call(quick(BackpropClassifier)).converged_ is False
-    members = fitted(max_iter=3, n_members=2)
+    members = fitted(max_iter=3, n_estimators=2)
     assert members.converged_.tolist() == [False, False]
     assert members.estimators_[0].converged_ is False
 

@@ -13,7 +13,7 @@ pytestmark = [few_epochs, pytest.mark.long]
 SETTINGS = [
     {},
     {"solver": "lbfgs"},
-    {"early_stopping": True, "n_members": 3},
+    {"early_stopping": True, "n_estimators": 3},
     {"dropout": 0.3, "dtype": "float32", "average": "polyak"},
 ]
 WAYS = [pytest.param("fork", marks=pytest.mark.linux), "spawn", "forkserver"]

@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 import cases
 from cases import SHORT, X, Y, classes_of, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier
-from skbackprop.export import expressions as ex
+from skbackprop.export import _expressions as ex
 from skbackprop.export import to_c
-from skbackprop.export.quantised import Quantised
+from skbackprop.export._int8_quantization import QuantizedDense
 from support import changed
 
 needs_gcc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
@@ -72,7 +72,11 @@ def test_outputs_are_those_of_the_estimator(sample, tmp_path):
 @needs_gcc
 def test_optimised_programs_say_the_same(tmp_path):
     """With optimisation the compiler sees more, to warn of."""
-    estimators = [classifier(n_members=2), model("pipeline of networks"), model("labels columns")]
+    estimators = [
+        classifier(n_estimators=2),
+        model("pipeline of networks"),
+        model("labels columns"),
+    ]
     pairs = [program_of(i, estimator) for i, estimator in enumerate(estimators)]
     found = outputs_of_c([program for program, _ in pairs], tmp_path, ["-O2"])
     for outputs, (_, said) in zip(found, pairs, strict=True):
@@ -82,7 +86,7 @@ def test_optimised_programs_say_the_same(tmp_path):
 @needs_gcc
 def test_large_scores_do_not_overflow(tmp_path):
     far = np.vstack([X * 1e6, np.full((1, 4), 1e30)])
-    estimators = [classifier(activation="mish"), classifier(Y > 0, n_members=2)]
+    estimators = [classifier(activation="mish"), classifier(Y > 0, n_estimators=2)]
     programs = [(to_c(each, prefix=f"p{i}"), far, [3 - i]) for i, each in enumerate(estimators)]
     for _, probabilities in outputs_of_c(programs, tmp_path):
         assert np.allclose(probabilities.sum(axis=1), 1)
@@ -182,7 +186,7 @@ def test_not_fitted():
 def test_weights_of_8_bits_do_what_is_said_of_them(tmp_path):
     """Differences are measured with NumPy: the program has them too, but for rounding."""
     estimators = [
-        classifier(n_members=3, activation="tanh"),
+        classifier(n_estimators=3, activation="tanh"),
         regressor(normalization="batch", loss="gaussian"),
         make_pipeline(StandardScaler(), BackpropClassifier((7,), **SHORT)).fit(
             X * [1e6, 1, 1, 1], Y
@@ -223,36 +227,36 @@ def test_digits_lose_little_by_8_bits():
     assert small.differences["label"] < 0.01
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_rounding_stays_within_its_bounds(n_members, is_shared):
+def test_rounding_stays_within_its_bounds(n_estimators, is_shared):
     """By half a unit of each input, and by half a unit of each weight."""
     rng = np.random.default_rng(0)
-    weights, biases = rng.normal(size=(n_members, 6, 3)), rng.normal(size=(n_members, 3))
-    shape = (20, 6) if is_shared or n_members == 1 else (n_members, 20, 6)
+    weights, biases = rng.normal(size=(n_estimators, 6, 3)), rng.normal(size=(n_estimators, 3))
+    shape = (20, 6) if is_shared or n_estimators == 1 else (n_estimators, 20, 6)
     x = (rng.normal(size=shape) * [1e5, 1, 1e-5, 1, 0, 1]).astype(np.float32)
-    layer = Quantised.of(ex.dense(ex.row(6), weights, biases), x)
+    layer = QuantizedDense.of(ex.dense(ex.row(6), weights, biases), x)
     assert layer.limit * 127 * 6 < 2**31
-    exact = x @ (weights[0] if n_members == 1 else weights) + (
-        biases if n_members == 1 else biases[:, None]
+    exact = x @ (weights[0] if n_estimators == 1 else weights) + (
+        biases if n_estimators == 1 else biases[:, None]
     )
     units = 1 / layer.inverse[:, None].astype(float)
     by_inputs = (np.abs(weights) * units.swapaxes(1, 2) / 2).sum(axis=1)[:, None]
     by_weights = layer.scales[:, None] * (np.abs(x / units) + 0.5).sum(axis=-1, keepdims=True) / 2
     bound = (by_inputs + by_weights) * 1.01 + 1e-5
     error = np.abs(layer.output(x) - exact)
-    assert (error <= (bound[0] if n_members == 1 else bound)).all()
+    assert (error <= (bound[0] if n_estimators == 1 else bound)).all()
 
 
 def test_an_input_that_the_sample_never_has_counts_all_the_same():
     x = np.array([[0.0, 2.0], [0.0, -1.0]], dtype=np.float32)
-    layer = Quantised.of(ex.dense(ex.row(2), np.ones((1, 2, 1)), np.zeros((1, 1))), x)
+    layer = QuantizedDense.of(ex.dense(ex.row(2), np.ones((1, 2, 1)), np.zeros((1, 1))), x)
     assert layer.output(np.array([[1.0, 1.0]], dtype=np.float32)) == pytest.approx(2, rel=0.01)
-    nothing = Quantised.of(ex.dense(ex.row(2), np.zeros((1, 2, 1))), 0 * x)
+    nothing = QuantizedDense.of(ex.dense(ex.row(2), np.zeros((1, 2, 1))), 0 * x)
     assert layer.output(0 * x).tolist() == nothing.output(x).tolist() == [[0], [0]]
 
 
 def test_layers_that_are_too_wide_for_32_bits():
     wide = ex.dense(ex.row(2), np.broadcast_to(np.float32(1), (1, 140_000, 1)))
     with pytest.raises(ValueError, match="up to 133144 inputs, and there is one of 140000"):
-        Quantised.of(wide, np.ones((1, 140_000)))
+        QuantizedDense.of(wide, np.ones((1, 140_000)))

@@ -17,7 +17,7 @@ from cases import SHORT, is_close
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.export import register_converters, to_c, to_onnx
 from skbackprop.losses import Quantile
-from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -45,8 +45,8 @@ ROWS = ROWS.astype(np.float32)
     [
         TableEncoder([1, 4]),
         TableEncoder([1, 4], encoding="codes"),
-        TableEncoder([1, 4], max_levels=4, random_state=0),
-        TableEncoder([1, 3, 4], min_frequency=1, max_levels=None),
+        TableEncoder([1, 4], max_categories=4, random_state=0),
+        TableEncoder([1, 3, 4], min_frequency=1, max_categories=None),
         TableEncoder(),
     ],
     ids=str,
@@ -79,10 +79,10 @@ def test_classifiers_of_tables(labels, categorical_features):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"n_members": 3}, {"loss": "gaussian", "clip": False}, {"loss": Quantile([0.1, 0.9])}],
+    [{"n_estimators": 3}, {"loss": "gaussian", "clip": False}, {"loss": Quantile([0.1, 0.9])}],
 )
 def test_regressors_of_tables(settings):
-    settings = {"n_members": 2, "max_iter": 2, "random_state": 0} | settings
+    settings = {"n_estimators": 2, "max_iter": 2, "random_state": 0} | settings
     estimator = TabularRegressor(**settings).fit(TABLE, NUMBERS)
     (found,) = outputs_of(to_onnx(estimator), ROWS).values()
     predicted = estimator.predict(ROWS)
@@ -120,7 +120,7 @@ def test_converters_of_skl2onnx():
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
 def test_programs_in_c(tmp_path):
     waves, bins = PeriodicFeatures(2, random_state=0), PiecewiseLinearEncoder(3)
-    transformers = [[TableEncoder([1, 4], max_levels=4)], [TableEncoder(), waves, bins]]
+    transformers = [[TableEncoder([1, 4], max_categories=4)], [TableEncoder(), waves, bins]]
     pipelines = [
         make_pipeline(*each, BackpropClassifier((5,), **SHORT)).fit(TABLE, LABELS)
         for each in transformers

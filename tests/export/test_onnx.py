@@ -13,8 +13,8 @@ import cases
 from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
 from skbackprop.export import to_onnx
-from skbackprop.export.onnx_graph import OPSET
-from skbackprop.export.onnx_model import IR_VERSION, label_array
+from skbackprop.export._onnx_graph import OPSET
+from skbackprop.export.onnx_export import IR_VERSION, label_array
 
 
 def outputs_of(proto, X):
@@ -56,7 +56,7 @@ def test_outputs_are_those_of_the_estimator(name):
 def test_any_number_of_rows():
     found = outputs_of(to_onnx(classifier()), X[:1])
     assert found["label"].shape == (1,)
-    assert outputs_of(to_onnx(regressor(n_members=2)), X[:0])["variable"].shape == (0, 1)
+    assert outputs_of(to_onnx(regressor(n_estimators=2)), X[:0])["variable"].shape == (0, 1)
 
 
 def test_versions_are_pinned():
@@ -84,7 +84,7 @@ def test_operators_are_those_that_quantisers_know():
 @pytest.mark.parametrize("settings", [{"activation": "softplus"}, {"activation": "mish"}, {}])
 def test_large_scores_do_not_overflow(settings):
     for y in (Y, Y > 0):
-        found = outputs_of(to_onnx(classifier(y, n_members=2, **settings)), X * 1e6)
+        found = outputs_of(to_onnx(classifier(y, n_estimators=2, **settings)), X * 1e6)
         assert np.allclose(found["probabilities"].sum(axis=1), 1)
     large = outputs_of(to_onnx(regressor(loss="poisson")), X * 1e6)["variable"]
     assert np.isfinite(large).all()

@@ -21,7 +21,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 NETWORKS = [
     quick(BackpropRegressor),
-    make_pipeline(StandardScaler(), quick(BackpropRegressor, n_members=2)),
+    make_pipeline(StandardScaler(), quick(BackpropRegressor, n_estimators=2)),
 ]
 
 

@@ -36,7 +36,7 @@ TREES = {"max_iter": 5, "min_samples_leaf": 5, "random_state": 0}
     "network",
     [
         make_pipeline(StandardScaler(), quick(BackpropClassifier)),
-        quick(BackpropClassifier, n_members=2),
+        quick(BackpropClassifier, n_estimators=2),
         TabularClassifier(2, max_iter=1, random_state=0),
     ],
     ids=["pipeline", "ensemble", "tabular"],

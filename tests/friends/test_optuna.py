@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.callbacks import OptunaPruning
+from skbackprop.callbacks import OptunaPruningCallback
 from support import class_data, few_epochs, quick, same_bits, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -53,13 +53,13 @@ def study_of(objective, n_trials=1, direction="maximize", pruner=None):
         ("loss", "minimize", "loss_curve_"),
     ],
 )
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_each_epoch_is_reported(of, direction, curve, n_members):
-    settings = HOLDING_OUT | {"n_members": n_members}
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_each_epoch_is_reported(of, direction, curve, n_estimators):
+    settings = HOLDING_OUT | {"n_estimators": n_estimators}
     followed, alone = (quick(BackpropClassifier, **settings) for _ in range(2))
 
     def objective(trial):
-        followed.set_callbacks(OptunaPruning(trial, of)).fit(X, Y)
+        followed.set_callbacks(OptunaPruningCallback(trial, of)).fit(X, Y)
         return 0.0
 
     (trial,) = study_of(objective, direction=direction).trials
@@ -74,7 +74,7 @@ def test_a_pruned_trial_ends_and_leaves_the_network_as_it_was(solver):
     model = quick(BackpropClassifier, **HOLDING_OUT, solver=solver)
 
     def objective(trial):
-        model.set_callbacks(OptunaPruning(trial)).fit(X, Y)
+        model.set_callbacks(OptunaPruningCallback(trial)).fit(X, Y)
         return model.best_validation_score_
 
     (trial,) = study_of(objective, pruner=After(3)).trials
@@ -91,7 +91,7 @@ def test_losers_are_pruned_and_the_winner_is_not():
         rate = rates[trial.number]
         model = quick(BackpropClassifier, **HOLDING_OUT, learning_rate_init=rate)
         pipeline = make_pipeline(StandardScaler(), model)
-        model.set_callbacks(OptunaPruning(trial, "validation_loss"))
+        model.set_callbacks(OptunaPruningCallback(trial, "validation_loss"))
         pipeline.fit(X, Y)
         return pipeline[-1].validation_loss_curve_[-1]
 
@@ -104,7 +104,7 @@ def test_losers_are_pruned_and_the_winner_is_not():
 
 def test_a_trial_without_a_study_is_told_as_well():
     trial = FixedTrial({})
-    model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruning(trial))
+    model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruningCallback(trial))
     assert model.fit(X, Y).n_iter_ == 8
 
 
@@ -116,7 +116,7 @@ def test_what_diverges_is_reported_as_no_number():
     reported = []
     X, y = value_data(60)
     model = quick(BackpropRegressor, **HOLDING_OUT).set_callbacks(
-        OptunaPruning(Endless({}), "validation_loss")
+        OptunaPruningCallback(Endless({}), "validation_loss")
     )
     model.fit(X, y, X_val=X, y_val=y * 1e300)
     assert np.isnan(reported).all() and len(reported) == 8
@@ -125,7 +125,9 @@ def test_what_diverges_is_reported_as_no_number():
 def test_direction_of_the_study_is_checked():
     def objective(trial):
         return (
-            quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruning(trial)).fit(X, Y)
+            quick(BackpropClassifier, **HOLDING_OUT)
+            .set_callbacks(OptunaPruningCallback(trial))
+            .fit(X, Y)
         )
 
     with pytest.raises(ValueError, match='"validation_score|asks for direction="maximize"'):
@@ -133,14 +135,14 @@ def test_direction_of_the_study_is_checked():
 
 
 def test_there_has_to_be_something_to_report():
-    callback = OptunaPruning(FixedTrial({}))
+    callback = OptunaPruningCallback(FixedTrial({}))
     with pytest.raises(ValueError, match="no rows are held out"):
         quick(BackpropClassifier).set_callbacks(callback).fit(X, Y)
     with pytest.raises(ValueError, match="of must be one of"):
-        OptunaPruning(FixedTrial({}), of="accuracy")
+        OptunaPruningCallback(FixedTrial({}), of="accuracy")
 
 
 def test_a_pipeline_is_told_where_to_set_it():
     pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
     with pytest.raises(TypeError, match="on the network itself"):
-        pipeline.set_callbacks(OptunaPruning(FixedTrial({}))).fit(X, Y)
+        pipeline.set_callbacks(OptunaPruningCallback(FixedTrial({}))).fit(X, Y)

@@ -40,7 +40,7 @@ def test_values_of_a_network_without_hidden_layers_are_known(shap):
     "model",
     [
         quick(BackpropRegressor),
-        make_pipeline(StandardScaler(), quick(BackpropRegressor, n_members=2)),
+        make_pipeline(StandardScaler(), quick(BackpropRegressor, n_estimators=2)),
         TabularRegressor(2, max_iter=1, random_state=0),
     ],
     ids=["network", "pipeline", "tabular"],

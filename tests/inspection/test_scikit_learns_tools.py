@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.inspection import input_importance
+from skbackprop.inspection import gradient_importance
 from support import BOTH, class_data, few_epochs, value_data
 
 pytestmark = few_epochs
@@ -61,10 +61,10 @@ def test_partial_dependence_rises_and_falls_with_the_feature():
 
 
 @BOTH
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n_members):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n_estimators):
     X, y = class_data(n_classes=2)
-    model = estimator_class((6,), "tanh", n_members=n_members, max_iter=30, random_state=0)
+    model = estimator_class((6,), "tanh", n_estimators=n_estimators, max_iter=30, random_state=0)
     model.fit(X, y)
     at, step = 0.3, 1e-5
     values = {"custom_values": {2: np.array([at - step, at + step])}}
@@ -78,11 +78,11 @@ def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n
 
 
 @BOTH
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_members):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_estimators):
     X, y = class_data(n_features=3)
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
-    network = estimator_class((6,), n_members=n_members, max_iter=5, random_state=0)
+    network = estimator_class((6,), n_estimators=n_estimators, max_iter=5, random_state=0)
     model = make_pipeline(StandardScaler(), network).fit(frame, y)
     target = {"target": 2} if is_classifier(model) else {}
     display = PartialDependenceDisplay.from_estimator(
@@ -100,6 +100,6 @@ def test_importance_by_permutation_and_by_gradients_agree_on_what_counts():
     y = 3 * X[:, 1] + np.sin(X[:, 4])
     model = BackpropRegressor((16,), "tanh", solver="lbfgs", max_iter=2000, random_state=0)
     by_permutation = permutation_importance(model.fit(X, y), X, y, n_repeats=5, random_state=0)
-    by_gradients = input_importance(model, X)
+    by_gradients = gradient_importance(model, X)
     for importance in (by_permutation.importances_mean, by_gradients):
         assert np.argsort(-importance)[:2].tolist() == [1, 4]

@@ -12,24 +12,24 @@ from scipy import sparse
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.averages import ExponentialAverage
-from skbackprop.core.workspace import Workspace
-from skbackprop.engine.epochs import descend
-from skbackprop.engine.lbfgs import WholeObjective
-from skbackprop.engine.network import Network, dense_network
-from skbackprop.engine.objective import Objective
-from skbackprop.engine.passes import Pass
-from skbackprop.engine.penalties import L2
-from skbackprop.engine.prediction import scores_of
-from skbackprop.engine.sensitivity import input_gradients
-from skbackprop.estimators.learned import Given
-from skbackprop.fitting.architecture import Architecture
+from skbackprop.estimators._data_info import FitArguments
 from skbackprop.layers import BatchNormalization, LayerNormalization
-from skbackprop.layers.base import Block, Layer
-from skbackprop.layers.dense import Elementwise
+from skbackprop.layers.base import Layer, ParameterSpec
+from skbackprop.layers.dense import Activation
 from skbackprop.layers.dropout import Dropout
+from skbackprop.nn.ensemble_trainer import iter_epochs
+from skbackprop.nn.forward_backward import BuiltNetwork
+from skbackprop.nn.input_gradients import compute_input_gradients
+from skbackprop.nn.lbfgs import FullBatchObjective
+from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.objective import Objective
+from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import Adam
 from skbackprop.testing import check_gradient
+from skbackprop.training.architecture import MLPSpec
+from skbackprop.utils.arrays import BufferPool
+from skbackprop.weight_averaging import ExponentialMovingAverage
 from stacks import (
     DTYPES,
     LOSSES,
@@ -56,8 +56,8 @@ class Scale(Layer):
     is_drawn: bool = False
 
     def blocks(self, n_inputs):
-        start = (lambda stream: stream.uniform(1, 2, n_inputs)) if self.is_drawn else 1.0
-        return (Block("scales", (n_inputs,), start),)
+        start = (lambda rng: rng.uniform(1, 2, n_inputs)) if self.is_drawn else 1.0
+        return (ParameterSpec("scales", (n_inputs,), start),)
 
     def forward(self, site, x, out):
         np.multiply(x, site.parameters["scales"], out=out)
@@ -65,9 +65,9 @@ class Scale(Layer):
     def backward(self, site, x, delta):
         if site.is_training:
             np.matmul(np.ones((1, site.n_rows), x.dtype), delta * x, out=site.gradients["scales"])
-        if site.d_input is not None:
-            np.multiply(delta, site.parameters["scales"], out=site.d_input)
-        return site.d_input
+        if site.grad_input is not None:
+            np.multiply(delta, site.parameters["scales"], out=site.grad_input)
+        return site.grad_input
 
 
 def network_with(where, dropout=(), normalization=None, new=None):
@@ -102,10 +102,10 @@ def test_blocks_that_are_not_penalised_lie_behind_the_weights(where):
     scales = parameters.of("scales")
     assert len(scales) == len(where)
     assert all((array == 1).all() for array in scales)
-    assert not any(np.shares_memory(array, parameters.penalised) for array in scales)
+    assert not any(np.shares_memory(array, parameters.regularized) for array in scales)
     assert all(np.shares_memory(array, parameters.theta) for array in scales)
     n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
-    assert parameters.penalised.shape == (2, n_weights)
+    assert parameters.regularized.shape == (2, n_weights)
     assert network.widths == WIDTHS
 
 
@@ -123,21 +123,21 @@ def test_gradient_belongs_to_value(where, normalization, penalty):
     network = network_with(where, normalization=normalization)
     table = some_table(LOSS, 9, WIDTHS, weighted=True)
     parameters = perturbed(network, [0])
-    whole = WholeObjective(Objective(network, LOSS, L2(penalty)), parameters, table, None, 9)
+    whole = FullBatchObjective(Objective(network, LOSS, L2(penalty)), parameters, table, None, 9)
     check_gradient(whole, parameters.theta[0].copy())
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("kind", [None, BatchNormalization(), LayerNormalization()], ids=str)
 @every_place
-def test_gradient_by_the_input_belongs_to_the_scores(where, kind, n_members):
+def test_gradient_by_the_input_belongs_to_the_scores(where, kind, n_estimators):
     network = network_with(where, normalization=kind)
-    parameters = perturbed(network, range(n_members))
-    slope = np.random.RandomState(8).normal(size=(n_members, 9, WIDTHS[-1]))
+    parameters = perturbed(network, range(n_estimators))
+    slope = np.random.RandomState(8).normal(size=(n_estimators, 9, WIDTHS[-1]))
 
     def value_and_gradient(X):
-        gradient = input_gradients(network, parameters, X, lambda scores, i: slope, 1)
-        return (slope * scores_of(network, parameters, X)).sum(), gradient[..., 0]
+        gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
+        return (slope * predict_raw(network, parameters, X)).sum(), gradient[..., 0]
 
     check_gradient(value_and_gradient, np.random.RandomState(9).normal(size=(9, WIDTHS[0])))
 
@@ -149,14 +149,14 @@ def test_gradient_by_the_input_belongs_to_the_scores(where, kind, n_members):
 def test_a_member_of_five_equals_the_network_alone(where, dropout, kind, dtype):
     network = network_with(where, dropout, kind)
     members = five_members(LOSS, network, weighted=True)
-    average = ExponentialAverage(0.9)
+    average = ExponentialMovingAverage(0.9)
     assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype, average=average)
 
 
 def test_an_epoch_takes_it_along_and_back(monkeypatch):
     network = network_with(PLACES["all"], normalization=BatchNormalization())
     stack = stack_of(five_members(LOSS, network), network, LOSS, Adam())
-    epochs = descend(stack, 4)
+    epochs = iter_epochs(stack, 4)
     next(epochs)
     before = states_of(stack)
     assert all((array != 1).any() for array in stack.parameters.of("scales"))
@@ -171,24 +171,24 @@ def test_sparse_input_is_an_error_where_the_layer_takes_none():
     network = network_with([0])
     X = sparse.csr_array(some_table(LOSS, 9, WIDTHS).X)
     with pytest.raises(TypeError, match="Scale takes no sparse input"):
-        scores_of(network, some_parameters(network, [0]), X)
+        predict_raw(network, some_parameters(network, [0]), X)
 
 
 OTHERS = [BatchNormalization(), LayerNormalization(), Scale()]
-OTHERS += [Elementwise(ACTIVATIONS[name]) for name in ("tanh", "relu", "gelu")]
+OTHERS += [Activation(ACTIVATIONS[name]) for name in ("tanh", "relu", "gelu")]
 
 
 @pytest.mark.parametrize("new", OTHERS, ids=str)
 @every_place
 def test_a_layer_may_stand_anywhere_and_leaves_alone_what_others_need(where, new):
     """Each place has the very same instance, and the data stay as they are."""
-    if isinstance(new, Elementwise):
+    if isinstance(new, Activation):
         where = [i for i in where if i >= 0]  # a link is the loss's own
     network, table = network_with(where, new=new), some_table(LOSS, 9, WIDTHS)
     parameters, X = network.layout.start(1, np.dtype(float)), table.X.copy()
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
-    scores_of(network, parameters, table.X)
-    whole = WholeObjective(Objective(network, LOSS, L2(0.1)), parameters, table, None, 9)
+    predict_raw(network, parameters, table.X)
+    whole = FullBatchObjective(Objective(network, LOSS, L2(0.1)), parameters, table, None, 9)
     check_gradient(whole, parameters.theta[0].copy())
     np.testing.assert_array_equal(table.X, X)
 
@@ -200,23 +200,25 @@ def test_a_prediction_is_what_training_has_computed(new):
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
     gradients = parameters.like(np.empty_like(parameters.theta))
     scores = np.empty((2, 9, 2))
-    Pass(network, parameters, 9, Workspace(np.dtype(float)), gradients).forward(table.X, scores)
-    assert_same_bits(scores_of(network, parameters, table.X), scores)
+    BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), gradients).forward(
+        table.X, scores
+    )
+    assert_same_bits(predict_raw(network, parameters, table.X), scores)
 
 
 def test_the_last_layer_may_not_overwrite_the_scores():
     network = network_with([-1], new=OTHERS[-1])
     parameters = some_parameters(network, [0])
-    with pytest.raises(TypeError, match="Elementwise may not be the last layer"):
-        Pass(network, parameters, 9, Workspace(np.dtype(float)), parameters)
+    with pytest.raises(TypeError, match="Activation may not be the last layer"):
+        BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), parameters)
 
 
 def test_gradients_are_made_down_to_the_lowest_layer_that_learns():
     network = network_with([0, 2], dropout=(0.5, 0.0, 0.0))
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
-    streams = [np.random.default_rng(0)]
-    way = Pass(network, parameters, 9, Workspace(np.dtype(float)), gradients, streams=streams)
+    rngs = [np.random.default_rng(0)]
+    way = BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), gradients, rngs=rngs)
     kinds = [type(layer) for layer in network.layers]
     assert kinds[:2] == [Scale, Dropout]
     way.forward(some_table(LOSS, 9, WIDTHS).X, np.empty((9, 2)))
@@ -228,7 +230,7 @@ def test_gradients_are_made_down_to_the_lowest_layer_that_learns():
 # --------------------------------------------------------------------------- an estimator
 
 
-class Scaled(Architecture):
+class Scaled(MLPSpec):
     """Dense layers, with the layer before all others."""
 
     new = Scale()
@@ -266,19 +268,19 @@ SCALED = {BackpropClassifier: ScaledClassifier, BackpropRegressor: ScaledRegress
 SETTINGS = {
     "normalization": "batch",
     "dropout": 0.1,
-    "average": ExponentialAverage(0.9),
+    "average": ExponentialMovingAverage(0.9),
     "batch_size": 16,
 }
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @BOTH
-def test_it_has_a_fitted_attribute_and_goes_on_from_it(estimator_class, n_members):
+def test_it_has_a_fitted_attribute_and_goes_on_from_it(estimator_class, n_estimators):
     X, y = data_for(estimator_class)
-    settings = SETTINGS | {"n_members": n_members, "warm_start": True, "max_iter": 3}
+    settings = SETTINGS | {"n_estimators": n_estimators, "warm_start": True, "max_iter": 3}
     model = quick(SCALED[estimator_class], **settings).fit(X, y)
     (scales,) = model.scales_
-    assert scales.shape == ((4,) if n_members == 1 else (3, 4))
+    assert scales.shape == ((4,) if n_estimators == 1 else (3, 4))
     assert (scales != 1).all()
     restored = pickle.loads(pickle.dumps(model))
     for one in (model, restored):
@@ -298,7 +300,7 @@ def test_a_member_of_an_ensemble_is_the_network_alone():
     X, y = data_for(BackpropRegressor)
     for kind in (ScaledRegressor, DrawnRegressor):
         one = quick(kind, **SETTINGS).fit(X, y)
-        first = quick(kind, **SETTINGS, n_members=3).fit(X, y).estimators_[0]
+        first = quick(kind, **SETTINGS, n_estimators=3).fit(X, y).estimators_[0]
         assert_same_network(first, one, rtol=0, atol=0)
         assert_same_bits(first.scales_[0], one.scales_[0])
         assert_same_bits(first.predict(X), one.predict(X))
@@ -307,8 +309,9 @@ def test_a_member_of_an_ensemble_is_the_network_alone():
 def test_what_is_drawn_comes_from_each_members_stream_after_the_weights():
     X, y = data_for(BackpropRegressor)
     (fixed,), (run,) = (
-        quick(kind)._prepare_first(Given(X, y)).runs for kind in (ScaledRegressor, DrawnRegressor)
+        quick(kind)._prepare_first(FitArguments(X, y)).runs
+        for kind in (ScaledRegressor, DrawnRegressor)
     )
     np.testing.assert_array_equal(run.parameters.weights[0], fixed.parameters.weights[0])
-    (stream,) = fixed.state.streams
-    np.testing.assert_array_equal(run.parameters.of("scales")[0][0, 0], stream.uniform(1, 2, 4))
+    (rng,) = fixed.state.rngs
+    np.testing.assert_array_equal(run.parameters.of("scales")[0][0, 0], rng.uniform(1, 2, 4))

@@ -18,19 +18,19 @@ from sklearn.preprocessing import StandardScaler
 from runs import assert_same_run, finished, runs_of
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.core.workspace import Workspace
-from skbackprop.engine.batches import Batches
-from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import dense_network
-from skbackprop.engine.objective import Gradient, Objective
-from skbackprop.engine.passes import Pass
-from skbackprop.engine.penalties import L2
-from skbackprop.fitting.architecture import dropout_rates
-from skbackprop.fitting.descent import Descent
-from skbackprop.fitting.training import train
-from skbackprop.layers.dropout import BoundDropout, BoundSparseDropout, dropout_stream
+from skbackprop.layers.dropout import BuiltDropout, BuiltSparseDropout, dropout_rng
+from skbackprop.nn.data_loader import DataLoader
+from skbackprop.nn.ensemble_trainer import iter_epochs
+from skbackprop.nn.forward_backward import BuiltNetwork
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.objective import LossAndGradient, Objective
+from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
+from skbackprop.training.architecture import dropout_rates
+from skbackprop.training.loop import TrainingLoop
+from skbackprop.training.runner import train_runs
+from skbackprop.utils.arrays import BufferPool
 from stacks import (
     DTYPES,
     LOSSES,
@@ -70,10 +70,10 @@ def network_with(rates, activation="tanh", widths=WIDTHS):
     return dense_network(widths, (ACTIVATIONS[activation],) * (len(widths) - 2), dropout=rates)
 
 
-def naive_mask(stream, rate, shape):
+def naive_mask(rng, rate, shape):
     """Return the mask that the module's docstring describes, drawn number by number."""
     size = int(np.prod(shape))
-    words = [int(stream.bit_generator.random_raw()) for _ in range(-(-size // 4))]
+    words = [int(rng.bit_generator.random_raw()) for _ in range(-(-size // 4))]
     chances = np.array(words, np.uint64).view(np.uint16)[:size].reshape(shape)
     n_left_out = round(rate * 65_536)
     return np.where(chances >= n_left_out, 65_536 / (65_536 - n_left_out), 0.0)
@@ -86,8 +86,8 @@ def naive_mask(stream, rate, shape):
 @pytest.mark.parametrize("rate", [0.001, 0.2, 0.5, 0.99])
 def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
     shape = 400, 250
-    layer = BoundDropout(
-        rate, [np.random.default_rng(0)], shape, Workspace(np.dtype(dtype)), "mask"
+    layer = BuiltDropout(
+        rate, [np.random.default_rng(0)], shape, BufferPool(np.dtype(dtype)), "mask"
     )
     x, out = np.random.RandomState(1).uniform(1, 2, shape).astype(dtype), np.empty(shape, dtype)
     layer.forward(x, out)
@@ -101,27 +101,27 @@ def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
 def test_the_factor_belongs_to_the_rate_as_it_is_rounded():
     """So the mean is exact at rates that are no multiple of 1 / 65,536, tiny and huge ones too."""
     for rate, expected in ((0.1, 65_536 / (65_536 - 6_554)), (1e-9, 1.0), (1 - 1e-9, 65_536.0)):
-        layer = BoundDropout(
-            rate, [np.random.default_rng(0)], (9, 7), Workspace(np.dtype(float)), "m"
+        layer = BuiltDropout(
+            rate, [np.random.default_rng(0)], (9, 7), BufferPool(np.dtype(float)), "m"
         )
         layer.forward(np.ones((9, 7)), np.empty((9, 7)))
         assert set(np.unique(layer.mask)) <= {0.0, expected}
 
 
 @every_dtype
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 4), (200, 170)], ids=str)
-def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_members, dtype):
+def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_estimators, dtype):
     """The last shape takes more words than are drawn at once."""
-    streams = [np.random.default_rng(seed) for seed in range(n_members)]
-    layer = BoundDropout(0.3, streams, shape, Workspace(np.dtype(dtype)), "mask")
-    axis = () if n_members == 1 else (n_members,)
+    rngs = [np.random.default_rng(seed) for seed in range(n_estimators)]
+    layer = BuiltDropout(0.3, rngs, shape, BufferPool(np.dtype(dtype)), "mask")
+    axis = () if n_estimators == 1 else (n_estimators,)
     x, out = np.random.RandomState(0).randn(*shape).astype(dtype), np.empty(axis + shape, dtype)
-    again = [np.random.default_rng(seed) for seed in range(n_members)]
+    again = [np.random.default_rng(seed) for seed in range(n_estimators)]
     for _ in range(2):
         before = x.copy()
         layer.forward(x, out)
-        mask = np.array([naive_mask(stream, 0.3, shape) for stream in again], dtype)
+        mask = np.array([naive_mask(rng, 0.3, shape) for rng in again], dtype)
         assert_same_bits(out, (x * mask).reshape(out.shape))
         assert_same_bits(x, before)
         delta = np.ones_like(out)
@@ -136,8 +136,8 @@ def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
         for seed in range(n_sources)
     ]
     before, out = [table.copy() for table in tables], [None, None]
-    streams = [np.random.default_rng(seed) for seed in (5, 6)]
-    BoundSparseDropout(0.4, streams).forward(tables, out)
+    rngs = [np.random.default_rng(seed) for seed in (5, 6)]
+    BuiltSparseDropout(0.4, rngs).forward(tables, out)
     for member, seed in enumerate((5, 6)):
         source = before[member % n_sources]
         mask = naive_mask(np.random.default_rng(seed), 0.4, source.data.shape)
@@ -149,11 +149,11 @@ def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
 
 
 def test_the_stream_of_masks_leaves_the_other_where_it_is():
-    stream, untouched = np.random.RandomState(0), np.random.RandomState(0)
-    masks, again = dropout_stream(stream), dropout_stream(stream)
-    assert stream.get_state()[2] == untouched.get_state()[2]
+    rng, untouched = np.random.RandomState(0), np.random.RandomState(0)
+    masks, again = dropout_rng(rng), dropout_rng(rng)
+    assert rng.get_state()[2] == untouched.get_state()[2]
     assert masks.random() == again.random() != np.random.default_rng(0).random()
-    assert dropout_stream(np.random.RandomState(1)).random() != dropout_stream(stream).random()
+    assert dropout_rng(np.random.RandomState(1)).random() != dropout_rng(rng).random()
 
 
 # ------------------------------------------------------------------------------- the network
@@ -162,12 +162,12 @@ def test_the_stream_of_masks_leaves_the_other_where_it_is():
 def gradient_of(network, tables, parameters, seeds):
     """Return the value of one batch of all rows, added over the members, and its gradient."""
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    workspace, n_rows = Workspace(parameters.dtype), tables[0].n_rows
-    batches = Batches(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    workspace, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
     objective = Objective(network, LOSS, L2(0.0))
-    streams = [np.random.default_rng(seed) for seed in seeds]
-    gradient = Gradient(
-        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, streams
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    gradient = LossAndGradient(
+        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, rngs
     )
     (chunk,) = batches.chunks()
     for batch in chunk.batches:
@@ -176,34 +176,34 @@ def gradient_of(network, tables, parameters, seeds):
     return value, gradients.theta, chunk.scores
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @equal_and_weighted
 @dense_and_sparse
 @every_rate
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradient_belongs_to_value(activation, rates, is_sparse, weighted, n_members):
+def test_gradient_belongs_to_value(activation, rates, is_sparse, weighted, n_estimators):
     network = network_with(rates, activation)
     options = {"weighted": weighted, "is_sparse": is_sparse}
-    tables = [some_table(LOSS, 9, WIDTHS, seed=seed, **options) for seed in range(n_members)]
-    start = some_parameters(network, range(n_members))
+    tables = [some_table(LOSS, 9, WIDTHS, seed=seed, **options) for seed in range(n_estimators)]
+    start = some_parameters(network, range(n_estimators))
     check_gradient(
-        lambda theta: gradient_of(network, tables, start.like(theta), range(n_members))[:2],
+        lambda theta: gradient_of(network, tables, start.like(theta), range(n_estimators))[:2],
         start.theta,
         n_directions=3,
     )
 
 
 @every_rate
-@pytest.mark.parametrize("n_members", [1, 2])
-def test_scores_are_those_of_the_naive_pass(n_members, rates):
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_scores_are_those_of_the_naive_pass(n_estimators, rates):
     network, table = network_with(rates), some_table(LOSS, 7, WIDTHS)
-    parameters = some_parameters(network, range(n_members))
-    *_, scores = gradient_of(network, [table] * n_members, parameters, range(n_members))
-    for member in range(n_members):
-        stream, a = np.random.default_rng(member), table.X
+    parameters = some_parameters(network, range(n_estimators))
+    *_, scores = gradient_of(network, [table] * n_estimators, parameters, range(n_estimators))
+    for member in range(n_estimators):
+        rng, a = np.random.default_rng(member), table.X
         for i, rate in enumerate(rates):
             if rate:
-                a = a * naive_mask(stream, rate, a.shape)
+                a = a * naive_mask(rng, rate, a.shape)
             z = a @ parameters.weights[i][member] + parameters.biases[i][member]
             a = np.tanh(z)
         np.testing.assert_allclose(scores[member], z, rtol=1e-12)
@@ -214,12 +214,12 @@ def test_what_is_not_used_costs_no_layer():
         network = network_with(rates)
         parameters = some_parameters(network, [0])
         gradients = parameters.like(np.empty_like(parameters.theta)) if is_training else None
-        streams = [np.random.default_rng(0)]
-        workspace = Workspace(np.dtype(float))
-        way = Pass(network, parameters, 5, workspace, gradients, streams=streams)
+        rngs = [np.random.default_rng(0)]
+        workspace = BufferPool(np.dtype(float))
+        way = BuiltNetwork(network, parameters, 5, workspace, gradients, rngs=rngs)
         return [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
 
-    plain = ["Dense", "Elementwise", "Dense", "Elementwise", "Dense"]
+    plain = ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert layers(()) == plain
     assert layers((0.2, 0.5, 0.5), is_training=False) == plain
     assert layers((0.0, 0.0, 0.5)) == [*plain[:4], "Dropout", "Dense"]
@@ -250,9 +250,9 @@ def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
             object.__setattr__(run.table, "X", sparse.csr_array(run.table.X))
         for run in runs:
             run.table = runs[0].table
-    finished(Descent(runs))
+    finished(TrainingLoop(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
-        assert train([expected]) is None
+        assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")
 
 
@@ -274,7 +274,7 @@ def test_an_epoch_is_all_or_nothing(monkeypatch):
 
     monkeypatch.setattr(SGD, "step", failing_step)
     with pytest.raises(Interrupted):
-        next(descend(stack, 4))
+        next(iter_epochs(stack, 4))
     monkeypatch.undo()
     assert_same_bits(trained(stack, 2), trained(undisturbed, 2))
     assert_same_bits(stack.parameters.theta, undisturbed.parameters.theta)
@@ -288,25 +288,25 @@ def test_those_who_stay_keep_their_masks_when_others_leave():
         stack_of(members[3:4], network, LOSS, SGD()),
     )
     stack.parameters.theta[1] = 1e300
-    epochs = descend(stack, 3)
+    epochs = iter_epochs(stack, 3)
     with pytest.raises(ArithmeticError) as diverged:
         next(epochs)
-    stack.retire(diverged.value.members)
+    stack.drop_members(diverged.value.members)
     assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
 
 
-def peak_with(network, n_members):
+def peak_with(network, n_estimators):
     table = some_table(LOSS, 70, network.widths)
-    members = [Member(table, seed, 1e-4) for seed in range(n_members)]
+    members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
     return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_no_allocation_of_an_epoch_grows_with_the_network(n_members):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_no_allocation_of_an_epoch_grows_with_the_network(n_estimators):
     # What is drawn at once is 8,192 words, and what is looked through for subnormal numbers is
     # 65,536: both networks go beyond them.
     small, large = (
-        peak_with(network_with((0.2, 0.5), widths=(50, width, 2)), n_members)
+        peak_with(network_with((0.2, 0.5), widths=(50, width, 2)), n_estimators)
         for width in (1300, 2600)
     )
     # A row of hidden units more would be 10,400 bytes, a batch of them 332,800.
@@ -398,7 +398,7 @@ def test_the_users_arrays_are_left_alone(estimator_class, is_sparse):
 PIECES = {
     "hidden": {"dropout": 0.3},
     "input": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd", "learning_rate_init": 0.01},
-    "three members": {"dropout": [0.1, 0.3, 0.3], "n_members": 3, "dtype": "float32"},
+    "three members": {"dropout": [0.1, 0.3, 0.3], "n_estimators": 3, "dtype": "float32"},
 }
 
 
@@ -434,10 +434,10 @@ def test_pieces_give_the_bits_of_the_whole(case, weighted, is_sparse, estimator_
 def test_the_first_member_is_the_network_alone_and_each_has_masks_of_its_own():
     X, y = class_data()
     settings = {"dropout": [0.2, 0.5], "batch_size": 13, "init": "he_normal"}
-    three = quick(BackpropClassifier, n_members=3, **settings).fit(X, y)
+    three = quick(BackpropClassifier, n_estimators=3, **settings).fit(X, y)
     assert same_bits(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
-    streams = [past.state.masks[0].random() for past in three._training]
-    assert len(set(streams)) == 3
+    rngs = [past.state.masks[0].random() for past in three._training]
+    assert len(set(rngs)) == 3
 
 
 def test_a_warm_fit_may_change_the_rates():

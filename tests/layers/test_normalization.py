@@ -18,20 +18,20 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from runs import assert_same_run, finished, runs_of
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.core.workspace import Workspace
-from skbackprop.engine.batches import Batches, Table
-from skbackprop.engine.epochs import descend
-from skbackprop.engine.network import dense_network
-from skbackprop.engine.objective import Gradient, Objective
-from skbackprop.engine.passes import Pass
-from skbackprop.engine.penalties import L2
-from skbackprop.engine.prediction import scores_of
-from skbackprop.fitting.descent import Descent
-from skbackprop.fitting.training import train
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from skbackprop.layers import normalization as module
+from skbackprop.nn.data_loader import DataLoader, Dataset
+from skbackprop.nn.ensemble_trainer import iter_epochs
+from skbackprop.nn.forward_backward import BuiltNetwork
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.objective import LossAndGradient, Objective
+from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
+from skbackprop.training.loop import TrainingLoop
+from skbackprop.training.runner import train_runs
+from skbackprop.utils.arrays import BufferPool
 from stacks import (
     DTYPES,
     LOSSES,
@@ -95,22 +95,22 @@ def naive_scores(kind, parameters, member, X, shares):
     return a @ parameters.weights[-1][member] + parameters.biases[-1][member], statistics
 
 
-def bound_gradient(network, tables, parameters, streams=()):
+def bound_gradient(network, tables, parameters, rngs=()):
     """Return the gradient of one batch of all rows, the objective, the batches, and the chunk."""
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    workspace, n_rows = Workspace(parameters.dtype), tables[0].n_rows
-    batches = Batches(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    workspace, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
     objective = Objective(network, LOSS, L2(0.0))
-    gradient = Gradient(
-        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, streams
+    gradient = LossAndGradient(
+        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, rngs
     )
     (chunk,) = batches.chunks()
     return gradient, objective, batches, chunk
 
 
-def value_and_gradient(network, tables, parameters, streams=()):
+def value_and_gradient(network, tables, parameters, rngs=()):
     """Return the value of that batch, added over the members, its gradient, and the scores."""
-    gradient, objective, batches, chunk = bound_gradient(network, tables, parameters, streams)
+    gradient, objective, batches, chunk = bound_gradient(network, tables, parameters, rngs)
     for batch in chunk.batches:
         gradient(batch)
     value = (objective.batch_losses(chunk)[:, 0] / batches.total_weights).sum()
@@ -135,13 +135,13 @@ def test_a_normalization_has_to_define_its_layers():
 # ------------------------------------------------------------------------------ the network
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @equal_and_weighted
 @every_kind
-def test_scores_in_training_are_those_of_the_naive_pass(kind, weighted, n_members):
+def test_scores_in_training_are_those_of_the_naive_pass(kind, weighted, n_estimators):
     network = network_with(kind)
-    tables = [some_table(LOSS, 9, WIDTHS, weighted=weighted, seed=i) for i in range(n_members)]
-    parameters = some_parameters(network, range(n_members))
+    tables = [some_table(LOSS, 9, WIDTHS, weighted=weighted, seed=i) for i in range(n_estimators)]
+    parameters = some_parameters(network, range(n_estimators))
     *_, scores = value_and_gradient(network, tables, parameters)
     for member, table in enumerate(tables):
         shares = np.full(9, 1 / 9) if table.weight is None else table.weight / table.weight.sum()
@@ -183,8 +183,8 @@ def test_gradient_together_with_dropout(kind):
     start = some_parameters(network, range(2))
 
     def of(theta):
-        streams = [np.random.default_rng(seed) for seed in range(2)]
-        return value_and_gradient(network, tables, start.like(theta), streams)[:2]
+        rngs = [np.random.default_rng(seed) for seed in range(2)]
+        return value_and_gradient(network, tables, start.like(theta), rngs)[:2]
 
     check_gradient(of, start.theta)
 
@@ -197,7 +197,7 @@ def test_a_row_of_weight_two_is_the_row_twice_and_one_of_weight_zero_is_not_ther
     X = table.X.copy()
     X[weight == 0] *= 1e6
     outcomes = []
-    for data in (Table(X, table.y, weight.astype(float)), Table(table.X[rows], table.y[rows])):
+    for data in (Dataset(X, table.y, weight.astype(float)), Dataset(table.X[rows], table.y[rows])):
         parameters = some_parameters(network, [0])
         value, g, _ = value_and_gradient(network, [data], parameters)
         outcomes.append(
@@ -212,7 +212,7 @@ def test_a_row_of_weight_two_is_the_row_twice_and_one_of_weight_zero_is_not_ther
 def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
     network = network_with(kind)
     for X in (np.full((1, 4), 3.0), np.full((6, 4), 1e3), np.zeros((6, 4))):
-        table = Table(X.astype(dtype), np.ones((len(X), 3)))
+        table = Dataset(X.astype(dtype), np.ones((len(X), 3)))
         parameters = some_parameters(network, [0], dtype)
         value, g, scores = value_and_gradient(network, [table], parameters)
         assert np.isfinite(value)
@@ -232,9 +232,9 @@ def test_without_it_not_a_layer_nor_a_number_is_added():
     network = network_with(None)
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
-    way = Pass(network, parameters, 5, Workspace(np.dtype(float)), gradients)
+    way = BuiltNetwork(network, parameters, 5, BufferPool(np.dtype(float)), gradients)
     kinds = [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
-    assert kinds == ["Dense", "Elementwise", "Dense", "Elementwise", "Dense"]
+    assert kinds == ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert (parameters.statistics, parameters.of("gains"), parameters.of("means")) == ({}, [], [])
     assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes["weights"])
 
@@ -270,18 +270,18 @@ def test_running_statistics_are_those_of_all_rows_by_the_age_of_their_batch(
         np.testing.assert_allclose(running[0, 0], expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @every_dtype
-def test_prediction_takes_the_running_statistics(dtype, n_members):
+def test_prediction_takes_the_running_statistics(dtype, n_estimators):
     network, X = network_with("batch"), some_table(LOSS, 9, WIDTHS).X
-    parameters = some_parameters(network, range(n_members), dtype)
-    stream = np.random.RandomState(0)
-    parameters.statistics["means"][...] = stream.randn(n_members, 11)
-    parameters.statistics["variances"][...] = stream.uniform(0.1, 3, (n_members, 11))
+    parameters = some_parameters(network, range(n_estimators), dtype)
+    rng = np.random.RandomState(0)
+    parameters.statistics["means"][...] = rng.randn(n_estimators, 11)
+    parameters.statistics["variances"][...] = rng.uniform(0.1, 3, (n_estimators, 11))
     for given in (X, sparse.csr_array(X)):
-        scores = scores_of(network, parameters, given)
+        scores = predict_raw(network, parameters, given)
         gains, means, variances = map(parameters.of, ("gains", "means", "variances"))
-        for member in range(n_members):
+        for member in range(n_estimators):
             a = X
             for i in range(2):
                 z = a @ parameters.weights[i][member].astype(float)
@@ -297,7 +297,7 @@ def test_layer_normalisation_predicts_what_it_trains():
     network, table = network_with("layer"), some_table(LOSS, 9, WIDTHS)
     parameters = some_parameters(network, range(2))
     *_, scores = value_and_gradient(network, [table] * 2, parameters)
-    np.testing.assert_allclose(scores_of(network, parameters, table.X), scores, rtol=1e-12)
+    np.testing.assert_allclose(predict_raw(network, parameters, table.X), scores, rtol=1e-12)
 
 
 # --------------------------------------------------------------------------------- a stack
@@ -328,9 +328,9 @@ def test_members_that_share_their_rows(kind):
     settings = {"normalization": kind, "max_iter": 6, "early_stopping": True}
     differences = [{}, {}, {"learning_rate_init": 0.05}, {"alpha": 1.0, "n_iter_no_change": 2}]
     runs, alone = (runs_of(BackpropClassifier, differences, settings) for _ in range(2))
-    finished(Descent(runs))
+    finished(TrainingLoop(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
-        assert train([expected]) is None
+        assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")
 
 
@@ -342,7 +342,7 @@ class Interrupted(BaseException):
 def test_an_epoch_is_all_or_nothing(kind, monkeypatch):
     network = network_with(kind, widths=(4, 7, 5, 2))
     stack = stack_of(five_members(LOSS, network, True), network, LOSS, SGD())
-    epochs = descend(stack, 4)
+    epochs = iter_epochs(stack, 4)
     next(epochs)
     before = states_of(stack)
     step, n_steps = SGD.step, []
@@ -368,9 +368,9 @@ def test_the_others_go_on_once_the_diverged_has_retired(kind):
     alone = stack_of(members[3:4], network, LOSS, SGD())
     stack.parameters.weights[-1][1] = 1e300
     with pytest.raises(ArithmeticError) as diverged:
-        next(descend(stack, 3))
+        next(iter_epochs(stack, 3))
     assert diverged.value.members.tolist() == [False, True, False, False, False]
-    stack.retire(diverged.value.members)
+    stack.drop_members(diverged.value.members)
     assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
     for name, array in states_of(alone).items():
         assert_same_bits(states_of(stack)[name][2:3], array, name)
@@ -381,20 +381,20 @@ def test_statistics_that_overflow_have_diverged():
     stack = stack_of(five_members(LOSS, network)[:1], network, LOSS, SGD())
     stack.parameters.weights[0][...] = 1e200
     with pytest.raises(ArithmeticError):
-        next(descend(stack, 1))
+        next(iter_epochs(stack, 1))
 
 
-def peak_with(network, n_members):
+def peak_with(network, n_estimators):
     table = some_table(LOSS, 70, network.widths, weighted=True)
-    members = [Member(table, seed, 1e-4) for seed in range(n_members)]
+    members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
     return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @every_kind
-def test_no_allocation_of_an_epoch_grows_with_the_network(kind, n_members):
+def test_no_allocation_of_an_epoch_grows_with_the_network(kind, n_estimators):
     small, large = (
-        peak_with(network_with(kind, widths=(5, width, width, 2)), n_members)
+        peak_with(network_with(kind, widths=(5, width, width, 2)), n_estimators)
         for width in (260, 520)
     )
     assert large - small < 2_000
@@ -418,14 +418,18 @@ def assert_same_model(one, other):
         assert_same_bits(array, expected)
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @BOTH
-def test_attributes(estimator_class, n_members):
+def test_attributes(estimator_class, n_estimators):
     X, y = data_for(estimator_class)
-    shapes = [(n_members, n) if n_members > 1 else (n,) for n in (6, 5)]
+    shapes = [(n_estimators, n) if n_estimators > 1 else (n,) for n in (6, 5)]
     expected = {None: [], "layer": ["gains_"], "batch": [*NORMALISED]}
     for kind, names in expected.items():
-        settings = SETTINGS | {"normalization": kind, "n_members": n_members, "dtype": "float32"}
+        settings = SETTINGS | {
+            "normalization": kind,
+            "n_estimators": n_estimators,
+            "dtype": "float32",
+        }
         model = quick(estimator_class, **settings).fit(X, y)
         for name in NORMALISED:
             if name in names:
@@ -440,35 +444,35 @@ def test_attributes(estimator_class, n_members):
 @every_kind
 def test_no_hidden_layer_has_nothing_to_normalise(kind):
     X, y = class_data()
-    plain, normalised = (
+    plain, normalized = (
         quick(BackpropClassifier, hidden_layer_sizes=(), normalization=n).fit(X, y)
         for n in (None, kind)
     )
-    assert normalised.gains_ == []
-    assert_same_model(plain, normalised)
-    assert_same_bits(plain.predict_proba(X), normalised.predict_proba(X))
+    assert normalized.gains_ == []
+    assert_same_model(plain, normalized)
+    assert_same_bits(plain.predict_proba(X), normalized.predict_proba(X))
 
 
 @every_kind
 def test_gains_start_at_one_and_the_draws_are_those_of_the_plain_network(kind):
     X, y = class_data()
     settings = SETTINGS | {"learning_rate_init": 1e-300, "solver": "sgd", "max_iter": 1}
-    plain, normalised = (
+    plain, normalized = (
         quick(BackpropClassifier, normalization=n, **settings).fit(X, y) for n in (None, kind)
     )
-    assert all((gains == 1).all() for gains in normalised.gains_)
-    for array, expected in zip(normalised.coefs_, plain.coefs_, strict=True):
+    assert all((gains == 1).all() for gains in normalized.gains_)
+    for array, expected in zip(normalized.coefs_, plain.coefs_, strict=True):
         assert_same_bits(array, expected)
     init = plain.coefs_, plain.intercepts_
     given = quick(BackpropClassifier, init=init, normalization=kind, **settings).fit(X, y)
     assert all((gains == 1).all() for gains in given.gains_)
 
 
-@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("n_estimators", [1, 2])
 @every_kind
-def test_what_is_assigned_is_what_predicts(kind, n_members):
+def test_what_is_assigned_is_what_predicts(kind, n_estimators):
     X, y = class_data()
-    settings = SETTINGS | {"normalization": kind, "n_members": n_members, "warm_start": True}
+    settings = SETTINGS | {"normalization": kind, "n_estimators": n_estimators, "warm_start": True}
     model = quick(BackpropClassifier, **settings).fit(X, y)
     for name in NORMALISED:
         if getattr(model, name) is not None:
@@ -490,7 +494,7 @@ def test_what_is_assigned_is_what_predicts(kind, n_members):
 def test_members_of_an_ensemble(kind):
     X, y = class_data()
     settings = SETTINGS | {"normalization": kind}
-    three = quick(BackpropClassifier, n_members=3, **settings).fit(X, y)
+    three = quick(BackpropClassifier, n_estimators=3, **settings).fit(X, y)
     assert_same_model(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
     mean = np.mean([one.predict_proba(X) for one in three.estimators_], axis=0)
     np.testing.assert_allclose(three.predict_proba(X), mean, rtol=1e-9)
@@ -499,13 +503,15 @@ def test_members_of_an_ensemble(kind):
 @BOTH
 @dense_and_sparse
 @equal_and_weighted
-@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("n_estimators", [1, 2])
 @every_kind
-def test_pieces_give_the_bits_of_the_whole(kind, n_members, weighted, is_sparse, estimator_class):
+def test_pieces_give_the_bits_of_the_whole(
+    kind, n_estimators, weighted, is_sparse, estimator_class
+):
     X, y = data_for(estimator_class)
     weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
     X = sparse.csr_array(X) if is_sparse else X
-    settings = SETTINGS | {"normalization": kind, "n_members": n_members, "dropout": 0.2}
+    settings = SETTINGS | {"normalization": kind, "n_estimators": n_estimators, "dropout": 0.2}
     settings |= {"n_iter_no_change": np.inf}
     whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, sample_weight=weight)
 
@@ -522,12 +528,16 @@ def test_pieces_give_the_bits_of_the_whole(kind, n_members, weighted, is_sparse,
     np.testing.assert_array_equal(by_threes.predict(X), whole.predict(X))
 
 
-@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("n_estimators", [1, 2])
 @every_kind
-def test_the_best_epoch_is_kept_with_its_statistics(kind, n_members):
+def test_the_best_epoch_is_kept_with_its_statistics(kind, n_estimators):
     """The score of what is kept, on the rows held out, is the best score of all epochs."""
     X, y = class_data(80)
-    settings = SETTINGS | {"normalization": kind, "n_members": n_members, "early_stopping": True}
+    settings = SETTINGS | {
+        "normalization": kind,
+        "n_estimators": n_estimators,
+        "early_stopping": True,
+    }
     settings |= {"validation_fraction": 0.4, "learning_rate_init": 0.3, "max_iter": 15}
     model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf, **settings)
     model.fit(X, y)
@@ -680,10 +690,10 @@ def test_it_learns_faster_and_better_on_digits(kind):
         X / 16, y, train_size=500, stratify=y, random_state=0
     )
     settings = {"max_iter": 20, "n_iter_no_change": np.inf, "dtype": "float32", "random_state": 0}
-    plain, normalised = (
+    plain, normalized = (
         BackpropClassifier((64, 64), normalization=n, **settings).fit(X_train, y_train)
         for n in (None, kind)
     )
-    assert normalised.loss_ < 0.5 * plain.loss_
-    losses = [log_loss(y_test, m.predict_proba(X_test)) for m in (plain, normalised)]
+    assert normalized.loss_ < 0.5 * plain.loss_
+    losses = [log_loss(y_test, m.predict_proba(X_test)) for m in (plain, normalized)]
     assert losses[1] < losses[0]

@@ -119,8 +119,8 @@ def test_row_by_row_it_takes_the_steps_of_sgd_classifier(loss, name):
 @pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
 def test_there_are_no_probabilities(loss, method):
     X, y = DATA["classes"]
-    for n_members in (1, 2):
-        model = quick(BackpropClassifier, loss=loss, n_members=n_members)
+    for n_estimators in (1, 2):
+        model = quick(BackpropClassifier, loss=loss, n_estimators=n_estimators)
         assert not hasattr(model, method)
         with pytest.raises(AttributeError, match=method) as error:
             getattr(model, method)
@@ -159,7 +159,7 @@ def test_early_stopping(loss):
 @every_data
 def test_an_ensemble_averages_the_decision_values(loss, data):
     X, y = data
-    ensemble = quick(BackpropClassifier, loss=loss, n_members=3).fit(X, y)
+    ensemble = quick(BackpropClassifier, loss=loss, n_estimators=3).fit(X, y)
     each = [one.decision_function(X) for one in ensemble.estimators_]
     np.testing.assert_allclose(ensemble.decision_function(X), np.mean(each, axis=0), rtol=1e-12)
     assert same_bits(ensemble.estimators_[0], quick(BackpropClassifier, loss=loss).fit(X, y))

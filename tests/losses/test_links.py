@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit, logsumexp, softmax
 
-from skbackprop.losses import EXP, ClassifierLoss, Link, links
+from skbackprop.losses import LOG_LINK, ClassifierLoss, Link, links
 from skbackprop.losses.links import (
     OUTPUT_ACTIVATIONS,
-    ExpLink,
+    GaussianLink,
     IdentityLink,
-    LogisticLink,
-    MeanVarianceLink,
-    OrderedLink,
+    LogitLink,
+    LogLink,
+    NonCrossingQuantileLink,
     ReluLink,
     SoftmaxLink,
     TanhLink,
-    exp_bound,
+    max_exp_argument,
 )
 from skbackprop.testing import check_gradient
 from stacks import DTYPES, LOSSES
@@ -25,11 +25,11 @@ LINKS = {
     link.name: link
     for link in [
         IdentityLink(),
-        ExpLink(),
-        LogisticLink(),
+        LogLink(),
+        LogitLink(),
         SoftmaxLink(),
-        OrderedLink(3),
-        MeanVarianceLink(FLOOR),
+        NonCrossingQuantileLink(3),
+        GaussianLink(FLOOR),
         TanhLink(),
         ReluLink(),
     ]
@@ -115,7 +115,9 @@ def test_backward_is_the_chain_rule_through_the_link(link):
 def test_prediction_is_the_gradient_of_the_normalizer(name):
     link = LINKS[name]
     scores = np.random.RandomState(0).normal(size=(1, 5, 6))
-    check_gradient(lambda scores: (link.normalizer(scores).sum(), inverse(link, scores)), scores)
+    check_gradient(
+        lambda scores: (link.out_activation(scores).sum(), inverse(link, scores)), scores
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -165,7 +167,7 @@ def log_mean_exp(values):
 def test_the_prediction_of_pooled_scores_is_the_mean_of_the_members(link, dtype):
     scores, eps = SCORES_OF_MEMBERS["ordinary"].astype(dtype), float(np.finfo(dtype).eps)
     kept = scores.copy()
-    pooled = link.pool(scores)
+    pooled = link.average_predictions(scores)
     assert (pooled.shape, pooled.dtype) == (scores.shape[1:], dtype)
     np.testing.assert_array_equal(scores, kept)
     each = inverse(link, scores)
@@ -181,9 +183,9 @@ def test_the_prediction_of_pooled_scores_is_the_mean_of_the_members(link, dtype)
 def test_pooled_scores_are_those_of_the_oracle(name, case, dtype):
     scores = SCORES_OF_MEMBERS[case][..., :3].astype(dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        pooled = LINKS[name].pool(scores)
+        pooled = LINKS[name].average_predictions(scores)
     assert np.isfinite(pooled).all()
-    bound = exp_bound(np.dtype(dtype)) if name == "exp" else np.inf
+    bound = max_exp_argument(np.dtype(dtype)) if name == "exp" else np.inf
     exact = POOLED[name](np.clip(scores, -bound, bound).astype(np.longdouble)).astype(float)
     eps = float(np.finfo(dtype).eps)
     # Log odds are a difference of two logarithms, each rounded at its own size.
@@ -201,7 +203,10 @@ def test_pool_backward_is_the_chain_rule_through_the_pool(name, case):
     scores = scores + 0.5 * (name == "relu")  # which has no derivative at zero
     slope = np.random.RandomState(1).normal(size=scores.shape[1:])
     check_gradient(
-        lambda scores: ((slope * link.pool(scores)).sum(), link.pool_backward(scores, slope)),
+        lambda scores: (
+            (slope * link.average_predictions(scores)).sum(),
+            link.average_predictions_backward(scores, slope),
+        ),
         scores,
     )
 
@@ -212,7 +217,7 @@ def test_pool_backward_is_the_chain_rule_through_the_pool(name, case):
 def test_pool_backward_is_finite_at_any_scores(name, case, dtype):
     scores = SCORES_OF_MEMBERS[case].astype(dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        deltas = LINKS[name].pool_backward(scores, np.ones_like(scores[0]))
+        deltas = LINKS[name].average_predictions_backward(scores, np.ones_like(scores[0]))
     assert (deltas.shape, deltas.dtype) == (scores.shape, dtype)
     assert np.isfinite(deltas).all()
 
@@ -226,10 +231,12 @@ def test_classifiers_have_the_links_that_pool_backward():
 @pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
 def test_positive_predictions_are_averaged_also_where_a_member_is_at_the_bound(case, dtype):
     """Unclipped, the score of a member beyond the bound would outweigh all others."""
-    scores, bound = SCORES_OF_MEMBERS[case].astype(dtype), exp_bound(np.dtype(dtype))
-    expected = inverse(EXP, scores).mean(axis=0, dtype=float)
+    scores, bound = SCORES_OF_MEMBERS[case].astype(dtype), max_exp_argument(np.dtype(dtype))
+    expected = inverse(LOG_LINK, scores).mean(axis=0, dtype=float)
     rounding = 4 * bound * float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(inverse(EXP, EXP.pool(scores)), expected, rtol=rounding)
+    np.testing.assert_allclose(
+        inverse(LOG_LINK, LOG_LINK.average_predictions(scores)), expected, rtol=rounding
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -237,7 +244,7 @@ def test_positive_predictions_are_averaged_also_where_a_member_is_at_the_bound(c
 @every_link
 def test_pooled_scores_are_finite_at_any_scores(link, case, dtype):
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        pooled = link.pool(SCORES_OF_MEMBERS[case].astype(dtype))
+        pooled = link.average_predictions(SCORES_OF_MEMBERS[case].astype(dtype))
         predictions = inverse(link, pooled)
     assert (pooled.dtype, predictions.dtype) == (dtype, dtype)
     assert np.isfinite(pooled).all()
@@ -255,18 +262,22 @@ def test_scores_of_ordered_predictions_lead_back_to_them(predictions):
 @every_link
 def test_members_of_one_mind_are_pooled_into_what_each_predicts(link, case):
     scores = SCORES_OF_MEMBERS[case][:1]
-    for n_members in (1, 5):
-        pooled = link.pool(np.repeat(scores, n_members, axis=0))
+    for n_estimators in (1, 5):
+        pooled = link.average_predictions(np.repeat(scores, n_estimators, axis=0))
         np.testing.assert_allclose(inverse(link, pooled), inverse(link, scores[0]), rtol=1e-12)
 
 
 @every_link
 def test_the_order_of_members_does_not_count(link):
     scores = SCORES_OF_MEMBERS["at odds"]
-    np.testing.assert_allclose(link.pool(scores[::-1]), link.pool(scores), rtol=1e-14)
+    np.testing.assert_allclose(
+        link.average_predictions(scores[::-1]), link.average_predictions(scores), rtol=1e-14
+    )
 
 
-@pytest.mark.parametrize("method", ["inverse", "log_inverse", "pool", "backward", "normalizer"])
+@pytest.mark.parametrize(
+    "method", ["inverse", "log_inverse", "average_predictions", "backward", "out_activation"]
+)
 def test_an_unfinished_link_says_what_it_has_not(method):
     class Unfinished(Link):
         pass

@@ -21,7 +21,7 @@ from skbackprop.losses import (
     regression,
 )
 from skbackprop.losses import classification as losses
-from skbackprop.losses.links import IdentityLink, LogisticLink, SoftmaxLink
+from skbackprop.losses.links import IdentityLink, LogitLink, SoftmaxLink
 from skbackprop.testing import check_loss
 from stacks import DTYPES, LOSSES, public_kinds, some_targets, without_formula
 
@@ -76,11 +76,11 @@ ORACLES = {
 }
 
 
-def scores_and_targets(loss, n_rows=20, n_outputs=3, n_members=1):
-    stream = np.random.RandomState(0)
-    n_outputs *= loss.scores_per_target
-    y = [some_targets(loss, n_rows, n_outputs, stream) for _ in range(n_members)]
-    return stream.normal(scale=2, size=(n_members, n_rows, n_outputs)), np.array(y)
+def scores_and_targets(loss, n_rows=20, n_outputs=3, n_estimators=1):
+    rng = np.random.RandomState(0)
+    n_outputs *= loss.n_outputs_per_target
+    y = [some_targets(loss, n_rows, n_outputs, rng) for _ in range(n_estimators)]
+    return rng.normal(scale=2, size=(n_estimators, n_rows, n_outputs)), np.array(y)
 
 
 def gradient(loss, scores, y):
@@ -116,7 +116,7 @@ def test_values_are_those_of_the_oracle(name):
 
 @every_loss
 def test_targets_shared_by_all_members_broadcast(loss):
-    scores, y = scores_and_targets(loss, n_members=3)
+    scores, y = scores_and_targets(loss, n_estimators=3)
     shared = y[:1]
     each = [loss.value(scores[i : i + 1], shared)[0] for i in range(3)]
     np.testing.assert_array_equal(loss.value(scores, shared), each)
@@ -139,7 +139,7 @@ def test_value_spares_scores_and_targets(loss):
 def exact_log_loss(loss, scores, y):
     """Return the cross-entropy in extended precision, from log-probabilities."""
     scores, y = scores.astype(np.longdouble), y.astype(np.longdouble)
-    if loss.exclusive:
+    if loss.multiclass:
         return -(y * (scores - logsumexp(scores, axis=-1, keepdims=True))).sum(axis=-1)
     return -(y * log_expit(scores) + (1 - y) * log_expit(-scores)).sum(axis=-1)
 
@@ -158,7 +158,7 @@ def test_cross_entropy_is_right_at_huge_scores(name, dtype):
     exact = exact_log_loss(loss, scores, y).astype(float)
     # A unit in the last place of the largest score is what remains of a difference of two.
     np.testing.assert_allclose(value, exact, rtol=4 * eps, atol=1e4 * eps)
-    probabilities = softmax(scores, axis=-1) if loss.exclusive else expit(scores)
+    probabilities = softmax(scores, axis=-1) if loss.multiclass else expit(scores)
     np.testing.assert_allclose(slope, probabilities - y, atol=4 * eps)
 
 
@@ -178,21 +178,21 @@ def test_every_loss_is_finite_at_huge_scores(loss, dtype):
 # ---------------------------------------------------------------------------- focal losses
 
 every_gamma = pytest.mark.parametrize("gamma", [0, 0.3, 1.0, 2, 5.0])
-either_link = pytest.mark.parametrize("exclusive", [False, True], ids=["logistic", "softmax"])
+either_link = pytest.mark.parametrize("multiclass", [False, True], ids=["logistic", "softmax"])
 
 
 @every_gamma
 @either_link
 @pytest.mark.parametrize("smoothing", [0, 0.2])
-def test_the_gradient_of_the_focal_loss(gamma, exclusive, smoothing):
-    loss = Focal(gamma, exclusive=exclusive)
+def test_the_gradient_of_the_focal_loss(gamma, multiclass, smoothing):
+    loss = Focal(gamma, multiclass=multiclass)
     scores, y = scores_and_targets(loss)
     check_loss(loss, scores[0], (1 - smoothing) * y[0] + smoothing / 3)
 
 
 @either_link
-def test_without_focus_the_focal_loss_is_the_cross_entropy(exclusive):
-    focal, plain = Focal(0, exclusive=exclusive), LogLoss(exclusive=exclusive)
+def test_without_focus_the_focal_loss_is_the_cross_entropy(multiclass):
+    focal, plain = Focal(0, multiclass=multiclass), LogLoss(multiclass=multiclass)
     scores, y = scores_and_targets(plain)
     np.testing.assert_allclose(focal.value(scores, y), plain.value(scores, y), rtol=1e-12)
     np.testing.assert_allclose(
@@ -203,16 +203,16 @@ def test_without_focus_the_focal_loss_is_the_cross_entropy(exclusive):
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_gamma
 @either_link
-def test_the_focal_loss_is_right_at_huge_scores(exclusive, gamma, dtype):
+def test_the_focal_loss_is_right_at_huge_scores(multiclass, gamma, dtype):
     """Far on the wrong side it is the cross-entropy, far on the right side it is nothing."""
     scores = np.array([[[1e4, -1e4], [1e4, 0], [-1e4, 1e4], [0, 1e4]]], dtype)
     y = np.broadcast_to(np.array([1, 0], dtype), scores.shape)
-    focal, plain = Focal(gamma, exclusive=exclusive), LogLoss(exclusive=exclusive)
+    focal, plain = Focal(gamma, multiclass=multiclass), LogLoss(multiclass=multiclass)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         value, slope = focal.value(scores, y), gradient(focal, scores, y)
     assert value.dtype == slope.dtype == dtype
     eps = float(np.finfo(dtype).eps)
-    if exclusive:
+    if multiclass:
         np.testing.assert_allclose(value, plain.value(scores, y), rtol=eps)
         np.testing.assert_allclose(slope, gradient(plain, scores, y), atol=eps)
     is_wrong = (scores > 0) != y
@@ -252,9 +252,9 @@ def test_the_hinge_loss_pulls_all_rows_within_the_margin_alike():
 def test_exclusive_classes_get_softmax_and_labels_the_logistic_link(loss):
     """Losses without probabilities have decision values in their place."""
     kind = type(loss)
-    links = {exclusive: type(kind(exclusive=exclusive).link) for exclusive in (True, False)}
-    if loss.has_probabilities:
-        assert links == {True: SoftmaxLink, False: LogisticLink}
+    links = {multiclass: type(kind(multiclass=multiclass).link) for multiclass in (True, False)}
+    if loss.supports_predict_proba:
+        assert links == {True: SoftmaxLink, False: LogitLink}
     else:
         assert links == {True: IdentityLink, False: IdentityLink}
 
@@ -264,7 +264,7 @@ def test_the_losses_of_the_classifier_survive_and_are_equal(loss):
     for copy in (clone(loss, safe=False), pickle.loads(pickle.dumps(loss)), replace(loss)):
         assert copy == loss
         assert hash(copy) == hash(loss)
-    assert replace(loss, exclusive=True) != loss
+    assert replace(loss, multiclass=True) != loss
 
 
 @pytest.mark.parametrize("what", ["link", "value", "gradient"])

@@ -28,7 +28,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropGridSearchCV, BackpropRegressor
 from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Huber, LogCosh, Loss, Quantile, Tweedie
-from skbackprop.losses.links import ExpLink, IdentityLink, exp_bound
+from skbackprop.losses.links import IdentityLink, LogLink, max_exp_argument
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.testing import check_loss
 from stacks import DTYPES
@@ -53,12 +53,12 @@ def targets(n=40, k=1, seed=0):
 
 
 def some_scores(loss, n=40, k=1, seed=1):
-    return np.random.RandomState(seed).normal(size=(n, k * loss.scores_per_target))
+    return np.random.RandomState(seed).normal(size=(n, k * loss.n_outputs_per_target))
 
 
 def beside_scores(loss, y):
     """Return targets as a loss sees them: each beside each of its scores."""
-    return np.repeat(y, loss.scores_per_target, axis=1)
+    return np.repeat(y, loss.n_outputs_per_target, axis=1)
 
 
 def value(loss, scores, y):
@@ -196,9 +196,9 @@ def test_log_cosh_of_a_small_residual_is_half_its_square(dtype):
 
 
 def test_the_deviance_of_large_counts_keeps_its_digits_in_float32():
-    stream = np.random.RandomState(0)
-    y = stream.poisson(1e5, size=(1_000, 1)).astype(np.float32)
-    scores = stream.normal(np.log(1e5), 1e-3, size=y.shape).astype(np.float32)
+    rng = np.random.RandomState(0)
+    y = rng.poisson(1e5, size=(1_000, 1)).astype(np.float32)
+    scores = rng.normal(np.log(1e5), 1e-3, size=y.shape).astype(np.float32)
     exact = value(LOSSES["poisson"], scores.astype(float), y.astype(float))
     got = value(LOSSES["poisson"], scores, y)
     assert got.dtype == np.float32
@@ -291,8 +291,8 @@ def test_targets_out_of_range_are_an_error_that_names_range_and_loss(name):
 def test_no_constant_is_better_than_the_best(loss, weighted):
     y = targets()[:, 0]
     weight = np.random.RandomState(2).randint(0, 4, len(y)).astype(float) if weighted else None
-    best = loss.constant(y, weight)
-    assert best.shape == (loss.scores_per_target,)
+    best = loss.fit_intercept_only(y, weight)
+    assert best.shape == (loss.n_outputs_per_target,)
 
     def mean_loss(constant):
         return np.average(value(loss, np.tile(constant, (len(y), 1)), y[:, None]), weights=weight)
@@ -306,8 +306,8 @@ def test_no_constant_is_better_than_the_best(loss, weighted):
 def test_the_constant_of_an_own_loss_is_found_numerically(name):
     loss, y = LOSSES[name], targets()[:, 0]
     for weight in (None, np.arange(40.0)):
-        found = Loss.constant(loss, y, weight)
-        np.testing.assert_allclose(found, loss.constant(y, weight), atol=1e-4)
+        found = Loss.fit_intercept_only(loss, y, weight)
+        np.testing.assert_allclose(found, loss.fit_intercept_only(y, weight), atol=1e-4)
 
 
 # Units that are common enough: moles of a trace, the product of a nation.
@@ -317,12 +317,12 @@ def test_a_constant_is_found_whatever_the_unit_of_y(unit, weighted):
     y = targets()[:, 0]
     weight = np.arange(40.0) if weighted else None
     for loss, numeric in [
-        (Huber(0.7 * unit), ResidualLoss.constant),
-        (Huber(0.7 * unit), Loss.constant),
-        (LOSSES["squared_error"], Loss.constant),
+        (Huber(0.7 * unit), ResidualLoss.fit_intercept_only),
+        (Huber(0.7 * unit), Loss.fit_intercept_only),
+        (LOSSES["squared_error"], Loss.fit_intercept_only),
     ]:
         expected = replace(loss, delta=0.7) if isinstance(loss, Huber) else loss
-        expected = unit * expected.constant(y, weight)
+        expected = unit * expected.fit_intercept_only(y, weight)
         np.testing.assert_allclose(numeric(loss, unit * y, weight), expected, rtol=1e-6)
 
 
@@ -332,9 +332,9 @@ def test_the_best_constant_is_found_beside_an_outlier(loss, outlier):
     """Its pull is that of any target on its side that is more than a few units off."""
     y = targets()[:, 0]
     y[0] = 1e3
-    expected = loss.constant(y, None)
+    expected = loss.fit_intercept_only(y, None)
     y[0] = outlier
-    np.testing.assert_allclose(loss.constant(y, None), expected, rtol=1e-9)
+    np.testing.assert_allclose(loss.fit_intercept_only(y, None), expected, rtol=1e-9)
 
 
 @every_loss
@@ -358,8 +358,10 @@ def test_the_score_of_tiny_residuals_is_that_of_their_squares(loss):
 def test_a_weight_counts_the_rows_of_a_constant():
     y, repeats = targets()[:, 0], np.random.RandomState(0).randint(0, 4, 40)
     for loss in LOSSES.values():
-        weighted = loss.constant(y, repeats.astype(float))
-        np.testing.assert_allclose(weighted, loss.constant(y.repeat(repeats), None), rtol=1e-9)
+        weighted = loss.fit_intercept_only(y, repeats.astype(float))
+        np.testing.assert_allclose(
+            weighted, loss.fit_intercept_only(y.repeat(repeats), None), rtol=1e-9
+        )
 
 
 # What scikit-learn says of (targets, predictions).
@@ -411,7 +413,7 @@ def test_d2_of_the_poisson_loss_is_that_of_scikit_learn():
 @every_loss
 def test_the_constant_scores_zero_and_what_is_better_more(loss):
     y = targets()
-    constant = np.tile(loss.constant(y[:, 0], None), (40, 1))
+    constant = np.tile(loss.fit_intercept_only(y[:, 0], None), (40, 1))
     spread = beside_scores(loss, y)
     assert loss.score(constant, spread, None) == pytest.approx(0, abs=1e-12)
     closer = constant.copy()
@@ -450,8 +452,8 @@ def test_early_stopping_keeps_the_epoch_of_the_best_score(loss):
 
 
 @few_epochs
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_the_shape_of_predictions(n_members):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_the_shape_of_predictions(n_estimators):
     X = np.random.RandomState(0).normal(size=(40, 3))
     for loss, k, shape, n_outputs in [
         ("quantile", 1, (40,), 1),
@@ -463,7 +465,7 @@ def test_the_shape_of_predictions(n_members):
         ("huber", 2, (40, 2), 2),
     ]:
         y = targets(k=k) if k > 1 else targets()[:, 0]
-        model = quick(BackpropRegressor, loss=loss, n_members=n_members).fit(X, y)
+        model = quick(BackpropRegressor, loss=loss, n_estimators=n_estimators).fit(X, y)
         mean, std = model.predict(X, return_std=True)
         assert mean.shape == std.shape == model.predict(X).shape == shape
         assert (model.n_outputs_, model.coefs_[-1].shape[-1]) == (n_outputs, n_outputs)
@@ -477,7 +479,7 @@ def test_the_deep_ensemble_has_the_variance_of_the_mixture():
     X, y = np.random.RandomState(0).normal(size=(40, 3)), 5 * targets()[:, 0]
     for scale_target in (False, True):
         model = quick(
-            BackpropRegressor, loss="gaussian", n_members=4, scale_target=scale_target
+            BackpropRegressor, loss="gaussian", n_estimators=4, scale_target=scale_target
         ).fit(X, y)
         each = [one.predict(X, return_std=True) for one in model.estimators_]
         means, variances = np.array([mean for mean, _ in each]), np.array([std for _, std in each])
@@ -490,7 +492,7 @@ def test_the_deep_ensemble_has_the_variance_of_the_mixture():
 @few_epochs
 def test_quantiles_of_an_ensemble_are_means_of_its_members():
     X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
-    model = quick(BackpropRegressor, loss=Quantile(LEVELS), n_members=4).fit(X, y)
+    model = quick(BackpropRegressor, loss=Quantile(LEVELS), n_estimators=4).fit(X, y)
     each = np.array([one.predict(X) for one in model.estimators_])
     np.testing.assert_allclose(model.predict(X), each.mean(axis=0))
 
@@ -575,7 +577,7 @@ def test_lbfgs_minimises_every_smooth_loss(loss):
     X, y = np.zeros((40, 1)), targets()[:, 0]
     model = BackpropRegressor((), loss=loss, solver="lbfgs", max_iter=500, tol=1e-8, alpha=0)
     model.fit(X, y)
-    best = np.tile(loss.constant(y, None), (40, 1))
+    best = np.tile(loss.fit_intercept_only(y, None), (40, 1))
     assert model.loss_ == pytest.approx(value(loss, best, y[:, None]).mean(), rel=1e-6)
     assert model.score(X, y) == pytest.approx(0, abs=1e-5)
 
@@ -599,16 +601,16 @@ class CauchyLoss(Loss):
 @few_epochs
 @pytest.mark.parametrize("scale_target", [False, True])
 def test_a_loss_of_ones_own_is_one_class(scale_target):
-    stream = np.random.RandomState(0)
-    X = stream.normal(size=(200, 3))
-    y = X @ [1.0, -2.0, 0.5] + 0.1 * stream.standard_cauchy(200)
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(200, 3))
+    y = X @ [1.0, -2.0, 0.5] + 0.1 * rng.standard_cauchy(200)
     loss = CauchyLoss()
-    check_loss(loss, stream.normal(size=(10, 2)), stream.normal(size=(10, 2)))
+    check_loss(loss, rng.normal(size=(10, 2)), rng.normal(size=(10, 2)))
     settings = {"loss": loss, "scale_target": scale_target, "solver": "lbfgs", "max_iter": 200}
     model = quick(BackpropRegressor, **settings | {"early_stopping": True}).fit(X, y)
     assert model.score(X, y) > 0.5
     assert model.predict(X, return_std=True)[1].max() == 0
-    assert quick(BackpropRegressor, **settings, n_members=3).fit(X, y).score(X, y) > 0.5
+    assert quick(BackpropRegressor, **settings, n_estimators=3).fit(X, y).score(X, y) > 0.5
 
 
 class Likelihood(CauchyLoss):
@@ -625,7 +627,7 @@ def test_an_own_loss_may_be_negative_and_less_is_still_better():
 @pytest.mark.parametrize(
     "kind, method",
     [
-        (ResidualLoss, "of_residual"),
+        (ResidualLoss, "rho"),
         (ResidualLoss, "slope"),
         (DevianceLoss, "half_deviance"),
         (DevianceLoss, "slope"),
@@ -643,10 +645,10 @@ def test_an_unfinished_loss_says_what_it_has_to_define(kind, method):
 def test_means_are_clipped_where_products_of_two_are_still_finite():
     for dtype in DTYPES:
         scores = np.array([-1e30, 1e30], dtype)
-        ExpLink().inverse(scores, scores)
+        LogLink().inverse(scores, scores)
         assert np.isfinite(scores**2).all()
         assert np.isfinite(scores[1] / scores[0])
-        assert exp_bound(np.dtype(dtype)) > 40
+        assert max_exp_argument(np.dtype(dtype)) > 40
 
 
 @every_loss

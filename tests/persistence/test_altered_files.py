@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from lanes import examples
 from skbackprop import BackpropClassifier
 from skbackprop.persistence import load, save
-from skbackprop.persistence.archive import Unreadable, packed, unpacked
-from skbackprop.persistence.sameness import difference
+from skbackprop.persistence._archive import CorruptFileError, pack, unpack
+from skbackprop.persistence._deep_compare import first_difference
 from support import class_data, few_epochs, quick
 
 pytestmark = few_epochs
@@ -37,12 +37,12 @@ def assert_told(saved, content):
     """Assert that a file gives the very same model, or an error that names it."""
     model, whole, path = saved
     try:
-        inside, _ = unpacked(bytes(content))
-    except Unreadable:
+        inside, _ = unpack(bytes(content))
+    except CorruptFileError:
         return
-    assert members_of(inside) == members_of(unpacked(whole)[0])
+    assert members_of(inside) == members_of(unpack(whole)[0])
     path.write_bytes(content)
-    assert difference(pickle.loads(pickle.dumps(model)), load(path), "model") is None
+    assert first_difference(pickle.loads(pickle.dumps(model)), load(path), "model") is None
 
 
 def test_the_file_itself_is_whole(saved):
@@ -211,6 +211,6 @@ def test_an_array_that_pretends_to_be_large_is_no_array(tmp_path):
 def test_a_description_that_is_nested_without_end_is_refused(tmp_path):
     deep = b"[" * 100_000 + b"]" * 100_000
     path = tmp_path / "deep.skops"
-    path.write_bytes(packed(zip_of({"schema.json": deep}), {"skbackprop": "0.1.0"}))
+    path.write_bytes(pack(zip_of({"schema.json": deep}), {"skbackprop": "0.1.0"}))
     with pytest.raises(ValueError, match="holds no description that skops can read"):
         load(path)

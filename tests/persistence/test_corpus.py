@@ -50,10 +50,10 @@ def assert_near(found, wanted):
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
 def test_training_goes_on(folder):
-    warm, pieces = load(folder / "warm.skops"), load(folder / "pieces.skops")
-    n_iter = pieces.t_
+    warm, session = load(folder / "warm.skops"), load(folder / "pieces.skops")
+    n_iter = session.t_
     assert warm.fit(X, WORDS).n_iter_ > 0
-    assert pieces.partial_fit(X, CLASSES).t_ == n_iter + len(X)
+    assert session.partial_fit(X, CLASSES).t_ == n_iter + len(X)
 
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)

@@ -15,10 +15,18 @@ import pytest
 from forging import mapping, node, plain, sequence, written
 
 import skbackprop
-from skbackprop import activations, averages, initializers, layers, losses, optimizers, schedules
-from skbackprop.core.parts import Part
-from skbackprop.estimators.suggesting import Suggesting
-from skbackprop.persistence import load, trusted_types
+from skbackprop import (
+    activations,
+    initializers,
+    layers,
+    losses,
+    optimizers,
+    schedules,
+    weight_averaging,
+)
+from skbackprop.estimators._mixins import SuggestingMixin
+from skbackprop.persistence import get_trusted_types, load
+from skbackprop.utils.config import Configurable
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
 CLASSIFIER = "skbackprop.estimators.classifier.BackpropClassifier"
@@ -97,16 +105,18 @@ PARTS = {
         "numpy.random._generator.Generator",
         content={"bit_generator": mapping(bit_generator=plain("seed")), "seed_seq": mapping()},
     ),
-    "our function that unpickles": lambda trace: called("skbackprop.search.legs._unpacked", "x"),
+    "our function that unpickles": lambda trace: called(
+        "skbackprop.model_selection._round_budget._unpacked", "x"
+    ),
     "our dict that unpickles": lambda trace: node(
-        "ObjectNode", "skbackprop.search.legs.AllReached", content=mapping()
+        "ObjectNode", "skbackprop.model_selection._round_budget.AllReached", content=mapping()
     ),
     "our callback that writes": lambda trace: node(
         "ObjectNode",
-        "skbackprop.callbacks.log.TrainingLog",
+        "skbackprop.callbacks.training_log.TrainingLog",
         content=mapping(path=plain(str(trace))),
     ),
-    "our own save": lambda trace: called("skbackprop.persistence.files.save", 1, str(trace)),
+    "our own save": lambda trace: called("skbackprop.persistence.save_load.save", 1, str(trace)),
     "a distribution, which makes functions of text": lambda trace: node(
         "ObjectNode", "scipy.stats._distn_infrastructure.rv_continuous", content=mapping()
     ),
@@ -162,7 +172,7 @@ def test_a_loader_that_nobody_knows_makes_nothing(tmp_path):
 
 
 def things_trusted():
-    for name in trusted_types():
+    for name in get_trusted_types():
         module, _, own = name.rpartition(".")
         yield name, getattr(importlib.import_module(module), own)
 
@@ -175,21 +185,21 @@ def test_all_that_is_trusted_is_a_class_or_a_metric_of_scikit_learn():
 
 def test_what_writes_draws_or_runs_is_not_trusted():
     rooms = ("callbacks", "displays", "export", "persistence", "core", "testing")
-    for name in trusted_types():
+    for name in get_trusted_types():
         assert not name.startswith(tuple(f"skbackprop.{room}" for room in rooms))
 
 
 def test_what_is_trusted_does_nothing_when_it_is_made_or_set():
     """None has a hook that skops would call; of reductions, only those to the class itself."""
     ours = [thing for name, thing in things_trusted() if name.startswith(skbackprop.__name__)]
-    for base in (Part, Suggesting):
+    for base in (Configurable, SuggestingMixin):
         assert vars(base.__new__(base)) == {}
     for kind in ours:
         for base in kind.__mro__:
             if base.__module__.startswith(skbackprop.__name__):
                 assert not {"__setstate__", "__del__"} & set(vars(base))
                 # Those of Part and Suggesting check the names of keywords, and skops passes none.
-                makes_itself = issubclass(base, tuple) or base in (Part, Suggesting)
+                makes_itself = issubclass(base, tuple) or base in (Configurable, SuggestingMixin)
                 assert "__new__" not in vars(base) or makes_itself
             if "__reduce__" in vars(base) and base is not object:
                 tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base.__reduce__)))
@@ -199,7 +209,7 @@ def test_what_is_trusted_does_nothing_when_it_is_made_or_set():
 
 TABLES = {
     "activations": activations.ACTIVATIONS,
-    "averages": averages.AVERAGES,
+    "averages": weight_averaging.AVERAGES,
     "initializers": initializers.INITIALIZERS,
     "normalizations": layers.NORMALIZATIONS,
     "losses of classifiers": losses.CLASSIFIER_LOSSES,
@@ -213,4 +223,4 @@ TABLES = {
 def test_all_parts_with_a_name_are_trusted(table):
     for part in table.values():
         kind = part if inspect.isclass(part) else type(part)
-        assert f"{kind.__module__}.{kind.__qualname__}" in trusted_types()
+        assert f"{kind.__module__}.{kind.__qualname__}" in get_trusted_types()

@@ -33,16 +33,16 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.activations import Activation, Tanh
-from skbackprop.averages import ExponentialAverage
+from skbackprop.activations import ActivationFunction, Tanh
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import BatchNormalization
 from skbackprop.optimizers import SOLVERS, AdamW
-from skbackprop.persistence import load, save, trusted_types
-from skbackprop.persistence.sameness import difference
-from skbackprop.schedules import SCHEDULES, Cosine, WarmUp
-from skbackprop.tables import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.persistence import get_trusted_types, load, save
+from skbackprop.persistence._deep_compare import first_difference
+from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import answers, few_epochs, quick, safely_saved, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -63,7 +63,7 @@ TABLE = _table()
 
 
 def _tabular(kind, y, **settings):
-    return kind(n_members=2, max_iter=2, random_state=0, **settings).fit(TABLE, y)
+    return kind(n_estimators=2, max_iter=2, random_state=0, **settings).fit(TABLE, y)
 
 
 def _search(kind, **settings):
@@ -83,7 +83,7 @@ MODELS = {
         lambda: _tabular(TabularClassifier, WORDS, blend=[LogisticRegression()]),
         TABLE,
     ),
-    "table encoder": (lambda: TableEncoder(max_levels=4).fit(TABLE, Y), TABLE),
+    "table encoder": (lambda: TableEncoder(max_categories=4).fit(TABLE, Y), TABLE),
     "table encoder, codes": (lambda: TableEncoder(encoding="codes").fit(TABLE), TABLE),
     "table encoder in a pipeline": (
         lambda: make_pipeline(TableEncoder(), quick(BackpropClassifier)).fit(TABLE, WORDS),
@@ -114,7 +114,7 @@ MODELS = {
     "folds": (
         lambda: quick(
             BackpropClassifier,
-            n_members=3,
+            n_estimators=3,
             early_stopping=EarlyStopping("loss", "folds", calibrate=True),
         ).fit(X, WORDS),
         X,
@@ -164,13 +164,13 @@ SETTINGS = {
         "activation": [Tanh(), "relu"],
         "hidden_layer_sizes": (4, 3),
         "normalization": BatchNormalization(),
-        "average": ExponentialAverage(0.5),
-        "learning_rate": WarmUp(Cosine(), 0.5),
+        "average": ExponentialMovingAverage(0.5),
+        "learning_rate": LinearWarmup(CosineDecay(), 0.5),
         "solver": AdamW(weight_decay=0.1),
     },
     "function of NumPy": {"learning_rate": np.cos},
     "a stream": {"random_state": np.random.RandomState(3)},
-    "dropout": {"dropout": 0.3, "n_members": 2},
+    "dropout": {"dropout": 0.3, "n_estimators": 2},
     "early stopping": {"early_stopping": True, "dtype": "float32"},
 }
 
@@ -187,7 +187,7 @@ def _rebuilt(model):
 
 def assert_same(loaded, model, X):
     np.testing.assert_equal(answers(loaded, X), answers(model, X))
-    assert difference(pickle.loads(pickle.dumps(model)), loaded, "model") is None
+    assert first_difference(pickle.loads(pickle.dumps(model)), loaded, "model") is None
 
 
 # Scalers, and losses with all kinds of labels, are for exports.
@@ -243,9 +243,9 @@ def test_a_warm_start_goes_on_to_the_bit(settings, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder])
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_partial_fit_goes_on_to_the_bit(kind, n_members, tmp_path):
-    members = {} if kind is BackpropAutoencoder else {"n_members": n_members}
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_partial_fit_goes_on_to_the_bit(kind, n_estimators, tmp_path):
+    members = {} if kind is BackpropAutoencoder else {"n_estimators": n_estimators}
     settings = members | {"dropout": 0.2, "early_stopping": True}
     model, whole = quick(kind, **settings), quick(kind, **settings)
     more = {"classes": [0, 1, 2]} if kind is BackpropClassifier else {}
@@ -257,11 +257,11 @@ def test_partial_fit_goes_on_to_the_bit(kind, n_members, tmp_path):
 
 
 def test_a_stream_stays_that_of_all_who_draw_from_it(tmp_path):
-    stream = np.random.RandomState(0)
-    model = quick(BackpropClassifier, random_state=stream, warm_start=True).fit(X, Y)
+    rng = np.random.RandomState(0)
+    model = quick(BackpropClassifier, random_state=rng, warm_start=True).fit(X, Y)
     loaded = safely_saved(model, tmp_path)
-    assert model._training[0].state.streams[0] is stream
-    assert loaded._training[0].state.streams[0] is loaded.random_state
+    assert model._training[0].state.rngs[0] is rng
+    assert loaded._training[0].state.rngs[0] is loaded.random_state
 
 
 # ----------------------------------------------------------------------------- callbacks
@@ -280,7 +280,7 @@ def test_callbacks_are_left_out(tmp_path):
 # ------------------------------------------------------------------------ parts of users
 
 
-class Doubled(Activation):
+class Doubled(ActivationFunction):
     """f(z) = 2 z."""
 
     def forward(self, z, a):
@@ -417,5 +417,5 @@ def test_skops_reads_the_files_itself(tmp_path):
 
     path = Path(tmp_path) / "model.skops"
     save(quick(BackpropClassifier).fit(X, Y), path)
-    assert set(skops.io.get_untrusted_types(file=path)) <= set(trusted_types())
-    assert skops.io.load(path, trusted=trusted_types()).predict(X).shape == Y.shape
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(get_trusted_types())
+    assert skops.io.load(path, trusted=get_trusted_types()).predict(X).shape == Y.shape

@@ -30,12 +30,12 @@ from skbackprop import (
 )
 from skbackprop.activations import LeakyRelu
 from skbackprop.inspection import BackpropFeatures
-from skbackprop.layers import CategoryEmbedding
+from skbackprop.layers import CategoricalEmbedding
 from skbackprop.losses import Quantile
 from skbackprop.persistence import save
-from skbackprop.schedules import Cosine, WarmUp
-from skbackprop.tables import PiecewiseLinearEncoder, TableEncoder
-from skbackprop.tables.recipe import Configuration
+from skbackprop.schedules import CosineDecay, LinearWarmup
+from skbackprop.tabular import PiecewiseLinearEncoder, TableEncoder
+from skbackprop.tabular._defaults import NetworkDefaults
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -54,7 +54,7 @@ TABLE = pd.DataFrame(
 )
 SHORT = {"max_iter": 3, "random_state": 0}
 # Those of tables have hundreds of units, which make large files.
-FEW_UNITS = [Configuration(True, (3,), 0.1, 0.1), Configuration(False, (3,), 0.1, 0.1)]
+FEW_UNITS = [NetworkDefaults(True, (3,), 0.1, 0.1), NetworkDefaults(False, (3,), 0.1, 0.1)]
 
 
 def _warm():
@@ -63,7 +63,7 @@ def _warm():
         activation=["silu", LeakyRelu(0.2)],
         normalization="layer",
         dropout=0.2,
-        learning_rate=WarmUp(Cosine(), 0.1),
+        learning_rate=LinearWarmup(CosineDecay(), 0.1),
         solver="adamw",
         warm_start=True,
         early_stopping=True,
@@ -75,7 +75,7 @@ def _warm():
 def _ensemble():
     network = BackpropRegressor(
         (4,),
-        n_members=3,
+        n_estimators=3,
         loss="gaussian",
         normalization="batch",
         average="exponential",
@@ -95,7 +95,7 @@ def _in_pieces():
 
 def _table(kind, y, **settings):
     with mock.patch.object(kind, "_configurations", FEW_UNITS):
-        return kind(n_members=2, max_iter=2, random_state=0, **settings).fit(TABLE, y)
+        return kind(n_estimators=2, max_iter=2, random_state=0, **settings).fit(TABLE, y)
 
 
 def _search(kind, **settings):
@@ -125,7 +125,7 @@ MODELS = {
     ),
     "embedded": (
         lambda: BackpropRegressor(
-            (3,), input_layers=[CategoryEmbedding({2: 3}, n_units=2), "periodic"], **SHORT
+            (3,), input_layers=[CategoricalEmbedding({2: 3}, n_units=2), "periodic"], **SHORT
         ).fit(CODES, NUMBERS),
         CODES,
     ),
@@ -141,7 +141,7 @@ MODELS = {
     "halving": (lambda: _search(BackpropHalvingGridSearchCV, min_resources=1).fit(X, CLASSES), X),
     "encoders": (
         lambda: make_pipeline(
-            TableEncoder(max_levels=4),
+            TableEncoder(max_categories=4),
             PiecewiseLinearEncoder(3),
             BackpropClassifier((3,), **SHORT),
         ).fit(TABLE, WORDS),

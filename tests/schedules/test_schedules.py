@@ -18,24 +18,24 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.core.members import take_members, take_state
-from skbackprop.engine.epochs import Patience
-from skbackprop.estimators.learned import Given
+from skbackprop.estimators._data_info import FitArguments
+from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
     SCHEDULES,
     Adaptive,
-    Constant,
-    Cosine,
-    Exponential,
+    ConstantRate,
+    CosineDecay,
+    ExponentialDecay,
     InverseScaling,
+    LearningRateSchedule,
     OneCycle,
-    Plateau,
-    Schedule,
-    Step,
+    ReduceOnPlateau,
+    StepDecay,
 )
-from skbackprop.schedules import kinds as schedules
-from skbackprop.schedules.base import init_progress
+from skbackprop.schedules import schedules as schedules
+from skbackprop.schedules.base import init_plateau_counter
+from skbackprop.utils.stack_members import index_members, index_state
 from stacks import (
     assert_same_bits,
     per_member,
@@ -52,21 +52,21 @@ every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARI
 losses_of_epochs = st.lists(st.integers(0, 8).map(lambda n: n / 4), min_size=1, max_size=40)
 
 
-def course(schedule, base, monitored, n_rows=50):
+def record(schedule, base, monitored, n_rows=50):
     """Return the rate of each epoch and the answers of may_stop after it, a column a member."""
     base = np.array(base, dtype=float)[:, None]
     state = schedule.init(len(base))
     rates, may_stop = [], []
     for epoch, values in enumerate(monitored, start=1):
         rates.append(schedule.rate(state, base, (epoch - 1) / len(monitored)).copy())
-        n_seen = np.full(base.shape, epoch * n_rows)
-        schedule.end_epoch(state, base, np.array(values, dtype=float)[:, None], n_seen)
+        n_samples_seen = np.full(base.shape, epoch * n_rows)
+        schedule.on_epoch_end(state, base, np.array(values, dtype=float)[:, None], n_samples_seen)
         may_stop.append(schedule.may_stop(state, len(base)).copy())
     return np.array(rates), np.array(may_stop), state
 
 
 def test_table_is_complete_and_every_docstring_has_a_formula():
-    kinds = public_kinds(schedules, Schedule)
+    kinds = public_kinds(schedules, LearningRateSchedule)
     assert kinds == set(SCHEDULES.values())
     assert without_formula(kinds) == set()
 
@@ -86,7 +86,7 @@ class TheirCourse:
         self.network._no_improvement_count = 0
         self.scored, self.t = scored, 0
 
-    def end_epoch(self, monitored):
+    def on_epoch_end(self, monitored):
         """Return whether patience is at an end, and whether training stops."""
         network = self.network
         network.loss_curve_.append(monitored)
@@ -112,19 +112,23 @@ class TheirCourse:
 def test_rates_and_stopping_are_those_of_scikit_learn(monitored, patience, tol, rule, rate, scored):
     theirs = TheirCourse(rule, rate, tol, patience, scored)
     schedule = {
-        "constant": Constant(),
+        "constant": ConstantRate(),
         "invscaling": InverseScaling(0.3),
         "adaptive": Adaptive(tol, patience),
     }[rule]
-    base, ours, progress = np.array([[rate]]), Patience(tol, patience), init_progress(1)
+    base, ours, progress = (
+        np.array([[rate]]),
+        PlateauStopper(tol, patience),
+        init_plateau_counter(1),
+    )
     state = schedule.init(1)
     for epoch, value in enumerate(monitored):
         expected_rate = theirs.optimizer.learning_rate
         assert schedule.rate(state, base, 0.0).item() == pytest.approx(expected_rate, rel=1e-12)
         value = np.array([[value]])
-        schedule.end_epoch(state, base, value, np.array([[50.0 * (epoch + 1)]]))
-        stalled, stopped = ours.end_epoch(progress, value, schedule.may_stop(state, 1))
-        assert (stalled.item(), stopped.item()) == theirs.end_epoch(value.item())
+        schedule.on_epoch_end(state, base, value, np.array([[50.0 * (epoch + 1)]]))
+        stalled, stopped = ours.on_epoch_end(progress, value, schedule.may_stop(state, 1))
+        assert (stalled.item(), stopped.item()) == theirs.on_epoch_end(value.item())
         assert progress["best"].item() == np.min(monitored[: epoch + 1])
         if stopped:
             break
@@ -134,14 +138,14 @@ def test_rates_and_stopping_are_those_of_scikit_learn(monitored, patience, tol, 
 
 
 def test_constant_is_the_base_rate():
-    rates, may_stop, _ = course(Constant(), [0.1, 0.2], [[1, 1]] * 5)
+    rates, may_stop, _ = record(ConstantRate(), [0.1, 0.2], [[1, 1]] * 5)
     np.testing.assert_array_equal(rates, [[[0.1], [0.2]]] * 5)
     assert may_stop.all()
 
 
 @pytest.mark.parametrize("power_t", [0.0, 0.5, 2.0])
 def test_inverse_scaling_counts_rows(power_t):
-    rates, _, _ = course(InverseScaling(power_t), [0.1], [[1]] * 5, n_rows=7)
+    rates, _, _ = record(InverseScaling(power_t), [0.1], [[1]] * 5, n_rows=7)
     expected = [0.1 / (1 + 7 * epoch) ** power_t for epoch in range(5)]
     np.testing.assert_allclose(rates.ravel(), expected, rtol=1e-15)
 
@@ -149,13 +153,13 @@ def test_inverse_scaling_counts_rows(power_t):
 def test_adaptive_divides_by_five_after_more_than_its_patience():
     # Epoch 1 is progress; epochs 2 to 4 are three without, one more than two.
     monitored = [[1.0]] * 4 + [[0.5]] + [[0.45]] * 3 + [[0.45]]
-    rates, may_stop, _ = course(Adaptive(tol=0.1, n_iter_no_change=2), [1.0], monitored)
+    rates, may_stop, _ = record(Adaptive(tol=0.1, n_iter_no_change=2), [1.0], monitored)
     np.testing.assert_allclose(rates.ravel(), [1, 1, 1, 1, 0.2, 0.2, 0.2, 0.2, 0.04])
     assert not may_stop.any()
 
 
 def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
-    rates, may_stop, _ = course(Adaptive(n_iter_no_change=1), [4e-6], [[1.0]] * 7)
+    rates, may_stop, _ = record(Adaptive(n_iter_no_change=1), [4e-6], [[1.0]] * 7)
     # Progress, two epochs without, a fifth of the rate, then two without: that is the end.
     np.testing.assert_allclose(rates.ravel(), [4e-6] * 3 + [8e-7] * 4)
     np.testing.assert_array_equal(may_stop.ravel(), [False] * 4 + [True] * 3)
@@ -164,22 +168,22 @@ def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
 def test_the_count_of_adaptive_does_not_end_with_a_call():
     """Training in pieces hands the state on, and makes the same rates as training at once."""
     schedule, base = Adaptive(n_iter_no_change=3), np.array([[1.0]])
-    at_once, _, _ = course(schedule, [1.0], [[1.0]] * 12)
+    at_once, _, _ = record(schedule, [1.0], [[1.0]] * 12)
     state, rates = schedule.init(1), []
     for _piece in range(6):
         for _epoch in range(2):
             rates.append(schedule.rate(state, base, 0.0).item())
-            schedule.end_epoch(state, base, np.ones((1, 1)), np.ones((1, 1)))
+            schedule.on_epoch_end(state, base, np.ones((1, 1)), np.ones((1, 1)))
     np.testing.assert_array_equal(rates, at_once.ravel())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
 def test_a_value_that_is_not_finite_is_no_progress(before, value):
-    patience, progress = Patience(0.0, 2), init_progress(1)
+    patience, progress = PlateauStopper(0.0, 2), init_plateau_counter(1)
     may_stop = np.ones((1, 1), dtype=bool)
     values = [*before, *[value] * 3]
-    answers = [patience.end_epoch(progress, np.array([[v]]), may_stop)[1].item() for v in values]
+    answers = [patience.on_epoch_end(progress, np.array([[v]]), may_stop)[1].item() for v in values]
     assert answers == [False] * (len(values) - 1) + [True]
     assert progress["best"].item() == min(before, default=np.inf)
 
@@ -192,25 +196,25 @@ HALF_WAY_DOWN = (1 + math.sqrt(0.5)) / 2  # of half a cosine, after a quarter of
 @pytest.mark.parametrize(
     "schedule, shares",
     [
-        (Constant(), [1, 1, 1, 1]),
-        (Cosine(), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
-        (Cosine(final=0.2), [1, 0.2 + 0.8 * HALF_WAY_DOWN, 0.6, 1 - 0.8 * HALF_WAY_DOWN]),
-        (Cosine(final=1), [1, 1, 1, 1]),
+        (ConstantRate(), [1, 1, 1, 1]),
+        (CosineDecay(), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
+        (CosineDecay(final=0.2), [1, 0.2 + 0.8 * HALF_WAY_DOWN, 0.6, 1 - 0.8 * HALF_WAY_DOWN]),
+        (CosineDecay(final=1), [1, 1, 1, 1]),
         (OneCycle(warm_up=0.5, start=0.2, final=0.1), [0.2, 0.6, 1, 0.55]),
         (OneCycle(warm_up=0.25, start=0, final=0), [0, 1, 0.75, 0.25]),
         (OneCycle(warm_up=0, final=0), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
         (OneCycle(warm_up=1, start=0), [0, 1 - HALF_WAY_DOWN, 0.5, HALF_WAY_DOWN]),
-        (Step(), [1, 1, 0.1, 0.01]),
-        (Step(factor=0.5, at=0.25), [1, 0.5, 0.5, 0.5]),
-        (Step(at=[0.9]), [1, 1, 1, 1]),
-        (Step(at=()), [1, 1, 1, 1]),
-        (Exponential(), [1, 10**-0.5, 0.1, 10**-1.5]),
-        (Exponential(final=1), [1, 1, 1, 1]),
+        (StepDecay(), [1, 1, 0.1, 0.01]),
+        (StepDecay(factor=0.5, at=0.25), [1, 0.5, 0.5, 0.5]),
+        (StepDecay(at=[0.9]), [1, 1, 1, 1]),
+        (StepDecay(at=()), [1, 1, 1, 1]),
+        (ExponentialDecay(), [1, 10**-0.5, 0.1, 10**-1.5]),
+        (ExponentialDecay(final=1), [1, 1, 1, 1]),
     ],
     ids=str,
 )
 def test_rates_in_each_quarter_of_training(schedule, shares):
-    rates, may_stop, state = course(schedule, [0.3, 0.1], [[1, 1]] * 4)
+    rates, may_stop, state = record(schedule, [0.3, 0.1], [[1, 1]] * 4)
     np.testing.assert_allclose(rates[:, 0, 0], 0.3 * np.array(shares), rtol=1e-14, atol=1e-17)
     np.testing.assert_allclose(rates[:, 1, 0], 0.1 * np.array(shares), rtol=1e-14, atol=1e-17)
     assert may_stop.all() and state == {}
@@ -222,15 +226,15 @@ def test_rates_are_those_of_the_published_formulas(n_epochs):
     epochs, largest = np.arange(n_epochs), 0.3
 
     def rates_of(schedule):
-        return course(schedule, [largest], [[1]] * n_epochs)[0].ravel()
+        return record(schedule, [largest], [[1]] * n_epochs)[0].ravel()
 
     # Loshchilov & Hutter (2017), equation 5.
     smallest = 0.01 * largest
     cosine = smallest + 0.5 * (largest - smallest) * (1 + np.cos(np.pi * epochs / n_epochs))
-    np.testing.assert_allclose(rates_of(Cosine(0.01)), cosine, rtol=1e-13)
+    np.testing.assert_allclose(rates_of(CosineDecay(0.01)), cosine, rtol=1e-13)
     # The same factor in every epoch, so that n of them make `final`.
     decay = np.cumprod([1, *[0.05 ** (1 / n_epochs)] * (n_epochs - 1)])
-    np.testing.assert_allclose(rates_of(Exponential(0.05)), largest * decay, rtol=1e-13)
+    np.testing.assert_allclose(rates_of(ExponentialDecay(0.05)), largest * decay, rtol=1e-13)
     # Two legs, each annealed along half a cosine.
     bounds = 0.4 * n_epochs
     rise, fall = epochs / bounds, (epochs - bounds) / (n_epochs - bounds)
@@ -241,7 +245,7 @@ def test_rates_are_those_of_the_published_formulas(n_epochs):
     # Milestones, at an epoch each.
     milestones = [math.ceil(0.3 * n_epochs), math.ceil(0.6 * n_epochs)]
     stepped = [largest * 0.2 ** sum(m <= epoch for m in milestones) for epoch in epochs]
-    np.testing.assert_allclose(rates_of(Step(0.2, (0.3, 0.6))), stepped, rtol=1e-13)
+    np.testing.assert_allclose(rates_of(StepDecay(0.2, (0.3, 0.6))), stepped, rtol=1e-13)
 
 
 @given(
@@ -259,8 +263,8 @@ def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, small
         best = min(best, value)
         if n_bad > patience:
             rate, n_bad = max(rate * factor, min(smallest, 0.1)), 0
-    schedule = Plateau(factor, patience, tol, smallest)
-    rates, may_stop, _ = course(schedule, [0.1], [[value] for value in monitored])
+    schedule = ReduceOnPlateau(factor, patience, tol, smallest)
+    rates, may_stop, _ = record(schedule, [0.1], [[value] for value in monitored])
     np.testing.assert_allclose(rates.ravel(), expected, rtol=1e-12)
     assert may_stop.all()
 
@@ -274,17 +278,17 @@ def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, small
         (InverseScaling, "power_t", [-0.1, math.inf]),
         (Adaptive, "tol", [-1e-9]),
         (Adaptive, "n_iter_no_change", [-1]),
-        (Cosine, "final", [-0.1, 1.1, None]),
+        (CosineDecay, "final", [-0.1, 1.1, None]),
         (OneCycle, "warm_up", [-0.1, 1.1]),
         (OneCycle, "start", [-0.1, 1.1]),
         (OneCycle, "final", [-0.1, 1.1]),
-        (Step, "factor", [0, -1, 1.5]),
-        (Step, "at", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]]),
-        (Exponential, "final", [0, 1.1, "0.1"]),
-        (Plateau, "factor", [0, 1.1]),
-        (Plateau, "patience", [-1, math.nan]),
-        (Plateau, "tol", [-1]),
-        (Plateau, "smallest", [-1, math.inf]),
+        (StepDecay, "factor", [0, -1, 1.5]),
+        (StepDecay, "at", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]]),
+        (ExponentialDecay, "final", [0, 1.1, "0.1"]),
+        (ReduceOnPlateau, "factor", [0, 1.1]),
+        (ReduceOnPlateau, "patience", [-1, math.nan]),
+        (ReduceOnPlateau, "tol", [-1]),
+        (ReduceOnPlateau, "smallest", [-1, math.inf]),
     ],
 )
 def test_a_setting_out_of_its_range_is_an_error_that_names_it(kind, setting, values):
@@ -303,8 +307,8 @@ def test_schedules_survive_copies_and_equal_those_of_equal_settings(schedule):
 
 
 def test_the_milestones_of_step_are_kept_as_a_tuple():
-    assert Step(at=[0.5, 0.75]) == Step() == Step(at=np.array([0.5, 0.75]))
-    assert Step(at=0.5) == Step(at=(0.5,)) != Step()
+    assert StepDecay(at=[0.5, 0.75]) == StepDecay() == StepDecay(at=np.array([0.5, 0.75]))
+    assert StepDecay(at=0.5) == StepDecay(at=(0.5,)) != StepDecay()
 
 
 # ------------------------------------------------------------------------- in estimators
@@ -353,7 +357,9 @@ def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     first, last = (
         quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
     )
-    unmoved = quick(BackpropRegressor, **settings)._prepare_first(Given(X, y)).runs[0].parameters
+    unmoved = (
+        quick(BackpropRegressor, **settings)._prepare_first(FitArguments(X, y)).runs[0].parameters
+    )
     for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
         np.testing.assert_array_equal(weights, initial[0])
     for _ in range(9):
@@ -367,7 +373,7 @@ def test_plateau_leaves_the_end_of_training_to_its_stopping_rule(capsys):
     X, y = value_data()
     seen = []
 
-    class Watched(Plateau):
+    class Watched(ReduceOnPlateau):
         def rate(self, state, base, progress):
             seen.append(super().rate(state, base, progress).item())
             return super().rate(state, base, progress)
@@ -386,7 +392,7 @@ def test_plateau_leaves_the_end_of_training_to_its_stopping_rule(capsys):
 @every_schedule
 def test_state_and_rates_are_arrays_with_a_row_for_every_member(schedule):
     monitored = np.random.RandomState(0).rand(30, 3)
-    rates, may_stop, state = course(schedule, [0.1, 0.2, 0.3], monitored)
+    rates, may_stop, state = record(schedule, [0.1, 0.2, 0.3], monitored)
     fresh = schedule.init(3)
     assert fresh.keys() == state.keys()
     for name, array in state.items():
@@ -401,9 +407,9 @@ def test_state_and_rates_are_arrays_with_a_row_for_every_member(schedule):
 def test_a_member_with_settings_of_its_own_equals_the_member_alone(schedule):
     factors, base = [1.0, 0.5, 0.3, 0.1], [0.1, 0.2, 0.3, 4e-6]
     monitored = np.random.RandomState(0).randint(3, size=(40, 4))
-    rates, may_stop, state = course(per_member(schedule, factors), base, monitored)
+    rates, may_stop, state = record(per_member(schedule, factors), base, monitored)
     for i, factor in enumerate(factors):
-        alone = course(per_member(schedule, [factor]), base[i : i + 1], monitored[:, i : i + 1])
+        alone = record(per_member(schedule, [factor]), base[i : i + 1], monitored[:, i : i + 1])
         assert_same_bits(rates[:, i : i + 1], alone[0], f"rates of member {i}")
         assert_same_bits(may_stop[:, i : i + 1], alone[1], f"may_stop of member {i}")
         for name, array in alone[2].items():
@@ -412,18 +418,18 @@ def test_a_member_with_settings_of_its_own_equals_the_member_alone(schedule):
 
 def test_patience_of_a_stack_is_that_of_each_member():
     tol, patience = np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]])
-    stream = np.random.RandomState(0)
-    together, progress = Patience(tol, patience), init_progress(3)
-    alone = [take_members(together, [i]) for i in range(3)]
-    own_progress = [init_progress(1) for _ in alone]
+    rng = np.random.RandomState(0)
+    together, progress = PlateauStopper(tol, patience), init_plateau_counter(3)
+    alone = [index_members(together, [i]) for i in range(3)]
+    own_progress = [init_plateau_counter(1) for _ in alone]
     n_stalled = 0
     for _ in range(50):
-        monitored, may_stop = stream.rand(3, 1), stream.rand(3, 1) < 0.5
-        stalled, stopped = together.end_epoch(progress, monitored, may_stop)
+        monitored, may_stop = rng.rand(3, 1), rng.rand(3, 1) < 0.5
+        stalled, stopped = together.on_epoch_end(progress, monitored, may_stop)
         n_stalled += stalled.sum()
         for i, member in enumerate(alone):
             own = slice(i, i + 1)
-            answer = member.end_epoch(own_progress[i], monitored[own], may_stop[own])
+            answer = member.on_epoch_end(own_progress[i], monitored[own], may_stop[own])
             assert answer == (stalled[own], stopped[own])
     assert n_stalled > 0
     best = [own["best"].item() for own in own_progress]
@@ -437,18 +443,18 @@ def test_patience_of_a_stack_is_that_of_each_member():
     ids=["one setting", "settings of its own"],
 )
 def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, patience, leaving):
-    stream, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
-    whole = reduced = Patience(tol, patience)
-    progress, of_reduced = init_progress(3), init_progress(3)
+    rng, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
+    whole = reduced = PlateauStopper(tol, patience)
+    progress, of_reduced = init_plateau_counter(3), init_plateau_counter(3)
     stay = [i for i in range(3) if i not in leaving]
     for epoch in range(20):
         if epoch == 5:
-            reduced = take_members(reduced, stay)
-            of_reduced = take_state(of_reduced, stay)
-        monitored = stream.rand(3, 1)
-        expected = whole.end_epoch(progress, monitored, all_may)
+            reduced = index_members(reduced, stay)
+            of_reduced = index_state(of_reduced, stay)
+        monitored = rng.rand(3, 1)
+        expected = whole.on_epoch_end(progress, monitored, all_may)
         rows = slice(None) if epoch < 5 else stay
-        got = reduced.end_epoch(of_reduced, monitored[rows], all_may[rows])
+        got = reduced.on_epoch_end(of_reduced, monitored[rows], all_may[rows])
         for answer, reference in zip(got, expected, strict=True):
             np.testing.assert_array_equal(answer, reference[rows])
         assert_same_bits(of_reduced["best"], progress["best"][rows])

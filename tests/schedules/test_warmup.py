@@ -15,21 +15,21 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
-from skbackprop.core.members import join_members
 from skbackprop.schedules import (
     SCHEDULES,
     Adaptive,
-    Constant,
-    Cosine,
+    ConstantRate,
+    CosineDecay,
     InverseScaling,
-    OfProgress,
+    LambdaSchedule,
+    LearningRateSchedule,
+    LinearWarmup,
     OneCycle,
-    Plateau,
-    Schedule,
-    Step,
-    WarmUp,
-    warmup,
+    ReduceOnPlateau,
+    StepDecay,
+    schedules,
 )
+from skbackprop.utils.stack_members import stack_settings
 from stacks import assert_same_bits, public_kinds, without_formula
 from support import (
     assert_same_network,
@@ -66,13 +66,13 @@ class Falls:
 KINDS = {
     **{name: kind() for name, kind in SCHEDULES.items()},
     "adaptive": Adaptive(tol=10, n_iter_no_change=2),
-    "plateau": Plateau(tol=10, patience=1),
-    "function": OfProgress(falls),
-    "warm cosine": WarmUp("cosine", 0.4),
-    "warm adaptive": WarmUp(Adaptive(tol=10, n_iter_no_change=2), 0.4),
-    "warm plateau": WarmUp(Plateau(tol=10, patience=1), 0.2, start=0),
-    "warm function": WarmUp(falls),
-    "twice warm": WarmUp(WarmUp("step", 0.2), 0.4),
+    "plateau": ReduceOnPlateau(tol=10, patience=1),
+    "function": LambdaSchedule(falls),
+    "warm cosine": LinearWarmup("cosine", 0.4),
+    "warm adaptive": LinearWarmup(Adaptive(tol=10, n_iter_no_change=2), 0.4),
+    "warm plateau": LinearWarmup(ReduceOnPlateau(tol=10, patience=1), 0.2, start=0),
+    "warm function": LinearWarmup(falls),
+    "twice warm": LinearWarmup(LinearWarmup("step", 0.2), 0.4),
 }
 every_kind = pytest.mark.parametrize("schedule", KINDS.values(), ids=KINDS)
 
@@ -82,12 +82,12 @@ def rates_of(schedule, n_epochs, base=1.0):
     base, state, rates = np.array([[base]]), schedule.init(1), []
     for epoch in range(n_epochs):
         rates.append(schedule.rate(state, base, epoch / n_epochs).item())
-        schedule.end_epoch(state, base, np.ones((1, 1)), np.full((1, 1), 50.0 * (epoch + 1)))
+        schedule.on_epoch_end(state, base, np.ones((1, 1)), np.full((1, 1), 50.0 * (epoch + 1)))
     return np.array(rates)
 
 
 def test_every_docstring_has_a_formula():
-    assert without_formula(public_kinds(warmup, Schedule)) == set()
+    assert without_formula(public_kinds(schedules, LearningRateSchedule)) == set()
 
 
 # ------------------------------------------------------------------------ rates, by hand
@@ -96,15 +96,18 @@ def test_every_docstring_has_a_formula():
 @pytest.mark.parametrize(
     "schedule, rates",
     [
-        (WarmUp(length=0.5, start=0.2), [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1]),
-        (WarmUp(length=0.5, start=0), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
-        (WarmUp(length=1, start=0), np.arange(8) / 8),
-        (WarmUp(length=0), [1] * 8),
-        (WarmUp(Step(at=[0.25, 0.5]), 0.5, 0), [0, 0.25, 0.05, 0.075, 0.01, 0.01, 0.01, 0.01]),
-        (WarmUp(falls, 0.25, 0), [0, 0.5 * 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
-        (OfProgress(falls), 1 - np.arange(8) / 8),
-        (OfProgress(lambda progress: 3), [3] * 8),
-        (OfProgress(lambda progress: np.float32(0.5)), [0.5] * 8),
+        (LinearWarmup(length=0.5, start=0.2), [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1]),
+        (LinearWarmup(length=0.5, start=0), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        (LinearWarmup(length=1, start=0), np.arange(8) / 8),
+        (LinearWarmup(length=0), [1] * 8),
+        (
+            LinearWarmup(StepDecay(at=[0.25, 0.5]), 0.5, 0),
+            [0, 0.25, 0.05, 0.075, 0.01, 0.01, 0.01, 0.01],
+        ),
+        (LinearWarmup(falls, 0.25, 0), [0, 0.5 * 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        (LambdaSchedule(falls), 1 - np.arange(8) / 8),
+        (LambdaSchedule(lambda progress: 3), [3] * 8),
+        (LambdaSchedule(lambda progress: np.float32(0.5)), [0.5] * 8),
     ],
 )
 def test_rates(schedule, rates):
@@ -115,9 +118,9 @@ def test_rates(schedule, rates):
 @pytest.mark.parametrize("schedule", [kind() for kind in SCHEDULES.values()], ids=SCHEDULES)
 def test_a_warm_up_is_a_factor_and_the_schedule_goes_its_own_way(schedule):
     factor = np.array([0.1 + 0.9 * epoch / 6 for epoch in range(6)] + [1] * 24)
-    warm = WarmUp(schedule, length=0.2, start=0.1)
+    warm = LinearWarmup(schedule, length=0.2, start=0.1)
     np.testing.assert_allclose(rates_of(warm, 30), factor * rates_of(schedule, 30), rtol=1e-14)
-    assert warm.last_words == schedule.last_words
+    assert warm.convergence_message == schedule.convergence_message
     assert warm.init(3).keys() == schedule.init(3).keys()
     may_stop = warm.may_stop(warm.init(3), 3)
     np.testing.assert_array_equal(may_stop, schedule.may_stop(schedule.init(3), 3))
@@ -127,19 +130,20 @@ def test_a_warm_up_is_a_factor_and_the_schedule_goes_its_own_way(schedule):
 def test_members_with_settings_of_their_own_equal_each_alone(schedule):
     """Numbers of the warm-up and of the schedule within differ from member to member."""
     warm = [
-        WarmUp(schedule, length, start) for length, start in [(0.1, 0.2), (0.5, 0.0), (0.3, 0.7)]
+        LinearWarmup(schedule, length, start)
+        for length, start in [(0.1, 0.2), (0.5, 0.0), (0.3, 0.7)]
     ]
-    warm += [WarmUp(Cosine(0.1)), WarmUp(Cosine(0.3), 0.7)]
+    warm += [LinearWarmup(CosineDecay(0.1)), LinearWarmup(CosineDecay(0.3), 0.7)]
     base = np.array([[0.3]])
     for members in (warm[:3], warm[3:]):
         n = len(members)
-        joined = join_members(members)
+        joined = stack_settings(members)
         state, monitored = joined.init(n), np.ones((n, 1))
         alone = [rates_of(member, 10, 0.3) for member in members]
         for epoch in range(10):
             rates = joined.rate(state, np.repeat(base, n, axis=0), epoch / 10)
             assert_same_bits(rates, np.array([[own[epoch]] for own in alone]))
-            joined.end_epoch(state, rates, monitored, np.full((n, 1), 50.0 * (epoch + 1)))
+            joined.on_epoch_end(state, rates, monitored, np.full((n, 1), 50.0 * (epoch + 1)))
 
 
 # ------------------------------------------------------------------------------ settings
@@ -147,30 +151,30 @@ def test_members_with_settings_of_their_own_equal_each_alone(schedule):
 
 def test_a_name_is_the_schedule_with_its_defaults():
     for name, kind in SCHEDULES.items():
-        assert WarmUp(name) == WarmUp(kind())
-    assert WarmUp(falls) == WarmUp(OfProgress(falls))
+        assert LinearWarmup(name) == LinearWarmup(kind())
+    assert LinearWarmup(falls) == LinearWarmup(LambdaSchedule(falls))
 
 
-@pytest.mark.parametrize("schedule", ["cosin", None, 0.5, Cosine, ["cosine"]], ids=repr)
+@pytest.mark.parametrize("schedule", ["cosin", None, 0.5, CosineDecay, ["cosine"]], ids=repr)
 def test_what_is_no_schedule_is_an_error_that_lists_the_names(schedule):
     with pytest.raises(ValueError, match=r"schedule must be one of the names \['adaptive', .*got"):
-        WarmUp(schedule)
+        LinearWarmup(schedule)
 
 
 def test_a_class_in_the_place_of_an_instance_is_an_error_that_names_the_parameter():
     with pytest.raises(ValueError, match="^learning_rate must be one of the names"):
-        quick(BackpropRegressor, learning_rate=Cosine).fit(X, Y)
+        quick(BackpropRegressor, learning_rate=CosineDecay).fit(X, Y)
 
 
 @pytest.mark.parametrize("changes", [{"length": 1.1}, {"length": -0.1}, {"start": 2}], ids=str)
 def test_a_setting_out_of_its_range_is_an_error(changes):
-    with pytest.raises(ValueError, match=r"of WarmUp must be a number in the range \[0, 1\]"):
-        WarmUp(**changes)
+    with pytest.raises(ValueError, match=r"of LinearWarmup must be a number in the range \[0, 1\]"):
+        LinearWarmup(**changes)
 
 
 def test_a_function_has_to_be_one():
     with pytest.raises(ValueError, match="function of OfProgress must be a callable"):
-        OfProgress(0.5)
+        LambdaSchedule(0.5)
 
 
 @every_kind
@@ -184,7 +188,7 @@ def test_schedules_survive_copies(schedule):
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, None, "1", 1j, [1.0]], ids=repr)
-@pytest.mark.parametrize("wrap", [lambda function: function, OfProgress, WarmUp])
+@pytest.mark.parametrize("wrap", [lambda function: function, LambdaSchedule, LinearWarmup])
 def test_what_is_no_share_of_the_rate_is_an_error_that_leaves_all_as_it_was(wrong, wrap):
     model = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y)
     before, losses = copy.deepcopy(vars(model)), list(model.loss_curve_)
@@ -278,26 +282,26 @@ def test_a_call_that_fails_is_not_counted():
 
 @every_kind
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_calls_of_partial_fit_equal_one_fit_of_as_many_epochs(n_members, solver, schedule):
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_calls_of_partial_fit_equal_one_fit_of_as_many_epochs(n_estimators, solver, schedule):
     """To the bit, also with a trip through a pickle between them."""
-    settings = {"solver": solver, "learning_rate": schedule, "n_members": n_members}
+    settings = {"solver": solver, "learning_rate": schedule, "n_estimators": n_estimators}
     settings |= {"batch_size": 25, "max_iter": 9, "learning_rate_init": 0.02} | EXACT
     whole = quick(BackpropRegressor, **settings).fit(X, Y)
-    pieces = quick(BackpropRegressor, **settings)
+    session = quick(BackpropRegressor, **settings)
     for call in range(9):
-        pieces.partial_fit(X, Y)
+        session.partial_fit(X, Y)
         if call == 4:
-            pieces = pickle.loads(pickle.dumps(pieces))
-    assert same_bits(pieces, whole)
-    np.testing.assert_array_equal(pieces.t_, whole.t_)
+            session = pickle.loads(pickle.dumps(session))
+    assert same_bits(session, whole)
+    np.testing.assert_array_equal(session.t_, whole.t_)
 
 
 @every_kind
 def test_the_first_member_of_an_ensemble_is_the_network_alone(schedule):
     settings = {"learning_rate": schedule, "learning_rate_init": 0.1} | EXACT
     alone = quick(BackpropClassifier, **settings).fit(*LABELS)
-    ensemble = quick(BackpropClassifier, n_members=5, **settings).fit(*LABELS)
+    ensemble = quick(BackpropClassifier, n_estimators=5, **settings).fit(*LABELS)
     assert_same_network(ensemble.estimators_[0], alone, rtol=0, atol=0)
 
 
@@ -309,13 +313,13 @@ def test_a_search_over_schedules_is_scikit_learns_to_the_bit(solver):
     schedules = [
         *KINDS.values(),
         *SCHEDULES,
-        WarmUp(Cosine(0.3), 0.2),
-        WarmUp(Adaptive(tol=0.1, n_iter_no_change=1), 0.1),
-        Step(at=[0.3]),
+        LinearWarmup(CosineDecay(0.3), 0.2),
+        LinearWarmup(Adaptive(tol=0.1, n_iter_no_change=1), 0.1),
+        StepDecay(at=[0.3]),
         InverseScaling(0.1),
         Falls(),
         Falls(2.0),
-        WarmUp(Falls(2.0)),
+        LinearWarmup(Falls(2.0)),
     ]
     model = quick(BackpropRegressor, solver=solver, tol=0.05, n_iter_no_change=2, max_iter=12)
     grid = {"learning_rate": schedules, "learning_rate_init": [0.03, 0.1]}
@@ -333,7 +337,7 @@ def test_a_search_over_schedules_is_scikit_learns_to_the_bit(solver):
 def test_the_rate_that_is_printed_is_that_of_the_next_epoch(capsys):
     """With tol=10 no epoch but the first is progress: a fifth of the rate after the fourth."""
     settings = {"tol": 10, "n_iter_no_change": 2, "max_iter": 10, "verbose": True}
-    schedule = WarmUp(Adaptive(tol=10, n_iter_no_change=2), length=0.5, start=0)
+    schedule = LinearWarmup(Adaptive(tol=10, n_iter_no_change=2), length=0.5, start=0)
     quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.1, **settings).fit(X, Y)
     said = [line for line in capsys.readouterr().out.splitlines() if "Setting" in line]
     rates = [float(line.rpartition(" ")[2]) for line in said]
@@ -342,5 +346,5 @@ def test_the_rate_that_is_printed_is_that_of_the_next_epoch(capsys):
 
 
 def test_a_constant_warm_up_ends_at_the_base_rate():
-    assert WarmUp() == WarmUp(Constant(), 0.05, 0.1)
-    assert rates_of(WarmUp(OneCycle(0.5, start=1)), 100)[5:50].tolist() == [1.0] * 45
+    assert LinearWarmup() == LinearWarmup(ConstantRate(), 0.05, 0.1)
+    assert rates_of(LinearWarmup(OneCycle(0.5, start=1)), 100)[5:50].tolist() == [1.0] * 45

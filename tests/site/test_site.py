@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sphinx.util.inventory import InventoryFile
 
-from skbackprop.estimators import shown
+from skbackprop.estimators import _mixins
 from test_house import PUBLIC_MODULES
 
 SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
@@ -100,7 +100,9 @@ def test_every_public_name_has_an_entry():
     with (SITE / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda _, path: path)
     known = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
-    modules = [module for module in PUBLIC_MODULES if module.__name__ != "skbackprop.search"]
+    modules = [
+        module for module in PUBLIC_MODULES if module.__name__ != "skbackprop.model_selection"
+    ]
     missing = [
         f"{module.__name__}.{name}"
         for module in modules
@@ -185,7 +187,7 @@ def contrast(*colours):
 
 
 def test_notebooks_link_to_pages_that_there_are(monkeypatch):
-    monkeypatch.setattr(shown, "DOCUMENTATION_URL", str(SITE))
+    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", str(SITE))
     public = [getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__]
     documented = [thing for thing in public if hasattr(thing, "_get_doc_link")]
     assert documented

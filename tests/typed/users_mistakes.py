@@ -10,11 +10,11 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.callbacks import OptunaPruning
+from skbackprop.callbacks import OptunaPruningCallback
 from skbackprop.export import to_c
 from skbackprop.optimizers import AdamW
-from skbackprop.schedules import WarmUp
-from skbackprop.tables import TableEncoder
+from skbackprop.schedules import LinearWarmup
+from skbackprop.tabular import TableEncoder
 
 X, y = np.zeros((10, 2)), np.zeros(10)
 
@@ -41,12 +41,12 @@ ConformalRegressor(BackpropRegressor(), conformity_score="quantiles")  # wrong
 TabularRegressor(loss="huuber")  # wrong
 TabularClassifier(blend="bosting")  # wrong
 TableEncoder(encoding="onehot")  # wrong
-OptunaPruning(None, of="accuracy")  # wrong
+OptunaPruningCallback(None, of="accuracy")  # wrong
 BackpropClassifier().fit(X)  # wrong
 BackpropClassifier().fit(None, y)  # wrong
 BackpropClassifier().fit(X, y).input_gradient(X, of="probabilty")  # wrong
 BackpropRegressor().fit(X, y, X_vall=X)  # wrong
 to_c(BackpropClassifier(), weights="int16")  # wrong
-WarmUp("cosin")  # wrong
+LinearWarmup("cosin")  # wrong
 mean, std = BackpropRegressor().predict(X, return_std="yes")  # wrong
 shape = BackpropClassifier().fit(X, y).coefs_.shape  # wrong

@@ -21,15 +21,15 @@ from skbackprop import (
     find_learning_rate,
 )
 from skbackprop.activations import LeakyRelu
-from skbackprop.callbacks import LearningCurve, OptunaPruning, TrainingLog
+from skbackprop.callbacks import LiveLossPlot, OptunaPruningCallback, TrainingLog
 from skbackprop.displays import LossCurveDisplay
 from skbackprop.export import to_c
 from skbackprop.initializers import VarianceScaling
-from skbackprop.inspection import RangeTest, Summary
+from skbackprop.inspection import LearningRateFinderResult, Summary
 from skbackprop.losses import Focal, Quantile
 from skbackprop.optimizers import AdamW
-from skbackprop.schedules import WarmUp
-from skbackprop.tables import TableEncoder
+from skbackprop.schedules import LinearWarmup
+from skbackprop.tabular import TableEncoder
 
 Array = NDArray[Any]
 
@@ -56,7 +56,7 @@ def classifiers(X: NDArray[np.float64], labels: list[str]) -> None:
         activation=["relu", LeakyRelu(0.1)],
         loss=Focal(),
         solver=AdamW(weight_decay=0.1),
-        learning_rate=WarmUp("cosine"),
+        learning_rate=LinearWarmup("cosine"),
         early_stopping=EarlyStopping("accuracy", n_iter_no_change=np.inf),
         class_weight="balanced",
         dropout=[0.0, 0.1, 0.1],
@@ -73,7 +73,7 @@ def regressors(X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         hidden_layer_sizes=8,
         loss="huber",
         learning_rate=lambda progress: 1 - progress,
-        n_members=2,
+        n_estimators=2,
         dtype="float32",
         max_iter=5,
     ).fit(X, y, sample_weight=np.ones(len(y)))
@@ -85,7 +85,7 @@ def regressors(X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
     assert_type(model.estimators_, list[BackpropRegressor])
     conformal = ConformalRegressor(BackpropRegressor(loss=Quantile([0.1, 0.9]), max_iter=5))
     assert_type(conformal.fit(X, y).predict_interval(X), Array)
-    assert_type(find_learning_rate(BackpropRegressor(), X, y), RangeTest)
+    assert_type(find_learning_rate(BackpropRegressor(), X, y), LearningRateFinderResult)
 
 
 def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) -> None:
@@ -111,12 +111,12 @@ def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) ->
 def tools(X: NDArray[np.float64], labels: list[str], folder: Path) -> None:
     """Follow a fit, draw it, and export it."""
     model = BackpropClassifier((4,), max_iter=3)
-    model.set_callbacks(TrainingLog(folder / "log.jsonl"), LearningCurve(folder / "curve.png"))
+    model.set_callbacks(TrainingLog(folder / "log.jsonl"), LiveLossPlot(folder / "curve.png"))
     model.fit(X, labels)
     display = LossCurveDisplay.from_estimator(model)
     assert_type(display, LossCurveDisplay)
     assert_type(to_c(model, weights="float32").source, str)
-    OptunaPruning(trial=None, of="validation_loss")
+    OptunaPruningCallback(trial=None, of="validation_loss")
 
 
 def main() -> None:

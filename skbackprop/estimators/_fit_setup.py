@@ -1,0 +1,427 @@
+"""What a fit does before it trains: from parameters to a plan, from data to runs."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ..losses._link_override import LossWithLink, override_link
+from ..losses.base import Loss
+from ..nn.data_loader import Dataset
+from ..nn.objective import Objective
+from ..nn.parameters import FlatParameters
+from ..training._warnings import warn
+from ..training.architecture import MLPSpec
+from ..training.config import (
+    TrainingConfig,
+    build_average,
+    check_solver,
+    is_warm_start_compatible,
+    make_training_config,
+)
+from ..training.folds import InitialState, assign_folds
+from ..training.history import WarmStartState
+from ..training.rng import spawn_rngs
+from ..training.task import TrainingTask
+from ..training.training_run import TrainingRun
+from ..training.unused_params import unused_parameter_warnings
+from ..training.validation_data import Evaluator, Scorer, ValidationData
+from ..utils.arrays import Array
+from ..utils.equality import is_equal
+from ._data_info import (
+    DataInfo,
+    FitArguments,
+    FitContext,
+    TargetEncoder,
+    ValidatedData,
+    ValidatedParams,
+    warm_start_signature,
+)
+from ._fitted import FittedAttributesMixin
+from ._mixins import get_scorer_with_suggestion
+from ._private_overrides import check_overrides
+from ._validation import (
+    bare_clone,
+    check_range,
+    check_scalar_score,
+    infer_dtype,
+    prefix_errors,
+    validated_data,
+    validated_groups,
+    validated_weight,
+)
+
+
+class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
+    """An estimator as far as to runs that are ready to train."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]
+    _losses: ClassVar[Mapping[str, Loss]]  # those with a name
+    _kind_of_network: ClassVar[type[MLPSpec]] = MLPSpec
+    _y_numeric: ClassVar[bool] = True  # whether the targets are numbers
+
+    # ------------------------------------------------------ what a subclass defines
+
+    @abstractmethod
+    def _learn(
+        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
+    ) -> Any:
+        """Return the `TargetEncoder` that a first y is of, which stands in the table as it is.
+
+        `classes` are all labels there will ever be, where the user has named them.
+        """
+
+    @abstractmethod
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> Any:
+        """Return the `TargetEncoder` of a network that was put together, from attributes."""
+
+    def _known_targets(self, known: DataInfo) -> Any:
+        """Return the `TargetEncoder` that were learned, as the attributes have them now."""
+        return known.targets
+
+    def _check_known(self, targets: TargetEncoder, classes: Any) -> None:
+        """Check that what the user says of the targets is what is known of them."""
+
+    def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
+        """Return the loss of a plan, for the targets at hand."""
+        return config.loss
+
+    def _weighted(
+        self, config: TrainingConfig, targets: Any, table: Dataset, incremental: bool
+    ) -> Dataset:
+        """Return a table of encoded targets in which rows weigh what they do in training."""
+        return table
+
+    @abstractmethod
+    def _judge_of(self, objective: Objective, targets: Any) -> Evaluator:
+        """Return what makes of a network, and of rows that are watched, a loss and a score."""
+
+    def _log_losses_of(
+        self, config: TrainingConfig, learned: DataInfo
+    ) -> Callable[[Array, Array], Array] | None:
+        """Return what `Problem.log_losses` is to be; None where nothing is calibrated."""
+        return None
+
+    # ------------------------------------------------------------------- parameters
+
+    def _plan_to_go_on(self, known: DataInfo | None, incremental: bool) -> ValidatedParams:
+        """Return the plan that the parameters make, checked, also against what is known."""
+        planned = self._checked_plan(is_known=known is not None and incremental)
+        if known is not None and not self._is_the_last(planned.config):
+            self._check_fixed(known.fixed)
+        return planned
+
+    def _checked_plan(self, is_known: bool) -> ValidatedParams:
+        """Return the plan that the parameters make, checked.
+
+        With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
+        would take as long as to train on it.
+        """
+        last = self._validated_params if is_known else None
+        if last is not None and not all(map(operator.is_, last.values, self._values)):
+            last = None
+        if last is not None and last.is_fixed:
+            return last
+        planned = self._plan_anew()
+        if last is None:
+            planned.warn()
+        return planned
+
+    def _plan_anew(self) -> ValidatedParams:
+        """Return the plan that the parameters make, checked, with what is to be warned of."""
+        check_overrides(self)
+        values, parameters = self._values, self._settings
+        build_average(parameters)  # says what to write in the place of a flag or a number
+        self._validate_params()
+        config = self._plan_of(parameters)
+        check_solver(config, parameters)
+        defaults = {name: row.default for name, row in self._rows.items()}
+        return ValidatedParams.of(
+            values, config, tuple(unused_parameter_warnings(parameters, defaults))
+        )
+
+    def _is_the_last(self, config: TrainingConfig) -> bool:
+        """Return whether a plan is the one last trained by."""
+        return self._validated_params is not None and config is self._validated_params.config
+
+    def _plan_of(self, parameters: Mapping[str, Any]) -> TrainingConfig:
+        return make_training_config(parameters, self._losses, self._kind_of_network)
+
+    def _check_fixed(self, fixed: dict[str, Any]) -> None:
+        now = warm_start_signature(self._settings)
+        for name, value in fixed.items():
+            if not is_warm_start_compatible(name, value, now[name]):
+                raise ValueError(
+                    f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
+                    "cannot change while training goes on. Set it back, or start anew with "
+                    "warm_start=False and fit."
+                )
+
+    # ------------------------------------------------------------------------- data
+
+    def _checked(
+        self,
+        given: FitArguments,
+        continues: bool,
+        incremental: bool,
+        classes: Any,
+        planned: ValidatedParams | None = None,
+    ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
+        """Check parameters and data, and return what they make; the estimator stays as it is.
+
+        With `planned` the parameters have been checked before.
+        """
+        known: DataInfo | None = self._learned if continues else None
+        planned = planned or self._plan_to_go_on(known, incremental)
+        config = planned.config
+        reader = self if known else bare_clone(self)
+        X, y = reader._validated(given.X, given.y, reset=known is None)
+        config.architecture.validate_input(X)
+        dtype = known.dtype if known else config.dtype or infer_dtype(X)
+        check_range(X, dtype)
+        may_be_classes = incremental and classes is None and not self._y_numeric
+        weight = validated_weight(given.sample_weight, X, may_be_classes=may_be_classes)
+        table = Dataset(X, y, weight)
+        if known is not None and self._knows_targets:
+            targets = self._known_targets(known)
+            self._check_known(targets, classes)
+        else:
+            targets = self._learn(config, table, dtype, incremental, classes)
+        needs_all = continues and not incremental
+        table = Dataset(X, targets.encode(y, needs_all), table.weight)
+        table = self._weighted(config, targets, table, incremental)
+        learned = self._learned_of(config, known, reader, dtype, targets, table.y.shape[1])
+        watched = reader._watched(given, config, learned)
+        groups = None if given.groups is None else validated_groups(given.groups, table.n_rows, 1)
+        return planned, learned, ValidatedData(table, y, watched, groups)
+
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        """Return checked X and targets; with `reset` take note of the features."""
+        return validated_data(self, X, y, self._y_numeric, reset)
+
+    def _watched(
+        self, given: FitArguments, config: TrainingConfig, learned: DataInfo
+    ) -> ValidationData | None:
+        """Return the rows that the user wants to be watched, checked as those to train on are."""
+        if not given.has_rows_to_watch:
+            return None
+        with prefix_errors("X_val, y_val"):
+            X, y = self._validated(given.X_val, given.y_val, reset=False)
+            config.architecture.validate_input(X)
+            check_range(X, learned.dtype)
+            encoded = learned.targets.encode(y, needs_all=False)
+            table = Dataset(X, encoded, validated_weight(given.sample_weight_val, X))
+            return ValidationData(self._weighted(config, learned.targets, table, False), None, y)
+
+    @property
+    def _knows_targets(self) -> bool:
+        """Whether a network that was put together says what its targets are."""
+        return True
+
+    def _learned_of(
+        self,
+        config: TrainingConfig,
+        known: DataInfo | None,
+        reader: Self,
+        dtype: np.dtype[np.floating],
+        targets: Any,
+        n_outputs: int,
+    ) -> DataInfo:
+        """Return what is known now, of targets that are encoded in so many columns."""
+        if known is None:
+            n_features = int(reader.n_features_in_)
+            return DataInfo(
+                warm_start_signature(self._settings),
+                n_features,
+                vars(reader).get("feature_names_in_"),
+                dtype,
+                targets,
+                self._loss_of(config, targets),
+                config.architecture.network(n_features, n_outputs),
+                config.n_estimators,
+            )
+        n_known = known.network.widths[-1]
+        if n_outputs != n_known:
+            raise ValueError(
+                f"{targets} take {n_outputs} output(s), but coefs_ makes a network of {n_known}."
+            )
+        _check_trains(known.loss, config)
+        if self._is_the_last(config) and targets is known.targets:
+            return known
+        loss = self._loss_of(config, targets)
+        if isinstance(known.loss, LossWithLink):
+            loss = override_link(loss, known.loss.link.name)
+        return replace(known, targets=targets, loss=loss)
+
+    # ------------------------------------------------------------------------- runs
+
+    def _prepare_first(
+        self, given: FitArguments, planned: ValidatedParams | None = None
+    ) -> FitContext:
+        """Return the runs of a `fit` with nothing to go on from."""
+        if given.resume_from is not None:
+            raise ValueError(
+                "resume_from is for a single fit, but a search fits many. Train the candidate "
+                "alone, by its own fit."
+            )
+        planned, learned, data = self._checked(given, False, False, None, planned)
+        runs = self._runs(
+            planned.config, learned, data, self._new_initial_states(planned.config), False
+        )
+        return FitContext(planned, learned, data, runs)
+
+    def _prepare_shared_data(
+        self,
+        other: FitContext,
+        planned: ValidatedParams | None = None,
+        starts: Sequence[InitialState] | None = None,
+    ) -> FitContext:
+        """Return the runs of a first fit to data that another estimator has checked already.
+
+        They begin with `starts`, or else anew.
+        """
+        planned, known = planned or self._checked_plan(is_known=False), other.learned
+        config, network = planned.config, known.network
+        if not is_equal(config.architecture, other.planned.config.architecture):
+            watched = other.data.watched
+            config.architecture.validate_input(other.data.table.X)
+            if watched is not None:
+                with prefix_errors("X_val, y_val"):
+                    config.architecture.validate_input(watched.inputs)
+            network = config.architecture.network(known.n_features, other.data.table.y.shape[1])
+        loss, fixed = self._loss_of(config, known.targets), warm_start_signature(self._settings)
+        learned = replace(
+            known, fixed=fixed, loss=loss, network=network, n_estimators=config.n_estimators
+        )
+        runs = self._runs(
+            config, learned, other.data, starts or self._new_initial_states(config), False
+        )
+        return FitContext(planned, learned, other.data, runs)
+
+    def _runs(
+        self,
+        config: TrainingConfig,
+        learned: DataInfo,
+        data: ValidatedData,
+        starts: Sequence[InitialState],
+        incremental: bool,
+    ) -> list[TrainingRun]:
+        """Return a run for each member, which begins with its own of `starts`."""
+        network = learned.network.with_dropout(config.architecture.rates)
+        objective = Objective(network, learned.loss, config.penalty)
+        problem = self._problem(config, learned, objective, data, incremental)
+        problem = replace(problem, folds=self._folds_for(problem, starts))
+        runs = [TrainingRun(problem, *start, member) for member, start in enumerate(starts)]
+        if problem.is_local and not (
+            incremental or config.is_lbfgs or isinstance(self.batch_size, str)
+        ):
+            _warn_of_batch_size(config.batch_size, runs[0].n_train)
+        return runs
+
+    def _folds_for(self, problem: TrainingTask, starts: Sequence[InitialState]) -> Array | None:
+        """Return which network holds out each row; None where each draws rows of its own."""
+        return assign_folds(problem, starts)
+
+    def _problem(
+        self,
+        config: TrainingConfig,
+        learned: DataInfo,
+        objective: Objective,
+        data: ValidatedData,
+        incremental: bool,
+    ) -> TrainingTask:
+        return TrainingTask(
+            config,
+            objective,
+            data.table,
+            learned.dtype,
+            data.y,
+            data.watched,
+            self._judge_of(objective, learned.targets),
+            None if incremental and data.watched is None else self._scorer_of(config, learned),
+            learned.targets.strata,
+            incremental,
+            data.groups,
+            log_losses=self._log_losses_of(config, learned),
+        )
+
+    def _scorer_of(self, config: TrainingConfig, learned: DataInfo) -> Scorer | None:
+        """Return what scores one network as a scorer of scikit-learn or of the user's does."""
+        scoring = config.stopping.scoring if config.stopping else None
+        if scoring is None or scoring == "loss":
+            return None
+        scorer = get_scorer_with_suggestion(
+            scoring, getattr(learned.targets, "classes", None), others=("loss",)
+        )
+        alone = self._with_one_network(learned)
+
+        def score(parameters: FlatParameters, watched: ValidationData, outcomes: Array) -> float:
+            estimator = bare_clone(alone)
+            estimator._set(estimator._arrays_of(parameters, learned.network))
+            estimator = estimator._to_be_scored(watched, outcomes)
+            weight = watched.weight
+            weighted = {} if weight is None else {"sample_weight": weight}
+            return check_scalar_score(
+                scorer(estimator, watched.inputs, watched.y, **weighted), scoring
+            )
+
+        return score
+
+    def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
+        """Return what a scorer is given in the place of this one, of whose outcomes these are."""
+        return self
+
+    def _new_initial_states(self, config: TrainingConfig) -> list[InitialState]:
+        """Return what each member begins with where there is nothing to go on from."""
+        rngs = spawn_rngs(self.random_state, config.n_estimators)
+        return [InitialState(rng, None, None, 0) for rng in rngs]
+
+    def _resumed_initial_states(self) -> list[InitialState]:
+        """Return what each member goes on from: its weights, and its past if that is known."""
+        learned = self._learned
+        parameters, n_estimators = self._parameters(learned), learned.n_estimators
+        # The past is left behind when the estimator is pickled.
+        kept: Sequence[WarmStartState | None] = getattr(self, "_training", [None] * n_estimators)
+        past = [each and each.own for each in kept]
+        if past[0] is None:
+            rngs = spawn_rngs(self.random_state, n_estimators)
+        else:
+            rngs = [rng for each in past if each for rng in each.state.rngs if rng]
+        weights = [parameters.members(slice(i, i + 1)) for i in range(n_estimators)]
+        n_samples_seen = np.broadcast_to(getattr(self, "t_", 0), n_estimators).tolist()
+        return [
+            InitialState(*each) for each in zip(rngs, weights, past, n_samples_seen, strict=True)
+        ]
+
+
+def _check_trains(loss: Loss, config: TrainingConfig) -> None:
+    """Check that training can go on with the output activation that a user has set."""
+    if not isinstance(loss, LossWithLink):
+        return
+    unable = ""
+    if config.is_lbfgs:
+        unable = "solver='lbfgs' cannot minimize"
+    elif config.stopping is not None and config.stopping.calibrate:
+        unable = "calibrate=True has no temperature for"
+    if unable:
+        own = loss.inner.link.name
+        raise ValueError(
+            f"out_activation_ was set to {loss.link.name!r}, and {unable} the loss with it. Set it "
+            f"back to {own!r} before training goes on, or train with solver='sgd' or 'adam' and "
+            "without calibration."
+        )
+
+
+def _warn_of_batch_size(batch_size: int, n_train: int) -> None:
+    """Warn if a batch is asked for that is larger than the data."""
+    if batch_size > n_train:
+        warn(
+            f"batch_size={batch_size} is larger than the {n_train} training rows. It is "
+            f"going to be clipped to {n_train}.",
+            UserWarning,
+        )

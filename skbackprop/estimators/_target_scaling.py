@@ -1,0 +1,207 @@
+"""Targets that are numbers: those of a regressor, and the input of an autoencoder.
+
+Those of a regressor are scaled where the user wants it, and predictions are scaled back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..losses.base import Loss, can_be_scaled
+from ..utils.arrays import Array, max_abs
+from ._data_info import TargetEncoder
+from ._validation import check_targets
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionTargets(TargetEncoder):
+    """One number for each row, or several; a network sees each beside each of its scores.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss, which may take several scores for each target, and not take all targets.
+    setting : str or Loss
+        How the user names it.
+    n_targets : int
+        The numbers of a row.
+    mean, scale : array of shape (n_targets,) or None
+        What is taken from each, and what that is divided by; None for targets as they are.
+    """
+
+    loss: Loss
+    setting: Any
+    n_targets: int
+    mean: Array | None = None
+    scale: Array | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        loss: Loss,
+        setting: Any,
+        y: Array,
+        weight: Array | None,
+        dtype: Any,
+        *,
+        is_scaled: bool,
+    ) -> RegressionTargets:
+        """Return what y is; rows weigh in its mean and scale what they weigh in the loss."""
+        y = y[:, None] if y.ndim == 1 else y
+        check_targets(y, loss, setting)
+        if not is_scaled:
+            return cls(loss, setting, y.shape[1])
+        check_can_be_scaled(loss, setting)
+        mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.target_minimum == 0)
+        return cls(loss, setting, y.shape[1], mean, scale).checked(max_abs(y), dtype)
+
+    def checked(self, largest: float, dtype: Any) -> RegressionTargets:
+        """Return the same, after a check that targets up to a largest can be scaled in a dtype."""
+        limits = np.finfo(dtype)
+        limit = float(limits.max)
+        are_finite = all(
+            np.isfinite(each).all() for each in (self.mean, self.scale) if each is not None
+        )
+        if not are_finite or largest > limit:
+            raise ValueError(
+                f"y is too large to be scaled for predictions in {np.dtype(dtype)}: its largest "
+                f"absolute value is {largest:.3g}. Scale y down."
+            )
+        if self.scale is not None and (self.scale < limits.tiny).any():
+            raise ValueError(
+                f"y is too small to be scaled for predictions in {np.dtype(dtype)}: its mean or "
+                f"standard deviation is {self.scale.min():.3g}. Scale y up."
+            )
+        return self
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {"target_mean_": self.mean, "target_scale_": self.scale}
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        y = y[:, None] if y.ndim == 1 else y
+        if y.shape[1] != self.n_targets:
+            raise ValueError(
+                f"y has {y.shape[1]} output(s), but the regressor was trained on {self.n_targets}."
+            )
+        check_targets(y, self.loss, self.setting)
+        if self.mean is not None and self.scale is not None:
+            y = (y.astype(np.float64) - self.mean) / self.scale
+        each = self.loss.n_outputs_per_target
+        return y if each == 1 else np.repeat(y, each, axis=1)
+
+    def inverse_transform(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of shape (n, k, ...), or with `from_zero` deviations, as y has them.
+
+        The axis of the targets is dropped where there is one target.
+        """
+        if self.mean is not None and self.scale is not None:
+            axes = (-1, *[1] * (values.ndim - 2))
+            limits = np.finfo(values.dtype)
+            lowest = limits.tiny if self.loss.target_minimum == 0 else limits.min
+            with np.errstate(over="ignore"):
+                scaled = values * self.scale.reshape(axes)
+                if not from_zero:
+                    scaled += self.mean.reshape(axes)
+            values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
+        return values if values.shape[1] > 1 else values[:, 0]
+
+    def to_training_units(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of one target, or with `from_zero` deviations, as a network has them.
+
+        They are in double precision.
+        """
+        values = values.astype(np.float64)
+        if self.mean is not None and self.scale is not None:
+            values = (values - (0.0 if from_zero else self.mean[0])) / self.scale[0]
+        return values
+
+    def gradients_in_units_of_y(self, gradients: Array) -> Array:
+        """Return derivatives of predictions, of shape (n, d, k * c), shaped as those of y.
+
+        The features come last, and there is no axis of one target, or of one prediction for each.
+        """
+        by_target = gradients.reshape(*gradients.shape[:2], self.n_targets, -1)
+        if self.scale is not None:
+            by_target = by_target * self.scale[:, None].astype(gradients.dtype)
+        features_last = np.moveaxis(by_target, 1, -1)
+        axes = tuple(axis for axis in (1, 2) if features_last.shape[axis] == 1)
+        return np.ascontiguousarray(features_last.squeeze(axis=axes))
+
+
+@dataclass(frozen=True, eq=False)
+class ReconstructionTargets(TargetEncoder):
+    """The input itself.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss, which may not take all values.
+    setting : str or Loss
+        How the user names it.
+    """
+
+    loss: Loss
+    setting: Any
+
+    def encode(self, y: Any, needs_all: bool) -> Any:
+        if self.loss.n_outputs_per_target > 1:
+            raise ValueError(
+                f"loss={self.setting!r} has {self.loss.n_outputs_per_target} outputs per target, "
+                "but an autoencoder reproduces each feature by one. Use a loss with one."
+            )
+        check_targets(y, self.loss, self.setting, "X")
+        return y
+
+
+def check_can_be_scaled(loss: Loss, setting: Any) -> None:
+    """Check that a loss takes scaled targets; the `setting` that it stands for is named."""
+    if not can_be_scaled(loss):
+        minimum, maximum = loss.target_minimum, loss.target_maximum
+        raise ValueError(
+            "scale_target=True needs a loss for all targets or for y >= 0, but "
+            f"loss={setting!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
+            "scale_target=False."
+        )
+
+
+def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:
+    """Return what to take from targets of shape (n, k), and what to divide them by.
+
+    Where they are to stay positive, that is nothing, and their mean.
+    """
+    counted = y if weight is None else y[weight > 0]
+    least, most = counted.min(axis=0), counted.max(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(y, axis=0, weights=weight)
+        # A column of one value has it for its mean, exactly.
+        mean = np.where(least == most, counted[0], mean)
+        if is_positive:
+            mean, scale = np.zeros_like(mean), mean
+        else:
+            exponent = exponent_of_deviations(mean, least, most)
+            squares = squared_deviations(y, mean, exponent)
+            scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
+    return mean, one_for_zero(scale)
+
+
+def exponent_of_deviations(mean: Array, least: Array, most: Array) -> Array:
+    """Return for each column the power of two that its deviations are divided by.
+
+    After the division the largest is between 1/2 and 1, so that squares neither overflow nor
+    vanish. The powers of two leave all other bits alone.
+    """
+    return np.frexp(np.maximum(most - mean, mean - least))[1]
+
+
+def squared_deviations(y: Array, mean: Array, exponent: Array) -> Array:
+    """Return the squares of (y - mean) / 2**exponent."""
+    return np.square(np.ldexp(y - mean, -exponent))
+
+
+def one_for_zero(scale: Array) -> Array:
+    """Return scales with 1 in place of 0, the scale of constant targets."""
+    return np.where(scale == 0, 1.0, scale)

@@ -1,0 +1,322 @@
+"""What a fitted model computes of a row, as expressions: the one form that all targets write out.
+
+An `Expr` stands for some numbers of each row. NumPy's functions and operators make others of
+it, so that a formula is plain NumPy: ``z * expit(z)``. What is no function of single numbers has a
+name of its own here: `dense`, `softmax`, `columns` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from scipy import special
+
+from ..utils.arrays import Array
+
+
+def _without_nan(x: Array, fill: Array) -> Array:
+    return np.where(np.isnan(x), fill, x)
+
+
+# The functions of single numbers that there are, by the names that NumPy and SciPy give them.
+_UFUNCS: tuple[Any, ...] = (
+    *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.power, np.square),
+    *(np.absolute, np.maximum, np.minimum, np.equal, np.isnan),
+    *(np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, np.sin, np.cos),
+    *(special.expit, special.erf),
+)
+FUNCTIONS: dict[str, Callable[..., Array]] = {
+    **{function.__name__: function for function in _UFUNCS},
+    "filled": _without_nan,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Expr(NDArrayOperatorsMixin):
+    """Numbers of each row, of each member if there are several.
+
+    Parameters
+    ----------
+    operation : str
+        What makes them: the name of one of `FUNCTIONS`, or of a function of this module.
+    inputs : tuple of Expression, default=()
+        What it makes them of.
+    width : int, default=1
+        How many there are of a row.
+    n_estimators : int, default=1
+        The members that have numbers of their own.
+    arrays : tuple of arrays, default=()
+        What else it is made of: weights, places of columns.
+    """
+
+    operation: str
+    inputs: tuple[Expr, ...] = ()
+    width: int = 1
+    n_estimators: int = 1
+    arrays: tuple[Array, ...] = ()
+
+    # Expressions are told apart by identity; np.equal compares their numbers.
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Return the expression of a function of numbers, as NumPy asks for it."""
+        name = ufunc.__name__
+        if method != "__call__" or options or name not in FUNCTIONS:
+            raise TypeError(
+                f"A formula to export has no {name} ({method}, with the options "
+                f"{sorted(options)}). It may be made of operators and of these functions of NumPy "
+                f"and SciPy: {sorted(FUNCTIONS)}."
+            )
+        return _of_numbers(name, *inputs)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether each number is a function of one number of each input."""
+        return self.operation in FUNCTIONS
+
+
+def row(n_inputs: int) -> Expr:
+    """Return the input."""
+    return Expr("row", width=n_inputs)
+
+
+def constant(values: Any) -> Expr:
+    """Return numbers that are the same for each row, of shape (), (width,) or (M, width).
+
+    Raises
+    ------
+    ValueError
+        If single precision does not hold one of them.
+    """
+    if isinstance(values, Expr):
+        return values
+    array = _single(np.atleast_2d(values))
+    n_estimators, width = array.shape
+    return Expr("constant", (), width, n_estimators, (array,))
+
+
+def fill_nan(x: Expr, fill: Any) -> Any:
+    """Return numbers with others in place of those that are missing, which are NaN."""
+    return _of_numbers("filled", x, fill)
+
+
+def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
+    """Return x W + b, with weights (M, fan_in, fan_out) and biases (M, fan_out) or none."""
+    n_estimators, _, width = weights.shape
+    arrays = (weights,) if biases is None else (weights, biases)
+    return Expr("dense", (x,), width, n_estimators, tuple(map(_single, arrays)))
+
+
+def integer_linear(x: Expr, matrix: Array) -> Expr:
+    """Return x A, with a matrix of few whole numbers, which is never rounded."""
+    return Expr("combined", (x,), matrix.shape[1], x.n_estimators, (_single(matrix[None]),))
+
+
+def block_linear(x: Expr, maps: Array) -> Expr:
+    """Return maps of blocks of columns side by side, with maps (M, n_blocks, width, n_units)."""
+    n_estimators, n_blocks, _, n_units = maps.shape
+    return Expr("block_maps", (x,), n_blocks * n_units, n_estimators, (_single(maps),))
+
+
+def gather(x: Expr, tables: Array) -> Expr:
+    """Return the row of a table whose number x is, of tables (M, n_rows, width); or else zeros."""
+    n_estimators, _, width = tables.shape
+    with_zeros = _single(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
+    return Expr("looked_up", (x,), width, n_estimators, (with_zeros,))
+
+
+def take_columns(x: Expr, places: Iterable[int]) -> Expr:
+    """Return some of the numbers, by their places."""
+    chosen = np.array(list(places), dtype=np.int64)
+    return Expr("columns", (x,), len(chosen), x.n_estimators, (chosen,))
+
+
+def concat(parts: Iterable[Expr]) -> Expr:
+    """Return the numbers of several expressions of as many members, one after the other."""
+    inputs = tuple(part for part in parts if part.width)
+    if len(inputs) == 1:
+        return inputs[0]
+    width = sum(part.width for part in inputs)
+    return Expr("side_by_side", inputs, width, inputs[0].n_estimators if inputs else 1)
+
+
+def broadcast_members(x: Expr, n_estimators: int) -> Any:
+    """Return numbers that all members have alike, once for each of them."""
+    return x if x.n_estimators == n_estimators else x * np.ones((n_estimators, 1))
+
+
+def reduce_sum(x: Expr) -> Expr:
+    """Return the sum of the numbers of a row."""
+    return Expr("total", (x,), 1, x.n_estimators)
+
+
+def softmax(x: Expr) -> Expr:
+    """Return exp(x_k) / sum_j exp(x_j) over the numbers of a row, without overflow."""
+    return Expr("softmax", (x,), x.width, x.n_estimators)
+
+
+def mean_of_members(x: Expr) -> Expr:
+    """Return the mean over the members."""
+    return x if x.n_estimators == 1 else Expr("mean_of_members", (x,), x.width)
+
+
+def flatten_members(x: Expr) -> Expr:
+    """Return the numbers of all members in one row."""
+    if x.n_estimators == 1:
+        return x
+    return Expr("members_side_by_side", (x,), x.n_estimators * x.width)
+
+
+def std_over_members(x: Expr) -> Any:
+    """Return the standard deviation over the members."""
+    if x.n_estimators == 1:
+        return x * 0.0
+    return root_mean_square(x - mean_of_members(x))
+
+
+def root_mean_square(x: Any) -> Any:
+    """Return the root of the mean square over the members: the squares never overflow."""
+    mean_size: Any = mean_of_members(np.abs(x))
+    size = np.maximum(mean_size, np.finfo(np.float32).tiny)
+    return size * np.sqrt(mean_of_members(np.square(x / size)))
+
+
+def root_of_squares(x: Any, y: Any) -> Any:
+    """Return sqrt(x^2 + y^2): the squares never overflow."""
+    size = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.finfo(np.float32).tiny)
+    return size * np.sqrt(np.square(x / size) + np.square(y / size))
+
+
+def _of_numbers(name: str, *inputs: Any) -> Expr:
+    operands = tuple(map(constant, inputs))
+    width = max(operand.width for operand in operands)
+    n_estimators = max(operand.n_estimators for operand in operands)
+    for operand in operands:
+        if operand.width not in (1, width) or operand.n_estimators not in (1, n_estimators):
+            sizes = [(each.n_estimators, each.width) for each in operands]
+            raise ValueError(f"{name} got numbers whose (n_estimators, width) do not fit: {sizes}.")
+    return Expr(name, operands, width, n_estimators)
+
+
+def _single(array: Any) -> Array:
+    """Return an array in single precision, checked."""
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(single).all():
+        largest = float(np.abs(array).max())
+        raise ValueError(
+            "The model has numbers that are not finite in single precision, in which models are "
+            f"exported: the largest is {largest:.3g}. Scale X and y down, and fit again."
+        )
+    return single
+
+
+def topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
+    """Return all that outputs are made of, and they themselves, each after its inputs."""
+    found: dict[int, Expr] = {}
+    stack = [(output, False) for output in reversed(list(outputs))]
+    while stack:
+        expression, has_inputs = stack.pop()
+        if id(expression) in found:
+            continue
+        if has_inputs:
+            found[id(expression)] = expression
+        else:
+            stack.append((expression, True))
+            stack += [(each, False) for each in reversed(expression.inputs)]
+    return list(found.values())
+
+
+# ------------------------------------------------------------------------- their values
+
+# What computes a dense expression of the values of its input.
+DenseBy: TypeAlias = Callable[[Expr, Array], Array]
+
+
+def evaluate(
+    outputs: Iterable[Expr], X: Array, dense_by: DenseBy | None = None
+) -> dict[Expr, Array]:
+    """Return the values of all that outputs are made of, in single precision.
+
+    Parameters
+    ----------
+    outputs : iterable of Expression
+        What is wanted.
+    X : array of shape (n, n_inputs)
+        The rows.
+    dense_by : callable or None, default=None
+        What computes a `dense` expression of the values of its input; None for x W + b.
+
+    Returns
+    -------
+    values : dict of arrays
+        Of each expression those of shape (n, width), or (n_estimators, n, width) of several
+        members.
+    """
+    with np.errstate(all="ignore"):
+        return _values(outputs, X, dense_by)
+
+
+def _values(outputs: Iterable[Expr], X: Array, dense_by: DenseBy | None) -> dict[Expr, Array]:
+    values: dict[Expr, Array] = {}
+    for expression in topological_sort(outputs):
+        inputs = [values[each] for each in expression.inputs]
+        if expression.operation == "row":
+            value = X
+        elif expression.operation == "constant":
+            value = align(expression, expression.arrays[0])
+        elif expression.operation == "dense" and dense_by is not None:
+            value = dense_by(expression, inputs[0])
+        elif expression.is_elementwise:
+            value = FUNCTIONS[expression.operation](*inputs)
+        else:
+            value = _OTHERS[expression.operation](expression, *inputs)
+        values[expression] = np.asarray(value, dtype=np.float32)
+    return values
+
+
+def align(expression: Expr, array: Array) -> Array:
+    """Return an array (M, width), or (M, a, b), so that it goes with rows, and with products."""
+    if expression.n_estimators == 1:
+        return np.asarray(array[0])
+    return array[:, None] if array.ndim == 2 else array
+
+
+def _dense(expression: Expr, x: Array) -> Array:
+    weights, *biases = (align(expression, array) for array in expression.arrays)
+    return x @ weights + (biases[0] if biases else 0)
+
+
+def _block_maps(expression: Expr, x: Array) -> Array:
+    (maps,) = expression.arrays
+    _, n_blocks, width, _ = maps.shape
+    blocks = x.reshape(*x.shape[:-1], n_blocks, width).swapaxes(-2, -3)
+    mapped = (blocks @ align(expression, maps)).swapaxes(-2, -3)
+    return np.asarray(mapped.reshape(*mapped.shape[:-2], expression.width))
+
+
+def _looked_up(expression: Expr, x: Array) -> Array:
+    tables = expression.arrays[0]
+    last = tables.shape[1] - 1
+    rows = np.where(x == np.clip(np.floor(x), 0, last), x, last).astype(np.intp)[..., 0]
+    rows = np.broadcast_to(rows, (len(tables), rows.shape[-1]))
+    found = np.take_along_axis(tables, rows[..., None], axis=1)
+    return found[0] if expression.n_estimators == 1 else found
+
+
+_OTHERS: dict[str, Callable[..., Array]] = {
+    "dense": _dense,
+    "combined": lambda expression, x: x @ expression.arrays[0][0],
+    "block_maps": _block_maps,
+    "looked_up": _looked_up,
+    "columns": lambda expression, x: x[..., expression.arrays[0]],
+    "side_by_side": lambda _, *parts: np.concatenate(parts, axis=-1),
+    "total": lambda _, x: x.sum(axis=-1, keepdims=True),
+    "softmax": lambda _, x: special.softmax(x, axis=-1),
+    "mean_of_members": lambda _, x: x.mean(axis=0),
+    "members_side_by_side": lambda _, x: np.hstack(list(x)),
+}

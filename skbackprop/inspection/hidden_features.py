@@ -1,0 +1,162 @@
+"""Hidden features for pipelines: a network as the transformer before another estimator."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
+from sklearn.base import (
+    ClassNamePrefixFeaturesOutMixin,
+    MetaEstimatorMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from ..estimators._hidden_layers import HiddenLayersMixin, validate_layer_index
+from ..estimators._mixins import MetaEstimatorReprMixin
+from ..training.architecture import hidden_widths
+from ..utils.arrays import Array, MatrixLike
+
+
+class BackpropFeatures(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, MetaEstimatorReprMixin
+):
+    """Train a network, and transform X into the outputs of one of its hidden layers.
+
+    It is the network's `hidden_features` as a transformer: a = f(z), the values of a hidden
+    layer's activation. What a network has learned for one task is so given to another estimator.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier, BackpropRegressor or FrozenEstimator
+        The network, which stays as it is: `fit` trains a clone of it. One that is fitted already,
+        and is to stay so, is passed as scikit-learn's ``FrozenEstimator(network)``.
+    layer : int, default=-1
+        Which hidden layer: 0 is the first, -1 the last.
+
+    Attributes
+    ----------
+    estimator_ : BackpropClassifier, BackpropRegressor or FrozenEstimator
+        The fitted network.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, where X had names that are all strings.
+
+    See Also
+    --------
+    BackpropClassifier.hidden_features : The same of a fitted network, without a transformer.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.inspection import BackpropFeatures
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = BackpropClassifier((16, 3), solver="lbfgs", max_iter=1000, random_state=0)
+    >>> features = BackpropFeatures(network).fit(X, y)
+    >>> features.transform(X).shape
+    (150, 3)
+    >>> model = make_pipeline(BackpropFeatures(network), LogisticRegression(max_iter=1000))
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    def __init__(self, estimator: Any, layer: int = -1) -> None:
+        self.estimator = estimator
+        self.layer = layer
+
+    def fit(
+        self, X: MatrixLike, y: MatrixLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train a clone of the network on X and y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The targets; a network that is frozen needs none.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row; None for equal weights.
+
+        Returns
+        -------
+        self : object
+            The fitted transformer.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is no network with hidden features.
+        ValueError
+            If the network has no such hidden layer, or what its own `fit` raises.
+        """
+        if not hasattr(self.estimator, "hidden_features"):
+            raise TypeError(
+                "estimator must be a BackpropClassifier, a BackpropRegressor or a FrozenEstimator "
+                f"of one, got {self.estimator!r}."
+            )
+        if isinstance(self.estimator, HiddenLayersMixin):  # said before the training, not after it
+            validate_layer_index(self.layer, len(hidden_widths(self.estimator.hidden_layer_sizes)))
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        fitted = clone(self.estimator).fit(X, y, **weights)
+        fitted._n_hidden_features(self.layer)  # the layer of a frozen network is there
+        self.estimator_ = fitted
+        return self
+
+    def transform(self, X: MatrixLike) -> Array:
+        """Return the outputs of the hidden layer.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        features : array of shape (n_samples, n_estimators * n_units)
+            In the dtype of the network.
+
+        Raises
+        ------
+        NotFittedError
+            If the transformer is not fitted.
+        ValueError
+            If the network has no such hidden layer, or X is not valid input for it.
+        """
+        check_is_fitted(self)
+        features: Array = self.estimator_.hidden_features(X, self.layer)
+        return features
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of features, once it is fitted."""
+        n_features: int = self.estimator_.n_features_in_
+        return n_features
+
+    @property
+    def feature_names_in_(self) -> Array:
+        """The names of the features, once it is fitted to X that has names."""
+        names: Array = self.estimator_.feature_names_in_
+        return names
+
+    @property
+    def _n_features_out(self) -> int:
+        """The number of columns, which get as many names."""
+        n_columns: int = self.estimator_._n_hidden_features(self.layer)
+        return n_columns
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner, dtype = get_tags(self.estimator), getattr(self.estimator, "dtype", None)
+        tags.input_tags, tags.target_tags = copy(inner.input_tags), copy(inner.target_tags)
+        tags.target_tags.required = not isinstance(self.estimator, FrozenEstimator)
+        tags.transformer_tags.preserves_dtype = [dtype] if dtype else ["float64", "float32"]
+        return tags

@@ -1,0 +1,278 @@
+"""Training by L-BFGS: one network on all rows at once, through SciPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from scipy import optimize
+
+from ..optimizers import LBFGS
+from ..utils.arrays import Array, BufferPool, IndexArray
+from .data_loader import Dataset
+from .ensemble_trainer import TimeLimit
+from .full_batch import FullBatchLoss, LocalFullBatchLoss
+from .objective import DivergenceError, Objective, PenaltyGradient, fsum_or_nan
+from .parameters import FlatParameters
+
+
+class EvaluationCache:
+    """The values and gradients of an objective in the order of their evaluation.
+
+    Who goes through the same once more gets those that are known, and adds to them.
+
+    Parameters
+    ----------
+    start : array of shape (p,)
+        The parameters that the first was at.
+    values : list of float
+        The values.
+    gradients : list of arrays of shape (p,)
+        The gradients.
+    """
+
+    def __init__(self, start: Array, values: list[float], gradients: list[Array]) -> None:
+        self.start, self.values, self.gradients = start, values, gradients
+        self._n_asked = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the next evaluation is known."""
+        return self._n_asked < len(self.values)
+
+    def next(self, evaluate: Callable[[], tuple[float, Array]]) -> tuple[float, Array]:
+        """Return the next value and gradient, evaluated if they are not known."""
+        if not self.is_known:
+            value, gradient = evaluate()
+            self.values.append(value)
+            self.gradients.append(gradient)
+        i, self._n_asked = self._n_asked, self._n_asked + 1
+        return self.values[i], self.gradients[i].copy()
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return them as arrays by name."""
+        n = len(self.start)
+        gradients = np.array(self.gradients).reshape(-1, n)
+        return {"start": self.start, "values": np.array(self.values), "gradients": gradients}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> EvaluationCache:
+        """Return what `to_arrays` has written."""
+        values, gradients = arrays["values"].tolist(), list(arrays["gradients"])
+        return cls(arrays["start"], values, gradients)
+
+
+class FullBatchObjective:
+    """The objective over all rows of one network, as a function of its parameters.
+
+    The rows go through in blocks, the gradients of which are added up, so memory is bounded. Of
+    the penalty it has the smooth part.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of one network.
+    parameters : FlatParameters
+        The parameters of one network, which every call overwrites.
+    table : Table
+        The data.
+    order : Rows or None
+        The rows to learn from; None for all.
+    row_block : int
+        The rows of a block.
+    deadline : Deadline or None, default=None
+        What ends an evaluation by an OutOfTime before any block.
+    evaluations : Evaluations or None, default=None
+        Those that are known, to which others are added; None to keep none.
+    whole : callable
+        Returns the loss over all rows, of what `LocalFullBatchLoss` takes, which is the default.
+
+    Attributes
+    ----------
+    l1 : float
+        What the sum of the magnitudes of the weights is to be multiplied by.
+    bounds : None
+        Each parameter may be any number.
+    """
+
+    bounds = None
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        table: Dataset,
+        order: IndexArray | None,
+        row_block: int,
+        deadline: TimeLimit | None = None,
+        evaluations: EvaluationCache | None = None,
+        whole: Callable[..., FullBatchLoss] = LocalFullBatchLoss,
+    ) -> None:
+        self._evaluations = evaluations
+        smooth = replace(objective, penalty=objective.penalty.smooth)
+        self.objective, self.parameters = smooth, parameters
+        self._loss = whole(smooth, parameters, table, order, row_block, deadline)
+        self.gradients = self._loss.gradients
+        self._add_penalty = PenaltyGradient(
+            smooth.penalty, parameters, self.gradients, BufferPool(parameters.dtype)
+        )
+        self._total = self._loss.total
+        self.l1 = objective.penalty.l1 / self._total
+
+    def start(self) -> Array:
+        """Return the point to start from: a copy of the parameters as they are."""
+        theta: Array = self.parameters.theta[0].copy()
+        return theta
+
+    def theta_at(self, x: Array) -> Array:
+        """Return the flat parameters at a point of the search: the point itself."""
+        return x
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the value at the flat parameters `x`, and a new array with the gradient."""
+        self.parameters.theta[0] = x
+        if self._evaluations is not None:
+            return self._evaluations.next(self._evaluate)
+        return self._evaluate()
+
+    def _evaluate(self) -> tuple[float, Array]:
+        losses = self._loss()
+        measure = self._add_penalty(self._total)
+        losses += self.objective.penalty.value(measure).tolist()
+        return fsum_or_nan(losses) / self._total, self.gradients.theta[0].copy()
+
+    def penalty(self, x: Array) -> float:
+        """Return the part of the value at `x` that is the penalty."""
+        penalty, n = self.objective.penalty, self.parameters.regularized.shape[1]
+        return float(penalty.value(penalty.accumulate(x[None, :n])).item() / self._total)
+
+
+class BoundConstrainedL1:
+    """An objective and its L1 penalty, as a smooth function of the signed parts of the weights.
+
+    With W = P - N and P, N >= 0 the penalty is l1 * sum(P + N), which is linear. Where it is
+    least, one of the two is zero: then it is l1 * sum(|W|) (Schmidt et al. 2007).
+
+    Parameters
+    ----------
+    whole : WholeObjective
+        What the penalty is added to.
+    """
+
+    def __init__(self, whole: FullBatchObjective) -> None:
+        self._whole = whole
+        self._n = n = whole.parameters.regularized.shape[1]
+        n_free = whole.parameters.theta.shape[1] - n
+        self.bounds = optimize.Bounds(np.repeat([0.0, -np.inf], [2 * n, n_free]), np.inf)
+
+    def start(self) -> Array:
+        """Return (P, N, biases) of the parameters as they are."""
+        theta = self._whole.start()
+        weights, biases = theta[: self._n], theta[self._n :]
+        return np.concatenate([np.maximum(weights, 0), np.maximum(-weights, 0), biases])
+
+    def theta_at(self, x: Array) -> Array:
+        """Return the flat parameters that (P, N, biases) stand for."""
+        n = self._n
+        return np.concatenate([x[:n] - x[n : 2 * n], x[2 * n :]])
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the value at (P, N, biases), and a new array with the gradient."""
+        l1, n = self._whole.l1, self._n
+        value, g = self._whole(self.theta_at(x))
+        return value + self._l1_penalty(x), np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
+
+    def penalty(self, x: Array) -> float:
+        """Return the part of the value at `x` that is the penalty."""
+        return self._whole.penalty(self.theta_at(x)) + self._l1_penalty(x)
+
+    def _l1_penalty(self, x: Array) -> float:
+        return float(self._whole.l1 * x[: 2 * self._n].sum())
+
+
+def minimize(
+    whole: FullBatchObjective,
+    lbfgs: LBFGS,
+    *,
+    max_iter: int,
+    tol: float,
+    on_iteration: Callable[[float], bool],
+    on_evaluation: Callable[[], None] = lambda: None,
+) -> optimize.OptimizeResult:
+    """Minimise an objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
+
+    Parameters
+    ----------
+    whole : WholeObjective
+        What is minimised. On return its parameters are the result's, or those after the last
+        complete iteration if something was raised.
+    lbfgs : LBFGS
+        How much of the past is kept, and the limit on evaluations of the objective.
+    max_iter : int
+        The limit on iterations.
+    tol : float
+        The largest component of the gradient that counts as zero.
+    on_iteration : callable
+        Called with the loss, as it is reported, after each iteration, with the parameters set
+        to its point; training ends where it returns True.
+    on_evaluation : callable
+        Called before each evaluation of the objective: the first one after an iteration begins
+        the next. By default it does nothing.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        SciPy's result, but that `fun` is the loss as it is reported.
+
+    Raises
+    ------
+    Diverged
+        If the loss is not finite at the starting point or at the end.
+    """
+    theta = whole.parameters.theta
+    iterate = theta[0].copy()
+    smooth = BoundConstrainedL1(whole) if whole.l1 else whole
+    not_reported = 1 - 1 / whole.objective.loss_normalizer
+
+    def reported(at: optimize.OptimizeResult) -> float:
+        value = float(at.fun)
+        return value - not_reported * (value - smooth.penalty(at.x))
+
+    def evaluate(x: Array) -> tuple[float, Array]:
+        on_evaluation()
+        return smooth(x)
+
+    def callback(intermediate_result: optimize.OptimizeResult) -> None:
+        theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
+        try:
+            is_last = on_iteration(reported(intermediate_result))
+        except StopIteration as error:  # which SciPy would take for the end
+            raise RuntimeError("What follows an iteration has raised StopIteration.") from error
+        if is_last:
+            raise StopIteration
+
+    try:
+        with np.errstate(all="ignore"):
+            result = optimize.minimize(
+                evaluate,
+                smooth.start(),
+                method="L-BFGS-B",
+                jac=True,
+                bounds=smooth.bounds,
+                callback=callback,
+                options={
+                    "maxcor": lbfgs.n_corrections,
+                    "maxfun": lbfgs.max_fun,
+                    "maxiter": max_iter,
+                    "gtol": tol,
+                },
+            )
+        if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
+            raise DivergenceError(np.array([True]))
+    except BaseException:
+        theta[0] = iterate
+        raise
+    theta[0] = smooth.theta_at(result.x)
+    result.fun = reported(result)
+    return result

@@ -1,0 +1,133 @@
+"""Parameter updates: gradient clipping, weight decay, optimizer step and weight averaging."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..optimizers import Optimizer
+from ..utils.arrays import Array, FloatOrPerMember
+from ..utils.config import check_in_place
+from ..utils.stack_members import index_hyperparameter, index_members
+from ..weight_averaging import WeightAverage
+from .parameters import FlatParameters
+from .train_state import TrainState
+
+# Within these bounds a square sum has neither overflowed nor lost what is small, in any dtype.
+_TINY, _HUGE = 1e-30, 1e30
+
+
+def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
+    """Scale gradients down in place that are longer than they may be.
+
+    g = clip_norm / |g| * g where |g| > clip_norm, with the Euclidean norm of all parameters of a
+    member (Pascanu et al. 2013, algorithm 1). What is not finite stays so, for the end of the
+    epoch to see.
+
+    Parameters
+    ----------
+    g : array of shape (n_estimators, p)
+        The gradients.
+    clip_norm : float or array of shape (n_estimators, 1)
+        The largest norm of each; infinity leaves a gradient as it is.
+    """
+    bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
+    for own, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
+        if not _TINY < square < _HUGE:
+            _clip_extreme(own, bound)
+        elif (norm := math.sqrt(square)) > bound:
+            np.multiply(own, bound / norm, out=own)
+
+
+def _clip_extreme(g: Array, clip_norm: float) -> None:
+    """Clip the gradient of one member whose squares overflow, or vanish."""
+    largest = float(np.abs(g).max())
+    if not 0 < largest < math.inf:
+        return
+    scaled = g / largest
+    norm = float(np.linalg.norm(scaled))
+    if norm > clip_norm / largest:
+        np.multiply(scaled, clip_norm / norm, out=g)
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How members make a step of a gradient; what may differ between them is an array.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        What makes the step.
+    clip_norm : float or array of shape (n_estimators, 1)
+        The largest norm of a gradient; infinite for any.
+    average : Average or None
+        What averages the parameters over the steps; None for no average.
+    """
+
+    optimizer: Optimizer
+    clip_norm: FloatOrPerMember
+    average: WeightAverage | None
+
+    def members(self, members: Any) -> UpdateRule:
+        """Return the rule of some members."""
+        clip_norm = self.clip_norm
+        if isinstance(clip_norm, np.ndarray):
+            clip_norm = index_hyperparameter(clip_norm, members)
+        return UpdateRule(
+            index_members(self.optimizer, members), clip_norm, index_members(self.average, members)
+        )
+
+    def update(self, state: TrainState, gradients: FlatParameters) -> BoundUpdate:
+        """Return what steps by `gradients` are made with, bound to the state that they change."""
+        kind = BoundUpdate if self.average is None else BoundUpdateWithEMA
+        return kind(self, state, gradients)
+
+
+class BoundUpdate:
+    """A step of some members, once their gradient is there, bound to what it changes.
+
+    Parameters
+    ----------
+    rule : Rule
+        How these members make a step.
+    state : TrainingState
+        Their state, changed in place.
+    gradients : FlatParameters
+        Their gradients; each step destroys them.
+    """
+
+    def __init__(self, rule: UpdateRule, state: TrainState, gradients: FlatParameters) -> None:
+        self._theta, self._g = state.parameters.theta, gradients.theta
+        self._weights, self._moments = state.parameters.regularized, state.optimizer
+        self._optimizer, self._clip_norm = rule.optimizer, rule.clip_norm
+        self._decays = type(rule.optimizer).decay is not Optimizer.decay
+        self._clips = bool(np.isfinite(rule.clip_norm).any())
+
+    def __call__(self, n_rows: int, rate: FloatOrPerMember) -> None:
+        """Make the step on a batch of so many rows."""
+        if self._clips:
+            clip_by_global_norm(self._g, self._clip_norm)
+        if self._decays:
+            self._optimizer.decay(self._weights, rate)
+        result: object = self._optimizer.step(self._theta, self._g, self._moments, rate)  # type: ignore[func-returns-value]
+        if result is not None:
+            check_in_place(
+                self._optimizer, "step(theta, g, state, rate)", "theta", result, self._theta
+            )
+
+
+class BoundUpdateWithEMA(BoundUpdate):
+    """A step of which the average takes note."""
+
+    def __init__(self, rule: UpdateRule, state: TrainState, gradients: FlatParameters) -> None:
+        super().__init__(rule, state, gradients)
+        self._average: Any = rule.average
+        self._averages, self._statistics = state.average, state.parameters.statistics
+
+    def __call__(self, n_rows: int, rate: FloatOrPerMember) -> None:
+        """Make the step, and let the average follow."""
+        super().__call__(n_rows, rate)
+        self._average.update(self._theta, self._g, self._averages, n_rows, self._statistics)

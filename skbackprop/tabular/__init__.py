@@ -1,0 +1,18 @@
+"""Raw tables: estimators for them, and what makes numbers of them for networks."""
+
+from .classifier import TabularClassifier
+from .encoder import TableEncoder
+from .numeric_encoders import PeriodicFeatures, PiecewiseLinearEncoder
+from .regressor import TabularRegressor
+
+__all__ = [
+    "PeriodicFeatures",
+    "PiecewiseLinearEncoder",
+    "TableEncoder",
+    "TabularClassifier",
+    "TabularRegressor",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

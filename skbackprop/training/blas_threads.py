@@ -1,0 +1,133 @@
+"""How many threads BLAS may use while networks train, and how many train them side by side."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Result = TypeVar("Result")
+
+# Multiplications in the largest product of a step. Below the first, BLAS libraries take one
+# thread by themselves; below the second, two threads save little while the cores are idle and
+# cost up to a hundred times the product where another process holds one of them.
+_ALWAYS_ONE_THREAD = 2**18
+_WORTH_MORE_THREADS = 10**7
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    # Looking the libraries up takes milliseconds, so it is done once a process.
+    return ThreadpoolController().select(user_api="blas")
+
+
+class _BlasLimit:
+    """BLAS limited to one thread, from the first who asks for it to the last who does.
+
+    The limit is the whole process's. With limits of threadpoolctl's, of two that overlap in two
+    threads the second would find one thread, and in the end leave BLAS with it for good.
+
+    Who needs the limit is a set, and `_apply` makes BLAS what the set demands: it may be broken off
+    anywhere, by Ctrl-C or a fork, and called once more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: set[tuple[int, object]] = set()  # each with the thread that it runs in
+        self._before: list[int] | None = None
+
+    def during(self, action: Callable[[], Result]) -> Result:
+        """Return what `action` returns, called under the limit."""
+        user = threading.get_ident(), object()
+        # A context manager would not do: Ctrl-C at the first instruction of an exit skips it.
+        try:
+            try:
+                self._users.add(user)
+                self._apply()
+                return action()
+            finally:
+                self._leave(user)
+        finally:
+            self._leave(user)  # once more, in case that Ctrl-C was pressed meanwhile
+
+    def _leave(self, user: tuple[int, object]) -> None:
+        self._users.discard(user)
+        self._apply()
+
+    def _apply(self) -> None:
+        """Set the limit if anybody needs it, else lift it."""
+        with self._lock:
+            if self._users:
+                if self._before is None:
+                    self._before = _n_threads()
+                _set_threads([1] * len(self._before))
+            elif self._before is not None:
+                _set_threads(self._before)
+                self._before = None
+
+    def after_fork(self) -> None:
+        """Forget, in a forked process, the users in threads that it does not have."""
+        self._lock = threading.Lock()  # a thread that is gone may have held the other
+        own = threading.get_ident()
+        self._users = {user for user in self._users if user[0] == own}
+        self._apply()
+
+
+def _n_threads() -> list[int]:
+    """Return the number of threads of each BLAS library."""
+    return [library.num_threads for library in _controller().lib_controllers]
+
+
+def _set_threads(numbers: Sequence[int]) -> None:
+    """Set the number of threads of each BLAS library, from whichever thread."""
+    for library, number in zip(_controller().lib_controllers, numbers, strict=True):
+        library.set_num_threads(number)
+        # The thread that has set OpenBLAS would else be the only one that can.
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread()
+
+
+_BLAS_LIMIT = _BlasLimit()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_BLAS_LIMIT.after_fork)
+
+
+def threads_for_stacks() -> int:
+    """Return how many threads may train stacks side by side: as many as BLAS would take.
+
+    So whoever limits BLAS, as joblib does in its workers, limits these as well; and what runs in
+    one of several threads already gets no more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return 1
+    return max(_n_threads(), default=1)
+
+
+def with_blas_limit(
+    action: Callable[[], Result],
+    max_matmul_size: int,
+    is_lbfgs: bool = False,
+    n_side_by_side: int = 1,
+) -> Result:
+    """Return what `action` returns, with BLAS at one thread where products are too small to share.
+
+    Parameters
+    ----------
+    action : callable
+        Trains; called without arguments.
+    max_matmul_size : int
+        The number of multiplications in the largest matrix product of a step.
+    is_lbfgs : bool, default=False
+        Whether SciPy's L-BFGS makes BLAS calls of its own, which are shared even where the
+        network's products are not.
+    n_side_by_side : int, default=1
+        The threads that train at once; beside others, each has BLAS to itself.
+    """
+    is_small = max_matmul_size < _WORTH_MORE_THREADS and (
+        is_lbfgs or max_matmul_size > _ALWAYS_ONE_THREAD
+    )
+    return _BLAS_LIMIT.during(action) if is_small or n_side_by_side > 1 else action()

@@ -1,0 +1,237 @@
+"""Weights of classes: what `class_weight` says, checked, and the weights of rows that it makes.
+
+Its numbers are checked where a plan is made, its classes where there are labels. From then on a
+weight of a class is a weight of its rows: nothing that trains knows of classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..utils.arrays import Array
+
+BALANCED = "balanced"
+"""The name of weights at which all classes of a column count the same."""
+
+ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float]
+"""The weights of the classes of one column."""
+
+
+class EncodedLabels(NamedTuple):
+    """The labels of one column, by number.
+
+    Parameters
+    ----------
+    name : str
+        What the column is called in an error.
+    classes : array of shape (n_classes,)
+        The labels that there may be.
+    codes : array of int of shape (n,)
+        The position of each row's label among them.
+    """
+
+    name: str
+    classes: Array
+    codes: Array
+
+
+def checked_class_weight(class_weight: Any) -> Any:
+    """Return a copy of `class_weight`, its weights checked, as plain labels and floats.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not a finite number, or is negative.
+    """
+    if isinstance(class_weight, list):
+        return [_checked(each, f"class_weight[{i}]") for i, each in enumerate(class_weight)]
+    return _checked(class_weight, "class_weight")
+
+
+def _checked(weights: Any, name: str) -> Any:
+    """Return a copy of the weights of one column, checked."""
+    if weights is None or (isinstance(weights, str) and weights == BALANCED):
+        return weights
+    if not isinstance(weights, dict):
+        raise ValueError(
+            f'{name} must be a dict with the weights of classes, "balanced" or None, got '
+            f"{weights!r}."
+        )
+    checked = {}
+    for label, weight in weights.items():
+        number = _as_float(weight)
+        if not 0 <= number < math.inf:
+            raise ValueError(
+                f"{name} must have a finite number that is not negative for each class, got "
+                f"{weight!r} for the class {label!r}."
+            )
+        checked[label.item() if isinstance(label, np.generic) else label] = number
+    return checked
+
+
+def _as_float(weight: Any) -> float:
+    """Return a number as a float; NaN for what is none, infinity for what no float can hold."""
+    if isinstance(weight, bool) or not isinstance(weight, Real):
+        return math.nan
+    try:
+        return float(weight)
+    except OverflowError:
+        return math.inf
+
+
+def reject_balanced(class_weight: Any) -> None:
+    """Check that the weights are the same in each call of `partial_fit`, whatever rows it is given.
+
+    Raises
+    ------
+    ValueError
+        If they are those of balanced classes, which depend on how many rows each class has.
+    """
+    each = class_weight if isinstance(class_weight, list) else [class_weight]
+    if BALANCED in each:
+        raise ValueError(
+            f"class_weight={class_weight!r} counts the rows of each class, and partial_fit does "
+            "not see them all. Compute the weights once, of all labels or of a sample that is "
+            "large enough, and pass them as a dict: weights = compute_class_weight('balanced', "
+            "classes=classes, y=y), imported from sklearn.utils.class_weight, and "
+            "class_weight=dict(zip(classes, weights))."
+        )
+
+
+def compute_sample_weight(
+    class_weight: Any,
+    columns: Sequence[EncodedLabels],
+    has_several_columns: bool,
+    weight: Array | None,
+) -> Array:
+    """Return the weight of each row: its own times those of its classes, in all columns.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced", or list of these and None
+        The weights, as `checked_class_weight` returns them.
+    columns : sequence of Coded
+        The labels.
+    has_several_columns : bool
+        Whether y is a matrix, so that a list has a dict for each column.
+    weight : array of shape (n,) or None
+        The rows' own weights, by which they count where classes are balanced; None for ones.
+
+    Raises
+    ------
+    ValueError
+        If there are weights of what is no class, or not of as many columns as y has; or if no row
+        is left with a weight, or they add up to more than a float can hold.
+    """
+    of_classes = weights_of_each_class(class_weight, columns, has_several_columns, weight)
+    with np.errstate(over="ignore", invalid="ignore"):
+        of_rows = apply_class_weight(of_classes, columns, weight)
+        total = of_rows.sum()
+    check_total(total, class_weight, columns, weight)
+    return of_rows
+
+
+def weights_of_each_class(
+    class_weight: Any,
+    columns: Sequence[EncodedLabels],
+    has_several_columns: bool,
+    weight: Array | None,
+) -> list[Array]:
+    """Return the weights of the classes of each column, given what `compute_sample_weight` is."""
+    of_columns = _of_each_column(class_weight, columns, has_several_columns)
+    pairs = zip(of_columns, columns, strict=True)
+    return [compute_class_weight(own, column, weight) for own, column in pairs]
+
+
+def apply_class_weight(
+    of_classes: Sequence[Array], columns: Sequence[EncodedLabels], weight: Array | None
+) -> Array:
+    """Return the weight of each row, given those of the classes of each column."""
+    pairs = zip(of_classes, columns, strict=True)
+    of_rows: Array = np.prod([own[column.codes] for own, column in pairs], axis=0)
+    if weight is not None:
+        of_rows *= weight
+    return of_rows
+
+
+def _of_each_column(
+    class_weight: Any, columns: Sequence[EncodedLabels], has_several_columns: bool
+) -> Sequence[Any]:
+    """Return what is said of each column; "balanced" may be said of all at once."""
+    if isinstance(class_weight, list) and not has_several_columns:
+        raise ValueError(
+            f"class_weight={class_weight!r} is a list with an entry for each column of y, which "
+            f"has one column of labels. Give a dict with the weights of its classes, "
+            f"{columns[0].classes}, or 'balanced'."
+        )
+    if not isinstance(class_weight, list):
+        if isinstance(class_weight, dict) and has_several_columns:
+            raise ValueError(
+                f"class_weight={class_weight!r} is a dict, but y has {len(columns)} columns. Give "
+                "'balanced', or a list with a dict, 'balanced' or None for each column; for a "
+                "label of a 0/1 matrix the dict has the keys 0 (it is not there) and 1."
+            )
+        return [class_weight] * len(columns)
+    if len(class_weight) != len(columns):
+        raise ValueError(
+            f"class_weight={class_weight!r} has {len(class_weight)} entries, but y has "
+            f"{len(columns)} columns: give a dict, 'balanced' or None for each."
+        )
+    return class_weight
+
+
+def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | None) -> Array:
+    """Return the weight of each class of a column, of weights as they are checked."""
+    if weights == BALANCED:
+        return _balanced(column, weight)
+    of_classes = np.ones(len(column.classes))
+    if weights is None:
+        return of_classes
+    positions = {label: i for i, label in enumerate(column.classes.tolist())}
+    unknown = [label for label in weights if label not in positions]
+    if unknown:
+        raise ValueError(
+            f"class_weight has weights for {unknown}, which are no classes of {column.name}: it "
+            f"has {column.classes}."
+        )
+    for label, own in weights.items():
+        of_classes[positions[label]] = own
+    return of_classes
+
+
+def _balanced(column: EncodedLabels, weight: Array | None) -> Array:
+    """Return n / (n_classes * n_c) for a class that has n_c of n rows, counted by their weight.
+
+    Rows of weight zero count as if they were not there; classes without any other as well.
+    """
+    counts = np.bincount(column.codes, weights=weight, minlength=len(column.classes))
+    are_there = counts > 0
+    counts = counts[are_there]
+    of_classes = np.ones(len(column.classes))
+    of_classes[are_there] = counts.sum() / (len(counts) * counts)
+    return of_classes
+
+
+def check_total(
+    total: float, class_weight: Any, columns: Sequence[EncodedLabels], weight: Array | None
+) -> None:
+    """Check that the weights of the rows add up to a number, and not to zero."""
+    if total > 0 and np.isfinite(total):
+        return
+    by_rows = "" if weight is None else " and sample_weight"
+    if total == 0:
+        there = [np.unique(column.classes[column.codes]).tolist() for column in columns]
+        raise ValueError(
+            f"class_weight={class_weight!r}{by_rows} leave no row with a weight above zero: y "
+            f"holds {there[0] if len(there) == 1 else there}. Give a weight above zero to a class "
+            "that is there."
+        )
+    raise ValueError(
+        f"class_weight={class_weight!r}{by_rows} make weights of rows that add up to more than a "
+        "float can hold. Scale them down."
+    )

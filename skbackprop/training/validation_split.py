@@ -1,0 +1,207 @@
+"""Which rows early stopping holds out: scikit-learn's very draws, in a fraction of its memory.
+
+`train_test_split` gives the same rows, but goes through Python lists of all row numbers, which
+for a million rows take more memory than a fit may.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+from .._sklearn import _approximate_mode
+from ..utils.arrays import Array, IndexArray
+
+# Of more groups than these, classes come to the folds in about their shares by chance, and
+# scikit-learn's search for folds with the very shares takes a millisecond for each group.
+_MOST_STRATIFIED = 1000
+
+
+def train_validation_split(
+    n_rows: int, n_held_out: int, rng: np.random.RandomState, classes: Array | None
+) -> tuple[IndexArray, IndexArray]:
+    """Return the rows to train on and the rows held out, both in random order.
+
+    Parameters
+    ----------
+    n_rows, n_held_out : int
+        The number of rows, and how many of them to hold out: at least 2, and not all.
+    rng : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row. Both sides get classes in proportion, where every class has two
+        rows and both sides can hold one of each class.
+    """
+    if classes is not None:
+        counts = np.bincount(classes)
+        counts = counts[counts > 0]
+        if counts.min() >= 2 and min(n_held_out, n_rows - n_held_out) >= len(counts):
+            return _stratified(n_held_out, rng, classes, counts)
+    order = rng.permutation(n_rows)
+    return order[n_held_out:], order[:n_held_out]
+
+
+def _stratified(
+    n_held_out: int, rng: np.random.RandomState, classes: Array, counts: Array
+) -> tuple[IndexArray, IndexArray]:
+    for_training = _approximate_mode(counts, len(classes) - n_held_out, rng)
+    for_validation = _approximate_mode(counts - for_training, n_held_out, rng)
+    train = np.empty(len(classes) - n_held_out, dtype=np.intp)
+    held_out = np.empty(n_held_out, dtype=np.intp)
+    n_train = n_out = 0
+    for label, n, m in zip(np.unique(classes), for_training, for_validation, strict=True):
+        rows = np.flatnonzero(classes == label)
+        rows = rows[rng.permutation(len(rows))]
+        train[n_train : n_train + n] = rows[:n]
+        held_out[n_out : n_out + m] = rows[n : n + m]
+        n_train, n_out = n_train + n, n_out + m
+    # Shuffling in place makes the draws of a permutation.
+    rng.shuffle(train)
+    rng.shuffle(held_out)
+    return train, held_out
+
+
+def k_fold_indices(
+    n_rows: int, n_folds: int, rng: np.random.RandomState, classes: Array | None
+) -> Array:
+    """Return the fold of each row, at random.
+
+    Folds differ by one row at most, and so do the rows of any one class in them, however few it
+    has.
+
+    Parameters
+    ----------
+    n_rows, n_folds : int
+        The number of rows, and of folds, no more than rows.
+    rng : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row.
+    """
+    order = rng.permutation(n_rows)
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    folds = np.empty(n_rows, dtype=np.intp)
+    # Dealt out like cards, class by class: each goes on where the one before it has ended.
+    folds[order] = np.arange(n_rows) % n_folds
+    return folds
+
+
+def group_k_fold_indices(
+    groups: Array,
+    n_folds: int,
+    rng: np.random.RandomState,
+    classes: Array | None,
+    has_weight: Array | None = None,
+) -> Array:
+    """Return the fold of each row, at random, where no group is split.
+
+    Folds have about as many rows, and of up to a thousand groups about the same shares of classes,
+    as far as the groups let them.
+
+    Parameters
+    ----------
+    groups : array of int of shape (n_rows,)
+        The group of each row, from 0 on.
+    n_folds : int
+        The number of folds, no more than groups, of those with weight.
+    rng : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row.
+    has_weight : array of bool of shape (n_rows,) or None, default=None
+        Which rows weigh anything; None for all. Each fold has some of them: groups without any are
+        dealt out beside the others.
+    """
+    n_groups = int(groups.max()) + 1
+    if has_weight is not None:
+        counts = (np.bincount(groups, has_weight) > 0)[groups]
+        if not counts.all():
+            folds: Array = rng.randint(n_folds, size=n_groups)[groups]
+            _, known = np.unique(groups[counts], return_inverse=True)
+            own = None if classes is None else classes[counts]
+            folds[counts] = group_k_fold_indices(known, n_folds, rng, own)
+            return folds
+    # Of groups of one size, the first goes to the emptiest fold.
+    names = rng.permutation(n_groups)[groups]
+    seed = rng.randint(np.iinfo(np.int32).max)
+    if (
+        classes is not None
+        and n_groups <= _MOST_STRATIFIED
+        and n_folds <= np.bincount(classes).max()
+    ):
+        with warnings.catch_warnings():  # of classes with fewer rows than folds
+            warnings.simplefilter("ignore", UserWarning)
+            splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+            folds = _folds_of(splits, classes, names)
+        if np.bincount(folds, minlength=n_folds).all():
+            return folds
+    return _folds_of(GroupKFold(n_folds), names, names)
+
+
+# The parts that groups are cut into where a share of the rows is held out.
+_N_PARTS = 20
+
+
+def group_train_validation_split(
+    groups: Array,
+    share: float,
+    rng: np.random.RandomState,
+    classes: Array | None,
+    weight: Array | None,
+) -> tuple[IndexArray, IndexArray]:
+    """Return the rows to train on and the rows held out, of which no group is split.
+
+    Both sides have some rows with weight, and shares of classes as `group_k_fold_indices` has them.
+
+    Parameters
+    ----------
+    groups : array of int of shape (n_rows,)
+        The group of each row, from 0 on.
+    share : float
+        The share of the rows to hold out, about: as far as a twentieth, and the groups, let it.
+    rng : RandomState
+        What draws them.
+    classes : array of int of shape (n_rows,) or None
+        The class of each row.
+    weight : array of shape (n_rows,) or None
+        What each row weighs.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two groups with weight.
+    """
+    n_parts = min(_N_PARTS, n_weighted_groups(groups, weight))
+    if n_parts < 2:
+        raise ValueError(
+            "groups has rows with weight in one group alone, but early_stopping needs at least 2 "
+            "such groups: one to train on, and one to hold out. Use rows of more groups, leave "
+            "groups out, or set early_stopping=False."
+        )
+    has_weight = None if weight is None else weight > 0
+    parts = group_k_fold_indices(groups, n_parts, rng, classes, has_weight)
+    is_out = parts < min(max(1, round(share * n_parts)), n_parts - 1)
+    return np.flatnonzero(~is_out), np.flatnonzero(is_out)
+
+
+def n_weighted_groups(groups: Array, weight: Array | None) -> int:
+    """Return the number of groups, of those that have rows with weight."""
+    return len(np.unique(groups if weight is None else groups[weight > 0]))
+
+
+def groups_not_split(groups: Array, parts: Sequence[IndexArray]) -> bool:
+    """Return whether no group has rows in two of the parts."""
+    n_in_parts = sum(len(np.unique(groups[rows])) for rows in parts)
+    return n_in_parts == len(np.unique(groups))
+
+
+def _folds_of(splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array) -> Array:
+    """Return which of the splits holds out each row."""
+    folds = np.empty(len(groups), dtype=np.intp)
+    for fold, (_, held_out) in enumerate(splits.split(groups, classes, groups)):
+        folds[held_out] = fold
+    return folds

@@ -1,0 +1,240 @@
+"""Initial weights: random or given by the user, and their validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from ..activations import ActivationFunction
+from ..initializers import INITIALIZERS, GlorotUniform, Initializer
+from ..nn.network import Network
+from ..utils.arrays import Array
+from .architecture import check_activation_param
+
+# The kinds of dtypes that hold real numbers.
+_REAL = frozenset("biuf")
+
+
+def has_member_axis(coefs: Any) -> bool:
+    """Return whether each layer's weights are those of several members."""
+    return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
+
+
+def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
+    """Return the widths of the layers that weights connect; those of members have one more axis.
+
+    Raises
+    ------
+    ValueError
+        If there are no weights, or they are no matrices; `name` says what the user should look at.
+    """
+    shapes = [np.shape(weights) for weights in coefs] if _is_list(coefs) else []
+    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
+        raise ValueError(
+            f"{name} must be a list with an array of shape (fan_in, fan_out) for each layer, got "
+            f"{f'arrays of the shapes {shapes}' if _is_list(coefs) else _named(coefs)}."
+        )
+    return (shapes[0][-2], *(shape[-1] for shape in shapes))
+
+
+def checked_layers(
+    coefs: Any,
+    intercepts: Any,
+    network: Network,
+    name: str,
+    n_estimators: int = 1,
+    advice: str = "",
+) -> list[tuple[Array, Array]]:
+    """Return given weights and biases layer by layer, after a check of their shapes.
+
+    Those of several members have the member axis first. The biases of a layer may be a matrix
+    with one row.
+
+    Raises
+    ------
+    ValueError
+        If a shape is not that of the network, or an array holds no real numbers. `name` says what
+        the user should look at, `advice` how to get another network.
+    """
+    shapes = network.shapes["weights"]
+    if not (_is_list(coefs) and _is_list(intercepts)):
+        raise ValueError(
+            f"{name} must be a list of weights and a list of intercepts, one array for each "
+            f"layer, got {_named(coefs)} and {_named(intercepts)}."
+        )
+    if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
+        raise ValueError(
+            f"{name} has {len(coefs)} arrays of weights and {len(intercepts)} of intercepts, but "
+            f"the network has {len(shapes)} layers of weights: one of each is needed for each."
+            f"{advice}"
+        )
+    axis = () if n_estimators == 1 else (n_estimators,)
+    layers = []
+    for i, shape in enumerate(shapes):
+        weights, biases = _as_numbers(coefs[i]), _as_numbers(intercepts[i])
+        needed = axis + shape, axis + shape[1:]
+        if biases.shape == (*axis, 1, *shape[1:]):
+            biases = biases.reshape(needed[1])
+        if (weights.shape, biases.shape) != needed:
+            raise ValueError(
+                f"{name} has weights of shape {weights.shape} and intercepts of shape "
+                f"{biases.shape} for layer {i}, but the network needs {needed[0]} and {needed[1]}."
+                f"{advice}"
+            )
+        if not {weights.dtype.kind, biases.dtype.kind} <= _REAL:
+            raise ValueError(
+                f"{name} must hold real numbers, got arrays of {weights.dtype} and {biases.dtype} "
+                f"for layer {i}."
+            )
+        layers.append((weights, biases))
+    return layers
+
+
+def checked_arrays(
+    arrays: Any, shapes: Sequence[tuple[int, ...]], name: str, n_estimators: int
+) -> list[Array]:
+    """Return given arrays, one for each layer that has such, after a check of their shapes.
+
+    Those of several members have the member axis first.
+    """
+    axis = () if n_estimators == 1 else (n_estimators,)
+    needed = [axis + shape for shape in shapes]
+    checked = list(map(_as_numbers, arrays)) if _is_list(arrays) else []
+    given = [array.shape for array in checked]
+    if given != needed:
+        raise ValueError(
+            f"{name} must be a list of arrays, one for each layer that has them, of the shapes "
+            f"{needed}, got {given if _is_list(arrays) else _named(arrays)}."
+        )
+    return checked
+
+
+def unstack_members(
+    layers: list[tuple[Array, Array]], n_estimators: int
+) -> list[list[tuple[Array, Array]]]:
+    """Return each member's weights and biases, layer by layer."""
+    if n_estimators == 1:
+        return [layers]
+    return [[(weights[i], biases[i]) for weights, biases in layers] for i in range(n_estimators)]
+
+
+def _is_list(values: Any) -> bool:
+    """Return whether there may be an array for each layer in it: an array of arrays will do."""
+    return isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
+
+
+def _as_numbers(values: Any) -> Array:
+    """Return an array, one of numbers where it is one of objects that are numbers.
+
+    Layers of one shape become that if they are made a single array of objects.
+    """
+    array = np.asarray(values)
+    if array.dtype == object:
+        with suppress(TypeError, ValueError):
+            return array.astype(np.float64)
+    return array
+
+
+def _named(value: Any) -> str:
+    """Return what a value is, for a message in which it would take too much room."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+Layers: TypeAlias = list[tuple[Array, Array]]
+"""The weights and biases of each layer."""
+
+CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
+"""The weights of all layers, and their biases, as users give them."""
+
+
+@dataclass(frozen=True)
+class RandomInit:
+    """Weights that are drawn from a distribution.
+
+    Parameters
+    ----------
+    initializer : Initializer or None
+        What draws each layer; None for what suits its activation, and for the last layer what
+        suits the one before.
+    of_one_layer : Initializer
+        What draws the only layer of a network that has no activation to go by.
+    """
+
+    initializer: Initializer | None
+    of_one_layer: Initializer
+
+    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
+        """Return a member's initial weights and biases, drawn from its stream."""
+        n_layers = len(network.shapes["weights"])
+        initializers = [activation.initializer for activation in network.activations]
+        if self.initializer is not None:
+            initializers = [self.initializer] * n_layers
+        elif not initializers:
+            initializers = [self.of_one_layer]
+        else:
+            initializers.append(initializers[-1])
+        return network.draw(initializers, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenWeights:
+    """Weights that the user gives.
+
+    Parameters
+    ----------
+    coefs, intercepts : list of arrays
+        One of each for each layer. With a member axis they are each member's own, else all start
+        from them.
+    n_estimators : int
+        The number of members.
+    """
+
+    coefs: Any
+    intercepts: Any
+    n_estimators: int
+
+    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
+        """Return a member's initial weights and biases, checked."""
+        n_given = self.n_estimators if has_member_axis(self.coefs) else 1
+        layers = checked_layers(self.coefs, self.intercepts, network, "init", n_given)
+        if not all(np.isfinite(array).all() for layer in layers for array in layer):
+            raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
+        return unstack_members(layers, n_given)[member % n_given]
+
+
+class WeightInit(Protocol):
+    """Where initial weights come from: `RandomInit`, `GivenWeights`, or any other such thing."""
+
+    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
+        """Return a member's initial weights and biases."""
+
+
+def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
+    """Return where an estimator's parameters say that weights come from."""
+    init = parameters["init"]
+    if isinstance(init, (tuple, list)):
+        if len(init) != 2:
+            raise ValueError(
+                "init must be a name, an Initializer or a pair (coefs, intercepts), got a "
+                f"{type(init).__name__} of length {len(init)}."
+            )
+        coefs, intercepts = init
+        return GivenWeights(coefs, intercepts, int(parameters.get("n_estimators", 1)))
+    activation = parameters["activation"]
+    is_one = isinstance(activation, (str, ActivationFunction))
+    # Without hidden layers the activation makes no difference but here, as in scikit-learn.
+    of_one_layer = check_activation_param(activation).initializer if is_one else GlorotUniform()
+    if isinstance(init, str):
+        init = None if init == "auto" else INITIALIZERS[init]
+    return RandomInit(init, of_one_layer)
+
+
+def member_init(init: Any, member: int) -> Any:
+    """Return the parameter `init` of one member as that of a single network."""
+    if isinstance(init, (tuple, list)) and len(init) == 2 and has_member_axis(init[0]):
+        return tuple([array[member] for array in arrays] for arrays in init)
+    return init

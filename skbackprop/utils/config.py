@@ -1,0 +1,175 @@
+"""What all parts have in common: settings that can be read and, in a new part, be set by name.
+
+A part (an optimizer, a loss, ...) is a value: it never changes. So `get_params` is scikit-learn's,
+and `set_params` returns another part where scikit-learn's estimators change in place.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from .validation import check_keywords, did_you_mean
+
+# What optimizers and callbacks of other libraries take, and here the estimator does.
+_OF_ESTIMATORS = ("learning_rate_init", "learning_rate", "alpha", "clip_norm", "average", "loss")
+
+
+class Configurable:
+    """A value with settings: the arguments of its constructor, each an attribute of that name.
+
+    A frozen dataclass is one already; any other class keeps its arguments under their names. What
+    it keeps under another name can't be read or set, and no other part can be made of it by name.
+    """
+
+    # Arguments that are set by the estimator, and are no settings of the user's.
+    _set_elsewhere: ClassVar[frozenset[str]] = frozenset()
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Make a part; an unknown setting is a TypeError that suggests the right one."""
+        if settings:
+            check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
+        return super().__new__(cls)
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """Return the names of the settings, those of parts among them left out."""
+        return [name for name in _arguments(cls) if name not in cls._set_elsewhere]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to add those of parts among them, by names such as ``schedule__final``.
+
+        Returns
+        -------
+        params : dict
+            The settings.
+        """
+        names = [name for name in self.setting_names() if hasattr(self, name)]
+        params = {name: getattr(self, name) for name in names}
+        if deep:
+            for name, value in list(params.items()):
+                if isinstance(value, Configurable):
+                    within = value.get_params()
+                    params |= {f"{name}__{setting}": own for setting, own in within.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Return a part with other settings; this one stays as it is.
+
+        Parameters
+        ----------
+        **params : dict
+            The settings that are to be others. Those of a part among the settings go by names
+            such as ``schedule__final``.
+
+        Returns
+        -------
+        part : Part
+            The new part.
+
+        Raises
+        ------
+        ValueError
+            If there is no setting of a name, a value is none that it takes, or the part does not
+            keep another argument under its name.
+        """
+        names, (plain, nested) = self.setting_names(), split_nested_params(params)
+        for name in [*plain, *nested]:
+            if name not in names:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for {self!r}. Valid parameters are: {names!r}."
+                    f"{did_you_mean(name, names)}"
+                )
+        part = self._with(plain)
+        for name, settings in nested.items():
+            within = getattr(part, name)
+            if not isinstance(within, Configurable):
+                raise ValueError(
+                    f"{name}={within!r} of {type(self).__name__} has no settings of its own, so "
+                    f"there is no {name}__{next(iter(settings))}. To set its settings, give an "
+                    "instance in its place."
+                )
+            part = part._with({name: within.set_params(**settings)})
+        return part
+
+    def _with(self, changes: Mapping[str, Any]) -> Self:
+        """Return a part of the same class, made anew with some arguments changed."""
+        if not changes:
+            return self
+        arguments = dict(changes)
+        for name in _arguments(type(self)):
+            if name not in changes and not hasattr(self, name):
+                raise ValueError(
+                    f"{type(self).__name__} does not keep its argument {name!r} under that name, "
+                    f"so no other can be made of it. Set self.{name} in its constructor."
+                )
+            arguments.setdefault(name, getattr(self, name, None))
+        return type(self)(**arguments)
+
+    def __sklearn_clone__(self) -> Self:
+        """Return a copy, for scikit-learn's `clone`, which would take a part for an estimator."""
+        return copy.deepcopy(self)
+
+
+def _arguments(kind: type) -> list[str]:
+    """Return the names of the arguments of a class's constructor."""
+    # mypy warns of __init__ as read from a class, since that of an instance could be another's.
+    _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [parameter.name for parameter in parameters if parameter.kind not in stars]
+
+
+def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:
+    """Raise an error if a method that has to write to an argument has returned another array.
+
+    Parameters
+    ----------
+    part : Any
+        The object whose method was called.
+    call : str
+        The method and its arguments, for the message.
+    name : str
+        The argument that it has to write to.
+    result : Any
+        What the method has returned.
+    out : Any
+        The array that it had to write to.
+    """
+    if result is None or result is out:
+        return
+    raise TypeError(
+        f"{type(part).__name__}.{call} returned {_described(result)}, but its result has to be "
+        f"written to {name}, and what it returns is ignored. Write {name}[...] = result, or use "
+        f"out={name} of NumPy's functions, and return nothing."
+    )
+
+
+def _described(result: Any) -> str:
+    shape = getattr(result, "shape", None)
+    return repr(result) if shape is None else f"an array of shape {shape}"
+
+
+def split_nested_params(
+    params: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the plain parameters, and of each other name what is within it.
+
+    ``{"solver": s, "solver__momentum": 0.5}`` gives ``{"solver": s}`` and
+    ``{"solver": {"momentum": 0.5}}``.
+    """
+    plain: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in params.items():
+        own, delimiter, within = name.partition("__")
+        if delimiter:
+            nested.setdefault(own, {})[within] = value
+        else:
+            plain[name] = value
+    return plain, nested

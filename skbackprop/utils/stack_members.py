@@ -1,0 +1,100 @@
+"""Settings and states of several members: joined into those of a stack, and taken out again.
+
+Settings are dataclasses, a number of which is one float for all members or an array of shape
+(n_estimators, 1); a field may hold settings in turn. A state is a dict of arrays with a row for
+every member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .arrays import Array, ArrayDict, FloatOrPerMember
+from .equality import extra_instance_attributes, is_equal
+
+Settings = TypeVar("Settings")
+
+
+def index_members(settings: Settings, members: Any) -> Settings:
+    """Return a settings object for some members: its arrays of shape (n_estimators, 1) cut.
+
+    So are those of the settings among its fields, and in its tuples.
+    """
+    if not _is_settings(settings):
+        return settings
+    whole: Any = settings
+    changes: dict[str, Any] = {}
+    for name in [field.name for field in fields(whole) if field.init]:
+        value = getattr(whole, name)
+        if isinstance(value, np.ndarray) and value.ndim == 2:  # others are a user's own
+            changes[name] = index_hyperparameter(value, members)
+        elif isinstance(value, tuple):
+            changes[name] = tuple(index_members(part, members) for part in value)
+        elif _is_settings(value):
+            changes[name] = index_members(value, members)
+    taken: Settings = replace(whole, **changes) if changes else settings
+    return taken
+
+
+def index_hyperparameter(values: Array, members: Any) -> FloatOrPerMember:
+    """Return the hyperparameter of some members, as a float where there is but one."""
+    chosen = values[members]
+    return float(chosen[0, 0]) if len(chosen) == 1 else chosen
+
+
+def stack_settings(settings: Sequence[Settings]) -> Settings:
+    """Return one settings object for members that have one each, all of one `static_signature`."""
+    first: Any = settings[0]
+    if all(is_equal(one, first) for one in settings):
+        return settings[0]
+    changes: dict[str, Any] = {}
+    for field in fields(first):
+        values = [getattr(one, field.name) for one in settings]
+        if field.init and not all(is_equal(value, values[0]) for value in values):
+            is_number = isinstance(values[0], float)
+            changes[field.name] = (
+                np.array(values, dtype=float)[:, None] if is_number else stack_settings(values)
+            )
+    joined: Settings = replace(first, **changes)
+    return joined
+
+
+def static_signature(settings: Any) -> tuple[Any, ...]:
+    """Return what members must have in common so that their settings can be joined.
+
+    That is all but the floats of a dataclass, and of those among its fields; anything else has
+    to be equal as a whole.
+    """
+    if not _is_settings(settings):
+        return (settings,)
+    rest = [
+        (field.name, static_signature(getattr(settings, field.name)))
+        for field in fields(settings)
+        if not (field.init and isinstance(getattr(settings, field.name), float))
+    ]
+    return (type(settings), *rest)
+
+
+def _is_settings(value: Any) -> bool:
+    """Return whether it has fields to be joined: a callable has none that are of our concern.
+
+    What holds more than its fields can't be made anew of them.
+    """
+    is_settings = is_dataclass(value) and not callable(value)
+    return is_settings and not extra_instance_attributes(value)
+
+
+def index_state(state: ArrayDict, members: Any) -> ArrayDict:
+    """Return the rows of some members: views for a slice, copies for an array of numbers."""
+    return {name: array[members] for name, array in state.items()}
+
+
+def concatenate_states(states: Sequence[ArrayDict]) -> ArrayDict:
+    """Return one state with a row for every member; that of one member as it is."""
+    if len(states) == 1:
+        return states[0]
+    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}

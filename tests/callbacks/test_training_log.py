@@ -1,0 +1,314 @@
+"""Does the log hold what the fitted estimator says of each epoch, in both formats?"""
+
+import copy
+import csv
+import json
+import math
+import pickle
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    EarlyStopping,
+)
+from skbackprop.callbacks import TrainingLog
+from skbackprop.callbacks.training_log import COLUMNS
+from skbackprop.estimators._history import History
+from skbackprop.utils.atomic_write import write_new_file
+from support import data_for, few_epochs, forks, quick
+
+pytestmark = few_epochs
+
+FORMATS = pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+
+
+def read(path):
+    """Return the table of a log as pandas reads it."""
+    is_csv = path.suffix == ".csv"
+    frame = pd.read_csv(path) if is_csv else pd.read_json(path, lines=True, precise_float=True)
+    assert tuple(frame.columns) == COLUMNS
+    return frame
+
+
+def curves_of(model, name):
+    """Return a curve for each member of a fitted estimator."""
+    curve = getattr(model, name)
+    return curve if getattr(model, "n_estimators", 1) > 1 else [curve]
+
+
+def logged(path, estimator_class, **settings):
+    """Return an estimator that was fitted with a log."""
+    settings = {"n_iter_no_change": np.inf} | settings
+    model = quick(estimator_class, **settings).set_callbacks(TrainingLog(path))
+    return model.fit(*data_for(estimator_class))
+
+
+SETTINGS = {
+    "plain": {},
+    "early stopping": {"early_stopping": True},
+    "stopped by the loss": {"early_stopping": EarlyStopping("loss"), "n_iter_no_change": 10},
+    "ensemble": {"n_estimators": 3, "early_stopping": True, "n_iter_no_change": 1, "max_iter": 30},
+    "lbfgs": {"solver": "lbfgs"},
+    "lbfgs, early stopping": {"solver": "lbfgs", "early_stopping": True, "max_iter": 30},
+}
+
+
+@FORMATS
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(
+    "estimator_class", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
+)
+def test_a_line_for_each_epoch_says_what_the_estimator_says(
+    tmp_path, suffix, settings, estimator_class
+):
+    if estimator_class is BackpropAutoencoder:
+        settings = {name: value for name, value in settings.items() if name != "n_estimators"}
+    model = logged(tmp_path / f"log{suffix}", estimator_class, **settings)
+    table = read(tmp_path / f"log{suffix}")
+    assert len(table) == np.sum(model.n_iter_)
+    assert set(table["estimator"]) == {estimator_class.__name__}
+    for member, losses in enumerate(curves_of(model, "loss_curve_")):
+        lines = table[table["member"] == member]
+        assert lines["epoch"].tolist() == list(range(1, len(losses) + 1))
+        assert lines["loss"].tolist() == losses
+        assert lines["best_epoch"].iloc[-1] == np.atleast_1d(model.best_iter_)[member]
+        for column, name in {
+            "validation_loss": "validation_loss_curve_",
+            "validation_score": "validation_scores_",
+        }.items():
+            if getattr(model, name) is None:
+                assert lines[column].isna().all()
+            else:
+                assert lines[column].tolist() == curves_of(model, name)[member]
+
+
+def test_times_and_ids(tmp_path):
+    model = logged(tmp_path / "log.jsonl", BackpropClassifier)
+    model.fit(*data_for(BackpropClassifier))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    times = [datetime.fromisoformat(line["time"]) for line in lines]
+    assert times == sorted(times)
+    assert {time.utcoffset().total_seconds() for time in times} == {0.0}
+    first, second = lines[:5], lines[5:]
+    for fit in (first, second):
+        assert len({line["fit"] for line in fit}) == 1
+        seconds = [line["seconds"] for line in fit]
+        assert 0 <= seconds[0] <= seconds[-1] < 60
+        assert seconds == sorted(seconds)
+    assert first[0]["fit"] != second[0]["fit"]
+    assert {line["task"] for line in lines} == {"0"}
+
+
+@FORMATS
+def test_members_of_lbfgs_are_logged_when_all_are_trained(tmp_path, suffix):
+    path = tmp_path / f"log{suffix}"
+    model = logged(path, BackpropRegressor, solver="lbfgs", n_estimators=2, early_stopping=True)
+    table = read(path)
+    assert table["member"].tolist() == [0, 1]
+    assert table["epoch"].tolist() == model.n_iter_.tolist()
+    assert table["loss"].tolist() == [losses[-1] for losses in model.loss_curve_]
+    assert table["best_epoch"].tolist() == model.best_iter_.tolist()
+
+
+def test_a_warm_start_is_a_fit_of_its_own_epochs(tmp_path):
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor, warm_start=True, max_iter=3, n_iter_no_change=np.inf)
+    model.set_callbacks(TrainingLog(tmp_path / "log.csv"))
+    model.fit(X, y, X_val=X, y_val=y).fit(X, y)
+    table = read(tmp_path / "log.csv")
+    assert table["epoch"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert table["loss"].tolist() == model.loss_curve_
+    # What the second call does not watch, the first has left.
+    assert table["validation_loss"].dropna().tolist() == model.validation_loss_curve_
+    assert table["validation_loss"].isna().tolist() == 3 * [False] + 3 * [True]
+    # A fit that begins anew does not go on from the last one's curves.
+    model.set_params(warm_start=False).fit(X, y, X_val=X, y_val=y)
+    assert read(tmp_path / "log.csv")["loss"].tolist()[6:] == model.loss_curve_
+
+
+@FORMATS
+def test_numbers_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
+    numbers = [math.nan, math.inf, -math.inf]
+    progress = [History(numbers[:1], numbers[:2], numbers, best_epoch=1)]
+    monkeypatch.setattr("skbackprop.callbacks.training_log.progress_of", lambda *_: progress)
+    path = tmp_path / f"log{suffix}"
+    model = quick(BackpropRegressor, max_iter=1, n_iter_no_change=np.inf)
+    model.set_callbacks(TrainingLog(path)).fit(*data_for(BackpropRegressor))
+    line = read(path).iloc[0]
+    assert math.isnan(line["loss"])
+    if suffix == ".csv":
+        assert (line["validation_loss"], line["validation_score"]) == (math.inf, -math.inf)
+    else:
+
+        def refuse(name):
+            raise AssertionError(f"{name} is no JSON")
+
+        strict = json.loads(path.read_text(), parse_constant=refuse)
+        assert strict["validation_loss"] is strict["validation_score"] is None
+
+
+# ----------------------------------------------------------------------------- the file
+
+
+@pytest.mark.parametrize("path", ["log", "log.txt", "", 3, None, b"log.csv"])
+def test_another_suffix_is_an_error_that_names_both(path):
+    with pytest.raises(ValueError, match=r"TrainingLog .* \.jsonl or \.csv, got"):
+        TrainingLog(path)
+
+
+@FORMATS
+def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path, suffix):
+    X, y = data_for(BackpropClassifier)
+    folder = tmp_path / f"folder{suffix}"
+    folder.mkdir()
+    for path in (tmp_path / "missing" / f"log{suffix}", folder):
+        model = quick(BackpropClassifier).set_callbacks(TrainingLog(path))
+        with pytest.raises(OSError, match="TrainingLog can't write to its path") as caught:
+            model.fit(X, y)
+        assert caught.value.filename == str(path)
+        assert not hasattr(model, "coefs_")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_fails_within_a_fit_is_a_warning(tmp_path, monkeypatch):
+    X, y = data_for(BackpropClassifier)
+    log = TrainingLog(tmp_path / "folder" / "log.csv")
+    log.path.parent.mkdir()
+
+    class Removing(TrainingLog):
+        def on_fit_task_begin(self, estimator, context):
+            if log.path.exists():
+                log.path.unlink()
+                log.path.parent.rmdir()
+
+    model = quick(BackpropClassifier, n_iter_no_change=np.inf)
+    model.set_callbacks(log, Removing(tmp_path / "other.csv"))
+    with pytest.warns(UserWarning, match="TrainingLog could not write to .*log.csv.*goes on"):
+        model.fit(X, y)
+    assert model.n_iter_ == 5
+
+
+def test_a_table_of_something_else_is_left_alone(tmp_path):
+    path = tmp_path / "iris.csv"
+    path.write_text("sepal,petal\n1,2\n")
+    model = quick(BackpropClassifier).set_callbacks(TrainingLog(path))
+    with pytest.raises(ValueError, match="iris.csv is no log of training"):
+        model.fit(*data_for(BackpropClassifier))
+    assert path.read_text() == "sepal,petal\n1,2\n"
+
+
+@FORMATS
+def test_fits_share_a_file_and_an_empty_one_is_begun(tmp_path, suffix):
+    path = tmp_path / f"log{suffix}"
+    path.touch()
+    for n_rows in (5, 10):
+        logged(path, BackpropClassifier)
+        assert len(read(path)) == n_rows
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = TrainingLog("log.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert log.path == tmp_path / "log.csv"
+    assert repr(log) == f"TrainingLog({str(log.path)!r})"
+
+
+def test_a_file_is_created_once_with_and_without_hard_links(tmp_path, monkeypatch):
+    def no_links(*args):
+        raise PermissionError(1, "Operation not permitted")
+
+    write_new_file(tmp_path / "first", b"one")
+    monkeypatch.setattr("os.link", no_links)
+    write_new_file(tmp_path / "second", b"one")
+    for name in ("first", "second"):
+        write_new_file(tmp_path / name, b"two")
+        assert (tmp_path / name).read_bytes() == b"one"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def train_and_write(paths, others):
+    """Begin when all others do as well."""
+    X = np.linspace(0, 1, 20)[:, None]
+    model = BackpropRegressor((2,), max_iter=50, n_iter_no_change=np.inf, random_state=0)
+    model.set_callbacks(*map(TrainingLog, paths))
+    others.wait(100)
+    model.fit(X, X[:, 0])
+
+
+@pytest.mark.long
+def test_two_processes_write_at_once(tmp_path):
+    paths = [tmp_path / "log.jsonl", tmp_path / "log.csv"]
+    context = forks()
+    arguments = paths, context.Barrier(2)
+    writers = [context.Process(target=train_and_write, args=arguments) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    for path in paths:
+        table = read(path)
+        assert len(table) == 100
+        for _, lines in table.groupby("fit"):
+            assert lines["epoch"].tolist() == list(range(1, 51))
+    with paths[1].open(newline="") as file:
+        assert {len(row) for row in csv.reader(file)} == {len(COLUMNS)}
+
+
+# ----------------------------------------------------------- copies, pipelines, searches
+
+
+def test_copies_share_the_file(tmp_path):
+    X, y = data_for(BackpropClassifier)
+    log = TrainingLog(tmp_path / "log.csv")
+    model = quick(BackpropClassifier, n_iter_no_change=np.inf).set_callbacks(log)
+    copies = [clone(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for each in (model, *copies):
+        each.fit(X, y)
+    pickle.loads(pickle.dumps(model)).fit(X, y)  # a fitted one, too
+    table = read(log.path)
+    assert len(table) == 5 * 5
+    assert table["fit"].nunique() == 5
+
+
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
+def test_fits_of_a_search_can_be_told_apart(tmp_path, n_jobs, search_class):
+    X, y = data_for(BackpropClassifier)
+    model = quick(BackpropClassifier, n_iter_no_change=np.inf, max_iter=3)
+    model.set_callbacks(TrainingLog(tmp_path / "log.csv"))
+    rates = {"backpropclassifier__learning_rate_init": [0.1, 0.01]}
+    search = search_class(make_pipeline(StandardScaler(), model), rates, cv=2, n_jobs=n_jobs)
+    search.fit(X, y)
+    table = read(tmp_path / "log.csv")
+    assert table["fit"].nunique() == 1
+    fits = [lines for _, lines in table.groupby("task")]
+    assert len(fits) == 2 * 2 + 1
+    assert all(lines["epoch"].tolist() == [1, 2, 3] for lines in fits)
+    losses = [lines["loss"].tolist() for lines in fits]
+    assert search.best_estimator_[-1].loss_curve_ in losses
+
+
+@FORMATS
+def test_set_on_a_pipeline_or_a_search_it_writes_no_line(tmp_path, suffix):
+    X, y = data_for(BackpropClassifier)
+    path = tmp_path / f"log{suffix}"
+    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
+    pipeline.set_callbacks(TrainingLog(path)).fit(X, y)
+    grid = {"alpha": [0.1, 0.01]}
+    GridSearchCV(quick(BackpropClassifier), grid, cv=2).set_callbacks(TrainingLog(path)).fit(X, y)
+    assert len(path.read_text().splitlines()) == (suffix == ".csv")

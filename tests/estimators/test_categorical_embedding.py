@@ -1,0 +1,187 @@
+"""Does an embedding of categories belong to an estimator as all else does?
+
+That it computes what it says, and learns what it should, is in tests/layers/test_embeddings.py.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.callbacks import Checkpoint
+from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding
+from support import (
+    BOTH,
+    assert_same_search,
+    data_for,
+    few_epochs,
+    quick,
+    safely_saved,
+    same_bits,
+)
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+LAYER = CategoricalEmbedding({1: 5, 3: 3}, n_units=2)
+
+
+def coded_data(estimator_class, n=60):
+    """Return rows whose columns 1 and 3 hold codes, some of which are none."""
+    X, y = data_for(estimator_class, n=n)
+    rng = np.random.default_rng(0)
+    X[:, 1], X[:, 3] = rng.integers(-1, 5, n), rng.integers(0, 3, n)
+    return X, y
+
+
+@pytest.mark.parametrize("n_levels", [{3: 3, 1: 5}, [(3, 3), (1, 5)], np.array([[1, 5], [3, 3]])])
+def test_levels_may_be_a_dict_or_pairs_in_any_order(n_levels):
+    layer = CategoricalEmbedding(n_levels, n_units=2)
+    assert layer == LAYER
+    assert clone(quick(BackpropRegressor, input_layers=layer)).input_layers == LAYER
+    assert eval(repr(layer)) == LAYER
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        *(
+            ("n_levels", value)
+            for value in ({}, [], {-1: 3}, {0: 0}, {0.0: 3}, {0: True}, {0: 2**24 + 1}, None)
+        ),
+        *(
+            ("n_levels", value)
+            for value in (7, [3, 4], [(0, 3), (0, 4)], {"a": 3}, "ab", [(1, 2, 3)])
+        ),
+        *(("n_units", value) for value in (0, 2.0, None)),
+        *(("scale", value) for value in (-0.1, np.inf, "large")),
+    ],
+)
+def test_settings_out_of_their_range_name_themselves(setting, value):
+    with pytest.raises(ValueError, match=f"{setting} of CategoricalEmbedding must be"):
+        LAYER.set_params(**{setting: value})
+
+
+WRONG = {
+    "a fraction": (1, 0.5, "Column 1 of X must hold codes from 0 to 4, .*got 0.5 in row 7"),
+    "beyond": (3, 3, "Column 3 of X must hold codes from 0 to 2, or -1 .*got 3 in row 7"),
+    "negative": (1, -2, "Column 1 of X .*or -1 for none, .*got -2 in row 7"),
+}
+
+
+@pytest.mark.parametrize("column, value, says", WRONG.values(), ids=WRONG)
+def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, says):
+    X, y = coded_data(BackpropRegressor)
+    model = quick(BackpropRegressor, input_layers=LAYER).fit(X, y)
+    expected, wrong = model.predict(X), X.copy()
+    wrong[7, column] = value
+    for fit in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=says):
+            fit(wrong, y)
+    with pytest.raises(ValueError, match=f"X_val, y_val: {says}"):
+        model.fit(X, y, X_val=wrong, y_val=y)
+    np.testing.assert_array_equal(model.predict(X), expected)
+    assert np.isfinite(model.predict(wrong)).all()
+
+
+@pytest.mark.parametrize(
+    "layers, says",
+    [
+        (["scale", LAYER], r"CategoricalEmbedding must be the first of input_layers.*got \[Scale"),
+        ([LAYER, LAYER], "there may be but one"),
+        (
+            CategoricalEmbedding({4: 2}),
+            "columns from 0 to 3, since there are 4 inputs, got column 4",
+        ),
+    ],
+)
+def test_layers_that_can_not_stand_there_are_errors(layers, says):
+    with pytest.raises(ValueError, match=says):
+        quick(BackpropRegressor, input_layers=layers).fit(*coded_data(BackpropRegressor))
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_the_prediction_by_hand(n_estimators):
+    X, y = coded_data(BackpropRegressor)
+    model = quick(BackpropRegressor, input_layers=LAYER, n_estimators=n_estimators).fit(X, y)
+    each = []
+    for one in model.estimators_ if n_estimators > 1 else [model]:
+        first, last = (np.vstack([E, [0, 0]]) for E in np.split(one.embeddings_[0], [5]))
+        x = np.hstack([X[:, [0, 2]], first[X[:, 1].astype(int)], last[X[:, 3].astype(int)]])
+        hidden = np.maximum(x @ one.coefs_[0] + one.intercepts_[0], 0)
+        each.append((hidden @ one.coefs_[1] + one.intercepts_[1])[:, 0])
+    np.testing.assert_allclose(model.predict(X), np.mean(each, axis=0), rtol=1e-10)
+    assert re.search(r"CategoricalEmbedding +6 +16 +embeddings \(8, 2\)", repr(model.summary()))
+
+
+def test_levels_without_a_row_stay_as_they_were_drawn():
+    X, y = coded_data(BackpropRegressor)
+    X[:, 1] = np.minimum(X[:, 1], 2)
+    one, more = (
+        quick(BackpropRegressor, input_layers=LAYER, max_iter=n, alpha=1.0).fit(X, y).embeddings_[0]
+        for n in (1, 4)
+    )
+    np.testing.assert_array_equal(one[3:5], more[3:5])
+    assert (one[:3] != more[:3]).all()
+
+
+@BOTH
+def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class, tmp_path):
+    X, y = coded_data(estimator_class)
+    settings = {"input_layers": [LAYER, PeriodicEmbedding(2, features=[0])], "n_estimators": 2}
+    whole = quick(estimator_class, **settings, max_iter=6).fit(X, y)
+    path = tmp_path / "checkpoint.npz"
+    model = quick(estimator_class, **settings, max_iter=3, warm_start=True)
+    model.set_callbacks(Checkpoint(path)).fit(X, y)
+    resumed = quick(estimator_class, **settings, max_iter=6).fit(X, y, resume_from=path)
+    assert same_bits(resumed, whole)
+    loaded = safely_saved(model, tmp_path)
+    assert same_bits(loaded.fit(X, y), model.fit(X, y))
+
+
+@BOTH
+def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
+    X, y = coded_data(estimator_class)
+    grids = [
+        {"input_layers": [None, LAYER], "learning_rate_init": [0.01, 0.1]},
+        {"input_layers": [LAYER], "input_layers__n_units": [1, 3], "alpha": [0.0, 1.0]},
+    ]
+    model = quick(estimator_class)
+    search = BackpropGridSearchCV(model, grids, cv=2, error_score="raise").fit(X, y)
+    alone = BackpropGridSearchCV(model, grids, cv=2, max_stack_bytes=1).fit(X, y)
+    assert_same_search(search, alone)
+
+
+@pytest.mark.parametrize("name", ["X", "X_val"])
+def test_an_estimator_that_is_given_checked_data_checks_the_codes(name):
+    given = dict.fromkeys(["X", "X_val"], coded_data(BackpropRegressor)[0])
+    wrong, y = data_for(BackpropRegressor, n=60)
+    given[name] = wrong
+    watched = {"X_val": given["X_val"], "y_val": y}
+    models = [quick(BackpropRegressor, input_layers=each) for each in (None, LAYER)]
+    fits = [FitJob(model, given["X"], y, watched) for model in models]
+    fit_many(fits, max_bytes=2**28)
+    assert fits[0].error is None
+    where = "X_val, y_val: " if name == "X_val" else ""
+    assert re.match(f"{where}Column 1 of X must hold codes", str(fits[1].error))
+
+
+def test_slopes_of_levels_are_learned_from_a_frame_of_words():
+    """One-hot columns of the same take more rows, or more epochs."""
+    rng = np.random.default_rng(0)
+    codes, x = rng.integers(0, 60, 900), rng.normal(size=900)
+    X = pd.DataFrame({"place": [f"p{code}" for code in codes], "x": x})
+    y = np.sign(rng.normal(size=60))[codes] * x > 0
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    front = make_column_transformer((StandardScaler(), ["x"]), (encoder, ["place"]))
+    settings = {"learning_rate_init": 0.01, "batch_size": 32, "max_iter": 40, "random_state": 0}
+    layer = CategoricalEmbedding({1: 60})
+    model = make_pipeline(front, BackpropClassifier((32,), input_layers=layer, **settings))
+    assert model.fit(X[:600], y[:600]).score(X[600:], y[600:]) > 0.85
+    assert model.predict_proba(pd.DataFrame({"place": ["new"], "x": [0.5]})).shape == (1, 2)

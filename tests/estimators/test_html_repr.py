@@ -1,0 +1,188 @@
+"""Do notebooks show parameters, attributes and layers, and links that lead somewhere?"""
+
+import re
+import tomllib
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skbackprop
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropRandomizedSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+    TabularClassifier,
+    TabularRegressor,
+    inspection,
+    tabular,
+)
+from skbackprop.estimators import _mixins
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from support import class_data, few_epochs, quick, value_data
+
+pytestmark = few_epochs
+
+NETWORK = quick(BackpropClassifier)
+TABULAR = {"n_estimators": 2, "max_iter": 1, "random_state": 0}
+ESTIMATORS = {
+    "classifier": NETWORK,
+    "ensemble": quick(BackpropRegressor, n_estimators=2),
+    "autoencoder": quick(BackpropAutoencoder, n_components=2),
+    "grid": BackpropGridSearchCV(NETWORK, {"alpha": [0.1, 1.0]}, cv=2),
+    "random": BackpropRandomizedSearchCV(NETWORK, {"alpha": [0.1, 1.0]}, n_iter=1, cv=2),
+    "halving": BackpropHalvingGridSearchCV(NETWORK, {"alpha": [0.1, 1.0, 10.0]}, cv=2),
+    "tabular classifier": TabularClassifier(**TABULAR),
+    "tabular regressor": TabularRegressor(**TABULAR),
+    "conformal": ConformalRegressor(quick(BackpropRegressor)),
+    "features": inspection.BackpropFeatures(NETWORK),
+    "encoder": TableEncoder(),
+    "bins": PiecewiseLinearEncoder(),
+    "cosines": PeriodicFeatures(),
+}
+OF_NUMBERS = {"ensemble", "tabular regressor", "conformal"}
+EVERY = pytest.mark.parametrize("name", ESTIMATORS)
+# All that users import and show.
+PUBLIC = {
+    getattr(module, name): f"{module.__name__}.{name}"
+    for module in (inspection, tabular, skbackprop)  # some are in the package and in a module
+    for name in module.__all__
+    if isinstance(getattr(module, name), type) and issubclass(getattr(module, name), BaseEstimator)
+}
+
+
+def fitted(name):
+    X, y = (value_data if name in OF_NUMBERS else class_data)()
+    return sklearn.clone(ESTIMATORS[name]).fit(X, y)
+
+
+def body_of(html):
+    return unescape(html.partition("</style>")[2].partition("<script>")[0])
+
+
+def layers_of(html):
+    """Return the rows of each table of layers."""
+    found = re.findall(r"<summary>(Layers[^<]*)</summary>(.*?)</table>", body_of(html), re.DOTALL)
+    return {
+        title: [
+            re.findall(r"<t[dh]>(.*?)</t[dh]>", row)
+            for row in re.findall(r"<tr class=\"default\">(.*?)</tr>", rows)
+        ]
+        for title, rows in found
+    }
+
+
+def rows_of(summary):
+    table = [line.split() for line in str(summary).splitlines()[1:]]
+    return table
+
+
+# -------------------------------------------------------------- parameters, attributes
+
+
+@EVERY
+def test_parameters_and_fitted_attributes_are_shown(name):
+    estimator = ESTIMATORS[name]
+    before = body_of(estimator._repr_html_())
+    assert "<span>Not fitted</span>" in before
+    assert "Fitted attributes" not in before
+    assert layers_of(before) == {}
+    model = fitted(name)
+    after = body_of(model._repr_html_())
+    assert "<span>Fitted</span>" in after
+    assert "Fitted attributes" in after
+    shown_parameters = set(re.findall(r'<td class="param">(\w+)</td>', before.replace("\n", "")))
+    assert set(estimator.get_params(deep=False)) <= shown_parameters
+    of_fit = {each for each in vars(model) if each.endswith("_") and not each.startswith("_")}
+    assert of_fit <= set(re.findall(r'<td class="param">\s*<a[^>]*>\s*(\w+)', after))
+
+
+@EVERY
+def test_a_text_representation_is_as_good_as_another(name):
+    with sklearn.config_context(display="text"):
+        assert not hasattr(fitted(name), "_repr_html_")
+
+
+# ------------------------------------------------------------------------------ layers
+
+
+@pytest.mark.parametrize("name", ["classifier", "ensemble", "autoencoder"])
+def test_a_fitted_network_shows_its_layers(name):
+    model = fitted(name)
+    (rows,) = layers_of(model._repr_html_()).values()
+    assert [" ".join(row).split() for row in rows] == rows_of(model.summary())
+
+
+@pytest.mark.parametrize("name", ["grid", "random", "halving", "features", "conformal"])
+def test_networks_within_others_show_them_too(name):
+    model = fitted(name)
+    inner = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
+    assert layers_of(model._repr_html_()) == layers_of(inner._repr_html_()) != {}
+    X, y = class_data()
+    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier)).fit(X, y)
+    assert layers_of(pipeline._repr_html_()) == layers_of(pipeline[-1]._repr_html_()) != {}
+
+
+def test_a_tabular_estimator_shows_those_of_each_kind_of_networks():
+    model = fitted("tabular classifier")
+    found = layers_of(model._repr_html_())
+    assert list(found) == ["Layers, 1 of 2", "Layers, 2 of 2"]
+    for network, rows in zip(model.networks_, found.values(), strict=True):
+        assert [" ".join(row).split() for row in rows] == rows_of(network.summary())
+
+
+def test_weights_that_go_with_no_parameters_are_no_error_to_look_at():
+    model = BackpropClassifier(loss="nonsense")
+    model.coefs_, model.intercepts_ = [np.ones((4, 3))], [np.ones(3)]
+    assert "nonsense" in body_of(model._repr_html_())
+    model.loss = "log_loss"
+    assert layers_of(model._repr_html_())["Layers"][1] == ["input", "4", "0", ""]
+
+
+# ------------------------------------------------------------------------------- links
+
+
+def test_the_url_is_the_one_that_the_project_declares():
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert project.get("urls", {}).get("Documentation", "").rstrip("/") == _mixins.DOCUMENTATION_URL
+
+
+@pytest.mark.parametrize("kind", PUBLIC, ids=PUBLIC.get)
+def test_links_lead_to_the_page_of_the_class_or_there_are_none(kind, monkeypatch):
+    estimator = kind.__new__(kind)
+    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", "")
+    assert estimator._get_doc_link() == ""
+    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", "https://docs.example")
+    assert (
+        estimator._get_doc_link() == f"https://docs.example/reference/generated/{PUBLIC[kind]}.html"
+    )
+
+
+def test_links_are_shown_with_what_the_docstring_says(monkeypatch):
+    assert "href" not in body_of(fitted("grid")._repr_html_())
+    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", "https://docs.example")
+    page = "https://docs.example/reference/generated/skbackprop.BackpropClassifier.html"
+    html = body_of(fitted("classifier")._repr_html_())
+    assert f'href="{page}"' in html
+    assert f'href="{page}#:~:text=alpha,-float' in html  # a parameter
+    assert f'href="{page}#:~:text=classes_,-array' in html  # an attribute
+
+
+def test_a_class_of_the_user_s_own_has_the_page_that_it_names():
+    class Mine(BackpropClassifier):
+        pass
+
+    assert Mine()._get_doc_link() == ""
+    Mine._doc_link_module = Mine.__module__.partition(".")[0]
+    Mine._doc_link_template = "https://mine.example/{estimator_name}"
+    assert Mine()._get_doc_link() == "https://mine.example/Mine"

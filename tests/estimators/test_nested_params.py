@@ -1,0 +1,304 @@
+"""Are settings of an estimator's parts read, set and searched by name, as scikit-learn has it?"""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop.activations import Elu, LeakyRelu
+from skbackprop.initializers import VarianceScaling
+from skbackprop.layers import BatchNormalization, PeriodicEmbedding
+from skbackprop.losses import Focal, Huber
+from skbackprop.optimizers import LBFGS, SGD, Adam, AdamW
+from skbackprop.schedules import CosineDecay, LinearWarmup
+from skbackprop.weight_averaging import ExponentialMovingAverage
+from support import (
+    BOTH,
+    answers,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+    same_bits,
+    same_values,
+)
+
+pytestmark = few_epochs
+
+INSTANCES = {
+    "activation": LeakyRelu(0.2),
+    "solver": AdamW(weight_decay=0.1),
+    "learning_rate": LinearWarmup("cosine"),
+    "input_layers": PeriodicEmbedding(4),
+    "normalization": BatchNormalization(),
+    "average": ExponentialMovingAverage(0.9),
+    "init": VarianceScaling(2.0),
+}
+LOSSES = {BackpropClassifier: Focal(), BackpropRegressor: Huber()}
+CHANGES = {
+    "activation__negative_slope": 0.3,
+    "solver__weight_decay": 0.5,
+    "learning_rate__length": 0.5,
+    "learning_rate__schedule__final": 0.3,
+    "input_layers__n_frequencies": 3,
+    "normalization__momentum": 0.5,
+    "average__decay": 0.5,
+    "init__gain": 1.5,
+}
+
+
+def full(estimator_class, **changes):
+    """Return an estimator all of whose parts are instances."""
+    return quick(estimator_class, loss=LOSSES[estimator_class], **INSTANCES | changes)
+
+
+def changes_of(estimator_class):
+    setting = "gamma" if estimator_class is BackpropClassifier else "delta"
+    return CHANGES | {f"loss__{setting}": 0.5}
+
+
+# ---------------------------------------------------------------------------------- reading
+
+
+@BOTH
+def test_settings_of_instances_are_parameters(estimator_class):
+    model = full(estimator_class)
+    params = model.get_params()
+    assert changes_of(estimator_class).keys() <= params.keys()
+    assert params["learning_rate__schedule__final"] == 0.0
+    assert not any("multiclass" in name for name in params)
+    for name, part in INSTANCES.items():
+        of_part = {f"{name}__{key}": value for key, value in part.get_params().items()}
+        assert of_part.items() <= params.items()
+    assert not any("__" in name for name in model.get_params(deep=False))
+    assert not any("__" in name for name in quick(estimator_class).get_params())
+
+
+@BOTH
+def test_the_parts_of_a_list_have_no_names(estimator_class):
+    model = quick(estimator_class, activation=[LeakyRelu(), Elu()], hidden_layer_sizes=(3, 3))
+    assert not any("__" in name for name in model.get_params())
+    assert clone(model).activation == [LeakyRelu(), Elu()]
+
+
+# ---------------------------------------------------------------------------------- setting
+
+
+@BOTH
+def test_each_setting_is_set_in_a_part_of_its_own(estimator_class):
+    for name, value in changes_of(estimator_class).items():
+        model = full(estimator_class)
+        before, parameter = model.get_params(), name.partition("__")[0]
+        assert model.set_params(**{name: value}) is model
+        after = model.get_params()
+        assert after[name] == value
+        changed = {key for key in before if after[key] != before[key]}
+        assert {parameter, name} <= changed
+        assert all(name.startswith(key) for key in changed)  # the parts that it is within
+        assert after[parameter] is not before[parameter]
+
+
+@BOTH
+def test_all_are_set_at_once_and_train_as_if_given(estimator_class):
+    X, y = data_for(estimator_class)
+    changes = changes_of(estimator_class)
+    model = full(estimator_class).set_params(**changes).fit(X, y)
+    parts = {
+        name: INSTANCES.get(name, LOSSES[estimator_class]).set_params(
+            **{
+                key.removeprefix(f"{name}__"): value
+                for key, value in changes.items()
+                if key.startswith(f"{name}__")
+            }
+        )
+        for name in [*INSTANCES, "loss"]
+    }
+    given = quick(estimator_class, **parts).fit(X, y)
+    assert same_bits(model, given)
+    assert not same_bits(model, full(estimator_class).fit(X, y))
+
+
+def test_plain_parameters_and_instances_come_first():
+    model = quick(BackpropClassifier)
+    model.set_params(solver__weight_decay=0.1, solver=AdamW(0.8), alpha=0.3)
+    assert model.solver == AdamW(0.8, weight_decay=0.1)
+    assert model.alpha == 0.3
+    model.set_params(learning_rate__schedule__final=0.2, learning_rate=LinearWarmup("cosine"))
+    assert model.learning_rate == LinearWarmup(CosineDecay(0.2))
+    model.set_params(**full(BackpropClassifier).get_params())
+    assert model.get_params() == full(BackpropClassifier).get_params()
+
+
+def test_an_instance_that_others_have_stays_as_it_is():
+    shared = AdamW(weight_decay=0.1)
+    one, other = (quick(BackpropClassifier, solver=shared) for _ in range(2))
+    one.set_params(solver__weight_decay=0.2)
+    assert shared == other.solver == AdamW(weight_decay=0.1)
+
+
+@BOTH
+def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
+    wrong = {
+        "no_such": "Invalid parameter 'no_such' for estimator Backprop",
+        "no_such__either": "Invalid parameter 'no_such' for estimator Backprop",
+        "solver__no_such": r"Invalid parameter 'no_such' for AdamW\(.*'weight_decay'\]",
+        "solver__weight_decay": "weight_decay of AdamW must be a number in the range",
+        "learning_rate__schedule__no_such": r"Invalid parameter 'no_such' for Cosine",
+        "learning_rate__length__x": "length=0.05 of LinearWarmup has no settings of its own",
+        "alpha__x": "alpha=0.5 has no settings of its own, so there is no alpha__x.$",
+        "hidden_layer_sizes__x": "hidden_layer_sizes of type tuple has no settings of its own",
+    }
+    for name, says in wrong.items():
+        model = full(estimator_class, hidden_layer_sizes=(5,))
+        before = model.get_params(deep=False)
+        for value in ({name: -1.0, "alpha": 0.5}, {"average__decay": 0.3, "alpha": 0.5, name: -1}):
+            with pytest.raises(ValueError, match=says):
+                model.set_params(**value)
+            after = model.get_params(deep=False)
+            assert all(after[key] is value for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    "settings, name, example",
+    [
+        ({}, "solver__beta_1", r"solver=Adam\(\), which is in skbackprop.optimizers\.$"),
+        ({}, "solver__weight_decay", r"solver=AdamW\(\)"),
+        ({}, "solver__no_such", r"solver=Adam\(\)"),
+        ({"solver": "lbfgs"}, "solver__max_fun", r"solver=LBFGS\(\)"),
+        (
+            {"learning_rate": "cosine"},
+            "learning_rate__final",
+            r"Cosine\(\), .* skbackprop.schedules",
+        ),
+        ({"learning_rate": np.cos}, "learning_rate__factor", r"learning_rate=Step\(\)"),
+        (
+            {},
+            "average__decay",
+            r"average=ExponentialMovingAverage\(\), .* skbackprop.weight_averaging\.$",
+        ),
+        ({"average": "polyak"}, "average__start", r"average=PolyakAverage\(\)"),
+        ({}, "input_layers__scale", r"PeriodicEmbedding\(\), .* skbackprop.layers\.$"),
+        ({}, "normalization__epsilon", r"BatchNormalization\(\), .* skbackprop.layers\.$"),
+        ({"normalization": "layer"}, "normalization__epsilon", r"LayerNormalization\(\)"),
+        ({"activation": "elu"}, "activation__alpha", r"Elu\(\), .* skbackprop.activations\.$"),
+        ({"activation": ["relu"]}, "activation__negative_slope", r"activation=LeakyRelu\(\)"),
+        ({}, "init__gain", r"init=VarianceScaling\(\), .* skbackprop.initializers\.$"),
+        ({}, "loss__gamma", r"loss=Focal\(\), which is in skbackprop.losses\.$"),
+    ],
+)
+def test_a_name_or_none_has_no_settings(settings, name, example):
+    model = quick(BackpropClassifier, **settings)
+    with pytest.raises(ValueError, match=f"so there is no {name}.*{example}"):
+        model.set_params(**{name: 0.5})
+
+
+def test_the_example_is_of_the_estimator_s_own_losses():
+    for model, kind in (
+        (BackpropRegressor(), "SquaredError"),
+        (BackpropClassifier(loss="squared_error"), "BrierScore"),
+        (BackpropAutoencoder(), "SquaredError"),
+    ):
+        with pytest.raises(ValueError, match=rf"loss={kind}\(\)"):
+            model.set_params(loss__no_such=1)
+
+
+# -------------------------------------------------------------------------- what was fitted
+
+
+@BOTH
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_what_was_fitted_stays_as_it_is(estimator_class, n_estimators):
+    X, y = data_for(estimator_class)
+    model = full(estimator_class, n_estimators=n_estimators).fit(X, y)
+    said, saved = answers(model, X), copy.deepcopy(model)
+    model.set_params(**changes_of(estimator_class))
+    assert same_values(answers(model, X), said)
+    assert same_values(answers(pickle.loads(pickle.dumps(model)), X), said)
+    model.set_params(**saved.get_params(deep=False))
+    assert same_bits(model, saved)
+
+
+@BOTH
+@pytest.mark.parametrize("incremental", [False, True])
+def test_numbers_of_the_solver_may_change_while_training_goes_on(estimator_class, incremental):
+    """As the flat parameters of a solver by name may, with the same outcome."""
+    X, y = data_for(estimator_class)
+    named = quick(estimator_class, warm_start=True)
+    model = quick(estimator_class, warm_start=True, solver=Adam())
+    for one, name in ((named, "beta_1"), (model, "solver__beta_1")):
+        for value in (0.9, 0.5):
+            one.set_params(**{name: value})
+            one.fit(X, y) if not incremental else one.partial_fit(X, y, **classes_for(type(one)))
+    assert same_bits(named, model)
+    with pytest.raises(ValueError, match=r"solver was Adam\("):
+        model.set_params(solver=AdamW()).fit(X, y)
+
+
+def test_the_flag_of_the_solver_may_not_change_while_training_goes_on():
+    X, y = class_data()
+    model = quick(BackpropClassifier, warm_start=True, solver=SGD()).fit(X, y)
+    with pytest.raises(ValueError, match=r"solver was SGD\("):
+        model.set_params(solver__nesterovs_momentum=False).fit(X, y)
+
+
+@BOTH
+def test_a_clone_has_equal_parts_and_trains_the_same(estimator_class):
+    X, y = data_for(estimator_class)
+    model = full(estimator_class)
+    copied = clone(model)
+    assert copied.get_params() == model.get_params()
+    assert same_bits(copied.fit(X, y), model.fit(X, y))
+
+
+# ------------------------------------------------------------------- scikit-learn around it
+
+
+@BOTH
+def test_it_is_shown(estimator_class):
+    model = full(estimator_class)
+    text = repr(model)
+    assert "weight_decay=0.1" in text
+    assert eval(text, globals()).get_params() == model.get_params()
+    assert "weight_decay" in model._repr_html_()
+
+
+def test_it_goes_through_a_pipeline_and_other_estimators():
+    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier, solver=AdamW()))
+    pipeline.set_params(backpropclassifier__solver__weight_decay=0.3)
+    assert pipeline[-1].solver == AdamW(weight_decay=0.3)
+    one_by_one = OneVsRestClassifier(quick(BackpropClassifier, solver=Adam()))
+    one_by_one.set_params(estimator__solver__beta_1=0.5)
+    fitted = one_by_one.fit(*class_data())
+    assert all(one.solver == Adam(0.5) for one in fitted.estimators_)
+
+
+def test_scikit_learn_s_search_sets_them():
+    grid = {"solver__weight_decay": [0.0, 50.0], "learning_rate__schedule__final": [0.1, 1.0]}
+    model = quick(BackpropClassifier, solver=AdamW(), learning_rate=LinearWarmup("cosine"))
+    X, y = class_data()
+    search = GridSearchCV(model, grid, cv=2).fit(X, y)
+    best = search.best_params_
+    assert search.best_estimator_.solver == AdamW(weight_decay=best["solver__weight_decay"])
+    instances = {
+        "solver": [AdamW(weight_decay=decay) for decay in (0.0, 50.0)],
+        "learning_rate": [LinearWarmup(CosineDecay(final)) for final in (0.1, 1.0)],
+    }
+    by_instance = GridSearchCV(model, instances, cv=2).fit(X, y)
+    scores, others = (
+        sorted(one.cv_results_["mean_test_score"].tolist()) for one in (search, by_instance)
+    )
+    assert scores == others
+
+
+def test_lbfgs_has_settings_too():
+    X, y = class_data()
+    model = quick(BackpropClassifier, solver=LBFGS()).set_params(solver__max_fun=3)
+    assert same_bits(model.fit(X, y), quick(BackpropClassifier, solver=LBFGS(3)).fit(X, y))

@@ -1,0 +1,289 @@
+"""skl2onnx converts our estimators once they are registered, wherever they are."""
+
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import polars as pl
+import pytest
+import skl2onnx
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, KernelPCA, TruncatedSVD
+from sklearn.ensemble import StackingClassifier, VotingClassifier, VotingRegressor
+from sklearn.feature_selection import SelectKBest, VarianceThreshold
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import (
+    Binarizer,
+    Normalizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.random_projection import GaussianRandomProjection
+
+import cases
+from cases import NUMBERS, SHORT, X, Y, classifier, is_close
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+)
+from skbackprop.export import register_converters, to_c, to_onnx
+from skbackprop.inspection import BackpropFeatures
+
+NETWORK = BackpropClassifier((7,), n_estimators=2, **SHORT)
+FLOATS = X.astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered():
+    register_converters()
+
+
+def outputs_of(estimator, X=FLOATS, **options):
+    proto = skl2onnx.to_onnx(estimator, X[:1], **options)
+    onnx.checker.check_model(proto, full_check=True)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    return session.run(None, {"X": X})
+
+
+def check(estimator, X=FLOATS, **options):
+    label, probabilities = outputs_of(estimator, X, options={"zipmap": False}, **options)
+    assert label.tolist() == estimator.predict(X).tolist()
+    assert is_close(probabilities, estimator.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "labels", ["integers", "strings", "booleans", "floats", "one class", "multilabel"]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_labels_of_all_kinds_after_transformers_of_scikit_learn(labels, dtype):
+    pipeline = make_pipeline(StandardScaler(), PCA(3), NETWORK).fit(X, cases.LABELS[labels])
+    check(pipeline, X.astype(dtype))
+
+
+@pytest.mark.parametrize("opset", [13, 15, 18, 21])
+def test_opsets_from_13_on(opset):
+    check(classifier(normalization="layer", n_estimators=2), target_opset=opset)
+
+
+def test_inside_of_other_estimators():
+    stacked = StackingClassifier([("a", NETWORK), ("b", LogisticRegression())], cv=2)
+    check(stacked.fit(X, Y))
+    networks = [(name, BackpropRegressor((5,), **SHORT)) for name in "ab"]
+    voting = VotingRegressor(networks).fit(X, NUMBERS)
+    assert is_close(outputs_of(voting)[0][:, 0], voting.predict(FLOATS))
+    columns = ColumnTransformer([("scaled", StandardScaler(), [0, 1]), ("codes", _codes(), [2, 3])])
+    check(make_pipeline(columns, NETWORK).fit(X, Y))
+
+
+def _codes():
+    return BackpropAutoencoder(n_components=2, **SHORT)
+
+
+def test_networks_as_transformers():
+    features = BackpropFeatures(NETWORK)
+    check(make_pipeline(StandardScaler(), _codes(), features, LogisticRegression()).fit(X, Y))
+
+
+def test_outputs_have_the_type_of_the_input():
+    regressor = BackpropRegressor((5,), loss="gaussian", **SHORT).fit(X, NUMBERS)
+    (doubles,), (floats,) = outputs_of(regressor, X), outputs_of(regressor)
+    assert (doubles.dtype, floats.dtype) == (np.float64, np.float32)
+    assert is_close(doubles[:, 0], regressor.predict(X))
+
+
+def test_the_option_zipmap_is_that_of_skl2onnx():
+    label, probabilities = outputs_of(classifier(cases.LABELS["strings"]))
+    assert set(probabilities[0]) == set(cases.LABELS["strings"])
+    assert len(label) == len(X)
+
+
+def test_strings_before_a_network():
+    words = np.array(["a", "b", "c"], dtype=object)[Y][:, None]
+    pipeline = make_pipeline(OneHotEncoder(sparse_output=False), NETWORK).fit(words, Y)
+    check(pipeline, words)
+
+
+def test_what_skl2onnx_has_no_outputs_for():
+    with pytest.raises(TypeError, match="one label for each row"):
+        outputs_of(classifier(cases.LABELS["columns"]))
+    with pytest.raises(ValueError, match="strings or integers"):
+        outputs_of(classifier(np.array([0, 2**64 - 1], dtype=np.uint64)[(Y > 0).astype(int)]))
+
+
+# ------------------------------------------------------------------- to_onnx does it by itself
+
+
+def converted_outputs(estimator, feeds, X=None):
+    """Return {output: values} of the model that `to_onnx` makes."""
+    proto = to_onnx(estimator, X)
+    assert {opset.domain for opset in proto.opset_import} <= {"", "ai.onnx.ml", "local_domain"}
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def check_converted(estimator, feeds=None, X=None, rows=FLOATS):
+    """Check that outputs have the names that they have without skl2onnx, and the same values."""
+    found = converted_outputs(estimator, feeds or {"X": rows}, X)
+    if not hasattr(estimator, "classes_"):
+        assert is_close(found.pop("variable").squeeze(), estimator.predict(rows))
+    elif hasattr(estimator, "predict_proba"):
+        assert found.pop("label").tolist() == estimator.predict(rows).tolist()
+        assert is_close(found.pop("probabilities"), estimator.predict_proba(rows))
+    else:
+        assert found.pop("label").tolist() == estimator.predict(rows).tolist()
+        assert is_close(found.pop("scores"), estimator.decision_function(rows))
+    assert not found
+
+
+HOLES = np.where(X > 1.5, np.nan, X).astype(np.float32)
+TRANSFORMERS = [
+    *(PCA(3), TruncatedSVD(2), KernelPCA(2), PolynomialFeatures(2), PowerTransformer()),
+    *(QuantileTransformer(n_quantiles=9), Normalizer(), Binarizer(), VarianceThreshold()),
+    *(SelectKBest(k=2), GaussianRandomProjection(2, random_state=0), SimpleImputer(), KNNImputer()),
+    make_union(PCA(2), StandardScaler()),
+    ColumnTransformer([("a", StandardScaler(), [0, 1])], remainder="passthrough"),
+]
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
+def test_networks_after_transformers_of_scikit_learn(transformer):
+    """KNNImputer needs a newer opset than others."""
+    rows = HOLES if "Imputer" in str(transformer) else FLOATS
+    network = BackpropClassifier((7,), **SHORT)
+    check_converted(make_pipeline(transformer, StandardScaler(), network).fit(rows, Y), rows=rows)
+    regressor = BackpropRegressor((7,), n_estimators=2, **SHORT)
+    pipeline = make_pipeline(transformer, "passthrough", FrozenEstimator(StandardScaler().fit(X)))
+    if transformer.fit_transform(rows, Y).shape[1] == X.shape[1]:
+        check_converted(make_pipeline(pipeline, regressor).fit(rows, NUMBERS), rows=rows)
+
+
+@pytest.mark.parametrize("labels", ["integers", "strings", "two classes", "one class"])
+@pytest.mark.parametrize("loss", ["log_loss", "hinge"])
+def test_labels_and_scores_have_the_names_that_they_have_without_skl2onnx(labels, loss):
+    if (loss, labels) == ("hinge", "one class"):
+        return
+    network = BackpropClassifier((7,), loss=loss, **SHORT)
+    pipeline = make_pipeline(PCA(3), network).fit(X, cases.LABELS[labels])
+    found = converted_outputs(pipeline, {"X": FLOATS})
+    alone = converted_outputs(network.fit(X, cases.LABELS[labels]), {"X": FLOATS})
+    assert list(found) == list(alone)
+    pipeline.fit(X, cases.LABELS[labels])
+    assert found["label"].dtype == alone["label"].dtype
+    if labels != "two classes" or loss != "hinge":
+        check_converted(pipeline)
+
+
+def test_estimators_of_scikit_learn_that_hold_networks():
+    network, regressor = BackpropClassifier((5,), **SHORT), BackpropRegressor((5,), **SHORT)
+    grid = {"backpropclassifier__alpha": [0.1, 1.0]}
+    for estimator in (
+        StackingClassifier([("a", network), ("b", LogisticRegression())], cv=2),
+        VotingClassifier([("a", network), ("b", network)], voting="soft", flatten_transform=False),
+        BackpropGridSearchCV(make_pipeline(PCA(2), network), grid, cv=2),
+        GridSearchCV(make_pipeline(PCA(2), network), grid, cv=2),
+        make_pipeline(BackpropFeatures(network), LogisticRegression()),
+        LogisticRegression(),
+    ):
+        check_converted(estimator.fit(X, Y))
+    check_converted(VotingRegressor([("a", regressor)]).fit(X, NUMBERS))
+    (found,) = converted_outputs(make_pipeline(PCA(2), _codes()).fit(X), {"X": FLOATS}).values()
+    assert found.shape == (60, 2)
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_columns_of_frames_are_inputs(library):
+    cities = np.array(["Bern", "Oslo", "Rome"])[Y]
+    table = {"age": X[:, 0], "floor": Y * 2, "city": cities, "new": X[:, 1] > 0}
+    frame = library(table)
+    columns = ColumnTransformer(
+        [
+            ("scaled", StandardScaler(), ["age", "floor"]),
+            ("codes", OneHotEncoder(handle_unknown="ignore"), ["city", "floor"]),
+            ("others", "passthrough", ["new"]),
+        ]
+    )
+    pipeline = make_pipeline(columns, BackpropClassifier((5,), **SHORT)).fit(frame, Y)
+    feeds = {
+        name: np.asarray(values, object if name == "city" else np.float32)[:, None]
+        for name, values in table.items()
+    }
+    check_converted(pipeline, feeds, frame[:1], rows=frame)
+    with pytest.raises(ValueError, match=r"Pass a frame with these columns as X, such as X_train"):
+        to_onnx(pipeline)
+
+
+def test_frames_of_numbers_are_one_input():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    network = BackpropClassifier((5,), **SHORT)
+    voting = VotingClassifier([("a", network)], voting="soft", flatten_transform=False)
+    for estimator in (make_pipeline(PCA(2), network), voting):
+        estimator.fit(frame, Y)
+        for rows in (None, frame[:1], pl.from_pandas(frame)):
+            found = converted_outputs(estimator, {"X": FLOATS}, rows)
+            assert is_close(found["probabilities"], estimator.predict_proba(frame))
+    words = pd.DataFrame({"a": np.array(["x", "y", "z"])[Y], "b": np.array(["u", "v", "w"])[Y]})
+    pipeline = make_pipeline(OneHotEncoder(), network).fit(words, Y)
+    feeds = {"X": words.to_numpy(dtype=object)}
+    check_converted(pipeline, feeds, words[:1], rows=words)
+
+
+def test_arrays_of_strings_are_told_by_rows():
+    words = np.array(["a", "b", "c"], dtype=object)[Y][:, None]
+    pipeline = make_pipeline(OneHotEncoder(sparse_output=False), NETWORK).fit(words, Y)
+    check_converted(pipeline, {"X": words}, words[:1], rows=words)
+
+
+class Rounding(BackpropClassifier):
+    """A network that predicts otherwise than its base class."""
+
+    def predict(self, X):
+        return super().predict(X) * 0
+
+
+@pytest.mark.parametrize(
+    "estimator, options, error, match",
+    [
+        (ConformalRegressor(BackpropRegressor(**SHORT)), {}, TypeError, "ConformalRegressor can't"),
+        (Rounding((5,), **SHORT), {}, TypeError, "Rounding can't be exported: skl2onnx does not"),
+        (make_pipeline(PCA(2), Rounding((5,), **SHORT)), {}, TypeError, "Pipeline can't be exp"),
+        (make_pipeline(SplineTransformer(), NETWORK), {}, TypeError, "SplineTransformer"),
+        (make_pipeline(KMeans(2, n_init=1), NETWORK), {}, TypeError, r"takes 2 features, but skl2"),
+        (make_pipeline(PCA(2), NETWORK), {"return_std": True}, ValueError, "without return_std"),
+    ],
+    ids=str,
+)
+def test_what_skl2onnx_does_not_convert(estimator, options, error, match):
+    with pytest.raises(error, match=match):
+        to_onnx(estimator.fit(X, Y), **options)
+
+
+def test_networks_alone_do_without_skl2onnx(monkeypatch):
+    pipeline = make_pipeline(PCA(2), NETWORK).fit(X, Y)
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "skl2onnx":
+            monkeypatch.setitem(sys.modules, name, None)
+    assert to_onnx(make_pipeline(StandardScaler(), classifier()).fit(X, Y)).graph.node
+    with pytest.raises(ImportError, match=r'to_onnx needs skl2onnx, .*"skbackprop\[onnx\]"'):
+        to_onnx(pipeline)
+
+
+def test_programs_in_c_are_for_what_has_formulas():
+    with pytest.raises(TypeError, match="no formula to export PCA"):
+        to_c(make_pipeline(PCA(2), NETWORK).fit(X, Y))
+    with pytest.raises(TypeError, match=r"KMeans can't be exported.*As ONNX, also all that"):
+        to_c(KMeans(2, n_init=1).fit(X))

@@ -1,0 +1,154 @@
+"""Is a network as a transformer what scikit-learn calls one, with its hidden features inside?"""
+
+from unittest import SkipTest
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import make_circles
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+)
+from skbackprop.inspection import BackpropFeatures
+from support import BOTH, NAMES, class_data, data_for, few_epochs, for_check, pickled, quick
+
+pytestmark = few_epochs
+
+CHECKED = {
+    "classifier": BackpropFeatures(quick(BackpropClassifier, max_iter=20)),
+    "regressor": BackpropFeatures(quick(BackpropRegressor, max_iter=20, n_estimators=2)),
+}
+CHECKS = [
+    pytest.param(CHECKED[kind], check, id=f"{kind}: {check.func.__name__} {check.keywords}")
+    for kind in CHECKED
+    for _, check in estimator_checks_generator(CHECKED[kind])
+    if not check.func.__name__.startswith("check_array_api")  # which skips itself
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("transformer, check", CHECKS)
+def test_it_passes_every_check_of_scikit_learn(transformer, check):
+    try:
+        check(for_check(transformer, check, n_epochs=3))
+    except SkipTest as skip:
+        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
+
+
+@BOTH
+@pytest.mark.parametrize("layer", [0, -1])
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_is_the_hidden_features_of_a_clone(estimator_class, layer, is_sparse, weighted):
+    X, y = data_for(estimator_class)
+    X = sparse.csr_array(X) if is_sparse else X
+    weight = np.arange(1.0, 1 + len(y)) if weighted else None
+    network = quick(estimator_class, hidden_layer_sizes=(6, 3), n_estimators=2)
+    features = BackpropFeatures(network, layer=layer).fit(X, y, sample_weight=weight)
+    assert not hasattr(network, "coefs_")
+    expected = clone(network).fit(X, y, sample_weight=weight).hidden_features(X, layer)
+    assert np.array_equal(features.transform(X), expected)
+    assert np.array_equal(
+        BackpropFeatures(network, layer).fit_transform(X, y, sample_weight=weight), expected
+    )
+
+
+def test_a_linear_model_after_it_tells_apart_what_it_could_not_alone():
+    X, y = make_circles(200, noise=0.05, factor=0.5, random_state=0)
+    network = BackpropClassifier((8,), solver="lbfgs", max_iter=500, random_state=0)
+    model = make_pipeline(StandardScaler(), BackpropFeatures(network), LogisticRegression())
+    assert LogisticRegression().fit(X, y).score(X, y) < 0.7
+    assert model.fit(X, y).score(X, y) > 0.95
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
+def test_a_search_reaches_the_network_and_the_layer(search_class):
+    X, y = class_data()
+    network = quick(BackpropClassifier, hidden_layer_sizes=(4, 2))
+    model = make_pipeline(BackpropFeatures(network), LogisticRegression())
+    sizes = "backpropfeatures__estimator__hidden_layer_sizes"
+    grid = {sizes: [(4, 2), (5, 3)], "backpropfeatures__layer": [0, 1]}
+    search = search_class(model, grid, cv=2).fit(X, y)
+    assert len(search.cv_results_["params"]) == 4
+    best = search.best_params_
+    n_units = best[sizes][best["backpropfeatures__layer"]]
+    assert search.best_estimator_[:-1].transform(X).shape == (len(X), n_units)
+
+
+@BOTH
+def test_a_network_that_is_frozen_stays_as_it_is(estimator_class):
+    X, y = data_for(estimator_class)
+    network = quick(estimator_class).fit(X, y)
+    before = dict(vars(network))
+    features = BackpropFeatures(FrozenEstimator(network))
+    pipeline = make_pipeline(clone(features), LogisticRegression()).fit(X[:20], np.arange(20) % 2)
+    assert vars(network) == before
+    assert np.array_equal(pipeline[:-1].transform(X), network.hidden_features(X))
+    assert np.array_equal(features.fit(X).transform(X), network.hidden_features(X))
+    with pytest.raises(ValueError, match="layer must be"):
+        BackpropFeatures(FrozenEstimator(network), layer=1).fit(X)
+    with pytest.raises(NotFittedError):
+        BackpropFeatures(FrozenEstimator(quick(estimator_class))).fit(X)
+
+
+@BOTH
+def test_columns_have_names(estimator_class):
+    X, y = data_for(estimator_class)
+    frame = pd.DataFrame(X, columns=NAMES)
+    network = quick(estimator_class, hidden_layer_sizes=(3,), n_estimators=2)
+    features = BackpropFeatures(network).set_output(transform="pandas").fit(frame, y)
+    names = [f"backpropfeatures{i}" for i in range(6)]
+    assert list(features.get_feature_names_out()) == names
+    assert list(features.transform(frame).columns) == names
+    assert list(features.feature_names_in_) == NAMES
+    assert not hasattr(features.fit(X, y), "feature_names_in_")
+    assert features.n_features_in_ == len(NAMES)
+
+
+def test_a_fit_that_fails_leaves_what_was_there(tmp_path):
+    X, y = class_data()
+    features = BackpropFeatures(quick(BackpropClassifier)).fit(X, y)
+    codes = features.transform(X)
+    with pytest.raises(ValueError, match="NaN"):
+        features.fit(np.full_like(X, np.nan), y)
+    assert np.array_equal(features.transform(X), codes)
+    assert np.array_equal(pickled(features, tmp_path).transform(X), codes)
+
+
+def test_a_layer_that_is_not_there_is_named_before_the_training():
+    X, y = class_data()
+    network = BackpropClassifier((5,), activation=_Untouchable())
+    with pytest.raises(ValueError, match="layer must be an int from -1 to 0"):
+        BackpropFeatures(network, layer=1).fit(X, y)
+    with pytest.raises(ValueError, match="no hidden layers"):
+        BackpropFeatures(BackpropClassifier(())).fit(X, y)
+
+
+class _Untouchable:
+    """Stands for an activation, and fails where it is used."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} was asked for")
+
+
+@pytest.mark.parametrize(
+    "estimator", [LogisticRegression(), BackpropAutoencoder(), make_pipeline(BackpropClassifier())]
+)
+def test_what_has_no_hidden_features_is_no_estimator_for_it(estimator):
+    X, y = class_data()
+    with pytest.raises(TypeError, match="estimator must be a BackpropClassifier"):
+        BackpropFeatures(estimator).fit(X, y)

@@ -1,0 +1,176 @@
+"""Does label smoothing train on the targets that it says, and leave all else to the true ones?"""
+
+import numpy as np
+import pytest
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop.losses import CLASSIFIER_LOSSES, Hinge, LogLoss, SquaredHinge
+from skbackprop.losses.classification import LabelSmoothing
+from skbackprop.testing import check_loss
+from stacks import DTYPES, some_targets
+from support import (
+    assert_same_network,
+    assert_same_search,
+    class_data,
+    few_epochs,
+    label_data,
+    outcome,
+    quick,
+    same_bits,
+)
+
+pytestmark = few_epochs
+
+WITH_PROBABILITIES = {
+    k: loss for k, loss in CLASSIFIER_LOSSES.items() if loss.supports_predict_proba
+}
+every_loss = pytest.mark.parametrize("name", WITH_PROBABILITIES)
+either_link = pytest.mark.parametrize("multiclass", [False, True], ids=["logistic", "softmax"])
+
+
+def case(name, multiclass, dtype=np.float64):
+    """Return a loss, scores and targets of 3 outputs, and the smoothed ones by hand."""
+    rng = np.random.RandomState(0)
+    loss = type(WITH_PROBABILITIES[name])(multiclass=multiclass)
+    y = some_targets(loss, 10, 3, rng).astype(dtype)[None]
+    scores = rng.normal(scale=2, size=(2, 10, 3)).astype(dtype)
+    by_hand = np.where(y == 1, 0.8 + 0.2 / 3, 0.2 / 3) if multiclass else np.where(y == 1, 0.9, 0.1)
+    return loss, scores, y, by_hand.astype(dtype)
+
+
+@every_loss
+@either_link
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_is_the_loss_of_targets_smoothed_by_hand(name, multiclass, dtype):
+    loss, scores, y, by_hand = case(name, multiclass, dtype)
+    smoothed, kept = LabelSmoothing(loss, 0.2), y.copy()
+    eps = float(np.finfo(dtype).eps)
+    value = smoothed.value(scores, y)
+    np.testing.assert_allclose(value, loss.value(scores, by_hand), rtol=10 * eps)
+    assert value.dtype == dtype
+    slope, expected = np.empty_like(scores), np.empty_like(scores)
+    smoothed.gradient(scores, y, slope)
+    loss.gradient(scores, by_hand, expected)
+    np.testing.assert_allclose(slope, expected, rtol=10 * eps, atol=4 * eps)
+    np.testing.assert_array_equal(y, kept)
+    assert smoothed.link is loss.link
+
+
+@every_loss
+@either_link
+def test_gradient_is_the_derivative_of_the_value(name, multiclass):
+    loss, scores, y, _ = case(name, multiclass)
+    check_loss(LabelSmoothing(loss, 0.2), scores[0], y[0])
+
+
+def test_two_classes_are_smoothed_alike_by_either_link():
+    """The logistic function of s is the softmax of (-s / 2, s / 2)."""
+    scores, y = np.random.RandomState(0).normal(size=(1, 6, 1)), np.array([[[0.0], [1.0]] * 3])
+    logistic = LabelSmoothing(LogLoss(), 0.3).value(scores, y)
+    both = np.concatenate([-scores / 2, scores / 2], axis=-1)
+    softmax = LabelSmoothing(LogLoss(multiclass=True), 0.3).value(both, np.dstack([1 - y, y]))
+    np.testing.assert_allclose(logistic, softmax, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------- the classifier
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_it_is_training_on_every_class_of_a_row_by_its_share(n_classes):
+    """The cross-entropy is linear in its targets: a row's classes may be rows of their own."""
+    X, y = class_data(30, n_classes=n_classes)
+    rows, classes = np.divmod(np.arange(30 * n_classes), n_classes)
+    weight = 0.8 * (classes == y[rows]) + 0.2 / n_classes
+    settings = {"hidden_layer_sizes": (4,), "solver": "lbfgs", "alpha": 0.5, "random_state": 0}
+    smoothed = BackpropClassifier(**settings, label_smoothing=0.2, max_iter=20).fit(X, y)
+    by_hand = BackpropClassifier(**settings, max_iter=20).fit(X[rows], classes, weight)
+    assert_same_network(smoothed, by_hand, rtol=1e-6, atol=1e-8)
+    # What is reported is the loss of the smoothed targets.
+    assert np.isclose(smoothed.loss_, by_hand.loss_, rtol=1e-9)
+
+
+def test_no_smoothing_is_no_loss_of_its_own():
+    X, y = class_data(30)
+    model = quick(BackpropClassifier, label_smoothing=0).fit(X, y)
+    assert model._learned.loss == LogLoss(multiclass=True)
+
+
+@pytest.mark.parametrize("data", [class_data(), class_data(n_classes=2), label_data()])
+def test_smoothed_networks_are_less_sure(data):
+    X, y = data
+    settings = {"max_iter": 300, "learning_rate_init": 0.02}
+    sure = quick(BackpropClassifier, **settings).fit(X, y).predict_proba(X)
+    smoothed = quick(BackpropClassifier, **settings, label_smoothing=0.3).fit(X, y)
+    probabilities = smoothed.predict_proba(X)
+    assert np.abs(probabilities - 0.5).mean() < 0.9 * np.abs(sure - 0.5).mean()
+    assert smoothed.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("data", [class_data(), class_data(n_classes=2), label_data()])
+def test_rows_held_out_are_scored_by_their_true_labels(data):
+    X, y = data
+    settings = {"early_stopping": True, "label_smoothing": 0.4, "learning_rate_init": 0.02}
+    model = quick(BackpropClassifier, max_iter=100, n_iter_no_change=100, **settings).fit(X, y)
+    held_out = model._training[0].split[1]
+    assert model.best_validation_score_ == model.score(X[held_out], y[held_out])
+    plain = quick(BackpropClassifier, early_stopping=True).fit(X, y)
+    np.testing.assert_array_equal(held_out, plain._training[0].split[1])
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge", Hinge(), SquaredHinge()])
+def test_losses_without_probabilities_cannot_be_smoothed(loss):
+    X, y = class_data()
+    model = quick(BackpropClassifier, loss=loss, label_smoothing=0.1)
+    for method, arguments in (("fit", ()), ("partial_fit", (None, [0, 1, 2]))):
+        with pytest.raises(ValueError, match=r"label_smoothing=0.1 needs .* loss=.*[hH]inge"):
+            getattr(model, method)(X, y, *arguments)
+    assert not hasattr(model, "coefs_")
+    quick(BackpropClassifier, loss=loss, label_smoothing=0).fit(X, y)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 1.5, "some", None, np.nan])
+def test_a_share_that_is_none(share):
+    with pytest.raises(ValueError, match="label_smoothing"):
+        quick(BackpropClassifier, label_smoothing=share).fit(*class_data())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pieces_equal_the_whole(dtype):
+    X, y = class_data()
+    settings = {"label_smoothing": 0.1, "dtype": dtype}
+    whole = quick(BackpropClassifier, **settings).fit(X, y)
+    session = quick(BackpropClassifier, **settings)
+    for _ in range(5):
+        session.partial_fit(X, y, classes=[0, 1, 2])
+    assert same_bits(session, whole)
+    assert whole.coefs_[0].dtype == dtype
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("data", [class_data(), label_data()])
+def test_candidates_of_a_search_are_smoothed_each_by_its_own_share(data):
+    grid = {"label_smoothing": [0, 0.1, 0.4], "learning_rate_init": [0.01, 0.1]}
+    grid["loss"] = ["log_loss", "focal", "squared_error"]
+    searches = [
+        kind(quick(BackpropClassifier), grid, cv=3, scoring="neg_log_loss", n_jobs=1)
+        if data[1].ndim == 1
+        else kind(quick(BackpropClassifier), grid, cv=3, scoring="roc_auc", n_jobs=1)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*[search.fit(*data) for search in searches])
+
+
+def test_a_candidate_that_cannot_be_smoothed_fails_alone():
+    grid = {"loss": ["hinge", "log_loss"], "label_smoothing": [0.1, 0.0]}
+    (ours, said), (theirs, expected) = (
+        outcome(kind(quick(BackpropClassifier), grid, cv=3, n_jobs=1), *class_data())
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    assert said == expected
+    assert FitFailedWarning in {category for category, _ in said}
+    assert_same_search(ours, theirs)
+    np.testing.assert_array_equal(
+        np.isnan(ours.cv_results_["mean_test_score"]), [True, False, False, False]
+    )

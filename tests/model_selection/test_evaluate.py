@@ -1,0 +1,678 @@
+"""Does each candidate come out as if it had been fitted alone, also where it fails?
+
+What comes before the networks is fitted once for each split and each setting of its own. A
+candidate fails exactly if its own fit would; the others are what they are without it, to the bit.
+The oracle is scikit-learn's search.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA, KernelPCA
+from sklearn.exceptions import FitFailedWarning
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import FunctionTransformer, Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.activations import ActivationFunction
+from skbackprop.estimators import _fit_many
+from skbackprop.losses import SquaredError
+from skbackprop.model_selection import _evaluate
+from skbackprop.model_selection._pipeline_cache import _CaptureFitArgs
+from skbackprop.schedules import LearningRateSchedule
+from skbackprop.training import model_stacks as sizes_module
+from skbackprop.training import runner
+from support import (
+    assert_same_search,
+    bits,
+    class_data,
+    few_epochs,
+    outcome,
+    quick,
+    value_data,
+)
+
+pytestmark = few_epochs
+
+N = 41
+X, Y = class_data(N)
+NETWORK = quick(BackpropClassifier)
+TWO_PROCESSES = pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start
+
+
+class Noted(TransformerMixin, BaseEstimator):
+    """Hands X on, notes every fit, and fails where it is told to."""
+
+    fits: ClassVar[list] = []
+
+    def __init__(self, factor=1, fails=False):
+        self.factor, self.fails = factor, fails
+
+    def fit(self, X, y=None):
+        self.fits.append((self.factor, len(X)))
+        if self.fails:
+            raise Refused("a transformer", "it was told to")
+        return self
+
+    def transform(self, X):
+        return self.factor * X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+class Refused(Exception):
+    """An error that takes two arguments, and so can't be unpickled."""
+
+    def __init__(self, who, why):
+        super().__init__(f"{who} refused, since {why}")
+
+
+@pytest.fixture
+def fits():
+    Noted.fits.clear()
+    return Noted.fits
+
+
+def both_outcomes(estimator, grid, data=(X, Y), fit_params=None, **settings):
+    """Return what comes of our search and of scikit-learn's: the search, and what it warned of."""
+    settings = {"cv": 2, "scoring": bits, "return_train_score": True, **settings}
+    own = settings.pop("max_stack_bytes", 2**28)
+    return [
+        outcome(search, *data, **fit_params or {})
+        for search in (
+            BackpropGridSearchCV(estimator, grid, max_stack_bytes=own, **settings),
+            GridSearchCV(estimator, grid, **settings),
+        )
+    ]
+
+
+def assert_same_outcome(estimator, grid, *args, **settings):
+    """Assert that both searches end alike: found the same and warned alike, or failed alike."""
+    actual, expected = both_outcomes(estimator, grid, *args, **settings)
+    assert actual[1] == expected[1]
+    if isinstance(expected[0], GridSearchCV):
+        assert_same_search(actual[0], expected[0])
+    return expected
+
+
+# ------------------------------------------------------------ what comes before the networks
+
+
+def test_transformers_are_fitted_once_for_each_split_and_setting_of_their_own(fits):
+    grid = {"noted__factor": [1, 2], "backpropclassifier__alpha": [0, 1, 2]}
+    grid["backpropclassifier__hidden_layer_sizes"] = [(3,), (4, 4)]
+    search = BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, cv=KFold(3)).fit(X, Y)
+    in_search, refit = fits[:-1], fits[-1]
+    assert sorted(in_search) == [(1, 27), (1, 27), (1, 28), (2, 27), (2, 27), (2, 28)]
+    assert refit == (search.best_params_["noted__factor"], N)
+
+
+def test_transformers_are_fitted_once_however_small_the_stacks(fits):
+    grid = {"backpropclassifier__alpha": [0, 1, 2], "backpropclassifier__solver": ["adam", "lbfgs"]}
+    model = make_pipeline(Noted(), NETWORK)
+    BackpropGridSearchCV(model, grid, cv=3, refit=False, max_stack_bytes=1).fit(X, Y)
+    assert len(fits) == 3
+
+
+@pytest.mark.parametrize("dress", [np.asarray, pd.DataFrame])
+def test_rows_of_few_splits_are_kept_where_memory_is_scarce(fits, dress):
+    def noted(*_):
+        fits.append("score")
+        return 0.0
+
+    settings = {"scoring": noted, "cv": KFold(6), "refit": False, "max_stack_bytes": X.nbytes}
+    grid = {"backpropclassifier__alpha": [0, 1]}
+    BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, **settings).fit(dress(X), Y)
+    two_splits = ["fit"] * 2 + ["score"] * 4
+    assert ["score" if event == "score" else "fit" for event in fits] == two_splits * 3
+
+
+def test_a_whole_step_that_is_searched_counts_as_its_setting(fits):
+    steps = [Noted(2), Noted(3)]
+    grid = {"noted": steps, "backpropclassifier": [NETWORK, quick(BackpropClassifier, alpha=1)]}
+    BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, cv=2, refit=False).fit(X, Y)
+    assert sorted(factor for factor, _ in fits) == [2, 2, 3, 3]
+
+
+def test_a_cached_pipeline_uses_its_cache(fits, tmp_path):
+    model = Pipeline([("noted", Noted()), ("network", NETWORK)], memory=str(tmp_path))
+    for _ in range(2):
+        BackpropGridSearchCV(model, {"network__alpha": [0, 1]}, cv=2, refit=False).fit(X, Y)
+    assert len(fits) == 2
+
+
+@pytest.mark.parametrize(
+    "estimator, grid, data",
+    [
+        (make_pipeline(PCA(), NETWORK), {"pca__n_components": [1, 1.0]}, (X, Y)),
+        (
+            make_pipeline(StandardScaler(), NETWORK),
+            {"standardscaler__with_mean": [True, 1]},
+            (X, Y),
+        ),
+        (
+            make_pipeline(CountVectorizer(), NETWORK),
+            # The fraction 1.0 of the texts is all of them, the number 1 is one.
+            {"countvectorizer__max_df": [1.0, 1]},
+            (np.array(["good great one", "bad poor one"] * 15 + ["one"]), np.arange(31) % 2),
+        ),
+    ],
+    ids=["PCA", "StandardScaler", "CountVectorizer"],
+)
+def test_settings_of_transformers_that_are_equal_but_not_the_same(estimator, grid, data):
+    assert_same_outcome(estimator, grid, data)
+
+
+@pytest.mark.parametrize("drawn", [0, np.random.RandomState(0)])
+def test_transformers_that_draw_numbers_draw_scikit_learns(drawn):
+    model = make_pipeline(PCA(2, svd_solver="randomized", random_state=drawn), NETWORK)
+    assert_same_outcome(model, {"backpropclassifier__alpha": [0, 1]})
+
+
+class Halving(Pipeline):
+    def fit(self, X, y=None, **params):
+        return super().fit(X[::2], y[::2], **params)
+
+
+def test_a_pipelines_own_fit_takes_part():
+    """A pipeline of another class may do more in fit: this one drops rows."""
+    model = Halving([("scaler", StandardScaler()), ("network", NETWORK)])
+    assert_same_outcome(model, {"network__alpha": [0, 1]})
+
+
+class Remembering(Pipeline):
+    def fit(self, X, y=None, **params):
+        self.n_rows_ = len(X)
+        return super().fit(X, y, **params)
+
+    def score(self, X, y):
+        return float(self.n_rows_)
+
+
+class Asking(Pipeline):
+    def fit(self, X, y=None, **params):
+        super().fit(X, y, **params)
+        self.share_ = float(np.mean(self.predict(X) == 0))
+        return self
+
+    def score(self, X, y):
+        return self.share_
+
+
+@pytest.mark.parametrize("kind", [Remembering, Asking])
+def test_what_a_pipelines_own_fit_has_learned_is_kept(kind):
+    model = kind([("scaler", StandardScaler()), ("network", NETWORK)])
+    grid = {"network__alpha": [0, 1], "scaler__with_std": [True, False]}
+    assert_same_outcome(model, grid, scoring=None)
+
+
+def test_a_pipeline_that_needs_its_network_is_said_to_be_fitted_alone(capsys):
+    model = Asking([("scaler", StandardScaler()), ("network", NETWORK)])
+    assert alone(said(capsys, model, {"network__alpha": [0, 1]})) == [
+        "2 candidates are trained one by one on 2 splits: their pipeline can't be fitted without "
+        "its network."
+    ]
+
+
+def test_steps_in_a_tuple():
+    model = Pipeline((("scaler", StandardScaler()), ("network", NETWORK)))
+    assert_same_outcome(model, {"network__alpha": [0, 1]})
+
+
+def test_a_kernel_that_is_searched_says_whether_columns_are_rows():
+    """Of a precomputed kernel's columns those of the training rows are taken, of others all."""
+    model = make_pipeline(KernelPCA(2), NETWORK)
+    grid = {"kernelpca__kernel": ["precomputed", "linear"], "backpropclassifier__alpha": [0, 1]}
+    assert_same_outcome(model, grid, (X @ X.T, Y))
+
+
+def test_rows_are_transformed_for_the_score_as_well():
+    model = make_pipeline(StandardScaler(), FunctionTransformer(np.tanh), NETWORK)
+    assert_same_outcome(model, {"backpropclassifier__alpha": [0, 1]})
+
+
+# ------------------------------------------------------------------------- those that fail
+
+GOOD = {"learning_rate_init": [0.01, 0.1], "alpha": [0, 1]}
+WRONG = {
+    "hidden_layer_sizes": [(0,), None, "abc", 2.5, (3, -1)],
+    "activation": ["softmax", None, ["softmax"], ["relu", "relu"], []],
+    "solver": ["newton", None, ["adam"]],
+    "alpha": [-1, None, "much", np.nan],
+    "batch_size": [0, -5, 2.5, None, "all", np.inf, np.nan],
+    "learning_rate": ["fast", None],
+    "learning_rate_init": [0, -1, None, 1e300],
+    "power_t": [-1],
+    "max_iter": [0, 2.5, None],
+    "shuffle": [2, None],
+    "random_state": ["seed", -1],
+    "tol": [-1, None],
+    "verbose": ["much"],
+    "warm_start": [None],
+    "momentum": [2, None],
+    "early_stopping": [None],
+    "validation_fraction": [1, None],
+    "beta_1": [1],
+    "epsilon": [0],
+    "n_iter_no_change": [0, 2.5],
+    "n_estimators": [0, -1, None, 2.5, "two", np.nan],
+    "init": ["zeros", ([], []), ([1], [2], [3])],
+    "dtype": ["float16", np.float32],
+    "loss": ["zero_one", None],
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_parameter_fails_its_candidate_and_no_other(name):
+    other = "power_t" if name == "tol" else "tol"
+    expected = assert_same_outcome(NETWORK, [GOOD, {name: WRONG[name], other: [0.1, 0.2]}])
+    assert FitFailedWarning in {category for category, _ in expected[1]}
+    is_failure = [False] * 4 + [True] * 2 * len(WRONG[name])
+    assert np.isnan(expected[0].cv_results_["mean_test_score"]).tolist() == is_failure
+
+
+@pytest.mark.parametrize("return_train_score", [True, False])
+@pytest.mark.parametrize("error_score", [np.nan, 0, -1.5])
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"], lambda *_: {"one": 1}])
+def test_error_score_stands_for_the_score(error_score, scoring, return_train_score):
+    grid = {"learning_rate_init": [0.01, 1e300], "alpha": [0.1, -1]}
+    assert_same_outcome(
+        NETWORK,
+        grid,
+        scoring=scoring,
+        error_score=error_score,
+        refit=False,
+        return_train_score=return_train_score,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_divergence_fails_its_candidate_and_no_other(solver, early_stopping, dtype):
+    """The rates blow up in the first epoch, in a later one, and never."""
+    settings = {"activation": "identity", "max_iter": 20, "dtype": dtype, "tol": 0.0}
+    model = quick(BackpropRegressor, solver=solver, early_stopping=early_stopping, **settings)
+    rates = {"learning_rate_init": [1e300, 1e30, 30.0, 0.001], "alpha": [0, 1]}
+    assert_same_outcome(model, rates, value_data(N))
+
+
+def test_a_penalty_of_zero_takes_no_part_beside_others():
+    """Without it, weights of 1e300 are allowed: that their squares overflow is nobody's concern."""
+    network = quick(BackpropClassifier, hidden_layer_sizes=())
+    expected = assert_same_outcome(
+        network, [GOOD, {"learning_rate_init": [1e300], "alpha": [0.0, 0.1]}]
+    )
+    means = expected[0].cv_results_["mean_test_score"]
+    assert np.isfinite(means).tolist() == 4 * [True] + [True, False]
+
+
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=[TWO_PROCESSES, pytest.mark.long])])
+def test_a_failing_transformer_fails_its_candidates_and_no_other(n_jobs):
+    grid = {"noted__fails": [False, True], "backpropclassifier__alpha": [0, 1]}
+    expected = assert_same_outcome(make_pipeline(Noted(), NETWORK), grid, n_jobs=n_jobs)
+    assert FitFailedWarning in {category for category, _ in expected[1]}
+
+
+def test_candidates_may_fail_in_one_split_only():
+    """The training rows of the second split weigh nothing, those of the first do."""
+    weight = np.where(np.arange(N) <= N // 2, 0, 1)
+    grid = {"alpha": [0, 1]}
+    expected = assert_same_outcome(
+        NETWORK, grid, fit_params={"sample_weight": weight}, cv=KFold(2), refit=False
+    )
+    assert FitFailedWarning in {category for category, _ in expected[1]}
+
+
+@pytest.mark.parametrize(
+    "estimator, grid",
+    [
+        (NETWORK, {"alpha": [-1, -2]}),
+        (NETWORK, {"learning_rate_init": [1e300]}),
+        (NETWORK, {"solver": ["newton", "lbfgs"], "alpha": [-1]}),
+        (make_pipeline(Noted(fails=True), NETWORK), {"backpropclassifier__alpha": [0, 1]}),
+    ],
+)
+def test_where_all_fail_the_search_does(estimator, grid):
+    kind, says = assert_same_outcome(estimator, grid)
+    assert kind is ValueError and says.startswith("All the ")
+
+
+@pytest.mark.parametrize(
+    "grid, says, n_jobs",
+    [
+        ({"alpha": [0, -1]}, "alpha", 1),
+        ({"learning_rate_init": [0.1, 1e300]}, "diverged", 1),
+        ({"solver": ["lbfgs"], "alpha": [0, -1]}, "alpha", 1),
+        pytest.param({"alpha": [0, -1]}, "alpha", 2, marks=[TWO_PROCESSES, pytest.mark.long]),
+    ],
+)
+def test_error_score_raise_raises_the_error(grid, says, n_jobs):
+    search = BackpropGridSearchCV(NETWORK, grid, cv=2, error_score="raise", n_jobs=n_jobs)
+    with pytest.raises(ValueError, match=says):
+        search.fit(X, Y)
+    assert not hasattr(search, "cv_results_")
+
+
+def test_error_score_raise_raises_a_transformers_error():
+    model = make_pipeline(Noted(fails=True), NETWORK)
+    search = BackpropGridSearchCV(model, {"backpropclassifier__alpha": [0]}, error_score="raise")
+    with pytest.raises(Refused, match="it was told to"):
+        search.fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (X[:, 0], Y),
+        (np.zeros((N, 2, 2)), Y),
+        (np.where(X > 2, np.nan, X), Y),
+        (X.astype(str) + "!", Y),
+        (X, None),
+        (X, np.where(Y == 0, None, Y)),
+        (X, np.array([1, "one", None] * N, dtype=object)[:N]),
+        (X, [[1], [1, 2]] * (N // 2) + [[1]]),
+        (X, np.linspace(0, 1, N)),
+    ],
+    ids=["1-D", "3-D", "NaN", "words", "no y", "missing y", "mixed y", "ragged y", "continuous y"],
+)
+def test_wrong_data_fails_as_it_does_in_scikit_learn(data):
+    assert_same_outcome(NETWORK, {"alpha": [0, 1]}, data, cv=KFold(3))
+
+
+@pytest.mark.parametrize("name", ["colour", "classes", "incremental"])
+def test_an_argument_that_fit_does_not_know(name):
+    assert_same_outcome(NETWORK, {"alpha": [0, 1]}, fit_params={name: True})
+
+
+@dataclass(frozen=True)
+class Picky(ActivationFunction):
+    """f(z) = z, but not for five units: then it raises, in the first forward pass."""
+
+    def forward(self, z, a):
+        if z.shape[-1] == 5:
+            raise ArithmeticError("too wide")
+        np.copyto(a, z)
+
+    def backward(self, z, a, delta):
+        pass
+
+
+@dataclass(frozen=True)
+class Stubborn(LearningRateSchedule):
+    """The base rate, twice: then it raises."""
+
+    def init(self, n_estimators):
+        return {"n": np.zeros((n_estimators, 1))}
+
+    def on_epoch_end(self, state, base, monitored, n_samples_seen):
+        state["n"] += 1
+        if (state["n"] > 2).any():
+            raise ArithmeticError("not a third time")
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("part", [{"activation": [Picky()]}, {"learning_rate": [Stubborn()]}])
+def test_an_error_in_the_midst_of_training_fails_its_candidate_and_no_other(
+    part, solver, n_threads, monkeypatch
+):
+    for module in (_evaluate, runner):
+        monkeypatch.setattr(module, "threads_for_stacks", lambda: n_threads)
+    monkeypatch.setattr(sizes_module, "_WORTH_A_THREAD", 1)
+    grid = [GOOD, part | {"max_iter": [1, 4], "hidden_layer_sizes": [(4,), (5,)]}]
+    assert_same_outcome(quick(BackpropClassifier, solver=solver), grid)
+
+
+@dataclass(frozen=True)
+class Scaled(ActivationFunction):
+    """f(z) = s z, with an s for each unit."""
+
+    scale: np.ndarray
+
+    def forward(self, z, a):
+        np.multiply(z, self.scale, out=a)
+
+    def backward(self, z, a, delta):
+        delta *= self.scale
+
+
+@dataclass(frozen=True)
+class ForEach(SquaredError):
+    """L = (s - y)^2 / 2, with a number for each output that plays no part."""
+
+    scale: np.ndarray
+
+
+@pytest.mark.parametrize(
+    "estimator, data",
+    [
+        (quick(BackpropClassifier, activation=Scaled(np.arange(5.0))), (X, Y)),
+        (quick(BackpropRegressor, loss=ForEach(np.ones(3))), value_data(N, n_outputs=3)),
+    ],
+    ids=["activation", "loss"],
+)
+def test_parts_that_hold_arrays(estimator, data):
+    """Such dataclasses can't be compared: their == raises."""
+    grid = [{}, {"alpha": [0, 1]}, {"activation": [Scaled(np.ones(5)), "relu"], "alpha": [0, 1]}]
+    assert_same_outcome(estimator, grid, data)
+
+
+# ------------------------------------------------------------- those that fail by our own fault
+
+BROKEN = "it is broken"
+
+
+def break_down(*args, **kwargs):
+    raise AttributeError(BROKEN)
+
+
+SCALED = make_pipeline(StandardScaler(), NETWORK)
+IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "where, name, estimator, grid, n_fits",
+    [
+        (_evaluate, "bytes_per_member", NETWORK, {"alpha": [0, 1]}, 4),
+        (_evaluate, "bytes_per_member", NETWORK, {"alpha": [0, -1]}, 2),
+        (_evaluate, "bytes_per_member", SCALED, IN_PIPELINE, 4),
+        (_CaptureFitArgs, "fit", SCALED, IN_PIPELINE, 4),
+        (_fit_many, "cut_to_size", NETWORK, {"alpha": [0, 1]}, 4),
+    ],
+)
+def test_an_error_of_ours_that_costs_time_is_said(
+    where, name, estimator, grid, n_fits, monkeypatch
+):
+    """Where it makes its candidates train alone no score is another, so nobody would notice."""
+    settings = {"cv": 2, "scoring": bits}
+    expected, said = outcome(GridSearchCV(estimator, grid, **settings), X, Y)
+    monkeypatch.setattr(where, name, break_down)
+    actual, more = outcome(BackpropGridSearchCV(estimator, grid, **settings), X, Y)
+    assert_same_search(actual, expected)
+    ((category, text),) = more - said
+    assert category is RuntimeWarning
+    assert BROKEN in text and text.startswith(str(n_fits))
+    with pytest.raises(RuntimeWarning, match=BROKEN):
+        BackpropGridSearchCV(estimator, grid, **settings).fit(X, Y)
+
+
+@dataclass(frozen=True)
+class Flat(ActivationFunction):
+    """f(z) = z, for a single network."""
+
+    def forward(self, z, a):
+        if z.ndim == 3:
+            raise ArithmeticError("only one at a time")
+        np.copyto(a, z)
+
+    def backward(self, z, a, delta):
+        pass
+
+
+def test_a_part_that_fails_in_a_stack_alone_is_said_to():
+    estimator, settings = quick(BackpropClassifier, activation=Flat()), {"cv": 2, "scoring": bits}
+    search = BackpropGridSearchCV(estimator, {"alpha": [0, 1]}, **settings)
+    with pytest.warns(RuntimeWarning, match="only one at a time.*members of a stack"):
+        search.fit(X, Y)
+    assert_same_search(search, GridSearchCV(estimator, {"alpha": [0, 1]}, **settings).fit(X, Y))
+
+
+# ---------------------------------------------------------------------------- who trains alone
+
+
+def said(capsys, estimator, grid, verbose=1, **settings):
+    """Return the lines that a search prints."""
+    search = BackpropGridSearchCV(estimator, grid, cv=2, refit=False, verbose=verbose, **settings)
+    assert outcome(search, X, Y)[0] is search
+    return capsys.readouterr().out.splitlines()
+
+
+def alone(lines):
+    return [line for line in lines if "one by one" in line]
+
+
+def test_one_line_says_why_some_are_trained_alone(capsys):
+    lines = said(capsys, NETWORK, {"solver": ["adam", "lbfgs"], "alpha": [0, 1, 2]})
+    assert alone(lines) == [
+        "3 of 6 candidates are trained one by one: lbfgs trains one network at a time."
+    ]
+    assert lines[0] == "Fitting 2 folds for each of 6 candidates, totalling 12 fits"
+    lines = said(capsys, SVC(), {"C": [1, 2]})
+    assert alone(lines) == [
+        "2 of 2 candidates are trained one by one: SVC is not a network of skbackprop."
+    ]
+    lines = said(capsys, make_pipeline(PCA(), NETWORK), {"backpropclassifier": [SVC(), NETWORK]})
+    assert len(alone(lines)) == 1
+    assert not alone(said(capsys, NETWORK, {"alpha": [0, 1]}))
+
+
+class OwnFit(BackpropClassifier):
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(-X, y, sample_weight)
+
+
+class OwnScore(BackpropClassifier):
+    def score(self, X, y, sample_weight=None):
+        return 2 * super().score(X, y, sample_weight)
+
+
+class OwnParameter(BackpropClassifier):
+    """Its constructor makes another parameter of `width`, which set_params does not."""
+
+    def __init__(self, width=3):
+        super().__init__((width,), max_iter=3, random_state=0)
+        self.width = width
+
+
+def test_candidates_are_as_set_params_leaves_them():
+    assert_same_outcome(OwnParameter(), {"width": [3, 5]})
+
+
+@pytest.mark.parametrize("kind, n_lines", [(OwnFit, 1), (OwnScore, 0)])
+def test_a_subclass_with_a_fit_of_its_own_is_fitted_by_it(capsys, kind, n_lines):
+    assert len(alone(said(capsys, quick(kind), GOOD))) == n_lines
+    assert_same_outcome(quick(kind), GOOD, scoring=None)
+    assert_same_outcome(quick(kind), GOOD)
+
+
+def test_verbose_shows_epochs_and_how_many_are_left(capsys):
+    lines = said(capsys, quick(BackpropClassifier, max_iter=3), {"alpha": [0, 1, 2]}, verbose=3)
+    shown = [line for line in lines if "epoch" in line]
+    assert shown == [
+        "[stack 1 of 1] epoch 1, 6 of 6 networks left",
+        "[stack 1 of 1] epoch 2, 6 of 6 networks left",
+        "[stack 1 of 1] epoch 3, 0 of 6 networks left",
+    ]
+    lines = said(capsys, NETWORK, {"alpha": [0, 1, 2]})
+    assert [line for line in lines if "epoch" in line] == [
+        "[stack 1 of 1] epoch 5, 0 of 6 networks left"
+    ]
+
+
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"]])
+def test_verbose_2_has_a_line_for_every_fit(capsys, scoring):
+    grid = {"alpha": [0, 1, -1], "solver": ["adam", "lbfgs"]}
+    lines = said(capsys, NETWORK, grid, verbose=2, scoring=scoring)
+    shown = [line for line in lines if line.startswith("[CV")]
+    assert len(shown) == 12
+    assert sum("alpha=-1" in line and "nan" in line for line in shown) == 4
+
+
+def test_nothing_is_said_unasked(capsys):
+    assert said(capsys, NETWORK, {"solver": ["adam", "lbfgs"]}, verbose=0) == []
+
+
+# ---------------------------------------------------------------------------------- workers
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=TWO_PROCESSES)])
+def test_workers_find_the_same(backend):
+    grid = [GOOD, {"solver": ["lbfgs"], "hidden_layer_sizes": [3, 4]}]
+    with joblib.parallel_config(backend, n_jobs=2):
+        assert_same_outcome(NETWORK, grid, cv=3)
+
+
+@pytest.mark.parametrize(
+    "n_stacks, size, n_jobs, sizes",
+    [
+        (4, 30, 2, [30] * 4),  # all have the same
+        (5, 30, 2, [30] * 4 + [15] * 2),  # the fifth is shared
+        (3, 12, 1, [12] * 3),
+        (2, 1, 4, [1] * 2),  # there is nothing to cut
+        (1, 4, 4, [1] * 4),
+        # Three rounds of small stacks would take longer than two of larger ones.
+        (5, 30, 8, [10] * 15),
+    ],
+)
+def test_workers_have_the_same_to_do(n_stacks, size, n_jobs, sizes):
+    stacks = [[(stack, i) for i in range(size)] for stack in range(n_stacks)]
+    shared = _evaluate._shared(stacks, n_jobs)
+    assert [len(part) for part in shared] == sizes
+    assert [task for part in shared for task in part] == [task for s in stacks for task in s]
+
+
+def test_estimators_and_data_are_left_alone():
+    network = clone(NETWORK)
+    init = [np.ones((4, 5)), np.ones((5, 3))], [np.ones(5), np.ones(3)]
+    before, data = network.get_params(), (X.copy(), Y.copy())
+    BackpropGridSearchCV(network, {"init": [init], "alpha": [0, 1]}, cv=2).fit(X, Y)
+    assert network.get_params() == before
+    assert not hasattr(network, "coefs_")
+    assert np.array_equal(X, data[0])
+    assert np.array_equal(Y, data[1])
+    assert all((array == 1).all() for arrays in init for array in arrays)
+
+
+@pytest.mark.parametrize(
+    "settings, n_moments",
+    [
+        ({"solver": "sgd"}, 1),  # the velocity
+        ({}, 2),
+        ({"solver": "amsgrad"}, 3),
+        ({"solver": "amsgrad", "average": "polyak"}, 4),
+    ],
+    ids=str,
+)
+def test_the_bound_of_memory_counts_all_moments_and_averages(monkeypatch, settings, n_moments):
+    counted = []
+
+    def members_at_once(*arguments):
+        counted.append(arguments[-1])
+        return sizes_module.max_stack_size(*arguments)
+
+    monkeypatch.setattr(_evaluate, "max_stack_size", members_at_once)
+    network = quick(BackpropClassifier, **settings)
+    BackpropGridSearchCV(network, {"alpha": [0.1, 0.2]}, cv=2, refit=False).fit(X, Y)
+    assert counted == [n_moments]

@@ -1,0 +1,141 @@
+"""Are scores the same where rows and plans are made once for all candidates of a split?
+
+The oracle is scikit-learn's search, which hands each scorer the whole pipeline and all test rows
+anew. That nothing is done twice is nothing that a score would show, so calls are counted.
+"""
+
+import pickle
+from collections import Counter
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalvingGridSearchCV
+from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.model_selection._round_budget import CandidateStates
+from support import assert_same_search, class_data, few_epochs, quick
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+X, Y = class_data(41)
+GRID = {"backpropclassifier__alpha": [0.0, 0.1, 1.0]}
+NETWORK = quick(BackpropClassifier)
+
+
+class Counting(StandardScaler):
+    """Takes note of the rows of each call of `transform`."""
+
+    n_rows: ClassVar = []
+
+    def transform(self, X, copy=None):
+        Counting.n_rows.append(len(X))
+        return super().transform(X, copy)
+
+
+class OneOff(Pipeline):
+    """Predicts something else than its network does."""
+
+    def predict(self, X):
+        return np.roll(super().predict(X), 1)
+
+
+class Refusing(TransformerMixin, BaseEstimator):
+    """Takes the rows that it is fitted to, and no others."""
+
+    def fit(self, X, y=None):
+        self.n_ = len(X)
+        return self
+
+    def transform(self, X):
+        if len(X) != self.n_:
+            raise ValueError("these are other rows")
+        return X
+
+
+def whole_pipeline(estimator, X, y):
+    """Score as a user's own function may, by what it finds in the estimator."""
+    assert isinstance(estimator, Pipeline)
+    return accuracy_score(y, estimator.predict(X)) + estimator[0].mean_[0]
+
+
+def both(estimator, grid=GRID, **settings):
+    searches = [
+        kind(estimator, grid, cv=2, **settings) for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    for search in searches:
+        search.fit(X, Y)
+    return searches
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        None,
+        "neg_log_loss",
+        ["accuracy", "roc_auc_ovr"],
+        make_scorer(accuracy_score, normalize=False),
+        whole_pipeline,
+        {"own": whole_pipeline, "accuracy": "accuracy"},
+    ],
+    ids=["own", "metric", "several", "made", "callable", "mixed"],
+)
+@pytest.mark.parametrize("return_train_score", [False, True])
+def test_any_scorer_says_what_it_says_of_the_whole_pipeline(scoring, return_train_score):
+    settings = {"scoring": scoring, "return_train_score": return_train_score, "refit": False}
+    assert_same_search(*both(make_pipeline(StandardScaler(), NETWORK), **settings))
+
+
+def test_a_pipeline_with_predictions_of_its_own_is_asked_for_them():
+    assert_same_search(
+        *both(OneOff([("scale", StandardScaler()), ("backpropclassifier", NETWORK)]))
+    )
+
+
+def test_metadata_is_routed_to_the_steps_of_the_pipeline():
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert_same_search(*both(make_pipeline(StandardScaler(), NETWORK)))
+
+
+@pytest.mark.filterwarnings("ignore:(Scoring failed|One or more of the test scores):UserWarning")
+def test_rows_that_cannot_be_transformed_fail_in_each_score():
+    assert_same_search(*both(make_pipeline(Refusing(), NETWORK), refit=False))
+
+
+@pytest.mark.parametrize("search_class", [BackpropGridSearchCV, BackpropHalvingGridSearchCV])
+def test_test_rows_are_transformed_once_for_all_candidates(search_class):
+    Counting.n_rows.clear()
+    settings = {"cv": 2, "refit": False, "return_train_score": True}
+    search = search_class(make_pipeline(Counting(), NETWORK), GRID, **settings).fit(X, Y)
+    n_rounds = getattr(search, "n_iterations_", 1)
+    # Either half of the rows is fitted, and scored as test rows and as training rows.
+    assert Counter(Counting.n_rows) == {20: 3 * n_rounds, 21: 3 * n_rounds}
+
+
+def test_parameters_are_checked_once_for_all_splits(monkeypatch):
+    checked, check = [], BackpropClassifier._plan_anew
+
+    def count(self):
+        checked.append(self.alpha)
+        return check(self)
+
+    monkeypatch.setattr(BackpropClassifier, "_plan_anew", count)
+    BackpropGridSearchCV(NETWORK, {"alpha": [0.0, 0.1, 1.0]}, cv=4, refit=False).fit(X, Y)
+    assert sorted(checked) == [0.0, 0.1, 1.0]
+
+
+def test_who_shares_an_order_and_a_stream_still_does_in_another_process():
+    data = X, Y, {}
+    fits = [FitJob(quick(BackpropClassifier, alpha=alpha), *data) for alpha in (0.1, 1.0)]
+    fit_many(fits, 2**28, until=2)
+    sent = CandidateStates({(i, 0): fit.reached for i, fit in enumerate(fits)})
+    one, other = pickle.loads(pickle.dumps(sent)).values()
+    states = [reached.moments[0].state for reached in (one, other)]
+    assert states[0].orders[0] is states[1].orders[0]
+    assert states[0].rngs[0] is states[1].rngs[0]

@@ -1,0 +1,853 @@
+"""Are the searches scikit-learn's, but for the time they take?
+
+The oracle is scikit-learn's own search over the same estimator. Scores, ranks and the best
+candidate have to be equal to the bit, at one BLAS thread, however the candidates are stacked.
+"""
+
+import contextlib
+import copy
+import inspect
+import itertools
+import pickle
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
+from joblib.externals.loky import get_reusable_executor
+from scipy import sparse
+from scipy.stats import loguniform, randint
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.metrics import accuracy_score, log_loss, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    PredefinedSplit,
+    RandomizedSearchCV,
+    RepeatedStratifiedKFold,
+    cross_val_score,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from threadpoolctl import threadpool_limits
+
+from lanes import examples
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRandomizedSearchCV,
+    BackpropRegressor,
+)
+from skbackprop.activations import LeakyRelu, Logistic
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.optimizers import SGD, Adam
+from skbackprop.schedules import InverseScaling
+from support import (
+    NAMES,
+    answers,
+    assert_same_search,
+    bits,
+    class_data,
+    few_epochs,
+    for_check,
+    label_data,
+    outcome,
+    peak_of,
+    quick,
+    same_bits,
+    some_parameters,
+    value_data,
+)
+
+pytestmark = few_epochs
+
+N = 41  # two splits of it differ in size
+CLASSIFIER, REGRESSOR = quick(BackpropClassifier), quick(BackpropRegressor)
+RATES = {"learning_rate_init": [0.001, 0.01, 0.1], "alpha": [0.0, 0.3]}
+CLASSES, VALUES = class_data(N), value_data(N)
+WEIGHT = np.random.RandomState(0).uniform(0.1, 3, N) * (np.arange(N) % 5 > 0)
+GROUPS = np.arange(N) % 7
+EVERY_SEARCH = pytest.mark.parametrize(
+    "ours, theirs",
+    [(BackpropGridSearchCV, GridSearchCV), (BackpropRandomizedSearchCV, RandomizedSearchCV)],
+    ids=["grid", "random"],
+)
+TWO_PROCESSES = pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start
+
+
+def fitted(search_class, estimator=CLASSIFIER, grid=RATES, data=CLASSES, fit_params=None, **kw):
+    """Return a fitted search, over two splits and with training scores if not told otherwise."""
+    if issubclass(search_class, RandomizedSearchCV):
+        kw = {"n_iter": 5, "random_state": 0, **kw}
+    search = search_class(estimator, grid, **{"cv": 2, "return_train_score": True, **kw})
+    return search.fit(*data, **fit_params or {})
+
+
+def assert_search_equals(estimator=CLASSIFIER, grid=RATES, data=CLASSES, fit_params=None, **kw):
+    """Assert that our grid search and scikit-learn's find the same; return both."""
+    pair = [
+        fitted(kind, estimator, grid, data, fit_params, **kw)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*pair)
+    return pair
+
+
+# ------------------------------------------------------------------------------- the same bits
+
+SCALED = make_pipeline(StandardScaler(), PCA(), quick(BackpropClassifier))
+LAST = "backpropclassifier__"
+FRAME = pd.DataFrame(CLASSES[0], columns=NAMES), pd.Series(CLASSES[1]).map(list("abc").__getitem__)
+STOPPING = {
+    "early_stopping": True,
+    "n_iter_no_change": 2,
+    "max_iter": 15,
+    "learning_rate_init": 0.05,
+}
+
+# Of each: the estimator, the grid and the data.
+CASES = {
+    "binary": (CLASSIFIER, RATES, class_data(N, n_classes=2)),
+    "multiclass": (CLASSIFIER, RATES, CLASSES),
+    "multilabel": (CLASSIFIER, RATES, label_data(N)),
+    "one value": (REGRESSOR, RATES, VALUES),
+    "several values": (REGRESSOR, RATES, value_data(N, n_outputs=3)),
+    "losses": (
+        REGRESSOR,
+        RATES | {"loss": ["squared_error", "poisson"]},
+        (VALUES[0], VALUES[1] ** 2),
+    ),
+    "early stopping": (
+        quick(BackpropClassifier, **STOPPING),
+        {"early_stopping": [True, False], "validation_fraction": [0.1, 0.3], "tol": [1e-4, 0.5]},
+        CLASSES,
+    ),
+    "early stopping of several values": (
+        quick(BackpropRegressor, **STOPPING),
+        RATES,
+        value_data(N, n_outputs=2),
+    ),
+    "patience": (
+        quick(BackpropClassifier, max_iter=12),
+        {"n_iter_no_change": [1, 3, np.inf], "tol": [0.0, 0.1, 10.0]},
+        CLASSES,
+    ),
+    "seeds": (
+        CLASSIFIER,
+        {
+            "random_state": [0, 1, np.random.RandomState(2)],
+            "shuffle": [True, False],
+            "alpha": [0, 1],
+        },
+        CLASSES,
+    ),
+    "sgd": (
+        quick(BackpropClassifier, solver="sgd", max_iter=10, n_iter_no_change=1, tol=0.05),
+        {
+            "learning_rate": ["constant", "adaptive", "invscaling"],
+            "learning_rate_init": [0.1, 2e-6],  # the second is soon too small to go on
+            "momentum": [0.0, 0.9],
+            "nesterovs_momentum": [True, False],
+        },
+        CLASSES,
+    ),
+    "adam": (
+        CLASSIFIER,
+        {"beta_1": [0.0, 0.9], "beta_2": [0.9, 0.999], "epsilon": [1e-8, 1]},
+        CLASSES,
+    ),
+    "architectures": (
+        CLASSIFIER,
+        {
+            "hidden_layer_sizes": [(), 3, (4, 3), [4, 3]],
+            "activation": ["relu", "tanh"],
+            "alpha": [0, 1],
+        },
+        CLASSES,
+    ),
+    "batches and epochs": (
+        CLASSIFIER,
+        {"batch_size": [1, 7, 13, "auto"], "max_iter": [1, 4], "alpha": [0, 1]},
+        CLASSES,
+    ),
+    "solvers": (
+        CLASSIFIER,
+        {"solver": ["adam", "sgd", "lbfgs", Adam(beta_1=0.5), SGD()], "alpha": [0, 1]},
+        CLASSES,
+    ),
+    "lbfgs": (quick(BackpropRegressor, solver="lbfgs"), RATES, VALUES),
+    "dtypes": (CLASSIFIER, RATES | {"dtype": ["float32", "float64", None]}, CLASSES),
+    "sgd in float32": (
+        quick(BackpropRegressor, dtype="float32", solver="sgd"),
+        RATES | {"learning_rate": ["constant", "adaptive"], "momentum": [0.1, 0.9]},
+        VALUES,
+    ),
+    "float32 data": (CLASSIFIER, RATES, (CLASSES[0].astype(np.float32), CLASSES[1])),
+    "sparse": (CLASSIFIER, RATES, (sparse.csr_array(np.maximum(CLASSES[0], 0)), CLASSES[1])),
+    "sparse columns": (REGRESSOR, RATES, (sparse.csc_matrix(np.maximum(VALUES[0], 0)), VALUES[1])),
+    "frame and words": (CLASSIFIER, RATES, FRAME),
+    "lists": (CLASSIFIER, RATES, (CLASSES[0].tolist(), CLASSES[1].tolist())),
+    "members": (CLASSIFIER, RATES | {"n_estimators": [1, 3]}, CLASSES),
+    "initial weights": (
+        CLASSIFIER,
+        {"init": ["auto", "he_normal", some_parameters(4, 5, 3)], "alpha": [0, 1]},
+        CLASSES,
+    ),
+    "objects": (
+        CLASSIFIER,
+        {
+            "activation": [Logistic(), "relu"],
+            "learning_rate": [InverseScaling(0.1), InverseScaling(0.3), "constant"],
+            "alpha": [0, 1],
+        },
+        CLASSES,
+    ),
+    "activations of each layer": (
+        quick(BackpropClassifier, hidden_layer_sizes=(4, 3)),
+        {
+            "activation": [["relu", "tanh"], ("gelu", LeakyRelu(0.3)), "silu", ["relu", "tanh"]],
+            "alpha": [0, 1],
+        },
+        CLASSES,
+    ),
+    "list of grids": (
+        CLASSIFIER,
+        [
+            RATES,
+            {"hidden_layer_sizes": [(2,), (5,)]},
+            {"solver": ["sgd"], "momentum": [0.5, 0.9]},
+            {},
+        ],
+        CLASSES,
+    ),
+    "pipeline": (
+        SCALED,
+        {
+            "standardscaler__with_std": [True, False],
+            "pca__n_components": [2, 3],
+            f"{LAST}alpha": [0, 1],
+            f"{LAST}hidden_layer_sizes": [3, 5],
+        },
+        CLASSES,
+    ),
+    "pipeline of a frame": (
+        clone(SCALED).set_output(transform="pandas"),
+        {"pca__n_components": [2, None], f"{LAST}alpha": [0, 1]},
+        FRAME,
+    ),
+    "pipeline of sparse data": (
+        make_pipeline(StandardScaler(with_mean=False), REGRESSOR),
+        {"backpropregressor__alpha": [0, 1]},
+        (sparse.csr_matrix(np.maximum(VALUES[0], 0)), VALUES[1]),
+    ),
+    "steps": (
+        SCALED,
+        [
+            {"standardscaler": [MinMaxScaler(), "passthrough", None], f"{LAST}alpha": [0, 1]},
+            {"backpropclassifier": [quick(BackpropClassifier, solver="lbfgs"), SVC(), CLASSIFIER]},
+            {"backpropclassifier": [CLASSIFIER], f"{LAST}alpha": [0, 1]},
+        ],
+        CLASSES,
+    ),
+    "not networks": (SVC(), {"C": [0.1, 1]}, CLASSES),
+    "network within": (
+        CalibratedClassifierCV(CLASSIFIER, cv=2),
+        {"estimator__alpha": [0, 1]},
+        CLASSES,
+    ),
+    "search within": (
+        BackpropGridSearchCV(CLASSIFIER, {"alpha": [0, 1]}, cv=2),
+        {"estimator__learning_rate_init": [0.01, 0.1]},
+        CLASSES,
+    ),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES)
+def test_grid_search_finds_the_same_to_the_bit(case):
+    estimator, grid, data = CASES[case]
+    ours, theirs = assert_search_equals(estimator, grid, data, scoring=bits)
+    for actual, expected in zip(
+        answers(ours.best_estimator_, data[0]),
+        answers(theirs.best_estimator_, data[0]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(actual, expected, strict=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["early stopping", "sgd in float32", "members", "pipeline"])
+@pytest.mark.parametrize("max_stack_bytes", [1, 50_000])
+def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
+    large, small = (
+        fitted(BackpropGridSearchCV, *CASES[case], scoring=bits, max_stack_bytes=size)
+        for size in (2**28, max_stack_bytes)
+    )
+    assert_same_search(small, large)
+
+
+@pytest.mark.parametrize("weight", [np.ones(N), WEIGHT, WEIGHT.tolist(), None])
+@pytest.mark.parametrize("estimator", [CLASSIFIER, quick(BackpropClassifier, **STOPPING)])
+def test_sample_weights_are_split_along_with_x(estimator, weight):
+    assert_search_equals(estimator, fit_params={"sample_weight": weight}, scoring="neg_log_loss")
+
+
+def test_arguments_of_a_pipelines_steps_are_split_along_with_x():
+    weights = {"standardscaler__sample_weight": WEIGHT, f"{LAST}sample_weight": WEIGHT[::-1]}
+    grid = {f"{LAST}alpha": [0, 1], "pca__n_components": [2, 3]}
+    weighted, _ = assert_search_equals(SCALED, grid, fit_params=weights, scoring=bits)
+    plain = fitted(BackpropGridSearchCV, SCALED, grid, scoring=bits)
+    scores = [search.cv_results_["mean_test_score"] for search in (weighted, plain)]
+    assert (scores[0] != scores[1]).all()
+
+
+def test_members_with_shared_and_with_own_streams_are_the_same_as_alone():
+    """Half of the candidates share a seed, so that their rows are gathered once; half do not."""
+    grid = {"random_state": [0, 0, 0, 1, 2, 3], "alpha": [0, 1]}
+    assert_search_equals(grid=grid, scoring=bits)
+
+
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
+def test_random_search_draws_the_same_candidates(random_state):
+    """Without a seed they are drawn from NumPy's global stream."""
+    distributions = {
+        "learning_rate_init": loguniform(1e-3, 0.1),
+        "hidden_layer_sizes": randint(2, 5),
+    }
+    found = []
+    for kind in (BackpropRandomizedSearchCV, RandomizedSearchCV):
+        np.random.seed(0)
+        own = copy.deepcopy(random_state)
+        found.append(fitted(kind, grid=distributions, random_state=own, scoring=bits))
+    assert_same_search(*found)
+
+
+def test_random_search_over_several_dicts_and_a_pipeline():
+    distributions = [
+        {f"{LAST}learning_rate_init": loguniform(1e-3, 0.1), "pca__n_components": [2, 3]},
+        {f"{LAST}solver": ["sgd", "lbfgs"], f"{LAST}alpha": loguniform(1e-3, 1)},
+    ]
+    pair = [
+        fitted(kind, SCALED, distributions, n_iter=8, random_state=0, scoring=bits)
+        for kind in (BackpropRandomizedSearchCV, RandomizedSearchCV)
+    ]
+    assert_same_search(*pair)
+
+
+def test_networks_without_a_seed_are_searched_too():
+    search = fitted(
+        BackpropGridSearchCV, quick(BackpropClassifier, random_state=None), scoring=bits
+    )
+    assert len(set(search.cv_results_["mean_test_score"])) == 6
+
+
+SOME_VALUES = {
+    "hidden_layer_sizes": [(), (3,), (3, 2)],
+    "activation": ["relu", "tanh", "gelu", ["silu", "mish"]],
+    "solver": ["adam", "sgd", "lbfgs"],
+    "alpha": [0.0, 0.1, 1],
+    "batch_size": [5, 20, "auto"],
+    "learning_rate": ["constant", "adaptive", "invscaling"],
+    "learning_rate_init": [1e-3, 0.1, 1e300],
+    "max_iter": [1, 3],
+    "shuffle": [True, False],
+    "random_state": [0, 1],
+    "momentum": [0.0, 0.5],
+    "nesterovs_momentum": [True, False],
+    "early_stopping": [True, False],
+    "n_iter_no_change": [1, 2],
+    "tol": [1e-4, 10.0],
+    "dtype": ["float32", None],
+    "n_estimators": [1, 2],
+    "warm_start": [True, False],
+}
+
+
+@examples(0.12)
+@given(
+    st.lists(
+        st.fixed_dictionaries({name: st.sampled_from(v) for name, v in SOME_VALUES.items()}),
+        min_size=2,
+        max_size=8,
+    ),
+    st.sampled_from([CLASSES, VALUES]),
+    st.integers(1, 2**17),
+)
+def test_any_mixture_of_candidates_finds_the_same(candidates, data, max_stack_bytes):
+    grid = [{name: [value] for name, value in one.items()} for one in candidates]
+    estimator = CLASSIFIER if data is CLASSES else REGRESSOR
+    common = {"cv": 2, "scoring": bits}
+    ours = BackpropGridSearchCV(estimator, grid, max_stack_bytes=max_stack_bytes, **common)
+    actual, expected = outcome(ours, *data), outcome(GridSearchCV(estimator, grid, **common), *data)
+    assert actual[1] == expected[1]
+    if isinstance(expected[0], GridSearchCV):
+        assert_same_search(actual[0], expected[0])
+
+
+# ---------------------------------------------------------------------------------- drop-ins
+
+
+@EVERY_SEARCH
+def test_constructor_begins_with_scikit_learns_parameters(ours, theirs):
+    mine, others = (list(inspect.signature(kind).parameters.values()) for kind in (ours, theirs))
+    assert [(p.name, p.kind) for p in mine[: len(others)]] == [(p.name, p.kind) for p in others]
+    assert [str(p.default) for p in mine[: len(others)]] == [str(p.default) for p in others]
+    assert [p.name for p in mine[len(others) :]] == ["max_stack_bytes"]
+    assert issubclass(ours, theirs)
+
+
+@EVERY_SEARCH
+@pytest.mark.parametrize("refit", [True, False])
+def test_attributes_are_scikit_learns(ours, theirs, refit):
+    own = {"max_stack_bytes"}
+    actual, expected = (fitted(kind, data=FRAME, refit=refit) for kind in (ours, theirs))
+    public = [{name for name in vars(search) if name[0] != "_"} for search in (actual, expected)]
+    assert public[0] - own == public[1]
+    for search in (actual, expected):
+        assert hasattr(search, "classes_") == hasattr(search, "feature_names_in_") == refit
+
+
+def metrics_by_name(estimator, X, y):
+    predicted = estimator.predict(X)
+    return {"accuracy": accuracy_score(y, predicted), "first": float(np.mean(predicted == 0))}
+
+
+def second(results):
+    return 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "scoring, refit",
+    [
+        (None, True),
+        (None, second),
+        ("neg_log_loss", True),
+        ("neg_log_loss", False),
+        (make_scorer(log_loss, response_method="predict_proba", greater_is_better=False), True),
+        (lambda estimator, X, y: len(X), True),
+        (["accuracy", "neg_log_loss"], "neg_log_loss"),
+        (["accuracy", "neg_log_loss"], False),
+        (("accuracy", "neg_log_loss"), second),
+        ({"a": "accuracy", "b": bits}, "b"),
+        (metrics_by_name, "first"),
+        (metrics_by_name, False),
+        (metrics_by_name, second),
+    ],
+)
+def test_scoring_and_refit(scoring, refit):
+    ours, theirs = assert_search_equals(scoring=scoring, refit=refit)
+    assert str(ours.scorer_) == str(theirs.scorer_)
+    if refit:
+        assert same_bits(ours.best_estimator_, theirs.best_estimator_)
+        if refit is not second:
+            assert ours.score(*CLASSES) == theirs.score(*CLASSES)
+
+
+@pytest.mark.parametrize("scoring", [["accuracy", "neg_log_loss"], metrics_by_name])
+def test_several_metrics_ask_for_a_name_to_refit_by(scoring):
+    pair = BackpropGridSearchCV, GridSearchCV
+    actual, expected = (
+        outcome(kind(CLASSIFIER, RATES, scoring=scoring), *CLASSES) for kind in pair
+    )
+    assert actual == expected
+    assert actual[0] is ValueError
+
+
+HALVES = [(np.arange(0, N - 1), [N - 1, 3]), (np.arange(10, 20), np.arange(30))]
+SPLITTERS = {
+    "number": (3, {}),
+    "default": (None, {}),
+    "splitter": (KFold(3, shuffle=True, random_state=0), {}),
+    "repeated": (RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0), {}),
+    "groups": (GroupKFold(3), {"groups": GROUPS}),
+    "predefined": (PredefinedSplit(np.arange(N) % 3 - 1), {}),
+    "rows": (HALVES, {}),
+    "ranges": ([(range(20), range(20, N)), (range(5, N), range(5))], {}),
+    "masks": ([(np.arange(N) < 25, np.arange(N) >= 25)], {}),
+    "tuples": ([(tuple(range(20)), tuple(range(20, N)))], {}),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "case, data",
+    [
+        *(pytest.param(case, CLASSES, id=case) for case in SPLITTERS),
+        *(pytest.param(case, FRAME, id=f"{case}, frame") for case in ("number", "rows", "ranges")),
+    ],
+)
+def test_splits(case, data):
+    cv, fit_params = SPLITTERS[case]
+    assert_search_equals(data=data, cv=cv, fit_params=fit_params, scoring=bits)
+
+
+def test_splits_are_drawn_from_a_generator():
+    ours, theirs = (
+        fitted(kind, cv=(half for half in HALVES)) for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    assert_same_search(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "estimator, grid, changes",
+    [
+        (CLASSIFIER, {"alfa": [1]}, {}),
+        (CLASSIFIER, RATES, {"cv": "three"}),
+        (CLASSIFIER, RATES, {"cv": []}),
+        (CLASSIFIER, RATES, {"cv": 100}),
+        (CLASSIFIER, RATES, {"scoring": "beauty"}),
+        (CLASSIFIER, RATES, {"error_score": "ignore"}),
+        (CLASSIFIER, RATES, {"n_jobs": 0}),
+        (CLASSIFIER, RATES, {"verbose": "much"}),
+        (CLASSIFIER, RATES, {"scoring": lambda estimator, X, y: "good"}),
+    ],
+)
+def test_errors_are_scikit_learns(estimator, grid, changes):
+    ours, theirs = (
+        kind(estimator, grid, **changes) for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    kinds = {outcome(search, *CLASSES)[0] for search in (ours, theirs)}
+    assert len(kinds) == 1 and issubclass(*kinds, Exception)
+
+
+@EVERY_SEARCH
+def test_a_class_in_the_place_of_an_estimator_is_said_to_be_one(ours, theirs):
+    for kind in (ours, theirs):
+        with pytest.raises(TypeError, match="instance"):
+            fitted(kind, BackpropClassifier)
+
+
+@EVERY_SEARCH
+@pytest.mark.parametrize("max_stack_bytes", [0, -1, 1.5, "much"])
+def test_wrong_max_stack_bytes_is_named(ours, theirs, max_stack_bytes):
+    with pytest.raises(ValueError, match="max_stack_bytes"):
+        fitted(ours, max_stack_bytes=max_stack_bytes)
+
+
+def test_validation_can_be_switched_off():
+    with sklearn.config_context(skip_parameter_validation=True):
+        assert_search_equals(return_train_score=1)
+
+
+@EVERY_SEARCH
+def test_search_is_cloned_and_pickled(ours, theirs):
+    search = fitted(ours, max_stack_bytes=12_345)
+    assert clone(search).get_params().keys() == search.get_params().keys()
+    assert clone(search).max_stack_bytes == 12_345
+    assert not hasattr(clone(search), "cv_results_")
+    copied = pickle.loads(pickle.dumps(search))
+    assert_same_search(copied, search)
+    for actual, expected in zip(
+        answers(copied, CLASSES[0]), answers(search, CLASSES[0]), strict=True
+    ):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_search_within_cross_validation_and_pipelines():
+    for_search = {"backpropclassifier__alpha": [0, 1]}
+    scores = [
+        [
+            cross_val_score(kind(SCALED, for_search, cv=2), *CLASSES, cv=2, scoring="neg_log_loss"),
+            cross_validate(
+                make_pipeline(MinMaxScaler(), kind(CLASSIFIER, RATES, cv=2)),
+                *CLASSES,
+                cv=2,
+                scoring="neg_log_loss",
+            )["test_score"],
+        ]
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+# -------------------------------------------------------------------------- metadata routing
+
+
+def routed_classifier():
+    network = quick(BackpropClassifier).set_fit_request(sample_weight=True)
+    return network.set_score_request(sample_weight=True)
+
+
+@pytest.mark.usefixtures("routing")
+def test_weights_and_groups_are_routed():
+    metadata = {"sample_weight": WEIGHT, "groups": GROUPS}
+    assert_search_equals(routed_classifier(), RATES, fit_params=metadata, cv=GroupKFold(3))
+
+
+@pytest.mark.usefixtures("routing")
+@pytest.mark.parametrize("to_scaler", [True, False])
+def test_weights_are_routed_into_a_pipeline(to_scaler):
+    scaler = StandardScaler().set_fit_request(sample_weight=to_scaler)
+    model = make_pipeline(scaler, routed_classifier())
+    grid = {"backpropclassifier__alpha": [0, 1], "standardscaler__with_mean": [True, False]}
+    scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+    metadata = {"sample_weight": WEIGHT}
+    assert_search_equals(model, grid, fit_params=metadata, scoring=scorer)
+    ours, theirs = (
+        fitted(kind, model, grid, fit_params=metadata, scoring=scorer).best_estimator_[0].mean_
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("routing")
+def test_metadata_that_nobody_asked_for_is_refused():
+    for kind in (BackpropGridSearchCV, GridSearchCV):
+        with pytest.raises(ValueError, match="sample_weight"):
+            fitted(kind, fit_params={"sample_weight": WEIGHT})
+
+
+@pytest.mark.usefixtures("routing")
+def test_search_is_routed_to_from_outside():
+    scores = [
+        cross_validate(
+            kind(routed_classifier(), RATES, cv=2),
+            *CLASSES,
+            cv=GroupKFold(2),
+            params={"sample_weight": WEIGHT, "groups": GROUPS},
+        )["test_score"]
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+# --------------------------------------------------------------------------------- processes
+
+
+@pytest.mark.long
+@TWO_PROCESSES
+@pytest.mark.parametrize("case", ["early stopping", "pipeline", "steps"])
+def test_two_processes_find_the_same(case):
+    alone, paired = (
+        fitted(BackpropGridSearchCV, *CASES[case], scoring=bits, n_jobs=n_jobs) for n_jobs in (1, 2)
+    )
+    assert_same_search(paired, alone)
+
+
+# ---------------------------------------------------------------------- all or nothing
+
+
+class Interrupting(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        raise KeyboardInterrupt
+
+    def transform(self, X):
+        return X
+
+
+def interrupting_score(estimator, X, y):
+    raise KeyboardInterrupt
+
+
+def what_was_found(search):
+    return {name: value for name, value in vars(search).items() if name not in search.get_params()}
+
+
+def interrupt_in_epoch(monkeypatch, number):
+    """Let the epoch of this number, counted over all stacks, end in an interrupt."""
+    run_epoch, epochs = EnsembleTrainer.run_epoch, itertools.count(1)
+
+    def counted(stack, rate):
+        if next(epochs) == number:
+            raise KeyboardInterrupt
+        return run_epoch(stack, rate)
+
+    monkeypatch.setattr(EnsembleTrainer, "run_epoch", counted)
+
+
+# Where an interrupt comes: changed parameters, or the number of an epoch. The candidates train
+# for five epochs in one stack, then the best of them for five more.
+INTERRUPTS = {
+    "score": {"scoring": interrupting_score},
+    "transformer": {"estimator__pca": Interrupting()},
+    "training": 3,
+    "refit": 8,
+}
+OTHER_DATA = class_data(50, n_features=3, n_classes=2)
+
+
+def assert_interrupt_leaves_the_search(search, case, monkeypatch):
+    parameters, before = search.get_params(), what_was_found(search)
+    if isinstance(case, int):
+        interrupt_in_epoch(monkeypatch, case)
+    else:
+        search.set_params(**case)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*OTHER_DATA)
+    search.set_params(**parameters)
+    after = what_was_found(search)
+    assert after.keys() == before.keys()
+    assert all(after[name] is value for name, value in before.items())
+
+
+@EVERY_SEARCH
+@pytest.mark.parametrize("was_fitted", [True, False])
+@pytest.mark.parametrize("where", INTERRUPTS)
+def test_an_interrupt_goes_on_and_leaves_the_search(where, was_fitted, ours, theirs, monkeypatch):
+    search = ours(SCALED, {f"{LAST}alpha": [0, 1]}, cv=2)
+    if ours is BackpropRandomizedSearchCV:
+        search.set_params(n_iter=2)
+    if was_fitted:
+        search.fit(*CLASSES)
+    threads = threading.active_count()
+    assert_interrupt_leaves_the_search(search, INTERRUPTS[where], monkeypatch)
+    assert threading.active_count() == threads
+    if was_fitted:
+        assert len(search.predict(CLASSES[0])) == N
+
+
+@pytest.mark.long
+@TWO_PROCESSES
+def test_an_interrupt_of_two_processes_leaves_nothing_running(monkeypatch):
+    get_reusable_executor().shutdown(kill_workers=True)
+    wait_until_empty(workers)
+    threads = set(threading.enumerate())
+    search = fitted(BackpropGridSearchCV, SCALED, {f"{LAST}alpha": [0, 1]}, n_jobs=2)
+    assert workers()
+    assert_interrupt_leaves_the_search(search, INTERRUPTS["score"], monkeypatch)
+    wait_until_empty(workers)
+    wait_until_empty(lambda: set(threading.enumerate()) - threads)
+
+
+def workers():
+    """Return the numbers of the processes that joblib has started and that are still there."""
+    found = []
+    for children in Path("/proc/self/task").glob("*/children"):
+        for number in children.read_text().split():
+            with contextlib.suppress(OSError):
+                if b"loky.backend.popen" in Path(f"/proc/{number}/cmdline").read_bytes():
+                    found.append(number)
+    return found
+
+
+def wait_until_empty(listing):
+    """Wait for the end of all that is listed; where it never comes, the timeout of tests does."""
+    while listing():
+        time.sleep(0.02)
+
+
+FAILURES = {
+    "all candidates": {"param_grid": {"alpha": [-1]}},
+    "an unknown parameter": {"param_grid": {"alfa": [0]}},
+    "a wrong scoring": {"scoring": "beauty"},
+    "a wrong splitter": {"cv": 100},
+    "the choice of the best": {"refit": lambda results: 1 / 0},
+    "an error raised": {"param_grid": {"alpha": [0, -1]}, "error_score": "raise"},
+    "a score": {"scoring": lambda estimator, X, y: "good"},
+}
+
+
+@pytest.mark.parametrize("was_fitted", [True, False])
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_search_that_fails_leaves_what_was_found(case, was_fitted):
+    search = BackpropGridSearchCV(CLASSIFIER, RATES, cv=2)
+    if was_fitted:
+        search.fit(*CLASSES)
+    parameters, before = search.get_params(), what_was_found(search)
+    assert isinstance(outcome(search.set_params(**FAILURES[case]), *OTHER_DATA)[0], type)
+    after = what_was_found(search.set_params(**parameters))
+    assert after.keys() == before.keys()
+    assert all(after[name] is value for name, value in before.items())
+
+
+def test_a_refit_that_fails_leaves_what_was_found():
+    """The splits leave out the row that the network cannot take."""
+    X, y = CLASSES[0].copy(), CLASSES[1]
+    X[-1] = np.inf
+    search = fitted(BackpropGridSearchCV)
+    before = what_was_found(search)
+    search.set_params(cv=[(np.arange(20), np.arange(20, 40))])
+    with pytest.raises(ValueError, match="infinity"):
+        search.fit(X, y)
+    assert what_was_found(search) == before
+
+
+# --------------------------------------------------------------------------------- memory
+
+
+def peak_of_search(network, X, **settings):
+    """Return the most memory that is held at once while 12 networks are searched on one split."""
+    half = len(X) // 2
+    search = BackpropGridSearchCV(
+        network,
+        {"random_state": range(12)},
+        cv=[(np.arange(half), np.arange(half, len(X)))],
+        refit=False,
+        **settings,
+    )
+    with threadpool_limits(limits=1, user_api="blas"):  # else each thread has a stack
+        return peak_of(search.fit, X, X[:, 0])
+
+
+@pytest.mark.long
+def test_memory_of_stacks_is_bounded():
+    """Wide networks: their weights are what counts."""
+    X, network = value_data(60, 64)[0], quick(BackpropRegressor, hidden_layer_sizes=128, max_iter=2)
+    network.set_params(batch_size=10, random_state=None)
+    n_bytes = 8 * (64 * 128 + 128 + 128 + 1)
+    # A network alone: weights, gradient and two moments, what they were before the epoch, and
+    # the start. The data: a copy of it and of what is scored, and one on its way.
+    alone, data, objects = 12 * n_bytes, 4 * X.nbytes, 2**18
+    peaks = {size: peak_of_search(network, X, max_stack_bytes=size) for size in (1, 2**22, 2**28)}
+    assert peaks[1] < alone + data + objects
+    assert peaks[1] < peaks[2**22] < 2**22 + data + objects
+    assert peaks[2**22] < peaks[2**28]
+
+
+@pytest.mark.long
+def test_memory_of_gathered_rows_is_bounded():
+    """Narrow networks, each with an order of the many rows that is its own."""
+    X, network = value_data(12_000, 5)[0], quick(BackpropRegressor, hidden_layer_sizes=4)
+    network.set_params(batch_size=20, max_iter=1, random_state=None)
+    assert peak_of_search(network, X, max_stack_bytes=2**18) < 2**18 + 8 * X.nbytes
+
+
+# --------------------------------------------------------------------- scikit-learn's checks
+
+ARRAY_API = "check_array_api_input"  # scikit-learn skips it unless SciPy is set for it
+SMALL = {"hidden_layer_sizes": 10, "learning_rate_init": 0.05, "max_iter": 30, "random_state": 0}
+SEARCHES = [
+    BackpropGridSearchCV(
+        BackpropClassifier(**SMALL), {"alpha": [1e-4, 1e-2]}, cv=2, error_score="raise"
+    ),
+    BackpropRandomizedSearchCV(
+        BackpropRegressor(**SMALL),
+        {"alpha": [1e-4, 1e-2]},
+        n_iter=2,
+        random_state=0,
+        cv=2,
+        error_score="raise",
+    ),
+]
+
+
+def name_of(check):
+    return check.func.__name__
+
+
+def checks():
+    for search, check in itertools.chain(*map(estimator_checks_generator, SEARCHES)):
+        if name_of(check) != ARRAY_API:
+            names = type(search).__name__, type(search.estimator).__name__, name_of(check)
+            yield pytest.param(search, check, id=", ".join(names))
+
+
+@pytest.mark.long
+# A classifier's y with an infinity is cast to integers by scikit-learn's check_cv.
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("search, check", list(checks()))
+def test_search_passes_the_check(search, check):
+    check(for_check(search, check, n_epochs=3))

@@ -1,0 +1,228 @@
+"""Do searches train in stacks, whatever their strategy, and find what scikit-learn's find?
+
+A strategy is the `_run_search` of a search: it asks for candidates to be evaluated, once or several
+times. The oracle is the same strategy on scikit-learn's own search. That candidates are trained
+alone is nothing that a score would show, so the epochs of stacks are counted.
+"""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    KFold,
+    RandomizedSearchCV,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRandomizedSearchCV,
+    BackpropRegressor,
+)
+from skbackprop.activations import LeakyRelu
+from skbackprop.initializers import VarianceScaling
+from skbackprop.layers import BatchNormalization
+from skbackprop.losses import Focal
+from skbackprop.model_selection._base import BatchedSearchCV
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.optimizers import SGD, AdamW
+from skbackprop.schedules import LinearWarmup
+from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
+from support import assert_same_search, bits, class_data, few_epochs, outcome, quick, value_data
+
+pytestmark = few_epochs
+
+N, N_EPOCHS = 41, 5  # of each network
+X, Y = class_data(N)
+NETWORK = quick(BackpropClassifier, max_iter=N_EPOCHS, n_iter_no_change=np.inf)
+SCALED = make_pipeline(StandardScaler(), NETWORK)
+LAST = "backpropclassifier__"
+RATES = {"learning_rate_init": [0.001, 0.01, 0.1], "alpha": [0.0, 0.3]}
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Provide the number of networks in each epoch of a stack."""
+    counted, run_epoch = [], EnsembleTrainer.run_epoch
+
+    def noted(stack, rate):
+        counted.append(len(stack))
+        return run_epoch(stack, rate)
+
+    monkeypatch.setattr(EnsembleTrainer, "run_epoch", noted)
+    return counted
+
+
+# ----------------------------------------------------------------------------- who is stacked
+
+
+class Derived(BackpropClassifier):
+    """A class of a user's own that trains as ours do."""
+
+    def predict(self, X):
+        return super().predict(X)
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize(
+    "kind", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder, Derived]
+)
+def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epochs):
+    """Twelve networks: six candidates on two splits."""
+    y = {BackpropRegressor: value_data(N)[1], BackpropAutoencoder: None}.get(kind, Y)
+    estimator = quick(kind, max_iter=N_EPOCHS, n_iter_no_change=np.inf)
+    grid = RATES
+    if in_pipeline:
+        estimator = make_pipeline(StandardScaler(), estimator)
+        grid = {f"{kind.__name__.lower()}__{name}": values for name, values in RATES.items()}
+    BackpropGridSearchCV(estimator, grid, cv=2).fit(X, y)
+    assert epochs == [12] * N_EPOCHS + [1] * N_EPOCHS  # the last are the best one's, on all data
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize(
+    "grid, n_stacks",
+    [
+        ({"solver__weight_decay": [0.0, 0.1, 1.0], "solver__beta_1": [0.5, 0.9]}, 1),
+        ({"learning_rate__schedule__final": [0.1, 0.2, 0.3], "solver__epsilon": [1e-8, 1e-3]}, 1),
+        ({"average__decay": [0.5, 0.6, 0.7], "alpha": [0.0, 0.3]}, 1),
+        ({"average": [None, "polyak", PolyakAverage(50)], "solver__beta_2": [0.9, 0.99]}, 2),
+        ({"activation__negative_slope": [0.1, 0.2], "alpha": [0.0, 0.3, 0.5]}, 2),
+        ({"loss__gamma": [1.0, 2.0], "solver__beta_1": [0.5, 0.7, 0.9]}, 2),
+        ({"solver": [SGD(), SGD(0.5), SGD(0.0, False)], "solver__momentum": [0.6, 0.7]}, 2),
+        ({"normalization__momentum": [0.5, 0.9], "init__gain": [1.0, 2.0, 3.0]}, 2),
+    ],
+    ids=lambda value: " and ".join(value) if isinstance(value, dict) else "",
+)
+@pytest.mark.usefixtures("one_blas_thread")
+def test_candidates_that_differ_in_settings_of_parts_train_in_stacks(
+    grid, n_stacks, in_pipeline, epochs
+):
+    """Those of what makes steps and initial weights may differ in a stack, those of others not."""
+    estimator = clone(NETWORK).set_params(
+        solver=AdamW(),
+        learning_rate=LinearWarmup("cosine"),
+        average=ExponentialMovingAverage(),
+        activation=LeakyRelu(),
+        loss=Focal(),
+        normalization=BatchNormalization(),
+        init=VarianceScaling(),
+    )
+    if in_pipeline:
+        estimator = make_pipeline(StandardScaler(), estimator)
+        grid = {f"{LAST}{name}": values for name, values in grid.items()}
+    ours = BackpropGridSearchCV(estimator, grid, cv=2).fit(X, Y)
+    assert len(epochs) == (n_stacks + 1) * N_EPOCHS  # the last are the best one's, on all data
+    assert sum(epochs) == (12 + 1) * N_EPOCHS
+    assert_same_search(ours, GridSearchCV(estimator, grid, cv=2).fit(X, Y))
+
+
+# --------------------------------------------------------------------- a strategy of one's own
+
+
+class Nearby:
+    """Tries three rates, then the best of them with more penalties, on splits of their own."""
+
+    def _run_search(self, evaluate_candidates):
+        name = "learning_rate_init" if self.estimator is NETWORK else f"{LAST}learning_rate_init"
+        rates = [{name: rate} for rate in (0.001, 0.01, 0.1)]
+        found = evaluate_candidates(rates, more_results={"round": [1, 1, 1]})
+        rank = next(found[column] for column in found if column.startswith("rank_test"))
+        best = found["params"][np.argmin(rank)]
+        penalty = name.replace("learning_rate_init", "alpha")
+        penalties = [best | {penalty: alpha} for alpha in (0.0, 0.1, 1.0, -1.0)]
+        splits = KFold(self.n_splits_, shuffle=True, random_state=1)
+        evaluate_candidates(iter(penalties), splits, more_results={"round": [2, 2, 2, 2]})
+
+
+class WithContext:
+    """As scikit-learn's own strategies, it takes a context and hands it on."""
+
+    def _run_search(self, evaluate_candidates, *, callback_ctx):
+        context = callback_ctx.subcontext(
+            task_name="nearby", max_subtasks=6, sequential_subtasks=False
+        ).call_on_fit_task_begin(estimator=self)
+        evaluate_candidates([{"alpha": 0.1}, {"alpha": 0.2}], callback_ctx=context)
+        context.call_on_fit_task_end(estimator=self)
+
+
+def both_outcomes(strategy, parents, *arguments, **settings):
+    """Return what comes of a strategy on our search and on scikit-learn's."""
+    settings = {"cv": 3, "scoring": bits, "return_train_score": True, **settings}
+    return [
+        outcome(type("Search", (strategy, parent), {})(*arguments, **settings), X, Y)
+        for parent in parents
+    ]
+
+
+@pytest.mark.parametrize(
+    "parents",
+    [(BackpropGridSearchCV, GridSearchCV), (BackpropRandomizedSearchCV, RandomizedSearchCV)],
+    ids=["grid", "random"],
+)
+@pytest.mark.parametrize("scoring", [bits, ["accuracy", "neg_log_loss"]])
+@pytest.mark.parametrize("estimator", [NETWORK, SCALED], ids=["network", "pipeline"])
+def test_a_strategy_that_asks_twice(estimator, scoring, parents, epochs):
+    refit = scoring is bits or "accuracy"
+    actual, expected = both_outcomes(Nearby, parents, estimator, {}, scoring=scoring, refit=refit)
+    assert_same_search(actual[0], expected[0])
+    assert actual[1] == expected[1]  # of the candidate with a penalty below zero
+    assert actual[0].cv_results_["round"].tolist() == [1, 1, 1, 2, 2, 2, 2]
+    assert epochs[: 2 * N_EPOCHS] == [9] * (2 * N_EPOCHS)  # three good ones a round, three splits
+
+
+def test_a_strategy_that_hands_its_context_on(epochs):
+    parents = BackpropGridSearchCV, GridSearchCV
+    actual, expected = both_outcomes(WithContext, parents, NETWORK, {})
+    assert_same_search(actual[0], expected[0])
+    assert epochs[:N_EPOCHS] == [6] * N_EPOCHS
+
+
+# --------------------------------------------------------------------------- successive halving
+
+
+class StackedHalvingGrid(HalvingGridSearchCV, BatchedSearchCV):
+    pass
+
+
+class StackedHalvingRandom(HalvingRandomSearchCV, BatchedSearchCV):
+    pass
+
+
+# Of each: the settings, and the networks that train at once in each epoch but the last fit's.
+HALVINGS = {
+    "rows": ({"min_resources": 20}, [18] * N_EPOCHS + [9] * N_EPOCHS),
+    "epochs": (
+        {"resource": "max_iter", "min_resources": 2, "max_resources": 8, "factor": 2},
+        [18] * 2 + [9] * 4 + [6] * 8,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HALVINGS)
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [(StackedHalvingGrid, HalvingGridSearchCV), (StackedHalvingRandom, HalvingRandomSearchCV)],
+    ids=["grid", "random"],
+)
+def test_halving_inherits_the_stacks(ours, theirs, case, epochs):
+    settings, n_networks = HALVINGS[case]
+    settings = {"cv": 3, "scoring": bits, "random_state": 0, "factor": 2, **settings}
+    if ours is StackedHalvingRandom:
+        settings["n_candidates"] = 6
+    found = [outcome(kind(NETWORK, RATES, **settings), X, Y) for kind in (ours, theirs)]
+    actual, expected = (search for search, _ in found)
+    assert_same_search(actual, expected)
+    assert found[0][1] == found[1][1]
+    public = [{name for name in vars(search) if name[0] != "_"} for search in (actual, expected)]
+    assert public[0] == public[1]
+    for name in ("n_resources_", "n_candidates_", "n_remaining_candidates_", "n_iterations_"):
+        assert getattr(actual, name) == getattr(expected, name)
+    assert epochs[: len(n_networks)] == n_networks

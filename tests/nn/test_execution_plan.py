@@ -1,0 +1,85 @@
+"""Is the way through the layers found as they need it, once for all passes?"""
+
+import copy
+import pickle
+
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.layers import BatchNormalization, LayerNormalization
+from skbackprop.nn.network import dense_network
+
+TANH, GELU = ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]  # gelu keeps its input
+WIDTHS = (4, 7, 5, 2)
+
+
+def steps_of(network, is_training, is_sparse=False, is_by_input=False):
+    """Return name, output, gradient buffer and whether the input may be overwritten, by step."""
+    steps = network.execution_plan(is_training, is_sparse, is_by_input).steps
+    return [
+        (type(step.layer).__name__, step.output, step.grad_buffer_index, step.can_overwrite_input)
+        for step in steps
+    ]
+
+
+def test_in_prediction_each_layer_fills_what_the_one_before_has_left():
+    network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.5, 0.5))
+    assert steps_of(network, is_training=False) == [
+        ("Dense", "buffer", None, False),
+        ("Activation", "input", None, True),
+        ("Dense", "buffer", None, False),
+        ("Activation", "buffer", None, True),
+        ("Dense", "scores", None, False),
+    ]
+
+
+def test_in_training_gradients_by_inputs_take_turns():
+    """The lowest layer that learns wants none, nor does dropout below it."""
+    network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0))
+    way = network.execution_plan(is_training=True, is_sparse=False)
+    assert steps_of(network, is_training=True) == [
+        ("Dropout", "buffer", None, False),
+        ("Dense", "buffer", None, True),
+        ("Activation", "input", None, True),
+        ("Dense", "buffer", 1, False),
+        ("Activation", "buffer", None, True),
+        ("Dense", "scores", 0, False),
+    ]
+    assert (way.first_trainable_layer, way.grad_buffer_index) == (1, 1)
+
+
+def test_by_the_input_all_layers_of_a_prediction_have_a_way_back():
+    network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0), LayerNormalization())
+    way = network.execution_plan(is_training=False, is_sparse=False, is_by_input=True)
+    assert steps_of(network, is_training=False, is_by_input=True) == [
+        ("Dense", "buffer", 0, False),
+        ("LayerNormalization", "buffer", None, True),
+        ("Activation", "input", None, True),
+        ("Dense", "buffer", 1, False),
+        ("LayerNormalization", "buffer", None, True),
+        ("Activation", "buffer", None, True),
+        ("Dense", "scores", 0, False),
+    ]
+    assert (way.first_trainable_layer, way.grad_buffer_index) == (0, 1)
+
+
+def test_what_is_sparse_stays_so_up_to_the_first_product():
+    network = dense_network(WIDTHS[1:], (TANH,), (0.5, 0.0), BatchNormalization())
+    way = network.execution_plan(is_training=True, is_sparse=True)
+    assert [step.is_sparse for step in way.steps] == [True, True, False, False, False]
+    assert [step.output for step in way.steps[:2]] == ["matrices", "buffer"]
+    assert not way.steps[1].can_overwrite_input
+
+
+def test_it_is_found_once_and_no_copy_carries_it():
+    network = dense_network(WIDTHS, (TANH, TANH))
+    ways = [
+        network.execution_plan(*kind) for kind in ((True, False), (False, False), (False, True))
+    ]
+    assert len(set(map(id, ways))) == 3
+    assert network.execution_plan(is_training=False, is_sparse=False) is ways[1]
+    other = network.with_dropout((0.5, 0.5, 0.5))
+    assert network.with_dropout((0.5, 0.5, 0.5)) is other
+    assert network.with_dropout((0.5, 0.5, 0.0)) == dense_network(WIDTHS, (TANH, TANH), (0.5, 0.5))
+    assert other.with_dropout(()) is network
+    for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
+        assert other == network
+        assert vars(other).keys() == {"n_inputs", "layers"}

@@ -1,0 +1,227 @@
+"""Does L-BFGS minimise the objective that it is given, block by block of rows?"""
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.losses import REGRESSOR_LOSSES, ClassifierLoss, Poisson
+from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.lbfgs import BoundConstrainedL1, FullBatchObjective, minimize
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.objective import DivergenceError, Objective
+from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.regularizers import L1L2, L2
+from skbackprop.optimizers import LBFGS
+from skbackprop.testing import check_gradient
+from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
+from support import peak_of
+
+NETWORK = deep_network()
+SQUARED_ERROR = REGRESSOR_LOSSES["squared_error"]
+
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+
+
+class Interrupted(BaseException):
+    """As unexpected as a Ctrl-C."""
+
+
+def whole_objective(row_block, loss, weighted, is_sparse, order=None):
+    table = some_table(loss, 23, NETWORK.widths, weighted=weighted, is_sparse=is_sparse)
+    objective = Objective(NETWORK, loss, L2(0.4))
+    return FullBatchObjective(objective, some_parameters(NETWORK, [0]), table, order, row_block)
+
+
+@dense_and_sparse
+@equal_and_weighted
+@every_loss
+def test_sums_over_blocks_of_rows_are_the_whole(loss, weighted, is_sparse):
+    order = np.random.RandomState(0).permutation(23)[:20]
+    options = loss, weighted, is_sparse, order
+    start = some_parameters(NETWORK, [0]).theta[0]
+    whole = whole_objective(1000, *options)
+    value, gradient = whole(start)
+    check_gradient(whole, start, n_directions=3)
+    for row_block in (1, 7, 10):
+        got = whole_objective(row_block, *options)(start)
+        assert got[0] == pytest.approx(value, rel=1e-13)
+        np.testing.assert_allclose(got[1], gradient, rtol=1e-11, atol=1e-14)
+
+
+@every_loss
+def test_signed_parts_have_a_gradient_and_stand_for_the_weights(loss):
+    table = some_table(loss, 23, NETWORK.widths)
+    objective = Objective(NETWORK, loss, L1L2(0.4, 0.7))
+    parameters = some_parameters(NETWORK, [0])
+    theta = parameters.theta[0].copy()
+    parts = BoundConstrainedL1(FullBatchObjective(objective, parameters, table, None, 10))
+    start = parts.start()
+    np.testing.assert_array_equal(parts.theta_at(start), theta)
+    assert (start >= parts.bounds.lb).all()
+    free = FullBatchObjective(Objective(NETWORK, loss, L2(0.4 * 0.3)), parameters, table, None, 10)
+    l1 = 0.4 * 0.7 * np.abs(parameters.regularized).sum() / 23
+    assert parts(start)[0] == pytest.approx(free(theta)[0] + l1, rel=1e-13)
+    check_gradient(parts, np.abs(start) + 0.1, n_directions=3)
+    bare = FullBatchObjective(Objective(NETWORK, loss, L2(0.0)), parameters, table, None, 10)
+    assert parts(start)[0] - parts.penalty(start) == pytest.approx(bare(theta)[0], rel=1e-12)
+
+
+@every_loss
+def test_lbfgs_lowers_every_loss(loss):
+    table = some_table(loss, 40, NETWORK.widths)
+    losses = []
+    for penalty in (L2(0.1), L1L2(0.1, 0.5)):
+        objective = Objective(NETWORK, loss, penalty)
+        parameters = some_parameters(NETWORK, [0])
+        whole = FullBatchObjective(objective, parameters, table, None, 1000)
+        limits = {"max_iter": 30, "tol": 1e-9}
+        minimize(whole, LBFGS(), on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+        assert losses[-1] < 0.9 * losses[0]
+        losses.clear()
+
+
+@equal_and_weighted
+@every_loss
+def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):
+    """Worked from the scores of the last iteration; labels and counts are added up instead."""
+    table = some_table(loss, 23, NETWORK.widths, weighted=weighted)
+    parameters, losses = some_parameters(NETWORK, [0]), []
+    whole = FullBatchObjective(Objective(NETWORK, loss, L2(0.4)), parameters, table, None, 10)
+    limits = {"max_iter": 5, "tol": 0.0}
+    result = minimize(whole, LBFGS(), on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+
+    values = loss.value(predict_raw(NETWORK, parameters, table.X), table.y[None])[0]
+    is_added_up = isinstance(loss, (ClassifierLoss, Poisson))
+    n_targets = 1 if is_added_up else NETWORK.widths[-1] // loss.n_outputs_per_target
+    total = 23 if table.weight is None else table.weight.sum()
+    penalty = 0.4 / 2 * np.square(parameters.regularized).sum() / total
+    expected = np.average(values, weights=table.weight) / n_targets + penalty
+    assert losses[-1] == pytest.approx(expected, rel=1e-12)
+    assert result.fun == losses[-1]
+
+
+def test_lbfgs_takes_no_more_memory_for_more_rows():
+    network = dense_network((4, 30, 1), (ACTIVATIONS["tanh"],))
+    objective = Objective(network, SQUARED_ERROR, L2(0.1))
+
+    def peak(n_rows):
+        table = some_table(SQUARED_ERROR, n_rows, network.widths, weighted=True)
+        order = np.arange(n_rows)
+        limits = {"max_iter": 2, "tol": 0.0}
+        parameters = some_parameters(network, [0])
+
+        def run():
+            whole = FullBatchObjective(objective, parameters, table, order, row_block=500)
+            minimize(whole, LBFGS(max_fun=3), on_iteration=lambda loss: False, **limits)
+
+        return peak_of(run)
+
+    # An array of one number for each further row would be 240,000 bytes.
+    assert peak(40_000) - peak(10_000) < 150_000
+
+
+def linear_least_squares(lbfgs=None, **changes):
+    """Minimise squared error without hidden layers; return result, parameters and optimum."""
+    network = dense_network((4, 1), ())
+    table = some_table(SQUARED_ERROR, 30, network.widths)
+    parameters = some_parameters(network, [0])
+    options = {
+        "max_iter": 100,
+        "tol": 1e-10,
+        "on_iteration": lambda loss: False,
+        **changes,
+    }
+    objective = Objective(network, SQUARED_ERROR, L2(0.0))
+    whole = FullBatchObjective(objective, parameters, table, None, row_block=8)
+    result = minimize(whole, lbfgs or LBFGS(), **options)
+    X = np.column_stack([table.X, np.ones(30)])
+    return result, parameters, np.linalg.lstsq(X, table.y)[0].ravel()
+
+
+def test_the_minimum_of_least_squares_is_found():
+    losses = []
+    result, parameters, optimum = linear_least_squares(
+        on_iteration=lambda loss: losses.append(loss)
+    )
+    np.testing.assert_allclose(parameters.theta[0], optimum, rtol=1e-3, atol=1e-4)
+    assert result.success
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(result.fun)
+
+
+@pytest.mark.parametrize("n_corrections", [1, 3, 10])
+def test_the_past_that_is_kept_is_that_of_scipy(n_corrections):
+    """The same evaluations as by SciPy on least squares written out; ten is its default."""
+    result, parameters, _ = linear_least_squares(LBFGS(n_corrections=n_corrections))
+    table = some_table(SQUARED_ERROR, 30, (4, 1))
+    X, y = np.column_stack([table.X, np.ones(30)]), table.y.ravel()
+
+    def half_square(theta):
+        residual = X @ theta - y
+        return residual @ residual / 60, X.T @ residual / 30
+
+    start = some_parameters(dense_network((4, 1), ()), [0]).theta[0]
+    options = {"maxcor": n_corrections, "gtol": 1e-10}
+    theirs = optimize.minimize(half_square, start, method="L-BFGS-B", jac=True, options=options)
+    assert result.nfev == theirs.nfev
+    np.testing.assert_allclose(parameters.theta[0], theirs.x, rtol=1e-8)
+
+
+def test_evaluations_end_where_they_are_limited():
+    result, _, _ = linear_least_squares(LBFGS(max_fun=3))
+    assert not result.success
+    assert result.nfev <= 4 < linear_least_squares()[0].nfev
+
+
+def test_an_iteration_may_end_training():
+    seen = []
+    result, parameters, _ = linear_least_squares(
+        on_iteration=lambda loss: seen.append(loss) or len(seen) == 2
+    )
+    assert len(seen) == 2
+    assert result.fun == seen[-1]
+    np.testing.assert_array_equal(result.x, parameters.theta[0])
+
+
+def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
+    network = dense_network((4, 1), ())
+    table = some_table(SQUARED_ERROR, 30, network.widths)
+    parameters, complete = some_parameters(network, [0]), []
+
+    def on_iteration(loss):
+        complete.append(parameters.theta.copy())
+        return False
+
+    value = type(SQUARED_ERROR).value
+    n_calls = []
+
+    def failing_value(*arguments):
+        n_calls.append(1)
+        if len(complete) == 2:
+            raise Interrupted
+        return value(*arguments)
+
+    monkeypatch.setattr(type(SQUARED_ERROR), "value", failing_value)
+    objective = Objective(network, SQUARED_ERROR, L2(0.1))
+    limits = {"max_iter": 50, "tol": 0.0}
+    whole = FullBatchObjective(objective, parameters, table, None, row_block=8)
+    with pytest.raises(Interrupted):
+        minimize(whole, LBFGS(), on_iteration=on_iteration, **limits)
+    assert len(complete) == 2
+    assert_same_bits(parameters.theta, complete[-1])
+
+
+def test_lbfgs_says_when_the_loss_is_not_finite():
+    table = some_table(SQUARED_ERROR, 10, (4, 1))
+    objective = Objective(dense_network((4, 1), ()), SQUARED_ERROR, L2(0.0))
+    parameters = some_parameters(objective.network, [0])
+    far = Dataset(table.X * 1e200, table.y)
+    limits = {"max_iter": 5, "tol": 0.0}
+    whole = FullBatchObjective(objective, parameters, far, None, row_block=8)
+    before = parameters.theta.copy()
+    with pytest.raises(DivergenceError):
+        minimize(whole, LBFGS(), on_iteration=lambda loss: False, **limits)
+    assert_same_bits(parameters.theta, before)

@@ -1,0 +1,241 @@
+"""Does a network compute its scores and their gradients, in blocks too, and only read weights?"""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skbackprop.activations import ACTIVATIONS, ActivationFunction
+from skbackprop.nn import prediction
+from skbackprop.nn.forward_backward import BuiltNetwork
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.prediction import iter_predict_raw, predict_in_batches, predict_raw
+from skbackprop.testing import check_gradient
+from skbackprop.utils.arrays import BufferPool
+from stacks import DTYPES, assert_same_bits, deep_network, some_parameters
+from support import peak_of
+
+N_ROWS = 12
+NETWORKS = {
+    "deep": deep_network(),
+    "without hidden layers": dense_network((4, 3), ()),
+    "narrow": dense_network((1, 1, 1), (ACTIVATIONS["tanh"],)),
+}
+every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+
+
+def inputs(network, n_rows=N_ROWS, dtype=np.float64):
+    return np.random.RandomState(9).normal(size=(n_rows, network.widths[0])).astype(dtype)
+
+
+def naive_scores(network, parameters, member, X):
+    """Return one member's scores, layer by layer with a temporary for each."""
+    a = X
+    for i in range(len(network.shapes["weights"])):
+        z = a @ parameters.weights[i][member] + parameters.biases[i][member]
+        if i < len(network.activations):
+            a = np.empty_like(z)
+            network.activations[i].forward(z.copy(), a)
+    return z
+
+
+def pass_through(network, parameters, x, is_backward=False):
+    """Return a pass that has gone forward, its scores, and its gradients if it can go back."""
+    n_estimators, n_rows = len(parameters), x.shape[-2]
+    gradients = parameters.like(np.full_like(parameters.theta, np.nan)) if is_backward else None
+    way = BuiltNetwork(network, parameters, n_rows, BufferPool(parameters.dtype), gradients)
+    scores = np.full((n_estimators, n_rows, network.widths[-1]), np.nan, parameters.dtype)
+    # One member goes without the member axis.
+    way.forward(x, scores[0] if n_estimators == 1 else scores)
+    return way, scores, gradients
+
+
+def test_architecture():
+    network = dense_network((4, 6, 5, 3), (ACTIVATIONS["tanh"],) * 2)
+    assert network.widths == (4, 6, 5, 3)
+    weights, biases = [(4, 6), (6, 5), (5, 3)], [(6,), (5,), (3,)]
+    assert network.shapes == {"weights": weights, "biases": biases}
+    assert network.max_matmul_size(10) == 10 * 6 * 5
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@every_network
+def test_scores_are_those_of_the_naive_pass(network, n_estimators):
+    parameters, X = some_parameters(network, range(n_estimators)), inputs(network)
+    for scores in (
+        pass_through(network, parameters, X)[1],
+        predict_raw(network, parameters, X),
+        predict_raw(network, parameters, sparse.csr_array(X)),
+    ):
+        assert scores.shape == (n_estimators, N_ROWS, network.widths[-1])
+        for member in range(n_estimators):
+            expected = naive_scores(network, parameters, member, X)
+            np.testing.assert_allclose(scores[member], expected, rtol=1e-12, atol=1e-14)
+
+
+class Cube(ActivationFunction):
+    """f(z) = z^3, f'(z) = 3 z^2: an activation that needs its input again."""
+
+    needs_preactivation = True
+
+    def forward(self, z, a):
+        np.power(z, 3, out=a)
+
+    def backward(self, z, a, delta):
+        delta *= 3 * z**2
+
+
+@pytest.mark.parametrize("n_rows", [1, N_ROWS])
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.parametrize(
+    "network",
+    [*NETWORKS.values(), dense_network((3, 4, 5, 2), (Cube(), ACTIVATIONS["tanh"]))],
+    ids=[*NETWORKS, "keeps input"],
+)
+def test_backward_leaves_the_derivatives_by_all_parameters(network, n_estimators, n_rows):
+    start, x = some_parameters(network, range(n_estimators)), inputs(network, n_rows)
+    if n_estimators > 1:
+        x = np.array([x] * n_estimators)
+    slope = np.random.RandomState(8).normal(size=(n_estimators, n_rows, network.widths[-1]))
+
+    def value_and_gradient(theta):
+        way, scores, gradients = pass_through(network, start.like(theta), x, is_backward=True)
+        value = (slope * scores).sum()
+        way.delta[...] = slope
+        way.backward()
+        return value, gradients.theta
+
+    check_gradient(value_and_gradient, start.theta)
+
+
+# --------------------------------------------------------------------------- prediction
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("container", [np.asarray, np.asfortranarray, sparse.csr_array])
+def test_prediction_in_blocks_is_that_of_one_block(container, dtype, monkeypatch):
+    network = deep_network()
+    parameters, X = some_parameters(network, range(3), dtype), inputs(network, 50, dtype)
+    at_once = predict_raw(network, parameters, container(X))
+    for rows_at_once in (1, 7, 25):
+        numbers = rows_at_once * 3 * sum(network.widths)
+        monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", numbers)
+        scores = predict_raw(network, parameters, container(X))
+        assert scores.dtype == dtype
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(scores, at_once, rtol=100 * eps, atol=100 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("numbers", [1, 200, 2_000, 1 << 21])
+def test_scores_of_a_member_do_not_depend_on_how_many_there_are(
+    numbers, container, dtype, monkeypatch
+):
+    network = deep_network()
+    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", numbers)
+    parameters, X = some_parameters(network, range(7), dtype), container(inputs(network, 50, dtype))
+    together = predict_raw(network, parameters, X)
+    for i in range(7):
+        alone = predict_raw(network, parameters.members(slice(i, i + 1)), X)
+        assert_same_bits(together[i : i + 1], alone, f"member {i}")
+
+
+@pytest.mark.parametrize("rows", [None, np.array([5, 1, 1, 11, 0])], ids=["all rows", "some rows"])
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_blocks_of_scores_add_up_to_all(n_estimators, rows, monkeypatch):
+    network = deep_network()
+    parameters, X = some_parameters(network, range(n_estimators)), inputs(network)
+    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 2 * sum(network.widths))
+    blocks = [block.copy() for block in iter_predict_raw(network, parameters, X, rows)]
+    assert len(blocks) == (6 if rows is None else 3)
+    expected = predict_raw(network, parameters, X, rows)
+    assert_same_bits(np.concatenate(blocks, axis=1), expected)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_prediction_of_some_rows(container, monkeypatch):
+    network = deep_network()
+    parameters, X = some_parameters(network, range(2)), inputs(network)
+    rows = np.array([5, 1, 1, 11, 0])
+    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 2 * 2 * sum(network.widths))
+    scores = predict_raw(network, parameters, container(X), rows)
+    expected = predict_raw(network, parameters, X)[:, rows]
+    np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-14)
+
+
+@every_network
+def test_prediction_needs_no_memory_that_can_be_written(network):
+    parameters, X = some_parameters(network, range(2)), inputs(network)
+    expected = predict_raw(network, parameters, X)
+    X.flags.writeable = False
+    for array in [*parameters.weights, *parameters.biases]:
+        array.flags.writeable = False
+    np.testing.assert_array_equal(predict_raw(network, parameters, X), expected)
+
+
+def test_prediction_of_many_rows_adds_a_bounded_block():
+    network = dense_network((2, 300, 1), (ACTIVATIONS["relu"],))
+    parameters, X = some_parameters(network, [0], np.float32), inputs(network, 40_000, np.float32)
+    beyond_scores = peak_of(predict_raw, network, parameters, X) - 4 * len(X)
+    # In one piece the hidden layer alone would take 48 MB.
+    assert beyond_scores < 1.1 * 4 * prediction._PREDICTION_NUMBERS < 10e6
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_two_threads_may_predict_at_once(container):
+    network = deep_network()
+    parameters = some_parameters(network, range(3))
+    data = [container(inputs(network, 400) + shift) for shift in (0.0, 1.0)]
+    expected = [predict_raw(network, parameters, X) for X in data]
+    barrier = Barrier(2)
+
+    def predictions(X):
+        barrier.wait(timeout=30)
+        return [predict_raw(network, parameters, X) for _ in range(20)]
+
+    with ThreadPoolExecutor(2) as threads:
+        for many, one in zip(threads.map(predictions, data), expected, strict=True):
+            for scores in many:
+                np.testing.assert_array_equal(scores, one)
+
+
+@pytest.mark.parametrize("numbers", [1, 60, 1 << 18])
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_outcomes_in_parts_are_those_of_the_whole(n_estimators, numbers, monkeypatch):
+    monkeypatch.setattr(prediction, "_OUTCOME_NUMBERS", numbers)
+    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 7 * sum(deep_network().widths))
+    network, parameters = deep_network(), some_parameters(deep_network(), range(n_estimators))
+    X = np.random.RandomState(0).randn(40, network.widths[0])
+    scores = predict_raw(network, parameters, X)
+
+    def outcomes(outcome):
+        def overwriting(part):
+            found = outcome(part.copy())
+            part[...] = np.nan
+            return found
+
+        return predict_in_batches(network, parameters, X, overwriting)
+
+    np.testing.assert_array_equal(outcomes(lambda s: s[0]), scores[0])
+    for kind in (list, tuple):
+        found = outcomes(
+            lambda s, kind=kind: kind([s.mean(axis=0), s[0] > 0, s[0, :, :1].argmax(1)])
+        )
+        assert type(found) is kind
+        for part, expected in zip(
+            found, [scores.mean(axis=0), scores[0] > 0, np.zeros(40, int)], strict=True
+        ):
+            np.testing.assert_array_equal(part, expected, strict=True)
+    found = outcomes(lambda s: sparse.csr_matrix(s[0] > 0))
+    assert type(found) is sparse.csr_matrix
+    np.testing.assert_array_equal(found.toarray(), scores[0] > 0)
+
+
+def test_a_wide_sparse_input_goes_through_many_rows_at_a_time():
+    network = dense_network((1 << 20, 3), ())
+    parameters = some_parameters(network, [0])
+    X = sparse.csr_matrix((500, 1 << 20))
+    assert [block.shape[1] for block in iter_predict_raw(network, parameters, X)] == [500]

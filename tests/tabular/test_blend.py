@@ -1,0 +1,514 @@
+"""Are other estimators trained on the same folds as networks, and weighed by what they say there?
+
+What comes of it is made by hand of clones, folds and the formulas; what boosting sees of a table is
+written down.
+"""
+
+import pickle
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.callback import ProgressBar
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop.losses import Quantile
+from skbackprop.tabular._calibration import (
+    mixture_weights_nll,
+    probabilities,
+    stacking_weights_nnls,
+    temperature_for_scores,
+)
+from skbackprop.tabular._dataframe import read_table
+
+BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+SMALL = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
+
+
+def data_for(kind):
+    load = load_wine if kind is TabularClassifier else load_diabetes
+    X, y = load(return_X_y=True)
+    return X[::2], y[::2]
+
+
+def answer_of(model, X):
+    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+
+
+def seen(model, X, component):
+    """Return X as a component of a model sees it."""
+    return model._inputs.transform(
+        model._inputs.rows(read_table(model, X, reset=False)), component.view
+    )
+
+
+# ------------------------------------------------------------------- training and weights
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes):
+    X, y = load_wine(return_X_y=True)
+    X, y = X[y < n_classes], y[y < n_classes]
+    labels = np.array(["a", "b", "c"])[y]
+    member = LogisticRegression(C=0.01)
+    model = TabularClassifier(**SMALL, blend=[member]).fit(X, labels)
+    (*_, component), folds = model._components, model.oof_member_
+    encoded = seen(model, X, component).astype(np.float64)
+    said, of_new = np.empty((len(X), n_classes)), 0
+    for fold in range(2):
+        own = clone(member).fit(encoded[folds != fold], y[folds != fold])
+        said[folds == fold] = own.predict_proba(encoded[folds == fold])
+        logits = np.log(own.predict_proba(encoded))
+        powers = np.exp(logits / model.temperatures_[-1] ** 0.5)
+        of_new = of_new + powers / powers.sum(axis=1, keepdims=True) / 2
+    logits = np.log(said)
+    assert model.temperatures_[-1] == pytest.approx(
+        temperature_for_scores(logits, y, None), rel=1e-3
+    )
+    powers = said ** (1 / model.temperatures_[-1])
+    likelihoods = [powers[np.arange(len(y)), y] / powers.sum(axis=1)]
+    for networks, temperature in zip(model.networks_, model.temperatures_, strict=False):
+        out_of_fold = probabilities(networks._held_out_once.scores, temperature)
+        likelihoods.insert(-1, out_of_fold[np.arange(len(y)), y])
+    expected = mixture_weights_nll(np.array(likelihoods), None)
+    np.testing.assert_allclose(model.weights_, expected, atol=1e-3)
+    logits = component.outputs(encoded)
+    shares = probabilities(logits, model.temperatures_[-1] ** 0.5).mean(axis=0)
+    np.testing.assert_allclose(shares, of_new, rtol=1e-6)
+    outputs = [each.outputs(seen(model, X, each)) for each in model._components]
+    np.testing.assert_allclose(model.predict_proba(X), model._mixed(outputs), rtol=1e-9)
+    (clones,) = model.blended_
+    assert [type(each) for each in clones] == [LogisticRegression] * 2
+
+
+def test_regressors_are_trained_out_of_fold_and_weighed_by_squared_error():
+    X, y = data_for(TabularRegressor)
+    model = TabularRegressor(**SMALL, blend=[Ridge(), KNeighborsRegressor()]).fit(X, y)
+    folds, components = model.oof_member_, model._components
+    assert len(components) == 3
+    encoded = seen(model, X, components[1]).astype(np.float64)
+    held_out = [model.networks_[0].oof_prediction_]
+    mean = [components[0].outputs(seen(model, X, components[0])).mean(axis=0)[:, 0]]
+    for member in (Ridge(), KNeighborsRegressor()):
+        said, of_new = np.empty(len(y)), 0
+        for fold in range(2):
+            own = clone(member).fit(encoded[folds != fold], y[folds != fold])
+            said[folds == fold] = own.predict(encoded[folds == fold])
+            of_new = of_new + own.predict(encoded) / 2
+        held_out.append(said)
+        mean.append(of_new)
+    weights = stacking_weights_nnls(np.array(held_out), y, None)
+    np.testing.assert_allclose(model.weights_, weights, atol=1e-4)
+    for found, each in ((model.predict(X), mean), (model.oof_prediction_, held_out)):
+        expected = np.clip(model.weights_ @ each, y.min(), y.max())
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+class Knowing(ClassifierMixin, BaseEstimator):
+    """Says the label that stands in the last column, always with the same probability."""
+
+    def __init__(self, share=0.9):
+        self.share = share
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        is_second = X[:, -1] > 0
+        second = np.where(is_second, self.share, 1 - self.share)
+        return np.c_[1 - second, second]
+
+
+def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrated():
+    rng = np.random.RandomState(0)
+    y = rng.randint(2, size=300)
+    X = np.c_[rng.randn(300), np.where(rng.rand(300) < 0.8, y, 1 - y)]
+    blend = [DummyClassifier(strategy="uniform"), Knowing(0.999)]
+    model = TabularClassifier(**SMALL, blend=blend).fit(X, y)
+    assert model.weights_[-2] < 0.05
+    share = np.mean(X[:, 1] == y)
+    expected = np.log(0.999 / 0.001) / np.log(share / (1 - share))
+    assert model.temperatures_[-1] == pytest.approx(expected, rel=1e-2)
+    y = y + 0.1 * X[:, 1]
+    regressor = TabularRegressor(**SMALL | {"max_iter": 1}, blend=[DummyRegressor(), Ridge()])
+    np.testing.assert_allclose(regressor.fit(X, y).weights_[1:], [0, 1], atol=0.1)
+
+
+@BOTH
+def test_networks_are_the_same_without_a_blend(kind):
+    X, y = data_for(kind)
+    alone, blended = kind(**SMALL).fit(X, y), kind(**SMALL, blend="boosting").fit(X, y)
+    assert alone.blended_ == []
+    assert len(blended.weights_) == len(alone.weights_) + 1
+    for one, other in zip(alone.networks_, blended.networks_, strict=True):
+        for own, its in zip(one.coefs_, other.coefs_, strict=True):
+            np.testing.assert_array_equal(own, its)
+
+
+# --------------------------------------------------------------------------- what they see
+
+
+def many_levels(n=1800):
+    rng = np.random.RandomState(0)
+    level = rng.randint(300, size=n)
+    table = pd.DataFrame(
+        {
+            "number": np.where(rng.rand(n) < 0.2, np.nan, rng.randn(n)),
+            "level": [f"l{each}" for each in level],
+            "color": rng.choice(["red", "green", None], n),
+        }
+    )
+    return table, (level < 150) + 0.1 * rng.randn(n)
+
+
+def test_boosting_sees_missing_values_and_codes_of_categories():
+    table, y = many_levels()
+    model = TabularRegressor(**SMALL, blend=["boosting", Ridge()]).fit(table, y)
+    views = [each.view for each in model._components]
+    assert views == ["embedded", "table", "encoded"]
+    new = pd.DataFrame({"number": [None, 2.0], "level": ["l0", "?"], "color": ["red", "blue"]})
+    X = seen(model, pd.concat([table, new]), model._components[1])
+    # The number, the mean of the target of each level, and both categories.
+    assert X.shape == (1802, 4)
+    np.testing.assert_array_equal(X[:1800, 0], table["number"])
+    assert model._inputs.is_nominal.tolist() == [False, False, True, True]
+    assert np.isnan(X[1800, 0])
+    assert np.isnan(X[1801, 2:]).all()
+    assert np.nanmax(X[:, 2]) == 254  # the most that boosting takes
+    of_level = pd.Series(X[:1800, 2]).groupby(table["level"]).nunique()
+    assert (of_level == 1).all()
+    common = table["level"].value_counts().index[:200]
+    assert pd.Series(X[:1800, 2])[table["level"].isin(common)].nunique() == 200
+    assert (
+        pd.Series(X[:1800, 3]).groupby(table["color"], dropna=False).nunique().tolist() == [1] * 3
+    )
+    boosted = model.blended_[0][0]
+    np.testing.assert_array_equal(boosted.is_categorical_, model._inputs.is_nominal)
+    assert boosted.early_stopping is True
+    assert np.isfinite(model.predict(new)).all()
+
+
+def test_boosting_of_ones_own_sees_the_same():
+    table, y = many_levels(200)
+    own = HistGradientBoostingRegressor(max_iter=5)
+    model = TabularRegressor(**SMALL, blend=[own]).fit(table, y)
+    assert model._components[1].view == "table"
+    assert [each.n_iter_ for each in model.blended_[0]] == [5, 5]
+    assert own.categorical_features == "from_dtype"
+
+
+@BOTH
+def test_sparse_tables_and_pipelines(kind):
+    from scipy import sparse
+
+    X, y = data_for(kind)
+    last = LogisticRegression() if kind is TabularClassifier else Ridge()
+    blend = ["boosting", make_pipeline(StandardScaler(), last)]
+    model = kind(**SMALL, blend=blend).fit(sparse.csr_array(X), y)
+    said = answer_of(model, sparse.csr_array(X))
+    np.testing.assert_allclose(answer_of(model, X), said, rtol=1e-6)
+
+
+# ----------------------------------------------------------------------------- awkward data
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 5, 9])
+@BOTH
+def test_a_handful_of_rows(kind, n_rows):
+    X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % 2
+    simple = DummyClassifier() if kind is TabularClassifier else DummyRegressor()
+    model = kind(max_iter=2, random_state=0, blend=["boosting", simple]).fit(X, y)
+    assert np.isfinite(answer_of(model, X)).all()
+    assert [len(each) for each in model.blended_] == 2 * [min(8, n_rows)]
+
+
+def test_classes_that_a_fold_lacks():
+    X = np.random.RandomState(0).randn(30, 2)
+    y = np.r_[np.zeros(20), np.ones(9), 2]
+    blend = ["boosting", RandomForestClassifier(5)]
+    model = TabularClassifier(**SMALL, blend=blend).fit(X, y)
+    said = model.predict_proba(X)
+    np.testing.assert_allclose(said.sum(axis=1), 1)
+    y = np.r_[np.zeros(29), 1]  # one fold has one class
+    model.fit(X, y)
+    assert np.isfinite(model.predict_proba(X)).all()
+    model.fit(X, np.zeros(30))
+    assert model.blended_ == []
+    assert (model.predict_proba(X) == 1).all()
+
+
+class WithoutWeights(RegressorMixin, BaseEstimator):
+    """Says how many rows it was trained on."""
+
+    def fit(self, X, y):
+        self.n_rows_ = len(X)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), float(self.n_rows_))
+
+
+class WithWeights(WithoutWeights):
+    """Says the mean of the weights of rows."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.n_rows_ = np.mean(sample_weight)
+        return self
+
+
+def test_rows_weigh():
+    X, y = data_for(TabularRegressor)
+    weight = np.r_[np.zeros(100), np.full(len(y) - 100, 3.0)]
+    blend = [WithoutWeights(), WithWeights(), "boosting"]
+    model = TabularRegressor(**SMALL, blend=blend).fit(X, y, weight)
+    n_rows = [((model.oof_member_ != fold) & (weight > 0)).sum() for fold in range(2)]
+    assert [each.n_rows_ for each in model.blended_[0]] == n_rows
+    assert [each.n_rows_ for each in model.blended_[1]] == [3.0, 3.0]
+
+
+def test_what_cannot_be_blended():
+    X, y = data_for(TabularClassifier)
+    for wrong, error, text in (
+        (SVC(), ValueError, "SVC.*predict_proba.*CalibratedClassifierCV"),
+        (Ridge(), ValueError, "Ridge.*predict_proba"),
+        (RandomForestClassifier, TypeError, "must hold estimators"),
+        ("trees", TypeError, "trees.*boosting"),
+        (None, TypeError, "None"),
+    ):
+        with pytest.raises(error, match=text):
+            TabularClassifier(**SMALL, blend=[wrong]).fit(X, y)
+    with pytest.raises(ValueError, match="blend.*boosting"):
+        TabularClassifier(**SMALL, blend="forest").fit(X, y)
+    with pytest.raises(ValueError, match="RandomForestClassifier.*no regressor"):
+        TabularRegressor(**SMALL, blend=[RandomForestClassifier()]).fit(X, y)
+
+
+class Infinite(WithoutWeights):
+    def predict(self, X):
+        return np.full(len(X), np.inf)
+
+
+def test_an_error_of_what_is_blended_says_whose_it_is():
+    X, y = data_for(TabularClassifier)
+    blend = [CalibratedClassifierCV(DummyClassifier(), cv=500)]
+    model = TabularClassifier(n_estimators=2, max_iter=1, blend=blend)
+    with pytest.raises(ValueError, match="500-fold") as raised:
+        model.fit(X, y)
+    assert "CalibratedClassifierCV" in raised.value.__notes__[0]
+
+
+@BOTH
+def test_predictions_of_another_shape(kind):
+    class Twice(Ridge):
+        def predict(self, X):
+            return np.tile(super().predict(X)[:, None], 2)
+
+    class OneOfTwo(LogisticRegression):
+        def predict_proba(self, X):
+            return super().predict_proba(X)[:, :1]
+
+    X, y = data_for(kind)
+    blend = [make_pipeline(StandardScaler(), OneOfTwo() if kind is TabularClassifier else Twice())]
+    with pytest.raises(ValueError, match=r"in blend returns an array of shape \("):
+        kind(n_estimators=2, max_iter=1, blend=blend).fit(X, y)
+
+
+def test_predictions_that_are_not_finite():
+    X, y = data_for(TabularRegressor)
+    model = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="Infinite.*not finite"):
+        model.set_params(blend=[Infinite()]).fit(X, y)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+# ------------------------------------------------------------------------- conventions
+
+
+def test_seeds_are_drawn_where_there_is_none():
+    X, y = data_for(TabularRegressor)
+    pipeline = make_pipeline(FunctionTransformer(), RandomForestRegressor(3))
+    blend = [RandomForestRegressor(3, random_state=5), pipeline]
+    model, again = (TabularRegressor(**SMALL, blend=blend).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(model.predict(X), again.predict(X))
+    assert [each.random_state for each in model.blended_[0]] == [5, 5]
+    assert len({each[-1].random_state for each in model.blended_[1]} - {None}) == 2
+    assert pipeline[-1].random_state is None
+
+
+@BOTH
+def test_copies(kind):
+    X, y = data_for(kind)
+    model = kind(**SMALL, blend=["boosting"]).fit(X, y)
+    for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
+        np.testing.assert_array_equal(answer_of(other, X), answer_of(model, X))
+    own = RandomForestClassifier(3)
+    other = clone(kind(blend=[own]))
+    assert other.blend[0] is not own
+    assert other.blend[0].n_estimators == 3
+
+
+class Recorder:
+    """Records the tasks that begin and end."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.hooks = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.hooks.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.hooks.append(("end", context.task_name))
+
+
+def test_callbacks_hear_of_folds():
+    X, y = data_for(TabularRegressor)
+    recorder, model = Recorder(), TabularRegressor(**SMALL, blend="boosting")
+    model.set_callbacks(recorder, ProgressBar()).fit(X, y)
+    folds = 2 * [("begin", "fold"), ("end", "fold")]
+    assert recorder.hooks[1:7] == [("begin", "blend"), *folds, ("end", "blend")]
+    expected = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
+    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+
+
+class Slow(KNeighborsClassifier):
+    def fit(self, X, y):
+        time.sleep(0.3)
+        return super().fit(X, y)
+
+
+def test_what_there_is_no_time_for():
+    X, y = data_for(TabularClassifier)
+    model = TabularClassifier(**SMALL | {"n_estimators": 5}, time_limit=0.9, blend=[Slow()])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    texts = [str(each.message) for each in caught if each.category is ConvergenceWarning]
+    assert sum("Slow is left out of the blend" in text for text in texts) == 1
+    assert model.blended_ == []
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_boosting_grows_as_many_trees_as_there_is_time_for():
+    X, y = data_for(TabularClassifier)
+    own = HistGradientBoostingClassifier(max_iter=100_000, early_stopping=False)
+    model = TabularClassifier(**SMALL, time_limit=1.0, blend=[own])
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    assert time.perf_counter() - start < 30  # other processes may have the processor
+    for each in model.blended_[0]:
+        assert 10 <= each.n_iter_ < 100_000
+        assert each.max_iter == 100_000
+
+
+def test_boosting_in_parts_is_boosting():
+    X, y = data_for(TabularClassifier)
+    whole = TabularClassifier(**SMALL, blend="boosting").fit(X, y)
+    parts = TabularClassifier(**SMALL, time_limit=1000.0, blend="boosting").fit(X, y)
+    for one, other in zip(whole.blended_[0], parts.blended_[0], strict=True):
+        # Trees that are enough at the very end of a part are not known to be.
+        assert other.n_iter_ - one.n_iter_ in (0, 1)
+        n_trees = one.n_iter_
+        scores = [np.array(each.validation_score_)[: n_trees + 1] for each in (one, other)]
+        np.testing.assert_allclose(*scores)
+
+
+# ------------------------------------------------------- rows to watch, losses and intervals
+
+
+@BOTH
+def test_with_rows_to_watch_there_is_one_clone(kind):
+    X, y = data_for(kind)
+    last = LogisticRegression() if kind is TabularClassifier else Ridge()
+    model = kind(**SMALL, blend=["boosting", last])
+    model.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    assert [len(each) for each in model.blended_] == [1, 1]
+    encoded = seen(model, X[::2], model._components[-1]).astype(np.float64)
+    own = clone(last).fit(encoded, y[::2])
+    expected = own.coef_
+    np.testing.assert_allclose(model.blended_[1][0].coef_, expected, rtol=1e-5)
+    boosted = model.blended_[0][0]
+    assert (
+        len(boosted.validation_score_) == boosted.n_iter_ + 1
+    )  # stopped by rows that it was given
+    assert np.isfinite(answer_of(model, X)).all()
+
+
+LOSSES = {
+    "squared_error": ("squared_error", {}),
+    "absolute_error": ("absolute_error", {}),
+    "poisson": ("poisson", {}),
+    "gamma": ("gamma", {}),
+    "quantile": (Quantile(0.8), {"quantile": 0.8}),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_boosting_learns_by_the_same_loss(name):
+    X, y = data_for(TabularRegressor)
+    loss, settings = LOSSES[name]
+    model = TabularRegressor(**SMALL, loss=loss, blend="boosting").fit(X, y)
+    boosted = model.blended_[0][0]
+    assert {"loss": name, **settings}.items() <= boosted.get_params().items()
+    assert model.weights_.sum() == pytest.approx(1)
+    assert model.weights_[1] > 0.1  # networks have learned nearly nothing
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_losses_that_others_do_not_have():
+    X, y = data_for(TabularRegressor)
+    for loss in ("huber", "log_cosh", "tweedie"):
+        with pytest.raises(ValueError, match=f"no loss like loss='{loss}'.*absolute_error"):
+            TabularRegressor(**SMALL, loss=loss, blend="boosting").fit(X, y)
+        model = TabularRegressor(**SMALL, loss=loss, blend=[Ridge()]).fit(X, y)
+        assert np.isfinite(model.predict(X)).all()
+    for loss in ("gaussian", Quantile([0.1, 0.9])):
+        with pytest.raises(ValueError, match="several numbers.*blend=None"):
+            TabularRegressor(**SMALL, loss=loss, blend=[Ridge()]).fit(X, y)
+
+
+def test_predictions_that_a_loss_is_not_defined_for():
+    """A linear model predicts numbers below zero, of which a Poisson deviance is none."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 2)
+    y = rng.poisson(np.exp(2 * X[:, 0]))
+    model = TabularRegressor(**SMALL, loss="poisson", clip=False, blend=[Ridge()]).fit(X, y)
+    assert model.blended_[0][0].predict(seen(model, X, model._components[1])).min() < 0
+    assert model.predict(X).min() > 0
+    assert np.isfinite(model.oof_score_)
+
+
+def test_intervals_hold():
+    X, y = load_diabetes(return_X_y=True)
+    model = TabularRegressor(n_estimators=4, max_iter=5, random_state=0, blend="boosting")
+    low, high = model.fit(X[::2], y[::2]).predict_interval(X[1::2]).T
+    assert 0.8 < ((low <= y[1::2]) & (y[1::2] <= high)).mean() <= 1

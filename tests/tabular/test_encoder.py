@@ -1,0 +1,792 @@
+"""Does the encoder of tables do what its docstring says, and name what it cannot encode?"""
+
+import copy
+import datetime
+import decimal
+import pickle
+from unittest import SkipTest
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, OrdinalEncoder, TargetEncoder
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.tabular import TableEncoder
+from skbackprop.tabular._dataframe import FEW_ROWS
+from support import few_epochs
+
+CHECKED = [
+    TableEncoder(),
+    TableEncoder(categorical_features=[0], encoding="codes", min_frequency=1),
+    TableEncoder(max_categories=2, dtype="float32"),
+]
+CHECKS = [
+    pytest.param(encoder, check, id=f"{encoder}: {check.func.__name__} {check.keywords}")
+    for encoder in CHECKED
+    for _, check in estimator_checks_generator(encoder)
+    if not check.func.__name__.startswith("check_array_api")  # which skips itself
+]
+
+
+@pytest.mark.parametrize("encoder, check", CHECKS)
+def test_it_passes_every_check_of_scikit_learn(encoder, check):
+    try:
+        check(clone(encoder))
+    except SkipTest as skip:
+        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
+
+
+def test_tags_say_what_it_takes():
+    tags = get_tags(TableEncoder())
+    inputs = tags.input_tags
+    assert inputs.allow_nan and inputs.categorical and inputs.sparse
+    assert not tags.target_tags.required
+    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+
+
+# ------------------------------------------------------------------------------- numbers
+
+
+def encoded(values, **settings):
+    """Return what becomes of one column, by the kind of the output."""
+    X = np.array(values, dtype=float)[:, np.newaxis]
+    encoder = TableEncoder(**settings)
+    outputs = encoder.fit_transform(X)
+    return dict(zip(encoder.output_types_, outputs.T, strict=True))
+
+
+def clipped(x):
+    x = np.asarray(x, dtype=float)
+    return x / np.sqrt(1 + (x / 3) ** 2)
+
+
+def test_a_number_is_scaled_by_its_quartiles_and_clipped_smoothly():
+    # Worked by hand: the median is 2, the quartiles are 1 and 5, so that x = (value - 2) / 4.
+    found = encoded([0, 1, 2, 5, 1e9])
+    assert list(found) == ["number"]
+    np.testing.assert_allclose(found["number"], clipped([-0.5, -0.25, 0, 0.75, 2.5e8]))
+    assert found["number"].max() <= 3
+
+
+def test_equal_quartiles_give_way_to_the_range():
+    # Median and quartiles are 4, the range is 10: x = 2 (value - 4) / 10.
+    found = encoded([0, 4, 4, 4, 4, 4, 10])
+    np.testing.assert_allclose(found["number"], clipped([-0.8, 0, 0, 0, 0, 0, 1.2]))
+
+
+def test_quartiles_that_differ_by_rounding_alone_are_equal():
+    around_four = [4, 4 + 1e-15, 4, 4 + 1e-15, 4, 4 + 1e-15]
+    np.testing.assert_allclose(
+        encoded([0, *around_four, 10])["number"], encoded([0, *[4] * 6, 10])["number"], atol=1e-12
+    )
+
+
+def test_missing_numbers_become_the_median_with_an_indicator_beside():
+    found = encoded([0, 1, 2, 5, 9, np.nan])
+    np.testing.assert_allclose(found["number"], [*clipped([-0.5, -0.25, 0, 0.75, 1.75]), 0])
+    assert found["missing"].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_numbers_that_are_missing_only_later_become_the_median():
+    encoder = TableEncoder().fit([[0.0], [1.0], [2.0]])
+    assert encoder.transform([[np.nan], [1.0]]).tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([3, 7, 7], {"two_valued": [0, 1, 1]}),
+        ([3, 7, 7, np.nan], {"two_valued": [0, 1, 1, 1], "missing": [0, 0, 0, 1]}),
+        ([3, 7, np.nan], {"two_valued": [0, 1, 0.5], "missing": [0, 0, 1]}),
+        ([3, 3, 3], {}),
+        ([3, 3, np.nan], {"missing": [0, 0, 1]}),
+        ([np.nan, np.nan], {}),
+        ([3], {}),
+    ],
+)
+def test_columns_of_few_values(values, expected):
+    found = encoded(values)
+    assert {kind: output.tolist() for kind, output in found.items()} == expected
+
+
+def test_two_values_are_ends_of_a_scale():
+    encoder = TableEncoder().fit([[3.0], [7.0]])
+    assert encoder.transform([[3.0], [4.0], [0.0], [1e12]])[:, 0].tolist() == [0, 0.25, 0, 1]
+
+
+@pytest.mark.parametrize("values", [[-1.7e308, 0, 1.7e308], [0, 5e-324, 1e-323], [1e300, 0, 1, 2]])
+def test_numbers_at_the_ends_of_their_range_stay_finite(values):
+    encoder = TableEncoder().fit(np.array(values)[:, np.newaxis])
+    for X in (values, [1.7e308, -1.7e308, 0, np.nan]):
+        encoded = encoder.transform(np.array(X)[:, np.newaxis])
+        assert np.isfinite(encoded).all() and (np.abs(encoded) <= 3).all()
+
+
+# ---------------------------------------------------------------------------- categories
+
+
+def cities():
+    return pd.DataFrame({"city": ["Bern", "Oslo", "Oslo", None, "Rome", "Rome", "Rome"]})
+
+
+@pytest.mark.parametrize(
+    "min_frequency, names",
+    [
+        (1, ["city_Bern", "city_Oslo", "city_Rome", "city_missing"]),
+        (2, ["city_Oslo", "city_Rome", "city_infrequent"]),
+        (3, ["city_infrequent"]),  # two levels are left
+        (9, []),  # one is
+    ],
+)
+def test_rare_levels_are_together(min_frequency, names):
+    encoder = TableEncoder(min_frequency=min_frequency).set_output(transform="pandas")
+    found = encoder.fit_transform(cities())
+    assert list(found.columns) == names
+    assert (found.sum(axis=1) <= 1).all()
+    if min_frequency == 2:
+        assert found.to_numpy().argmax(axis=1).tolist() == [2, 0, 0, 2, 1, 1, 1]
+        assert encoder.categories_ == [["Oslo", "Rome"]]
+        assert encoder.infrequent_categories_ == [["Bern", None]]
+    if min_frequency == 3:
+        assert found["city_infrequent"].tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_levels_never_seen_are_zero_everywhere():
+    encoder = TableEncoder(min_frequency=1).fit(cities().dropna())
+    later = pd.DataFrame({"city": ["Lima", None, "Rome"]})
+    assert encoder.transform(later).tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("n", [1, FEW_ROWS + 1])
+def test_codes_for_embeddings(library, n):
+    train = {"city": ["Bern", "Oslo", "Oslo", None, "Rome"], "one": ["a"] * 5, "x": [0, 1, 2, 3, 4]}
+    encoder = TableEncoder(encoding="codes", min_frequency=1).fit(library(train))
+    assert encoder.output_types_.tolist() == ["number", "code"]
+    assert encoder.input_columns_.tolist() == [2, 0]
+    assert list(encoder.get_feature_names_out()) == ["x", "city"]
+    assert encoder.cardinalities_.tolist() == [5]
+    later = {"city": ["Rome", "Lima", None, "Bern"] * n, "one": ["a"] * 4 * n, "x": [2] * 4 * n}
+    assert encoder.transform(library(later))[:, 1].tolist() == [3, 0, 4, 1] * n
+    expected = OrdinalEncoder(encoded_missing_value=3).fit_transform(pd.DataFrame(train)[["city"]])
+    assert np.array_equal(encoder.transform(library(train))[:, 1], expected[:, 0] + 1)
+
+
+def test_categories_may_be_of_any_type():
+    """What is equal is one level, as 1, 1.0 and True are in Python."""
+    frame = pd.DataFrame(
+        {
+            "whole": pd.Categorical([1, 2, 3, None]),
+            "binned": pd.cut(pd.Series([1.0, 2.0, 3.0, np.nan]), 3),
+            "ordered": pd.Categorical(list("abca"), categories=list("cba"), ordered=True),
+        }
+    )
+    encoder = TableEncoder(min_frequency=1).fit(frame)
+    assert encoder.is_categorical_.all()
+    expected = encoder.transform(frame)
+    assert expected.shape == (4, 4 + 4 + 3)
+    floats = frame.assign(whole=[1.0, 2.0, 3.0, np.nan])
+    assert np.array_equal(encoder.transform(floats), expected)
+    many = pd.concat([frame] * FEW_ROWS, ignore_index=True)
+    assert np.array_equal(encoder.transform(many), np.tile(expected, (FEW_ROWS, 1)))
+
+
+def test_names_of_outputs_are_unique():
+    frame = pd.DataFrame({"a": ["b_c", "x", "y"], "a_b": ["c", "d", "e"]})
+    encoder = TableEncoder(min_frequency=1).set_output(transform="polars")
+    names = encoder.fit_transform(frame).columns
+    assert names == ["a_b_c", "a_x", "a_y", "a_b_c_2", "a_b_d", "a_b_e"]
+
+
+# ------------------------------------------------------------------------- which are which
+
+
+FORMS = {
+    "from_dtype": ("from_dtype", [True, True, False, False]),
+    "mask": ([True, True, False, True], [True, True, False, True]),
+    "positions": ([0, 1, 3], [True, True, False, True]),
+    "names": (["text", "category", "whole"], [True, True, False, True]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_categorical_features_has_the_forms_of_gradient_boosting(form, library):
+    frame = pd.DataFrame(
+        {
+            "text": list("abcab"),
+            "category": pd.Categorical(list("uvwuv")),
+            "number": [0.5, 1, 2, 3, 4],
+            "whole": [1, 2, 3, 1, 2],
+        }
+    )
+    given, expected = FORMS[form]
+    X = frame if library == "pandas" else pl.DataFrame(frame.to_dict("list"))
+    encoder = TableEncoder(categorical_features=given).fit(X)
+    assert encoder.is_categorical_.tolist() == expected
+
+
+@pytest.mark.parametrize("given", ["from_dtype", None, [False, False], []])
+def test_numbers_are_no_categories_unless_it_is_said(given):
+    X = np.arange(12.0).reshape(6, 2)
+    assert not TableEncoder(given).fit(X).is_categorical_.any()
+
+
+@pytest.mark.parametrize(
+    "given, error",
+    [
+        (None, "Column 'text' holds no numbers, and is not among the categorical_features=None"),
+        (["number"], "Column 'text' holds no numbers, and is not among"),
+        (["texts"], "not a valid feature name"),
+        ([7], "categorical_features set as integer indices must be in"),
+        ("auto", "The 'categorical_features' parameter of TableEncoder must be"),
+    ],
+)
+def test_what_is_wrong_with_categorical_features_is_said(given, error):
+    frame = pd.DataFrame({"text": list("abc"), "number": [1, 2, 3]})
+    with pytest.raises(ValueError, match=error):
+        TableEncoder(given).fit(frame)
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [("encoding", "ordinal"), ("min_frequency", 0), ("max_categories", 1), ("dtype", "int8")],
+)
+def test_settings_out_of_range_are_errors(setting, value):
+    with pytest.raises(ValueError, match=f"The '{setting}' parameter of TableEncoder must be"):
+        TableEncoder(**{setting: value}).fit([[1.0], [2.0]])
+
+
+# -------------------------------------------------------------------------- other inputs
+
+
+def test_arrays_of_objects_and_of_strings():
+    objects = np.array([["a", 1, True], ["b", 2.5, None], ["a", None, False]], dtype=object)
+    encoder = TableEncoder(min_frequency=1).fit(objects)
+    assert encoder.is_categorical_.tolist() == [True, False, False]
+    assert np.array_equal(encoder.transform(objects.tolist()), encoder.transform(objects))
+    strings = np.array([["a", "1"], ["b", "2"], ["b", "3"]])
+    assert TableEncoder().fit(strings).is_categorical_.all()
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, np.float32("nan"), pd.NA, pd.NaT])
+def test_whatever_is_missing_is_one_level(missing):
+    objects = np.array([["a"], ["b"], [None], [missing]], dtype=object)
+    encoder = TableEncoder(min_frequency=1).fit(objects)
+    assert encoder.categories_ == [["a", "b", None]]
+    assert encoder.transform(objects)[:, 2].tolist() == [0, 0, 1, 1]
+    assert encoder.transform(objects[:1]).tolist() == [[1, 0, 0]]
+
+
+def test_masked_values_are_missing():
+    values = np.ma.masked_array([[1.0, 2.0], [2.0, 5.0], [3.0, 9.0]], mask=False)
+    values[1, 0] = np.ma.masked
+    expected = TableEncoder().fit_transform([[1, 2], [np.nan, 5], [3, 9]])
+    assert np.array_equal(TableEncoder().fit_transform(values), expected)
+
+
+def test_numbers_of_all_types():
+    column = [1, 2.5, True, decimal.Decimal("4.5"), np.float32(3), np.int8(7), None, pd.NA, np.nan]
+    X = np.array(column, dtype=object)[:, np.newaxis]
+    as_floats = [[1], [2.5], [1], [4.5], [3], [7], [np.nan], [np.nan], [np.nan]]
+    encoder = TableEncoder().fit(X)
+    assert np.array_equal(encoder.transform(X), TableEncoder().fit_transform(as_floats))
+
+
+def test_decimals_and_columns_without_values_in_polars():
+    frame = pl.DataFrame({"a": ["1.5", "2", "4"], "b": [None] * 3}).with_columns(
+        pl.col("a").cast(pl.Decimal(10, 2))
+    )
+    encoder = TableEncoder().fit(frame)
+    assert list(encoder.get_feature_names_out()) == ["a"]
+    many = pl.concat([frame] * FEW_ROWS)
+    assert np.array_equal(
+        encoder.transform(many)[:3], TableEncoder().fit_transform([[1.5], [2], [4]])
+    )
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "dok", "lil"])
+@pytest.mark.parametrize("make", [sparse.csr_array, sparse.csr_matrix])
+def test_sparse_numbers_stay_sparse(form, make):
+    rng = np.random.RandomState(0)
+    dense = rng.randn(50, 6) * (rng.rand(50, 6) < 0.3)
+    dense[:, 3] = dense[:, 3] != 0  # two values, one of them zero
+    dense[:, 4] = np.where(dense[:, 4] != 0, -1, 0)
+    dense[::10, 5] = np.nan
+    dense[:, 2] = 0  # constant
+    X = make(dense).asformat(form)
+    encoder = TableEncoder().fit(X)
+    assert encoder.output_types_.tolist() == ["number"] * 4 + ["two_valued", "missing"]
+    assert encoder.input_columns_.tolist() == [0, 1, 4, 5, 3, 5]
+    assert encoder.sparse_output_ and not encoder.center_.any()
+    found = encoder.transform(X)
+    assert isinstance(found, sparse.csr_array) and found.has_canonical_format
+    assert found.nnz == np.count_nonzero(np.nan_to_num(dense)) + np.isnan(dense).sum()
+    # Zeros are no more than values here: the quartiles, all zero, give way to the range.
+    width = np.nanmax(dense, axis=0) - np.nanmin(dense, axis=0)
+    expected = np.nan_to_num(clipped(2 * dense[:, [0, 1, 4, 5]] / width[[0, 1, 4, 5]]))
+    expected = np.column_stack([expected, dense[:, 3], np.isnan(dense[:, 5])])
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-12)
+    np.testing.assert_allclose(encoder.transform(dense).toarray(), expected, rtol=1e-12)
+
+
+def test_missing_values_of_sparse_numbers_become_the_median():
+    # Not centred: the median is 4, the quartiles are 2 and 6. Of two values it is the upper one.
+    X = np.array([[2.0, 0], [4, 5], [6, 5], [0, 5], [8, 5], [np.nan, np.nan]])
+    encoder = TableEncoder().fit(sparse.csr_array(X))
+    found = encoder.transform(sparse.csr_array(X)).toarray()
+    np.testing.assert_allclose(found[:, 0], clipped([0.5, 1, 1.5, 0, 2, 1]))
+    assert found[:, 1].tolist() == [0, 1, 1, 1, 1, 1]
+    assert found[-1, 2:].tolist() == [1, 1]
+
+
+def test_sparse_rows_of_what_was_learned_densely():
+    X = np.array([[0, 3.0], [1, 0], [0, 5], [2, np.nan]])
+    encoder = TableEncoder().fit(X)
+    assert np.array_equal(encoder.transform(sparse.csr_array(X)), encoder.transform(X))
+
+
+def test_sparse_categories_by_position():
+    X = np.array([[0, 3.0], [1, 0], [0, 5], [2, 7]])
+    encoder = TableEncoder([0], min_frequency=1)
+    assert np.array_equal(
+        encoder.fit_transform(sparse.csr_array(X)).toarray()[:, 1:], np.eye(3)[X[:, 0].astype(int)]
+    )
+
+
+def test_sparse_columns_may_all_be_categories():
+    X = np.array([[0.0], [1], [2], [1]])
+    encoder = TableEncoder([0], min_frequency=1)
+    assert np.array_equal(
+        encoder.fit_transform(sparse.csr_array(X)).toarray(), np.eye(3)[[0, 1, 2, 1]]
+    )
+
+
+def test_an_array_after_a_frame_is_warned_of_as_in_scikit_learn():
+    encoder = TableEncoder().fit(pd.DataFrame({"x": [1.0, 2, 4]}))
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but TableEncoder"):
+        encoder.transform(np.array([[1.0]]))
+
+
+def test_a_frame_keeps_its_index():
+    frame = pd.DataFrame({"x": [1.0, 2, 4]}, index=[7, 8, 9])
+    encoder = TableEncoder().set_output(transform="pandas")
+    assert encoder.fit_transform(frame).index.tolist() == [7, 8, 9]
+
+
+def test_a_row_may_be_a_dict():
+    frame = pd.DataFrame({"x": [1.0, 2, 4], "city": ["a", "b", "a"]})
+    encoder = TableEncoder(min_frequency=1).fit(frame)
+    assert np.array_equal(encoder.transform({"city": "b", "x": 2}), encoder.transform(frame[1:2]))
+    assert np.array_equal(encoder.transform(frame.iloc[1]), encoder.transform(frame[1:2]))
+    with pytest.raises(ValueError, match=r"Names that it lacks: \['x'\]; others: none"):
+        encoder.transform({"city": "b"})
+    with pytest.raises(ValueError, match=r"Names that it lacks: \['x'\]; others: \['X'\]"):
+        encoder.transform({"city": "b", "X": 1})
+    with pytest.raises(ValueError, match=r"Names that it lacks: none; others: \['y'\]"):
+        encoder.transform({"city": "b", "x": 1, "y": 2})
+    with pytest.raises(TypeError, match="A dict, or what is like one, is one row"):
+        TableEncoder().fit({"x": 1})
+    with pytest.raises(TypeError, match="fitted to a data frame"):
+        TableEncoder().fit(np.eye(3)).transform({"x": 1})
+
+
+@pytest.mark.parametrize("n", [1, 3, FEW_ROWS + 5])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_rows_may_be_a_list_of_dicts(n, kind):
+    frame = pd.DataFrame({"x": [1.0, 2, None], "city": ["a", "b", "a"], "z": [True, False, True]})
+    encoder = TableEncoder(min_frequency=1).fit(frame)
+    frame = pd.concat([frame] * n)[:n]
+    rows = frame.to_dict("records")
+    rows = kind(dict(reversed(row.items())) for row in rows)  # names tell, not their order
+    assert np.array_equal(encoder.transform(rows), encoder.transform(frame))
+    with pytest.raises(ValueError, match=rf"{'A row' if n == 1 else f'Row {n - 1}'} must have"):
+        encoder.transform(kind([*rows[:-1], {"x": 1.0, "city": "a"}]))
+    with pytest.raises(ValueError, match=r"the value of 'x' is a list\. For several rows pass a "):
+        encoder.transform(kind([*rows, {"x": [1.0], "city": "a", "z": True}]))
+    with pytest.raises(TypeError, match=r"pandas\.DataFrame makes one of a list of dicts"):
+        TableEncoder().fit(rows)
+    with pytest.raises(TypeError, match="fitted to a data frame"):
+        TableEncoder().fit(np.eye(3)).transform(rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_of_the_outputs(dtype):
+    X = np.random.RandomState(0).randn(20, 3).astype(dtype)
+    assert TableEncoder().fit_transform(X).dtype == dtype
+    assert TableEncoder(dtype=dtype).fit_transform(pd.DataFrame(X)).dtype == dtype
+    assert TableEncoder(dtype=dtype).fit_transform(sparse.csr_array(X)).dtype == dtype
+
+
+# -------------------------------------------------------------------------------- errors
+
+
+DATES = {
+    "pandas": pd.DataFrame({"x": [1, 2], "day": pd.to_datetime(["2020-01-01", "2021-01-01"])}),
+    "pandas durations": pd.DataFrame({"x": [1, 2], "day": pd.to_timedelta([1, 2], unit="D")}),
+    "pandas periods": pd.DataFrame({"x": [1, 2], "day": pd.period_range("2020", periods=2)}),
+    "durations of NumPy": pd.DataFrame(
+        {"x": [1, 2], "day": pd.Series(list(np.array([1, 2], "timedelta64[D]")), dtype=object)}
+    ),
+    "objects of dates": pd.DataFrame({"x": [1, 2], "day": [datetime.date(2020, 1, 1), None]}),
+    "polars": pl.DataFrame({"x": [1, 2], "day": [datetime.date(2020, 1, 1), None]}),
+    "polars times": pl.DataFrame({"x": [1, 2], "day": [datetime.time(1), None]}),
+}
+
+
+@pytest.mark.parametrize("frame", DATES.values(), ids=DATES)
+def test_dates_are_an_error_that_says_how_to_make_numbers_of_them(frame):
+    with pytest.raises(ValueError, match=r"Column 'day' holds dates.*days since a first date"):
+        TableEncoder().fit(frame)
+    encoder = TableEncoder().fit(pd.DataFrame({"x": [1, 2], "day": [3, 4]}))
+    many = frame.loc[[0] * 99] if isinstance(frame, pd.DataFrame) else pl.concat([frame] * 99)
+    for X in (frame, many):
+        with pytest.raises(ValueError, match="Column 'day' holds dates"):
+            encoder.transform(X)
+
+
+def test_arrays_of_dates_are_an_error():
+    with pytest.raises(ValueError, match="X holds dates"):
+        TableEncoder().fit(np.array([["2020-01-01"], ["2021-01-01"]], dtype="datetime64[D]"))
+
+
+UNSUITABLE = {
+    "mixed": (
+        pd.DataFrame({"x": pd.Series([1, "a"], dtype=object)}),
+        r"Column 'x' holds numbers \(int\) beside other values \(str\), such as 'a' in row 1\. .*"
+        "to_numeric",
+    ),
+    "infinite": (pd.DataFrame({"y": [1, 2], "x": [1, np.inf]}), "Column 'x' has infinite"),
+    "infinite in an array": (np.array([[1, 2], [1, -np.inf]]), "Column 1 has infinite values"),
+    "infinite and sparse": (
+        sparse.csr_array([[1, 0], [1, -np.inf]]),
+        "Column 1 has infinite values",
+    ),
+    "too large": (np.array([[1], [10**400]], dtype=object), "Column 0 has infinite values"),
+    "bytes": (np.array([[b"a"], [b"b"]]), r"numpy\.char\.decode"),
+    "names twice": (
+        pd.DataFrame(np.eye(2), columns=["a", "a"]),
+        "several columns of one name",
+    ),
+    "no rows": (pd.DataFrame({"x": []}), r"0 sample\(s\)"),
+    "no columns": (pd.DataFrame(index=[0, 1]), r"0 feature\(s\)"),
+}
+
+
+@pytest.mark.parametrize("X, error", UNSUITABLE.values(), ids=UNSUITABLE)
+def test_what_cannot_be_encoded_is_named(X, error):
+    with pytest.raises(ValueError, match=error):
+        TableEncoder().fit(X)
+
+
+@pytest.mark.parametrize("n", [1, FEW_ROWS + 1])
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize(
+    "value, error",
+    [("a", "Column 'x' held numbers in fit, and holds 'a'"), (np.inf, "Column 'x' has infinite")],
+)
+def test_what_cannot_be_encoded_later_is_named(n, library, value, error):
+    encoder = TableEncoder().fit(library({"x": [1.0, 2.0, 3.0]}))
+    with pytest.raises(ValueError, match=error):
+        encoder.transform(library({"x": [value] * n}))
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.ones(2), pd.Series([1.0, 2.0])])
+def test_a_dict_is_one_row(value):
+    encoder = TableEncoder().fit(pd.DataFrame({"size": [1.0, 2.0, 3.0], "city": ["a", "b", "a"]}))
+    with pytest.raises(ValueError, match=r"is one row, but the value of 'size' is a "):
+        encoder.transform({"size": value, "city": "a"})
+
+
+def test_arrays_of_other_kinds():
+    with pytest.raises(ValueError, match="X is a structured array with the fields"):
+        TableEncoder().fit(np.zeros(3, dtype=[("size", float)]))
+    with pytest.raises(TypeError, match=r"to_frame\(\)"):
+        TableEncoder().fit(pd.Series([1.0, 2.0]))
+    if np.finfo(np.longdouble).max > np.finfo(np.float64).max:  # not on every machine
+        beyond = np.array([[1], [2]]) * np.longdouble("1e4000")
+        with pytest.raises(ValueError, match="Column 0 has infinite values"):
+            TableEncoder().fit(beyond)
+
+
+@pytest.mark.parametrize(
+    "target_type, y, error",
+    [
+        ("auto", [1.0, np.nan] * 20, "y contains NaN"),
+        ("continuous", ["a", "b"] * 20, "y must hold numbers"),
+        ("auto", [1.0, 2.0], "X and y have inconsistent numbers of samples: 40 and 2"),
+    ],
+)
+def test_targets_that_will_not_do(target_type, y, error):
+    encoder = TableEncoder(max_categories=5, min_frequency=1, target_type=target_type)
+    X = pd.DataFrame({"city": [f"city {i % 10}" for i in range(40)]})
+    with pytest.raises(ValueError, match=error):
+        encoder.fit(X, y)
+    if len(y) == 2:  # whether it serves for a column or not
+        with pytest.raises(ValueError, match=error):
+            encoder.set_params(max_categories=None).fit(X, y)
+
+
+def test_a_lazy_frame_is_to_be_collected():
+    with pytest.raises(TypeError, match=r"pass what its collect\(\) returns"):
+        TableEncoder().fit(pl.LazyFrame({"x": [1, 2]}))
+
+
+NESTED = {
+    "list": [1.0],
+    "dict": {"a": 1},
+    "set": {1},
+    "array": np.ones(2),
+    "complex": 1j,
+    "NumPy's complex": np.complex64(1),
+}
+
+
+@pytest.mark.parametrize("value", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("plain", [2.0, True, None, "a"], ids=repr)
+@pytest.mark.parametrize("n", [1, 3, FEW_ROWS + 1])
+def test_values_that_are_neither_numbers_nor_strings_are_named(value, plain, n):
+    """Wherever they are, in columns of numbers and of categories, in fit and later."""
+    usual = pd.DataFrame({"id": range(n), "x": pd.Series([plain] * n, dtype=object)})
+    encoders = [
+        TableEncoder().fit(usual),
+        TableEncoder(categorical_features=["x"]).fit(usual),
+        TableEncoder(encoding="codes", min_frequency=1).fit(usual),
+    ]
+    for row in {0, n // 2, n - 1}:
+        values = usual.to_numpy(dtype=object)
+        values[row, 1] = value
+        X = pd.DataFrame(values, columns=usual.columns)
+        error = rf"Column 'x' holds .* in row {row}: argument must be a string or a number, not "
+        for encoder in encoders:
+            for encode in (encoder.transform, clone(encoder).fit):
+                with pytest.raises(TypeError, match=error):
+                    encode(X)
+        with pytest.raises(TypeError, match=error.replace("'x'", "1")):
+            TableEncoder().fit(values)
+        if n == 1:
+            with pytest.raises((TypeError, ValueError), match="'x'"):
+                encoders[0].transform({"id": 0, "x": value})
+
+
+def test_lists_of_rows_may_not_hold_lists():
+    encoder = TableEncoder().fit([[1.0, 2.0], [3.0, 5.0]])
+    for encode in (TableEncoder().fit, encoder.transform):
+        with pytest.raises(TypeError, match=r"Column 1 holds \[4\.0\] in row 1"):
+            encode([[1.0, 2.0], [3.0, [4.0]]])
+    words = TableEncoder(min_frequency=1).fit(pd.DataFrame({"x": ["a", "b"]}))
+    with pytest.raises(TypeError, match=r"Column 'x' holds \(\[1\],\) in row 1"):
+        words.transform(pd.DataFrame({"x": ["a", ([1],)]}))
+
+
+NESTED_COLUMNS = {
+    "polars, lists": lambda n: pl.Series([None, *[[1.0]] * n]),
+    "polars, arrays": lambda n: pl.Series([None, *[[1.0]] * n], dtype=pl.Array(pl.Float64, 1)),
+    "polars, structs": lambda n: pl.Series([None, *[{"a": 1}] * n]),
+    "polars, objects": lambda n: pl.Series([None, *[1j] * n], dtype=pl.Object),
+    "pyarrow, lists": lambda n: pa.array([None, *[[1.0]] * n]),
+    "pyarrow, structs": lambda n: pa.array([None, *[{"a": 1}] * n]),
+    "pandas, lists": lambda n: pd.Series(
+        [None, *[[1.0]] * n], dtype=pd.ArrowDtype(pa.list_(pa.float64()))
+    ),
+    "pandas, complex": lambda n: pd.Series([np.nan, *[1j] * n]).iloc[1:],
+}
+
+
+@pytest.mark.parametrize("n", [1, FEW_ROWS])
+@pytest.mark.parametrize("name", NESTED_COLUMNS)
+def test_columns_of_lists_and_the_like_are_named(name, n):
+    column = NESTED_COLUMNS[name](n)
+    library = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+    make = library[name.partition(",")[0]]
+    row = 1 if len(column) > n else 0
+    error = rf"Column 'x' holds .* in row {row}: argument must be a string or a number, not "
+    encoders = [TableEncoder().fit(make({"x": plain})) for plain in ([1.0, 2.0, 4.0], ["a", "b"])]
+    for encode in (TableEncoder().fit, *(encoder.transform for encoder in encoders)):
+        with pytest.raises(TypeError, match=error):
+            encode(make({"x": column}))
+
+
+INTEGERS = {
+    "pandas": lambda values: pd.DataFrame({"x": pd.array(values, dtype="Int64")}),
+    "pandas with pyarrow": lambda values: pd.DataFrame(
+        {"x": pd.Series(values, dtype="int64[pyarrow]")}
+    ),
+    "polars": lambda values: pl.DataFrame({"x": values}),
+    "pyarrow": lambda values: pa.table({"x": values}),
+    "pyarrow without signs": lambda values: pa.table(
+        {"x": pa.array([value and abs(value) for value in values], type=pa.uint64())}
+    ),
+}
+
+
+@pytest.mark.parametrize("bits", [8, 31, 53, 54, 60, 63])
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("n", [1, FEW_ROWS])
+def test_integers_of_all_sizes_are_rounded_as_in_python(name, bits, n):
+    for missing in ([], [None]):
+        values = [2**bits - 1, -(2**bits) + 1, 2**bits // 3, *missing] * n
+        frame = INTEGERS[name](values)
+        read = frame["x"].to_list() if name[:7] != "pyarrow" else frame["x"].to_pylist()
+        numbers = [np.nan if pd.isna(value) else float(int(value)) for value in read]
+        expected = TableEncoder().fit(np.array(numbers)[:, None])
+        encoder = TableEncoder().fit(frame)
+        assert np.array_equal(encoder.center_, expected.center_)
+        assert np.array_equal(encoder.scale_, expected.scale_)
+        outputs = expected.transform(np.array(numbers)[:, None])
+        assert np.array_equal(encoder.transform(frame), outputs)
+
+
+def test_a_fit_that_fails_leaves_what_was_there():
+    frame = pd.DataFrame({"x": [1.0, 2, 4], "city": ["a", "b", "a"]})
+    encoder = TableEncoder().fit(frame)
+    before = copy.copy(vars(encoder))
+    with pytest.raises(ValueError, match="infinite"):
+        encoder.fit(np.array([[np.inf, 1, 2]]))
+    assert vars(encoder) == before
+    encoder.fit(np.eye(3))
+    assert not hasattr(encoder, "feature_names_in_")
+
+
+def test_it_is_not_fitted_before_fit():
+    for method in ("transform", "get_feature_names_out"):
+        with pytest.raises(NotFittedError):
+            getattr(TableEncoder(), method)(*([[[1.0]]] if method == "transform" else []))
+
+
+# ------------------------------------------------------------------ statistics of the target
+
+
+def many_levels(n=400, n_levels=40, seed=0):
+    """Return a frame with a column of many levels, and the levels' effects on a target."""
+    rng = np.random.RandomState(seed)
+    level = rng.randint(n_levels, size=n)
+    frame = pd.DataFrame({"x": rng.randn(n), "shop": [f"s{at:02}" for at in level]})
+    return frame, rng.randn(n_levels)[level] + 0.1 * rng.randn(n)
+
+
+TARGETS = {
+    "continuous": lambda y: y,
+    "binary": lambda y: np.where(y > 0, "yes", "no"),
+    "multiclass": lambda y: np.digitize(y, [-0.5, 0.5]),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_columns_of_many_levels_have_scikit_learns_statistics_of_the_target(kind):
+    frame, effect = many_levels()
+    y = TARGETS[kind](effect)
+    encoder = TableEncoder(max_categories=10, min_frequency=1, random_state=0)
+    found = encoder.fit_transform(frame, y)
+    folds = KFold(5, shuffle=True, random_state=0)
+    theirs = TargetEncoder(target_type=kind, cv=folds)
+    out_of_fold = theirs.fit_transform(frame[["shop"]], y)
+    n = out_of_fold.shape[1]
+    assert encoder.output_types_.tolist() == ["number", *["target"] * n, *["one_hot"] * 10]
+    assert encoder.n_numeric_ == 1 + n and (encoder.input_columns_[1:] == 1).all()
+    names = ["shop_target"] if n == 1 else [f"shop_target_{at}" for at in range(3)]
+    assert list(encoder.get_feature_names_out()[1 : 1 + n]) == names
+
+    def scaled(statistics):
+        center, scale = encoder.center_[1:], encoder.scale_[1:]
+        return clipped((statistics - center) * scale)
+
+    np.testing.assert_allclose(encoder.center_[1:], np.median(out_of_fold, axis=0))
+    np.testing.assert_allclose(found[:, 1 : 1 + n], scaled(out_of_fold))
+    later = pd.DataFrame({"x": [0, 0, 0], "shop": ["s03", "s17", "new"]})
+    np.testing.assert_allclose(
+        encoder.transform(later)[:, 1 : 1 + n], scaled(theirs.transform(later[["shop"]]))
+    )
+
+
+def test_several_columns_have_statistics_of_each_class():
+    frame, effect = many_levels()
+    y = TARGETS["multiclass"](effect)
+    frame["place"] = frame["shop"].str[1:].astype(int).mod(20).astype(str)
+    encoder = TableEncoder(max_categories=10, random_state=0).fit(frame, y)
+    names = [f"{name}_target_{at}" for name in ("shop", "place") for at in range(3)]
+    assert list(encoder.get_feature_names_out()[1:7]) == names
+    later = pd.DataFrame({"x": [0], "shop": ["new"], "place": ["new"]})
+    means = np.tile(np.bincount(y) / len(y), 2)
+    expected = clipped((means - encoder.center_[1:]) * encoder.scale_[1:])
+    np.testing.assert_allclose(encoder.transform(later)[0, 1:7], expected)
+
+
+def test_without_a_target_there_are_the_most_frequent_levels():
+    frame, effect = many_levels()
+    frame.loc[:30, "shop"] = "s07"
+    encoder = TableEncoder(max_categories=5, min_frequency=1).fit(frame)
+    names = [f"shop_{shop}" for shop in frame["shop"].value_counts().index[:4]]
+    shops = list(encoder.get_feature_names_out()[1:])
+    assert "shop_s07" in shops and shops[-1] == "shop_infrequent" and len(shops) == 5
+    assert set(shops[:2]) <= {*names, *shops}
+    assert (encoder.transform(frame)[:, 1:].sum(axis=1) == 1).all()
+    assert not encoder.transform(pd.DataFrame({"x": [0.0], "shop": ["new"]}))[:, 1:].any()
+    with_target = TableEncoder(max_categories=5, min_frequency=1, random_state=0).fit(frame, effect)
+    assert np.array_equal(with_target.transform(frame)[:, 2:], encoder.transform(frame)[:, 1:])
+    one = TableEncoder(max_categories=5, min_frequency=1, random_state=0).fit(
+        frame, effect[:, None]
+    )
+    assert np.array_equal(one.transform(frame), with_target.transform(frame))
+    several = np.column_stack([effect, effect])
+    again = TableEncoder(max_categories=5, min_frequency=1).fit(frame, several)
+    assert np.array_equal(again.transform(frame), encoder.transform(frame))
+
+
+@pytest.mark.parametrize("settings", [{"max_categories": None}, {"encoding": "codes"}])
+def test_statistics_of_the_target_can_be_left_out(settings):
+    frame, effect = many_levels()
+    encoder = TableEncoder(**settings).fit(frame, effect)
+    assert "target" not in encoder.output_types_
+    assert np.array_equal(encoder.transform(frame), clone(encoder).fit_transform(frame, effect))
+
+
+def test_the_target_type_is_told_by_values_or_by_name():
+    frame, effect = many_levels()
+    counts = np.digitize(effect, [-1, 0, 1])
+    encoder = TableEncoder(max_categories=10, target_type="continuous").fit(frame, counts)
+    assert encoder.output_types_.tolist().count("target") == 1
+    encoder = TableEncoder(max_categories=10).fit(frame, counts)
+    assert encoder.output_types_.tolist().count("target") == 4
+
+
+# ------------------------------------------------------------------------------ together
+
+
+def test_it_can_be_copied_and_pickled():
+    frame, effect = many_levels()
+    encoder = TableEncoder(max_categories=10, random_state=0).fit(frame, effect)
+    expected = encoder.transform(frame)
+    for other in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+        assert np.array_equal(other.transform(frame), expected)
+    assert np.array_equal(clone(encoder).fit(frame, effect).transform(frame), expected)
+
+
+@few_epochs
+@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+def test_a_network_trains_on_a_raw_table(estimator_class):
+    frame, effect = many_levels()
+    y = effect > 0 if estimator_class is BackpropClassifier else effect
+    network = estimator_class(max_iter=100, random_state=0)
+    model = make_pipeline(TableEncoder(random_state=0), network)
+    assert model.fit(frame[:300], y[:300]).score(frame[300:], y[300:]) > 0.7
+    with_arrays = make_pipeline(TableEncoder(), estimator_class(max_iter=2, random_state=0))
+    assert with_arrays.fit(sparse.csr_array(np.eye(30)), y[:30]).predict(np.eye(30)).shape == (30,)
+
+
+def test_it_goes_into_a_column_transformer():
+    frame, _ = many_levels()
+    both = make_column_transformer((TableEncoder(), ["shop"]), (MaxAbsScaler(), ["x"]))
+    assert both.fit_transform(frame).shape == (400, 30 + 1)
+    assert both.get_feature_names_out()[-1] == "maxabsscaler__x"

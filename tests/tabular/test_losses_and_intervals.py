@@ -1,0 +1,309 @@
+"""Does a tabular regressor learn by each loss, and do its intervals hold what they should?
+
+Its score is compared with that of the networks within, what it says at first with the best constant
+of each loss, and intervals with the definition of CV+, put together by hand from the networks.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
+from sklearn.metrics import d2_absolute_error_score, d2_pinball_score, r2_score
+
+from skbackprop import ConformalRegressor, TabularRegressor
+from skbackprop._conformal_scores import PredictionBand, conformal_quantile_rank, cv_plus_interval
+from skbackprop.losses import (
+    REGRESSOR_LOSSES,
+    Gaussian,
+    Hinge,
+    Link,
+    LogLoss,
+    Quantile,
+    SquaredError,
+    Tweedie,
+)
+from skbackprop.tabular import _prediction
+from skbackprop.tabular._dataframe import read_table
+from skbackprop.tabular._distribution_targets import DistributionTargets
+
+X, Y = load_diabetes(return_X_y=True)
+X, Y = X[:120], Y[:120]
+SMALL = {"n_estimators": 3, "max_iter": 4, "random_state": 0}
+LOSSES = {
+    **REGRESSOR_LOSSES,
+    "three quantiles": Quantile([0.1, 0.5, 0.9]),
+    "a high quantile": Quantile(0.8),
+    "Tweedie(1.2)": Tweedie(1.2),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def seen_by(model, X):
+    """Return what the networks of a regressor see of X."""
+    return model._inputs.with_blocks(model._inputs.rows(read_table(model, X, reset=False)).encoded)
+
+
+# ------------------------------------------------------------------------------- losses
+
+
+@every_loss
+def test_predictions_and_scores_are_those_of_the_networks(loss):
+    model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X, Y)
+    (networks,), seen = model.networks_, seen_by(model, X)
+    np.testing.assert_allclose(model.predict(X), networks.predict(seen), rtol=1e-6)
+    np.testing.assert_allclose(model.oof_prediction_, networks.oof_prediction_, rtol=1e-4)
+    weight = np.random.RandomState(0).uniform(0.5, 2, len(Y))
+    expected = networks.score(seen, Y, weight)
+    assert model.score(X, Y, weight) == pytest.approx(expected, abs=1e-6)
+    assert model.oof_score_ == pytest.approx(networks.oof_score_, abs=1e-4)
+    for ours, theirs in (
+        zip(model.predict(X[:9], return_std=True), networks.predict(seen[:9], True), strict=True)
+        if loss != LOSSES["three quantiles"]
+        else ()
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_scores_are_scikit_learns():
+    for loss, score in (
+        ("squared_error", r2_score),
+        ("absolute_error", d2_absolute_error_score),
+        (Quantile(0.8), lambda y, predicted: d2_pinball_score(y, predicted, alpha=0.8)),
+    ):
+        model = TabularRegressor(**SMALL, loss=loss).fit(X, Y)
+        assert model.oof_score_ == pytest.approx(score(Y, model.oof_prediction_), abs=0.01)
+        assert model.score(X, Y) == pytest.approx(score(Y, model.predict(X)), abs=0.01)
+
+
+@every_loss
+def test_the_first_predictions_are_near_the_best_constant(loss):
+    """After a step of nearly no length, networks say of all rows what is best to say of all."""
+    weight = np.where(np.median(Y) < Y, 3.0, 1.0)
+    model = TabularRegressor(**SMALL | {"time_limit": 1e-9}, loss=loss)
+    with pytest.warns(ConvergenceWarning, match="nothing has been learned"):
+        said = model.fit(X, Y, weight).predict(X)
+    y = np.repeat(Y, weight.astype(int))
+    levels = {"three quantiles": [0.1, 0.5, 0.9], "a high quantile": [0.8]}
+    is_median = loss in (LOSSES["absolute_error"], LOSSES["quantile"])
+    name = next(name for name in LOSSES if LOSSES[name] == loss)
+    quantiles = np.quantile(y, levels.get(name, [0.5]))
+    expected = quantiles if is_median or name in levels else np.mean(y)
+    # Huber's and log-cosh's constants lie between the median and the mean.
+    tolerance = 0.2 * Y.std() + abs(np.mean(y) - np.median(y)) * (name in ("huber", "log_cosh"))
+    assert np.abs(said - expected).max() < tolerance
+
+
+def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
+    """Equal quantiles must not begin where nothing can be learned of their distance."""
+    rng = np.random.RandomState(0)
+    x = rng.uniform(-1, 1, (300, 1))
+    y = np.where(x[:, 0] > 0.4, rng.uniform(0, 5, 300), 0)
+    model = TabularRegressor(n_estimators=2, loss=Quantile([0.1, 0.5]), max_iter=30, random_state=0)
+    low, median = model.fit(x, y).predict([[-0.5], [0.9]]).T
+    assert median[1] - low[1] > 0.5
+    assert median[0] - low[0] < 0.5
+
+
+@every_loss
+def test_targets_that_are_all_the_same(loss):
+    for value in (7.0, 1e-9, 1e30):
+        model = TabularRegressor(**SMALL, loss=loss).fit(X, np.full(len(X), value))
+        np.testing.assert_allclose(model.predict(X), value)
+        assert np.isfinite(model.predict_interval(X)).all()
+        assert np.isfinite(model.oof_score_)
+
+
+def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
+    far = 30 * X
+    for loss in ("squared_error", "gaussian", "poisson", Quantile([0.1, 0.5, 0.9])):
+        inside, free = (
+            TabularRegressor(**SMALL, loss=loss, clip=clip).fit(X, Y) for clip in (True, False)
+        )
+        raw = free.predict(far)
+        assert ((raw < Y.min()) | (raw > Y.max())).any()
+        said = inside.predict(far)
+        assert said.min() >= Y.min()
+        assert said.max() <= Y.max()
+        np.testing.assert_allclose(said, np.clip(raw, Y.min(), Y.max()), rtol=1e-6)
+
+
+def test_a_standard_deviation_is_learned_or_that_of_the_networks():
+    learned = TabularRegressor(**SMALL, loss=Gaussian(1e-4)).fit(X, Y)
+    mean, std = learned.predict(X[:5], return_std=True)
+    assert mean.shape == std.shape == (5,)
+    assert (std > 10).all()
+    disagreement = TabularRegressor(**SMALL, clip=False).fit(X, Y)
+    _, std = disagreement.predict(X[:5], return_std=True)
+    (networks,), seen = disagreement.networks_, seen_by(disagreement, X[:5])
+    members = [member.predict(seen) for member in networks.estimators_]
+    np.testing.assert_allclose(std, np.std(members, axis=0), rtol=1e-6)
+    conformal = [ConformalRegressor(clone(each)).fit(X, Y) for each in (learned, disagreement)]
+    assert [each.conformity_score_ for each in conformal] == ["scaled", "absolute"]
+
+
+class Halved(Link):
+    """A link of one's own that does not tell scores from predictions."""
+
+    name = "halved"
+
+    def inverse(self, scores, out):
+        np.multiply(scores, 0.5, out=out)
+
+
+class OneOfMyOwn(SquaredError):
+    """A loss with that link."""
+
+    link = Halved()
+
+
+def test_losses_that_cannot_be():
+    for loss, y, match in (
+        ("gamma", np.r_[0.0, Y[1:]], r"loss='gamma' needs targets y > 0"),
+        ("poisson", -Y, r"needs targets y >= 0"),
+        (Hinge(), Y, "decision values"),
+        (LogLoss(), Y, r"needs targets y <= 1"),
+        ("log_loss", Y, "'loss' parameter of TabularRegressor must be"),
+        (OneOfMyOwn(), Y, r"Halved, that does not tell.*define its scores_of"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            TabularRegressor(**SMALL, loss=loss).fit(X, y)
+
+
+def test_a_loss_whose_targets_cannot_be_scaled():
+    shares = expit((Y - Y.mean()) / Y.std())
+    model = TabularRegressor(**SMALL, loss=LogLoss()).fit(X, shares)
+    assert (np.abs(model.predict(X) - shares.mean()) < 0.5).all()
+    assert not model.networks_[0].scale_target
+    assert model.predict_interval(X).max() <= 1
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "gaussian", "poisson"])
+def test_weights_of_several_models_are_those_of_the_least_loss(loss):
+    """Of a good model, its negative, and noise, the good one is all that counts."""
+    rng = np.random.RandomState(0)
+    y = rng.gamma(3, size=200)
+    said = DistributionTargets.learn(REGRESSOR_LOSSES[loss], loss, y, None, False)
+    good = y + 0.1 * rng.randn(200)
+    models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
+    models = [each[:, None] for each in models]
+    if said.has_variance:
+        models = [np.hstack([each, np.full((200, 1), 0.5)]) for each in models]
+    weights = said.weights(models, y, None)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] > 0.9
+    assert said.weights(models[1:2], y, None).tolist() == [1]
+    mixed = said.mixture(models, weights.tolist())
+    assert said.score(mixed, y, None) > 0.9
+
+
+# ---------------------------------------------------------------------------- intervals
+
+BANDS = {
+    "squared_error": lambda member, seen: (member.predict(seen), 0, 1),
+    "gaussian": lambda member, seen: (
+        member.predict(seen, return_std=True)[0],
+        0,
+        member.predict(seen, return_std=True)[1],
+    ),
+    "quantiles": lambda member, seen: (
+        member.predict(seen)[:, [0, 2]].mean(axis=1),
+        np.diff(member.predict(seen)[:, [0, 2]]).ravel() / 2,
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BANDS)
+def test_intervals_are_those_of_the_definition(kind, monkeypatch):
+    loss = Quantile([0.1, 0.5, 0.9]) if kind == "quantiles" else kind
+    model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X[:90], Y[:90])
+    (networks,) = model.networks_
+    seen, new = seen_by(model, X[:90]), seen_by(model, X[90:])
+    ups, downs = [], []
+    for fold, member in enumerate(networks.estimators_):
+        rows = np.flatnonzero(model.oof_member_ == fold)
+        middle, half_width, unit = BANDS[kind](member, seen[rows])
+        scores = (np.abs(Y[rows] - middle) - half_width) / unit
+        middle, half_width, unit = (np.broadcast_to(b, 30) for b in BANDS[kind](member, new))
+        reach = half_width[:, None] + unit[:, None] * scores
+        ups.append(middle[:, None] + reach)
+        downs.append(middle[:, None] - reach)
+    rank = conformal_quantile_rank(90, 0.8)
+    expected = np.stack(
+        [
+            np.sort(np.hstack(downs), axis=1)[:, 90 - rank],
+            np.sort(np.hstack(ups), axis=1)[:, rank - 1],
+        ],
+        axis=1,
+    )
+    found = model.predict_interval(X[90:], coverage=0.8)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    again = pickle.loads(pickle.dumps(model))
+    monkeypatch.setattr(_prediction, "_NUMBERS_AT_ONCE", 1000)
+    np.testing.assert_allclose(again.predict_interval(X[90:], coverage=0.8), found, rtol=1e-6)
+    np.testing.assert_allclose(again.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
+
+
+def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold():
+    model = TabularRegressor(**SMALL, blend=[Ridge()], clip=False).fit(X[:90], Y[:90])
+    assert model.weights_.min() > 0
+    rows = model._inputs.rows(read_table(model, X[90:], reset=False))
+    outputs = [
+        each.outputs(model._inputs.transform(rows, each.view), False) for each in model._components
+    ]
+    by_fold = sum(w * own[..., 0] for w, own in zip(model.weights_, outputs, strict=True))
+    np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
+    errors = np.abs(Y[:90] - model.oof_prediction_)
+    scores = [np.sort(errors[model.oof_member_ == fold]) for fold in range(3)]
+    expected = cv_plus_interval(PredictionBand.from_point_prediction(by_fold), scores, 0.8)
+    np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
+
+
+def test_a_coverage_takes_so_many_rows_that_count():
+    model = TabularRegressor(**SMALL).fit(X[:18], Y[:18])
+    assert model.predict_interval(X[:2], 0.94).shape == (2, 2)
+    with pytest.raises(ValueError, match=r"coverage=0.95 needs at least 19 rows.* with 18"):
+        model.predict_interval(X[:2], 0.95)
+    weight = np.r_[np.zeros(10), np.full(8, 3.0)]
+    with pytest.raises(ValueError, match=r"coverage=0.9 needs at least 9 rows.* with 8"):
+        model.fit(X[:18], Y[:18], weight).predict_interval(X[:2])
+    for coverage in (0, 1, -0.1, 1.5, "0.9", None, True):
+        with pytest.raises(ValueError, match=r"coverage must be a number in the range \(0, 1\)"):
+            model.predict_interval(X[:2], coverage)
+
+
+def test_rows_that_count_count_once_whatever_they_weigh():
+    """Weights change the networks; so the networks are those of a fit, and scores are made anew."""
+    weight = np.random.RandomState(0).choice([0.0, 0.5, 4.0], len(Y))
+    model = TabularRegressor(**SMALL).fit(X, Y, weight)
+    assert sum(map(len, model._scores)) == (weight > 0).sum()
+    errors = np.abs(Y - model.oof_prediction_)[weight > 0]
+    np.testing.assert_allclose(np.sort(np.concatenate(model._scores)), np.sort(errors))
+
+
+def test_intervals_are_no_wider_than_the_loss_allows():
+    counts = np.random.RandomState(0).poisson(0.3, len(Y))
+    model = TabularRegressor(**SMALL, loss="poisson").fit(X, counts)
+    assert model.predict_interval(X).min() == 0
+    assert TabularRegressor(**SMALL).fit(X, counts).predict_interval(X).min() < 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.05, 0.95])], ids=str)
+def test_nine_targets_in_ten_are_inside(loss):
+    rng = np.random.RandomState(0)
+    x = rng.uniform(-1, 1, (2400, 2))
+    y = x[:, 0] + (0.1 + np.abs(x[:, 1])) * rng.randn(2400)
+    model = TabularRegressor(n_estimators=4, loss=loss, max_iter=20, random_state=0)
+    low, high = model.fit(x[:800], y[:800]).predict_interval(x[800:]).T
+    is_inside = (low <= y[800:]) & (y[800:] <= high)
+    assert abs(is_inside.mean() - 0.9) < 0.03
+    is_quiet, width = np.abs(x[800:, 1]) < 0.3, high - low
+    if loss != "squared_error":  # where there is less noise, they are narrower
+        assert width[is_quiet].mean() < 0.7 * width[~is_quiet].mean()
+        assert abs(is_inside[is_quiet].mean() - 0.9) < 0.08

@@ -1,0 +1,168 @@
+"""Are the piecewise-linear and the periodic encoding what their formulas say?"""
+
+import pickle
+from unittest import SkipTest
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import KBinsDiscretizer
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+
+ENCODERS = [PiecewiseLinearEncoder(), PeriodicFeatures()]
+BOTH = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: type(encoder).__name__)
+CHECKS = [
+    pytest.param(encoder, check, id=f"{encoder}: {check.func.__name__} {check.keywords}")
+    for encoder in [*ENCODERS, PiecewiseLinearEncoder(n_bins=1)]
+    for _, check in estimator_checks_generator(encoder)
+    if not check.func.__name__.startswith("check_array_api")  # which skips itself
+]
+
+
+@pytest.mark.parametrize("encoder, check", CHECKS)
+def test_they_pass_every_check_of_scikit_learn(encoder, check):
+    try:
+        check(clone(encoder))
+    except SkipTest as skip:
+        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
+
+
+# ----------------------------------------------------------------------- piecewise-linear
+
+
+def component(x, edges, t):
+    """Return component t of values x by NumPy's interpolation between the ends of its bin."""
+    low, high = edges[t], edges[t + 1]
+    points, values = [low, high], [0.0, 1.0]
+    if t == 0:
+        points, values = [low - (high - low), *points], [-1.0, *values]
+    if t == len(edges) - 2:
+        points, values = [*points, high + (high - low)], [*values, 2.0]
+    return np.interp(x, points, values) - 0.5
+
+
+NUMBERS = st.one_of(st.integers(-5, 5).map(float), st.floats(-1e6, 1e6).map(lambda x: round(x, 6)))
+
+
+@given(
+    st.lists(NUMBERS, min_size=1, max_size=30),
+    st.lists(st.floats(-1e7, 1e7), min_size=1, max_size=10),
+    st.integers(1, 8),
+)
+def test_components_are_numpys_interpolation(train, later, n_bins):
+    encoder = PiecewiseLinearEncoder(n_bins).fit(np.array(train)[:, np.newaxis])
+    edges = encoder.bin_edges_[0]
+    assert np.array_equal(edges, np.unique(np.quantile(train, np.linspace(0, 1, n_bins + 1))))
+    assert encoder.n_bins_.tolist() == [len(edges) - 1]
+    x = np.array(train + later)
+    expected = [component(x, edges, t) for t in range(len(edges) - 1)]
+    encoded = encoder.transform(x[:, np.newaxis])
+    assert encoded.shape == (len(x), len(edges) - 1)
+    np.testing.assert_allclose(encoded.T, np.reshape(expected, encoded.T.shape), atol=1e-6)
+
+
+def test_components_worked_by_hand():
+    X = np.array([[0.0, 5, 1], [1, 5, 2], [2, 5, 1], [4, 5, 2], [8, 5, 1]])
+    encoder = PiecewiseLinearEncoder(n_bins=2).fit(X)
+    assert encoder.n_bins_.tolist() == [2, 0, 1]  # the second is constant, the third has two values
+    found = encoder.transform([[1, 7, 2], [5, 5, 1.5], [-9, 0, 0], [99, 9, 4]])
+    expected = [[0, -0.5, 0.5], [0.5, 0, 0], [-1.5, -0.5, -1.5], [0.5, 1.5, 1.5]]
+    assert np.array_equal(found, expected)
+    assert list(encoder.get_feature_names_out()) == ["x0_bin0", "x0_bin1", "x2_bin0"]
+
+
+def test_edges_are_those_of_scikit_learns_bins():
+    X = np.random.RandomState(0).randn(500, 3)
+    theirs = KBinsDiscretizer(16, strategy="quantile", quantile_method="linear").fit(X)
+    ours = PiecewiseLinearEncoder(16).fit(X)
+    for edges, expected in zip(ours.bin_edges_, theirs.bin_edges_, strict=True):
+        np.testing.assert_allclose(edges, expected)
+
+
+def test_a_linear_model_of_components_is_piecewise_linear():
+    x = np.linspace(-3, 3, 401)[:, np.newaxis]
+    encoded = PiecewiseLinearEncoder(n_bins=6).fit_transform(x)
+    y = np.abs(x[:, 0])
+    assert LinearRegression().fit(encoded, y).score(encoded, y) > 1 - 1e-12
+    assert LinearRegression().fit(x, y).score(x, y) < 0.01
+
+
+def test_many_rows_are_encoded_as_few():
+    X = np.random.RandomState(0).randn(5000, 30).astype(np.float32)
+    encoder = PiecewiseLinearEncoder().fit(X)
+    encoded = encoder.transform(X)
+    assert encoded.dtype == np.float32
+    assert np.array_equal(encoded[-7:], encoder.transform(X[-7:]))
+
+
+# ------------------------------------------------------------------------------- periodic
+
+
+def test_waves_are_cosines_with_frequencies_and_phases_drawn_for_each_feature():
+    X = np.random.RandomState(0).randn(20, 500)
+    waves = PeriodicFeatures(n_frequencies=8, scale=0.25, random_state=1).fit(X)
+    assert waves.frequencies_.shape == waves.phases_.shape == (500, 8)
+    assert abs(waves.frequencies_.std() - 0.25) < 0.01
+    assert abs(waves.frequencies_.mean()) < 0.01
+    assert 0 <= waves.phases_.min() < waves.phases_.max() <= 2 * np.pi
+    assert abs(waves.phases_.mean() - np.pi) < 0.1
+    found = waves.transform(X).reshape(20, 500, 8)
+    for feature in (0, 499):
+        for at in (0, 7):
+            f, phase = waves.frequencies_[feature, at], waves.phases_[feature, at]
+            expected = np.cos(2 * np.pi * f * X[:, feature] + phase)
+            np.testing.assert_allclose(found[:, feature, at], expected)
+
+
+def test_names_of_waves():
+    waves = PeriodicFeatures(2, random_state=0).fit(pd.DataFrame({"a": [1.0], "b": [2.0]}))
+    assert list(waves.get_feature_names_out()) == ["a_cos0", "a_cos1", "b_cos0", "b_cos1"]
+
+
+# ----------------------------------------------------------------------------------- both
+
+
+@pytest.mark.parametrize(
+    "encoder, setting, value",
+    [
+        (PiecewiseLinearEncoder, "n_bins", 0),
+        (PeriodicFeatures, "n_frequencies", 0),
+        (PeriodicFeatures, "scale", 0),
+    ],
+)
+def test_settings_out_of_range_are_errors(encoder, setting, value):
+    with pytest.raises(ValueError, match=f"The '{setting}' parameter of {encoder.__name__} must"):
+        encoder(**{setting: value}).fit([[1.0], [2.0]])
+
+
+@BOTH
+@pytest.mark.parametrize("library, container", [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
+def test_outputs_can_be_frames(encoder, library, container):
+    frame = container({"a": [1.0, 2, 5], "b": [0.5, 0.5, 1]})
+    framed = clone(encoder).set_output(transform=library).fit_transform(frame)
+    assert isinstance(framed, container)
+    assert all(name.startswith(("a_", "b_")) for name in framed.columns)
+
+
+@BOTH
+def test_they_can_be_pickled(encoder):
+    X = np.random.RandomState(0).randn(30, 2)
+    encoder = clone(encoder).fit(X)
+    assert np.array_equal(pickle.loads(pickle.dumps(encoder)).transform(X), encoder.transform(X))
+
+
+@BOTH
+def test_they_take_the_numbers_of_an_encoded_table(encoder):
+    """As a network will have it: the scaled outputs come first, and say how many they are."""
+    frame = pd.DataFrame({"a": [1.0, 2, None, 9], "b": list("xyzx"), "c": [4.0, 2, 3, 1]})
+    table = TableEncoder(min_frequency=1).fit(frame)
+    numbers = table.transform(frame)[:, : table.n_numeric_]
+    assert table.n_numeric_ == 2
+    assert np.isfinite(clone(encoder).fit_transform(numbers)).all()

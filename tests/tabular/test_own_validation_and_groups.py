@@ -1,0 +1,282 @@
+"""Do tabular estimators stop and calibrate by a table of the user's, and keep groups together?
+
+What is learned of the table is put together from the networks within; which rows each of them has
+held out is asked of these.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop._conformal_scores import conformal_quantile_rank
+from skbackprop.tabular._calibration import probabilities, temperature_for_scores
+from skbackprop.tabular._dataframe import read_table
+
+BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+SMALL = {"n_estimators": 3, "max_iter": 4, "random_state": 0}
+
+
+def data_for(kind, n=120):
+    """Return a table of mixed columns, and targets that hang on it."""
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame({"x": rng.randn(n), "z": rng.rand(n), "city": rng.choice(["a", "b"], n)})
+    score = X["x"] + (X["city"] == "b") + 0.3 * rng.randn(n)
+    return X, np.where(score > 0.5, "yes", "no") if kind is TabularClassifier else score * 100
+
+
+def seen_by(model, X):
+    """Return what each ensemble of a model sees of X."""
+    rows = model._inputs.rows(read_table(model, X, reset=False))
+    return [model._inputs.transform(rows, each.view) for each in model._components]
+
+
+# --------------------------------------------------------------- a table of the user's own
+
+
+@BOTH
+def test_all_networks_train_on_all_rows_and_stop_by_the_table(kind):
+    X, y = data_for(kind)
+    model = kind(**SMALL).fit(X[:80], y[:80])
+    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+    assert not [name for name in vars(model) if name.startswith("oof_")]
+    for networks in model.networks_:
+        assert len(networks.estimators_) == 3
+        with pytest.raises(AttributeError, match="oof_"):
+            networks.oof_score_  # noqa: B018
+        # A batch is a part of all 80 rows.
+        assert np.unique(networks.t_ / networks.n_iter_).tolist() == [80]
+    # Other rows to stop by may change nothing but the epoch that is kept, and the calibration.
+    repeated = X.loc[[*range(80, 120), *range(80, 120)]], np.r_[y[80:], y[80:]]
+    again = kind(**SMALL).fit(X[:80], y[:80], X_val=repeated[0], y_val=repeated[1])
+    for ours, theirs in zip(model.networks_, again.networks_, strict=True):
+        np.testing.assert_array_equal(ours.loss_curve_[0], theirs.loss_curve_[0])
+
+
+def test_temperatures_are_those_of_the_table():
+    X, y = data_for(TabularClassifier)
+    weight = np.random.RandomState(1).uniform(0.5, 2, 40)
+    class_weight = {"no": 1.0, "yes": 3.0}
+    model = TabularClassifier(**SMALL, class_weight=class_weight)
+    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:], sample_weight_val=weight)
+    codes = (y[80:] == "yes").astype(int)
+    weight = weight * np.where(codes, 3, 1)
+    mixed = 0
+    for seen, networks, temperature, share in zip(
+        seen_by(model, X[80:]),
+        model.networks_,
+        model.temperatures_,
+        model.weights_,
+        strict=True,
+    ):
+        scores = [member.decision_function(seen)[:, None] for member in networks.estimators_]
+        expected = temperature_for_scores(np.vstack(scores), np.tile(codes, 3), np.tile(weight, 3))
+        assert temperature == pytest.approx(expected, rel=1e-3)
+        divisor = min(temperature, temperature**0.5)
+        mixed = mixed + share * np.mean([probabilities(s, divisor) for s in scores], axis=0)
+    expected = temperature_for_scores(np.log(mixed), codes, weight)
+    assert model._last_temperature == pytest.approx(expected, rel=1e-3)
+
+
+def test_intervals_are_split_conformal_on_the_table():
+    X, y = data_for(TabularRegressor, 150)
+    weight = np.r_[0.0, np.ones(39)]
+    model = TabularRegressor(**SMALL)
+    model.fit(X[:80], y[:80], X_val=X[80:120], y_val=y[80:120], sample_weight_val=weight)
+    errors = np.sort(np.abs(y[81:120] - model.predict(X[81:120])))
+    reach = errors[conformal_quantile_rank(39, 0.8) - 1]
+    said = model.predict(X[120:])
+    np.testing.assert_allclose(
+        model.predict_interval(X[120:], 0.8),
+        np.stack([said - reach, said + reach], axis=1),
+        rtol=1e-4,
+    )
+    with pytest.raises(ValueError, match=r"coverage=0.98 needs at least 49 rows.* with 39"):
+        model.predict_interval(X, 0.98)
+
+
+@BOTH
+def test_what_is_blended_is_weighed_by_the_table(kind):
+    X, y = data_for(kind)
+    model = kind(**SMALL, blend="boosting")
+    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+    assert len(model.weights_) == len(model.networks_) + 1
+    assert np.isfinite(model.score(X, y))
+    model.fit(X, y, groups=np.arange(len(y)) // 20)
+    assert np.isfinite(model.oof_score_)
+
+
+@BOTH
+def test_a_table_that_will_not_do(kind):
+    X, y = data_for(kind)
+    model = kind(**SMALL).fit(X[:80], y[:80])
+    before = model.predict(X)
+    for others, error, match in (
+        ({"X_val": X[80:]}, ValueError, "y_val is None"),
+        ({"y_val": y[80:]}, ValueError, "X_val is None"),
+        ({"X_val": X[80:], "y_val": y[81:]}, ValueError, "X_val and y_val have inconsistent"),
+        ({"X_val": X[["x"]][80:], "y_val": y[80:]}, ValueError, "X_val, y_val: .*feature names"),
+        ({"X_val": X[80:].assign(x=np.inf), "y_val": y[80:]}, ValueError, "X_val.*infinite"),
+        (
+            {"X_val": X[80:], "y_val": y[80:], "sample_weight_val": np.zeros(40)},
+            ValueError,
+            "X_val, y_val: .*zero",
+        ),
+    ):
+        with pytest.raises(error, match=match):
+            model.fit(X[:80], y[:80], **others)
+    if kind is TabularClassifier:
+        with pytest.raises(ValueError, match=r"X_val, y_val: .y. has classes not in .*maybe"):
+            model.fit(X[:80], y[:80], X_val=X[80:], y_val=np.where(y[80:] == "yes", "maybe", "no"))
+    else:
+        with pytest.raises(ValueError, match=r"X_val, y_val: loss='poisson' needs targets"):
+            kind(**SMALL, loss="poisson").fit(X, abs(y), X_val=X, y_val=y)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+@BOTH
+def test_few_rows_to_train_on_are_enough_with_a_table(kind):
+    X, y = data_for(kind)
+    for n_rows in (1, 2, 5):
+        model = kind(**SMALL).fit(X[:n_rows], y[:n_rows], X_val=X[:1], y_val=y[:1])
+        assert len(model.predict(X)) == len(X)
+
+
+# --------------------------------------------------------------------------------- groups
+
+
+@BOTH
+def test_no_fold_splits_a_group(kind):
+    X, y = data_for(kind)
+    groups = np.random.RandomState(0).choice(["ann", "bob", "cid", "dan", "eve", "fay"], len(y))
+    for given in (groups, pd.Series(groups, dtype="category"), groups.tolist(), groups[:, None]):
+        if np.ndim(given) == 2:
+            with pytest.warns(sklearn.exceptions.DataConversionWarning):
+                model = kind(**SMALL).fit(X, y, groups=given)
+        else:
+            model = kind(**SMALL).fit(X, y, groups=given)
+        assert len(set(model.oof_member_)) == 3
+        assert all(len(set(model.oof_member_[groups == name])) == 1 for name in set(groups))
+        for networks in model.networks_:
+            np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
+        assert np.isfinite(model.oof_score_)
+    model = kind(max_iter=2, random_state=0).fit(X, y, groups=groups)
+    assert model.n_iter_.shape[1] == 6  # of eight members, one for each group
+
+
+def test_classes_come_to_the_folds_of_groups_in_about_their_shares():
+    X, y = load_iris(return_X_y=True)
+    groups = np.random.RandomState(0).randint(40, size=len(y))
+    model = TabularClassifier(**SMALL).fit(X, y, groups=groups)
+    counts = [np.bincount(model.oof_member_[y == label], minlength=3) for label in range(3)]
+    assert np.ptp(counts, axis=1).max() <= 8
+    # A class that is in one group alone is unknown to the network that holds it out.
+    model.fit(X, y, groups=y)
+    assert np.isfinite(model.oof_predict_proba_).all()
+    assert model.oof_score_ < 0.5
+
+
+@pytest.mark.long
+def test_rows_of_a_group_betray_each_other():
+    """Of targets that are the group's and nothing else, nothing is known of new groups."""
+    rng = np.random.RandomState(0)
+    of_group = rng.randn(30, 3)
+    groups = np.repeat(np.arange(30), 8)
+    X, y = of_group[groups] + 0.01 * rng.randn(240, 3), rng.randn(30)[groups]
+    settings = {"n_estimators": 4, "max_iter": 40, "random_state": 0}
+    assert TabularRegressor(**settings).fit(X, y).oof_score_ > 0.4
+    assert TabularRegressor(**settings).fit(X, y, groups=groups).oof_score_ < 0.2
+    # Of a name with more levels than are one-hot, the statistics do not betray it either.
+    groups = np.repeat(np.arange(60), 4)
+    names = pd.DataFrame({"name": [f"n{group}" for group in groups]})
+    y = rng.randn(60)[groups]
+    assert TabularRegressor(**settings).fit(names, y).oof_score_ > 0.4
+    assert TabularRegressor(**settings).fit(names, y, groups=groups).oof_score_ < 0.2
+
+
+@BOTH
+def test_groups_that_will_not_do(kind):
+    X, y = data_for(kind)
+    for groups, match in (
+        (np.zeros(len(y)), "group .*0.0.* alone"),
+        (np.arange(3), "a group for each of the 120 rows"),
+        ([None] * len(y), "groups contains missing"),
+        (np.r_[np.nan, np.arange(119.0)], "groups contains missing"),
+        (["a", 1] * 60, "groups has words beside other"),
+        ("days", "groups must be an array of one axis"),
+        (np.zeros((len(y), 2)), "groups must be an array of one axis"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            kind(**SMALL).fit(X, y, groups=groups)
+
+
+@BOTH
+@pytest.mark.parametrize("blend", [None, "boosting"])
+def test_every_network_has_groups_that_weigh_something(kind, blend):
+    X, y = data_for(kind)
+    groups = np.arange(len(y)) % 12
+    for seed in range(5):
+        weight = np.isin(groups, [seed, 7]).astype(float)
+        model = kind(n_estimators=3, max_iter=1, blend=blend, random_state=seed)
+        model.fit(X, y, weight, groups=groups)
+        assert model.oof_member_.max() == 1
+        of_groups = model.oof_member_[np.searchsorted(groups[:12], [seed, 7])]
+        assert sorted(of_groups) == [0, 1]
+        for group in range(12):
+            assert len(np.unique(model.oof_member_[groups == group])) == 1
+    with pytest.raises(ValueError, match=r"sample_weight is above zero in one of the groups alone"):
+        model.fit(X, y, (groups == 3).astype(float), groups=groups)
+
+
+@pytest.fixture
+def with_routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+@pytest.mark.usefixtures("with_routing")
+@BOTH
+def test_groups_are_routed(kind):
+    X, y = data_for(kind)
+    groups = np.arange(len(y)) // 20
+    pipeline = make_pipeline(FunctionTransformer(), kind(**SMALL)).fit(X, y, groups=groups)
+    members = pipeline[-1].oof_member_
+    assert all(len(set(members[groups == group])) == 1 for group in range(6))
+    search = GridSearchCV(kind(**SMALL), {"max_iter": [1, 2]}, cv=GroupKFold(2))
+    search.fit(X, y, groups=groups)
+    members = search.best_estimator_.oof_member_
+    assert all(len(set(members[groups == group])) == 1 for group in range(6))
+    found = cross_validate(
+        kind(**SMALL), X, y, cv=GroupKFold(2), params={"groups": groups}, return_estimator=True
+    )
+    # Of the three groups that each is trained on, each member has one.
+    assert [set(np.bincount(m.oof_member_)) for m in found["estimator"]] == [{20}, {20}]
+    search = GridSearchCV(
+        kind(**SMALL).set_fit_request(groups=False), {"max_iter": [1]}, cv=GroupKFold(2)
+    )
+    members = search.fit(X, y, groups=groups).best_estimator_.oof_member_
+    assert any(len(set(members[groups == group])) > 1 for group in range(6))
+    weighted = kind(**SMALL).set_fit_request(sample_weight=True)
+    search = GridSearchCV(weighted, {"max_iter": [1]}, cv=GroupKFold(2))
+    weighted.set_score_request(sample_weight=False)
+    search.fit(X, y, groups=groups, sample_weight=np.ones(len(y)))
+
+
+@pytest.mark.long
+def test_intervals_of_new_groups_are_wider():
+    X, y = load_diabetes(return_X_y=True)
+    rng = np.random.RandomState(0)
+    groups = rng.randint(40, size=len(y))
+    y = y + 200 * rng.randn(40)[groups]
+    X = np.c_[X, rng.randn(40, 3)[groups]]
+    settings = {"n_estimators": 4, "max_iter": 20, "random_state": 0}
+    widths = [
+        np.diff(TabularRegressor(**settings).fit(X, y, groups=g).predict_interval(X)).mean()
+        for g in (None, groups)
+    ]
+    assert widths[1] > 1.2 * widths[0]

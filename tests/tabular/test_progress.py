@@ -1,0 +1,392 @@
+"""Is it true what a user hears of a tabular fit, and does a fit go on from a checkpoint to the bit?
+
+The oracles: the fitted attributes, and the fit that nobody has followed or interrupted.
+"""
+
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
+from skbackprop.callbacks import Checkpoint, LiveLossPlot, TrainingLog
+from skbackprop.estimators.base import BaseNeuralNetwork
+from skbackprop.tabular import _network_ensemble, base
+from support import class_data, value_data
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+OTHERS = {TabularClassifier: LogisticRegression(), TabularRegressor: Ridge()}
+LEGS = [2, 3]
+SMALL = {"n_estimators": 2, "random_state": 0}
+
+
+@pytest.fixture(autouse=True)
+def short_legs(monkeypatch):
+    """Let there be two legs, both of which are kept."""
+    monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda n_train, max_iter: LEGS)
+    monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
+
+
+def data_for(kind):
+    return class_data() if kind is TabularClassifier else value_data()
+
+
+def n_ensembles(kind):
+    return len(kind._configurations)
+
+
+class Following:
+    """Notes the ends of tasks, and does something at some of them."""
+
+    def __init__(self, task="", number=-1, act=lambda: False):
+        self.task, self.number, self.act = task, number, act
+        self.tasks, self.fitted = [], []
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        self.tasks.append(context.task_name)
+        self.fitted.append(fitted_estimator)
+        is_its_turn = context.task_name == self.task
+        return is_its_turn and self.tasks.count(self.task) == self.number and self.act()
+
+
+def assert_same(found, expected, X):
+    """Assert that two models have learned the same, to the bit."""
+    assert len(found.networks_) == len(expected.networks_)
+    for own, other in zip(found.networks_, expected.networks_, strict=True):
+        for array, reference in zip(
+            [*own.coefs_, *own.intercepts_], [*other.coefs_, *other.intercepts_], strict=True
+        ):
+            np.testing.assert_array_equal(array, reference)
+        assert own.loss_curve_ == other.loss_curve_
+    np.testing.assert_array_equal(found.n_iter_, expected.n_iter_)
+    np.testing.assert_array_equal(found.weights_, expected.weights_)
+    np.testing.assert_array_equal(found.predict(X), expected.predict(X))
+
+
+# -------------------------------------------------------------------------- printed lines
+
+
+@BOTH
+@pytest.mark.parametrize("time_limit", [None, 1000.0, 1e6])
+@pytest.mark.parametrize("is_blended", [False, True])
+def test_there_is_a_line_for_each_leg_with_the_time_left(kind, time_limit, is_blended, capsys):
+    X, y = data_for(kind)
+    blend = [OTHERS[kind]] if is_blended else None
+    model = kind(**SMALL, verbose=True, time_limit=time_limit, blend=blend).fit(X, y)
+    *lines, end = capsys.readouterr().out.splitlines()
+    name = re.escape(f"[{kind.__name__}]")
+    found = re.fullmatch(rf"{name} done in ([\d.]+)s, oof_score_=(\S+)", end)
+    assert float(found[2]) == pytest.approx(model.oof_score_, rel=1e-3)
+    if is_blended:
+        other = type(OTHERS[kind]).__name__
+        assert re.match(rf"{name} blend, {other}: 2 folds in [\d.]+s", lines.pop(0))
+    pattern = rf"{name} ensemble (\d) of (\d), leg (\d) of 2: (\d) epoch\(s\) in ([\d.]+)s, "
+    pattern += r"validation loss (\S+?)(?:, at most ([\d.]+)s left)?"
+    each = [re.fullmatch(pattern, line).groups() for line in lines]
+    n = n_ensembles(kind)
+    places = [(str(i + 1), str(n), str(leg + 1)) for i in range(n) for leg in range(2)]
+    assert [(one, of, leg) for one, of, leg, *_ in each] == places
+    assert [int(n_epochs) for *_, n_epochs, _, _, _ in each] == LEGS * n
+    left = [left for *_, left in each]
+    assert all(left[:-1])
+    assert left[-1] is None  # there is nothing to come
+    assert max(map(float, left[:-1])) < 100  # of legs to come, not of the limit
+
+
+@BOTH
+def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
+    """By a clock by which an epoch takes ten seconds, and all else no time."""
+    X, y = data_for(kind)
+    now = [0.0]
+    fit = BaseNeuralNetwork.fit
+
+    def timed(self, *args, **kwargs):
+        fitted = fit(self, *args, **kwargs)
+        now[0] += 10 * self.max_iter
+        return fitted
+
+    class Clock:
+        perf_counter = staticmethod(lambda: now[0])
+
+    monkeypatch.setattr("skbackprop.estimators.base.BaseBackprop.fit", timed)
+    monkeypatch.setattr("skbackprop.tabular._fit_progress.time", Clock)
+    monkeypatch.setattr(_network_ensemble, "time", Clock)
+    monkeypatch.setattr(base, "time", Clock)
+    kind(**SMALL, verbose=True).fit(X, y)
+    found = re.findall(r"in (\S+)s, .*?(?:at most (\S+)s left)?$", capsys.readouterr().out, re.M)
+    n = n_ensembles(kind)
+    n_left = np.cumsum([0, *(LEGS * n)[:0:-1]])[::-1] * 10
+    expected = [
+        (f"{10 * LEGS[i % 2]:.1f}", f"{n_left[i]:.1f}" if n_left[i] else "") for i in range(2 * n)
+    ]
+    assert found[:-1] == expected
+    assert found[-1][0] == f"{10 * n * sum(LEGS):.1f}"
+
+
+@BOTH
+def test_nothing_is_printed_unless_it_is_wanted(kind, capsys):
+    kind(**SMALL).fit(*data_for(kind))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_leg_that_is_not_kept_is_printed_as_such(monkeypatch, capsys):
+    monkeypatch.setattr(_network_ensemble, "TOLERANCE", -1.0)
+    model = TabularRegressor(**SMALL, verbose=1).fit(*data_for(TabularRegressor))
+    lines = capsys.readouterr().out.splitlines()
+    assert "leg 2 of 2: 3 epoch(s)" in lines[1]
+    assert lines[1].endswith("(not kept)")
+    assert (model.n_iter_ == 2).all()
+
+
+# ------------------------------------------------------------------------------ callbacks
+
+
+@BOTH
+def test_callbacks_hear_of_the_epochs_of_all_networks(kind, tmp_path):
+    X, y = data_for(kind)
+    following, log = Following(), TrainingLog(tmp_path / "log.jsonl")
+    curve = LiveLossPlot(tmp_path / "curve.png", every=0)
+    monitor = ScoringMonitor(scoring="accuracy" if kind is TabularClassifier else "r2")
+    callbacks = [following, log, curve, monitor, ProgressBar()]
+    model = kind(**SMALL).set_callbacks(*callbacks).fit(X, y)
+
+    n = n_ensembles(kind)
+    legs = [task for n_epochs in LEGS for task in ["epoch"] * n_epochs + ["fit", "leg"]]
+    assert following.tasks == [*legs, "ensemble"] * n + ["fit"]
+    last_of_each = [
+        fitted for fitted in following.fitted if fitted is not None and fitted.n_iter_[0] == 3
+    ]
+    for network, fitted in zip(model.networks_, last_of_each[1::2], strict=True):
+        np.testing.assert_array_equal(network.coefs_[0], fitted.coefs_[0])
+    lines = pd.read_json(log.path, lines=True)
+    assert lines.groupby("task", sort=False).size().tolist() == [2 * epochs for epochs in LEGS] * n
+    losses = [lines.loss[lines.task.str.startswith(f"0/{i}/")].tolist() for i in range(n)]
+    for network, found in zip(model.networks_, losses, strict=True):
+        of_member = [found[member::2] for member in range(2)]
+        np.testing.assert_allclose(of_member, network.loss_curve_, rtol=1e-6)
+    assert curve.path.exists()
+
+    assert_same(model, kind(**SMALL).fit(X, y), X)
+    assert not any(hasattr(each, "_skl_callbacks") for each in model.networks_)
+    model.set_callbacks()
+    assert_same(pickle.loads(pickle.dumps(model)), model, X)
+
+
+@BOTH
+@pytest.mark.parametrize("time_limit", [None, 1000.0])
+@pytest.mark.parametrize(
+    "task, number, n_iter, n_trained",
+    [("epoch", 1, 1, 1), ("epoch", 4, 4, 1), ("leg", 1, 2, 1), ("ensemble", 1, 5, 1)],
+)
+def test_a_callback_ends_training(kind, task, number, n_iter, n_trained, time_limit):
+    X, y = data_for(kind)
+    following = Following(task, number, lambda: True)
+    model = kind(**SMALL, time_limit=time_limit).set_callbacks(following).fit(X, y)
+    assert model.n_iter_.tolist() == [[n_iter] * 2] * n_trained
+    assert np.isfinite(model.oof_score_)
+
+
+# ---------------------------------------------------------------------------- checkpoints
+
+
+class Kill(BaseException):
+    """What stands for the kill of a process: nothing handles it."""
+
+
+def kill():
+    raise Kill
+
+
+def with_own_table(X, y):
+    return {"X_val": X[:30], "y_val": y[:30]}
+
+
+SETTINGS = {
+    "seed": ({}, {}),
+    "weights and groups": (
+        {},
+        lambda X, y: {"groups": np.arange(len(y)) // 3, "sample_weight": np.arange(len(y)) % 4},
+    ),
+    "a table to stop by": ({}, with_own_table),
+    "blend": ({"blend": True}, {}),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
+def test_training_goes_on_from_a_checkpoint_to_the_bit(kind, setting, n_epochs, tmp_path):
+    """Killed within and between legs, and within the second ensemble."""
+    if n_epochs > sum(LEGS) * n_ensembles(kind):
+        n_epochs = sum(LEGS)
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+    parameters, given = SETTINGS[setting]
+    given = given(X, y) if callable(given) else given
+    blend = [OTHERS[kind]] if parameters else None
+    model = kind(**SMALL, blend=blend)
+    expected = kind(**SMALL, blend=blend).fit(X, y, **given)
+
+    killing = Following("epoch", n_epochs, kill)
+    model.set_callbacks(Checkpoint(path), killing)
+    with pytest.raises(Kill):
+        model.fit(X, y, **given)
+    following = Following()
+    resumed = kind(**SMALL, blend=blend).set_callbacks(following, Checkpoint(path))
+    resumed.fit(X, y, **given, resume_from=path)
+    assert_same(resumed, expected, X)
+    n_all = sum(LEGS) * n_ensembles(kind)
+    assert following.tasks.count("epoch") == n_all - n_epochs  # the others are not trained again
+    # The last checkpoint is that of the whole fit.
+    following = Following()
+    again = kind(**SMALL, blend=blend).set_callbacks(following)
+    assert_same(again.fit(X, y, **given, resume_from=path), expected, X)
+    assert following.tasks.count("epoch") == 0
+
+
+@BOTH
+def test_a_resumed_fit_that_is_killed_loses_nothing(kind, tmp_path):
+    """Not even while it goes through the legs that were complete."""
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+    expected = kind(**SMALL).fit(X, y)
+    with pytest.raises(Kill):
+        kind(**SMALL).set_callbacks(Checkpoint(path), Following("epoch", 4, kill)).fit(X, y)
+    killing = kind(**SMALL).set_callbacks(Checkpoint(path), Following("leg", 1, kill))
+    with pytest.raises(Kill):
+        killing.fit(X, y, resume_from=path)
+    following = Following()
+    resumed = kind(**SMALL).set_callbacks(following).fit(X, y, resume_from=path)
+    assert_same(resumed, expected, X)
+    assert following.tasks.count("epoch") == sum(LEGS) * n_ensembles(kind) - 4
+
+
+@BOTH
+@pytest.mark.parametrize("is_global", [False, True], ids=["own stream", "global stream"])
+def test_streams_stand_where_they_did(kind, is_global, tmp_path):
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+
+    def build():
+        np.random.seed(3)
+        return kind(2, random_state=None if is_global else np.random.RandomState(3))
+
+    expected = build().fit(X, y)
+    with pytest.raises(Kill):
+        build().set_callbacks(Checkpoint(path, every=2), Following("epoch", 4, kill)).fit(X, y)
+    resumed = kind(2, random_state=None if is_global else np.random.RandomState(7))
+    assert_same(resumed.fit(X, y, resume_from=path), expected, X)
+
+
+def test_what_is_no_checkpoint_of_this_fit_is_named(tmp_path):
+    (X, y), path = data_for(TabularClassifier), tmp_path / "table.npz"
+    model = TabularClassifier(**SMALL).set_callbacks(Checkpoint(path)).fit(X, y)
+    model.set_callbacks()
+    before = model.predict_proba(X)
+    for other, message in [
+        ({"n_estimators": 3}, "n_estimators was 2 at the checkpoint and is 3 now"),
+        ({"blend": "boosting"}, "blend was None at the checkpoint and is 'boosting' now"),
+        ({"max_iter": 9}, "max_iter was None at the checkpoint and is 9 now"),
+    ]:
+        changed = TabularClassifier(**SMALL | other)
+        with pytest.raises(ValueError, match=f"resume_from: {message}"):
+            changed.fit(X, y, resume_from=path)
+    with pytest.raises(ValueError, match="of other data.* with the same categorical_features"):
+        TabularClassifier(**SMALL, categorical_features=[0]).fit(X, y, resume_from=path)
+    for data in [
+        (np.where(np.arange(len(X)) == 7, 2.0, X.T).T, y),
+        (X[:-1], y[:-1]),
+        (X, np.roll(y, 1)),
+        (X, y, np.arange(len(y)) % 2),
+    ]:
+        with pytest.raises(ValueError, match="the checkpoint is of other data"):
+            model.fit(*data, resume_from=path)
+    with pytest.raises(ValueError, match="is of a TabularClassifier, but this is a Backprop"):
+        BackpropClassifier().fit(X, y, resume_from=path)
+    with pytest.raises(FileNotFoundError):
+        model.fit(X, y, resume_from=tmp_path / "none.npz")
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    model.set_params(time_limit=1000, verbose=False).fit(X, y, resume_from=path)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+def scaled(factor):
+    """Return an estimator to blend that holds a function of a user's own."""
+    return make_pipeline(FunctionTransformer(lambda X: factor * X), Ridge())
+
+
+@pytest.mark.parametrize(
+    "one, other, name",
+    [
+        ({"n_estimators": 2}, {"n_estimators": np.int64(2)}, None),
+        ({"blend": [Ridge()]}, {"blend": (Ridge(alpha=1.0),)}, None),
+        ({"blend": [Ridge()]}, {"blend": [Ridge().fit([[0.0], [1.0]], [0, 1])]}, None),
+        ({"blend": [scaled(2)]}, {"blend": [scaled(2)]}, None),
+        ({"blend": [scaled(2)]}, {"blend": [scaled(3)]}, "factor"),
+        ({"blend": [Ridge()]}, {"blend": [Ridge(2.0)]}, "alpha"),
+        ({"categorical_features": [0]}, {"categorical_features": np.array([0])}, None),
+    ],
+)
+def test_parameters_are_compared_by_what_they_are(one, other, name, tmp_path):
+    (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
+    model = TabularRegressor(**SMALL | one).set_callbacks(Checkpoint(path)).fit(X, y)
+    resumed = TabularRegressor(**SMALL | other)
+    if name is None:
+        assert_same(resumed.fit(X, y, resume_from=path), model, X)
+        return
+    with pytest.raises(ValueError, match=rf"resume_from: .*\b{name}\b.* was .* and is .* now"):
+        resumed.fit(X, y, resume_from=path)
+
+
+def test_each_array_altered_by_hand_is_refused(tmp_path):
+    (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
+    model = TabularRegressor(**SMALL).set_callbacks(Checkpoint(path, every=9)).fit(X, y)
+    model.set_callbacks()
+    with np.load(path) as file:
+        arrays = dict(file)
+    for i, (name, array) in enumerate(arrays.items()):
+        others = {other: kept for other, kept in arrays.items() if other != name}
+        altered = others if i % 2 else others | {name: np.stack([array, array])}
+        np.savez(path, **altered)
+        with pytest.raises(ValueError, match="can be read"):
+            model.fit(X, y, resume_from=path)
+
+
+def test_a_fit_holds_its_checkpoint_until_it_is_over(tmp_path):
+    """The file is written as that of a network is: through a link, and with no draft left."""
+    (X, y), path, link = data_for(TabularRegressor), tmp_path / "table.npz", tmp_path / "link.npz"
+    link.symlink_to(path)
+    errors = []
+
+    def fit_another():
+        for other in (TabularRegressor(**SMALL), BackpropRegressor()):
+            with pytest.raises(ValueError, match="which another fit is writing to now") as error:
+                other.set_callbacks(Checkpoint(path)).fit(X, y)
+            errors.append(error)
+
+    following = Following("epoch", 3, fit_another)
+    model = TabularRegressor(**SMALL).set_callbacks(Checkpoint(link), following).fit(X, y)
+    assert len(errors) == 2
+    assert link.is_symlink()
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, link.name}
+    assert_same(TabularRegressor(**SMALL).fit(X, y, resume_from=path), model, X)
+
+
+def test_a_path_that_fails_is_an_error_that_names_the_file(tmp_path):
+    (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
+    following = Following("epoch", 1, path.mkdir)
+    model = TabularRegressor(**SMALL).set_callbacks(following, Checkpoint(path))
+    with pytest.raises(OSError, match="Checkpoint can't write to its path") as error:
+        model.fit(X, y)
+    assert error.value.filename == str(path)

@@ -1,0 +1,157 @@
+"""Is the importance of a column what is lost out of fold where its values are permuted?"""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.feature_selection import SelectFromModel
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.utils.class_weight import compute_sample_weight
+
+from skbackprop import TabularClassifier, TabularRegressor
+
+BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+SETTINGS = {"n_estimators": 3, "max_iter": 20, "random_state": 0}
+
+
+def table(kind, n=300, seed=0):
+    """Return a table of three columns that matter more and more, and one that does not."""
+    rng = np.random.RandomState(seed)
+    X = pd.DataFrame(
+        {
+            "none": rng.randn(n),
+            "some": np.where(rng.rand(n) < 0.1, np.nan, rng.randn(n)),
+            "city": rng.choice(["a", "b", "c"], n),
+        }
+    )
+    score = 0.5 * X["some"].fillna(0) + 2 * (X["city"] == "a")
+    return X, (np.where(score > 1, "yes", "no") if kind is TabularClassifier else 50 * score)
+
+
+@BOTH
+def test_columns_that_matter(kind):
+    X, y = table(kind)
+    model = kind(**SETTINGS).fit(X, y)
+    found = model.permutation_importance(X, y, random_state=0)
+    assert found.importances.shape == (3, 5)
+    np.testing.assert_allclose(found.importances_mean, found.importances.mean(axis=1))
+    np.testing.assert_allclose(found.importances_std, found.importances.std(axis=1))
+    none, some, city = found.importances_mean
+    assert abs(none) < 0.03
+    assert city > 0.1
+    assert city > some > none
+    again = model.permutation_importance(X, y, random_state=0)
+    np.testing.assert_array_equal(again.importances, found.importances)
+
+
+@BOTH
+def test_each_row_is_predicted_by_the_models_that_held_it_out(kind):
+    X, y = table(kind, 60)
+    other = LogisticRegression() if kind is TabularClassifier else Ridge()
+    model = kind(**SETTINGS | {"max_iter": 3}, blend=["boosting", other]).fit(X, y)
+    # The permutations of the second column, drawn as by its own seed.
+    seeds = np.random.RandomState(5).randint(np.iinfo(np.int32).max, size=3)
+    order = np.random.RandomState(seeds[1]).permutation(60)
+    permuted = X.assign(some=X["some"].to_numpy()[order])
+    said = []
+    for row, member in enumerate(model.oof_member_):
+        rows = model._inputs.rows(_columns(model, permuted.iloc[[row]]))
+        outputs = [
+            each.outputs(model._inputs.transform(rows, each.view))[[member]]
+            for each in model._components
+        ]
+        said.append(model._mixed(outputs)[0])
+    found = model.permutation_importance(X, y, n_repeats=1, random_state=5)
+    if kind is TabularClassifier:
+        said = model.classes_[np.argmax(said, axis=1)]
+        expected = model.oof_score_ - accuracy_score(y, said)
+    else:
+        expected = model.oof_score_ - r2_score(y, model._predictions_of(np.array(said)))
+    assert found.importances[1, 0] == pytest.approx(expected, abs=1e-5)
+
+
+def _columns(model, X):
+    from skbackprop.tabular._dataframe import read_table
+
+    return read_table(model, X, reset=False)
+
+
+def test_any_score_and_weights_of_rows():
+    X, y = table(TabularClassifier)
+    model = TabularClassifier(**SETTINGS).fit(X, y)
+    weight = compute_sample_weight("balanced", y)
+    finer = model.permutation_importance(X, y, scoring="neg_log_loss", random_state=0)
+    assert finer.importances_mean[2] > 0.1
+    # A column that is constant for all rows that count matters nothing.
+    only = (X["city"] == "a").to_numpy().astype(float)
+    some = model.permutation_importance(X, y, only, random_state=0).importances_mean
+    assert some[1] >= 0
+    weighed = model.permutation_importance(X, y, weight, random_state=0).importances_mean
+    assert weighed[2] > finer.importances_mean[0]
+    said = model.oof_predict_proba_
+    assert log_loss(y, said) < 0.4
+    regressor = TabularRegressor(**SETTINGS | {"max_iter": 3}).fit(X, 1.0 * (y == "yes"))
+    found = regressor.permutation_importance(
+        X, 1.0 * (y == "yes"), scoring="neg_mean_absolute_error", n_repeats=2
+    )
+    assert found.importances.shape == (3, 2)
+
+
+@pytest.mark.parametrize("scoring", ["f1", "average_precision", "neg_brier_score"])
+def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
+    X, y = table(TabularClassifier)
+    settings = {"scoring": scoring, "n_repeats": 1, "random_state": 0}
+    words, numbers = (
+        TabularClassifier(**SETTINGS | {"max_iter": 3})
+        .fit(X, labels)
+        .permutation_importance(X, labels, **settings)
+        .importances
+        for labels in (y, (y == "yes").astype(int))
+    )
+    np.testing.assert_array_equal(words, numbers)
+
+
+def test_a_category_of_many_levels_is_permuted_with_its_statistics():
+    rng = np.random.RandomState(0)
+    level = rng.randint(60, size=600)
+    X = pd.DataFrame({"level": [f"l{each}" for each in level], "noise": rng.randn(600)})
+    y = rng.randn(60)[level]
+    model = TabularRegressor(**SETTINGS).fit(X, y)
+    assert model._inputs.encoding.made_of(0) == ([1], [0])
+    assert model._inputs.encoding.made_of(1) == ([0], [])
+    found = model.permutation_importance(X, y).importances_mean
+    assert found[0] > 0.8
+    assert abs(found[1]) < 0.05
+
+
+@BOTH
+def test_feature_importances_are_there_once_they_were_asked_for(kind):
+    X, y = table(kind, 80)
+    model = kind(**SETTINGS | {"max_iter": 4}).fit(X, y)
+    assert not hasattr(model, "feature_importances_")
+    with pytest.raises(AttributeError, match=r"permutation_importance\(X, y\)"):
+        model.feature_importances_  # noqa: B018
+    found = model.permutation_importance(X, y, n_repeats=2)
+    np.testing.assert_array_equal(model.feature_importances_, found.importances_mean)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).feature_importances_, found.importances_mean
+    )
+    chosen = SelectFromModel(model, prefit=True, max_features=1, threshold=-np.inf)
+    assert chosen.transform(X.to_numpy()).shape == (80, 1)
+    assert not hasattr(model.fit(X, y), "feature_importances_")
+
+
+@BOTH
+def test_rows_that_are_not_those_of_fit(kind):
+    X, y = table(kind, 80)
+    model = kind(**SETTINGS).fit(X, y)
+    for rows, labels in ((X[::-1], y[::-1]), (X[:40], y[:40])):
+        with pytest.raises(ValueError, match="80 rows that fit was given"):
+            model.permutation_importance(rows, labels)
+    with pytest.raises(ValueError, match="n_repeats"):
+        model.permutation_importance(X, y, n_repeats=0)
+    model.fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:])
+    with pytest.raises(ValueError, match="X_val"):
+        model.permutation_importance(X, y)

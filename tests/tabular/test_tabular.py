@@ -1,0 +1,545 @@
+"""Do the tabular estimators take any table, and say honestly what they know of it?
+
+What they say out of fold and of new rows is put together by hand from the networks within, and
+what they learn there from the formulas; tables are those of the encoder's tests.
+"""
+
+import pickle
+import time
+from unittest import SkipTest
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from mixed import FRAMES, to_objects
+from skbackprop import (
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropRandomizedSearchCV,
+    TabularClassifier,
+    TabularRegressor,
+)
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _prediction
+from skbackprop.tabular._calibration import probabilities
+from skbackprop.tabular._dataframe import read_table
+from skbackprop.tabular._features import N_BINS, N_FREQUENCIES, WIDTH, FeatureBlocks, draw_seed
+from support import for_check
+
+BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
+# Folds are drawn at random, so that rows removed or repeated lie otherwise.
+WEIGHTS_OF_ROWS = {
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+}
+
+
+@pytest.mark.long
+@BOTH
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scikit_learns_checks(kind):
+    failed = set()
+    for estimator, check in estimator_checks_generator(kind(n_estimators=2, max_iter=15)):
+        try:
+            check(for_check(estimator, check, n_epochs=3))
+        except SkipTest:
+            assert check.func.__name__ == "check_array_api_input"
+        except AssertionError:
+            failed.add(check.func.__name__)
+    assert failed == WEIGHTS_OF_ROWS
+
+
+# ------------------------------------------------------------------------------- tables
+
+
+def with_gaps(values, rng):
+    """Return values as a list in which a tenth is missing."""
+    is_lost = rng.rand(len(values)) < 0.1
+    return [None if lost else value for value, lost in zip(values.tolist(), is_lost, strict=True)]
+
+
+def customers(n=80, seed=0):
+    """Return a table of mixed columns, its types, and labels that hang on three of them."""
+    rng = np.random.RandomState(seed)
+    age, income = rng.normal(40, 12, n).round(1), rng.lognormal(10, 0.5, n).round(-2)
+    city, member = rng.choice(["a", "b", "c"], n), rng.rand(n) < 0.5
+    score = (age - 40) / 12 + (city == "b") - member
+    table = {
+        "age": with_gaps(age, rng),
+        "income": income.tolist(),
+        "city": with_gaps(city, rng),
+        "member": member.tolist(),
+    }
+    types = {"age": "float", "income": "float", "city": "str", "member": "bool"}
+    return table, types, score
+
+
+def targets_for(kind, score):
+    """Return words for a classifier, and numbers of a large scale for a regressor."""
+    if kind is TabularClassifier:
+        return np.where(score > 1, "many", np.where(score > 0, "few", "none"))
+    return 1e4 * score + 5e5
+
+
+def answer_of(model, X):
+    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("library", [*FRAMES, "objects", "pyarrow"])
+@BOTH
+def test_every_library_has_the_same_table(kind, library):
+    table, types, score = customers()
+    y, expected = targets_for(kind, score), FRAMES["pandas"](table, types)
+    if library == "pyarrow":
+        X = FRAMES["polars"](table, types).to_arrow()
+    else:
+        X = (FRAMES | {"objects": to_objects})[library](table, types)
+    answers = [answer_of(kind(**SMALL).fit(each, y), each) for each in (X, expected)]
+    np.testing.assert_allclose(*answers, rtol=1e-4)
+
+
+@BOTH
+def test_what_is_missing_or_unknown_later(kind):
+    table, types, score = customers()
+    frame = FRAMES["pandas"](table, types)
+    model = kind(**SMALL).fit(frame, targets_for(kind, score))
+    later = frame.head(3).copy()
+    later["income"] = [np.nan, -1e30, 1e300]
+    later["city"] = ["z", None, "b"]
+    assert np.isfinite(answer_of(model, later)).all()
+    row = {"city": "b", "age": None, "member": True, "income": 2e4}
+    assert len(answer_of(model, row)) == 1
+    with pytest.raises(ValueError, match="infinit"):
+        answer_of(model, later.assign(income=np.inf))
+    with pytest.raises(ValueError, match="feature names"):
+        answer_of(model, frame.drop(columns="age"))
+
+
+@BOTH
+def test_columns_that_cannot_be_trained_on(kind):
+    table, types, score = customers()
+    y, frame = targets_for(kind, score), FRAMES["pandas"](table, types)
+    with pytest.raises((ValueError, TypeError), match="since"):
+        kind(**SMALL).fit(frame.assign(since=pd.Timestamp("2020-01-01")), y)
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        kind(**SMALL).fit(frame.head(1), y[:1])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        kind(**SMALL).fit(frame, y[:-1])
+    with pytest.raises(ValueError, match="1d array|columns"):
+        kind(**SMALL).fit(frame, np.c_[y, y])
+
+
+ODD = {
+    "constant": np.ones((12, 2)),
+    "two values": np.arange(12)[:, None] % 2,
+    "all missing": np.full((12, 1), np.nan),
+    "categories": np.array(["a", "b", "c"] * 4, dtype=object)[:, None],
+    "huge": np.linspace(-1e300, 1e300, 12)[:, None],
+    "sparse": sparse.csr_array(np.eye(12)),
+    "wide": np.random.RandomState(0).randn(12, 50),
+}
+
+
+@pytest.mark.parametrize("X", ODD.values(), ids=ODD)
+@BOTH
+def test_odd_tables(kind, X):
+    y = np.arange(12) % 3
+    model = kind(**SMALL).fit(X, y)
+    assert np.isfinite(answer_of(model, X)).all()
+    assert np.isfinite(model.oof_score_)
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 5, 9])
+@BOTH
+def test_a_handful_of_rows(kind, n_rows):
+    X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % 2
+    model = kind(max_iter=3, random_state=0).fit(X, y)
+    assert model.n_iter_.shape[1] == min(8, n_rows)
+    assert np.isfinite(answer_of(model, X)).all()
+
+
+def test_labels_of_any_kind():
+    X, _ = load_wine(return_X_y=True)
+    X = X[:30]
+    for y in (
+        np.arange(30) % 3 - 1,
+        np.arange(30) % 2 == 0,
+        np.array(["b", "a"] * 15, dtype=object),
+        pd.Series(["x", "y", "z"] * 10, dtype="category"),
+        pl.Series(["x", "y"] * 15),
+        ["one"] * 30,
+        [0] * 29 + [1],
+    ):
+        model = TabularClassifier(**SMALL).fit(X, y)
+        np.testing.assert_array_equal(model.classes_, np.unique(np.asarray(y)))
+        said = model.predict_proba(X)
+        assert said.shape == (30, len(model.classes_))
+        np.testing.assert_allclose(said.sum(axis=1), 1)
+        assert set(model.predict(X)) <= set(model.classes_)
+    for y in (np.linspace(0, 1, 30), [None, "a"] * 15, [np.nan, 1.0] * 15):
+        with pytest.raises(ValueError, match="label|NaN"):
+            TabularClassifier(**SMALL).fit(X, y)
+
+
+# ----------------------------------------------------------------- what is put together
+
+
+def test_blocks_are_what_the_transformers_make_of_each_number():
+    rng = np.random.RandomState(0)
+    numbers = np.c_[rng.randn(600), np.arange(600) % 4, np.ones(600), rng.rand(600) ** 9]
+    numbers = numbers.astype(np.float32)
+    blocks = FeatureBlocks.learn(numbers, np.random.RandomState(3))
+    new = np.vstack([numbers, 5 * rng.randn(300, 4)]).astype(np.float32)
+    out = np.empty((900, 4, WIDTH), np.float32)
+    blocks.write(new, out)
+    seed = draw_seed(np.random.RandomState(3))
+    waves = PeriodicFeatures(N_FREQUENCIES, random_state=seed).fit(numbers).transform(new)
+    np.testing.assert_allclose(
+        out[:, :, :N_FREQUENCIES].reshape(900, -1), waves, rtol=1e-3, atol=1e-4
+    )
+    bins = PiecewiseLinearEncoder(N_BINS).fit(numbers)
+    assert bins.n_bins_[[0, 2]].tolist() == [16, 0]
+    assert 0 < bins.n_bins_[1] < 16
+    expected, start = bins.transform(new), 0
+    for at, n_bins in enumerate(bins.n_bins_):
+        own = out[:, at, N_FREQUENCIES:]
+        np.testing.assert_allclose(
+            own[:, :n_bins], expected[:, start : start + n_bins], rtol=1e-3, atol=1e-3
+        )
+        assert (own[:, n_bins:] == 0).all()
+        start += n_bins
+
+
+def inputs_of(model, X):
+    """Return what each ensemble of a model sees of X."""
+    rows = model._inputs.rows(read_table(model, X, reset=False))
+    return [model._inputs.transform(rows, each.view) for each in model._components]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
+    X, y = load_wine(return_X_y=True)
+    X, y = X[y < n_classes], y[y < n_classes]
+    model = TabularClassifier(n_estimators=3, max_iter=10, random_state=0).fit(X, y)
+    assert len(model.networks_) == 2
+    mixed = 0
+    out_of_fold = 0
+    for seen, networks, temperature, weight in zip(
+        inputs_of(model, X),
+        model.networks_,
+        model.temperatures_,
+        model.weights_,
+        strict=True,
+    ):
+        members = [member.decision_function(seen) for member in networks.estimators_]
+        scores = np.array(members).reshape(3, len(X), -1)
+        divisor = min(temperature, temperature**0.5)
+        mixed = mixed + weight * probabilities(scores, divisor).mean(axis=0)
+        alone = probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
+        out_of_fold = out_of_fold + weight * alone
+        np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
+    for said, shares in ((model.predict_proba(X), mixed), (model.oof_predict_proba_, out_of_fold)):
+        powers = shares ** (1 / model._last_temperature)
+        expected = powers / powers.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(said, expected, rtol=1e-3, atol=1e-6)
+    assert model.weights_.sum() == pytest.approx(1)
+    assert model.oof_score_ == accuracy_score(y, model.oof_prediction_)
+    np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))
+
+
+def test_predictions_are_the_mean_within_the_range_of_y():
+    X, y = load_diabetes(return_X_y=True)
+    model = TabularRegressor(n_estimators=3, max_iter=5, random_state=0).fit(X, y)
+    (seen,), (networks,) = inputs_of(model, 30 * X), model.networks_
+    mean = np.mean([member.predict(seen) for member in networks.estimators_], axis=0)
+    assert (mean > y.max()).any() or (mean < y.min()).any()
+    np.testing.assert_allclose(model.predict(30 * X), np.clip(mean, y.min(), y.max()))
+    np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
+    counts = np.bincount(model.oof_member_)
+    assert counts.sum() == len(y) and counts.max() - counts.min() <= 1
+    np.testing.assert_array_equal(model.weights_, [1.0])
+    assert model.oof_score_ == pytest.approx(r2_score(y, model.oof_prediction_))
+    assert model.oof_prediction_.min() >= y.min()
+
+
+@BOTH
+def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
+    table, types, score = customers()
+    X = FRAMES["pandas"](table, types)
+    model = kind(**SMALL).fit(X, targets_for(kind, score))
+    whole = answer_of(model, X)
+    monkeypatch.setattr(_prediction, "_NUMBERS_AT_ONCE", 1000)
+    np.testing.assert_allclose(answer_of(model, X), whole, rtol=1e-9)
+    ones = [answer_of(model, X.iloc[[row]])[0] for row in range(5)]
+    np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)
+
+
+def test_the_scale_of_y_makes_no_difference():
+    X, y = load_diabetes(return_X_y=True)
+    one, other = (TabularRegressor(**SMALL).fit(X, target) for target in (y, 1e6 * y - 1e9))
+    np.testing.assert_allclose(1e6 * one.predict(X) - 1e9, other.predict(X), rtol=1e-4)
+
+
+def test_the_first_predictions_are_near_the_shares_of_classes():
+    """After a step of nearly no length, the networks say of all rows how frequent labels are."""
+    X, y = load_wine(return_X_y=True)
+    y = np.where(y == 2, 1, 0)
+    model = TabularClassifier(**SMALL | {"time_limit": 1e-9})
+    with pytest.warns(ConvergenceWarning, match="nothing has been learned") as warned:
+        model.fit(X, y)
+    # One for each ensemble, with the limit that the user has set.
+    assert len(warned) == len(model.networks_)
+    assert all(f"time_limit={model.time_limit:g} seconds" in str(each.message) for each in warned)
+    scores = model._components[0].outputs(inputs_of(model, X)[0])
+    assert np.abs(probabilities(scores)[..., 1] - y.mean()).max() < 0.1
+
+
+# ------------------------------------------------------------------------------ training
+
+
+@pytest.mark.long
+@BOTH
+def test_time_is_limited(kind):
+    rng = np.random.RandomState(0)
+    X = rng.randn(3000, 10)
+    y = X[:, 0] + rng.randn(3000) > 0
+    start = time.perf_counter()
+    with pytest.warns(ConvergenceWarning, match="time_limit"):
+        model = kind(time_limit=1.0, random_state=0).fit(X, y)
+    assert time.perf_counter() - start < 10  # other processes may have the processor
+    assert model.score(X, y) > (0.5 if kind is TabularClassifier else 0)
+
+
+@BOTH
+def test_a_seed_repeats_a_fit(kind):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    first, second = (kind(**SMALL).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(answer_of(first, X), answer_of(second, X))
+    other = kind(**SMALL | {"random_state": 1}).fit(X, y)
+    assert (answer_of(first, X) != answer_of(other, X)).any()
+    rng = np.random.RandomState(0)
+    again = [answer_of(kind(**SMALL | {"random_state": rng}).fit(X, y), X) for _ in range(2)]
+    np.testing.assert_array_equal(again[0], answer_of(first, X))
+    assert (again[0] != again[1]).any()
+
+
+@BOTH
+def test_a_fit_that_fails_leaves_what_was_learned(kind):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    model = kind(**SMALL)
+    with pytest.raises(NotFittedError):
+        answer_of(model, X)
+    before = answer_of(model.fit(X, y), X)
+    with pytest.raises(ValueError, match="NaN|missing"):
+        model.fit(X[["age"]], np.where(np.arange(len(y)) == 3, np.nan, 1.0))
+    with pytest.raises(ValueError, match="n_estimators"):
+        model.set_params(n_estimators=1).fit(X, y)
+    np.testing.assert_array_equal(answer_of(model, X), before)
+
+
+@BOTH
+def test_copies_pipelines_and_searches(kind):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    model = kind(**SMALL).fit(X, y)
+    for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
+        np.testing.assert_array_equal(answer_of(other, X), answer_of(model, X))
+        assert other.oof_score_ == model.oof_score_
+    pipeline = make_pipeline(FunctionTransformer(), kind(**SMALL)).fit(X, y)
+    np.testing.assert_array_equal(answer_of(pipeline, X), answer_of(model, X))
+
+
+HALVING = {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda model, grid: GridSearchCV(model, grid, cv=2),
+        lambda model, grid: BackpropGridSearchCV(model, grid, cv=2),
+        lambda model, grid: BackpropRandomizedSearchCV(model, grid, cv=2, n_iter=2, random_state=0),
+        lambda model, grid: BackpropHalvingGridSearchCV(model, grid, cv=2, **HALVING),
+        lambda model, grid: BackpropHalvingGridSearchCV(
+            model, grid, cv=2, resource="n_samples", random_state=0
+        ),
+    ],
+    ids=["grid", "our grid", "randomized", "halving by epochs", "halving by rows"],
+)
+@BOTH
+def test_searches(kind, search):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city", "member"]]}
+    found = search(kind(**SMALL), grid).fit(X, y)
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+    assert len(answer_of(found, X)) == len(y)
+    assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
+
+
+class Recorder:
+    """Records the tasks that begin and end."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.hooks = []
+
+    def setup(self, estimator, context):
+        self.hooks.append(("setup", context.task_name))
+
+    def teardown(self, estimator, context):
+        self.hooks.append(("teardown", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.hooks.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.hooks.append(("end", context.task_name))
+
+
+@BOTH
+def test_callbacks_hear_of_ensembles_and_epochs(kind):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    recorder, model = Recorder(), kind(**SMALL)
+    model.set_callbacks(recorder, ProgressBar()).fit(X, y)
+    epochs = [hook for _ in range(3) for hook in (("begin", "epoch"), ("end", "epoch"))]
+    # The task of a leg is that of the fit of its networks.
+    leg = [("begin", "fit"), *epochs, ("end", "fit")]
+    ensemble = [("begin", "ensemble"), *leg, ("end", "ensemble")]
+    n_ensembles = len(model.networks_)
+    assert recorder.hooks[:2] == [("setup", "fit"), ("begin", "fit")]
+    assert recorder.hooks[2:-2] == n_ensembles * ensemble
+    assert recorder.hooks[-2:] == [("end", "fit"), ("teardown", "fit")]
+    expected = kind(**SMALL).fit(X, y)
+    np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
+    np.testing.assert_array_equal(
+        answer_of(pickle.loads(pickle.dumps(model)), X), answer_of(expected, X)
+    )
+    with pytest.raises(ValueError, match="infinit"):
+        model.fit(X.assign(income=np.inf), y)
+    assert recorder.hooks[-1] == ("teardown", "fit")
+    np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"many": 3.0, "few": 1.0, "none": 0.5}])
+def test_weights_of_classes_are_weights_of_their_rows(class_weight):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(TabularClassifier, score)
+    weight = np.random.RandomState(0).uniform(0.5, 2, len(y))
+    model = TabularClassifier(**SMALL, class_weight=class_weight).fit(X, y, weight)
+    shares = {label: weight[y == label].sum() / weight.sum() for label in np.unique(y)}
+    of_classes = class_weight
+    if class_weight == "balanced":  # by what the rows of each class weigh
+        of_classes = {label: 1 / (len(shares) * share) for label, share in shares.items()}
+    by_rows = weight * [of_classes[label] for label in y]
+    expected = TabularClassifier(**SMALL).fit(X, y, by_rows)
+    np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), atol=1e-3)
+    assert model.oof_score_ == accuracy_score(y, model.oof_prediction_, sample_weight=weight)
+
+
+@pytest.mark.parametrize(
+    "class_weight, error",
+    [
+        ({"yes": -1}, "class_weight must have a finite number that is not negative"),
+        ({"yes": np.nan}, "class_weight must have a finite number"),
+        ({"yes": "a"}, "class_weight must have a finite number"),
+        ({"maybe": 1}, r"class_weight has weights for \['maybe'\]"),
+        ({"yes": 0, "no": 0}, "class_weight=.* leave no row with a weight above zero"),
+    ],
+)
+def test_weights_of_classes_that_will_not_do(class_weight, error):
+    X, y = np.arange(20.0)[:, None], ["yes", "no"] * 10
+    model = TabularClassifier(**SMALL, class_weight=class_weight)
+    with pytest.raises(ValueError, match=error):
+        model.fit(X, y)
+    with pytest.raises(ValueError, match=error):
+        model.fit(X, y, X_val=X, y_val=y)
+
+
+def test_rows_to_stop_by_are_of_a_class_that_weighs_something():
+    X, y = np.arange(20.0)[:, None], np.array(["yes", "no"] * 10)
+    model = TabularClassifier(**SMALL, class_weight={"yes": 1, "no": 0})
+    with pytest.raises(ValueError, match="X_val, y_val: by class_weight no row"):
+        model.fit(X, y, X_val=X[1::2], y_val=y[1::2])
+    with pytest.raises(ValueError, match="sample_weight times class_weight is above zero for one"):
+        model.fit(X[:3], y[1:4])
+
+
+@pytest.mark.parametrize(
+    "y, error",
+    [
+        (pd.date_range("2020", periods=20), "y holds dates or durations"),
+        (pd.to_timedelta(range(20), "D"), "y holds dates or durations"),
+        (pl.Series(pd.date_range("2020", periods=20)), "y holds dates or durations"),
+        (list(pd.date_range("2020", periods=20)), "y must hold numbers"),
+        (["a", "b"] * 10, "y must hold numbers"),
+        ([np.inf, -np.inf] * 10, "y contains infinity"),
+        ([1.0, np.nan] * 10, "y contains NaN"),
+        ([1.0, 2.0], "X and y have inconsistent numbers of samples: 20 and 2"),
+    ],
+)
+def test_targets_that_are_no_numbers(y, error):
+    X = np.arange(20.0)[:, None]
+    with pytest.raises(ValueError, match=error):
+        TabularRegressor(**SMALL).fit(X, y, np.ones(20))
+
+
+def test_labels_that_are_missing_or_too_few():
+    X = np.arange(20.0)[:, None]
+    model = TabularClassifier(**SMALL, class_weight="balanced")
+    with pytest.raises(ValueError, match="y contains NaN"):
+        model.fit(X, [1.0, np.nan] * 10)
+    with pytest.raises(ValueError, match="X and y have inconsistent numbers of samples: 20 and 2"):
+        model.fit(X, [1, 0], np.ones(20))
+
+
+@BOTH
+def test_rows_that_weigh_nothing(kind):
+    table, types, score = customers()
+    X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
+    weight = np.r_[np.zeros(40), np.ones(40)]
+    model = kind(**SMALL).fit(X, y, weight)
+    assert np.isfinite(answer_of(model, X)).all()
+    for seed in range(5):  # of two rows that count, each is trained on by half of the members
+        weight = np.zeros(80)
+        weight[[seed, 40]] = 1
+        model = kind(**SMALL | {"random_state": seed}).fit(X, y, weight)
+        assert model.oof_member_[seed] != model.oof_member_[40]
+    with pytest.raises(ValueError, match="above zero for one row alone"):
+        model.fit(X, y, np.r_[1.0, np.zeros(79)])
+    if kind is TabularClassifier:  # a class of which every row weighs nothing
+        model.fit(X, y, (y != "many").astype(float))
+        assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.long
+def test_new_rows_are_predicted_as_well_as_by_boosting():
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    ours, boosted = (
+        log_loss(y[1::2], model.fit(X[::2], y[::2]).predict_proba(X[1::2]))
+        for model in (TabularClassifier(random_state=0), HistGradientBoostingClassifier())
+    )
+    assert ours < boosted
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    ours, boosted = (
+        model.fit(X[::2], y[::2]).score(X[1::2], y[1::2])
+        for model in (TabularRegressor(random_state=0), HistGradientBoostingRegressor())
+    )
+    assert ours > boosted

@@ -1,0 +1,149 @@
+"""Do networks of tables train in legs, and end with the last that was of use?
+
+Which leg that is, is compared with a training that has no further legs; that nothing is known of
+rows that are held out, with one in which these rows have other targets.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_wine
+
+from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop.tabular import _components, _network_ensemble, base
+from skbackprop.tabular._components import FoldEnsembleFactory, TrainingData, fit_components
+from skbackprop.tabular._network_ensemble import TableClassifierNetworks, TableRegressorNetworks
+
+BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+SMALL = {"n_estimators": 2, "random_state": 0}
+
+
+def data_for(kind):
+    return (load_wine if kind is TabularClassifier else load_diabetes)(return_X_y=True)
+
+
+@pytest.fixture
+def in_legs(monkeypatch):
+    """Have networks train in as many legs of an epoch as there are losses, which these lead to."""
+
+    def arrange(losses):
+        def loss_of(self, said, seen):
+            self._n_legs = vars(self).get("_n_legs", 0) + 1
+            return losses[self._n_legs - 1]
+
+        monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda *_: [1] * len(losses))
+        for kind in (TableClassifierNetworks, TableRegressorNetworks):
+            monkeypatch.setattr(kind, "mean_loss", loss_of)
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    "losses, n_legs",
+    [
+        ([3.0], 1),
+        ([3.0, 2.0, 1.0], 3),
+        ([3.0, 2.0, 2.1, 1.0], 2),  # what would have come then is not waited for
+        ([3.0, 3.02, 3.02], 3),  # a little worse
+        ([3.0, 3.02, 3.04], 2),  # than the best, not than the last
+        ([0.0, 0.0], 2),
+        ([0.0, 1e-3], 1),
+        ([np.nan, np.nan], 2),
+    ],
+    ids=str,
+)
+@BOTH
+def test_the_last_leg_of_use_is_kept(kind, losses, n_legs, in_legs):
+    X, y = data_for(kind)
+    in_legs(losses)
+    model = kind(**SMALL).fit(X, y)
+    in_legs(losses[:n_legs])
+    expected = kind(**SMALL).fit(X, y)
+    assert (model.n_iter_ == n_legs).all()
+    assert model.oof_score_ == expected.oof_score_
+    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+
+
+def test_a_leg_that_time_has_cut_short_has_to_be_better():
+    leg = _network_ensemble._TrainingCycle(
+        {}, np.empty((0, 1)), 1.005, np.array([3]), is_whole=True
+    )
+    assert leg.is_of_use(1.0)
+    assert not leg._replace(is_whole=False).is_of_use(1.0)
+    assert leg._replace(is_whole=False, loss=1.0).is_of_use(1.0)
+
+
+@BOTH
+def test_no_leg_begins_once_the_time_is_over(kind, monkeypatch, in_legs):
+    """The clock says half of the time after the first leg, and all of it after the second."""
+    X, y = data_for(kind)
+    in_legs([3.0, 2.0, 1.0])
+    times = [0.0, 0.0, 0.5, 0.5, 1.0]  # and before and after each leg
+
+    class Clock:
+        @staticmethod
+        def perf_counter():
+            return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
+
+    monkeypatch.setattr(_network_ensemble, "time", Clock)
+    model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
+    assert (model.n_iter_[0] == 2).all()
+
+
+def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
+    seconds = [0.0]
+
+    class Clock:
+        @staticmethod
+        def perf_counter():
+            return seconds[0]
+
+    def see(rows, view):
+        seconds[0] += 30
+        return rows
+
+    class Model(FoldEnsembleFactory):
+        view, can_use_any_time = "encoded", True
+
+        def train(self, training):
+            seconds[0] += 10
+            return None, training.time_limit
+
+    monkeypatch.setattr(_components, "time", Clock)
+    rng = np.random.RandomState(0)
+    rest = {"weight": None, "n_estimators": 2, "folds": None, "watched": None}
+    rest["progress"] = SimpleNamespace(is_stopped=False)
+    training = TrainingData(
+        X=None, y=None, rng=rng, time_limit=100, estimator=None, context=None, **rest
+    )
+    limits = [limit for _, limit in fit_components([Model(), Model()], training, see)]
+    assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
+
+
+@BOTH
+def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch):
+    X, y = data_for(kind)
+    folds = np.arange(len(y)) % 2
+    monkeypatch.setattr(base, "k_fold_indices", lambda *_: folds)
+    monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda *_: [2, 3])
+    monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
+    others = y.copy()
+    others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])
+    said = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]
+    (first, second), (of_first, of_second) = (
+        [each.networks.coefs_[0][member] for each in said] for member in (0, 1)
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
+    assert np.abs(of_first - of_second).max() > 0.01
+
+
+@pytest.mark.long
+def test_there_is_nothing_to_be_found_in_noise():
+    """Of a network that chose its epoch by its fold, R2 would be above zero here."""
+    rng = np.random.RandomState(0)
+    scores = []
+    for seed in range(4):
+        X, y = rng.normal(size=(80, 8)), rng.normal(size=80)
+        scores.append(TabularRegressor(max_iter=12, random_state=seed).fit(X, y).oof_score_)
+    assert np.mean(scores) < 0

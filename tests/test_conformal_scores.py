@@ -1,0 +1,116 @@
+"""Are conformal intervals those of the definition, and how many rows does a coverage take?
+
+CV+ is compared with its definition, by which all n numbers of each new row are sorted, and of one
+model with split conformal prediction; rows that take turns are covered as the theorem says.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skbackprop._conformal_scores import (
+    PredictionBand,
+    conformal_quantile_rank,
+    cv_plus_interval,
+    min_calibration_samples,
+)
+
+# ------------------------------------------------------------------------ how many rows
+
+
+@pytest.mark.parametrize("coverage", [1e-12, 0.01, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
+def test_so_many_rows_are_needed_that_there_is_a_score_of_the_rank(coverage):
+    needed = min_calibration_samples(coverage)
+    assert conformal_quantile_rank(needed, coverage) <= needed
+    assert needed == 1 or conformal_quantile_rank(needed - 1, coverage) > needed - 1
+
+
+def test_ranks_are_those_of_exact_arithmetic():
+    ranks = {(9, 0.7): 7, (9, 0.9): 9, (99, 0.55): 55, (99, 0.95): 95, (10, 0.9): 10, (18, 0.9): 18}
+    assert {case: conformal_quantile_rank(*case) for case in ranks} == ranks
+    assert [min_calibration_samples(coverage) for coverage in (0.5, 0.8, 0.9, 0.95, 0.99)] == [
+        1,
+        4,
+        9,
+        19,
+        99,
+    ]
+
+
+# ---------------------------------------------------------------------------------- CV+
+
+
+def by_definition(band, scores, coverage):
+    """Return the ends that sorting all n numbers of each row gives, in their order or not."""
+    n = sum(map(len, scores))
+    rank = conformal_quantile_rank(n, coverage)
+    half_width, unit = (np.broadcast_to(each, band.middle.shape) for each in band[1:])
+    reach = [half_width[k] + unit[k] * scores[k][:, None] for k in range(len(scores))]
+    upper = np.sort(np.vstack([band.middle[k] + own for k, own in enumerate(reach)]), axis=0)
+    lower = np.sort(np.vstack([band.middle[k] - own for k, own in enumerate(reach)]), axis=0)
+    return lower[n - rank], upper[rank - 1]
+
+
+KINDS = {
+    "mean": lambda rng, shape: PredictionBand.from_point_prediction(rng.randn(*shape)),
+    "deviation": lambda rng, shape: PredictionBand.by_deviation(
+        rng.randn(*shape), rng.uniform(0.1, 3, shape)
+    ),
+    "quantiles": lambda rng, shape: PredictionBand.by_quantiles(
+        np.sort(rng.randn(*shape, 3), axis=-1)
+    ),
+    "models alike": lambda rng, shape: PredictionBand.from_point_prediction(np.zeros(shape)),
+}
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) > 9),
+    coverage=st.sampled_from([0.05, 0.3, 0.5, 0.8, 0.9]),
+    ties=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_both_ends_are_those_of_the_definition(kind, sizes, coverage, ties, seed):
+    rng = np.random.RandomState(seed)
+    scores = [np.sort(rng.randn(n)) for n in sizes]
+    if ties:
+        scores = [own.round() for own in scores]
+    band = KINDS[kind](rng, (len(sizes), 7))
+    lower, upper = by_definition(band, scores, coverage)
+    found = cv_plus_interval(band, scores, coverage)
+    is_turned = lower > upper
+    middle = (lower + upper) / 2
+    expected = np.where(is_turned, middle, [lower, upper]).T
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+    # By what is rounded it is no narrower.
+    wide = found[~is_turned] - expected[~is_turned]
+    assert (wide[:, 0] < 1e-14).all()
+    assert (wide[:, 1] > -1e-14).all()
+
+
+@pytest.mark.parametrize("coverage", [0.2, 0.9])
+def test_of_one_model_it_is_split_conformal(coverage):
+    rng = np.random.RandomState(0)
+    scores = np.sort(rng.randn(50))
+    band = PredictionBand(rng.randn(1, 9), rng.rand(1, 9), rng.rand(1, 9))
+    correction = scores[conformal_quantile_rank(50, coverage) - 1]
+    expected = band.expand(correction)[0]
+    np.testing.assert_allclose(cv_plus_interval(band, [scores], coverage), expected, rtol=1e-12)
+
+
+def test_rows_that_take_turns_are_covered_as_the_theorem_says():
+    """Of exchangeable rows, each left out in turn, at least 1 - 2 alpha lie inside (theorem 4)."""
+    rng = np.random.RandomState(0)
+    n_folds, coverage, inside = 4, 0.8, []
+    for _ in range(400):
+        y = rng.standard_t(3, 25)
+        folds = np.arange(24) % n_folds
+        means = np.array([y[:24][folds != k].mean() for k in range(n_folds)])
+        scores = [np.sort(np.abs(y[:24][folds == k] - means[k])) for k in range(n_folds)]
+        low, high = cv_plus_interval(
+            PredictionBand.from_point_prediction(means[:, None]), scores, coverage
+        )[0]
+        inside.append(low <= y[24] <= high)
+    assert np.mean(inside) > 1 - 2 * (1 - coverage)
+    assert abs(np.mean(inside) - coverage) < 4 * (coverage * (1 - coverage) / 400) ** 0.5

@@ -1,0 +1,714 @@
+"""Are the weights that are kept the averages of those after each step, in whatever way trained?
+
+An optimizer that writes down the parameters after each of its steps gives the naive averages to
+compare with. Training itself must not notice that anyone looks on.
+"""
+
+import copy
+import pickle
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, weight_averaging
+from skbackprop.activations import Relu, Tanh
+from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.ensemble_trainer import iter_epochs
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.objective import DivergenceError
+from skbackprop.nn.parameters_averaged import averaged
+from skbackprop.optimizers import SGD
+from skbackprop.utils import arrays
+from skbackprop.weight_averaging import (
+    AVERAGES,
+    ExponentialMovingAverage,
+    PolyakAverage,
+    WeightAverage,
+)
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_same_bits,
+    column,
+    public_kinds,
+    some_table,
+    stack_of,
+    states_of,
+    without_formula,
+)
+from support import BOTH, assert_same_search, class_data, data_for, few_epochs, peak_of, same_bits
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+N_ROWS, M = 60, 3
+SEVERAL = {
+    "all steps": "polyak",
+    "from row 70": PolyakAverage(start=70),
+    "exponential": ExponentialMovingAverage(decay=0.8),
+}
+SETTINGS = {
+    "hidden_layer_sizes": (5,),
+    "batch_size": 25,  # two full batches and a short one an epoch
+    "max_iter": 6,
+    "alpha": 0.01,
+    "learning_rate_init": 0.05,
+    "random_state": 3,
+    "n_iter_no_change": np.inf,
+}
+every_average = pytest.mark.parametrize("average", SEVERAL.values(), ids=SEVERAL)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+@dataclass(frozen=True)
+class Recorded(SGD):
+    """Gradient descent that writes down the parameters after each step."""
+
+    steps: ClassVar[list[np.ndarray]] = []
+
+    def step(self, theta, g, state, rate):
+        super().step(theta, g, state, rate)
+        self.steps.append(theta.copy())
+
+
+@pytest.fixture
+def steps():
+    Recorded.steps.clear()
+    return Recorded.steps
+
+
+def naive(steps, average, batch_sizes):
+    """Return the average of recorded steps, from its definition."""
+    seen = np.cumsum(batch_sizes)
+    average = AVERAGES[average]() if isinstance(average, str) else average
+    if isinstance(average, ExponentialMovingAverage):
+        shares = average.decay ** np.arange(len(steps))[::-1]
+    else:
+        shares = (seen >= average.start).astype(float)
+    if not shares.any():
+        return steps[-1]
+    return np.average(np.array(steps, dtype=float), axis=0, weights=shares)
+
+
+def theta_of(model):
+    """Return all weights, then all biases, as one member's parameters are ordered."""
+    return np.concatenate([array.ravel() for array in model.coefs_ + model.intercepts_])
+
+
+def raw_theta(model):
+    """Return the weights that training goes on from."""
+    return model._training[0].state.parameters.theta[0]
+
+
+def by_partial_fit(model, X, y, n_epochs, travels=False):
+    """Train by epochs, with a trip through pickle after each."""
+    for _ in range(n_epochs):
+        classes = {"classes": np.unique(y)} if isinstance(model, BackpropClassifier) else {}
+        model.partial_fit(X, y, **classes)
+        model = pickle.loads(pickle.dumps(model)) if travels else model
+    return model
+
+
+def test_table_is_complete_and_every_docstring_has_a_formula():
+    kinds = public_kinds(weight_averaging, WeightAverage)
+    assert kinds == set(AVERAGES.values())
+    assert without_formula(kinds) == set()
+
+
+# ------------------------------------------------------------------------------ the formulas
+
+KINDS = {
+    "polyak": PolyakAverage(),
+    "polyak from row 30": PolyakAverage(30.0),
+    "exponential": ExponentialMovingAverage(0.9),
+    "exponential, long": ExponentialMovingAverage(0.999),
+}
+SIZES = [8, 8, 3] * 5  # of the batches
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def walk(n_estimators=M, dtype=np.float64, n_parameters=20):
+    """Return the parameters of a stack after each of some steps."""
+    rng = np.random.RandomState(0)
+    return 5 + rng.normal(size=(len(SIZES), n_estimators, n_parameters)).cumsum(axis=0).astype(
+        dtype
+    )
+
+
+def followed(kind, thetas, n_samples_seen=0):
+    """Return the averages after the last step, and their state."""
+    seen = np.full((thetas.shape[1], 1), n_samples_seen)
+    state = kind.init(thetas[0], seen)
+    for theta, n_rows in zip(thetas, SIZES, strict=True):
+        kind.update(theta.copy(), np.empty_like(theta), state, n_rows)
+    return averaged(thetas[-1], state), state
+
+
+@every_dtype
+@every_kind
+@pytest.mark.parametrize("n_estimators", [1, M])
+def test_averages_are_those_of_the_definition(n_estimators, kind, dtype, monkeypatch):
+    thetas = walk(n_estimators, dtype)
+    whole, _ = followed(kind, thetas)
+    assert whole.dtype == dtype
+    tolerance = {np.float64: 1e-13, np.float32: 1e-5}[dtype]
+    np.testing.assert_allclose(whole, naive(thetas, kind, SIZES), rtol=tolerance)
+    monkeypatch.setattr(arrays, "BLOCK", 21)  # several blocks, the last of them short
+    assert_same_bits(followed(kind, thetas)[0], whole)
+
+
+def test_the_exponential_average_is_the_corrected_one_of_kingma_and_ba():
+    decay, thetas = 0.9, walk()
+    mean = np.zeros_like(thetas[0])
+    for theta in thetas:
+        mean = decay * mean + (1 - decay) * theta
+    expected = mean / (1 - decay ** len(thetas))
+    np.testing.assert_allclose(
+        followed(ExponentialMovingAverage(decay), thetas)[0], expected, rtol=1e-13
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    "joined, alone",
+    [
+        (PolyakAverage(column([1, 70, 500])), [PolyakAverage(n) for n in (1.0, 70.0, 500.0)]),
+        (
+            ExponentialMovingAverage(column([0.5, 0.9, 0.99])),
+            [ExponentialMovingAverage(decay) for decay in (0.5, 0.9, 0.99)],
+        ),
+    ],
+    ids=["polyak", "exponential"],
+)
+def test_members_average_as_if_alone(joined, alone, dtype):
+    thetas = walk(dtype=dtype)
+    together, state = followed(joined, thetas)
+    for i, kind in enumerate(alone):
+        one, own = followed(kind, thetas[:, i : i + 1])
+        assert_same_bits(together[i : i + 1], one)
+        for name, array in own.items():
+            assert_same_bits(state[name][i : i + 1], array, name)
+    if isinstance(joined, PolyakAverage):
+        assert_same_bits(together[2], thetas[-1, 2])  # its average has not begun
+
+
+def test_rows_seen_before_count():
+    thetas = walk()
+    after_all, _ = followed(PolyakAverage(200.0), thetas)
+    assert_same_bits(after_all, thetas[-1])
+    late, _ = followed(PolyakAverage(200.0), thetas, n_samples_seen=150)
+    np.testing.assert_allclose(late, naive(thetas, PolyakAverage(50), SIZES), rtol=1e-13)
+
+
+def test_a_later_start_is_waited_for_again():
+    """An average that has begun before would be out of date by then."""
+    thetas = walk()
+    _, state = followed(PolyakAverage(), thetas)
+    PolyakAverage(1000.0).update(thetas[0], np.empty_like(thetas[0]), state, 8)
+    assert_same_bits(averaged(thetas[0], state), thetas[0])
+
+
+@every_kind
+@pytest.mark.parametrize("n_estimators", [1, M])
+def test_no_allocation_of_a_step_grows_with_the_network(n_estimators, kind):
+    def peak(n_parameters):
+        theta, g = np.ones((2, n_estimators, n_parameters))
+        state = kind.init(theta, np.zeros((n_estimators, 1), dtype=int))
+        kind.update(theta, g, state, 40)
+        return peak_of(kind.update, theta, g, state, 40)
+
+    assert peak(40_000) - peak(10_000) < 2_000
+
+
+# ---------------------------------------------------------------------------------- stacks
+
+NETWORK, LOSS = dense_network((4, 6, 5, 3), (Tanh(), Relu())), LOSSES["log_loss-softmax"]
+OF_STACKS = {"polyak": PolyakAverage(60.0), "exponential": ExponentialMovingAverage(0.9)}
+every_average_of_a_stack = pytest.mark.parametrize("kind", OF_STACKS.values(), ids=OF_STACKS)
+
+
+def four_members(weighted, is_sparse):
+    """Return members that differ in rows, seed, rate and average, the fewest rows first.
+
+    With weights, whole batches of some weigh nothing, in other places.
+    """
+    tables = [
+        some_table(
+            LOSS, n_rows, NETWORK.widths, weighted=weighted, is_sparse=is_sparse, seed=n_rows
+        )
+        for n_rows in (13, 20, 21, 33)
+    ]
+    if weighted:
+        tables[1].weight[:8] = 0
+        tables[2].weight[3:] = 0
+    factors = (1.0, 0.5, 0.9, 0.1)
+    return [
+        Member(table, seed, 0.01 + 0.01 * seed, 0.1, factor)
+        for seed, (table, factor) in enumerate(zip(tables, factors, strict=True))
+    ]
+
+
+@every_dtype
+@every_average_of_a_stack
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+def test_members_of_a_stack_average_as_if_alone(weighted, is_sparse, kind, dtype):
+    members = four_members(weighted, is_sparse)
+    options = {"dtype": dtype, "average": kind}
+    stack = stack_of(members, NETWORK, LOSS, SGD(), **options)
+    list(iter_epochs(stack, 4))
+    for i, member in enumerate(members):
+        alone = stack_of([member], NETWORK, LOSS, SGD(), **options)
+        list(iter_epochs(alone, 4))
+        for name, array in states_of(alone).items():
+            assert_same_bits(states_of(stack)[name][i : i + 1], array, f"{name} of member {i}")
+        assert_same_bits(stack.averaged().theta[i : i + 1], alone.averaged().theta)
+
+
+@every_average_of_a_stack
+def test_a_batch_that_weighs_nothing_is_no_step(kind):
+    table = some_table(LOSS, 16, NETWORK.widths)
+    weight = np.repeat([0.0, 1.0], 8)
+    ends = []
+    for own in (Dataset(table.X, table.y, weight), Dataset(table.X[8:], table.y[8:], np.ones(8))):
+        member = Member(own, is_shuffled=False, factor=0.4)
+        stack = stack_of([member], NETWORK, LOSS, SGD(), average=kind)
+        list(iter_epochs(stack, 5))
+        ends.append(stack.averaged().theta)
+        assert not np.array_equal(ends[-1], stack.parameters.theta)
+    assert_same_bits(*ends)
+
+
+@every_average_of_a_stack
+def test_a_stack_goes_on_with_the_averages_of_those_that_stay(kind):
+    members = four_members(False, False)
+    stack, rest = (
+        stack_of(some, NETWORK, LOSS, SGD(), average=kind) for some in (members, members[1:3])
+    )
+    for each in (stack, rest):
+        list(iter_epochs(each, 2))
+    stack.drop_members(np.array([True, False, False, True]))
+    for each in (stack, rest):
+        list(iter_epochs(each, 2))
+    for name, array in states_of(rest).items():
+        assert_same_bits(states_of(stack)[name], array, name)
+
+
+@every_average_of_a_stack
+def test_divergence_takes_the_averages_back_to_the_epoch_before(kind):
+    loss = LOSSES["squared_error-identity"]
+    table = some_table(loss, 20, NETWORK.widths)
+    stack = stack_of([Member(table), Member(table)], NETWORK, loss, SGD(), average=kind)
+    next(iter_epochs(stack, 1))
+    before = states_of(stack)
+    stack.rate[1] = 1e300
+    with pytest.raises(DivergenceError):
+        next(iter_epochs(stack, 1))
+    for name, array in states_of(stack).items():
+        assert_same_bits(array, before[name], name)
+
+
+def test_an_average_that_is_not_finite_has_diverged():
+    """Between parameters of opposite signs lies more than a float can hold."""
+    stack = stack_of(
+        [Member(some_table(LOSS, 8, NETWORK.widths))] * 2,
+        NETWORK,
+        LOSS,
+        SGD(),
+        average=PolyakAverage(),
+    )
+    stack.state.average["average"][1, 3] = np.inf
+    assert stack.is_finite().tolist() == [True, False]
+
+
+def test_without_an_average_there_is_nothing_to_keep():
+    stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
+    assert stack.averaged() is stack.parameters
+    assert stack.state.average == {}
+
+
+# ------------------------------------------------------------------------------ estimators
+
+
+@BOTH
+@every_average
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+def test_weights_are_averages_and_training_is_what_it_was(
+    weighted, container, dtype, average, estimator_class, steps
+):
+    X, y = data_for(estimator_class, N_ROWS)
+    weight = np.random.RandomState(1).uniform(0.1, 3, N_ROWS) if weighted else None
+    settings = SETTINGS | {"solver": Recorded(), "dtype": dtype}
+    model = estimator_class(average=average, **settings).fit(container(X), y, weight)
+    recorded = [theta[0] for theta in steps]
+    expected = naive(recorded, average, [25, 25, 10] * 6)
+    assert model.coefs_[0].dtype == dtype
+    tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == "float64" else {"rtol": 1e-4}
+    np.testing.assert_allclose(theta_of(model), expected, **tolerance)
+
+    plain = estimator_class(**settings).fit(container(X), y, weight)
+    assert plain.loss_curve_ == model.loss_curve_
+    assert_same_bits(raw_theta(model), theta_of(plain))
+    assert_same_bits(raw_theta(model), recorded[-1])
+    assert not np.array_equal(theta_of(model), theta_of(plain))
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_a_name_stands_for_an_instance_with_its_defaults(name):
+    X, y = data_for(BackpropRegressor)
+    models = [
+        BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (name, AVERAGES[name]())
+    ]
+    assert same_bits(*models)
+
+
+def test_before_the_start_the_weights_are_those_of_training():
+    X, y = data_for(BackpropRegressor)
+    late = PolyakAverage(start=10_000)
+    models = [BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (None, late)]
+    assert same_bits(*models)
+
+
+@pytest.mark.parametrize("start", [1, 50, 119, 120, 121])
+def test_averages_are_those_of_sgd_classifier(start):
+    """Its steps are those of a batch of one row, without a hidden layer and without momentum."""
+    X, y = class_data(40, n_classes=2)
+    theirs = SGDClassifier(
+        loss="log_loss",
+        penalty=None,
+        learning_rate="constant",
+        eta0=0.1,
+        max_iter=3,
+        tol=None,
+        shuffle=False,
+        average=start,
+    ).fit(X, y)
+    ours = BackpropClassifier(
+        (),
+        solver="sgd",
+        momentum=0.0,
+        alpha=0.0,
+        batch_size=1,
+        learning_rate_init=0.1,
+        max_iter=3,
+        n_iter_no_change=np.inf,
+        shuffle=False,
+        average=PolyakAverage(start),
+        init=([np.zeros((4, 1))], [np.zeros(1)]),
+    ).fit(X, y)
+    np.testing.assert_allclose(ours.coefs_[0].T, theirs.coef_, rtol=1e-9)
+    np.testing.assert_allclose(ours.intercepts_[0], theirs.intercept_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("average", [True, False, 0, 3, -1, 1.0, 0.9, np.nan, "yes"], ids=str)
+def test_what_is_no_average_is_refused(average, solver):
+    with pytest.raises(ValueError, match="average must be None, one of the names"):
+        BackpropRegressor(average=average, solver=solver).fit(*data_for(BackpropRegressor))
+
+
+@pytest.mark.parametrize(
+    "kind, value, allowed",
+    [(PolyakAverage, value, r"start .* \[1, inf\)") for value in (0, 0.5, -3, np.inf, "1", True)]
+    + [
+        (ExponentialMovingAverage, value, r"decay .* \(0, 1\)") for value in (0, 1, 2.5, None, True)
+    ],
+)
+def test_settings_out_of_range_are_errors(kind, value, allowed):
+    with pytest.raises(ValueError, match=f"{allowed}, got"):
+        kind(value)
+
+
+@pytest.mark.filterwarnings("ignore:average='polyak' has no effect")
+def test_lbfgs_takes_no_average():
+    X, y = data_for(BackpropRegressor)
+    settings = {"solver": "lbfgs", "max_iter": 5, "random_state": 0}
+    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (None, "polyak")]
+    assert same_bits(*models)
+
+
+# ------------------------------------------------------------------------------- in pieces
+
+
+@BOTH
+@every_average
+@pytest.mark.parametrize("n_estimators", [1, M])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_pieces_give_the_bits_of_the_whole(solver, n_estimators, average, estimator_class):
+    X, y = data_for(estimator_class, N_ROWS)
+    settings = SETTINGS | {"solver": solver, "average": average, "n_estimators": n_estimators}
+    whole = estimator_class(**settings).fit(X, y)
+    by_epochs = by_partial_fit(estimator_class(**settings), X, y, 6, travels=True)
+    assert same_bits(by_epochs, whole)
+    by_twos = estimator_class(**settings | {"max_iter": 2, "warm_start": True})
+    for _ in range(3):
+        by_twos = pickle.loads(pickle.dumps(by_twos.fit(X, y)))
+    assert same_bits(by_twos, whole)
+    for model in (whole, by_epochs, by_twos):
+        by_partial_fit(model, X, y, 2)
+    assert same_bits(by_epochs, whole) and same_bits(by_twos, whole)
+
+
+@every_average
+@pytest.mark.parametrize("assign", ["whole", "one item"])
+def test_weights_that_a_user_assigns_count(assign, average, steps):
+    """They are what training goes on from, and the average begins anew with them."""
+    X, y = data_for(BackpropRegressor)
+    settings = SETTINGS | {"solver": Recorded(), "batch_size": 20}
+    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (average, None)]
+    assert models[0].t_ > 70  # no start is ahead
+    other = [array + 0.5 for array in models[0].coefs_]
+    for model in models:
+        model.intercepts_ = [array.copy() for array in models[0].intercepts_]
+        if assign == "whole":
+            model.coefs_ = [array.copy() for array in other]
+        else:
+            model.coefs_[:] = [array.copy() for array in models[0].coefs_]
+            model.coefs_[1][2, 0] = 7.0
+    np.testing.assert_array_equal(*(model.predict(X) for model in models))
+    steps.clear()
+    averaged_model, plain = (by_partial_fit(model, X, y, 1) for model in models)
+    assert_same_bits(raw_theta(averaged_model), theta_of(plain))
+    recorded = [theta[0] for theta in steps[:2]]
+    exponential = isinstance(average, ExponentialMovingAverage)
+    expected = naive(recorded, average if exponential else "polyak", [20, 20])
+    np.testing.assert_allclose(theta_of(averaged_model), expected, rtol=1e-12)
+
+
+def test_weights_that_a_user_assigns_to_one_member_leave_the_others_alone():
+    X, y = data_for(BackpropRegressor)
+    ensemble = BackpropRegressor(**SETTINGS, average="polyak", n_estimators=M, warm_start=True).fit(
+        X, y
+    )
+    other = copy.deepcopy(ensemble)
+    other.coefs_[0][1] += 1.0
+    for model in (ensemble, other):
+        by_partial_fit(model, X, y, 1)
+    for array, reference in zip(other.coefs_, ensemble.coefs_, strict=True):
+        assert_same_bits(array[[0, 2]], reference[[0, 2]])
+        assert not np.array_equal(array[1], reference[1])
+
+
+def test_an_average_may_be_switched_on_and_off_between_calls(steps):
+    X, y = data_for(BackpropRegressor)
+    settings = SETTINGS | {"solver": Recorded(), "batch_size": 20}
+    plain = by_partial_fit(BackpropRegressor(**settings), X, y, 6)
+    recorded = [theta[0] for theta in steps]
+    model = by_partial_fit(BackpropRegressor(**settings), X, y, 2)
+    by_partial_fit(model.set_params(average="polyak"), X, y, 2)
+    np.testing.assert_allclose(theta_of(model), np.mean(recorded[4:8], axis=0), rtol=1e-12)
+    by_partial_fit(model.set_params(average=ExponentialMovingAverage(0.5)), X, y, 1)
+    expected = naive(recorded[8:10], ExponentialMovingAverage(0.5), [20, 20])
+    np.testing.assert_allclose(theta_of(model), expected, rtol=1e-12)
+    by_partial_fit(model.set_params(average=None), X, y, 1)
+    assert same_bits(model, plain)
+
+
+def test_without_its_training_state_a_network_goes_on_from_the_averages():
+    X, y = data_for(BackpropRegressor)
+    model = BackpropRegressor(**SETTINGS, average="polyak", solver="sgd", momentum=0.0).fit(X, y)
+    weights = [array.copy() for array in model.coefs_], [a.copy() for a in model.intercepts_]
+    returned = pickle.loads(pickle.dumps(model))
+    started = BackpropRegressor(
+        **SETTINGS, solver="sgd", momentum=0.0, average="polyak", init=weights
+    )
+    for each in (returned.set_params(shuffle=False), started.set_params(shuffle=False)):
+        by_partial_fit(each, X, y, 1)
+    assert_same_bits(theta_of(returned), theta_of(started))
+
+
+def test_a_failed_call_leaves_the_average_as_it_was():
+    X, y = data_for(BackpropRegressor)
+    model = by_partial_fit(BackpropRegressor(**SETTINGS, average="polyak"), X, y, 2)
+    spared = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(learning_rate_init=1e300).partial_fit(X, y)
+    model.set_params(learning_rate_init=SETTINGS["learning_rate_init"])
+    assert same_bits(model, spared)
+    assert same_bits(by_partial_fit(model, X, y, 2), by_partial_fit(spared, X, y, 2))
+
+
+# -------------------------------------------------------------------------- early stopping
+
+STOPPING = SETTINGS | {
+    "early_stopping": True,
+    "validation_fraction": 0.3,
+    "n_iter_no_change": 3,
+    "max_iter": 30,
+    "learning_rate_init": 0.2,
+}
+
+
+@BOTH
+@every_average
+def test_early_stopping_scores_the_averages_and_keeps_the_best(average, estimator_class):
+    X, y = data_for(estimator_class, N_ROWS)
+    model = estimator_class(**STOPPING, average=average).fit(X, y)
+    _, held_out = model._training[0].split
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    score = model.score(X[held_out], y[held_out])
+    assert model.best_validation_score_ == pytest.approx(score, rel=1e-12)
+    for n_epochs in (1, 4, model.best_iter_):
+        settings = STOPPING | {"max_iter": n_epochs, "n_iter_no_change": np.inf}
+        shorter = estimator_class(**settings, average=average).fit(X, y)
+        if shorter.best_iter_ == n_epochs:
+            score = shorter.score(X[held_out], y[held_out])
+            assert model.validation_scores_[n_epochs - 1] == pytest.approx(score, rel=1e-12)
+    assert_same_bits(theta_of(shorter), theta_of(model))
+    assert_same_bits(raw_theta(shorter), raw_theta(model))
+
+
+@every_average
+def test_a_warm_start_goes_on_from_the_raw_weights_of_the_best_epoch(average, steps):
+    X, y = data_for(BackpropRegressor, N_ROWS)
+    settings = STOPPING | {"solver": Recorded(momentum=0.0), "warm_start": True}
+    model = BackpropRegressor(**settings, average=average).fit(X, y)
+    n_steps = 2 * model.best_iter_  # of 42 rows in batches of 25
+    assert_same_bits(raw_theta(model), steps[n_steps - 1][0])
+    before = theta_of(model).copy()
+    steps.clear()
+    model.set_params(max_iter=1).fit(X, y)
+    assert np.abs(steps[0][0] - raw_theta(model)).max() < np.abs(steps[0][0] - before).max()
+
+
+# ------------------------------------------------------------- ensembles, stacks, searches
+
+
+@BOTH
+@every_average
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+def test_members_of_an_ensemble_average_as_if_alone(early_stopping, average, estimator_class):
+    X, y = data_for(estimator_class, N_ROWS)
+    settings = (STOPPING if early_stopping else SETTINGS) | {"average": average}
+    ensemble = estimator_class(**settings, n_estimators=M).fit(X, y)
+    alone = estimator_class(**settings).fit(X, y)
+    assert same_bits(ensemble.estimators_[0], alone)
+    several = {tuple(theta_of(one)) for one in ensemble.estimators_}
+    assert len(several) == M
+
+
+MANY = [
+    None,
+    *AVERAGES,
+    *map(PolyakAverage, (1, 30, 400)),
+    *map(ExponentialMovingAverage, (0.5, 0.9, 0.99)),
+]
+
+
+@BOTH
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+def test_estimators_fitted_together_average_as_if_alone(early_stopping, estimator_class):
+    X, y = data_for(estimator_class, N_ROWS)
+    settings = STOPPING if early_stopping else SETTINGS
+    fits = [FitJob(estimator_class(**settings, average=each), X, y, {}) for each in MANY]
+    fit_many(fits, 1 << 30)
+    for fit in fits:
+        alone = copy.deepcopy(fit.estimator).fit(X, y)
+        assert same_bits(fit.estimator, alone)
+        assert fit.estimator.validation_scores_ == alone.validation_scores_
+        for each in (fit.estimator, alone):
+            by_partial_fit(each, X, y, 1)
+        assert same_bits(fit.estimator, alone)
+
+
+@pytest.mark.long
+@BOTH
+def test_a_search_for_the_average_is_scikit_learn_s(estimator_class):
+    data = data_for(estimator_class, N_ROWS)
+    grid = {"average": MANY, "learning_rate_init": [0.01, 0.1]}
+    searches = [
+        kind(estimator_class(**SETTINGS), grid, cv=2).fit(*data)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*searches)
+    assert same_bits(*(search.best_estimator_ for search in searches))
+
+
+# ---------------------------------------------------------------------- running statistics
+
+
+def statistics_of(model):
+    return np.concatenate([*model.running_means_, *model.running_variances_], axis=-1)
+
+
+@BOTH
+@every_average
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_running_statistics_are_averaged_like_the_weights(n_estimators, average, estimator_class):
+    X, y = data_for(estimator_class)
+    settings = SETTINGS | {
+        "normalization": "batch",
+        "n_estimators": n_estimators,
+        "batch_size": len(X),
+    }
+    raw, after_steps = estimator_class(**settings), []
+    for _ in range(SETTINGS["max_iter"]):  # of one step each
+        by_partial_fit(raw, X, y, 1)
+        after_steps.append(statistics_of(raw))
+    averaged_model = estimator_class(average=average, **settings).fit(X, y)
+    expected = naive(after_steps, average, [len(X)] * len(after_steps))
+    np.testing.assert_allclose(statistics_of(averaged_model), expected, rtol=1e-12)
+    in_pieces = by_partial_fit(estimator_class(average=average, **settings), X, y, 6, travels=True)
+    assert same_bits(in_pieces, averaged_model)
+    assert_same_bits(statistics_of(in_pieces), statistics_of(averaged_model))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@every_average
+def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
+    X, y = class_data()
+    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "max_iter": 4}
+    settings |= {"early_stopping": early_stopping, "n_iter_no_change": 2}
+    raw, model = (BackpropClassifier(average=kind, **settings) for kind in (None, average))
+    for _ in range(3):
+        raw.fit(X, y)
+        model.fit(X, y)
+        if early_stopping:  # which keeps another epoch with averages than without
+            held_out = model._training[0].split[1]
+            assert model.score(X[held_out], y[held_out]) == model.best_validation_score_
+        else:
+            assert model.loss_curve_ == raw.loss_curve_
+            assert not np.array_equal(statistics_of(model), statistics_of(raw))
+            np.testing.assert_array_equal(raw_theta(model), theta_with_gains(raw))
+
+
+def theta_with_gains(model):
+    return np.concatenate([theta_of(model), *model.gains_])
+
+
+def test_assigned_statistics_count_and_the_average_begins_anew():
+    X, y = class_data()
+    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "average": "polyak"}
+    model = BackpropClassifier(**settings).fit(X, y)
+    model.running_means_ = [array + 1 for array in model.running_means_]
+    model.set_params(learning_rate_init=1e-12, max_iter=1, normalization="batch")
+    kept = theta_with_gains(model)
+    model.fit(X, y)
+    np.testing.assert_allclose(theta_with_gains(model), kept, atol=1e-9)
+
+
+@every_average
+def test_averaged_statistics_are_near_those_of_one_more_pass(average):
+    """Izmailov et al. (2018) make that pass; statistics of the last weights alone are far off."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(400, 6)
+    y = X[:, 0] * X[:, 1] > 0
+    settings = {"hidden_layer_sizes": (20,), "normalization": "batch", "batch_size": 20}
+    settings |= {"learning_rate_init": 0.1, "max_iter": 20, "n_iter_no_change": np.inf}
+    if isinstance(average, ExponentialMovingAverage):
+        average = ExponentialMovingAverage(0.98)  # of more steps
+    raw, model = (
+        BackpropClassifier(average=kind, random_state=0, **settings).fit(X, y)
+        for kind in (None, average)
+    )
+    means = (X @ model.coefs_[0]).mean(axis=0)
+    error, error_of_raw = (np.abs(means - one.running_means_[0]).mean() for one in (model, raw))
+    assert error < 0.5 * error_of_raw

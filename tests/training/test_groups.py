@@ -1,0 +1,228 @@
+"""Does early stopping hold out whole groups, where the rows of a group belong together?
+
+How groups are cut into folds is in test_folds.py.
+"""
+
+import numpy as np
+import pytest
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lanes import examples
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    EarlyStopping,
+)
+from skbackprop.callbacks import Checkpoint
+from skbackprop.training.validation_split import group_train_validation_split, groups_not_split
+from support import BOTH, assert_same_network, data_for, few_epochs, quick, same_bits, value_data
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+GROUPS = np.random.RandomState(0).permutation(np.arange(40) % 10)
+WORDS = np.array([f"day {group}" for group in GROUPS])
+BY_SHARE = EarlyStopping("loss", 0.2)
+BY_FOLDS = EarlyStopping("loss", "folds")
+every_rule = pytest.mark.parametrize(
+    "settings",
+    [
+        {"early_stopping": True},
+        {"early_stopping": BY_SHARE, "n_estimators": 3},
+        {"early_stopping": BY_FOLDS, "n_estimators": 4},
+        {"early_stopping": BY_FOLDS, "n_estimators": 10},
+    ],
+    ids=["one network", "a share each", "folds", "a group each"],
+)
+
+
+def splits_of(model):
+    return [past.split for past in model._training]
+
+
+@examples(0.5)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=40),
+    share=st.floats(0.01, 0.99),
+    n_classes=st.sampled_from([None, 2, 3]),
+    seed=st.integers(0, 99),
+)
+def test_what_is_held_out_is_whole_groups_and_about_the_share(sizes, share, n_classes, seed):
+    rng = np.random.RandomState(seed)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    classes = None if n_classes is None else rng.randint(n_classes, size=len(groups))
+    train, held_out = split = group_train_validation_split(groups, share, rng, classes, None)
+    assert sorted([*train, *held_out]) == list(range(len(groups)))
+    assert len(train)
+    assert len(held_out)
+    assert groups_not_split(groups, split)
+
+
+def test_of_many_groups_it_is_the_share_of_rows_and_of_classes():
+    rng = np.random.RandomState(0)
+    groups, classes = rng.randint(200, size=2000), (rng.rand(2000) < 0.1).astype(int)
+    for share in (0.1, 0.25, 0.8):
+        _, held_out = group_train_validation_split(groups, share, rng, classes, None)
+        assert len(held_out) == pytest.approx(2000 * share, rel=0.1)
+        assert classes[held_out].mean() == pytest.approx(classes.mean(), rel=0.2)
+
+
+@BOTH
+@every_rule
+def test_no_group_is_on_both_sides(estimator_class, settings):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, **settings).fit(X, y, groups=WORDS)
+    splits = splits_of(model)
+    assert all(groups_not_split(GROUPS, split) for split in splits)
+    if settings["early_stopping"] is BY_FOLDS:
+        assert sorted(np.concatenate([held_out for _, held_out in splits])) == list(range(40))
+        for member, (_, held_out) in enumerate(splits):
+            assert (model.oof_member_[held_out] == member).all()
+    again = quick(estimator_class, **settings).fit(X, y, groups=GROUPS.tolist())
+    assert same_bits(again, model)  # whatever groups are called
+
+
+@BOTH
+def test_without_early_stopping_groups_have_no_effect(estimator_class):
+    X, y = data_for(estimator_class)
+    expected = quick(estimator_class).fit(X, y)
+    for groups in (GROUPS, np.zeros(40)):
+        assert same_bits(quick(estimator_class).fit(X, y, groups=groups), expected)
+    X_val, y_val = X[:9], y[:9]
+    kinds = [quick(estimator_class, early_stopping=True) for _ in range(2)]
+    one, other = (
+        model.fit(X, y, X_val=X_val, y_val=y_val, groups=groups)
+        for model, groups in zip(kinds, (None, GROUPS), strict=True)
+    )
+    assert same_bits(one, other)
+
+
+def test_an_autoencoder_and_lbfgs_hold_out_groups_too():
+    X, y = value_data(40)
+    model = BackpropAutoencoder(early_stopping=True, max_iter=2, random_state=0)
+    assert groups_not_split(GROUPS, splits_of(model.fit(X, groups=GROUPS))[0])
+    model = quick(BackpropRegressor, solver="lbfgs", early_stopping=True)
+    assert groups_not_split(GROUPS, splits_of(model.fit(X, y, groups=GROUPS))[0])
+
+
+@BOTH
+@every_rule
+def test_both_sides_have_weight(estimator_class, settings):
+    X, y = data_for(estimator_class)
+    n_folds = settings.get("n_estimators", 1)
+    known = np.arange(max(2, n_folds))  # the groups whose rows weigh something
+    weight = np.isin(GROUPS, known).astype(float)
+    model = quick(estimator_class, **settings)
+    model.fit(X, y, weight, groups=GROUPS)
+    for split in splits_of(model):
+        assert groups_not_split(GROUPS, split)
+        assert all(weight[rows].any() for rows in split)
+
+
+@BOTH
+@every_rule
+def test_a_warm_start_keeps_what_was_held_out(estimator_class, settings):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, **settings, warm_start=True).fit(X, y, groups=GROUPS)
+    before = splits_of(model)
+    after = splits_of(model.fit(X, y, groups=GROUPS))
+    for (_, one), (_, other) in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    others = np.arange(40) % 12
+    assert all(
+        groups_not_split(others, split) for split in splits_of(model.fit(X, y, groups=others))
+    )
+
+
+@BOTH
+@every_rule
+def test_a_checkpoint_has_what_was_held_out(estimator_class, settings, tmp_path):
+    X, y = data_for(estimator_class)
+    path = tmp_path / "checkpoint.npz"
+    whole = quick(estimator_class, **settings).fit(X, y, groups=GROUPS)
+    model = quick(estimator_class, **settings | {"max_iter": 2})
+    model.set_callbacks(Checkpoint(path)).fit(X, y, groups=GROUPS)
+    resumed = quick(estimator_class, **settings).fit(X, y, groups=GROUPS, resume_from=path)
+    assert same_bits(resumed, whole)
+
+
+WRONG = {
+    "one": (np.zeros(40), {"early_stopping": True}, "one group alone, but early_stopping needs"),
+    "few": (
+        GROUPS % 3,
+        {"early_stopping": BY_FOLDS, "n_estimators": 4},
+        "groups has 3 and n_estimators=4. Use rows of more groups, set n_estimators to 3 at most",
+    ),
+    "length": (np.arange(39), {}, "must name a group for each of the 40 rows"),
+    "missing": ([*"ab" * 19, None, "a"], {}, "groups contains missing"),
+    "axes": (np.zeros((40, 2)), {}, "groups must be an array of one axis"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("groups, settings, says", WRONG.values(), ids=WRONG)
+def test_groups_that_will_not_do(estimator_class, groups, settings, says):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, **settings)
+    with pytest.raises(ValueError, match=says):
+        model.fit(X, y, groups=groups)
+    assert not hasattr(model, "coefs_")
+
+
+def test_the_score_out_of_fold_is_true_of_new_groups():
+    """Of targets that are the group's and nothing else, nothing is known of new groups."""
+    rng = np.random.RandomState(0)
+    of_group, groups = rng.randn(30, 3), np.repeat(np.arange(30), 8)
+    X, y = of_group[groups] + 0.01 * rng.randn(240, 3), rng.randn(30)[groups]
+    model = BackpropRegressor(
+        (64,),
+        n_estimators=5,
+        early_stopping=EarlyStopping("loss", "folds", n_iter_no_change=np.inf),
+        learning_rate_init=0.02,
+        max_iter=150,
+        random_state=0,
+    )
+    assert model.fit(X, y).oof_score_ > 0.7
+    assert model.fit(X, y, groups=groups).oof_score_ < 0.2
+
+
+# --------------------------------------------------------------------------------- routing
+
+
+@pytest.fixture
+def with_routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+@pytest.mark.usefixtures("with_routing")
+@BOTH
+def test_groups_are_routed(estimator_class):
+    X, y = data_for(estimator_class)
+    model = quick(estimator_class, early_stopping=BY_FOLDS, n_estimators=2)
+    pipeline = make_pipeline(StandardScaler(), model).fit(X, y, groups=WORDS)
+    assert all(groups_not_split(GROUPS, split) for split in splits_of(pipeline[-1]))
+    kwargs = {"cv": GroupKFold(2), "params": {"groups": WORDS}, "return_estimator": True}
+    for fitted in cross_validate(model, X, y, **kwargs)["estimator"]:
+        assert fitted.oof_member_.shape == (20,)
+    ours, theirs = (
+        kind(model, {"alpha": [0.0, 1.0]}, cv=GroupKFold(2)).fit(X, y, groups=WORDS)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    assert all(groups_not_split(GROUPS, split) for split in splits_of(ours.best_estimator_))
+    assert_same_network(ours.best_estimator_, theirs.best_estimator_, rtol=0, atol=0)
+    scores = [search.cv_results_["mean_test_score"] for search in (ours, theirs)]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_a_pipeline_takes_groups_by_the_name_of_its_step():
+    X, y = data_for(BackpropClassifier)
+    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier, early_stopping=True))
+    pipeline.fit(X, y, backpropclassifier__groups=GROUPS)
+    assert groups_not_split(GROUPS, splits_of(pipeline[-1])[0])

@@ -1,0 +1,149 @@
+"""Does `LBFGS()` do all that `solver="lbfgs"` does, to the bit, with settings of its own?"""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    find_learning_rate,
+)
+from skbackprop.optimizers import LBFGS, Adam
+from support import BOTH, assert_same_search, class_data, data_for, few_epochs, quick, same_bits
+
+pytestmark = few_epochs
+
+# What an estimator is given, besides the solver by name or by instance.
+CASES = {
+    "plain": {},
+    "float32": {"dtype": "float32"},
+    "L1": {"l1_ratio": 0.5, "alpha": 0.1},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.3, "max_iter": 30},
+    "layer normalisation": {"normalization": "layer"},
+    "members": {"n_estimators": 2},
+}
+
+
+def by_name_and_instance(estimator_class, **settings):
+    """Return the same estimator twice; `max_fun` is the flat parameter or the instance's."""
+    of_instance = {"max_fun": settings["max_fun"]} if "max_fun" in settings else {}
+    named = quick(estimator_class, solver="lbfgs", **settings)
+    settings.pop("max_fun", None)
+    return named, quick(estimator_class, solver=LBFGS(**of_instance), **settings)
+
+
+@BOTH
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_an_instance_gives_the_bits_of_the_name(settings, estimator_class):
+    X, y = data_for(estimator_class)
+    named, instance = by_name_and_instance(estimator_class, **settings)
+    assert same_bits(instance.fit(X, y), named.fit(X, y))
+    assert instance.n_iter_ is not None
+    assert same_bits(pickle.loads(pickle.dumps(instance)), named)
+    assert same_bits(clone(instance).fit(X, y), named)
+
+
+def test_the_autoencoder_takes_it():
+    X, _ = class_data()
+    models = [quick(BackpropAutoencoder, solver=solver).fit(X) for solver in ("lbfgs", LBFGS())]
+    assert same_bits(*models)
+
+
+@BOTH
+def test_its_limit_is_its_own(estimator_class):
+    X, y = data_for(estimator_class)
+    named, instance = by_name_and_instance(estimator_class, max_fun=5, max_iter=100)
+    assert same_bits(instance.fit(X, y), named.fit(X, y))
+    free = quick(estimator_class, solver=LBFGS(), max_iter=100).fit(X, y)
+    assert not same_bits(free, instance)
+
+
+@BOTH
+def test_it_is_told_how_much_of_the_past_to_keep(estimator_class):
+    X, y = data_for(estimator_class)
+    short, ten, long = (
+        quick(estimator_class, solver=LBFGS(n_corrections=n), max_iter=40).fit(X, y)
+        for n in (1, 10, 30)
+    )
+    assert same_bits(ten, quick(estimator_class, solver="lbfgs", max_iter=40).fit(X, y))
+    assert not same_bits(short, ten)
+    assert not same_bits(long, ten)
+
+
+@BOTH
+def test_a_warm_start_goes_on(estimator_class):
+    X, y = data_for(estimator_class)
+    models = by_name_and_instance(estimator_class, warm_start=True)
+    for _ in range(2):
+        for model in models:
+            model.fit(X, y)
+        assert same_bits(*models)
+    assert len(models[1].loss_curve_) == 10
+
+
+@BOTH
+def test_it_says_what_the_name_says(estimator_class, capsys):
+    X, y = data_for(estimator_class)
+    said = []
+    for model in by_name_and_instance(estimator_class, max_fun=7, max_iter=3, verbose=True):
+        with pytest.warns(ConvergenceWarning, match=r"max_fun \(now 7\)") as caught:
+            model.fit(X, y)
+        said.append(([str(warning.message) for warning in caught], capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert "Iteration 3, loss = " in said[1][1]
+
+
+@BOTH
+def test_there_is_no_partial_fit(estimator_class):
+    model = quick(estimator_class, solver=LBFGS())
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError) as error:
+        _ = model.partial_fit
+    assert "got solver=LBFGS(max_fun=15000, n_corrections=10)" in str(error.value.__cause__)
+
+
+@BOTH
+def test_what_has_no_place_in_it_is_an_error(estimator_class):
+    data = data_for(estimator_class)
+    with pytest.raises(ValueError, match=r"solver=LBFGS\(.* which dropout makes random"):
+        quick(estimator_class, solver=LBFGS(), dropout=0.5).fit(*data)
+    with pytest.raises(ValueError, match=r"solver=LBFGS\(.* takes all rows at once"):
+        quick(estimator_class, solver=LBFGS(), normalization="batch").fit(*data)
+    with pytest.raises(ValueError, match=r"solver=LBFGS\(.* has no learning rate"):
+        find_learning_rate(quick(estimator_class, solver=LBFGS()), *data)
+
+
+@pytest.mark.usefixtures("one_blas_thread")
+def test_a_search_trains_it_one_by_one_beside_stacks(capsys):
+    X, y = class_data()
+    grid = {"solver": ["adam", "lbfgs", LBFGS(), LBFGS(n_corrections=2)], "alpha": [0.0, 0.1]}
+    network = quick(BackpropClassifier)
+    ours = BackpropGridSearchCV(network, grid, cv=2, verbose=1).fit(X, y)
+    assert "6 of 8 candidates are trained one by one: lbfgs" in capsys.readouterr().out
+    assert_same_search(ours, GridSearchCV(network, grid, cv=2).fit(X, y))
+    scores = ours.cv_results_["mean_test_score"].reshape(2, 4)
+    np.testing.assert_array_equal(scores[:, 1], scores[:, 2])
+
+
+def test_another_kind_of_solver_cannot_take_its_place_while_training_goes_on():
+    X, y = data_for(BackpropRegressor)
+    model = quick(BackpropRegressor, solver=LBFGS(), warm_start=True).fit(X, y)
+    for other in ("adam", Adam(), "lbfgs"):
+        with pytest.raises(ValueError, match="solver was LBFGS"):
+            model.set_params(solver=other).fit(X, y)
+
+
+@BOTH
+def test_its_limit_may_be_raised_in_a_warm_start(estimator_class):
+    X, y = data_for(estimator_class)
+    models = by_name_and_instance(estimator_class, max_fun=5, max_iter=20, warm_start=True)
+    for model, name in zip(models, ("max_fun", "solver__max_fun"), strict=True):
+        model.fit(X, y).set_params(**{name: 100}).fit(X, y)
+    assert same_bits(*models)

@@ -1,0 +1,280 @@
+"""Do rows that are held out calibrate a classifier, and does training go on as if they did not?
+
+The oracle is a second network, with the same seed and without a temperature: SciPy's Brent finds
+the one by which its last layer is best divided, by scikit-learn's log loss of what it then says.
+"""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
+from sklearn.base import clone
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+    EarlyStopping,
+)
+from skbackprop.callbacks import Checkpoint
+from skbackprop.training.temperature import fit_temperature, subsampler
+from support import class_data, few_epochs, label_data, quick, same_bits
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+PLAIN = EarlyStopping(validation_fraction=0.3, n_iter_no_change=np.inf)
+HONEST = PLAIN.set_params(calibrate=True)
+SETTINGS = {"learning_rate_init": 0.1, "max_iter": 12, "warm_start": True}
+
+
+def pair(n_estimators=1, **changes):
+    """Return two classifiers that differ in whether they are calibrated."""
+    settings = {"n_estimators": n_estimators} | SETTINGS | changes
+    return [quick(BackpropClassifier, early_stopping=each, **settings) for each in (PLAIN, HONEST)]
+
+
+def divided(model, temperature):
+    """Return a classifier whose scores are divided by a temperature."""
+    other = copy.deepcopy(model)
+    other.coefs_[-1] = other.coefs_[-1] / temperature
+    other.intercepts_[-1] = other.intercepts_[-1] / temperature
+    return other
+
+
+def loss_of_labels(model, X, y, weight):
+    """Return the log loss, for several columns the sum."""
+    said = model.predict_proba(X)
+    if isinstance(said, list):
+        columns = zip(y.T, said, model.classes_, strict=True)
+        return sum(
+            log_loss(own, p, labels=labels, sample_weight=weight)
+            for own, p, labels in columns
+            if len(labels) > 1
+        )
+    if y.ndim == 2:
+        losses = -(xlogy(y, said) + xlogy(1 - y, 1 - said)).sum(axis=1)
+        return np.average(losses, weights=weight)
+    return log_loss(y, said, labels=model.classes_, sample_weight=weight)
+
+
+def likeliest(loss_at, n):
+    """Return the best temperature of a log loss by n rows, whose logarithm is normal a priori."""
+    found = minimize_scalar(lambda t: n * loss_at(np.exp(t)) + (t / np.log(2)) ** 2 / 2)
+    return np.exp(found.x)
+
+
+def flipped(X, y):
+    """Return data where some labels are wrong, so that certainty does not pay."""
+    y = y.copy()
+    y[::4] = np.roll(y, 1, axis=0)[::4]
+    return X, y
+
+
+TWO, THREE, LABELS = (
+    flipped(*data) for data in (class_data(90, n_classes=2), class_data(90), label_data(90))
+)
+COLUMNS = THREE[0], np.column_stack([THREE[1], LABELS[1][:, 0], np.full(90, 7)])
+CASES = {
+    "two classes": (TWO, {}),
+    "three classes": (THREE, {"dtype": "float32"}),
+    "several": (THREE, {"n_estimators": 3}),
+    "labels": (LABELS, {"n_estimators": 2, "max_iter": 4}),
+    "columns": (COLUMNS, {"normalization": "layer"}),
+    "averages": (TWO, {"average": "polyak"}),
+    "lbfgs": (TWO, {"solver": "lbfgs", "hidden_layer_sizes": ()}),
+    "smoothed": (THREE, {"label_smoothing": 0.3}),
+    "another loss": (TWO, {"loss": "squared_error", "class_weight": {0: 1.0, 1: 3.0}}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_temperature_is_that_of_the_mean_of_all_members_on_rows_of_ones_own(name):
+    (X, y), settings = CASES[name]
+    weight = np.random.RandomState(0).randint(1, 4, 40).astype(float)
+    given = {"X_val": X[50:], "y_val": y[50:], "sample_weight_val": weight}
+    plain, model = (each.fit(X[:50], y[:50], **given) for each in pair(**settings))
+    if "class_weight" in settings:
+        weight = weight * np.where(y[50:] == 1, 3.0, 1.0)
+    n = weight.sum() ** 2 / (weight**2).sum()
+    expected = likeliest(
+        lambda t: loss_of_labels(divided(plain, t), X[50:], y[50:], weight),
+        n,
+    )
+    assert plain.temperature_ == 1.0
+    assert model.temperature_ == pytest.approx(expected, rel=3e-3)
+    assert abs(np.log(expected)) > 0.02
+    for name in ("coefs_", "intercepts_"):
+        for own, other in zip(
+            getattr(model, name), getattr(divided(plain, model.temperature_), name), strict=True
+        ):
+            np.testing.assert_allclose(own, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", ["folds", 0.3])
+def test_of_members_with_rows_of_their_own_it_is_that_of_each_less_what_a_mean_does(fraction):
+    X, y = THREE
+    plain, model = (
+        each.set_params(early_stopping__validation_fraction=fraction).fit(X, y)
+        for each in pair(n_estimators=4)
+    )
+    parts = [past.split[1] for past in plain._training]
+    n = sum(map(len, parts))
+
+    def loss_at(temperature):
+        members = divided(plain, temperature).estimators_
+        losses = [
+            len(rows) * loss_of_labels(one, X[rows], y[rows], None)
+            for one, rows in zip(members, parts, strict=True)
+        ]
+        return sum(losses) / n
+
+    assert model.temperature_ == pytest.approx(0.85 * likeliest(loss_at, n), rel=3e-3)
+    if fraction == "folds":
+        rows, (one, *_) = parts[0], model.estimators_
+        np.testing.assert_array_equal(model.oof_predict_proba_[rows], one.predict_proba(X[rows]))
+        np.testing.assert_array_equal(model.oof_prediction_, plain.oof_prediction_)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"n_estimators": 2}, {"average": "exponential"}, {"solver": "lbfgs", "max_iter": 3}],
+    ids=str,
+)
+def test_training_goes_on_without_a_temperature(settings):
+    X, y = THREE
+    plain, model = pair(**settings)
+
+    def assert_alike():
+        assert model.temperature_ != 1.0
+        np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
+        expected = plain.intercepts_[-1] / model.temperature_
+        np.testing.assert_array_equal(model.intercepts_[-1], expected)
+
+    for _ in range(2):
+        plain.fit(X, y), model.fit(X, y)
+        assert_alike()
+        model = pickle.loads(pickle.dumps(model))
+    if "solver" in settings:
+        return
+    watched = {"X_val": X[:30], "y_val": y[:30]}
+    found = [model.temperature_]
+    for given in ({}, {}, watched, watched, {}):
+        plain.partial_fit(X, y, **given), model.partial_fit(X, y, **given)
+        assert_alike()
+        found.append(model.temperature_)
+    assert found[0] == found[1] == found[2] != found[3]
+    model.coefs_[-1] = model.coefs_[-1] * 2  # what users assign is what counts
+    assert model.partial_fit(X, y).temperature_ == 1.0
+
+
+def test_of_a_pickle_without_a_training_state_it_goes_on_from_the_divided_weights():
+    X, y = THREE
+    plain, model = (each.set_params(warm_start=False).fit(X, y) for each in pair())
+    returned, same_weights = (
+        pickle.loads(pickle.dumps(each)).partial_fit(X, y)
+        for each in (model, divided(plain, model.temperature_))
+    )
+    assert model.temperature_ != returned.temperature_ == 1.0
+    assert same_bits(returned, same_weights)
+
+
+def test_a_checkpoint_leads_to_the_same_temperature(tmp_path):
+    path, (_, whole) = tmp_path / "network.npz", pair(n_estimators=2)
+    whole.fit(*THREE)
+    short = pair(n_estimators=2)[1].set_params(max_iter=5).set_callbacks(Checkpoint(path))
+    assert short.fit(*THREE).temperature_ != whole.temperature_
+    resumed = pair(n_estimators=2)[1].fit(*THREE, resume_from=path)
+    assert same_bits(resumed, whole)
+    assert resumed.temperature_ == whole.temperature_
+
+
+def test_ctrl_c_while_it_is_found_leaves_the_networks_as_trained(monkeypatch):
+    def pressed(*_, **__):
+        raise KeyboardInterrupt
+
+    plain, model = pair(n_estimators=2)
+    monkeypatch.setattr("skbackprop.training.temperature.minimize_scalar", pressed)
+    for fitted in (model, BackpropGridSearchCV(clone(model), {"alpha": [0.0]}, cv=2)):
+        with pytest.raises(KeyboardInterrupt):
+            fitted.fit(*THREE)
+    assert model.temperature_ == 1.0
+    assert same_bits(model, plain.fit(*THREE))
+
+
+def test_searches_find_the_same():
+    searches = [
+        kind(pair()[1], {"alpha": [0.0, 1.0], "early_stopping__calibrate": [True, False]}, cv=2)
+        .set_params(scoring="neg_log_loss")
+        .fit(*THREE)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    np.testing.assert_array_equal(*(each.cv_results_["mean_test_score"] for each in searches))
+    assert len(set(searches[0].cv_results_["mean_test_score"])) == 4
+
+
+# ------------------------------------------------------------------------------- of few rows
+
+
+@pytest.mark.parametrize(
+    "weight", [None, [1, 1, 1, 1, 0], [5e-200, 5e-200, 5e-200, 5e-200, 0]], ids=str
+)
+def test_rows_that_are_all_right_lead_to_no_certainty(weight):
+    """At the least, n u e^-u / (1 + e^-u) = log(1 / T), with u = margin / T."""
+    weight = None if weight is None else np.array(weight, dtype=float)
+    n, margin = (5 if weight is None else 4), 3.0
+    temperature, _ = fit_temperature(
+        lambda t: np.log1p(np.exp(-np.full(5, margin / t))), weight, spread=1.0
+    )
+    u = margin / temperature
+    assert n * u / (1 + np.exp(u)) == pytest.approx(-np.log(temperature), rel=0.01)
+    lowest, _ = fit_temperature(lambda t: np.log1p(np.exp(-np.full(5, margin / t))), weight)
+    assert lowest == pytest.approx(0.05, rel=0.01)
+
+
+def test_of_very_many_rows_some_of_each_class_are_looked_at_though_classes_take_turns():
+    n = 70_000
+    rows = subsampler(n)
+    assert len(np.unique(np.arange(n)[rows])) == 1 << 15
+    for period in (2, 3):
+        shares = np.bincount(np.arange(n)[rows] % period) / len(rows)
+        np.testing.assert_allclose(shares, 1 / period, atol=0.02)
+    np.testing.assert_array_equal(rows, subsampler(n))
+    assert np.arange(30_000)[subsampler(30_000)].shape == (30_000,)
+
+
+def test_awkward_rows():
+    X, y = class_data(12, n_classes=2)
+    _, model = pair()
+    given = {"X_val": X[:1], "y_val": y[:1]}
+    assert 0.05 <= model.fit(X, y, **given).temperature_ <= 20
+    same = np.flatnonzero(y == 1)
+    given = {"X_val": X[same], "y_val": y[same], "sample_weight_val": 0.0 * same}
+    with pytest.raises(ValueError, match="Sample weights"):
+        model.fit(X, y, **given)
+    given.pop("sample_weight_val")
+    said = model.fit(X, y, **given).predict_proba(X)
+    assert np.isfinite(np.log(said)).all()
+    only = pair()[1].fit(X, np.full(12, "a"))  # all temperatures are as good
+    assert (only.predict_proba(X) == 1).all()
+    assert only.temperature_ == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        (BackpropClassifier(loss="hinge"), "needs a loss of probabilities, but loss='hinge'"),
+        (BackpropRegressor(), "calibrate=True.* is for classifiers"),
+        (BackpropAutoencoder(), "calibrate=True.* is for classifiers"),
+    ],
+    ids=["hinge", "regressor", "autoencoder"],
+)
+def test_without_probabilities_there_is_nothing_to_calibrate(model, message):
+    X, y = TWO
+    with pytest.raises(ValueError, match=message):
+        model.set_params(early_stopping=HONEST).fit(X, y)

@@ -1,0 +1,434 @@
+"""Do an estimator's parameters become the objects of the core, or an error that helps?"""
+
+import inspect
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import numpy as np
+import pytest
+
+from cases import two_that_differ_in
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
+from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
+from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
+from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
+from skbackprop.losses import CLASSIFIER_LOSSES
+from skbackprop.nn.ensemble_trainer import PlateauStopper
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.regularizers import L1L2, L2
+from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
+from skbackprop.schedules import SCHEDULES, Adaptive, ConstantRate, InverseScaling, LambdaSchedule
+from skbackprop.training.architecture import (
+    MLPSpec,
+    activation_of_each_layer,
+    check_activation_param,
+    hidden_widths,
+)
+from skbackprop.training.config import (
+    build_average,
+    build_penalty,
+    build_schedule,
+    instantiate,
+    is_lbfgs,
+    make_training_config,
+)
+from skbackprop.training.weight_init import checked_layers, initial_weights
+from skbackprop.utils.equality import is_equal
+from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
+from support import some_parameters
+
+NETWORK = dense_network((4, 3, 2), (Tanh(),))
+
+
+def settings(**changes):
+    """Return a classifier's parameters, some of them changed."""
+    return BackpropClassifier().get_params(deep=False) | changes
+
+
+def config(**changes):
+    return make_training_config(settings(**changes), CLASSIFIER_LOSSES, MLPSpec)
+
+
+def network_of(parameters, n_inputs, n_outputs):
+    return MLPSpec.of(parameters).network(n_inputs, n_outputs)
+
+
+def initial_layers(parameters, network, rng):
+    return initial_weights(parameters).layers(network, rng, 0)
+
+
+# ------------------------------------------------------------------------- hidden widths
+
+
+@pytest.mark.parametrize(
+    "given, widths",
+    [
+        (7, (7,)),
+        ((), ()),
+        ((5, 3), (5, 3)),
+        ([5], (5,)),
+        (np.array([5, 3]), (5, 3)),
+        (np.int64(4), (4,)),
+        (range(2, 4), (2, 3)),
+    ],
+    ids=repr,
+)
+def test_hidden_widths(given, widths):
+    got = hidden_widths(given)
+    assert got == widths
+    assert all(type(width) is int for width in got)
+
+
+@pytest.mark.parametrize("given", [0, -1, (5, 0), (-5,), 2.0, (5, 2.5), "ab", None, ([3],)])
+def test_hidden_widths_that_make_no_network(given):
+    with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0") as error:
+        hidden_widths(given)
+    assert repr(given) in str(error.value)
+
+
+# ----------------------------------------------------------------------- names to objects
+
+
+@pytest.mark.parametrize(
+    "table", [OPTIMIZERS, SCHEDULES, AVERAGES], ids=["OPTIMIZERS", "SCHEDULES", "AVERAGES"]
+)
+def test_every_name_is_built_from_the_parameters_of_its_fields(table):
+    """Fields that are no parameters of the constructor keep their defaults."""
+    changed = settings(beta_1=0.5, beta_2=0.6, epsilon=0.1, momentum=0.7, tol=0.2, power_t=0.3)
+    for name, kind in table.items():
+        values = {field.name: changed.get(field.name, field.default) for field in fields(kind)}
+        built = instantiate(table, name, changed)
+        assert type(built) is kind
+        assert vars(built) == values
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", np.str_("lbfgs"), LBFGS(), LBFGS(max_fun=3)], ids=repr)
+def test_lbfgs_is_known_by_name_and_by_instance(solver):
+    assert is_lbfgs(solver)
+
+
+@pytest.mark.parametrize("solver", [*OPTIMIZERS, Adam(), LBFGS, "LBFGS", None, 3], ids=repr)
+def test_nothing_else_is_lbfgs(solver):
+    assert not is_lbfgs(solver)
+
+
+def test_lbfgs_is_built_from_the_flat_limit():
+    assert instantiate(SOLVERS, "lbfgs", settings(max_fun=7)) == LBFGS(max_fun=7)
+    instance = LBFGS(max_fun=5)
+    assert instantiate(SOLVERS, instance, settings(max_fun=7)) is instance
+
+
+def test_numbers_become_floats_and_flags_stay():
+    built = instantiate(
+        OPTIMIZERS, "sgd", settings(momentum=np.float32(0.5), nesterovs_momentum=False)
+    )
+    assert built == SGD(0.5, nesterovs_momentum=False)
+    assert type(built.momentum) is float
+    assert built.nesterovs_momentum is False
+    assert type(instantiate(OPTIMIZERS, "sgd", settings(momentum=1)).momentum) is float
+
+
+@pytest.mark.parametrize("instance", [Adam(beta_1=0.5), SGD(0.1)], ids=repr)
+def test_an_instance_is_taken_as_it_is(instance):
+    assert instantiate(OPTIMIZERS, instance, settings(beta_1=0.7, momentum=0.7)) is instance
+
+
+def test_scikit_learns_schedules_act_by_name_with_sgd_alone():
+    for_sgd = settings(solver="sgd", learning_rate="invscaling", power_t=0.3)
+    assert build_schedule(for_sgd) == InverseScaling(0.3)
+    for solver in ("adam", SGD()):
+        for name in ("constant", "invscaling", "adaptive"):
+            assert build_schedule(settings(solver=solver, learning_rate=name)) == ConstantRate()
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", SGD()], ids=str)
+def test_all_other_schedules_act_with_every_solver(solver):
+    for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
+        schedule = build_schedule(settings(solver=solver, learning_rate=name))
+        assert type(schedule) is SCHEDULES[name]
+    assert build_schedule(settings(solver=solver, learning_rate="plateau", tol=0.2)).tol == 0.2
+    instance = Adaptive(tol=0.1)
+    assert build_schedule(settings(solver=solver, learning_rate=instance)) is instance
+    schedule = build_schedule(settings(solver=solver, learning_rate=math.exp))
+    assert schedule == LambdaSchedule(math.exp)
+
+
+def test_without_a_share_of_l1_the_penalty_is_l2():
+    assert build_penalty(settings(alpha=1)) == L2(1.0)
+    assert build_penalty(settings(alpha=2, l1_ratio=1)) == L1L2(2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "average, expected",
+    [
+        (None, None),
+        ("polyak", PolyakAverage(1.0)),
+        ("exponential", ExponentialMovingAverage(0.99)),
+        (PolyakAverage(70), PolyakAverage(70.0)),
+        (ExponentialMovingAverage(0.5), ExponentialMovingAverage(0.5)),
+    ],
+    ids=repr,
+)
+def test_averages(average, expected):
+    assert build_average(settings(average=average)) == expected
+
+
+@pytest.mark.parametrize(
+    "value, instead",
+    [
+        (True, "average='polyak' for the mean of all steps"),
+        (np.True_, "average='polyak' for the mean of all steps"),
+        (False, "average=None for neither"),
+        (np.False_, "average=None for neither"),
+        (0, "average=None for neither"),
+        (1, r"average=PolyakAverage\(start=1\), imported from skbackprop.weight_averaging"),
+        (
+            np.int64(70),
+            r"average=PolyakAverage\(start=70\), imported from skbackprop.weight_averaging",
+        ),
+        (
+            0.9,
+            r"average=ExponentialMovingAverage\(decay=0.9\), imported from",
+        ),
+        ("mean", r"one of the names \['polyak', 'exponential'\]"),
+        (PolyakAverage, "or an Average, got <class"),
+        ([0.9], "average=None for neither"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_average_is_an_error_that_says_what_to_write(value, instead):
+    with pytest.raises(ValueError, match=f"average must be .*{instead}"):
+        build_average(settings(average=value))
+
+
+def test_networks():
+    network = network_of(settings(hidden_layer_sizes=(6, 5), activation="tanh"), 4, 3)
+    assert network == dense_network((4, 6, 5, 3), (Tanh(), Tanh()))
+    assert network_of(settings(hidden_layer_sizes=()), 4, 3) == dense_network((4, 3), ())
+    layered = network_of(
+        settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
+    )
+    assert layered.activations == (Relu(), LeakyRelu(0.3))
+    own = Tanh()
+    assert check_activation_param(own) is own
+    assert check_activation_param("relu") is ACTIVATIONS["relu"]
+
+
+@pytest.mark.parametrize(
+    "given", [["relu", "tanh"], ("relu", "tanh"), np.array(["relu", "tanh"])], ids=repr
+)
+def test_activations_of_each_layer_are_kept_by_name(given):
+    each = activation_of_each_layer(settings(hidden_layer_sizes=(6, 5), activation=given))
+    assert each == ("relu", "tanh")
+    assert [type(name) for name in each] == [str, str]
+
+
+def test_one_activation_serves_all_layers():
+    own = Tanh()
+    for activation in ("relu", own):
+        for hidden in ((), (6,), (6, 5, 4)):
+            of_layers = activation_of_each_layer(
+                settings(hidden_layer_sizes=hidden, activation=activation)
+            )
+            assert of_layers == (activation,) * len(hidden)
+    assert activation_of_each_layer(settings(hidden_layer_sizes=(), activation=[])) == ()
+
+
+@pytest.mark.parametrize("wrong", ["softmax", None, 1.0, ["relu"], Tanh], ids=str)
+def test_an_activation_of_a_layer_without_that_name(wrong):
+    given = settings(hidden_layer_sizes=(6, 5), activation=["relu", wrong])
+    with pytest.raises(ValueError, match="activation must be .* for layer 1. The names") as error:
+        activation_of_each_layer(given)
+    assert all(repr(name) in str(error.value) for name in [*ACTIVATIONS, wrong])
+
+
+@pytest.mark.parametrize("hidden, activation", [((6, 5), ["relu"]), ((), ["relu"]), (6, [])])
+def test_there_is_an_activation_for_each_layer_or_one_for_all(hidden, activation):
+    given = settings(hidden_layer_sizes=hidden, activation=activation)
+    with pytest.raises(ValueError, match=f"activation has {len(activation)} entries") as error:
+        network_of(given, 4, 3)
+    assert f"makes {len(hidden_widths(hidden))} hidden layers" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "estimator_class", [BackpropAutoencoder, BackpropClassifier, BackpropRegressor]
+)
+def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_class):
+    rows = parameters_of(estimator_class.__name__.removeprefix("Backprop").lower())
+    signature = inspect.signature(estimator_class).parameters
+    assert list(rows) == list(signature)
+    for name, row in rows.items():
+        assert row.default == signature[name].default, name
+    assert set(estimator_class._parameter_constraints) == set(rows)
+
+
+# ------------------------------------------------------------------------------- one stack
+
+
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
+def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
+    models = two_that_differ_in(row)
+    assert not is_equal(*(getattr(model, row.name) for model in models))
+    shapes = [model._plan_of(model.get_params(deep=False)).shape for model in models]
+    assert is_equal(*shapes) == row.stackable
+
+
+@pytest.mark.parametrize(
+    "one, other, together",
+    [
+        ({"solver": Adam()}, {"solver": "adam"}, True),
+        ({"solver": Adam()}, {"solver": Adam(0.5)}, True),
+        ({"solver": AdamW()}, {"solver": "adam"}, False),
+        ({"activation": Relu()}, {"activation": "relu"}, True),
+        ({"hidden_layer_sizes": 5}, {"hidden_layer_sizes": [5]}, True),
+        ({"batch_size": 200}, {"batch_size": "auto"}, True),
+        ({"average": "polyak"}, {"average": PolyakAverage(np.float32(50))}, True),
+        ({"average": "polyak"}, {"average": "exponential"}, False),
+        ({"average": None}, {"average": "exponential"}, False),
+        ({"alpha": 1}, {"alpha": np.float32(0.9)}, True),
+        ({"l1_ratio": 0.5}, {"l1_ratio": 0}, False),
+        ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, True),
+        ({"dropout": 0.1}, {"dropout": [0.0, 0.1]}, True),
+    ],
+    ids=str,
+)
+def test_plans_are_compared_by_what_they_mean(one, other, together):
+    """However the parameters say it."""
+    assert is_equal(config(**one).shape, config(**other).shape) == together
+
+
+@pytest.mark.parametrize(
+    "parameters, n_moments",
+    [
+        ({"solver": "sgd"}, 1),
+        ({"solver": "adam"}, 2),
+        ({"solver": "amsgrad"}, 3),
+        ({"solver": "sgd", "average": "polyak"}, 2),
+        ({"solver": "lbfgs"}, 0),
+    ],
+    ids=str,
+)
+def test_arrays_beside_the_parameters(parameters, n_moments):
+    assert config(**parameters).n_moments == n_moments
+
+
+def test_a_plan_is_frozen_and_holds_what_users_leave_out():
+    made = config(clip_norm=None, average=None)
+    assert (made.batch_size, made.clip_norm, made.average) == (200, math.inf, None)
+    assert made.patience == PlateauStopper(1e-4, 10.0)
+    assert config(solver="lbfgs").patience == PlateauStopper(1e-4, 100.0)
+    assert (made.stopping, config(early_stopping=True).stopping) == (None, EarlyStopping())
+    stopping = EarlyStopping("loss", 50, n_iter_no_change=3, tol=0.0)
+    assert config(early_stopping=stopping).stopping is stopping
+    assert config(early_stopping=stopping, n_iter_no_change=7).patience == PlateauStopper(0.0, 3.0)
+    with pytest.raises(FrozenInstanceError):
+        made.tol = 0.0
+
+
+# ------------------------------------------------------------------------ initial weights
+
+
+def assert_layers_equal(layers, expected):
+    for pair, expected_pair in zip(layers, expected, strict=True):
+        for array, reference in zip(pair, expected_pair, strict=True):
+            np.testing.assert_array_equal(array, reference)
+
+
+@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
+    network = dense_network((4, 3, 2), (ACTIVATIONS[activation],))
+    drawn = initial_layers(
+        settings(init=init, activation=activation), network, np.random.RandomState(5)
+    )
+    initializer = (
+        ACTIVATIONS[activation].initializer if init == "auto" else INITIALIZERS.get(init, init)
+    )
+    assert_layers_equal(drawn, network.draw([initializer] * 2, np.random.RandomState(5)))
+
+
+def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
+    given = settings(hidden_layer_sizes=(5, 6, 7), activation=["selu", LeakyRelu(0.5), "logistic"])
+    drawn = initial_layers(given, network_of(given, 4, 3), np.random.RandomState(5))
+    rng = np.random.RandomState(5)
+    expected = [
+        VarianceScaling(1.0, "in", normal=True).draw(rng, 4, 5),
+        VarianceScaling(1.6, "in").draw(rng, 5, 6),
+        GlorotUniform(2.0).draw(rng, 6, 7),
+        GlorotUniform(2.0).draw(rng, 7, 3),
+    ]
+    assert_layers_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    "activation, factor", [("relu", 6.0), ("logistic", 2.0), ([], 6.0)], ids=str
+)
+def test_without_hidden_layers_weights_are_those_of_scikit_learn(activation, factor):
+    given = settings(hidden_layer_sizes=(), activation=activation)
+    drawn = initial_layers(given, dense_network((4, 2), ()), np.random.RandomState(5))
+    assert_layers_equal(drawn, [GlorotUniform(factor).draw(np.random.RandomState(5), 4, 2)])
+
+
+def test_given_weights_are_taken_and_draw_nothing():
+    coefs, intercepts = some_parameters(4, 3, 2)
+    rng = np.random.RandomState(5)
+    layers = initial_layers(settings(init=(coefs, intercepts)), NETWORK, rng)
+    assert_layers_equal(layers, zip(coefs, intercepts, strict=True))
+    assert rng.rand() == np.random.RandomState(5).rand()
+
+
+def without_last(arrays):
+    return arrays[:-1]
+
+
+def transposed(arrays):
+    return [array.T for array in arrays]
+
+
+def as_columns(arrays):
+    return [array[:, None] for array in arrays]
+
+
+def with_nan(arrays):
+    return [array * np.nan for array in arrays]
+
+
+def as_complex(arrays):
+    return [array + 1j for array in arrays]
+
+
+def as_words(arrays):
+    return [array.astype(str) for array in arrays]
+
+
+@pytest.mark.parametrize(
+    "spoil_coefs, spoil_intercepts, message",
+    [
+        (without_last, list, "init has 1 arrays of weights and 2 of intercepts.* has 2 layers"),
+        (list, without_last, "init has 2 arrays of weights and 1 of intercepts"),
+        (transposed, list, r"shape \(3, 4\) .* layer 0, but the network needs \(4, 3\) and \(3,\)"),
+        (list, as_columns, r"intercepts of shape \(3, 1\) for layer 0"),
+        (with_nan, list, "init contains NaN or infinity"),
+        (list, with_nan, "init contains NaN or infinity"),
+        (as_complex, list, "init must hold real numbers, got arrays of complex128 .* layer 0"),
+        (list, as_words, "init must hold real numbers, got arrays of float64 and <U"),
+    ],
+)
+def test_given_weights_that_do_not_fit(spoil_coefs, spoil_intercepts, message):
+    coefs, intercepts = some_parameters(4, 3, 2)
+    init = spoil_coefs(coefs), spoil_intercepts(intercepts)
+    with pytest.raises(ValueError, match=message):
+        initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize("init", [(), ([],), ([], [], [])], ids=repr)
+def test_initial_weights_come_as_a_pair(init):
+    with pytest.raises(ValueError, match=r"init must be .* a pair \(coefs, intercepts\)"):
+        initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
+
+
+def test_an_error_names_what_the_user_should_look_at():
+    with pytest.raises(ValueError, match="^coefs_, intercepts_ has 0 arrays"):
+        checked_layers([], [], NETWORK, "coefs_, intercepts_")
+    with pytest.raises(ValueError, match="^coefs_, intercepts_ must be a list"):
+        checked_layers(None, [], NETWORK, "coefs_, intercepts_")

@@ -1,0 +1,281 @@
+"""Is a setting that has no effect named, and none that has one?
+
+That it has none is not taken on trust: at its default the fit has the same bits.
+"""
+
+import warnings
+from collections import Counter
+from functools import partial
+
+import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    EarlyStopping,
+    find_learning_rate,
+)
+from skbackprop.optimizers import LBFGS, SGD, Adagrad, Adam
+from skbackprop.schedules import CosineDecay, InverseScaling, LinearWarmup
+from skbackprop.training.unused_params import RULES
+from skbackprop.weight_averaging import PolyakAverage
+from support import (
+    BOTH,
+    PAIRS,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+    same_bits,
+)
+
+pytestmark = few_epochs
+
+
+def falling(progress):
+    return 1 - progress
+
+
+# Of each: the setting without effect, the others beside it, and what the warning says.
+IDLE = [
+    ("average", "polyak", {"solver": "lbfgs"}, "no stochastic steps. Set average=None, or choose"),
+    ("average", PolyakAverage(30), {"solver": LBFGS()}, r"solver=LBFGS\(.* Set average=None"),
+    ("clip_norm", 0.1, {"solver": "lbfgs"}, "no stochastic steps. Set clip_norm=None"),
+    ("learning_rate", "cosine", {"solver": "lbfgs"}, "Set learning_rate='constant', or choose"),
+    (
+        "learning_rate",
+        CosineDecay(),
+        {"solver": "lbfgs"},
+        "Set learning_rate='constant', or choose",
+    ),
+    ("learning_rate", falling, {"solver": LBFGS()}, "Set learning_rate='constant', or choose"),
+    ("beta_1", 0.5, {"solver": Adam()}, r"Set it there, solver=Adam\(beta_1=0.5\), and leave"),
+    ("beta_2", 0.5, {"solver": Adam()}, r"Set it there, solver=Adam\(beta_2=0.5\), and leave"),
+    ("epsilon", 0.5, {"solver": Adagrad()}, r"Set it there, solver=Adagrad\(epsilon=0.5\)"),
+    ("momentum", 0.5, {"solver": SGD()}, r"Set it there, solver=SGD\(momentum=0.5\)"),
+    (
+        *("nesterovs_momentum", False, {"solver": SGD()}),
+        r"solver=SGD\(nesterovs_momentum=False\), and leave nesterovs_momentum at .*, True",
+    ),
+    ("max_fun", 3, {"solver": LBFGS()}, r"Set it there, solver=LBFGS\(max_fun=3\)"),
+    ("momentum", 0.5, {"solver": Adam()}, "no such setting. Leave it at its default, 0.9"),
+    ("max_fun", 3, {"solver": Adam()}, "no such setting. Leave it at its default, 15000"),
+    ("momentum", 0.5, {"solver": "adamw"}, "no such setting. Leave it at its default, 0.9"),
+    ("beta_1", 0.5, {"solver": "rmsprop"}, "no such setting. Leave it at its default, 0.9"),
+    ("learning_rate", "invscaling", {"solver": SGD()}, r"Write learning_rate=InverseScaling\(\)"),
+    ("learning_rate", "adaptive", {"solver": "adamw"}, r"Write learning_rate=Adaptive\(\)"),
+    (
+        *("power_t", 0.1, {"solver": "sgd", "learning_rate": InverseScaling()}),
+        r"Set it there, learning_rate=InverseScaling\(power_t=0.1\), and leave power_t at",
+    ),
+    (
+        "power_t",
+        0.1,
+        {"learning_rate": LinearWarmup("cosine")},
+        "learning_rate=LinearWarmup.* no such setting",
+    ),
+    ("power_t", 0.1, {"learning_rate": falling}, "learning_rate=<function.* no such setting"),
+    ("power_t", 0.1, {"learning_rate": "cosine"}, "learning_rate='cosine', which has no such"),
+]
+IDLE += [
+    (name, value, {"early_stopping": EarlyStopping()}, rf"EarlyStopping\({name}={value}\), and")
+    for name, value in [("validation_fraction", 0.3), ("n_iter_no_change", 3)]
+]
+every_idle = pytest.mark.parametrize(
+    "name, value, others, says", IDLE, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(IDLE)]
+)
+
+# Settings that have an effect, or are scikit-learn's and idle with a solver of its own by name.
+AT_WORK = [
+    {"average": "polyak"},
+    {"clip_norm": 0.1, "solver": SGD()},
+    {"learning_rate": "cosine", "solver": Adam()},
+    {"learning_rate": falling, "solver": "sgd"},
+    {"beta_1": 0.5, "beta_2": 0.5, "epsilon": 0.1, "solver": "adamw"},
+    {"epsilon": 0.1, "solver": "rmsprop"},
+    {"momentum": 0.5, "nesterovs_momentum": False, "solver": "sgd"},
+    {"max_fun": 3, "solver": "lbfgs"},
+    {"solver": LBFGS(max_fun=3)},
+    {"solver": Adam(0.5), "beta_1": 0.9, "momentum": 0.9},
+    {"learning_rate": InverseScaling(0.1), "power_t": 0.5},
+    {"power_t": 0.1, "learning_rate": "invscaling", "solver": "sgd"},
+]
+# All of these are flat parameters of scikit-learn's, each changed from its default.
+THEIRS = {
+    "learning_rate": "adaptive",
+    "power_t": 0.1,
+    "momentum": 0.5,
+    "nesterovs_momentum": False,
+    "beta_1": 0.5,
+    "beta_2": 0.5,
+    "epsilon": 0.1,
+    "max_fun": 100,
+}
+
+
+def warnings_of(action):
+    """Return the messages of the UserWarnings of settings without effect, of all fits."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        action()
+    return [str(each.message) for each in caught if "has no effect" in str(each.message)]
+
+
+@BOTH
+@every_idle
+def test_what_has_no_effect_is_named(name, value, others, says, estimator_class):
+    data = data_for(estimator_class)
+    model = quick(estimator_class, **others | {name: value})
+    with pytest.warns(UserWarning, match=f"^{name}=.* has no effect with .*{says}") as caught:
+        model.fit(*data)
+    (said,) = [str(each.message) for each in caught if "has no effect" in str(each.message)]
+    assert said.startswith(f"{name}={value!r} has no effect with ")
+    parts = {"power_t": "learning_rate"} | dict.fromkeys(
+        ["validation_fraction", "n_iter_no_change"], "early_stopping"
+    )
+    part = parts.get(name, "solver")
+    assert f"with {part}={getattr(model, part)!r}" in said
+    assert same_bits(model, quick(estimator_class, **others).fit(*data))
+
+
+@BOTH
+@pytest.mark.parametrize("settings", AT_WORK, ids=" ".join)
+def test_what_has_an_effect_is_not(settings, estimator_class):
+    data = data_for(estimator_class)
+    assert not warnings_of(partial(quick(estimator_class, **settings).fit, *data))
+    assert not warnings_of(partial(quick(estimator_class).fit, *data))
+
+
+@pytest.mark.long
+@PAIRS
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_what_scikit_learn_ignores_is_ignored(solver, ours, theirs):
+    assert THEIRS.keys() <= theirs().get_params().keys()
+    for settings in [THEIRS, *({name: value} for name, value in THEIRS.items())]:
+        for estimator_class in (ours, theirs):
+            model = quick(estimator_class, solver=solver, **settings)
+            assert not warnings_of(partial(model.fit, *data_for(estimator_class)))
+
+
+def test_every_parameter_of_the_table_is_idle_somewhere():
+    assert {name for names, _ in RULES for name in names} == {name for name, *_ in IDLE}
+    assert THEIRS.keys() <= MLPClassifier().get_params().keys() & MLPRegressor().get_params().keys()
+
+
+def test_all_that_is_idle_is_named_each_once():
+    settings = {
+        "average": "polyak",
+        "clip_norm": 1.0,
+        "learning_rate": CosineDecay(),
+        "power_t": 0.1,
+    }
+    model = quick(BackpropClassifier, solver=LBFGS(), max_fun=3, beta_1=0.5, **settings)
+    said = warnings_of(partial(model.fit, *class_data()))
+    assert Counter(message.partition("=")[0] for message in said) == Counter(
+        [*settings, "max_fun", "beta_1"]
+    )
+
+
+def test_the_autoencoder_says_so():
+    with pytest.warns(UserWarning, match=r"^beta_1=0.5 has no effect with solver=Adam\("):
+        quick(BackpropAutoencoder, solver=Adam(), beta_1=0.5).fit(class_data()[0])
+
+
+def test_values_are_checked_before():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="'beta_1' parameter"):
+            quick(BackpropClassifier, solver=Adam(), beta_1=2.0).fit(*class_data())
+
+
+# ---------------------------------------------------------------------------- once in a fit
+
+
+@BOTH
+def test_members_do_not_repeat_it(estimator_class):
+    model = quick(estimator_class, solver=Adam(), beta_1=0.5, n_estimators=3)
+    assert len(warnings_of(partial(model.fit, *data_for(estimator_class)))) == 1
+
+
+@BOTH
+def test_partial_fit_says_it_once(estimator_class):
+    (X, y), classes = data_for(estimator_class), classes_for(estimator_class)
+    model = quick(estimator_class, solver=Adam(), beta_1=0.5)
+    assert len(warnings_of(lambda: model.partial_fit(X, y, **classes))) == 1
+    assert not warnings_of(lambda: [model.partial_fit(X, y) for _ in range(3)])
+    model.set_params(momentum=0.3)
+    assert len(warnings_of(lambda: model.partial_fit(X, y))) == 2  # of what is idle now
+
+
+@BOTH
+def test_an_error_leaves_the_estimator_as_it_was(estimator_class):
+    model = quick(estimator_class, solver=Adam(), beta_1=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="beta_1=0.5"):
+            model.fit(*data_for(estimator_class))
+    assert not hasattr(model, "coefs_")
+
+
+def test_it_points_at_the_user_s_line():
+    with pytest.warns(UserWarning, match="has no effect") as caught:
+        quick(BackpropClassifier, solver=Adam(), beta_1=0.5).fit(*class_data())
+    assert {each.filename for each in caught} == {__file__}
+
+
+def test_the_range_test_says_it_of_the_solver():
+    X, y = class_data(200)
+    model = quick(BackpropClassifier, solver=Adam(), beta_1=0.5, batch_size=10)
+    assert len(warnings_of(lambda: find_learning_rate(model, X, y))) == 1
+
+
+# --------------------------------------------------------------------------------- searches
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("one_blas_thread")
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_search_warns_as_often_as_scikit_learn_s(refit):
+    X, y = class_data()
+    grid = {"solver": ["adam", Adam(), SGD(0.5), "lbfgs"], "beta_1": [0.9, 0.5]}
+    grid |= {"average": [None, "polyak"]}
+    searches = [
+        kind(quick(BackpropClassifier), grid, cv=2, refit=refit)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    ours, theirs = (Counter(warnings_of(partial(one.fit, X, y))) for one in searches)
+    assert ours == theirs
+    # On two splits each: beta_1 beside either instance, with and without an average, and the
+    # average with lbfgs, at two betas. The best one may say it again.
+    n_idle = 2 * 2 * 3
+    assert n_idle <= sum(ours.values()) <= n_idle + refit
+    if refit:
+        assert_same_search(*searches)
+
+
+@pytest.mark.usefixtures("one_blas_thread")
+def test_where_warnings_are_errors_the_same_candidates_fail():
+    X, y = class_data()
+    grid = {"solver": ["adam", Adam()], "beta_1": [0.9, 0.5]}
+    searches = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".* has no effect")
+        warnings.filterwarnings("ignore", message="(?s).* fits failed out of a total of")
+        warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
+        for kind in (BackpropGridSearchCV, GridSearchCV):
+            searches.append(kind(quick(BackpropClassifier), grid, cv=2).fit(X, y))
+    ours, theirs = (search.cv_results_["mean_test_score"] for search in searches)
+    assert [score != score for score in ours] == [score != score for score in theirs]
+    assert sum(score != score for score in ours) == 1
+
+
+def test_a_search_over_settings_of_an_instance_says_nothing():
+    grid = {"solver__beta_1": [0.5, 0.9]}
+    for kind in (BackpropGridSearchCV, GridSearchCV):
+        search = kind(quick(BackpropClassifier, solver=Adam()), grid, cv=2)
+        assert not warnings_of(partial(search.fit, *class_data()))

@@ -1,0 +1,278 @@
+"""Are the settings of every part read and set by name, in a new part, and nothing else changed?"""
+
+import copy
+import pickle
+from dataclasses import dataclass, field, is_dataclass
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skbackprop import (
+    BackpropClassifier,
+    activations,
+    initializers,
+    layers,
+    losses,
+    optimizers,
+    schedules,
+    weight_averaging,
+)
+from skbackprop.activations import ActivationFunction
+from skbackprop.losses import ClassifierLoss, Focal, Quantile
+from skbackprop.optimizers import SGD, Adam, AdamW
+from skbackprop.schedules import (
+    CosineDecay,
+    LambdaSchedule,
+    LearningRateSchedule,
+    LinearWarmup,
+    StepDecay,
+)
+from skbackprop.utils.config import Configurable, split_nested_params
+
+MODULES = [activations, weight_averaging, initializers, layers, losses, optimizers, schedules]
+# All parts that a user can make, with their defaults, and arguments of those that need some.
+KINDS = {
+    name: kind
+    for module in MODULES
+    for name in module.__all__
+    if isinstance(kind := getattr(module, name), type)
+    if issubclass(kind, Configurable) and is_dataclass(kind)
+}
+NEEDED = {LambdaSchedule: [np.cos], layers.CategoricalEmbedding: [((1, 4),)]}
+PARTS = [kind(*NEEDED.get(kind, [])) for kind in KINDS.values()]
+every_part = pytest.mark.parametrize("part", PARTS, ids=KINDS)
+
+# Another value for a setting than its default.
+OTHERS = {
+    True: False,
+    False: True,
+    "average": "in",
+    (0.5, 0.75): (0.1,),
+    (0.5,): (0.1, 0.9),
+    np.cos: np.sin,
+    ((1, 4),): ((0, 3), (2, 5)),
+    None: (0,),
+}
+
+
+def other_than(value):
+    """Return another value that the setting takes."""
+    if isinstance(value, LearningRateSchedule):
+        return CosineDecay(0.3)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return OTHERS[value]
+    if isinstance(value, int) or value == 1.0:
+        return value + 1
+    return value * 0.9 or 0.5
+
+
+class Plain(Configurable):
+    """A part of a user's own that is no dataclass."""
+
+    def __init__(self, first, inner=None, *arguments, last=3.0, **more):
+        self.first, self.inner, self.last = first, inner, last
+
+    def __eq__(self, other):
+        return type(other) is Plain and vars(self) == vars(other)
+
+    __hash__ = None
+
+
+@dataclass(frozen=True)
+class Own(Configurable):
+    """A part with a field that its constructor does not take."""
+
+    width: float = 1.0
+    area: float = field(init=False, default=0.0)
+
+    def __post_init__(self):
+        object.__setattr__(self, "area", self.width**2)
+
+
+def test_every_kind_of_part_is_one():
+    bases = [
+        *(activations.ActivationFunction, weight_averaging.WeightAverage, initializers.Initializer),
+        *(layers.Normalization, losses.Loss, optimizers.Optimizer, optimizers.LBFGS),
+        schedules.LearningRateSchedule,
+    ]
+    for base in bases:
+        assert issubclass(base, Configurable)
+        assert any(issubclass(kind, base) for kind in KINDS.values())
+
+
+# ---------------------------------------------------------------------------------- reading
+
+
+@every_part
+def test_settings_are_what_the_constructor_takes(part):
+    settings = part.get_params(deep=False)
+    assert type(part)(**settings) == part
+    assert all(getattr(part, name) is value for name, value in settings.items())
+    assert settings.items() <= part.get_params().items()
+
+
+def test_settings_of_parts_within_go_by_longer_names():
+    part = LinearWarmup(LinearWarmup("cosine", length=0.2))
+    assert part.get_params(deep=False).keys() == {"schedule", "length", "start"}
+    deep = part.get_params()
+    assert deep["schedule__length"] == 0.2
+    assert deep["schedule__schedule"] == CosineDecay()
+    assert deep["schedule__schedule__final"] == 0.0
+    assert len(deep) == 3 + 3 + 1
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS.values() if issubclass(kind, ClassifierLoss)]
+)
+def test_what_the_classifier_sets_is_no_setting(kind):
+    """Whether classes exclude each other is up to the targets; it comes through all the same."""
+    part = kind(multiclass=True)
+    assert "multiclass" not in part.get_params()
+    with pytest.raises(ValueError, match="Invalid parameter 'multiclass'"):
+        part.set_params(multiclass=False)
+    changed = {name: other_than(value) for name, value in part.get_params().items()}
+    assert part.set_params(**changed).multiclass
+
+
+def test_a_field_that_the_constructor_does_not_take_is_no_setting():
+    assert Own(2.0).get_params() == {"width": 2.0}
+    assert Own(2.0).set_params(width=3.0).area == 9.0
+
+
+def test_a_part_that_is_no_dataclass_has_the_arguments_of_its_constructor():
+    part = Plain("a", inner=SGD())
+    assert part.get_params(deep=False) == {"first": "a", "inner": SGD(), "last": 3.0}
+    assert part.get_params()["inner__momentum"] == 0.9
+    assert part.set_params(last=4.0, inner__momentum=0.5) == Plain("a", SGD(0.5), last=4.0)
+    assert part == Plain("a", SGD())
+
+
+def test_arguments_that_are_kept_under_other_names_are_not_shown():
+    class Bent(ActivationFunction):
+        def __init__(self, slope, at=0.0):
+            self._slope, self.at = slope, at
+
+    part = Bent(0.5)
+    assert part.get_params() == {"at": 0.0}
+    assert clone(part)._slope == 0.5
+    with pytest.raises(ValueError, match="Bent does not keep its argument 'slope' under that name"):
+        part.set_params(at=1.0)
+    model = BackpropClassifier(activation=part)
+    assert model.get_params()["activation__at"] == 0.0
+    assert model.set_params(alpha=0.5).alpha == 0.5
+
+
+def test_a_part_without_a_constructor_has_no_settings():
+    class Bare(LearningRateSchedule):
+        pass
+
+    assert Bare().get_params() == {}
+
+
+# ---------------------------------------------------------------------------------- setting
+
+
+@every_part
+def test_each_setting_can_be_set_and_nothing_changes_in_place(part):
+    before = copy.deepcopy(vars(part))
+    for name, value in part.get_params(deep=False).items():
+        other = other_than(value)
+        changed = part.set_params(**{name: other})
+        assert type(changed) is type(part)
+        assert changed.get_params(deep=False) == part.get_params(deep=False) | {name: other}
+        assert changed != part
+        assert changed.set_params(**{name: value}) == part
+    assert vars(part) == before
+
+
+@every_part
+def test_without_arguments_it_is_an_equal_part(part):
+    assert part.set_params() == part
+
+
+def test_settings_of_parts_within_are_set():
+    part = LinearWarmup("cosine", length=0.2)
+    assert part.set_params(schedule__final=0.1) == LinearWarmup(CosineDecay(0.1), length=0.2)
+    both = part.set_params(start=0.5, schedule__final=0.1)
+    assert both == LinearWarmup(CosineDecay(0.1), length=0.2, start=0.5)
+    assert part == LinearWarmup(CosineDecay(), length=0.2)
+    twice = LinearWarmup(part).set_params(schedule__schedule__final=0.3)
+    assert twice.schedule.schedule == CosineDecay(0.3)
+
+
+def test_a_part_comes_before_its_settings():
+    part = LinearWarmup("cosine").set_params(
+        schedule__factor=0.3, schedule="step", schedule__at=(0.1,)
+    )
+    assert part == LinearWarmup(StepDecay(0.3, at=(0.1,)))
+
+
+@every_part
+def test_a_wrong_name_is_an_error_that_has_the_right_ones(part):
+    names = list(part.get_params(deep=False))
+    for wrong in ("no_such", "no_such__either"):
+        with pytest.raises(ValueError, match="Invalid parameter 'no_such' for") as error:
+            part.set_params(**{wrong: 1.0})
+        assert str(error.value).endswith(f"Valid parameters are: {names!r}.")
+
+
+@pytest.mark.parametrize(
+    "part, changes, says",
+    [
+        (Adam(), {"beta_1": 2.0}, "beta_1 of Adam must be a number in the range"),
+        (AdamW(), {"weight_decay": "much"}, "weight_decay of AdamW must be"),
+        (LinearWarmup("cosine"), {"schedule__final": 2.0}, "final of Cosine must be"),
+        (
+            LinearWarmup("cosine"),
+            {"schedule__x": 2.0},
+            r"Invalid parameter 'x' for Cosine\(final=0.0\)",
+        ),
+        (
+            LinearWarmup("cosine"),
+            {"length__x": 2.0},
+            "length=0.05 of LinearWarmup has no settings of its own",
+        ),
+        (Quantile(), {"levels": [0.9, 0.1]}, "levels"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_the_part_s_own_error(part, changes, says):
+    before = part.get_params()
+    with pytest.raises(ValueError, match=says):
+        part.set_params(**changes)
+    assert part.get_params() == before
+
+
+# ---------------------------------------------------------------------------------- copies
+
+
+@every_part
+def test_a_clone_is_an_equal_copy(part):
+    for copied in (clone(part), clone([part])[0], pickle.loads(pickle.dumps(part))):
+        assert copied == part
+        assert type(copied) is type(part)
+
+
+def test_what_is_within_is_copied_as_it_is():
+    """A tuple and a lambda are no estimators, and a loss keeps what the classifier has set."""
+    function = lambda progress: 1 - progress  # noqa: E731
+    assert clone(LinearWarmup(function)).schedule.function is function
+    assert clone(StepDecay(at=(0.1, 0.2))) == StepDecay(at=(0.1, 0.2))
+    assert clone(Focal(1.0, multiclass=True)).multiclass
+    part = Plain([1, 2], inner=SGD())
+    copied = clone(part)
+    assert copied == part
+    assert copied.first is not part.first
+
+
+def test_a_class_is_no_part():
+    assert clone(AdamW, safe=False) is AdamW
+
+
+def test_names_are_split_at_the_first_two_underscores():
+    params = {"a": 1, "a__b": 2, "a__c__d": 3, "e_f": 4, "g__h": 5}
+    assert split_nested_params(params) == (
+        {"a": 1, "e_f": 4},
+        {"a": {"b": 2, "c__d": 3}, "g": {"h": 5}},
+    )

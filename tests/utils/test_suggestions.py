@@ -1,0 +1,484 @@
+"""Do errors about names suggest the nearest valid one, wherever a name is taken?"""
+
+import re
+
+import numpy as np
+import pytest
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.pipeline import make_pipeline
+
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropHalvingRandomSearchCV,
+    BackpropRandomizedSearchCV,
+    BackpropRegressor,
+    ConformalRegressor,
+    EarlyStopping,
+    TabularClassifier,
+    TabularRegressor,
+)
+from skbackprop._sklearn import StrOptions
+from skbackprop.activations import ACTIVATIONS, LeakyRelu
+from skbackprop.callbacks import OptunaPruningCallback
+from skbackprop.displays import SearchDisplay
+from skbackprop.estimators._mixins import SuggestingMixin
+from skbackprop.estimators._parameter_table import PARAMETERS, constraints_of
+from skbackprop.export import to_c
+from skbackprop.losses import Huber, Quantile
+from skbackprop.optimizers import SOLVERS, AdamW, RMSprop
+from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup, StepDecay
+from skbackprop.tabular import TableEncoder
+from skbackprop.utils.config import Configurable
+from skbackprop.utils.validation import SYNONYMS, WRONG_KINDS, did_you_mean, nearest
+from support import class_data, few_epochs, quick
+
+pytestmark = few_epochs
+
+X, Y = class_data()
+ESTIMATORS = {
+    "classifier": BackpropClassifier,
+    "regressor": BackpropRegressor,
+    "autoencoder": BackpropAutoencoder,
+}
+TABLES = [
+    pytest.param(of, row, id=f"{of}-{row.name}")
+    for row in PARAMETERS
+    for of in row.of
+    if row.table is not None
+]
+
+
+def mistyped(name):
+    """Return a name with the last two neighbours that differ in the other order."""
+    pairs = [
+        i for i in range(len(name) - 1) if name[i] != name[i + 1] and name[i : i + 2].isalpha()
+    ]
+    at = pairs[-1]
+    return name[:at] + name[at + 1] + name[at] + name[at + 2 :]
+
+
+def n_edits(one, other):
+    """Return how many letters are to be changed, left out, put in or exchanged with the next."""
+    rows = [list(range(len(other) + 1))]
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (a != b)))
+            if i > 1 and j > 1 and (a, one[i - 2]) == (other[j - 2], b):
+                row[-1] = min(row[-1], rows[-2][j - 2] + 1)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def said_by(call):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    return str(caught.value)
+
+
+def suggested_by(text):
+    """Return the name that an error suggests at its end, or at that of its first line."""
+    return re.search(r"(?:^|[.\]]) Did you mean '(\w+)'\?(?:\n|$)", text)[1]
+
+
+def assert_suggests(call, name):
+    assert suggested_by(said_by(call)) == name
+
+
+# --------------------------------------------------------------------------- which name
+
+
+@pytest.mark.parametrize("table", [ACTIVATIONS, SOLVERS, SCHEDULES])
+def test_the_nearest_of_a_table(table):
+    for name in table:
+        assert did_you_mean(name.upper(), table) == f" Did you mean {name!r}?"
+        for typed in {mistyped(name), name + "s", name.replace("_", "-")} - {name}:
+            found = suggested_by(did_you_mean(typed, table))
+            assert found in table and n_edits(typed, found) <= n_edits(typed, name)
+
+
+@pytest.mark.parametrize("given", ["zzzz", "", 3, None, np.array(["relu"]), ["rleu"]])
+def test_there_is_none_where_nothing_is_near(given):
+    assert did_you_mean(given, ACTIVATIONS) == ""
+    assert did_you_mean("relu", []) == ""
+
+
+# ------------------------------------------------------------- what other libraries say
+
+# Names as Keras, PyTorch, skorch, XGBoost, LightGBM and scikit-learn write them.
+FOREIGN_VALUES = {
+    ("classifier", "activation"): {
+        "identity": ["linear"],
+        "logistic": ["sigmoid", "Sigmoid"],
+        "tanh": ["Tanh"],
+        "relu": ["ReLU"],
+        "leaky_relu": ["LeakyReLU", "leakyrelu"],
+        "silu": ["swish", "SiLU", "Swish"],
+        "gelu": ["GELU"],
+        None: ["softmax", "log_softmax", "Softmax"],
+    },
+    ("classifier", "loss"): {
+        "log_loss": [
+            "categorical_crossentropy",
+            "sparse_categorical_crossentropy",
+            "binary_crossentropy",
+            "CrossEntropyLoss",
+            "BCEWithLogitsLoss",
+            "BCELoss",
+            "NLLLoss",
+            "cross_entropy",
+            "logloss",
+            "binary:logistic",
+            "multi:softprob",
+        ],
+        "focal": ["focal_loss", "CategoricalFocalCrossentropy"],
+        "hinge": ["categorical_hinge", "MultiMarginLoss"],
+        "squared_error": ["mse", "brier_score"],
+    },
+    ("regressor", "loss"): {
+        "squared_error": ["mse", "MSELoss", "mean_squared_error", "reg:squarederror", "l2"],
+        "absolute_error": ["mae", "L1Loss", "MeanAbsoluteError", "reg:absoluteerror", "l1"],
+        "huber": ["SmoothL1Loss", "HuberLoss", "reg:pseudohubererror"],
+        "log_cosh": ["logcosh", "LogCosh"],
+        "quantile": ["pinball", "mean_pinball_loss", "reg:quantileerror"],
+        "poisson": ["PoissonNLLLoss", "count:poisson"],
+        "gaussian": ["GaussianNLLLoss"],
+        "tweedie": ["reg:tweedie"],
+        None: ["log_loss"],
+    },
+    ("autoencoder", "loss"): {"squared_error": ["mse", "MSELoss"]},
+    ("regressor", "solver"): {
+        "sgd": ["SGD", "gd"],
+        "adam": ["Adam", "Adamax"],
+        "adamw": ["AdamW"],
+        "nadam": ["Nadam"],
+        "rmsprop": ["RMSprop"],
+        "lbfgs": ["L-BFGS-B", "LBFGS", "bfgs"],
+        None: ["Adadelta"],
+    },
+    ("classifier", "learning_rate"): {
+        "cosine": ["CosineAnnealingLR", "CosineDecay", "cosine_annealing"],
+        "one_cycle": ["OneCycleLR", "1cycle"],
+        "step": ["StepLR", "MultiStepLR", "PiecewiseConstantDecay"],
+        "exponential": ["ExponentialLR", "ExponentialDecay"],
+        "plateau": ["ReduceLROnPlateau"],
+        "invscaling": ["InverseTimeDecay"],
+    },
+    ("classifier", "init"): {
+        "glorot_uniform": ["xavier", "xavier_uniform_", "GlorotUniform"],
+        "glorot_normal": ["xavier_normal_"],
+        "he_uniform": ["kaiming_uniform_", "he"],
+        "he_normal": ["kaiming_normal_", "HeNormal"],
+        "lecun_normal": ["LecunNormal"],
+    },
+    ("regressor", "normalization"): {
+        "batch": ["BatchNormalization", "BatchNorm1d", "batch_norm"],
+        "layer": ["LayerNorm", "LayerNormalization"],
+    },
+    ("regressor", "average"): {"exponential": ["ema"], "polyak": ["swa", "ASGD"]},
+    ("classifier", "class_weight"): {"balanced": ["auto", "balanced_subsample"]},
+}
+FOREIGN_PARAMETERS = {
+    "learning_rate_init": ["lr", "eta", "eta0", "initial_learning_rate"],
+    "learning_rate": ["lr_scheduler", "scheduler", "lr_schedule"],
+    "max_iter": ["epochs", "max_epochs", "n_epochs", "num_epochs", "num_boost_round"],
+    "solver": ["optimizer", "optim", "optimiser"],
+    "hidden_layer_sizes": ["hidden_layers", "hidden_units", "hidden_dims", "units"],
+    "loss": ["criterion", "objective", "loss_fn"],
+    "dropout": ["dropout_rate", "drop_rate"],
+    "alpha": ["weight_decay", "l2", "reg_lambda", "kernel_regularizer"],
+    "l1_ratio": ["reg_alpha", "l1"],
+    "n_iter_no_change": ["patience", "early_stopping_rounds"],
+    "tol": ["min_delta"],
+    "validation_fraction": ["validation_split", "val_size"],
+    "random_state": ["seed", "random_seed"],
+    "init": ["kernel_initializer", "weight_init"],
+    "clip_norm": ["max_grad_norm", "gradient_clip_val", "clipnorm"],
+    "batch_size": ["bs", "minibatch_size"],
+    "normalization": ["batch_norm", "normalisation"],
+    "beta_1": ["beta1"],
+    "epsilon": ["eps"],
+    "n_estimators": ["n_estimators", "n_networks"],
+    "average": ["use_ema"],
+    "activation": ["activation_fn", "nonlinearity"],
+    "time_limit": ["timeout"],
+}
+FOREIGN_SETTINGS = [
+    (AdamW, "beta_1", "beta1"),
+    (AdamW, "epsilon", "eps"),
+    (AdamW, "the estimator's 'learning_rate_init'", "lr"),
+    (AdamW, "the estimator's 'clip_norm'", "clipnorm"),
+    (EarlyStopping, "n_iter_no_change", "patience"),
+    (EarlyStopping, "scoring", "monitor"),
+    (EarlyStopping, "tol", "min_delta"),
+    (RMSprop, "rho", "alpha"),
+    (LeakyRelu, "negative_slope", "alpha"),
+    (Huber, "delta", "epsilon"),
+    (Quantile, "levels", "quantiles"),
+    (CosineDecay, "final", "eta_min"),
+    (StepDecay, "at", "milestones"),
+    (LinearWarmup, "length", "warmup_steps"),
+    (ConformalRegressor, "coverage", "confidence_level"),
+    (BackpropGridSearchCV, "param_grid", "params"),
+    (BackpropRandomizedSearchCV, "n_iter", "n_trials"),
+    (BackpropHalvingRandomSearchCV, "n_candidates", "n_iter"),
+    (TabularClassifier, "categorical_features", "cat_features"),
+    (TabularRegressor, "n_estimators", "n_estimators"),
+    (TableEncoder, "categorical_features", "cat_cols"),
+    (BackpropClassifier, "the estimator's 'set_callbacks'", "callbacks"),
+    (TabularRegressor, "the estimator's 'set_callbacks'", "callbacks"),
+]
+FOREIGN_ARGUMENTS = {
+    "'X_val'": ["validation_data", "eval_set"],
+    "'sample_weight'": ["sample_weights", "weights"],
+    "the estimator's 'max_iter'": ["epochs", "num_boost_round", "max_iter"],
+    "the estimator's 'n_estimators'": ["n_estimators"],
+    "the estimator's 'random_state'": ["seed", "random_state"],
+    "the estimator's 'set_callbacks'": ["callbacks"],
+}
+
+
+def in_all(kind):
+    for each in kind.__subclasses__():
+        yield each
+        yield from in_all(each)
+
+
+def test_synonyms_are_of_names_that_there_are():
+    kinds = [each for each in in_all(SuggestingMixin) if each.__module__.startswith("skbackprop")]
+    names = {"set_callbacks", "X_val", "sample_weight", "loss", "one_hot", *get_scorer_names()}
+    names |= {name for kind in kinds for name in kind._get_param_names()}
+    names |= {name for part in in_all(Configurable) for name in part.setting_names()}
+    for row in PARAMETERS:
+        names |= {*(row.table or ())}
+        options = [each.options for each in row.constraint if isinstance(each, StrOptions)]
+        names = names.union(*options)
+    assert set(SYNONYMS) <= names
+    assert set(WRONG_KINDS) <= {row.name for row in PARAMETERS}
+
+
+@pytest.mark.parametrize("name", SYNONYMS)
+def test_each_synonym_however_it_is_written(name):
+    for word in SYNONYMS[name].split():
+        written = [word, word.upper(), word.title(), word.replace("_", "-"), word.replace("_", "")]
+        assert {nearest(each, [name]) for each in written} == {name}
+    assert nearest(name, [name, *SYNONYMS]) == name
+
+
+@pytest.mark.parametrize("of, row", FOREIGN_VALUES)
+def test_values_of_other_libraries(of, row):
+    for name, words in FOREIGN_VALUES[of, row].items():
+        for word in words:
+            model = quick(ESTIMATORS[of], **{row: word})
+            said = said_by(lambda model=model: model.fit(X, Y))
+            assert "Did you mean" not in said if name is None else suggested_by(said) == name
+
+
+@pytest.mark.parametrize("of, row", FOREIGN_VALUES)
+def test_classes_and_objects_of_other_libraries(of, row):
+    names = filter(None, FOREIGN_VALUES[of, row])
+    for name in names:
+        for word in FOREIGN_VALUES[of, row][name]:
+            foreign = type(word, (), {})
+            assert nearest(foreign, [name]) == nearest(foreign(), [name]) == name
+
+
+@pytest.mark.parametrize("name", FOREIGN_PARAMETERS)
+def test_parameters_of_other_libraries(name):
+    model = BackpropClassifier()
+    for word in FOREIGN_PARAMETERS[name]:
+        calls = [
+            lambda word=word: BackpropClassifier(**{word: 1}),
+            lambda word=word: model.set_params(**{word: 1}),
+            lambda word=word: model.set_params(**{f"{word}__a": 1}),
+            lambda word=word: make_pipeline(model).set_params(**{f"backpropclassifier__{word}": 1}),
+        ]
+        for call in calls:
+            assert_suggests(call, name)
+
+
+@pytest.mark.parametrize("kind, name, word", FOREIGN_SETTINGS)
+def test_settings_of_other_libraries(kind, name, word):
+    question = name if " " in name else repr(name)
+    assert said_by(lambda: kind(**{word: 1})) == (
+        f"{kind.__name__}.__init__() got an unexpected keyword argument {word!r}. "
+        f"Did you mean {question}?"
+    )
+
+
+@pytest.mark.parametrize("hint", FOREIGN_ARGUMENTS)
+@pytest.mark.parametrize(
+    "kind", [BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor]
+)
+def test_arguments_of_fit_in_other_libraries(kind, hint):
+    for word in FOREIGN_ARGUMENTS[hint]:
+        assert said_by(lambda word=word: kind().fit(X, Y, **{word: 1})) == (
+            f"{kind.__name__}.fit() got an unexpected keyword argument {word!r}. "
+            f"Did you mean {hint}?"
+        )
+
+
+@pytest.mark.parametrize("name", get_scorer_names())
+def test_the_function_of_each_scorer(name):
+    function = get_scorer(name)._score_func
+    found = nearest(function.__name__, get_scorer_names())
+    assert get_scorer(found)._score_func is function
+
+
+@pytest.mark.parametrize(
+    "wrong, right",
+    [
+        ({"learning_rate": 0.01}, "learning_rate_init=0.01"),
+        ({"learning_rate": 1}, "learning_rate_init=1"),
+        ({"early_stopping": "loss"}, "early_stopping=EarlyStopping('loss')"),
+        ({"early_stopping": "val_loss"}, "early_stopping=EarlyStopping('loss')"),
+        ({"early_stopping": "f1_score"}, "early_stopping=EarlyStopping('f1')"),
+        ({"early_stopping": 10}, "early_stopping=True, n_iter_no_change=10"),
+        ({"activation": None}, 'activation="identity"'),
+        ({"normalization": True}, 'normalization="batch"'),
+        ({"solver": AdamW}, "AdamW()"),
+        ({"activation": LeakyRelu}, "LeakyRelu()"),
+        ({"early_stopping": EarlyStopping}, "EarlyStopping()"),
+        ({"early_stopping": EarlyStopping("val_loss")}, "'loss'"),
+        ({"activation": np.tanh}, "'tanh'"),
+    ],
+)
+def test_values_of_another_kind(wrong, right):
+    said = said_by(lambda: quick(BackpropClassifier, **wrong).fit(X, Y))
+    assert said.endswith(f" Did you mean {right}?")
+
+
+def test_a_class_that_takes_any_argument_is_asked_nothing():
+    class Own(BackpropClassifier):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+
+    assert Own(alpha=0.5).alpha == 0.5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lr'"):
+        Own(lr=0.5)
+
+
+# ------------------------------------------------------------------------ of parameters
+
+
+@pytest.mark.parametrize("of, row", TABLES)
+def test_each_name_of_each_table(of, row):
+    for name in row.table:
+        typed = mistyped(name)
+        model = quick(ESTIMATORS[of], **{row.name: typed})
+        found = suggested_by(said_by(lambda model=model: model.fit(X, Y)))
+        assert found in row.table and n_edits(typed, found) == 1
+
+
+@pytest.mark.parametrize("of", ESTIMATORS)
+def test_each_parameter(of):
+    names = constraints_of(of)
+    for name in names:
+        wrong = mistyped(name)
+        found = suggested_by(said_by(lambda wrong=wrong: ESTIMATORS[of]().set_params(**{wrong: 1})))
+        assert found in names and n_edits(wrong, found) == 1
+
+
+def test_settings_of_parts():
+    model = BackpropClassifier(solver=AdamW(), learning_rate=LinearWarmup("cosine"))
+    wrong = {
+        "solver__weigth_decay": "weight_decay",
+        "learning_rate__schedul__final": "schedule",
+        "learning_rate__schedule__finals": "final",
+        "solvr__weight_decay": "solver",
+    }
+    for name, right in wrong.items():
+        assert_suggests(lambda name=name: model.set_params(**{name: 0.5}), right)
+    pipeline = make_pipeline(model)
+    wrong = {"backpropclassifier__solver__bta_1": 0.5}
+    assert_suggests(lambda: pipeline.set_params(**wrong), "beta_1")
+
+
+def test_nothing_is_set_if_one_name_is_wrong():
+    model = TabularClassifier()
+    assert_suggests(lambda: model.set_params(n_estimators=3, blnd="boosting"), "blend")
+    assert model.n_estimators == 8
+    assert model.set_params(n_estimators=3) is model
+
+
+# --------------------------------------------------------------- of all that takes names
+
+
+def search(scoring, **settings):
+    refit = settings.pop("refit", True)
+    return BackpropGridSearchCV(
+        quick(BackpropClassifier), {"alpha": [1.0]}, cv=2, scoring=scoring, refit=refit, **settings
+    )
+
+
+CALLS = {
+    "activation of a layer": (
+        lambda: quick(BackpropClassifier, activation=["sellu"]).fit(X, Y),
+        "selu",
+    ),
+    "scoring of early stopping": (
+        lambda: quick(BackpropClassifier, early_stopping=EarlyStopping("acuracy")).fit(X, Y),
+        "accuracy",
+    ),
+    "scoring of a search": (lambda: search("roc_acu").fit(X, Y), "roc_auc"),
+    "scoring in a list": (lambda: search(["r2", "roc_acu"], refit="r2").fit(X, Y), "roc_auc"),
+    "scoring in a dict": (lambda: search({"a": "roc_acu"}, refit="a").fit(X, Y), "roc_auc"),
+    "parameter of a search": (lambda: search(None).set_params(n_job=2), "n_jobs"),
+    "parameter within a search": (
+        lambda: search(None).set_params(estimator__apha=2),
+        "alpha",
+    ),
+    "parameter of a grid": (
+        lambda: search(None, error_score="raise").set_params(param_grid={"apha": [1]}).fit(X, Y),
+        "alpha",
+    ),
+    "min_resources": (
+        lambda: BackpropHalvingRandomSearchCV(
+            quick(BackpropClassifier), {"alpha": [1.0]}, min_resources="smalest"
+        ).fit(X, Y),
+        "smallest",
+    ),
+    "loss of a table": (lambda: TabularRegressor(loss="gausian").fit(X, Y), "gaussian"),
+    "blend": (lambda: TabularRegressor(blend="bosting").fit(X, Y), "boosting"),
+    "class_weight": (lambda: TabularClassifier(class_weight="balance").fit(X, Y), "balanced"),
+    "encoding": (lambda: TableEncoder(encoding="onehot").fit(X), "one_hot"),
+    "conformity_score": (
+        lambda: ConformalRegressor(BackpropRegressor(), conformity_score="quantils").fit(X, Y),
+        "quantile",
+    ),
+    "schedule": (lambda: LinearWarmup("cosin"), "cosine"),
+    "average": (lambda: quick(BackpropClassifier, average="poliak").fit(X, Y), "polyak"),
+    "of OptunaPruningCallback": (
+        lambda: OptunaPruningCallback(None, of="validation-loss"),
+        "validation_loss",
+    ),
+    "of input_gradient": (
+        lambda: quick(BackpropClassifier).fit(X, Y).input_gradient(X, of="probabilty"),
+        "probability",
+    ),
+    "weights in C": (lambda: to_c(quick(BackpropClassifier).fit(X, Y), weights="int-8"), "int8"),
+    "metric of a display": (
+        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), metric="scores"),
+        "score",
+    ),
+    "kind of a display": (
+        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), kind="heat-map"),
+        "heatmap",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_names(name):
+    assert_suggests(*CALLS[name])
+
+
+def test_other_errors_are_as_they_were():
+    for call, says in {
+        lambda: quick(BackpropClassifier, alpha=-1.0).fit(X, Y): "Got -1.0 instead.",
+        lambda: quick(BackpropClassifier, activation="zzz").fit(X, Y): "Got 'zzz' instead.",
+        lambda: search("zzz").fit(X, Y): "Got 'zzz' instead.",
+    }.items():
+        assert said_by(call).endswith(says)
