@@ -1,6 +1,6 @@
 """What each part of a model computes, as a formula: all that the export knows of the parts.
 
-`formula` has a function for each class of activation, link, loss, layer and transformer. The
+`to_expression` has a function for each class of activation, link, loss, layer and transformer. The
 formulas are for all targets: a part that has one can be written as ONNX and as C.
 """
 
@@ -32,7 +32,7 @@ Arrays = Mapping[str, Array]
 def to_expression(part: Any, *inputs: Any) -> Any:
     """Return what a part computes, as an expression: register functions of your own parts.
 
-    A function is registered for a class: ``formula.register`` decorates it, and tells the class by
+    A function is registered for a class: ``to_expression.register`` decorates it, and tells the class by
     the annotation of its first argument. It is given the part, and an expression of
 
     - the input z of an activation: ``(activation, z)``,
@@ -80,10 +80,10 @@ def to_expression(part: Any, *inputs: Any) -> Any:
     ...
     ...     def backward(self, z, a, delta):
     ...         delta *= 3 * z**2
-    >>> @formula.register
+    >>> @to_expression.register
     ... def of_cube(activation: Cube, z):
     ...     return z**3
-    >>> formula(Cube(), np.array([-1.0, 2.0]))
+    >>> to_expression(Cube(), np.array([-1.0, 2.0]))
     array([-1.,  8.])
     """
     name = type(part).__name__

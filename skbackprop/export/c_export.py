@@ -79,7 +79,7 @@ def to_c(
     ----------
     estimator : estimator
         A fitted network or tabular estimator, a search that has refitted one, or a pipeline that
-        ends in one after scikit-learn's scalers or other transformers with a `formula`.
+        ends in one after scikit-learn's scalers or other transformers with a `to_expression`.
     prefix : str, default="model"
         What all names of the program begin with, so that several fit into one.
     weights : {"float32", "int8"}, default="float32"
@@ -104,7 +104,7 @@ def to_c(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is none that can be exported, or has a part without a `formula`.
+        If it is none that can be exported, or has a part without a `to_expression`.
     ValueError
         If the prefix is no name in C, there is a sample without need or none where there has to
         be one, or single precision does not hold the weights.
