@@ -235,7 +235,7 @@ class LeakyRelu(ActivationFunction):
     @property
     def initializer(self) -> Initializer:
         # He et al. 2015, equation 15.
-        return VarianceScaling(2.0 / (1.0 + self.negative_slope**2), fan="in")
+        return VarianceScaling(2.0 / (1.0 + self.negative_slope**2), mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
         for x, f, leak in _blocks(z, a):
@@ -280,7 +280,7 @@ class Elu(ActivationFunction):
     @property
     def initializer(self) -> Initializer:
         # He's 2 for alpha = 0; preserves the second moment to half a percent up to alpha = 1.
-        return VarianceScaling(2.0 / (1.0 + 0.2246 * self.alpha**2), fan="in")
+        return VarianceScaling(2.0 / (1.0 + 0.2246 * self.alpha**2), mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
         for x, f, negative in _blocks(z, a):
@@ -320,7 +320,7 @@ class Selu(ActivationFunction):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(fan="in", normal=True)
+        return VarianceScaling(mode="fan_in", distribution="normal")
 
     def forward(self, z: Array, a: Array) -> None:
         self._ELU.forward(z, a)
@@ -349,7 +349,7 @@ class Softplus(ActivationFunction):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(1.1732, fan="in")
+        return VarianceScaling(1.1732, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
         for x, f, tail in _blocks(z, a):
@@ -415,7 +415,7 @@ class Silu(SelfGated):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.4297, fan="in")
+        return VarianceScaling(2.4297, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         _LOGISTIC.forward(z, s)
@@ -445,7 +445,7 @@ class Gelu(SelfGated):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.1551, fan="in")
+        return VarianceScaling(2.1551, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         ndtr(z, out=s)
@@ -482,7 +482,7 @@ class GeluTanh(SelfGated):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.1551, fan="in")
+        return VarianceScaling(2.1551, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         np.clip(z, -10.0, 10.0, out=s)  # beyond, s is 0 or 1
@@ -525,7 +525,7 @@ class Mish(ActivationFunction):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.1068, fan="in")
+        return VarianceScaling(2.1068, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
         for x, f, e in _blocks(z, a):

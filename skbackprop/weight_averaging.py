@@ -190,5 +190,5 @@ def _mix(x: Array, average: Array, share: FloatOrPerMember, scratch: Array) -> N
 
 AVERAGES: dict[str, type[WeightAverage]] = {
     "polyak": PolyakAverage,
-    "exponential": ExponentialMovingAverage,
+    "ema": ExponentialMovingAverage,
 }

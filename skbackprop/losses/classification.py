@@ -50,7 +50,7 @@ class LogLoss(CanonicalLinkLoss, ClassifierLoss):
     >>> import numpy as np
     >>> from skbackprop.losses import LogLoss
     >>> scores, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
-    >>> LogLoss(exclusive=True).value(scores, y)
+    >>> LogLoss(multiclass=True).value(scores, y)
     array([0.69314718])
     """
 
@@ -68,7 +68,7 @@ class BrierScore(ClassifierLoss):
     >>> import numpy as np
     >>> from skbackprop.losses import BrierScore
     >>> scores, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
-    >>> BrierScore(exclusive=True).value(scores, y)
+    >>> BrierScore(multiclass=True).value(scores, y)
     array([0.25])
     """
 
@@ -267,7 +267,7 @@ class SquaredHinge(MarginLoss):
 
 CLASSIFIER_LOSSES: dict[str, ClassifierLoss] = {
     "log_loss": LogLoss(),
-    "squared_error": BrierScore(),
+    "brier": BrierScore(),
     "focal": Focal(),
     "hinge": Hinge(),
     "squared_hinge": SquaredHinge(),

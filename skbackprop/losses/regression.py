@@ -365,7 +365,7 @@ class Quantile(Loss):
 
     Parameters
     ----------
-    levels : float or sequence of float, default=0.5
+    quantiles : float or sequence of float, default=0.5
         The level, in (0, 1), or several that rise. Of several, `predict` returns a column for
         each.
 
@@ -398,35 +398,39 @@ class Quantile(Loss):
     True
     """
 
-    levels: Any = 0.5
+    quantiles: Any = 0.5
 
     def __post_init__(self) -> None:
         try:
-            levels = list(self.levels)
+            levels = list(self.quantiles)
         except TypeError:
-            levels = [self.levels]
+            levels = [self.quantiles]
         inside = [isinstance(t, Real) and 0 < float(t) < 1 for t in levels]
         rising = all(inside) and (np.diff([float(t) for t in levels]) > 0).all()
         if not (levels and rising):
             raise ValueError(
-                "levels of Quantile must be one number in (0, 1), or several of them that rise, "
-                f"got {self.levels!r}."
+                "quantiles of Quantile must be a level in (0, 1), or several in ascending order, "
+                f"got {self.quantiles!r}."
             )
-        object.__setattr__(self, "levels", tuple(float(t) for t in levels))
+        object.__setattr__(self, "quantiles", tuple(float(t) for t in levels))
 
     @property
     def n_outputs_per_target(self) -> int:
-        return len(self.levels)
+        return len(self.quantiles)
 
     @property
     def link(self) -> Link:
-        return IDENTITY_LINK if len(self.levels) == 1 else NonCrossingQuantileLink(len(self.levels))
+        return (
+            IDENTITY_LINK
+            if len(self.quantiles) == 1
+            else NonCrossingQuantileLink(len(self.quantiles))
+        )
 
     def value(self, scores: Array, y: Array) -> Array:
         q = np.empty_like(scores)
         self.link.inverse(scores, q)
-        error = unflatten_last_axis(y - q, len(self.levels))
-        levels = np.array(self.levels, scores.dtype)
+        error = unflatten_last_axis(y - q, len(self.quantiles))
+        levels = np.array(self.quantiles, scores.dtype)
         return np.asarray(np.maximum(levels * error, (levels - 1) * error).sum(axis=(-2, -1)))
 
     def gradient(self, scores: Array, y: Array, out: Array) -> None:
@@ -435,18 +439,20 @@ class Quantile(Loss):
         np.subtract(out, y, out=out)
         np.sign(out, out=out)
         np.multiply(out, 0.5, out=out)
-        by_level = unflatten_last_axis(out, len(self.levels))
-        by_level += np.array([0.5 - t for t in self.levels], out.dtype)
+        by_level = unflatten_last_axis(out, len(self.quantiles))
+        by_level += np.array([0.5 - t for t in self.quantiles], out.dtype)
         self.link.backward(q, out)
 
     def predict(self, scores: Array) -> Array:
         quantiles = super().predict(scores)
         return (
-            quantiles if len(self.levels) == 1 else unflatten_last_axis(quantiles, len(self.levels))
+            quantiles
+            if len(self.quantiles) == 1
+            else unflatten_last_axis(quantiles, len(self.quantiles))
         )
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
-        return self.link.scores_of(weighted_quantiles(y, self.levels, weight))
+        return self.link.scores_of(weighted_quantiles(y, self.quantiles, weight))
 
 
 @dataclass(frozen=True)
