@@ -38,7 +38,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop._conformal_scores import conformal_quantile_rank
-from skbackprop.losses import Gaussian, Quantile, SquaredError
+from skbackprop.losses import Gaussian, Quantile, SquaredError, TargetInterval
 from support import NAMES, few_epochs, for_check, pickled, quick, value_data
 
 pytestmark = few_epochs
@@ -231,7 +231,7 @@ def test_intervals_stay_among_the_targets_that_the_loss_allows(name):
 class Share(SquaredError):
     """The squared error of shares, which lie between 0 and 1."""
 
-    target_minimum, target_maximum = 0.0, 1.0
+    interval_y_true = TargetInterval(0.0, 1.0)
 
 
 def test_intervals_end_at_the_largest_target_that_the_loss_allows():

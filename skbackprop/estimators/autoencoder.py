@@ -804,7 +804,7 @@ class BackpropAutoencoder(
             [self.dtype] if self.dtype else ["float64", "float32"]
         )
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 

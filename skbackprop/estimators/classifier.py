@@ -783,7 +783,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         """Return the labels that scores speak for."""
         loss = self._learned.loss
         if isinstance(loss, LossWithLink):
-            scores = loss.decisive(scores)
+            scores = loss.decision_values(scores)
         return self._labels.decode(scores)
 
     @available_if(_check_probabilities)
@@ -943,7 +943,7 @@ def _score_of_labels(
     loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
 ) -> float:
     """Return the share of rows that are right under an output activation that was set."""
-    return float(labels.score(loss.decisive(scores), y, weight))
+    return float(labels.score(loss.decision_values(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:

@@ -262,7 +262,7 @@ def _(part: losses.Quantile, scores: Expr) -> Any:
 
 @to_expression.register
 def _(part: losses.Gaussian, scores: Expr) -> Any:
-    return ex.take_columns(scores, range(scores.width)[part.predicted])
+    return ex.take_columns(scores, range(scores.width)[part.prediction_columns])
 
 
 def deviation(loss: losses.Loss, scores: Expr) -> Any:
@@ -270,7 +270,7 @@ def deviation(loss: losses.Loss, scores: Expr) -> Any:
     if isinstance(loss, losses.Gaussian):
         variances = range(scores.width)[1::2]
         return np.sqrt(ex.take_columns(to_expression(loss.link, scores), variances))
-    if type(loss).deviation is losses.Loss.deviation:
+    if type(loss).predict_std is losses.Loss.predict_std:
         return None
     raise TypeError(
         f"return_std=True is for the losses of this package, and {type(loss).__name__} has a "

@@ -135,7 +135,7 @@ def test_a_loss_knows_what_each_column_needs():
     assert loss.losses == (Focal(1.0, multiclass=True), Focal(1.0), Focal(1.0, multiclass=True))
     assert loss.widths == (3, 1, 4)
     smoothed = make_target_encoder(DIGITS).loss_of(LogLoss(), 0.1)
-    assert [one.inner for one in smoothed.losses] == list(
+    assert [one.base_loss for one in smoothed.losses] == list(
         make_target_encoder(DIGITS).loss_of(LogLoss(), 0).losses
     )
 

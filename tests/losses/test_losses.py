@@ -279,5 +279,5 @@ def test_an_unfinished_loss_says_what_it_has_to_define(what):
         "value": lambda loss: loss.value(array, array),
         "gradient": lambda loss: loss.gradient(array, array, array),
     }[what]
-    with pytest.raises(NotImplementedError, match=f"Unfinished has to define.* {what}"):
+    with pytest.raises(NotImplementedError, match=f"Unfinished must define.* {what}"):
         use(Unfinished())
