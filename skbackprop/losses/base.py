@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -18,14 +17,20 @@ class TargetInterval(NamedTuple):
 
     Parameters
     ----------
-    low, high : float, default=-inf, inf
+    low, high : float, default=-np.inf, np.inf
         The ends of the interval.
     low_inclusive : bool, default=True
         Whether the lower end belongs to the interval; the upper end always does.
+
+    Examples
+    --------
+    >>> from skbackprop.losses import Gamma
+    >>> Gamma().interval_y_true
+    TargetInterval(low=0.0, high=inf, low_inclusive=False)
     """
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float = -np.inf
+    high: float = np.inf
     low_inclusive: bool = True
 
 
