@@ -30,7 +30,7 @@ class Initializer(Configurable):
 
     def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         """Return weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
-        raise NotImplementedError(f"{type(self).__name__} has to define draw(...)")
+        raise NotImplementedError(f"{type(self).__name__} must define draw(...)")
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def test_an_unfinished_activation_says_what_it_has_to_define(method):
         pass
 
     arguments = [np.ones(2)] * (2 if method == "forward" else 3)
-    with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
+    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
         getattr(Unfinished(), method)(*arguments)
 
 

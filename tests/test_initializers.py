@@ -127,5 +127,5 @@ def test_an_unfinished_initializer_says_what_it_has_to_define():
     class Unfinished(Initializer):
         pass
 
-    with pytest.raises(NotImplementedError, match="Unfinished has to define draw"):
+    with pytest.raises(NotImplementedError, match="Unfinished must define draw"):
         Unfinished().draw(np.random.RandomState(0), 2, 3)

@@ -154,7 +154,7 @@ def _(part: activations.Elu, z: Any) -> Any:
 
 @to_expression.register
 def _(part: activations.Selu, z: Any) -> Any:
-    return part._SCALE * to_expression(part._ELU, z)
+    return part.SCALE * to_expression(part.ELU, z)
 
 
 @to_expression.register
@@ -175,12 +175,12 @@ def _(part: activations.Gelu, z: Any) -> Any:
 @to_expression.register
 def _(part: activations.GeluTanh, z: Any) -> Any:
     x = np.minimum(np.maximum(z, -10.0), 10.0)  # beyond, the gate is 0 or 1
-    return z * expit(x * (part._LINEAR + part._CUBIC * np.square(x)))
+    return z * expit(x * (part.LINEAR + part.CUBIC * np.square(x)))
 
 
 @to_expression.register
 def _(part: activations.Mish, z: Any) -> Any:
-    e = np.exp(np.minimum(z, part._LARGEST))
+    e = np.exp(np.minimum(z, part.MAX_EXP_ARGUMENT))
     n = e * (e + 2.0)
     return z * (n / (n + 2.0))
 
