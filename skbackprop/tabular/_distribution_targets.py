@@ -116,11 +116,11 @@ class DistributionTargets:
         would be the scores of targets there: more than were asked for would lie inside.
         """
         if said.shape[-1] > 1 and not self.has_variance:
-            return PredictionBand.by_quantiles(said)
+            return PredictionBand.from_quantiles(said)
         mean = self.predictions(said)
         if not self.has_variance:
             return PredictionBand.from_point_prediction(mean)
-        return PredictionBand.by_deviation(mean, np.sqrt(said[..., -1]))
+        return PredictionBand.from_mean_and_std(mean, np.sqrt(said[..., -1]))
 
     def _within_range(self, said: Array) -> Array:
         """Return a copy in which predictions, but not variances, are within the range."""

@@ -198,7 +198,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return self._said.mixture(by_component, self.weights_.tolist())
 
     def _measure(self, mixed: Array, y: Array, weight: Array | None, folds: Array | None) -> None:
-        scores = self._said.prediction_band(mixed).scores_of(y)
+        scores = self._said.prediction_band(mixed).conformity_scores(y)
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         counts = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         each = [counts & (folds == fold) for fold in range(folds.max() + 1)]
