@@ -35,7 +35,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_NO_STATISTICS: ArrayDict = {}
+_EMPTY: ArrayDict = {}
 
 
 class WeightAverage(Configurable):
@@ -47,7 +47,7 @@ class WeightAverage(Configurable):
     """
 
     def init(
-        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _NO_STATISTICS
+        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
     ) -> ArrayDict:
         """Return the state before the first step.
 
@@ -75,7 +75,7 @@ class WeightAverage(Configurable):
         g: Array,
         state: ArrayDict,
         n_rows: int,
-        statistics: ArrayDict = _NO_STATISTICS,
+        statistics: ArrayDict = _EMPTY,
     ) -> None:
         """Update `state` in place after a step on a batch of `n_rows` rows.
 
@@ -134,7 +134,7 @@ class PolyakAverage(WeightAverage):
         validate_interval(self, "start", low=1, closed="left")
 
     def init(
-        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _NO_STATISTICS
+        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
     ) -> ArrayDict:
         return {
             **super().init(theta, n_samples_seen, statistics),
