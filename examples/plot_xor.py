@@ -57,7 +57,7 @@ def train_classic() -> BackpropClassifier:
     network = BackpropClassifier(
         hidden_layer_sizes=(2,),
         activation="logistic",
-        loss="squared_error",
+        loss="brier",
         solver="sgd",
         momentum=0.0,
         learning_rate_init=LEARNING_RATE,

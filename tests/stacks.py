@@ -114,7 +114,8 @@ def some_targets(loss, n_rows, n_outputs, rng):
     # A loss finds each target beside each of its scores.
     each = loss.n_outputs_per_target
     y = rng.randn(n_rows, n_outputs // each).repeat(each, axis=1)
-    return np.maximum(y, loss.target_minimum) if loss.includes_minimum else np.exp(y)
+    interval = loss.interval_y_true
+    return np.maximum(y, interval.low) if interval.low_inclusive else np.exp(y)
 
 
 def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):

@@ -129,7 +129,7 @@ def fit_target_scaler(
     with np.errstate(over="ignore", invalid="ignore"):
         # A column of one value has it for its mean, exactly.
         mean = np.where(least == most, least, of_y / total)
-        if numbers.loss.target_minimum == 0:
+        if numbers.loss.interval_y_true.low == 0:
             mean, scale = np.zeros_like(mean), mean
         else:
             exponent = exponent_of_deviations(mean, least, most)

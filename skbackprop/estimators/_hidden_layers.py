@@ -83,7 +83,7 @@ class HiddenLayersMixin(BaseNeuralNetwork):
         mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._learned.loss.link
         link.inverse(scores, mean)
         delta[..., output] = 1 / len(scores)
-        link.backward(mean, delta)
+        link.inverse_backward(mean, delta)
         return delta
 
     def _n_layers_up_to(self, layer: Any) -> int:

@@ -304,11 +304,11 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
             f"loss={setting!r} has decision values for labels, in place of predictions of {what}. "
             "Use it in BackpropClassifier, or choose another loss."
         )
-    least, most, limit = y.min(), y.max(), loss.target_minimum
-    if least < limit or (least == limit and not loss.includes_minimum):
-        sign, found = ">=" if loss.includes_minimum else ">", least
-    elif most > loss.target_maximum:
-        sign, found, limit = "<=", most, loss.target_maximum
+    least, most, (limit, high, low_inclusive) = y.min(), y.max(), loss.interval_y_true
+    if least < limit or (least == limit and not low_inclusive):
+        sign, found = ">=" if low_inclusive else ">", least
+    elif most > high:
+        sign, found, limit = "<=", most, high
     else:
         return
     raise ValueError(

@@ -215,7 +215,7 @@ class BackpropAutoencoder(
         losses of training are those of the thinned networks. Masks have a random stream of their
         own: all other draws are as without dropout. A warm start may change the rates. Not for
         "lbfgs", which needs the same objective in every call.
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
         instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
@@ -223,7 +223,7 @@ class BackpropAutoencoder(
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -804,7 +804,7 @@ class BackpropAutoencoder(
             [self.dtype] if self.dtype else ["float64", "float32"]
         )
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 

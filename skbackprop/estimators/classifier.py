@@ -91,7 +91,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         columns. t is 1 for the class of the row, else -1.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
-        - "squared_error": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
+        - "brier": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
         - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has other
           exponents.
         - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
@@ -235,7 +235,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
         instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
@@ -243,7 +243,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -783,7 +783,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         """Return the labels that scores speak for."""
         loss = self._learned.loss
         if isinstance(loss, LossWithLink):
-            scores = loss.decisive(scores)
+            scores = loss.decision_values(scores)
         return self._labels.decode(scores)
 
     @available_if(_check_probabilities)
@@ -943,7 +943,7 @@ def _score_of_labels(
     loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
 ) -> float:
     """Return the share of rows that are right under an output activation that was set."""
-    return float(labels.score(loss.decisive(scores), y, weight))
+    return float(labels.score(loss.decision_values(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:

@@ -225,7 +225,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         - "batch": the rows of a batch, each by its weight, with running means and variances for
           predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
         Which averages over the steps the weights are that are kept, and scored under
         ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
         instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
@@ -233,7 +233,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         - None: none; the weights of the last step are kept.
         - "polyak": the mean of all steps, or of those from some number of rows on, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
         scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
@@ -660,7 +660,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         shares, scale = _shares(means)
         std = shares.std(axis=0) * scale
         loss = self._learned.loss
-        each = [loss.deviation(own) for own in scores]
+        each = [loss.predict_std(own) for own in scores]
         if each[0] is not None:
             shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
@@ -681,13 +681,13 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
     @property
     def _learns_deviation(self) -> bool:
         """Whether the standard deviation that `predict` returns is that of the targets."""
-        return type(self._learned.loss).deviation is not Loss.deviation
+        return type(self._learned.loss).predict_std is not Loss.predict_std
 
     @property
     def _range_of_targets(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
         loss = self._learned.loss
-        return loss.target_minimum, loss.target_maximum
+        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def input_gradient(self, X: MatrixLike) -> Array:
         """Return the derivative of the prediction for each row by each feature.
@@ -735,7 +735,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
     def _gradients(self, X: Any) -> Array:
         """Return what `input_gradient` does, of input that has been checked."""
         learned = self._learned
-        outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
+        outputs = range(learned.network.n_units[-1])[learned.loss.prediction_columns]
         gradients = self._input_gradients(
             X, lambda scores, i: self._slope_of_prediction(scores, outputs[i]), len(outputs)
         )
@@ -797,7 +797,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 

@@ -154,7 +154,7 @@ def _(part: activations.Elu, z: Any) -> Any:
 
 @to_expression.register
 def _(part: activations.Selu, z: Any) -> Any:
-    return part._SCALE * to_expression(part._ELU, z)
+    return part.SCALE * to_expression(part.ELU, z)
 
 
 @to_expression.register
@@ -175,12 +175,12 @@ def _(part: activations.Gelu, z: Any) -> Any:
 @to_expression.register
 def _(part: activations.GeluTanh, z: Any) -> Any:
     x = np.minimum(np.maximum(z, -10.0), 10.0)  # beyond, the gate is 0 or 1
-    return z * expit(x * (part._LINEAR + part._CUBIC * np.square(x)))
+    return z * expit(x * (part.LINEAR + part.CUBIC * np.square(x)))
 
 
 @to_expression.register
 def _(part: activations.Mish, z: Any) -> Any:
-    e = np.exp(np.minimum(z, part._LARGEST))
+    e = np.exp(np.minimum(z, part.MAX_EXP_ARGUMENT))
     n = e * (e + 2.0)
     return z * (n / (n + 2.0))
 
@@ -262,7 +262,7 @@ def _(part: losses.Quantile, scores: Expr) -> Any:
 
 @to_expression.register
 def _(part: losses.Gaussian, scores: Expr) -> Any:
-    return ex.take_columns(scores, range(scores.width)[part.predicted])
+    return ex.take_columns(scores, range(scores.width)[part.prediction_columns])
 
 
 def deviation(loss: losses.Loss, scores: Expr) -> Any:
@@ -270,7 +270,7 @@ def deviation(loss: losses.Loss, scores: Expr) -> Any:
     if isinstance(loss, losses.Gaussian):
         variances = range(scores.width)[1::2]
         return np.sqrt(ex.take_columns(to_expression(loss.link, scores), variances))
-    if type(loss).deviation is losses.Loss.deviation:
+    if type(loss).predict_std is losses.Loss.predict_std:
         return None
     raise TypeError(
         f"return_std=True is for the losses of this package, and {type(loss).__name__} has a "

@@ -297,7 +297,7 @@ def predictions_of(estimator: BackpropRegressor, scores: Expr) -> Expr:
         np.repeat(values, predictions.width // targets.n_targets)
         for values in (targets.mean, targets.scale)
     )
-    lowest = _LIMITS.tiny if learned.loss.target_minimum == 0 else _LIMITS.min
+    lowest = _LIMITS.tiny if learned.loss.interval_y_true.low == 0 else _LIMITS.min
     scaled = np.maximum(predictions * scale + mean, lowest)
     return cast(Expr, np.minimum(scaled, _LIMITS.max))
 

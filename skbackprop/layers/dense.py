@@ -235,5 +235,5 @@ class BuiltSelfGated(BuiltActivation):
         np.multiply(self._gate, self._z, out=out)
 
     def backward(self, delta: Array) -> Array:
-        self.activation.backward_from(self._z, self._gate, delta)
+        self.activation.backward_from_gate(self._z, self._gate, delta)
         return delta

@@ -77,7 +77,7 @@ class Objective:
         values = self.loss.value(chunk.scores, chunk.y)
         if np.shape(values) != chunk.scores.shape[:-1]:
             raise ValueError(
-                f"{type(self.loss).__name__}.value(scores, y) returned the shape "
+                f"{type(self.loss).__name__}.value(raw_prediction, y) returned the shape "
                 f"{np.shape(values)} for scores of shape {chunk.scores.shape}, but has to return "
                 f"the loss of each row, of shape (networks, n) = {chunk.scores.shape[:-1]}: a sum "
                 "over the last axis."
@@ -153,11 +153,12 @@ class LossAndGradient:
     def _check_written(self, result: object, scores: Array, delta: Array) -> None:
         """Check in the first step that the loss has written its gradient to `delta`."""
         loss = self.objective.loss
-        check_in_place(loss, "gradient(scores, y, out)", "out", result, delta)
+        check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, delta)
         if np.isnan(delta).all() and np.isfinite(scores).all():
             raise TypeError(
-                f"{type(loss).__name__}.gradient(scores, y, out) has written nothing to out, or "
-                "nothing but NaN. Write out[...] = result, or use out=out of NumPy's functions."
+                f"{type(loss).__name__}.gradient(raw_prediction, y, out) has written nothing to "
+                "out, or nothing but NaN. Write out[...] = result, or use out=out of NumPy's "
+                "functions."
             )
         self._is_checked = True
 

@@ -145,7 +145,7 @@ def _loss_of_boosting(loss: Loss, setting: Any) -> dict[str, Any]:
             "learn by a loss of their own."
         )
     if isinstance(loss, Quantile):
-        (level,) = loss.levels if isinstance(loss.levels, (list, tuple)) else [loss.levels]
+        (level,) = loss.quantiles
         return {"loss": name, "quantile": float(level)}
     return {"loss": name}
 

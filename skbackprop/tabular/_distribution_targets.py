@@ -61,14 +61,14 @@ class DistributionTargets:
         if self.has_variance:
             said = np.hstack([said, np.ones((1, 1))])
         try:
-            is_known = self.loss.link.scores_of(said).shape == scores.shape
+            is_known = self.loss.link.link(said).shape == scores.shape
         except NotImplementedError:
             is_known = False
         if not is_known:
             raise ValueError(
                 f"loss={setting!r} has a link, {type(self.loss.link).__name__}, that does not tell "
                 "scores from predictions, by which several networks are weighed and scored: define "
-                "its scores_of(predictions)."
+                "its link(predictions)."
             )
 
     @property
@@ -79,7 +79,7 @@ class DistributionTargets:
     @property
     def has_variance(self) -> bool:
         """Whether a variance is learned, which is what is said last."""
-        return type(self.loss).deviation is not Loss.deviation
+        return type(self.loss).predict_std is not Loss.predict_std
 
     def start(self, y: Array, weight: Array | None) -> Array:
         """Return the scores of the constant that is best for targets (n,), to begin with."""
@@ -116,11 +116,11 @@ class DistributionTargets:
         would be the scores of targets there: more than were asked for would lie inside.
         """
         if said.shape[-1] > 1 and not self.has_variance:
-            return PredictionBand.by_quantiles(said)
+            return PredictionBand.from_quantiles(said)
         mean = self.predictions(said)
         if not self.has_variance:
             return PredictionBand.from_point_prediction(mean)
-        return PredictionBand.by_deviation(mean, np.sqrt(said[..., -1]))
+        return PredictionBand.from_mean_and_std(mean, np.sqrt(said[..., -1]))
 
     def _within_range(self, said: Array) -> Array:
         """Return a copy in which predictions, but not variances, are within the range."""
@@ -170,4 +170,4 @@ class DistributionTargets:
         if self.has_variance:
             std = self.targets.to_training_units(np.sqrt(said[..., -1]), from_zero=True)
             scaled[..., -1] = np.square(std)
-        return self.loss.link.scores_of(scaled)
+        return self.loss.link.link(scaled)

@@ -169,7 +169,7 @@ class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         said = said.reshape(*said.shape[:2], -1)
         if not self._learns_deviation:
             return said
-        each = [self._learned.loss.deviation(own) for own in scores]
+        each = [self._learned.loss.predict_std(own) for own in scores]
         std = self._each_in_units_of_y(each, from_zero=True)
         variance = np.square(std.astype(np.float64))
         return np.concatenate([said, variance[..., None]], axis=2)

@@ -183,7 +183,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _others(self) -> tuple[list[Any], OutputAdapter]:
         loss = self._said.loss
-        least = np.finfo(np.float32).tiny if loss.target_minimum == 0 else -np.inf
+        least = np.finfo(np.float32).tiny if loss.interval_y_true.low == 0 else -np.inf
         return resolve_regressors(self.blend, loss, self.loss), OutputAdapter(None, float(least))
 
     def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
@@ -198,7 +198,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return self._said.mixture(by_component, self.weights_.tolist())
 
     def _measure(self, mixed: Array, y: Array, weight: Array | None, folds: Array | None) -> None:
-        scores = self._said.prediction_band(mixed).scores_of(y)
+        scores = self._said.prediction_band(mixed).conformity_scores(y)
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         counts = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         each = [counts & (folds == fold) for fold in range(folds.max() + 1)]
@@ -303,7 +303,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _range_of_targets(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
         loss = self._said.loss
-        return loss.target_minimum, loss.target_maximum
+        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return an interval for each row that holds its target with the probability asked for.
@@ -421,5 +421,5 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags

@@ -354,6 +354,6 @@ def _average_instead_of(value: Any) -> str:
                 f"average=PolyakAverage(start={value}), imported from skbackprop.weight_averaging."
             )
     return (
-        "Write average='polyak' for the mean of all steps, average='exponential' for an "
-        "exponential average, average=None for neither."
+        "Write average='polyak' for the mean of all steps, average='ema' for an "
+        "exponential moving average, average=None for neither."
     )

@@ -94,7 +94,7 @@ OTHERS = {
     "one cycle": {"learning_rate": "one_cycle"},
     "plateau": {"learning_rate": "plateau"},
     "polyak": {"average": PolyakAverage(start=2 * N)},
-    "exponential": {"average": ExponentialMovingAverage(0.9)},
+    "ema": {"average": ExponentialMovingAverage(0.9)},
     "layer normalisation": {"normalization": "layer"},
     "no hidden layer": {"hidden_layer_sizes": ()},
     "smoothed": {"label_smoothing": 0.1},
@@ -255,7 +255,7 @@ def test_the_first_member_is_what_it_is_alone(rounds):
     """Each has an order, masks and running statistics of its own; they see the same rows."""
     arrays = on_workers(*class_data(80), rows=(40, 40))
     settings = settings_of(BackpropClassifier, batch_size=16, dropout=0.2, normalization="batch")
-    settings |= {"average": "exponential"}
+    settings |= {"average": "ema"}
     alone = DaskBackpropClassifier(**settings, rounds=rounds).fit(*arrays)
     several = DaskBackpropClassifier(**settings, rounds=rounds, n_estimators=2).fit(*arrays)
     for one, both in zip(alone.coefs_, several.coefs_, strict=True):
@@ -307,7 +307,7 @@ def test_steps_by_themselves_on_the_same_rows_are_those_of_one_machine(solver):
     """Both workers have the same rows: the mean of equals is what each of them comes to."""
     X, y = class_data(32)
     settings = settings_of(BackpropClassifier, batch_size=8, shuffle=False, solver=solver)
-    settings |= {"average": "exponential", "clip_norm": 0.5, "alpha": 0.1}
+    settings |= {"average": "ema", "clip_norm": 0.5, "alpha": 0.1}
     local = BackpropClassifier(**settings).fit(X, y)
     distributed = DaskBackpropClassifier(**settings, rounds=LocalSGD(2))
     distributed.fit(*on_workers(np.vstack([X, X]), np.hstack([y, y]), rows=(32, 32)))
@@ -445,7 +445,7 @@ def test_running_statistics_of_unlike_workers_are_those_of_all_rows(rounds, case
 
 @pytest.mark.parametrize("n_steps", [1, 3])
 @pytest.mark.parametrize("normalization", [None, "batch"])
-@pytest.mark.parametrize("average", [None, PolyakAverage(start=3 * N), "exponential"], ids=str)
+@pytest.mark.parametrize("average", [None, PolyakAverage(start=3 * N), "ema"], ids=str)
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_a_worker_whose_rows_weigh_nothing_changes_nothing(solver, average, normalization, n_steps):
     X, y = class_data(N)

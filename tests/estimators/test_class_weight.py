@@ -138,7 +138,7 @@ SETTINGS = {
     "no hidden layer": {"hidden_layer_sizes": ()},
     "hinge": {"loss": "hinge"},
     "label smoothing": {"label_smoothing": 0.2},
-    "averages": {"average": "exponential"},
+    "averages": {"average": "ema"},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
     "early stopping by lbfgs": {"early_stopping": True, "solver": "lbfgs"},
 }

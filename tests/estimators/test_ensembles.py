@@ -75,12 +75,12 @@ TARGETS = {
     "one class": (BackpropClassifier, {}, (class_data(N_ROWS)[0], np.full(N_ROWS, 7))),
     "squared error binary": (
         BackpropClassifier,
-        {"loss": "squared_error"},
+        {"loss": "brier"},
         class_data(N_ROWS, n_classes=2),
     ),
     "squared error multiclass": (
         BackpropClassifier,
-        {"loss": "squared_error"},
+        {"loss": "brier"},
         class_data(N_ROWS),
     ),
     "one output": (BackpropRegressor, {}, value_data(N_ROWS)),

@@ -243,7 +243,7 @@ def test_classifiers_and_regressors_share_data():
         quick(BackpropRegressor),
         quick(BackpropClassifier),
         quick(BackpropRegressor, loss="poisson"),
-        quick(BackpropClassifier, loss="squared_error"),
+        quick(BackpropClassifier, loss="brier"),
         quick(BackpropRegressor, loss="poisson", alpha=1),
     ]
     assert_as_if_alone(fits_of(estimators, X, y, {}))

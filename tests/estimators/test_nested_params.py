@@ -51,7 +51,7 @@ CHANGES = {
     "input_layers__n_frequencies": 3,
     "normalization__momentum": 0.5,
     "average__decay": 0.5,
-    "init__gain": 1.5,
+    "init__scale": 1.5,
 }
 
 
@@ -190,7 +190,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         ({"normalization": "layer"}, "normalization__epsilon", r"LayerNormalization\(\)"),
         ({"activation": "elu"}, "activation__alpha", r"Elu\(\), .* skbackprop.activations\.$"),
         ({"activation": ["relu"]}, "activation__negative_slope", r"activation=LeakyRelu\(\)"),
-        ({}, "init__gain", r"init=VarianceScaling\(\), .* skbackprop.initializers\.$"),
+        ({}, "init__scale", r"init=VarianceScaling\(\), .* skbackprop.initializers\.$"),
         ({}, "loss__gamma", r"loss=Focal\(\), which is in skbackprop.losses\.$"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_name_or_none_has_no_settings(settings, name, example):
 def test_the_example_is_of_the_estimator_s_own_losses():
     for model, kind in (
         (BackpropRegressor(), "SquaredError"),
-        (BackpropClassifier(loss="squared_error"), "BrierScore"),
+        (BackpropClassifier(loss="brier"), "BrierScore"),
         (BackpropAutoencoder(), "SquaredError"),
     ):
         with pytest.raises(ValueError, match=rf"loss={kind}\(\)"):

@@ -199,7 +199,7 @@ def test_transformers_of_ones_own():
 def test_a_deviation_of_ones_own():
     @dataclass(frozen=True)
     class Own(SquaredError):
-        def deviation(self, scores):
+        def predict_std(self, scores):
             return np.ones_like(scores)
 
     estimator = regressor(loss=Own())

@@ -168,7 +168,7 @@ CASES = {
         (X, Y),
     ),
     "optimizers": (CLASSIFIER, {"solver": [AdamW(), SGD(0.9), "adam", "rmsprop"]}, (X, Y)),
-    "averages": (CLASSIFIER, {"average": [None, "polyak", "exponential"]}, (X, Y)),
+    "averages": (CLASSIFIER, {"average": [None, "polyak", "ema"]}, (X, Y)),
     "masks and statistics": (
         CLASSIFIER,
         {"dropout": [0.0, 0.3], "normalization": [None, "batch", "layer"]},

@@ -97,7 +97,7 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
         ({"activation__negative_slope": [0.1, 0.2], "alpha": [0.0, 0.3, 0.5]}, 2),
         ({"loss__gamma": [1.0, 2.0], "solver__beta_1": [0.5, 0.7, 0.9]}, 2),
         ({"solver": [SGD(), SGD(0.5), SGD(0.0, False)], "solver__momentum": [0.6, 0.7]}, 2),
-        ({"normalization__momentum": [0.5, 0.9], "init__gain": [1.0, 2.0, 3.0]}, 2),
+        ({"normalization__momentum": [0.5, 0.9], "init__scale": [1.0, 2.0, 3.0]}, 2),
     ],
     ids=lambda value: " and ".join(value) if isinstance(value, dict) else "",
 )

@@ -272,7 +272,7 @@ def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
 # ----------------------------------------------------------------------------- several stacks
 
 
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "exponential"}])
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "ema"}])
 def test_runs_may_be_let_go_after_any_epoch(settings):
     """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
     changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
@@ -340,7 +340,7 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
         ({}, 2),
         ({"solver": AMSGrad()}, 3),
         ({"average": "polyak"}, 3),
-        ({"solver": "amsgrad", "average": "exponential"}, 4),
+        ({"solver": "amsgrad", "average": "ema"}, 4),
     ],
     ids=str,
 )

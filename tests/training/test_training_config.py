@@ -163,7 +163,7 @@ def test_without_a_share_of_l1_the_penalty_is_l2():
     [
         (None, None),
         ("polyak", PolyakAverage(1.0)),
-        ("exponential", ExponentialMovingAverage(0.99)),
+        ("ema", ExponentialMovingAverage(0.99)),
         (PolyakAverage(70), PolyakAverage(70.0)),
         (ExponentialMovingAverage(0.5), ExponentialMovingAverage(0.5)),
     ],
@@ -190,7 +190,7 @@ def test_averages(average, expected):
             0.9,
             r"average=ExponentialMovingAverage\(decay=0.9\), imported from",
         ),
-        ("mean", r"one of the names \['polyak', 'exponential'\]"),
+        ("mean", r"one of the names \['polyak', 'ema'\]"),
         (PolyakAverage, "or an Average, got <class"),
         ([0.9], "average=None for neither"),
     ],
@@ -283,8 +283,8 @@ def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
         ({"hidden_layer_sizes": 5}, {"hidden_layer_sizes": [5]}, True),
         ({"batch_size": 200}, {"batch_size": "auto"}, True),
         ({"average": "polyak"}, {"average": PolyakAverage(np.float32(50))}, True),
-        ({"average": "polyak"}, {"average": "exponential"}, False),
-        ({"average": None}, {"average": "exponential"}, False),
+        ({"average": "polyak"}, {"average": "ema"}, False),
+        ({"average": None}, {"average": "ema"}, False),
         ({"alpha": 1}, {"alpha": np.float32(0.9)}, True),
         ({"l1_ratio": 0.5}, {"l1_ratio": 0}, False),
         ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, True),
@@ -334,7 +334,7 @@ def assert_layers_equal(layers, expected):
             np.testing.assert_array_equal(array, reference)
 
 
-@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
+@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(scale=3.0)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
     network = dense_network((4, 3, 2), (ACTIVATIONS[activation],))
@@ -352,8 +352,8 @@ def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_bef
     drawn = initial_layers(given, network_of(given, 4, 3), np.random.RandomState(5))
     rng = np.random.RandomState(5)
     expected = [
-        VarianceScaling(1.0, "in", normal=True).draw(rng, 4, 5),
-        VarianceScaling(1.6, "in").draw(rng, 5, 6),
+        VarianceScaling(1.0, "fan_in", "normal").draw(rng, 4, 5),
+        VarianceScaling(1.6, "fan_in").draw(rng, 5, 6),
         GlorotUniform(2.0).draw(rng, 6, 7),
         GlorotUniform(2.0).draw(rng, 7, 3),
     ]

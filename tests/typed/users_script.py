@@ -61,7 +61,7 @@ def classifiers(X: NDArray[np.float64], labels: list[str]) -> None:
         class_weight="balanced",
         dropout=[0.0, 0.1, 0.1],
         normalization="layer",
-        average="exponential",
+        average="ema",
         init=VarianceScaling(),
         max_iter=2,
     ).fit(X.tolist(), np.array(labels), X_val=X[:4], y_val=labels[:4])

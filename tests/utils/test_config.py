@@ -47,7 +47,8 @@ every_part = pytest.mark.parametrize("part", PARTS, ids=KINDS)
 OTHERS = {
     True: False,
     False: True,
-    "average": "in",
+    "fan_avg": "fan_in",
+    "uniform": "normal",
     (0.5, 0.75): (0.1,),
     (0.5,): (0.1, 0.9),
     np.cos: np.sin,
@@ -233,7 +234,7 @@ def test_a_wrong_name_is_an_error_that_has_the_right_ones(part):
             {"length__x": 2.0},
             "length=0.05 of LinearWarmup has no settings of its own",
         ),
-        (Quantile(), {"levels": [0.9, 0.1]}, "levels"),
+        (Quantile(), {"quantiles": [0.9, 0.1]}, "quantiles"),
     ],
     ids=str,
 )

@@ -135,7 +135,7 @@ FOREIGN_VALUES = {
         ],
         "focal": ["focal_loss", "CategoricalFocalCrossentropy"],
         "hinge": ["categorical_hinge", "MultiMarginLoss"],
-        "squared_error": ["mse", "brier_score"],
+        "brier": ["mse", "brier_score", "squared_error"],
     },
     ("regressor", "loss"): {
         "squared_error": ["mse", "MSELoss", "mean_squared_error", "reg:squarederror", "l2"],
@@ -177,7 +177,10 @@ FOREIGN_VALUES = {
         "batch": ["BatchNormalization", "BatchNorm1d", "batch_norm"],
         "layer": ["LayerNorm", "LayerNormalization"],
     },
-    ("regressor", "average"): {"exponential": ["ema"], "polyak": ["swa", "ASGD"]},
+    ("regressor", "average"): {
+        "ema": ["exponential", "ExponentialMovingAverage"],
+        "polyak": ["swa", "ASGD"],
+    },
     ("classifier", "class_weight"): {"balanced": ["auto", "balanced_subsample"]},
 }
 FOREIGN_PARAMETERS = {
@@ -216,7 +219,7 @@ FOREIGN_SETTINGS = [
     (RMSprop, "rho", "alpha"),
     (LeakyRelu, "negative_slope", "alpha"),
     (Huber, "delta", "epsilon"),
-    (Quantile, "levels", "quantiles"),
+    (Quantile, "quantiles", "levels"),
     (CosineDecay, "final", "eta_min"),
     (StepDecay, "at", "milestones"),
     (LinearWarmup, "length", "warmup_steps"),
