@@ -17,8 +17,7 @@ from skbackprop.nn.objective import Objective
 from skbackprop.nn.regularizers import L2
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import Optimizer
-from skbackprop.schedules import ConstantRate, LearningRateSchedule
-from skbackprop.schedules.base import init_plateau_counter
+from skbackprop.schedules import ConstantRate, LearningRateSchedule, init_plateau_counter
 from skbackprop.weight_averaging import WeightAverage
 from support import peak_of, same_values
 

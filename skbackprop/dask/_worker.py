@@ -27,8 +27,7 @@ from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..nn.train_state import TrainState
 from ..nn.update import UpdateRule
-from ..schedules.base import init_plateau_counter
-from ..schedules.schedules import ConstantRate
+from ..schedules import ConstantRate, init_plateau_counter
 from ..training.blas_threads import with_blas_limit
 from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray
 from ..utils.stack_members import index_state

@@ -18,7 +18,7 @@ from ..estimators._data_info import FitArguments
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.ensemble_trainer import iter_epochs
 from ..nn.objective import DivergenceError
-from ..schedules.schedules import ConstantRate
+from ..schedules import ConstantRate
 from ..training.blas_threads import with_blas_limit
 from ..training.config import is_lbfgs
 from ..training.loop import TrainingLoop

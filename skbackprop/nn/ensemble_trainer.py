@@ -11,8 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..optimizers import Optimizer
-from ..schedules.base import LearningRateSchedule, init_plateau_counter, update_plateau_counter
-from ..schedules.schedules import ConstantRate
+from ..schedules import (
+    ConstantRate,
+    LearningRateSchedule,
+    init_plateau_counter,
+    update_plateau_counter,
+)
 from ..utils.arrays import (
     BUFFER_SIZE,
     Array,

@@ -217,7 +217,7 @@ def test_what_is_not_used_costs_no_layer():
         rngs = [np.random.default_rng(0)]
         workspace = BufferPool(np.dtype(float))
         way = BuiltNetwork(network, parameters, 5, workspace, gradients, rngs=rngs)
-        return [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
+        return [type(layer).__name__.removeprefix("Built") for layer in way.layers]
 
     plain = ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert layers(()) == plain

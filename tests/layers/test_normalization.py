@@ -233,7 +233,7 @@ def test_without_it_not_a_layer_nor_a_number_is_added():
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
     way = BuiltNetwork(network, parameters, 5, BufferPool(np.dtype(float)), gradients)
-    kinds = [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
+    kinds = [type(layer).__name__.removeprefix("Built") for layer in way.layers]
     assert kinds == ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert (parameters.statistics, parameters.of("gains"), parameters.of("means")) == ({}, [], [])
     assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes["weights"])

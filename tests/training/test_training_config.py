@@ -17,7 +17,14 @@ from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.regularizers import L1L2, L2
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
-from skbackprop.schedules import SCHEDULES, Adaptive, ConstantRate, InverseScaling, LambdaSchedule
+from skbackprop.schedules import (
+    SCHEDULES,
+    Adaptive,
+    ConstantRate,
+    CosineDecay,
+    InverseScaling,
+    LambdaSchedule,
+)
 from skbackprop.training.architecture import (
     MLPSpec,
     activation_of_each_layer,
@@ -269,7 +276,7 @@ def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_cla
 def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
     models = two_that_differ_in(row)
     assert not is_equal(*(getattr(model, row.name) for model in models))
-    shapes = [model._plan_of(model.get_params(deep=False)).shape for model in models]
+    shapes = [model._plan_of(model.get_params(deep=False)).stacking_key for model in models]
     assert is_equal(*shapes) == row.stackable
 
 
@@ -287,14 +294,15 @@ def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
         ({"average": None}, {"average": "exponential"}, False),
         ({"alpha": 1}, {"alpha": np.float32(0.9)}, True),
         ({"l1_ratio": 0.5}, {"l1_ratio": 0}, False),
-        ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, True),
+        ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, False),
+        ({"learning_rate": CosineDecay()}, {"learning_rate": CosineDecay(0.1)}, True),
         ({"dropout": 0.1}, {"dropout": [0.0, 0.1]}, True),
     ],
     ids=str,
 )
 def test_plans_are_compared_by_what_they_mean(one, other, together):
     """However the parameters say it."""
-    assert is_equal(config(**one).shape, config(**other).shape) == together
+    assert is_equal(config(**one).stacking_key, config(**other).stacking_key) == together
 
 
 @pytest.mark.parametrize(
