@@ -394,7 +394,7 @@ class StepDecay(LearningRateSchedule):
         validate_interval(self, "factor", low=0, high=1, closed="right")
         given: Any = self.milestones
         milestones = tuple(given) if isinstance(given, Iterable) else (given,)
-        if not all(isinstance(each, Real) and 0 <= each < 1 for each in milestones):
+        if not all(isinstance(each, Real) and 0 <= float(each) < 1 for each in milestones):
             raise ValueError(
                 f"milestones of StepDecay must hold numbers in the range [0, 1), got {given!r}."
             )

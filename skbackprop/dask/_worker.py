@@ -475,7 +475,7 @@ class WorkerActor:
         """Return the parameters of this part, made those given."""
         if self._parameters is None:
             network = self._setting.objective.network
-            self._parameters = network.layout.start(1, theta.dtype)
+            self._parameters = network.layout.init(1, theta.dtype)
         np.copyto(self._parameters.theta, theta)
         for name, array in statistics.items():
             np.copyto(self._parameters.statistics[name], array)

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from ..estimators._data_info import FitArguments
 from ..estimators.base import BaseNeuralNetwork
-from ..nn.ensemble_trainer import iter_epochs
+from ..nn.ensemble_trainer import train_epoch_or_rollback
 from ..nn.objective import DivergenceError
 from ..schedules import ConstantRate
 from ..training.blas_threads import with_blas_limit
@@ -211,7 +211,7 @@ def _losses(run: TrainingRun, rates: list[float], width: int) -> list[float]:
             rate=np.array([[rate]]),
         )
         try:
-            losses += next(iter_epochs(stack, 1)).tolist()
+            losses += train_epoch_or_rollback(stack, 0, 1).tolist()
         except DivergenceError:
             break
         if _has_risen(losses, width):

@@ -106,7 +106,7 @@ class TrainingRun:
         masks = [_mask_stream(rng, past)] if self.network.stochastic else []
         if start is None:
             layers = self.config.initial.layers(self.network, rng, member)
-            parameters = self.network.start([layers], problem.dtype, [rng])
+            parameters = self.network.init_parameters([layers], problem.dtype, [rng])
         else:
             parameters = self._continued(start, past, n_samples_seen)
         self._split = past.split if past and past.n_rows == self.table.n_rows else None

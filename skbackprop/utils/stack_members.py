@@ -7,7 +7,7 @@ every member.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -86,7 +86,7 @@ def _is_settings(value: Any) -> bool:
     return is_settings and not extra_instance_attributes(value)
 
 
-def index_state(state: ArrayDict, members: Any) -> ArrayDict:
+def index_state(state: Mapping[str, Array], members: Any) -> ArrayDict:
     """Return the rows of some members: views for a slice, copies for an array of numbers."""
     return {name: array[members] for name, array in state.items()}
 

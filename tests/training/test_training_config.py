@@ -42,6 +42,7 @@ from skbackprop.training.config import (
 from skbackprop.training.weight_init import checked_layers, initial_weights
 from skbackprop.utils.equality import is_equal
 from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
+from stacks import activations_of
 from support import some_parameters
 
 NETWORK = dense_network((4, 3, 2), (Tanh(),))
@@ -215,7 +216,7 @@ def test_networks():
     layered = network_of(
         settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
     )
-    assert layered.activations == (Relu(), LeakyRelu(0.3))
+    assert activations_of(layered) == [Relu(), LeakyRelu(0.3)]
     own = Tanh()
     assert check_activation_param(own) is own
     assert check_activation_param("relu") is ACTIVATIONS["relu"]
@@ -352,7 +353,7 @@ def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
     initializer = (
         ACTIVATIONS[activation].initializer if init == "auto" else INITIALIZERS.get(init, init)
     )
-    assert_layers_equal(drawn, network.draw([initializer] * 2, np.random.RandomState(5)))
+    assert_layers_equal(drawn, network.draw_weights(np.random.RandomState(5), initializer))
 
 
 def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
