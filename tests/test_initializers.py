@@ -62,8 +62,7 @@ def test_glorot_uniform_makes_the_draws_of_scikit_learn(name):
     theirs = MLPClassifier(activation=name)
     theirs._random_state = np.random.RandomState(7)
     expected = [theirs._init_coef(*shape, np.float64) for shape in network.shapes["weights"]]
-    initializers = [ACTIVATIONS[name].initializer] * len(network.shapes["weights"])
-    drawn = network.draw(initializers, np.random.RandomState(7))
+    drawn = network.draw_weights(np.random.RandomState(7), ACTIVATIONS[name].initializer)
     for (weights, biases), (their_weights, their_biases) in zip(drawn, expected, strict=True):
         np.testing.assert_array_equal(weights, their_weights)
         np.testing.assert_array_equal(biases, their_biases)
@@ -72,9 +71,9 @@ def test_glorot_uniform_makes_the_draws_of_scikit_learn(name):
 @every_initializer
 def test_the_stream_alone_decides(initializer):
     network = deep_network()
-    initializers = [initializer] * len(network.shapes["weights"])
-    first, again = (network.draw(initializers, np.random.RandomState(1)) for _ in range(2))
-    other = network.draw(initializers, np.random.RandomState(2))
+    first, again, other = (
+        network.draw_weights(np.random.RandomState(seed), initializer) for seed in (1, 1, 2)
+    )
     for (weights, _), (same, _), (different, _) in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(weights, same)
         assert not np.array_equal(weights, different)

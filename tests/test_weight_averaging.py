@@ -19,7 +19,6 @@ from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegress
 from skbackprop.activations import Relu, Tanh
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import DivergenceError
 from skbackprop.nn.parameters_averaged import averaged
@@ -37,6 +36,7 @@ from stacks import (
     Member,
     assert_same_bits,
     column,
+    iter_epochs,
     public_kinds,
     some_table,
     stack_of,

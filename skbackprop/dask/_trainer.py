@@ -198,7 +198,7 @@ class _MemberState:
         self._gradients = stack.gradients.members(own)
         self._update = stack.rule.members(own).update(self.state, self._gradients)
         both = self.state.parameters, self._gradients
-        self._add_penalty = PenaltyGradient(self.objective.penalty, *both, stack.workspace)
+        self._add_penalty = PenaltyGradient(self.objective.penalty, *both, stack.pool)
 
     def step(self, parts: Sequence[GradientResult], n_rows: int, rate: float) -> list[float]:
         """Make a step by what each part says of a batch; return the losses to add up."""

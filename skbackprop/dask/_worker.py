@@ -27,8 +27,7 @@ from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..nn.train_state import TrainState
 from ..nn.update import UpdateRule
-from ..schedules.base import init_plateau_counter
-from ..schedules.schedules import ConstantRate
+from ..schedules import ConstantRate, init_plateau_counter
 from ..training.blas_threads import with_blas_limit
 from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray
 from ..utils.stack_members import index_state
@@ -476,7 +475,7 @@ class WorkerActor:
         """Return the parameters of this part, made those given."""
         if self._parameters is None:
             network = self._setting.objective.network
-            self._parameters = network.layout.start(1, theta.dtype)
+            self._parameters = network.layout.init(1, theta.dtype)
         np.copyto(self._parameters.theta, theta)
         for name, array in statistics.items():
             np.copyto(self._parameters.statistics[name], array)

@@ -20,7 +20,7 @@ from ..layers.embeddings import InputLayers
 from ..layers.normalization import Normalization
 from ..losses.classification import ClassifierLoss
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight, reject_balanced
 from ..training.config import TrainingConfig
 from ..training.weight_init import CoefsAndIntercepts

@@ -19,7 +19,7 @@ from ..layers.embeddings import InputLayers
 from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._typing import (

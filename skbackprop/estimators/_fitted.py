@@ -174,7 +174,7 @@ class FittedAttributesMixin(FromWeightsMixin, NestedParamsMixin):
         found: dict[str, Any] = dict.fromkeys(attributes.values())
         normalization = config.architecture.normalization
         if normalization is not None:  # without hidden layers there is an array for none of them
-            for block in (*normalization.blocks(0), *normalization.statistics(0)):
+            for block in (*normalization.parameter_specs(0), *normalization.buffer_specs(0)):
                 if block.name in attributes:
                     found[attributes[block.name]] = []
         return found | self._arrays_of(_predicting(pasts, learned.dtype), learned.network)

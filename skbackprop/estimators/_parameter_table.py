@@ -25,8 +25,7 @@ from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import LBFGS, SOLVERS, Optimizer
-from ..schedules.base import LearningRateSchedule
-from ..schedules.schedules import SCHEDULES
+from ..schedules import SCHEDULES, LearningRateSchedule
 from ..utils.config import Configurable
 from ..weight_averaging import AVERAGES, WeightAverage
 
@@ -57,8 +56,8 @@ class Parameter:
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators that have it.
     stackable : bool, default=False
-        Whether the members of one stack may differ in it, by `Plan.shape`; of an optimizer or an
-        average that goes for its numbers alone.
+        Whether the members of one stack may differ in it, by `TrainingConfig.stacking_key`; of an
+        optimizer, a schedule or an average that goes for its numbers alone.
     warm_start_fixed : bool, default=False
         Whether it shapes a network or its training state, so that no warm start may change it.
     table : mapping or None, default=None

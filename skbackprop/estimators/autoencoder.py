@@ -25,7 +25,7 @@ from ..nn.objective import Objective
 from ..nn.parameters import Parameters
 from ..nn.prediction import iter_predict_raw, predict_raw
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.architecture import AutoencoderSpec, MLPSpec
 from ..training.config import TrainingConfig
 from ..training.validation_data import ValidationData, weighted_mean

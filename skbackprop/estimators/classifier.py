@@ -24,7 +24,7 @@ from ..nn.data_loader import Dataset
 from ..nn.input_gradients import OutputGradient
 from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator

@@ -23,7 +23,7 @@ from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts

@@ -146,11 +146,11 @@ def summary_of(
 
 
 def _of_layer(layer: Layer, n_inputs: int) -> LayerSummary:
-    blocks = layer.blocks(n_inputs)
+    blocks = layer.parameter_specs(n_inputs)
     named = layer.activation if isinstance(layer, Activation) else layer
     return LayerSummary(
         type(named).__name__,
-        layer.n_outputs(n_inputs),
+        layer.compute_n_outputs(n_inputs),
         sum(block.size for block in blocks),
         {block.name: block.shape for block in blocks},
     )

@@ -193,9 +193,9 @@ def _input_of(step: Any, x: Expr) -> Expr:
 def apply_layers(network: Network, parameters: Parameters, x: Expr) -> Expr:
     """Return what layers make of an expression: at the end of a network the members' scores."""
     each = zip(network.layers, network.n_units[:-1], strict=True)
-    for (layer, n_inputs), *kinds in zip(each, parameters.blocks, parameters.running, strict=True):
+    for (layer, n_inputs), *kinds in zip(each, parameters.layers, parameters.running, strict=True):
         named = {name: array for kind in kinds for name, array in kind.items()}
-        blocks = (*layer.blocks(n_inputs), *layer.statistics(n_inputs))
+        blocks = (*layer.parameter_specs(n_inputs), *layer.buffer_specs(n_inputs))
         shapes = {block.name: block.shape for block in blocks}
         # Where layers compute, a row of numbers has an axis more.
         arrays = {name: array.reshape(len(array), *shapes[name]) for name, array in named.items()}

@@ -16,9 +16,9 @@ from sklearn.pipeline import Pipeline
 
 from ..estimators._data_info import FitArguments
 from ..estimators.base import BaseNeuralNetwork
-from ..nn.ensemble_trainer import iter_epochs
+from ..nn.ensemble_trainer import train_epoch_or_rollback
 from ..nn.objective import DivergenceError
-from ..schedules.schedules import ConstantRate
+from ..schedules import ConstantRate
 from ..training.blas_threads import with_blas_limit
 from ..training.config import is_lbfgs
 from ..training.loop import TrainingLoop
@@ -211,7 +211,7 @@ def _losses(run: TrainingRun, rates: list[float], width: int) -> list[float]:
             rate=np.array([[rate]]),
         )
         try:
-            losses += next(iter_epochs(stack, 1)).tolist()
+            losses += train_epoch_or_rollback(stack, 0, 1).tolist()
         except DivergenceError:
             break
         if _has_risen(losses, width):

@@ -162,7 +162,7 @@ class Candidate:
     def shape(self) -> list[Any]:
         """What its network has to have in common with others in a stack: nothing without a plan."""
         planned = self.planned
-        return [self] if planned is None else [type(self.network), *planned.config.shape]
+        return [self] if planned is None else [type(self.network), *planned.config.stacking_key]
 
     @property
     def settings_of_transformers(self) -> dict[str, Any]:

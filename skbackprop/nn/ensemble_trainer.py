@@ -11,8 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..optimizers import Optimizer
-from ..schedules.base import LearningRateSchedule, init_plateau_counter, update_plateau_counter
-from ..schedules.schedules import ConstantRate
+from ..schedules import (
+    ConstantRate,
+    LearningRateSchedule,
+    init_plateau_counter,
+    update_plateau_counter,
+)
 from ..utils.arrays import (
     BUFFER_SIZE,
     Array,
@@ -167,9 +171,9 @@ class EnsembleTrainer:
     def _bind(self) -> None:
         """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
         state, theta = self.state, self.parameters.theta
-        self.workspace = BufferPool(theta.dtype)
+        self.pool = BufferPool(theta.dtype)
         self.gradients = self.parameters.like(np.empty_like(theta))
-        self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.workspace)
+        self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.pool)
         # By identity: what members share is shuffled and saved once.
         self._orders = list(
             {id(order): order for order in state.orders if order is not None}.values()
@@ -342,7 +346,7 @@ class _Step:
             stack.parameters.members(members),
             gradients,
             batch_size,
-            stack.workspace,
+            stack.pool,
             stack.batches.is_sparse,
             masks,
         )
@@ -358,38 +362,6 @@ class _Step:
         measure = self.gradient(batch)
         self._update(self._n_rows, self._rate)
         return measure
-
-
-def iter_epochs(stack: EnsembleTrainer, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
-    """Train a stack, an epoch each time that the next item is asked for.
-
-    Parameters
-    ----------
-    stack : Stack
-        The members; the caller may let some retire between two epochs.
-    n_epochs : int
-        The number of the epoch after which the generator ends.
-    n_done : int, default=0
-        The number of epochs done before: after members that diverged have retired, the others
-        go on from there.
-
-    Yields
-    ------
-    losses : array of shape (n_estimators,)
-        The mean loss of the epoch's batches as they were visited, penalty included.
-
-    Raises
-    ------
-    Diverged
-        If a loss, a parameter or a moment is no longer finite.
-
-    Notes
-    -----
-    An epoch is all or nothing: whatever is raised inside it, the stack goes back to where the
-    epoch began.
-    """
-    for epoch in range(n_done, n_epochs):
-        yield train_epoch_or_rollback(stack, epoch, n_epochs)
 
 
 def train_epoch_or_rollback(stack: EnsembleTrainer, n_done: int, n_epochs: int) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..optimizers import AdamW
-from ..schedules.schedules import LinearWarmup
+from ..schedules import LinearWarmup
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def network_params(
         "alpha": 0.0,
         # No batch is much smaller than the others: a step on a few rows goes anywhere.
         "batch_size": -(-n_train // _steps_for(n_train)),
-        "learning_rate": LinearWarmup("cosine", length=0.05),
+        "learning_rate": LinearWarmup("cosine", warmup_fraction=0.05),
         "learning_rate_init": 0.01,
         "n_iter_no_change": np.inf,
         "warm_start": True,

@@ -23,7 +23,6 @@ from ..nn.ensemble_trainer import (
 from ..nn.objective import DivergenceError
 from ..nn.parameters import FlatParameters
 from ..nn.train_state import TrainState
-from ..schedules._stacked import schedule_state
 from ..utils.arrays import Array
 from ..utils.stack_members import index_members, stack_settings
 from .convergence import on_converged, on_diverged, on_interrupted, on_max_iter, on_time_limit
@@ -311,5 +310,4 @@ class TrainingLoop:
         own = stack.state.take(np.array([i]))
         if own.rngs[0] is None:  # what visits rows as they stand draws nothing
             own.rngs = run.state.rngs
-        own.schedule = schedule_state(stack.schedule, stack.state.schedule, i)
         return own

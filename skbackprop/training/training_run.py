@@ -20,7 +20,7 @@ from ..nn.lbfgs import EvaluationCache
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
-from ..schedules.base import init_plateau_counter
+from ..schedules import init_plateau_counter
 from ..utils.arrays import Array, ArrayDict, IndexArray, max_abs
 from .checkpoint import TrainingCheckpoint
 from .history import EpochRecord, ParameterSnapshot, StopReason, WarmStartState, Window, snapshot_of
@@ -106,7 +106,7 @@ class TrainingRun:
         masks = [_mask_stream(rng, past)] if self.network.stochastic else []
         if start is None:
             layers = self.config.initial.layers(self.network, rng, member)
-            parameters = self.network.start([layers], problem.dtype, [rng])
+            parameters = self.network.init_parameters([layers], problem.dtype, [rng])
         else:
             parameters = self._continued(start, past, n_samples_seen)
         self._split = past.split if past and past.n_rows == self.table.n_rows else None
@@ -292,7 +292,7 @@ class TrainingRun:
         problem, table = self.problem, self.table
         is_weighted = table.weight is not None
         of_data = [self.network, self.objective.loss, problem.dtype, table.is_sparse, is_weighted]
-        return [*of_data, self.incremental, *self.config.shape]
+        return [*of_data, self.incremental, *self.config.stacking_key]
 
     @property
     def parameters(self) -> FlatParameters:

@@ -21,7 +21,6 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from skbackprop.layers import normalization as module
 from skbackprop.nn.data_loader import DataLoader, Dataset
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.forward_backward import BuiltNetwork
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import LossAndGradient, Objective
@@ -39,6 +38,7 @@ from stacks import (
     assert_each_as_alone,
     assert_same_bits,
     five_members,
+    iter_epochs,
     peak_of_an_epoch,
     public_kinds,
     some_parameters,
@@ -98,11 +98,11 @@ def naive_scores(kind, parameters, member, X, shares):
 def bound_gradient(network, tables, parameters, rngs=()):
     """Return the gradient of one batch of all rows, the objective, the batches, and the chunk."""
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    workspace, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
     objective = Objective(network, LOSS, L2(0.0))
     gradient = LossAndGradient(
-        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, rngs
+        objective, parameters, gradients, n_rows, pool, batches.is_sparse, rngs
     )
     (chunk,) = batches.chunks()
     return gradient, objective, batches, chunk
@@ -233,7 +233,7 @@ def test_without_it_not_a_layer_nor_a_number_is_added():
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
     way = BuiltNetwork(network, parameters, 5, BufferPool(np.dtype(float)), gradients)
-    kinds = [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
+    kinds = [type(layer).__name__.removeprefix("Built") for layer in way.layers]
     assert kinds == ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert (parameters.statistics, parameters.of("gains"), parameters.of("means")) == ({}, [], [])
     assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes["weights"])

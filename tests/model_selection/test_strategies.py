@@ -91,7 +91,13 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
     "grid, n_stacks",
     [
         ({"solver__weight_decay": [0.0, 0.1, 1.0], "solver__beta_1": [0.5, 0.9]}, 1),
-        ({"learning_rate__schedule__final": [0.1, 0.2, 0.3], "solver__epsilon": [1e-8, 1e-3]}, 1),
+        (
+            {
+                "learning_rate__schedule__final_factor": [0.1, 0.2, 0.3],
+                "solver__epsilon": [1e-8, 1e-3],
+            },
+            1,
+        ),
         ({"average__decay": [0.5, 0.6, 0.7], "alpha": [0.0, 0.3]}, 1),
         ({"average": [None, "polyak", PolyakAverage(50)], "solver__beta_2": [0.9, 0.99]}, 2),
         ({"activation__negative_slope": [0.1, 0.2], "alpha": [0.0, 0.3, 0.5]}, 2),

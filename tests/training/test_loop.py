@@ -48,8 +48,6 @@ DIFFERENCES = [
     {"n_iter_no_change": np.inf},
     {"early_stopping": True, "validation_fraction": 0.5, "n_iter_no_change": 2},
     {"init": "he_normal"},
-    {"learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 2},
-    {"learning_rate": "invscaling", "power_t": 0.3},
 ]
 
 
