@@ -40,7 +40,7 @@ from ..utils._typing import (
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._data_info import FitArguments, FitContext
-from ._decorators import available_if
+from ._decorators import available_if, with_callbacks
 from ._fitted import check_finite_output
 from ._mixins import suggests_arguments
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
@@ -456,6 +456,7 @@ class BackpropAutoencoder(
     # -------------------------------------------------------------------- training
 
     @suggests_arguments
+    @with_callbacks
     def fit(
         self,
         X: MatrixLike,
@@ -515,7 +516,7 @@ class BackpropAutoencoder(
         given = FitArguments(
             X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
         )
-        return self._fit_followed(given)
+        return self._train(given)
 
     @available_if(BaseNeuralNetwork._check_stochastic)
     def partial_fit(

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from runs import assert_same_run, finished, runs_of
+from runs import assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dropout import BuiltDropout, BuiltSparseDropout, dropout_rng
@@ -27,8 +27,7 @@ from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import dropout_rates
-from skbackprop.training.loop import TrainingLoop
-from skbackprop.training.runner import train_runs
+from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
 from stacks import (
     DTYPES,
@@ -250,7 +249,7 @@ def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
             object.__setattr__(run.table, "X", sparse.csr_array(run.table.X))
         for run in runs:
             run.table = runs[0].table
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from runs import assert_same_run, finished, runs_of
+from runs import assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -28,8 +28,7 @@ from skbackprop.nn.prediction import predict_raw
 from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
-from skbackprop.training.loop import TrainingLoop
-from skbackprop.training.runner import train_runs
+from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
 from stacks import (
     DTYPES,
@@ -328,7 +327,7 @@ def test_members_that_share_their_rows(kind):
     settings = {"normalization": kind, "max_iter": 6, "early_stopping": True}
     differences = [{}, {}, {"learning_rate_init": 0.05}, {"alpha": 1.0, "n_iter_no_change": 2}]
     runs, alone = (runs_of(BackpropClassifier, differences, settings) for _ in range(2))
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")

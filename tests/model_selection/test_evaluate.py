@@ -28,8 +28,8 @@ from skbackprop.losses import SquaredError
 from skbackprop.model_selection import _evaluate
 from skbackprop.model_selection._pipeline_cache import _CaptureFitArgs
 from skbackprop.schedules import LearningRateSchedule
+from skbackprop.training import loop
 from skbackprop.training import model_stacks as sizes_module
-from skbackprop.training import runner
 from support import (
     assert_same_search,
     bits,
@@ -427,7 +427,7 @@ class Stubborn(LearningRateSchedule):
 def test_an_error_in_the_midst_of_training_fails_its_candidate_and_no_other(
     part, solver, n_threads, monkeypatch
 ):
-    for module in (_evaluate, runner):
+    for module in (_evaluate, loop):
         monkeypatch.setattr(module, "threads_for_stacks", lambda: n_threads)
     monkeypatch.setattr(sizes_module, "_WORTH_A_THREAD", 1)
     grid = [GOOD, part | {"max_iter": [1, 4], "hidden_layer_sizes": [(4,), (5,)]}]
