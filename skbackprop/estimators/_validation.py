@@ -36,7 +36,7 @@ Estimator = TypeVar("Estimator")
 def bare_clone(estimator: Estimator) -> Estimator:
     """Return an estimator that scikit-learn's checks may write to, in place of the one given."""
     other = object.__new__(type(estimator))
-    other.__dict__ = dict(vars(estimator))
+    vars(other).update(vars(estimator))
     return other
 
 

@@ -41,9 +41,9 @@ from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._data_info import FitArguments, FitContext
 from ._decorators import available_if
-from ._fitted import check_finite_output
 from ._mixins import suggests_arguments
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
+from ._prediction import check_finite_output
 from ._target_scaling import ReconstructionTargets
 from ._validation import (
     bare_clone,

@@ -42,8 +42,7 @@ from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
 from ._data_info import DataInfo, FitArguments, FitContext, ScoringInputs
 from ._decorators import available_if
-from ._ensemble import EnsembleMixin
-from ._from_weights import derived
+from ._derived_attributes import derived
 from ._label_encoding import (
     ClassificationTargets,
     check_are_named,
@@ -51,11 +50,12 @@ from ._label_encoding import (
     rebuild_target_encoder,
 )
 from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._supervised import BaseSupervisedNetwork
 from ._validation import validated_input, validated_weight
 from .base import BaseNeuralNetwork
 
 
-class BackpropClassifier(ClassifierMixin, EnsembleMixin):
+class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     """A neural network that classifies, trained by backpropagation.
 
     A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.
@@ -896,7 +896,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
             self._check_probabilities()
         except AttributeError as error:
             raise ValueError(f'of must be "score" here: {error}') from None
-        return self._slope_of_prediction
+        return self._prediction_cotangent
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows whose label, or all of whose labels, is right.

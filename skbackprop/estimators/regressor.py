@@ -39,15 +39,15 @@ from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
 from ._data_info import DataInfo, FitArguments, ScoringInputs
 from ._decorators import available_if
-from ._ensemble import EnsembleMixin
-from ._from_weights import OptionalDerivedAttribute
+from ._derived_attributes import OptionalDerivedAttribute
 from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._supervised import BaseSupervisedNetwork
 from ._target_scaling import RegressionTargets
 from ._validation import check_no_missing, validated_input, validated_weight
 from .base import BaseNeuralNetwork
 
 
-class BackpropRegressor(RegressorMixin, EnsembleMixin):
+class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     """A neural network that predicts numbers, trained by backpropagation.
 
     A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
@@ -737,7 +737,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         learned = self._learned
         outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
         gradients = self._input_gradients(
-            X, lambda scores, i: self._slope_of_prediction(scores, outputs[i]), len(outputs)
+            X, lambda scores, i: self._prediction_cotangent(scores, outputs[i]), len(outputs)
         )
         return self._known_targets(learned).gradients_in_units_of_y(gradients)
 

@@ -151,7 +151,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         "no_such__either": "Invalid parameter 'no_such' for estimator Backprop",
         "solver__no_such": r"Invalid parameter 'no_such' for AdamW\(.*'weight_decay'\]",
         "solver__weight_decay": "weight_decay of AdamW must be a number in the range",
-        "learning_rate__schedule__no_such": r"Invalid parameter 'no_such' for Cosine",
+        "learning_rate__schedule__no_such": r"Invalid parameter 'no_such' for CosineDecay",
         "learning_rate__length__x": "length=0.05 of LinearWarmup has no settings of its own",
         "alpha__x": "alpha=0.5 has no settings of its own, so there is no alpha__x.$",
         "hidden_layer_sizes__x": "hidden_layer_sizes of type tuple has no settings of its own",
@@ -176,9 +176,9 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         (
             {"learning_rate": "cosine"},
             "learning_rate__final",
-            r"Cosine\(\), .* skbackprop.schedules",
+            r"CosineDecay\(\), .* skbackprop.schedules",
         ),
-        ({"learning_rate": np.cos}, "learning_rate__factor", r"learning_rate=Step\(\)"),
+        ({"learning_rate": np.cos}, "learning_rate__factor", r"learning_rate=StepDecay\(\)"),
         (
             {},
             "average__decay",
