@@ -183,7 +183,7 @@ def test_the_parser_of_imports_sees_what_there_is(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
         "from . import base\n"
-        "from .labels import learn\n"
+        "from ._label_encoding import learn\n"
         "def function():\n"
         "    from .. import losses\n"
         "    import skbackprop.nn.network as network, sklearn.base\n"
