@@ -1,4 +1,4 @@
-"""The autoencoder: a network that reproduces its input through a bottleneck, and its two halves."""
+"""Autoencoder: dimensionality reduction and outlier detection by a neural network."""
 
 from __future__ import annotations
 
@@ -54,25 +54,26 @@ from ._validation import (
 )
 from .base import BaseNeuralNetwork
 
-# Numbers of a block of rows, the errors or the variance of which are computed at once.
-_NUMBERS_AT_ONCE = 1 << 17
+# Size of the blocks in which errors and variances are computed.
+_BLOCK_SIZE = 1 << 17
 
-# The error of a share of the rows that comes from rounding.
+# Tolerance for rounding errors in shares of the rows.
 _ROUNDING = 1e-9
 
 
 class BackpropAutoencoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseNeuralNetwork
 ):
-    """A neural network that learns a short code for each row, trained to reproduce the row.
+    """Autoencoder for dimensionality reduction and outlier detection.
 
-    The encoder maps a row x to a code c of `n_components` numbers, the decoder maps the code back:
-    ``c = f(... f(x W_0 + b_0) ...) W_h + b_h`` and ``x' = f(... f(c W_(h+1) + b_(h+1)) ...) W_L +
-    b_L``. Both are trained together to make x' like x. Without hidden layers this is principal
-    component analysis; with them, codes and reconstructions follow curves.
+    The encoder maps a row x to a code c with `n_components` values, and the decoder maps the code
+    to a reconstruction of the row: ``c = f(... f(x W_0 + b_0) ...) W_h + b_h`` and ``x' = f(...
+    f(c W_(h+1) + b_(h+1)) ...) W_L + b_L``. Both are trained together to minimize the
+    reconstruction error. Without hidden layers, the codes span the space of the principal
+    components; with hidden layers, the reduction is nonlinear.
 
-    It is an outlier detector as well: `predict` returns -1 for rows that it reproduces badly, and
-    1 for all others.
+    For outlier (anomaly) detection, `predict` returns -1 for rows with a large reconstruction
+    error and 1 for all others.
 
     Parameters
     ----------
@@ -304,23 +305,23 @@ class BackpropAutoencoder(
 
     See Also
     --------
-    BackpropRegressor : The same network for targets other than its input.
-    sklearn.decomposition.PCA : The linear way, with an exact solution.
+    BackpropRegressor : The same network for other targets than its input.
+    sklearn.decomposition.PCA : Linear dimensionality reduction with an exact solution.
 
     Notes
     -----
-    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
-    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    An int ``random_state`` makes training exactly reproducible, with the same number of BLAS
+    threads. If `fit` fails, the estimator remains unchanged. Ctrl-C stops training at the last
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
-    `StandardScaler` before the network. Squared errors of features of different scales are
-    otherwise errors of the features with the largest scale.
+    `StandardScaler` before the network. Otherwise the features with the largest scale
+    dominate the squared error.
 
-    Sparse X stays sparse: only the rows of a batch, or of a block of predictions, are ever dense.
+    Sparse X stays sparse: only batches and blocks of predictions are converted to dense arrays.
 
-    An input that is left out at random by ``dropout=[0.3, 0, ...]`` makes a denoising
-    autoencoder (Vincent et al. 2008): what is to be reproduced is always the whole row.
+    Dropout of the input, as by ``dropout=[0.3, 0, ...]``, makes a denoising autoencoder (Vincent
+    et al. 2008): the target is always the complete row.
 
     References
     ----------
@@ -482,27 +483,26 @@ class BackpropAutoencoder(
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : object, default=None
-            Not used; there so that the autoencoder can stand in a pipeline.
+            Not used; exists for use in pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         X_val : array-like or sparse matrix, default=None
-            Rows like X that are not trained on: their loss is recorded after each epoch in
-            `validation_loss_curve_`, and `early_stopping` goes by them in place of a share of X.
-            In a `Pipeline` with ``transform_input=["X_val"]`` they come transformed as X does.
+            Validation data, whose loss is recorded after each epoch in `validation_loss_curve_`.
+            `early_stopping` uses it in place of held-out rows of X. In a `Pipeline`, pass
+            ``transform_input=["X_val"]`` to transform it as X.
         y_val : object, default=None
-            Not used, as y is not.
+            Not used.
         sample_weight_val : array-like, default=None
-            The weight of each of the rows of X_val; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
         resume_from : str or path, default=None
-            The file of a `callbacks.Checkpoint`, of an autoencoder with the same parameters that
-            was fitted to the same data: training goes on from there, and ends with the very same
-            weights as if it had never been interrupted. ``max_iter`` may be higher.
+            File of a `callbacks.Checkpoint` from an autoencoder with the same parameters and
+            data. Training resumes from it and ends with exactly the weights of an uninterrupted
+            fit. ``max_iter`` may be higher.
         groups : array-like of shape (n_samples,), default=None
-            The group of each row, a number or a word: rows of one patient, say, or of one day. What
-            `early_stopping` holds out is whole groups. Without effect where nothing is held out.
-            With metadata routing, groups that are given to a search, a pipeline or to
-            cross-validation come here without a request.
+            The group of each row, such as a patient or a day. `early_stopping` holds out whole
+            groups. Groups have no effect if no rows are held out. With metadata routing, groups
+            passed to a search, a pipeline or cross-validation are forwarded without a request.
 
         Returns
         -------
@@ -512,12 +512,12 @@ class BackpropAutoencoder(
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or if training diverges. The estimator
-            is then left as it was.
+            If a parameter or the data is invalid, or if training diverges. The estimator then
+            remains unchanged.
         KeyboardInterrupt
-            On Ctrl-C, which keeps the last complete epoch. Before the first one is complete, an
-            estimator that was fitted is left as it was; one that was not has its initial
-            weights, with an ``n_iter_`` of 0.
+            On Ctrl-C. The last complete epoch is kept. Without a complete epoch, a fitted
+            estimator remains unchanged, and an unfitted one gets its initial weights, with an
+            ``n_iter_`` of 0.
         """
         given = FitArguments(
             X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
@@ -535,28 +535,29 @@ class BackpropAutoencoder(
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on X, going on from what has been learned.
+        """Train for one epoch on X, continuing the previous training.
 
-        Moments, random stream and schedule go on too, so that with equal data so many calls
-        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
-        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
+        Moments, random state and schedule continue as well, so several calls with the same data
+        equal one `fit` of as many epochs. No rows are held out, and training never stops by
+        itself: with `early_stopping`, `converged_` tells when the score of `X_val` no longer
+        improves.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : object, default=None
-            Not used; there so that the autoencoder can stand in a pipeline.
+            Not used; exists for use in pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
         X_val : array-like or sparse matrix, default=None
-            Rows like X that are not trained on: their loss is added to `validation_loss_curve_`.
-            Under `early_stopping` their score is added to `validation_scores_`, and the weights
-            of the call with the best score are kept.
+            Validation data, whose loss is appended to `validation_loss_curve_`. With
+            `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
+            call with the best score are kept.
         y_val : object, default=None
-            Not used, as y is not.
+            Not used.
         sample_weight_val : array-like, default=None
-            The weight of each of the rows of X_val; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
 
         Returns
         -------
@@ -566,10 +567,10 @@ class BackpropAutoencoder(
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or training diverges. The estimator is
-            then left as it was.
+            If a parameter or the data is invalid, or training diverges. The estimator then
+            remains unchanged.
         AttributeError
-            If the solver is not a stochastic one.
+            If the solver is not stochastic.
         """
         given = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
         return self._train(given, incremental=True)
@@ -586,8 +587,8 @@ class BackpropAutoencoder(
     def _recall(self, config: TrainingConfig, n_outputs: int) -> ReconstructionTargets:
         return ReconstructionTargets(config.loss, self.loss)
 
-    def _judge_of(self, objective: Objective, targets: Any) -> _ByErrors:
-        return _ByErrors(objective)
+    def _judge_of(self, objective: Objective, targets: Any) -> ReconstructionEvaluator:
+        return ReconstructionEvaluator(objective)
 
     def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
         outcome = super()._outcome_of(prepared, continues)
@@ -596,7 +597,7 @@ class BackpropAutoencoder(
         return outcome
 
     def _offset(self, outcome: Mapping[str, Any], table: Dataset) -> float:
-        """Return the threshold for the rows of a table, given the fitted attributes."""
+        """Return the outlier threshold for the rows of a table, given the fitted attributes."""
         fitted, learned = bare_clone(self), outcome["_learned"]
         fitted._set(outcome)
         network, parameters = learned.network, fitted._parameters(learned)
@@ -612,10 +613,10 @@ class BackpropAutoencoder(
             "n_components": inner[n_hidden] if inner else 0,
         }
 
-    # -------------------------------------------------------------- to codes and back
+    # ---------------------------------------------------------- encoding and decoding
 
     def transform(self, X: MatrixLike) -> Array:
-        """Return the code of each row.
+        """Encode each row.
 
         Parameters
         ----------
@@ -625,20 +626,20 @@ class BackpropAutoencoder(
         Returns
         -------
         codes : array of shape (n_samples, n_components)
-            The values of the bottleneck's units, in the model's dtype.
+            The outputs of the bottleneck, in the model's dtype.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         check_is_fitted(self)
         return self._through(slice(None, self._n_encoding), self._validated_input(X))
 
     def inverse_transform(self, X: MatrixLike) -> Array:
-        """Return the rows that codes stand for.
+        """Decode codes to rows.
 
         Parameters
         ----------
@@ -648,15 +649,14 @@ class BackpropAutoencoder(
         Returns
         -------
         rows : array of shape (n_samples, n_features)
-            Their reconstructions, in the model's dtype; an array also where X was sparse in
-            training.
+            The reconstructed rows, in the model's dtype; dense also for sparse training data.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid, or has not `n_components` columns.
+            If X is invalid or does not have `n_components` columns.
         """
         check_is_fitted(self)
         learned = self._learned
@@ -666,7 +666,7 @@ class BackpropAutoencoder(
         return rows
 
     def _through(self, layers: slice, values: Any) -> Array:
-        """Return what consecutive layers make of values."""
+        """Return the output of consecutive layers."""
         learned = self._learned
         network, parameters = learned.network.part(layers), self._parameters(learned).part(layers)
         with np.errstate(all="ignore"):
@@ -676,18 +676,18 @@ class BackpropAutoencoder(
 
     @property
     def _n_encoding(self) -> int:
-        """The number of layers of the encoder: half of all, but that the last has no activation."""
+        """The number of layers of the encoder; the last layer of the decoder has no activation."""
         return (len(self._learned.network.layers) + 1) // 2
 
     @property
     def _n_features_out(self) -> int:
-        """The number of columns of the codes, which get as many names."""
+        """The number of columns of the codes, for `get_feature_names_out`."""
         return self._learned.network.n_units[self._n_encoding]
 
-    # --------------------------------------------------------------- how well it is done
+    # ------------------------------------------------------------- outlier detection
 
     def score_samples(self, X: MatrixLike) -> Array:
-        """Return how well each row is reproduced; rows unlike those of training are not.
+        """Return the negative reconstruction error of each row; outliers have low scores.
 
         Parameters
         ----------
@@ -697,21 +697,20 @@ class BackpropAutoencoder(
         Returns
         -------
         scores : float64 array of shape (n_samples,)
-            Minus the mean squared error over the features: at most zero, the higher the more
-            normal.
+            The negative mean squared error over the features, at most zero. Higher is more normal.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         check_is_fitted(self)
         return -self._errors(self._validated_input(X))
 
     def decision_function(self, X: MatrixLike) -> Array:
-        """Return how far each row is from the threshold between outliers and inliers.
+        """Return the distance of each score from the threshold of outliers.
 
         Parameters
         ----------
@@ -728,20 +727,20 @@ class BackpropAutoencoder(
         NotFittedError
             If the autoencoder is not fitted, or has no `offset_`.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         check_is_fitted(self)
         offset = vars(self).get("offset_")
         if offset is None:
             raise NotFittedError(
                 "This BackpropAutoencoder has no threshold between outliers and inliers: only fit "
-                "sets one. Set it from rows that you know, as in autoencoder.offset_ = "
+                "sets one. Set it from known rows, as in autoencoder.offset_ = "
                 "np.quantile(autoencoder.score_samples(X), 0.1)."
             )
         return self.score_samples(X) - offset
 
     def predict(self, X: MatrixLike) -> Array:
-        """Return which rows are outliers.
+        """Predict whether each row is an outlier.
 
         Parameters
         ----------
@@ -751,23 +750,23 @@ class BackpropAutoencoder(
         Returns
         -------
         labels : array of int of shape (n_samples,)
-            -1 for outliers, whose `decision_function` is negative, and 1 for inliers. The
-            reconstruction of X is ``inverse_transform(transform(X))``.
+            -1 for outliers, which have a negative `decision_function`, and 1 for inliers. For the
+            reconstruction of X, use ``inverse_transform(transform(X))``.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted, or has no `offset_`.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of the variance of X that the reconstruction explains (R2).
 
-        It is one minus the squared errors over the squared distances from the mean of X, each
-        added up over rows and features. On the same rows, the higher score is the lower error.
+        It is one minus the sum of squared errors divided by the sum of squared deviations from the
+        mean of X, over all rows and features.
 
         Parameters
         ----------
@@ -776,12 +775,12 @@ class BackpropAutoencoder(
         y : object, default=None
             Not used.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         Returns
         -------
         score : float
-            At most one. Where all rows of X are equal, one if they are reproduced exactly,
+            R2, at most one. If all rows of X are equal, it is one for an exact reconstruction,
             else zero.
 
         Raises
@@ -789,7 +788,7 @@ class BackpropAutoencoder(
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X or the weights are not valid.
+            If X or the weights are invalid.
         """
         check_is_fitted(self)
         X = self._validated_input(X)
@@ -816,16 +815,16 @@ class BackpropAutoencoder(
 
 
 @dataclass(frozen=True)
-class _ByErrors:
-    """Judges a network by the squared error and the loss of each row, computed in blocks."""
+class ReconstructionEvaluator:
+    """Evaluates a network by the squared error and the loss of each row, in blocks of rows."""
 
     objective: Objective
 
     def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        """Return the mean squared error and the loss of each row, in that order."""
+        """Return the mean squared error and the loss of each row, along the last axis."""
         n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
         found = np.empty((len(parameters), n_rows, 2))
-        for part, scores, x in _side_by_side(network, parameters, X, rows):
+        for part, scores, x in _iter_blocks(network, parameters, X, rows):
             in_double = x.astype(np.float64)
             found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
             found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
@@ -836,21 +835,21 @@ class _ByErrors:
         return weighted_mean(outcomes[:, 1], watched.weight) / self.objective.loss_normalizer
 
     def score(self, outcomes: Array, watched: ValidationData) -> float:
-        """Return the share of the variance of the rows that is explained."""
+        """Return R2 of the rows."""
         return _explained(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
 
 
 def _explained(errors: Array, X: Any, rows: IndexArray | None, weight: Array | None) -> float:
-    """Return the share of the variance of rows that is explained, given the error of each."""
+    """Return R2 of rows, given the mean squared error of each."""
     error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 
 
 def _threshold(scores: Array, contamination: float, weight: Array | None) -> float:
-    """Return the score that a share of the rows, by weight, is below.
+    """Return the score below which a share of the rows lies, by weight.
 
-    It lies halfway between two scores, so that rounding moves no training row across it. If no
-    score has that share below it, it is the largest.
+    It is halfway between two scores, so that rounding errors move no training row across it. If
+    no score has that share below it, it is the largest score.
     """
     weight = np.ones(len(scores)) if weight is None else weight
     values, which = np.unique(scores[weight > 0], return_inverse=True)
@@ -864,16 +863,16 @@ def _threshold(scores: Array, contamination: float, weight: Array | None) -> flo
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
     errors = np.empty((len(parameters), X.shape[0]))
-    for part, scores, x in _side_by_side(network, parameters, X, None):
+    for part, scores, x in _iter_blocks(network, parameters, X, None):
         errors[:, part] = _errors_of_block(scores, x, link)
     return errors
 
 
-def _side_by_side(
+def _iter_blocks(
     network: Network, parameters: Parameters, X: Any, rows: IndexArray | None
 ) -> Iterator[tuple[slice, Array, Array]]:
-    """Yield which some of the rows are, their scores, and the rows themselves, for all in turn."""
-    n_at_once = max(1, _NUMBERS_AT_ONCE // (len(parameters) * X.shape[1]))
+    """Yield blocks of rows: their slice, their raw predictions, and the dense rows."""
+    n_at_once = max(1, _BLOCK_SIZE // (len(parameters) * X.shape[1]))
     start = 0
     for block in iter_predict_raw(network, parameters, X, rows):
         for first in range(0, block.shape[1], n_at_once):
@@ -884,15 +883,15 @@ def _side_by_side(
 
 
 def _block(X: Any, rows: IndexArray | None, part: slice) -> Array:
-    """Return a part of some rows of X, or of all of them, as an array."""
+    """Return a block of X, or of the given rows of X, as a dense array."""
     block: Array = as_dense(X[part] if rows is None else X[rows[part]])
     return block
 
 
 def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
-    """Return the mean squared error of each member and row; the scores are overwritten.
+    """Return the mean squared error of each member and row; `scores` is overwritten.
 
-    In double precision: what is left of a good reconstruction is small, a square large.
+    It is computed in double precision, as the residuals of good reconstructions are small.
     """
     link.inverse(scores, scores)
     difference = np.subtract(scores, x, dtype=np.float64)
@@ -901,16 +900,16 @@ def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
 
 
 def _variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
-    """Return the mean of the features' variances over rows, in double precision, in blocks.
+    """Return the mean variance of the features, in double precision and in blocks of rows.
 
-    Deviations from one of the rows come first: where all rows are equal, they are exactly zero.
+    Deviations are taken from one of the rows first: for equal rows they are exactly zero.
     """
     n_rows, n_features = X.shape[0] if rows is None else len(rows), X.shape[1]
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
     first = int(np.argmax(share > 0))
     origin = _block(X, rows, slice(first, first + 1))
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // n_features)
+    rows_at_once = max(1, _BLOCK_SIZE // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
         for part in gen_batches(n_rows, rows_at_once):

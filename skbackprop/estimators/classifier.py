@@ -1,4 +1,4 @@
-"""The classifier: a network that tells labels apart."""
+"""Neural network classifier."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ from .base import BaseNeuralNetwork
 
 
 class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
-    """A neural network that classifies, trained by backpropagation.
+    """Neural network classifier, trained by backpropagation.
 
-    A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.
-    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the probabilities are
-    softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Labels in several columns have
-    scores each.
+    A drop-in replacement for scikit-learn's `MLPClassifier`, with the same parameters, attributes
+    and results. The raw prediction for a row x is ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``.
+    The probabilities are softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Each of
+    several columns of labels has raw predictions of its own.
 
     Parameters
     ----------
@@ -361,13 +361,13 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     See Also
     --------
-    BackpropRegressor : The same network for numbers.
-    sklearn.neural_network.MLPClassifier : What it replaces.
+    BackpropRegressor : The same network for regression.
+    sklearn.neural_network.MLPClassifier : scikit-learn's network with the same interface.
 
     Notes
     -----
-    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
-    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    An int ``random_state`` makes training exactly reproducible, with the same number of BLAS
+    threads. If `fit` fails, the estimator remains unchanged. Ctrl-C stops training at the last
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
@@ -546,30 +546,31 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         y_val: MatrixLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on X and y, going on from what has been learned.
+        """Train for one epoch on X and y, continuing the previous training.
 
-        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
-        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
-        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
+        Moments, random state and schedule continue as well, so ``max_iter`` calls with the same
+        data equal one `fit` of as many epochs. No rows are held out, and training never stops by
+        itself: with `early_stopping`, `converged_` tells when the score of `X_val` no longer
+        improves.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The labels; they need not hold all classes. A 0/1 matrix has any number of labels
-            for each row, other columns have a label each.
+            The labels, not necessarily of all classes. A 0/1 matrix is a multilabel target; other
+            matrices have one label in each column.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
         classes : array-like of shape (n_classes,) or list of such, default=None
-            All labels that there will ever be; for several columns of labels, a list of those of
-            each. Needed in the first call, and later the same or None.
+            All labels that any call will contain; for several columns of labels, a list with
+            those of each. Required in the first call; later the same or None.
         X_val, y_val : array-like, default=None
-            Rows like X and y that are not trained on: their loss is added to
-            `validation_loss_curve_`. Under `early_stopping` their score is added to
-            `validation_scores_`, and the weights of the call with the best score are kept.
+            Validation data, whose loss is appended to `validation_loss_curve_`. With
+            `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
+            call with the best score are kept.
         sample_weight_val : array-like, default=None
-            The weight of each of them; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
 
         Returns
         -------
@@ -579,10 +580,10 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, a label is not among `classes`, or
-            training diverges. The estimator is then left as it was.
+            If a parameter or the data is invalid, a label is not in `classes`, or training
+            diverges. The estimator then remains unchanged.
         AttributeError
-            If the solver is not a stochastic one.
+            If the solver is not stochastic.
         """
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True, classes=classes)
@@ -607,7 +608,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     @derived
     def classes_(self: Any) -> Array:
-        """Return the labels of a network that was put together from weights, sorted."""
+        """Return the labels of assigned weights: scikit-learn's if set, else 0, 1, ..."""
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
 
@@ -620,7 +621,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         return rebuild_target_encoder(self.classes_, n_outputs, is_by_label)
 
     def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
-        loss: Loss = targets.loss_of(config.loss, config.label_smoothing)
+        loss: Loss = targets.make_loss(config.loss, config.label_smoothing)
         return loss
 
     def _weighted(
@@ -663,12 +664,12 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     @derived
     def temperature_(self: Any) -> float:
-        """Return that of a network that was put together from weights."""
+        """Return the temperature of assigned weights."""
         return 1.0
 
     @property
     def _labels(self) -> Any:
-        """What is known of the labels: the `ClassificationTargets`."""
+        """The encoder of the labels."""
         return self._learned.targets
 
     def _check_probabilities(self) -> bool:
@@ -686,18 +687,18 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     @property
     def oof_decision_function_(self) -> Any:
-        """What `decision_function` returns, of each row by the member that has held it out."""
+        """The out-of-fold decision function of each training row."""
         return self._labels.decision_function(self._held_out_once.scores.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
-        """What `predict_proba` returns, of each row by the member that has held it out."""
+        """The out-of-fold probabilities of each training row."""
         self._check_probabilities()
         return self._probabilities(self._held_out_once.scores.copy())
 
     @property
     def oof_prediction_(self) -> Any:
-        """What `predict` returns, of each row by the member that has held it out."""
+        """The out-of-fold prediction of each training row."""
         return self._decode(self._held_out_once.scores)
 
     # ------------------------------------------------------------------ prediction
@@ -713,7 +714,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The labels; for multilabel targets 0/1 indicators, in a CSR matrix where the training
+            The labels; for multilabel targets a 0/1 matrix, which is a CSR matrix if the training
             targets were sparse.
 
         Raises
@@ -721,12 +722,12 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return self._predict_with(X, lambda scores: self._decode(self._pooled(scores)))
 
     def decision_function(self, X: MatrixLike) -> Array:
-        """Return the raw scores, before the logistic or softmax function if there is one.
+        """Return the raw predictions, before the logistic or softmax function.
 
         Parameters
         ----------
@@ -736,15 +737,15 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         Returns
         -------
         scores : array of shape (n_samples,) or (n_samples, n_classes), or list of such arrays
-            One score a row for two classes (above zero means ``classes_[1]``), else one a
-            class. A list for several columns of labels.
+            One score for each row for two classes (positive means ``classes_[1]``), else one for
+            each class. A list for several columns of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return self._predict_with(
             X, lambda scores: self._labels.decision_function(self._pooled(scores))
@@ -754,7 +755,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     def predict_proba(self, X: MatrixLike) -> Array:
         """Predict the probability of each class.
 
-        It is absent where the loss has no probabilities, as the hinge losses have none.
+        Not available for losses without probabilities, such as the hinge losses.
 
         Parameters
         ----------
@@ -764,29 +765,30 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         Returns
         -------
         probabilities : array of shape (n_samples, n_classes), or list of such arrays
-            In the order of ``classes_``. Rows add up to one, but for multilabel targets, where
-            each column is the probability of its own label. A list for several columns of labels.
+            The probabilities in the order of ``classes_``. Rows sum to one, except for multilabel
+            targets, where each column is the probability of one label. A list for several columns
+            of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         AttributeError
             If the loss has no probabilities.
         """
         return self._predict_with(X, lambda scores: self._probabilities(self._pooled(scores)))
 
     def _probabilities(self, scores: Array) -> Any:
-        """Return the probability of each class; the scores may be overwritten."""
+        """Return the probability of each class; `scores` may be overwritten."""
         labels, loss = self._labels, self._learned.loss
         if isinstance(loss, LossWithLink):
-            return labels.of_each_class(loss.predict(scores))
+            return labels.expand_predictions(loss.predict(scores))
         return labels.probabilities(scores, loss.link)
 
     def _decode(self, scores: Array) -> Any:
-        """Return the labels that scores speak for."""
+        """Return the predicted labels for raw predictions."""
         loss = self._learned.loss
         if isinstance(loss, LossWithLink):
             scores = loss.decisive(scores)
@@ -796,8 +798,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     def predict_log_proba(self, X: MatrixLike) -> Array:
         """Predict the logarithm of the probability of each class.
 
-        It is computed from the scores and stays finite where the probability rounds to zero.
-        It is absent where the loss has no probabilities.
+        It is computed from the raw predictions, so it stays finite where a probability rounds to
+        zero. Not available for losses without probabilities.
 
         Parameters
         ----------
@@ -807,14 +809,14 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         Returns
         -------
         log_probabilities : array of shape (n_samples, n_classes), or list of such arrays
-            In the order of ``classes_``. A list for several columns of labels.
+            The logarithms in the order of ``classes_``. A list for several columns of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         AttributeError
             If the loss has no probabilities.
         """
@@ -828,38 +830,35 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         return self._predict_with(X, outcome)
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
-        """Return the derivative of what the network says of each row by each feature.
+        """Return the gradient of the output by the features of each row (saliency).
 
-        d score / d x says in which direction, and how fast, the score of a class changes as a
-        feature of that row does (Simonyan et al. 2014, section 3, who take the score and not the
-        probability: the latter also rises as the scores of other classes fall, and hardly changes
-        where it is near 0 or 1). It is computed by backpropagation down to the input, a block of
-        rows at a time.
+        The gradient d score / d x tells how the score of a class changes with each feature of the
+        row (Simonyan et al. 2014, section 3). Gradients of probabilities also reflect the scores
+        of other classes, and vanish near probabilities of 0 and 1. Gradients are computed by
+        backpropagation to the input, in blocks of rows.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         of : {"score", "probability"}, default="score"
-            What the derivative is of: what `decision_function` returns, or the probability of
-            each class; of two classes, that of ``classes_[1]``. Of several members, either is
-            that of their mean probability.
+            The output to differentiate: the decision function, or the probability of each class.
+            For two classes, the probability of ``classes_[1]``. With several members, the output
+            for their averaged probability.
 
         Returns
         -------
         gradient : array, or list of arrays
             Of shape (n_samples, n_features) for two classes, else (n_samples, n_classes,
-            n_features): the shape of what `decision_function` returns, with the features as a
-            last axis. In the model's dtype, and dense where X is sparse as well. A list for
-            several columns of labels.
+            n_features): the shape of `decision_function` with an additional last axis of features.
+            In the model's dtype; dense for sparse X as well. A list for several columns of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it, or `of` is none of the two, or the loss has no
-            probabilities.
+            If X is invalid, `of` is neither of the two, or the loss has no probabilities.
 
         References
         ----------
@@ -879,25 +878,24 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         return self._gradients(validated_input(self, X, self._learned.dtype), of)
 
     def _gradients(self, X: Any, of: str) -> Any:
-        """Return what `input_gradient` does, of input that has been checked."""
+        """Return the `input_gradient` of validated X."""
         labels = self._labels
-        slope = self._slope_of(of)
-        gradients = self._input_gradients(X, slope, labels.n_outputs)
+        gradients = self._input_gradients(X, self._output_gradient(of), labels.n_outputs)
         if of == "probability":
             gradients[..., labels.saturated_mask] = 0
-        # The derivatives by a feature are shaped as the scores of a row.
+        # The gradients by one feature have the shape of the scores of a row.
         shaped = labels.decision_function(gradients.reshape(-1, labels.n_outputs))
         if isinstance(shaped, list):
             return [_features_last(part, len(gradients)) for part in shaped]
         return _features_last(shaped, len(gradients))
 
-    def _slope_of(self, of: Any) -> OutputGradient:
-        """Return what the derivative of `of` goes by."""
+    def _output_gradient(self, of: Any) -> OutputGradient:
+        """Return the function that starts backpropagation of the output `of`."""
         if of == "score":
             return self._score_cotangent
         if of != "probability":
-            question = did_you_mean(of, ("score", "probability"))
-            raise ValueError(f'of must be "score" or "probability", got {of!r}.{question}')
+            suggestion = did_you_mean(of, ("score", "probability"))
+            raise ValueError(f'of must be "score" or "probability", got {of!r}.{suggestion}')
         try:
             self._check_probabilities()
         except AttributeError as error:
@@ -905,7 +903,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         return self._prediction_cotangent
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
+        """Return the accuracy: the share of rows whose labels are all correct.
 
         Parameters
         ----------
@@ -914,19 +912,19 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The true labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         Returns
         -------
         accuracy : float
-            In [0, 1].
+            The accuracy, in [0, 1].
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it, or y has another shape than the predictions.
+            If X is not valid input, or y has another shape than the predictions.
         """
         return self._score_of(self._scored(X, y, sample_weight))
 
@@ -948,11 +946,11 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 def _score_of_labels(
     loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
 ) -> float:
-    """Return the share of rows that are right under an output activation that was set."""
+    """Return the accuracy with an output activation that the user has set."""
     return float(labels.score(loss.decisive(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:
-    """Return derivatives of shape (n_rows * n_features, ...) as (n_rows, ..., n_features)."""
+    """Reshape gradients of shape (n_rows * n_features, ...) to (n_rows, ..., n_features)."""
     by_row = gradients.reshape(n_rows, -1, *gradients.shape[1:])
     return np.ascontiguousarray(np.moveaxis(by_row, 1, -1))

@@ -1,4 +1,4 @@
-"""The regressor: targets of one or many outputs, and predictions in their units."""
+"""Neural network regressor."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ from .base import BaseNeuralNetwork
 
 
 class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
-    """A neural network that predicts numbers, trained by backpropagation.
+    """Neural network regressor, trained by backpropagation.
 
-    A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
-    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the predictions are
-    s, or under some losses a function of s.
+    A drop-in replacement for scikit-learn's `MLPRegressor`, with the same parameters, attributes
+    and results. The raw prediction for a row x is ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``.
+    The prediction is s, or for some losses a function of s.
 
     Parameters
     ----------
@@ -344,18 +344,18 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
 
     See Also
     --------
-    BackpropClassifier : The same network for labels.
-    sklearn.neural_network.MLPRegressor : What it replaces.
+    BackpropClassifier : The same network for classification.
+    sklearn.neural_network.MLPRegressor : scikit-learn's network with the same interface.
 
     Notes
     -----
-    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
-    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    An int ``random_state`` makes training exactly reproducible, with the same number of BLAS
+    threads. If `fit` fails, the estimator remains unchanged. Ctrl-C stops training at the last
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
-    `StandardScaler` before the network, and set ``scale_target=True`` where y has another
-    scale; no `TransformedTargetRegressor` is needed.
+    `StandardScaler` before the network, and set ``scale_target=True`` if y has another scale,
+    instead of using a `TransformedTargetRegressor`.
 
     References
     ----------
@@ -541,11 +541,12 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         y_val: MatrixLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on X and y, going on from what has been learned.
+        """Train for one epoch on X and y, continuing the previous training.
 
-        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
-        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
-        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
+        Moments, random state and schedule continue as well, so ``max_iter`` calls with the same
+        data equal one `fit` of as many epochs. No rows are held out, and training never stops by
+        itself: with `early_stopping`, `converged_` tells when the score of `X_val` no longer
+        improves.
 
         Parameters
         ----------
@@ -554,13 +555,13 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
         X_val, y_val : array-like, default=None
-            Rows like X and y that are not trained on: their loss is added to
-            `validation_loss_curve_`. Under `early_stopping` their score is added to
-            `validation_scores_`, and the weights of the call with the best score are kept.
+            Validation data, whose loss is appended to `validation_loss_curve_`. With
+            `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
+            call with the best score are kept.
         sample_weight_val : array-like, default=None
-            The weight of each of them; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
 
         Returns
         -------
@@ -570,10 +571,10 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or training diverges. The estimator is
-            then left as it was.
+            If a parameter or the data is invalid, or training diverges. The estimator then
+            remains unchanged.
         AttributeError
-            If the solver is not a stochastic one.
+            If the solver is not stochastic.
         """
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True)
@@ -596,7 +597,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return RawPredictionEvaluator(objective, objective.loss.score)
 
     def _known_targets(self, known: DataInfo) -> RegressionTargets:
-        # Mean and scale may have been assigned, with weights from a file, say.
+        # Mean and scale may have been assigned, for example together with the weights.
         targets = cast(RegressionTargets, known.targets)
         mean, scale = self.target_mean_, self.target_scale_
         if targets.mean is mean and targets.scale is scale:
@@ -622,31 +623,31 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         return_std : bool, default=False
-            Whether to return a standard deviation as well. Under the Gaussian loss it is that
-            of the targets, which is learned; of several members it is that of the mixture of
-            their distributions. Under any other loss it is that of the members' predictions,
-            which says how much they disagree; it is zero for one member.
+            Whether to return a standard deviation as well. With the Gaussian loss, it is the
+            learned standard deviation of the targets; with several members, that of the mixture
+            of their distributions. With other losses, it is the standard deviation of the
+            members' predictions, which measures their disagreement; it is zero for one member.
 
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions, in the model's dtype: the mean over the members. With several
-            levels of `Quantile`, there is a last axis for the levels.
+            The predictions in the model's dtype, averaged over the members. With several
+            quantiles of `Quantile`, they have a last axis of quantiles.
         std : array of the same shape
-            The standard deviation; only with ``return_std``.
+            The standard deviation. Only returned if ``return_std`` is True.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return self._predict_with(X, self._mean_and_std if return_std else self._mean)
 
     @property
     def oof_prediction_(self) -> Array:
-        """What `predict` returns, of each row by the member that has held it out."""
+        """The out-of-fold prediction of each training row."""
         return self._mean(self._held_out_once.scores[None].copy())
 
     def _mean(self, scores: Array) -> Array:
@@ -660,7 +661,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     def _mean_and_std(self, scores: Array) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of the mixture of the members.
 
-        Its variance is the mean of their variances and the variance of their means.
+        Its variance is the mean of their variances plus the variance of their means.
         """
         means = self._means(scores)
         shares, scale = _shares(means)
@@ -674,19 +675,19 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return self._mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
 
     def _means(self, scores: Array) -> Array:
-        """Return the prediction of each member, in the units of y."""
+        """Return the prediction of each member in the units of y."""
         loss = self._learned.loss
         return self._each_in_units_of_y([loss.predict(own) for own in scores])
 
     def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
-        """Return a list with predictions of each member, or deviations, in the units of y."""
+        """Return the members' predictions, or deviations `from_zero`, in the units of y."""
         targets = self._known_targets(self._learned)
         rows = targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     @property
     def _learns_deviation(self) -> bool:
-        """Whether the standard deviation that `predict` returns is that of the targets."""
+        """Whether the loss learns the standard deviation of the targets."""
         return type(self._learned.loss).deviation is not Loss.deviation
 
     @property
@@ -696,11 +697,11 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return loss.target_minimum, loss.target_maximum
 
     def input_gradient(self, X: MatrixLike) -> Array:
-        """Return the derivative of the prediction for each row by each feature.
+        """Return the gradient of the prediction by the features of each row (saliency).
 
-        d prediction / d x says by how much the prediction for that row rises for each unit that a
-        feature rises by. It is in the units of y, also under ``scale_target``, and computed by
-        backpropagation down to the input, a block of rows at a time.
+        The gradient d prediction / d x is the change of the prediction for each unit of change in
+        a feature. It is in the units of y, also with ``scale_target``, and is computed by
+        backpropagation to the input, in blocks of rows.
 
         Parameters
         ----------
@@ -710,18 +711,18 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Returns
         -------
         gradient : array of shape (n_samples, n_features) or (n_samples, n_outputs, n_features)
-            The shape of what `predict` returns, with the features as a last axis. In the model's
-            dtype, and dense where X is sparse as well. Of several members it is the derivative of
-            their mean prediction.
+            The shape of `predict` with an additional last axis of features. In the model's dtype;
+            dense for sparse X as well. With several members, the gradient of their mean
+            prediction.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         NotImplementedError
-            If the loss is one's own, with a link that has no ``backward``.
+            If a custom loss has a link without ``backward``.
 
         Examples
         --------
@@ -739,7 +740,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return self._gradients(validated_input(self, X, self._learned.dtype))
 
     def _gradients(self, X: Any) -> Array:
-        """Return what `input_gradient` does, of input that has been checked."""
+        """Return the `input_gradient` of validated X."""
         learned = self._learned
         outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
         gradients = self._input_gradients(
@@ -748,12 +749,12 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return self._known_targets(learned).gradients_in_units_of_y(gradients)
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return how good the predictions are: R2 or D2.
+        """Return R2 or D2 of the predictions.
 
-        It is R2 for "squared_error" and "poisson", the losses that scikit-learn's regressor has,
-        and D2 of the loss for all others: the share of the loss of the best constant prediction
-        that the network has done away with, which is 1 at best, 0 for the constant, and negative
-        for what is worse. Of several targets it is the mean. Under the Gaussian loss it is
+        It is R2 for "squared_error" and "poisson", the losses of scikit-learn's regressor. For
+        other losses it is D2, the share of the loss of the best constant prediction that the
+        network removes: at most 1, 0 for the constant, and negative for worse predictions. With
+        several targets it is averaged. For the Gaussian loss it is
         ``1 - exp(2 (loss - loss of the constant))``.
 
         Parameters
@@ -763,19 +764,19 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         Returns
         -------
         score : float
-            D2, or R2.
+            R2 or D2.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X or y is not valid for it.
+            If X or y is invalid.
         """
         check_is_fitted(self)
         return self._score_of(self._scored(X, y, sample_weight))
@@ -808,9 +809,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
 
 
 def _shares(each: Any) -> tuple[Array, Array]:
-    """Return numbers as shares of the largest along the first axis, and that; no square overflows.
+    """Return values divided by the largest along the first axis, and that largest value.
 
-    Both are in double precision.
+    Squares of the shares do not overflow. Both are in double precision.
     """
     each = np.asarray(each, dtype=np.float64)
     largest = np.abs(each).max(axis=0)
@@ -819,25 +820,29 @@ def _shares(each: Any) -> tuple[Array, Array]:
 
 
 def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
-    """Return scikit-learn's R2, also of numbers the squares of which overflow or vanish."""
+    """Return scikit-learn's R2, also for values whose squares overflow or underflow."""
     y = check_no_missing(as_dense(y), "values")
     values = np.asarray(y)
     assert_all_finite(values, input_name="y")
     if values.shape == predicted.shape and values.dtype.kind in "iuf":
         limits = np.finfo(np.result_type(values, predicted))
-        least, most = float(limits.tiny) ** 0.5 * _MANY_ROWS, float(limits.max) ** 0.5 / _MANY_ROWS
+        least, most = (
+            float(limits.tiny) ** 0.5 * _MAX_SUMMED_SQUARES,
+            float(limits.max) ** 0.5 / _MAX_SUMMED_SQUARES,
+        )
         largest = max(max_abs(values), max_abs(predicted))
         if 0 < largest < least or largest > most:
-            y, predicted, weight = _in_small_units(values, predicted, weight)
+            y, predicted, weight = _scale_down(values, predicted, weight)
     return float(r2_score(y, predicted, sample_weight=weight))
 
 
-def _in_small_units(
+def _scale_down(
     y: Array, predicted: Array, weight: Array | None
 ) -> tuple[Array, Array, Array | None]:
-    """Return the rows that count, each target in a unit of the size of its largest value.
+    """Return the rows with positive weight, each target divided by a power of two.
 
-    R2 does not depend on it. The unit is a power of two, so that nothing is rounded.
+    The targets are then at most 1 in absolute value. R2 does not change, as powers of two
+    cause no rounding.
     """
     if weight is not None:
         counted = weight > 0
@@ -848,5 +853,5 @@ def _in_small_units(
     return y, predicted, weight
 
 
-# So many squares can be added up without overflow.
-_MANY_ROWS = 1e6
+# The number of squares that can be summed without overflow.
+_MAX_SUMMED_SQUARES = 1e6

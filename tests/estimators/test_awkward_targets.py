@@ -163,7 +163,7 @@ def test_a_network_of_indicators_takes_zeros_and_ones_alone(container, value):
 def test_an_error_of_indicators_shows_a_few_values():
     X, Y = label_data(N)
     model = quick(BackpropClassifier).fit(X, Y)
-    with pytest.raises(ValueError, match=r"contains 2, 3, 4, 5, 6, \.\.\.\. Give 1"):
+    with pytest.raises(ValueError, match=r"contains 2, 3, 4, 5, 6, \.\.\.\. Use 1"):
         model.partial_fit(X, np.arange(3 * N).reshape(N, 3))
 
 
@@ -242,7 +242,7 @@ def test_words_beside_other_labels(name):
         (np.array([1, "a"], dtype=object), "classes has words beside other labels"),
         ([0, 1, None], "missing labels"),
         ([0, 1, np.nan], "classes contains NaN"),
-        ([0, 1, 1.5], "Unknown label type: continuous. classes must hold labels"),
+        ([0, 1, 1.5], "Unknown label type: continuous. classes must hold class labels"),
         ([[0, 1], [0, "a"]], "words beside|shape"),
     ],
 )
