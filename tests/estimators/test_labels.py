@@ -467,7 +467,7 @@ def test_weights_count_as_rows():
     "y, message",
     [
         (np.c_[THREE, np.linspace(0, 1, N)], "Unknown label type: continuous. Column 1 of y"),
-        (np.array([["a", 1], [2, 2]] * 30, object), "Column 0 of y has words beside other labels"),
+        (np.array([["a", 1], [2, 2]] * 30, object), "Column 0 of y mixes strings with other"),
         (pd.DataFrame({"a": THREE, "b": [None, *WORDS[THREE][1:]]}), "missing .* in column 1"),
         (pd.DataFrame({"a": WORDS[THREE], "b": [np.nan, *THREE[1:]]}), "missing .* in column 1"),
     ],
