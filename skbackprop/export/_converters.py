@@ -32,8 +32,8 @@ Arrays = Mapping[str, Array]
 def to_expression(part: Any, *inputs: Any) -> Any:
     """Return what a part computes, as an expression: register functions of your own parts.
 
-    A function is registered for a class: ``to_expression.register`` decorates it, and tells the class by
-    the annotation of its first argument. It is given the part, and an expression of
+    A function is registered for a class: ``to_expression.register`` decorates it, and tells the
+    class by the annotation of its first argument. It is given the part, and an expression of
 
     - the input z of an activation: ``(activation, z)``,
     - the scores of a link: ``(link, scores)``, for the predictions that it makes of them,

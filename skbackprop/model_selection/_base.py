@@ -30,7 +30,7 @@ from .._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from ..estimators._decorators import checks_parameters
-from ..estimators._mixins import HTMLReprMixin, suggesting_scorers, with_positive_class
+from ..estimators._mixins import EstimatorMixin, suggesting_scorers, with_positive_class
 from . import _cost_model
 from ._callback_contexts import SearchCallbackContexts
 from ._candidates import EvaluationConfig, Split
@@ -39,7 +39,7 @@ from ._jobs import Result
 from ._round_budget import CandidateStates, RoundBudget
 
 
-class BatchedSearchCV(HTMLReprMixin, BaseSearchCV):
+class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
     """A search without a strategy: what scikit-learn's `BaseSearchCV` is, with stacks.
 
     It stands where `BaseSearchCV` does, so a strategy goes before it, and its own `fit` is kept:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse, vstack
+from scipy.sparse import issparse
 
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from .forward_backward import BuiltNetwork
@@ -137,54 +137,3 @@ class CachedPredictor:
                 )
             ]
         return found[n_rows]
-
-
-# Numbers in the scores of the rows of which predictions are made at once.
-_OUTCOME_NUMBERS = 1 << 18
-
-
-def predict_in_batches(
-    network: Network, parameters: Parameters, X: Any, outcome: Callable[[Array], Any]
-) -> Any:
-    """Return what `outcome` makes of the scores of a stack, so that memory is bounded.
-
-    Parameters
-    ----------
-    network, parameters, X
-        As in `predict_raw`.
-    outcome : callable
-        Takes scores of shape (n_estimators, n, k), which it may overwrite, for any number n of
-        rows; returns something for each row: an array, a CSR matrix, or a list or tuple of arrays.
-
-    Returns
-    -------
-    outcomes : array, CSR matrix, list or tuple
-        What `outcome` returns for all rows.
-    """
-    rows_at_once = max(1, _OUTCOME_NUMBERS // (len(parameters) * network.widths[-1]))
-    parts = (
-        outcome(block[:, start : start + rows_at_once])
-        for block in iter_predict_raw(network, parameters, X)
-        for start in range(0, block.shape[1], rows_at_once)
-    )
-    return _joined(parts, X.shape[0])
-
-
-def _joined(parts: Iterator[Any], n_rows: int) -> Any:
-    """Put consecutive rows together, where each part is valid until the next is asked for."""
-    whole: list[Array] = []
-    start = 0
-    for part in parts:
-        if issparse(part):
-            matrices: list[Any] = [part, *parts]
-            return vstack(matrices)
-        arrays = part if isinstance(part, (list, tuple)) else [part]
-        stop = start + len(arrays[0])
-        if stop - start == n_rows:
-            return part
-        if not whole:
-            whole = [np.empty((n_rows, *array.shape[1:]), array.dtype) for array in arrays]
-        for array, own in zip(whole, arrays, strict=True):
-            array[start:stop] = own
-        start = stop
-    return type(part)(whole) if isinstance(part, (list, tuple)) else whole[0]

@@ -12,13 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._decorators import checks_parameters
-from ..estimators._mixins import HTMLReprMixin
+from ..estimators._mixins import EstimatorMixin
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._dataframe import read_table
 from ._encoding import EncodedInputs, FittedEncoding, Settings
 
 
-class TableEncoder(TransformerMixin, HTMLReprMixin):
+class TableEncoder(TransformerMixin, EstimatorMixin):
     """Turn a raw table into numbers for a network: scaled, one-hot, with missing indicators.
 
     A table is a data frame (pandas, polars, pyarrow and what else narwhals knows), an array of

@@ -518,7 +518,7 @@ def in_frame(rows):
         ({"loss": "poisson"}, X, None, "'loss' parameter .* must be .*'squared_error'"),
         ({"loss": Poisson()}, X, None, r"loss=Poisson\(\) needs X >= 0, but X contains -"),
         ({"loss": Gamma()}, np.maximum(X, 0), None, r"Gamma\(\) needs X > 0, but X contains 0"),
-        ({"loss": Quantile([0.1, 0.9])}, X, None, "2 scores for each target"),
+        ({"loss": Quantile([0.1, 0.9])}, X, None, "2 outputs per target"),
         ({"activation": ["tanh", "relu"]}, X, None, "activation has 2 entries"),
         ({"dropout": [0.3]}, X, None, "dropout must be .* sequence of 2 such rates"),
         ({"dropout": 0.3, "solver": "lbfgs"}, X, None, "solver='lbfgs' needs the same objective"),

@@ -24,7 +24,7 @@ from skbackprop import (
     schedules,
     weight_averaging,
 )
-from skbackprop.estimators._mixins import SuggestingMixin
+from skbackprop.estimators._mixins import EstimatorMixin
 from skbackprop.persistence import get_trusted_types, load
 from skbackprop.utils.config import Configurable
 
@@ -192,14 +192,14 @@ def test_what_writes_draws_or_runs_is_not_trusted():
 def test_what_is_trusted_does_nothing_when_it_is_made_or_set():
     """None has a hook that skops would call; of reductions, only those to the class itself."""
     ours = [thing for name, thing in things_trusted() if name.startswith(skbackprop.__name__)]
-    for base in (Configurable, SuggestingMixin):
+    for base in (Configurable, EstimatorMixin):
         assert vars(base.__new__(base)) == {}
     for kind in ours:
         for base in kind.__mro__:
             if base.__module__.startswith(skbackprop.__name__):
                 assert not {"__setstate__", "__del__"} & set(vars(base))
                 # Those of Part and Suggesting check the names of keywords, and skops passes none.
-                makes_itself = issubclass(base, tuple) or base in (Configurable, SuggestingMixin)
+                makes_itself = issubclass(base, tuple) or base in (Configurable, EstimatorMixin)
                 assert "__new__" not in vars(base) or makes_itself
             if "__reduce__" in vars(base) and base is not object:
                 tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base.__reduce__)))

@@ -23,7 +23,7 @@ from skbackprop._sklearn import StrOptions
 from skbackprop.activations import ACTIVATIONS, LeakyRelu
 from skbackprop.callbacks import OptunaPruningCallback
 from skbackprop.displays import SearchDisplay
-from skbackprop.estimators._mixins import SuggestingMixin
+from skbackprop.estimators._mixins import EstimatorMixin
 from skbackprop.estimators._parameter_table import PARAMETERS, constraints_of
 from skbackprop.export import to_c
 from skbackprop.losses import Huber, Quantile
@@ -250,7 +250,7 @@ def in_all(kind):
 
 
 def test_synonyms_are_of_names_that_there_are():
-    kinds = [each for each in in_all(SuggestingMixin) if each.__module__.startswith("skbackprop")]
+    kinds = [each for each in in_all(EstimatorMixin) if each.__module__.startswith("skbackprop")]
     names = {"set_callbacks", "X_val", "sample_weight", "loss", "one_hot", *get_scorer_names()}
     names |= {name for kind in kinds for name in kind._get_param_names()}
     names |= {name for part in in_all(Configurable) for name in part.setting_names()}
