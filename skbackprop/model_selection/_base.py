@@ -31,7 +31,6 @@ from .._sklearn import (
 )
 from ..estimators._decorators import checks_parameters
 from ..estimators._mixins import HTMLReprMixin, suggesting_scorers, with_positive_class
-from . import _cost_model
 from ._callback_contexts import SearchCallbackContexts
 from ._candidates import EvaluationConfig, Split
 from ._evaluate import evaluate
@@ -288,16 +287,6 @@ class CandidateEvaluator:
             self.candidate_params, n_splits, self.outcomes, self.more_results
         )
         return self.cv_results
-
-    def seconds_for(self, candidate_params: Sequence[dict[str, Any]], cv: Any = None) -> float:
-        """Fit and score candidates, keep nothing of it, and return the seconds that it took."""
-        start = _cost_model.clock()
-        splits = self._splits(cv or self.search._checked_cv_orig)
-        evaluation = replace(self.evaluation, splits=splits, error_score=np.nan, verbose=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of fits that nobody has asked for
-            evaluate(evaluation, candidate_params, self.parallel)
-        return _cost_model.clock() - start
 
     def reached_by(self, candidates: Sequence[int]) -> CandidateStates:
         """Hand out how far some of the last candidates have come, numbered anew in this order."""

@@ -160,7 +160,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
     # ----------------------------------------------------------------------- the rounds
 
     def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any) -> None:
-        candidates = self._candidates(evaluate_candidates)
+        candidates = self._candidates()
         rounds = self._rounds(len(candidates))
         context = callback_ctx.subcontext(
             task_name="search", max_subtasks=len(rounds.n_resources)
@@ -194,7 +194,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
         self.n_iterations_ = len(rounds.n_resources)
         context.call_on_fit_task_end(estimator=self)
 
-    def _candidates(self, evaluate_candidates: Any) -> list[dict[str, Any]]:
+    def _candidates(self) -> list[dict[str, Any]]:
         """Return those of the first round; the two passes draw what scikit-learn's draw."""
         candidates = self._generate_candidate_params()
         resource = self._resource
@@ -207,15 +207,10 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
 
     def _least(self, n_candidates: int) -> float:
         """Return what the first round gives each of so many candidates; "exhaust" raises it."""
-        if not self._is_exhaustive:
+        if self.min_resources != "exhaust":
             return self.min_resources_
         last = floor(log(n_candidates, self.factor))
         return max(self.min_resources_, self.max_resources_ // self.factor**last)
-
-    @property
-    def _is_exhaustive(self) -> bool:
-        """Whether the last round is to come to `max_resources`, whatever the first has to give."""
-        return bool(self.min_resources == "exhaust")
 
     def _rounds(self, n_candidates: int) -> HalvingSchedule:
         """Return the rounds, and say so."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from .._sklearn import HalvingGridSearchCV, HalvingRandomSearchCV
 from ._successive_halving import BatchedSuccessiveHalving
-from ._time_limited import TimeLimitedHalvingSearch
 
 
 class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV):
@@ -217,7 +216,7 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
         self.max_stack_bytes = max_stack_bytes
 
 
-class BackpropHalvingRandomSearchCV(TimeLimitedHalvingSearch, HalvingRandomSearchCV):
+class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearchCV):
     """Random search in rounds: all candidates for some epochs, the best for more, and so on.
 
     A drop-in for scikit-learn's `HalvingRandomSearchCV`: the same parameters, attributes and
@@ -281,9 +280,6 @@ class BackpropHalvingRandomSearchCV(TimeLimitedHalvingSearch, HalvingRandomSearc
     max_stack_bytes : int, default=2**28
         The memory that the arrays of one stack may take, in bytes, at least 1; a smaller bound
         makes smaller stacks, and does not change results.
-    time_limit : float or None, default=None
-        The seconds that `fit` is to take, above 0: there are about as many candidates as fit into
-        them, at least `factor`. None leaves their number to `n_candidates`.
 
     Attributes
     ----------
@@ -355,13 +351,6 @@ class BackpropHalvingRandomSearchCV(TimeLimitedHalvingSearch, HalvingRandomSearc
     is. `time_limit` is for the epochs of each round. That a network has not converged is said of
     the last round only.
 
-    With a `time_limit` a few candidates are tried first, for a tenth of the time at most, or what
-    three of them take for one epoch if that is longer. From it the time of the rounds is reckoned
-    for any number of candidates, and `n_candidates_` begins with the largest that fits. From there
-    on the search is the one with this `n_candidates` and ``min_resources="exhaust"``: only the
-    number depends on the clock. The limit ends nothing: if it is too short for three candidates,
-    the search takes as long as they do.
-
     Ctrl-C leaves what the complete rounds have found in `cv_results_`, `best_params_` and the
     others, without a `best_estimator_`.
 
@@ -391,7 +380,7 @@ class BackpropHalvingRandomSearchCV(TimeLimitedHalvingSearch, HalvingRandomSearc
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HalvingRandomSearchCV._parameter_constraints,
-        **TimeLimitedHalvingSearch._parameter_constraints,
+        **BatchedSuccessiveHalving._parameter_constraints,
     }
 
     def __init__(
@@ -414,7 +403,6 @@ class BackpropHalvingRandomSearchCV(TimeLimitedHalvingSearch, HalvingRandomSearc
         n_jobs: int | None = None,
         verbose: int = 0,
         max_stack_bytes: int = 2**28,
-        time_limit: float | None = None,
     ) -> None:
         super().__init__(
             estimator,
@@ -435,4 +423,3 @@ class BackpropHalvingRandomSearchCV(TimeLimitedHalvingSearch, HalvingRandomSearc
             verbose=verbose,
         )
         self.max_stack_bytes = max_stack_bytes
-        self.time_limit = time_limit

@@ -488,7 +488,7 @@ IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
         (_evaluate, "bytes_per_member", NETWORK, {"alpha": [0, -1]}, 2),
         (_evaluate, "bytes_per_member", SCALED, IN_PIPELINE, 4),
         (_CaptureFitArgs, "fit", SCALED, IN_PIPELINE, 4),
-        (_fit_many, "cut_to_size", NETWORK, {"alpha": [0, 1]}, 4),
+        (_fit_many, "split_by_memory", NETWORK, {"alpha": [0, 1]}, 4),
     ],
 )
 def test_an_error_of_ours_that_costs_time_is_said(

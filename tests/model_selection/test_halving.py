@@ -403,8 +403,7 @@ def test_constructor_has_scikit_learns_parameters(ours, theirs):
     mine, others = (list(inspect.signature(kind).parameters.values()) for kind in (ours, theirs))
     more = [p.name for p in mine[len(others) :]]
     assert [p.name for p in mine] == [*(p.name for p in others), *more]
-    draws = ours is BackpropHalvingRandomSearchCV
-    assert more == (["max_stack_bytes", "time_limit"] if draws else ["max_stack_bytes"])
+    assert more == ["max_stack_bytes"]
     differ = [
         a.name for a, b in zip(mine, others, strict=False) if str(a.default) != str(b.default)
     ]
