@@ -6,8 +6,8 @@ from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
 from .inspection._learning_rate_finder import find_learning_rate
-from .model_selection.search import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from .model_selection.successive_halving import (
+from .model_selection._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
+from .model_selection._search_successive_halving import (
     BackpropHalvingGridSearchCV,
     BackpropHalvingRandomSearchCV,
 )

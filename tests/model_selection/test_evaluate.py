@@ -26,7 +26,7 @@ from skbackprop.activations import ActivationFunction
 from skbackprop.estimators import _fit_many
 from skbackprop.losses import SquaredError
 from skbackprop.model_selection import _evaluate
-from skbackprop.model_selection._pipeline_cache import _CaptureFitArgs
+from skbackprop.model_selection._jobs import _CaptureFitArgs
 from skbackprop.schedules import LearningRateSchedule
 from skbackprop.training import model_stacks as sizes_module
 from skbackprop.training import runner
@@ -638,7 +638,7 @@ def test_workers_find_the_same(backend):
 )
 def test_workers_have_the_same_to_do(n_stacks, size, n_jobs, sizes):
     stacks = [[(stack, i) for i in range(size)] for stack in range(n_stacks)]
-    shared = _evaluate._shared(stacks, n_jobs)
+    shared = _evaluate._balance_stacks(stacks, n_jobs)
     assert [len(part) for part in shared] == sizes
     assert [task for part in shared for task in part] == [task for s in stacks for task in s]
 
