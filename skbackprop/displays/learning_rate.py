@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ..inspection.learning_rate_finder import LearningRateFinderResult, find_learning_rate
+from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
 from ._matplotlib import add_legend, axes_for, check_matplotlib, merge_kwargs
 
 

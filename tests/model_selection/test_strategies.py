@@ -30,7 +30,7 @@ from skbackprop.activations import LeakyRelu
 from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal
-from skbackprop.model_selection._base import BatchedSearchCV
+from skbackprop.model_selection._search import BatchedSearchCV
 from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.optimizers import SGD, AdamW
 from skbackprop.schedules import LinearWarmup

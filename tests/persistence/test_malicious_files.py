@@ -106,10 +106,10 @@ PARTS = {
         content={"bit_generator": mapping(bit_generator=plain("seed")), "seed_seq": mapping()},
     ),
     "our function that unpickles": lambda trace: called(
-        "skbackprop.model_selection._round_budget._unpacked", "x"
+        "skbackprop.model_selection._candidates._unpickle_states", "x"
     ),
     "our dict that unpickles": lambda trace: node(
-        "ObjectNode", "skbackprop.model_selection._round_budget.AllReached", content=mapping()
+        "ObjectNode", "skbackprop.model_selection._candidates.CandidateStates", content=mapping()
     ),
     "our callback that writes": lambda trace: node(
         "ObjectNode",
