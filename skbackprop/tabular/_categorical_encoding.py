@@ -149,7 +149,7 @@ class OrdinalCodes:
     """The codes of columns as they are, but for constant columns, which have no output."""
 
     columns: tuple[int, ...]  # those that are not constant
-    kind: ClassVar[str] = "code"
+    kind: ClassVar[str] = "ordinal"
 
     @classmethod
     def learn(cls, columns: Sequence[CategoryLevels]) -> Self:

@@ -47,7 +47,7 @@ class TableEncoder(TransformerMixin, HTMLReprMixin):
         Which columns are categories: a mask, positions, or names, all others being numbers; None
         for none. "from_dtype": those of a data frame that hold categories or strings, and those
         of an array of objects that hold strings.
-    encoding : {"one_hot", "codes"}, default="one_hot"
+    encoding : {"one_hot", "ordinal"}, default="one_hot"
         What categories become: 0/1 for each level, or one number, 1 to k for k levels and 0 for
         those never seen, as an embedding wants it.
     min_frequency : int, default=3
@@ -82,7 +82,7 @@ class TableEncoder(TransformerMixin, HTMLReprMixin):
         For each category, the levels that are "infrequent".
     output_types_ : array of str, of shape (n_outputs,)
         What each output is: "number", "target" (both scaled), "two_valued", "missing", "one_hot"
-        or "code".
+        or "ordinal".
     input_columns_ : array of int, of shape (n_outputs,)
         The column that each output is made of.
     n_numeric_ : int
@@ -90,8 +90,8 @@ class TableEncoder(TransformerMixin, HTMLReprMixin):
     center_, scale_ : array of shape (n_numeric_,)
         What is subtracted from those before the smooth clip, and what they are multiplied by.
     cardinalities_ : array of int
-        With ``encoding="codes"``, for each "code" the number of different ones, with that of
-        unknown levels: the rows of an embedding's table.
+        With ``encoding="ordinal"``, the number of codes of each "ordinal" output, the code 0 of
+        unknown categories included: the number of rows that an embedding needs.
     sparse_output_ : bool
         Whether X was sparse in `fit`. Then its numbers are not centred, so that zeros stay zeros,
         and the output of `transform` is a CSR array, whatever it is given.
@@ -141,7 +141,7 @@ class TableEncoder(TransformerMixin, HTMLReprMixin):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-        "encoding": [StrOptions({"one_hot", "codes"})],
+        "encoding": [StrOptions({"one_hot", "ordinal"})],
         "min_frequency": [Interval(Integral, 1, None, closed="left")],
         "max_categories": [Interval(Integral, 2, None, closed="left"), None],
         "target_type": [StrOptions({"auto", "continuous", "binary", "multiclass"})],
@@ -153,7 +153,7 @@ class TableEncoder(TransformerMixin, HTMLReprMixin):
         self,
         categorical_features: Columns = "from_dtype",
         *,
-        encoding: Literal["one_hot", "codes"] = "one_hot",
+        encoding: Literal["one_hot", "ordinal"] = "one_hot",
         min_frequency: int = 3,
         max_categories: int | None = 30,
         target_type: Literal["auto", "continuous", "binary", "multiclass"] = "auto",
@@ -306,7 +306,7 @@ class TableEncoder(TransformerMixin, HTMLReprMixin):
         self.center_, self.scale_ = encoding.numbers.center[scaled], encoding.numbers.scale[scaled]
         self.sparse_output_ = encoding.is_sparse
         n_codes = [levels.n_codes + 1 for levels in encoding.levels if levels.n_codes > 1]
-        self.cardinalities_ = np.array(n_codes if self.encoding == "codes" else [], dtype=np.intp)
+        self.cardinalities_ = np.array(n_codes if self.encoding == "ordinal" else [], dtype=np.intp)
 
     def _dtype_for(self, X: Any) -> np.dtype[np.floating]:
         """Return the dtype of the outputs for X."""

@@ -122,7 +122,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
     class Clock:
         perf_counter = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr("skbackprop.estimators.base.BaseBackprop.fit", timed)
+    monkeypatch.setattr("skbackprop.estimators.base.BaseNeuralNetwork.fit", timed)
     monkeypatch.setattr("skbackprop.tabular._fit_progress.time", Clock)
     monkeypatch.setattr(_network_ensemble, "time", Clock)
     monkeypatch.setattr(base, "time", Clock)

@@ -34,7 +34,7 @@ def in_legs(monkeypatch):
 
         monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda *_: [1] * len(losses))
         for kind in (TableClassifierNetworks, TableRegressorNetworks):
-            monkeypatch.setattr(kind, "mean_loss", loss_of)
+            monkeypatch.setattr(kind, "loss_of", loss_of)
 
     return arrange
 
