@@ -246,8 +246,8 @@ def test_numbers_are_no_categories_unless_it_is_said(given):
 @pytest.mark.parametrize(
     "given, error",
     [
-        (None, "Column 'text' holds no numbers, and is not among the categorical_features=None"),
-        (["number"], "Column 'text' holds no numbers, and is not among"),
+        (None, "Column 'text' is not numeric, but is not among the categorical_features=None"),
+        (["number"], "Column 'text' is not numeric, but is not among"),
         (["texts"], "not a valid feature name"),
         ([7], "categorical_features set as integer indices must be in"),
         ("auto", "The 'categorical_features' parameter of TableEncoder must be"),
