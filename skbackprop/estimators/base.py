@@ -24,7 +24,7 @@ from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..utils.arrays import MatrixLike
 from ._callbacks import CallbackRunner
-from ._checkpoint_io import resume
+from ._checkpoint_io import resume, resume_runs
 from ._data_info import DataInfo, FitArguments, FitContext, ValidatedData
 from ._decorators import with_callbacks
 from ._fit_setup import FitSetupMixin
@@ -135,6 +135,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
             before = None
             if given.resume_from is not None:
                 before = resume(self, runs, Path(given.resume_from))
+            if given.checkpoint is not None:
+                resume_runs(runs, *given.checkpoint)
             prepared = FitContext(planned, learned, data, runs, before)
             loop = make_training_loop(runs) if session is None else session.loop
             if incremental or not hasattr(self, "_skl_callbacks"):

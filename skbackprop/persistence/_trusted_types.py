@@ -48,18 +48,23 @@ from ..losses import _link_override, classification, links, multioutput
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
-from ..tabular._blending import CrossFittedEstimators, OutputAdapter
-from ..tabular._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes
+from ..tabular._blending import CrossFittedEstimators
+from ..tabular._categorical_encoding import (
+    CategoryLevels,
+    OneHot,
+    OrdinalCodes,
+    TargetEncoding,
+)
 from ..tabular._distribution_targets import DistributionTargets
 from ..tabular._encoding import FittedEncoding
 from ..tabular._features import FeatureBlocks, FeatureBuilder
 from ..tabular._network_ensemble import (
     NetworkEnsemble,
+    OutputBiasInit,
     TableClassifierNetworks,
     TableRegressorNetworks,
 )
-from ..tabular._numeric_encoding import RobustScaling as NumbersOfTable
-from ..tabular._target_encoding import TargetEncoding
+from ..tabular._numeric_encoding import RobustScaling
 from ..training.folds import OutOfFoldPredictions
 from ..training.history import BestEpoch, ParameterSnapshot, WarmStartState, Window
 
@@ -114,7 +119,7 @@ _OF_TABLES = (
         FeatureBuilder,
         FeatureBlocks,
         FittedEncoding,
-        NumbersOfTable,
+        RobustScaling,
         CategoryLevels,
         OneHot,
         OrdinalCodes,
@@ -125,7 +130,7 @@ _OF_TABLES = (
         TableClassifierNetworks,
         TableRegressorNetworks,
         CrossFittedEstimators,
-        OutputAdapter,
+        OutputBiasInit,
         DistributionTargets,
     ),
 )

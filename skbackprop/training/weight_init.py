@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -199,6 +199,7 @@ class GivenWeights:
         return unstack_members(layers, n_given)[member % n_given]
 
 
+@runtime_checkable
 class WeightInit(Protocol):
     """Where initial weights come from: `RandomInit`, `GivenWeights`, or any other such thing."""
 
@@ -209,6 +210,8 @@ class WeightInit(Protocol):
 def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
     """Return where an estimator's parameters say that weights come from."""
     init = parameters["init"]
+    if isinstance(init, WeightInit):
+        return init
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
             raise ValueError(

@@ -44,7 +44,7 @@ ROWS = ROWS.astype(np.float32)
     "encoder",
     [
         TableEncoder([1, 4]),
-        TableEncoder([1, 4], encoding="codes"),
+        TableEncoder([1, 4], encoding="ordinal"),
         TableEncoder([1, 4], max_categories=4, random_state=0),
         TableEncoder([1, 3, 4], min_frequency=1, max_categories=None),
         TableEncoder(),

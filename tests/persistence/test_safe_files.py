@@ -84,7 +84,7 @@ MODELS = {
         TABLE,
     ),
     "table encoder": (lambda: TableEncoder(max_categories=4).fit(TABLE, Y), TABLE),
-    "table encoder, codes": (lambda: TableEncoder(encoding="codes").fit(TABLE), TABLE),
+    "table encoder, codes": (lambda: TableEncoder(encoding="ordinal").fit(TABLE), TABLE),
     "table encoder in a pipeline": (
         lambda: make_pipeline(TableEncoder(), quick(BackpropClassifier)).fit(TABLE, WORDS),
         TABLE,
