@@ -89,7 +89,7 @@ class ActorPool:
         while True:
             try:
                 self._update_actors()
-                futures = [getattr(actor, method)(*arguments) for actor in self._actors]
+                futures = [actor.call(method, *arguments) for actor in self._actors]
                 results = [self._wait_for(future) for future in futures]
                 break
             except ClusterLostError:

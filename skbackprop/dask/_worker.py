@@ -7,10 +7,10 @@ from the arguments and the rows. So in any round another worker with the same ro
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, NamedTuple, Self, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import issparse, vstack
@@ -29,8 +29,6 @@ from ..training.blas_threads import with_blas_limit
 from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray
 from ..utils.stack_members import index_state
 from ._partitions import Partition
-
-Result = TypeVar("Result")
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -192,21 +190,6 @@ class RemoteError(NamedTuple):
     error: Exception
 
 
-def _returns_errors(method: Callable[..., Result]) -> Callable[..., Result | RemoteError]:
-    """Return a method that returns its exceptions, so that they differ from lost workers."""
-
-    @wraps(method)
-    def wrapped(self: WorkerActor, *arguments: Any) -> Result | RemoteError:
-        try:
-            with np.errstate(all="ignore"):
-                np.setbufsize(BUFFER_SIZE)  # until the end of the context
-                return with_blas_limit(lambda: method(self, *arguments), self.max_matmul_size)
-        except Exception as error:
-            return RemoteError(error)
-
-    return wrapped
-
-
 class WorkerActor:
     """Rows of one worker, which trains and predicts on them.
 
@@ -218,11 +201,6 @@ class WorkerActor:
         The share of this worker.
     *partitions : Partition
         The rows.
-
-    Attributes
-    ----------
-    max_matmul_size : int
-        The number of multiplications in the largest matrix product of a step.
     """
 
     def __init__(self, config: WorkerConfig, share: WorkerShare, *partitions: Partition) -> None:
@@ -237,11 +215,20 @@ class WorkerActor:
         self._state: TrainState | None = None
         self._parameters: FlatParameters | None = None
         self._masks = [np.random.default_rng()] if network.stochastic else []
-        self.max_matmul_size = network.max_matmul_size(config.batch_size)
+        self._max_matmul_size = network.max_matmul_size(config.batch_size)
 
     # ------------------------------------------------------------------ calls
 
-    @_returns_errors
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Return the result of a method, or its exception as a RemoteError."""
+        try:
+            with np.errstate(all="ignore"):
+                np.setbufsize(BUFFER_SIZE)  # until the end of the context
+                bound = partial(getattr(self, method), *arguments)
+                return with_blas_limit(bound, self._max_matmul_size)
+        except Exception as error:
+            return RemoteError(error)
+
     def gradients(
         self, theta: Array, statistics: ArrayDict, slices: Sequence[BatchSlice]
     ) -> list[GradientResult]:
@@ -253,7 +240,6 @@ class WorkerActor:
             for member, own in zip(members, slices, strict=True)
         ]
 
-    @_returns_errors
     def local_steps(
         self, start: SyncState, rates: Array, slices: Sequence[BatchSlice]
     ) -> list[LocalSGDResult]:
@@ -264,7 +250,6 @@ class WorkerActor:
             for i, own in enumerate(slices)
         ]
 
-    @_returns_errors
     def raw_predictions(self, theta: Array, statistics: ArrayDict) -> dict[int, Array]:
         """Return the raw predictions of all networks for each partition, by its number."""
         network = self._config.objective.network

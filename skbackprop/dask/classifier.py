@@ -1,4 +1,4 @@
-"""The classifier whose rows are on the workers of a cluster."""
+"""Classifier for data on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from ._validation import PrecomputedClassifier
 
 
 class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
-    """`BackpropClassifier` on a Dask cluster: the rows stay on its workers.
+    """Classifier trained on the workers of a Dask cluster, where the rows stay.
 
-    The parameters and the fitted attributes are those of the local estimator, and so is all that
-    decides how a network learns; the workers compute its gradients. ``X`` and ``y`` are Dask
-    arrays or frames, the blocks of which are trained on where they are: they are never in one
-    place, and no worker ever has all of them. Prediction is lazy, block by block.
+    The parameters and attributes are those of `BackpropClassifier`, and so is everything that the
+    network learns, but the workers compute the gradients. ``X`` and ``y`` are Dask arrays or
+    frames. Each block is trained on by the worker that holds it, so the rows are never collected in
+    one place. ``solver`` is any optimizer, but not L-BFGS. Prediction is lazy, block by block.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
 
     See Also
     --------
-    BackpropClassifier : The local estimator, which `to_local` returns.
+    BackpropClassifier : The local estimator; `to_local` returns one.
 
     References
     ----------
@@ -486,7 +486,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
     # ------------------------------------------------------------------ prediction
 
     def predict(self, X: Any) -> Any:
-        """Predict the most probable label of each row, lazily where X is Dask's.
+        """Predict the most probable label of each row, lazily for Dask input.
 
         Parameters
         ----------
@@ -496,12 +496,12 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         Returns
         -------
         y : Dask array, or array, of shape (n_samples,) or (n_samples, n_outputs)
-            The labels, with the blocks of X where it is Dask's, not computed yet.
+            The labels; for Dask input a lazy array with the blocks of X.
         """
         return self._map("predict", X)
 
     def decision_function(self, X: Any) -> Any:
-        """Return the raw scores, lazily where X is Dask's.
+        """Return the decision values of each row, lazily for Dask input.
 
         Parameters
         ----------
@@ -511,15 +511,15 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         Returns
         -------
         scores : Dask array, or array, or list of such arrays
-            What the local estimator returns.
+            The output of the local estimator; for Dask input a lazy array.
         """
         return self._map("decision_function", X)
 
     @available_if(BackpropClassifier._check_probabilities)
     def predict_proba(self, X: Any) -> Any:
-        """Predict the probability of each class, lazily where X is Dask's.
+        """Predict the probability of each class, lazily for Dask input.
 
-        It is absent where the loss has no probabilities.
+        The method is absent if the loss has no probabilities.
 
         Parameters
         ----------
@@ -529,15 +529,15 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         Returns
         -------
         probabilities : Dask array, or array, or list of such arrays
-            What the local estimator returns.
+            The output of the local estimator; for Dask input a lazy array.
         """
         return self._map("predict_proba", X)
 
     @available_if(BackpropClassifier._check_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
-        """Predict the logarithm of the probability of each class, lazily where X is Dask's.
+        """Predict the logarithm of the probability of each class, lazily for Dask input.
 
-        It is absent where the loss has no probabilities.
+        The method is absent if the loss has no probabilities.
 
         Parameters
         ----------
@@ -547,23 +547,23 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         Returns
         -------
         log_probabilities : Dask array, or array, or list of such arrays
-            What the local estimator returns.
+            The output of the local estimator; for Dask input a lazy array.
         """
         return self._map("predict_log_proba", X)
 
     def input_gradient(self, X: Any, of: str = "score") -> Any:
-        """Return the derivative of what the network says of each row, lazily where X is Dask's.
+        """Return the gradient of the output for each row, lazily for Dask input.
 
         Parameters
         ----------
         X : Dask array or frame, or array-like, of shape (n_samples, n_features)
             The input.
         of : {"score", "probability"}, default="score"
-            What the derivative is of.
+            The output to differentiate.
 
         Returns
         -------
         gradient : Dask array, or array, or list of such arrays
-            What the local estimator returns.
+            The output of the local estimator; for Dask input a lazy array.
         """
         return self._map("input_gradient", X, of)

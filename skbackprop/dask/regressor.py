@@ -1,4 +1,4 @@
-"""The regressor whose rows are on the workers of a cluster."""
+"""Regressor for data on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from ._validation import PrecomputedRegressor
 
 
 class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
-    """`BackpropRegressor` on a Dask cluster: the rows stay on its workers.
+    """Regressor trained on the workers of a Dask cluster, where the rows stay.
 
-    The parameters and the fitted attributes are those of the local estimator, and so is all that
-    decides how a network learns; the workers compute its gradients. ``X`` and ``y`` are Dask
-    arrays or frames, the blocks of which are trained on where they are: they are never in one
-    place, and no worker ever has all of them. Prediction is lazy, block by block.
+    The parameters and attributes are those of `BackpropRegressor`, and so is everything that the
+    network learns, but the workers compute the gradients. ``X`` and ``y`` are Dask arrays or
+    frames. Each block is trained on by the worker that holds it, so the rows are never collected in
+    one place. ``solver`` is any optimizer, but not L-BFGS. Prediction is lazy, block by block.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
 
     See Also
     --------
-    BackpropRegressor : The local estimator, which `to_local` returns.
+    BackpropRegressor : The local estimator; `to_local` returns one.
 
     References
     ----------
@@ -471,26 +471,26 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
     # ------------------------------------------------------------------ prediction
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict the targets of each row, lazily where X is Dask's.
+        """Predict the targets of each row, lazily for Dask input.
 
         Parameters
         ----------
         X : Dask array or frame, or array-like, of shape (n_samples, n_features)
             The input.
         return_std : bool, default=False
-            Whether to return a standard deviation as well.
+            Whether to return the standard deviation as well.
 
         Returns
         -------
         y : Dask array, or array, of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions, with the blocks of X where it is Dask's, not computed yet.
+            The predictions; for Dask input a lazy array with the blocks of X.
         std : Dask array, or array, of the same shape
-            The standard deviation; only with ``return_std``.
+            The standard deviation; only with ``return_std=True``.
         """
         return self._map("predict", X, return_std)
 
     def input_gradient(self, X: Any) -> Any:
-        """Return the derivative of the prediction for each row, lazily where X is Dask's.
+        """Return the gradient of the prediction for each row, lazily for Dask input.
 
         Parameters
         ----------
@@ -500,6 +500,6 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         Returns
         -------
         gradient : Dask array, or array
-            What the local estimator returns.
+            The output of the local estimator; for Dask input a lazy array.
         """
         return self._map("input_gradient", X)
