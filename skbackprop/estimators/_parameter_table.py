@@ -26,7 +26,6 @@ from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, LearningRateSchedule
-from ..utils.config import Configurable
 from ..weight_averaging import AVERAGES, WeightAverage
 
 AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
@@ -260,13 +259,7 @@ PARAMETERS = (
 # Of those on a cluster, beside the parameters of the local ones.
 OF_A_CLUSTER = (
     Parameter("client", None, [object], hint="Client | None", of=tuple(ON_A_CLUSTER)),
-    Parameter(
-        "rounds",
-        "auto",
-        [StrOptions({"auto"}), Configurable],
-        hint='Literal["auto"] | SyncSGD | LocalSGD',
-        of=tuple(ON_A_CLUSTER),
-    ),
+    Parameter("sync_every", 10, [COUNT], hint="int", of=tuple(ON_A_CLUSTER)),
 )
 
 

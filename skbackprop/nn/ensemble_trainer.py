@@ -171,9 +171,9 @@ class EnsembleTrainer:
     def _bind(self) -> None:
         """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
         state, theta = self.state, self.parameters.theta
-        self.pool = BufferPool(theta.dtype)
+        self.buffer_pool = BufferPool(theta.dtype)
         self.gradients = self.parameters.like(np.empty_like(theta))
-        self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.pool)
+        self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.buffer_pool)
         # By identity: what members share is shuffled and saved once.
         self._orders = list(
             {id(order): order for order in state.orders if order is not None}.values()
@@ -395,7 +395,7 @@ class _Step:
             stack.parameters.members(members),
             gradients,
             batch_size,
-            stack.pool,
+            stack.buffer_pool,
             stack.batches.is_sparse,
             masks,
         )
