@@ -201,7 +201,7 @@ def test_tabular_estimators_show_each_of_their_networks():
     X, y = class_data()
     model = TabularClassifier(n_estimators=2, max_iter=1, random_state=0).fit(X, y)
     first, second = (NetworkDisplay.from_estimator(model, network=i) for i in range(2))
-    assert "block maps" in rows_of(first)[0][2]
+    assert "block diagonal dense" in rows_of(first)[0][2]
     for display, network in ((first, model.networks_[0]), (second, model.networks_[1])):
         units = [units for _, units, _ in rows_of(display)[1:-1]]
         assert units == [str(width) for width in network.hidden_layer_sizes]
