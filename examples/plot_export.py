@@ -91,13 +91,13 @@ times = {
     "predict_proba": seconds(lambda: model.predict_proba(row)),
     "onnxruntime": seconds(lambda: session.run(None, {"X": row})),
 }
-for weights, predict in functions.items():
+for weight_dtype, predict in functions.items():
     times[f"C, {weight_dtype}"] = seconds(lambda predict=predict: predict(pointer, None))
 
 figure, (of_sizes, of_times) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-for weights, each in found.items():
+for weight_dtype, each in found.items():
     sizes, accuracies = zip(*each, strict=True)
-    of_sizes.plot(sizes, accuracies, "o-", label=f"weights in {weights}")
+    of_sizes.plot(sizes, accuracies, "o-", label=f"weights in {weight_dtype}")
 of_sizes.set_xscale("log", base=2)
 of_sizes.xaxis.set_major_formatter("{x:g}")
 of_sizes.set(xlabel="constants of the program, KiB", ylabel="accuracy on rows held out")

@@ -9,11 +9,11 @@ from ..estimators._history import History, full_history
 from ..training.config import is_lbfgs
 from ._matplotlib import (
     add_legend,
+    check_axes,
     check_matplotlib,
-    given_axes,
     merge_kwargs,
     new_figure,
-    scale_values,
+    set_log_scale_if_wide,
 )
 from ._unwrap import unwrap_estimator
 
@@ -198,7 +198,7 @@ class LossCurveDisplay:
         each = list(ax) if isinstance(ax, Iterable) else [ax, None]
         if len(each) != 2 or each[0] is None:
             raise TypeError(f"ax must be matplotlib Axes, a pair of them or None, got {ax!r}.")
-        self._draw(given_axes(owner, each[0]), given_axes(owner, each[1]), curve_kwargs)
+        self._draw(check_axes(owner, each[0]), check_axes(owner, each[1]), curve_kwargs)
         add_legend(self.ax_)
         return self
 
@@ -268,7 +268,7 @@ class LossCurveDisplay:
             if axes.get_xscale() == "linear":
                 axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axes.grid(alpha=0.3)
-        scale_values(ax, ax.lines)
+        set_log_scale_if_wide(ax, ax.lines)
         if score_ax is not None:
             score_ax.set_ylabel("score")
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.summary import LayerSummary, Summary
-from ._matplotlib import check_matplotlib, fitting_font, given_axes, new_figure
+from ._matplotlib import check_axes, check_matplotlib, fit_font_size, new_figure
 from ._unwrap import fitted_networks
 
 # Where things are across the axes: the names end here, the bars lie between, and what the layers
@@ -160,7 +160,7 @@ class NetworkDisplay:
             If matplotlib is not installed.
         """
         owner = type(self).__name__
-        ax = given_axes(owner, ax)
+        ax = check_axes(owner, ax)
         rows = _rows_of(self.summary, self.dropout)
         if ax is None:
             figure = new_figure(owner)
@@ -218,7 +218,7 @@ class NetworkDisplay:
         def font_for(details: Sequence[str]) -> float:
             """Return the largest font in which all texts fit, 0 if none does."""
             fonts = [
-                fitting_font(ax, text, room * width, 0.9 * height)
+                fit_font_size(ax, text, room * width, 0.9 * height)
                 for row, bar, said in zip(rows, widths, details, strict=True)
                 for text, room in (
                     (row.name, _NAMES),
@@ -250,7 +250,7 @@ class NetworkDisplay:
         """Write the number of parameters between two bars, if there is room."""
         texts = [f"{row.n_parameters:,}" for row in rows[1:]]
         room = (_BARS[1] - _BARS[0]) * width, 0.85 * (1 - _BAR) * height
-        font = min(fitting_font(self.ax_, text, *room) for text in texts)
+        font = min(fit_font_size(self.ax_, text, *room) for text in texts)
         if not font:
             return
         for i, text in enumerate(texts, 1):

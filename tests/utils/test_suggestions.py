@@ -466,9 +466,9 @@ CALLS = {
         lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), metric="scores"),
         "score",
     ),
-    "kind of a display": (
-        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), kind="heat-map"),
-        "heatmap",
+    "std_display_style of a display": (
+        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), std_display_style="errorbars"),
+        "errorbar",
     ),
 }
 
