@@ -60,7 +60,7 @@ class LossCurveDisplay:
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.displays import LossCurveDisplay
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = BackpropClassifier((8,), early_stopping=True, learning_rate_init=0.01)
+    >>> model = BackpropClassifier(early_stopping=True, learning_rate_init=0.01, random_state=0)
     >>> display = LossCurveDisplay.from_estimator(model.fit(X, y))
     >>> display.ax_.get_ylabel(), display.score_ax_.get_ylabel()
     ('loss', 'score')
