@@ -236,7 +236,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
             by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
         else:
             by_member = convert(SOFTMAX_LINK, logits)
-        mixed = mixed + weight * ex.mean_of_members(by_member)
+        mixed = mixed + weight * ex.mean_over_members(by_member)
     logs = np.log(np.maximum(mixed, _TINY))
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
     if len(estimator.classes_) == 1:
@@ -249,7 +249,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for (networks, scores), weight in zip(_networks(estimator, x), estimator.weights_, strict=True):
-        mixed = mixed + weight * ex.mean_of_members(predictions_of(networks, scores))
+        mixed = mixed + weight * ex.mean_over_members(predictions_of(networks, scores))
     if estimator._said.range is not None:
         low, high = estimator._said.range
         mixed = np.minimum(np.maximum(mixed, low), high)

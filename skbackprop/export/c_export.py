@@ -269,7 +269,7 @@ def _head(source: CCodegen, changes: dict[str, float] | None, n_bytes: int) -> s
 def _but_for_missing(model: ModelGraph) -> str:
     """Return what the head says of missing values, if the model has a place for them."""
     takes_missing = any(
-        each.operation in ("isnan", "filled") for each in topological_sort(model.expressions)
+        each.operation in ("isnan", "fill_nan") for each in topological_sort(model.expressions)
     )
     return ", or NaN where it is missing" if takes_missing else ""
 

@@ -264,5 +264,5 @@ def test_an_input_that_the_sample_never_has_counts_all_the_same():
 
 def test_layers_that_are_too_wide_for_32_bits():
     wide = ex.dense(ex.row(2), np.broadcast_to(np.float32(1), (1, 140_000, 1)))
-    with pytest.raises(ValueError, match="up to 133144 inputs, and there is one of 140000"):
+    with pytest.raises(ValueError, match="up to 133144 inputs, and one layer has 140000"):
         QuantizedDense.of(wide, np.ones((1, 140_000)))
