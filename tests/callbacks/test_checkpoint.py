@@ -519,7 +519,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         arrays = dict(file)
-    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/streams/0/state/key"):
+    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/rngs/0/state/key"):
         np.savez(path, **{other: array for other, array in arrays.items() if other != name})
         with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
             quick(BackpropClassifier).fit(*data, resume_from=path)

@@ -115,8 +115,8 @@ def tools(X: NDArray[np.float64], labels: list[str], folder: Path) -> None:
     model.fit(X, labels)
     display = LossCurveDisplay.from_estimator(model)
     assert_type(display, LossCurveDisplay)
-    assert_type(to_c(model, weights="float32").source, str)
-    OptunaPruningCallback(trial=None, of="validation_loss")
+    assert_type(to_c(model, weight_dtype="float32").source, str)
+    OptunaPruningCallback(trial=None, monitor="validation_loss")
 
 
 def main() -> None:

@@ -454,21 +454,24 @@ CALLS = {
     "schedule": (lambda: LinearWarmup("cosin"), "cosine"),
     "average": (lambda: quick(BackpropClassifier, average="poliak").fit(X, Y), "polyak"),
     "of OptunaPruningCallback": (
-        lambda: OptunaPruningCallback(None, of="validation-loss"),
+        lambda: OptunaPruningCallback(None, monitor="validation-loss"),
         "validation_loss",
     ),
     "of input_gradient": (
         lambda: quick(BackpropClassifier).fit(X, Y).input_gradient(X, of="probabilty"),
         "probability",
     ),
-    "weights in C": (lambda: to_c(quick(BackpropClassifier).fit(X, Y), weights="int-8"), "int8"),
+    "weight_dtype of to_c": (
+        lambda: to_c(quick(BackpropClassifier).fit(X, Y), weight_dtype="int-8"),
+        "int8",
+    ),
     "metric of a display": (
         lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), metric="scores"),
         "score",
     ),
-    "kind of a display": (
-        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), kind="heat-map"),
-        "heatmap",
+    "std_display_style of a display": (
+        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), std_display_style="errorbars"),
+        "errorbar",
     ),
 }
 
