@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..estimators._data_info import DataInfo, FitArguments, FitContext
+from ..estimators._decorators import with_callbacks
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -66,12 +67,13 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     _training: Any
 
+    @with_callbacks
     def fit_cycle(
         self, data: TrainingData, checkpoint: tuple[Mapping[str, Array], Path] | None
     ) -> None:
         """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
         rows = data.rows
-        self._fit_followed(FitArguments(*rows, folds=data.folds, checkpoint=checkpoint))
+        self._train(FitArguments(*rows, folds=data.folds, checkpoint=checkpoint))
 
     def _keep(
         self, prepared: FitContext, continues: bool, session: PartialFitSession | None = None
