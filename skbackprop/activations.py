@@ -107,9 +107,7 @@ class Logistic(ActivationFunction):
     BackpropClassifier(activation=Logistic())
     """
 
-    @property
-    def initializer(self) -> Initializer:
-        return GlorotUniform(2.0)
+    initializer = GlorotUniform(2.0)
 
     def forward(self, z: Array, a: Array) -> None:
         np.multiply(z, 0.5, out=a)
@@ -318,9 +316,7 @@ class Selu(ActivationFunction):
     SCALE: ClassVar[float] = 1.0507009873554804934193349852946
     ELU: ClassVar[Elu] = Elu(1.6732632423543772848170429916717)
 
-    @property
-    def initializer(self) -> Initializer:
-        return VarianceScaling(mode="fan_in", distribution="normal")
+    initializer = VarianceScaling(mode="fan_in", distribution="normal")
 
     def forward(self, z: Array, a: Array) -> None:
         self.ELU.forward(z, a)
@@ -346,9 +342,7 @@ class Softplus(ActivationFunction):
     BackpropRegressor(activation=Softplus())
     """
 
-    @property
-    def initializer(self) -> Initializer:
-        return VarianceScaling(1.1732, mode="fan_in")
+    initializer = VarianceScaling(1.1732, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
         for x, f, tail in _iter_blocks(z, a):
@@ -412,9 +406,7 @@ class Silu(SelfGated):
     BackpropClassifier(activation=Silu())
     """
 
-    @property
-    def initializer(self) -> Initializer:
-        return VarianceScaling(2.4297, mode="fan_in")
+    initializer = VarianceScaling(2.4297, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         _LOGISTIC.forward(z, s)
@@ -442,9 +434,7 @@ class Gelu(SelfGated):
     BackpropClassifier(activation=Gelu())
     """
 
-    @property
-    def initializer(self) -> Initializer:
-        return VarianceScaling(2.1551, mode="fan_in")
+    initializer = VarianceScaling(2.1551, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         ndtr(z, out=s)
@@ -480,9 +470,7 @@ class GeluTanh(SelfGated):
     LINEAR: ClassVar[float] = 2.0 * math.sqrt(2.0 / math.pi)
     CUBIC: ClassVar[float] = 0.044715 * LINEAR
 
-    @property
-    def initializer(self) -> Initializer:
-        return VarianceScaling(2.1551, mode="fan_in")
+    initializer = VarianceScaling(2.1551, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         np.clip(z, -10.0, 10.0, out=s)  # outside, s is 0 or 1
@@ -523,9 +511,7 @@ class Mish(ActivationFunction):
     needs_preactivation: ClassVar[bool] = True
     MAX_EXP_ARGUMENT: ClassVar[float] = 25.0  # for larger z, f(z) = z to the last digit
 
-    @property
-    def initializer(self) -> Initializer:
-        return VarianceScaling(2.1068, mode="fan_in")
+    initializer = VarianceScaling(2.1068, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
         for x, f, e in _iter_blocks(z, a):

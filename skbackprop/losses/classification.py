@@ -173,9 +173,7 @@ class MarginLoss(ClassifierLoss):
 
     supports_predict_proba: ClassVar[bool] = False
 
-    @property
-    def link(self) -> Link:
-        return IDENTITY_LINK
+    link = IDENTITY_LINK
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,7 @@ class SquaredError(CanonicalLinkLoss):
     array([2.5])
     """
 
-    @property
-    def link(self) -> Link:
-        return IDENTITY_LINK
+    link = IDENTITY_LINK
 
     def value(self, raw_prediction: Array, y: Array) -> Array:
         return np.asarray(0.5 * np.square(raw_prediction - y).sum(axis=-1))
@@ -59,9 +57,7 @@ class SquaredError(CanonicalLinkLoss):
 class ResidualLoss(Loss):
     """Convex loss of the residual r = s - y, summed over the outputs."""
 
-    @property
-    def link(self) -> Link:
-        return IDENTITY_LINK
+    link = IDENTITY_LINK
 
     def rho(self, r: Array) -> Array:
         """Return the loss of each residual."""
@@ -206,9 +202,7 @@ class DevianceLoss(Loss):
 
     interval_y_true: ClassVar[TargetInterval] = TargetInterval(0.0)
 
-    @property
-    def link(self) -> Link:
-        return LOG_LINK
+    link = LOG_LINK
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         """Return the loss of each output, given log m."""
@@ -435,11 +429,8 @@ class Quantile(Loss):
 
     @property
     def link(self) -> Link:
-        return (
-            IDENTITY_LINK
-            if len(self.quantiles) == 1
-            else NonCrossingQuantileLink(len(self.quantiles))
-        )
+        n = len(self.quantiles)
+        return IDENTITY_LINK if n == 1 else NonCrossingQuantileLink(n)
 
     def value(self, raw_prediction: Array, y: Array) -> Array:
         q = np.empty_like(raw_prediction)
@@ -523,9 +514,7 @@ class Gaussian(Loss):
     def __post_init__(self) -> None:
         validate_interval(self, "min_variance", low=0, closed="neither")
 
-    @property
-    def n_outputs_per_target(self) -> int:
-        return 2
+    n_outputs_per_target = 2
 
     @property
     def link(self) -> GaussianLink:

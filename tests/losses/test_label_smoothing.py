@@ -8,7 +8,6 @@ from sklearn.model_selection import GridSearchCV
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.losses import CLASSIFIER_LOSSES, Hinge, LogLoss, SquaredHinge
 from skbackprop.losses.classification import LabelSmoothing
-from skbackprop.testing import check_loss
 from stacks import DTYPES, some_targets
 from support import (
     assert_same_network,
@@ -56,13 +55,6 @@ def test_it_is_the_loss_of_targets_smoothed_by_hand(name, multiclass, dtype):
     np.testing.assert_allclose(slope, expected, rtol=10 * eps, atol=4 * eps)
     np.testing.assert_array_equal(y, kept)
     assert smoothed.link is loss.link
-
-
-@every_loss
-@either_link
-def test_gradient_is_the_derivative_of_the_value(name, multiclass):
-    loss, scores, y, _ = case(name, multiclass)
-    check_loss(LabelSmoothing(loss, 0.2), scores[0], y[0])
 
 
 def test_two_classes_are_smoothed_alike_by_either_link():

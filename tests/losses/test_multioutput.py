@@ -30,7 +30,7 @@ def case(name, n_estimators=2, n_rows=7):
     """Return a loss over blocks, with scores and targets."""
     losses, widths = BLOCKS[name]
     rng = np.random.RandomState(0)
-    inner = [getattr(loss, "inner", loss) for loss in losses]
+    inner = [getattr(loss, "base_loss", loss) for loss in losses]
     y = [
         np.hstack(
             [

@@ -258,6 +258,7 @@ def test_a_wrong_value_is_the_part_s_own_error(part, changes, says):
 def test_a_clone_is_an_equal_copy(part):
     for copied in (clone(part), clone([part])[0], pickle.loads(pickle.dumps(part))):
         assert copied == part
+        assert hash(copied) == hash(part)
         assert type(copied) is type(part)
 
 
