@@ -1,4 +1,4 @@
-"""The layers that a network is made of, what normalises them, and what comes before them."""
+"""Normalization layers, and input layers such as embeddings."""
 
 from .embeddings import INPUT_LAYERS, CategoricalEmbedding, PeriodicEmbedding
 from .feature_layers import FeatureLayer, Scale

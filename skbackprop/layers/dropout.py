@@ -1,12 +1,12 @@
-"""Dropout: layers of training alone that leave units out at random.
+"""Dropout layers, which set random units to zero in training.
 
 Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting",
-JMLR 15, section 4, in its inverted form: with the rate p, each unit is multiplied by a mask m that
-is 0 with probability p and 1 / (1 - p) else. The mean of m is one, so that a prediction takes
-the network as it is: its passes have no such layers.
+JMLR 15, section 4, as inverted dropout: with the rate p, each unit is multiplied by a mask m that
+is 0 with probability p and 1 / (1 - p) otherwise. The mean of m is one, so prediction skips the
+layer.
 
-Each member draws from a stream of its own, the same numbers whoever shares its stack. A unit's
-chance is 16 random bits, so the rate is rounded to a multiple of 1 / 65,536.
+Each member has its own random generator, and draws the same masks in any stack. A unit is dropped
+by 16 random bits, so the rate is rounded to a multiple of 1 / 65,536.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from scipy.sparse import csr_array
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from .base import BuiltLayer, Layer, LayerContext
 
-# Chances of a unit, and how many of them are made of one 64-bit word.
-_N_CHANCES = 1 << 16
-_CHANCES_OF_A_WORD = 4
+# The number of 16-bit values, and how many of them a random 64-bit word holds.
+_N_VALUES = 1 << 16
+_VALUES_PER_WORD = 4
 
-# Words that are drawn at once, so that memory does not grow with the network.
+# Words drawn at once, so that memory does not grow with the network.
 _WORDS_AT_ONCE = 1 << 13
 
 
 def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
-    """Return a stream for masks, seeded by a copy of `rng`, which stays where it is."""
+    """Return a random generator for masks, seeded by a copy of `rng`, which does not advance."""
     seed = copy.deepcopy(rng).randint(np.iinfo(np.int32).max, size=4)
     return np.random.default_rng(seed.tolist())
 
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """out = x * m, with a mask m that is drawn anew for each batch; in training alone.
+    """Dropout layer: out = x * m, with a new random mask m for each training batch.
 
     Parameters
     ----------
     rate : float
-        The chance of a unit to be left out, in [0, 1). Of sparse input, stored entries are.
+        The probability of dropping a unit, in [0, 1). Sparse input drops stored entries.
     """
 
     rate: float
@@ -61,20 +61,20 @@ class Dropout(Layer):
 
 
 class BuiltDropout:
-    """out = x * m, with a mask m that is drawn anew for each batch.
+    """out = x * m, with a new random mask m for each batch.
 
     Parameters
     ----------
     rate : float
-        The chance of a unit to be left out, in [0, 1).
+        The probability of dropping a unit, in [0, 1).
     rngs : sequence of Generator
-        What draws the mask of each member.
+        The random generator of each member.
     shape : (n_rows, n_units)
         The shape of a member's batch.
-    pool : Workspace
-        Where the buffers come from.
+    pool : BufferPool
+        The memory for buffers.
     name : str
-        The name of the mask's buffer; the others are overwritten by each layer.
+        The name of the mask's buffer; dropout layers share the other buffers.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class BuiltDropout:
         name: str,
     ) -> None:
         n_estimators, size = len(rngs), shape[0] * shape[1]
-        n_words = -(-size // _CHANCES_OF_A_WORD)
-        self._streams = rngs
-        self._words = pool.get("chances", (n_estimators, n_words), np.uint64)
-        self._chances = self._words.view(np.uint16)[:, :size]
+        n_words = -(-size // _VALUES_PER_WORD)
+        self._rngs = rngs
+        self._words = pool.get("random bits", (n_estimators, n_words), np.uint64)
+        self._values = self._words.view(np.uint16)[:, :size]
         self._is_kept = pool.get("is kept", (n_estimators, size), np.bool_)
         self._flat_mask = pool.get(name, (n_estimators, size))
         self.mask = squeeze_member_axis(self._flat_mask.reshape(n_estimators, *shape))
@@ -97,9 +97,9 @@ class BuiltDropout:
         self._factor = pool.dtype.type(factor)
 
     def forward(self, x: Any, out: Array) -> None:
-        for rng, words in zip(self._streams, self._words, strict=True):
+        for rng, words in zip(self._rngs, self._words, strict=True):
             _draw(rng, words)
-        np.greater_equal(self._chances, self._threshold, out=self._is_kept)
+        np.greater_equal(self._values, self._threshold, out=self._is_kept)
         np.multiply(self._is_kept, self._factor, out=self._flat_mask)
         np.multiply(x, self.mask, out=out)
 
@@ -109,25 +109,25 @@ class BuiltDropout:
 
 
 class BuiltSparseDropout:
-    """Dropout of the stored entries of sparse input: a list of CSR matrices.
+    """Dropout of the stored entries of sparse input, a list of CSR matrices.
 
     Parameters
     ----------
     rate : float
-        The chance of an entry to be left out, in [0, 1).
+        The probability of dropping an entry, in [0, 1).
     rngs : sequence of Generator
-        What draws the mask of each member.
+        The random generator of each member.
     """
 
     def __init__(self, rate: float, rngs: Sequence[np.random.Generator]) -> None:
-        self._streams = rngs
+        self._rngs = rngs
         self._threshold, self._factor = _threshold_and_factor(rate)
 
     def forward(self, x: Any, out: Any) -> None:
-        for member, rng in enumerate(self._streams):
-            rows = x[member % len(x)]  # one matrix may serve all members
+        for member, rng in enumerate(self._rngs):
+            rows = x[member % len(x)]
             size = len(rows.data)
-            words = np.empty(-(-size // _CHANCES_OF_A_WORD), np.uint64)
+            words = np.empty(-(-size // _VALUES_PER_WORD), np.uint64)
             _draw(rng, words)
             is_kept = words.view(np.uint16)[:size] >= self._threshold
             data = rows.data * is_kept
@@ -139,13 +139,13 @@ class BuiltSparseDropout:
 
 
 def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
-    """Return from which chance on a unit is kept, and what it is multiplied by then."""
-    n_left_out = min(round(rate * _N_CHANCES), _N_CHANCES - 1)
-    return np.uint16(n_left_out), _N_CHANCES / (_N_CHANCES - n_left_out)
+    """Return the smallest 16-bit value that keeps a unit, and the factor of kept units."""
+    n_dropped = min(round(rate * _N_VALUES), _N_VALUES - 1)
+    return np.uint16(n_dropped), _N_VALUES / (_N_VALUES - n_dropped)
 
 
 def _draw(rng: np.random.Generator, words: Array) -> None:
-    """Fill `words` with random bits: the next ones of the stream, however many at once."""
+    """Fill `words` with the next random bits of a generator."""
     for start in range(0, len(words), _WORDS_AT_ONCE):
         part = words[start : start + _WORDS_AT_ONCE]
         part[...] = rng.bit_generator.random_raw(len(part))

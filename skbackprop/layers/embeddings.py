@@ -1,9 +1,10 @@
-"""Embedding layers of categories and of numbers, before the first dense layer."""
+"""Embeddings of categories and of numbers, before the first dense layer."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -15,47 +16,47 @@ from ..utils.validation import validate_interval, validate_positive_int
 from .base import BuiltLayer, LayerContext, ParameterSpec
 from .feature_layers import FeatureLayer, NormalInit, Scale
 
-# Rows that are looked at together, so that a check of X copies little of it.
+# Rows that are checked at once, so that a check of X copies little of it.
 _ROWS = 1 << 16
 
-# Levels whose codes are all numbers of float32, in which networks and exports may read them.
+# Up to this number of levels, float32 represents all codes exactly.
 _MOST_LEVELS = 1 << 24
 
 
 @dataclass(frozen=True)
 class CategoricalEmbedding(FeatureLayer):
-    """A vector for each level of a category, which is learned, in place of the level's code.
+    """Trained embedding vector for each level of a categorical column.
 
-    A column of X that is embedded holds codes c = 0, 1, ..., n - 1, one for each of n levels. It
-    has a table E of n vectors, drawn from N(0, scale^2), and its outputs are row c of E (Guo &
-    Berkhahn 2016, section 3). That is the product of a one-hot row and E, without the memory and
-    the time of one-hot columns. The other columns come first, as they are and in their order, and
-    then the vectors, column by column.
+    An embedded column of X holds codes c = 0, 1, ..., n - 1, one for each of n levels. It has a
+    table E of n vectors, drawn from N(0, scale^2), and its outputs are row c of E (Guo & Berkhahn
+    2016, section 3): the product of a one-hot row and E, without the memory and the time of one-hot
+    columns. The outputs are the other columns, unchanged and in their order, and then the vectors,
+    column by column.
 
-    What is no code has a vector of zeros: -1, as scikit-learn's `OrdinalEncoder` writes with
-    ``handle_unknown="use_encoded_value", unknown_value=-1``, and in prediction any other number. So
-    levels that are new then are as none. A level of the table that no training row has keeps the
-    vector that was drawn.
+    The code -1 has a vector of zeros, for missing and unknown levels, as scikit-learn's
+    `OrdinalEncoder` encodes them with ``handle_unknown="use_encoded_value", unknown_value=-1``. In
+    prediction so has any other number that is not a code. A level without training rows keeps its
+    initial vector.
 
-    It stands first among the `input_layers`, since it reads codes from X. The derivative by a code
-    is zero.
+    It must be the first of the `input_layers`, since it reads codes from X. The gradient with
+    respect to a code is zero.
 
     Parameters
     ----------
     n_levels : dict of int, or sequence of pairs of int
-        The columns of X that hold codes, from 0 on, and how many levels each of them has:
+        The columns of X that hold codes, from 0 on, and the number of levels of each:
         ``{3: 104, 4: 28}`` for codes up to 103 in column 3, and up to 27 in column 4.
     n_units : int, default=8
         The length of the vectors, at least 1.
     scale : float, default=0.2
-        The standard deviation of the numbers of vectors at the start, 0 or more: the greater, the
-        sooner levels are told apart, and the more noise there is in those of few rows.
+        Standard deviation of the initial vectors, 0 or more. Larger values separate levels sooner,
+        and add noise to rare levels.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range; in `fit`, if X has no such columns, or if they hold
-        anything but codes and -1.
+        If a setting is out of range; in `fit`, if X has no such columns, or if they hold other
+        values than codes and -1.
 
     References
     ----------
@@ -94,12 +95,12 @@ class CategoricalEmbedding(FeatureLayer):
 
     @property
     def categorical_columns(self) -> tuple[int, ...]:
-        """The columns of X that are embedded."""
+        """The embedded columns of X."""
         return tuple(column for column, _ in self._pairs)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of levels of each of them."""
+        """The number of levels of each embedded column."""
         return tuple(n_levels for _, n_levels in self._pairs)
 
     @property
@@ -139,7 +140,7 @@ class CategoricalEmbedding(FeatureLayer):
         return 0
 
     def memory_per_sample(self, n_inputs: int) -> int:
-        # A code, a row of the table, and the places in it, for each vector and its gradient.
+        # For each column a code and a row, and for each vector its gradient and its indices.
         return super().memory_per_sample(n_inputs) + len(self.categorical_columns) * (
             2 + 2 * self.n_units
         )
@@ -149,17 +150,17 @@ class CategoricalEmbedding(FeatureLayer):
 
 
 class BuiltEmbedding:
-    """An embedding of categories at its context.
+    """Categorical embedding bound to its arrays.
 
-    The tables of all columns are one below the other, so that all vectors of a row are looked up at
-    once. All arrays here have the axis of members.
+    The tables of all columns are concatenated, so that all vectors of a row are looked up at once.
+    All arrays here have the member axis.
 
     Parameters
     ----------
     layer : CategoricalEmbedding
         The settings.
-    context : Site
-        Where it computes.
+    context : LayerContext
+        The arrays of the layer.
     """
 
     def __init__(self, layer: CategoricalEmbedding, context: LayerContext) -> None:
@@ -175,17 +176,17 @@ class BuiltEmbedding:
         if context.is_training:
             gradients = _by_member(context.gradients["embeddings"])
             self._d_tables = gradients.reshape(len(gradients), -1)
-            # Memory that is asked for in each step takes longer than the sums that it is for.
+            # Allocating this memory in each step takes longer than the sums.
             shape = len(gradients), context.n_rows, self._n_embedded, self._n_units
-            self._places = np.empty(shape, np.intp)
-            self._of_units = np.arange(self._n_units)
+            self._indices = np.empty(shape, np.intp)
+            self._unit_numbers = np.arange(self._n_units)
 
     def forward(self, x: Array, out: Array) -> None:
         x, out = _by_member(x), _by_member(out)
         out[..., : self._n_others] = x[..., self._others]
-        codes = x[..., self._columns]  # of one member where all have the same rows
+        codes = x[..., self._columns]  # one member for all if they share the rows
         is_code = (codes >= 0) & (codes < self._sizes) & (codes == np.floor(codes))
-        self._known = None if is_code.all() else is_code[..., None]
+        self._mask = None if is_code.all() else is_code[..., None]
         self._rows = np.where(is_code, codes, 0).astype(np.intp) + self._starts
         vectors = self._vectors(out)
         if len(self._rows) == 1:
@@ -193,53 +194,54 @@ class BuiltEmbedding:
         else:
             for member, table in enumerate(self._tables):
                 vectors[member] = np.take(table, self._rows[member], axis=0)
-        if self._known is not None:
-            vectors *= self._known
+        if self._mask is not None:
+            vectors *= self._mask
 
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if self._context.is_training:
-            self._add_up(self._vectors(_by_member(delta)))
+            self._sum_gradients(self._vectors(_by_member(delta)))
         if grad_input is None:
             return delta
         grad_input[..., self._columns] = 0
         grad_input[..., self._others] = delta[..., : self._n_others]
         return grad_input
 
-    def _add_up(self, d_vectors: Array) -> None:
-        """Leave the gradient by each vector: the sum over the rows that it was looked up for."""
-        if self._known is not None:
-            d_vectors *= self._known
-        # Numbers of one axis are the case in which NumPy adds fast.
-        places = self._places[: len(self._rows)]
-        np.add(self._rows[..., None] * self._n_units, self._of_units, out=places)
+    def _sum_gradients(self, d_vectors: Array) -> None:
+        """Compute the gradient of each vector, the sum over the rows with its level."""
+        if self._mask is not None:
+            d_vectors *= self._mask
+        # np.add.at is fast for one-dimensional arrays.
+        indices = self._indices[: len(self._rows)]
+        np.add(self._rows[..., None] * self._n_units, self._unit_numbers, out=indices)
         self._d_tables[...] = 0
         for member, d_table in enumerate(self._d_tables):
-            own = places[member % len(places)]
+            own = indices[member % len(indices)]
             np.add.at(d_table, own.reshape(-1), d_vectors[member].reshape(-1))
 
     def _vectors(self, outputs: Array) -> Array:
-        """Return the vectors among outputs, a view: (n_estimators, n, n_columns, n_units)."""
+        """Return a view of the vectors in outputs: (n_estimators, n, n_columns, n_units)."""
         columns = outputs[..., self._n_others :]
         return columns.reshape(*outputs.shape[:-1], self._n_embedded, self._n_units)
 
 
-def _index(places: Sequence[int]) -> Any:
-    """Return what columns are indexed by: a slice, which is fast, where they are side by side."""
-    n = len(places)
-    return slice(places[0], places[0] + n) if n and places[-1] - places[0] < n else list(places)
+def _index(columns: Sequence[int]) -> Any:
+    """Return the index of sorted columns: a slice, which is faster, if they are adjacent."""
+    n = len(columns)
+    is_slice = n > 0 and columns[-1] - columns[0] < n
+    return slice(columns[0], columns[0] + n) if is_slice else list(columns)
 
 
 def _by_member(array: Array) -> Array:
-    """Return an array with the axis of members, which those of a single one come without."""
+    """Return an array with the member axis, which those of a single member have not."""
     return array[None] if array.ndim == 2 else array
 
 
 def _checked_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
-    """Return columns and their numbers of levels as pairs of int, by column."""
+    """Return pairs (column, number of levels), sorted by column, or raise a ValueError."""
     items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
     try:
-        pairs = sorted((_whole(column), _whole(n)) for column, n in items)
+        pairs = sorted((_as_int(column), _as_int(n)) for column, n in items)
     except (TypeError, ValueError):
         pairs = []
     columns, numbers = {column for column, _ in pairs}, [n for _, n in pairs]
@@ -253,51 +255,50 @@ def _checked_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def _whole(number: Any) -> int:
+def _as_int(number: Any) -> int:
     if isinstance(number, (bool, np.bool_)):
         raise TypeError
     return operator.index(number)
 
 
-# Rows whose waves are made at a time in prediction, so that they stay in the cache.
+# Rows whose waves are computed at once in prediction, so that they stay in the cache.
 _PERIODIC_ROWS = 256
 
 
 @dataclass(frozen=True)
 class PeriodicEmbedding(FeatureLayer):
-    """Waves of each number, mapped to a few outputs: sin(2 pi f x) and cos(2 pi f x), times M.
+    """Periodic embedding of numbers: sin(2 pi f x) and cos(2 pi f x), mapped to a few outputs.
 
-    Each number x has frequencies f_1, ..., f_k of its own. With
+    Each number x has its own frequencies f_1, ..., f_k. With
 
         v = (sin(2 pi f_1 x), ..., sin(2 pi f_k x), cos(2 pi f_1 x), ..., cos(2 pi f_k x)),
 
-    its outputs are v M, where the matrix M is its own as well. Both are drawn at the start,
-    f from N(0, scale^2), and learned (Gorishniy, Rubachev & Babenko 2022, section 3). So a network
-    can follow a function of one number that rises and falls several times, which dense layers learn
-    late or never. All inputs stand behind the outputs as they are.
+    its outputs are v M, with its own matrix M. Both are trained; the initial frequencies are drawn
+    from N(0, scale^2) (Gorishniy, Rubachev & Babenko 2022, section 3). So a network learns
+    functions that rise and fall several times, which dense layers learn late or never. All inputs
+    follow the outputs unchanged.
 
-    The numbers should be scaled, so that most lie between -3 and 3, as a `StandardScaler` leaves
-    them. What is no number, as the 0 and 1 of a category, gains nothing: name the others by
-    `features`.
+    The numbers should be scaled, as by a `StandardScaler`, so that most lie between -3 and 3. A
+    categorical column of 0 and 1 gains nothing: select the numerical columns by `features`.
 
     Parameters
     ----------
     n_frequencies : int, default=16
-        The frequencies k of each number, at least 1.
+        The number k of frequencies of each number, at least 1.
     scale : float, default=0.5
-        The standard deviation of the frequencies at the start, above 0: the greater, the more
-        detail, and the more noise that is learned by heart. The one to tune, between 0.05 and 5.
+        Standard deviation of the initial frequencies, positive. Larger values learn more detail,
+        and overfit more. It is the setting to tune, between 0.05 and 5.
     n_units : int, default=3
-        The outputs of each number, at least 1.
+        The number of outputs of each number, at least 1.
     trained : bool, default=True
-        Whether the frequencies are learned, or stay as they were drawn.
+        Whether the frequencies are trained, or keep their initial values.
     features : sequence of int or None, default=None
-        The columns of X that are embedded, from 0 on; None for all.
+        The columns to embed, from 0 on; None for all.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range; in `fit`, if X has no such columns.
+        If a setting is out of range; in `fit`, if X has no such columns.
 
     References
     ----------
@@ -336,10 +337,10 @@ class PeriodicEmbedding(FeatureLayer):
             )
         object.__setattr__(self, "trained", bool(self.trained))
         if self.features is not None:
-            object.__setattr__(self, "features", _checked_places(self.features))
+            object.__setattr__(self, "features", _checked_columns(self.features))
 
     def validate_input_shape(self, n_inputs: int) -> None:
-        beyond = [place for place in self.features or () if place >= n_inputs]
+        beyond = [column for column in self.features or () if column >= n_inputs]
         if beyond:
             raise ValueError(
                 f"features of PeriodicEmbedding must be columns from 0 to {n_inputs - 1}, since "
@@ -347,7 +348,7 @@ class PeriodicEmbedding(FeatureLayer):
             )
 
     def n_embedded(self, n_inputs: int) -> int:
-        """Return how many of the inputs are embedded."""
+        """Return the number of embedded inputs."""
         return n_inputs if self.features is None else len(self.features)
 
     def compute_n_outputs(self, n_inputs: int) -> int:
@@ -355,7 +356,7 @@ class PeriodicEmbedding(FeatureLayer):
 
     def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         shape = self.n_embedded(n_inputs), 2 * self.n_frequencies, self.n_units
-        # Squares of waves are 1/2 in the mean, so that outputs have a variance of about one.
+        # The mean square of a wave is 1/2, so the outputs have a variance of about one.
         maps = ParameterSpec("maps", shape, NormalInit(self.n_frequencies**-0.5, shape))
         return (self._frequencies(n_inputs), maps) if self.trained else (maps,)
 
@@ -378,17 +379,17 @@ class PeriodicEmbedding(FeatureLayer):
 
 
 class BuiltPeriodicEmbedding:
-    """A periodic embedding at its context.
+    """Periodic embedding bound to its arrays.
 
-    Arrays of waves have the embedded numbers before the rows, so that each number has its matrix
-    in one piece, which NumPy's sine goes over in one call, and BLAS takes as it is.
+    In arrays of waves the axis of embedded numbers comes before that of rows, so that the matrix
+    of each number is contiguous, for NumPy's sine and for BLAS.
 
     Parameters
     ----------
     layer : PeriodicEmbedding
         The settings.
-    context : Site
-        Where it computes.
+    context : LayerContext
+        The arrays of the layer.
     """
 
     def __init__(self, layer: PeriodicEmbedding, context: LayerContext) -> None:
@@ -407,7 +408,7 @@ class BuiltPeriodicEmbedding:
         has_backward = context.is_training or context.grad_input is not None
         self._n_at_once = context.n_rows if has_backward else min(context.n_rows, _PERIODIC_ROWS)
         self._shape = n_embedded, k
-        # Of two arrays each: sines and cosines, and the gradients by them.
+        # Two arrays each: sines and cosines, and the gradients with respect to them.
         self._waves = [self._buffer(name, k) for name in ("sines", "cosines")]
         self._mapped = self._buffer("mapped", layer.n_units)
         if context.grad_input is not None or self._d_frequencies is not None:
@@ -415,8 +416,6 @@ class BuiltPeriodicEmbedding:
 
     def _buffer(self, name: str, width: int) -> Array:
         return self._context.scratch(name, self._shape[0] * width, self._n_at_once)
-
-    # ------------------------------------------------------------------ forward
 
     def forward(self, x: Array, out: Array) -> None:
         self._x = x
@@ -427,7 +426,7 @@ class BuiltPeriodicEmbedding:
             self._map(x[..., rows, :], out[..., rows, :])
 
     def _map(self, x: Array, out: Array) -> None:
-        """Write the outputs of some rows."""
+        """Compute the outputs of some rows."""
         n_rows, k = x.shape[-2], self._shape[1]
         numbers, outputs = self._numbers(x)[..., None], self._outputs(out)
         sines, cosines = (_by_number(each, self._shape[0], n_rows, k) for each in self._waves)
@@ -438,8 +437,6 @@ class BuiltPeriodicEmbedding:
         mapped = _by_number(self._mapped, self._shape[0], n_rows, self._n_units)
         outputs += np.matmul(cosines, self._of_cosines, out=mapped)
 
-    # ----------------------------------------------------------------- backward
-
     def backward(self, delta: Array) -> Array:
         context, (n_embedded, k), n_rows = self._context, self._shape, self._context.n_rows
         d_outputs = self._outputs(delta)
@@ -449,7 +446,7 @@ class BuiltPeriodicEmbedding:
             np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=self._d_of_cosines)
         if self._d_frequencies is None and context.grad_input is None:
             return delta
-        # Of the phases 2 pi f x: cosines * d_sines - sines * d_cosines.
+        # With respect to the phases 2 pi f x: cosines * d_sines - sines * d_cosines.
         by_phases, other = (
             _by_number(each, n_embedded, context.n_rows, k) for each in self._slopes
         )
@@ -469,41 +466,38 @@ class BuiltPeriodicEmbedding:
         context.grad_input[..., self._columns] += by_numbers[..., 0].swapaxes(-1, -2)
         return context.grad_input
 
-    # -------------------------------------------------------------------- views
-
     def _numbers(self, x: Array) -> Array:
-        """Return the numbers that are embedded: (..., n_embedded, n)."""
+        """Return the embedded numbers: (..., n_embedded, n)."""
         return x[..., self._columns].swapaxes(-1, -2)
 
     def _outputs(self, array: Array) -> Array:
-        """Return what the maps lead to, a view: (..., n_embedded, n, n_units)."""
+        """Return a view of the mapped outputs: (..., n_embedded, n, n_units)."""
         columns = array[..., : self._n_mapped]
         return columns.reshape(*array.shape[:-1], -1, self._n_units).swapaxes(-2, -3)
 
 
 def _by_number(buffer: Array, n_embedded: int, n_rows: int, width: int) -> Array:
-    """Return the beginning of each member's memory as (..., n_embedded, n_rows, width)."""
+    """Return a view of each member's memory as (..., n_embedded, n_rows, width)."""
     flat = buffer.reshape(*buffer.shape[:-2], -1)
     shape = n_embedded, n_rows, width
     return flat[..., : n_embedded * n_rows * width].reshape(*flat.shape[:-1], *shape)
 
 
-def _checked_places(features: Any) -> tuple[int, ...]:
-    """Return the places of columns as a tuple of int."""
-    places: list[int] = []
-    is_plain = isinstance(features, Iterable) and not isinstance(features, (str, bytes, dict, set))
-    for place in features if is_plain else ():
-        is_place = not isinstance(place, (bool, np.bool_)) and hasattr(place, "__index__")
-        places.append(operator.index(place) if is_place else -1)
-    if not places or min(places) < 0 or len(set(places)) < len(places):
+def _checked_columns(features: Any) -> tuple[int, ...]:
+    """Return columns as a tuple of int, or raise a ValueError."""
+    columns: list[int] = []
+    if isinstance(features, Iterable) and not isinstance(features, str | bytes | dict | set):
+        with suppress(TypeError):
+            columns = list(map(_as_int, features))
+    if not columns or min(columns) < 0 or len(set(columns)) < len(columns):
         raise ValueError(
-            "features of PeriodicEmbedding must be None for all columns, or the places of at least "
-            f"one, from 0 on and each but once, such as [0, 3] or range(5), got {features!r}."
+            "features of PeriodicEmbedding must be None for all columns, or at least one column, "
+            f"from 0 on and each only once, such as [0, 3] or range(5), got {features!r}."
         )
-    return tuple(places)
+    return tuple(columns)
 
 
 INPUT_LAYERS: dict[str, type[FeatureLayer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
 
 InputLayers: TypeAlias = InputLayerName | FeatureLayer | Sequence[InputLayerName | FeatureLayer]
-"""What stands before the first dense layer: one such layer, or several in a row."""
+"""The layers before the first dense layer: one, or several in a row."""

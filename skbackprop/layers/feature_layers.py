@@ -1,6 +1,6 @@
-"""Layers before the first dense one: what becomes of each input before inputs are mixed.
+"""Layers that transform single inputs before the first dense layer.
 
-One class, and one line in the table `INPUT_LAYERS` of `embeddings`, make one that users can name.
+A new layer with a name takes one class and one line in `INPUT_LAYERS` of the module `embeddings`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
 
 
 class FeatureLayer(Configurable, Layer):
-    """What becomes of each input of a network before its first dense layer.
+    """Base class of layers that transform the inputs before the first dense layer.
 
-    One class with two formulas makes one, as for any `Layer`: a frozen dataclass whose fields are
-    its settings. What it learns is free of the penalty and of decay, which act on the dense layers'
-    weights.
+    A layer is a frozen dataclass with two formulas, as for any `Layer`, whose fields are its
+    settings. Its parameters are not penalized unless their `ParameterSpec` says so.
 
     Examples
     --------
-    A shift of each input, which is learned, and kept in ``shifts_``:
+    A learned shift of each input, which a fit stores in ``shifts_``:
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
@@ -52,29 +51,29 @@ class FeatureLayer(Configurable, Layer):
     (4,)
     """
 
-    # Whether it stands before all others, since it reads what X holds.
+    # Whether it must be the first layer, since it reads columns of X.
     is_first: ClassVar[bool] = False
 
     @property
     def categorical_columns(self) -> tuple[int, ...]:
-        """The columns whose numbers stand for something else, so that no derivative tells of it."""
+        """The columns that hold codes of categories, for which gradients have no meaning."""
         return ()
 
     def validate_input_shape(self, n_inputs: int) -> None:
-        """Raise a ValueError if so many inputs are none that the layer can stand behind."""
+        """Raise a ValueError if the layer can not have `n_inputs` inputs."""
 
     def validate_input_values(self, X: Array) -> None:
-        """Raise a ValueError if X holds what the first layer can not be trained on."""
+        """Raise a ValueError if X has values that the first layer can not be trained on."""
 
 
 @dataclass(frozen=True)
 class NormalInit:
-    """Draws an array from a normal distribution with the mean zero.
+    """Initializer that draws an array from a normal distribution with mean zero.
 
     Parameters
     ----------
     deviation : float
-        Its standard deviation.
+        The standard deviation.
     shape : tuple of int
         The shape of the array.
     """
@@ -89,20 +88,20 @@ class NormalInit:
 
 @dataclass(frozen=True)
 class BlockDiagonalDense(FeatureLayer):
-    """A linear map of its own for each block of inputs: z_g = x_g W_g; other inputs pass through.
+    """Block-diagonal linear layer: z_g = x_g W_g for each block g of inputs.
 
-    The inputs are `n_blocks` blocks side by side, of equal width, and then any number of others.
-    So are the outputs. With the encodings of one number as a block it is the learned half of an
-    embedding of numbers (Gorishniy, Rubachev & Babenko 2022, section 3).
+    The inputs are `n_blocks` blocks side by side, of equal width, and then any number of others,
+    which pass through. So are the outputs. With the encodings of one number as a block it is the
+    trained half of an embedding of numbers (Gorishniy, Rubachev & Babenko 2022, section 3).
 
     Parameters
     ----------
     n_blocks : int
         The number of blocks.
     width : int
-        The inputs of each of them.
+        The number of inputs of each block.
     n_units : int
-        The outputs of each of them.
+        The number of outputs of each block.
     """
 
     n_blocks: int
@@ -140,18 +139,17 @@ class BlockDiagonalDense(FeatureLayer):
         return self._blocks(array, self.n_units)
 
     def _blocks(self, array: Array, width: int) -> Array:
-        """Return columns as (..., n_blocks, n, width): a view, of which BLAS takes each matrix."""
+        """Return a view of columns as (..., n_blocks, n, width), whose matrices BLAS takes."""
         columns = array[..., : self.n_blocks * width]
         return columns.reshape(*array.shape[:-1], self.n_blocks, width).swapaxes(-2, -3)
 
 
 @dataclass(frozen=True)
 class Scale(FeatureLayer):
-    """A factor for each input: z = x * s, where s starts at one and is learned.
+    """Trained factor for each input: z = x * s, where s is initially one.
 
-    So a network finds out, by a number for each of its inputs, how much they are to count, sooner
-    than by the weights of all units of the first layer (Holzmueller, Grinsztajn & Steinwart 2024,
-    section 3).
+    With one number for each input, a network learns the importance of inputs faster than by the
+    weights of all units of the first layer (Holzmueller, Grinsztajn & Steinwart 2024, section 3).
 
     References
     ----------
@@ -179,12 +177,12 @@ class Scale(FeatureLayer):
 
 
 class BuiltScale:
-    """z = x * s.
+    """z = x * s, bound to its arrays.
 
     Parameters
     ----------
-    context : Site
-        Where it computes.
+    context : LayerContext
+        The arrays of the layer.
     """
 
     def __init__(self, context: LayerContext) -> None:

@@ -1,11 +1,10 @@
-"""Normalisation of what each hidden layer's activation is given.
+"""Normalization of the inputs of hidden layers' activations.
 
-With the weights W, the gains g and the biases b of a layer, and its input x, the activation
-sees z = g * norm(x W) + b. The biases keep their name and place, and come after the
-normalisation, before which a shift would be lost. The gains start at one and are free of the
-penalty.
+With the weights W, the gains g and the biases b of a layer, and its input x, the input of the
+activation is z = g * norm(x W) + b. The biases come after the normalization, which would cancel
+them before. The gains are initially one, and are not penalized.
 
-One class and one line in `NORMALIZATIONS` make a normalisation.
+A new normalization takes one class and one line in `NORMALIZATIONS`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .base import NUM_BATCHES_TRACKED, BuiltLayer, Layer, LayerContext, Paramete
 
 
 class Normalization(Configurable, Layer):
-    """What is made of the input of a hidden layer's activation before it gets there."""
+    """Base class of normalizations of the inputs of activations."""
 
     inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 1
@@ -37,31 +36,26 @@ class Normalization(Configurable, Layer):
         )
 
 
-# -------------------------------------------------------------------------- over a batch
-
-
 @dataclass(frozen=True)
 class BatchNormalization(Normalization):
-    """Batch normalisation: norm(z) = (z - m) / sqrt(v + epsilon), for each unit over the rows.
+    """Batch normalization: norm(z) = (z - m) / sqrt(v + epsilon), for each unit over the rows.
 
-    In training m and v are the mean and the variance of the batch at hand (Ioffe & Szegedy 2015,
-    algorithm 1), in which each row has its weight: m = sum_i w_i z_i and v = sum_i w_i (z_i - m)^2
-    with weights that add up to one, so that a row of weight 2 equals the row twice, and one of
-    weight 0 is not there. In a batch of one row v = 0, and norm(z) = 0.
+    In training m and v are the weighted mean and variance of the current batch (Ioffe & Szegedy
+    2015, algorithm 1): m = sum_i w_i z_i and v = sum_i w_i (z_i - m)^2 with weights that sum to
+    one. A row of weight 2 equals the row twice, and a row of weight 0 has no effect. In a batch of
+    one row v = 0, and norm(z) = 0.
 
-    In prediction they are running statistics: the mean and the variance of the rows of all
-    batches, those of a batch t steps back with ``momentum**t`` of their weight. Since the variance
-    is about the running mean (Chan, Golub & LeVeque 1983), it holds what the means of batches
-    differ by: small batches, a short last one too, leave it as true as large ones. (The mean of
-    the batches' own variances, which is too small by a factor of 1 - 1/n, would have to be
-    corrected.)
+    In prediction m and v are running statistics: the mean and the variance of the rows of all
+    batches, where a batch t steps ago has ``momentum**t`` of its weight. The variance is about the
+    running mean (Chan, Golub & LeVeque 1983), so it includes the differences between the means of
+    batches, and small batches do not bias it.
 
     Parameters
     ----------
     momentum : float, default=0.9
-        What remains of the weight of past batches at each step, in [0, 1).
+        Factor by which each step multiplies the weight of past batches, in [0, 1).
     epsilon : float, default=1e-5
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the variance for numerical stability.
 
     Raises
     ------
@@ -104,12 +98,12 @@ class BatchNormalization(Normalization):
         return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
 
     def init_running_count(
-        self, statistics: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
+        self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
     ) -> None:
         # The sum of batch_size * momentum^t over the batches.
-        remains: float = self.momentum ** (n_samples_seen / batch_size)
-        n_rows = batch_size * (1 - remains) / (1 - self.momentum)
-        statistics[NUM_BATCHES_TRACKED][...] = weight * n_rows
+        decay: float = self.momentum ** (n_samples_seen / batch_size)
+        n_rows = batch_size * (1 - decay) / (1 - self.momentum)
+        buffers[NUM_BATCHES_TRACKED][...] = weight * n_rows
 
     def build(self, context: LayerContext) -> BuiltLayer:
         if not context.is_training:
@@ -117,21 +111,18 @@ class BatchNormalization(Normalization):
         return BuiltBatchNormTraining(context, self.epsilon, self.momentum)
 
 
-# ----------------------------------------------------------------------- over the units
-
-
 @dataclass(frozen=True)
 class LayerNormalization(Normalization):
-    """Layer normalisation: norm(z) = (z - m) / sqrt(v + epsilon), for each row over the units.
+    """Layer normalization: norm(z) = (z - m) / sqrt(v + epsilon), for each row over the units.
 
     The mean m and the variance v = mean((z - m)^2) are those of the units of the layer (Ba et al.
-    2016, equation 3), so that rows do not depend on each other and prediction does what training
-    does. In a layer of one unit norm(z) = 0.
+    2016, equation 3). Rows do not depend on each other, and training and prediction compute the
+    same. In a layer of one unit norm(z) = 0.
 
     Parameters
     ----------
     epsilon : float, default=1e-5
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the variance for numerical stability.
 
     Raises
     ------
@@ -164,9 +155,6 @@ class LayerNormalization(Normalization):
         return BuiltLayerNorm(context, self.epsilon)
 
 
-# ------------------------------------------------------------------------ at their sites
-
-
 class BuiltNormalization:
     """out = gains * norm(x) + biases; norm(x) takes the memory of x."""
 
@@ -179,11 +167,11 @@ class BuiltNormalization:
         dtype = context.pool.dtype
         shape = context.n_estimators, context.n_rows, context.n_outputs
         self._epsilon, self._one = dtype.type(epsilon), dtype.type(1)
-        self._scratch = squeeze_member_axis(context.pool.get("normalised scratch", shape))
+        self._scratch = squeeze_member_axis(context.pool.get("normalization scratch", shape))
         self._ones = np.ones((1, context.n_rows), dtype)
         self._copy = context.input_copy()
 
-    def _own(self, x: Array) -> Array:
+    def _writable(self, x: Array) -> Array:
         """Return `x` if it may be overwritten, else a copy of it."""
         if self._copy is None:
             return x
@@ -202,21 +190,21 @@ class BuiltNormalization:
         np.add(out, self.biases, out=out)
 
     def _sum_gradients(self, delta: Array) -> tuple[Array, Array]:
-        """Leave the gradients by gains and biases where they belong, and return them."""
+        """Compute and return the gradients of gains and biases."""
         np.multiply(delta, self._normed, out=self._scratch)
         d_gains = np.matmul(self._ones, self._scratch, out=self.d_gains)
         return d_gains, np.matmul(self._ones, delta, out=self.d_biases)
 
 
 class BuiltBatchNormTraining(BuiltNormalization):
-    """Batch normalisation in training, which brings the running statistics up to date."""
+    """Batch normalization in training, which updates the running statistics."""
 
     def __init__(self, context: LayerContext, epsilon: float, momentum: float) -> None:
         super().__init__(context, epsilon)
         self._batch, self._momentum, dtype = context.batch, momentum, context.pool.dtype
         statistics = context.buffers
         self._means, self._variances = statistics["means"], statistics["variances"]
-        # What all batches so far weigh, the share of this one in it, and what is left for others.
+        # The total weight of all batches so far, the share of the current batch, and the rest.
         self._weight = statistics[NUM_BATCHES_TRACKED].reshape(context.n_estimators, 1)
         share, rest = np.empty((2, context.n_estimators, 1, 1), dtype)
         self._flat_share, self._share, self._rest = (
@@ -230,9 +218,9 @@ class BuiltBatchNormTraining(BuiltNormalization):
         )
 
     def forward(self, x: Array, out: Array) -> None:
-        x, weight = self._own(x), self._batch.weight
-        self._of_rows = weight if isinstance(weight, np.ndarray) else self._equal
-        weights = self._of_rows.swapaxes(-1, -2)
+        x, weight = self._writable(x), self._batch.weight
+        self._row_weights = weight if isinstance(weight, np.ndarray) else self._equal
+        weights = self._row_weights.swapaxes(-1, -2)
         np.matmul(weights, x, out=self._mean)
         np.subtract(x, self._mean, out=x)
         np.multiply(x, x, out=self._scratch)
@@ -240,19 +228,19 @@ class BuiltBatchNormTraining(BuiltNormalization):
         self._invert(self._variance, self._inverse)
         np.multiply(x, self._inverse, out=x)
         self._scale_and_shift(x, out)
-        self._weigh()
-        self._average()
+        self._update_share()
+        self._update_statistics()
 
-    def _weigh(self) -> None:
-        """Find the share of the batch in the running statistics."""
+    def _update_share(self) -> None:
+        """Compute the share of the batch in the running statistics."""
         total = self._batch.total
         np.multiply(self._weight, self._momentum, out=self._weight)
         np.add(self._weight, total, out=self._weight)
         np.divide(total, self._weight, out=self._flat_share, casting="same_kind")
         np.subtract(1, self._share, out=self._rest)
 
-    def _average(self) -> None:
-        """Mix the batch's statistics into the running ones.
+    def _update_statistics(self) -> None:
+        """Update the running statistics by those of the batch.
 
         With d = m - mean: mean += share * d, variance = rest * (variance + share * d^2) + share * v
         """
@@ -273,7 +261,7 @@ class BuiltBatchNormTraining(BuiltNormalization):
         normed, (d_gains, d_biases) = self._normed, self._sum_gradients(delta)
         np.multiply(normed, d_gains, out=normed)
         np.add(normed, d_biases, out=normed)
-        np.multiply(normed, self._of_rows, out=normed)
+        np.multiply(normed, self._row_weights, out=normed)
         np.subtract(delta, normed, out=delta)
         np.multiply(self._inverse, self.gains, out=self._inverse)
         np.multiply(delta, self._inverse, out=delta)
@@ -281,7 +269,7 @@ class BuiltBatchNormTraining(BuiltNormalization):
 
 
 class BuiltLayerNorm(BuiltNormalization):
-    """Layer normalisation, in training and in prediction."""
+    """Layer normalization, in training and in prediction."""
 
     def __init__(self, context: LayerContext, epsilon: float) -> None:
         super().__init__(context, epsilon)
@@ -292,7 +280,7 @@ class BuiltLayerNorm(BuiltNormalization):
         self._shares = np.empty_like(self.gains)
 
     def forward(self, x: Array, out: Array) -> None:
-        x = self._own(x)
+        x = self._writable(x)
         np.matmul(x, self._equal, out=self._mean)
         np.subtract(x, self._mean, out=x)
         np.multiply(x, x, out=self._scratch)
@@ -319,7 +307,7 @@ class BuiltLayerNorm(BuiltNormalization):
 
 
 class BuiltBatchNormInference:
-    """Batch normalisation in prediction: a factor and a shift for each unit."""
+    """Batch normalization in prediction: a factor and a shift for each unit."""
 
     def __init__(self, context: LayerContext, epsilon: float) -> None:
         parameters, statistics = context.parameters, context.buffers

@@ -1,4 +1,4 @@
-"""The engine: stacks of networks and their training, on NumPy and SciPy alone.
+"""Neural networks in NumPy and SciPy: stacks of networks, their passes and their training.
 
-Every array has the member axis first, so one network is a stack of one.
+Every array has the member axis first; one network is a stack of one member.
 """

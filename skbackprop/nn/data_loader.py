@@ -1,8 +1,8 @@
-"""The rows of every member, served in batches out of buffers that are filled a chunk at a time.
+"""Batches of rows for each member, gathered into buffers a chunk of several batches at a time.
 
-A chunk is several batches of one size: one call gathers their rows, and the batches are views
-of it, made once. Members differ in their rows, their order and their number of rows; members
-whose next batches have one size form a group and go through the network together.
+A chunk is several batches of one size: one call gathers their rows, and the batches are views of
+its buffers, created once. Members may differ in their rows, their order and their number of rows.
+Members whose next batches have one size form a group and go through the network together.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from scipy import sparse
 
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, IndexArray, squeeze_member_axis
 
-# Bytes of input that a chunk gathers at once, or of targets where a row has more of them, as far
-# as whole batches allow.
+# Bytes of input that a chunk gathers at once, or of targets if a row has more of them, rounded to
+# whole batches.
 CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a member learns from.
+    """Training data of a member.
 
     Parameters
     ----------
     X : array or CSR matrix of shape (n, d)
         The input.
     y : array or CSR matrix of shape (n, k)
-        The targets; any dtype that the batches' dtype can hold. Those of a batch are dense.
+        The targets, of any dtype that the batches' dtype can hold. Batches are dense.
     weight : array of shape (n,) or None, default=None
-        The weight of each row; None for equal weights.
+        The sample weights; None for equal weights.
     """
 
     X: Any
@@ -41,37 +41,39 @@ class Dataset:
 
     @property
     def n_rows(self) -> int:
+        """The number of rows."""
         return int(self.X.shape[0])
 
     @property
     def is_sparse(self) -> bool:
+        """Whether X is sparse."""
         return bool(sparse.issparse(self.X))
 
     @property
     def arrays(self) -> list[Any]:
-        """All that is here: X, y and the weights, if there are any."""
+        """X, y and the weights, if there are any."""
         return [self.X, self.y] if self.weight is None else [self.X, self.y, self.weight]
 
 
 @dataclass
 class Batch:
-    """All that a step needs to know of its data, as views of a chunk's buffers.
+    """Data of a training step, as views of a chunk's buffers.
 
-    A batch of a single member has arrays without the member axis. Where many members see the
-    same rows, the axis of all arrays but `scores` has the length one, and broadcasts.
+    With a single member the arrays have no member axis. If several members see the same rows, the
+    member axis of all arrays but `scores` has length one, and broadcasts.
 
     Attributes
     ----------
     x : array of shape (n_estimators, n, d), or a list of CSR matrices
         The input.
     y, scores : arrays of shape (n_estimators, n, k)
-        The targets, and where the scores go.
+        The targets, and the array for the raw predictions.
     weight : array of shape (n_estimators, n, 1), or float
-        What each row's gradient is multiplied by.
+        The factor of each row's gradient.
     total : array of shape (n_estimators, 1), or float
-        What `weight` was divided by: the weight of the rows over which the loss is a mean.
+        The total weight of the rows over which the loss is averaged, by which `weight` is divided.
     is_empty : array of bool of shape (n_estimators,), or None
-        The members in whose batch every row has weight zero, if there are any.
+        The members whose batch has only rows of weight zero; None if there are none.
     """
 
     x: Any
@@ -94,7 +96,7 @@ class Batch:
 
 @dataclass
 class PrefetchBuffer:
-    """Consecutive batches of one size of a group of members, and the buffers behind them."""
+    """Consecutive batches of one size of a group of members, and their buffers."""
 
     members: slice
     batch_size: int
@@ -108,7 +110,7 @@ class PrefetchBuffer:
 
 @dataclass(frozen=True)
 class _IndexRange:
-    """Rows of a group of members, counted in each member's own order."""
+    """Range of rows of a group of members, in each member's own order."""
 
     members: slice
     start: int
@@ -117,27 +119,28 @@ class _IndexRange:
 
     @property
     def n_rows(self) -> int:
+        """The number of rows."""
         return self.batch_size * self.n_batches
 
 
 class DataLoader:
-    """The batches of one epoch of a stack.
+    """Loader of the batches of an epoch of a stack.
 
     Parameters
     ----------
-    tables : sequence of Table
-        One for each member, all dense or all sparse.
-    orders : sequence of Rows or None
-        The rows that each member visits, in that order; None for all rows of the table as
-        they stand. Members come sorted by the number of rows visited, the fewest first. Where
-        all have one table and one order, the very same objects, they are served one copy.
+    tables : sequence of Dataset
+        The data of each member, all dense or all sparse.
+    orders : sequence of IndexArray or None
+        The rows that each member visits, in order; None for all rows in their order. Members are
+        sorted by the number of rows that they visit, the fewest first. If all share one dataset and
+        one order, as the same objects, the rows are gathered once.
     batch_sizes : sequence of int
-        One for each member; equal but for members that have fewer rows.
-    pool : Workspace
-        Where the buffers come from.
+        The batch size of each member; equal except for members with fewer rows.
+    pool : BufferPool
+        The memory for buffers.
     mean_over : {"batch", "epoch"}, default="batch"
-        The rows over which the loss is a mean: those of one batch (stochastic solvers), or
-        those of all batches, the gradients of which are then to be added up.
+        The rows over which the loss is averaged: those of a batch (stochastic solvers), or of all
+        batches, whose gradients are then summed.
     """
 
     def __init__(
@@ -161,7 +164,7 @@ class DataLoader:
         )
         if (np.diff(self.n_rows) < 0).any():
             raise ValueError(
-                "the members of a stack have to be sorted by their number of rows, the fewest "
+                "the members of a stack must be sorted by their number of rows, the fewest "
                 f"first, got {self.n_rows.tolist()}."
             )
         self.total_weights = self._total_weights()
@@ -171,12 +174,12 @@ class DataLoader:
         self._chunks: dict[tuple[int, int, int, int], PrefetchBuffer] = {}
 
     def set_data(self, tables: Sequence[Dataset]) -> None:
-        """Take other tables, of as many rows and alike."""
+        """Replace the data by datasets with as many rows, of the same kind."""
         self.tables = list(tables)
         self.total_weights = self._total_weights()
 
     def chunks(self) -> Iterator[PrefetchBuffer]:
-        """Serve every row of every member once. A chunk is valid until the next is asked for."""
+        """Yield each row of each member once. A chunk is valid until the next."""
         for segment in self._segments:
             chunk = self._chunk(segment)
             self._fill(chunk, segment)
@@ -187,23 +190,23 @@ class DataLoader:
         return self.tables[i] is self.tables[j] and self.orders[i] is self.orders[j]
 
     def _total_weights(self) -> Array:
-        """Return the weight of all rows that each member visits: shape (n_estimators,)."""
+        """Return the total weight of the rows of each member, of shape (n_estimators,)."""
         totals = self.n_rows.astype(float)
         for member, (table, order) in enumerate(zip(self.tables, self.orders, strict=True)):
             if table.weight is not None:
                 weight = table.weight
-                # Summed in the table's order: the sum must not depend on how rows are shuffled.
+                # Summed in the dataset's order: the sum must not depend on the shuffling.
                 if order is not None and len(order) < table.n_rows:
                     weight = weight[np.sort(order)]
                 totals[member] = weight.sum(dtype=float)
         return totals
 
     def _plan(self) -> Iterator[_IndexRange]:
-        """Cut the epoch where the group or the batch size changes, or where a chunk is full."""
+        """Split the epoch where the group or the batch size changes, or where a chunk is full."""
         n_rows, n_estimators = self.n_rows.tolist(), len(self.tables)
         done = [0] * n_estimators
         while done != n_rows:
-            # The rows of the next batch of each member; those with equal ones go together.
+            # The size of each member's next batch; members with equal sizes form a group.
             sizes = [min(b, n - d) for b, n, d in zip(self.batch_sizes, n_rows, done, strict=True)]
             start = 0
             while start < n_estimators:
@@ -225,13 +228,14 @@ class DataLoader:
         return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
     def _chunk(self, segment: _IndexRange) -> PrefetchBuffer:
+        """Return the buffers for a range of rows, which are created once."""
         members, size, n_batches = segment.members, segment.batch_size, segment.n_batches
         key = (members.start, members.stop, size, n_batches)
         if key not in self._chunks:
-            self._chunks[key] = self._carve(segment)
+            self._chunks[key] = self._allocate(segment)
         return self._chunks[key]
 
-    def _carve(self, segment: _IndexRange) -> PrefetchBuffer:
+    def _allocate(self, segment: _IndexRange) -> PrefetchBuffer:
         """Return a chunk of undefined content."""
         n_estimators = segment.members.stop - segment.members.start
         n_sources = 1 if self.is_shared else n_estimators
@@ -249,7 +253,7 @@ class DataLoader:
             buffer("scores", n_estimators, n_outputs),
         )
         if self._is_weighted:
-            # In double precision: weights of any scale, brought to order before they are used.
+            # In double precision, since weights of any scale are normalized before use.
             chunk.raw_weight = np.empty((n_sources, segment.n_rows, 1))
             chunk.weight = buffer("weight", n_sources, 1)
 
@@ -290,19 +294,19 @@ class DataLoader:
                 else:
                     _gather(table.weight, rows, chunk.raw_weight[i, :, 0])
         if chunk.raw_weight is not None:
-            self._normalise(chunk)
+            self._normalize_weights(chunk)
 
     @staticmethod
     def _repeat(chunk: PrefetchBuffer, i: int) -> None:
-        """Give the i-th member the rows of the one before it."""
+        """Copy the rows of the previous member to the i-th member."""
         if chunk.x is None:
             chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
         for array in (chunk.x, chunk.y, chunk.raw_weight):
             if array is not None:
                 array[i] = array[i - 1]
 
-    def _normalise(self, chunk: PrefetchBuffer) -> None:
-        """Divide the weights by what they add up to, and mark the batches that weigh nothing."""
+    def _normalize_weights(self, chunk: PrefetchBuffer) -> None:
+        """Divide the weights by their sums, and mark batches of weight zero."""
         assert chunk.raw_weight is not None
         assert chunk.weight is not None
         by_batch = (len(chunk.y), len(chunk.batches), chunk.batch_size, 1)
@@ -322,13 +326,13 @@ class DataLoader:
 
 
 def _gather(source: Any, rows: Any, out: Array) -> None:
-    """Copy rows of `source` to `out`, in the dtype of `out`; of a CSR matrix its zeros as well."""
+    """Copy rows of an array or CSR matrix to `out`, in the dtype of `out`."""
     if not isinstance(source, np.ndarray):
         source[rows].astype(out.dtype, copy=False).toarray(out=out)
     elif isinstance(rows, slice):
         np.copyto(out, source[rows])
     elif source.dtype == out.dtype and source.flags.c_contiguous and out.flags.c_contiguous:
-        # In range by construction; mode="clip" spares NumPy a buffer for its check.
+        # Indices are in range; mode="clip" avoids the buffer of NumPy's check.
         np.take(source, rows, axis=0, out=out, mode="clip")
     else:
         out[...] = source[rows]

@@ -38,11 +38,11 @@ Item = TypeVar("Item")
 
 
 class TimeLimitReached(Exception):
-    """The time for training is over."""
+    """The time limit of training has been reached."""
 
 
 class TimeLimit:
-    """The moment after which no further batch is begun.
+    """Time limit of training, checked before each batch.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ class TimeLimit:
         self._end = time.monotonic() + seconds
 
     def before_each(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """Yield the batches as long as there is time.
+        """Yield the batches until the time limit is reached.
 
         Raises
         ------
-        OutOfTime
-            Once there is none.
+        TimeLimitReached
+            When the time is over.
         """
         for batch in batches:
             if time.monotonic() > self._end:
@@ -69,29 +69,29 @@ class TimeLimit:
 
 @dataclass
 class EnsembleTrainer:
-    """Networks of one architecture, their data, and all that changes while they train.
+    """Stack of networks of one architecture in stochastic training, with their data and state.
 
     Parameters
     ----------
     objective : Objective
-        What is minimised.
-    state : TrainingState
-        All that training changes, in place. Members come sorted by the number of rows visited, the
-        fewest first.
-    tables : list of Table
+        The objective of training.
+    state : TrainState
+        The training state, changed in place. Members are sorted by the number of rows that they
+        visit, the fewest first.
+    tables : list of Dataset
         The data of each member.
     batch_sizes : list of int
-        One for each member; equal but for members that have fewer rows.
-    optimizer, schedule : Optimizer, Schedule
-        How a step is made, and at what rate.
+        The batch size of each member; equal except for members with fewer rows.
+    optimizer, schedule : Optimizer, LearningRateSchedule
+        The optimizer and the learning-rate schedule.
     rate : array of shape (n_estimators, 1)
         The base rates.
     clip_norm : float or array of shape (n_estimators, 1), default=np.inf
-        The largest norm of a member's gradient; what is longer is clipped.
-    average : Average or None, default=None
-        What averages the parameters over the steps; None for no average.
-    deadline : Deadline or None, default=None
-        What ends an epoch, and with it training, by an OutOfTime before any batch.
+        The maximum norm of a member's gradient.
+    average : WeightAverage or None, default=None
+        The average of the parameters over the steps.
+    deadline : TimeLimit or None, default=None
+        The time limit, which ends an epoch and with it training.
     """
 
     objective: Objective
@@ -121,7 +121,7 @@ class EnsembleTrainer:
         batch_size: int | None = None,
         rngs: Sequence[np.random.RandomState] | None = None,
     ) -> EnsembleTrainer:
-        """Return a stack at the start of training.
+        """Return a stack in its initial state.
 
         Parameters
         ----------
@@ -129,12 +129,12 @@ class EnsembleTrainer:
             As for the class.
         rate : float or array of shape (n_estimators, 1)
             The base rates.
-        schedule : Schedule or None, default=None
-            None for a constant rate.
+        schedule : LearningRateSchedule or None, default=None
+            The schedule; None for a constant rate.
         batch_size : int or None, default=None
-            The rows of a batch; None for all rows.
+            The batch size; None for all rows.
         rngs : sequence of RandomState or None, default=None
-            One for each member; None to visit the rows as they stand.
+            The random state of each member; None for no shuffling.
         """
         n_estimators, schedule = len(tables), schedule or ConstantRate()
         n_rows = [table.n_rows for table in tables]
@@ -165,11 +165,11 @@ class EnsembleTrainer:
 
     @property
     def rule(self) -> UpdateRule:
-        """How the members make a step."""
+        """The update rule of all members."""
         return UpdateRule(self.optimizer, self.clip_norm, self.average)
 
     def _bind(self) -> None:
-        """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
+        """Allocate gradients and buffers, and plan the epoch, for the current members."""
         state, theta = self.state, self.parameters.theta
         self.buffer_pool = BufferPool(theta.dtype)
         self.gradients = self.parameters.like(np.empty_like(theta))
@@ -194,16 +194,16 @@ class EnsembleTrainer:
         return len(self.state)
 
     def drop_members(self, finished: Array) -> None:
-        """Let members leave the stack, so that nobody pays for the finished.
+        """Remove finished members from the stack, so that they take no more time.
 
         Parameters
         ----------
         finished : array of bool of shape (n_estimators,)
-            The members to leave; at least one has to stay.
+            The members to remove; at least one has to stay.
         """
         stay = np.flatnonzero(~finished)
         if not len(stay):
-            raise ValueError("all members are to retire: end the training instead.")
+            raise ValueError("all members have finished: end the training instead.")
         self.objective = self.objective.members(stay)
         rule = self.rule.members(stay)
         self.optimizer, self.clip_norm, self.average = rule.optimizer, rule.clip_norm, rule.average
@@ -215,7 +215,7 @@ class EnsembleTrainer:
         self._bind()
 
     def set_data(self, tables: Sequence[Dataset]) -> None:
-        """Take other rows: of each member as many, and all weighted or not as they were."""
+        """Replace the data of each member by as many rows, weighted or not as before."""
         self.tables = list(tables)
         self.batches.set_data(self.tables)
 
@@ -279,16 +279,16 @@ class EnsembleTrainer:
                 batches = self.deadline.before_each(batches)
             step = self._step(chunk.members, chunk.batch_size)
             step.set_rate(rate[chunk.members])
-            gradient, measures = step.gradient, []
+            gradient, sums_of_weights = step.gradient, []
             for batch in batches:
                 if batch.is_empty is None:
                     gradient.backward_loss(batch)
-                    measures.append(gradient.add_penalty(batch.total))
+                    sums_of_weights.append(gradient.add_penalty(batch.total))
                     step.update(chunk.batch_size, step.rate)
                 else:
-                    measures.append(self._step_apart(step, chunk, batch))
+                    sums_of_weights.append(self._step_separately(step, chunk, batch))
             objective = gradient.objective
-            penalties = objective.penalty.value(np.array(measures, dtype=float).T)
+            penalties = objective.penalty.value(np.array(sums_of_weights, dtype=float).T)
             losses = objective.batch_losses(chunk) / objective.loss_normalizer
             both = zip(losses.tolist(), penalties.tolist(), strict=True)
             for own_sums, (of_rows, of_weights) in zip(sums[chunk.members], both, strict=True):
@@ -299,18 +299,18 @@ class EnsembleTrainer:
         self.state.n_samples_seen += self.batches.n_rows[:, None]
         return np.asarray(totals / self.batches.total_weights)
 
-    def _step_apart(self, step: _Step, chunk: PrefetchBuffer, batch: Batch) -> Array:
-        """Make a step for each member whose batch has weight; the others make none."""
+    def _step_separately(self, step: _Step, chunk: PrefetchBuffer, batch: Batch) -> Array:
+        """Make a step for each member whose batch has a positive weight."""
         batch.scores[...] = 0
-        measures = np.zeros(chunk.members.stop - chunk.members.start)
-        is_empty = np.broadcast_to(np.asarray(batch.is_empty), measures.shape)
+        sums_of_weights = np.zeros(chunk.members.stop - chunk.members.start)
+        is_empty = np.broadcast_to(np.asarray(batch.is_empty), sums_of_weights.shape)
         for i in np.flatnonzero(~is_empty).tolist():
             member = chunk.members.start + i
             alone = self._step(slice(member, member + 1), chunk.batch_size)
             alone.set_rate(step.rates[i : i + 1])
-            measures[i : i + 1] = alone.gradient(batch.member(i))
+            sums_of_weights[i : i + 1] = alone.gradient(batch.member(i))
             alone.update(chunk.batch_size, alone.rate)
-        return measures
+        return sums_of_weights
 
     def _step(self, members: slice, batch_size: int) -> _Step:
         key = (members.start, members.stop, batch_size)
@@ -319,36 +319,35 @@ class EnsembleTrainer:
         return self._steps[key]
 
     def averaged(self) -> FlatParameters:
-        """Return what a user is to get: the averages of the parameters if any are taken."""
+        """Return the parameters to predict with: their averages, if there is a weight average."""
         if self.average is None:
             return self.parameters
         parameters, state = self.parameters, self.state.average
         statistics = parameters.statistics | averaged_statistics(parameters.statistics, state)
         return parameters.like(averaged(parameters.theta, state), statistics)
 
-    # -------------------------------------------------------------- going back
+    # ---------------------------------------------------------------- rollback
 
     def save(self, n_done: int = 0) -> None:
-        """Keep a copy of all that an epoch changes, as it is after `n_done` epochs."""
+        """Copy all that an epoch changes, after `n_done` completed epochs."""
         if not self._saved:
             self._saved = {"arrays": [np.empty_like(array) for array in self._mutable_arrays()]}
         for copy, array in zip(self._saved["arrays"], self._mutable_arrays(), strict=True):
             np.copyto(copy, array)
         self._saved["rngs"] = [rng.get_state(legacy=False) for _, rng in self._shuffled]
         self._saved["masks"] = [rng.bit_generator.state for rng in self.state.masks]
-        self._n_done_when_saved = n_done  # last: only now the copy is whole
+        self._n_done_when_saved = n_done  # last, when the copy is complete
 
     def restore_if_unfinished(self, n_done: int) -> None:
-        """Be as after `n_done` epochs, the number of those that count.
+        """Restore the state after `n_done` completed epochs, if another epoch has begun since.
 
-        The copy is of that moment if another epoch has begun since. If none has, the stack stands
-        there, and the copy is older, or is being replaced.
+        Else the stack is in that state, and the copy is older or incomplete.
         """
         if self._n_done_when_saved == n_done:
             self.restore()
 
     def restore(self) -> None:
-        """Go back to the last `save`."""
+        """Restore the state of the last `save`."""
         for copy, array in zip(self._saved["arrays"], self._mutable_arrays(), strict=True):
             np.copyto(array, copy)
         for (_, rng), state in zip(self._shuffled, self._saved["rngs"], strict=True):
@@ -360,25 +359,24 @@ class EnsembleTrainer:
         """Return all arrays that an epoch changes."""
         state = self.state
         counted = *state.schedule.values(), *state.progress.values(), state.n_samples_seen
-        return [*state.learned(), *counted, *self._orders]
+        return [*state.trained_arrays(), *counted, *self._orders]
 
     def is_finite(self) -> Array:
-        """Return for each member whether its parameters, moments and averages are finite."""
+        """Return for each member whether all its trained arrays are finite."""
         finite = np.ones(len(self), dtype=bool)
-        for array in self.state.learned():
-            # A sum is finite only if all its terms are; the terms decide where it overflowed.
+        for array in self.state.trained_arrays():
+            # A finite sum has finite terms only; otherwise it may have overflowed.
             if not math.isfinite(array.sum()):
                 finite &= np.isfinite(array).all(axis=1)
         return finite
 
     def flush_subnormals(self) -> None:
-        """Replace by zero what is smaller than the smallest normal number.
+        """Replace subnormal numbers by zero.
 
-        A penalty lets the weights of a unit that is out of use shrink without end, and the moments
-        of a gradient of zero shrink likewise. They are nothing beside any other weight, but
-        arithmetic with them takes processors many times as long.
+        A penalty shrinks the weights of unused units without end, and so do moments of zero
+        gradients. Such numbers are negligible, but arithmetic with them is many times slower.
         """
-        for array in self.state.learned():
+        for array in self.state.trained_arrays():
             if array.dtype.kind == "f":
                 smallest = np.finfo(array.dtype).smallest_normal
                 for (block,) in iter_column_blocks(array):
@@ -409,14 +407,14 @@ class _Step:
 
 @dataclass(frozen=True)
 class PlateauStopper:
-    """When to stop: after more than `n_epochs` epochs in a row without an improvement of `tol`.
+    """Stopping rule: more than `n_epochs` consecutive epochs without an improvement of `tol`.
 
     Parameters
     ----------
     tol : float or array of shape (n_estimators, 1)
-        The improvement that counts.
+        Minimum improvement that counts as progress.
     n_epochs : float or array of shape (n_estimators, 1)
-        The epochs without it that are put up with.
+        Number of epochs without progress to tolerate.
     """
 
     tol: FloatOrPerMember
@@ -425,21 +423,21 @@ class PlateauStopper:
     def on_epoch_end(
         self, progress: ArrayDict, monitored: Array, may_stop: Array
     ) -> tuple[Array, Array]:
-        """Take note of an epoch.
+        """Update the counter after an epoch, and return which members stop.
 
         Parameters
         ----------
         progress : dict
-            The state that `init_plateau_counter` returned; on return it is updated.
+            The counter, as from `init_plateau_counter`; updated in place.
         monitored : array of shape (n_estimators, 1)
-            The value that is to fall.
+            The monitored value, lower is better.
         may_stop : array of bool of shape (n_estimators, 1)
-            What the schedule says; where it is False, the count starts again.
+            Whether the schedule lets a member stop; if not, its count restarts.
 
         Returns
         -------
         stalled, stopped : arrays of bool of shape (n_estimators, 1)
-            The members whose patience is at an end, and those of them that stop.
+            The members without progress for too long, and those of them that stop.
         """
         update_plateau_counter(progress, monitored, self.tol)
         stalled = progress["count"] > self.n_epochs

@@ -1,4 +1,4 @@
-"""The passes forward and back over a network's layers, in the memory of one shape of batch."""
+"""Forward and backward pass through a network, bound to the memory of one batch shape."""
 
 from __future__ import annotations
 
@@ -16,35 +16,34 @@ _NONE: Mapping[str, Array] = {}
 
 
 class BuiltNetwork:
-    """The way forward through the layers and back, in the memory of one shape of batch.
+    """Layers of a network bound to parameters, and to the memory of one batch shape.
 
     Parameters
     ----------
     network : Network
         The architecture.
     parameters : Parameters
-        The parameters of the members that go through.
+        The parameters of the members.
     n_rows : int
-        The rows of a batch.
-    pool : Workspace
-        Where the buffers come from.
+        The number of rows of a batch.
+    pool : BufferPool
+        The memory for buffers.
     gradients : Parameters or None, default=None
-        Where `backward` leaves the gradients; None in prediction, where only `forward` is wanted,
-        and layers that are random are left out.
+        The arrays for the gradients in training; None in prediction, which skips stochastic layers
+        and needs `forward` only.
     sparse : bool, default=False
         Whether the input is a list of CSR matrices.
     rngs : sequence of Generator, default=()
-        What each member's random layers draw from in training.
+        The random generators of each member's stochastic layers in training.
     is_by_input : bool, default=False
-        Whether `backward` is wanted in prediction: for the gradient by the input, which it
-        returns.
+        Whether `backward` is needed in prediction, for the gradient with respect to the input.
 
     Attributes
     ----------
-    batch : BatchAtHand
-        What has to be told of each batch in training before it goes forward.
+    batch : BatchWeights
+        The row weights of the current training batch, to be set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
-        Where d loss / d scores goes before `backward`, if there is a way back.
+        The gradient of the loss with respect to the raw predictions, to be set before `backward`.
     """
 
     def __init__(
@@ -66,13 +65,13 @@ class BuiltNetwork:
                 pool.get(f"delta {grad_buffer_index}", (n_estimators, n_rows, n_units))
             )
 
-        way = network.execution_plan(is_training, sparse, is_by_input)
+        plan = network.execution_plan(is_training, sparse, is_by_input)
         self.layers: list[BuiltLayer] = []
         outputs: list[Any] = []
         out: Any = None
-        for step in way.steps:
+        for step in plan.steps:
             i = step.index
-            # By place, since names would take as long as the object itself.
+            # Positional: keyword arguments would take as long as the object itself.
             context = LayerContext(
                 i,
                 n_estimators,
@@ -100,21 +99,21 @@ class BuiltNetwork:
             outputs.append(out)
         self._inner = list(zip(self.layers[:-1], outputs, strict=False))
         if is_training or is_by_input:
-            self._back = self.layers[way.first_trainable_layer :][::-1]
-            self.delta = delta(way.grad_buffer_index, network.n_units[-1])
+            self._back = self.layers[plan.first_trainable_layer :][::-1]
+            self.delta = delta(plan.grad_buffer_index, network.n_units[-1])
 
     def forward(self, x: Any, scores: Array) -> None:
-        """Write the scores of the batch `x` to `scores`."""
+        """Write the raw predictions for the batch `x` to `scores`."""
         for layer, out in self._inner:
             layer.forward(x, out)
             x = out
         self.layers[-1].forward(x, scores)
 
     def backward(self) -> Array:
-        """Leave the gradients by all parameters, given d loss / d scores in `self.delta`.
+        """Compute the gradients of all parameters from `self.delta`.
 
-        On return `delta` and the outputs of the hidden layers are overwritten. What is returned
-        is the gradient by the input, if that is wanted.
+        On return `delta` and the outputs of the hidden layers are overwritten. With `is_by_input`
+        the gradient with respect to the input is returned.
         """
         delta = self.delta
         for layer in self._back:
@@ -123,7 +122,7 @@ class BuiltNetwork:
 
 
 def _plain(named: Mapping[str, Array], n_estimators: int) -> Mapping[str, Array]:
-    """Return arrays by name, without their member axis if it has one member."""
+    """Return arrays by name, without the member axis of a single member."""
     if not named or n_estimators > 1:
         return named
     return {name: array[0] for name, array in named.items()}

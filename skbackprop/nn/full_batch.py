@@ -1,4 +1,4 @@
-"""The loss of one network over all rows of a table, and its gradient, a block of rows at a time."""
+"""Loss of one network over all rows of a dataset, and its gradient, in blocks of rows."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from .parameters import FlatParameters
 
 
 class FullBatchLoss(Protocol):
-    """Mean loss over all rows, without the penalty, and its gradient."""
+    """Protocol: mean loss over all rows, without the penalty, and its gradient."""
 
     gradients: FlatParameters
 
     @property
     def total(self) -> float:
-        """The weight of all rows, over which the loss is a mean."""
+        """The total weight of all rows, over which the loss is averaged."""
 
     def __call__(self) -> list[float]:
-        """Leave the gradient of the mean in `gradients`; return sums of losses to add up."""
+        """Write the gradient of the mean to `gradients`; return partial sums of the losses."""
 
 
 class LocalFullBatchLoss:
-    """The mean loss over all rows, without a penalty, as the parameters have it now.
+    """Mean loss over all rows in this process, without the penalty, and its gradient.
 
-    The rows go through in blocks, the gradients of which are added up, so memory is bounded.
+    The gradients of blocks of rows are summed, so memory is bounded.
 
     Parameters
     ----------
     objective : Objective
-        The objective of one network, of which the penalty is left out.
+        The objective of one network; its penalty is not used.
     parameters : FlatParameters
-        Its parameters, which are looked at alone.
-    table : Table
+        Its parameters, which are only read.
+    table : Dataset
         The data.
-    order : Rows or None
-        The rows that count; None for all.
+    order : IndexArray or None
+        The rows to use; None for all.
     row_block : int
-        The rows of a block.
-    deadline : Deadline or None, default=None
-        What ends an evaluation by an OutOfTime before any block.
+        The number of rows of a block.
+    deadline : TimeLimit or None, default=None
+        The time limit, checked before each block.
     rngs : sequence of Generator, default=()
-        What draws the masks, where the network has dropout.
+        The random generators of dropout masks, if the network has dropout.
 
     Attributes
     ----------
     gradients : FlatParameters
-        Where the gradient goes.
+        The gradient.
     """
 
     def __init__(
@@ -78,17 +78,17 @@ class LocalFullBatchLoss:
 
     @property
     def total(self) -> float:
-        """The weight of all rows, over which the loss is a mean."""
+        """The total weight of all rows, over which the loss is averaged."""
         return float(self._batches.total_weights.item())
 
     def set_data(self, table: Dataset) -> None:
-        """Take other rows, as many and alike."""
+        """Replace the data by as many rows of the same kind."""
         self._batches.set_data([table])
 
     def __call__(self) -> list[float]:
-        """Leave the gradient of the mean in `gradients`; return the sums of the losses of blocks.
+        """Write the gradient of the mean to `gradients`; return the sums of the blocks' losses.
 
-        A loss is multiplied by the weight of its row, and the sums are not divided by their total.
+        Losses are multiplied by the weights of their rows; the sums are not divided.
         """
         self._sum[...] = 0
         losses: list[float] = []

@@ -1,4 +1,4 @@
-"""How what networks say depends on their input: derivatives, in blocks of rows."""
+"""Gradients of predictions with respect to the input, in blocks of rows."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _NUMBERS = 1 << 21
 def compute_input_gradients(
     network: Network, parameters: Parameters, X: Any, slope: OutputGradient, n_quantities: int
 ) -> Array:
-    """Return derivatives by each input of quantities that depend on the scores of a stack.
+    """Return gradients, with respect to the input, of functions of the raw predictions.
 
-    Each takes a pass forward and one back, which leaves nothing of what has gone forward.
+    Each function takes a forward and a backward pass.
 
     Parameters
     ----------
     network : Network
-        The architecture, without layers that are random.
+        The architecture, without stochastic layers.
     parameters : Parameters
         The parameters of all members; only read.
     X : array or CSR matrix of shape (n, d)
         The input, the same for all members.
     slope : callable
-        Takes scores of shape (n_estimators, n, k) and the number of a quantity; returns its
-        derivatives by the scores, an array of the same shape.
+        Takes raw predictions of shape (n_estimators, n, k) and the index of a function; returns
+        its gradient with respect to the raw predictions, an array of the same shape.
     n_quantities : int
-        How many there are.
+        The number of functions.
 
     Returns
     -------
     gradients : array of shape (n, d, n_quantities)
-        In the dtype of the parameters; dense where X is sparse as well.
+        In the dtype of the parameters; dense for sparse X too.
     """
     n, is_sparse, dtype = X.shape[0], issparse(X), parameters.dtype
     gradients = np.empty((n, network.n_inputs, n_quantities), dtype)
@@ -62,6 +62,6 @@ def compute_input_gradients(
             passes[size].forward(x, squeeze_member_axis(scores))
             passes[size].delta[...] = squeeze_member_axis(slope(scores, quantity))
             by_input = passes[size].backward()
-            # What members add to a quantity adds up in its derivative.
+            # The function depends on all members, so their gradients are summed.
             gradients[part, :, quantity] = by_input if by_input.ndim == 2 else by_input.sum(axis=0)
     return gradients

@@ -1,4 +1,4 @@
-"""Training by L-BFGS: one network on all rows at once, through SciPy."""
+"""L-BFGS training of one network on all rows at once, through SciPy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .parameters import FlatParameters
 
 
 class EvaluationCache:
-    """The values and gradients of an objective in the order of their evaluation.
+    """Values and gradients of an objective, in the order of evaluation.
 
-    Who goes through the same once more gets those that are known, and adds to them.
+    A repeated optimization reads the cached evaluations first, and then adds to them.
 
     Parameters
     ----------
     start : array of shape (p,)
-        The parameters that the first was at.
+        The parameters of the first evaluation.
     values : list of float
         The values.
     gradients : list of arrays of shape (p,)
@@ -34,66 +34,66 @@ class EvaluationCache:
 
     def __init__(self, start: Array, values: list[float], gradients: list[Array]) -> None:
         self.start, self.values, self.gradients = start, values, gradients
-        self._n_asked = 0
+        self._n_read = 0
 
     @property
     def is_known(self) -> bool:
-        """Whether the next evaluation is known."""
-        return self._n_asked < len(self.values)
+        """Whether the next evaluation is cached."""
+        return self._n_read < len(self.values)
 
     def next(self, evaluate: Callable[[], tuple[float, Array]]) -> tuple[float, Array]:
-        """Return the next value and gradient, evaluated if they are not known."""
+        """Return the next value and gradient, evaluated if they are not cached."""
         if not self.is_known:
             value, gradient = evaluate()
             self.values.append(value)
             self.gradients.append(gradient)
-        i, self._n_asked = self._n_asked, self._n_asked + 1
+        i, self._n_read = self._n_read, self._n_read + 1
         return self.values[i], self.gradients[i].copy()
 
     def to_arrays(self) -> dict[str, Array]:
-        """Return them as arrays by name."""
+        """Return the evaluations as arrays by name."""
         n = len(self.start)
         gradients = np.array(self.gradients).reshape(-1, n)
         return {"start": self.start, "values": np.array(self.values), "gradients": gradients}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> EvaluationCache:
-        """Return what `to_arrays` has written."""
+        """Return the evaluations that `to_arrays` has described."""
         values, gradients = arrays["values"].tolist(), list(arrays["gradients"])
         return cls(arrays["start"], values, gradients)
 
 
 class FullBatchObjective:
-    """The objective over all rows of one network, as a function of its parameters.
+    """Objective of one network over all rows, as a function of its flat parameters.
 
-    The rows go through in blocks, the gradients of which are added up, so memory is bounded. Of
-    the penalty it has the smooth part.
+    It includes the smooth part of the penalty. The gradients of blocks of rows are summed, so
+    memory is bounded.
 
     Parameters
     ----------
     objective : Objective
         The objective of one network.
     parameters : FlatParameters
-        The parameters of one network, which every call overwrites.
-    table : Table
+        The parameters of the network; each call overwrites them.
+    table : Dataset
         The data.
-    order : Rows or None
-        The rows to learn from; None for all.
+    order : IndexArray or None
+        The training rows; None for all.
     row_block : int
-        The rows of a block.
-    deadline : Deadline or None, default=None
-        What ends an evaluation by an OutOfTime before any block.
-    evaluations : Evaluations or None, default=None
-        Those that are known, to which others are added; None to keep none.
+        The number of rows of a block.
+    deadline : TimeLimit or None, default=None
+        The time limit, checked before each block.
+    evaluations : EvaluationCache or None, default=None
+        The cache of evaluations; None for no cache.
     whole : callable
-        Returns the loss over all rows, of what `LocalFullBatchLoss` takes, which is the default.
+        Returns the `FullBatchLoss`; takes the arguments of `LocalFullBatchLoss`, the default.
 
     Attributes
     ----------
     l1 : float
-        What the sum of the magnitudes of the weights is to be multiplied by.
+        The factor of sum(|W|), the part of the penalty that is not included.
     bounds : None
-        Each parameter may be any number.
+        The parameters have no bounds.
     """
 
     bounds = None
@@ -121,12 +121,12 @@ class FullBatchObjective:
         self.l1 = objective.penalty.l1 / self._total
 
     def start(self) -> Array:
-        """Return the point to start from: a copy of the parameters as they are."""
+        """Return a copy of the current parameters, the starting point."""
         theta: Array = self.parameters.theta[0].copy()
         return theta
 
     def theta_at(self, x: Array) -> Array:
-        """Return the flat parameters at a point of the search: the point itself."""
+        """Return the flat parameters at a point of the search, the point itself."""
         return x
 
     def __call__(self, x: Array) -> tuple[float, Array]:
@@ -143,21 +143,21 @@ class FullBatchObjective:
         return fsum_or_nan(losses) / self._total, self.gradients.theta[0].copy()
 
     def penalty(self, x: Array) -> float:
-        """Return the part of the value at `x` that is the penalty."""
+        """Return the penalty at `x`."""
         penalty, n = self.objective.penalty, self.parameters.regularized.shape[1]
         return float(penalty.value(penalty.accumulate(x[None, :n])).item() / self._total)
 
 
 class BoundConstrainedL1:
-    """An objective and its L1 penalty, as a smooth function of the signed parts of the weights.
+    """Objective with an L1 penalty, as a smooth function of the positive and negative weights.
 
-    With W = P - N and P, N >= 0 the penalty is l1 * sum(P + N), which is linear. Where it is
-    least, one of the two is zero: then it is l1 * sum(|W|) (Schmidt et al. 2007).
+    With W = P - N and P, N >= 0 the penalty is l1 * sum(P + N), which is linear. At the minimum one
+    of the two is zero, and the penalty is l1 * sum(|W|) (Schmidt et al. 2007).
 
     Parameters
     ----------
-    whole : WholeObjective
-        What the penalty is added to.
+    whole : FullBatchObjective
+        The objective without the L1 penalty.
     """
 
     def __init__(self, whole: FullBatchObjective) -> None:
@@ -167,13 +167,13 @@ class BoundConstrainedL1:
         self.bounds = optimize.Bounds(np.repeat([0.0, -np.inf], [2 * n, n_free]), np.inf)
 
     def start(self) -> Array:
-        """Return (P, N, biases) of the parameters as they are."""
+        """Return (P, N, biases) of the current parameters, the starting point."""
         theta = self._whole.start()
         weights, biases = theta[: self._n], theta[self._n :]
         return np.concatenate([np.maximum(weights, 0), np.maximum(-weights, 0), biases])
 
     def theta_at(self, x: Array) -> Array:
-        """Return the flat parameters that (P, N, biases) stand for."""
+        """Return the flat parameters at (P, N, biases)."""
         n = self._n
         return np.concatenate([x[:n] - x[n : 2 * n], x[2 * n :]])
 
@@ -184,7 +184,7 @@ class BoundConstrainedL1:
         return value + self._l1_penalty(x), np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
 
     def penalty(self, x: Array) -> float:
-        """Return the part of the value at `x` that is the penalty."""
+        """Return the penalty at `x`."""
         return self._whole.penalty(self.theta_at(x)) + self._l1_penalty(x)
 
     def _l1_penalty(self, x: Array) -> float:
@@ -200,34 +200,33 @@ def minimize(
     on_iteration: Callable[[float], bool],
     on_evaluation: Callable[[], None] = lambda: None,
 ) -> optimize.OptimizeResult:
-    """Minimise an objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
+    """Minimize an objective over all rows by L-BFGS (Byrd et al. 1995), through SciPy.
 
     Parameters
     ----------
-    whole : WholeObjective
-        What is minimised. On return its parameters are the result's, or those after the last
-        complete iteration if something was raised.
+    whole : FullBatchObjective
+        The objective. On return its parameters are those of the result; if something is raised,
+        those of the last complete iteration.
     lbfgs : LBFGS
-        How much of the past is kept, and the limit on evaluations of the objective.
+        The number of corrections and the limit on evaluations.
     max_iter : int
-        The limit on iterations.
+        The maximum number of iterations.
     tol : float
-        The largest component of the gradient that counts as zero.
+        The largest component of the gradient at which the optimization has converged.
     on_iteration : callable
-        Called with the loss, as it is reported, after each iteration, with the parameters set
-        to its point; training ends where it returns True.
+        Called after each iteration with the reported loss, while the parameters are those of the
+        iteration; returns whether to stop.
     on_evaluation : callable
-        Called before each evaluation of the objective: the first one after an iteration begins
-        the next. By default it does nothing.
+        Called before each evaluation of the objective. By default it does nothing.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        SciPy's result, but that `fun` is the loss as it is reported.
+        SciPy's result, with the reported loss as `fun`.
 
     Raises
     ------
-    Diverged
+    DivergenceError
         If the loss is not finite at the starting point or at the end.
     """
     theta = whole.parameters.theta
@@ -247,8 +246,8 @@ def minimize(
         theta[0] = iterate[:] = smooth.theta_at(intermediate_result.x)
         try:
             is_last = on_iteration(reported(intermediate_result))
-        except StopIteration as error:  # which SciPy would take for the end
-            raise RuntimeError("What follows an iteration has raised StopIteration.") from error
+        except StopIteration as error:  # SciPy would stop silently
+            raise RuntimeError("A callback has raised StopIteration.") from error
         if is_last:
             raise StopIteration
 

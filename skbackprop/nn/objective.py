@@ -1,4 +1,4 @@
-"""What training minimises: the mean loss of a batch plus the penalty, with its gradient."""
+"""Training objective: mean loss of a batch plus the penalty, and its gradient."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from .regularizers import Regularizer
 
 
 class DivergenceError(ArithmeticError):
-    """Training left the finite numbers; the stack is as it was before the epoch.
+    """A loss or a trained array of some members is no longer finite.
+
+    The stack is as it was before the epoch.
 
     Attributes
     ----------
     members : array of bool of shape (n_estimators,)
-        The members that did; the others can go on once these have retired.
+        The members that diverged. The others can continue once these have left the stack.
     """
 
     def __init__(self, members: Array) -> None:
@@ -36,7 +38,7 @@ class DivergenceError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Objective:
-    """Mean loss over the rows of a batch, plus the penalty over their weight.
+    """Objective: mean loss over the rows of a batch, plus the penalty divided by their weight.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ class Objective:
         The architecture.
     loss : Loss
         The loss of a row.
-    penalty : Penalty
+    penalty : Regularizer
         The penalty on the weights.
     """
 
@@ -53,21 +55,21 @@ class Objective:
     penalty: Regularizer
 
     def members(self, members: Any) -> Objective:
-        """Return the objective of some members: a slice, or an array of their numbers."""
+        """Return the objective of some members, a slice or an index array."""
         return replace(self, penalty=index_members(self.penalty, members))
 
     @property
     def loss_normalizer(self) -> int:
-        """The number of targets that the loss of a row is divided by where it is reported.
+        """The number of targets by which the reported loss of a row is divided.
 
-        What is minimised, the value that belongs to the gradient, is the sum over the targets.
+        The gradient is that of the sum over the targets.
         """
         if not self.loss.average_over_outputs:
             return 1
         return self.network.widths[-1] // self.loss.n_outputs_per_target
 
     def batch_losses(self, chunk: PrefetchBuffer) -> Array:
-        """Return the weighted loss of each batch of a chunk, once the scores are in.
+        """Return the weighted loss of each batch of a chunk with computed raw predictions.
 
         Returns
         -------
@@ -91,25 +93,25 @@ class Objective:
 
 
 class LossAndGradient:
-    """The gradient of an objective, bound to some members and one size of batch.
+    """Loss and gradient of an objective, bound to some members and one batch size.
 
-    Calling it with a batch leaves the scores in the batch and the gradient in `g`, and returns
-    the measures of the weights, which the penalty needs for its value.
+    A call with a batch writes the raw predictions to the batch and the gradient to `g`, and returns
+    the sums over the weights from which the penalty computes its value.
 
     Parameters
     ----------
     objective : Objective
         The objective of these members.
     parameters, gradients : FlatParameters
-        The parameters of these members, and where their gradients go.
+        The parameters of these members, and their gradients.
     n_rows : int
         The rows of a batch.
-    pool : Workspace
-        Where the buffers come from.
+    pool : BufferPool
+        The memory for buffers.
     sparse : bool, default=False
         Whether the input is sparse.
     rngs : sequence of Generator, default=()
-        What draws each member's masks, where the network has dropout.
+        The random generators of each member's dropout masks, if the network has dropout.
     """
 
     def __init__(
@@ -136,9 +138,9 @@ class LossAndGradient:
         return self.add_penalty(batch.total)
 
     def backward_loss(self, batch: Batch) -> None:
-        """Leave the gradient of the loss alone in `g`."""
-        at_hand = self._pass.batch
-        at_hand.weight, at_hand.total = batch.weight, batch.total
+        """Write the gradient of the loss, without the penalty, to `g`."""
+        weights = self._pass.batch
+        weights.weight, weights.total = batch.weight, batch.total
         self._pass.forward(batch.x, batch.scores)
         delta = self._pass.delta
         if not self._is_checked:
@@ -151,7 +153,7 @@ class LossAndGradient:
         self._pass.backward()
 
     def _check_written(self, result: object, scores: Array, delta: Array) -> None:
-        """Check in the first step that the loss has written its gradient to `delta`."""
+        """Check, in the first step, that the loss has written its gradient to `delta`."""
         loss = self.objective.loss
         check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, delta)
         if np.isnan(delta).all() and np.isfinite(scores).all():
@@ -164,16 +166,16 @@ class LossAndGradient:
 
 
 class PenaltyGradient:
-    """The gradient of a penalty, bound to the weights and to the gradient that it is added to.
+    """Gradient of a penalty, bound to the weights and to the gradient to which it is added.
 
     Parameters
     ----------
-    penalty : Penalty
+    penalty : Regularizer
         The penalty of these members.
     parameters, gradients : FlatParameters
         The parameters of these members, and their gradients.
-    pool : Workspace
-        Where scratch memory comes from.
+    pool : BufferPool
+        The memory for scratch arrays.
     """
 
     def __init__(
@@ -184,8 +186,8 @@ class PenaltyGradient:
         pool: BufferPool,
     ) -> None:
         self._penalty, self._weights = penalty, parameters.regularized
-        self._is_penalised = bool(np.any(penalty.alpha))
-        self._nothing = np.zeros(len(parameters))
+        self._has_penalty = bool(np.any(penalty.alpha))
+        self._zeros = np.zeros(len(parameters))
         self._blocks = [
             (weights, gradient, pool.get("penalty", weights.shape))
             for weights, gradient in iter_column_blocks(
@@ -194,18 +196,19 @@ class PenaltyGradient:
         ]
 
     def __call__(self, total: FloatOrPerMember) -> Array:
-        """Add the gradient of the penalty on rows of the weight `total`.
+        """Add the gradient of the penalty, divided by `total`, the weight of the rows.
 
-        Returns what the penalty measures of the weights: shape (n_estimators,).
+        Returns the sums over the weights from which the penalty computes its value, of shape
+        (n_estimators,).
         """
-        if not self._is_penalised:
-            return self._nothing
+        if not self._has_penalty:
+            return self._zeros
         self._penalty.add_gradient(self._blocks, 1 / total)
         return self._penalty.accumulate(self._weights)
 
 
 def fsum_or_nan(values: list[float]) -> float:
-    """Return the exactly rounded sum, or NaN where it is not finite."""
+    """Return the exactly rounded sum, or NaN if it is not finite."""
     try:
         return math.fsum(values)
     except (ValueError, OverflowError):

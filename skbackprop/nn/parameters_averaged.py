@@ -1,4 +1,4 @@
-"""What a network with averages predicts with: they are read from the state of any average."""
+"""Averaged parameters, read from the state of a weight average."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from ..utils.arrays import Array, ArrayDict
 
 
 def averaged(theta: Array, state: ArrayDict) -> Array:
-    """Return the averages as a new array; the parameters themselves where none has begun.
+    """Return the averaged parameters; the parameters themselves before averaging has begun.
 
     Parameters
     ----------
     theta : array of shape (n_estimators, p)
-        All parameters after the last step.
+        The parameters after the last step.
     state : dict
-        The state of any average.
+        The state of a `WeightAverage`.
     """
     return np.where(state["total"] > 0, state["average"], theta)
 
 
 def averaged_statistics(statistics: ArrayDict, state: ArrayDict) -> ArrayDict:
-    """Return the averages of those running statistics that are averaged, likewise."""
+    """Return the averages of the running statistics that are averaged."""
     return {
         name: np.where(state["total"] > 0, state[name], statistics[name])
         for name in statistics

@@ -1,4 +1,4 @@
-"""The scores of a stack of networks, in blocks of rows so that memory is bounded."""
+"""Raw predictions of a stack of networks, in blocks of rows so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .forward_backward import BuiltNetwork
 from .network import Network
 from .parameters import Parameters
 
-# Numbers in the buffers of a block of rows, and of the members that go through together.
+# The number of values in the buffers of a block of rows, for the members computed together.
 _PREDICTION_NUMBERS = 1 << 21
 
 
 def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
-    """Return the scores of a stack, computed in blocks of rows so that memory is bounded.
+    """Return the raw predictions of a stack, computed in blocks of rows.
 
-    The scores of a member do not depend on how many there are.
+    Those of a member do not depend on the number of members.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = No
         The parameters of all members; only read.
     X : array or CSR matrix of shape (n, d)
         The input, the same for all members.
-    rows : Rows or None, default=None
+    rows : IndexArray or None, default=None
         The rows to predict; None for all.
 
     Returns
@@ -52,14 +52,14 @@ def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = No
 def iter_predict_raw(
     network: Network, parameters: Parameters, X: Any, rows: Any = None
 ) -> Iterator[Array]:
-    """Yield the scores of one block of rows after the other, each valid until the next.
+    """Yield the raw predictions of consecutive blocks of rows, each valid until the next.
 
-    Parameters and scores are those of `predict_raw`, but for the number of rows.
+    Parameters are those of `predict_raw`.
     """
     n_estimators, dtype, is_sparse = len(parameters), parameters.dtype, issparse(X)
     n = X.shape[0] if rows is None else len(rows)
     pool, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
-    # Rows as if for one member: a product of other shape may round otherwise.
+    # As many rows as for one member: a product of another shape may round differently.
     n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
     n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))
     passes: dict[tuple[int, int], BuiltNetwork] = {}
@@ -80,18 +80,18 @@ def iter_predict_raw(
         yield scores
 
 
-# Rows that go through at once where a stack predicts again and again, and numbers in the outputs of
-# all layers for the members that go through together: what stays in a processor's own cache.
+# The number of rows of a block in repeated prediction, and the number of values in the outputs of
+# all layers for the members computed together: they fit into the cache of a core.
 ROWS_OF_PREDICTOR = 256
 _NUMBERS_TOGETHER = 1 << 18
-# The sizes of blocks whose passes are kept.
+# The number of block sizes for which built networks are cached.
 _N_SIZES = 4
 
 
 class CachedPredictor:
-    """The scores of a stack that stays as it is: what takes long to set up is set up once.
+    """Raw predictions of a fixed stack, whose built networks and buffers are cached.
 
-    Several threads may ask it at once. Each has buffers of its own.
+    It is thread-safe: each thread has its own buffers.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class CachedPredictor:
         return scores
 
     def _passes(self, n_rows: int) -> list[tuple[slice, BuiltNetwork]]:
-        """Return the passes that all members go through, for blocks of so many rows."""
+        """Return the built networks of all members for blocks of `n_rows` rows."""
         own = vars(self._threads)
         found: dict[int, list[tuple[slice, BuiltNetwork]]] = own.setdefault("passes", {})
         if n_rows not in found:

@@ -1,4 +1,4 @@
-"""Penalties on the weights; the biases stay free."""
+"""L1 and L2 penalties on the weights; biases are not penalized."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ import numpy as np
 
 from ..utils.arrays import Array, FloatOrPerMember, cast_hyperparameters
 
-# Columns that are added up at once. Fixed, so that sums do not depend on the size of the stack.
+# Columns that are summed at once. Fixed, so that sums do not depend on the size of the stack.
 _COLUMNS = 4096
 
 
 class Regularizer:
-    """What is added to the loss, divided by the weight of the rows that it is fitted to.
+    """Penalty that is added to the loss, divided by the total weight of the training rows.
 
     Attributes
     ----------
     alpha : float or array of shape (n_estimators, 1)
-        The strength, not negative.
+        The strength, 0 or more.
     """
 
     alpha: FloatOrPerMember
 
     @property
     def smooth(self) -> L2:
-        """The part of it that has a gradient everywhere."""
+        """The part of the penalty that is differentiable everywhere."""
         raise NotImplementedError(f"{type(self).__name__} has to define smooth")
 
     @property
     def l1(self) -> FloatOrPerMember:
-        """The factor of the sum of magnitudes, which makes up the rest of it."""
+        """The factor of sum(|W|), the other part of the penalty."""
         raise NotImplementedError(f"{type(self).__name__} has to define l1")
 
     def accumulate(self, weights: Array) -> Array:
-        """Return the sums of the weights that `value` needs, of shape (n_estimators,)."""
+        """Return the sums over the weights that `value` needs, of shape (n_estimators,)."""
         raise NotImplementedError(f"{type(self).__name__} has to define accumulate(weights)")
 
-    def value(self, measures: Array) -> Array:
-        """Return the penalties, not yet divided, of float64 measures (n_estimators, n_steps)."""
-        raise NotImplementedError(f"{type(self).__name__} has to define value(measures)")
+    def value(self, sums: Array) -> Array:
+        """Return undivided penalties from float64 sums of shape (n_estimators, n_steps)."""
+        raise NotImplementedError(f"{type(self).__name__} has to define value(sums)")
 
     def add_gradient(
         self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
     ) -> None:
-        """Add `scale` times the gradient, block by block of (weights, gradient, scratch).
+        """Add `scale` times the gradient, for each block of (weights, gradient, scratch).
 
         On return the scratch arrays are overwritten.
         """
@@ -54,12 +54,12 @@ class Regularizer:
 
 @dataclass(frozen=True)
 class L2(Regularizer):
-    """The penalty alpha / 2 * sum(W^2), divided by the weight of the rows that it is fitted to.
+    """L2 penalty: alpha / 2 * sum(W^2), divided by the total weight of the training rows.
 
     Parameters
     ----------
     alpha : float or array of shape (n_estimators, 1), default=0.0
-        The strength, not negative.
+        The strength, 0 or more.
     """
 
     alpha: FloatOrPerMember = 0.0
@@ -76,9 +76,9 @@ class L2(Regularizer):
         squares: Array = np.vecdot(weights, weights)
         return squares
 
-    def value(self, measures: Array) -> Array:
-        # Without a penalty, weights whose squares overflow are nobody's concern.
-        return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * measures)
+    def value(self, sums: Array) -> Array:
+        # With alpha = 0 the sum of squares may overflow.
+        return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * sums)
 
     def add_gradient(
         self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
@@ -91,17 +91,17 @@ class L2(Regularizer):
 
 @dataclass(frozen=True)
 class L1L2(Regularizer):
-    """The penalty alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W^2)), divided likewise.
+    """Elastic-net penalty: alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W^2)).
 
-    The gradient of |W| is taken as sign(W), which is 0 where W = 0 (Zou & Hastie 2005,
-    section 2, in the parametrisation of scikit-learn's `L1L2`).
+    It is divided by the total weight of the training rows. The gradient of |W| is sign(W), which
+    is 0 where W = 0 (Zou & Hastie 2005, section 2; parameters as in scikit-learn's `ElasticNet`).
 
     Parameters
     ----------
     alpha : float or array of shape (n_estimators, 1), default=0.0
-        The strength, not negative.
+        The strength, 0 or more.
     l1_ratio : float or array of shape (n_estimators, 1), default=0.5
-        The share of the first sum, in [0, 1].
+        The share of the L1 penalty, in [0, 1].
     """
 
     alpha: FloatOrPerMember = 0.0
@@ -121,8 +121,8 @@ class L1L2(Regularizer):
         share = np.ravel(self.l1_ratio)
         return np.asarray(share * magnitudes + (1 - share) / 2 * squares)
 
-    def value(self, measures: Array) -> Array:
-        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * measures)
+    def value(self, sums: Array) -> Array:
+        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * sums)
 
     def add_gradient(
         self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
@@ -137,8 +137,8 @@ class L1L2(Regularizer):
 
 
 def _sums_of_magnitudes(weights: Array) -> Array:
-    """Return sum(|W|) of each member in float64, the same whoever shares its stack."""
-    sums = np.zeros(len(weights))
+    """Return sum(|W|) of each member in float64, whatever the size of the stack."""
+    totals = np.zeros(len(weights))
     for start in range(0, weights.shape[1], _COLUMNS):
-        sums += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
-    return sums
+        totals += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
+    return totals

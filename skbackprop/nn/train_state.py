@@ -1,9 +1,9 @@
-"""All that training changes of the members of a stack, as one object."""
+"""Training state of a stack of networks: all that training changes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,29 +14,32 @@ from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatte
 from ..utils.stack_members import concatenate_states, index_state
 from .parameters import FlatParameters, ParameterLayout
 
+# The fields that are dicts of arrays.
+_DICTS = ("optimizer", "schedule", "average", "progress")
+
 
 @dataclass
 class TrainState:
-    """What members are, at one moment of their training: whoever has it can go on.
+    """Complete training state of a stack of networks, from which training can be resumed exactly.
 
     Parameters
     ----------
     parameters : FlatParameters
-        The parameters as the optimizer sees them, and the running statistics.
+        The parameters and the running statistics.
     optimizer, schedule, average : dict
-        What `init` of each returned, or what an earlier training left, a row for each member.
+        The states of the optimizer, the schedule and the weight average, a row for each member.
     progress : dict
-        What tells when to stop: what `init_plateau_counter` returned, and `PlateauStopper` follows.
+        The counter of epochs without progress, which `PlateauStopper` updates.
     n_samples_seen : array of int of shape (n_estimators, 1)
-        The rows that each member has been trained on.
-    orders : list of Rows or None
+        The number of samples that each member has been trained on.
+    orders : list of IndexArray or None
         The rows that each member visits, in the order of the last epoch, shuffled in place; None
-        for all rows as they stand. Members that visit the same rows in the same order may share
-        one array: it is shuffled once, and its rows are gathered once.
+        for all rows in their order. Members that visit the same rows in the same order may share
+        one array, which is shuffled once, and whose rows are gathered once.
     rngs : list of RandomState or None
-        What shuffles each order, the same for all that share it; None for no shuffling.
+        The random state that shuffles each order, shared like the order; None for no shuffling.
     masks : list of Generator
-        What draws each member's masks, where the network has dropout; empty where it has none.
+        The random generator of each member's dropout masks; empty without dropout.
     """
 
     parameters: FlatParameters
@@ -55,27 +58,24 @@ class TrainState:
     def take(self, members: Any) -> Self:
         """Return the state of some members.
 
-        Arrays are views for a slice of members, and copies for an array of their numbers. Orders
-        and streams are those of this state, so that who shares them goes on to.
+        Arrays are views for a slice of members, and copies for an index array. Orders and random
+        states are not copied, so that members that share them continue to do so.
         """
         numbers = np.arange(len(self))[members].tolist()
         return type(self)(
             self.parameters.members(members),
-            index_state(self.optimizer, members),
-            index_state(self.schedule, members),
-            index_state(self.average, members),
-            index_state(self.progress, members),
-            self.n_samples_seen[members],
-            [self.orders[i] for i in numbers],
-            [self.rngs[i] for i in numbers],
-            [self.masks[i] for i in numbers] if self.masks else [],
+            **_for_dicts(lambda name: index_state(getattr(self, name), members)),
+            n_samples_seen=self.n_samples_seen[members],
+            orders=[self.orders[i] for i in numbers],
+            rngs=[self.rngs[i] for i in numbers],
+            masks=[self.masks[i] for i in numbers] if self.masks else [],
         )
 
     @classmethod
     def join(cls, states: Sequence[Self]) -> Self:
-        """Return one state of the members of several, of networks of one architecture.
+        """Return the state of all members of several states, of networks of one architecture.
 
-        That of one is returned as it is; of more, the arrays are copied.
+        A single state is returned as it is; else the arrays are copied.
         """
         first = states[0]
         if len(states) == 1:
@@ -85,23 +85,20 @@ class TrainState:
                 np.concatenate([state.parameters.theta for state in states]),
                 concatenate_states([state.parameters.statistics for state in states]),
             ),
-            concatenate_states([state.optimizer for state in states]),
-            concatenate_states([state.schedule for state in states]),
-            concatenate_states([state.average for state in states]),
-            concatenate_states([state.progress for state in states]),
-            np.concatenate([state.n_samples_seen for state in states]),
-            [order for state in states for order in state.orders],
-            [rng for state in states for rng in state.rngs],
-            [masks for state in states for masks in state.masks],
+            **_for_dicts(lambda name: concatenate_states([getattr(s, name) for s in states])),
+            n_samples_seen=np.concatenate([state.n_samples_seen for state in states]),
+            orders=[order for state in states for order in state.orders],
+            rngs=[rng for state in states for rng in state.rngs],
+            masks=[masks for state in states for masks in state.masks],
         )
 
     def copy(self) -> Self:
-        """Return a state that shares nothing with this one."""
-        # Together, so that who shares an order or a stream goes on to share the copy.
+        """Return a deep copy."""
+        # Together, so that members that share an order or a random state share the copy.
         return self._with_arrays_copied(*copy.deepcopy((self.orders, self.rngs, self.masks)))
 
     def shallow_copy(self) -> Self:
-        """Return the only member's state as it is now: all is copied but its stream."""
+        """Return a copy of a single member's state that shares its random state."""
         orders = [order if order is None else order.copy() for order in self.orders]
         masks = copy.deepcopy(self.masks) if self.masks else []
         return self._with_arrays_copied(orders, list(self.rngs), masks)
@@ -114,94 +111,81 @@ class TrainState:
     ) -> Self:
         return type(self)(
             self.parameters.like(self.parameters.theta.copy(), _copied(self.parameters.statistics)),
-            _copied(self.optimizer),
-            _copied(self.schedule),
-            _copied(self.average),
-            _copied(self.progress),
-            self.n_samples_seen.copy(),
-            orders,
-            rngs,
-            masks,
+            **_for_dicts(lambda name: _copied(getattr(self, name))),
+            n_samples_seen=self.n_samples_seen.copy(),
+            orders=orders,
+            rngs=rngs,
+            masks=masks,
         )
 
-    def learned(self) -> list[Array]:
-        """Return the arrays that steps change, of a row for each member."""
+    def trained_arrays(self) -> list[Array]:
+        """Return the arrays that steps change, with a row for each member."""
         states = self.parameters.statistics, self.optimizer, self.average
         return [self.parameters.theta, *(array for state in states for array in state.values())]
 
-    # ---------------------------------------------------------------- as arrays by name
-
     def to_arrays(self) -> dict[str, Array]:
-        """Return the state as arrays by name, for files: nothing in them is a Python object."""
+        """Return the state as arrays by name, without Python objects, for files."""
         arrays = {"theta": self.parameters.theta, "n_samples_seen": self.n_samples_seen}
-        for kind, state in self._by_kind().items():
+        dicts = _for_dicts(lambda name: getattr(self, name))
+        for kind, state in {"statistics": self.parameters.statistics, **dicts}.items():
             arrays |= {join_path(kind, name): array for name, array in state.items()}
         for i, order in enumerate(self.orders):
             if order is not None:
                 arrays[join_path("orders", i)] = order
         for i, rng in enumerate(self.rngs):
             if rng is not None:
-                position = rng.get_state(legacy=False)
-                arrays |= dict(flatten_dict(join_path("rngs", i), position))
+                arrays |= dict(flatten_dict(join_path("rngs", i), rng.get_state(legacy=False)))
         for i, masks in enumerate(self.masks):
             arrays |= dict(flatten_dict(join_path("masks", i), masks.bit_generator.state))
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], layout: ParameterLayout) -> Self:
-        """Return the state that `to_arrays` has written, with copies of the arrays.
+        """Return the state that `to_arrays` has described, with copies of the arrays.
 
         Parameters
         ----------
         arrays : dict
             The arrays by name.
-        layout : Layout
-            That of the network.
+        layout : ParameterLayout
+            The layout of the network's parameters.
         """
         named = unflatten_dict(arrays)
         n_estimators = len(named["theta"])
 
-        def of_kind(kind: str) -> ArrayDict:
+        def dict_of(kind: str) -> ArrayDict:
             return {name: np.array(array) for name, array in named.get(kind, {}).items()}
 
-        def each(kind: str, made: Any) -> list[Any]:
+        def list_of(kind: str, make: Any) -> list[Any]:
             found = named.get(kind, {})
-            return [made(found[str(i)]) if str(i) in found else None for i in range(n_estimators)]
+            return [make(found[str(i)]) if str(i) in found else None for i in range(n_estimators)]
 
-        masks = each("masks", lambda state: np.random.Generator(_bit_generator(state)))
         return cls(
-            FlatParameters(np.array(named["theta"]), of_kind("statistics"), layout),
-            of_kind("optimizer"),
-            of_kind("schedule"),
-            of_kind("average"),
-            of_kind("progress"),
-            np.array(named["n_samples_seen"]),
-            each("orders", np.array),
-            each("rngs", _stream),
-            masks if "masks" in named else [],
+            FlatParameters(np.array(named["theta"]), dict_of("statistics"), layout),
+            **_for_dicts(dict_of),
+            n_samples_seen=np.array(named["n_samples_seen"]),
+            orders=list_of("orders", np.array),
+            rngs=list_of("rngs", _random_state),
+            masks=list_of("masks", _generator) if "masks" in named else [],
         )
 
-    def _by_kind(self) -> dict[str, ArrayDict]:
-        return {
-            "statistics": self.parameters.statistics,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "average": self.average,
-            "progress": self.progress,
-        }
+
+def _for_dicts(function: Callable[[str], ArrayDict]) -> dict[str, Any]:
+    """Return the value of a function for the name of each field that is a dict of arrays."""
+    return {name: function(name) for name in _DICTS}
 
 
 def _copied(state: ArrayDict) -> ArrayDict:
     return {name: array.copy() for name, array in state.items()}
 
 
-def _stream(state: dict[str, Any]) -> np.random.RandomState:
+def _random_state(state: dict[str, Any]) -> np.random.RandomState:
     rng = np.random.RandomState(getattr(np.random, str(state["bit_generator"]))())
     rng.set_state(to_python_scalars(state))
     return rng
 
 
-def _bit_generator(state: dict[str, Any]) -> Any:
-    generator = getattr(np.random, str(state["bit_generator"]))()
-    generator.state = to_python_scalars(state)
-    return generator
+def _generator(state: dict[str, Any]) -> np.random.Generator:
+    bit_generator = getattr(np.random, str(state["bit_generator"]))()
+    bit_generator.state = to_python_scalars(state)
+    return np.random.Generator(bit_generator)

@@ -16,23 +16,23 @@ from ..weight_averaging import WeightAverage
 from .parameters import FlatParameters
 from .train_state import TrainState
 
-# Within these bounds a square sum has neither overflowed nor lost what is small, in any dtype.
+# Within these bounds a sum of squares neither overflows nor loses small values, in any dtype.
 _TINY, _HUGE = 1e-30, 1e30
 
 
 def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
-    """Scale gradients down in place that are longer than they may be.
+    """Clip the gradients of each member in place by their global norm.
 
-    g = clip_norm / |g| * g where |g| > clip_norm, with the Euclidean norm of all parameters of a
-    member (Pascanu et al. 2013, algorithm 1). What is not finite stays so, for the end of the
-    epoch to see.
+    g = clip_norm / |g| * g where |g| > clip_norm, with the Euclidean norm over all parameters of a
+    member (Pascanu et al. 2013, algorithm 1). Gradients that are not finite stay as they are; the
+    end of the epoch checks for them.
 
     Parameters
     ----------
     g : array of shape (n_estimators, p)
         The gradients.
     clip_norm : float or array of shape (n_estimators, 1)
-        The largest norm of each; infinity leaves a gradient as it is.
+        The maximum norm; infinity for no clipping.
     """
     bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
     for own, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
@@ -43,7 +43,7 @@ def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
 
 
 def _clip_extreme(g: Array, clip_norm: float) -> None:
-    """Clip the gradient of one member whose squares overflow, or vanish."""
+    """Clip the gradient of one member whose squares overflow or underflow."""
     largest = float(np.abs(g).max())
     if not 0 < largest < math.inf:
         return
@@ -55,16 +55,16 @@ def _clip_extreme(g: Array, clip_norm: float) -> None:
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """How members make a step of a gradient; what may differ between them is an array.
+    """Update rule of a stack: clipping, weight decay, optimizer step and weight average.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What makes the step.
+        The optimizer.
     clip_norm : float or array of shape (n_estimators, 1)
-        The largest norm of a gradient; infinite for any.
-    average : Average or None
-        What averages the parameters over the steps; None for no average.
+        The maximum norm of a gradient; infinite for no clipping.
+    average : WeightAverage or None
+        The average of the parameters over the steps.
     """
 
     optimizer: Optimizer
@@ -72,7 +72,7 @@ class UpdateRule:
     average: WeightAverage | None
 
     def members(self, members: Any) -> UpdateRule:
-        """Return the rule of some members."""
+        """Return the update rule of some members."""
         clip_norm = self.clip_norm
         if isinstance(clip_norm, np.ndarray):
             clip_norm = index_hyperparameter(clip_norm, members)
@@ -81,22 +81,22 @@ class UpdateRule:
         )
 
     def update(self, state: TrainState, gradients: FlatParameters) -> BoundUpdate:
-        """Return what steps by `gradients` are made with, bound to the state that they change."""
+        """Return the update bound to gradients and to the state that it changes."""
         kind = BoundUpdate if self.average is None else BoundUpdateWithEMA
         return kind(self, state, gradients)
 
 
 class BoundUpdate:
-    """A step of some members, once their gradient is there, bound to what it changes.
+    """Update step of some members, bound to their gradients and training state.
 
     Parameters
     ----------
-    rule : Rule
-        How these members make a step.
-    state : TrainingState
+    rule : UpdateRule
+        The update rule of these members.
+    state : TrainState
         Their state, changed in place.
     gradients : FlatParameters
-        Their gradients; each step destroys them.
+        Their gradients; each step overwrites them.
     """
 
     def __init__(self, rule: UpdateRule, state: TrainState, gradients: FlatParameters) -> None:
@@ -107,7 +107,7 @@ class BoundUpdate:
         self._clips = bool(np.isfinite(rule.clip_norm).any())
 
     def __call__(self, n_rows: int, rate: FloatOrPerMember) -> None:
-        """Make the step on a batch of so many rows."""
+        """Make the step for a batch of `n_rows` rows."""
         if self._clips:
             clip_by_global_norm(self._g, self._clip_norm)
         if self._decays:
@@ -120,7 +120,7 @@ class BoundUpdate:
 
 
 class BoundUpdateWithEMA(BoundUpdate):
-    """A step of which the average takes note."""
+    """Update step followed by an update of the weight average."""
 
     def __init__(self, rule: UpdateRule, state: TrainState, gradients: FlatParameters) -> None:
         super().__init__(rule, state, gradients)
@@ -128,6 +128,6 @@ class BoundUpdateWithEMA(BoundUpdate):
         self._averages, self._statistics = state.average, state.parameters.statistics
 
     def __call__(self, n_rows: int, rate: FloatOrPerMember) -> None:
-        """Make the step, and let the average follow."""
+        """Make the step, and update the average."""
         super().__call__(n_rows, rate)
         self._average.update(self._theta, self._g, self._averages, n_rows, self._statistics)

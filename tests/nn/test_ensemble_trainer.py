@@ -522,7 +522,7 @@ def test_no_epoch_is_left_after_the_last():
 
 def test_a_stack_keeps_at_least_one_member():
     stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
-    with pytest.raises(ValueError, match="all members are to retire"):
+    with pytest.raises(ValueError, match="all members have finished"):
         stack.drop_members(np.array([True]))
 
 

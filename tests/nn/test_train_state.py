@@ -88,8 +88,8 @@ def test_a_copy_shares_nothing():
     state = new_stack().state
     other = state.copy()
     for one, copied in zip(
-        [*state.learned(), *state.schedule.values(), state.n_samples_seen],
-        [*other.learned(), *other.schedule.values(), other.n_samples_seen],
+        [*state.trained_arrays(), *state.schedule.values(), state.n_samples_seen],
+        [*other.trained_arrays(), *other.schedule.values(), other.n_samples_seen],
         strict=True,
     ):
         assert not np.shares_memory(one, copied)
