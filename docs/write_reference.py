@@ -1,13 +1,12 @@
-"""Write what is said of the estimators' parameters and attributes in place.
+"""Generate constructors, docstrings, tables of api.md and types of names.
 
-The facts are the rows of skbackprop/estimators/_parameter_table.py, the words those of
-parameters.toml beside this file. From them come the constructors and docstrings of the estimators
-and the tables of api.md. The tables of names are what the types of skbackprop/utils/_typing.py come
-from:
+Parameters come from skbackprop/estimators/_parameter_table.py, their texts from parameters.toml.
+They are written to the constructors and docstrings of the estimators and to the tables of api.md.
+The types in skbackprop/utils/_typing.py come from the tables of names:
 
     make reference
 
-writes them; the tests compare them with what this would write.
+writes the files, and a test compares them with what this script would write.
 """
 
 import ast
@@ -38,13 +37,13 @@ SOURCES = {kind: PACKAGE / "estimators" / f"{kind}.py" for kind in ESTIMATORS}
 SOURCES |= {kind: PACKAGE / "dask" / f"{own}.py" for kind, own in ON_A_CLUSTER.items()}
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
-# The sections of api.md, and the estimators that each is about.
+# The sections of api.md, and the estimators of each.
 SECTIONS = {
     "The estimators": ["classifier", "regressor"],
     "The autoencoder": ["autoencoder"],
 }
 
-# The types of names, and the tables that have these.
+# The types of names, and the tables of these names.
 NAMES = {
     "ActivationName": ACTIVATIONS,
     "AutoencoderLossName": AUTOENCODER_LOSSES,
@@ -60,7 +59,7 @@ NAMES = {
 
 
 def rows_of(table, estimator):
-    """Return the words of an estimator's parameters or attributes, by name."""
+    """Return the texts of an estimator's parameters or attributes, by name."""
     local = ON_A_CLUSTER.get(estimator, estimator)
     return {
         row["name"]: row
@@ -70,8 +69,8 @@ def rows_of(table, estimator):
     }
 
 
-def said(text, estimator):
-    """Return a text with the estimator's own words in it."""
+def substitute_words(text, estimator):
+    """Return a text with the words of an estimator inserted."""
     return Template(text).substitute(WORDS["words"][ON_A_CLUSTER.get(estimator, estimator)])
 
 
@@ -80,8 +79,8 @@ def code(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def filled(text, indent):
-    """Return a text, each paragraph and each item of a list broken into lines anew."""
+def wrap(text, indent):
+    """Return a text with each paragraph and list item wrapped."""
     blocks = []
     for paragraph in text.strip().split("\n\n"):
         items = re.split(r"\n(?=- )", paragraph)
@@ -107,10 +106,10 @@ def docstring_section(table, estimator):
     names = facts if table == "parameters" else words
     for name in names:
         row = words[name]
-        kind = said(row["kind"], estimator)
+        kind = substitute_words(row["kind"], estimator)
         if table == "parameters":
             kind += f", default={code(facts[name].default)}"
-        lines += [f"    {name} : {kind}", filled(said(row["text"], estimator), " " * 8)]
+        lines += [f"    {name} : {kind}", wrap(substitute_words(row["text"], estimator), " " * 8)]
     return "\n".join(lines)
 
 
@@ -134,13 +133,13 @@ def constructor(estimator):
 
 
 def source_of(estimator):
-    """Return the path of an estimator's module and what it should hold."""
+    """Return the path of an estimator's module and its generated content."""
     path = SOURCES[estimator]
     source = path.read_text()
     for table in ("parameters", "attributes"):
         title = f"    {table.title()}\n    {'-' * len(table)}\n"
         before, _, rest = source.partition(title)
-        # The next section begins with its underlined title.
+        # The next section starts with an underlined title.
         end = re.search(r"\n\n    [A-Z][\w ]+\n    ---", rest).start()
         source = before + title + docstring_section(table, estimator) + rest[end:]
     tree = ast.parse(source)
@@ -155,7 +154,7 @@ def source_of(estimator):
 
 
 def reference_table(estimators):
-    """Return the rows of api.md on the parameters of estimators that share a section."""
+    """Return the parameter table of a section of api.md."""
     words = {name: row for each in estimators for name, row in rows_of("parameters", each).items()}
     facts = {fact.name: fact for fact in PARAMETERS if set(estimators) & set(fact.of)}
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
@@ -166,7 +165,7 @@ def reference_table(estimators):
 
 
 def reference():
-    """Return the path of the reference and what it should hold."""
+    """Return the path of api.md and its generated content."""
     path = DOCS / "api.md"
     text = path.read_text()
     for heading, estimators in SECTIONS.items():
@@ -179,20 +178,20 @@ def reference():
 
 
 def types_of_names():
-    """Return the path of the module of the types of names and what it should hold."""
+    """Return the path of _typing.py and its generated content."""
     path = PACKAGE / "utils" / "_typing.py"
     before, _, _ = path.read_text().partition("\n\n")
     parts = [before, "from __future__ import annotations", "from typing import Literal, TypeAlias"]
     for kind, table in NAMES.items():
         names = "".join(f"    {code(name)},\n" for name in table)
         line = f"{kind}: TypeAlias = Literal[{', '.join(map(code, table))}]"
-        # As ruff's formatter has it.
+        # In the style of ruff's formatter.
         parts.append(line if len(line) <= WIDTH else f"{kind}: TypeAlias = Literal[\n{names}]")
     return path, "\n\n".join(parts[:4]) + "\n" + "\n".join(parts[4:]) + "\n"
 
 
 def all_written():
-    """Return {path: text} of all files that are written, as they should be."""
+    """Return the content of all generated files, by path."""
     return dict([*map(source_of, SOURCES), reference(), types_of_names()])
 
 

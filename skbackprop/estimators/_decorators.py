@@ -1,7 +1,4 @@
-"""scikit-learn's decorators of methods, with types: checkers see the methods that are behind them.
-
-scikit-learn comes without types, so that of what it decorates nothing would be known.
-"""
+"""scikit-learn's method decorators with types, so that checkers see the decorated methods."""
 
 from __future__ import annotations
 
@@ -17,24 +14,24 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
-    """Let an estimator have a method only where the check of it says so."""
+    """Make a method available only if a check of the estimator passes."""
     decorator: Callable[[Method], Method] = metaestimators.available_if(check)
     return decorator
 
 
 def with_callbacks(method: Method) -> Method:
-    """Let callbacks be set up before a fit, and torn down after it."""
+    """Set up callbacks before a fit, and tear them down after it."""
     decorated: Method = callback.with_callbacks(method)
     return decorated
 
 
 def checks_parameters(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
-    """Let a fit begin with a check of the parameters, by their constraints.
+    """Validate the parameters by their constraints at the beginning of a fit.
 
     Parameters
     ----------
     prefer_skip_nested_validation : bool
-        Whether those of estimators that it fits in turn need none.
+        Whether to skip the validation in fits of inner estimators.
     """
     decorator: Callable[[Method], Method] = _fit_context(
         prefer_skip_nested_validation=prefer_skip_nested_validation

@@ -1,4 +1,4 @@
-"""How far training has come: what callbacks and displays read off an estimator."""
+"""Training history of an estimator, for callbacks and displays."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .base import BaseNeuralNetwork
 
 @dataclass(frozen=True)
 class History:
-    """What a network has come to in the epochs of one fit.
+    """Losses and scores of one network, by epoch.
 
     Parameters
     ----------
     losses : list of float
         The training loss of each epoch.
     validation_losses : list of float
-        The loss of the rows that are watched, after each epoch; empty where none are.
+        The validation loss after each epoch; empty without validation data.
     validation_scores : list of float
-        Their score after each epoch; empty without early stopping.
+        The validation score after each epoch; empty without early stopping.
     best_epoch : int
-        The epoch whose weights would be kept, counted from 1.
+        The epoch whose weights are kept, counted from 1.
     """
 
     losses: list[float]
@@ -33,20 +33,19 @@ class History:
 
 
 def history_of(fitted_estimator: Any) -> list[History]:
-    """Return the progress of each member of a network that is being fitted.
+    """Return the history of each member in the current fit.
 
-    Of a warm start it is that of the last call, as `n_iter_` is: epochs are counted from 1 in each
-    fit.
+    After a warm start, it does not include earlier fits, as `n_iter_`.
 
     Parameters
     ----------
     fitted_estimator : estimator or None
-        What it would be if training ended now.
+        The estimator as if training ended now.
 
     Returns
     -------
-    progress : list of Progress
-        One for each member; none of other estimators than ours, nor where there is none yet.
+    histories : list of History
+        One for each member; empty for None and for estimators of other packages.
     """
     if not isinstance(fitted_estimator, BaseNeuralNetwork):
         return []
@@ -58,12 +57,12 @@ def history_of(fitted_estimator: Any) -> list[History]:
         now = _curves_of(fitted_estimator, name, n_estimators)
         if before is None:
             return now
-        # A curve that nothing is added to any more is that of an earlier fit.
+        # Values that were there before are those of earlier fits.
         return [curve[len(past[name] or ()) :] for curve, past in zip(now, before, strict=True)]
 
     return [
-        History(*of_member)
-        for of_member in zip(
+        History(*member)
+        for member in zip(
             curves("loss_curve_"),
             curves("validation_loss_curve_"),
             curves("validation_scores_"),
@@ -74,17 +73,18 @@ def history_of(fitted_estimator: Any) -> list[History]:
 
 
 def full_history(estimator: Any) -> list[History]:
-    """Return the progress of each member of a fitted network, over all fits that went on.
+    """Return the history of each member over all fits, including those before a warm start.
 
     Parameters
     ----------
     estimator : estimator
-        One of ours, or another with a ``loss_curve_``, as scikit-learn's networks have.
+        A fitted network of this package, or another estimator with a ``loss_curve_``, such as
+        scikit-learn's networks.
 
     Returns
     -------
-    progress : list of Progress
-        One for each member. The best epoch is counted in the whole curves, too.
+    histories : list of History
+        One for each member. The best epoch is counted over all fits as well.
     """
     is_ours = isinstance(estimator, BaseNeuralNetwork)
     n_estimators = estimator._n_trained if is_ours else 1
@@ -94,16 +94,16 @@ def full_history(estimator: Any) -> list[History]:
     ]
     if is_ours:
         best = np.atleast_1d(estimator.best_iter_)
-        if not estimator._went_on:  # which counts those of the last fit alone
+        if not estimator._went_on:  # best_iter_ is counted in the last fit
             best = best + [len(losses) for losses in curves[0]] - estimator.n_iter_
         best_epochs = best.tolist()
-    else:  # they keep the first of the best scores
+    else:  # scikit-learn keeps the first of equal best scores
         best_epochs = [1 + int(np.argmax(scores)) if scores else 0 for scores in curves[2]]
-    return [History(*of_member) for of_member in zip(*curves, best_epochs, strict=True)]
+    return [History(*member) for member in zip(*curves, best_epochs, strict=True)]
 
 
 def _curves_of(estimator: Any, name: str, n_estimators: int) -> list[list[float]]:
-    """Return copies of the curves of an estimator's members, empty ones if it has none."""
+    """Return copies of a curve of each member; empty lists if the estimator has none."""
     value = getattr(estimator, name, None)
     if value is None:
         return [[] for _ in range(n_estimators)]

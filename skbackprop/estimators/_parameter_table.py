@@ -1,8 +1,7 @@
-"""The parameters of the estimators: one row for each, from which all else is derived.
+"""Table of the estimators' parameters: defaults, constraints, types and what they may change.
 
-That is the check of their values, what the members of a stack may differ in, what a warm start may
-not change, and the constructors, which `make reference` writes in place, as it does the docstrings
-and docs/api.md. What they say is in docs/parameters.toml.
+`make reference` writes the constructors, docstrings and docs/api.md from this table and the texts
+of docs/parameters.toml.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from ..weight_averaging import AVERAGES, WeightAverage
 
 AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
 
-# The estimators, by what they do; those of several networks do without the autoencoder.
+# The kinds of estimators; the autoencoder has no ensembles.
 ESTIMATORS = ("classifier", "regressor", "autoencoder")
 ENSEMBLES = ("classifier", "regressor")
-# Those on a cluster, and whose parameters they have beside their own.
+# The Dask estimators, and the local estimators whose parameters they share.
 ON_A_CLUSTER = {"dask_classifier": "classifier", "dask_regressor": "regressor"}
 
 
@@ -44,24 +43,23 @@ class Parameter:
     Parameters
     ----------
     name : str
-        Its name.
+        The name.
     default : object
-        Its default.
+        The default.
     constraint : list
-        The values that scikit-learn's validation lets pass; what it can't say is checked where the
+        The constraint for scikit-learn's parameter validation. Further checks are made where the
         value is used.
     hint : str
         The type in the signature.
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
-        The estimators that have it.
+        The estimators with this parameter.
     stackable : bool, default=False
-        Whether the members of one stack may differ in it, by `TrainingConfig.stacking_key`; of an
-        optimizer, a schedule or an average that goes for its numbers alone.
+        Whether networks that are trained together may have different values.
     warm_start_fixed : bool, default=False
-        Whether it shapes a network or its training state, so that no warm start may change it.
+        Whether a warm start must not change it, because it determines the network or its training
+        state.
     table : mapping or None, default=None
-        The parts that its names stand for, each an instance or its class; None for a parameter
-        without parts.
+        The objects or classes behind its names; None if it takes no objects.
     """
 
     name: str
@@ -256,7 +254,7 @@ PARAMETERS = (
     ),
 )
 
-# Of those on a cluster, beside the parameters of the local ones.
+# Parameters that only the Dask estimators have.
 OF_A_CLUSTER = (
     Parameter("client", None, [object], hint="Client | None", of=tuple(ON_A_CLUSTER)),
     Parameter("sync_every", 10, [COUNT], hint="int", of=tuple(ON_A_CLUSTER)),
@@ -270,9 +268,9 @@ def parameters_of(estimator: str) -> dict[str, Parameter]:
 
 
 def constraints_of(estimator: str) -> dict[str, list[Any]]:
-    """Return what scikit-learn's validation is to let pass."""
+    """Return the constraints of an estimator for scikit-learn's parameter validation."""
     return {name: parameter.constraint for name, parameter in parameters_of(estimator).items()}
 
 
-# What shapes a network or its training state, and so cannot change in a warm start.
+# The parameters that a warm start must not change.
 FIXED = tuple(dict.fromkeys(p.name for p in PARAMETERS if p.warm_start_fixed))

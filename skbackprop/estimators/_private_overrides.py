@@ -1,7 +1,7 @@
-"""Private methods of scikit-learn's networks that programs override, and what replaces each here.
+"""Check for overridden private methods of scikit-learn's networks, which are never called here.
 
-Subclasses of `MLPClassifier` and `MLPRegressor` change training this way. The networks of this
-package have none of these methods, so that an override would never be called.
+Subclasses of `MLPClassifier` and `MLPRegressor` customize training by overriding them. The error
+names the public alternative in this package.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from collections.abc import Mapping
 from typing import Any
 
 _ACTIVATION = (
-    "pass activation= an Activation of your own, or change the layers by input_layers=, dropout= "
-    "and normalization=; hidden_features(X, layer=...) returns the output of a hidden layer"
+    "pass a custom ActivationFunction as activation=, or change the layers by input_layers=, "
+    "dropout= and normalization=; hidden_features(X, layer=...) returns hidden outputs"
 )
 _LOSS = (
-    "pass loss= a Loss of your own, with value and gradient; alpha=, l1_ratio= and clip_norm= "
-    "are for penalties and large gradients"
+    "pass a custom Loss with value and gradient as loss=; alpha=, l1_ratio= and clip_norm= control "
+    "penalties and large gradients"
 )
 _OPTIMIZER = (
-    "pass solver= an Optimizer and learning_rate= a Schedule of your own, and follow or stop "
-    "training after each epoch by a callback (set_callbacks)"
+    "pass a custom Optimizer as solver= and a custom LearningRateSchedule as learning_rate=, and "
+    "follow or stop training after each epoch by a callback (set_callbacks)"
 )
 _STOPPING = (
-    "pass early_stopping=EarlyStopping(scoring=...) with a scorer of your own, or stop training by "
-    "a callback (set_callbacks)"
+    "pass early_stopping=EarlyStopping(scoring=...) with a custom scorer, or stop training by a "
+    "callback (set_callbacks)"
 )
-_WEIGHTS = "pass init= an Initializer of your own, or the weights themselves: (coefs, intercepts)"
+_WEIGHTS = "pass a custom Initializer as init=, or the weights themselves: (coefs, intercepts)"
 _DATA = (
-    "override fit or partial_fit, and change X and y before you call super(). For labels with "
-    "probabilities, repeat each row for each class with the probability as its sample_weight"
+    "override fit or partial_fit, and change X and y before calling super(). For probabilistic "
+    "labels, repeat each row for each class with the probability as its sample_weight"
 )
 _FIT = "override fit and partial_fit, and call super()"
-_PREDICT = "override predict, which calls super().predict(X)"
+_PREDICT = "override predict, and call super().predict(X)"
 
 REPLACEMENTS: Mapping[str, str] = {
     "_backprop": _LOSS,
     "_check_solver": "override partial_fit, and call super()",
     "_compute_loss_grad": _LOSS,
     "_fit": _FIT,
-    "_fit_lbfgs": "pass solver=LBFGS(...) with settings of your own",
+    "_fit_lbfgs": "pass solver=LBFGS(...) with custom settings",
     "_fit_stochastic": _OPTIMIZER,
     "_forward_pass": _ACTIVATION,
     "_forward_pass_fast": _ACTIVATION,
@@ -52,9 +52,9 @@ REPLACEMENTS: Mapping[str, str] = {
     "_update_no_improvement_count": _STOPPING,
     "_validate_input": _DATA,
 }
-"""The name of each method, and what to do in place of overriding it."""
+"""The alternative to overriding each method, by its name."""
 
-# The packages whose own methods of these names are no overrides.
+# The packages whose methods of these names are not overrides by the user.
 _PACKAGES = frozenset({"sklearn", __name__.partition(".")[0]})
 
 
@@ -64,7 +64,7 @@ def check_overrides(estimator: Any) -> None:
     Raises
     ------
     TypeError
-        If it does, in its class or as an attribute of its own. The error says what to do instead.
+        If its class or the instance overrides one. The error names the alternative.
     """
     kind, own = type(estimator), vars(estimator)
     for name, replacement in REPLACEMENTS.items():
@@ -74,5 +74,5 @@ def check_overrides(estimator: Any) -> None:
         if (getattr(method, "__module__", None) or "").partition(".")[0] not in _PACKAGES:
             raise TypeError(
                 f"{kind.__name__} overrides {name}, a private method of scikit-learn's networks "
-                f"that is never called here. Remove or rename it. In its place, {replacement}."
+                f"that is never called here. Remove or rename it. Instead, {replacement}."
             )

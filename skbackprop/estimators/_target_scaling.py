@@ -1,7 +1,4 @@
-"""Targets that are numbers: those of a regressor, and the input of an autoencoder.
-
-Those of a regressor are scaled where the user wants it, and predictions are scaled back.
-"""
+"""Numeric targets: scaling of a regressor's targets, and the input of an autoencoder."""
 
 from __future__ import annotations
 
@@ -18,18 +15,18 @@ from ._validation import check_targets
 
 @dataclass(frozen=True, eq=False)
 class RegressionTargets(TargetEncoder):
-    """One number for each row, or several; a network sees each beside each of its scores.
+    """Encoder of a regressor's targets: scaled if requested, one for each network output.
 
     Parameters
     ----------
     loss : Loss
-        The loss, which may take several scores for each target, and not take all targets.
+        The loss, which may have several outputs for each target and restrict their range.
     setting : str or Loss
-        How the user names it.
+        The loss as the user set it, for errors.
     n_targets : int
-        The numbers of a row.
+        The number of targets.
     mean, scale : array of shape (n_targets,) or None
-        What is taken from each, and what that is divided by; None for targets as they are.
+        Subtracted from and divided by in scaling; None without scaling.
     """
 
     loss: Loss
@@ -49,7 +46,7 @@ class RegressionTargets(TargetEncoder):
         *,
         is_scaled: bool,
     ) -> RegressionTargets:
-        """Return what y is; rows weigh in its mean and scale what they weigh in the loss."""
+        """Return the encoder for targets y, with the weighted mean and scale if `is_scaled`."""
         y = y[:, None] if y.ndim == 1 else y
         check_targets(y, loss, setting)
         if not is_scaled:
@@ -59,7 +56,7 @@ class RegressionTargets(TargetEncoder):
         return cls(loss, setting, y.shape[1], mean, scale).checked(max_abs(y), dtype)
 
     def checked(self, largest: float, dtype: Any) -> RegressionTargets:
-        """Return the same, after a check that targets up to a largest can be scaled in a dtype."""
+        """Return the encoder after a check that targets up to `largest` fit the dtype."""
         limits = np.finfo(dtype)
         limit = float(limits.max)
         are_finite = all(
@@ -94,9 +91,10 @@ class RegressionTargets(TargetEncoder):
         return y if each == 1 else np.repeat(y, each, axis=1)
 
     def inverse_transform(self, values: Array, *, from_zero: bool = False) -> Array:
-        """Return predictions of shape (n, k, ...), or with `from_zero` deviations, as y has them.
+        """Return predictions of shape (n, k, ...) in the units of y.
 
-        The axis of the targets is dropped where there is one target.
+        With `from_zero` the values are deviations, to which the mean is not added. A single
+        target has no axis in the result.
         """
         if self.mean is not None and self.scale is not None:
             axes = (-1, *[1] * (values.ndim - 2))
@@ -110,7 +108,7 @@ class RegressionTargets(TargetEncoder):
         return values if values.shape[1] > 1 else values[:, 0]
 
     def to_training_units(self, values: Array, *, from_zero: bool = False) -> Array:
-        """Return predictions of one target, or with `from_zero` deviations, as a network has them.
+        """Return predictions of one target, or deviations `from_zero`, in the network's units.
 
         They are in double precision.
         """
@@ -120,9 +118,10 @@ class RegressionTargets(TargetEncoder):
         return values
 
     def gradients_in_units_of_y(self, gradients: Array) -> Array:
-        """Return derivatives of predictions, of shape (n, d, k * c), shaped as those of y.
+        """Return gradients of predictions, of shape (n, d, k * c), in the units of y.
 
-        The features come last, and there is no axis of one target, or of one prediction for each.
+        The features become the last axis. Axes of a single target, or of a single prediction for
+        each target, are dropped.
         """
         by_target = gradients.reshape(*gradients.shape[:2], self.n_targets, -1)
         if self.scale is not None:
@@ -134,14 +133,14 @@ class RegressionTargets(TargetEncoder):
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionTargets(TargetEncoder):
-    """The input itself.
+    """Targets of an autoencoder: its input.
 
     Parameters
     ----------
     loss : Loss
-        The loss, which may not take all values.
+        The loss, which may restrict the range of values.
     setting : str or Loss
-        How the user names it.
+        The loss as the user set it, for errors.
     """
 
     loss: Loss
@@ -158,7 +157,7 @@ class ReconstructionTargets(TargetEncoder):
 
 
 def check_can_be_scaled(loss: Loss, setting: Any) -> None:
-    """Check that a loss takes scaled targets; the `setting` that it stands for is named."""
+    """Check that a loss accepts scaled targets; errors show it as `setting`."""
     if not can_be_scaled(loss):
         minimum, maximum, _ = loss.interval_y_true
         raise ValueError(
@@ -169,15 +168,15 @@ def check_can_be_scaled(loss: Loss, setting: Any) -> None:
 
 
 def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:
-    """Return what to take from targets of shape (n, k), and what to divide them by.
+    """Return the mean and the standard deviation of targets of shape (n, k).
 
-    Where they are to stay positive, that is nothing, and their mean.
+    For targets that must stay positive, return zero and the mean.
     """
     counted = y if weight is None else y[weight > 0]
     least, most = counted.min(axis=0), counted.max(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(y, axis=0, weights=weight)
-        # A column of one value has it for its mean, exactly.
+        # The mean of a constant column is exactly its value.
         mean = np.where(least == most, counted[0], mean)
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
@@ -189,10 +188,10 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
 
 
 def exponent_of_deviations(mean: Array, least: Array, most: Array) -> Array:
-    """Return for each column the power of two that its deviations are divided by.
+    """Return the exponent e of each column, by whose power 2**e deviations are divided.
 
-    After the division the largest is between 1/2 and 1, so that squares neither overflow nor
-    vanish. The powers of two leave all other bits alone.
+    The largest deviation is then between 1/2 and 1, so squares neither overflow nor underflow.
+    Powers of two cause no rounding.
     """
     return np.frexp(np.maximum(most - mean, mean - least))[1]
 
@@ -203,5 +202,5 @@ def squared_deviations(y: Array, mean: Array, exponent: Array) -> Array:
 
 
 def one_for_zero(scale: Array) -> Array:
-    """Return scales with 1 in place of 0, the scale of constant targets."""
+    """Return scales with 1 in place of 0, which is the scale of constant targets."""
     return np.where(scale == 0, 1.0, scale)

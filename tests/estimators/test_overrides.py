@@ -42,7 +42,7 @@ def override(self, *arguments, **named):
 
 
 def refuses(name, train, *data, **named):
-    with pytest.raises(TypeError, match=rf"overrides {name}, a private method.* In its place, "):
+    with pytest.raises(TypeError, match=rf"overrides {name}, a private method.* Instead, "):
         train(*data, **named)
 
 
