@@ -60,7 +60,7 @@ SECTIONS = {
     "Intervals": [ConformalRegressor],
     "The searches": [BackpropGridSearchCV, BackpropRandomizedSearchCV],
     "Tabular estimators": [TabularClassifier, TabularRegressor],
-    "Searches in rounds": [BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV],
+    "Successive halving": [BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV],
     "Tables": [TableEncoder, PiecewiseLinearEncoder, PeriodicFeatures],
 }
 CLASSES = [
@@ -269,12 +269,12 @@ def test_references_are_in_order_and_cited(page):
 
 def test_guide_says_what_may_differ_in_a_stack():
     page = text_of("docs/user_guide/search.md")
-    rows = re.findall(r"^\| (may differ|is the same) \| (.*) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| (may differ|must be equal) \| (.*) \|$", page, re.MULTILINE)
     said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
     table = table_of_parameters.PARAMETERS
     may_differ = {row.name for row in table if row.stackable}
     assert said["may differ"] == may_differ | {"solver"}  # of which the numbers may
-    assert said["is the same"] == {row.name for row in table} - may_differ
+    assert said["must be equal"] == {row.name for row in table} - may_differ
 
 
 def test_the_page_of_questions_lists_every_example():

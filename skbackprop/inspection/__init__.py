@@ -1,4 +1,4 @@
-"""Looking at a network, and at how it trains."""
+"""Inspection of networks: importance, hidden features, summary, learning rate finder."""
 
 from ..estimators.summary import Summary
 from ._gradient_importance import gradient_importance

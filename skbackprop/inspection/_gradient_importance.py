@@ -1,4 +1,4 @@
-"""How much does each feature matter? The network's gradients by its input, summed up over rows."""
+"""Feature importance from the gradients of a network by its input."""
 
 from __future__ import annotations
 
@@ -18,53 +18,54 @@ from ..estimators.classifier import BackpropClassifier
 from ..layers.feature_layers import FeatureLayer
 from ..utils.arrays import Array, MatrixLike
 
-# Numbers in the gradients of a block of rows.
-_NUMBERS = 1 << 21
+# The number of values in the gradients of a block of rows.
+_BLOCK_SIZE = 1 << 21
 
 
 def gradient_importance(
     estimator: Any, X: MatrixLike, of: Literal["score", "probability"] | None = None
 ) -> Any:
-    """Return how much what a network says varies with each feature, by its gradients.
+    """Return the importance of each feature, from the network's gradients by its input.
 
-    importance_j = s_j sqrt(mean_i g_ij^2), where s_j is the standard deviation of the feature j
-    over the rows of X, and g_ij the derivative of the output for the row i by it. It is in the
-    units of the output. Of a linear model it is abs(coefficient) times s_j. If the features were
-    independent and normal, its square would be an upper bound on that part of the output's variance
-    which goes away when the feature is known, together with all others (Sobol' & Kucherenko 2009;
-    Lamboni et al. 2013, for other distributions up to a factor). That takes one pass for each
-    output; to permute each feature takes many.
+    importance_j = s_j sqrt(mean_i g_ij^2), where s_j is the standard deviation of feature j over
+    the rows of X, and g_ij is the derivative of the output by feature j at row i. It has the unit
+    of the output. For a linear model it is abs(coefficient) times s_j. If features are independent
+    and normal, its square is an upper bound on the total Sobol' index of the feature times the
+    variance of the output: the part of the variance that vanishes when the feature is fixed,
+    interactions included (Sobol' & Kucherenko 2009; Lamboni et al. 2013 for other distributions, up
+    to a factor). It takes one backward pass for each output, where permutation importance takes
+    many predictions for each feature.
 
-    It says what the network responds to, not what the target depends on: features that tell the
-    same share the response among them.
+    The importance describes the network, not the target: features that carry the same information
+    share it.
 
     Parameters
     ----------
     estimator : BackpropClassifier, BackpropRegressor or Pipeline
-        The fitted network, or a fitted pipeline that ends in one. The importance is then that of
-        what the network is given, the output of the transformers before it.
+        The fitted network, or a fitted pipeline that ends in one. For a pipeline, the features are
+        the inputs of the network, after the transformers.
     X : array-like or sparse matrix of shape (n_samples, n_features)
-        The rows to average over: best ones that the network was not trained on.
+        The rows to average over, preferably rows that the network was not trained on.
     of : {"score", "probability"} or None, default=None
-        Of a classifier, the output whose `input_gradient` it is; None for the score. A regressor
-        has one output for each target, its prediction.
+        The output of a classifier that is differentiated, as in `input_gradient`; None for the
+        score. For a regressor it is the prediction.
 
     Returns
     -------
     importance : float64 array, or list of such arrays
         Of shape (n_features,) for a regressor with one target and for two classes, else
-        (n_outputs, n_features): that of `input_gradient` without the rows. A list for several
-        columns of labels. NaN for the codes of a `layers.CategoricalEmbedding`, which gradients
-        know nothing of: take scikit-learn's `permutation_importance` for these.
+        (n_outputs, n_features). A list with an array for each target if a classifier has several.
+        NaN for the categorical columns of a `layers.CategoricalEmbedding`, which have no
+        gradients; scikit-learn's `permutation_importance` covers them.
 
     Raises
     ------
     TypeError
-        If the estimator is none of ours.
+        If the estimator is not a network of skbackprop.
     NotFittedError
         If the network is not fitted.
     ValueError
-        If X is not valid input for it, or `of` is not one of its outputs.
+        If X is invalid input for the network, or `of` is not one of its outputs.
 
     References
     ----------
@@ -81,7 +82,7 @@ def gradient_importance(
     >>> from skbackprop import BackpropRegressor
     >>> from skbackprop.inspection import gradient_importance
     >>> X = np.random.default_rng(0).normal(size=(500, 3))
-    >>> y = 2 * X[:, 0] + np.sin(X[:, 1])  # the last feature has no part in it
+    >>> y = 2 * X[:, 0] + np.sin(X[:, 1])  # the last feature has no effect
     >>> model = BackpropRegressor(
     ...     (16,), activation="tanh", solver="lbfgs", max_iter=5000, random_state=0
     ... )
@@ -96,16 +97,16 @@ def gradient_importance(
         )
     is_classifier = isinstance(network, BackpropClassifier)
     if of is not None and not is_classifier:
-        raise ValueError(f"of is for classifiers: leave it None for a regressor, got {of!r}.")
+        raise ValueError(f"of={of!r} is only valid for classifiers. Use of=None for a regressor.")
     check_is_fitted(network)
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)
     learned = network._learned
     X = validated_input(network, X, learned.dtype)
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
-    n_rows = max(1, _NUMBERS // (learned.n_features * learned.network.n_units[-1]))
+    n_rows = max(1, _BLOCK_SIZE // (learned.n_features * learned.network.n_units[-1]))
     means = _mean_squares(partial(network._gradients, **of_output), X, n_rows)
-    importance = [_deviation(X) * np.sqrt(mean) for mean in means]
+    importance = [_column_std(X) * np.sqrt(mean) for mean in means]
     first = learned.network.layers[0]
     if isinstance(first, FeatureLayer):
         for each in importance:
@@ -115,21 +116,23 @@ def gradient_importance(
 
 
 def _mean_squares(gradients: Callable[[Any], Any], X: Any, n_rows: int) -> list[Array]:
-    """Return the mean squares of gradients over the rows of X, `n_rows` at a time.
+    """Return the float64 mean squares of gradients over the rows of X, `n_rows` at a time.
 
-    There is one for each column of labels, or one in all. They are in double precision.
+    There is one array for each target of a classifier with several, else a single one.
     """
     sums: list[Any] = []
     for rows in gen_batches(X.shape[0], n_rows):
-        found = gradients(X[rows])
-        parts = found if isinstance(found, list) else [found]
-        squares = [np.square(part, dtype=np.float64).sum(axis=0) for part in parts]
-        sums = [own + more for own, more in zip(sums, squares, strict=True)] if sums else squares
+        gradient = gradients(X[rows])
+        by_target = gradient if isinstance(gradient, list) else [gradient]
+        squares = [np.square(each, dtype=np.float64).sum(axis=0) for each in by_target]
+        sums = (
+            [total + each for total, each in zip(sums, squares, strict=True)] if sums else squares
+        )
     return [total / X.shape[0] for total in sums]
 
 
-def _deviation(X: Any) -> Any:
-    """Return the standard deviation of each column, in double precision."""
+def _column_std(X: Any) -> Any:
+    """Return the standard deviation of each column in float64."""
     if not isinstance(X, np.ndarray):  # a CSR matrix
         return np.sqrt(mean_variance_axis(X.astype(np.float64), axis=0)[1])
     return np.asarray(X.std(axis=0, dtype=np.float64))

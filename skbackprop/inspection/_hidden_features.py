@@ -1,4 +1,4 @@
-"""Hidden features for pipelines: a network as the transformer before another estimator."""
+"""Transformer that returns the outputs of a network's hidden layer."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ..utils.arrays import Array, MatrixLike
 class BackpropFeatures(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, MetaEstimatorReprMixin
 ):
-    """Train a network, and transform X into the outputs of one of its hidden layers.
+    """Transformer that trains a network and returns the outputs of one of its hidden layers.
 
-    It is the network's `hidden_features` as a transformer: a = f(z), the values of a hidden
-    layer's activation. What a network has learned for one task is so given to another estimator.
+    The outputs are a = f(z), as from the network's `hidden_features`. In a pipeline they transfer
+    the features learned for one task to another estimator.
 
     Parameters
     ----------
     estimator : BackpropClassifier, BackpropRegressor or FrozenEstimator
-        The network, which stays as it is: `fit` trains a clone of it. One that is fitted already,
-        and is to stay so, is passed as scikit-learn's ``FrozenEstimator(network)``.
+        The network. `fit` trains a clone of it. To use a fitted network without training it again,
+        pass scikit-learn's ``FrozenEstimator(network)``.
     layer : int, default=-1
-        Which hidden layer: 0 is the first, -1 the last.
+        The index of the hidden layer: 0 is the first, -1 the last.
 
     Attributes
     ----------
@@ -45,11 +45,11 @@ class BackpropFeatures(
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, where X had names that are all strings.
+        The names of the features, if X has names that are all strings.
 
     See Also
     --------
-    BackpropClassifier.hidden_features : The same of a fitted network, without a transformer.
+    BackpropClassifier.hidden_features : The same outputs, from a fitted network.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class BackpropFeatures(
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            The targets; a network that is frozen needs none.
+            The targets. A frozen network does not need them.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row; None for equal weights.
 
@@ -94,20 +94,20 @@ class BackpropFeatures(
         Raises
         ------
         TypeError
-            If the estimator is no network with hidden features.
+            If the estimator is not a network with hidden layers.
         ValueError
-            If the network has no such hidden layer, or what its own `fit` raises.
+            If the network has no such hidden layer, or if the network's `fit` raises an error.
         """
         if not hasattr(self.estimator, "hidden_features"):
             raise TypeError(
                 "estimator must be a BackpropClassifier, a BackpropRegressor or a FrozenEstimator "
                 f"of one, got {self.estimator!r}."
             )
-        if isinstance(self.estimator, BaseSupervisedNetwork):  # check before training
+        if isinstance(self.estimator, BaseSupervisedNetwork):  # before training
             validate_layer_index(self.layer, len(hidden_widths(self.estimator.hidden_layer_sizes)))
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)
-        fitted._n_hidden_features(self.layer)  # the layer of a frozen network is there
+        fitted._n_hidden_features(self.layer)  # checks the layer of a frozen network
         self.estimator_ = fitted
         return self
 
@@ -122,14 +122,14 @@ class BackpropFeatures(
         Returns
         -------
         features : array of shape (n_samples, n_estimators * n_units)
-            In the dtype of the network.
+            The outputs, in the dtype of the network.
 
         Raises
         ------
         NotFittedError
             If the transformer is not fitted.
         ValueError
-            If the network has no such hidden layer, or X is not valid input for it.
+            If the network has no such hidden layer, or X is invalid input for it.
         """
         check_is_fitted(self)
         features: Array = self.estimator_.hidden_features(X, self.layer)
@@ -137,19 +137,19 @@ class BackpropFeatures(
 
     @property
     def n_features_in_(self) -> int:
-        """The number of features, once it is fitted."""
+        """The number of features seen during `fit`."""
         n_features: int = self.estimator_.n_features_in_
         return n_features
 
     @property
     def feature_names_in_(self) -> Array:
-        """The names of the features, once it is fitted to X that has names."""
+        """The names of the features seen during `fit`, if X had names."""
         names: Array = self.estimator_.feature_names_in_
         return names
 
     @property
     def _n_features_out(self) -> int:
-        """The number of columns, which get as many names."""
+        """The number of output columns, for `get_feature_names_out`."""
         n_columns: int = self.estimator_._n_hidden_features(self.layer)
         return n_columns
 

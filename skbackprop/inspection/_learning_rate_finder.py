@@ -1,4 +1,4 @@
-"""Which learning rate? The range test tries one after the other, in a single short training."""
+"""Learning rate finder: a range test over growing learning rates in one short training."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from ..training.model_stacks import make_ensemble_trainer
 from ..training.training_run import TrainingRun
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
-# Fewer steps than this are too few to be smoothed.
-_FEWEST_STEPS = 20
+# With fewer steps, the losses cannot be smoothed.
+_MIN_STEPS = 20
 
-# What a loss has to fall by, as a share of itself, to have fallen at all.
-_SMALLEST_FALL = 1e-3
+# The minimum relative decrease of the loss that counts as progress.
+_MIN_DECREASE = 1e-3
 
-# The largest rate that trains well is about this share of the one at which the loss turns.
-_SAFETY = 0.1
+# The suggested rate, relative to the rate with the lowest loss.
+_SUGGESTED_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class LearningRateFinderResult:
-    """What `find_learning_rate` has found.
+    """Result of `find_learning_rate`: rates, losses and a suggested learning rate.
 
     Parameters
     ----------
     rates : array of shape (n_steps,)
-        The rates, each larger than the last by the same factor, up to where the loss diverged.
+        The learning rates, in geometric progression, up to the one at which training diverged.
     losses : array of shape (n_steps,)
-        The loss of the batch of each step, penalty included, before the step is made; of
-        several targets their mean, as in ``loss_curve_``.
+        The loss of each step's batch before the step, penalty included. It is averaged over
+        targets, as in ``loss_curve_``.
     smoothed_losses : array of shape (n_steps,)
-        The mean of the losses of each step and its neighbours.
+        The moving average of the losses.
     suggestion : float
-        A tenth of the rate at which the smoothed loss is lowest.
+        A tenth of the rate at which the smoothed loss is lowest, for `learning_rate_init`.
 
     Examples
     --------
@@ -78,30 +78,30 @@ def find_learning_rate(
     largest: float = 10.0,
     n_steps: int = 100,
 ) -> LearningRateFinderResult:
-    """Try learning rates on an estimator, from small to large (Smith 2017, section 3.3).
+    """Find a learning rate by a range test, from small to large rates.
 
-    A copy of the estimator is trained from its initial weights, batch after batch, each at a rate
-    that is larger by the same factor. Too small a rate changes nothing, a good one lets the loss
-    fall, too large a one makes it rise: there the test ends, once the mean of the last losses is
-    above that of the first ones by more than the latter, and by more than had been gained. The
-    suggestion is a tenth of the rate at which the smoothed loss is lowest.
+    A copy of the estimator is trained from its initial weights. The learning rate grows by the same
+    factor with each batch (Smith 2017, section 3.3). A rate that is too small does not change the
+    loss, a good one lowers it, and one that is too large raises it. The test ends when the mean of
+    the last losses exceeds the mean of the first ones by more than that mean and by more than the
+    loss has decreased. The suggestion is a tenth of the rate at which the smoothed loss is lowest.
 
     Parameters
     ----------
     estimator : BackpropClassifier, BackpropRegressor, BackpropAutoencoder or Pipeline
-        The estimator, which stays as it is, with a stochastic solver; or a pipeline that ends in
-        one, the transformers of which are fitted to the data first. Its `learning_rate`,
-        `learning_rate_init` and `early_stopping` are not used; of several members the first is.
+        An estimator with a stochastic solver, or a pipeline that ends in one, whose transformers
+        are fitted to the data first. It is not changed. Its `learning_rate`, `learning_rate_init`
+        and `early_stopping` are ignored. Of an ensemble, the first network is trained.
     X : array-like or sparse matrix of shape (n_samples, n_features)
         The training input.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        The targets; None for an estimator that is fitted without any.
+        The targets; None for an estimator that needs none.
     sample_weight : array-like of shape (n_samples,), default=None
         The weight of each row; None for equal weights.
     smallest, largest : float, default=1e-6, 10.0
         The first and the last rate, positive.
     n_steps : int, default=100
-        The number of rates, at least 20, and so of batches: as many epochs as that takes.
+        The number of rates, at least 20. Each rate is used for one batch.
 
     Returns
     -------
@@ -112,15 +112,15 @@ def find_learning_rate(
     Raises
     ------
     TypeError
-        If the estimator is none of ours.
+        If the estimator is not a network of skbackprop.
     ValueError
-        If a parameter or the data is not valid, if training diverges at the smallest rates, or if
-        no rate lets the loss fall.
+        If a parameter or the data is invalid, if training diverges at the smallest rates, or if no
+        rate lowers the loss.
 
     Warns
     -----
     UserWarning
-        If the loss was still falling at the largest rate.
+        If the loss is still decreasing at the largest rate.
 
     Examples
     --------
@@ -133,13 +133,13 @@ def find_learning_rate(
     True
     """
     _check_rates(smallest, largest, n_steps)
-    network, X = _network_and_input(estimator, X, y)
+    network, X = _split_pipeline(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
     run = network._prepare_first(FitArguments(X, y, sample_weight)).runs[0]
     losses = np.array(
         with_blas_limit(
-            lambda: _losses(run, rates.tolist(), width),
+            lambda: _train_at_rates(run, rates.tolist(), width),
             run.network.max_matmul_size(run.batch_size),
         )
     )
@@ -150,12 +150,12 @@ def find_learning_rate(
             "sklearn.preprocessing.StandardScaler."
         )
     rates = rates[: len(losses)]
-    smoothed = _smoothed(losses, width)
+    smoothed = _moving_average(losses, width)
     lowest = int(np.argmin(smoothed))
-    if smoothed[0] - smoothed[lowest] <= _SMALLEST_FALL * abs(smoothed[0]):
+    if smoothed[0] - smoothed[lowest] <= _MIN_DECREASE * abs(smoothed[0]):
         raise ValueError(
             f"the loss fell at no rate between {smallest} and {rates[-1]:.3g}. Try another range, "
-            "or look at the scale of the data."
+            "or scale the data."
         )
     if lowest == n_steps - 1:
         warnings.warn(
@@ -163,7 +163,9 @@ def find_learning_rate(
             UserWarning,
             stacklevel=2,
         )
-    return LearningRateFinderResult(rates, losses, smoothed, float(_SAFETY * rates[lowest]))
+    return LearningRateFinderResult(
+        rates, losses, smoothed, float(_SUGGESTED_SHARE * rates[lowest])
+    )
 
 
 def _check_rates(smallest: Any, largest: Any, n_steps: Any) -> None:
@@ -173,12 +175,12 @@ def _check_rates(smallest: Any, largest: Any, n_steps: Any) -> None:
             "smallest and largest must be finite numbers with 0 < smallest < largest, got "
             f"{smallest!r} and {largest!r}."
         )
-    if not isinstance(n_steps, Integral) or int(n_steps) < _FEWEST_STEPS:
-        raise ValueError(f"n_steps must be an int of at least {_FEWEST_STEPS}, got {n_steps!r}.")
+    if not isinstance(n_steps, Integral) or int(n_steps) < _MIN_STEPS:
+        raise ValueError(f"n_steps must be an int of at least {_MIN_STEPS}, got {n_steps!r}.")
 
 
-def _network_and_input(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, Any]:
-    """Return a copy of the network, and X as it comes out of the transformers before it."""
+def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, Any]:
+    """Return a copy of the network, and X transformed by the steps before it."""
     estimator = clone(estimator)
     network = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(network, BaseNeuralNetwork):
@@ -196,15 +198,15 @@ def _network_and_input(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwor
     return network.set_params(early_stopping=False), X
 
 
-def _losses(run: TrainingRun, rates: list[float], width: int) -> list[float]:
-    """Train a step at each rate, and return the losses before them, until training diverges."""
-    whole, batches = make_ensemble_trainer([run]), _batches(run)
+def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[float]:
+    """Train one step at each rate until training diverges; return the loss before each step."""
+    trainer, batches = make_ensemble_trainer([run]), _batches(run)
     losses: list[float] = []
     for rate, rows in zip(rates, batches, strict=False):
-        # A stack that has one batch: an epoch of it is a step.
+        # With a single batch, an epoch is a step.
         stack = replace(
-            whole,
-            state=replace(whole.state, orders=[rows], rngs=[None], schedule={}),
+            trainer,
+            state=replace(trainer.state, orders=[rows], rngs=[None], schedule={}),
             batch_sizes=[len(rows)],
             schedule=ConstantRate(),
             rate=np.array([[rate]]),
@@ -219,11 +221,11 @@ def _losses(run: TrainingRun, rates: list[float], width: int) -> list[float]:
 
 
 def _batches(run: TrainingRun) -> Iterator[IndexArray]:
-    """Return the rows of batches of equal size, epoch after epoch, in the run's own order."""
+    """Yield the rows of batches of equal size, epoch after epoch, in the order of training."""
     (order,), (rng,), weight = run.state.orders, run.state.rngs, run.table.weight
     order = np.arange(run.n_train) if order is None else order
     if weight is not None:
-        order = order[weight[order] > 0]  # a batch without any weight has no loss
+        order = order[weight[order] > 0]  # the loss of a batch without weights is undefined
     size = min(run.batch_size, len(order))
     while True:
         if run.config.shuffle and rng is not None:
@@ -235,12 +237,12 @@ def _batches(run: TrainingRun) -> Iterator[IndexArray]:
 def _has_risen(losses: list[float], width: int) -> bool:
     """Return whether the last losses are far above the first ones."""
     first, last = np.mean(losses[:width]), np.mean(losses[-width:])
-    gain = first - _smoothed(np.array(losses), width).min()
+    gain = first - _moving_average(np.array(losses), width).min()
     return bool(last > first + max(abs(first), gain))
 
 
-def _smoothed(losses: Array, width: int) -> Array:
-    """Return means over each value and `width` of its neighbours to either side."""
+def _moving_average(losses: Array, width: int) -> Array:
+    """Return the moving average over each value and `width` neighbors on either side."""
     window = np.ones(min(2 * width + 1, len(losses)))
     sums = np.convolve(losses, window, mode="same")
     return np.asarray(sums / np.convolve(np.ones(len(losses)), window, mode="same"))

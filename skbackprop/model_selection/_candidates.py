@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -86,6 +86,16 @@ class Candidate:
         """What the network must have in common with the other members of a stack."""
         validated = self.validated_params
         return [self] if validated is None else [type(self.network), *validated.config.stacking_key]
+
+    def share_equal_parts(self, other: Candidate) -> None:
+        """Use the architecture and the loss of a candidate with the same key, as in its plan.
+
+        Later comparisons then find the same objects, which is fast.
+        """
+        own, theirs = self.validated_params, other.validated_params
+        if own is not None and theirs is not None:
+            shared = {name: getattr(theirs.config, name) for name in ("architecture", "loss")}
+            self.validated_params = own._replace(config=replace(own.config, **shared))
 
     @property
     def epochs_parameter(self) -> str:

@@ -190,6 +190,8 @@ def _make_stacks(
     X = transformed[splits[0]].X if transformed else config.X
     jobs = []
     for group in group_by_equality(candidates, [c.stacking_key for c in candidates]):
+        for candidate in group[1:]:
+            candidate.share_equal_parts(group[0])
         error = None
         try:
             cost, size = _cost_and_stack_size(config, group[0], X)

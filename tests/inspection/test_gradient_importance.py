@@ -64,7 +64,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, container, monkeypat
     X, y = data_for(estimator_class)
     model = quick(estimator_class).fit(X, y)
     at_once = gradient_importance(model, container(X))
-    monkeypatch.setattr(_gradient_importance, "_NUMBERS", 7 * X.shape[1] * model.n_outputs_)
+    monkeypatch.setattr(_gradient_importance, "_BLOCK_SIZE", 7 * X.shape[1] * model.n_outputs_)
     np.testing.assert_allclose(gradient_importance(model, container(X)), at_once, rtol=1e-12)
 
 
@@ -122,7 +122,7 @@ def test_errors_say_what_is_wrong():
     with pytest.raises(NotFittedError):
         gradient_importance(make_pipeline(StandardScaler(), BackpropRegressor()), X)
     model = quick(BackpropRegressor).fit(X, y)
-    with pytest.raises(ValueError, match="of is for classifiers.*got 'score'"):
+    with pytest.raises(ValueError, match="of=.score. is only valid for classifiers"):
         gradient_importance(model, X, of="score")
     with pytest.raises(ValueError, match="3 features"):
         gradient_importance(model, X[:, :3])
