@@ -406,7 +406,7 @@ def _check_trains(loss: Loss, config: TrainingConfig) -> None:
     elif config.stopping is not None and config.stopping.calibrate:
         unable = "calibrate=True has no temperature for"
     if unable:
-        own = loss.inner.link.name
+        own = loss.base_loss.link.name
         raise ValueError(
             f"out_activation_ was set to {loss.link.name!r}, and {unable} the loss with it. Set it "
             f"back to {own!r} before training goes on, or train with solver='sgd' or 'adam' and "

@@ -1,13 +1,12 @@
-"""Base mixins of the estimators: parameter errors, HTML representation, nested parameters."""
+"""Mixins of all public estimators: helpful errors, nested settings, HTML, scorers by name."""
 
 from __future__ import annotations
 
 import copy
-import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import wraps
 from inspect import signature, unwrap
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -23,28 +22,41 @@ from ._decorators import Method
 from ._parameter_table import Parameter
 from .summary import Summary
 
+# The address of the documentation, without a slash at the end, as in [project.urls] of
+# pyproject.toml. While it is empty, notebooks show no links.
+DOCUMENTATION_URL = ""
 
-class SuggestingMixin(BaseEstimator):
-    """An estimator whose errors suggest the valid name that was meant by a wrong one.
+_PACKAGE = __name__.partition(".")[0]
 
-    The errors are Python's and scikit-learn's, with a question at their end.
+
+class EstimatorMixin(BaseEstimator):
+    """Base of all public estimators: suggestions in errors, nested settings, HTML links.
+
+    Errors about unknown or invalid parameters are scikit-learn's, and end with a suggestion.
+    `set_params` also sets the settings of objects such as optimizers. Notebooks link to the
+    estimator's page of the documentation.
     """
 
+    _rows: ClassVar[Mapping[str, Parameter]] = {}  # the rows of the parameter table, by name
+
     def __new__(cls, *args: Any, **params: Any) -> Self:
-        """Make an estimator; an unknown parameter is a TypeError that suggests the right one."""
+        """Make an estimator; an unknown parameter raises a TypeError with a suggestion."""
         if params:
             methods = [name for name in ("set_callbacks",) if hasattr(cls, name)]
             check_keywords(cls, cls.__init__, params, methods)
         return super().__new__(cls)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, of the estimator and of what is within it.
+        """Set parameters of the estimator, and settings of the objects among them.
+
+        ``set_params(solver__weight_decay=0.1)`` replaces the optimizer by one with this weight
+        decay. The old optimizer, and networks that were fitted with it, do not change.
 
         Parameters
         ----------
         **params : dict
-            The parameters by name; those of an object among them by its name, two underscores and
-            their own.
+            The parameters by name. A setting of an object has the parameter's name, two
+            underscores and its own name.
 
         Returns
         -------
@@ -54,32 +66,68 @@ class SuggestingMixin(BaseEstimator):
         Raises
         ------
         ValueError
-            If there is no parameter of a name. Then nothing is changed.
+            If a parameter or setting does not exist, or an object does not accept a value.
+            Nothing is changed then.
         """
-        names = self.get_params(deep=False)
-        for own in (name.partition("__")[0] for name in params):
-            if own not in names:
+        values = self.get_params(deep=False)
+        changes, nested = split_nested_params(params)
+        for name in (*changes, *nested):
+            if name not in values:
                 try:
-                    super().set_params(**{own: None})
+                    super().set_params(**{name: None})
                 except ValueError as error:
-                    raise ValueError(f"{error}{did_you_mean(own, names)}") from None
-        super().set_params(**params)
-        return self
+                    raise ValueError(f"{error}{did_you_mean(name, values)}") from None
+        for name, settings in nested.items():
+            value = changes.get(name, values[name])
+            if isinstance(value, Configurable):
+                changes[name] = value.set_params(**settings)
+            elif hasattr(value, "set_params") and not isinstance(value, type):
+                changes |= {f"{name}__{setting}": settings[setting] for setting in settings}
+            else:
+                raise ValueError(_no_settings_message(name, value, settings, self._rows.get(name)))
+        return super().set_params(**changes)
 
     def _validate_params(self) -> None:
         try:
             super()._validate_params()
         except ValueError as error:
-            said = str(error)
+            message = str(error)
             for name, constraints in self._parameter_constraints.items():
-                if said.startswith(f"The {name!r} parameter of"):
-                    question = _question_about(name, getattr(self, name), constraints)
-                    raise type(error)(f"{said}{question}") from None
+                if message.startswith(f"The {name!r} parameter of"):
+                    suggestion = _suggest_value(name, getattr(self, name), constraints)
+                    raise type(error)(f"{message}{suggestion}") from None
             raise
+
+    def __dir__(self) -> list[str]:
+        """Return the public attributes, for completion in notebooks."""
+        names = super().__dir__()
+        return [name for name in names if name.startswith("__") or not name.startswith("_")]
+
+    def _get_doc_link(self) -> str:
+        module = get_public_module(type(self))
+        if module is None:  # a user's subclass may have a link of its own
+            link: str = super()._get_doc_link()
+            return link
+        if not DOCUMENTATION_URL:
+            return ""
+        return f"{DOCUMENTATION_URL}/reference/generated/{module}.{type(self).__name__}.html"
+
+
+class MetaEstimatorReprMixin(EstimatorMixin):
+    """Base of estimators that train a clone of `estimator` and keep it as `estimator_`.
+
+    The HTML representation nests the inner estimator, as scikit-learn's searches do.
+    """
+
+    def _sk_visual_block_(self) -> Any:
+        key = "estimator_" if "estimator_" in vars(self) else "estimator"
+        inner = getattr(self, key)
+        name = f"{key}: {type(inner).__name__}"
+        return _VisualBlock("parallel", [inner], names=[name], name_details=[str(inner)])
 
 
 def suggests_arguments(method: Method) -> Method:
-    """Let a method's error about an unknown argument suggest one of it, or of the estimator."""
+    """Decorate a method: an unknown argument raises a TypeError with a suggestion."""
     innermost = unwrap(method)
 
     @wraps(method)
@@ -92,21 +140,90 @@ def suggests_arguments(method: Method) -> Method:
     return checked  # type: ignore[return-value]
 
 
-def _question_about(name: str, value: Any, constraints: list[Any]) -> str:
-    """Return what a parameter's value was probably meant to be, as a question; or nothing."""
-    kinds = tuple(each for each in constraints if isinstance(each, type))
-    if isinstance(value, type) and issubclass(value, kinds):
+def _suggest_value(name: str, value: Any, constraints: list[Any]) -> str:
+    """Return a question that suggests a valid value of a parameter, or an empty string."""
+    classes = tuple(each for each in constraints if isinstance(each, type))
+    if isinstance(value, type) and issubclass(value, classes):
         return f" Did you mean {value.__name__}()?"
-    words = [each for each in constraints if isinstance(each, StrOptions)]
-    names = [name for each in words for name in sorted(each.options)]
-    question = did_you_mean(value, names)
-    return question or instead_of(name, value, ("loss", *get_scorer_names()))
+    options = [each.options for each in constraints if isinstance(each, StrOptions)]
+    names = [name for each in options for name in sorted(each)]
+    return did_you_mean(value, names) or instead_of(name, value, ("loss", *get_scorer_names()))
+
+
+def _no_settings_message(
+    name: str, value: Any, settings: Mapping[str, Any], row: Parameter | None
+) -> str:
+    """Return the error for nested settings of a parameter whose value is not an object."""
+    is_short = value is None or isinstance(value, (str, Real))
+    got = f"{name}={value!r}" if is_short else f"{name} of type {type(value).__name__}"
+    nested = " and ".join(f"{name}__{setting}" for setting in settings)
+    message = f"{got} has no settings of its own, so there is no {nested}."
+    if row is None or row.table is None:
+        return message
+    # Suggest the class that the name stands for, or else the first with all of these settings.
+    named = [row.table[value]] if isinstance(value, str) and value in row.table else []
+    classes: list[type[Configurable]] = [
+        each if isinstance(each, type) else type(each) for each in (*named, *row.table.values())
+    ]
+    names, _ = split_nested_params(settings)
+    able = (each for each in classes if names.keys() <= set(each.setting_names()))
+    suggested = next(able, classes[0])
+    module = ".".join(suggested.__module__.split(".")[:2])
+    return (
+        f"{message} To set its settings, give an instance: for example "
+        f"{name}={suggested.__name__}(), which is in {module}."
+    )
+
+
+def get_public_module(cls: type) -> str | None:
+    """Return the module that users import a class of the package from, or None.
+
+    It is the package itself or one of its direct submodules.
+    """
+    package, _, rest = cls.__module__.partition(".")
+    if package != _PACKAGE:
+        return None
+    for module in (package, f"{package}.{rest.partition('.')[0]}"):
+        if getattr(sys.modules.get(module), cls.__name__, None) is cls:
+            return module
+    return None
+
+
+class FittedAttributesHTML:
+    """HTML of the fitted attributes, followed by the layer tables of the networks.
+
+    Parameters
+    ----------
+    attributes : object
+        scikit-learn's representation of the fitted attributes.
+    summaries : sequence of Summary
+        One summary for each kind of network.
+    """
+
+    def __init__(self, attributes: Any, summaries: Sequence[Summary]) -> None:
+        self._attributes, self._summaries = attributes, summaries
+
+    def __len__(self) -> int:
+        return len(self._attributes)
+
+    def _repr_html_inner(self) -> str:
+        html: str = self._attributes._repr_html_inner()
+        n = len(self._summaries)
+        for i, summary in enumerate(self._summaries, 1):
+            number = "" if n == 1 else f", {i} of {n}"
+            # In the style of scikit-learn's tables.
+            rows = summary.to_html_rows('<tr class="default">')
+            html += (
+                f'<div class="estimator-table"><details><summary>Layers{number}</summary>'
+                f'<table class="parameters-table">{rows}</table></details></div>'
+            )
+        return html
 
 
 def get_scorer_with_suggestion(
     scoring: Any, classes: Any = None, others: Iterable[str] = ()
 ) -> Any:
-    """Return the scorer of scikit-learn's that a name stands for; a callable as it is.
+    """Return a scorer by name, as `sklearn.metrics.get_scorer`; a callable is returned as it is.
 
     Parameters
     ----------
@@ -115,17 +232,17 @@ def get_scorer_with_suggestion(
     classes : array of shape (n_classes,), list of such arrays or None, default=None
         The labels, for `with_positive_class`.
     others : iterable of str, default=()
-        Further names that are valid where the scorer is set, for the hint in the error.
+        Further names that are valid for the parameter, used in the suggestion.
     """
     with suggesting_scorers(scoring, others):
         return with_positive_class(get_scorer(scoring), classes)
 
 
 def with_positive_class(scorer: Any, classes: Any) -> Any:
-    """Return a scorer that takes the larger of two classes for the positive one, if it needs it.
+    """Return a scorer whose `pos_label` is the larger of two classes, if it needs one.
 
-    Metrics such as "f1" take the class 1 for the positive one, and fail if no class is 1. With 1
-    among the classes, or with a `pos_label` of its own, a scorer is returned as it is.
+    By default, metrics such as "f1" use the class 1 as the positive class, and fail if no class
+    is 1. A scorer with a `pos_label` of its own does not change.
     """
     if type(scorer) is _MultimetricScorer:
         several = copy.copy(scorer)
@@ -139,13 +256,13 @@ def with_positive_class(scorer: Any, classes: Any) -> Any:
     if parameter is None or "pos_label" in scorer._kwargs:
         return scorer
     labels = np.asarray(classes).tolist()
-    # None is for metrics that find out by themselves that numbers are meant.
-    is_found = (
+    # Metrics whose default is None infer the positive class of numeric labels themselves.
+    works_by_default = (
         not isinstance(labels[1], (str, bytes))
         if parameter.default is None
         else (parameter.default in labels)
     )
-    if is_found:
+    if works_by_default:
         return scorer
     scorer = copy.copy(scorer)
     scorer._kwargs = {**scorer._kwargs, "pos_label": labels[1]}
@@ -154,187 +271,12 @@ def with_positive_class(scorer: Any, classes: Any) -> Any:
 
 @contextmanager
 def suggesting_scorers(scoring: Any, others: Iterable[str] = ()) -> Iterator[None]:
-    """Let an error about the name of a scorer, alone or among others, suggest the nearest one."""
+    """Add a suggestion to errors about unknown names of scorers."""
     try:
         yield
     except ValueError as error:
         given = scoring.values() if isinstance(scoring, Mapping) else scoring
         names, known = [given] if isinstance(given, str) else given, [*others, *get_scorer_names()]
         wrong = [name for name in names if name not in known]
-        question = did_you_mean(wrong[0], known) if wrong else ""
-        raise type(error)(f"{error}{question}") from None
-
-
-# Where the documentation is on the web, without a slash at the end; as [project.urls] in
-# pyproject.toml says. As long as it is nowhere, there are no links.
-DOCUMENTATION_URL = ""
-
-_PACKAGE = __name__.partition(".")[0]
-
-
-class HTMLReprMixin(SuggestingMixin):
-    """An estimator whose representation links to its page of the documentation.
-
-    The page of ``skbackprop.tabular.TableEncoder`` is
-    ``reference/generated/skbackprop.tabular.TableEncoder.html``. Classes that are not public have
-    none, and those that others derive from ours have what they say themselves, in scikit-learn's
-    way. `dir`, and so completion, shows what is public alone.
-    """
-
-    def __dir__(self) -> list[str]:
-        """Return what completion in a notebook is to show: what is public."""
-        names = super().__dir__()
-        return [name for name in names if name.startswith("__") or not name.startswith("_")]
-
-    def _get_doc_link(self) -> str:
-        module = public_module_of(type(self))
-        if module is None:
-            link: str = super()._get_doc_link()
-            return link
-        if not DOCUMENTATION_URL:
-            return ""
-        return f"{DOCUMENTATION_URL}/reference/generated/{module}.{type(self).__name__}.html"
-
-
-class MetaEstimatorReprMixin(HTMLReprMixin):
-    """An estimator that trains a clone of its `estimator`, and keeps it as `estimator_`.
-
-    It is shown around the one that it has trained, as scikit-learn shows searches.
-    """
-
-    def _sk_visual_block_(self) -> Any:
-        key = "estimator_" if "estimator_" in vars(self) else "estimator"
-        held = getattr(self, key)
-        name = f"{key}: {type(held).__name__}"
-        return _VisualBlock("parallel", [held], names=[name], name_details=[str(held)])
-
-
-def public_module_of(kind: type) -> str | None:
-    """Return the name of the module that users import a class of ours from; None if there is none.
-
-    It is the package, or one of the modules right in it.
-    """
-    package, _, rest = kind.__module__.partition(".")
-    if package != _PACKAGE:
-        return None
-    for module in (package, f"{package}.{rest.partition('.')[0]}"):
-        if getattr(sys.modules.get(module), kind.__name__, None) is kind:
-            return module
-    return None
-
-
-class FittedAttributesHTML:
-    """Fitted attributes, as scikit-learn shows them, and the tables of layers below.
-
-    Parameters
-    ----------
-    attributes : object
-        What scikit-learn has collected.
-    summaries : sequence of Summary
-        A summary for each kind of networks.
-    """
-
-    def __init__(self, attributes: Any, summaries: Sequence[Summary]) -> None:
-        self._attributes, self._summaries = attributes, summaries
-
-    def __len__(self) -> int:
-        return len(self._attributes)
-
-    def _repr_html_inner(self) -> str:
-        shown: str = self._attributes._repr_html_inner()
-        n = len(self._summaries)
-        for i, summary in enumerate(self._summaries, 1):
-            which = "" if n == 1 else f", {i} of {n}"
-            # In the style of scikit-learn's tables.
-            rows = summary._html_rows('<tr class="default">')
-            shown += (
-                f'<div class="estimator-table"><details><summary>Layers{which}</summary>'
-                f'<table class="parameters-table">{rows}</table></details></div>'
-            )
-        return shown
-
-
-class NestedParamsMixin(HTMLReprMixin):
-    """An estimator some parameters of which are parts that have settings of their own."""
-
-    _rows: ClassVar[dict[str, Parameter]]  # of the table of parameters, by name
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """All parameters by name, also those that a derived class's constructor does not take."""
-        return dict(zip(self._rows, self._values, strict=True))
-
-    @property
-    def _values(self) -> tuple[Any, ...]:
-        """The values of all parameters, in the order of their table."""
-        values: tuple[Any, ...] = self._getter()(self)
-        return values
-
-    @classmethod
-    @cache
-    def _getter(cls) -> Callable[[Any], Any]:
-        return operator.attrgetter(*cls._rows)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of the estimator, and settings of the objects among them.
-
-        ``set_params(solver__weight_decay=0.1)`` puts an optimizer with this decay in the place of
-        the one that is there; the latter, and what has been fitted with it, stay as they are.
-
-        Parameters
-        ----------
-        **params : dict
-            The parameters by name; settings of an object by the parameter's name, two underscores
-            and their own name.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no parameter or setting of a name, or an object does not take a value.
-            Then nothing is changed.
-        """
-        values, (plain, nested) = self.get_params(deep=False), split_nested_params(params)
-        for name in [*plain, *nested]:
-            if name not in values:
-                return super().set_params(**{name: None})  # scikit-learn's error
-        for name, settings in nested.items():
-            part = plain.get(name, values[name])
-            if not isinstance(part, Configurable):
-                raise ValueError(self._no_settings(name, part, settings))
-            plain[name] = part.set_params(**settings)
-        return super().set_params(**plain)
-
-    def _no_settings(self, name: str, value: Any, settings: dict[str, Any]) -> str:
-        """Return what to do where a parameter is no object, so that it has no settings."""
-        is_short = value is None or isinstance(value, (str, Real))
-        said = f"{name}={value!r}" if is_short else f"{name} of type {type(value).__name__}"
-        nested = " and ".join(f"{name}__{setting}" for setting in settings)
-        message = f"{said} has no settings of its own, so there is no {nested}."
-        table = self._rows[name].table if name in self._rows else None
-        if table is None:
-            return message
-        kind = _kind_with(settings, table, value)
-        module = ".".join(kind.__module__.split(".")[:2])
-        return (
-            f"{message} To set its settings, give an instance: for example "
-            f"{name}={kind.__name__}(), which is in {module}."
-        )
-
-
-def _kind_with(
-    settings: dict[str, Any], table: Mapping[str, Any], value: Any
-) -> type[Configurable]:
-    """Return the class behind a name, or else the first of a table, that has such settings."""
-    parts = [table[value]] if isinstance(value, str) and value in table else []
-    parts += table.values()
-    kinds: list[type[Configurable]] = [
-        part if isinstance(part, type) else type(part) for part in parts
-    ]
-    names, _ = split_nested_params(settings)
-    able = (kind for kind in kinds if names.keys() <= set(kind.setting_names()))
-    return next(able, kinds[0])
+        suggestion = did_you_mean(wrong[0], known) if wrong else ""
+        raise type(error)(f"{error}{suggestion}") from None

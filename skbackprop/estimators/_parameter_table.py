@@ -25,9 +25,7 @@ from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import LBFGS, SOLVERS, Optimizer
-from ..schedules.base import LearningRateSchedule
-from ..schedules.schedules import SCHEDULES
-from ..utils.config import Configurable
+from ..schedules import SCHEDULES, LearningRateSchedule
 from ..weight_averaging import AVERAGES, WeightAverage
 
 AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
@@ -57,8 +55,8 @@ class Parameter:
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators that have it.
     stackable : bool, default=False
-        Whether the members of one stack may differ in it, by `Plan.shape`; of an optimizer or an
-        average that goes for its numbers alone.
+        Whether the members of one stack may differ in it, by `TrainingConfig.stacking_key`; of an
+        optimizer, a schedule or an average that goes for its numbers alone.
     warm_start_fixed : bool, default=False
         Whether it shapes a network or its training state, so that no warm start may change it.
     table : mapping or None, default=None
@@ -261,13 +259,7 @@ PARAMETERS = (
 # Of those on a cluster, beside the parameters of the local ones.
 OF_A_CLUSTER = (
     Parameter("client", None, [object], hint="Client | None", of=tuple(ON_A_CLUSTER)),
-    Parameter(
-        "rounds",
-        "auto",
-        [StrOptions({"auto"}), Configurable],
-        hint='Literal["auto"] | SyncSGD | LocalSGD',
-        of=tuple(ON_A_CLUSTER),
-    ),
+    Parameter("sync_every", 10, [COUNT], hint="int", of=tuple(ON_A_CLUSTER)),
 )
 
 

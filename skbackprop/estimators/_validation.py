@@ -1,8 +1,7 @@
-"""Checks of X, y and sample weights: scikit-learn's, with a short cut for plain arrays.
+"""Validation of X, y, sample weights and groups, with a fast path for plain arrays.
 
-scikit-learn's checks cost more than a step of a small network, and more than the prediction of
-one row. A plain NumPy array that needs no conversion passes them all if it has the right width
-and only finite values, so those two questions are asked directly.
+scikit-learn's checks take longer than a training step of a small network. A plain NumPy array of
+the right width passes all of them if its values are finite, so only this is checked.
 """
 
 from __future__ import annotations
@@ -29,20 +28,19 @@ from ..utils.arrays import Array, as_dense, max_abs
 
 _FLOATS = (np.float64, np.float32)
 
-
 Estimator = TypeVar("Estimator")
 
 
 def bare_clone(estimator: Estimator) -> Estimator:
-    """Return an estimator that scikit-learn's checks may write to, in place of the one given."""
+    """Return a shallow copy with the same attributes, to which checks may write."""
     other = object.__new__(type(estimator))
-    other.__dict__ = dict(vars(estimator))
+    vars(other).update(vars(estimator))
     return other
 
 
 @contextmanager
 def prefix_errors(name: str) -> Iterator[None]:
-    """Let the errors of checks say which arguments they are about."""
+    """Prefix the errors of checks with the names of the arguments."""
     try:
         yield
     except ValueError as error:
@@ -50,13 +48,16 @@ def prefix_errors(name: str) -> Iterator[None]:
 
 
 def check_scalar_score(score: Any, scoring: Any) -> float:
-    """Return a score as a float, checked."""
+    """Return a scorer's result as a float, after a check."""
     if not isinstance(score, Real) or isinstance(score, bool):
         raise ValueError(
             f"scoring={scoring!r} of EarlyStopping returned {score!r}, but has to return a number "
             "that rises as the predictions get better."
         )
     return float(score)
+
+
+# ----------------------------------------------------------------------------------------- X
 
 
 def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
@@ -67,13 +68,13 @@ def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any
 
 
 def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
-    """Return checked X; with `reset` the estimator takes note of the features."""
+    """Return validated X; `reset` sets the number and the names of features."""
     if not reset and _is_plain_input(estimator, X):
         return X
-    _check_for_dates(X, "X")
+    _reject_dates(X, "X")
     reject_masked_or_structured(X, "X")
-    with _checks_of(estimator, X):
-        return validate_data(estimator, X, accept_sparse="csr", reset=reset, **_asked_of(X))
+    with _explain_errors(estimator, X):
+        return validate_data(estimator, X, accept_sparse="csr", reset=reset, **_dtype_options(X))
 
 
 def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
@@ -90,17 +91,17 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
 
 
 def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
-    """Return checked X and y; with `reset` the estimator takes note of the features."""
+    """Return validated X and y; `reset` sets the number and the names of features."""
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
-    _check_for_dates(X, "X")
+    _reject_dates(X, "X")
     if numeric:
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
-        _check_for_dates(y, "y")
+        _reject_dates(y, "y")
     reject_masked_or_structured(X, "X")
     y = check_no_missing(y, "values" if numeric else "labels")
     y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    with _checks_of(estimator, X):
+    with _explain_errors(estimator, X):
         X, y = validate_data(
             estimator,
             X,
@@ -108,7 +109,7 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
             accept_sparse="csr",
             multi_output=True,
             reset=reset,
-            **_asked_of(X),
+            **_dtype_options(X),
         )
     if numeric:
         y = as_numbers(y)
@@ -117,53 +118,49 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
     return X, y
 
 
-@contextmanager
-def _checks_of(estimator: Any, X: Any) -> Iterator[None]:
-    """Let errors of scikit-learn's checks say which columns they are about, and what takes them."""
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
-            yield
-    except (ValueError, TypeError) as error:
-        said, hint = str(error), ""
-        if said.startswith(_OF_TABLES):
-            said, hint = said.partition("\n")[0], f"\n{_estimator_of_tables(estimator)}"
-        names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow's, or of others
-        at_fault = [repr(name) for name in names if not _holds_finite_numbers(X[name])]
-        if at_fault:
-            some = [*at_fault[:5], "..."] if len(at_fault) > 5 else at_fault
-            hint += (
-                f"\nMissing values, infinities or words are in these columns of X: "
-                f"{', '.join(some)}."
-            )
-        if not hint:
-            raise
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{said}{hint}") from None
-
-
-# How errors begin that are about missing values, words and other objects: what a table may hold.
-_OF_TABLES = (
+# Beginnings of scikit-learn's errors about missing values, strings and other objects.
+_TABLE_ERRORS = (
     "Input X contains NaN",
     "could not convert string to float",
     "float() argument must be",
 )
 
 
-def _estimator_of_tables(estimator: Any) -> str:
-    """Return which estimators take tables with missing values and categories."""
-    name = type(estimator).__name__
-    tabular = ""
-    if is_classifier(estimator):
-        tabular = "use TabularClassifier, or "
-    elif is_regressor(estimator):
-        tabular = "use TabularRegressor, or "
-    return (
-        f"{name} takes finite numbers. For tables with missing values or words {tabular}put "
-        f"skbackprop.tabular.TableEncoder before {name} in a pipeline."
-    )
+@contextmanager
+def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
+    """Add the invalid columns, and the estimators that accept them, to scikit-learn's errors."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
+            yield
+    except (ValueError, TypeError) as error:
+        message, hint = str(error), ""
+        if message.startswith(_TABLE_ERRORS):
+            name, tabular = type(estimator).__name__, ""
+            if is_classifier(estimator):
+                tabular = "use TabularClassifier, or "
+            elif is_regressor(estimator):
+                tabular = "use TabularRegressor, or "
+            message = message.partition("\n")[0]
+            hint = (
+                f"\n{name} takes finite numbers. For tables with missing values or strings "
+                f"{tabular}put skbackprop.tabular.TableEncoder before {name} in a pipeline."
+            )
+        names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow, other libraries
+        invalid = [repr(name) for name in names if not _is_finite_column(X[name])]
+        if invalid:
+            shown = [*invalid[:5], "..."] if len(invalid) > 5 else invalid
+            hint += (
+                f"\nMissing values, infinities or strings are in these columns of X: "
+                f"{', '.join(shown)}."
+            )
+        if not hint:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{message}{hint}") from None
 
 
-def _holds_finite_numbers(column: Any) -> bool:
+def _is_finite_column(column: Any) -> bool:
+    """Return whether a column of a table has only finite numbers."""
     values = np.asarray(column)
     try:
         numbers = values if values.dtype.kind == "c" else values.astype(np.float64)
@@ -172,62 +169,71 @@ def _holds_finite_numbers(column: Any) -> bool:
     return bool(np.isfinite(numbers).all())
 
 
-def _asked_of(X: Any) -> dict[str, Any]:
-    """Return what scikit-learn's checks are asked of the numbers in X, beside its shape.
+def _dtype_options(X: Any) -> dict[str, Any]:
+    """Return the options for the dtype of X in scikit-learn's checks.
 
-    An array of numbers is left as it is, since it may be larger than memory: batches are converted.
-    All else is made an array of floats.
+    A numeric array may be larger than memory, so it is not converted: batches are. Everything
+    else becomes an array of floats.
     """
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8:
         return {"dtype": _FLOATS}
-    # What is found to be finite here needs no second look, which of some dtypes makes copies.
+    # scikit-learn need not check again what is finite, which copies arrays of some dtypes.
     return {"dtype": None, "ensure_all_finite": not _is_finite(X)}
 
 
 def infer_dtype(X: Any) -> np.dtype[np.floating]:
-    """Return the dtype that a network for X computes in: float32 if X has it, else float64."""
+    """Return the dtype of a network for X: float32 for float32, else float64."""
     is_single = X.dtype.kind == "f" and X.dtype.itemsize == 4
     return np.dtype(np.float32 if is_single else np.float64)
 
 
-def _check_for_dates(values: Any, name: str) -> None:
-    """Say so where dates would be taken for the nanoseconds that they are counted in."""
-    dtypes = getattr(values, "dtypes", getattr(values, "dtype", None))
-    for dtype in dtypes if isinstance(dtypes, Iterable) else [dtypes]:
-        if _is_of_dates(dtype):
+def check_range(X: Any, dtype: Any) -> None:
+    """Check that the values of X do not overflow in the model's dtype."""
+    if X.dtype.itemsize > dtype.itemsize:
+        largest = max_abs(X)
+        if largest > float(np.finfo(dtype).max):
             raise ValueError(
-                f"{name} holds dates or durations ({dtype}), which are no numbers to train on. "
-                "Make numbers of a moderate size of them, such as days since a first date, or "
-                "the month and the day of the week."
+                f"X contains {largest:.3g}, a value too large for the model's dtype {dtype.name}. "
+                "Scale X, or use dtype='float64'."
             )
 
 
-def _is_of_dates(dtype: Any) -> bool:
-    """Return whether a dtype of NumPy, pandas or polars is for dates, times or durations."""
-    is_temporal = getattr(dtype, "is_temporal", None)  # polars
-    return bool(is_temporal()) if is_temporal else getattr(dtype, "kind", None) in ("m", "M")
+def _reject_dates(values: Any, name: str) -> None:
+    """Raise an error for dates and durations, which NumPy would convert to nanoseconds."""
+    dtypes = getattr(values, "dtypes", getattr(values, "dtype", None))
+    for dtype in dtypes if isinstance(dtypes, Iterable) else [dtypes]:
+        is_temporal = getattr(dtype, "is_temporal", None)  # polars
+        if is_temporal() if is_temporal else getattr(dtype, "kind", None) in ("m", "M"):
+            raise ValueError(
+                f"{name} holds dates or durations ({dtype}), which cannot be trained on. Convert "
+                "them to numbers of moderate size, such as days since a first date, or the month "
+                "and the day of the week."
+            )
 
 
 def reject_masked_or_structured(values: Any, name: str) -> None:
-    """Say so where an array has a mask or fields, which NumPy would drop, or cannot convert."""
+    """Raise an error for arrays with masked values or with fields."""
     if np.ma.is_masked(values):
         raise ValueError(
-            f"{name} has values that are masked, and so missing. Fill them in, or leave out their "
-            "rows: NumPy would take what is behind the mask."
+            f"{name} has masked values, which are missing. Fill them in, or remove their rows: "
+            "NumPy would use the values behind the mask."
         )
     fields = getattr(getattr(values, "dtype", None), "names", None)
     if fields:
         raise ValueError(
-            f"{name} is a structured array with the fields {fields}. Make columns of them, for "
+            f"{name} is a structured array with the fields {fields}. Convert them to columns, for "
             "example by numpy.lib.recfunctions.structured_to_unstructured."
         )
 
 
-def check_no_missing(y: Any, what: str = "labels", name: str = "Input y") -> Any:
-    """Return y, in which nothing is missing; `what` it holds and its `name` are for the error.
+# ----------------------------------------------------------------------------------------- y
 
-    Of a list NumPy makes words where it can: of the 1 in ``[1, "a"]``, and of a NaN. So a list with
-    words comes back as an array of objects.
+
+def check_no_missing(y: Any, what: str = "labels", name: str = "Input y") -> Any:
+    """Return y after a check for missing values; errors call its values `what`, and y `name`.
+
+    A list with strings becomes an array of objects, since NumPy would convert the 1 in
+    ``[1, "a"]``, or a NaN, to a string.
     """
     if y is None or issparse(y):
         return y
@@ -245,28 +251,28 @@ def check_no_missing(y: Any, what: str = "labels", name: str = "Input y") -> Any
     return y
 
 
-def unify_label_dtype(labels: Array, name: str) -> Array:
-    """Return labels as words or as numbers where they are objects; `name` is for the error."""
-    if labels.dtype != object:
-        return labels
-    are_words = np.fromiter((isinstance(label, str) for label in labels), bool, len(labels))
-    if are_words.any() and not are_words.all():
-        word, other = labels[are_words.argmax()], labels[are_words.argmin()]
-        raise ValueError(
-            f"{name} has words beside other labels, such as {word!r} and {other!r}. Make all "
-            "labels of a column words, or all numbers."
-        )
-    return np.array(labels.tolist())
-
-
 def _is_missing(label: Any) -> bool:
     """Return whether a label or value is None, NaN or pandas' NA."""
     is_nan = isinstance(label, Real) and label != label
     return label is None or is_nan or type(label).__name__ == "NAType"
 
 
+def unify_label_dtype(labels: Array, name: str) -> Array:
+    """Convert labels that are objects to strings or to numbers; errors call them `name`."""
+    if labels.dtype != object:
+        return labels
+    are_strings = np.fromiter((isinstance(label, str) for label in labels), bool, len(labels))
+    if are_strings.any() and not are_strings.all():
+        string, other = labels[are_strings.argmax()], labels[are_strings.argmin()]
+        raise ValueError(
+            f"{name} mixes strings with other labels, such as {string!r} and {other!r}. Use only "
+            "strings or only numbers in a column."
+        )
+    return np.array(labels.tolist())
+
+
 def validated_labels(y: Any) -> Array:
-    """Return the labels of one column, of which none is missing."""
+    """Return one column of labels without missing values."""
     labels = column_or_1d(check_no_missing(y), warn=True)
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")
@@ -274,17 +280,17 @@ def validated_labels(y: Any) -> Array:
 
 
 def validated_numbers(y: Any) -> Array:
-    """Return the targets of one column as finite float64."""
+    """Return one column of targets as finite float64."""
     numbers = column_or_1d(check_no_missing(y, "values"), warn=True)
-    _check_for_dates(numbers, "y")
+    _reject_dates(numbers, "y")
     numbers = as_numbers(numbers).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that tells finite numbers
+    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
         assert_all_finite(numbers, input_name="y")
     return numbers
 
 
 def as_numbers(y: Any) -> Array:
-    """Return an array of finite numbers: objects and words are made floats, if they can be."""
+    """Return an array of finite numbers; objects and strings are converted if possible."""
     y = as_dense(y)
     if y.dtype.kind in "biuf" and y.dtype.itemsize <= 8:
         return np.asarray(y)
@@ -298,38 +304,48 @@ def as_numbers(y: Any) -> Array:
 
 
 def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> None:
-    """Check that a loss is defined for all targets; the `setting` that it stands for is named."""
+    """Check that all targets are in the range of a loss, which errors show as `setting`."""
     if not getattr(loss, "supports_predict_proba", True):
         raise ValueError(
-            f"loss={setting!r} has decision values for labels, in place of predictions of {what}. "
+            f"loss={setting!r} has decision values for labels instead of predictions of {what}. "
             "Use it in BackpropClassifier, or choose another loss."
         )
-    least, most, limit = y.min(), y.max(), loss.target_minimum
-    if least < limit or (least == limit and not loss.includes_minimum):
-        sign, found = ">=" if loss.includes_minimum else ">", least
-    elif most > loss.target_maximum:
-        sign, found, limit = "<=", most, loss.target_maximum
+    lowest, highest, (limit, high, low_inclusive) = y.min(), y.max(), loss.interval_y_true
+    if lowest < limit or (lowest == limit and not low_inclusive):
+        sign, found = ">=" if low_inclusive else ">", lowest
+    elif highest > high:
+        sign, found, limit = "<=", highest, high
     else:
         return
     raise ValueError(
         f"loss={setting!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
-        "Negative values in data, zeros or large ones are for other losses."
+        "Choose a loss for this range of targets, such as 'squared_error'."
     )
 
 
+# --------------------------------------------------------------------------- weights, groups
+
 CLASSES_BY_NAME = (
-    "If classes were meant, pass them by name, partial_fit(X, y, classes=...): the third argument "
-    "is sample_weight."
+    "To pass classes, pass them by name, partial_fit(X, y, classes=...): the third argument is "
+    "sample_weight."
 )
 
 
 def validated_weight(
     sample_weight: Any, X: Any, *, may_be_zero: bool = False, may_be_classes: bool = False
 ) -> Array | None:
-    """Return a float64 weight for each row of X, none negative; None for None.
+    """Return non-negative float64 weights for the rows of X; None for None.
 
-    Not all are zero, unless they may be: of some rows among others. With `may_be_classes` errors
-    say how classes are passed, which may have been given in the place of weights.
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or None
+        The weights.
+    X : array-like
+        The rows.
+    may_be_zero : bool, default=False
+        Whether all weights may be zero, as in a block of rows.
+    may_be_classes : bool, default=False
+        Whether errors explain how to pass `classes`, which may be given by mistake.
     """
     if sample_weight is None:
         return None
@@ -350,14 +366,14 @@ def validated_weight(
         total = weight.sum()
     if not np.isfinite(total):
         raise ValueError(
-            f"sample_weight adds up to more than a float can hold: its largest value is "
+            "The sum of sample_weight is too large for a float: its largest value is "
             f"{weight.max():.3g}. Scale the weights down."
         )
     return weight
 
 
 def validated_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
-    """Return the group of each of n rows as a number from 0 on, of so many groups at least."""
+    """Return the groups of n rows as integers from 0 on, of at least `fewest` groups."""
     values = np.asarray(check_no_missing(groups, "values", "groups"))
     if values.ndim == 0 or values.size != len(values):
         raise ValueError(
@@ -375,24 +391,17 @@ def validated_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
     _, codes = np.unique(unify_label_dtype(values, "groups"), return_inverse=True)
     if codes.max() + 1 < fewest:
         raise ValueError(
-            f"groups names the group {values[0]!r} alone, but at least 2 are needed: one to train "
+            f"groups has only the group {values[0]!r}, but at least 2 are needed: one to train "
             "on, and one to hold out. Leave groups out, or use rows of more groups."
         )
     return np.asarray(codes)
 
 
-def check_range(X: Any, dtype: Any) -> None:
-    """Check that X can be held in the model's dtype."""
-    if X.dtype.itemsize > dtype.itemsize:
-        largest = max_abs(X)
-        if largest > float(np.finfo(dtype).max):
-            raise ValueError(
-                f"X contains {largest:.3g}, a value too large for the model's dtype {dtype.name}. "
-                "Scale X, or use dtype='float64'."
-            )
+# ---------------------------------------------------------------------------- plain arrays
 
 
 def _is_plain_input(estimator: Any, X: Any) -> bool:
+    """Return whether X is an array that needs no further check or conversion."""
     return (
         type(X) is np.ndarray
         and X.ndim == 2
@@ -405,8 +414,7 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
 
 
 def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
-    """Return whether y is a plain array of one target a row that needs no conversion."""
-    """Return whether y has a value, or a row of several, for each row, and needs no conversion."""
+    """Return whether y is an array of one or several columns that needs no conversion."""
     return (
         type(y) is np.ndarray
         and y.shape[:1] == (n_rows,)
@@ -417,7 +425,10 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
 
 
 def _is_finite(values: Array) -> bool:
-    """Return whether the sum is finite: then all values are. An overflow says no as well."""
+    """Return whether the sum of the values, and so each of them, is finite.
+
+    It is also False if the sum of finite values overflows.
+    """
     if values.dtype.kind != "f":
         return True
     wide = np.float64 if values.dtype.itemsize < 4 else None

@@ -1,4 +1,4 @@
-"""The autoencoder: a network that reproduces its input through a bottleneck, and its two halves."""
+"""Autoencoder: dimensionality reduction and outlier detection by a neural network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..nn.objective import Objective
 from ..nn.parameters import Parameters
 from ..nn.prediction import iter_predict_raw, predict_raw
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.architecture import AutoencoderSpec, MLPSpec
 from ..training.config import TrainingConfig
 from ..training.validation_data import ValidationData, weighted_mean
@@ -40,10 +40,10 @@ from ..utils._typing import (
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._data_info import FitArguments, FitContext
-from ._decorators import available_if
-from ._fitted import check_finite_output
+from ._decorators import available_if, with_callbacks
 from ._mixins import suggests_arguments
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
+from ._prediction import check_finite_output
 from ._target_scaling import ReconstructionTargets
 from ._validation import (
     bare_clone,
@@ -54,35 +54,36 @@ from ._validation import (
 )
 from .base import BaseNeuralNetwork
 
-# Numbers of a block of rows, the errors or the variance of which are computed at once.
-_NUMBERS_AT_ONCE = 1 << 17
+# Size of the blocks in which errors and variances are computed.
+_BLOCK_SIZE = 1 << 17
 
-# The error of a share of the rows that comes from rounding.
+# Tolerance for rounding errors in shares of the rows.
 _ROUNDING = 1e-9
 
 
 class BackpropAutoencoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseNeuralNetwork
 ):
-    """A neural network that learns a short code for each row, trained to reproduce the row.
+    """Autoencoder for dimensionality reduction and outlier detection.
 
-    The encoder maps a row x to a code c of `n_components` numbers, the decoder maps the code back:
-    ``c = f(... f(x W_0 + b_0) ...) W_h + b_h`` and ``x' = f(... f(c W_(h+1) + b_(h+1)) ...) W_L +
-    b_L``. Both are trained together to make x' like x. Without hidden layers this is principal
-    component analysis; with them, codes and reconstructions follow curves.
+    The encoder maps a row x to a code c with `n_components` values, and the decoder maps the code
+    to a reconstruction of the row: ``c = f(... f(x W_0 + b_0) ...) W_h + b_h`` and ``x' = f(...
+    f(c W_(h+1) + b_(h+1)) ...) W_L + b_L``. Both are trained together to minimize the
+    reconstruction error. Without hidden layers, the codes span the space of the principal
+    components; with hidden layers, the reduction is nonlinear.
 
-    It is an outlier detector as well: `predict` returns -1 for rows that it reproduces badly, and
-    1 for all others.
+    For outlier (anomaly) detection, `predict` returns -1 for rows with a large reconstruction
+    error and 1 for all others.
 
     Parameters
     ----------
     n_components : int, default=2
         The number of units in the bottleneck, at least 1. They have no activation function, so
-        codes have no bounds, as those of `PCA`.
+        codes are unbounded, as those of `PCA`.
     hidden_layer_sizes : int or sequence of int, default=(100,)
-        The number of units in each hidden layer of the encoder, each at least 1; the decoder has
-        the same in reverse. ``()`` stands for no hidden layer. What other parameters say of hidden
-        layers is meant of these, and holds for their mirror images; the bottleneck is none.
+        The number of units in each hidden layer of the encoder, each at least 1. The decoder
+        mirrors them. ``()`` means no hidden layer. Other parameters that refer to hidden layers
+        apply to these and to their mirror images, but not to the bottleneck.
     activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
@@ -95,225 +96,231 @@ class BackpropAutoencoder(
         - "elu": f(z) = z where z > 0, else exp(z) - 1.
         - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
         - "gelu": z times the normal distribution function of z.
-        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "gelu_tanh": "gelu" approximated by tanh to three digits, which is faster.
         - "silu": f(z) = z / (1 + exp(-z)).
         - "mish": f(z) = z tanh(log(1 + exp(z))).
         - "softplus": f(z) = log(1 + exp(z)).
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : {"squared_error"} or Loss, default="squared_error"
-        What is minimised, as a mean over the rows; reported, and compared with ``tol``, is the mean
-        over the features in place of the sum.
+        The loss function to minimize, averaged over the rows and summed over the features. The
+        reported loss, which is compared with ``tol``, is averaged over the features.
 
         - "squared_error": ``1/2 sum_k (x'_k - x_k)**2``.
 
-        An instance is a loss of the regressor with one output for each target; where it has a
-        range, X has to be in it.
+        An instance is a loss of the regressor with one output for each target. If the loss
+        restricts the range of targets, X has to be in that range.
     solver : str, Optimizer or LBFGS, default="adam"
-        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
-        as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
+        The optimization algorithm: a stochastic optimizer or "lbfgs". Instances, such as
+        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use the
+        parameters below.
 
-        - "adam": steps with adaptive moments (Kingma & Ba 2015).
-        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on top
-          of ``alpha``.
+        - "adam": adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), in addition to the
+          penalty ``alpha``.
         - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
         - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
-        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
-        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "rmsprop": steps divided by the root of a running mean of squared gradients (Tieleman &
+          Hinton 2012).
+        - "adagrad": steps divided by the root of the sum of squared gradients (Duchi et al. 2011).
         - "sgd": stochastic gradient descent with momentum.
-        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); suits small data.
     alpha : float, default=0.0001
-        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is the
-        weight of the rows of a batch: the decay depends on the batch size, and sample weights
-        scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a share of it an
-        L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, non-negative, where w is the
+        total sample weight of a batch. The penalty therefore depends on the batch size and on the
+        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of it an
+        L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample weights.
     batch_size : int or "auto", default="auto"
-        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
+        The number of rows in a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
     learning_rate : str, LearningRateSchedule or callable, default="constant"
-        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
-        others, instances and callables act with every stochastic solver. The progress p is the
-        epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
+        The learning rate schedule. The first three names apply to ``solver="sgd"`` only; the other
+        names, instances and callables apply to every stochastic solver. The progress p is the
+        number of completed epochs divided by ``max_iter``; with `partial_fit`, each call is an
+        epoch.
 
         - "constant": ``learning_rate_init``.
         - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
-        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
-          validation score under ``early_stopping``) has not improved by ``tol`` for more than
-          ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (with
+          ``early_stopping``, the validation score) has not improved by ``tol`` for more than
+          ``n_iter_no_change`` epochs. Training stops when this happens at a rate of 1e-6 or less.
         - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
-        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
-          nothing (Smith & Topin 2018).
-        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "one_cycle": rises to ``learning_rate_init`` during 30 % of training, then falls to almost
+          zero (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, divided by 10 from p = 0.5 on and by 100 from p = 0.75 on.
         - "exponential": ``learning_rate_init * 0.01**p``.
-        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not improved
-          by ``tol`` for more than 5 epochs.
-        - a callable: ``learning_rate_init`` times what it returns for p.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever the loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times its return value for p.
 
-        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        These instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
         `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
         `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
     power_t : float, default=0.5
-        The exponent of "invscaling", not negative.
+        The exponent of "invscaling", non-negative.
     max_iter : int, default=200
-        The most epochs, or iterations of "lbfgs", at least 1.
+        The maximum number of epochs, or of iterations of "lbfgs", at least 1.
     shuffle : bool, default=True
-        Whether the rows are shuffled before each epoch.
+        Whether to shuffle the rows before each epoch.
     random_state : int, RandomState instance or None, default=None
-        What draws the initial weights, the rows held out and the order of the rows. An int makes
-        results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has set it.
+        The random number generator for the initial weights, the validation rows and the order of
+        the rows. Pass an int for reproducible results. None uses NumPy's global generator, as
+        seeded by `numpy.random.seed`.
     tol : float, default=0.0001
-        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
-        component of the gradient that counts as zero.
+        The minimum improvement of the loss or score that counts as progress, non-negative. For
+        "lbfgs", training converges when no component of the gradient is larger.
     verbose : bool or int, default=False
-        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+        Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
-        Whether `fit` goes on from what has been learned: weights, moments, random stream, order and
-        schedule; stopping rules start afresh.
+        Whether `fit` continues the previous training, with its weights, moments, random state, row
+        order and schedule. Stopping rules start afresh.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool or EarlyStopping, default=False
-        Whether to hold rows out, to stop when their score (R2) has not improved by ``tol`` for more
-        than ``n_iter_no_change`` epochs, and to keep the weights of the best epoch. An instance of
-        `EarlyStopping` does the same by another score, and has these settings of its own. If `fit`
-        is given ``X_val``, no rows are held out, and it goes by those. `partial_fit` keeps the
-        weights of the best of its calls that are given ``X_val``.
+        Whether to hold out validation rows, to stop when their score (R2) has not improved by
+        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
+        epoch. An instance of `EarlyStopping` can use another score and has settings of its own. If
+        `fit` is given ``X_val``, that is the validation data and no rows are held out.
+        `partial_fit` keeps the weights of its best call with ``X_val``.
     validation_fraction : float or int, default=0.1
-        The share of the rows held out, in [0, 1), of which at least two are; or their number, an
-        int of at least 2.
+        The share of rows to hold out, in [0, 1), at least two rows; or the number of rows, an int
+        of at least 2.
     beta_1 : float, default=0.9
-        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+        The decay rate of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
-        The decay of their second moment, in [0, 1).
+        The decay rate of the second moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     epsilon : float, default=1e-08
-        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
-        positive.
+        Small positive constant added to the denominator for numerical stability, in "adam",
+        "adamw", "nadam", "amsgrad", "rmsprop" and "adagrad".
     n_iter_no_change : int or np.inf, default=10
-        How many epochs may pass without improvement, at least 1. With ``np.inf`` training takes
-        exactly ``max_iter`` epochs, and no warning says that it has not converged. For "lbfgs" it
-        is ten times as many iterations.
+        The number of epochs without progress after which training stops, at least 1. With
+        ``np.inf``, training takes exactly ``max_iter`` epochs, without a warning about convergence.
+        "lbfgs" waits ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
+        The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
+        settings.
     contamination : float, default=0.1
-        The share of the training rows that `predict` calls outliers, in (0, 0.5]. It sets
+        The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
         ``offset_`` at the end of `fit`, and has no effect on training.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
-        weights that are exactly zero, stochastic steps end close to it.
+        weights that are exactly zero, stochastic solvers only come close to zero.
     clip_norm : float or None, default=None
-        The largest norm that the gradient of a step may have, penalty included, positive; a longer
-        one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
-        used by "lbfgs".
+        The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
+        is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
+        "lbfgs".
     dropout : float or sequence of float, default=0.0
-        The share of units that each training step leaves out at random, in [0, 1): one rate for all
-        hidden layers, or a sequence with one for the input and one for each hidden layer. The
-        others are scaled up, so that predictions need no correction (Srivastava et al. 2014). The
-        losses of training are those of the thinned networks. Masks have a random stream of their
-        own: all other draws are as without dropout. A warm start may change the rates. Not for
-        "lbfgs", which needs the same objective in every call.
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
-        Which averages over the steps the weights are that are kept, and scored under
-        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
+        The share of units that each training step drops at random, in [0, 1): one rate for all
+        hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
+        other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
+        Training losses include the effect of dropout. The masks have a random generator of their
+        own, so all other random draws are the same as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs a deterministic objective.
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
+        The average of the weights over the steps that is kept as the fitted weights and scored with
+        ``early_stopping``. Training itself continues from the weights, not from the average. Not
+        used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
+        settings of their own.
 
-        - None: none; the weights of the last step are kept.
-        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+        - None: no averaging; the weights of the last step are kept.
+        - "polyak": the mean over all steps, or over those after a number of rows, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
-        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
-        scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
-        with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For the others weights
-        have the variance at which a layer passes on the second moment of its input (He et al.
-        2015), and intercepts are zero. Each hidden layer follows its own activation, the output
-        layer that of the last hidden layer. "glorot_uniform", "glorot_normal", "he_uniform",
-        "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
-        intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
-        (fan_out,).
+        The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
+        it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
+        fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For other
+        activations, it draws weights with the variance at which a layer preserves the second moment
+        of its input (He et al. 2015), and sets intercepts to zero. Each hidden layer uses its own
+        activation, the output layer that of the last hidden layer. "glorot_uniform",
+        "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the
+        schemes of these names, with intercepts of zero. A pair holds an array for each layer, of
+        shape (fan_in, fan_out) and (fan_out,).
     time_limit : float or None, default=None
-        The most seconds that `fit` trains for, positive; None for any. It is looked at before each
-        batch. Then training ends with the last complete epoch, or with the best one under
-        ``early_stopping``, and a ConvergenceWarning says so. `partial_fit` takes no notice.
+        The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
+        before each batch. Training then stops at the last complete epoch, or at the best one with
+        ``early_stopping``, and a ConvergenceWarning is issued. `partial_fit` ignores it.
     dtype : {"float32", "float64"} or None, default=None
-        What the network computes in. None follows X: float32 for float32, else float64. float32 is
-        about twice as fast for large networks.
+        The floating-point type of the computations. None uses float32 for float32 X, else float64.
+        float32 is about twice as fast for large networks.
 
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer. Arrays assigned to it, whole or by item, are what prediction and
-        further training use. With ``average`` they are the averages.
+        The weights of each layer. They can be assigned, as a whole or by item: prediction and
+        further training use the new values. With ``average``, they are the averaged weights.
     intercepts_ : list of arrays of shape (fan_out,)
-        The intercepts of each layer, likewise.
+        The intercepts of each layer. They can be assigned as well.
     loss_ : float
-        The loss of the last epoch, penalty included, as a mean over its batches while they were
-        visited; with ``average`` it is that of the weights themselves.
+        The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
+        With ``average``, it is the loss of the weights that are not averaged.
     best_loss_ : float or None
-        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
-        None under ``early_stopping``.
-    loss_curve_ : list of float
-        The loss of every epoch so far.
-    validation_loss_curve_ : list of float or None
-        The loss of the rows held out, or of ``X_val``, after every epoch so far that had such rows,
-        without the penalty; None where there are neither.
-    validation_scores_ : list of float or None
-        The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None
-        The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
+        The lowest loss of the last call of `fit`, or of all calls of `partial_fit`; None with
         ``early_stopping``.
+    loss_curve_ : list of float
+        The training loss of every epoch so far.
+    validation_loss_curve_ : list of float or None
+        The loss of the held-out rows, or of ``X_val``, after every epoch with validation data,
+        without the penalty; None without validation data.
+    validation_scores_ : list of float or None
+        The score of the validation data after the same epochs; None without ``early_stopping``.
+    best_validation_score_ : float or None
+        The validation score of the weights that are kept; NaN if `fit` scored no epoch, None
+        without ``early_stopping``.
     n_iter_ : int
-        The epochs or iterations of the last call.
+        The number of epochs or iterations in the last call.
     best_iter_ : int
-        The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
-        ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
-        ``validation_scores_``, from 1.
+        The epoch of the last call whose weights are kept: the best one with ``early_stopping``,
+        else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a position in
+        ``validation_scores_``, counted from 1.
     converged_ : bool
-        Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
-        or a callback has. After `partial_fit`, which goes on all the same, whether the score of
-        ``X_val`` has ceased to rise.
+        Whether a stopping rule ended training; False if ``max_iter``, ``time_limit``, Ctrl-C or a
+        callback did. After `partial_fit`, which never stops by itself, whether the score of
+        ``X_val`` no longer improves.
     t_ : int
-        The number of rows seen by stochastic solvers, counted anew in each epoch.
+        The number of training rows processed by stochastic solvers, over all epochs.
     n_layers_ : int
-        The number of layers, input and output included.
+        The number of layers, including input and output.
     n_outputs_ : int
         The number of units in the output layer.
     n_parameters_ : int
-        The number of learned numbers: weights and biases.
+        The number of learned parameters: weights and biases.
     out_activation_ : str
-        The function that turns scores into reconstructions: "identity", but for a loss of another
-        link.
+        The output activation: "identity", unless the loss has another link.
     offset_ : float or None
-        The threshold of `score_samples` below which a row is an outlier: it leaves the share
-        ``contamination`` of the rows that `fit` was given below it. You can assign another one.
-        None after `partial_fit`, which may see too few rows to set a threshold.
+        The threshold of `score_samples` below which a row is an outlier: a share of
+        ``contamination`` of the training rows is below it. It can be assigned. None after
+        `partial_fit`, as a batch may have too few rows to set a threshold.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, where X had names that are all strings.
+        The names of the features, if all names of X's columns are strings.
 
     See Also
     --------
-    BackpropRegressor : The same network for targets other than its input.
-    sklearn.decomposition.PCA : The linear way, with an exact solution.
+    BackpropRegressor : The same network for other targets than its input.
+    sklearn.decomposition.PCA : Linear dimensionality reduction with an exact solution.
 
     Notes
     -----
-    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
-    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    An int ``random_state`` makes training exactly reproducible, with the same number of BLAS
+    threads. If `fit` fails, the estimator remains unchanged. Ctrl-C stops training at the last
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
-    `StandardScaler` before the network. Squared errors of features of different scales are
-    otherwise errors of the features with the largest scale.
+    `StandardScaler` before the network. Otherwise the features with the largest scale
+    dominate the squared error.
 
-    Sparse X stays sparse: only the rows of a batch, or of a block of predictions, are ever dense.
+    Sparse X stays sparse: only batches and blocks of predictions are converted to dense arrays.
 
-    An input that is left out at random by ``dropout=[0.3, 0, ...]`` makes a denoising
-    autoencoder (Vincent et al. 2008): what is to be reproduced is always the whole row.
+    Dropout of the input, as by ``dropout=[0.3, 0, ...]``, makes a denoising autoencoder (Vincent
+    et al. 2008): the target is always the complete row.
 
     References
     ----------
@@ -456,6 +463,7 @@ class BackpropAutoencoder(
     # -------------------------------------------------------------------- training
 
     @suggests_arguments
+    @with_callbacks
     def fit(
         self,
         X: MatrixLike,
@@ -475,27 +483,26 @@ class BackpropAutoencoder(
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : object, default=None
-            Not used; there so that the autoencoder can stand in a pipeline.
+            Not used; exists for use in pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         X_val : array-like or sparse matrix, default=None
-            Rows like X that are not trained on: their loss is recorded after each epoch in
-            `validation_loss_curve_`, and `early_stopping` goes by them in place of a share of X.
-            In a `Pipeline` with ``transform_input=["X_val"]`` they come transformed as X does.
+            Validation data, whose loss is recorded after each epoch in `validation_loss_curve_`.
+            `early_stopping` uses it in place of held-out rows of X. In a `Pipeline`, pass
+            ``transform_input=["X_val"]`` to transform it as X.
         y_val : object, default=None
-            Not used, as y is not.
+            Not used.
         sample_weight_val : array-like, default=None
-            The weight of each of the rows of X_val; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
         resume_from : str or path, default=None
-            The file of a `callbacks.Checkpoint`, of an autoencoder with the same parameters that
-            was fitted to the same data: training goes on from there, and ends with the very same
-            weights as if it had never been interrupted. ``max_iter`` may be higher.
+            File of a `callbacks.Checkpoint` from an autoencoder with the same parameters and
+            data. Training resumes from it and ends with exactly the weights of an uninterrupted
+            fit. ``max_iter`` may be higher.
         groups : array-like of shape (n_samples,), default=None
-            The group of each row, a number or a word: rows of one patient, say, or of one day. What
-            `early_stopping` holds out is whole groups. Without effect where nothing is held out.
-            With metadata routing, groups that are given to a search, a pipeline or to
-            cross-validation come here without a request.
+            The group of each row, such as a patient or a day. `early_stopping` holds out whole
+            groups. Groups have no effect if no rows are held out. With metadata routing, groups
+            passed to a search, a pipeline or cross-validation are forwarded without a request.
 
         Returns
         -------
@@ -505,17 +512,17 @@ class BackpropAutoencoder(
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or if training diverges. The estimator
-            is then left as it was.
+            If a parameter or the data is invalid, or if training diverges. The estimator then
+            remains unchanged.
         KeyboardInterrupt
-            On Ctrl-C, which keeps the last complete epoch. Before the first one is complete, an
-            estimator that was fitted is left as it was; one that was not has its initial
-            weights, with an ``n_iter_`` of 0.
+            On Ctrl-C. The last complete epoch is kept. Without a complete epoch, a fitted
+            estimator remains unchanged, and an unfitted one gets its initial weights, with an
+            ``n_iter_`` of 0.
         """
         given = FitArguments(
             X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
         )
-        return self._fit_followed(given)
+        return self._train(given)
 
     @available_if(BaseNeuralNetwork._check_stochastic)
     def partial_fit(
@@ -528,28 +535,29 @@ class BackpropAutoencoder(
         y_val: Any = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on X, going on from what has been learned.
+        """Train for one epoch on X, continuing the previous training.
 
-        Moments, random stream and schedule go on too, so that with equal data so many calls
-        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
-        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
+        Moments, random state and schedule continue as well, so several calls with the same data
+        equal one `fit` of as many epochs. No rows are held out, and training never stops by
+        itself: with `early_stopping`, `converged_` tells when the score of `X_val` no longer
+        improves.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : object, default=None
-            Not used; there so that the autoencoder can stand in a pipeline.
+            Not used; exists for use in pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
         X_val : array-like or sparse matrix, default=None
-            Rows like X that are not trained on: their loss is added to `validation_loss_curve_`.
-            Under `early_stopping` their score is added to `validation_scores_`, and the weights
-            of the call with the best score are kept.
+            Validation data, whose loss is appended to `validation_loss_curve_`. With
+            `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
+            call with the best score are kept.
         y_val : object, default=None
-            Not used, as y is not.
+            Not used.
         sample_weight_val : array-like, default=None
-            The weight of each of the rows of X_val; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
 
         Returns
         -------
@@ -559,10 +567,10 @@ class BackpropAutoencoder(
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or training diverges. The estimator is
-            then left as it was.
+            If a parameter or the data is invalid, or training diverges. The estimator then
+            remains unchanged.
         AttributeError
-            If the solver is not a stochastic one.
+            If the solver is not stochastic.
         """
         given = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
         return self._train(given, incremental=True)
@@ -579,8 +587,8 @@ class BackpropAutoencoder(
     def _recall(self, config: TrainingConfig, n_outputs: int) -> ReconstructionTargets:
         return ReconstructionTargets(config.loss, self.loss)
 
-    def _judge_of(self, objective: Objective, targets: Any) -> _ByErrors:
-        return _ByErrors(objective)
+    def _judge_of(self, objective: Objective, targets: Any) -> ReconstructionEvaluator:
+        return ReconstructionEvaluator(objective)
 
     def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
         outcome = super()._outcome_of(prepared, continues)
@@ -589,7 +597,7 @@ class BackpropAutoencoder(
         return outcome
 
     def _offset(self, outcome: Mapping[str, Any], table: Dataset) -> float:
-        """Return the threshold for the rows of a table, given the fitted attributes."""
+        """Return the outlier threshold for the rows of a table, given the fitted attributes."""
         fitted, learned = bare_clone(self), outcome["_learned"]
         fitted._set(outcome)
         network, parameters = learned.network, fitted._parameters(learned)
@@ -605,10 +613,10 @@ class BackpropAutoencoder(
             "n_components": inner[n_hidden] if inner else 0,
         }
 
-    # -------------------------------------------------------------- to codes and back
+    # ---------------------------------------------------------- encoding and decoding
 
     def transform(self, X: MatrixLike) -> Array:
-        """Return the code of each row.
+        """Encode each row.
 
         Parameters
         ----------
@@ -618,20 +626,20 @@ class BackpropAutoencoder(
         Returns
         -------
         codes : array of shape (n_samples, n_components)
-            The values of the bottleneck's units, in the model's dtype.
+            The outputs of the bottleneck, in the model's dtype.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         check_is_fitted(self)
         return self._through(slice(None, self._n_encoding), self._validated_input(X))
 
     def inverse_transform(self, X: MatrixLike) -> Array:
-        """Return the rows that codes stand for.
+        """Decode codes to rows.
 
         Parameters
         ----------
@@ -641,15 +649,14 @@ class BackpropAutoencoder(
         Returns
         -------
         rows : array of shape (n_samples, n_features)
-            Their reconstructions, in the model's dtype; an array also where X was sparse in
-            training.
+            The reconstructed rows, in the model's dtype; dense also for sparse training data.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid, or has not `n_components` columns.
+            If X is invalid or does not have `n_components` columns.
         """
         check_is_fitted(self)
         learned = self._learned
@@ -659,7 +666,7 @@ class BackpropAutoencoder(
         return rows
 
     def _through(self, layers: slice, values: Any) -> Array:
-        """Return what consecutive layers make of values."""
+        """Return the output of consecutive layers."""
         learned = self._learned
         network, parameters = learned.network.part(layers), self._parameters(learned).part(layers)
         with np.errstate(all="ignore"):
@@ -669,18 +676,18 @@ class BackpropAutoencoder(
 
     @property
     def _n_encoding(self) -> int:
-        """The number of layers of the encoder: half of all, but that the last has no activation."""
+        """The number of layers of the encoder; the last layer of the decoder has no activation."""
         return (len(self._learned.network.layers) + 1) // 2
 
     @property
     def _n_features_out(self) -> int:
-        """The number of columns of the codes, which get as many names."""
+        """The number of columns of the codes, for `get_feature_names_out`."""
         return self._learned.network.n_units[self._n_encoding]
 
-    # --------------------------------------------------------------- how well it is done
+    # ------------------------------------------------------------- outlier detection
 
     def score_samples(self, X: MatrixLike) -> Array:
-        """Return how well each row is reproduced; rows unlike those of training are not.
+        """Return the negative reconstruction error of each row; outliers have low scores.
 
         Parameters
         ----------
@@ -690,21 +697,20 @@ class BackpropAutoencoder(
         Returns
         -------
         scores : float64 array of shape (n_samples,)
-            Minus the mean squared error over the features: at most zero, the higher the more
-            normal.
+            The negative mean squared error over the features, at most zero. Higher is more normal.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         check_is_fitted(self)
         return -self._errors(self._validated_input(X))
 
     def decision_function(self, X: MatrixLike) -> Array:
-        """Return how far each row is from the threshold between outliers and inliers.
+        """Return the distance of each score from the threshold of outliers.
 
         Parameters
         ----------
@@ -721,20 +727,20 @@ class BackpropAutoencoder(
         NotFittedError
             If the autoencoder is not fitted, or has no `offset_`.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         check_is_fitted(self)
         offset = vars(self).get("offset_")
         if offset is None:
             raise NotFittedError(
                 "This BackpropAutoencoder has no threshold between outliers and inliers: only fit "
-                "sets one. Set it from rows that you know, as in autoencoder.offset_ = "
+                "sets one. Set it from known rows, as in autoencoder.offset_ = "
                 "np.quantile(autoencoder.score_samples(X), 0.1)."
             )
         return self.score_samples(X) - offset
 
     def predict(self, X: MatrixLike) -> Array:
-        """Return which rows are outliers.
+        """Predict whether each row is an outlier.
 
         Parameters
         ----------
@@ -744,23 +750,23 @@ class BackpropAutoencoder(
         Returns
         -------
         labels : array of int of shape (n_samples,)
-            -1 for outliers, whose `decision_function` is negative, and 1 for inliers. The
-            reconstruction of X is ``inverse_transform(transform(X))``.
+            -1 for outliers, which have a negative `decision_function`, and 1 for inliers. For the
+            reconstruction of X, use ``inverse_transform(transform(X))``.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted, or has no `offset_`.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of the variance of X that the reconstruction explains (R2).
 
-        It is one minus the squared errors over the squared distances from the mean of X, each
-        added up over rows and features. On the same rows, the higher score is the lower error.
+        It is one minus the sum of squared errors divided by the sum of squared deviations from the
+        mean of X, over all rows and features.
 
         Parameters
         ----------
@@ -769,12 +775,12 @@ class BackpropAutoencoder(
         y : object, default=None
             Not used.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         Returns
         -------
         score : float
-            At most one. Where all rows of X are equal, one if they are reproduced exactly,
+            R2, at most one. If all rows of X are equal, it is one for an exact reconstruction,
             else zero.
 
         Raises
@@ -782,7 +788,7 @@ class BackpropAutoencoder(
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X or the weights are not valid.
+            If X or the weights are invalid.
         """
         check_is_fitted(self)
         X = self._validated_input(X)
@@ -804,21 +810,21 @@ class BackpropAutoencoder(
             [self.dtype] if self.dtype else ["float64", "float32"]
         )
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 
 @dataclass(frozen=True)
-class _ByErrors:
-    """Judges a network by the squared error and the loss of each row, computed in blocks."""
+class ReconstructionEvaluator:
+    """Evaluates a network by the squared error and the loss of each row, in blocks of rows."""
 
     objective: Objective
 
     def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        """Return the mean squared error and the loss of each row, in that order."""
+        """Return the mean squared error and the loss of each row, along the last axis."""
         n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
         found = np.empty((len(parameters), n_rows, 2))
-        for part, scores, x in _side_by_side(network, parameters, X, rows):
+        for part, scores, x in _iter_blocks(network, parameters, X, rows):
             in_double = x.astype(np.float64)
             found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
             found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
@@ -829,21 +835,21 @@ class _ByErrors:
         return weighted_mean(outcomes[:, 1], watched.weight) / self.objective.loss_normalizer
 
     def score(self, outcomes: Array, watched: ValidationData) -> float:
-        """Return the share of the variance of the rows that is explained."""
+        """Return R2 of the rows."""
         return _explained(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
 
 
 def _explained(errors: Array, X: Any, rows: IndexArray | None, weight: Array | None) -> float:
-    """Return the share of the variance of rows that is explained, given the error of each."""
+    """Return R2 of rows, given the mean squared error of each."""
     error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 
 
 def _threshold(scores: Array, contamination: float, weight: Array | None) -> float:
-    """Return the score that a share of the rows, by weight, is below.
+    """Return the score below which a share of the rows lies, by weight.
 
-    It lies halfway between two scores, so that rounding moves no training row across it. If no
-    score has that share below it, it is the largest.
+    It is halfway between two scores, so that rounding errors move no training row across it. If
+    no score has that share below it, it is the largest score.
     """
     weight = np.ones(len(scores)) if weight is None else weight
     values, which = np.unique(scores[weight > 0], return_inverse=True)
@@ -857,16 +863,16 @@ def _threshold(scores: Array, contamination: float, weight: Array | None) -> flo
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
     errors = np.empty((len(parameters), X.shape[0]))
-    for part, scores, x in _side_by_side(network, parameters, X, None):
+    for part, scores, x in _iter_blocks(network, parameters, X, None):
         errors[:, part] = _errors_of_block(scores, x, link)
     return errors
 
 
-def _side_by_side(
+def _iter_blocks(
     network: Network, parameters: Parameters, X: Any, rows: IndexArray | None
 ) -> Iterator[tuple[slice, Array, Array]]:
-    """Yield which some of the rows are, their scores, and the rows themselves, for all in turn."""
-    n_at_once = max(1, _NUMBERS_AT_ONCE // (len(parameters) * X.shape[1]))
+    """Yield blocks of rows: their slice, their raw predictions, and the dense rows."""
+    n_at_once = max(1, _BLOCK_SIZE // (len(parameters) * X.shape[1]))
     start = 0
     for block in iter_predict_raw(network, parameters, X, rows):
         for first in range(0, block.shape[1], n_at_once):
@@ -877,15 +883,15 @@ def _side_by_side(
 
 
 def _block(X: Any, rows: IndexArray | None, part: slice) -> Array:
-    """Return a part of some rows of X, or of all of them, as an array."""
+    """Return a block of X, or of the given rows of X, as a dense array."""
     block: Array = as_dense(X[part] if rows is None else X[rows[part]])
     return block
 
 
 def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
-    """Return the mean squared error of each member and row; the scores are overwritten.
+    """Return the mean squared error of each member and row; `scores` is overwritten.
 
-    In double precision: what is left of a good reconstruction is small, a square large.
+    It is computed in double precision, as the residuals of good reconstructions are small.
     """
     link.inverse(scores, scores)
     difference = np.subtract(scores, x, dtype=np.float64)
@@ -894,16 +900,16 @@ def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
 
 
 def _variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
-    """Return the mean of the features' variances over rows, in double precision, in blocks.
+    """Return the mean variance of the features, in double precision and in blocks of rows.
 
-    Deviations from one of the rows come first: where all rows are equal, they are exactly zero.
+    Deviations are taken from one of the rows first: for equal rows they are exactly zero.
     """
     n_rows, n_features = X.shape[0] if rows is None else len(rows), X.shape[1]
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
     first = int(np.argmax(share > 0))
     origin = _block(X, rows, slice(first, first + 1))
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // n_features)
+    rows_at_once = max(1, _BLOCK_SIZE // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
         for part in gen_batches(n_rows, rows_at_once):

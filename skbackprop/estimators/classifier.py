@@ -1,4 +1,4 @@
-"""The classifier: a network that tells labels apart."""
+"""Neural network classifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..nn.data_loader import Dataset
 from ..nn.input_gradients import OutputGradient
 from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
@@ -42,8 +42,7 @@ from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
 from ._data_info import DataInfo, FitArguments, FitContext, ScoringInputs
 from ._decorators import available_if
-from ._ensemble import EnsembleMixin
-from ._from_weights import derived
+from ._derived_attributes import derived
 from ._label_encoding import (
     ClassificationTargets,
     check_are_named,
@@ -51,23 +50,24 @@ from ._label_encoding import (
     rebuild_target_encoder,
 )
 from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._supervised import BaseSupervisedNetwork
 from ._validation import validated_input, validated_weight
 from .base import BaseNeuralNetwork
 
 
-class BackpropClassifier(ClassifierMixin, EnsembleMixin):
-    """A neural network that classifies, trained by backpropagation.
+class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
+    """Neural network classifier, trained by backpropagation.
 
-    A drop-in for scikit-learn's `MLPClassifier`: the same parameters, attributes and numbers.
-    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the probabilities are
-    softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Labels in several columns have
-    scores each.
+    A drop-in replacement for scikit-learn's `MLPClassifier`, with the same parameters, attributes
+    and results. The raw prediction for a row x is ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``.
+    The probabilities are softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Each of
+    several columns of labels has raw predictions of its own.
 
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int, default=(100,)
-        The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
-        layer: the network is then a logistic regression.
+        The number of units in each hidden layer, each at least 1. ``()`` means no hidden layer: the
+        network is then a logistic regression.
     activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
@@ -80,288 +80,293 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         - "elu": f(z) = z where z > 0, else exp(z) - 1.
         - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
         - "gelu": z times the normal distribution function of z.
-        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "gelu_tanh": "gelu" approximated by tanh to three digits, which is faster.
         - "silu": f(z) = z / (1 + exp(-z)).
         - "mish": f(z) = z tanh(log(1 + exp(z))).
         - "softplus": f(z) = log(1 + exp(z)).
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or ClassifierLoss, default="log_loss"
-        What is minimised, as a mean over the rows; of several columns of labels, the sum over the
-        columns. t is 1 for the class of the row, else -1.
+        The loss function to minimize, averaged over the rows; for several columns of labels, the
+        sum over the columns. t is 1 for the class of the row and -1 for other classes.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
-        - "squared_error": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
+        - "brier": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
         - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has other
           exponents.
-        - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one class against the rest. There are decision
-          values and no probabilities: `predict_proba` is absent.
-        - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, likewise.
+        - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one-vs-rest. It yields decision values without
+          probabilities, so `predict_proba` is not available.
+        - "squared_hinge": ``sum_k max(0, 1 - t_k s_k)**2``, without probabilities as well.
     solver : str, Optimizer or LBFGS, default="adam"
-        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
-        as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
+        The optimization algorithm: a stochastic optimizer or "lbfgs". Instances, such as
+        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use the
+        parameters below.
 
-        - "adam": steps with adaptive moments (Kingma & Ba 2015).
-        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on top
-          of ``alpha``.
+        - "adam": adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), in addition to the
+          penalty ``alpha``.
         - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
         - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
-        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
-        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "rmsprop": steps divided by the root of a running mean of squared gradients (Tieleman &
+          Hinton 2012).
+        - "adagrad": steps divided by the root of the sum of squared gradients (Duchi et al. 2011).
         - "sgd": stochastic gradient descent with momentum.
-        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); suits small data.
     alpha : float, default=0.0001
-        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is the
-        weight of the rows of a batch: the decay depends on the batch size, and sample weights
-        scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a share of it an
-        L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, non-negative, where w is the
+        total sample weight of a batch. The penalty therefore depends on the batch size and on the
+        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of it an
+        L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample weights.
     batch_size : int or "auto", default="auto"
-        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
+        The number of rows in a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
     learning_rate : str, LearningRateSchedule or callable, default="constant"
-        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
-        others, instances and callables act with every stochastic solver. The progress p is the
-        epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
+        The learning rate schedule. The first three names apply to ``solver="sgd"`` only; the other
+        names, instances and callables apply to every stochastic solver. The progress p is the
+        number of completed epochs divided by ``max_iter``; with `partial_fit`, each call is an
+        epoch.
 
         - "constant": ``learning_rate_init``.
         - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
-        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
-          validation score under ``early_stopping``) has not improved by ``tol`` for more than
-          ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (with
+          ``early_stopping``, the validation score) has not improved by ``tol`` for more than
+          ``n_iter_no_change`` epochs. Training stops when this happens at a rate of 1e-6 or less.
         - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
-        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
-          nothing (Smith & Topin 2018).
-        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "one_cycle": rises to ``learning_rate_init`` during 30 % of training, then falls to almost
+          zero (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, divided by 10 from p = 0.5 on and by 100 from p = 0.75 on.
         - "exponential": ``learning_rate_init * 0.01**p``.
-        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not improved
-          by ``tol`` for more than 5 epochs.
-        - a callable: ``learning_rate_init`` times what it returns for p.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever the loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times its return value for p.
 
-        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        These instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
         `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
         `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
     power_t : float, default=0.5
-        The exponent of "invscaling", not negative.
+        The exponent of "invscaling", non-negative.
     max_iter : int, default=200
-        The most epochs, or iterations of "lbfgs", at least 1.
+        The maximum number of epochs, or of iterations of "lbfgs", at least 1.
     shuffle : bool, default=True
-        Whether the rows are shuffled before each epoch.
+        Whether to shuffle the rows before each epoch.
     random_state : int, RandomState instance or None, default=None
-        What draws the initial weights, the rows held out and the order of the rows. An int makes
-        results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has set it.
+        The random number generator for the initial weights, the validation rows and the order of
+        the rows. Pass an int for reproducible results. None uses NumPy's global generator, as
+        seeded by `numpy.random.seed`.
     tol : float, default=0.0001
-        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
-        component of the gradient that counts as zero.
+        The minimum improvement of the loss or score that counts as progress, non-negative. For
+        "lbfgs", training converges when no component of the gradient is larger.
     verbose : bool or int, default=False
-        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+        Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
-        Whether `fit` goes on from what has been learned: weights, moments, random stream, order and
-        schedule; stopping rules start afresh.
+        Whether `fit` continues the previous training, with its weights, moments, random state, row
+        order and schedule. Stopping rules start afresh.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool or EarlyStopping, default=False
-        Whether to hold rows out, to stop when their score (the accuracy) has not improved by
-        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
-        epoch. An instance of `EarlyStopping` does the same by another score, and has these settings
-        of its own. If `fit` is given ``X_val``, no rows are held out, and it goes by those.
-        `partial_fit` keeps the weights of the best of its calls that are given ``X_val``.
+        Whether to hold out validation rows, to stop when their score (the accuracy) has not
+        improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of
+        the best epoch. An instance of `EarlyStopping` can use another score and has settings of its
+        own. If `fit` is given ``X_val``, that is the validation data and no rows are held out.
+        `partial_fit` keeps the weights of its best call with ``X_val``.
     validation_fraction : float or int, default=0.1
-        The share of the rows held out, in [0, 1), of which at least two are; or their number, an
-        int of at least 2.
+        The share of rows to hold out, in [0, 1), at least two rows; or the number of rows, an int
+        of at least 2.
     beta_1 : float, default=0.9
-        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+        The decay rate of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
-        The decay of their second moment, in [0, 1).
+        The decay rate of the second moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     epsilon : float, default=1e-08
-        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
-        positive.
+        Small positive constant added to the denominator for numerical stability, in "adam",
+        "adamw", "nadam", "amsgrad", "rmsprop" and "adagrad".
     n_iter_no_change : int or np.inf, default=10
-        How many epochs may pass without improvement, at least 1. With ``np.inf`` training takes
-        exactly ``max_iter`` epochs, and no warning says that it has not converged. For "lbfgs" it
-        is ten times as many iterations.
+        The number of epochs without progress after which training stops, at least 1. With
+        ``np.inf``, training takes exactly ``max_iter`` epochs, without a warning about convergence.
+        "lbfgs" waits ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
+        The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
+        settings.
     n_estimators : int, default=1
-        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
-        each has its own seed, and so its own initial weights, order and rows held out; they train
-        as one stack, and their predictions (a classifier's probabilities) are averaged. The first
-        is the network of ``n_estimators=1``.
+        The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
+        et al. 2017): each member has its own seed, and so its own initial weights, row order and
+        validation rows. They are trained together, and their predictions (probabilities, for a
+        classifier) are averaged. The first member equals the network of ``n_estimators=1``.
     class_weight : dict, "balanced", list of these and None, or None, default=None
-        The weight of each class, for imbalanced data: the weights of rows are multiplied by those
-        of their classes, in training, in ``loss_curve_`` and in the scores of ``early_stopping``.
-        None stands for 1 each. With "balanced" a class c that n_c of n rows have weighs ``n /
-        (n_classes * n_c)``; rows count by their `sample_weight`, as in scikit-learn's
-        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, classes without an entry weigh 1.
-        For several columns of labels a list has a dict, "balanced" or None for each column, and
-        their weights are multiplied, as in scikit-learn's trees; a label of a 0/1 matrix has the
-        classes 0 and 1. "balanced" needs all rows, so it is not for `partial_fit`.
+        The weight of each class, for imbalanced data. It multiplies the sample weights in training,
+        in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.
+        "balanced" gives a class with n_c of n rows the weight ``n / (n_classes * n_c)``, where rows
+        count by their `sample_weight`, as in scikit-learn's `LogisticRegression`. In a dict, such
+        as ``{"sick": 10}``, missing classes have weight 1. For several columns of labels, pass a
+        list with a dict, "balanced" or None for each column; their weights are multiplied, as in
+        scikit-learn's trees. Each column of a 0/1 matrix has the classes 0 and 1. "balanced" needs
+        all rows, so `partial_fit` does not accept it.
     label_smoothing : float, default=0.0
-        The share e of each target that is spread evenly over all classes, in [0, 1): the targets
+        The share e of each target that is spread evenly over all classes, in [0, 1). The targets
         are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
-        each label of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses are those of the
-        smoothed targets, scores those of the true ones. Not for the hinge losses.
+        each column of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses use the smoothed
+        targets, scores the true labels. Not for the hinge losses.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
-        weights that are exactly zero, stochastic steps end close to it.
+        weights that are exactly zero, stochastic solvers only come close to zero.
     clip_norm : float or None, default=None
-        The largest norm that the gradient of a step may have, penalty included, positive; a longer
-        one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
-        used by "lbfgs".
+        The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
+        is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
+        "lbfgs".
     input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
-        What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. `CategoricalEmbedding`, which is
-        told the levels of each category, has no name. What is learned here is free of `alpha`,
-        `l1_ratio` and an optimizer's decay. X may not be sparse.
+        Layers that transform each input before the first dense layer, in this order; None for none.
+        Instances, such as `PeriodicEmbedding`, have settings of their own. `CategoricalEmbedding`
+        needs the number of levels of each category, so it has no name. The penalties and the weight
+        decay of optimizers do not apply to these layers. X must be dense.
 
-        - "scale": a factor for each input, which is learned.
-        - "periodic": waves of each input, with frequencies that are learned, mapped to a few
-          outputs; the inputs themselves stand behind them (Gorishniy, Rubachev & Babenko 2022).
+        - "scale": a learned factor for each input.
+        - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
+          outputs, followed by the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
     dropout : float or sequence of float, default=0.0
-        The share of units that each training step leaves out at random, in [0, 1): one rate for all
-        hidden layers, or a sequence with one for the input and one for each hidden layer. The
-        others are scaled up, so that predictions need no correction (Srivastava et al. 2014). The
-        losses of training are those of the thinned networks. Masks have a random stream of their
-        own: all other draws are as without dropout. A warm start may change the rates. Not for
-        "lbfgs", which needs the same objective in every call.
+        The share of units that each training step drops at random, in [0, 1): one rate for all
+        hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
+        other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
+        Training losses include the effect of dropout. The masks have a random generator of their
+        own, so all other random draws are the same as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs a deterministic objective.
     normalization : {"batch", "layer"}, Normalization or None, default=None
-        What the input of each hidden layer's activation is normalised over; gains and intercepts
-        come after it. An instance has settings of its own, as `BatchNormalization`.
+        The normalization of the input of each hidden layer's activation, followed by learned gains
+        and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
 
-        - "batch": the rows of a batch, each by its weight, with running means and variances for
-          predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
-        - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
-        Which averages over the steps the weights are that are kept, and scored under
-        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
+        - "batch": batch normalization by weighted statistics of the batch, with running statistics
+          for predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+        - "layer": layer normalization, over the units of each row (Ba et al. 2016).
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
+        The average of the weights over the steps that is kept as the fitted weights and scored with
+        ``early_stopping``. Training itself continues from the weights, not from the average. Not
+        used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
+        settings of their own.
 
-        - None: none; the weights of the last step are kept.
-        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+        - None: no averaging; the weights of the last step are kept.
+        - "polyak": the mean over all steps, or over those after a number of rows, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
-        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
-        scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
-        with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For the others weights
-        have the variance at which a layer passes on the second moment of its input (He et al.
-        2015), and intercepts are zero. Each hidden layer follows its own activation, the output
-        layer that of the last hidden layer. "glorot_uniform", "glorot_normal", "he_uniform",
-        "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
-        intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
-        (fan_out,); with the members as a first axis, each member has its own.
+        The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
+        it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
+        fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For other
+        activations, it draws weights with the variance at which a layer preserves the second moment
+        of its input (He et al. 2015), and sets intercepts to zero. Each hidden layer uses its own
+        activation, the output layer that of the last hidden layer. "glorot_uniform",
+        "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the
+        schemes of these names, with intercepts of zero. A pair holds an array for each layer, of
+        shape (fan_in, fan_out) and (fan_out,); an additional first axis holds a separate array for
+        each member.
     time_limit : float or None, default=None
-        The most seconds that `fit` trains for, positive; None for any. It is looked at before each
-        batch. Then training ends with the last complete epoch, or with the best one under
-        ``early_stopping``, and a ConvergenceWarning says so. `partial_fit` takes no notice.
+        The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
+        before each batch. Training then stops at the last complete epoch, or at the best one with
+        ``early_stopping``, and a ConvergenceWarning is issued. `partial_fit` ignores it.
     dtype : {"float32", "float64"} or None, default=None
-        What the network computes in. None follows X: float32 for float32, else float64. float32 is
-        about twice as fast for large networks.
+        The floating-point type of the computations. None uses float32 for float32 X, else float64.
+        float32 is about twice as fast for large networks.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,), or list of such arrays
-        The labels; of several columns of labels, those of each.
+        The sorted class labels; for several columns of labels, a list with those of each.
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_estimators, fan_in, fan_out). Arrays
-        assigned to it, whole or by item, are what prediction and further training use. With
-        ``average`` they are the averages.
+        The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
+        be assigned, as a whole or by item: prediction and further training use the new values. With
+        ``average``, they are the averaged weights.
     intercepts_ : list of arrays of shape (fan_out,)
-        The intercepts of each layer, likewise.
+        The intercepts of each layer. They can be assigned as well.
     gains_ : list of arrays of shape (units,), or None
-        What each hidden unit's normalised input is multiplied by, likewise; None without
-        `normalization`.
+        The learned gains of the normalized hidden units; None without `normalization`.
     running_means_, running_variances_ : list of arrays of shape (units,), or None
-        The running statistics of each hidden unit's input, with which predictions normalise,
-        likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
-        those of the best epoch, and with `average` averages.
+        The running statistics of batch normalization, used in predictions; None without batch
+        normalization. As the weights, they are those of the best epoch with ``early_stopping``, and
+        averaged with `average`.
     scales_ : list of arrays of shape (n_inputs,)
-        The factors of each `layers.Scale` among the `input_layers`, likewise; absent where there is
-        none.
+        The factors of each `layers.Scale` in `input_layers`. Only available with such a layer.
     frequencies_, maps_ : list of arrays
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
-        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
-        `input_layers`, likewise; absent where there is none.
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in
+        `input_layers`. Only available with such a layer.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The vectors of the `layers.CategoricalEmbedding` among the `input_layers`, a row for each
-        level, those of one column below those of another; likewise; absent where there is none.
+        The embedding vectors of the `layers.CategoricalEmbedding` in `input_layers`, one row for
+        each level, column by column. Only available with such a layer.
     estimators_ : list of estimators
-        Each member as a fitted estimator with one network, which shares its weights; it is made
-        when it is asked for. Absent where there is one member.
+        The members as fitted estimators of one network each, which share the weights of this one.
+        They are created on access. Only available with several members.
     oof_decision_function_, oof_predict_proba_ : array, or list of arrays
-        What `decision_function` and `predict_proba` return, of each training row by the member that
-        has held it out: with several members and
-        ``early_stopping=EarlyStopping(validation_fraction="folds")``. Absent otherwise.
+        Out-of-fold `decision_function` and `predict_proba` of each training row, by the member that
+        held it out. Only available with several members and
+        ``early_stopping=EarlyStopping(validation_fraction="folds")``.
     oof_prediction_ : array of the shape of y
-        What `predict` returns, of each training row by the member that has held it out; with folds
-        alone.
+        Out-of-fold `predict` of each training row, by the member that held it out. Only available
+        with several members and ``early_stopping=EarlyStopping(validation_fraction="folds")``.
     oof_score_ : float
-        What `score` makes of ``oof_prediction_``, where rows weigh what they do in training; with
-        folds alone.
+        The `score` of ``oof_prediction_``, with the row weights of training.
     oof_member_ : array of int of shape (n_samples,)
-        The member that has held out each training row; with folds alone.
+        The index of the member that held out each training row.
     temperature_ : float
-        What the scores of each member are divided by, so that probabilities suit the rows held out:
-        with ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last of ``coefs_`` and
-        ``intercepts_`` are divided already.
+        The divisor of the raw predictions that calibrates the probabilities on held-out rows, with
+        ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last ``coefs_`` and
+        ``intercepts_`` already include it.
     loss_ : float, or array of shape (n_estimators,)
-        The loss of the last epoch, penalty included, as a mean over its batches while they were
-        visited; with ``average`` it is that of the weights themselves.
+        The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
+        With ``average``, it is the loss of the weights that are not averaged.
     best_loss_ : float or None, or array of shape (n_estimators,)
-        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
-        None under ``early_stopping``.
-    loss_curve_ : list of float, or one such list for each member
-        The loss of every epoch so far.
-    validation_loss_curve_ : list of float, one such list for each member, or None
-        The loss of the rows held out, or of ``X_val``, after every epoch so far that had such rows,
-        without the penalty; None where there are neither.
-    validation_scores_ : list of float, one such list for each member, or None
-        The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None, or array of shape (n_estimators,)
-        The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
+        The lowest loss of the last call of `fit`, or of all calls of `partial_fit`; None with
         ``early_stopping``.
+    loss_curve_ : list of float, or one such list for each member
+        The training loss of every epoch so far.
+    validation_loss_curve_ : list of float, one such list for each member, or None
+        The loss of the held-out rows, or of ``X_val``, after every epoch with validation data,
+        without the penalty; None without validation data.
+    validation_scores_ : list of float, one such list for each member, or None
+        The score of the validation data after the same epochs; None without ``early_stopping``.
+    best_validation_score_ : float or None, or array of shape (n_estimators,)
+        The validation score of the weights that are kept; NaN if `fit` scored no epoch, None
+        without ``early_stopping``.
     n_iter_ : int, or array of shape (n_estimators,)
-        The epochs or iterations of the last call.
+        The number of epochs or iterations in the last call.
     best_iter_ : int, or array of shape (n_estimators,)
-        The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
-        ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
-        ``validation_scores_``, from 1.
+        The epoch of the last call whose weights are kept: the best one with ``early_stopping``,
+        else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a position in
+        ``validation_scores_``, counted from 1.
     converged_ : bool, or array of shape (n_estimators,)
-        Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
-        or a callback has. After `partial_fit`, which goes on all the same, whether the score of
-        ``X_val`` has ceased to rise.
+        Whether a stopping rule ended training; False if ``max_iter``, ``time_limit``, Ctrl-C or a
+        callback did. After `partial_fit`, which never stops by itself, whether the score of
+        ``X_val`` no longer improves.
     t_ : int, or array of shape (n_estimators,)
-        The number of rows seen by stochastic solvers, counted anew in each epoch.
+        The number of training rows processed by stochastic solvers, over all epochs.
     n_layers_ : int
-        The number of layers, input and output included.
+        The number of layers, including input and output.
     n_outputs_ : int
         The number of units in the output layer.
     n_parameters_ : int
-        The number of learned numbers: weights and biases, and gains where layers are normalised. It
-        is that of one network; each of several members has as many.
+        The number of learned parameters: weights, biases, and the gains of normalized layers. With
+        several members it is the number of each one.
     out_activation_ : str or list of str
-        The function that turns scores into predictions: "softmax", "logistic" or, where there are
-        no probabilities, "identity"; of several columns of labels, that of each. With the loss
-        "log_loss" it can be set after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or
-        "exp", and predictions go by it.
+        The output activation: "softmax", "logistic" or, for losses without probabilities,
+        "identity"; for several columns of labels, a list. With the loss "log_loss" it can be set
+        after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or "exp", which changes
+        predictions.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, where X had names that are all strings.
+        The names of the features, if all names of X's columns are strings.
 
     See Also
     --------
-    BackpropRegressor : The same network for numbers.
-    sklearn.neural_network.MLPClassifier : What it replaces.
+    BackpropRegressor : The same network for regression.
+    sklearn.neural_network.MLPClassifier : scikit-learn's network with the same interface.
 
     Notes
     -----
-    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
-    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    An int ``random_state`` makes training exactly reproducible, with the same number of BLAS
+    threads. If `fit` fails, the estimator remains unchanged. Ctrl-C stops training at the last
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
@@ -540,30 +545,31 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         y_val: MatrixLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on X and y, going on from what has been learned.
+        """Train for one epoch on X and y, continuing the previous training.
 
-        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
-        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
-        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
+        Moments, random state and schedule continue as well, so ``max_iter`` calls with the same
+        data equal one `fit` of as many epochs. No rows are held out, and training never stops by
+        itself: with `early_stopping`, `converged_` tells when the score of `X_val` no longer
+        improves.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The labels; they need not hold all classes. A 0/1 matrix has any number of labels
-            for each row, other columns have a label each.
+            The labels, not necessarily of all classes. A 0/1 matrix is a multilabel target; other
+            matrices have one label in each column.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
         classes : array-like of shape (n_classes,) or list of such, default=None
-            All labels that there will ever be; for several columns of labels, a list of those of
-            each. Needed in the first call, and later the same or None.
+            All labels that any call will contain; for several columns of labels, a list with
+            those of each. Required in the first call; later the same or None.
         X_val, y_val : array-like, default=None
-            Rows like X and y that are not trained on: their loss is added to
-            `validation_loss_curve_`. Under `early_stopping` their score is added to
-            `validation_scores_`, and the weights of the call with the best score are kept.
+            Validation data, whose loss is appended to `validation_loss_curve_`. With
+            `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
+            call with the best score are kept.
         sample_weight_val : array-like, default=None
-            The weight of each of them; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
 
         Returns
         -------
@@ -573,10 +579,10 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, a label is not among `classes`, or
-            training diverges. The estimator is then left as it was.
+            If a parameter or the data is invalid, a label is not in `classes`, or training
+            diverges. The estimator then remains unchanged.
         AttributeError
-            If the solver is not a stochastic one.
+            If the solver is not stochastic.
         """
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True, classes=classes)
@@ -601,7 +607,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
 
     @derived
     def classes_(self: Any) -> Array:
-        """Return the labels of a network that was put together from weights, sorted."""
+        """Return the labels of assigned weights: scikit-learn's if set, else 0, 1, ..."""
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
 
@@ -614,7 +620,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         return rebuild_target_encoder(self.classes_, n_outputs, is_by_label)
 
     def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
-        loss: Loss = targets.loss_of(config.loss, config.label_smoothing)
+        loss: Loss = targets.make_loss(config.loss, config.label_smoothing)
         return loss
 
     def _weighted(
@@ -657,12 +663,12 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
 
     @derived
     def temperature_(self: Any) -> float:
-        """Return that of a network that was put together from weights."""
+        """Return the temperature of assigned weights."""
         return 1.0
 
     @property
     def _labels(self) -> Any:
-        """What is known of the labels: the `ClassificationTargets`."""
+        """The encoder of the labels."""
         return self._learned.targets
 
     def _check_probabilities(self) -> bool:
@@ -680,18 +686,18 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
 
     @property
     def oof_decision_function_(self) -> Any:
-        """What `decision_function` returns, of each row by the member that has held it out."""
+        """The out-of-fold decision function of each training row."""
         return self._labels.decision_function(self._held_out_once.scores.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
-        """What `predict_proba` returns, of each row by the member that has held it out."""
+        """The out-of-fold probabilities of each training row."""
         self._check_probabilities()
         return self._probabilities(self._held_out_once.scores.copy())
 
     @property
     def oof_prediction_(self) -> Any:
-        """What `predict` returns, of each row by the member that has held it out."""
+        """The out-of-fold prediction of each training row."""
         return self._decode(self._held_out_once.scores)
 
     # ------------------------------------------------------------------ prediction
@@ -707,7 +713,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The labels; for multilabel targets 0/1 indicators, in a CSR matrix where the training
+            The labels; for multilabel targets a 0/1 matrix, which is a CSR matrix if the training
             targets were sparse.
 
         Raises
@@ -715,12 +721,12 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return self._predict_with(X, lambda scores: self._decode(self._pooled(scores)))
 
     def decision_function(self, X: MatrixLike) -> Array:
-        """Return the raw scores, before the logistic or softmax function if there is one.
+        """Return the raw predictions, before the logistic or softmax function.
 
         Parameters
         ----------
@@ -730,15 +736,15 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         Returns
         -------
         scores : array of shape (n_samples,) or (n_samples, n_classes), or list of such arrays
-            One score a row for two classes (above zero means ``classes_[1]``), else one a
-            class. A list for several columns of labels.
+            One score for each row for two classes (positive means ``classes_[1]``), else one for
+            each class. A list for several columns of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return self._predict_with(
             X, lambda scores: self._labels.decision_function(self._pooled(scores))
@@ -748,7 +754,7 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
     def predict_proba(self, X: MatrixLike) -> Array:
         """Predict the probability of each class.
 
-        It is absent where the loss has no probabilities, as the hinge losses have none.
+        Not available for losses without probabilities, such as the hinge losses.
 
         Parameters
         ----------
@@ -758,40 +764,41 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         Returns
         -------
         probabilities : array of shape (n_samples, n_classes), or list of such arrays
-            In the order of ``classes_``. Rows add up to one, but for multilabel targets, where
-            each column is the probability of its own label. A list for several columns of labels.
+            The probabilities in the order of ``classes_``. Rows sum to one, except for multilabel
+            targets, where each column is the probability of one label. A list for several columns
+            of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         AttributeError
             If the loss has no probabilities.
         """
         return self._predict_with(X, lambda scores: self._probabilities(self._pooled(scores)))
 
     def _probabilities(self, scores: Array) -> Any:
-        """Return the probability of each class; the scores may be overwritten."""
+        """Return the probability of each class; `scores` may be overwritten."""
         labels, loss = self._labels, self._learned.loss
         if isinstance(loss, LossWithLink):
-            return labels.of_each_class(loss.predict(scores))
+            return labels.expand_predictions(loss.predict(scores))
         return labels.probabilities(scores, loss.link)
 
     def _decode(self, scores: Array) -> Any:
-        """Return the labels that scores speak for."""
+        """Return the predicted labels for raw predictions."""
         loss = self._learned.loss
         if isinstance(loss, LossWithLink):
-            scores = loss.decisive(scores)
+            scores = loss.decision_values(scores)
         return self._labels.decode(scores)
 
     @available_if(_check_probabilities)
     def predict_log_proba(self, X: MatrixLike) -> Array:
         """Predict the logarithm of the probability of each class.
 
-        It is computed from the scores and stays finite where the probability rounds to zero.
-        It is absent where the loss has no probabilities.
+        It is computed from the raw predictions, so it stays finite where a probability rounds to
+        zero. Not available for losses without probabilities.
 
         Parameters
         ----------
@@ -801,14 +808,14 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         Returns
         -------
         log_probabilities : array of shape (n_samples, n_classes), or list of such arrays
-            In the order of ``classes_``. A list for several columns of labels.
+            The logarithms in the order of ``classes_``. A list for several columns of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         AttributeError
             If the loss has no probabilities.
         """
@@ -822,38 +829,35 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         return self._predict_with(X, outcome)
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
-        """Return the derivative of what the network says of each row by each feature.
+        """Return the gradient of the output by the features of each row (saliency).
 
-        d score / d x says in which direction, and how fast, the score of a class changes as a
-        feature of that row does (Simonyan et al. 2014, section 3, who take the score and not the
-        probability: the latter also rises as the scores of other classes fall, and hardly changes
-        where it is near 0 or 1). It is computed by backpropagation down to the input, a block of
-        rows at a time.
+        The gradient d score / d x tells how the score of a class changes with each feature of the
+        row (Simonyan et al. 2014, section 3). Gradients of probabilities also reflect the scores
+        of other classes, and vanish near probabilities of 0 and 1. Gradients are computed by
+        backpropagation to the input, in blocks of rows.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         of : {"score", "probability"}, default="score"
-            What the derivative is of: what `decision_function` returns, or the probability of
-            each class; of two classes, that of ``classes_[1]``. Of several members, either is
-            that of their mean probability.
+            The output to differentiate: the decision function, or the probability of each class.
+            For two classes, the probability of ``classes_[1]``. With several members, the output
+            for their averaged probability.
 
         Returns
         -------
         gradient : array, or list of arrays
             Of shape (n_samples, n_features) for two classes, else (n_samples, n_classes,
-            n_features): the shape of what `decision_function` returns, with the features as a
-            last axis. In the model's dtype, and dense where X is sparse as well. A list for
-            several columns of labels.
+            n_features): the shape of `decision_function` with an additional last axis of features.
+            In the model's dtype; dense for sparse X as well. A list for several columns of labels.
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it, or `of` is none of the two, or the loss has no
-            probabilities.
+            If X is invalid, `of` is neither of the two, or the loss has no probabilities.
 
         References
         ----------
@@ -873,33 +877,32 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         return self._gradients(validated_input(self, X, self._learned.dtype), of)
 
     def _gradients(self, X: Any, of: str) -> Any:
-        """Return what `input_gradient` does, of input that has been checked."""
+        """Return the `input_gradient` of validated X."""
         labels = self._labels
-        slope = self._slope_of(of)
-        gradients = self._input_gradients(X, slope, labels.n_outputs)
+        gradients = self._input_gradients(X, self._output_gradient(of), labels.n_outputs)
         if of == "probability":
             gradients[..., labels.saturated_mask] = 0
-        # The derivatives by a feature are shaped as the scores of a row.
+        # The gradients by one feature have the shape of the scores of a row.
         shaped = labels.decision_function(gradients.reshape(-1, labels.n_outputs))
         if isinstance(shaped, list):
             return [_features_last(part, len(gradients)) for part in shaped]
         return _features_last(shaped, len(gradients))
 
-    def _slope_of(self, of: Any) -> OutputGradient:
-        """Return what the derivative of `of` goes by."""
+    def _output_gradient(self, of: Any) -> OutputGradient:
+        """Return the function that starts backpropagation of the output `of`."""
         if of == "score":
             return self._score_cotangent
         if of != "probability":
-            question = did_you_mean(of, ("score", "probability"))
-            raise ValueError(f'of must be "score" or "probability", got {of!r}.{question}')
+            suggestion = did_you_mean(of, ("score", "probability"))
+            raise ValueError(f'of must be "score" or "probability", got {of!r}.{suggestion}')
         try:
             self._check_probabilities()
         except AttributeError as error:
             raise ValueError(f'of must be "score" here: {error}') from None
-        return self._slope_of_prediction
+        return self._prediction_cotangent
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy: the share of rows whose label, or all of whose labels, is right.
+        """Return the accuracy: the share of rows whose labels are all correct.
 
         Parameters
         ----------
@@ -908,19 +911,19 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The true labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         Returns
         -------
         accuracy : float
-            In [0, 1].
+            The accuracy, in [0, 1].
 
         Raises
         ------
         NotFittedError
             If the classifier is not fitted.
         ValueError
-            If X is not valid input for it, or y has another shape than the predictions.
+            If X is not valid input, or y has another shape than the predictions.
         """
         return self._score_of(self._scored(X, y, sample_weight))
 
@@ -942,11 +945,11 @@ class BackpropClassifier(ClassifierMixin, EnsembleMixin):
 def _score_of_labels(
     loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
 ) -> float:
-    """Return the share of rows that are right under an output activation that was set."""
-    return float(labels.score(loss.decisive(scores), y, weight))
+    """Return the accuracy with an output activation that the user has set."""
+    return float(labels.score(loss.decision_values(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:
-    """Return derivatives of shape (n_rows * n_features, ...) as (n_rows, ..., n_features)."""
+    """Reshape gradients of shape (n_rows * n_features, ...) to (n_rows, ..., n_features)."""
     by_row = gradients.reshape(n_rows, -1, *gradients.shape[1:])
     return np.ascontiguousarray(np.moveaxis(by_row, 1, -1))

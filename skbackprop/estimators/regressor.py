@@ -1,4 +1,4 @@
-"""The regressor: targets of one or many outputs, and predictions in their units."""
+"""Neural network regressor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
@@ -39,26 +39,26 @@ from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
 from ._data_info import DataInfo, FitArguments, ScoringInputs
 from ._decorators import available_if
-from ._ensemble import EnsembleMixin
-from ._from_weights import OptionalDerivedAttribute
+from ._derived_attributes import OptionalDerivedAttribute
 from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._supervised import BaseSupervisedNetwork
 from ._target_scaling import RegressionTargets
 from ._validation import check_no_missing, validated_input, validated_weight
 from .base import BaseNeuralNetwork
 
 
-class BackpropRegressor(RegressorMixin, EnsembleMixin):
-    """A neural network that predicts numbers, trained by backpropagation.
+class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
+    """Neural network regressor, trained by backpropagation.
 
-    A drop-in for scikit-learn's `MLPRegressor`: the same parameters, attributes and numbers.
-    The scores of a row x are ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``; the predictions are
-    s, or under some losses a function of s.
+    A drop-in replacement for scikit-learn's `MLPRegressor`, with the same parameters, attributes
+    and results. The raw prediction for a row x is ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``.
+    The prediction is s, or for some losses a function of s.
 
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int, default=(100,)
-        The number of units in each hidden layer, each at least 1. ``()`` stands for no hidden
-        layer: the network is then a linear regression.
+        The number of units in each hidden layer, each at least 1. ``()`` means no hidden layer: the
+        network is then a linear regression.
     activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
@@ -71,22 +71,23 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         - "elu": f(z) = z where z > 0, else exp(z) - 1.
         - "selu": 1.0507 z where z > 0, else 1.7581 (exp(z) - 1).
         - "gelu": z times the normal distribution function of z.
-        - "gelu_tanh": the same to three digits, by tanh in place of erf, and faster.
+        - "gelu_tanh": "gelu" approximated by tanh to three digits, which is faster.
         - "silu": f(z) = z / (1 + exp(-z)).
         - "mish": f(z) = z tanh(log(1 + exp(z))).
         - "softplus": f(z) = log(1 + exp(z)).
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or Loss, default="squared_error"
-        What is minimised, as a mean over the rows, of each the sum over the targets; reported, and
-        compared with ``tol``, is the mean over the targets ("poisson": the sum). With the residual
-        r = s - y and, where predictions are positive, the mean m = exp(s):
+        The loss function to minimize, averaged over the rows and summed over the targets. The
+        reported loss, which is compared with ``tol``, is averaged over the targets as well (except
+        for "poisson"). With the residual r = s - y and, for positive predictions, the mean m =
+        exp(s):
 
-        - "squared_error": ``r**2 / 2``, least at the mean.
-        - "absolute_error": ``abs(r)``, least at the median.
-        - "huber": ``r**2 / 2`` up to a residual of one, beyond it linear; `Huber` has the bound as
-          a parameter (Huber 1964).
-        - "log_cosh": ``log(cosh(r))``, the same, smooth (Saleh & Saleh 2022).
+        - "squared_error": ``r**2 / 2``, minimized by the mean.
+        - "absolute_error": ``abs(r)``, minimized by the median.
+        - "huber": ``r**2 / 2`` up to a residual of one, then linear; `Huber` has the bound as a
+          parameter (Huber 1964).
+        - "log_cosh": ``log(cosh(r))``, a smooth alternative to "huber" (Saleh & Saleh 2022).
         - "quantile": the median; `Quantile` has other levels, and several at once (Koenker &
           Bassett 1978).
         - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0.
@@ -94,262 +95,266 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` has other powers
           (Jørgensen 1987).
         - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
-          `Gaussian` has the least variance as a parameter (Nix & Weigend 1994).
+          `Gaussian` has the minimum variance as a parameter (Nix & Weigend 1994).
     solver : str, Optimizer or LBFGS, default="adam"
-        How it is minimised: by the stochastic steps of an optimizer, or by "lbfgs". Instances, such
-        as ``AdamW(weight_decay=0.1)``, have settings of their own; by name they take those below.
+        The optimization algorithm: a stochastic optimizer or "lbfgs". Instances, such as
+        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use the
+        parameters below.
 
-        - "adam": steps with adaptive moments (Kingma & Ba 2015).
-        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), which comes on top
-          of ``alpha``.
+        - "adam": adaptive moments (Kingma & Ba 2015).
+        - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), in addition to the
+          penalty ``alpha``.
         - "nadam": "adam" with Nesterov's momentum (Dozat 2016).
         - "amsgrad": "adam" with the largest second moment so far (Reddi et al. 2018).
-        - "rmsprop": steps over the root of a mean of squared gradients (Tieleman & Hinton 2012).
-        - "adagrad": steps over the root of the sum of squared gradients (Duchi et al. 2011).
+        - "rmsprop": steps divided by the root of a running mean of squared gradients (Tieleman &
+          Hinton 2012).
+        - "adagrad": steps divided by the root of the sum of squared gradients (Duchi et al. 2011).
         - "sgd": stochastic gradient descent with momentum.
-        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); good for small data.
+        - "lbfgs": L-BFGS on all rows at once (Byrd et al. 1995); suits small data.
     alpha : float, default=0.0001
-        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, not negative, where w is the
-        weight of the rows of a batch: the decay depends on the batch size, and sample weights
-        scaled to add up to one multiply it. Intercepts are free. `l1_ratio` makes a share of it an
-        L1 penalty; decay that depends on neither batch nor weights is that of `AdamW`.
+        The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, non-negative, where w is the
+        total sample weight of a batch. The penalty therefore depends on the batch size and on the
+        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of it an
+        L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample weights.
     batch_size : int or "auto", default="auto"
-        The rows of a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by "lbfgs".
+        The number of rows in a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
+        "lbfgs".
     learning_rate : str, LearningRateSchedule or callable, default="constant"
-        The learning rate of each epoch. The first three names act with ``solver="sgd"`` alone; the
-        others, instances and callables act with every stochastic solver. The progress p is the
-        epochs done over ``max_iter``: those of this `fit`, or of all calls of `partial_fit` since.
+        The learning rate schedule. The first three names apply to ``solver="sgd"`` only; the other
+        names, instances and callables apply to every stochastic solver. The progress p is the
+        number of completed epochs divided by ``max_iter``; with `partial_fit`, each call is an
+        epoch.
 
         - "constant": ``learning_rate_init``.
         - "invscaling": ``learning_rate_init / (1 + t)**power_t`` after t rows.
-        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (the
-          validation score under ``early_stopping``) has not improved by ``tol`` for more than
-          ``n_iter_no_change`` epochs. Training ends when it stalls at 1e-6 or less.
+        - "adaptive": ``learning_rate_init``, divided by 5 whenever the training loss (with
+          ``early_stopping``, the validation score) has not improved by ``tol`` for more than
+          ``n_iter_no_change`` epochs. Training stops when this happens at a rate of 1e-6 or less.
         - "cosine": ``learning_rate_init * (1 + cos(pi * p)) / 2`` (Loshchilov & Hutter 2017).
-        - "one_cycle": up to ``learning_rate_init`` for 30 % of training, then down to almost
-          nothing (Smith & Topin 2018).
-        - "step": ``learning_rate_init``, a tenth from p = 0.5 on, a hundredth from p = 0.75 on.
+        - "one_cycle": rises to ``learning_rate_init`` during 30 % of training, then falls to almost
+          zero (Smith & Topin 2018).
+        - "step": ``learning_rate_init``, divided by 10 from p = 0.5 on and by 100 from p = 0.75 on.
         - "exponential": ``learning_rate_init * 0.01**p``.
-        - "plateau": ``learning_rate_init``, divided by 10 whenever loss or score has not improved
-          by ``tol`` for more than 5 epochs.
-        - a callable: ``learning_rate_init`` times what it returns for p.
+        - "plateau": ``learning_rate_init``, divided by 10 whenever the loss or score has not
+          improved by ``tol`` for more than 5 epochs.
+        - a callable: ``learning_rate_init`` times its return value for p.
 
-        The instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
+        These instances have settings of their own: `ConstantRate`, `InverseScaling`, `Adaptive`,
         `CosineDecay`, `OneCycle`, `StepDecay`, `ExponentialDecay`, `ReduceOnPlateau`, and
         `LinearWarmup` before any of them.
     learning_rate_init : float, default=0.001
         The learning rate that schedules start from or rise to, positive. `find_learning_rate`
         suggests one.
     power_t : float, default=0.5
-        The exponent of "invscaling", not negative.
+        The exponent of "invscaling", non-negative.
     max_iter : int, default=200
-        The most epochs, or iterations of "lbfgs", at least 1.
+        The maximum number of epochs, or of iterations of "lbfgs", at least 1.
     shuffle : bool, default=True
-        Whether the rows are shuffled before each epoch.
+        Whether to shuffle the rows before each epoch.
     random_state : int, RandomState instance or None, default=None
-        What draws the initial weights, the rows held out and the order of the rows. An int makes
-        results repeat; None draws from NumPy's global stream, as `numpy.random.seed` has set it.
+        The random number generator for the initial weights, the validation rows and the order of
+        the rows. Pass an int for reproducible results. None uses NumPy's global generator, as
+        seeded by `numpy.random.seed`.
     tol : float, default=0.0001
-        The improvement of loss or score that counts, not negative; for "lbfgs" the largest
-        component of the gradient that counts as zero.
+        The minimum improvement of the loss or score that counts as progress, non-negative. For
+        "lbfgs", training converges when no component of the gradient is larger.
     verbose : bool or int, default=False
-        Whether to print the loss of every epoch; any true value does, as in scikit-learn.
+        Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
-        Whether `fit` goes on from what has been learned: weights, moments, random stream, order and
-        schedule; stopping rules start afresh.
+        Whether `fit` continues the previous training, with its weights, moments, random state, row
+        order and schedule. Stopping rules start afresh.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool or EarlyStopping, default=False
-        Whether to hold rows out, to stop when their score (R2, or D2 of another loss) has not
-        improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of
-        the best epoch. An instance of `EarlyStopping` does the same by another score, and has these
-        settings of its own. If `fit` is given ``X_val``, no rows are held out, and it goes by
-        those. `partial_fit` keeps the weights of the best of its calls that are given ``X_val``.
+        Whether to hold out validation rows, to stop when their score (R2, or D2 of another loss)
+        has not improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the
+        weights of the best epoch. An instance of `EarlyStopping` can use another score and has
+        settings of its own. If `fit` is given ``X_val``, that is the validation data and no rows
+        are held out. `partial_fit` keeps the weights of its best call with ``X_val``.
     validation_fraction : float or int, default=0.1
-        The share of the rows held out, in [0, 1), of which at least two are; or their number, an
-        int of at least 2.
+        The share of rows to hold out, in [0, 1), at least two rows; or the number of rows, an int
+        of at least 2.
     beta_1 : float, default=0.9
-        The decay of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
+        The decay rate of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
-        The decay of their second moment, in [0, 1).
+        The decay rate of the second moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     epsilon : float, default=1e-08
-        What keeps the denominator of their steps, and those of "rmsprop" and "adagrad", from zero,
-        positive.
+        Small positive constant added to the denominator for numerical stability, in "adam",
+        "adamw", "nadam", "amsgrad", "rmsprop" and "adagrad".
     n_iter_no_change : int or np.inf, default=10
-        How many epochs may pass without improvement, at least 1. With ``np.inf`` training takes
-        exactly ``max_iter`` epochs, and no warning says that it has not converged. For "lbfgs" it
-        is ten times as many iterations.
+        The number of epochs without progress after which training stops, at least 1. With
+        ``np.inf``, training takes exactly ``max_iter`` epochs, without a warning about convergence.
+        "lbfgs" waits ten times as many iterations.
     max_fun : int, default=15000
-        The most evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more settings.
+        The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
+        settings.
     n_estimators : int, default=1
-        The number of networks, at least 1. Several are an ensemble (Lakshminarayanan et al. 2017):
-        each has its own seed, and so its own initial weights, order and rows held out; they train
-        as one stack, and their predictions (a classifier's probabilities) are averaged. The first
-        is the network of ``n_estimators=1``.
+        The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
+        et al. 2017): each member has its own seed, and so its own initial weights, row order and
+        validation rows. They are trained together, and their predictions (probabilities, for a
+        classifier) are averaged. The first member equals the network of ``n_estimators=1``.
     scale_target : bool, default=False
-        Whether to train on targets of mean zero and standard deviation one, and to predict in the
-        units of y. Mean and scale are learned in the first fit or `partial_fit` and stay as they
-        are in further training. For losses of targets that are not negative ("poisson", "gamma",
-        "tweedie"), y is divided by its mean instead. The losses of the course of training, ``tol``
-        and a loss's own parameters refer to the scaled targets.
+        Whether to train on targets scaled to mean zero and standard deviation one. Predictions are
+        in the units of y. Mean and scale are learned in the first call of `fit` or `partial_fit`
+        and stay the same in further training. For losses of non-negative targets ("poisson",
+        "gamma", "tweedie"), y is divided by its mean instead. Reported losses, ``tol`` and the
+        parameters of a loss refer to the scaled targets.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
-        weights that are exactly zero, stochastic steps end close to it.
+        weights that are exactly zero, stochastic solvers only come close to zero.
     clip_norm : float or None, default=None
-        The largest norm that the gradient of a step may have, penalty included, positive; a longer
-        one is scaled down to it (Pascanu et al. 2013, algorithm 1). None leaves it as it is. Not
-        used by "lbfgs".
+        The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
+        is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
+        "lbfgs".
     input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
-        What becomes of each input before the first dense layer, in this order; None for nothing. An
-        instance has settings of its own, as `PeriodicEmbedding`. `CategoricalEmbedding`, which is
-        told the levels of each category, has no name. What is learned here is free of `alpha`,
-        `l1_ratio` and an optimizer's decay. X may not be sparse.
+        Layers that transform each input before the first dense layer, in this order; None for none.
+        Instances, such as `PeriodicEmbedding`, have settings of their own. `CategoricalEmbedding`
+        needs the number of levels of each category, so it has no name. The penalties and the weight
+        decay of optimizers do not apply to these layers. X must be dense.
 
-        - "scale": a factor for each input, which is learned.
-        - "periodic": waves of each input, with frequencies that are learned, mapped to a few
-          outputs; the inputs themselves stand behind them (Gorishniy, Rubachev & Babenko 2022).
+        - "scale": a learned factor for each input.
+        - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
+          outputs, followed by the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
     dropout : float or sequence of float, default=0.0
-        The share of units that each training step leaves out at random, in [0, 1): one rate for all
-        hidden layers, or a sequence with one for the input and one for each hidden layer. The
-        others are scaled up, so that predictions need no correction (Srivastava et al. 2014). The
-        losses of training are those of the thinned networks. Masks have a random stream of their
-        own: all other draws are as without dropout. A warm start may change the rates. Not for
-        "lbfgs", which needs the same objective in every call.
+        The share of units that each training step drops at random, in [0, 1): one rate for all
+        hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
+        other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
+        Training losses include the effect of dropout. The masks have a random generator of their
+        own, so all other random draws are the same as without dropout. A warm start may change the
+        rates. Not for "lbfgs", which needs a deterministic objective.
     normalization : {"batch", "layer"}, Normalization or None, default=None
-        What the input of each hidden layer's activation is normalised over; gains and intercepts
-        come after it. An instance has settings of its own, as `BatchNormalization`.
+        The normalization of the input of each hidden layer's activation, followed by learned gains
+        and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
 
-        - "batch": the rows of a batch, each by its weight, with running means and variances for
-          predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
-        - "layer": the units of the layer, for each row alone (Ba et al. 2016).
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
-        Which averages over the steps the weights are that are kept, and scored under
-        ``early_stopping``. Training goes on from the weights themselves. Not used by "lbfgs". An
-        instance has settings of its own, as `PolyakAverage` and `ExponentialMovingAverage`.
+        - "batch": batch normalization by weighted statistics of the batch, with running statistics
+          for predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+        - "layer": layer normalization, over the units of each row (Ba et al. 2016).
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
+        The average of the weights over the steps that is kept as the fitted weights and scored with
+        ``early_stopping``. Training itself continues from the weights, not from the average. Not
+        used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
+        settings of their own.
 
-        - None: none; the weights of the last step are kept.
-        - "polyak": the mean of all steps, or of those from some number of rows on, as in
+        - None: no averaging; the weights of the last step are kept.
+        - "polyak": the mean over all steps, or over those after a number of rows, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential average, of a decay of 0.99 (Kingma & Ba 2015, section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
-        The initial weights. "auto" suits the activation. For those of scikit-learn it draws as
-        scikit-learn does: weights and intercepts uniformly within ``sqrt(c / (fan_in + fan_out))``
-        with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For the others weights
-        have the variance at which a layer passes on the second moment of its input (He et al.
-        2015), and intercepts are zero. Each hidden layer follows its own activation, the output
-        layer that of the last hidden layer. "glorot_uniform", "glorot_normal", "he_uniform",
-        "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of those names, with
-        intercepts of zero. A pair holds an array for each layer, of shape (fan_in, fan_out) and
-        (fan_out,); with the members as a first axis, each member has its own.
+        The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
+        it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
+        fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For other
+        activations, it draws weights with the variance at which a layer preserves the second moment
+        of its input (He et al. 2015), and sets intercepts to zero. Each hidden layer uses its own
+        activation, the output layer that of the last hidden layer. "glorot_uniform",
+        "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the
+        schemes of these names, with intercepts of zero. A pair holds an array for each layer, of
+        shape (fan_in, fan_out) and (fan_out,); an additional first axis holds a separate array for
+        each member.
     time_limit : float or None, default=None
-        The most seconds that `fit` trains for, positive; None for any. It is looked at before each
-        batch. Then training ends with the last complete epoch, or with the best one under
-        ``early_stopping``, and a ConvergenceWarning says so. `partial_fit` takes no notice.
+        The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
+        before each batch. Training then stops at the last complete epoch, or at the best one with
+        ``early_stopping``, and a ConvergenceWarning is issued. `partial_fit` ignores it.
     dtype : {"float32", "float64"} or None, default=None
-        What the network computes in. None follows X: float32 for float32, else float64. float32 is
-        about twice as fast for large networks.
+        The floating-point type of the computations. None uses float32 for float32 X, else float64.
+        float32 is about twice as fast for large networks.
 
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer; of several members (n_estimators, fan_in, fan_out). Arrays
-        assigned to it, whole or by item, are what prediction and further training use. With
-        ``average`` they are the averages.
+        The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
+        be assigned, as a whole or by item: prediction and further training use the new values. With
+        ``average``, they are the averaged weights.
     intercepts_ : list of arrays of shape (fan_out,)
-        The intercepts of each layer, likewise.
+        The intercepts of each layer. They can be assigned as well.
     gains_ : list of arrays of shape (units,), or None
-        What each hidden unit's normalised input is multiplied by, likewise; None without
-        `normalization`.
+        The learned gains of the normalized hidden units; None without `normalization`.
     running_means_, running_variances_ : list of arrays of shape (units,), or None
-        The running statistics of each hidden unit's input, with which predictions normalise,
-        likewise; None unless over batches. Under ``early_stopping`` they are, like the weights,
-        those of the best epoch, and with `average` averages.
+        The running statistics of batch normalization, used in predictions; None without batch
+        normalization. As the weights, they are those of the best epoch with ``early_stopping``, and
+        averaged with `average`.
     scales_ : list of arrays of shape (n_inputs,)
-        The factors of each `layers.Scale` among the `input_layers`, likewise; absent where there is
-        none.
+        The factors of each `layers.Scale` in `input_layers`. Only available with such a layer.
     frequencies_, maps_ : list of arrays
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
-        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` among the
-        `input_layers`, likewise; absent where there is none.
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in
+        `input_layers`. Only available with such a layer.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The vectors of the `layers.CategoricalEmbedding` among the `input_layers`, a row for each
-        level, those of one column below those of another; likewise; absent where there is none.
+        The embedding vectors of the `layers.CategoricalEmbedding` in `input_layers`, one row for
+        each level, column by column. Only available with such a layer.
     estimators_ : list of estimators
-        Each member as a fitted estimator with one network, which shares its weights; it is made
-        when it is asked for. Absent where there is one member.
+        The members as fitted estimators of one network each, which share the weights of this one.
+        They are created on access. Only available with several members.
     oof_prediction_ : array of the shape of y
-        What `predict` returns, of each training row by the member that has held it out; with folds
-        alone.
+        Out-of-fold `predict` of each training row, by the member that held it out. Only available
+        with several members and ``early_stopping=EarlyStopping(validation_fraction="folds")``.
     oof_score_ : float
-        What `score` makes of ``oof_prediction_``, where rows weigh what they do in training; with
-        folds alone.
+        The `score` of ``oof_prediction_``, with the row weights of training.
     oof_member_ : array of int of shape (n_samples,)
-        The member that has held out each training row; with folds alone.
+        The index of the member that held out each training row.
     loss_ : float, or array of shape (n_estimators,)
-        The loss of the last epoch, penalty included, as a mean over its batches while they were
-        visited; with ``average`` it is that of the weights themselves.
+        The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
+        With ``average``, it is the loss of the weights that are not averaged.
     best_loss_ : float or None, or array of shape (n_estimators,)
-        The lowest loss of the last call of `fit` (over calls of `partial_fit`: of all of them);
-        None under ``early_stopping``.
-    loss_curve_ : list of float, or one such list for each member
-        The loss of every epoch so far.
-    validation_loss_curve_ : list of float, one such list for each member, or None
-        The loss of the rows held out, or of ``X_val``, after every epoch so far that had such rows,
-        without the penalty; None where there are neither.
-    validation_scores_ : list of float, one such list for each member, or None
-        The score of the same rows, after the same epochs; None without ``early_stopping``.
-    best_validation_score_ : float or None, or array of shape (n_estimators,)
-        The score of the weights that are kept, NaN where no epoch of `fit` was scored; None without
+        The lowest loss of the last call of `fit`, or of all calls of `partial_fit`; None with
         ``early_stopping``.
+    loss_curve_ : list of float, or one such list for each member
+        The training loss of every epoch so far.
+    validation_loss_curve_ : list of float, one such list for each member, or None
+        The loss of the held-out rows, or of ``X_val``, after every epoch with validation data,
+        without the penalty; None without validation data.
+    validation_scores_ : list of float, one such list for each member, or None
+        The score of the validation data after the same epochs; None without ``early_stopping``.
+    best_validation_score_ : float or None, or array of shape (n_estimators,)
+        The validation score of the weights that are kept; NaN if `fit` scored no epoch, None
+        without ``early_stopping``.
     n_iter_ : int, or array of shape (n_estimators,)
-        The epochs or iterations of the last call.
+        The number of epochs or iterations in the last call.
     best_iter_ : int, or array of shape (n_estimators,)
-        The epoch of the last call whose weights are kept: the best under ``early_stopping``, else
-        ``n_iter_``. Over calls of `partial_fit` with ``X_val`` the best is counted in
-        ``validation_scores_``, from 1.
+        The epoch of the last call whose weights are kept: the best one with ``early_stopping``,
+        else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a position in
+        ``validation_scores_``, counted from 1.
     converged_ : bool, or array of shape (n_estimators,)
-        Whether the stopping rule has ended training; False if ``max_iter``, ``time_limit``, Ctrl-C
-        or a callback has. After `partial_fit`, which goes on all the same, whether the score of
-        ``X_val`` has ceased to rise.
+        Whether a stopping rule ended training; False if ``max_iter``, ``time_limit``, Ctrl-C or a
+        callback did. After `partial_fit`, which never stops by itself, whether the score of
+        ``X_val`` no longer improves.
     t_ : int, or array of shape (n_estimators,)
-        The number of rows seen by stochastic solvers, counted anew in each epoch.
+        The number of training rows processed by stochastic solvers, over all epochs.
     n_layers_ : int
-        The number of layers, input and output included.
+        The number of layers, including input and output.
     n_outputs_ : int
         The number of units in the output layer.
     n_parameters_ : int
-        The number of learned numbers: weights and biases, and gains where layers are normalised. It
-        is that of one network; each of several members has as many.
+        The number of learned parameters: weights, biases, and the gains of normalized layers. With
+        several members it is the number of each one.
     out_activation_ : str
-        The function that turns scores into predictions: "identity", "exp", "ordered" for several
-        quantiles, or "mean_variance". With the losses "squared_error" and "poisson" it can be set
-        after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or "exp", and predictions
-        go by it.
+        The output activation: "identity", "exp", "ordered" for several quantiles, or
+        "mean_variance". With the losses "squared_error" and "poisson" it can be set after `fit` to
+        "identity", "logistic", "softmax", "tanh", "relu" or "exp", which changes predictions.
     target_mean_, target_scale_ : array of shape (n_targets,), or None
-        What is subtracted from each target, and what it is divided by, in training; None without
+        The mean and scale by which targets are standardized in training; None without
         ``scale_target``.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, where X had names that are all strings.
+        The names of the features, if all names of X's columns are strings.
 
     See Also
     --------
-    BackpropClassifier : The same network for labels.
-    sklearn.neural_network.MLPRegressor : What it replaces.
+    BackpropClassifier : The same network for classification.
+    sklearn.neural_network.MLPRegressor : scikit-learn's network with the same interface.
 
     Notes
     -----
-    Training is repeated exactly by an int ``random_state``, at an equal number of BLAS
-    threads. An estimator whose `fit` fails is left as it was. Ctrl-C ends training at the last
+    An int ``random_state`` makes training exactly reproducible, with the same number of BLAS
+    threads. If `fit` fails, the estimator remains unchanged. Ctrl-C stops training at the last
     complete epoch and leaves a fitted estimator.
 
     Inputs should have a mean near zero and a standard deviation near one: put a
-    `StandardScaler` before the network, and set ``scale_target=True`` where y has another
-    scale; no `TransformedTargetRegressor` is needed.
+    `StandardScaler` before the network, and set ``scale_target=True`` if y has another scale,
+    instead of using a `TransformedTargetRegressor`.
 
     References
     ----------
@@ -535,11 +540,12 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         y_val: MatrixLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on X and y, going on from what has been learned.
+        """Train for one epoch on X and y, continuing the previous training.
 
-        Moments, random stream and schedule go on too, so that with equal data ``max_iter`` calls
-        equal one `fit` of as many epochs. No rows are held out, and nothing stops: under
-        `early_stopping`, `converged_` says when the score of `X_val` no longer rises.
+        Moments, random state and schedule continue as well, so ``max_iter`` calls with the same
+        data equal one `fit` of as many epochs. No rows are held out, and training never stops by
+        itself: with `early_stopping`, `converged_` tells when the score of `X_val` no longer
+        improves.
 
         Parameters
         ----------
@@ -548,13 +554,13 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
         X_val, y_val : array-like, default=None
-            Rows like X and y that are not trained on: their loss is added to
-            `validation_loss_curve_`. Under `early_stopping` their score is added to
-            `validation_scores_`, and the weights of the call with the best score are kept.
+            Validation data, whose loss is appended to `validation_loss_curve_`. With
+            `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
+            call with the best score are kept.
         sample_weight_val : array-like, default=None
-            The weight of each of them; None for equal weights.
+            Sample weights of the validation data; None for equal weights.
 
         Returns
         -------
@@ -564,10 +570,10 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or training diverges. The estimator is
-            then left as it was.
+            If a parameter or the data is invalid, or training diverges. The estimator then
+            remains unchanged.
         AttributeError
-            If the solver is not a stochastic one.
+            If the solver is not stochastic.
         """
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True)
@@ -590,7 +596,7 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         return RawPredictionEvaluator(objective, objective.loss.score)
 
     def _known_targets(self, known: DataInfo) -> RegressionTargets:
-        # Mean and scale may have been assigned, with weights from a file, say.
+        # Mean and scale may have been assigned, for example together with the weights.
         targets = cast(RegressionTargets, known.targets)
         mean, scale = self.target_mean_, self.target_scale_
         if targets.mean is mean and targets.scale is scale:
@@ -616,31 +622,31 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         return_std : bool, default=False
-            Whether to return a standard deviation as well. Under the Gaussian loss it is that
-            of the targets, which is learned; of several members it is that of the mixture of
-            their distributions. Under any other loss it is that of the members' predictions,
-            which says how much they disagree; it is zero for one member.
+            Whether to return a standard deviation as well. With the Gaussian loss, it is the
+            learned standard deviation of the targets; with several members, that of the mixture
+            of their distributions. With other losses, it is the standard deviation of the
+            members' predictions, which measures their disagreement; it is zero for one member.
 
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions, in the model's dtype: the mean over the members. With several
-            levels of `Quantile`, there is a last axis for the levels.
+            The predictions in the model's dtype, averaged over the members. With several
+            quantiles of `Quantile`, they have a last axis of quantiles.
         std : array of the same shape
-            The standard deviation; only with ``return_std``.
+            The standard deviation. Only returned if ``return_std`` is True.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         """
         return self._predict_with(X, self._mean_and_std if return_std else self._mean)
 
     @property
     def oof_prediction_(self) -> Array:
-        """What `predict` returns, of each row by the member that has held it out."""
+        """The out-of-fold prediction of each training row."""
         return self._mean(self._held_out_once.scores[None].copy())
 
     def _mean(self, scores: Array) -> Array:
@@ -654,13 +660,13 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
     def _mean_and_std(self, scores: Array) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of the mixture of the members.
 
-        Its variance is the mean of their variances and the variance of their means.
+        Its variance is the mean of their variances plus the variance of their means.
         """
         means = self._means(scores)
         shares, scale = _shares(means)
         std = shares.std(axis=0) * scale
         loss = self._learned.loss
-        each = [loss.deviation(own) for own in scores]
+        each = [loss.predict_std(own) for own in scores]
         if each[0] is not None:
             shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
@@ -668,33 +674,33 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         return self._mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
 
     def _means(self, scores: Array) -> Array:
-        """Return the prediction of each member, in the units of y."""
+        """Return the prediction of each member in the units of y."""
         loss = self._learned.loss
         return self._each_in_units_of_y([loss.predict(own) for own in scores])
 
     def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
-        """Return a list with predictions of each member, or deviations, in the units of y."""
+        """Return the members' predictions, or deviations `from_zero`, in the units of y."""
         targets = self._known_targets(self._learned)
         rows = targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     @property
     def _learns_deviation(self) -> bool:
-        """Whether the standard deviation that `predict` returns is that of the targets."""
-        return type(self._learned.loss).deviation is not Loss.deviation
+        """Whether the loss learns the standard deviation of the targets."""
+        return type(self._learned.loss).predict_std is not Loss.predict_std
 
     @property
     def _range_of_targets(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
         loss = self._learned.loss
-        return loss.target_minimum, loss.target_maximum
+        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def input_gradient(self, X: MatrixLike) -> Array:
-        """Return the derivative of the prediction for each row by each feature.
+        """Return the gradient of the prediction by the features of each row (saliency).
 
-        d prediction / d x says by how much the prediction for that row rises for each unit that a
-        feature rises by. It is in the units of y, also under ``scale_target``, and computed by
-        backpropagation down to the input, a block of rows at a time.
+        The gradient d prediction / d x is the change of the prediction for each unit of change in
+        a feature. It is in the units of y, also with ``scale_target``, and is computed by
+        backpropagation to the input, in blocks of rows.
 
         Parameters
         ----------
@@ -704,18 +710,18 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         Returns
         -------
         gradient : array of shape (n_samples, n_features) or (n_samples, n_outputs, n_features)
-            The shape of what `predict` returns, with the features as a last axis. In the model's
-            dtype, and dense where X is sparse as well. Of several members it is the derivative of
-            their mean prediction.
+            The shape of `predict` with an additional last axis of features. In the model's dtype;
+            dense for sparse X as well. With several members, the gradient of their mean
+            prediction.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is not valid input.
         NotImplementedError
-            If the loss is one's own, with a link that has no ``backward``.
+            If a custom loss has a link without ``backward``.
 
         Examples
         --------
@@ -733,21 +739,21 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         return self._gradients(validated_input(self, X, self._learned.dtype))
 
     def _gradients(self, X: Any) -> Array:
-        """Return what `input_gradient` does, of input that has been checked."""
+        """Return the `input_gradient` of validated X."""
         learned = self._learned
-        outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
+        outputs = range(learned.network.n_units[-1])[learned.loss.prediction_columns]
         gradients = self._input_gradients(
-            X, lambda scores, i: self._slope_of_prediction(scores, outputs[i]), len(outputs)
+            X, lambda scores, i: self._prediction_cotangent(scores, outputs[i]), len(outputs)
         )
         return self._known_targets(learned).gradients_in_units_of_y(gradients)
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return how good the predictions are: R2 or D2.
+        """Return R2 or D2 of the predictions.
 
-        It is R2 for "squared_error" and "poisson", the losses that scikit-learn's regressor has,
-        and D2 of the loss for all others: the share of the loss of the best constant prediction
-        that the network has done away with, which is 1 at best, 0 for the constant, and negative
-        for what is worse. Of several targets it is the mean. Under the Gaussian loss it is
+        It is R2 for "squared_error" and "poisson", the losses of scikit-learn's regressor. For
+        other losses it is D2, the share of the loss of the best constant prediction that the
+        network removes: at most 1, 0 for the constant, and negative for worse predictions. With
+        several targets it is averaged. For the Gaussian loss it is
         ``1 - exp(2 (loss - loss of the constant))``.
 
         Parameters
@@ -757,19 +763,19 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            Sample weights, non-negative and not all zero; None for equal weights.
 
         Returns
         -------
         score : float
-            D2, or R2.
+            R2 or D2.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X or y is not valid for it.
+            If X or y is invalid.
         """
         check_is_fitted(self)
         return self._score_of(self._scored(X, y, sample_weight))
@@ -797,14 +803,14 @@ class BackpropRegressor(RegressorMixin, EnsembleMixin):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 
 def _shares(each: Any) -> tuple[Array, Array]:
-    """Return numbers as shares of the largest along the first axis, and that; no square overflows.
+    """Return values divided by the largest along the first axis, and that largest value.
 
-    Both are in double precision.
+    Squares of the shares do not overflow. Both are in double precision.
     """
     each = np.asarray(each, dtype=np.float64)
     largest = np.abs(each).max(axis=0)
@@ -813,25 +819,29 @@ def _shares(each: Any) -> tuple[Array, Array]:
 
 
 def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
-    """Return scikit-learn's R2, also of numbers the squares of which overflow or vanish."""
+    """Return scikit-learn's R2, also for values whose squares overflow or underflow."""
     y = check_no_missing(as_dense(y), "values")
     values = np.asarray(y)
     assert_all_finite(values, input_name="y")
     if values.shape == predicted.shape and values.dtype.kind in "iuf":
         limits = np.finfo(np.result_type(values, predicted))
-        least, most = float(limits.tiny) ** 0.5 * _MANY_ROWS, float(limits.max) ** 0.5 / _MANY_ROWS
+        least, most = (
+            float(limits.tiny) ** 0.5 * _MAX_SUMMED_SQUARES,
+            float(limits.max) ** 0.5 / _MAX_SUMMED_SQUARES,
+        )
         largest = max(max_abs(values), max_abs(predicted))
         if 0 < largest < least or largest > most:
-            y, predicted, weight = _in_small_units(values, predicted, weight)
+            y, predicted, weight = _scale_down(values, predicted, weight)
     return float(r2_score(y, predicted, sample_weight=weight))
 
 
-def _in_small_units(
+def _scale_down(
     y: Array, predicted: Array, weight: Array | None
 ) -> tuple[Array, Array, Array | None]:
-    """Return the rows that count, each target in a unit of the size of its largest value.
+    """Return the rows with positive weight, each target divided by a power of two.
 
-    R2 does not depend on it. The unit is a power of two, so that nothing is rounded.
+    The targets are then at most 1 in absolute value. R2 does not change, as powers of two
+    cause no rounding.
     """
     if weight is not None:
         counted = weight > 0
@@ -842,5 +852,5 @@ def _in_small_units(
     return y, predicted, weight
 
 
-# So many squares can be added up without overflow.
-_MANY_ROWS = 1e6
+# The number of squares that can be summed without overflow.
+_MAX_SUMMED_SQUARES = 1e6

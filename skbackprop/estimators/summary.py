@@ -1,4 +1,4 @@
-"""The summary of a network: its layers, and how many numbers it has learned, as a table."""
+"""Summary of a network: a table of its layers and their numbers of parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ..layers.base import Layer
 from ..layers.dense import Activation
 from ..nn.network import Network
 
@@ -15,18 +14,18 @@ _HEADINGS = ("layer", "outputs", "parameters", "shapes")
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """A row of a summary.
+    """One row of a `Summary`: a layer.
 
     Parameters
     ----------
     kind : str
-        What the layer is: "Dense", "Relu", "BatchNormalization".
+        The kind of layer, such as "Dense", "Relu" or "BatchNormalization".
     n_outputs : int
-        The number of its outputs.
+        The number of outputs.
     n_parameters : int
-        The number of learned numbers.
+        The number of learned parameters.
     shapes : dict of str to tuple
-        The shape of each array of them, by name.
+        The shape of each parameter array, by name.
     """
 
     kind: str
@@ -37,19 +36,18 @@ class LayerSummary:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """What a network is made of: shown as a table of text, in a notebook as one of HTML.
+    """Table of the layers of a network, shown as text or, in a notebook, as HTML.
 
-    Estimators return it by their method `summary`.
+    The method `summary` of the estimators returns it.
 
     Parameters
     ----------
     estimator : str
         The name of the estimator's class.
     layers : tuple of LayerSummary
-        The layers that prediction goes through, from the input to the function that turns scores
-        into predictions.
+        The layers used in prediction, from the input to the output activation.
     n_estimators : int
-        The number of networks like this.
+        The number of networks with this architecture.
 
     Examples
     --------
@@ -77,19 +75,19 @@ class Summary:
 
     @property
     def n_parameters(self) -> int:
-        """The number of learned numbers of one network."""
+        """The number of learned parameters of one network."""
         return sum(layer.n_parameters for layer in self.layers)
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
-        """Return the cells of the table below its headings."""
+        """Return the cells of the table, without the headings."""
         rows = []
         for layer in self.layers:
             shapes = ", ".join(f"{name} {shape}" for name, shape in layer.shapes.items())
             rows.append((layer.kind, f"{layer.n_outputs:,}", f"{layer.n_parameters:,}", shapes))
         rows.append(("total", "", f"{self.n_parameters:,}", ""))
         if self.n_estimators > 1:
-            of_all = f"{self.n_estimators * self.n_parameters:,}"
-            rows.append((f"total of {self.n_estimators} members", "", of_all, ""))
+            total = f"{self.n_estimators * self.n_parameters:,}"
+            rows.append((f"total of {self.n_estimators} members", "", total, ""))
         return rows
 
     def __repr__(self) -> str:
@@ -102,10 +100,21 @@ class Summary:
         return "\n".join([self.estimator, *lines])
 
     def _repr_html_(self) -> str:
-        return f"<table><caption>{escape(self.estimator)}</caption>{self._html_rows()}</table>"
+        return f"<table><caption>{escape(self.estimator)}</caption>{self.to_html_rows()}</table>"
 
-    def _html_rows(self, row: str = "<tr>") -> str:
-        """Return the rows of the table as HTML, each of which opens with a tag."""
+    def to_html_rows(self, row: str = "<tr>") -> str:
+        """Return the rows of the table as HTML.
+
+        Parameters
+        ----------
+        row : str, default="<tr>"
+            The opening tag of each row.
+
+        Returns
+        -------
+        rows : str
+            The head and the body of the table.
+        """
         head = _html_row(_HEADINGS, "th", row)
         body = "".join(_html_row(cells, "td", row) for cells in self._rows())
         return f"<thead>{head}</thead><tbody>{body}</tbody>"
@@ -115,42 +124,34 @@ def _html_row(cells: Sequence[str], tag: str, row: str) -> str:
     return row + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-def summary_of(
+def summarize_network(
     estimator: str, network: Network, out_activation: str | Sequence[str], n_estimators: int
 ) -> Summary:
-    """Return the summary of a network.
+    """Summarize a network.
 
     Parameters
     ----------
     estimator : str
         The name of the estimator's class.
     network : Network
-        The layers that predict.
+        The network in prediction mode.
     out_activation : str or sequence of str
-        What turns scores into predictions, or the scores of each column of labels.
+        The output activation, or one for each column of labels.
     n_estimators : int
-        The number of networks like this.
+        The number of networks with this architecture.
     """
     names = [out_activation] if isinstance(out_activation, str) else out_activation
-    n_inputs, n_outputs = network.n_inputs, network.n_units[-1]
-    sited = zip(network.layers, network.n_units[:-1], strict=True)
-    return Summary(
-        estimator,
-        (
-            LayerSummary("input", n_inputs, 0, {}),
-            *(_of_layer(layer, n_of_layer) for layer, n_of_layer in sited),
-            LayerSummary(", ".join(names), n_outputs, 0, {}),
-        ),
-        n_estimators,
-    )
-
-
-def _of_layer(layer: Layer, n_inputs: int) -> LayerSummary:
-    blocks = layer.blocks(n_inputs)
-    named = layer.activation if isinstance(layer, Activation) else layer
-    return LayerSummary(
-        type(named).__name__,
-        layer.n_outputs(n_inputs),
-        sum(block.size for block in blocks),
-        {block.name: block.shape for block in blocks},
-    )
+    rows = [LayerSummary("input", network.n_inputs, 0, {})]
+    for layer, n_inputs in zip(network.layers, network.n_units[:-1], strict=True):
+        specs = layer.parameter_specs(n_inputs)
+        named = layer.activation if isinstance(layer, Activation) else layer
+        rows.append(
+            LayerSummary(
+                type(named).__name__,
+                layer.compute_n_outputs(n_inputs),
+                sum(spec.size for spec in specs),
+                {spec.name: spec.shape for spec in specs},
+            )
+        )
+    rows.append(LayerSummary(", ".join(names), network.n_units[-1], 0, {}))
+    return Summary(estimator, tuple(rows), n_estimators)

@@ -238,7 +238,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
             by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
         else:
             by_member = convert(SOFTMAX_LINK, logits)
-        mixed = mixed + weight * ex.mean_of_members(by_member)
+        mixed = mixed + weight * ex.mean_over_members(by_member)
     logs = np.log(np.maximum(mixed, _TINY))
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
     if len(estimator.classes_) == 1:
@@ -251,7 +251,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for (networks, scores), weight in zip(_networks(estimator, x), estimator.weights_, strict=True):
-        mixed = mixed + weight * ex.mean_of_members(predictions_of(networks, scores))
+        mixed = mixed + weight * ex.mean_over_members(predictions_of(networks, scores))
     if estimator._targets.range is not None:
         low, high = estimator._targets.range
         mixed = np.minimum(np.maximum(mixed, low), high)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse, vstack
+from scipy.sparse import issparse
 
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from .forward_backward import BuiltNetwork
@@ -58,7 +58,7 @@ def iter_predict_raw(
     """
     n_estimators, dtype, is_sparse = len(parameters), parameters.dtype, issparse(X)
     n = X.shape[0] if rows is None else len(rows)
-    workspace, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
+    pool, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
     # Rows as if for one member: a product of other shape may round otherwise.
     n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
     n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))
@@ -68,13 +68,13 @@ def iter_predict_raw(
         size = part.stop - part.start
         x = X[part] if rows is None else X[rows[part]]
         x = x if is_sparse else x.astype(dtype, copy=False)
-        scores = workspace.array("scores", (n_estimators, size, network.n_units[-1]))
+        scores = pool.get("scores", (n_estimators, size, network.n_units[-1]))
         for first in range(0, n_estimators, n_together):
             members = slice(first, min(first + n_together, n_estimators))
             key = (first, size)
             if key not in passes:
                 passes[key] = BuiltNetwork(
-                    network, parameters.members(members), size, workspace, sparse=is_sparse
+                    network, parameters.members(members), size, pool, sparse=is_sparse
                 )
             passes[key].forward([x] if is_sparse else x, squeeze_member_axis(scores[members]))
         yield scores
@@ -123,13 +123,13 @@ class CachedPredictor:
         if n_rows not in found:
             if len(found) >= _N_SIZES:
                 found.clear()
-            workspace = own.setdefault("workspace", BufferPool(self.parameters.dtype))
+            pool = own.setdefault("pool", BufferPool(self.parameters.dtype))
             n_together = max(1, _NUMBERS_TOGETHER // (sum(self.network.n_units) * n_rows))
             n_estimators = len(self.parameters)
             found[n_rows] = [
                 (
                     members,
-                    BuiltNetwork(self.network, self.parameters.members(members), n_rows, workspace),
+                    BuiltNetwork(self.network, self.parameters.members(members), n_rows, pool),
                 )
                 for members in (
                     slice(first, min(first + n_together, n_estimators))
@@ -137,54 +137,3 @@ class CachedPredictor:
                 )
             ]
         return found[n_rows]
-
-
-# Numbers in the scores of the rows of which predictions are made at once.
-_OUTCOME_NUMBERS = 1 << 18
-
-
-def predict_in_batches(
-    network: Network, parameters: Parameters, X: Any, outcome: Callable[[Array], Any]
-) -> Any:
-    """Return what `outcome` makes of the scores of a stack, so that memory is bounded.
-
-    Parameters
-    ----------
-    network, parameters, X
-        As in `predict_raw`.
-    outcome : callable
-        Takes scores of shape (n_estimators, n, k), which it may overwrite, for any number n of
-        rows; returns something for each row: an array, a CSR matrix, or a list or tuple of arrays.
-
-    Returns
-    -------
-    outcomes : array, CSR matrix, list or tuple
-        What `outcome` returns for all rows.
-    """
-    rows_at_once = max(1, _OUTCOME_NUMBERS // (len(parameters) * network.widths[-1]))
-    parts = (
-        outcome(block[:, start : start + rows_at_once])
-        for block in iter_predict_raw(network, parameters, X)
-        for start in range(0, block.shape[1], rows_at_once)
-    )
-    return _joined(parts, X.shape[0])
-
-
-def _joined(parts: Iterator[Any], n_rows: int) -> Any:
-    """Put consecutive rows together, where each part is valid until the next is asked for."""
-    whole: list[Array] = []
-    start = 0
-    for part in parts:
-        if issparse(part):
-            matrices: list[Any] = [part, *parts]
-            return vstack(matrices)
-        arrays = part if isinstance(part, (list, tuple)) else [part]
-        stop = start + len(arrays[0])
-        if stop - start == n_rows:
-            return part
-        if not whole:
-            whole = [np.empty((n_rows, *array.shape[1:]), array.dtype) for array in arrays]
-        for array, own in zip(whole, arrays, strict=True):
-            array[start:stop] = own
-        start = stop
-    return type(part)(whole) if isinstance(part, (list, tuple)) else whole[0]

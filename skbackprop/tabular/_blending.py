@@ -137,7 +137,7 @@ def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
             "losses of their own."
         )
     if isinstance(loss, Quantile):
-        (level,) = loss.levels if isinstance(loss.levels, (list, tuple)) else [loss.levels]
+        (level,) = loss.quantiles
         return {"loss": name, "quantile": float(level)}
     return {"loss": name}
 

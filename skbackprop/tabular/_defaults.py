@@ -10,7 +10,7 @@ import numpy as np
 
 from ..layers.feature_layers import BlockDiagonalDense, FeatureLayer, Scale
 from ..optimizers import AdamW
-from ..schedules.schedules import LinearWarmup
+from ..schedules import LinearWarmup
 from ._features import WIDTH
 
 
@@ -105,7 +105,7 @@ def network_params(
         "alpha": 0.0,
         # Batches of almost equal size: a step on a small rest would be too noisy.
         "batch_size": -(-n_train // _steps_per_epoch(n_train)),
-        "learning_rate": LinearWarmup("cosine", length=0.05),
+        "learning_rate": LinearWarmup("cosine", warmup_fraction=0.05),
         "learning_rate_init": 0.01,
         "n_iter_no_change": np.inf,
         "warm_start": True,

@@ -56,14 +56,14 @@ class DistributionTargets:
         if self.has_variance:
             outputs = np.hstack([outputs, np.ones((1, 1))])
         try:
-            is_known = self.loss.link.scores_of(outputs).shape == scores.shape
+            is_known = self.loss.link.link(outputs).shape == scores.shape
         except NotImplementedError:
             is_known = False
         if not is_known:
             raise ValueError(
                 f"loss={setting!r} has a link, {type(self.loss.link).__name__}, that does not "
                 "compute scores from predictions, which weights and scores of several networks "
-                "need. Define its scores_of(predictions)."
+                "need. Define its link(predictions)."
             )
 
     @property
@@ -74,7 +74,7 @@ class DistributionTargets:
     @property
     def has_variance(self) -> bool:
         """Whether the last output is a variance."""
-        return type(self.loss).deviation is not Loss.deviation
+        return type(self.loss).predict_std is not Loss.predict_std
 
     def initial_intercepts(self, y: Array, weight: Array | None) -> Array:
         """Return the raw predictions of the best constant for targets of shape (n,)."""
@@ -112,11 +112,11 @@ class DistributionTargets:
         the conformity scores of targets there, so that intervals would cover too much.
         """
         if outputs.shape[-1] > 1 and not self.has_variance:
-            return PredictionBand.by_quantiles(outputs)
+            return PredictionBand.from_quantiles(outputs)
         mean = self.predictions(outputs)
         if not self.has_variance:
             return PredictionBand.from_point_prediction(mean)
-        return PredictionBand.by_deviation(mean, np.sqrt(outputs[..., -1]))
+        return PredictionBand.from_mean_and_std(mean, np.sqrt(outputs[..., -1]))
 
     def _clip(self, outputs: Array) -> Array:
         """Return a copy whose predictions, but not variances, are within the range."""
@@ -161,4 +161,4 @@ class DistributionTargets:
         if self.has_variance:
             std = self.scaling.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
             scaled[..., -1] = np.square(std)
-        return self.loss.link.scores_of(scaled)
+        return self.loss.link.link(scaled)

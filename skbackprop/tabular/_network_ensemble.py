@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..estimators._data_info import DataInfo, FitArguments, FitContext
+from ..estimators._decorators import with_callbacks
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -66,12 +67,13 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     _training: Any
 
+    @with_callbacks
     def fit_cycle(
         self, data: TrainingData, checkpoint: tuple[Mapping[str, Array], Path] | None
     ) -> None:
         """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
         rows = data.rows
-        self._fit_followed(FitArguments(*rows, folds=data.folds, checkpoint=checkpoint))
+        self._train(FitArguments(*rows, folds=data.folds, checkpoint=checkpoint))
 
     def _keep(
         self, prepared: FitContext, continues: bool, session: PartialFitSession | None = None
@@ -144,7 +146,7 @@ class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         outputs = outputs.reshape(*outputs.shape[:2], -1)
         if not self._learns_deviation:
             return outputs
-        each = [self._learned.loss.deviation(own) for own in scores]
+        each = [self._learned.loss.predict_std(own) for own in scores]
         std = self._each_in_units_of_y(each, from_zero=True)
         variance = np.square(std.astype(np.float64))
         return np.concatenate([outputs, variance[..., None]], axis=2)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions
 from ..estimators._data_info import FitArguments
 from ..estimators._decorators import checks_parameters, with_callbacks
-from ..estimators._mixins import FittedAttributesHTML, HTMLReprMixin, suggests_arguments
+from ..estimators._mixins import EstimatorMixin, FittedAttributesHTML, suggests_arguments
 from ..estimators._validation import bare_clone, prefix_errors, validated_groups, validated_weight
 from ..training.validation_split import group_k_fold_indices, k_fold_indices
 from ..utils.arrays import Array, MatrixLike
@@ -34,7 +34,7 @@ from ._importance import OutOfFoldPredictor
 from ._network_ensemble import MIN_TIME, NetworkEnsemble, train_networks
 
 
-class BaseTabular(CallbackSupportMixin, HTMLReprMixin, metaclass=ABCMeta):
+class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     """Base class of `TabularClassifier` and `TabularRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -12,14 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._decorators import checks_parameters
-from ..estimators._mixins import HTMLReprMixin
+from ..estimators._mixins import EstimatorMixin
 from ..estimators._validation import bare_clone
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._dataframe import copy_features, read_table
 from ._encoding import EncoderSettings, FittedEncoding, TableRows
 
 
-class TableEncoder(TransformerMixin, HTMLReprMixin):
+class TableEncoder(TransformerMixin, EstimatorMixin):
     """Encode a raw table for a network: scaled numbers, one-hot categories, missing indicators.
 
     A table is a data frame (pandas, polars, pyarrow and others that narwhals supports), an array of

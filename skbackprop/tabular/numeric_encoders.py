@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._sklearn import Interval, _check_feature_names_in
 from ..estimators._decorators import checks_parameters
-from ..estimators._mixins import HTMLReprMixin
+from ..estimators._mixins import EstimatorMixin
 from ..utils.arrays import Array
 
 _FLOATS = (np.float64, np.float32)
@@ -21,7 +21,7 @@ _FLOATS = (np.float64, np.float32)
 _BLOCK = 200_000
 
 
-class PiecewiseLinearEncoder(TransformerMixin, HTMLReprMixin):
+class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
     """Encode each number by how much of each of its bins it fills.
 
     The bins of a feature lie between its quantiles e_0 <= e_1 <= ... <= e_T. Component t is
@@ -178,7 +178,7 @@ class PiecewiseLinearEncoder(TransformerMixin, HTMLReprMixin):
         return feature, lower, width, np.where(is_first, -1.0, 0.0), np.where(is_last, 2.0, 1.0)
 
 
-class PeriodicFeatures(TransformerMixin, HTMLReprMixin):
+class PeriodicFeatures(TransformerMixin, EstimatorMixin):
     """Make several waves of each number: cos(2 pi f x + phase).
 
     The frequencies f are drawn from N(0, scale^2), the phases from [0, 2 pi), for each feature its

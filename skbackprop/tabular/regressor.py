@@ -182,7 +182,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _blended_estimators(self) -> tuple[list[Any], int | None, float]:
         loss = self._targets.loss
-        minimum = float(np.finfo(np.float32).tiny) if loss.target_minimum == 0 else -np.inf
+        minimum = float(np.finfo(np.float32).tiny) if loss.interval_y_true.low == 0 else -np.inf
         return resolve_regressors(self.blend, loss, self.loss), None, minimum
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
@@ -197,7 +197,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         by_component = [self._targets.mixture(list(own)) for own in outputs]
         self.weights_ = self._targets.weights(by_component, y, weight)
         mixed = self._targets.mixture(by_component, self.weights_.tolist())
-        scores = self._targets.prediction_band(mixed).scores_of(y)
+        scores = self._targets.prediction_band(mixed).conformity_scores(y)
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         # Sorted conformity scores of each fold, or of all validation rows.
@@ -285,7 +285,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _range_of_targets(self) -> tuple[float, float]:
         """The bounds of the targets of the loss."""
         loss = self._targets.loss
-        return loss.target_minimum, loss.target_maximum
+        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return a prediction interval for each row, by CV+.
@@ -405,5 +405,5 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags

@@ -163,7 +163,7 @@ def test_a_network_of_indicators_takes_zeros_and_ones_alone(container, value):
 def test_an_error_of_indicators_shows_a_few_values():
     X, Y = label_data(N)
     model = quick(BackpropClassifier).fit(X, Y)
-    with pytest.raises(ValueError, match=r"contains 2, 3, 4, 5, 6, \.\.\.\. Give 1"):
+    with pytest.raises(ValueError, match=r"contains 2, 3, 4, 5, 6, \.\.\.\. Use 1"):
         model.partial_fit(X, np.arange(3 * N).reshape(N, 3))
 
 
@@ -223,7 +223,8 @@ def test_words_beside_other_labels(name):
     X, _ = class_data(N)
     y, words = MIXED[name], np.array(["1", "a"] * (N // 2))
     is_missing = name.startswith(("None", "NaN"))
-    message = "missing labels" if is_missing else r"words beside other labels, such as 'a' and 1\."
+    mixed = r"mixes strings with other labels, such as 'a' and 1\."
+    message = "missing labels" if is_missing else mixed
     known = quick(BackpropClassifier).fit(X, words)
     for call in (
         lambda: quick(BackpropClassifier).fit(X, y),
@@ -238,12 +239,12 @@ def test_words_beside_other_labels(name):
 @pytest.mark.parametrize(
     "classes, message",
     [
-        ([1, "a"], "classes has words beside other labels"),
-        (np.array([1, "a"], dtype=object), "classes has words beside other labels"),
+        ([1, "a"], "classes mixes strings with other labels"),
+        (np.array([1, "a"], dtype=object), "classes mixes strings with other labels"),
         ([0, 1, None], "missing labels"),
         ([0, 1, np.nan], "classes contains NaN"),
-        ([0, 1, 1.5], "Unknown label type: continuous. classes must hold labels"),
-        ([[0, 1], [0, "a"]], "words beside|shape"),
+        ([0, 1, 1.5], "Unknown label type: continuous. classes must hold class labels"),
+        ([[0, 1], [0, "a"]], "mixes strings|shape"),
     ],
 )
 def test_classes_that_are_no_labels(classes, message):

@@ -70,6 +70,7 @@ VALUES = {
     "max_fun": [15000, 3],
     "n_estimators": [1, 3],
     "n_components": [1, 3],
+    "contamination": [0.1, 0.5],
     "label_smoothing": [0.0, 0.1],
     "scale_target": [False, True],
     "l1_ratio": [0.0, 0.3, 1.0],

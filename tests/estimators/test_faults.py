@@ -26,6 +26,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, optimizers
+from skbackprop.estimators import _prediction
 from skbackprop.losses import Quantile, SquaredError
 from skbackprop.nn import ensemble_trainer as training
 from skbackprop.nn import prediction
@@ -578,7 +579,7 @@ def test_classifiers_loss_cannot_change_before_a_warm_fit():
     X, y = class_data(N_ROWS)
     classifier = BackpropClassifier(warm_start=True, max_iter=3, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match="loss"):
-        classifier.set_params(loss="squared_error").fit(X, y)
+        classifier.set_params(loss="brier").fit(X, y)
 
 
 @BOTH
@@ -928,7 +929,7 @@ PREDICTING = {
 def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, method, monkeypatch):
     """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
     monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 1 << 16)
-    monkeypatch.setattr(prediction, "_OUTCOME_NUMBERS", 1 << 14)
+    monkeypatch.setattr(_prediction, "_BLOCK_SIZE", 1 << 14)
     estimator_class, settings, y = PREDICTING[name]
     X = np.random.RandomState(0).randn(20_000, 3)
     model = estimator_class((100,), max_iter=1, random_state=0, **settings).fit(X[:300], y)

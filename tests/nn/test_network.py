@@ -11,10 +11,10 @@ from skbackprop.activations import ACTIVATIONS, ActivationFunction
 from skbackprop.nn import prediction
 from skbackprop.nn.forward_backward import BuiltNetwork
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.prediction import iter_predict_raw, predict_in_batches, predict_raw
+from skbackprop.nn.prediction import iter_predict_raw, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool
-from stacks import DTYPES, assert_same_bits, deep_network, some_parameters
+from stacks import DTYPES, activations_of, assert_same_bits, deep_network, some_parameters
 from support import peak_of
 
 N_ROWS = 12
@@ -32,12 +32,12 @@ def inputs(network, n_rows=N_ROWS, dtype=np.float64):
 
 def naive_scores(network, parameters, member, X):
     """Return one member's scores, layer by layer with a temporary for each."""
-    a = X
+    a, activations = X, activations_of(network)
     for i in range(len(network.shapes["weights"])):
         z = a @ parameters.weights[i][member] + parameters.biases[i][member]
-        if i < len(network.activations):
+        if i < len(activations):
             a = np.empty_like(z)
-            network.activations[i].forward(z.copy(), a)
+            activations[i].forward(z.copy(), a)
     return z
 
 
@@ -200,38 +200,6 @@ def test_two_threads_may_predict_at_once(container):
         for many, one in zip(threads.map(predictions, data), expected, strict=True):
             for scores in many:
                 np.testing.assert_array_equal(scores, one)
-
-
-@pytest.mark.parametrize("numbers", [1, 60, 1 << 18])
-@pytest.mark.parametrize("n_estimators", [1, 3])
-def test_outcomes_in_parts_are_those_of_the_whole(n_estimators, numbers, monkeypatch):
-    monkeypatch.setattr(prediction, "_OUTCOME_NUMBERS", numbers)
-    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 7 * sum(deep_network().widths))
-    network, parameters = deep_network(), some_parameters(deep_network(), range(n_estimators))
-    X = np.random.RandomState(0).randn(40, network.widths[0])
-    scores = predict_raw(network, parameters, X)
-
-    def outcomes(outcome):
-        def overwriting(part):
-            found = outcome(part.copy())
-            part[...] = np.nan
-            return found
-
-        return predict_in_batches(network, parameters, X, overwriting)
-
-    np.testing.assert_array_equal(outcomes(lambda s: s[0]), scores[0])
-    for kind in (list, tuple):
-        found = outcomes(
-            lambda s, kind=kind: kind([s.mean(axis=0), s[0] > 0, s[0, :, :1].argmax(1)])
-        )
-        assert type(found) is kind
-        for part, expected in zip(
-            found, [scores.mean(axis=0), scores[0] > 0, np.zeros(40, int)], strict=True
-        ):
-            np.testing.assert_array_equal(part, expected, strict=True)
-    found = outcomes(lambda s: sparse.csr_matrix(s[0] > 0))
-    assert type(found) is sparse.csr_matrix
-    np.testing.assert_array_equal(found.toarray(), scores[0] > 0)
 
 
 def test_a_wide_sparse_input_goes_through_many_rows_at_a_time():

@@ -24,7 +24,7 @@ from skbackprop import (
     schedules,
     weight_averaging,
 )
-from skbackprop.estimators._mixins import SuggestingMixin
+from skbackprop.estimators._mixins import EstimatorMixin
 from skbackprop.persistence import get_trusted_types, load
 from skbackprop.utils.config import Configurable
 
@@ -106,10 +106,10 @@ PARTS = {
         content={"bit_generator": mapping(bit_generator=plain("seed")), "seed_seq": mapping()},
     ),
     "our function that unpickles": lambda trace: called(
-        "skbackprop.model_selection._round_budget._unpacked", "x"
+        "skbackprop.model_selection._candidates._unpickle_states", "x"
     ),
     "our dict that unpickles": lambda trace: node(
-        "ObjectNode", "skbackprop.model_selection._round_budget.AllReached", content=mapping()
+        "ObjectNode", "skbackprop.model_selection._candidates.CandidateStates", content=mapping()
     ),
     "our callback that writes": lambda trace: node(
         "ObjectNode",
@@ -142,7 +142,7 @@ def test_an_array_of_pickles_is_not_unpickled(tmp_path):
     array = node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
     part = node("ObjectNode", CLASSIFIER, content=mapping(alpha=array))
     path = written(tmp_path / "evil.skops", part, **{"1.npy": pickled_array(trace)})
-    with pytest.raises(ValueError, match="is whole, but no estimator can be made of it"):
+    with pytest.raises(ValueError, match="is complete, but skops can't load it"):
         load(path)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Command(trace))).close()
@@ -164,7 +164,7 @@ def test_what_is_not_trusted_is_not_even_imported(loader, tmp_path, monkeypatch)
 
 def test_a_loader_that_nobody_knows_makes_nothing(tmp_path):
     path = written(tmp_path / "evil.skops", node("EvilNode", CLASSIFIER, content=mapping()))
-    with pytest.raises(ValueError, match="is whole, but no estimator can be made of it"):
+    with pytest.raises(ValueError, match="is complete, but skops can't load it"):
         load(path)
 
 
@@ -192,14 +192,14 @@ def test_what_writes_draws_or_runs_is_not_trusted():
 def test_what_is_trusted_does_nothing_when_it_is_made_or_set():
     """None has a hook that skops would call; of reductions, only those to the class itself."""
     ours = [thing for name, thing in things_trusted() if name.startswith(skbackprop.__name__)]
-    for base in (Configurable, SuggestingMixin):
+    for base in (Configurable, EstimatorMixin):
         assert vars(base.__new__(base)) == {}
     for kind in ours:
         for base in kind.__mro__:
             if base.__module__.startswith(skbackprop.__name__):
                 assert not {"__setstate__", "__del__"} & set(vars(base))
                 # Those of Part and Suggesting check the names of keywords, and skops passes none.
-                makes_itself = issubclass(base, tuple) or base in (Configurable, SuggestingMixin)
+                makes_itself = issubclass(base, tuple) or base in (Configurable, EstimatorMixin)
                 assert "__new__" not in vars(base) or makes_itself
             if "__reduce__" in vars(base) and base is not object:
                 tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base.__reduce__)))

@@ -170,7 +170,7 @@ def test_losses_that_cannot_be():
         (Hinge(), Y, "decision values"),
         (LogLoss(), Y, r"needs targets y <= 1"),
         ("log_loss", Y, "'loss' parameter of TabularRegressor must be"),
-        (OneOfMyOwn(), Y, r"Halved, that does not compute.*Define its scores_of"),
+        (OneOfMyOwn(), Y, r"Halved, that does not compute.*Define its link"),
     ):
         with pytest.raises(ValueError, match=match):
             TabularRegressor(**SMALL, loss=loss).fit(X, y)

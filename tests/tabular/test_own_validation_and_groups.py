@@ -205,11 +205,11 @@ def test_rows_of_a_group_betray_each_other():
 def test_groups_that_will_not_do(kind):
     X, y = data_for(kind)
     for groups, match in (
-        (np.zeros(len(y)), "group .*0.0.* alone"),
+        (np.zeros(len(y)), "only the group .*0.0"),
         (np.arange(3), "a group for each of the 120 rows"),
         ([None] * len(y), "groups contains missing"),
         (np.r_[np.nan, np.arange(119.0)], "groups contains missing"),
-        (["a", 1] * 60, "groups has words beside other"),
+        (["a", 1] * 60, "groups mixes strings with other"),
         ("days", "groups must be an array of one axis"),
         (np.zeros((len(y), 2)), "groups must be an array of one axis"),
     ):

@@ -61,7 +61,7 @@ def classifiers(X: NDArray[np.float64], labels: list[str]) -> None:
         class_weight="balanced",
         dropout=[0.0, 0.1, 0.1],
         normalization="layer",
-        average="exponential",
+        average="ema",
         init=VarianceScaling(),
         max_iter=2,
     ).fit(X.tolist(), np.array(labels), X_val=X[:4], y_val=labels[:4])
@@ -115,8 +115,8 @@ def tools(X: NDArray[np.float64], labels: list[str], folder: Path) -> None:
     model.fit(X, labels)
     display = LossCurveDisplay.from_estimator(model)
     assert_type(display, LossCurveDisplay)
-    assert_type(to_c(model, weights="float32").source, str)
-    OptunaPruningCallback(trial=None, of="validation_loss")
+    assert_type(to_c(model, weight_dtype="float32").source, str)
+    OptunaPruningCallback(trial=None, monitor="validation_loss")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._hidden_layers import HiddenLayersMixin
+from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import validated_input
 from ..estimators.classifier import BackpropClassifier
 from ..layers.feature_layers import FeatureLayer
@@ -89,7 +89,7 @@ def gradient_importance(
     array([2. , 0.7, 0. ])
     """
     network = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if not isinstance(network, HiddenLayersMixin):
+    if not isinstance(network, BaseSupervisedNetwork):
         raise TypeError(
             "gradient_importance takes a BackpropClassifier, a BackpropRegressor or a Pipeline "
             f"that ends in one, got {estimator!r}."

@@ -16,8 +16,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._hidden_layers import HiddenLayersMixin, validate_layer_index
 from ..estimators._mixins import MetaEstimatorReprMixin
+from ..estimators._supervised import BaseSupervisedNetwork, validate_layer_index
 from ..training.architecture import hidden_widths
 from ..utils.arrays import Array, MatrixLike
 
@@ -103,7 +103,7 @@ class BackpropFeatures(
                 "estimator must be a BackpropClassifier, a BackpropRegressor or a FrozenEstimator "
                 f"of one, got {self.estimator!r}."
             )
-        if isinstance(self.estimator, HiddenLayersMixin):  # said before the training, not after it
+        if isinstance(self.estimator, BaseSupervisedNetwork):  # check before training
             validate_layer_index(self.layer, len(hidden_widths(self.estimator.hidden_layer_sizes)))
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)

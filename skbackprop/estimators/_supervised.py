@@ -1,0 +1,236 @@
+"""Base of the classifier and the regressor: ensembles, hidden features and input gradients.
+
+The autoencoder has none of these: averaged codes of several networks would mean nothing, and
+batch-normalized codes would depend on the other rows of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..layers.normalization import BatchNormalization
+from ..nn.input_gradients import OutputGradient, compute_input_gradients
+from ..training.architecture import check_normalization_param
+from ..training.folds import OutOfFoldPredictions
+from ..training.weight_init import member_init
+from ..utils.arrays import Array, MatrixLike
+from ._derived_attributes import OptionalDerivedAttribute
+from ._prediction import check_finite_output
+from .base import BaseNeuralNetwork
+
+# The fitted attributes with a value for each member, beside the parameter arrays.
+_PER_MEMBER = (
+    "best_iter_",
+    "best_loss_",
+    "best_validation_score_",
+    "converged_",
+    "loss_",
+    "loss_curve_",
+    "n_iter_",
+    "t_",
+    "validation_loss_curve_",
+    "validation_scores_",
+)
+
+
+def _is_batch_normalization(normalization: Any) -> bool:
+    return isinstance(check_normalization_param(normalization), BatchNormalization)
+
+
+class BaseSupervisedNetwork(BaseNeuralNetwork):
+    """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
+
+    _attributes: ClassVar[Mapping[str, str]] = {
+        **BaseNeuralNetwork._attributes,
+        "gains": "gains_",
+        "means": "running_means_",
+        "variances": "running_variances_",
+    }
+
+    gains_: list[Array] | None = cast(
+        Any, OptionalDerivedAttribute("normalization", lambda value: value is not None)
+    )
+    running_means_: list[Array] | None = cast(
+        Any, OptionalDerivedAttribute("normalization", _is_batch_normalization)
+    )
+    running_variances_: list[Array] | None = cast(
+        Any, OptionalDerivedAttribute("normalization", _is_batch_normalization)
+    )
+
+    # Of the `input_layers`, if there are any.
+    scales_: list[Array]
+    embeddings_: list[Array]
+    frequencies_: list[Array]
+    maps_: list[Array]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self._settings["input_layers"]
+        return tags
+
+    # --------------------------------------------------------------------- ensembles
+
+    def _scores(self, X: Any) -> Array:
+        """Return raw predictions of shape (n, n_outputs), averaged over the members."""
+        return np.asarray(self._predict_with(X, self._pooled))
+
+    def _pooled(self, scores: Array) -> Array:
+        """Return the raw prediction whose prediction is the mean of the members' predictions."""
+        if len(scores) == 1:
+            return scores[0]
+        return self._learned.loss.link.average_predictions(scores)
+
+    @property
+    def oof_member_(self) -> Array:
+        """The member that held out each row, with cross-validation folds in early stopping."""
+        return self._held_out_once.member
+
+    @property
+    def oof_score_(self) -> float:
+        """The score of `oof_prediction_`, with the row weights of training."""
+        return self._held_out_once.score
+
+    @property
+    def _held_out_once(self) -> OutOfFoldPredictions:
+        """The out-of-fold predictions."""
+        check_is_fitted(self)
+        predictions: OutOfFoldPredictions | None = vars(self).get("_out_of_fold")
+        if predictions is None:
+            raise AttributeError(
+                "The oof_ attributes need a fit with several members and "
+                'early_stopping=EarlyStopping(validation_fraction="folds"), in which each row is '
+                "held out by one member."
+            )
+        return predictions
+
+    @property
+    def estimators_(self) -> list[Self]:
+        """The members as estimators of one network each, which share this estimator's weights.
+
+        A single network has no `estimators_`, so that recursion over members ends.
+        """
+        check_is_fitted(self)
+        if self._n_trained == 1:
+            raise AttributeError(
+                f"estimators_ needs several members, but this {type(self).__name__} is one "
+                "network: use it as it is, or set n_estimators above 1."
+            )
+        return [self._single_member(member) for member in range(self._n_trained)]
+
+    def _single_member(self, member: int) -> Self:
+        """Return a member as an estimator with one network and no training state."""
+        learned = self._learned
+        one = self._as_single_network(learned)
+        one.random_state = copy.deepcopy(self.random_state)
+        one.init = member_init(self.init, member)
+        for attribute in self._attributes_of(learned.network).values():
+            arrays = getattr(self, attribute)
+            setattr(one, attribute, None if arrays is None else [array[member] for array in arrays])
+        for name in _PER_MEMBER:
+            value = self._of_member(name, member)
+            is_scalar = isinstance(value, np.generic) and name not in ("loss_", "best_loss_")
+            setattr(one, name, value.item() if is_scalar else value)
+        return one
+
+    # --------------------------------------------------------------- hidden features
+
+    def hidden_features(self, X: MatrixLike, layer: int = -1) -> Array:
+        """Return the outputs of a hidden layer, as features for other estimators.
+
+        The outputs are a = f(z), the values of the layer's activation in prediction: normalized
+        if the layer is, and without dropout. The units of several members stand side by side, as
+        they are not comparable and so have no meaningful average.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+        layer : int, default=-1
+            The index of the hidden layer: 0 is the first, -1 the last.
+
+        Returns
+        -------
+        features : array of shape (n_samples, n_estimators * n_units)
+            The units of the first member, then those of the second, and so on, in the model's
+            dtype. ``features.reshape(len(features), n_estimators, -1)`` has an axis of members.
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not fitted.
+        ValueError
+            If there is no such hidden layer, or X is not valid input for the network.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbackprop import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = BackpropClassifier((16, 3), solver="lbfgs", max_iter=1000, random_state=0)
+        >>> model.fit(X, y).hidden_features(X).shape
+        (150, 3)
+        >>> model.hidden_features(X, layer=0).shape
+        (150, 16)
+        """
+        check_is_fitted(self)
+
+        def side_by_side(units: Array) -> Array:
+            return units[0] if len(units) == 1 else np.hstack(list(units))
+
+        return np.asarray(self._predict_with(X, side_by_side, self._n_layers_up_to(layer)))
+
+    def _n_layers_up_to(self, layer: Any) -> int:
+        """Return the number of network layers up to the activation of a hidden layer."""
+        counts = self._learned.network.n_up_to_activation
+        return counts[validate_layer_index(layer, len(counts))]
+
+    def _n_hidden_features(self, layer: Any) -> int:
+        """Return the number of columns of `hidden_features`."""
+        return self._learned.network.n_units[self._n_layers_up_to(layer)] * self._n_trained
+
+    # --------------------------------------------------------------- input gradients
+
+    def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
+        """Return derivatives by validated X, of shape (n, n_features, n_outputs)."""
+        learned = self._learned
+        network, parameters = learned.network, self._parameters(learned)
+        with np.errstate(all="ignore"):
+            gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)
+            return check_finite_output(gradients, network, parameters, X)
+
+    def _score_cotangent(self, scores: Array, output: int) -> Array:
+        """Return the derivatives of an averaged raw prediction by those of each member."""
+        delta = np.zeros_like(scores[0])
+        delta[:, output] = 1
+        if len(scores) == 1:
+            return delta[None]
+        return self._learned.loss.link.average_predictions_backward(scores, delta)
+
+    def _prediction_cotangent(self, scores: Array, output: int) -> Array:
+        """Return the derivatives of an averaged prediction by the members' raw predictions."""
+        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._learned.loss.link
+        link.inverse(scores, mean)
+        delta[..., output] = 1 / len(scores)
+        link.inverse_backward(mean, delta)
+        return delta
+
+
+def validate_layer_index(layer: Any, n_hidden: int) -> int:
+    """Return the index of a hidden layer, which may be negative, after a check."""
+    if not n_hidden:
+        raise ValueError(
+            "The network has no hidden layers, and so no hidden features. Set hidden_layer_sizes."
+        )
+    is_int = isinstance(layer, Integral) and not isinstance(layer, bool)
+    if not (is_int and -n_hidden <= layer < n_hidden):
+        raise ValueError(
+            f"layer must be an int from {-n_hidden} to {n_hidden - 1}, since the network has "
+            f"{n_hidden} hidden layer(s), got {layer!r}."
+        )
+    return int(layer)
