@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
@@ -27,8 +27,7 @@ _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fracti
 _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 
-@cache
-def find_role(type_: type) -> Role:
+def _infer_role(type_: type) -> Role:
     """Return the role of the values of a type; "other" for unsupported types."""
     if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
         return "missing"
@@ -40,6 +39,9 @@ def find_role(type_: type) -> Role:
     if issubclass(type_, (complex, np.complexfloating)) or type_.__hash__ is None:
         return "other"
     return "level"
+
+
+find_role: Callable[[type], Role] = cache(_infer_role)
 
 
 def types_in(values: Sequence[Any]) -> dict[Role, type]:
@@ -418,9 +420,9 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
         raise TypeError(
-            "A dict, or the like, is one row, and needs an estimator that was fitted to a data frame, "
-            "with its names. Pass a frame (by pandas.DataFrame from a list of dicts, or to_frame() "
-            "of a Series), or an array of shape (n_samples, n_features)."
+            "A dict, or the like, is one row, and needs an estimator that was fitted to a data "
+            "frame, with its names. Pass a frame (by pandas.DataFrame from a list of dicts, or "
+            "to_frame() of a Series), or an array of shape (n_samples, n_features)."
         )
     known = set(names)
     values = np.empty((len(rows), len(names)), dtype=object)

@@ -1,4 +1,4 @@
-"""Does the encoder of tables do what its docstring says, and name what it cannot encode?"""
+"""Does TableEncoder do what its docstring says, and name what it cannot encode?"""
 
 import copy
 import datetime
