@@ -20,7 +20,7 @@ from ..tabular import (
     TabularRegressor,
 )
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
-from ..tabular._dataframe import ROLES, floats_of, raise_infinite
+from ..tabular._dataframe import find_role, raise_infinite, to_floats
 from ..tabular._encoding import FittedEncoding
 from ..tabular._features import N_BINS, N_FREQUENCIES, FeatureBlocks, FeatureBuilder
 from ..tabular._numeric_encoding import RobustScaling
@@ -126,14 +126,14 @@ def _as_numbers(label: str, levels: Sequence[Any]) -> Array:
     ValueError
         If single precision does not hold the levels, or does not tell them apart.
     """
-    others = [level for level in levels if ROLES[type(level)] != "number"]
+    others = [level for level in levels if find_role(type(level)) != "number"]
     if others:
         raise TypeError(
             f"{label} has levels such as {others[0]!r}, and what is exported takes rows of "
             "numbers. Number its levels, as scikit-learn's OrdinalEncoder does, name the column "
             "in categorical_features, and fit again."
         )
-    numbers = floats_of(levels, label)
+    numbers = to_floats(levels, label)
     with np.errstate(over="ignore"):
         single = numbers.astype(np.float32)
     if not np.isfinite(single).all():

@@ -22,7 +22,7 @@ from ..tabular import (
     TabularClassifier,
     TabularRegressor,
 )
-from ..tabular._dataframe import is_of_numbers
+from ..tabular._dataframe import is_numeric
 from ..utils.arrays import Array
 from ..utils.optional_dependencies import require_extra
 from ._model_graph import ArgmaxOutput, ModelGraph, build_graph, n_features_of, steps_of
@@ -170,7 +170,7 @@ def _inputs_for(estimator: Any, X: Any) -> list[tuple[str, Any]]:
         kind = StringTensorType if rows.dtype.kind in "OUS" else FloatTensorType
         return [("X", kind([None, rows.shape[1]]))]
     kinds = {
-        name: FloatTensorType if is_of_numbers(dtype) else StringTensorType
+        name: FloatTensorType if is_numeric(dtype) else StringTensorType
         for name, dtype in nw.from_native(X, eager_only=True).schema.items()
     }
     if len(set(kinds.values())) == 1 and not isinstance(steps_of(estimator)[0], ColumnTransformer):

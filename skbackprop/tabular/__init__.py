@@ -1,4 +1,4 @@
-"""Raw tables: estimators for them, and what makes numbers of them for networks."""
+"""Estimators and encoders for raw tables."""
 
 from .classifier import TabularClassifier
 from .encoder import TableEncoder

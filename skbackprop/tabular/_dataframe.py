@@ -1,13 +1,13 @@
-"""Data frames, arrays and sparse matrices, read column by column with inferred types."""
+"""Reading of data frames, arrays and sparse matrices by columns, with inferred types."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from reprlib import repr as short_repr
 from typing import Any, Literal, NoReturn, TypeAlias
@@ -27,23 +27,12 @@ _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fracti
 _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 
-class _TypeRoles(dict[type, Role]):
-    """The role of the values of each type, found when it is first asked for."""
-
-    def __missing__(self, type_: type) -> Role:
-        self[type_] = role = _find_role(type_)
-        return role
-
-
-ROLES = _TypeRoles()
-
-
-def _find_role(type_: type) -> Role:
-    """Return the role of a type's values; those that nothing can be made of are "other"."""
-    if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # pandas's
+def _infer_role(type_: type) -> Role:
+    """Return the role of the values of a type; "other" for unsupported types."""
+    if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
         return "missing"
-    # Dates come first, for NumPy's timedelta64 is one of its integers.
-    if issubclass(type_, _DATES) or type_.__name__ == "Period":  # pandas's
+    # Dates come first, since timedelta64 is an integer type of NumPy.
+    if issubclass(type_, _DATES) or type_.__name__ == "Period":  # of pandas
         return "date"
     if issubclass(type_, _NUMBERS):
         return "number"
@@ -52,63 +41,66 @@ def _find_role(type_: type) -> Role:
     return "level"
 
 
+find_role: Callable[[type], Role] = cache(_infer_role)
+
+
 def types_in(values: Sequence[Any]) -> dict[Role, type]:
-    """Return the roles that occur among values, each with a type that has it."""
-    return {ROLES[type_]: type_ for type_ in set(map(type, values))}
+    """Return the roles of values, each with one of their types."""
+    return {find_role(type_): type_ for type_ in set(map(type, values))}
 
 
 def is_missing(value: Any) -> bool:
     """Return whether a value is None, NaN, or pandas's NA or NaT."""
     is_nan = isinstance(value, (float, np.floating, Decimal)) and value != value
-    return is_nan or ROLES[type(value)] == "missing"
+    return is_nan or find_role(type(value)) == "missing"
 
 
 def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
-    """Return whether the values of a column are numbers or levels; none at all are numbers.
+    """Return whether a column is numeric or categorical; an empty one is numeric.
 
     Raises
     ------
     TypeError
-        If one is neither a number nor a level.
+        If a value is not supported.
     ValueError
-        If they are dates, or numbers and levels mixed.
+        If values are dates, or numbers mixed with other values.
     """
     types = types_in(values)
     if "other" in types:
         raise_unsupported(values, label)
     if "date" in types:
         raise_datetime(label, types["date"].__name__)
-    if "number" in types and "level" in types:  # the numbers may be NaN, which is missing
+    if "number" in types and "level" in types:  # NaN is a missing value, not a number
         types = types_in([value for value in values if not is_missing(value)])
     if "number" in types and "level" in types:
         row, level = _first(values, "level")
         raise ValueError(
-            f"{label} holds numbers ({types['number'].__name__}) beside other values "
-            f"({types['level'].__name__}), such as {short_repr(level)} in row {row}. Make numbers "
-            "of all of it, as "
-            'pandas.to_numeric(..., errors="coerce") does, or strings, as astype(str) does.'
+            f"{label} holds numbers ({types['number'].__name__}) and other values "
+            f"({types['level'].__name__}), such as {short_repr(level)} in row {row}. Convert all "
+            'to numbers, by pandas.to_numeric(..., errors="coerce"), or to strings, by '
+            "astype(str)."
         )
     return "category" if "level" in types else "number"
 
 
-def floats_of(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
-    """Return the values of a column of numbers as float64, with NaN for what is missing.
+def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
+    """Return the values of a numeric column as float64, with NaN for missing values.
 
     Parameters
     ----------
     values : sequence
         The values.
     label : str
-        What an error calls the column.
+        The name of the column in errors.
     first_row : int, default=0
         The number of the first row in the table, for errors.
 
     Raises
     ------
     TypeError
-        If one is neither a number nor a level.
+        If a value is not supported.
     ValueError
-        If some are dates or levels.
+        If values are dates or categories.
     """
     types = types_in(values)
     if "other" in types:
@@ -119,11 +111,11 @@ def floats_of(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
         row, level = _first(values, "level")
         raise ValueError(
             f"{label} held numbers in fit, and holds {short_repr(level)} ({type(level).__name__}) "
-            f"now, in row {first_row + row}. Make numbers of its values, with NaN for what is "
-            "none, or fit anew."
+            f"now, in row {first_row + row}. Convert its values to numbers, with NaN for missing "
+            "ones, or fit again."
         )
-    if "missing" in types:  # NumPy takes None for NaN, but not pandas's NA
-        values = [np.nan if ROLES[type(value)] == "missing" else value for value in values]
+    if "missing" in types:  # NumPy converts None to NaN, but not the NA of pandas
+        values = [np.nan if find_role(type(value)) == "missing" else value for value in values]
     try:
         return np.array(values, dtype=np.float64)
     except OverflowError:
@@ -131,40 +123,39 @@ def floats_of(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
 
 
 def _first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
-    """Return the place of the first value of a role, and the value."""
-    return next(each for each in enumerate(values) if ROLES[type(each[1])] == role)
+    """Return the position of the first value of a role, and the value."""
+    return next(each for each in enumerate(values) if find_role(type(each[1])) == role)
 
 
 def raise_datetime(label: str, type_: object) -> NoReturn:
-    """Raise the error about a column of dates."""
+    """Raise an error about a column of dates."""
     raise ValueError(
-        f"{label} holds dates, times or durations ({type_}), which are no numbers to train on. "
-        "Make numbers of it, each a column of its own: days since a first date, as "
-        "(dates - dates.min()).dt.days, the month (dates.dt.month), the day of the week "
-        "(dates.dt.dayofweek) or the hour (dates.dt.hour); of a duration its "
-        "dt.total_seconds(). (These are pandas's names.)"
+        f"{label} holds dates, times or durations ({type_}), which are not numeric. Convert it to "
+        "one or more numeric columns, with pandas: days since a first date, "
+        "(dates - dates.min()).dt.days; the month, dates.dt.month; the day of the week, "
+        "dates.dt.dayofweek; the hour, dates.dt.hour; or dt.total_seconds() of a duration."
     )
 
 
 def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
-    """Raise the error about a column that holds lists, dicts, complex numbers and the like.
+    """Raise an error about a column with lists, dicts, complex numbers and the like.
 
-    The error names the first such value; or the first value that is not missing, if only the
-    dtype of the column is at fault.
+    The error names the first such value, or the first one that is not missing if only the dtype of
+    the column is unsupported.
     """
-    rows = [row for row, value in enumerate(values) if _is_other(value)]
+    rows = [row for row, value in enumerate(values) if _is_unsupported(value)]
     row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
     value = values[row]
     raise TypeError(
         f"{label} holds {short_repr(value)} in row {first_row + row}: argument must be a string "
-        f"or a number, not {type(value).__name__!r}. Make columns of the parts of such values, "
-        "one for each, or leave the column out."
+        f"or a number, not {type(value).__name__!r}. Make one column of each part of such "
+        "values, or leave the column out."
     )
 
 
-def _is_other(value: Any) -> bool:
-    """Return whether a value is neither a number nor a level, as a tuple of lists is not."""
-    if ROLES[type(value)] == "other":
+def _is_unsupported(value: Any) -> bool:
+    """Return whether a value is neither a number nor hashable, such as a tuple of lists."""
+    if find_role(type(value)) == "other":
         return True
     try:
         hash(value)
@@ -174,81 +165,102 @@ def _is_other(value: Any) -> bool:
 
 
 def raise_infinite(label: str) -> NoReturn:
-    """Raise the error about a column that has infinite values."""
+    """Raise an error about a column with infinite values."""
     raise ValueError(
         f"{label} has infinite values (infinity, or a value too large for float64). Replace them "
-        "by NaN, if they stand for missing values, or by the largest value that makes sense."
+        "by NaN if they stand for missing values, or by the largest plausible value."
     )
 
 
-# A frame takes up to a tenth of a millisecond for each column that it is asked for. One of so few
-# rows is read as an array of objects.
+# Access to a column of a frame takes up to a tenth of a millisecond. A frame with so few rows is
+# read as an array of objects.
 FEW_ROWS = 64
 
-# The kinds of NumPy's dtypes that may hold numbers or categories.
+# The kinds of NumPy dtypes that may hold numbers or categories.
 _KINDS = "fiubOU"
 
 
-class Columns:
-    """What the columns of all tables have.
+class TableColumns:
+    """Columns of a table, or of a part of it.
 
-    The names, if there are any, are for errors, and so is the number that the first row has in a
-    table of which these are a part.
+    Parameters
+    ----------
+    as_given : data frame, array or sparse matrix
+        The table.
+    names : sequence or None
+        The names of the columns.
+    first_row : int, default=0
+        The number of the first row in the whole table, for errors.
     """
 
     def __init__(self, as_given: Any, names: Sequence[Any] | None, first_row: int = 0) -> None:
         self.as_given = as_given
         self.n_rows, self.n_columns = as_given.shape
-        self.names = names
-        self.first_row = first_row
+        self.names, self.first_row = names, first_row
 
     def label(self, column: int) -> str:
-        """Return what an error calls a column."""
+        """Return the name of a column in errors."""
         return f"Column {column}" if self.names is None else f"Column {self.names[column]!r}"
-
-
-class ArrayColumns(Columns):
-    """The columns of an array of numbers, strings or objects."""
-
-    def __init__(self, X: Array, names: Sequence[Any] | None, first_row: int = 0) -> None:
-        super().__init__(X, names, first_row)
-        self.X = X
-
-    def kind(self, column: int) -> Kind:
-        """Return what a column holds, or raise if it is neither numbers nor categories."""
-        if self.X.dtype.kind == "O":
-            return infer_column_kind(self.values(column), self.label(column))
-        return "category" if self.X.dtype.kind == "U" else "number"
-
-    def numbers(self, columns: Sequence[int]) -> Array:
-        """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
-        if self.X.dtype.kind in "fiub":
-            with np.errstate(over="ignore"):  # of which is told below
-                numbers = self.X[:, columns].astype(np.float64)
-            return _checked(self, numbers, columns)
-        if self.X.dtype.kind == "O" and self.n_rows <= FEW_ROWS:
-            # All at once, for a single row takes a quarter of the time of column by column.
-            chosen = self.X[:, columns]
-            if types_in(chosen.ravel().tolist()).keys() <= {"number"}:
-                with suppress(OverflowError):  # which is told of the column
-                    return _checked(self, chosen.astype(np.float64), columns)
-        return _side_by_side(self, columns, self._floats)
 
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
-        values: list[Any] = self.X[:, column].tolist()
+        raise NotImplementedError
+
+    def numbers(self, columns: Sequence[int]) -> Any:
+        """Return numeric columns as a float64 matrix, with NaN for missing values."""
+        matrix = np.empty((self.n_rows, len(columns)))
+        for position, column in enumerate(columns):
+            matrix[:, position] = self._floats(column)
+        return self._check_finite(matrix, columns)
+
+    def _floats(self, column: int) -> Array:
+        return to_floats(self.values(column), self.label(column), self.first_row)
+
+    def _check_finite(self, matrix: Array, columns: Sequence[int]) -> Array:
+        """Return a matrix of columns; raise if it has infinite values."""
+        is_infinite = np.isinf(matrix)
+        if is_infinite.any():
+            raise_infinite(self.label(columns[int(is_infinite.any(axis=0).argmax())]))
+        return matrix
+
+
+class ArrayColumns(TableColumns):
+    """Columns of an array of numbers, strings or objects."""
+
+    def kind(self, column: int) -> Kind:
+        """Return the kind of a column; raise if it is neither numeric nor categorical."""
+        if self.as_given.dtype.kind == "O":
+            return infer_column_kind(self.values(column), self.label(column))
+        return "category" if self.as_given.dtype.kind == "U" else "number"
+
+    def numbers(self, columns: Sequence[int]) -> Array:
+        """Return numeric columns as a float64 matrix, with NaN for missing values."""
+        X = self.as_given
+        if X.dtype.kind in "fiub":
+            with np.errstate(over="ignore"):  # infinite values are checked next
+                numbers = X[:, columns].astype(np.float64)
+            return self._check_finite(numbers, columns)
+        if X.dtype.kind == "O" and self.n_rows <= FEW_ROWS:
+            # Convert all columns at once, which is four times as fast for a single row.
+            chosen = X[:, columns]
+            if types_in(chosen.ravel().tolist()).keys() <= {"number"}:
+                with suppress(OverflowError):  # raised again below, with the name of the column
+                    return self._check_finite(chosen.astype(np.float64), columns)
+        matrix: Array = super().numbers(columns)
+        return matrix
+
+    def values(self, column: int) -> list[Any]:
+        """Return the values of a column as Python objects."""
+        values: list[Any] = self.as_given[:, column].tolist()
         return values
 
     def part(self, rows: slice) -> ArrayColumns:
         """Return some of the rows."""
-        return ArrayColumns(self.X[rows], self.names, rows.start)
-
-    def _floats(self, column: int) -> Array:
-        return floats_of(self.values(column), self.label(column), self.first_row)
+        return ArrayColumns(self.as_given[rows], self.names, rows.start)
 
 
-class FrameColumns(Columns):
-    """The columns of a data frame."""
+class FrameColumns(TableColumns):
+    """Columns of a data frame."""
 
     def __init__(self, frame: nw.DataFrame[Any], first_row: int = 0) -> None:
         super().__init__(frame.to_native(), frame.columns, first_row)
@@ -256,9 +268,9 @@ class FrameColumns(Columns):
         self.dtypes = frame.schema.dtypes()
 
     def kind(self, column: int) -> Kind:
-        """Return what a column holds, or raise if it is neither numbers nor categories."""
+        """Return the kind of a column; raise if it is neither numeric nor categorical."""
         dtype = self.dtypes[column]
-        if is_of_numbers(dtype):
+        if is_numeric(dtype):
             return "number"
         if dtype in (nw.String, nw.Categorical, nw.Enum):
             return "category"
@@ -269,51 +281,53 @@ class FrameColumns(Columns):
             raise_unsupported(values, label)
         return infer_column_kind(values, label)
 
-    def numbers(self, columns: Sequence[int]) -> Array:
-        """Return columns of numbers as a float64 matrix, with NaN for what is missing."""
-        return _side_by_side(self, columns, self._floats)
-
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
         series = self.frame[:, column]
-        if self.frame.implementation.is_pyarrow():
-            return _values_of_arrow(series)
-        return series.to_list()
+        if not self.frame.implementation.is_pyarrow():
+            return series.to_list()
+        # Lists of pyarrow take 2 us for each value.
+        if series.dtype == nw.Categorical and series.cat.get_categories().dtype == nw.String:
+            series = series.cast(nw.String)
+        if series.dtype != nw.String:
+            return series.to_list()
+        values: list[Any] = series.to_numpy().tolist()
+        return values
 
     def part(self, rows: slice) -> FrameColumns:
         """Return some of the rows."""
         return FrameColumns(self.frame[rows], rows.start)
 
     def _floats(self, column: int) -> Array:
-        if not is_of_numbers(self.dtypes[column]):
-            return floats_of(self.values(column), self.label(column), self.first_row)
+        if not is_numeric(self.dtypes[column]):
+            return super()._floats(column)
         series = self.frame[:, column]
-        # Casts of pyarrow refuse integers beyond 2**53; NumPy rounds them, as Python does.
+        # Casts of pyarrow raise for integers beyond 2**53, which NumPy rounds, as Python does.
         is_long = self.dtypes[column] in (nw.Int64, nw.UInt64)
         floats: Array = (series if is_long else series.cast(nw.Float64)).to_numpy()
         return floats
 
 
-class SparseColumns(Columns):
-    """The columns of a sparse matrix of numbers."""
+class SparseColumns(TableColumns):
+    """Columns of a sparse matrix of numbers."""
 
     def __init__(self, X: Any) -> None:
         super().__init__(X, None)
         self.X = csc_array(X)
 
     def kind(self, column: int) -> Kind:
-        """Return that a column holds numbers."""
+        """Return that a column is numeric."""
         return "number"
 
     def numbers(self, columns: Sequence[int]) -> Any:
         """Return columns as a sparse matrix of float64."""
         X = self.X[:, columns].astype(np.float64)
         if np.isinf(X.data).any():
-            _checked(self, X.toarray(), columns)
+            self._check_finite(X.toarray(), columns)
         return X
 
     def values(self, column: int) -> list[Any]:
-        """Return the values of a column, with its zeros."""
+        """Return the values of a column, zeros included."""
         values: list[Any] = self.X[:, [column]].toarray().ravel().tolist()
         return values
 
@@ -330,23 +344,23 @@ AnyColumns: TypeAlias = ArrayColumns | FrameColumns | SparseColumns
 
 
 def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
-    """Return the columns of X; with `reset` the estimator takes note of their number and names.
+    """Return the columns of X; with `reset`, set their number and names on the estimator.
 
     Raises
     ------
     TypeError, ValueError
-        If X is no table, has no rows or columns, or others than in `fit`.
+        If X is not a table, is empty, or has other columns than in `fit`.
     """
     if not reset and _is_plain(estimator, X):
         return ArrayColumns(X, None)
     if nw.dependencies.is_into_dataframe(X):
-        return _columns_of_frame(estimator, X, reset)
-    if hasattr(X, "keys") and not issparse(X):  # of which one kind is a dict
-        return _columns_of_rows(estimator, [X], reset)
+        return _read_frame(estimator, X, reset)
+    if hasattr(X, "keys") and not issparse(X):  # dok_matrix has keys
+        return _read_rows(estimator, [X], reset)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, Mapping) for row in X):
-        return _columns_of_rows(estimator, X, reset)
+        return _read_rows(estimator, X, reset)
     if hasattr(X, "collect_schema"):
-        raise TypeError(f"X is a lazy frame ({type(X).__name__}): pass what its collect() returns.")
+        raise TypeError(f"X is a lazy frame ({type(X).__name__}). Pass X.collect().")
     X = _as_array(X)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     if issparse(X):
@@ -365,7 +379,7 @@ def copy_features(source: Any, target: Any) -> None:
 
 
 def _is_plain(estimator: Any, X: Any) -> bool:
-    """Return whether X is an array that passes all checks, which take longer than one row."""
+    """Return whether X is an array that passes all checks, which take longer than a row."""
     return (
         type(X) is np.ndarray
         and X.ndim == 2
@@ -376,57 +390,39 @@ def _is_plain(estimator: Any, X: Any) -> bool:
     )
 
 
-def _columns_of_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:
+def _read_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     try:
         frame = nw.from_native(X, eager_only=True)
     except nw.exceptions.DuplicateError as error:
         raise ValueError(
-            "X has several columns of one name, so that nobody could tell which of them is meant. "
-            f"Give each a name of its own. ({error})"
+            f"X has several columns with the same name. Give each a name of its own. ({error})"
         ) from error
     if reset or frame.columns != list(getattr(estimator, "feature_names_in_", [])):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     if not all(frame.shape):
         raise ValueError(
             f"X has {frame.shape[0]} sample(s) (rows) and {frame.shape[1]} feature(s) (columns), "
-            "and must have at least one of each."
+            "but must have at least one of each."
         )
-    if reset or len(frame) > FEW_ROWS:  # what columns hold is said by their dtypes
+    if reset or len(frame) > FEW_ROWS:  # in fit, dtypes determine the kinds of columns
         return FrameColumns(frame)
-    return ArrayColumns(_as_objects(frame), frame.columns)
-
-
-def _as_objects(frame: nw.DataFrame[Any]) -> Array:
-    """Return a frame as an array of Python objects."""
     native = nw.to_native(frame)
     if nw.dependencies.is_pandas_dataframe(native):
         objects: Array = native.to_numpy(dtype=object)
-        return objects
-    values = chain.from_iterable(frame.rows())
-    return np.fromiter(values, dtype=object, count=frame.shape[0] * frame.shape[1]).reshape(
-        frame.shape
-    )
+    else:
+        values, size = chain.from_iterable(frame.rows()), frame.shape[0] * frame.shape[1]
+        objects = np.fromiter(values, dtype=object, count=size).reshape(frame.shape)
+    return ArrayColumns(objects, frame.columns)
 
 
-def _values_of_arrow(series: nw.Series[Any]) -> list[Any]:
-    """Return the values of a column of pyarrow, whose own lists take 2 us for each."""
-    if series.dtype == nw.Categorical and series.cat.get_categories().dtype == nw.String:
-        series = series.cast(nw.String)
-    if series.dtype != nw.String:
-        return series.to_list()
-    values: list[Any] = series.to_numpy().tolist()
-    return values
-
-
-def _columns_of_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns:
-    """Return the columns of rows, each of which is a dict, a pandas Series, or the like."""
+def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns:
+    """Return the columns of rows that are dicts, pandas Series, or the like."""
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
         raise TypeError(
-            "A dict, or what is like one, is one row, and goes with an estimator that was fitted "
-            "to a data frame, whose names it has. Pass a frame (pandas.DataFrame makes one of a "
-            "list of dicts, and to_frame() of a Series), or an array of shape (n_samples, "
-            "n_features)."
+            "A dict, or the like, is one row, and needs an estimator that was fitted to a data "
+            "frame, with its names. Pass a frame (by pandas.DataFrame from a list of dicts, or "
+            "to_frame() of a Series), or an array of shape (n_samples, n_features)."
         )
     known = set(names)
     values = np.empty((len(rows), len(names)), dtype=object)
@@ -436,38 +432,38 @@ def _columns_of_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayC
             lacking = [name for name in names if name not in row.keys()]  # noqa: SIM118
             unknown = [name for name in row.keys() if name not in known]  # noqa: SIM118
             raise ValueError(
-                f"{label} must have the names of the table that fit was given, with None for what "
-                f"is missing. Names that it lacks: {lacking or 'none'}; others: "
+                f"{label} must have the names of the table that fit was given, with None for "
+                f"missing values. Missing names: {lacking or 'none'}; unknown names: "
                 f"{unknown or 'none'}."
             )
         found = [row[name] for name in names]
-        if any(map(_holds_several, set(map(type, found)))):
-            name = next(name for name in names if _holds_several(type(row[name])))
+        if any(map(_is_sequence, set(map(type, found)))):
+            name = next(name for name in names if _is_sequence(type(row[name])))
             raise ValueError(
-                f"A dict, or what is like one, is one row, but the value of {name!r} is a "
+                f"A dict, or the like, is one row, but the value of {name!r} is a "
                 f"{type(row[name]).__name__}. For several rows pass a list of dicts, or a data "
-                "frame, as pandas.DataFrame makes of a dict of lists."
+                "frame, by pandas.DataFrame from a dict of lists."
             )
         values[i] = found
     return ArrayColumns(values, names)
 
 
-def _holds_several(type_: type) -> bool:
-    """Return whether values of a type are lists, arrays, or the like."""
+def _is_sequence(type_: type) -> bool:
+    """Return whether a type is a list, an array, or the like."""
     is_sized = hasattr(type_, "__len__") and hasattr(type_, "__getitem__")
     return is_sized and not issubclass(type_, (str, bytes, tuple, dict))
 
 
 def _as_array(X: Any) -> Any:
-    """Return X as an array of two axes, or a sparse matrix, of any dtype that it may have."""
-    if np.ma.is_masked(X):  # what is masked is missing
+    """Return X as a 2d array or a sparse matrix, of any supported dtype."""
+    if np.ma.is_masked(X):  # masked values are missing
         is_masked, X = np.ma.getmaskarray(X), np.array(X, dtype=object)
         X[is_masked] = None
     reject_masked_or_structured(X, "X")
     if isinstance(X, (list, tuple)):
         try:
             array = np.asarray(X)
-        except ValueError:  # of lists within rows, of which is told below
+        except ValueError:  # for lists within rows; a better error follows
             array = np.asarray(X, dtype=object)
         X = np.asarray(X, dtype=object) if array.dtype.kind == "U" else array
     X = check_array(
@@ -477,27 +473,12 @@ def _as_array(X: Any) -> Any:
         raise_datetime("X", X.dtype)
     if X.dtype.kind not in _KINDS:
         raise ValueError(
-            f"X has dtype {X.dtype}, and must hold numbers, strings or objects. Bytes become "
+            f"X has dtype {X.dtype}, but must hold numbers, strings or objects. Convert bytes to "
             'strings by numpy.char.decode(X, "utf-8").'
         )
     return X
 
 
-def _side_by_side(table: Columns, columns: Sequence[int], floats: Any) -> Array:
-    matrix = np.empty((table.n_rows, len(columns)))
-    for place, column in enumerate(columns):
-        matrix[:, place] = floats(column)
-    return _checked(table, matrix, columns)
-
-
-def _checked(table: Columns, matrix: Array, columns: Sequence[int]) -> Array:
-    """Return a matrix of numbers, checked for infinite ones."""
-    is_infinite = np.isinf(matrix)
-    if is_infinite.any():
-        raise_infinite(table.label(columns[int(is_infinite.any(axis=0).argmax())]))
-    return matrix
-
-
-def is_of_numbers(dtype: Any) -> bool:
-    """Return whether a dtype of narwhals is of numbers, or of booleans."""
+def is_numeric(dtype: Any) -> bool:
+    """Return whether a narwhals dtype is numeric or boolean."""
     return dtype.is_numeric() or dtype == nw.Boolean

@@ -1,4 +1,4 @@
-"""Transformers of numeric columns: piecewise-linear and periodic encoding."""
+"""Transformers of numeric features: piecewise-linear encoding and periodic features."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from ..estimators._mixins import EstimatorMixin
 from ..utils.arrays import Array
 
 _FLOATS = (np.float64, np.float32)
-# Numbers of the output that are made at a time, so that they stay in the cache.
+# The number of output elements computed at once, so that they stay in the cache.
 _BLOCK = 200_000
 
 
 class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
-    """Encode each number by how much of each of its bins it fills.
+    """Encode each number by the filled share of each of its bins.
 
     The bins of a feature lie between its quantiles e_0 <= e_1 <= ... <= e_T. Component t is
 
         (x - e_t) / (e_{t+1} - e_t) - 1/2,
 
-    where the fraction is clipped to [0, 1]: bins below x are full, those above are empty, and the
-    one that x lies in is as full as x is far into it [1]_. The first goes on below 0, to -1, and
-    the last above 1, to 2, so that values beyond the training data differ. What is linear in the
-    components is piecewise linear in x.
+    where the fraction is clipped to [0, 1]: bins below x are full, bins above x are empty, and the
+    bin of x is filled up to x [1]_. The fraction of the first bin may fall to -1, and that of the
+    last bin rise to 2, so that values beyond the training data differ. A linear function of the
+    components is a piecewise-linear function of x.
 
     Parameters
     ----------
     n_bins : int, default=16
-        The most bins of a feature; quantiles that are equal are one edge, so that features of few
-        values have fewer. At least 1.
+        The maximum number of bins of a feature, at least 1. Equal quantiles are merged, so that
+        features with few values have fewer bins.
 
     Attributes
     ----------
     bin_edges_ : list of arrays
-        The edges of each feature's bins, which rise.
+        The edges of the bins of each feature, in ascending order.
     n_bins_ : array of int, of shape (n_features_in_,)
-        The number of bins of each feature, and of its outputs; 0 for one that is constant.
+        The number of bins of each feature, and of its outputs; 0 for constant features.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, where they are all strings.
+        Their names, if all are strings.
 
     See Also
     --------
-    PeriodicFeatures : Numbers as cosines.
-    sklearn.preprocessing.KBinsDiscretizer : Which bin it is, without where in it.
+    PeriodicFeatures : Cosines of numbers.
+    sklearn.preprocessing.KBinsDiscretizer : Encode the bin only, without the position in it.
 
     References
     ----------
@@ -100,7 +100,7 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         Raises
         ------
         ValueError
-            If X holds values that are missing or infinite, or no numbers.
+            If X has missing, infinite or non-numeric values.
         """
         numbers: Array = validate_data(self, X, dtype=_FLOATS)
         shares = np.linspace(0, 1, self.n_bins + 1)
@@ -120,22 +120,21 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         Returns
         -------
         encoded : array of shape (n_samples, sum(n_bins_))
-            The components, those of a feature side by side, between -1.5 and 1.5.
+            The components, grouped by feature, between -1.5 and 1.5.
 
         Raises
         ------
         NotFittedError
             If the encoder is not fitted.
         ValueError
-            If X holds values that are missing or infinite, no numbers, or other features than in
-            `fit`.
+            If X has missing, infinite or non-numeric values, or other features than in `fit`.
         """
         check_is_fitted(self)
         numbers: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
         feature, lower, width, least, most = self._bins()
         out = np.empty((len(numbers), len(feature)), dtype=numbers.dtype)
         for rows in gen_batches(len(numbers), max(1, _BLOCK // max(1, len(feature)))):
-            with np.errstate(over="ignore"):  # of values that are far outside of narrow bins
+            with np.errstate(over="ignore"):  # for values far outside of narrow bins
                 filled = numbers[rows][:, feature] - lower
                 filled /= width
             np.clip(filled, least, most, out=filled)
@@ -143,12 +142,12 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         return out
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """Return the names of the outputs: that of the feature, "_bin" and a number from 0 on.
+        """Return the names of the outputs: name of the feature, "_bin" and a number.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            The names of the features; None for those of `fit`, or "x0", "x1" and so on.
+            The names of the features; None for those seen in `fit`, or "x0", "x1" and so on.
 
         Returns
         -------
@@ -168,46 +167,46 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         return np.array(found, dtype=object)
 
     def _bins(self) -> tuple[Array, Array, Array, Array, Array]:
-        """Return of each output its feature, lower edge, width, and the ends of its range."""
+        """Return the feature, lower edge, width, and bounds of the fraction of each output."""
         feature = np.repeat(np.arange(self.n_features_in_), self.n_bins_)
-        none: Array = np.empty(0)
-        lower = np.concatenate([none, *(edges[:-1] for edges in self.bin_edges_)])
-        width = np.concatenate([none, *(np.diff(edges) for edges in self.bin_edges_)])
+        empty: Array = np.empty(0)
+        lower = np.concatenate([empty, *(edges[:-1] for edges in self.bin_edges_)])
+        width = np.concatenate([empty, *(np.diff(edges) for edges in self.bin_edges_)])
         is_last = np.append(feature[1:] != feature[:-1], True)[: len(feature)]
         is_first = np.append(True, feature[1:] != feature[:-1])[: len(feature)]
         return feature, lower, width, np.where(is_first, -1.0, 0.0), np.where(is_last, 2.0, 1.0)
 
 
 class PeriodicFeatures(TransformerMixin, EstimatorMixin):
-    """Make several waves of each number: cos(2 pi f x + phase).
+    """Encode each number by several cosines: cos(2 pi f x + phase).
 
-    The frequencies f are drawn from N(0, scale^2), the phases from [0, 2 pi), for each feature its
-    own, and stay as they are [1]_. The numbers should be scaled, so that most lie between -3 and
-    3, as `TableEncoder` leaves them.
+    For each feature, the frequencies f are drawn from N(0, scale^2) and the phases from [0, 2 pi);
+    they are not trained [1]_. Numbers should be scaled so that most are between -3 and 3, as the
+    output of `TableEncoder` is.
 
     Parameters
     ----------
     n_frequencies : int, default=16
-        The number of waves of each feature. At least 1.
+        The number of cosines of each feature, at least 1.
     scale : float, default=0.5
-        The standard deviation of the frequencies: the greater, the more detail. Above 0.
+        The standard deviation of the frequencies, positive. Larger values give more detail.
     random_state : int, RandomState instance or None, default=None
         Draws frequencies and phases.
 
     Attributes
     ----------
     frequencies_ : array of shape (n_features_in_, n_frequencies)
-        The frequencies of each feature.
+        The frequencies.
     phases_ : array of shape (n_features_in_, n_frequencies)
-        Their phases.
+        The phases.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, where they are all strings.
+        Their names, if all are strings.
 
     See Also
     --------
-    PiecewiseLinearEncoder : Numbers as shares of bins.
+    PiecewiseLinearEncoder : Filled shares of bins.
     sklearn.kernel_approximation.RBFSampler : Cosines of random sums of all features.
 
     References
@@ -252,7 +251,7 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The numbers, of which only their features count.
+            The numbers. Only the number of features is used.
         y : None
             Ignored.
 
@@ -264,7 +263,7 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         Raises
         ------
         ValueError
-            If X holds values that are missing or infinite, or no numbers.
+            If X has missing, infinite or non-numeric values.
         """
         validate_data(self, X, dtype=_FLOATS)
         rng = check_random_state(self.random_state)
@@ -274,7 +273,7 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         return self
 
     def transform(self, X: ArrayLike) -> Array:
-        """Make waves of numbers.
+        """Compute the cosines of numbers.
 
         Parameters
         ----------
@@ -284,15 +283,14 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         Returns
         -------
         waves : array of shape (n_samples, n_features * n_frequencies)
-            The waves, those of a feature side by side.
+            The cosines, grouped by feature.
 
         Raises
         ------
         NotFittedError
             If the transformer is not fitted.
         ValueError
-            If X holds values that are missing or infinite, no numbers, or other features than in
-            `fit`.
+            If X has missing, infinite or non-numeric values, or other features than in `fit`.
         """
         check_is_fitted(self)
         numbers: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
@@ -302,12 +300,12 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         return waves
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """Return the names of the outputs: that of the feature, "_cos" and a number from 0 on.
+        """Return the names of the outputs: name of the feature, "_cos" and a number.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            The names of the features; None for those of `fit`, or "x0", "x1" and so on.
+            The names of the features; None for those seen in `fit`, or "x0", "x1" and so on.
 
         Returns
         -------

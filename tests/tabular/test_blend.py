@@ -1,4 +1,4 @@
-"""Are other estimators trained on the same folds as networks, and weighed by what they say there?
+"""Are estimators of `blend` fitted for the folds of the networks, and weighted out of fold?
 
 What comes of it is made by hand of clones, folds and the formulas; what boosting sees of a table is
 written down.
@@ -72,18 +72,18 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
     model = TabularClassifier(**SMALL, blend=[member]).fit(X, labels)
     (*_, component), folds = model._components, model.oof_member_
     encoded = seen(model, X, component).astype(np.float64)
-    said, of_new = np.empty((len(X), n_classes)), 0
+    predictions, of_new = np.empty((len(X), n_classes)), 0
     for fold in range(2):
         own = clone(member).fit(encoded[folds != fold], y[folds != fold])
-        said[folds == fold] = own.predict_proba(encoded[folds == fold])
+        predictions[folds == fold] = own.predict_proba(encoded[folds == fold])
         logits = np.log(own.predict_proba(encoded))
         powers = np.exp(logits / model.temperatures_[-1] ** 0.5)
         of_new = of_new + powers / powers.sum(axis=1, keepdims=True) / 2
-    logits = np.log(said)
+    logits = np.log(predictions)
     assert model.temperatures_[-1] == pytest.approx(
         temperature_for_scores(logits, y, None), rel=1e-3
     )
-    powers = said ** (1 / model.temperatures_[-1])
+    powers = predictions ** (1 / model.temperatures_[-1])
     likelihoods = [powers[np.arange(len(y)), y] / powers.sum(axis=1)]
     for networks, temperature in zip(model.networks_, model.temperatures_, strict=False):
         out_of_fold = probabilities(networks._held_out_once.scores, temperature)
@@ -108,12 +108,12 @@ def test_regressors_are_trained_out_of_fold_and_weighed_by_squared_error():
     held_out = [model.networks_[0].oof_prediction_]
     mean = [components[0].outputs(seen(model, X, components[0])).mean(axis=0)[:, 0]]
     for member in (Ridge(), KNeighborsRegressor()):
-        said, of_new = np.empty(len(y)), 0
+        predictions, of_new = np.empty(len(y)), 0
         for fold in range(2):
             own = clone(member).fit(encoded[folds != fold], y[folds != fold])
-            said[folds == fold] = own.predict(encoded[folds == fold])
+            predictions[folds == fold] = own.predict(encoded[folds == fold])
             of_new = of_new + own.predict(encoded) / 2
-        held_out.append(said)
+        held_out.append(predictions)
         mean.append(of_new)
     weights = stacking_weights_nnls(np.array(held_out), y, None)
     np.testing.assert_allclose(model.weights_, weights, atol=1e-4)
@@ -224,8 +224,8 @@ def test_sparse_tables_and_pipelines(kind):
     last = LogisticRegression() if kind is TabularClassifier else Ridge()
     blend = ["boosting", make_pipeline(StandardScaler(), last)]
     model = kind(**SMALL, blend=blend).fit(sparse.csr_array(X), y)
-    said = answer_of(model, sparse.csr_array(X))
-    np.testing.assert_allclose(answer_of(model, X), said, rtol=1e-6)
+    predictions = answer_of(model, sparse.csr_array(X))
+    np.testing.assert_allclose(answer_of(model, X), predictions, rtol=1e-6)
 
 
 # ----------------------------------------------------------------------------- awkward data
@@ -246,8 +246,8 @@ def test_classes_that_a_fold_lacks():
     y = np.r_[np.zeros(20), np.ones(9), 2]
     blend = ["boosting", RandomForestClassifier(5)]
     model = TabularClassifier(**SMALL, blend=blend).fit(X, y)
-    said = model.predict_proba(X)
-    np.testing.assert_allclose(said.sum(axis=1), 1)
+    predictions = model.predict_proba(X)
+    np.testing.assert_allclose(predictions.sum(axis=1), 1)
     y = np.r_[np.zeros(29), 1]  # one fold has one class
     model.fit(X, y)
     assert np.isfinite(model.predict_proba(X)).all()

@@ -1,4 +1,4 @@
-"""Are temperatures and weights of models those of the greatest likelihood?"""
+"""Do temperatures and weights of models maximize the likelihood?"""
 
 import numpy as np
 import pytest
@@ -19,20 +19,20 @@ def logits_for(n_outputs, n=4000, seed=0):
     """Return scores, and labels drawn with the probabilities that they say."""
     rng = np.random.RandomState(seed)
     scores = 2 * rng.randn(n, n_outputs)
-    said = probabilities(scores)
-    return scores, np.array([rng.choice(said.shape[1], p=row) for row in said])
+    predictions = probabilities(scores)
+    return scores, np.array([rng.choice(predictions.shape[1], p=row) for row in predictions])
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2, 5])
 def test_probabilities(n_outputs):
     scores, _ = logits_for(n_outputs)
-    said = probabilities(scores.astype(np.float32), 3.0)
-    assert said.dtype == np.float64
+    predictions = probabilities(scores.astype(np.float32), 3.0)
+    assert predictions.dtype == np.float64
     if n_outputs == 1:
-        np.testing.assert_allclose(said[:, 1], expit(scores[:, 0] / 3), rtol=1e-5)
+        np.testing.assert_allclose(predictions[:, 1], expit(scores[:, 0] / 3), rtol=1e-5)
     else:
-        np.testing.assert_allclose(said, softmax(scores / 3, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(said.sum(axis=1), 1)
+        np.testing.assert_allclose(predictions, softmax(scores / 3, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(predictions.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.0, 4.0])
@@ -66,8 +66,10 @@ def test_a_loss_is_that_of_the_probabilities_with_the_best_temperature(n_outputs
     several = np.array([0.5 * scores, scores, 3 * scores])
     weight = np.random.RandomState(1).rand(500)
     temperature, loss = calibrate(several, codes, weight)
-    said = probabilities(several, temperature)[:, np.arange(500), codes]
-    assert loss == pytest.approx(-np.average(np.log(said).mean(axis=0), weights=weight), rel=1e-9)
+    predictions = probabilities(several, temperature)[:, np.arange(500), codes]
+    assert loss == pytest.approx(
+        -np.average(np.log(predictions).mean(axis=0), weights=weight), rel=1e-9
+    )
     as_one = np.vstack(several), np.tile(codes, 3), np.tile(weight, 3)
     assert temperature_for_scores(*as_one) == pytest.approx(temperature, rel=1e-3)
     for other in (0.9, 1.1):

@@ -1,4 +1,4 @@
-"""Are the settings of tabular estimators in the bounds that they should be in, for any table?"""
+"""Are the default settings of tabular estimators sensible for any table?"""
 
 import numpy as np
 import pytest

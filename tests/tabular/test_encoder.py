@@ -1,4 +1,4 @@
-"""Does the encoder of tables do what its docstring says, and name what it cannot encode?"""
+"""Does TableEncoder do what its docstring says, and name what it cannot encode?"""
 
 import copy
 import datetime
@@ -390,13 +390,13 @@ def test_a_row_may_be_a_dict():
     encoder = TableEncoder(min_frequency=1).fit(frame)
     assert np.array_equal(encoder.transform({"city": "b", "x": 2}), encoder.transform(frame[1:2]))
     assert np.array_equal(encoder.transform(frame.iloc[1]), encoder.transform(frame[1:2]))
-    with pytest.raises(ValueError, match=r"Names that it lacks: \['x'\]; others: none"):
+    with pytest.raises(ValueError, match=r"Missing names: \['x'\]; unknown names: none"):
         encoder.transform({"city": "b"})
-    with pytest.raises(ValueError, match=r"Names that it lacks: \['x'\]; others: \['X'\]"):
+    with pytest.raises(ValueError, match=r"Missing names: \['x'\]; unknown names: \['X'\]"):
         encoder.transform({"city": "b", "X": 1})
-    with pytest.raises(ValueError, match=r"Names that it lacks: none; others: \['y'\]"):
+    with pytest.raises(ValueError, match=r"Missing names: none; unknown names: \['y'\]"):
         encoder.transform({"city": "b", "x": 1, "y": 2})
-    with pytest.raises(TypeError, match="A dict, or what is like one, is one row"):
+    with pytest.raises(TypeError, match="A dict, or the like, is one row"):
         TableEncoder().fit({"x": 1})
     with pytest.raises(TypeError, match="fitted to a data frame"):
         TableEncoder().fit(np.eye(3)).transform({"x": 1})
@@ -415,7 +415,7 @@ def test_rows_may_be_a_list_of_dicts(n, kind):
         encoder.transform(kind([*rows[:-1], {"x": 1.0, "city": "a"}]))
     with pytest.raises(ValueError, match=r"the value of 'x' is a list\. For several rows pass a "):
         encoder.transform(kind([*rows, {"x": [1.0], "city": "a", "z": True}]))
-    with pytest.raises(TypeError, match=r"pandas\.DataFrame makes one of a list of dicts"):
+    with pytest.raises(TypeError, match=r"pandas\.DataFrame from a list of dicts"):
         TableEncoder().fit(rows)
     with pytest.raises(TypeError, match="fitted to a data frame"):
         TableEncoder().fit(np.eye(3)).transform(rows)
@@ -464,7 +464,7 @@ def test_arrays_of_dates_are_an_error():
 UNSUITABLE = {
     "mixed": (
         pd.DataFrame({"x": pd.Series([1, "a"], dtype=object)}),
-        r"Column 'x' holds numbers \(int\) beside other values \(str\), such as 'a' in row 1\. .*"
+        r"Column 'x' holds numbers \(int\) and other values \(str\), such as 'a' in row 1\. .*"
         "to_numeric",
     ),
     "infinite": (pd.DataFrame({"y": [1, 2], "x": [1, np.inf]}), "Column 'x' has infinite"),
@@ -477,7 +477,7 @@ UNSUITABLE = {
     "bytes": (np.array([[b"a"], [b"b"]]), r"numpy\.char\.decode"),
     "names twice": (
         pd.DataFrame(np.eye(2), columns=["a", "a"]),
-        "several columns of one name",
+        "several columns with the same name",
     ),
     "no rows": (pd.DataFrame({"x": []}), r"0 sample\(s\)"),
     "no columns": (pd.DataFrame(index=[0, 1]), r"0 feature\(s\)"),
@@ -539,7 +539,7 @@ def test_targets_that_will_not_do(target_type, y, error):
 
 
 def test_a_lazy_frame_is_to_be_collected():
-    with pytest.raises(TypeError, match=r"pass what its collect\(\) returns"):
+    with pytest.raises(TypeError, match=r"Pass X\.collect\(\)"):
         TableEncoder().fit(pl.LazyFrame({"x": [1, 2]}))
 
 

@@ -1,4 +1,4 @@
-"""Does a tabular regressor learn by each loss, and do its intervals hold what they should?
+"""Does a tabular regressor minimize each loss, and do its intervals cover targets?
 
 Its score is compared with that of the networks within, what it says at first with the best constant
 of each loss, and intervals with the definition of CV+, put together by hand from the networks.
@@ -88,7 +88,7 @@ def test_the_first_predictions_are_near_the_best_constant(loss):
     weight = np.where(np.median(Y) < Y, 3.0, 1.0)
     model = TabularRegressor(**SMALL | {"time_limit": 1e-9}, loss=loss)
     with pytest.warns(ConvergenceWarning, match="nothing has been learned"):
-        said = model.fit(X, Y, weight).predict(X)
+        predictions = model.fit(X, Y, weight).predict(X)
     y = np.repeat(Y, weight.astype(int))
     levels = {"three quantiles": [0.1, 0.5, 0.9], "a high quantile": [0.8]}
     is_median = loss in (LOSSES["absolute_error"], LOSSES["quantile"])
@@ -97,7 +97,7 @@ def test_the_first_predictions_are_near_the_best_constant(loss):
     expected = quantiles if is_median or name in levels else np.mean(y)
     # Huber's and log-cosh's constants lie between the median and the mean.
     tolerance = 0.2 * Y.std() + abs(np.mean(y) - np.median(y)) * (name in ("huber", "log_cosh"))
-    assert np.abs(said - expected).max() < tolerance
+    assert np.abs(predictions - expected).max() < tolerance
 
 
 def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
@@ -128,10 +128,10 @@ def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
         )
         raw = free.predict(far)
         assert ((raw < Y.min()) | (raw > Y.max())).any()
-        said = inside.predict(far)
-        assert said.min() >= Y.min()
-        assert said.max() <= Y.max()
-        np.testing.assert_allclose(said, np.clip(raw, Y.min(), Y.max()), rtol=1e-6)
+        predictions = inside.predict(far)
+        assert predictions.min() >= Y.min()
+        assert predictions.max() <= Y.max()
+        np.testing.assert_allclose(predictions, np.clip(raw, Y.min(), Y.max()), rtol=1e-6)
 
 
 def test_a_standard_deviation_is_learned_or_that_of_the_networks():
@@ -189,18 +189,18 @@ def test_weights_of_several_models_are_those_of_the_least_loss(loss):
     """Of a good model, its negative, and noise, the good one is all that counts."""
     rng = np.random.RandomState(0)
     y = rng.gamma(3, size=200)
-    said = DistributionTargets.fit(REGRESSOR_LOSSES[loss], loss, y, None, False)
+    targets = DistributionTargets.fit(REGRESSOR_LOSSES[loss], loss, y, None, False)
     good = y + 0.1 * rng.randn(200)
     models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
     models = [each[:, None] for each in models]
-    if said.has_variance:
+    if targets.has_variance:
         models = [np.hstack([each, np.full((200, 1), 0.5)]) for each in models]
-    weights = said.weights(models, y, None)
+    weights = targets.weights(models, y, None)
     assert weights.sum() == pytest.approx(1)
     assert weights[0] > 0.9
-    assert said.weights(models[1:2], y, None).tolist() == [1]
-    mixed = said.mixture(models, weights.tolist())
-    assert said.score(mixed, y, None) > 0.9
+    assert targets.weights(models[1:2], y, None).tolist() == [1]
+    mixed = targets.mixture(models, weights.tolist())
+    assert targets.score(mixed, y, None) > 0.9
 
 
 # ---------------------------------------------------------------------------- intervals

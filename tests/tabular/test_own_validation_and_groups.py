@@ -1,4 +1,4 @@
-"""Do tabular estimators stop and calibrate by a table of the user's, and keep groups together?
+"""Do tabular estimators use a validation table of the user, and keep groups together?
 
 What is learned of the table is put together from the networks within; which rows each of them has
 held out is asked of these.
@@ -90,10 +90,10 @@ def test_intervals_are_split_conformal_on_the_table():
     model.fit(X[:80], y[:80], X_val=X[80:120], y_val=y[80:120], sample_weight_val=weight)
     errors = np.sort(np.abs(y[81:120] - model.predict(X[81:120])))
     reach = errors[conformal_quantile_rank(39, 0.8) - 1]
-    said = model.predict(X[120:])
+    predictions = model.predict(X[120:])
     np.testing.assert_allclose(
         model.predict_interval(X[120:], 0.8),
-        np.stack([said - reach, said + reach], axis=1),
+        np.stack([predictions - reach, predictions + reach], axis=1),
         rtol=1e-4,
     )
     with pytest.raises(

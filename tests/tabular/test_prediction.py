@@ -1,4 +1,4 @@
-"""Is what is predicted the same for one row, for some and for very many, from any thread?"""
+"""Are predictions the same for one row, some and very many, from any thread?"""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor

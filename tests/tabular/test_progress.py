@@ -1,4 +1,4 @@
-"""Is it true what a user hears of a tabular fit, and does a fit go on from a checkpoint to the bit?
+"""Is the reported progress of a tabular fit true, and is a fit resumed exactly?
 
 The oracles: the fitted attributes, and the fit that nobody has followed or interrupted.
 """

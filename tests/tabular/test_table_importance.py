@@ -1,4 +1,4 @@
-"""Is the importance of a column what is lost out of fold where its values are permuted?"""
+"""Is the importance of a column the loss of out-of-fold score when it is permuted?"""
 
 import pickle
 
@@ -55,20 +55,20 @@ def test_each_row_is_predicted_by_the_models_that_held_it_out(kind):
     seeds = np.random.RandomState(5).randint(np.iinfo(np.int32).max, size=3)
     order = np.random.RandomState(seeds[1]).permutation(60)
     permuted = X.assign(some=X["some"].to_numpy()[order])
-    said = []
+    predictions = []
     for row, member in enumerate(model.oof_member_):
         rows = model._features.rows(_columns(model, permuted.iloc[[row]]))
         outputs = [
             each.outputs(model._features.transform(rows, each.view))[[member]]
             for each in model._components
         ]
-        said.append(model._mix(outputs)[0])
+        predictions.append(model._mix(outputs)[0])
     found = model.permutation_importance(X, y, n_repeats=1, random_state=5)
     if kind is TabularClassifier:
-        said = model.classes_[np.argmax(said, axis=1)]
-        expected = model.oof_score_ - accuracy_score(y, said)
+        predictions = model.classes_[np.argmax(predictions, axis=1)]
+        expected = model.oof_score_ - accuracy_score(y, predictions)
     else:
-        expected = model.oof_score_ - r2_score(y, model._targets.predictions(np.array(said)))
+        expected = model.oof_score_ - r2_score(y, model._targets.predictions(np.array(predictions)))
     assert found.importances[1, 0] == pytest.approx(expected, abs=1e-5)
 
 
@@ -90,8 +90,8 @@ def test_any_score_and_weights_of_rows():
     assert some[1] >= 0
     weighed = model.permutation_importance(X, y, weight, random_state=0).importances_mean
     assert weighed[2] > finer.importances_mean[0]
-    said = model.oof_predict_proba_
-    assert log_loss(y, said) < 0.4
+    predictions = model.oof_predict_proba_
+    assert log_loss(y, predictions) < 0.4
     regressor = TabularRegressor(**SETTINGS | {"max_iter": 3}).fit(X, 1.0 * (y == "yes"))
     found = regressor.permutation_importance(
         X, 1.0 * (y == "yes"), scoring="neg_mean_absolute_error", n_repeats=2

@@ -1,4 +1,4 @@
-"""Do the tabular estimators take any table, and say honestly what they know of it?
+"""Do tabular estimators accept any table, with honest out-of-fold results?
 
 What they say out of fold and of new rows is put together by hand from the networks within, and
 what they learn there from the formulas; tables are those of the encoder's tests.
@@ -186,9 +186,9 @@ def test_labels_of_any_kind():
     ):
         model = TabularClassifier(**SMALL).fit(X, y)
         np.testing.assert_array_equal(model.classes_, np.unique(np.asarray(y)))
-        said = model.predict_proba(X)
-        assert said.shape == (30, len(model.classes_))
-        np.testing.assert_allclose(said.sum(axis=1), 1)
+        predictions = model.predict_proba(X)
+        assert predictions.shape == (30, len(model.classes_))
+        np.testing.assert_allclose(predictions.sum(axis=1), 1)
         assert set(model.predict(X)) <= set(model.classes_)
     for y in (np.linspace(0, 1, 30), [None, "a"] * 15, [np.nan, 1.0] * 15):
         with pytest.raises(ValueError, match="label|NaN"):
@@ -252,10 +252,13 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
         alone = probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
         out_of_fold = out_of_fold + weight * alone
         np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
-    for said, shares in ((model.predict_proba(X), mixed), (model.oof_predict_proba_, out_of_fold)):
+    for predictions, shares in (
+        (model.predict_proba(X), mixed),
+        (model.oof_predict_proba_, out_of_fold),
+    ):
         powers = shares ** (1 / model._last_temperature)
         expected = powers / powers.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(said, expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(predictions, expected, rtol=1e-3, atol=1e-6)
     assert model.weights_.sum() == pytest.approx(1)
     assert model.oof_score_ == accuracy_score(y, model.oof_prediction_)
     np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))

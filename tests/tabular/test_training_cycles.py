@@ -141,9 +141,9 @@ def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch
     monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
     others = y.copy()
     others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])
-    said = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]
+    ensembles = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]
     (first, second), (of_first, of_second) = (
-        [each.networks.coefs_[0][member] for each in said] for member in (0, 1)
+        [each.networks.coefs_[0][member] for each in ensembles] for member in (0, 1)
     )
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
     assert np.abs(of_first - of_second).max() > 0.01
