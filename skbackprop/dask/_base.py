@@ -18,22 +18,33 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._data_info import DataInfo, FitArguments, ValidatedData, ValidatedParams
+from ..estimators._label_encoding import (
+    ClassificationTargets,
+    check_are_named,
+    make_target_encoder,
+)
 from ..estimators._validation import bare_clone, infer_dtype, prefix_errors
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.update import UpdateRule
 from ..optimizers import OPTIMIZERS, Optimizer
+from ..training.class_weight import reject_balanced
 from ..training.config import TrainingConfig
 from ..training.task import TrainingTask
 from ..training.validation_data import ValidationData
 from ..utils.arrays import Array
 from ._actor_pool import ActorPool
-from ._partitions import PartitionedDataset, Partitions, PartitionValidator, make_partitions
+from ._partitions import PartitionedDataset, PartitionValidator, make_partitions
 from ._prediction import map_method, predict_for_score
-from ._targets import encode_targets
+from ._targets import collect_classes, encode_targets, fit_regression_targets, weight_by_class
 from ._trainer import DistributedTrainer
-from ._validation import RemoteEvaluator, make_validation_data
+from ._validation import (
+    PrecomputedClassifier,
+    PrecomputedRegressor,
+    RemoteEvaluator,
+    make_validation_data,
+)
 from ._worker import WorkerConfig
 
 # The number of values in the sample of rows on the client, by which convergence is judged.
@@ -47,32 +58,9 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
     """Base of the Dask estimators."""
 
     _local: ClassVar[type[BaseNeuralNetwork]]  # the local estimator
-    _precomputed: ClassVar[type[BaseNeuralNetwork]]  # the estimator for scorers
 
     client: Any
     sync_every: int
-
-    # ------------------------------------------------------- defined by subclasses
-
-    def _fit_targets(
-        self,
-        config: TrainingConfig,
-        partitions: Partitions,
-        dtype: Any,
-        classes: Any,
-        incremental: bool,
-    ) -> Any:
-        """Return the `TargetEncoder` of targets on the workers."""
-        raise NotImplementedError(f"{type(self).__name__} must define _fit_targets(...)")
-
-    def _check_targets(self, targets: Any, partitions: Partitions) -> None:
-        """Check that targets on the workers have all classes of an earlier fit."""
-
-    def _apply_class_weight(
-        self, config: TrainingConfig, targets: Any, partitions: Partitions, incremental: bool
-    ) -> Partitions:
-        """Return partitions whose sample weights include the class weights."""
-        return partitions
 
     # -------------------------------------------------------------------- training
 
@@ -101,12 +89,19 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         if known is not None and self._knows_targets:
             targets = self._known_targets(known)
             self._check_known(targets, classes)
-            if not incremental:
-                self._check_targets(targets, partitions)
+            if isinstance(targets, ClassificationTargets) and not incremental:
+                targets.encode(collect_classes(partitions), needs_all=True)
+        elif self._y_numeric:
+            targets = fit_regression_targets(config, self.loss, partitions, dtype)
         else:
-            targets = self._fit_targets(config, partitions, dtype, classes, incremental)
-        partitions = partitions.map(encode_targets, targets)
-        partitions = self._apply_class_weight(config, targets, partitions, incremental)
+            if incremental:
+                check_are_named(classes, is_weighted=False)
+            targets = make_target_encoder(collect_classes(partitions), classes)
+        if incremental and config.class_weight is not None:
+            reject_balanced(config.class_weight)
+        partitions = weight_by_class(
+            config.class_weight, targets, partitions.map(encode_targets, targets)
+        )
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
         table = PartitionedDataset(*sample, partitions=partitions)
@@ -114,25 +109,14 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         watched = None
         if given.has_rows_to_watch:
             validator = replace(validator, features=features, dtype=dtype)
-            watched = self._make_validation_data(given, config, targets, client, validator)
+            rows = given.X_val, given.y_val, given.sample_weight_val
+            partitions = make_partitions(client, *rows, validator, name="X_val")
+            partitions.check_weight("sample_weight_val")
+            encoded = partitions.map(encode_targets, targets)
+            with prefix_errors("X_val, y_val"):
+                encoded = weight_by_class(config.class_weight, targets, encoded)
+                watched = make_validation_data(partitions, encoded)
         return planned, learned, ValidatedData(table, sample.y, watched, None)
-
-    def _make_validation_data(
-        self,
-        given: FitArguments,
-        config: TrainingConfig,
-        targets: Any,
-        client: Client,
-        validator: PartitionValidator,
-    ) -> ValidationData:
-        """Return the validation rows that were passed to `fit`."""
-        rows = given.X_val, given.y_val, given.sample_weight_val
-        partitions = make_partitions(client, *rows, validator, name="X_val")
-        partitions.check_weight("sample_weight_val")
-        encoded = partitions.map(encode_targets, targets)
-        with prefix_errors("X_val, y_val"):
-            weighted = self._apply_class_weight(config, targets, encoded, incremental=False)
-            return make_validation_data(partitions, weighted)
 
     def _problem(
         self,
@@ -159,7 +143,8 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         return replace(problem, stack=trainer, evaluator=evaluator)
 
     def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
-        estimator: Any = self._converted_to(self._precomputed)
+        kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
+        estimator: Any = self._converted_to(kind)
         estimator._raw_prediction = outcomes
         return estimator
 
