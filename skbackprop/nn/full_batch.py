@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -14,20 +13,7 @@ from .objective import LossAndGradient, Objective
 from .parameters import FlatParameters
 
 
-class FullBatchLoss(Protocol):
-    """Mean loss over all rows, without the penalty, and its gradient."""
-
-    gradients: FlatParameters
-
-    @property
-    def total(self) -> float:
-        """The weight of all rows, over which the loss is a mean."""
-
-    def __call__(self) -> list[float]:
-        """Leave the gradient of the mean in `gradients`; return sums of losses to add up."""
-
-
-class LocalFullBatchLoss:
+class FullBatchLoss:
     """The mean loss over all rows, without a penalty, as the parameters have it now.
 
     The rows go through in blocks, the gradients of which are added up, so memory is bounded.
