@@ -23,6 +23,7 @@ from ..estimators._label_encoding import (
     check_are_named,
     make_target_encoder,
 )
+from ..estimators._parameter_table import OF_A_CLUSTER
 from ..estimators._validation import bare_clone, infer_dtype, prefix_errors
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.data_loader import Dataset
@@ -35,7 +36,7 @@ from ..training.task import TrainingTask
 from ..training.validation_data import ValidationData
 from ..utils.arrays import Array
 from ._actor_pool import ActorPool
-from ._partitions import PartitionedDataset, PartitionValidator, make_partitions
+from ._partitions import PartitionedDataset, Partitions, PartitionValidator, make_partitions
 from ._prediction import map_method, predict_for_score
 from ._targets import collect_classes, encode_targets, fit_regression_targets, weight_by_class
 from ._trainer import DistributedTrainer
@@ -50,8 +51,8 @@ from ._worker import WorkerConfig
 # The number of values in the sample of rows on the client, by which convergence is judged.
 _SAMPLE_SIZE = 1 << 18
 
-# The parameters that a local estimator does not have.
-_CLUSTER_PARAMETERS = ("client", "sync_every")
+# The names of the parameters that local estimators do not have.
+_CLUSTER_PARAMETERS = {parameter.name for parameter in OF_A_CLUSTER}
 
 
 class DaskEstimatorMixin(BaseNeuralNetwork):
@@ -86,17 +87,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             features, reader = partitions.feature_attributes, bare_clone(self)
             reader._set(features)
         dtype = expected_dtype or infer_dtype(partitions)
-        if known is not None and self._knows_targets:
-            targets = self._known_targets(known)
-            self._check_known(targets, classes)
-            if isinstance(targets, ClassificationTargets) and not incremental:
-                targets.encode(collect_classes(partitions), needs_all=True)
-        elif self._y_numeric:
-            targets = fit_regression_targets(config, self.loss, partitions, dtype)
-        else:
-            if incremental:
-                check_are_named(classes, is_weighted=False)
-            targets = make_target_encoder(collect_classes(partitions), classes)
+        targets = self._targets_for(partitions, config, known, dtype, incremental, classes)
         if incremental and config.class_weight is not None:
             reject_balanced(config.class_weight)
         partitions = weight_by_class(
@@ -117,6 +108,28 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
                 encoded = weight_by_class(config.class_weight, targets, encoded)
                 watched = make_validation_data(partitions, encoded)
         return planned, learned, ValidatedData(table, sample.y, watched, None)
+
+    def _targets_for(
+        self,
+        partitions: Partitions,
+        config: TrainingConfig,
+        known: DataInfo | None,
+        dtype: Any,
+        incremental: bool,
+        classes: Any,
+    ) -> Any:
+        """Return the `TargetEncoder` of an earlier fit, or one fitted to the partitions."""
+        if known is not None and self._knows_targets:
+            targets = self._known_targets(known)
+            self._check_known(targets, classes)
+            if isinstance(targets, ClassificationTargets) and not incremental:
+                targets.encode(collect_classes(partitions), needs_all=True)
+            return targets
+        if self._y_numeric:
+            return fit_regression_targets(config, self.loss, partitions, dtype)
+        if incremental:
+            check_are_named(classes, is_weighted=False)
+        return make_target_encoder(collect_classes(partitions), classes)
 
     def _problem(
         self,
@@ -162,17 +175,17 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         if config.stopping is None:
             return
         scoring = config.stopping.scoring
-        if callable(scoring):
-            raise ValueError(
-                f"{name} cannot use the scorer scoring={scoring!r} for early stopping, because "
-                "X_val is on the workers. Use None for the score of the estimator, 'loss', or the "
-                "name of a scorer of scikit-learn, such as 'neg_log_loss'."
-            )
         if given.X_val is None and not incremental:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs validation rows, and {name} holds "
                 "out no rows of X. Pass X_val and y_val, for example slices of a Dask array, or a "
                 "part made by random_split of a Dask frame."
+            )
+        if given.X_val is not None and callable(scoring):
+            raise ValueError(
+                f"{name} cannot use the scorer scoring={scoring!r} for early stopping, because "
+                "X_val is on the workers. Use None for the score of the estimator, 'loss', or the "
+                "name of a scorer of scikit-learn, such as 'neg_log_loss'."
             )
 
     def _get_client(self) -> Client:
