@@ -18,12 +18,19 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._data_info import DataInfo, FitArguments, ValidatedData, ValidatedParams
+from ..estimators._label_encoding import (
+    ClassificationTargets,
+    check_are_named,
+    make_target_encoder,
+)
+from ..estimators._parameter_table import OF_A_CLUSTER
 from ..estimators._validation import bare_clone, infer_dtype, prefix_errors
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.update import UpdateRule
 from ..optimizers import OPTIMIZERS, Optimizer
+from ..training.class_weight import reject_balanced
 from ..training.config import TrainingConfig
 from ..training.task import TrainingTask
 from ..training.validation_data import ValidationData
@@ -31,48 +38,30 @@ from ..utils.arrays import Array
 from ._actor_pool import ActorPool
 from ._partitions import PartitionedDataset, Partitions, PartitionValidator, make_partitions
 from ._prediction import map_method, predict_for_score
-from ._targets import encode_targets
+from ._targets import collect_classes, encode_targets, fit_regression_targets, weight_by_class
 from ._trainer import DistributedTrainer
-from ._validation import RemoteEvaluator, make_validation_data
+from ._validation import (
+    PrecomputedClassifier,
+    PrecomputedRegressor,
+    RemoteEvaluator,
+    make_validation_data,
+)
 from ._worker import WorkerConfig
 
 # The number of values in the sample of rows on the client, by which convergence is judged.
 _SAMPLE_SIZE = 1 << 18
 
-# The parameters that a local estimator does not have.
-_CLUSTER_PARAMETERS = ("client", "sync_every")
+# The names of the parameters that local estimators do not have.
+_CLUSTER_PARAMETERS = {parameter.name for parameter in OF_A_CLUSTER}
 
 
 class DaskEstimatorMixin(BaseNeuralNetwork):
     """Base of the Dask estimators."""
 
     _local: ClassVar[type[BaseNeuralNetwork]]  # the local estimator
-    _precomputed: ClassVar[type[BaseNeuralNetwork]]  # the estimator for scorers
 
     client: Any
     sync_every: int
-
-    # ------------------------------------------------------- defined by subclasses
-
-    def _fit_targets(
-        self,
-        config: TrainingConfig,
-        partitions: Partitions,
-        dtype: Any,
-        classes: Any,
-        incremental: bool,
-    ) -> Any:
-        """Return the `TargetEncoder` of targets on the workers."""
-        raise NotImplementedError(f"{type(self).__name__} must define _fit_targets(...)")
-
-    def _check_targets(self, targets: Any, partitions: Partitions) -> None:
-        """Check that targets on the workers have all classes of an earlier fit."""
-
-    def _apply_class_weight(
-        self, config: TrainingConfig, targets: Any, partitions: Partitions, incremental: bool
-    ) -> Partitions:
-        """Return partitions whose sample weights include the class weights."""
-        return partitions
 
     # -------------------------------------------------------------------- training
 
@@ -98,15 +87,12 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             features, reader = partitions.feature_attributes, bare_clone(self)
             reader._set(features)
         dtype = expected_dtype or infer_dtype(partitions)
-        if known is not None and self._knows_targets:
-            targets = self._known_targets(known)
-            self._check_known(targets, classes)
-            if not incremental:
-                self._check_targets(targets, partitions)
-        else:
-            targets = self._fit_targets(config, partitions, dtype, classes, incremental)
-        partitions = partitions.map(encode_targets, targets)
-        partitions = self._apply_class_weight(config, targets, partitions, incremental)
+        targets = self._targets_for(partitions, config, known, dtype, incremental, classes)
+        if incremental and config.class_weight is not None:
+            reject_balanced(config.class_weight)
+        partitions = weight_by_class(
+            config.class_weight, targets, partitions.map(encode_targets, targets)
+        )
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
         table = PartitionedDataset(*sample, partitions=partitions)
@@ -114,25 +100,36 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         watched = None
         if given.has_rows_to_watch:
             validator = replace(validator, features=features, dtype=dtype)
-            watched = self._make_validation_data(given, config, targets, client, validator)
+            rows = given.X_val, given.y_val, given.sample_weight_val
+            partitions = make_partitions(client, *rows, validator, name="X_val")
+            partitions.check_weight("sample_weight_val")
+            encoded = partitions.map(encode_targets, targets)
+            with prefix_errors("X_val, y_val"):
+                encoded = weight_by_class(config.class_weight, targets, encoded)
+                watched = make_validation_data(partitions, encoded)
         return planned, learned, ValidatedData(table, sample.y, watched, None)
 
-    def _make_validation_data(
+    def _targets_for(
         self,
-        given: FitArguments,
+        partitions: Partitions,
         config: TrainingConfig,
-        targets: Any,
-        client: Client,
-        validator: PartitionValidator,
-    ) -> ValidationData:
-        """Return the validation rows that were passed to `fit`."""
-        rows = given.X_val, given.y_val, given.sample_weight_val
-        partitions = make_partitions(client, *rows, validator, name="X_val")
-        partitions.check_weight("sample_weight_val")
-        encoded = partitions.map(encode_targets, targets)
-        with prefix_errors("X_val, y_val"):
-            weighted = self._apply_class_weight(config, targets, encoded, incremental=False)
-            return make_validation_data(partitions, weighted)
+        known: DataInfo | None,
+        dtype: Any,
+        incremental: bool,
+        classes: Any,
+    ) -> Any:
+        """Return the `TargetEncoder` of an earlier fit, or one fitted to the partitions."""
+        if known is not None and self._knows_targets:
+            targets = self._known_targets(known)
+            self._check_known(targets, classes)
+            if isinstance(targets, ClassificationTargets) and not incremental:
+                targets.encode(collect_classes(partitions), needs_all=True)
+            return targets
+        if self._y_numeric:
+            return fit_regression_targets(config, self.loss, partitions, dtype)
+        if incremental:
+            check_are_named(classes, is_weighted=False)
+        return make_target_encoder(collect_classes(partitions), classes)
 
     def _problem(
         self,
@@ -159,7 +156,8 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         return replace(problem, stack=trainer, evaluator=evaluator)
 
     def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
-        estimator: Any = self._converted_to(self._precomputed)
+        kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
+        estimator: Any = self._converted_to(kind)
         estimator._raw_prediction = outcomes
         return estimator
 
@@ -177,17 +175,17 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         if config.stopping is None:
             return
         scoring = config.stopping.scoring
-        if callable(scoring):
-            raise ValueError(
-                f"{name} cannot use the scorer scoring={scoring!r} for early stopping, because "
-                "X_val is on the workers. Use None for the score of the estimator, 'loss', or the "
-                "name of a scorer of scikit-learn, such as 'neg_log_loss'."
-            )
         if given.X_val is None and not incremental:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs validation rows, and {name} holds "
                 "out no rows of X. Pass X_val and y_val, for example slices of a Dask array, or a "
                 "part made by random_split of a Dask frame."
+            )
+        if given.X_val is not None and callable(scoring):
+            raise ValueError(
+                f"{name} cannot use the scorer scoring={scoring!r} for early stopping, because "
+                "X_val is on the workers. Use None for the score of the estimator, 'loss', or the "
+                "name of a scorer of scikit-learn, such as 'neg_log_loss'."
             )
 
     def _get_client(self) -> Client:

@@ -6,6 +6,7 @@ Each partition returns its labels or a few sums, and the client combines them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ import numpy as np
 from ..estimators._label_encoding import ClassificationTargets
 from ..estimators._target_scaling import (
     RegressionTargets,
+    check_can_be_scaled,
     exponent_of_deviations,
     one_for_zero,
     squared_deviations,
 )
 from ..estimators._validation import unify_label_dtype
 from ..training.class_weight import apply_class_weight, check_total, weights_of_each_class
+from ..training.config import TrainingConfig
 from ..utils.arrays import Array, max_abs
 from ._partitions import Partition, Partitions
 
@@ -65,6 +68,8 @@ def weight_by_class(
     class_weight: Any, targets: ClassificationTargets, partitions: Partitions
 ) -> Partitions:
     """Return partitions of encoded targets, with sample weights multiplied by class weights."""
+    if class_weight is None:
+        return partitions
     counts = zip(*partitions.compute(_class_counts, targets), strict=True)
     one_row = targets.class_indices(np.zeros((1, targets.n_outputs), dtype=np.int8))
     columns = [labels._replace(codes=np.arange(len(labels.classes))) for labels in one_row]
@@ -100,15 +105,28 @@ def _apply_class_weight(
 # ------------------------------------------------------------------------------------ numbers
 
 
-def check_numeric_targets(partition: Partition, targets: RegressionTargets) -> None:
-    """Check that the loss is defined for the targets of a partition."""
-    targets.encode(partition.y, needs_all=False)
-
-
-def fit_target_scaler(
-    targets: RegressionTargets, partitions: Partitions, dtype: Any
+def fit_regression_targets(
+    config: TrainingConfig, setting: Any, partitions: Partitions, dtype: Any
 ) -> RegressionTargets:
-    """Return targets with the weighted mean and scale of all rows."""
+    """Return numeric targets, with their mean and scale if they are to be scaled.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The configuration of the fit.
+    setting : str or Loss
+        The loss as the user passed it, for errors.
+    partitions : Partitions
+        The rows.
+    dtype : dtype
+        The dtype of the network.
+    """
+    shape = partitions.infos[0].y_shape
+    targets = RegressionTargets(config.loss, setting, shape[0] if shape else 1)
+    partitions.compute(_check_targets, targets)
+    if not config.scale_target:
+        return targets
+    check_can_be_scaled(config.loss, setting)
     totals, sums, minima, maxima, largest = zip(*partitions.compute(_target_sums), strict=True)
     total, low, high = sum(totals), np.min(minima, axis=0), np.max(maxima, axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -120,10 +138,13 @@ def fit_target_scaler(
             exponent = exponent_of_deviations(mean, low, high)
             squares: Any = sum(partitions.compute(_squared_deviation_sums, mean, exponent))
             scale = np.ldexp(np.sqrt(squares / total), exponent)
-    scaled = RegressionTargets(
-        targets.loss, targets.setting, targets.n_targets, mean, one_for_zero(scale)
-    )
+    scaled = replace(targets, mean=mean, scale=one_for_zero(scale))
     return scaled.checked(max(largest), dtype)
+
+
+def _check_targets(partition: Partition, targets: RegressionTargets) -> None:
+    """Check that the loss is defined for the targets of a partition."""
+    targets.encode(partition.y, needs_all=False)
 
 
 def _target_sums(partition: Partition) -> tuple[float, Array, Array, Array, float]:

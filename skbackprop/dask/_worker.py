@@ -17,7 +17,7 @@ from scipy.sparse import issparse, vstack
 
 from ..nn.data_loader import Dataset
 from ..nn.ensemble_trainer import EnsembleTrainer
-from ..nn.full_batch import LocalFullBatchLoss
+from ..nn.full_batch import FullBatchLoss
 from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
@@ -209,7 +209,7 @@ class WorkerActor:
         per_row = network.activations_per_sample(issparse(partitions[0].X))
         self._n_rows_at_once = max(1, _BUFFERED_VALUES // per_row)
         self._orders: dict[tuple[int | None, bool], list[IndexArray]] = {}
-        self._losses: dict[int, LocalFullBatchLoss] = {}
+        self._losses: dict[int, FullBatchLoss] = {}
         self._trainers: dict[tuple[int, int, bool], EnsembleTrainer] = {}
         self._state: TrainState | None = None
         self._parameters: FlatParameters | None = None
@@ -271,7 +271,7 @@ class WorkerActor:
         for data in self._iter_data(piece):
             data, n_rows = _scale_weight(data, scale), data.n_rows
             if n_rows not in self._losses:
-                self._losses[n_rows] = LocalFullBatchLoss(
+                self._losses[n_rows] = FullBatchLoss(
                     self._config.objective, parameters, data, None, n_rows, rngs=self._masks
                 )
             loss = self._losses[n_rows]

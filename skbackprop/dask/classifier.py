@@ -11,7 +11,6 @@ from distributed import Client
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..estimators._decorators import available_if
-from ..estimators._label_encoding import check_are_named, make_target_encoder
 from ..estimators._parameter_table import Parameter, constraints_of, parameters_of
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
@@ -21,8 +20,7 @@ from ..layers.normalization import Normalization
 from ..losses.classification import ClassifierLoss
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
-from ..training.class_weight import ClassWeight, reject_balanced
-from ..training.config import TrainingConfig
+from ..training.class_weight import ClassWeight
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._typing import (
     AverageName,
@@ -35,9 +33,6 @@ from ..utils._typing import (
 from ..utils.arrays import Array
 from ..weight_averaging import WeightAverage
 from ._base import DaskEstimatorMixin
-from ._partitions import Partitions
-from ._targets import collect_classes, weight_by_class
-from ._validation import PrecomputedClassifier
 
 
 class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
@@ -378,7 +373,6 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
     _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_classifier")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_classifier")
     _local: ClassVar[type[BaseNeuralNetwork]] = BackpropClassifier
-    _precomputed: ClassVar[type[BaseNeuralNetwork]] = PrecomputedClassifier
 
     def __init__(
         self,
@@ -462,32 +456,6 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         )
         self.client = client
         self.sync_every = sync_every
-
-    # -------------------------------------------------------------------- training
-
-    def _fit_targets(
-        self,
-        config: TrainingConfig,
-        partitions: Partitions,
-        dtype: Any,
-        classes: Any,
-        incremental: bool,
-    ) -> Any:
-        if incremental:
-            check_are_named(classes, is_weighted=False)
-        return make_target_encoder(collect_classes(partitions), classes)
-
-    def _check_targets(self, targets: Any, partitions: Partitions) -> None:
-        targets.encode(collect_classes(partitions), needs_all=True)
-
-    def _apply_class_weight(
-        self, config: TrainingConfig, targets: Any, partitions: Partitions, incremental: bool
-    ) -> Partitions:
-        if config.class_weight is None:
-            return partitions
-        if incremental:
-            reject_balanced(config.class_weight)
-        return weight_by_class(config.class_weight, targets, partitions)
 
     # ------------------------------------------------------------------ prediction
 

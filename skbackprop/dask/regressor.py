@@ -11,7 +11,6 @@ from distributed import Client
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..estimators._parameter_table import Parameter, constraints_of, parameters_of
-from ..estimators._target_scaling import RegressionTargets, check_can_be_scaled
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
@@ -20,7 +19,6 @@ from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
-from ..training.config import TrainingConfig
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._typing import (
     AverageName,
@@ -33,9 +31,6 @@ from ..utils._typing import (
 from ..utils.arrays import Array
 from ..weight_averaging import WeightAverage
 from ._base import DaskEstimatorMixin
-from ._partitions import Partitions
-from ._targets import check_numeric_targets, fit_target_scaler
-from ._validation import PrecomputedRegressor
 
 
 class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
@@ -373,7 +368,6 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
     _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_regressor")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_regressor")
     _local: ClassVar[type[BaseNeuralNetwork]] = BackpropRegressor
-    _precomputed: ClassVar[type[BaseNeuralNetwork]] = PrecomputedRegressor
 
     def __init__(
         self,
@@ -455,24 +449,6 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         )
         self.client = client
         self.sync_every = sync_every
-
-    # -------------------------------------------------------------------- training
-
-    def _fit_targets(
-        self,
-        config: TrainingConfig,
-        partitions: Partitions,
-        dtype: Any,
-        classes: Any,
-        incremental: bool,
-    ) -> RegressionTargets:
-        shape = partitions.infos[0].y_shape
-        targets = RegressionTargets(config.loss, self.loss, shape[0] if shape else 1)
-        partitions.compute(check_numeric_targets, targets)
-        if not config.scale_target:
-            return targets
-        check_can_be_scaled(config.loss, self.loss)
-        return fit_target_scaler(targets, partitions, dtype)
 
     # ------------------------------------------------------------------ prediction
 

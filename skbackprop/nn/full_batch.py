@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -14,21 +13,8 @@ from .objective import LossAndGradient, Objective
 from .parameters import FlatParameters
 
 
-class FullBatchLoss(Protocol):
-    """Protocol: mean loss over all rows, without the penalty, and its gradient."""
-
-    gradients: FlatParameters
-
-    @property
-    def total(self) -> float:
-        """The total weight of all rows, over which the loss is averaged."""
-
-    def __call__(self) -> list[float]:
-        """Write the gradient of the mean to `gradients`; return partial sums of the losses."""
-
-
-class LocalFullBatchLoss:
-    """Mean loss over all rows in this process, without the penalty, and its gradient.
+class FullBatchLoss:
+    """Mean loss over all rows, without the penalty, and its gradient.
 
     The gradients of blocks of rows are summed, so memory is bounded.
 

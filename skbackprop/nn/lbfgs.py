@@ -12,7 +12,7 @@ from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool, IndexArray
 from .data_loader import Dataset
 from .ensemble_trainer import TimeLimit
-from .full_batch import FullBatchLoss, LocalFullBatchLoss
+from .full_batch import FullBatchLoss
 from .objective import DivergenceError, Objective, PenaltyGradient, fsum_or_nan
 from .parameters import FlatParameters
 
@@ -85,8 +85,6 @@ class FullBatchObjective:
         The time limit, checked before each block.
     evaluations : EvaluationCache or None, default=None
         The cache of evaluations; None for no cache.
-    whole : callable
-        Returns the `FullBatchLoss`; takes the arguments of `LocalFullBatchLoss`, the default.
 
     Attributes
     ----------
@@ -107,12 +105,11 @@ class FullBatchObjective:
         row_block: int,
         deadline: TimeLimit | None = None,
         evaluations: EvaluationCache | None = None,
-        whole: Callable[..., FullBatchLoss] = LocalFullBatchLoss,
     ) -> None:
         self._evaluations = evaluations
         smooth = replace(objective, penalty=objective.penalty.smooth)
         self.objective, self.parameters = smooth, parameters
-        self._loss = whole(smooth, parameters, table, order, row_block, deadline)
+        self._loss = FullBatchLoss(smooth, parameters, table, order, row_block, deadline)
         self.gradients = self._loss.gradients
         self._add_penalty = PenaltyGradient(
             smooth.penalty, parameters, self.gradients, BufferPool(parameters.dtype)

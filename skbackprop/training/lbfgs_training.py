@@ -121,7 +121,6 @@ class LBFGSTraining:
             run.rows_at_once,
             time_limit_for([run]),
             run.evaluations,
-            run.problem.whole,
         )
         return minimize(
             whole,

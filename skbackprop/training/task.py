@@ -11,7 +11,6 @@ import numpy as np
 from ..early_stopping import EarlyStopping
 from ..nn.data_loader import Dataset
 from ..nn.ensemble_trainer import EnsembleTrainer
-from ..nn.full_batch import FullBatchLoss, LocalFullBatchLoss
 from ..nn.objective import Objective
 from ..utils.arrays import Array, IndexArray
 from .config import TrainingConfig
@@ -59,9 +58,6 @@ class TrainingTask:
     stack : callable
         Returns the stack that trains runs, of what `EnsembleTrainer` takes. Another than
         `EnsembleTrainer` trains on rows elsewhere, of which the table is a sample.
-    whole : callable
-        Returns the loss over all rows that L-BFGS minimises, of what `LocalFullBatchLoss` takes;
-        likewise.
     """
 
     config: TrainingConfig
@@ -78,7 +74,6 @@ class TrainingTask:
     folds: Array | None = None
     log_losses: Callable[[Array, Array], Array] | None = None
     stack: Callable[..., EnsembleTrainer] = EnsembleTrainer
-    whole: Callable[..., FullBatchLoss] = LocalFullBatchLoss
 
     @property
     def is_local(self) -> bool:

@@ -194,7 +194,7 @@ def test_errors_on_the_workers_are_raised_unchanged(client, monkeypatch):
     def failing(*_):
         raise ZeroDivisionError("mine")
 
-    monkeypatch.setattr("skbackprop.dask._worker.LocalFullBatchLoss.__call__", failing)
+    monkeypatch.setattr("skbackprop.dask._worker.FullBatchLoss.__call__", failing)
     model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
     with pytest.raises(ZeroDivisionError, match="mine"):
         model.fit(*dask_data())
