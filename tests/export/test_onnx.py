@@ -123,7 +123,7 @@ def test_steps_that_do_not_fit():
     network = BackpropClassifier((), **SHORT)
     pipeline = make_pipeline(StandardScaler(), network).fit(X, Y)
     network.fit(X[:, :2], Y)
-    with pytest.raises(ValueError, match="takes 2 features, but is given 4 by the step before"):
+    with pytest.raises(ValueError, match="takes 2 features, but the step before it returns 4"):
         to_onnx(pipeline)
 
 
