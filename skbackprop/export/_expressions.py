@@ -26,7 +26,7 @@ _UFUNCS: tuple[Any, ...] = (
 )
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     **{function.__name__: function for function in _UFUNCS},
-    "fill_nan": lambda x, fill: np.where(np.isnan(x), fill, x),
+    "fill_nan": lambda x, fill: np.asarray(np.where(np.isnan(x), fill, x)),
 }
 
 
