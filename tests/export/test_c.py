@@ -149,7 +149,7 @@ def test_the_head_says_what_there_is():
         classifier(), prefix="iris", weight_dtype="int8", calibration_data=X
     ).source.partition("*/")[0]
     assert "int iris_predict(const float *x, float *probabilities);" in head
-    assert "the number of the class in iris_classes" in head
+    assert "index of the class in iris_classes" in head
     assert "Weights have 8 bits" in head
     assert max(map(len, head.splitlines())) <= 100
 
@@ -161,8 +161,8 @@ def int8(calibration_data):
 @pytest.mark.parametrize(
     "options, match",
     [
-        ({"prefix": "2d"}, "prefix must be a name in C: .*got '2d'"),
-        ({"prefix": "int"}, "no keyword; got 'int'"),
+        ({"prefix": "2d"}, "prefix must be a C identifier .*got '2d'"),
+        ({"prefix": "int"}, "not a keyword, got 'int'"),
         ({"prefix": "a-b"}, "got 'a-b'"),
         ({"prefix": None}, "got None"),
         ({"weight_dtype": "int4"}, "weight_dtype must be .*got 'int4'"),

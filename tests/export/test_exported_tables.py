@@ -147,7 +147,7 @@ def test_weights_of_8_bits_are_measured_on_rows_with_missing_values(tmp_path):
         (to_c(model, prefix=f"p{i}", weight_dtype="int8", calibration_data=sample), sample, [1])
         for i, (model, sample) in enumerate(cases)
     ]
-    assert all("or NaN where it is missing" in program.source for program, _, _ in programs)
+    assert all("or NaN for missing values" in program.source for program, _, _ in programs)
     found = outputs_of_c(programs, tmp_path)
     for (values,), (model, sample), (program, _, _) in zip(found, cases, programs, strict=True):
         changes = np.abs(values[:, 0] - model.predict(sample.astype(np.float32)))
