@@ -1,4 +1,4 @@
-"""Callbacks of our own for `set_callbacks`, in scikit-learn's protocol: what follows a fit."""
+"""Callbacks for `set_callbacks`: checkpoints, live plots, logs and pruning by Optuna."""
 
 from .checkpoint import Checkpoint
 from .live_plot import LiveLossPlot

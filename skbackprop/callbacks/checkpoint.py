@@ -1,4 +1,4 @@
-"""Checkpoints while training, from which another process goes on."""
+"""Callback that saves checkpoints, from which another process can resume training."""
 
 from __future__ import annotations
 
@@ -19,60 +19,59 @@ from ._files import prefix_file_errors
 
 
 class Checkpoint:
-    """Saves training to a file every so many epochs, so that nothing that ends it loses more.
+    """Callback that saves the training state to a file after every few epochs.
 
-    A process may end at any moment, by the kill of a scheduler, a full memory or a loss of power.
-    ``fit(X, y, resume_from=path)`` goes on from the last checkpoint, and ends with the very same
-    weights, losses and scores as if training had never been interrupted: the file holds the
-    weights, the moments of the optimizer, the schedule, the order of the rows and the random
-    streams, as arrays and without a pickle. Of L-BFGS it holds the gradients so far, which it goes
-    through again without computing them.
+    If the process ends early, for example because a scheduler kills it, ``fit(X, y,
+    resume_from=path)`` resumes training from the last checkpoint. It ends with exactly the same
+    weights, losses and scores as an uninterrupted fit: the file has the weights, the optimizer
+    state, the learning rate schedule, the order of the rows and the random states, as arrays
+    without pickles. For L-BFGS it has the gradients so far, which are replayed without computing
+    them again.
 
     Parameters
     ----------
     path : str or path
-        The file; the folder has to exist. A new checkpoint takes the place of the last one at
-        once, when it is complete and on the disk, so that there is always a whole one. Each fit
-        needs a file of its own, which it holds until it ends. If the path is a symbolic link, the
-        file that it leads to is written.
+        The file, in an existing folder. A new checkpoint replaces the last one when it is complete
+        and on the disk, so that there is always a complete one. Each fit needs its own file, which
+        it locks until it ends. If the path is a symbolic link, the linked file is written.
     every : int, default=1
-        The number of epochs, or of iterations of L-BFGS, from one checkpoint to the next, 1 or
-        more. The end of training has one in any case, unless Ctrl-C or an error has ended it.
+        The number of epochs, or of iterations of L-BFGS, between checkpoints, at least 1. The end
+        of training is also saved, unless Ctrl-C or an error ended it.
 
     Raises
     ------
     TypeError
-        When a fit begins, if it is not one of an estimator of this package. Set it on the network
-        itself, not on a pipeline around it.
+        When a fit begins, if the estimator is not one of this package. Set the callback on the
+        network itself, not on a pipeline around it.
     ValueError
-        If a parameter is not valid; when a fit begins, if it is one of many in a search, or one of
-        several networks by L-BFGS, or if another fit is writing to the file.
+        If a parameter is not valid; when a fit begins, if it is one of many fits of a search, if it
+        trains several networks with L-BFGS, or if another fit is writing to the file.
     OSError
-        When a fit begins, if there is no such folder, or the file cannot be written or is a device;
-        after an epoch, which ends training, if it cannot be written then.
+        When a fit begins, if the folder does not exist, or the file is not writable or is a device;
+        after an epoch, which ends training, if the file cannot be written.
 
     See Also
     --------
-    BackpropClassifier.fit : Its ``resume_from`` goes on from a checkpoint.
+    BackpropClassifier.fit : Its ``resume_from`` resumes training from a checkpoint.
 
     Notes
     -----
-    Data and parameters have to be the same when training is resumed; that is checked, the data by a
-    sample of its rows. Lambdas, closures and functions of scripts and notebooks are compared by
-    their code and the values that they refer to, functions of modules by their names alone. Those
-    parameters may differ that say how long to train: ``max_iter``, ``tol``, ``n_iter_no_change``
-    and ``time_limit``, which counts from the resumption. A fit that has ended by ``max_iter``,
-    ``time_limit`` or a callback goes on if there is more to do; schedules that go by the share of
-    ``max_iter`` that is done, such as "cosine", go on from the share that it then is. The version
-    of the package should be the same; one that can't read the file says so.
+    Data and parameters must be the same when training is resumed. `fit` checks this, for the data
+    on a sample of the rows. Lambdas, closures and functions of scripts and notebooks are compared
+    by their code and the values that they refer to, functions of modules only by their names.
+    Parameters that limit the length of training may change: ``max_iter``, ``tol``,
+    ``n_iter_no_change`` and ``time_limit``, which counts from the resumption. A fit that ended by
+    ``max_iter``, ``time_limit`` or a callback continues if there is more to do. Schedules that
+    depend on ``max_iter``, such as "cosine", continue from the new fraction of ``max_iter``. The
+    version of the package should be the same; a version that cannot read the file raises an error.
 
-    On a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
-    each cycle ends with a checkpoint. The estimators of ``blend`` are not in it, and are fitted
-    again when training is resumed.
+    For a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
+    each cycle ends with a checkpoint. Estimators of ``blend`` are not saved, and are fitted again
+    when training is resumed.
 
     Examples
     --------
-    A job that may be killed at any time, and is started again until it is done:
+    A job that may be killed at any time and is started again until it is complete:
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -89,7 +88,7 @@ class Checkpoint:
     True
     """
 
-    # Asks for all that another process needs to go on.
+    # Requests the full training state.
     resumes = True
 
     path: Path
@@ -97,18 +96,18 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
         if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
-            raise ValueError(f"every must be a whole number of epochs, 1 or more, got {every!r}.")
+            raise ValueError(f"every must be an int of at least 1 (epochs), got {every!r}.")
         if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
-            raise ValueError(f"path of Checkpoint must be that of a file, got {path!r}.")
+            raise ValueError(f"path of Checkpoint must be a file name, got {path!r}.")
         self.path, self.every = Path(path).absolute(), int(every)
-        # By the context of the fit: what holds the path until the fit is over.
-        self._holds: dict[Any, ExitStack] = {}
+        # The file locks of running fits, by their contexts.
+        self._locks: dict[Any, ExitStack] = {}
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, every={self.every})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the settings alone: the fit of a copy is another fit."""
+        """Copy and pickle only the settings, because a copy belongs to another fit."""
         return type(self), (self.path, self.every)
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -117,13 +116,13 @@ class Checkpoint:
         is_table = isinstance(estimator, BaseTabular)
         if not is_table and not isinstance(estimator, BaseNeuralNetwork):
             raise TypeError(
-                f"Checkpoint saves the training of a network of skbackprop, but {name} is none. "
-                "Call set_callbacks on the network itself: model[-1], if it ends a pipeline."
+                f"Checkpoint saves the training of a skbackprop network, but was set on a {name}. "
+                "Call set_callbacks on the network itself, such as model[-1] of a pipeline."
             )
-        if _is_one_of_many(context):
+        if _has_parallel_siblings(context):
             raise ValueError(
-                f"Checkpoint has one file, {str(self.path)!r}, and a search fits many networks. "
-                "Set it on the best one, and fit that alone."
+                f"Checkpoint has one file, {str(self.path)!r}, but a search fits many networks. "
+                "Set it on the best one, and fit only that one."
             )
         if (
             not is_table
@@ -131,25 +130,26 @@ class Checkpoint:
             and getattr(estimator, "n_estimators", 1) > 1
         ):
             raise ValueError(
-                "Checkpoint can't resume several networks by L-BFGS, which trains one after the "
-                f"other. Set n_estimators=1 (now {estimator.n_estimators}), or take another solver."
+                "Checkpoint can't resume several networks with L-BFGS, which trains one after the "
+                f"other. Set n_estimators=1 (got {estimator.n_estimators}), or use another solver."
             )
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
-                f"Checkpoint has no folder {str(self.path.parent)!r} to write to. Make it first."
+                f"The folder of Checkpoint, {str(self.path.parent)!r}, does not exist. Create it."
             )
         with prefix_file_errors(self, self.path), ExitStack() as stack:
             try:
                 stack.enter_context(hold_file(self.path))
             except BlockingIOError as error:
                 raise ValueError(
-                    f"Checkpoint has one file, {str(self.path)!r}, which another fit is writing "
-                    "to now, in this process or another. Give each fit a file of its own; in "
-                    "cross-validation do without checkpoints: set_callbacks(). If there is no "
-                    f"other fit, remove {error.filename!r}."
+                    f"Another fit is writing to the file of Checkpoint, {str(self.path)!r}, in "
+                    "this process or another. Use a separate file for each fit; in "
+                    "cross-validation, remove the callback with set_callbacks(). If there is no "
+                    "other fit, delete "
+                    f"{error.filename!r}."
                 ) from None
             check_replaceable(self.path)
-            self._holds[context] = stack.pop_all()
+            self._locks[context] = stack.pop_all()
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
@@ -157,29 +157,27 @@ class Checkpoint:
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
-        """Save, if it is the turn of this epoch or training is over."""
+        """Save a checkpoint after every few epochs and at the end of training."""
         if fitted_estimator is not None:
             self._save_if_due(context, fitted_estimator, fitted_estimator._resumable.save)
 
     def _save_if_due(
         self, context: Any, fitted_estimator: Any, save: Callable[[Path], None]
     ) -> None:
-        """Let `save` write the file, if it is the turn of this epoch or training is over."""
+        """Write the file after every few epochs and at the end of training."""
         is_over = context.task_name == "fit"
         if is_over or np.max(fitted_estimator.n_iter_) % self.every == 0:
             with prefix_file_errors(self, self.path):
                 save(self.path)
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Let other fits have the path; the last checkpoint stays."""
-        self._holds.pop(context, ExitStack()).close()
+        """Unlock the file, and keep the last checkpoint."""
+        self._locks.pop(context, ExitStack()).close()
 
 
-def _is_one_of_many(context: Any) -> bool:
-    """Return whether a task is one of those that may run side by side, as those of a search."""
-    above = context.parent
-    while above is not None:
-        if not above.sequential_subtasks:
+def _has_parallel_siblings(context: Any) -> bool:
+    """Return whether a task belongs to tasks that may run in parallel, as in a search."""
+    while (context := context.parent) is not None:
+        if not context.sequential_subtasks:
             return True
-        above = above.parent
     return False

@@ -1,4 +1,4 @@
-"""A learning curve that is drawn while a network trains, in a notebook and to a file."""
+"""Callback that plots losses during training, in a notebook or to a file."""
 
 from __future__ import annotations
 
@@ -17,37 +17,36 @@ from ..training.config import is_lbfgs
 from ..utils.atomic_write import atomic_write, check_replaceable
 from ._files import check_path, prefix_file_errors, warn_on_oserror
 
-# Pixels to an inch of pictures in a notebook, which shows them at half the size: sharp on any
-# screen.
+# The resolution of plots in a notebook, which shows them at half the size for sharpness.
 _DPI = 200
 
 
 class LiveLossPlot:
-    """A callback that draws losses and validation scores over the epochs while a network trains.
+    """Callback that plots losses and validation scores during training.
 
-    The upper part has the training loss and, where rows are held out or watched, the validation
-    loss; under early stopping a lower part has the validation scores, and dots mark the best epoch
-    so far, whose weights are kept. Of an ensemble there is a thin line for each member; if it is
-    trained by L-BFGS, they are drawn at the end. The epochs are those of one fit.
+    The upper part has the training loss and, if there are validation rows, the validation loss.
+    With early stopping, a lower part has the validation scores, and dots mark the best epoch so
+    far. An ensemble has a thin line for each member; L-BFGS plots them at the end. The plot shows
+    the epochs of one fit.
 
-    In a notebook the picture appears below the cell and is redrawn in place. A file is replaced as
-    a whole, so that a viewer that reloads it never meets half a picture. The last drawing is that
-    of the end of the fit, also if it was interrupted. If the file cannot be written within a fit,
-    it is a warning and training goes on. The size is matplotlib's ``rcParams["figure.figsize"]``.
+    In a notebook the plot appears below the cell and is updated in place. A file is replaced at
+    once, so that a viewer never loads an incomplete one. The last update shows the end of the fit,
+    also if it was interrupted. If the file cannot be written during a fit, the callback warns and
+    training continues. The figure size is matplotlib's ``rcParams["figure.figsize"]``.
 
     Parameters
     ----------
     path : str, path-like or None, default=None
-        The file; its suffix is .png, .svg or .pdf. None for none, in a notebook. Fits that share it
-        draw over each other's picture.
+        The file, with the suffix .png, .svg or .pdf. None for no file, in a notebook. Fits that
+        share a file overwrite it.
     every : float, default=2.0
-        The least number of seconds between two drawings, each of which takes a tenth to a third of
-        one; 0 draws each epoch, ``np.inf`` the first one and the last.
+        The minimum number of seconds between updates, each of which takes 0.1 to 0.3 seconds. 0
+        plots after each epoch, ``np.inf`` only after the first one and the last.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-        The picture of the last fit that was drawn. It does not travel with copies and pickles.
+        The plot of the last fit. Copies and pickles leave it out.
 
     Raises
     ------
@@ -66,13 +65,13 @@ class LiveLossPlot:
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.callbacks import LiveLossPlot
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = BackpropClassifier((8,), early_stopping=True, max_iter=20, random_state=0)
+    >>> model = BackpropClassifier(early_stopping=True, learning_rate_init=0.01, random_state=0)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     curve = LiveLossPlot(Path(folder) / "iris.png")
-    ...     model = model.set_callbacks(curve).fit(X, y)
-    ...     curve.path.exists()
+    ...     plot = LiveLossPlot(Path(folder) / "iris.png")
+    ...     model = model.set_callbacks(plot).fit(X, y)
+    ...     plot.path.exists()
     True
-    >>> [axes.get_ylabel() for axes in curve.figure_.axes]
+    >>> [axes.get_ylabel() for axes in plot.figure_.axes]
     ['loss', 'score']
     """
 
@@ -84,102 +83,102 @@ class LiveLossPlot:
             raise ValueError(f"every of LiveLossPlot must be a number >= 0, got {every!r}.")
         self.path = None if path is None else check_path(self, path, (".png", ".svg", ".pdf"))
         self.every = float(every)
-        # By the context of the fit: several may go on at a time, in threads.
-        self._drawings: dict[Any, _LiveFigure] = {}
+        # The figures of running fits, by their contexts. Several fits may run in threads.
+        self._figures: dict[Any, _LiveFigure] = {}
 
     def __repr__(self) -> str:
         path = None if self.path is None else str(self.path)
         return f"LiveLossPlot({path!r}, every={self.every:g})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the settings alone: pictures belong to who has seen the fit."""
+        """Copy and pickle only the settings, because plots belong to a fit."""
         return type(self), (self.path, self.every)
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """See whether there is something to draw with, and somewhere to draw to."""
+        """Check that matplotlib is installed, and that there is a file or a notebook."""
         figure = _new_figure()
         if self.path is not None:
             with prefix_file_errors(self, self.path):
                 check_replaceable(self.path)
         elif not _is_in_notebook():
             raise ValueError(
-                "LiveLossPlot has nowhere to draw to: outside of a notebook give it the path of "
-                "a file, such as LiveLossPlot('curve.png')."
+                "LiveLossPlot needs the path of a file outside of a notebook, such as "
+                "LiveLossPlot('loss.png')."
             )
-        self._drawings[context] = _LiveFigure(figure)
+        self._figures[context] = _LiveFigure(figure)
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Draw what an interrupt has left undrawn."""
-        drawing = self._drawings.pop(context, None)
-        if drawing is not None and drawing.is_behind:
-            self._draw(estimator, drawing)
+        """Plot epochs that an interrupt left out."""
+        live = self._figures.pop(context, None)
+        if live is not None and live.is_behind:
+            self._draw(estimator, live)
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Do nothing: the curve is one of epochs that are over."""
+        """Do nothing."""
 
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
-        """Draw the epochs so far, if it is time to."""
-        progress = history_of(fitted_estimator)
-        if not any(member.losses for member in progress):
-            return  # nothing to draw
-        while context not in self._drawings:  # that of the fit, which has been set up
+        """Plot the epochs so far, if the last update is old enough."""
+        histories = history_of(fitted_estimator)
+        if not any(history.losses for history in histories):
+            return
+        while context not in self._figures:  # the context of the fit has a figure
             context = context.parent
-        drawing = self._drawings[context]
-        drawing.progress = progress
-        if drawing.is_behind and time.monotonic() >= drawing.due_at:
-            self._draw(estimator, drawing)
+        live = self._figures[context]
+        live.histories = histories
+        if live.is_behind and time.monotonic() >= live.due_at:
+            self._draw(estimator, live)
 
-    def _draw(self, estimator: Any, drawing: _LiveFigure) -> None:
-        """Draw the epochs so far, and show them."""
-        figure, path = drawing.figure, self.path
+    def _draw(self, estimator: Any, live: _LiveFigure) -> None:
+        """Plot the epochs so far, and write or show the figure."""
+        figure, path = live.figure, self.path
         unit = "iteration" if is_lbfgs(estimator.solver) else "epoch"
         figure.clear()
-        LossCurveDisplay(curves={"": drawing.progress}, unit=unit).draw_in(figure)
+        LossCurveDisplay(curves={"": live.histories}, unit=unit).draw_in(figure)
         if path is not None:
-            picture = _picture(figure, format=path.suffix[1:].lower())
-            warn_on_oserror(self, path, lambda: _write(path, picture))
+            content = _render(figure, format=path.suffix[1:].lower())
+            warn_on_oserror(self, path, lambda: _write(path, content))
         if _is_in_notebook():
-            drawing.show(_picture(figure, format="png", dpi=_DPI))
-        drawing.drawn, drawing.due_at = drawing.progress, time.monotonic() + self.every
+            live.show(_render(figure, format="png", dpi=_DPI))
+        live.plotted, live.due_at = live.histories, time.monotonic() + self.every
         self.figure_ = figure
 
 
 class _LiveFigure:
-    """What is drawn of one fit.
+    """Figure of a running fit, with the histories that it shows.
 
     Parameters
     ----------
     figure : matplotlib Figure
-        Where to.
+        The figure.
     """
 
     def __init__(self, figure: Any) -> None:
         self.figure = figure
-        self.progress: list[History] = []  # so far
-        self.drawn: list[History] = []  # in the last picture
+        self.histories: list[History] = []  # so far
+        self.plotted: list[History] = []  # in the last update
         self.due_at = -math.inf
         self._output: Any = None
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is progress that is not drawn yet."""
-        return self.progress != self.drawn
+        """Whether there are epochs that are not plotted yet."""
+        return self.histories != self.plotted
 
     def show(self, png: bytes) -> None:
-        """Show a picture in the notebook, in place of the last one of this fit."""
+        """Show the plot in the notebook, in place of the last one of this fit."""
         from IPython.display import Image, display
 
-        picture = Image(png, format="png", retina=True)
+        image = Image(png, format="png", retina=True)
         if self._output is None:
-            self._output = display(picture, display_id=True)
+            self._output = display(image, display_id=True)
         else:
-            self._output.update(picture)
+            self._output.update(image)
 
 
 def _new_figure() -> Any:
-    """Return a figure that pyplot does not know of, so that none is left open."""
+    """Return a figure that is not registered with pyplot, so that none is left open."""
     check_matplotlib(LiveLossPlot.__name__)
     from matplotlib.figure import Figure
 
@@ -187,19 +186,19 @@ def _new_figure() -> Any:
 
 
 def _is_in_notebook() -> bool:
-    """Return whether this is a process that runs the cells of a notebook."""
-    # Where it is, IPython has been imported.
+    """Return whether this process runs the cells of a notebook."""
+    # Notebooks import IPython.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
-def _write(path: Path, picture: bytes) -> None:
+def _write(path: Path, content: bytes) -> None:
     with atomic_write(path) as file:
-        file.write(picture)
+        file.write(content)
 
 
-def _picture(figure: Any, **options: Any) -> bytes:
+def _render(figure: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, **options)
     return file.getvalue()

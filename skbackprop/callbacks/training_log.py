@@ -1,4 +1,4 @@
-"""A log of training: a line for each epoch, as JSON or CSV."""
+"""Callback that logs a line for each epoch, as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -30,43 +30,44 @@ COLUMNS = (
 
 
 class TrainingLog:
-    """A callback that writes a line to a file after each epoch, as JSON or as CSV.
+    """Callback that writes a line to a file after each epoch, as JSON or CSV.
 
-    The two formats hold the same table, so that ``pandas.read_json(path, lines=True)`` and
-    ``pandas.read_csv(path)`` read the same frame:
+    Both formats hold the same table: ``pandas.read_json(path, lines=True)`` and
+    ``pandas.read_csv(path)`` return the same data frame, with these columns:
 
-    - `time`: when the epoch ended, in UTC, as in 2025-01-31T12:34:56.789+00:00;
-    - `seconds`: how long after the fit of this network began;
-    - `fit`: the id of the outermost fit, that of a search for example; a new one in each call;
-    - `task`: where this network's fit is in it, the ids of the tasks from the outermost down, as in
-      0/0/3/1; the lines of one network have `fit` and `task` in common;
+    - `time`: the end of the epoch in UTC, such as 2025-01-31T12:34:56.789+00:00;
+    - `seconds`: the time since the fit of this network began;
+    - `fit`: the id of the outermost fit, for example of a search; each call has a new one;
+    - `task`: the ids of nested tasks from the outermost to the fit of this network, such as
+      0/0/3/1; `fit` and `task` identify a network;
     - `estimator`: the name of the class;
-    - `member`: which network of an ensemble, counted from 0;
-    - `epoch`: counted from 1 in each fit; of L-BFGS the iteration;
+    - `member`: the index of the network in an ensemble, from 0;
+    - `epoch`: the epoch, or the iteration of L-BFGS, counted from 1 in each fit;
     - `loss`: the training loss of the epoch;
-    - `validation_loss`, `validation_score`: those after the epoch, of the rows that are held out or
-      watched; missing where there are none, the score without early stopping too;
-    - `best_epoch`: the epoch whose weights would be kept if training ended here.
+    - `validation_loss`, `validation_score`: the loss and the score of the validation rows after the
+      epoch; missing without validation rows, and the score also without early stopping;
+    - `best_epoch`: the best epoch so far.
 
-    An ensemble has a line for each member that has trained in the epoch. L-BFGS trains one member
-    after the other: there is a line for each member's last iteration, once all are done.
+    An ensemble has a line for each member that trained in the epoch. L-BFGS trains one member after
+    the other, so an ensemble has one line for the last iteration of each member, written at the
+    end.
 
-    What is missing is null or an empty field; JSON has null for numbers that are not finite, too.
-    Lines are added to what the file holds, all of an epoch in one piece, so that the processes of a
-    search, and one fit after the other, may share it. Between two epochs the file is closed. If
-    writing fails within a fit, a disk being full, it is a warning and training goes on.
+    Missing values are null or an empty field; in JSON, values that are not finite are null, too.
+    Lines are appended to an existing file, all lines of an epoch at once, so that the processes of
+    a search and successive fits can share it. The file is closed between epochs. If it cannot be
+    written during a fit, the callback warns and training continues.
 
     Parameters
     ----------
     path : str or path-like
-        The file; its suffix, .jsonl or .csv, names the format.
+        The file. Its suffix, .jsonl or .csv, determines the format.
 
     Raises
     ------
     ValueError
         If the path has another suffix; in `fit`, if a .csv file has other columns.
     OSError
-        In `fit`, before training begins, if the file cannot be written to.
+        In `fit`, before training begins, if the file cannot be written.
 
     Examples
     --------
@@ -76,7 +77,7 @@ class TrainingLog:
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.callbacks import TrainingLog
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = BackpropClassifier((8,), early_stopping=True, random_state=0)
+    >>> model = BackpropClassifier(early_stopping=True, learning_rate_init=0.01, random_state=0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     log = TrainingLog(Path(folder) / "iris.jsonl")
     ...     model = model.set_callbacks(log).fit(X, y)
@@ -98,30 +99,30 @@ class TrainingLog:
         return self.path.suffix.lower() == ".csv"
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Make the file, if there is none, and see whether it can be written to."""
+        """Create the file if it does not exist, and check that it is writable."""
         with prefix_file_errors(self, self.path):
             if self._is_csv:
-                self._begin_table()
+                self._write_header()
             append_to_file(self.path, b"")
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Do nothing: the file is closed."""
+        """Do nothing, as the file is closed."""
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Do nothing: lines are about epochs that are over."""
+        """Do nothing."""
 
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Write the lines of an epoch."""
-        lines = _lines(context, history_of(fitted_estimator))
+        lines = _make_lines(context, history_of(fitted_estimator))
         if lines:
-            content = "".join(map(_as_csv if self._is_csv else _as_json, lines)).encode()
+            content = "".join(map(_to_csv if self._is_csv else _to_json, lines)).encode()
             warn_on_oserror(self, self.path, lambda: append_to_file(self.path, content))
 
-    def _begin_table(self) -> None:
-        """See to it that the file begins with the names of the columns."""
-        header = _as_csv({name: name for name in COLUMNS}).encode()
+    def _write_header(self) -> None:
+        """Write the header of a new CSV file, or check that of an existing one."""
+        header = _to_csv({name: name for name in COLUMNS}).encode()
         if not self.path.exists():
             write_new_file(self.path, header)
         elif self.path.stat().st_size == 0:
@@ -130,28 +131,28 @@ class TrainingLog:
             first = file.readline()
         if first.strip() != header.strip():
             raise ValueError(
-                f"{self.path} is no log of training: it begins with {first[:80]!r}, not with the "
-                "columns of TrainingLog. Give another path."
+                f"{self.path} is not a training log: it begins with {first[:80]!r} instead of the "
+                "columns of TrainingLog. Set another path."
             )
 
 
-def _lines(context: Any, progress: list[History]) -> list[dict[str, Any]]:
-    """Return what there is to write at the end of a task, for each of the members."""
+def _make_lines(context: Any, histories: list[History]) -> list[dict[str, Any]]:
+    """Return the lines at the end of a task, one for each member that trained in it."""
     path = [context]
     while path[0].parent is not None:
         path.insert(0, path[0].parent)
     if context.task_name in ("epoch", "iteration"):
         fit = context.parent
-        # The others have stopped before; L-BFGS may give up within an iteration, which is none.
-        trained = [len(member.losses) == context.task_id + 1 for member in progress]
+        # Other members stopped earlier. L-BFGS may stop within an iteration, which does not count.
+        trained = [len(history.losses) == context.task_id + 1 for history in histories]
         path.pop()
     else:
         fit = context
-        # Members of L-BFGS have no estimator before the fit is over.
+        # Members trained by L-BFGS have no fitted estimator before the end of the fit.
         has_members = any(task.task_name == "member" for task in fit)
-        trained = [has_members and len(member.losses) > 0 for member in progress]
+        trained = [has_members and len(history.losses) > 0 for history in histories]
     now = datetime.now(UTC)
-    of_all = {
+    shared = {
         "time": now.isoformat(timespec="milliseconds"),
         "seconds": round((now - fit.init_time).total_seconds(), 6),
         "fit": str(context.root_uuid),
@@ -159,27 +160,26 @@ def _lines(context: Any, progress: list[History]) -> list[dict[str, Any]]:
         "estimator": context.estimator_name,
     }
     return [
-        of_all | {"member": i} | _last_epoch(member)
-        for i, member in enumerate(progress)
+        shared | {"member": i} | _last_epoch(history)
+        for i, history in enumerate(histories)
         if trained[i]
     ]
 
 
-def _last_epoch(progress: History) -> dict[str, Any]:
+def _last_epoch(history: History) -> dict[str, Any]:
+    def last(values: list[float]) -> float | None:
+        return float(values[-1]) if values else None
+
     return {
-        "epoch": len(progress.losses),
-        "loss": _last(progress.losses),
-        "validation_loss": _last(progress.validation_losses),
-        "validation_score": _last(progress.validation_scores),
-        "best_epoch": progress.best_epoch,
+        "epoch": len(history.losses),
+        "loss": last(history.losses),
+        "validation_loss": last(history.validation_losses),
+        "validation_score": last(history.validation_scores),
+        "best_epoch": history.best_epoch,
     }
 
 
-def _last(numbers: list[float]) -> float | None:
-    return float(numbers[-1]) if numbers else None
-
-
-def _as_json(line: Mapping[str, Any]) -> str:
+def _to_json(line: Mapping[str, Any]) -> str:
     valid = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in line.items()
@@ -187,7 +187,7 @@ def _as_json(line: Mapping[str, Any]) -> str:
     return json.dumps(valid, allow_nan=False) + "\n"
 
 
-def _as_csv(line: Mapping[str, Any]) -> str:
+def _to_csv(line: Mapping[str, Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(line[name] for name in COLUMNS)
     return text.getvalue()

@@ -274,7 +274,7 @@ class LossCurveDisplay:
         lines = self._plot_lines(self.ax_, losses, {**thin, "label": label}, user_kwargs)
         if is_named:
             color = lines[0].get_color() if lines else None
-            dashed = {"color": color, "label": "_", "linestyle": "--"}
+            dashed: dict[str, Any] = {"color": color, "label": "_", "linestyle": "--"}
             self._plot_lines(self.ax_, val_losses, {**thin, **dashed}, user_kwargs)
         else:
             color = _SCORE_COLOR

@@ -1,6 +1,6 @@
-"""Fitted models for other programs: ONNX, for runtimes of all kinds, and C, for small devices."""
+"""Export fitted models to ONNX, and to C for small devices."""
 
-from . import _tabular_converters  # noqa: F401 - for the formulas that it registers
+from . import _tabular_converters  # noqa: F401 - registers formulas
 from ._converters import to_expression
 from .c_export import to_c
 from .onnx_export import to_onnx

@@ -1,10 +1,9 @@
-"""In which order the values of a row are computed, and which of them share memory.
+"""Order of computation and allocation of buffers in a C program.
 
-A C program goes through a model's expressions one row at a time. Functions of single numbers are
-computed together, in one loop over the numbers of a row, and what is on its way there needs no
-memory. The other values are kept in buffers, each of which serves anew once nobody reads it. What
-members have of their own is computed member by member, in a loop; what is asked of all members
-after it is kept for each of them.
+A C program computes the expressions of a model one row at a time. Chains of elementwise functions
+are computed in one loop without memory for intermediate values. All other values are stored in
+buffers, which are reused after their last read. Values of ensemble members are computed in a loop
+over the members. Values that are read after this loop are stored for all members.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ._expressions import Expr, topological_sort
 
 @dataclass
 class Buffer:
-    """Memory for some numbers, and until when they are read."""
+    """Buffer for values, and the time of their last read."""
 
     size: int
     end: int
@@ -27,32 +26,33 @@ class Buffer:
 
 @dataclass(frozen=True)
 class LoopNest:
-    """Consecutive values, computed once, or once for each member."""
+    """Consecutive expressions, computed once, or in a loop over the members."""
 
     n_estimators: int
-    kept: list[Expr] = field(default_factory=list)
+    stored: list[Expr] = field(default_factory=list)
 
 
 class BufferPlan:
-    """What a program computes, and where it keeps it.
+    """Order and buffers of the expressions of a program.
 
     Parameters
     ----------
-    outputs : iterable of Expression
-        What is wanted at the end.
+    outputs : iterable of Expr
+        The outputs of the model.
 
     Attributes
     ----------
     groups : dict of lists
-        Of each value that is kept, the functions of single numbers that lead to it, itself last.
-    sections : list of Section
-        All values that are kept, in order.
-    of_all_members : set of Expression
-        Those that are kept for each member.
+        For each stored expression, the elementwise expressions that its loop computes, itself
+        last.
+    loop_nests : list of LoopNest
+        All stored expressions, in order.
+    stored_for_all : set of Expr
+        The expressions that are stored for all members.
     buffers : list of Buffer
-        The memory.
-    places : dict of int
-        The number of the buffer of each value.
+        The buffers.
+    buffer_indices : dict of int
+        The index of the buffer of each stored expression.
     """
 
     def __init__(self, outputs: Iterable[Expr]) -> None:
@@ -70,30 +70,30 @@ class BufferPlan:
         self.groups: dict[Expr, list[Expr]] = defaultdict(list)
         for each in self._order:
             self.groups[self._roots[each]].append(each)
-        self.sections = self._in_sections()
+        self.loop_nests = self._make_loop_nests()
         self._times: dict[Expr, int] = {}
         self._spans: dict[tuple[int, int], tuple[int, int]] = {}
-        for section in self.sections:
+        for nest in self.loop_nests:
             first = len(self._times)
-            self._times |= {each: first + i for i, each in enumerate(section.kept)}
-            self._spans[self._key(section.kept[0])] = first, len(self._times) - 1
-        self.of_all_members = {
+            self._times |= {each: first + i for i, each in enumerate(nest.stored)}
+            self._spans[self._key(nest.stored[0])] = first, len(self._times) - 1
+        self.stored_for_all = {
             each
             for each in self._times
             if each.n_estimators > 1
             and any(self._key(user) != self._key(each) for user in self._users[each])
         }
         self.buffers: list[Buffer] = []
-        self.places: dict[Expr, int] = {}
+        self.buffer_indices: dict[Expr, int] = {}
         for each in sorted(self._times, key=self._start):
-            size = each.width * (each.n_estimators if each in self.of_all_members else 1)
-            self.places[each] = self._taken(size, self._start(each), self._end(each))
+            size = each.width * (each.n_estimators if each in self.stored_for_all else 1)
+            self.buffer_indices[each] = self._allocate(size, self._start(each), self._end(each))
 
-    # ----------------------------------------------------------------------- the order
+    # --------------------------------------------------------------------------- order
 
     @cached_property
     def _depths(self) -> dict[Expr, int]:
-        """How often what leads to a value goes from members to all of them, and back."""
+        """For each expression, how often its inputs switch between members and all members."""
         depths: dict[Expr, int] = {}
         for each in self._order:
             depths[each] = max(
@@ -107,66 +107,66 @@ class BufferPlan:
         return depths
 
     def _key(self, expression: Expr) -> tuple[int, int]:
-        """Return what the values of one section have in common."""
+        """Return the key of the loop nest of an expression."""
         return self._depths[expression], expression.n_estimators
 
     def _find_roots(self) -> dict[Expr, Expr]:
-        """Return for each value the one in whose loop it is computed."""
+        """Return for each expression the stored expression whose loop computes it."""
         roots: dict[Expr, Expr] = {}
         for each in reversed(self._order):
             users = self._users[each]
-            goes_on = each.is_elementwise and each not in self._outputs
-            goes_on = goes_on and all(
+            is_fused = each.is_elementwise and each not in self._outputs
+            is_fused = is_fused and all(
                 user.is_elementwise
                 and user.width == each.width
                 and self._key(user) == self._key(each)
                 for user in users
             )
-            theirs = {roots[user] for user in users}
-            roots[each] = theirs.pop() if goes_on and len(theirs) == 1 else each
+            user_roots = {roots[user] for user in users}
+            roots[each] = user_roots.pop() if is_fused and len(user_roots) == 1 else each
         return roots
 
-    def _in_sections(self) -> list[LoopNest]:
-        sections: dict[tuple[int, int], LoopNest] = {}
-        kept = [each for each in self._order if self._roots[each] is each]
-        for each in sorted(kept, key=self._key):
-            sections.setdefault(self._key(each), LoopNest(each.n_estimators)).kept.append(each)
-        return list(sections.values())
+    def _make_loop_nests(self) -> list[LoopNest]:
+        nests: dict[tuple[int, int], LoopNest] = {}
+        stored = [each for each in self._order if self._roots[each] is each]
+        for each in sorted(stored, key=self._key):
+            nests.setdefault(self._key(each), LoopNest(each.n_estimators)).stored.append(each)
+        return list(nests.values())
 
-    # ---------------------------------------------------------------------- the memory
-    # At the time 2 t what the value t is made of is read, and at 2 t + 1 it is written.
+    # -------------------------------------------------------------------------- memory
+    # The inputs of expression t are read at time 2 t, and its values are written at 2 t + 1.
 
     def _start(self, each: Expr) -> int:
-        """Return when a value is first written: that of all members, as their loop begins."""
-        if each in self.of_all_members:
+        """Return the time of the first write. If stored for all members, when the loop begins."""
+        if each in self.stored_for_all:
             return 2 * self._spans[self._key(each)][0]
         return 2 * self._times[each] + 1
 
     def _end(self, each: Expr) -> int:
-        """Return when a value is last read."""
+        """Return the time of the last read."""
         if each in self._outputs:
             return 2 * len(self._times)
         return max(self._end_of_use(each, user) for user in self._users[each])
 
     def _end_of_use(self, each: Expr, user: Expr) -> int:
-        """Return when a value is last read for another: in a loop of members, when that ends."""
+        """Return the time of the last read by a user, or when the user's loop over members ends."""
         if user.n_estimators > 1 and self._key(user) != self._key(each):
             return 2 * self._spans[self._key(user)][1] + 1
-        # A loop over single numbers reads each before it writes to its place.
+        # An elementwise loop reads each value before it overwrites it.
         is_in_place = user.is_elementwise and user.width == each.width
         return 2 * self._times[self._roots[user]] + (not is_in_place)
 
-    def _taken(self, size: int, start: int, end: int) -> int:
-        """Return the number of a buffer that is free from a time on: the smallest that will do."""
-        free = [number for number, buffer in enumerate(self.buffers) if buffer.end < start]
-        fitting = [number for number in free if self.buffers[number].size >= size]
+    def _allocate(self, size: int, start: int, end: int) -> int:
+        """Return the index of the smallest buffer that fits and is free, or enlarge or add one."""
+        free = [i for i, buffer in enumerate(self.buffers) if buffer.end < start]
+        fitting = [i for i in free if self.buffers[i].size >= size]
         if fitting:
-            number = min(fitting, key=lambda number: self.buffers[number].size)
+            index = min(fitting, key=lambda i: self.buffers[i].size)
         elif free:
-            number = max(free, key=lambda number: self.buffers[number].size)
+            index = max(free, key=lambda i: self.buffers[i].size)
         else:
-            number = len(self.buffers)
+            index = len(self.buffers)
             self.buffers.append(Buffer(size, end))
-        buffer = self.buffers[number]
+        buffer = self.buffers[index]
         buffer.size, buffer.end = max(buffer.size, size), end
-        return number
+        return index

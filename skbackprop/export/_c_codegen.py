@@ -1,4 +1,4 @@
-"""C code generation: declarations, weights and functions of a model."""
+"""Generate the C code of a model: runtime functions, constants and statements."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ._expressions import Expr
 from ._int8_quantization import QuantizedDense
 from ._model_graph import ArgmaxOutput, ModelGraph, ThresholdOutput
 
-FUNCTIONS = {
+# Runtime functions. PREFIX stands for the prefix of a program's names.
+C_FUNCTIONS = {
     "logistic": """\
-/* 1 / (1 + exp(-z)), of exponentials that never overflow. */
+/* 1 / (1 + exp(-z)), without overflow. */
 static float PREFIX_logistic(float z)
 {
     const float e = expf(-fabsf(z));
@@ -26,21 +27,21 @@ static float PREFIX_logistic(float z)
 }
 """,
     "dense": """\
-/* out = x w + b, with weights w[n][k] and biases b[k], or none (NULL). */
+/* out = x w + b with weights w[n][k] and biases b[k], or NULL for none. */
 static void PREFIX_dense(
     const float *x, const float *w, const float *b, size_t n, size_t k, float *out)
 {
     for (size_t j = 0; j < k; ++j) out[j] = b ? b[j] : 0.0f;
     for (size_t i = 0; i < n; ++i, w += k) {
         const float xi = x[i];
-        if (xi == 0.0f) continue; /* as many outputs of relu are */
+        if (xi == 0.0f) continue; /* common after relu */
         for (size_t j = 0; j < k; ++j) out[j] += xi * w[j];
     }
 }
 """,
     "dense_int8": """\
-/* out = b + scale * (w q), with whole numbers q = round(inverse * x) within the limits, and
-   weights w[k][n]. The sums fit into 32 bits, whatever x is. */
+/* out = b + scale * (w q) with integers q = round(inverse * x), clipped to the limit, and weights
+   w[k][n]. The sums fit into 32 bits for all x. */
 static void PREFIX_dense_int8(
     const float *x, const float *inverse, float limit, const int8_t *w, const float *scale,
     const float *b, size_t n, size_t k, float *out)
@@ -48,19 +49,19 @@ static void PREFIX_dense_int8(
     for (size_t i = 0; i < n; ++i) {
         float v = x[i] * inverse[i];
         v += v >= 0.0f ? 0.5f : -0.5f;
-        if (!(v > -limit)) v = -limit; /* and where it is no number */
+        if (!(v > -limit)) v = -limit; /* also if v is NaN */
         if (v > limit) v = limit;
-        PREFIX_whole[i] = (int16_t)v;
+        PREFIX_rounded[i] = (int16_t)v;
     }
     for (size_t j = 0; j < k; ++j, w += n) {
         int32_t sum = 0;
-        for (size_t i = 0; i < n; ++i) sum += (int32_t)w[i] * PREFIX_whole[i];
+        for (size_t i = 0; i < n; ++i) sum += (int32_t)w[i] * PREFIX_rounded[i];
         out[j] = (float)sum * scale[j] + (b ? b[j] : 0.0f);
     }
 }
 """,
     "gather": """\
-/* out = the row *x of w[n + 1][k]; the last one, if *x is none of the numbers from 0 to n - 1. */
+/* out = row *x of w[n + 1][k], or the last row if *x is not an integer from 0 to n - 1. */
 static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
 {
     const size_t row = *x >= 0.0f && *x < (float)n && *x == floorf(*x) ? (size_t)*x : n;
@@ -68,7 +69,7 @@ static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, fl
 }
 """,
     "reduce_sum": """\
-/* out = the sum of n numbers. */
+/* out = the sum of n values. */
 static void PREFIX_reduce_sum(const float *x, size_t n, float *out)
 {
     float sum = 0.0f;
@@ -77,7 +78,7 @@ static void PREFIX_reduce_sum(const float *x, size_t n, float *out)
 }
 """,
     "softmax": """\
-/* out = exp(x) / sum(exp(x)), of exponents that are at most zero. */
+/* out = exp(x) / sum(exp(x)), without overflow. */
 static void PREFIX_softmax(const float *x, size_t n, float *out)
 {
     float largest = x[0], sum = 0.0f;
@@ -87,7 +88,7 @@ static void PREFIX_softmax(const float *x, size_t n, float *out)
 }
 """,
     "mean_over_members": """\
-/* out = the mean over m members of their n numbers. */
+/* out = the mean of n values over m members. */
 static void PREFIX_mean_over_members(const float *x, size_t m, size_t n, float *out)
 {
     for (size_t i = 0; i < n; ++i) {
@@ -98,7 +99,7 @@ static void PREFIX_mean_over_members(const float *x, size_t m, size_t n, float *
 }
 """,
     "argmax": """\
-/* Which of n numbers is the largest: the first of those that are. */
+/* The index of the first largest of n values. */
 static int PREFIX_argmax(const float *x, size_t n)
 {
     size_t largest = 0;
@@ -109,9 +110,9 @@ static int PREFIX_argmax(const float *x, size_t n)
 }
 
 
-# Functions of single numbers, of names and numbers. Where the first is NaN, so are its maximum and
-# its minimum with others, as NumPy's are; C's fmaxf is not.
-_OPERATIONS = {
+# Elementwise functions. Maximum and minimum are NaN if the first operand is, as in NumPy, unlike
+# C's fmaxf and fminf.
+_ELEMENTWISE = {
     "add": "{} + {}",
     "subtract": "{} - {}",
     "multiply": "{} * {}",
@@ -139,14 +140,14 @@ _OPERATIONS = {
 _WIDTH, _INDENT = 100, "    "
 
 
-def float_text(value: Any) -> str:
-    """Return a number in single precision as C has it, the shortest that is that number."""
+def _float_literal(value: Any) -> str:
+    """Return the shortest C literal of a number in single precision."""
     return f"{np.float32(value)!s}f"
 
 
-# Of NumPy's types, those of C, and how a number is written.
+# For each NumPy dtype the C type, and the function that returns literals.
 _TYPES: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "float32": ("float", float_text),
+    "float32": ("float", _float_literal),
     "int8": ("int8_t", str),
     "uint8": ("uint8_t", str),
     "uint16": ("uint16_t", str),
@@ -154,54 +155,54 @@ _TYPES: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def _of_member(name: str, value: Expr, n_rows: int = 1) -> str:
-    """Return where the part of an array begins that is of the member m, if there are several."""
+def _member_pointer(name: str, value: Expr, n_rows: int = 1) -> str:
+    """Return the pointer to the values of member m in an array."""
     return f"{name} + m * {n_rows * value.width}" if value.n_estimators > 1 else name
 
 
-def _at(pointer: str, index: str = "i") -> str:
-    """Return a number of an array that begins at a pointer: a name, or one and an offset."""
+def _element(pointer: str, index: str = "i") -> str:
+    """Return an element of an array. The pointer is a name, or a name and an offset."""
     name, _, offset = pointer.partition(" + ")
     if offset and index == "0":
         return f"{name}[{offset}]"
     return f"{name}[{offset} + {index}]" if offset else f"{name}[{index}]"
 
 
-def _copied(x: str, out: str, width: int) -> Iterator[str]:
-    """Yield a loop that copies numbers."""
-    yield f"for (size_t i = 0; i < {width}; ++i) {_at(out)} = {_at(x)};"
+def _copy(x: str, out: str, width: int) -> Iterator[str]:
+    """Yield a loop that copies values."""
+    yield f"for (size_t i = 0; i < {width}; ++i) {_element(out)} = {_element(x)};"
 
 
 def _operand(value: float) -> str:
-    """Return a number that stands in an expression, where two signs would be an operator."""
-    text = float_text(value)
+    """Return a literal for use in an expression, with parentheses around negative numbers."""
+    text = _float_literal(value)
     return f"({text})" if text.startswith("-") else text
 
 
 class CCodegen:
-    """The parts of a C program that computes a model.
+    """C code of a model: constants, statements and the runtime functions that they call.
 
     Parameters
     ----------
-    model : Model
-        The model.
+    model : ModelGraph
+        The computation graph of the model.
     prefix : str
-        What all names begin with.
-    layers : dict of Quantised
-        The dense layers whose weights have 8 bits.
+        The prefix of all names.
+    layers : dict of QuantizedDense
+        The dense layers with 8-bit weights.
 
     Attributes
     ----------
-    plan : Plan
-        The order, and the memory.
+    plan : BufferPlan
+        The order of computation and the buffers.
     data : list of str
         The definitions of weights and other constants.
     n_data_bytes : int
-        Their size.
+        The size of the constants.
     body : list of str
-        The statements that compute the outputs.
+        The statements of the function that computes the outputs.
     functions : set of str
-        The names of the functions that these call.
+        The names of the runtime functions that it calls.
     """
 
     def __init__(
@@ -213,84 +214,82 @@ class CCodegen:
         self.n_data_bytes = 0
         self.functions: set[str] = set()
         self._numbers = count()
-        self._names: dict[int, tuple[str, Array]] = {}  # by identity, which arrays keep
-        self.body = [*self._statements(), *self._copies()]
+        self._names: dict[int, tuple[str, Array]] = {}  # by id, with the array to keep it alive
+        self.body = [*self._compute_statements(), *self._output_statements()]
 
     # -------------------------------------------------------------------------- values
 
-    def _array(self, array: Array, what: str = "constant") -> str:
-        """Return the name of an array in the program, defined when it is first asked for."""
+    def _array(self, array: Array, kind: str = "constant") -> str:
+        """Return the name of an array in the program, and define it if it is new."""
         if id(array) not in self._names:
-            name = f"{self.prefix}_{what}{next(self._numbers)}"
-            kind, as_text = _TYPES[array.dtype.name]
-            texts = ", ".join(map(as_text, array.ravel()))
+            name = f"{self.prefix}_{kind}{next(self._numbers)}"
+            c_type, to_literal = _TYPES[array.dtype.name]
+            texts = ", ".join(map(to_literal, array.ravel()))
             lines = textwrap.fill(texts, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
-            self.data.append(f"static const {kind} {name}[{array.size}] = {{\n{lines}\n}};")
+            self.data.append(f"static const {c_type} {name}[{array.size}] = {{\n{lines}\n}};")
             self.n_data_bytes += array.nbytes
             self._names[id(array)] = name, array
         return self._names[id(array)][0]
 
     def _pointer(self, value: Expr, is_in_loop: bool) -> str:
-        """Return where the numbers of a value begin; in a loop, those of the member."""
+        """Return the pointer to the values of an expression; in a loop, to those of the member."""
         if value.operation == "row":
             return "x"
         if value.operation == "constant":
-            return _of_member(self._array(value.arrays[0]), value)
-        name = f"{self.prefix}_buffer{self.plan.places[value]}"
-        if is_in_loop and value in self.plan.of_all_members:
-            return _of_member(name, value)
+            return _member_pointer(self._array(value.arrays[0]), value)
+        name = f"{self.prefix}_buffer{self.plan.buffer_indices[value]}"
+        if is_in_loop and value in self.plan.stored_for_all:
+            return _member_pointer(name, value)
         return name
 
-    def _number(self, value: Expr) -> str:
-        """Return a number of a value in a loop over i, or over members, or none."""
+    def _get_element(self, value: Expr) -> str:
+        """Return one value of an expression in a loop over i, or over members, or without loop."""
         if value.operation == "constant" and value.arrays[0].size == 1:
             return _operand(value.arrays[0].item())
-        place = self._pointer(value, is_in_loop=value.n_estimators > 1)
-        return _at(place, "i" if value.width > 1 else "0")
+        pointer = self._pointer(value, is_in_loop=value.n_estimators > 1)
+        return _element(pointer, "i" if value.width > 1 else "0")
 
     # ---------------------------------------------------------------------- statements
 
-    def _statements(self) -> Iterator[str]:
-        for section in self.plan.sections:
-            is_loop = section.n_estimators > 1
+    def _compute_statements(self) -> Iterator[str]:
+        for nest in self.plan.loop_nests:
+            is_loop = nest.n_estimators > 1
             if is_loop:
-                yield f"for (size_t m = 0; m < {section.n_estimators}; ++m) {{"
-            for value in section.kept:
-                for line in self._computed(value):
+                yield f"for (size_t m = 0; m < {nest.n_estimators}; ++m) {{"
+            for value in nest.stored:
+                for line in self._compute(value):
                     yield f"    {line}" if is_loop else line
             if is_loop:
                 yield "}"
 
-    def _computed(self, value: Expr) -> Iterator[str]:
-        """Yield the statements that compute a value which is kept."""
+    def _compute(self, value: Expr) -> Iterator[str]:
+        """Yield the statements that compute a stored expression."""
         if value.is_elementwise:
             yield from self._loop(value)
             return
         is_in_loop = value.n_estimators > 1
         out = self._pointer(value, is_in_loop)
         inputs = [self._pointer(each, is_in_loop) for each in value.inputs]
-        write: Callable[..., Iterator[str]] = getattr(self, f"_{value.operation}")
-        yield from write(value, out, *inputs)
+        method: Callable[..., Iterator[str]] = getattr(self, f"_{value.operation}")
+        yield from method(value, out, *inputs)
 
     def _loop(self, value: Expr) -> Iterator[str]:
-        """Yield a loop over functions of single numbers."""
-        *on_the_way, last = self.plan.groups[value]
+        """Yield a loop that computes a chain of elementwise functions."""
+        *intermediate, last = self.plan.groups[value]
         names: dict[Expr, str] = {}
 
-        def computed(each: Expr) -> str:
-            operands = [names.get(used) or self._number(used) for used in each.inputs]
+        def write(each: Expr) -> str:
+            operands = [names.get(used) or self._get_element(used) for used in each.inputs]
             if each.operation == "expit":
                 self.functions.add("logistic")
-            text = _OPERATIONS[each.operation].format(*operands)
+            text = _ELEMENTWISE[each.operation].format(*operands)
             return text.replace("PREFIX", self.prefix)
 
         yield f"for (size_t i = 0; i < {value.width}; ++i) {{" if value.width > 1 else "{"
-        for number, each in enumerate(on_the_way):
-            text = computed(each)
-            names[each] = f"t{number}"
-            yield f"    const float t{number} = {text};"
-        text = computed(last)
-        yield f"    {self._number(value)} = {text};"
+        for i, each in enumerate(intermediate):
+            yield f"    const float t{i} = {write(each)};"
+            names[each] = f"t{i}"
+        yield f"    {self._get_element(value)} = {write(last)};"
         yield "}"
 
     def _call(self, function: str, *arguments: Any) -> str:
@@ -306,12 +305,12 @@ class CCodegen:
                 "dense_int8",
                 x,
                 f"{inverse} + m * {n_inputs}" if len(layer.inverse) > 1 else inverse,
-                float_text(layer.limit),
-                _of_member(self._array(layer.weights, "weights"), value, n_inputs),
-                _of_member(self._array(layer.scales, "scales"), value),
+                _float_literal(layer.limit),
+                _member_pointer(self._array(layer.weights, "weights"), value, n_inputs),
+                _member_pointer(self._array(layer.scales, "scales"), value),
                 "NULL"
                 if layer.biases is None
-                else _of_member(self._array(layer.biases, "biases"), value),
+                else _member_pointer(self._array(layer.biases, "biases"), value),
                 n_inputs,
                 value.width,
                 out,
@@ -321,8 +320,8 @@ class CCodegen:
         yield self._call(
             "dense",
             x,
-            _of_member(self._array(weights, "weights"), value, n_inputs),
-            _of_member(self._array(biases[0], "biases"), value) if biases else "NULL",
+            _member_pointer(self._array(weights, "weights"), value, n_inputs),
+            _member_pointer(self._array(biases[0], "biases"), value) if biases else "NULL",
             n_inputs,
             value.width,
             out,
@@ -335,7 +334,7 @@ class CCodegen:
     def _block_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (maps,) = value.arrays
         _, n_blocks, width, n_units = maps.shape
-        name = _of_member(self._array(maps, "maps"), value, width)
+        name = _member_pointer(self._array(maps, "maps"), value, width)
         yield f"for (size_t i = 0; i < {n_blocks}; ++i) {{"
         yield "    " + self._call(
             "dense",
@@ -351,22 +350,22 @@ class CCodegen:
     def _gather(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (tables,) = value.arrays
         n_rows = tables.shape[1]
-        name = _of_member(self._array(tables, "table"), value, n_rows)
+        name = _member_pointer(self._array(tables, "table"), value, n_rows)
         yield self._call("gather", x, name, n_rows - 1, value.width, out)
 
     def _take_columns(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        (places,) = value.arrays
-        if (np.diff(places) == 1).all():
-            yield from _copied(f"{x} + {places[0]}", out, value.width)
+        (columns,) = value.arrays
+        if (np.diff(columns) == 1).all():
+            yield from _copy(f"{x} + {columns[0]}", out, value.width)
             return
-        chosen = self._array(places.astype(np.min_scalar_type(places.max())), "places")
-        chosen = _at(x, f"{chosen}[i]")
-        yield f"for (size_t i = 0; i < {value.width}; ++i) {_at(out)} = {chosen};"
+        indices = self._array(columns.astype(np.min_scalar_type(columns.max())), "columns")
+        element = _element(x, f"{indices}[i]")
+        yield f"for (size_t i = 0; i < {value.width}; ++i) {_element(out)} = {element};"
 
     def _concat(self, value: Expr, out: str, *parts: str) -> Iterator[str]:
         start = 0
         for part, pointer in zip(value.inputs, parts, strict=True):
-            yield from _copied(pointer, f"{out} + {start}", part.width)
+            yield from _copy(pointer, f"{out} + {start}", part.width)
             start += part.width
 
     def _reduce_sum(self, value: Expr, out: str, x: str) -> Iterator[str]:
@@ -379,19 +378,19 @@ class CCodegen:
         yield self._call("mean_over_members", x, value.inputs[0].n_estimators, value.width, out)
 
     def _flatten_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield from _copied(x, out, value.width)
+        yield from _copy(x, out, value.width)
 
     # ------------------------------------------------------------------------- outputs
 
     @cached_property
     def returned(self) -> ArgmaxOutput | None:
-        """The label that the function returns: an only one."""
+        """The label that the function returns, if there is exactly one."""
         labels = [output for output in self.model.outputs if isinstance(output, ArgmaxOutput)]
         return labels[0] if len(labels) == 1 else None
 
     @property
     def signature(self) -> str:
-        """The function that users call, as it is declared."""
+        """The signature of the function that users call."""
         kind = "void" if self.returned is None else "int"
         arguments = ["const float *x"]
         for output in self.model.outputs:
@@ -400,8 +399,8 @@ class CCodegen:
                 arguments.append(f"{'int' if is_int else 'float'} *{output.name}")
         return f"{kind} {self.prefix}_predict({', '.join(arguments)})"
 
-    def _copies(self) -> Iterator[str]:
-        """Yield what hands the outputs over, as far as they are wanted."""
+    def _output_statements(self) -> Iterator[str]:
+        """Yield the statements that write the outputs whose pointers are not NULL."""
         for output in self.model.outputs:
             values = self._pointer(output.expression, is_in_loop=False)
             name, width = output.name, output.expression.width
@@ -411,9 +410,9 @@ class CCodegen:
                 self.functions.add("argmax")
                 yield f"if ({name}) *{name} = {self.prefix}_argmax({values}, {width});"
             else:
-                number = _at(values)
+                number = _element(values)
                 if isinstance(output, ThresholdOutput):
-                    number = f"{number} > {float_text(output.threshold)}"
+                    number = f"{number} > {_float_literal(output.threshold)}"
                 yield f"if ({name})"
                 yield f"    for (size_t i = 0; i < {width}; ++i) {name}[i] = {number};"
         if self.returned is not None:

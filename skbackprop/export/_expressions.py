@@ -1,15 +1,15 @@
-"""What a fitted model computes of a row, as expressions: the one form that all targets write out.
+"""Expressions: the computation of a fitted model, independent of the export format.
 
-An `Expr` stands for some numbers of each row. NumPy's functions and operators make others of
-it, so that a formula is plain NumPy: ``z * expit(z)``. What is no function of single numbers has a
-name of its own here: `dense`, `softmax`, `columns` and so on.
+An `Expr` stands for a vector of values for each row. Operators and NumPy functions combine
+expressions, so that a formula is plain NumPy: ``z * expit(z)``. Functions of this module make the
+expressions that are not elementwise: `dense`, `softmax`, `take_columns` and so on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -17,12 +17,7 @@ from scipy import special
 
 from ..utils.arrays import Array
 
-
-def _without_nan(x: Array, fill: Array) -> Array:
-    return np.where(np.isnan(x), fill, x)
-
-
-# The functions of single numbers that there are, by the names that NumPy and SciPy give them.
+# The elementwise functions, by their names in NumPy and SciPy.
 _UFUNCS: tuple[Any, ...] = (
     *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.power, np.square),
     *(np.absolute, np.maximum, np.minimum, np.equal, np.isnan),
@@ -31,26 +26,26 @@ _UFUNCS: tuple[Any, ...] = (
 )
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     **{function.__name__: function for function in _UFUNCS},
-    "fill_nan": _without_nan,
+    "fill_nan": lambda x, fill: np.asarray(np.where(np.isnan(x), fill, x)),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Expr(NDArrayOperatorsMixin):
-    """Numbers of each row, of each member if there are several.
+    """Expression: a vector of values for each row, and for each ensemble member.
 
     Parameters
     ----------
     operation : str
-        What makes them: the name of one of `FUNCTIONS`, or of a function of this module.
-    inputs : tuple of Expression, default=()
-        What it makes them of.
+        The name of one of `FUNCTIONS`, or of a function of this module.
+    inputs : tuple of Expr, default=()
+        The operands.
     width : int, default=1
-        How many there are of a row.
+        The number of values for a row.
     n_estimators : int, default=1
-        The members that have numbers of their own.
+        The number of members with their own values.
     arrays : tuple of arrays, default=()
-        What else it is made of: weights, places of columns.
+        Constant operands, such as weights or indices of columns.
     """
 
     operation: str
@@ -59,38 +54,37 @@ class Expr(NDArrayOperatorsMixin):
     n_estimators: int = 1
     arrays: tuple[Array, ...] = ()
 
-    # Expressions are told apart by identity; np.equal compares their numbers.
+    # Expressions are equal if they are identical; np.equal compares their values.
     __eq__, __hash__ = object.__eq__, object.__hash__
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """Return the expression of a function of numbers, as NumPy asks for it."""
+        """Return the expression of an elementwise function."""
         name = ufunc.__name__
         if method != "__call__" or options or name not in FUNCTIONS:
             raise TypeError(
-                f"A formula to export has no {name} ({method}, with the options "
-                f"{sorted(options)}). It may be made of operators and of these functions of NumPy "
-                f"and SciPy: {sorted(FUNCTIONS)}."
+                f"Formulas can't use {name} ({method}, with the options {sorted(options)}). Use "
+                f"operators and these functions of NumPy and SciPy: {sorted(FUNCTIONS)}."
             )
-        return _of_numbers(name, *inputs)
+        return _make_elementwise(name, *inputs)
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether each number is a function of one number of each input."""
+        """Whether each value depends on one value of each operand."""
         return self.operation in FUNCTIONS
 
 
 def row(n_inputs: int) -> Expr:
-    """Return the input."""
+    """Return the input of a model."""
     return Expr("row", width=n_inputs)
 
 
 def constant(values: Any) -> Expr:
-    """Return numbers that are the same for each row, of shape (), (width,) or (M, width).
+    """Return values that are the same for all rows, of shape (), (width,) or (M, width).
 
     Raises
     ------
     ValueError
-        If single precision does not hold one of them.
+        If a value overflows in single precision.
     """
     if isinstance(values, Expr):
         return values
@@ -100,43 +94,43 @@ def constant(values: Any) -> Expr:
 
 
 def fill_nan(x: Expr, fill: Any) -> Any:
-    """Return numbers with others in place of those that are missing, which are NaN."""
-    return _of_numbers("fill_nan", x, fill)
+    """Return values in which NaN, for missing values, is replaced."""
+    return _make_elementwise("fill_nan", x, fill)
 
 
 def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
-    """Return x W + b, with weights (M, fan_in, fan_out) and biases (M, fan_out) or none."""
+    """Return x W + b with weights (M, fan_in, fan_out) and biases (M, fan_out), if any."""
     n_estimators, _, width = weights.shape
     arrays = (weights,) if biases is None else (weights, biases)
     return Expr("dense", (x,), width, n_estimators, tuple(map(_single, arrays)))
 
 
 def integer_linear(x: Expr, matrix: Array) -> Expr:
-    """Return x A, with a matrix of few whole numbers, which is never rounded."""
+    """Return x A with a matrix of small integers, which is not quantized."""
     return Expr("integer_linear", (x,), matrix.shape[1], x.n_estimators, (_single(matrix[None]),))
 
 
 def block_linear(x: Expr, maps: Array) -> Expr:
-    """Return maps of blocks of columns side by side, with maps (M, n_blocks, width, n_units)."""
+    """Return the product of each block of columns with its matrix (M, n_blocks, width, n_units)."""
     n_estimators, n_blocks, _, n_units = maps.shape
     return Expr("block_linear", (x,), n_blocks * n_units, n_estimators, (_single(maps),))
 
 
 def gather(x: Expr, tables: Array) -> Expr:
-    """Return the row of a table whose number x is, of tables (M, n_rows, width); or else zeros."""
+    """Return row x of tables (M, n_rows, width), or zeros if x is not the index of a row."""
     n_estimators, _, width = tables.shape
     with_zeros = _single(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
     return Expr("gather", (x,), width, n_estimators, (with_zeros,))
 
 
-def take_columns(x: Expr, places: Iterable[int]) -> Expr:
-    """Return some of the numbers, by their places."""
-    chosen = np.array(list(places), dtype=np.int64)
-    return Expr("take_columns", (x,), len(chosen), x.n_estimators, (chosen,))
+def take_columns(x: Expr, columns: Iterable[int]) -> Expr:
+    """Return some of the values, by their indices."""
+    indices = np.array(list(columns), dtype=np.int64)
+    return Expr("take_columns", (x,), len(indices), x.n_estimators, (indices,))
 
 
 def concat(parts: Iterable[Expr]) -> Expr:
-    """Return the numbers of several expressions of as many members, one after the other."""
+    """Return the values of expressions with the same number of members, side by side."""
     inputs = tuple(part for part in parts if part.width)
     if len(inputs) == 1:
         return inputs[0]
@@ -145,17 +139,17 @@ def concat(parts: Iterable[Expr]) -> Expr:
 
 
 def broadcast_members(x: Expr, n_estimators: int) -> Any:
-    """Return numbers that all members have alike, once for each of them."""
+    """Return values that all members share, repeated for each member."""
     return x if x.n_estimators == n_estimators else x * np.ones((n_estimators, 1))
 
 
 def reduce_sum(x: Expr) -> Expr:
-    """Return the sum of the numbers of a row."""
+    """Return the sum of the values of a row."""
     return Expr("reduce_sum", (x,), 1, x.n_estimators)
 
 
 def softmax(x: Expr) -> Expr:
-    """Return exp(x_k) / sum_j exp(x_j) over the numbers of a row, without overflow."""
+    """Return exp(x_k) / sum_j exp(x_j) over the values of a row, without overflow."""
     return Expr("softmax", (x,), x.width, x.n_estimators)
 
 
@@ -165,7 +159,7 @@ def mean_over_members(x: Expr) -> Expr:
 
 
 def flatten_members(x: Expr) -> Expr:
-    """Return the numbers of all members in one row."""
+    """Return the values of all members in one vector."""
     if x.n_estimators == 1:
         return x
     return Expr("flatten_members", (x,), x.n_estimators * x.width)
@@ -179,44 +173,46 @@ def std_over_members(x: Expr) -> Any:
 
 
 def root_mean_square(x: Any) -> Any:
-    """Return the root of the mean square over the members: the squares never overflow."""
+    """Return the root mean square over the members, without overflow."""
     mean_size: Any = mean_over_members(np.abs(x))
     size = np.maximum(mean_size, np.finfo(np.float32).tiny)
     return size * np.sqrt(mean_over_members(np.square(x / size)))
 
 
 def root_of_squares(x: Any, y: Any) -> Any:
-    """Return sqrt(x^2 + y^2): the squares never overflow."""
+    """Return sqrt(x^2 + y^2), without overflow."""
     size = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.finfo(np.float32).tiny)
     return size * np.sqrt(np.square(x / size) + np.square(y / size))
 
 
-def _of_numbers(name: str, *inputs: Any) -> Expr:
+def _make_elementwise(name: str, *inputs: Any) -> Expr:
     operands = tuple(map(constant, inputs))
     width = max(operand.width for operand in operands)
     n_estimators = max(operand.n_estimators for operand in operands)
     for operand in operands:
         if operand.width not in (1, width) or operand.n_estimators not in (1, n_estimators):
             sizes = [(each.n_estimators, each.width) for each in operands]
-            raise ValueError(f"{name} got numbers whose (n_estimators, width) do not fit: {sizes}.")
+            raise ValueError(
+                f"{name} got operands whose (n_estimators, width) do not match: {sizes}."
+            )
     return Expr(name, operands, width, n_estimators)
 
 
 def _single(array: Any) -> Array:
-    """Return an array in single precision, checked."""
+    """Return an array in single precision, or raise an error if it overflows."""
     with np.errstate(over="ignore"):
         single = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(single).all():
         largest = float(np.abs(array).max())
         raise ValueError(
-            "The model has numbers that are not finite in single precision, in which models are "
+            "The model has values that are not finite in single precision, in which models are "
             f"exported: the largest is {largest:.3g}. Scale X and y down, and fit again."
         )
     return single
 
 
 def topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
-    """Return all that outputs are made of, and they themselves, each after its inputs."""
+    """Return the outputs and all their direct and indirect inputs, each after its inputs."""
     found: dict[int, Expr] = {}
     stack = [(output, False) for output in reversed(list(outputs))]
     while stack:
@@ -231,56 +227,47 @@ def topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
     return list(found.values())
 
 
-# ------------------------------------------------------------------------- their values
-
-# What computes a dense expression of the values of its input.
-DenseBy: TypeAlias = Callable[[Expr, Array], Array]
+# -------------------------------------------------------------------------- evaluation
 
 
 def evaluate(
-    outputs: Iterable[Expr], X: Array, dense_by: DenseBy | None = None
+    outputs: Iterable[Expr], X: Array, dense: Callable[[Expr, Array], Array] | None = None
 ) -> dict[Expr, Array]:
-    """Return the values of all that outputs are made of, in single precision.
+    """Compute the values of expressions and of all their inputs, in single precision.
 
     Parameters
     ----------
-    outputs : iterable of Expression
-        What is wanted.
+    outputs : iterable of Expr
+        The expressions.
     X : array of shape (n, n_inputs)
         The rows.
-    dense_by : callable or None, default=None
-        What computes a `dense` expression of the values of its input; None for x W + b.
+    dense : callable or None, default=None
+        Computes a `dense` expression from its input, for layers with quantized weights. None for
+        x W + b.
 
     Returns
     -------
     values : dict of arrays
-        Of each expression those of shape (n, width), or (n_estimators, n, width) of several
-        members.
+        The values of each expression, of shape (n, width), or (n_estimators, n, width) if it has
+        several members.
     """
-    with np.errstate(all="ignore"):
-        return _values(outputs, X, dense_by)
-
-
-def _values(outputs: Iterable[Expr], X: Array, dense_by: DenseBy | None) -> dict[Expr, Array]:
+    operations = _OPERATIONS if dense is None else {**_OPERATIONS, "dense": dense}
     values: dict[Expr, Array] = {}
-    for expression in topological_sort(outputs):
-        inputs = [values[each] for each in expression.inputs]
-        if expression.operation == "row":
-            value = X
-        elif expression.operation == "constant":
-            value = align(expression, expression.arrays[0])
-        elif expression.operation == "dense" and dense_by is not None:
-            value = dense_by(expression, inputs[0])
-        elif expression.is_elementwise:
-            value = FUNCTIONS[expression.operation](*inputs)
-        else:
-            value = _OTHERS[expression.operation](expression, *inputs)
-        values[expression] = np.asarray(value, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        for expression in topological_sort(outputs):
+            inputs = [values[each] for each in expression.inputs]
+            if expression.operation == "row":
+                value = X
+            elif expression.is_elementwise:
+                value = FUNCTIONS[expression.operation](*inputs)
+            else:
+                value = operations[expression.operation](expression, *inputs)
+            values[expression] = np.asarray(value, dtype=np.float32)
     return values
 
 
 def align(expression: Expr, array: Array) -> Array:
-    """Return an array (M, width), or (M, a, b), so that it goes with rows, and with products."""
+    """Return an array of shape (M, width) or (M, a, b) that broadcasts with values of rows."""
     if expression.n_estimators == 1:
         return np.asarray(array[0])
     return array[:, None] if array.ndim == 2 else array
@@ -308,7 +295,8 @@ def _gather(expression: Expr, x: Array) -> Array:
     return found[0] if expression.n_estimators == 1 else found
 
 
-_OTHERS: dict[str, Callable[..., Array]] = {
+_OPERATIONS: dict[str, Callable[..., Array]] = {
+    "constant": lambda expression: align(expression, expression.arrays[0]),
     "dense": _dense,
     "integer_linear": lambda expression, x: x @ expression.arrays[0][0],
     "block_linear": _block_linear,

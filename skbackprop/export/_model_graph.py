@@ -1,7 +1,7 @@
-"""From fitted estimators to what is exported of them: named outputs, each an expression.
+"""Computation graph of a fitted estimator: named outputs, each an expression.
 
-`model_of` has a function for each class of estimators. Networks go layer by layer through their
-formulas; the members' predictions are averaged, as the estimators do.
+`outputs_of` has a function for each class of estimators. It combines the formulas of the layers and
+averages the predictions of ensemble members.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ PROBABILITIES, SCORES = "probabilities", "scores"
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """Numbers that are exported as they are.
+    """Output of a model: the values of an expression.
 
     Parameters
     ----------
     name : str
         The name of the output.
-    expression : Expression
-        The numbers of a row.
+    expression : Expr
+        The expression.
     shape : tuple of int or None, default=None
-        The shape of a row's numbers; None for (width,).
+        The shape of the values of a row; None for (width,).
     """
 
     name: str
@@ -57,43 +57,43 @@ class ModelOutput:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """The shape of what is exported of a row."""
+        """The shape of the output for a row."""
         return (self.expression.width,) if self.shape is None else self.shape
 
 
 @dataclass(frozen=True)
 class ArgmaxOutput(ModelOutput):
-    """The class whose number is the largest."""
+    """Output of a class label: the class with the largest value."""
 
     classes: Any = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """There is one label for each row."""
+        """The shape of the output for a row: a single label."""
         return ()
 
 
 @dataclass(frozen=True)
 class ThresholdOutput(ModelOutput):
-    """Whether each number is above a threshold: 1 or 0."""
+    """Output of indicators: 1 where a value is above the threshold, else 0."""
 
     threshold: float = 0.0
 
 
 @dataclass(frozen=True)
 class ModelGraph:
-    """All that is exported of an estimator.
+    """Computation graph of an estimator.
 
     Parameters
     ----------
     estimator : str
-        The name of its class.
-    row : Expression
+        The name of the estimator's class.
+    row : Expr
         The input.
-    outputs : tuple of Output
-        What is made of it.
+    outputs : tuple of ModelOutput
+        The outputs.
     feature_names : sequence of str or None
-        The names of the numbers of a row.
+        The names of the features.
     """
 
     estimator: str
@@ -103,12 +103,12 @@ class ModelGraph:
 
     @property
     def expressions(self) -> list[Expr]:
-        """What the outputs are made of."""
+        """The expressions of the outputs."""
         return [output.expression for output in self.outputs]
 
 
 def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
-    """Return all that is exported of a fitted estimator."""
+    """Return the computation graph of a fitted estimator."""
     check_is_fitted(estimator)
     *transformers, last = steps_of(estimator)
     row = x = ex.row(n_features_of(estimator))
@@ -128,23 +128,22 @@ def n_features_of(estimator: Any) -> int:
     """Return the number of features that an estimator takes."""
     n_features: int | None = getattr(estimator, "n_features_in_", None)
     if n_features is None:
-        raise TypeError(f"The {type(estimator).__name__} does not tell how many features it takes.")
+        raise TypeError(
+            f"{type(estimator).__name__} has no n_features_in_, so its input is not known."
+        )
     return n_features
 
 
 def steps_of(estimator: Any) -> list[Any]:
-    """Return the transformers of an estimator, in their order, and the last estimator.
-
-    Pipelines are replaced by their steps, searches by what they have refitted.
-    """
+    """Return the steps of a pipeline, of a search's best pipeline, or the estimator itself."""
     if isinstance(estimator, Pipeline):
         each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
         return [part for step in each for part in steps_of(step)]
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
             raise TypeError(
-                f"The {type(estimator).__name__} can't be exported: it has refitted no candidate. "
-                "Fit it with refit=True."
+                f"{type(estimator).__name__} can't be exported, because it has not refitted its "
+                "best candidate. Fit it with refit=True."
             )
         return steps_of(estimator.best_estimator_)
     if isinstance(estimator, FrozenEstimator):
@@ -153,34 +152,37 @@ def steps_of(estimator: Any) -> list[Any]:
 
 
 def has_formulas(estimator: Any) -> bool:
-    """Return whether there is a formula for each step of an estimator."""
+    """Return whether each step of an estimator has a formula."""
+
+    def is_registered(converters: Any, step: Any) -> bool:
+        return find_converter(converters, type(step)) is not converters.dispatch(object)
+
     *transformers, last = steps_of(estimator)
-    if find_converter(outputs_of, type(last)) is outputs_of.dispatch(object):
+    if not is_registered(outputs_of, last):
         transformers.append(last)
-    no_formula = to_expression.dispatch(object)
-    return all(find_converter(to_expression, type(step)) is not no_formula for step in transformers)
+    return all(is_registered(to_expression, step) for step in transformers)
 
 
 @singledispatch
 def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
-    """Return the outputs of a fitted estimator for its input."""
+    """Return the outputs of a fitted estimator for an input."""
     if not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return (ModelOutput("variable", convert(estimator, x)),)
     raise TypeError(
-        f"{type(estimator).__name__} can't be exported. What can: the networks and tabular "
-        "estimators of skbackprop, searches that have refitted one, and pipelines that end in one "
-        "after scikit-learn's scalers, or other transformers that have a formula (see "
-        "skbackprop.export.formula). As ONNX, also all that skl2onnx converts."
+        f"{type(estimator).__name__} can't be exported. Networks and tabular estimators of "
+        "skbackprop can, refitted searches of one, and pipelines that end in one after "
+        "scikit-learn's scalers or other transformers with a formula (see "
+        "skbackprop.export.to_expression). to_onnx also exports what skl2onnx converts."
     )
 
 
 def _input_of(step: Any, x: Expr) -> Expr:
-    """Return the input of a step of a pipeline, checked."""
+    """Return the input of a step of a pipeline, after checking its width."""
     n_features = getattr(step, "n_features_in_", x.width)
     if n_features != x.width:
         raise ValueError(
-            f"The {type(step).__name__} takes {n_features} features, but is given {x.width} by the "
-            "step before it. Has one of them been fitted anew?"
+            f"{type(step).__name__} takes {n_features} features, but the step before it returns "
+            f"{x.width}. Fit the pipeline again."
         )
     return x
 
@@ -189,20 +191,20 @@ def _input_of(step: Any, x: Expr) -> Expr:
 
 
 def apply_layers(network: Network, parameters: Parameters, x: Expr) -> Expr:
-    """Return what layers make of an expression: at the end of a network the members' scores."""
+    """Return the output of layers: at the end of a network, the raw predictions of members."""
     each = zip(network.layers, network.n_units[:-1], strict=True)
     for (layer, n_inputs), *kinds in zip(each, parameters.layers, parameters.running, strict=True):
         named = {name: array for kind in kinds for name, array in kind.items()}
         blocks = (*layer.parameter_specs(n_inputs), *layer.buffer_specs(n_inputs))
         shapes = {block.name: block.shape for block in blocks}
-        # Where layers compute, a row of numbers has an axis more.
+        # Layers compute with arrays that have an axis for the rows.
         arrays = {name: array.reshape(len(array), *shapes[name]) for name, array in named.items()}
         x = convert(layer, x, arrays)
     return x
 
 
-def scores_of(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
-    """Return the scores of each member, or the outputs of some layers."""
+def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
+    """Return the raw predictions of each member, or the outputs of some layers."""
     learned = estimator._learned
     network, parameters = learned.network.part(layers), estimator._parameters(learned).part(layers)
     return apply_layers(network, parameters, x)
@@ -210,62 +212,48 @@ def scores_of(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
 
 @outputs_of.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
-    labels, loss, scores = estimator._labels, estimator._learned.loss, scores_of(estimator, x)
+    labels, loss, raw = estimator._labels, estimator._learned.loss, predict_raw(estimator, x)
     supports_predict_proba = hasattr(estimator, "predict_proba")
     if isinstance(labels, MultioutputTargets):
-        blocks = zip(
-            labels.columns, split_links(cast(MultiOutputLink, loss.link), scores), strict=True
-        )
-        each = (
-            _of_labels(column.classes, *block, supports_predict_proba, f"_{i}")
-            for i, (column, block) in enumerate(blocks)
-        )
-        return tuple(output for pair in each for output in pair)
+        split = split_links(cast(MultiOutputLink, loss.link), raw)
+        outputs: list[ModelOutput] = []
+        for i, (column, (link, own)) in enumerate(zip(labels.columns, split, strict=True)):
+            outputs += _label_outputs(column.classes, link, own, supports_predict_proba, f"_{i}")
+        return tuple(outputs)
     if isinstance(loss, LossWithLink):
-        return _of_set_activation(labels, ex.mean_over_members(convert(loss.link, scores)))
-    if isinstance(labels, MultilabelTargets):
-        return _of_indicators(loss.link, scores, supports_predict_proba)
-    return _of_labels(labels.classes, loss.link, scores, supports_predict_proba)
-
-
-def _of_labels(
-    classes: Array, link: Link, scores: Expr, supports_predict_proba: bool, end: str = ""
-) -> tuple[ModelOutput, ...]:
-    """Return a label and the probability of each class, or the scores where there are none."""
-    of_classes = scores if scores.width > 1 else ex.concat([-scores, scores])
-    if len(classes) == 1:
-        values = decisive = ex.mean_over_members(scores) * 0.0 + 1.0
-    elif supports_predict_proba:
-        values = ex.mean_over_members(convert(link, of_classes))
-        # What has been rounded to a probability may be equal where the scores are not.
-        decisive = of_classes if scores.n_estimators == 1 else values
-    else:
-        values, decisive = ex.mean_over_members(scores), ex.mean_over_members(of_classes)
-    name = PROBABILITIES if supports_predict_proba else SCORES
-    return ArgmaxOutput(f"label{end}", decisive, classes=classes), ModelOutput(
-        f"{name}{end}", values
-    )
-
-
-def _of_indicators(
-    link: Link, scores: Expr, supports_predict_proba: bool
-) -> tuple[ModelOutput, ...]:
-    """Return 0/1 indicators, and the probability of each label, or the scores."""
+        return _override_outputs(labels, ex.mean_over_members(convert(loss.link, raw)))
+    if not isinstance(labels, MultilabelTargets):
+        return _label_outputs(labels.classes, loss.link, raw, supports_predict_proba)
     if not supports_predict_proba:
-        values = ex.mean_over_members(scores)
+        values = ex.mean_over_members(raw)
         return ThresholdOutput("label", values), ModelOutput(SCORES, values)
-    values = ex.mean_over_members(convert(link, scores))
-    is_one = scores.n_estimators == 1
-    flags = (
-        ThresholdOutput("label", scores)
-        if is_one
-        else ThresholdOutput("label", values, threshold=0.5)
-    )
-    return flags, ModelOutput(PROBABILITIES, values)
+    values = ex.mean_over_members(convert(loss.link, raw))
+    indicators = ThresholdOutput("label", values, threshold=0.5)
+    if raw.n_estimators == 1:
+        indicators = ThresholdOutput("label", raw)
+    return indicators, ModelOutput(PROBABILITIES, values)
 
 
-def _of_set_activation(labels: Any, values: Expr) -> tuple[ModelOutput, ...]:
-    """Return labels and what stands for probabilities, where a user has set `out_activation_`."""
+def _label_outputs(
+    classes: Array, link: Link, raw: Expr, supports_predict_proba: bool, suffix: str = ""
+) -> tuple[ModelOutput, ...]:
+    """Return the outputs of a label: the label, and probabilities or decision values."""
+    by_class = raw if raw.width > 1 else ex.concat([-raw, raw])
+    if len(classes) == 1:
+        values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
+    elif supports_predict_proba:
+        values = ex.mean_over_members(convert(link, by_class))
+        # Rounded probabilities may be equal where raw predictions are not.
+        decisive = by_class if raw.n_estimators == 1 else values
+    else:
+        values, decisive = ex.mean_over_members(raw), ex.mean_over_members(by_class)
+    name = PROBABILITIES if supports_predict_proba else SCORES
+    label = ArgmaxOutput(f"label{suffix}", decisive, classes=classes)
+    return label, ModelOutput(f"{name}{suffix}", values)
+
+
+def _override_outputs(labels: Any, values: Expr) -> tuple[ModelOutput, ...]:
+    """Return the outputs of a classifier whose `out_activation_` the user has set."""
     if isinstance(labels, MultilabelTargets):
         return ThresholdOutput("label", values, threshold=0.5), ModelOutput(PROBABILITIES, values)
     if len(labels.classes) == 1:
@@ -277,18 +265,18 @@ def _of_set_activation(labels: Any, values: Expr) -> tuple[ModelOutput, ...]:
 
 @outputs_of.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
-    each = predictions_of(estimator, scores_of(estimator, x))
+    each = predictions_of(estimator, predict_raw(estimator, x))
     n_targets = estimator._known_targets(estimator._learned).n_targets
     n_each = each.width // n_targets
     shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
     return (ModelOutput("variable", ex.mean_over_members(each), shape),)
 
 
-def predictions_of(estimator: BackpropRegressor, scores: Expr) -> Expr:
+def predictions_of(estimator: BackpropRegressor, raw: Expr) -> Expr:
     """Return the predictions of each member, in the units of y."""
     learned = estimator._learned
     targets = estimator._known_targets(learned)
-    predictions = convert(learned.loss, scores)
+    predictions = convert(learned.loss, raw)
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
     mean, scale = (
@@ -305,16 +293,16 @@ def _std_of(estimator: Any, x: Expr) -> ModelOutput:
     if not isinstance(estimator, BackpropRegressor):
         raise ValueError(
             "return_std=True is for a BackpropRegressor, whose predict has return_std, got a "
-            f"{type(estimator).__name__}."
+            f"{type(estimator).__name__}. Set return_std=False."
         )
-    scores, targets = scores_of(estimator, x), estimator._known_targets(estimator._learned)
-    (predicted,) = outputs_of(estimator, x)
-    std = ex.std_over_members(predictions_of(estimator, scores))
-    of_each = get_predicted_std(estimator._learned.loss, scores)
-    if of_each is not None:
+    raw, targets = predict_raw(estimator, x), estimator._known_targets(estimator._learned)
+    (prediction,) = outputs_of(estimator, x)
+    std = ex.std_over_members(predictions_of(estimator, raw))
+    predicted_std = get_predicted_std(estimator._learned.loss, raw)
+    if predicted_std is not None:
         scale = 1.0 if targets.scale is None else targets.scale
-        std = ex.root_of_squares(std, ex.root_mean_square(of_each * scale))
-    return replace(predicted, name="std", expression=std)
+        std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
+    return replace(prediction, name="std", expression=std)
 
 
 # -------------------------------------------------------------------------- transformers
@@ -323,14 +311,14 @@ def _std_of(estimator: Any, x: Expr) -> ModelOutput:
 @outputs_of.register
 def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
     codes = convert(estimator, x)
-    rows = scores_of(estimator, codes, slice(estimator._n_encoding, None))
-    reconstruction = convert(estimator._learned.loss.link, rows)
+    raw = predict_raw(estimator, codes, slice(estimator._n_encoding, None))
+    reconstruction = convert(estimator._learned.loss.link, raw)
     return ModelOutput("codes", codes), ModelOutput("reconstruction", reconstruction)
 
 
 @to_expression.register
 def _(part: BackpropAutoencoder, x: Expr) -> Expr:
-    return scores_of(part, x, slice(part._n_encoding))
+    return predict_raw(part, x, slice(part._n_encoding))
 
 
 @to_expression.register
@@ -338,5 +326,5 @@ def _(part: BackpropFeatures, x: Expr) -> Expr:
     network = part.estimator_
     while isinstance(network, FrozenEstimator):
         network = network.estimator
-    units = scores_of(network, x, slice(network._n_layers_up_to(part.layer)))
+    units = predict_raw(network, x, slice(network._n_layers_up_to(part.layer)))
     return ex.flatten_members(units)

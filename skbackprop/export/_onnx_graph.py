@@ -1,7 +1,7 @@
-"""Expressions as ONNX: nodes and initializers, which fit any opset from 13 on.
+"""ONNX nodes and initializers of a computation graph, for opset 13 and newer ones.
 
-Values of a row are tensors (n, width), those of several members (n_estimators, n, width): ONNX
-broadcasts as NumPy does. This module knows the operators and builds lists; it imports no onnx.
+Values are tensors of shape (n, width), or (n_estimators, n, width) for several members. ONNX
+broadcasts as NumPy does. This module does not import onnx.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..utils.arrays import Array
 from ._expressions import Expr, align, topological_sort
 from ._model_graph import ArgmaxOutput, ModelGraph, ModelOutput, ThresholdOutput
 
-# The operators of single numbers. What has no operator of its own is made of several, below.
+# Elementwise functions that are a single operator. The others have a method of `OnnxGraph`.
 _OPERATORS = {
     "add": "Add",
     "subtract": "Sub",
@@ -36,14 +36,14 @@ _OPERATORS = {
     "expit": "Sigmoid",
     "erf": "Erf",
 }
-# The opset of ONNX 1.8, of 2020, which runtimes for small devices read, and newer ones as well.
+# The opset of ONNX 1.8 (2020), which runtimes for small devices support.
 OPSET = 13
-# The numbers of ONNX's types, as onnx.TensorProto has them.
+# The type codes of onnx.TensorProto.
 _FLOAT, _INT64 = 1, 7
 
 
-class Node(NamedTuple):
-    """An operator, and the names of what goes in and what comes out."""
+class OnnxNode(NamedTuple):
+    """ONNX node: an operator with the names of its inputs and of its output."""
 
     operator: str
     inputs: list[str]
@@ -51,26 +51,26 @@ class Node(NamedTuple):
     attributes: dict[str, Any]
 
 
-class Graph:
-    """Nodes and initializers of a model, in their order.
+class OnnxGraph:
+    """Nodes and initializers of a model.
 
     Parameters
     ----------
-    model : Model
-        What is to be written.
+    model : ModelGraph
+        The computation graph of the model.
     input_name : str
-        The name of the input, a tensor of floats (n, n_features).
+        The name of the input, a float tensor of shape (n, n_features).
     output_names : list of str
-        The name of each output.
+        The names of the outputs.
     new_name : callable
-        Returns a name like the one that it is given, which nothing else has.
+        Returns a unique name that contains a given one.
 
     Attributes
     ----------
-    nodes : list of Node
-        The nodes.
+    nodes : list of OnnxNode
+        The nodes, in the order of their computation.
     initializers : dict of arrays
-        What nodes take from the model itself, by name.
+        The constants, by name.
     """
 
     def __init__(
@@ -80,21 +80,19 @@ class Graph:
         output_names: list[str],
         new_name: Callable[[str], str],
     ) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[OnnxNode] = []
         self.initializers: dict[str, Array] = {}
         self._new_name = new_name
         self._names = {model.row: input_name}
         for expression in topological_sort(model.expressions):
             if expression not in self._names and expression.operation != "constant":
-                self._names[expression] = self._written(expression)
+                self._names[expression] = self._add_expression(expression)
         for output, name in zip(model.outputs, output_names, strict=True):
-            self._write_output(output, name)
-
-    # ------------------------------------------------------------------------ building
+            self._add_output(output, name)
 
     def _node(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or self._new_name(operator.lower())
-        self.nodes.append(Node(operator, list(inputs), output, attributes))
+        self.nodes.append(OnnxNode(operator, list(inputs), output, attributes))
         return output
 
     def _initializer(self, name: str, array: Array) -> str:
@@ -108,7 +106,7 @@ class Graph:
     def _shape(self, *shape: int) -> str:
         return self._initializer("shape", np.array(shape, dtype=np.int64))
 
-    def _write_output(self, output: ModelOutput, name: str) -> None:
+    def _add_output(self, output: ModelOutput, name: str) -> None:
         values = self._names[output.expression]
         if isinstance(output, ArgmaxOutput):
             code = self._node("ArgMax", values, axis=-1, keepdims=0)
@@ -122,27 +120,23 @@ class Graph:
         else:
             self._node("Identity", values, output=name)
 
-    # --------------------------------------------------------------------- expressions
-
-    def _written(self, expression: Expr) -> str:
-        """Write the nodes of an expression, and return the name of its values."""
+    def _add_expression(self, expression: Expr) -> str:
+        """Add the nodes of an expression, and return the name of its values."""
         operation, inputs = expression.operation, expression.inputs
         if operation == "maximum" and _is_zero(inputs[1]):
-            return self._node("Relu", self._name_of(inputs[0]))  # which tools that quantise want
-        names = [self._name_of(each) for each in inputs]
+            return self._node("Relu", self._get_name(inputs[0]))  # needed by quantization tools
+        names = [self._get_name(each) for each in inputs]
         if operation in _OPERATORS:
             return self._node(_OPERATORS[operation], *names)
-        written: str = getattr(self, f"_{operation}")(expression, *names)
-        return written
+        name: str = getattr(self, f"_{operation}")(expression, *names)
+        return name
 
-    def _name_of(self, expression: Expr) -> str:
-        """Return the name of values that are there, or constant."""
+    def _get_name(self, expression: Expr) -> str:
+        """Return the name of the values of an expression, and add a constant if needed."""
         if expression not in self._names:
             (array,) = expression.arrays
-            is_number = array.size == 1
-            self._names[expression] = (
-                self._number(array.item()) if is_number else self._array(expression, array)
-            )
+            name = self._number(array.item()) if array.size == 1 else self._array(expression, array)
+            self._names[expression] = name
         return self._names[expression]
 
     def _array(self, expression: Expr, array: Array) -> str:
@@ -180,32 +174,28 @@ class Graph:
     def _block_linear(self, expression: Expr, x: str) -> str:
         (maps,) = expression.arrays
         n_estimators, n_blocks, width, n_units = maps.shape
-        of_members = (n_estimators,) if expression.inputs[0].n_estimators > 1 else ()
-        blocks = self._node("Reshape", x, self._shape(*of_members, -1, n_blocks, width))
-        by_block = self._node("Transpose", blocks, perm=[0, 2, 1, 3] if of_members else [1, 0, 2])
-        mapped = self._node("MatMul", by_block, self._array(expression, maps))
-        if n_estimators == 1:
-            by_row = self._node("Transpose", mapped, perm=[1, 0, 2])
-            return self._node("Reshape", by_row, self._shape(-1, n_blocks * n_units))
-        by_row = self._node("Transpose", mapped, perm=[0, 2, 1, 3])
-        return self._node("Reshape", by_row, self._shape(n_estimators, -1, n_blocks * n_units))
+        members = (n_estimators,) if expression.inputs[0].n_estimators > 1 else ()
+        blocks = self._node("Reshape", x, self._shape(*members, -1, n_blocks, width))
+        by_block = self._node("Transpose", blocks, perm=[0, 2, 1, 3] if members else [1, 0, 2])
+        products = self._node("MatMul", by_block, self._array(expression, maps))
+        members = (n_estimators,) if n_estimators > 1 else ()
+        by_row = self._node("Transpose", products, perm=[0, 2, 1, 3] if members else [1, 0, 2])
+        return self._node("Reshape", by_row, self._shape(*members, -1, n_blocks * n_units))
 
     def _gather(self, expression: Expr, x: str) -> str:
         (tables,) = expression.arrays
         n_estimators, n_rows, _ = tables.shape
         last = self._number(n_rows - 1)
-        nearest = self._node(
-            "Min", self._node("Max", self._node("Floor", x), self._number(0)), last
-        )
-        place = self._node("Where", self._node("Equal", x, nearest), x, last)
-        row = self._node("Reshape", self._node("Cast", place, to=_INT64), self._shape(-1))
-        return self._node(
-            "Gather", self._array(expression, tables), row, axis=int(n_estimators > 1)
-        )
+        floor = self._node("Max", self._node("Floor", x), self._number(0))
+        nearest = self._node("Min", floor, last)
+        index = self._node("Where", self._node("Equal", x, nearest), x, last)
+        row = self._node("Reshape", self._node("Cast", index, to=_INT64), self._shape(-1))
+        table = self._array(expression, tables)
+        return self._node("Gather", table, row, axis=int(n_estimators > 1))
 
     def _take_columns(self, expression: Expr, x: str) -> str:
-        places = self._initializer("places", expression.arrays[0])
-        return self._node("Gather", x, places, axis=-1)
+        columns = self._initializer("columns", expression.arrays[0])
+        return self._node("Gather", x, columns, axis=-1)
 
     def _concat(self, expression: Expr, *parts: str) -> str:
         return self._node("Concat", *parts, axis=-1)
@@ -217,9 +207,8 @@ class Graph:
         return self._node("Softmax", x, axis=-1)
 
     def _mean_over_members(self, expression: Expr, x: str) -> str:
-        (of_members,) = expression.inputs
         total = self._node("ReduceSum", x, self._shape(0), keepdims=0)
-        return self._node("Mul", total, self._number(1 / of_members.n_estimators))
+        return self._node("Mul", total, self._number(1 / expression.inputs[0].n_estimators))
 
     def _flatten_members(self, expression: Expr, x: str) -> str:
         by_row = self._node("Transpose", x, perm=[1, 0, 2])
@@ -230,15 +219,15 @@ def _is_zero(expression: Expr) -> bool:
     return expression.operation == "constant" and not expression.arrays[0].any()
 
 
-def values_of(array: Array) -> Any:
-    """Return the values of an initializer as ONNX has them: texts as bytes."""
+def encode_values(array: Array) -> Any:
+    """Return the values of an initializer for ONNX, with strings as bytes."""
     return [text.encode() for text in array] if array.dtype == object else array.ravel()
 
 
-def with_labels(model: ModelGraph, labels: Callable[[Array], Array]) -> ModelGraph:
-    """Return a model with other arrays in place of its classes."""
+def convert_classes(model: ModelGraph, function: Callable[[Array], Array]) -> ModelGraph:
+    """Return a model in which a function has been applied to the classes of each label."""
     outputs = (
-        replace(output, classes=labels(output.classes))
+        replace(output, classes=function(output.classes))
         if isinstance(output, ArgmaxOutput)
         else output
         for output in model.outputs
@@ -246,7 +235,7 @@ def with_labels(model: ModelGraph, labels: Callable[[Array], Array]) -> ModelGra
     return replace(model, outputs=tuple(outputs))
 
 
-def dtype_of(output: ModelOutput) -> np.dtype[Any]:
+def get_dtype(output: ModelOutput) -> np.dtype[Any]:
     """Return the dtype of an output."""
     if isinstance(output, ArgmaxOutput):
         dtype: np.dtype[Any] = output.classes.dtype

@@ -1,7 +1,6 @@
-"""Tables as expressions: encoded columns, blocks of numbers, and what tabular estimators mix.
+"""Formulas of tabular encoders and estimators, as expressions.
 
-A row is numbers, so that categories are exported as far as their levels are numbers. Missing values
-are NaN.
+The input is numeric, so that the levels of categories must be numbers. Missing values are NaN.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from ._model_graph import (
     ArgmaxOutput,
     ModelOutput,
     outputs_of,
+    predict_raw,
     predictions_of,
-    scores_of,
 )
 
-# Of single precision: the largest number, and the smallest that keeps all its digits.
+# The largest number and the smallest normal number in single precision.
 _LARGEST, _TINY = np.finfo(np.float32).max, np.finfo(np.float32).tiny
 
 # ------------------------------------------------------------------------------ encoders
@@ -46,92 +45,94 @@ _LARGEST, _TINY = np.finfo(np.float32).max, np.finfo(np.float32).tiny
 
 @to_expression.register
 def _(part: TableEncoder, x: Expr) -> Expr:
-    encoded = _encoded(part._encoding, x)
+    encoded = _encode(part._encoding, x)
     if not encoded.width:
-        raise ValueError("The TableEncoder has no outputs to export: all columns were constant.")
+        raise ValueError(
+            "The TableEncoder can't be exported: all columns were constant, so it has no outputs."
+        )
     return encoded
 
 
-def _encoded(encoding: FittedEncoding, x: Expr) -> Expr:
-    """Return the encoded columns of a table: numbers, and after them categories."""
+def _encode(encoding: FittedEncoding, x: Expr) -> Expr:
+    """Return the encoded columns of a table: numeric columns first, then categories."""
     categories = [
         _CategoryLookup(levels, ex.take_columns(x, [column]))
         for column, levels in zip(encoding.category_columns, encoding.levels, strict=True)
     ]
     numbers = [ex.take_columns(x, encoding.numeric_columns)]
     if encoding.statistics is not None:
-        columns = [categories[at] for at in encoding.target_encoded]
+        columns = [categories[i] for i in encoding.target_encoded]
         for table, column in zip(
             encoding.statistics.tables, encoding.statistics.columns, strict=True
         ):
-            numbers.append(columns[column].looked_up(table[:, None]))
-    of_numbers = _encoded_numbers(encoding.numbers, ex.concat(numbers))
-    places = encoding.categories
+            numbers.append(columns[column].gather(table[:, None]))
+    encoded = _encode_numbers(encoding.numbers, ex.concat(numbers))
+    codes = encoding.categories
     tables: list[tuple[_CategoryLookup, Array]]
-    if isinstance(places, OneHot):
+    if isinstance(codes, OneHot):
         tables = [
-            (column, np.eye(len(names) + 1)[list(of_codes)][:, : len(names)])
-            for column, of_codes, names in zip(
-                categories, places.positions, places.names, strict=True
+            (column, np.eye(len(names) + 1)[list(outputs)][:, : len(names)])
+            for column, outputs, names in zip(
+                categories, codes.positions, codes.names, strict=True
             )
         ]
     else:
-        each = [categories[at] for at in places.columns]
+        each = [categories[i] for i in codes.columns]
         tables = [(column, np.arange(column.n_codes)[:, None]) for column in each]
-    encoded = [column.looked_up(table) for column, table in tables if table.shape[1]]
-    return ex.concat([*of_numbers, *encoded])
+    encoded += [column.gather(table) for column, table in tables if table.shape[1]]
+    return ex.concat(encoded)
 
 
 class _CategoryLookup:
-    """A column of categories whose levels are numbers.
+    """Lookup of table rows by the code of a category whose levels are numbers.
 
     Parameters
     ----------
-    levels : Levels
-        Its levels.
-    x : Expression
-        Its values.
+    levels : CategoryLevels
+        The levels of the column.
+    x : Expr
+        The values of the column.
 
     Attributes
     ----------
     n_codes : int
-        The number of codes, with that of levels that were never seen.
+        The number of codes, including the one of unknown levels.
     """
 
     def __init__(self, levels: CategoryLevels, x: Expr) -> None:
         self.n_codes = levels.n_codes + 1
         codes = [*range(1, len(levels.own) + 1), *[len(levels.own) + 1] * len(levels.rare)]
         by_level = dict(zip((*levels.own, *levels.rare), codes, strict=True))
-        self._code_of_missing = by_level.pop(None, 0)
+        self._missing_code = by_level.pop(None, 0)
         self._codes = list(by_level.values())
         self._x: Any = x
-        self._is_level = np.equal(cast(Any, x), _as_numbers(levels.label, list(by_level)))
+        self._is_level = np.equal(cast(Any, x), _levels_to_numbers(levels.label, list(by_level)))
 
-    def looked_up(self, table: Array) -> Expr:
-        """Return the row of a table, of shape (n_codes, width), that is the code's."""
+    def gather(self, table: Array) -> Expr:
+        """Return the row of the code in a table of shape (n_codes, width)."""
         differences = table - table[0]
-        found = table[0] + np.isnan(self._x) * differences[self._code_of_missing]
+        values = table[0] + np.isnan(self._x) * differences[self._missing_code]
         if self._codes:
-            found = found + ex.integer_linear(self._is_level, differences[self._codes])
-        return cast(Expr, found)
+            values = values + ex.integer_linear(self._is_level, differences[self._codes])
+        return cast(Expr, values)
 
 
-def _as_numbers(label: str, levels: Sequence[Any]) -> Array:
-    """Return levels as numbers that differ in single precision too.
+def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
+    """Return levels as numbers, checked to differ in single precision.
 
     Raises
     ------
     TypeError
-        If a level is no number.
+        If a level is not a number.
     ValueError
-        If single precision does not hold the levels, or does not tell them apart.
+        If levels overflow in single precision, or are equal in it.
     """
     others = [level for level in levels if find_role(type(level)) != "number"]
     if others:
         raise TypeError(
-            f"{label} has levels such as {others[0]!r}, and what is exported takes rows of "
-            "numbers. Number its levels, as scikit-learn's OrdinalEncoder does, name the column "
-            "in categorical_features, and fit again."
+            f"{label} has levels such as {others[0]!r}, but an exported model takes only numbers. "
+            "Number the levels, as scikit-learn's OrdinalEncoder does, name the column in "
+            "categorical_features, and fit again."
         )
     numbers = to_floats(levels, label)
     with np.errstate(over="ignore"):
@@ -140,100 +141,103 @@ def _as_numbers(label: str, levels: Sequence[Any]) -> Array:
         raise_infinite(label)
     if len(np.unique(single)) < len(numbers):
         raise ValueError(
-            f"{label} has levels that single precision does not tell apart, in which models are "
-            "exported. Number them from 0 on, and fit again."
+            f"{label} has levels that are equal in single precision, in which models are exported. "
+            "Number them from 0 on, and fit again."
         )
     return numbers
 
 
-def _encoded_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
-    """Return the outputs of columns of numbers: scaled, two-valued, and which are missing."""
+def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
+    """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns()
 
-    def centred(places: Array) -> Any:
-        return (ex.take_columns(x, places) - numbers.center[places]) * numbers.scale[places]
+    def scale(columns: Array) -> Any:
+        return (ex.take_columns(x, columns) - numbers.center[columns]) * numbers.scale[columns]
 
-    found = []
+    outputs = []
     if len(scaled):
-        z = np.minimum(np.maximum(centred(scaled), -1e9), 1e9)
+        z = np.minimum(np.maximum(scale(scaled), -1e9), 1e9)
         clipped = z / np.sqrt(1.0 + np.square(z / 3.0))
-        found.append(ex.fill_nan(clipped, numbers.fill[scaled]))
+        outputs.append(ex.fill_nan(clipped, numbers.fill[scaled]))
     if len(two_valued):
-        z = np.minimum(np.maximum(centred(two_valued), 0.0), 1.0)
-        found.append(ex.fill_nan(z, numbers.fill[two_valued]))
+        z = np.minimum(np.maximum(scale(two_valued), 0.0), 1.0)
+        outputs.append(ex.fill_nan(z, numbers.fill[two_valued]))
     if len(with_missing):
-        found.append(np.isnan(ex.take_columns(x, with_missing)))
-    return found
+        outputs.append(np.isnan(ex.take_columns(x, with_missing)))
+    return outputs
 
 
 @to_expression.register
 def _(part: PiecewiseLinearEncoder, x: Expr) -> Any:
     feature, *bins = part._bins()
-    return _in_bins(ex.take_columns(x, feature), *bins) - 0.5
+    return _encode_bins(ex.take_columns(x, feature), *bins) - 0.5
 
 
 @to_expression.register
 def _(part: PeriodicFeatures, x: Expr) -> Any:
-    return _waves(x, 2 * np.pi * part.frequencies_, part.phases_)
+    return _encode_waves(x, 2 * np.pi * part.frequencies_, part.phases_)
 
 
-def _in_bins(x: Expr, lower: Array, width: Array, least: Array, most: Array) -> Any:
-    shares = (x - lower) * np.minimum(1 / width, _LARGEST)
-    return np.minimum(np.maximum(shares, least), most)
+def _encode_bins(x: Expr, lower: Array, width: Array, least: Array, most: Array) -> Any:
+    fractions = (x - lower) * np.minimum(1 / width, _LARGEST)
+    return np.minimum(np.maximum(fractions, least), most)
 
 
-def _waves(x: Expr, frequencies: Array, phases: Array) -> Any:
-    """Return the waves of each number, side by side; frequencies are times 2 pi."""
-    of_number = np.repeat(np.arange(len(frequencies)), frequencies.shape[1])
-    return np.cos(ex.take_columns(x, of_number) * frequencies.ravel() + phases.ravel())
+def _encode_waves(x: Expr, frequencies: Array, phases: Array) -> Any:
+    """Return the cosine waves of each column; frequencies are angular."""
+    columns = np.repeat(np.arange(len(frequencies)), frequencies.shape[1])
+    return np.cos(ex.take_columns(x, columns) * frequencies.ravel() + phases.ravel())
 
 
 # ------------------------------------------------------------------------------ networks
 
 
-def _with_blocks(blocks: FeatureBlocks, encoded: Expr) -> Expr:
-    """Return encoded columns with the blocks of their numbers before them."""
+def _add_blocks(blocks: FeatureBlocks, encoded: Expr) -> Expr:
+    """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
     n = len(blocks)
-    waves = _waves(encoded, blocks.frequencies, blocks.phases)
-    of_number = np.repeat(np.arange(n), N_BINS)
+    waves = _encode_waves(encoded, blocks.frequencies, blocks.phases)
+    columns = np.repeat(np.arange(n), N_BINS)
     each = (blocks.lower, blocks.width, blocks.least, blocks.most)
-    bins = _in_bins(ex.take_columns(encoded, of_number), *(array.ravel() for array in each))
+    bins = _encode_bins(ex.take_columns(encoded, columns), *(array.ravel() for array in each))
     kinds = ex.concat([waves, bins - blocks.shift.ravel()])
     by_wave = np.arange(n * N_FREQUENCIES).reshape(n, -1)
     by_bin = n * N_FREQUENCIES + np.arange(n * N_BINS).reshape(n, -1)
     return ex.concat([ex.take_columns(kinds, np.hstack([by_wave, by_bin]).ravel()), encoded])
 
 
-def _seen(inputs: FeatureBuilder, x: Expr) -> dict[str, Expr]:
-    """Return rows in the views that networks have of them."""
-    encoded = _encoded(inputs.encoding, x)
+def _build_views(inputs: FeatureBuilder, x: Expr) -> dict[str, Expr]:
+    """Return the inputs of networks, by the name of the view."""
+    encoded = _encode(inputs.encoding, x)
     if not encoded.width:
         encoded = np.isnan(ex.take_columns(x, [0])) * 0.0
     if inputs.blocks is None:
         return {"encoded": encoded, "embedded": encoded}
-    return {"encoded": encoded, "embedded": _with_blocks(inputs.blocks, encoded)}
+    return {"encoded": encoded, "embedded": _add_blocks(inputs.blocks, encoded)}
 
 
-def _networks(estimator: Any, x: Expr) -> list[tuple[Any, Expr]]:
-    """Return each ensemble, and the scores of its members."""
-    seen = _seen(estimator._features, x)
-    found = []
+def _predict_networks(estimator: Any, x: Expr) -> list[tuple[Any, Expr]]:
+    """Return each network ensemble with the raw predictions of its members."""
+    views = _build_views(estimator._features, x)
+    predictions = []
     for component in estimator._components:
         if not hasattr(component, "networks"):
             raise TypeError(
-                f"The {type(estimator).__name__} blends other estimators with its networks, and "
-                "these alone are exported. Fit it with blend=None."
+                f"{type(estimator).__name__} can't be exported, because it blends its networks "
+                "with other estimators. Fit it with blend=None."
             )
-        found.append((component.networks, scores_of(component.networks, seen[component.view])))
-    return found
+        raw = predict_raw(component.networks, views[component.view])
+        predictions.append((component.networks, raw))
+    return predictions
 
 
 @outputs_of.register
 def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     settings = zip(estimator.temperatures_, estimator.weights_, strict=True)
     mixed: Any = 0.0
-    for (_, scores), (temperature, weight) in zip(_networks(estimator, x), settings, strict=True):
-        logits = scores * (1 / ensemble_temperature(temperature, scores.n_estimators))
+    for (_, raw), (temperature, weight) in zip(
+        _predict_networks(estimator, x), settings, strict=True
+    ):
+        logits = raw * (1 / ensemble_temperature(temperature, raw.n_estimators))
         if logits.width == 1:
             by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
         else:
@@ -250,8 +254,10 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 @outputs_of.register
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
-    for (networks, scores), weight in zip(_networks(estimator, x), estimator.weights_, strict=True):
-        mixed = mixed + weight * ex.mean_over_members(predictions_of(networks, scores))
+    for (networks, raw), weight in zip(
+        _predict_networks(estimator, x), estimator.weights_, strict=True
+    ):
+        mixed = mixed + weight * ex.mean_over_members(predictions_of(networks, raw))
     if estimator._targets.range is not None:
         low, high = estimator._targets.range
         mixed = np.minimum(np.maximum(mixed, low), high)

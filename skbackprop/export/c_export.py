@@ -1,4 +1,4 @@
-"""`to_c`: a fitted estimator as one C file for small devices."""
+"""Export a fitted estimator to C for small devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.utils import check_array
 
 from ..utils.arrays import Array
 from ..utils.validation import did_you_mean
-from ._c_codegen import FUNCTIONS, CCodegen
+from ._c_codegen import C_FUNCTIONS, CCodegen
 from ._expressions import topological_sort
 from ._int8_quantization import quantization_error, quantize_model
 from ._model_graph import ArgmaxOutput, ModelGraph, ThresholdOutput, build_graph
@@ -28,22 +28,22 @@ _KEYWORDS = re.compile(
 
 @dataclass(frozen=True)
 class CProgram:
-    """A C program, and what it takes.
+    """C program of a model, with its memory requirements.
 
     Parameters
     ----------
     source : str
-        The text of the file.
+        The source code.
     n_data_bytes : int
-        The bytes of its constants: weights, biases, scales. They are const, so that they stay in
-        the read-only memory of a device.
+        The size of the constants: weights, biases and scales. They are const and can stay in
+        read-only memory.
     n_buffer_bytes : int
-        The bytes of its static buffers, which is all the memory that it writes to, but for a few
+        The size of the static buffers, the only memory that the program writes to besides a few
         variables on the stack.
     differences : dict of float or None
-        What weights of 8 bits change on the sample: of each output of labels the share of rows
-        whose label is another, of each output of numbers the largest absolute difference. None
-        for weights in single precision.
+        The error of 8-bit weights on the calibration data for each output: for labels the share of
+        rows whose label changes, for numbers the largest absolute difference. None for weights in
+        single precision.
     """
 
     source: str
@@ -68,20 +68,20 @@ def to_c(
 ) -> CProgram:
     """Return a fitted estimator as one C99 file without dependencies, for one row at a time.
 
-    The program needs nothing but C's own library (``-lm``), allocates no memory and computes in
-    single precision. Its function ``model_predict(x, ...)`` takes a row, and pointers to where its
-    outputs go, or NULL for those that are not wanted. It returns the number of the class, where
-    there is one label. The outputs have the names that `to_onnx` gives them; the comment at the
-    head of the file says what there is. A program that includes the file after
-    ``#define MODEL_DECLARATIONS`` sees the declarations alone.
+    The program needs only the C standard library (``-lm``), allocates no memory and computes in
+    single precision. Its function ``model_predict(x, ...)`` takes a row and pointers to the
+    outputs, which may be NULL for outputs that are not needed. If there is one label, the function
+    returns the index of the class. The outputs have the same names as with `to_onnx`; the comment
+    at the top of the file lists them. After ``#define MODEL_DECLARATIONS``, including the file adds
+    only the declarations.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted network or tabular estimator, a search that has refitted one, or a pipeline that
-        ends in one after scikit-learn's scalers or other transformers with a `to_expression`.
+        A fitted network or tabular estimator, a refitted search of one, or a pipeline that ends in
+        one after scikit-learn's scalers or other transformers with a formula (`to_expression`).
     prefix : str, default="model"
-        What all names of the program begin with, so that several fit into one.
+        The prefix of all names, so that a program can contain several models.
     weight_dtype : {"float32", "int8"}, default="float32"
         The type of the weights of dense layers. With "int8", weights have 8 bits, a quarter of the
         size, and the inputs of layers 16 bits, so that products are integer products. Everything
@@ -98,17 +98,17 @@ def to_c(
     Returns
     -------
     program : CProgram
-        The text in ``source``, its sizes, and for "int8" the `differences` on the sample.
+        The ``source``, its memory requirements, and for "int8" the errors on the calibration data.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is none that can be exported, or has a part without a `to_expression`.
+        If the estimator, or a part of it, cannot be exported.
     ValueError
-        If the prefix is no name in C, there is a sample without need or none where there has to
-        be one, or single precision does not hold the weights.
+        If the prefix is not a C identifier, `calibration_data` and `weight_dtype` do not match, or
+        weights overflow in single precision.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def to_c(
     >>> small.differences["label"] < 0.01
     True
     """
-    _check_name(prefix)
+    _check_prefix(prefix)
     if weight_dtype not in ("float32", "int8"):
         question = did_you_mean(weight_dtype, ("float32", "int8"))
         raise ValueError(
@@ -146,26 +146,25 @@ def to_c(
     return generate_c(model, prefix, calibration_data)
 
 
-def generate_c(model: ModelGraph, prefix: str, sample: Array | None = None) -> CProgram:
-    """Return a model as a C program: with weights of 8 bits, if there is a sample."""
-    layers, changes = {}, None
-    if sample is not None:
-        layers = quantize_model(model, sample)
-        changes = quantization_error(model, layers, sample)
-    source = CCodegen(model, prefix, layers)
-    n_whole = max((each.weights.shape[2] for each in layers.values()), default=0)
-    n_buffers = sum(buffer.size for buffer in source.plan.buffers)
-    n_bytes = 4 * n_buffers + 2 * n_whole
-    text = "\n".join(_file(source, changes, n_bytes, n_whole))
-    return CProgram(text, source.n_data_bytes, n_bytes, changes)
+def generate_c(model: ModelGraph, prefix: str, X: Array | None = None) -> CProgram:
+    """Return the C program of a model, with 8-bit weights if there are calibration rows X."""
+    layers, errors = {}, None
+    if X is not None:
+        layers = quantize_model(model, X)
+        errors = quantization_error(model, layers, X)
+    code = CCodegen(model, prefix, layers)
+    n_rounded = max((layer.weights.shape[2] for layer in layers.values()), default=0)
+    n_bytes = 4 * sum(buffer.size for buffer in code.plan.buffers) + 2 * n_rounded
+    source = "\n".join(_write_file(code, errors, n_bytes, n_rounded))
+    return CProgram(source, code.n_data_bytes, n_bytes, errors)
 
 
-def _check_name(prefix: Any) -> None:
+def _check_prefix(prefix: Any) -> None:
     is_name = isinstance(prefix, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix)
     if not is_name or _KEYWORDS.fullmatch(prefix):
         raise ValueError(
-            "prefix must be a name in C: letters, digits and underscores, a letter first, and no "
-            f"keyword; got {prefix!r}."
+            "prefix must be a C identifier of letters, digits and underscores that begins with a "
+            f"letter and is not a keyword, got {prefix!r}."
         )
 
 
@@ -183,56 +182,56 @@ def _validate_calibration_data(X: Any, model: ModelGraph) -> Array:
 # ------------------------------------------------------------------------------ the file
 
 
-def _file(
-    source: CCodegen, changes: dict[str, float] | None, n_bytes: int, n_whole: int
+def _write_file(
+    source: CCodegen, errors: dict[str, float] | None, n_bytes: int, n_rounded: int
 ) -> Iterator[str]:
     """Yield the parts of the file."""
     prefix, upper, labels = source.prefix, source.prefix.upper(), _labels_of(source.model)
-    yield _head(source, changes, n_bytes)
+    yield _write_header(source, errors, n_bytes)
     yield f"#ifndef {upper}_H\n#define {upper}_H\n"
     yield f"#define {upper}_N_FEATURES {source.model.row.width}"
     for name, label in labels:
-        yield f"extern const {_kind_of(label)}{prefix}_{name}[{len(label.classes)}];"
+        yield f"extern const {_get_c_type(label)}{prefix}_{name}[{len(label.classes)}];"
     yield f"{source.signature};\n\n#endif\n"
     yield f"#ifndef {upper}_DECLARATIONS\n"
     yield "#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n"
     for name, label in labels:
-        kind = _kind_of(label)
+        kind = _get_c_type(label)
         values = ", ".join(_literal(value, kind) for value in label.classes.tolist())
         yield f"const {kind}{prefix}_{name}[{len(label.classes)}] = {{{values}}};\n"
     yield from source.data
     yield ""
     for number, buffer in enumerate(source.plan.buffers):
         yield f"static float {prefix}_buffer{number}[{buffer.size}];"
-    if n_whole:
-        yield f"static int16_t {prefix}_whole[{n_whole}];"
+    if n_rounded:
+        yield f"static int16_t {prefix}_rounded[{n_rounded}];"
     yield ""
-    for name, text in FUNCTIONS.items():
+    for name, text in C_FUNCTIONS.items():
         if name in source.functions:
             yield text.replace("PREFIX", prefix)
     body = "\n".join(f"    {line}" for line in source.body)
     yield f"{source.signature}\n{{\n{body}\n}}\n\n#endif\n"
 
 
-def _head(source: CCodegen, changes: dict[str, float] | None, n_bytes: int) -> str:
-    """Return the comment at the head of the file."""
+def _write_header(source: CCodegen, errors: dict[str, float] | None, n_bytes: int) -> str:
+    """Return the comment at the top of the file."""
     model, prefix = source.model, source.prefix
     names = model.feature_names
-    of_row = "" if names is None else f": {', '.join(map(_plain, names))}"
-    rows = [("x", f"{model.row.width} numbers{of_row}")]
+    features = "" if names is None else f": {', '.join(map(_escape_comment, names))}"
+    rows = [("x", f"{model.row.width} numbers{features}")]
     for output in model.outputs:
         width = output.expression.width
         if isinstance(output, ArgmaxOutput):
             classes = output.name.replace("label", "classes")
             name = "returns" if output is source.returned else output.name
-            rows.append((name, f"the number of the class in {prefix}_{classes}"))
+            rows.append((name, f"index of the class in {prefix}_{classes}"))
         elif isinstance(output, ThresholdOutput):
-            rows.append((output.name, f"{width} times 1 or 0: whether there is each label"))
+            rows.append((output.name, f"{width} indicators, 1 or 0, of the labels"))
         else:
             shape = "" if output.shape is None else f", of shape {output.shape}"
             rows.append((output.name, f"{width} number{'s' if width > 1 else ''}{shape}"))
     paragraphs = [
-        f"{model.estimator}, written by skbackprop: its prediction for one row.",
+        f"{model.estimator}, exported by skbackprop: prediction for one row.",
         f"    {source.signature};",
         "\n".join(
             line
@@ -241,21 +240,21 @@ def _head(source: CCodegen, changes: dict[str, float] | None, n_bytes: int) -> s
                 text, _WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16
             )
         ),
-        "Where an output may go is to be large enough, or NULL if it is not wanted.",
+        "Pass NULL for outputs that are not needed.",
         f"Constants take {source.n_data_bytes} bytes, static buffers {n_bytes}. No memory is "
-        "allocated, and no other is written to. Calls share the buffers: let one end before the "
-        f"next begins. x has to be finite{_but_for_missing(model)}.",
-        f"Compile it as C99 (cc -std=c99 -O2), and link with -lm. To see the declarations alone, "
-        f"define {prefix.upper()}_DECLARATIONS before including the file.",
+        "allocated, and no other memory is written to. Calls share the buffers, so they must not "
+        f"run at the same time. x must be finite{_describe_missing(model)}.",
+        f"Compile as C99 (cc -std=c99 -O2) and link with -lm. Define {prefix.upper()}_DECLARATIONS "
+        "before including the file to get only the declarations.",
     ]
-    if changes is not None:
-        found = ", ".join(
-            f"another {name} for {change:.2%} of the rows"
+    if errors is not None:
+        changes = ", ".join(
+            f"{name} for {error:.2%} of the rows"
             if name.startswith("label")
-            else f"{name} by up to {change:.3g}"
-            for name, change in changes.items()
+            else f"{name} by up to {error:.3g}"
+            for name, error in errors.items()
         )
-        paragraphs.append(f"Weights have 8 bits, which changed on a sample: {found}.")
+        paragraphs.append(f"Weights have 8 bits, which changed on the calibration data: {changes}.")
     lines = [
         line
         for paragraph in paragraphs
@@ -266,16 +265,16 @@ def _head(source: CCodegen, changes: dict[str, float] | None, n_bytes: int) -> s
     return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines[:-1]), " */", ""])
 
 
-def _but_for_missing(model: ModelGraph) -> str:
-    """Return what the head says of missing values, if the model has a place for them."""
+def _describe_missing(model: ModelGraph) -> str:
+    """Return a phrase about missing values, if the model accepts them."""
     takes_missing = any(
         each.operation in ("isnan", "fill_nan") for each in topological_sort(model.expressions)
     )
-    return ", or NaN where it is missing" if takes_missing else ""
+    return ", or NaN for missing values" if takes_missing else ""
 
 
-def _plain(name: Any) -> str:
-    """Return a name as it may stand in a comment."""
+def _escape_comment(name: Any) -> str:
+    """Return a name that is safe in a C comment."""
     text = str(name).encode("unicode_escape").decode()
     return text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
@@ -284,32 +283,32 @@ def _plain(name: Any) -> str:
 
 
 def _labels_of(model: ModelGraph) -> list[tuple[str, ArgmaxOutput]]:
-    """Return the outputs of labels, each with the name of the array of its classes."""
+    """Return the label outputs, each with the name of its array of classes."""
     labels = [output for output in model.outputs if isinstance(output, ArgmaxOutput)]
     return [(output.name.replace("label", "classes"), output) for output in labels]
 
 
-def _kind_of(label: ArgmaxOutput) -> str:
-    """Return the type of the array of classes, up to its name."""
+def _get_c_type(label: ArgmaxOutput) -> str:
+    """Return the C type of the classes, as it stands before the name of the array."""
     classes = label.classes
     if classes.dtype.kind in "UO":
         return "char *const "
     if classes.dtype.kind == "f":
         return "double "
-    if int(classes.min()) >= _LEAST_INT and int(classes.max()) <= _LARGEST_INT:
+    if int(classes.min()) >= _MIN_INT and int(classes.max()) <= _MAX_INT:
         return "int "
     return "unsigned long long " if classes.dtype == np.uint64 else "long long "
 
 
-# What an int holds for certain, on the smallest devices too.
-_LEAST_INT, _LARGEST_INT = -(2**15) + 1, 2**15 - 1
+# The range of int in the C standard.
+_MIN_INT, _MAX_INT = -(2**15) + 1, 2**15 - 1
 
 
 def _literal(value: Any, kind: str) -> str:
-    """Return a class as a constant of C; what is no plain ASCII of a string in octal numbers."""
+    """Return a class as a C literal, with octal escapes for characters that are not ASCII."""
     if isinstance(value, str):
-        return '"' + "".join(map(_character, value.encode())) + '"'
-    if kind == "long long " and value == -(2**63):  # whose digits alone no type has
+        return '"' + "".join(map(_escape_byte, value.encode())) + '"'
+    if kind == "long long " and value == -(2**63):  # a literal of its digits would overflow
         return "-9223372036854775807LL - 1"
     return f"{int(value)}{_SUFFIXES[kind]}" if kind in _SUFFIXES else repr(value)
 
@@ -317,6 +316,6 @@ def _literal(value: Any, kind: str) -> str:
 _SUFFIXES = {"int ": "", "long long ": "LL", "unsigned long long ": "ULL"}
 
 
-def _character(byte: int) -> str:
+def _escape_byte(byte: int) -> str:
     is_plain = 32 <= byte < 127 and chr(byte) not in '"\\?'
     return chr(byte) if is_plain else f"\\{byte:03o}"

@@ -1,4 +1,4 @@
-"""`to_onnx`: a fitted estimator as an ONNX model."""
+"""Export a fitted estimator to ONNX."""
 
 from __future__ import annotations
 
@@ -11,62 +11,63 @@ from sklearn.utils.validation import check_is_fitted
 from ..utils.arrays import Array
 from ..utils.optional_dependencies import require_extra
 from ._model_graph import build_graph, has_formulas
-from ._onnx_graph import OPSET, Graph, dtype_of, values_of, with_labels
-from .skl2onnx_converters import converted
+from ._onnx_graph import OPSET, OnnxGraph, convert_classes, encode_values, get_dtype
+from .skl2onnx_converters import convert_by_skl2onnx
 
-# That of ONNX 1.8, as the opset is.
+# The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
 
 
 def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     """Return a fitted estimator as an ONNX model, in single precision.
 
-    Estimators of this package are written by their formulas, alone and after transformers that
-    have one: scikit-learn's scalers and those of this package. All others are converted by
-    skl2onnx, with our estimators wherever they are.
+    Estimators of this package are exported by their formulas, alone and after transformers with a
+    formula: scikit-learn's scalers and the transformers of this package. skl2onnx converts all
+    other estimators, also those that contain estimators of this package.
 
-    The input ``X`` is a tensor of float32 of shape (n, n_features). The outputs have the names
-    and shapes that skl2onnx gives them:
+    The input ``X`` is a float32 tensor of shape (n, n_features). The outputs have the names and
+    shapes of skl2onnx:
 
-    - of a classifier ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
+    - Classifiers have ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
       ``scores``, the decision values, for losses without probabilities. Labels are integers,
-      booleans, floats or strings, as in `classes_`. For multilabel targets ``label`` holds 0/1
-      indicators, of shape (n, n_labels). For several columns of labels there are ``label_0``,
-      ``probabilities_0``, ``label_1`` and so on;
-    - of a regressor ``variable``, of shape (n, n_targets), also for one target, or of shape
-      (n, n_targets, n_levels) for several levels of several targets; ``std`` with `return_std`;
-    - of an autoencoder ``codes`` and ``reconstruction``; of a transformer ``variable``.
+      booleans, floats or strings, as in `classes_`. For multilabel targets, ``label`` has 0/1
+      indicators, of shape (n, n_labels). For several columns of labels, the outputs are
+      ``label_0``, ``probabilities_0``, ``label_1`` and so on.
+    - Regressors have ``variable``, of shape (n, n_targets), also for a single target, or of shape
+      (n, n_targets, n_quantiles) for several quantiles of several targets, and ``std`` with
+      `return_std`.
+    - Autoencoders have ``codes`` and ``reconstruction``, transformers ``variable``.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted network or tabular estimator, a search that has refitted one, a pipeline that
-        ends in one, or any other estimator that skl2onnx converts.
+        A fitted network or tabular estimator, a refitted search of one, a pipeline that ends in
+        one, or any other estimator that skl2onnx converts.
     X : data frame or array-like of shape (n_samples, n_features), default=None
-        Rows that tell skl2onnx the names and types of the columns; one is enough. They are needed
-        where a step takes strings, or columns by their names. The columns of a frame are inputs
-        of their own, of shape (n, 1), where they are of strings and numbers, or where the first
-        step is a ColumnTransformer.
+        Rows from which skl2onnx reads the names and types of the columns; one row is enough. They
+        are required if a step takes strings, or columns by their names. Each column of a data
+        frame is an input of shape (n, 1) if the columns have different types, or if the first step
+        is a ColumnTransformer.
     return_std : bool, default=False
         Whether to add the standard deviation that a regressor's ``predict(X, return_std=True)``
-        returns; not for what skl2onnx converts.
+        returns. Not available for estimators that skl2onnx converts.
 
     Returns
     -------
     model : onnx.ModelProto
-        The model, of opset 13 and IR version 7; newer ones where skl2onnx needs them.
+        The model, of opset 13 and IR version 7, or newer ones if skl2onnx needs them.
 
     Raises
     ------
     ImportError
-        If onnx is not installed, or skl2onnx where it is needed.
+        If onnx is not installed, or skl2onnx if it is needed.
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is none that can be exported, or has a part without a `to_expression`.
+        If the estimator, or a part of it, cannot be exported.
     ValueError
-        If single precision does not hold its weights, ONNX does not hold its labels, `return_std`
-        is for no regressor, or X is needed.
+        If weights overflow in single precision, ONNX cannot represent the labels, `return_std` is
+        set for an estimator without it, or X is required.
 
     Examples
     --------
@@ -87,28 +88,31 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         from onnx import helper
     check_is_fitted(estimator)
     if not has_formulas(estimator):
-        return converted(estimator, X, return_std)
-    model = with_labels(build_graph(estimator, return_std), label_array)
+        return convert_by_skl2onnx(estimator, X, return_std)
+    model = convert_classes(build_graph(estimator, return_std), to_onnx_classes)
     numbers = count()
     names = [output.name for output in model.outputs]
-    graph = Graph(model, "X", names, lambda name: f"{name}_{next(numbers)}")
+    graph = OnnxGraph(model, "X", names, lambda name: f"{name}_{next(numbers)}")
     nodes = [
         helper.make_node(node.operator, node.inputs, [node.output], node.output, **node.attributes)
         for node in graph.nodes
     ]
     row = helper.make_tensor_value_info("X", onnx.TensorProto.FLOAT, ["n", model.row.width])
+    get_type = helper.np_dtype_to_tensor_dtype
     infos = [
         helper.make_tensor_value_info(
-            output.name, helper.np_dtype_to_tensor_dtype(dtype_of(output)), ["n", *output.row_shape]
+            output.name,
+            get_type(get_dtype(output)),
+            ["n", *output.row_shape],
         )
         for output in model.outputs
     ]
     tensors = [
         helper.make_tensor(
             name,
-            helper.np_dtype_to_tensor_dtype(array.dtype),
+            get_type(array.dtype),
             array.shape,
-            values_of(array),
+            encode_values(array),
         )
         for name, array in graph.initializers.items()
     ]
@@ -120,13 +124,13 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     )
 
 
-def label_array(classes: Array) -> Array:
-    """Return classes as an array of a type that ONNX has: strings as objects.
+def to_onnx_classes(classes: Array) -> Array:
+    """Return classes as an array of a type that ONNX supports, with strings as objects.
 
     Raises
     ------
     ValueError
-        If ONNX has no such labels.
+        If ONNX cannot represent them.
     """
     classes = np.asarray(classes)
     kind = classes.dtype.kind
@@ -134,7 +138,7 @@ def label_array(classes: Array) -> Array:
         return classes.astype(object)
     if kind == "u" and classes.max() > np.iinfo(np.int64).max:
         raise ValueError(
-            f"ONNX holds integer labels up to 2**63 - 1, and there is one of {classes.max()}. "
+            f"ONNX supports integer labels up to 2**63 - 1, but the largest is {classes.max()}. "
             "Number the classes from 0 on, and fit again."
         )
     if kind in "iu":
@@ -142,6 +146,6 @@ def label_array(classes: Array) -> Array:
     if kind == "b" or classes.dtype in (np.float32, np.float64):
         return classes
     raise ValueError(
-        "ONNX holds labels that are integers, booleans, float32 or float64 numbers, or strings, "
-        f"and those of the model have dtype {classes.dtype}: {classes[:5]}. Fit to such labels."
+        "ONNX supports labels that are integers, booleans, float32 or float64 numbers or strings, "
+        f"but these have dtype {classes.dtype}: {classes[:5]}. Fit to labels of these types."
     )

@@ -1,4 +1,4 @@
-"""Conversion by skl2onnx, of pipelines and other estimators that hold those of this package."""
+"""Conversion by skl2onnx of estimators that contain estimators of this package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..tabular._dataframe import is_numeric
 from ..utils.arrays import Array
 from ..utils.optional_dependencies import require_extra
 from ._model_graph import ArgmaxOutput, ModelGraph, build_graph, n_features_of, steps_of
-from ._onnx_graph import OPSET, Graph, dtype_of, values_of, with_labels
+from ._onnx_graph import OPSET, OnnxGraph, convert_classes, encode_values, get_dtype
 
 _CLASSIFIERS = (BackpropClassifier, TabularClassifier)
 _REGRESSORS = (BackpropRegressor, TabularRegressor)
@@ -34,9 +34,9 @@ _TRANSFORMERS = (
     *(BackpropAutoencoder, BackpropFeatures),
     *(TableEncoder, PeriodicFeatures, PiecewiseLinearEncoder),
 )
-# Of the operators of trees and categories: that of ONNX 1.8, as OPSET is.
+# The opset of ONNX 1.8 for trees and categories.
 _ML_OPSET = 2
-# What skl2onnx's own converters of classifiers take: its parser sees to it.
+# The options of skl2onnx's own converters of classifiers, which its parser applies.
 _OPTIONS = {
     "zipmap": [True, False, "columns"],
     "nocl": [True, False],
@@ -45,12 +45,13 @@ _OPTIONS = {
 
 
 def register_converters() -> None:
-    """Let skl2onnx convert the networks of this package, wherever they are in a pipeline.
+    """Register converters for the estimators of this package with skl2onnx.
 
-    `to_onnx` does so by itself. This is for those who call skl2onnx, to set its options: after it
-    ``skl2onnx.to_onnx(pipeline, X[:1])`` knows our estimators as it knows scikit-learn's, with the
-    option ``zipmap``, say, and with labels that are integers or strings. Outputs that skl2onnx has
-    no place for are left out: standard deviations, and the reconstruction of an autoencoder.
+    `to_onnx` does this itself. Call it before you call skl2onnx, for example to set options:
+    ``skl2onnx.to_onnx(pipeline, X[:1], options=...)`` then converts estimators of this package like
+    those of scikit-learn, with the option ``zipmap`` and with integers or strings as labels.
+    Outputs that skl2onnx does not support are left out: standard deviations, and reconstructions of
+    autoencoders.
 
     Raises
     ------
@@ -89,8 +90,8 @@ def register_converters() -> None:
         )
 
 
-def converted(estimator: Any, X: Any = None, return_std: bool = False) -> Any:
-    """Return a fitted estimator as the ONNX model that skl2onnx makes of it.
+def convert_by_skl2onnx(estimator: Any, X: Any = None, return_std: bool = False) -> Any:
+    """Return a fitted estimator as an ONNX model, converted by skl2onnx.
 
     Parameters
     ----------
@@ -102,45 +103,45 @@ def converted(estimator: Any, X: Any = None, return_std: bool = False) -> Any:
     TypeError
         If skl2onnx has no converter for a part.
     ValueError
-        If X is needed, or `return_std` is true.
+        If X is required, or `return_std` is set.
     """
     name = type(estimator).__name__
     if return_std:
         raise ValueError(
-            "return_std=True is for a BackpropRegressor, alone or after steps that have a formula, "
-            f"and this {name} is converted by skl2onnx. Export it without return_std."
+            "return_std=True is for a BackpropRegressor, alone or after steps with a formula, but "
+            f"skl2onnx converts this {name}. Set return_std=False."
         )
     with require_extra("to_onnx", extra="onnx"):
         import onnx
         from skl2onnx import to_onnx
         from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     register_converters()
-    plain, inputs = _without_searches(estimator), _inputs_for(estimator, X)
+    pipeline, inputs = _to_pipeline(estimator), _get_input_types(estimator, X)
     options = {"zipmap": False} if is_classifier(estimator) else None
 
-    def model_of(opset: Any) -> Any:
-        model = to_onnx(plain, initial_types=inputs, options=options, target_opset=opset)
-        onnx.checker.check_model(model, full_check=True)  # some steps make none that is valid
+    def make_model(opset: Any) -> Any:
+        model = to_onnx(pipeline, initial_types=inputs, options=options, target_opset=opset)
+        onnx.checker.check_model(model, full_check=True)  # some converters are faulty
         return model
 
     try:
         try:
-            model = model_of({"": OPSET, "ai.onnx.ml": _ML_OPSET})
-        except (AssertionError, RuntimeError) as error:  # of steps that need a newer one
+            model = make_model({"": OPSET, "ai.onnx.ml": _ML_OPSET})
+        except (AssertionError, RuntimeError) as error:  # a step needs a newer opset
             if isinstance(error, (MissingConverter, MissingShapeCalculator)):
                 raise
-            model = model_of(None)
+            model = make_model(None)
     except (MissingConverter, MissingShapeCalculator) as error:
         reason = str(error).partition(". ")[0]
         raise TypeError(
-            f"{name} can't be exported: skl2onnx does not know all of its parts ({reason}). "
-            "Transform X by what it does not know, and export the rest."
+            f"{name} can't be exported, because skl2onnx has no converter for one of its parts "
+            f"({reason}). Apply that part to X yourself, and export the rest."
         ) from error
     except RuntimeError as error:
         if X is None and "column name" in str(error):
             raise ValueError(
-                f"{name} takes columns by their names. Pass a frame with these columns as X, such "
-                "as X_train[:1]: to_onnx(estimator, X)."
+                f"{name} takes columns by their names. Pass a data frame with these columns, such "
+                "as to_onnx(estimator, X_train[:1])."
             ) from error
         raise
     if not hasattr(estimator, "predict_proba"):
@@ -148,18 +149,19 @@ def converted(estimator: Any, X: Any = None, return_std: bool = False) -> Any:
     return model
 
 
-def _without_searches(estimator: Any) -> Any:
-    """Return a pipeline of the steps of an estimator, which skl2onnx knows; or the only step."""
+def _to_pipeline(estimator: Any) -> Any:
+    """Return the steps of an estimator as a pipeline without searches, or the only step."""
     steps = steps_of(estimator)
     if len(steps) == 1:
         return steps[0]
     return Pipeline([(f"step {number}", step) for number, step in enumerate(steps)])
 
 
-def _inputs_for(estimator: Any, X: Any) -> list[tuple[str, Any]]:
-    """Return names and types of the inputs: one for all columns, or one for each of a frame.
+def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
+    """Return names and types of the inputs.
 
-    Each has its own where their types differ, or a ColumnTransformer takes them by their names.
+    There is one input for all columns, or one for each column of a data frame if their types
+    differ, or if a ColumnTransformer takes them by their names.
     """
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
@@ -179,7 +181,7 @@ def _inputs_for(estimator: Any, X: Any) -> list[tuple[str, Any]]:
 
 
 def _rename_output(model: Any, old: str, new: str) -> None:
-    """Rename an output of an ONNX model, if it has one of that name."""
+    """Rename an output of an ONNX model, if it exists."""
     names = [output.name for output in model.graph.output]
     if old not in names or new in names:
         return
@@ -189,30 +191,30 @@ def _rename_output(model: Any, old: str, new: str) -> None:
             values[:] = [new if name == old else name for name in values]
 
 
-def _exported(operator: Any) -> ModelGraph:
-    """Return the model of an operator of skl2onnx, with the outputs that it has."""
-    model = with_labels(build_graph(operator.raw_operator), _label_array)
+def _build_operator_graph(operator: Any) -> ModelGraph:
+    """Return the computation graph of an operator of skl2onnx, with the outputs that it has."""
+    model = convert_classes(build_graph(operator.raw_operator), _to_skl2onnx_classes)
     if sum(isinstance(output, ArgmaxOutput) for output in model.outputs) > 1:
         raise TypeError(
-            "skl2onnx has one label for each row, and the classifier was fitted to several "
-            "columns of labels. Export it alone, and what comes before it as a model of its own: "
-            "skbackprop.export.to_onnx has outputs for each column."
+            "skl2onnx supports one label for each row, but the classifier was fitted to several "
+            "columns of labels. Export it alone with skbackprop.export.to_onnx, which has outputs "
+            "for each column, and the steps before it as another model."
         )
     return replace(model, outputs=model.outputs[: len(operator.outputs)])
 
 
-def _label_array(classes: Array) -> Array:
-    """Return classes as skl2onnx has them: strings, or integers."""
+def _to_skl2onnx_classes(classes: Array) -> Array:
+    """Return classes in a type that skl2onnx supports: strings or integers."""
     classes = np.asarray(classes)
     if classes.dtype.kind in "UO":
         return classes.astype(object)
-    whole = classes.astype(np.int64)
-    if (whole != classes).any():
+    integers = classes.astype(np.int64)
+    if (integers != classes).any():
         raise ValueError(
-            f"skl2onnx has labels that are strings or integers up to 2**63 - 1, got {classes[:5]}. "
-            "Number the classes from 0 on, and fit again."
+            "skl2onnx supports labels that are strings or integers up to 2**63 - 1, got "
+            f"{classes[:5]}. Number the classes from 0 on, and fit again."
         )
-    return whole
+    return integers
 
 
 def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
@@ -224,7 +226,7 @@ def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any 
 
 
 def _set_types(operator: Any) -> None:
-    """Set type and shape of each output: floats are double where the input is."""
+    """Set type and shape of each output: floats have the precision of the input."""
     from skl2onnx.common import data_types
 
     by_dtype = {
@@ -234,18 +236,20 @@ def _set_types(operator: Any) -> None:
     }
     _check_input(operator)
     n_rows = operator.inputs[0].get_first_dimension()
-    for variable, output in zip(operator.outputs, _exported(operator).outputs, strict=True):
-        variable.set_type(by_dtype[dtype_of(output).name]([n_rows, *output.row_shape]))
+    for variable, output in zip(
+        operator.outputs, _build_operator_graph(operator).outputs, strict=True
+    ):
+        variable.set_type(by_dtype[get_dtype(output).name]([n_rows, *output.row_shape]))
 
 
 def _check_input(operator: Any) -> None:
-    """Check the input: of clusterers before it, skl2onnx passes on the label of each row."""
+    """Check the input. skl2onnx passes on labels of rows from clusterers, for example."""
     shape, n_features = operator.inputs[0].type.shape, n_features_of(operator.raw_operator)
     if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != n_features):
         raise TypeError(
-            f"The {type(operator.raw_operator).__name__} takes {n_features} features, but skl2onnx "
-            f"gives it a tensor of shape {shape}, made by the step before it. Transform X by that "
-            "step, and export the rest."
+            f"{type(operator.raw_operator).__name__} takes {n_features} features, but the step "
+            f"before it returns a tensor of shape {shape} in skl2onnx. Apply that step to X "
+            "yourself, and export the rest."
         )
 
 
@@ -257,7 +261,7 @@ def _float_type(operator: Any) -> Any:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Add the nodes of an operator to what skl2onnx writes."""
+    """Add the nodes of an operator to the model of skl2onnx."""
     from onnx import TensorProto, helper
 
     def add(name: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -265,17 +269,17 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         container.add_node(name, inputs, [output], op_version=OPSET, name=unique, **attributes)
         return output
 
-    new_name, model = scope.get_unique_variable_name, _exported(operator)
+    new_name, model = scope.get_unique_variable_name, _build_operator_graph(operator)
     row = add("Cast", [operator.inputs[0].full_name], new_name("row"), to=TensorProto.FLOAT)
     names = [new_name(output.name) for output in model.outputs]
-    graph = Graph(model, row, names, new_name)
+    graph = OnnxGraph(model, row, names, new_name)
     for name, array in graph.initializers.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        container.add_initializer(name, kind, array.shape, values_of(array))
+        container.add_initializer(name, kind, array.shape, encode_values(array))
     for node in graph.nodes:
         add(node.operator, node.inputs, node.output, **node.attributes)
     for name, output, variable in zip(names, model.outputs, operator.outputs, strict=True):
-        if dtype_of(output) == np.float32 and _float_type(operator).__name__ == "DoubleTensorType":
+        if get_dtype(output) == np.float32 and _float_type(operator).__name__ == "DoubleTensorType":
             add("Cast", [name], variable.full_name, to=TensorProto.DOUBLE)
         else:
             add("Identity", [name], variable.full_name)

@@ -194,7 +194,7 @@ def test_what_fails_within_a_fit_is_a_warning(tmp_path, monkeypatch):
 
     model = quick(BackpropClassifier, n_iter_no_change=np.inf)
     model.set_callbacks(log, Removing(tmp_path / "other.csv"))
-    with pytest.warns(UserWarning, match="TrainingLog could not write to .*log.csv.*goes on"):
+    with pytest.warns(UserWarning, match="TrainingLog could not write to .*log.csv.*continues"):
         model.fit(X, y)
     assert model.n_iter_ == 5
 
@@ -203,7 +203,7 @@ def test_a_table_of_something_else_is_left_alone(tmp_path):
     path = tmp_path / "iris.csv"
     path.write_text("sepal,petal\n1,2\n")
     model = quick(BackpropClassifier).set_callbacks(TrainingLog(path))
-    with pytest.raises(ValueError, match="iris.csv is no log of training"):
+    with pytest.raises(ValueError, match="iris.csv is not a training log"):
         model.fit(*data_for(BackpropClassifier))
     assert path.read_text() == "sepal,petal\n1,2\n"
 

@@ -88,7 +88,7 @@ def test_values_are_computed_after_what_they_are_made_of():
     rng = np.random.default_rng(1)
     for _ in range(20):
         plan = BufferPlan(drawn(rng, 3).expressions)
-        kept = [each for section in plan.sections for each in section.kept]
+        kept = [each for section in plan.loop_nests for each in section.stored]
         times = {each: time for time, each in enumerate(kept)}
         for root, group in plan.groups.items():
             assert group[-1] is root

@@ -149,7 +149,7 @@ def test_the_head_says_what_there_is():
         classifier(), prefix="iris", weight_dtype="int8", calibration_data=X
     ).source.partition("*/")[0]
     assert "int iris_predict(const float *x, float *probabilities);" in head
-    assert "the number of the class in iris_classes" in head
+    assert "index of the class in iris_classes" in head
     assert "Weights have 8 bits" in head
     assert max(map(len, head.splitlines())) <= 100
 
@@ -161,8 +161,8 @@ def int8(calibration_data):
 @pytest.mark.parametrize(
     "options, match",
     [
-        ({"prefix": "2d"}, "prefix must be a name in C: .*got '2d'"),
-        ({"prefix": "int"}, "no keyword; got 'int'"),
+        ({"prefix": "2d"}, "prefix must be a C identifier .*got '2d'"),
+        ({"prefix": "int"}, "not a keyword, got 'int'"),
         ({"prefix": "a-b"}, "got 'a-b'"),
         ({"prefix": None}, "got None"),
         ({"weight_dtype": "int4"}, "weight_dtype must be .*got 'int4'"),
@@ -241,7 +241,7 @@ def test_rounding_stays_within_its_bounds(n_estimators, is_shared):
     weights, biases = rng.normal(size=(n_estimators, 6, 3)), rng.normal(size=(n_estimators, 3))
     shape = (20, 6) if is_shared or n_estimators == 1 else (n_estimators, 20, 6)
     x = (rng.normal(size=shape) * [1e5, 1, 1e-5, 1, 0, 1]).astype(np.float32)
-    layer = QuantizedDense.of(ex.dense(ex.row(6), weights, biases), x)
+    layer = QuantizedDense.from_expression(ex.dense(ex.row(6), weights, biases), x)
     assert layer.limit * 127 * 6 < 2**31
     exact = x @ (weights[0] if n_estimators == 1 else weights) + (
         biases if n_estimators == 1 else biases[:, None]
@@ -250,19 +250,23 @@ def test_rounding_stays_within_its_bounds(n_estimators, is_shared):
     by_inputs = (np.abs(weights) * units.swapaxes(1, 2) / 2).sum(axis=1)[:, None]
     by_weights = layer.scales[:, None] * (np.abs(x / units) + 0.5).sum(axis=-1, keepdims=True) / 2
     bound = (by_inputs + by_weights) * 1.01 + 1e-5
-    error = np.abs(layer.output(x) - exact)
+    error = np.abs(layer.compute_output(x) - exact)
     assert (error <= (bound[0] if n_estimators == 1 else bound)).all()
 
 
 def test_an_input_that_the_sample_never_has_counts_all_the_same():
     x = np.array([[0.0, 2.0], [0.0, -1.0]], dtype=np.float32)
-    layer = QuantizedDense.of(ex.dense(ex.row(2), np.ones((1, 2, 1)), np.zeros((1, 1))), x)
-    assert layer.output(np.array([[1.0, 1.0]], dtype=np.float32)) == pytest.approx(2, rel=0.01)
-    nothing = QuantizedDense.of(ex.dense(ex.row(2), np.zeros((1, 2, 1))), 0 * x)
-    assert layer.output(0 * x).tolist() == nothing.output(x).tolist() == [[0], [0]]
+    layer = QuantizedDense.from_expression(
+        ex.dense(ex.row(2), np.ones((1, 2, 1)), np.zeros((1, 1))), x
+    )
+    assert layer.compute_output(np.array([[1.0, 1.0]], dtype=np.float32)) == pytest.approx(
+        2, rel=0.01
+    )
+    nothing = QuantizedDense.from_expression(ex.dense(ex.row(2), np.zeros((1, 2, 1))), 0 * x)
+    assert layer.compute_output(0 * x).tolist() == nothing.compute_output(x).tolist() == [[0], [0]]
 
 
 def test_layers_that_are_too_wide_for_32_bits():
     wide = ex.dense(ex.row(2), np.broadcast_to(np.float32(1), (1, 140_000, 1)))
     with pytest.raises(ValueError, match="up to 133144 inputs, and one layer has 140000"):
-        QuantizedDense.of(wide, np.ones((1, 140_000)))
+        QuantizedDense.from_expression(wide, np.ones((1, 140_000)))

@@ -211,10 +211,10 @@ def test_a_deviation_of_ones_own():
 @pytest.mark.parametrize(
     "compute, match",
     [
-        (lambda z: np.arctan(z), "no arctan .*'tanh'"),
-        (lambda z: np.add.reduce(z), r"no add \(reduce"),
+        (lambda z: np.arctan(z), "can't use arctan .*'tanh'"),
+        (lambda z: np.add.reduce(z), r"can't use add \(reduce"),
         (lambda z: np.add(z, z, where=True), r"options \['where'\]"),
-        (lambda z: z > 0, "no greater"),
+        (lambda z: z > 0, "can't use greater"),
     ],
 )
 def test_what_a_formula_may_not_hold(compute, match):
@@ -223,7 +223,7 @@ def test_what_a_formula_may_not_hold(compute, match):
 
 
 def test_numbers_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"do not fit: \[\(1, 3\), \(1, 2\)\]"):
+    with pytest.raises(ValueError, match=r"do not match: \[\(1, 3\), \(1, 2\)\]"):
         ex.row(3) + np.ones(2)
     with pytest.raises(ValueError, match="not finite in single precision.*1e\\+39"):
         ex.row(3) * 1e39

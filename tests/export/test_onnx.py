@@ -14,7 +14,7 @@ from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
 from skbackprop.export import to_onnx
 from skbackprop.export._onnx_graph import OPSET
-from skbackprop.export.onnx_export import IR_VERSION, label_array
+from skbackprop.export.onnx_export import IR_VERSION, to_onnx_classes
 
 
 def outputs_of(proto, X):
@@ -97,14 +97,14 @@ def test_large_rows_are_normalised(size):
 
 def test_labels_keep_their_types():
     names = ["strings", "booleans", "floats", "small unsigned"]
-    types = [label_array(np.unique(cases.LABELS[name])).dtype.name for name in names]
+    types = [to_onnx_classes(np.unique(cases.LABELS[name])).dtype.name for name in names]
     assert types == ["object", "bool", "float64", "int64"]
-    with pytest.raises(ValueError, match=r"up to 2\*\*63 - 1, and there is one of 1844"):
-        label_array(np.array([0, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(ValueError, match=r"up to 2\*\*63 - 1, but the largest is 1844"):
+        to_onnx_classes(np.array([0, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(ValueError, match="dtype float16"):
-        label_array(np.array([0, 1], dtype=np.float16))
+        to_onnx_classes(np.array([0, 1], dtype=np.float16))
     with pytest.raises(ValueError, match="dtype object"):
-        label_array(np.array([0, "a"], dtype=object))
+        to_onnx_classes(np.array([0, "a"], dtype=object))
 
 
 def test_weights_that_single_precision_does_not_hold():
@@ -123,7 +123,7 @@ def test_steps_that_do_not_fit():
     network = BackpropClassifier((), **SHORT)
     pipeline = make_pipeline(StandardScaler(), network).fit(X, Y)
     network.fit(X[:, :2], Y)
-    with pytest.raises(ValueError, match="takes 2 features, but is given 4 by the step before"):
+    with pytest.raises(ValueError, match="takes 2 features, but the step before it returns 4"):
         to_onnx(pipeline)
 
 

@@ -371,7 +371,7 @@ def test_a_fit_holds_its_checkpoint_until_it_is_over(tmp_path):
 
     def fit_another():
         for other in (TabularRegressor(**SMALL), BackpropRegressor()):
-            with pytest.raises(ValueError, match="which another fit is writing to now") as error:
+            with pytest.raises(ValueError, match="Another fit is writing to") as error:
                 other.set_callbacks(Checkpoint(path)).fit(X, y)
             errors.append(error)
 
