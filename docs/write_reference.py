@@ -74,6 +74,12 @@ def substitute_words(text, estimator):
     return Template(text).substitute(WORDS["words"][ON_A_CLUSTER.get(estimator, estimator)])
 
 
+def in_code(text):
+    """Return a text with the names of a table, as code, in place of the name of its type."""
+    listed = {kind: ", ".join(f'`"{name}"`' for name in table) for kind, table in NAMES.items()}
+    return Template(text).safe_substitute(listed)
+
+
 def code(value):
     """Return a default as Python code with double quotes."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
@@ -160,7 +166,7 @@ def reference_table(estimators):
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
     for name, fact in facts.items():
         default = "" if name == "loss" else f" `{code(fact.default)}`"
-        lines.append(f"| `{name}` |{default} | {words[name]['brief']} |")
+        lines.append(f"| `{name}` |{default} | {in_code(words[name]['brief'])} |")
     return "\n".join(lines)
 
 

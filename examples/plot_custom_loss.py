@@ -32,19 +32,19 @@ class LinEx(Loss):
     a: float = 1.0
     link = IDENTITY_LINK
 
-    def value(self, scores, y):
-        r = self.a * (y - scores)
+    def value(self, raw_prediction, y):
+        r = self.a * (y - raw_prediction)
         return (np.expm1(r) - r).sum(axis=-1)
 
-    def gradient(self, scores, y, out):
-        np.subtract(y, scores, out=out)
+    def gradient(self, raw_prediction, y, out):
+        np.subtract(y, raw_prediction, out=out)
         out *= self.a
         np.expm1(out, out=out)
         out *= -self.a
 
 
-scores, targets = np.random.default_rng(0).normal(size=(2, 20, 1))
-print(f"error of the gradient: {check_loss(LinEx(2.0), scores, targets):.1e}")
+raw_prediction, targets = np.random.default_rng(0).normal(size=(2, 20, 1))
+print(f"error of the gradient: {check_loss(LinEx(2.0), raw_prediction, targets):.1e}")
 
 # Hours of the day, and demand that is surer at night.
 rng = np.random.RandomState(0)

@@ -60,22 +60,15 @@ class WeightAverage(Configurable):
         statistics : dict
             The running statistics; may be empty.
         """
-        state = {"average": np.zeros_like(theta), "total": np.zeros((len(theta), 1))}
-        return state | {
-            name: np.zeros_like(statistics[name]) for name in _names_to_average(statistics)
-        }
+        averages = {k: np.zeros_like(x) for k, x in _arrays_to_average(theta, statistics).items()}
+        return averages | {"total": np.zeros((len(theta), 1))}
 
     def update_total(self, state: ArrayDict, n_rows: int) -> None:
         """Update the totals in place after a step on a batch of `n_rows` rows."""
         raise NotImplementedError(f"{type(self).__name__} must define update_total(state, n_rows)")
 
     def update(
-        self,
-        theta: Array,
-        g: Array,
-        state: ArrayDict,
-        n_rows: int,
-        statistics: ArrayDict = _EMPTY,
+        self, theta: Array, g: Array, state: ArrayDict, n_rows: int, statistics: ArrayDict = _EMPTY
     ) -> None:
         """Update `state` in place after a step on a batch of `n_rows` rows.
 
@@ -90,9 +83,11 @@ class WeightAverage(Configurable):
         (share,) = cast_hyperparameters(
             theta, shares[0] if len(shares) == 1 else np.array(shares)[:, None]
         )
-        _move_toward(theta, state["average"], share, g)
-        for name in _names_to_average(statistics):
-            _move_toward(statistics[name], state[name], share, g[:, : state[name].shape[1]])
+        for name, x in _arrays_to_average(theta, statistics).items():
+            for new, old, change in iter_column_blocks(x, state[name], g[:, : x.shape[1]]):
+                np.subtract(new, old, out=change)
+                np.multiply(change, share, out=change)
+                np.add(old, change, out=old)
 
 
 @dataclass(frozen=True)
@@ -185,17 +180,10 @@ class ExponentialMovingAverage(WeightAverage):
         state["total"] += 1
 
 
-def _names_to_average(statistics: ArrayDict) -> list[str]:
-    """Return the names of the running statistics that are averaged with the parameters."""
-    return [name for name in statistics if name != NUM_BATCHES_TRACKED]
-
-
-def _move_toward(x: Array, average: Array, share: FloatOrPerMember, scratch: Array) -> None:
-    """Update average += share * (x - average) in place."""
-    for new, old, change in iter_column_blocks(x, average, scratch):
-        np.subtract(new, old, out=change)
-        np.multiply(change, share, out=change)
-        np.add(old, change, out=old)
+def _arrays_to_average(theta: Array, statistics: ArrayDict) -> ArrayDict:
+    """Return the parameters and the running statistics by the names of their averages."""
+    averaged = {name: x for name, x in statistics.items() if name != NUM_BATCHES_TRACKED}
+    return {"average": theta} | averaged
 
 
 AVERAGES: dict[str, type[WeightAverage]] = {
