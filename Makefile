@@ -28,9 +28,10 @@ test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mod
 
 test-full: lint types bench-smoke examples full ## by hand: the same, with whole products in the tests
 
-lint: $(VENV)/ready-test ## ruff: rules and format
+lint: $(VENV)/ready-test ## ruff: rules and format; import-linter: which way imports run
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 
 types: $(VENV)/ready-test ## mypy
 	$(RUN) -m mypy

@@ -113,7 +113,7 @@ def as_size(n_bytes: int) -> str:
 def report(smoke: bool) -> None:
     sizes, times = [], []
     for name, model, X in models(smoke):
-        whole, small = to_c(model), to_c(model, weights="int8", sample=X[::4])
+        whole, small = to_c(model), to_c(model, weight_dtype="int8", calibration_data=X[::4])
         onnx_size = MISSING
         if importlib.util.find_spec("onnx"):
             onnx_size = as_size(len(to_onnx(model).SerializeToString()))

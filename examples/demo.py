@@ -109,9 +109,7 @@ def searched(search_class, classifier, X, y) -> tuple[GridSearchCV, float]:
 def draw_search(search: GridSearchCV):
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     params = ["learning_rate_init", "hidden_layer_sizes"]
-    SearchDisplay.from_estimator(
-        search, params=params, kind="curve", score_name="accuracy", ax=axes
-    )
+    SearchDisplay.from_estimator(search, params=params, score_name="accuracy", ax=axes)
     axes.set(xlabel="learning rate", title="Grid search on the digits")
     return figure
 

@@ -1,15 +1,16 @@
 """
-What does a cluster cost, and what does it learn?
-=================================================
+Synchronous and local SGD on a Dask cluster
+===========================================
 
-A network of two hidden layers learns the images of digits on a Dask cluster of two workers, which
-this program starts on its own machine: each holds a half of the rows, and never sees the other.
-They train in two ways. Either each step is made by the gradients of both, so that the loss falls as
-it does on one machine; or each makes steps by itself, and now and then both take the mean of what
-they have come to, with far fewer rounds and some loss of accuracy at equal epochs.
+A network with two hidden layers learns to classify the images of digits on a Dask cluster of two
+workers. The program starts the cluster on its own machine, and each worker holds half of the rows.
+With ``sync_every=1`` each step uses the gradients of both workers, so the loss falls as it does on
+one machine. With more, each worker makes several steps on its own rows before the weights are
+averaged. This needs far fewer rounds, and costs some accuracy at equal epochs.
 
-The picture has both, and the local estimator beside them, over epochs and over the rounds that they
-took. On one machine a cluster is of no use for so few rows: it is for rows that one can't hold.
+The figure shows the training loss by epochs and by rounds, with the local estimator for comparison.
+For so few rows a cluster on one machine is slower than the local estimator. Use a cluster for data
+that does not fit on one machine.
 """
 
 import time
@@ -22,25 +23,21 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier
-from skbackprop.dask import DaskBackpropClassifier, LocalSGD, SyncSGD
+from skbackprop.dask import DaskBackpropClassifier
 
 N_EPOCHS, BATCH_SIZE = 15, 50
 SETTINGS = {"hidden_layer_sizes": (64, 32), "batch_size": BATCH_SIZE, "random_state": 0}
 SETTINGS |= {"max_iter": N_EPOCHS, "n_iter_no_change": np.inf}
 
-WAYS = {
-    "one step a round": SyncSGD(),
-    "4 steps a round": LocalSGD(4),
-    "an epoch a round": LocalSGD(1_000),
-}
+SYNC_EVERY = {"synchronous": 1, "4 local steps": 4, "an epoch of steps": 1_000}
 
 
-def rounds_of_epoch(rounds, n_rows, n_workers):
-    """Return how many rounds an epoch takes."""
-    if isinstance(rounds, SyncSGD):
+def count_rounds(sync_every, n_rows, n_workers):
+    """Return the number of rounds in an epoch."""
+    if sync_every == 1:
         return -(-n_rows // BATCH_SIZE)
     n_steps = -(-n_rows // (n_workers * BATCH_SIZE))
-    return -(-n_steps // rounds.n_steps)
+    return -(-n_steps // sync_every)
 
 
 X, y = load_digits(return_X_y=True)
@@ -51,27 +48,27 @@ figure, (over_epochs, over_rounds) = plt.subplots(
 epochs = np.arange(1, N_EPOCHS + 1)
 local = BackpropClassifier(**SETTINGS).fit(X, y)
 over_epochs.plot(epochs, local.loss_curve_, "k--", label="one machine")
-print(f"{'one machine':16s} accuracy {local.score(X_test, y_test):.3f}")
+print(f"{'one machine':17s} accuracy {local.score(X_test, y_test):.3f}")
 
 settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
 with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster):
     rows = -(-len(X) // 2)
-    in_blocks = da.from_array(X, chunks=(rows, -1)), da.from_array(y, chunks=rows)
-    for name, rounds in WAYS.items():
+    blocks = da.from_array(X, chunks=(rows, -1)), da.from_array(y, chunks=rows)
+    for name, sync_every in SYNC_EVERY.items():
         start = time.perf_counter()
-        model = DaskBackpropClassifier(**SETTINGS, rounds=rounds).fit(*in_blocks)
+        model = DaskBackpropClassifier(**SETTINGS, sync_every=sync_every).fit(*blocks)
         seconds = time.perf_counter() - start
-        n_rounds = rounds_of_epoch(rounds, len(X), n_workers=2)
+        n_rounds = count_rounds(sync_every, len(X), n_workers=2)
         accuracy = model.to_local().score(X_test, y_test)
         print(
-            f"{name:16s} accuracy {accuracy:.3f}, {n_rounds:2d} round(s) an epoch, "
+            f"{name:17s} accuracy {accuracy:.3f}, {n_rounds:2d} round(s) an epoch, "
             f"{seconds:.1f} s in all"
         )
         over_epochs.plot(epochs, model.loss_curve_, label=name)
         over_rounds.plot(n_rounds * epochs, model.loss_curve_, label=name)
 
-over_epochs.set(yscale="log", xlabel="epoch", ylabel="training loss", title="By epochs")
-over_rounds.set(xscale="log", xlabel="rounds", title="By exchanges with the client")
+over_epochs.set(yscale="log", xlabel="epoch", ylabel="training loss", title="By epoch")
+over_rounds.set(xscale="log", xlabel="rounds", title="By round")
 over_epochs.legend()
 for axes in (over_epochs, over_rounds):
     axes.grid(alpha=0.3)

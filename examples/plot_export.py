@@ -75,29 +75,29 @@ with TemporaryDirectory() as name:
         difference = np.abs(probabilities - model.predict_proba(X_test)).max()
         print(f"{width} units: accuracy {np.mean(label == y_test):.3f}")
         print(f"  onnxruntime's probabilities are within {difference:.0e}")
-        for weights, sample in (("float32", None), ("int8", X_train)):
-            program = to_c(model, weights=weights, sample=sample)
+        for weight_dtype, data in (("float32", None), ("int8", X_train)):
+            program = to_c(model, weight_dtype=weight_dtype, calibration_data=data)
             if COMPILER is None:
                 accuracy = np.mean(label == y_test)
                 print("  There is no C compiler: the accuracy is that of onnxruntime.")
             else:
-                functions[weights] = compiled(program, Path(name))
-                accuracy = accuracy_of(functions[weights], X_test, y_test)
-            found[weights].append((program.n_data_bytes / 1024, accuracy))
-            print(f"  C, {weights}: {program.n_data_bytes} bytes, accuracy {accuracy:.3f}")
+                functions[weight_dtype] = compiled(program, Path(name))
+                accuracy = accuracy_of(functions[weight_dtype], X_test, y_test)
+            found[weight_dtype].append((program.n_data_bytes / 1024, accuracy))
+            print(f"  C, {weight_dtype}: {program.n_data_bytes} bytes, accuracy {accuracy:.3f}")
 
 pointer = row.ctypes.data_as(FLOATS)
 times = {
     "predict_proba": seconds(lambda: model.predict_proba(row)),
     "onnxruntime": seconds(lambda: session.run(None, {"X": row})),
 }
-for weights, predict in functions.items():
-    times[f"C, {weights}"] = seconds(lambda predict=predict: predict(pointer, None))
+for weight_dtype, predict in functions.items():
+    times[f"C, {weight_dtype}"] = seconds(lambda predict=predict: predict(pointer, None))
 
 figure, (of_sizes, of_times) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-for weights, each in found.items():
+for weight_dtype, each in found.items():
     sizes, accuracies = zip(*each, strict=True)
-    of_sizes.plot(sizes, accuracies, "o-", label=f"weights in {weights}")
+    of_sizes.plot(sizes, accuracies, "o-", label=f"weights in {weight_dtype}")
 of_sizes.set_xscale("log", base=2)
 of_sizes.xaxis.set_major_formatter("{x:g}")
 of_sizes.set(xlabel="constants of the program, KiB", ylabel="accuracy on rows held out")

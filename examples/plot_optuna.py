@@ -45,7 +45,9 @@ def objective(trial):
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "learning_rate": trial.suggest_categorical("learning_rate", ["constant", "cosine"]),
     }
-    model = network(parameters).set_callbacks(OptunaPruningCallback(trial, of="validation_loss"))
+    model = network(parameters).set_callbacks(
+        OptunaPruningCallback(trial, monitor="validation_loss")
+    )
     model.fit(X_fit, y_fit, X_val=X_val, y_val=y_val)
     return model.validation_loss_curve_[-1]
 

@@ -38,7 +38,7 @@ SCHEDULES = {
     "one_cycle": OneCycle(),
     "step": StepDecay(),
     "exponential": ExponentialDecay(),
-    "cosine with a warm-up": LinearWarmup("cosine", length=0.2),
+    "cosine with a warm-up": LinearWarmup("cosine", warmup_fraction=0.2),
 }
 N_EPOCHS = 30
 

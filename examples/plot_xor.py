@@ -33,7 +33,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.losses import BrierScore
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer, train_epoch_or_rollback
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import Objective
 from skbackprop.nn.prediction import predict_raw
@@ -57,7 +57,7 @@ def train_classic() -> BackpropClassifier:
     network = BackpropClassifier(
         hidden_layer_sizes=(2,),
         activation="logistic",
-        loss="squared_error",
+        loss="brier",
         solver="sgd",
         momentum=0.0,
         learning_rate_init=LEARNING_RATE,
@@ -88,16 +88,16 @@ def train_starts(n_units: int) -> tuple[EnsembleTrainer, np.ndarray]:
     Returns the trained stack, and the loss of every epoch (rows) and start (columns).
     """
     network = dense_network(widths=(2, n_units, 1), activations=(Logistic(),))
-    initializers = [Logistic().initializer] * 2
-    starts = [network.draw(initializers, np.random.RandomState(seed)) for seed in range(N_STARTS)]
+    starts = [network.draw_weights(np.random.RandomState(seed)) for seed in range(N_STARTS)]
     stack = EnsembleTrainer.start(
         Objective(network, BrierScore(), L2(alpha=0.0)),
-        network.start(starts, np.dtype(float)),
+        network.init_parameters(starts, np.dtype(float)),
         [Dataset(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
         optimizer=SGD(momentum=0.0),
         rate=LEARNING_RATE,
     )
-    return stack, np.array(list(iter_epochs(stack, N_EPOCHS)))
+    losses = [train_epoch_or_rollback(stack, epoch, N_EPOCHS) for epoch in range(N_EPOCHS)]
+    return stack, np.array(losses)
 
 
 def outputs_of(stack: EnsembleTrainer, X: np.ndarray) -> np.ndarray:

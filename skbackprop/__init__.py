@@ -5,9 +5,9 @@ from .early_stopping import EarlyStopping
 from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
-from .inspection.learning_rate_finder import find_learning_rate
-from .model_selection.search import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from .model_selection.successive_halving import (
+from .inspection._learning_rate_finder import find_learning_rate
+from .model_selection._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
+from .model_selection._search_successive_halving import (
     BackpropHalvingGridSearchCV,
     BackpropHalvingRandomSearchCV,
 )

@@ -1,7 +1,7 @@
 """Every private name of scikit-learn that is used here, and why: no other module imports one.
 
 What is private may change in any release, so pyproject.toml admits only those that have passed the
-tests. Before a newer one is admitted, compare these first, and `model_selection/_base.py` with
+tests. Before a newer one is admitted, compare these first, and `model_selection/_search.py` with
 `BaseSearchCV.fit`.
 """
 

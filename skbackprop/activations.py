@@ -1,7 +1,7 @@
-"""Activation functions of the hidden layers, each with its derivative.
+"""Activation functions of hidden layers, and their derivatives.
 
-One class and one line in `ACTIVATIONS` make an activation; an instance of one's own needs
-no registration.
+To add an activation, write a class and add it to `ACTIVATIONS`. A custom activation needs no
+registration: pass an instance.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def __dir__() -> list[str]:
 
 
 class ActivationFunction(Configurable):
-    """An element-wise function f and its derivative.
+    """Base class of activations: an element-wise function f and its derivative.
 
     Attributes
     ----------
     needs_preactivation : bool, default=False
-        Whether `backward` reads `z`. If not, `z` and `a` may share their memory.
+        Whether `backward` reads `z`. If not, `z` and `a` may share memory.
     initializer : Initializer, default=GlorotUniform()
-        What draws the initial weights of the layer before it under ``init="auto"``.
+        Initializer of the layer's weights under ``init="auto"``.
     """
 
     needs_preactivation: ClassVar[bool] = False
@@ -62,14 +62,14 @@ class ActivationFunction(Configurable):
 
     def forward(self, z: Array, a: Array) -> None:
         """Write f(z) to `a`, which may be `z` itself unless `needs_preactivation`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define forward(z, a)")
+        raise NotImplementedError(f"{type(self).__name__} must define forward(z, a)")
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
-        """Multiply `delta` by f'(z) in place. On return `z` and `a` may be overwritten."""
-        raise NotImplementedError(f"{type(self).__name__} has to define backward(z, a, delta)")
+        """Multiply `delta` by f'(z) in place; `z` and `a` may be overwritten."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(z, a, delta)")
 
 
-# ------------------------------------------------------------ those that scikit-learn has
+# ------------------------------------------------------------- scikit-learn's activations
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Identity(ActivationFunction):
 class Logistic(ActivationFunction):
     """f(z) = 1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2, f'(z) = a (1 - a).
 
-    The form with tanh is computed, since NumPy's tanh is vectorised: its error is one unit
-    in the last place of 1, not of f(z), which no layer above can tell apart.
+    It is computed by tanh, which NumPy vectorizes. The absolute error is one unit in the last
+    place of 1, which is negligible for the next layer.
 
     Examples
     --------
@@ -146,7 +146,7 @@ class Tanh(ActivationFunction):
 
 @dataclass(frozen=True)
 class Relu(ActivationFunction):
-    """f(z) = max(z, 0), f'(z) = 1 where z > 0, else 0.
+    """f(z) = max(z, 0), f'(z) = 1 if z > 0, else 0.
 
     Examples
     --------
@@ -165,10 +165,10 @@ class Relu(ActivationFunction):
 
 
 def _zeros_for(z: Array) -> Array:
-    """Return zeros that broadcast to `z`: a row, or where `z` is small, its very shape.
+    """Return zeros that broadcast to `z`: a row, or if `z` is small, an array of its shape.
 
-    NumPy's maximum is vectorised for two arrays, not for an array and a scalar, and goes
-    through arrays of one shape in one loop instead of one for each row.
+    NumPy vectorizes the maximum of two arrays, but not of an array and a scalar. Arrays of the
+    same shape take a single loop instead of one per row.
     """
     return _zeros(z.shape if z.nbytes <= 1 << 20 else z.shape[-1:], z.dtype)
 
@@ -180,44 +180,44 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
     return zeros
 
 
-# ----------------------------------------------------------- kinks and exponential tails
+# ----------------------------------------------------- variants of relu with smooth tails
 
-# Several passes over a block of so many numbers find it in the cache.
-_BLOCK = 8_192
+# A block of this size stays in the cache over several passes.
+_BLOCK_SIZE = 8_192
 
 
-def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield blocks of arrays of one shape, and last scratch memory for each.
+def _iter_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield blocks of arrays of the same shape, followed by a scratch array.
 
-    So the scratch memory does not grow with the network. Arrays that are not contiguous are one
-    block.
+    The scratch memory does not grow with the network. If an array is not contiguous, everything
+    is one block.
     """
     first = arrays[0]
-    if first.size <= _BLOCK or not all(array.flags.c_contiguous for array in arrays):
+    if first.size <= _BLOCK_SIZE or not all(array.flags.c_contiguous for array in arrays):
         yield (*arrays, np.empty_like(first))
         return
     flat = [array.reshape(-1) for array in arrays]
-    scratch = np.empty(_BLOCK, first.dtype)
-    for start in range(0, first.size, _BLOCK):
-        block = [array[start : start + _BLOCK] for array in flat]
+    scratch = np.empty(_BLOCK_SIZE, first.dtype)
+    for start in range(0, first.size, _BLOCK_SIZE):
+        block = [array[start : start + _BLOCK_SIZE] for array in flat]
         yield (*block, scratch[: block[0].size])
 
 
 @dataclass(frozen=True)
 class LeakyRelu(ActivationFunction):
-    """f(z) = max(z, s z), f'(z) = 1 where z > 0, else s.
+    """f(z) = max(z, s z), f'(z) = 1 if z > 0, else s.
 
-    Maas, Hannun & Ng (2013), section 2. A unit that is never positive still learns.
+    Maas, Hannun & Ng (2013), section 2. Units with negative inputs still learn.
 
     Parameters
     ----------
     negative_slope : float, default=0.01
-        The slope s below zero, in [0, 1].
+        The slope s for negative inputs, in [0, 1].
 
     Raises
     ------
     ValueError
-        If the slope is out of its range.
+        If the slope is out of range.
 
     Examples
     --------
@@ -235,10 +235,10 @@ class LeakyRelu(ActivationFunction):
     @property
     def initializer(self) -> Initializer:
         # He et al. 2015, equation 15.
-        return VarianceScaling(2.0 / (1.0 + self.negative_slope**2), fan="in")
+        return VarianceScaling(2.0 / (1.0 + self.negative_slope**2), mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, leak in _blocks(z, a):
+        for x, f, leak in _iter_blocks(z, a):
             np.multiply(x, self.negative_slope, out=leak)
             np.maximum(x, leak, out=f)
 
@@ -250,19 +250,19 @@ class LeakyRelu(ActivationFunction):
 
 @dataclass(frozen=True)
 class Elu(ActivationFunction):
-    """f(z) = z where z > 0, else alpha (exp(z) - 1); f'(z) = 1, else a + alpha.
+    """f(z) = z if z > 0, else alpha (exp(z) - 1); f'(z) = 1, else a + alpha.
 
     Clevert, Unterthiner & Hochreiter (2016), section 3.
 
     Parameters
     ----------
     alpha : float, default=1.0
-        What f tends to below zero, but for the sign; not negative. With 1, f has no kink.
+        Negated limit of f for large negative inputs, non-negative. With 1, f has no kink.
 
     Raises
     ------
     ValueError
-        If alpha is out of its range.
+        If alpha is out of range.
 
     Examples
     --------
@@ -279,11 +279,11 @@ class Elu(ActivationFunction):
 
     @property
     def initializer(self) -> Initializer:
-        # He's 2 for alpha = 0; preserves the second moment to half a percent up to alpha = 1.
-        return VarianceScaling(2.0 / (1.0 + 0.2246 * self.alpha**2), fan="in")
+        # 2 for alpha = 0, as for relu; preserves the second moment within 0.5 % up to alpha = 1.
+        return VarianceScaling(2.0 / (1.0 + 0.2246 * self.alpha**2), mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, negative in _blocks(z, a):
+        for x, f, negative in _iter_blocks(z, a):
             np.minimum(x, 0, out=negative)
             np.expm1(negative, out=negative)
             np.multiply(negative, self.alpha, out=negative)
@@ -291,7 +291,7 @@ class Elu(ActivationFunction):
             np.add(f, negative, out=f)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
-        for f, back, positive in _blocks(a, delta):
+        for f, back, positive in _iter_blocks(a, delta):
             np.greater(f, 0, out=positive)
             np.multiply(positive, 1.0 - self.alpha, out=positive)
             np.minimum(f, 0, out=f)
@@ -304,7 +304,7 @@ class Elu(ActivationFunction):
 class Selu(ActivationFunction):
     """f(z) = s elu(z) with alpha = 1.6733, s = 1.0507; f'(z) = s, else a + s alpha.
 
-    With these constants, layers drive the mean of their outputs to 0 and the variance to 1
+    With these constants, the outputs of deep layers converge to mean 0 and variance 1
     (Klambauer et al. 2017, equation 2).
 
     Examples
@@ -315,29 +315,28 @@ class Selu(ActivationFunction):
     BackpropClassifier(activation=Selu())
     """
 
-    _SCALE: ClassVar[float] = 1.0507009873554804934193349852946
-    _ELU: ClassVar[Elu] = Elu(1.6732632423543772848170429916717)
+    SCALE: ClassVar[float] = 1.0507009873554804934193349852946
+    ELU: ClassVar[Elu] = Elu(1.6732632423543772848170429916717)
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(fan="in", normal=True)
+        return VarianceScaling(mode="fan_in", distribution="normal")
 
     def forward(self, z: Array, a: Array) -> None:
-        self._ELU.forward(z, a)
-        np.multiply(a, self._SCALE, out=a)
+        self.ELU.forward(z, a)
+        np.multiply(a, self.SCALE, out=a)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
-        np.multiply(a, 1.0 / self._SCALE, out=a)
-        self._ELU.backward(z, a, delta)
-        np.multiply(delta, self._SCALE, out=delta)
+        np.multiply(a, 1.0 / self.SCALE, out=a)
+        self.ELU.backward(z, a, delta)
+        np.multiply(delta, self.SCALE, out=delta)
 
 
 @dataclass(frozen=True)
 class Softplus(ActivationFunction):
     """f(z) = log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), f'(z) = 1 - exp(-a).
 
-    Dugas et al. (2001): relu without the kink. The second form is computed, which
-    never overflows.
+    Dugas et al. (2001): a smooth relu. It is computed by the second form, which does not overflow.
 
     Examples
     --------
@@ -349,10 +348,10 @@ class Softplus(ActivationFunction):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(1.1732, fan="in")
+        return VarianceScaling(1.1732, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, tail in _blocks(z, a):
+        for x, f, tail in _iter_blocks(z, a):
             np.abs(x, out=tail)
             np.negative(tail, out=tail)
             np.exp(tail, out=tail)
@@ -367,27 +366,27 @@ class Softplus(ActivationFunction):
         np.negative(delta, out=delta)
 
 
-# ------------------------------------------------- z times a gate that opens from 0 to 1
+# ------------------------------------------------------------- self-gated activations
 
 _LOGISTIC = Logistic()
 
 
 class SelfGated(ActivationFunction):
-    """f(z) = z s(z), f'(z) = s(z) + z s'(z), with a gate s that takes most of the time.
+    """f(z) = z s(z), f'(z) = s(z) + z s'(z), with a gate s between 0 and 1.
 
-    In training the gate is kept from the way forward, so that the way back need not compute it
-    once more. What comes out is the same to the bit.
+    In training, the forward pass keeps the gate for the backward pass, because it takes most of
+    the time. The results are the same to the bit.
     """
 
     needs_preactivation: ClassVar[bool] = True
 
     def gate(self, z: Array, s: Array) -> None:
         """Write s(z) to `s`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define gate(z, s)")
+        raise NotImplementedError(f"{type(self).__name__} must define gate(z, s)")
 
-    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
-        """Multiply `delta` by f'(z) in place, given the gate. `z` and `s` may be overwritten."""
-        raise NotImplementedError(f"{type(self).__name__} has to define backward_from(z, s, delta)")
+    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
+        """Multiply `delta` by f'(z) in place, given the gate; `z` and `s` may be overwritten."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward_from_gate(...)")
 
     def forward(self, z: Array, a: Array) -> None:
         self.gate(z, a)
@@ -395,7 +394,7 @@ class SelfGated(ActivationFunction):
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
         self.gate(z, a)
-        self.backward_from(z, a, delta)
+        self.backward_from_gate(z, a, delta)
 
 
 @dataclass(frozen=True)
@@ -415,13 +414,13 @@ class Silu(SelfGated):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.4297, fan="in")
+        return VarianceScaling(2.4297, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         _LOGISTIC.forward(z, s)
 
-    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
-        for x, gate, back, _ in _blocks(z, s, delta):
+    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
+        for x, gate, back, _ in _iter_blocks(z, s, delta):
             np.multiply(back, gate, out=back)
             np.subtract(1.0, gate, out=gate)
             np.multiply(gate, x, out=gate)
@@ -431,9 +430,9 @@ class Silu(SelfGated):
 
 @dataclass(frozen=True)
 class Gelu(SelfGated):
-    """f(z) = z P(z), f'(z) = P(z) + z p(z), P and p the normal distribution and its density.
+    """f(z) = z P(z), f'(z) = P(z) + z p(z), with the normal distribution P and its density p.
 
-    Hendrycks & Gimpel (2016), section 2; P(z) = (1 + erf(z / sqrt(2))) / 2 is exact.
+    Hendrycks & Gimpel (2016), section 2, without approximation: P(z) = (1 + erf(z / sqrt(2))) / 2.
 
     Examples
     --------
@@ -445,14 +444,14 @@ class Gelu(SelfGated):
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.1551, fan="in")
+        return VarianceScaling(2.1551, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
         ndtr(z, out=s)
 
-    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
-        np.clip(z, -40.0, 40.0, out=z)  # beyond, P is 0 or 1 and p is 0
-        for x, gate, back, density in _blocks(z, s, delta):
+    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
+        np.clip(z, -40.0, 40.0, out=z)  # outside, P is 0 or 1 and p is 0
+        for x, gate, back, density in _iter_blocks(z, s, delta):
             np.multiply(x, x, out=density)
             np.multiply(density, -0.5, out=density)
             np.exp(density, out=density)
@@ -466,8 +465,9 @@ class Gelu(SelfGated):
 class GeluTanh(SelfGated):
     """f(z) = z s, s = 1 / (1 + exp(-u)), u(z) = 2 sqrt(2 / pi) (z + 0.044715 z^3).
 
-    Its derivative is f'(z) = s (1 + z (1 - s) u'(z)). This is the approximation of gelu by tanh
-    (Hendrycks & Gimpel 2016, section 2), within 0.0005 of it; tanh is vectorised, erf is not.
+    The derivative is f'(z) = s (1 + z (1 - s) u'(z)). This is the tanh approximation of gelu
+    (Hendrycks & Gimpel 2016, section 2), with an error below 0.0005. It is faster, because NumPy
+    vectorizes tanh.
 
     Examples
     --------
@@ -477,30 +477,30 @@ class GeluTanh(SelfGated):
     BackpropClassifier(activation=GeluTanh())
     """
 
-    _LINEAR: ClassVar[float] = 2.0 * math.sqrt(2.0 / math.pi)
-    _CUBIC: ClassVar[float] = 0.044715 * _LINEAR
+    LINEAR: ClassVar[float] = 2.0 * math.sqrt(2.0 / math.pi)
+    CUBIC: ClassVar[float] = 0.044715 * LINEAR
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.1551, fan="in")
+        return VarianceScaling(2.1551, mode="fan_in")
 
     def gate(self, z: Array, s: Array) -> None:
-        np.clip(z, -10.0, 10.0, out=s)  # beyond, s is 0 or 1
-        for gate, u in _blocks(s):
+        np.clip(z, -10.0, 10.0, out=s)  # outside, s is 0 or 1
+        for gate, u in _iter_blocks(s):
             np.multiply(gate, gate, out=u)
-            np.multiply(u, self._CUBIC, out=u)
-            np.add(u, self._LINEAR, out=u)
+            np.multiply(u, self.CUBIC, out=u)
+            np.add(u, self.LINEAR, out=u)
             np.multiply(u, gate, out=u)
             _LOGISTIC.forward(u, gate)
 
-    def backward_from(self, z: Array, s: Array, delta: Array) -> None:
+    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
         np.clip(z, -10.0, 10.0, out=z)
         np.multiply(delta, s, out=delta)
         np.subtract(1.0, s, out=s)
         np.multiply(s, z, out=s)
         np.multiply(z, z, out=z)
-        np.multiply(z, 3.0 * self._CUBIC, out=z)
-        np.add(z, self._LINEAR, out=z)
+        np.multiply(z, 3.0 * self.CUBIC, out=z)
+        np.add(z, self.LINEAR, out=z)
         np.multiply(s, z, out=s)
         np.add(s, 1.0, out=s)
         np.multiply(delta, s, out=delta)
@@ -521,15 +521,15 @@ class Mish(ActivationFunction):
     """
 
     needs_preactivation: ClassVar[bool] = True
-    _LARGEST: ClassVar[float] = 25.0  # beyond, f(z) = z to the last digit
+    MAX_EXP_ARGUMENT: ClassVar[float] = 25.0  # for larger z, f(z) = z to the last digit
 
     @property
     def initializer(self) -> Initializer:
-        return VarianceScaling(2.1068, fan="in")
+        return VarianceScaling(2.1068, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, e in _blocks(z, a):
-            np.minimum(x, self._LARGEST, out=e)
+        for x, f, e in _iter_blocks(z, a):
+            np.minimum(x, self.MAX_EXP_ARGUMENT, out=e)
             np.exp(e, out=e)
             np.add(e, 2.0, out=f)
             np.multiply(f, e, out=f)
@@ -538,8 +538,8 @@ class Mish(ActivationFunction):
             np.multiply(f, x, out=f)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
-        for x, f, back, e in _blocks(z, a, delta):
-            np.minimum(x, self._LARGEST, out=x)
+        for x, f, back, e in _iter_blocks(z, a, delta):
+            np.minimum(x, self.MAX_EXP_ARGUMENT, out=x)
             np.exp(x, out=e)
             np.add(e, 2.0, out=f)
             np.multiply(f, e, out=f)

@@ -1,9 +1,8 @@
-"""Prediction intervals with a guaranteed coverage, by rows that were not trained on.
+"""Prediction intervals of guaranteed coverage, by split conformal prediction.
 
-Split conformal prediction (Papadopoulos et al. 2002): how far an estimator is off on rows that it
-has not seen says how wide its intervals have to be for rows to come. What "far" means is a matter
-of the band around a prediction that one starts from: there is a function for each kind, and a
-table of them. All else is the same for all kinds.
+The errors of an estimator on held-out rows determine the width of its intervals for new rows
+(Papadopoulos et al. 2002). The conformity score measures these errors relative to a band around the
+prediction; each function in `BANDS` computes one kind of band.
 """
 
 from __future__ import annotations
@@ -31,23 +30,25 @@ from .estimators._decorators import checks_parameters
 from .estimators._mixins import MetaEstimatorReprMixin
 from .utils.arrays import Array, MatrixLike
 
-# ------------------------------------------------------------------------------- the bands
+# ----------------------------------------------------------------------------------- bands
 
 
 def absolute_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
-    """Return a band of no width around the prediction."""
-    return PredictionBand.from_point_prediction(_values(estimator.predict(X)))
+    """Return a band of width zero around the prediction."""
+    return PredictionBand.from_point_prediction(_to_float64(estimator.predict(X)))
 
 
 def normalized_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
-    """Return the same with the standard deviation that is predicted as its unit."""
+    """Return a band of width zero whose unit is the predicted standard deviation."""
     last, X_last = _last_step(estimator, X)
-    return PredictionBand.by_deviation(*map(_values, last.predict(X_last, return_std=True)))
+    return PredictionBand.from_mean_and_std(
+        *map(_to_float64, last.predict(X_last, return_std=True))
+    )
 
 
 def cqr_band(estimator: Any, X: MatrixLike) -> PredictionBand:
-    """Return the band from the lowest quantile that is predicted to the highest."""
-    return PredictionBand.by_quantiles(_values(estimator.predict(X)))
+    """Return the band between the lowest and the highest predicted quantile."""
+    return PredictionBand.from_quantiles(_to_float64(estimator.predict(X)))
 
 
 BANDS: dict[str, Callable[[Any, Any], PredictionBand]] = {
@@ -57,14 +58,14 @@ BANDS: dict[str, Callable[[Any, Any], PredictionBand]] = {
 }
 
 
-def _values(numbers: Any) -> Array:
-    """Return targets or predictions as float64, a single target without an axis of its own."""
-    values = np.asarray(numbers, dtype=np.float64)
+def _to_float64(values: Any) -> Array:
+    """Return targets or predictions as float64; a single column becomes one-dimensional."""
+    values = np.asarray(values, dtype=np.float64)
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
-    """Return the estimator behind pipelines, searches and the like, and X as it is given it."""
+    """Return the estimator inside pipelines and searches, and the X that is passed to it."""
     if isinstance(estimator, FrozenEstimator):
         return _last_step(estimator.estimator, X)
     if isinstance(estimator, Pipeline):
@@ -77,103 +78,102 @@ def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
 
 
 def _learns_deviation(estimator: Any) -> bool:
-    """Return whether a fitted estimator predicts the standard deviation of targets as well.
+    """Return whether a fitted estimator predicts the standard deviation of the targets.
 
-    That of the members of an ensemble alone says how much they disagree, which is another thing.
+    Estimators of this package always return one; without a suitable loss it is only the
+    disagreement of the networks.
     """
     last, _ = _last_step(estimator)
-    says = getattr(last, "_learns_deviation", None)  # ours do, which return one in any case
-    return _returns_deviation(last) if says is None else bool(says)
+    learns: bool | None = getattr(last, "_learns_deviation", None)
+    return _supports_return_std(last) if learns is None else bool(learns)
 
 
-def _range_of_targets(estimator: Any) -> tuple[float, float]:
-    """Return the lowest and the highest target that a fitted estimator can have been trained on."""
+def _get_target_range(estimator: Any) -> tuple[float, float]:
+    """Return the lowest and the highest target that a fitted estimator accepts."""
     last, _ = _last_step(estimator)
-    known: tuple[float, float] | None = getattr(last, "_range_of_targets", None)  # ours have one
-    if known is not None:
+    known: tuple[float, float] | None = getattr(last, "_range_of_targets", None)
+    if known is not None:  # an estimator of this package
         return known
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
 
 
-def _returns_deviation(last_step: Any) -> bool:
-    return "return_std" in signature(last_step.predict).parameters
+def _supports_return_std(estimator: Any) -> bool:
+    return "return_std" in signature(estimator.predict).parameters
 
 
-# ------------------------------------------------------------------------- the estimator
+# ------------------------------------------------------------------------------- estimator
 
 
 class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMixin):
-    """Put prediction intervals of guaranteed coverage around an estimator's predictions.
+    """Add prediction intervals of guaranteed coverage to a regressor.
 
-    It holds rows out, trains the estimator on the others, and finds out how far off it is on those
-    held out: split conformal prediction. A conformity score is made of a band [l(x), h(x)] and a
-    unit u(x). Of n rows held out, q is the ceil((n + 1) coverage)-th smallest of the scores
+    `fit` trains the regressor on some of the rows and computes conformity scores on the held-out
+    rows (split conformal prediction). A conformity score is defined by a band [l(x), h(x)] and a
+    unit u(x). For n held-out rows, q is the ceil((n + 1) coverage)-th smallest of the scores
     ``max(l(x_i) - y_i, y_i - h(x_i)) / u(x_i)``, and the interval is
     ``[l(x) - q u(x), h(x) + q u(x)]``.
 
-    However wrong the estimator is, a target that comes from where the rows held out come from lies
-    inside with a probability of at least ``coverage``, and of at most ``coverage + 1 / (n + 1)``
-    where no two scores are equal. That is a mean over all x, and over draws of the rows held out.
-    Given those at hand, the coverage has a beta distribution (Vovk 2012), with a standard deviation
-    of about ``sqrt(coverage (1 - coverage) / n)``.
+    For any regressor, if new rows have the same distribution as the held-out rows, an interval
+    contains the target with a probability of at least ``coverage``, and of at most
+    ``coverage + 1 / (n + 1)`` if no two scores are equal. This probability is an average over x and
+    over draws of the held-out rows. For given held-out rows, the coverage has a beta distribution
+    with a standard deviation of about ``sqrt(coverage (1 - coverage) / n)`` (Vovk 2012).
 
     Parameters
     ----------
     estimator : estimator or FrozenEstimator
-        Any regressor, also at the end of a pipeline or inside of a search; it stays as it is: `fit`
-        trains a clone of it. One that is fitted already, and is to stay so, is passed as
-        scikit-learn's ``FrozenEstimator(regressor)``; then all rows that `fit` is given are what is
-        calibrated on, and it must not have been trained on any of them.
+        Any regressor, pipeline or search. `fit` trains a clone of it. To calibrate a regressor that
+        is already fitted, pass scikit-learn's ``FrozenEstimator(regressor)``; then `fit` uses all
+        rows for calibration, and the regressor must not have been trained on any of them.
     coverage : float, default=0.9
-        The share of the targets that the intervals are to hold, in (0, 1).
+        The share of the targets that the intervals contain, in (0, 1).
     conformity_score : {"auto", "absolute", "scaled", "quantile"}, default="auto"
-        What is measured on the rows held out.
+        The score of the held-out rows.
 
-        - "absolute": ``abs(y - m)``, with the prediction m. All intervals are of one width.
-        - "scaled": ``abs(y - m) / std``, with the standard deviation that the estimator returns for
-          ``predict(X, return_std=True)`` (Papadopoulos et al. 2008).
-        - "quantile": ``max(low - y, y - high)``, with the lowest and the highest of several
+        - "absolute": ``abs(y - m)`` with the prediction m. All intervals have the same width.
+        - "scaled": ``abs(y - m) / std`` with the standard deviation that
+          ``predict(X, return_std=True)`` of the estimator returns (Papadopoulos et al. 2008).
+        - "quantile": ``max(low - y, y - high)`` with the lowest and the highest of several
           quantiles that the estimator predicts for each target (Romano et al. 2019). Their levels
           should be about ``(1 - coverage) / 2`` and ``(1 + coverage) / 2``.
-        - "auto": "quantile" where there are several predictions for each target, in ascending
-          order along the last axis; "scaled" where the estimator learns a standard deviation, as
-          `BackpropRegressor` does by ``loss="gaussian"``, or scikit-learn's `BayesianRidge`;
-          else "absolute".
+        - "auto": "quantile" if the estimator returns several predictions for each target, in
+          ascending order along the last axis; "scaled" if it learns a standard deviation, such as
+          `BackpropRegressor` with ``loss="gaussian"`` or scikit-learn's `BayesianRidge`; else
+          "absolute".
     calibration_fraction : float, int or "auto", default="auto"
-        The share of the rows that is held out, in (0, 1), or their number, at least 1. "auto" is a
-        quarter of the rows, or as many as the coverage takes where those are more: n of at least
-        ``coverage / (1 - coverage)``, which is 9 for 0.9 and 19 for 0.95. Not used with a
-        `FrozenEstimator`.
+        The share of held-out rows, in (0, 1), or their number, at least 1. "auto" is a quarter of
+        the rows, or more if the coverage requires it: at least ``coverage / (1 - coverage)`` rows,
+        which is 9 for 0.9 and 19 for 0.95. Not used with a `FrozenEstimator`.
     random_state : int, RandomState instance or None, default=None
-        What draws the rows held out; the estimator has its own.
+        Random state of the split into training and held-out rows.
 
     Attributes
     ----------
     estimator_ : estimator
         The fitted estimator.
     conformity_score_ : {"absolute", "scaled", "quantile"}
-        What was measured.
+        The conformity score.
     correction_ : float, or array of shape (n_outputs,)
-        q of each target.
+        The correction q of each target.
     n_calibration_ : int
-        The number of rows that it was measured on.
+        The number of held-out rows.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, where X had names that are all strings.
+        The names of the features, if all of them are strings.
 
     See Also
     --------
     skbackprop.losses.Quantile : Several quantiles from one network.
     skbackprop.losses.Gaussian : A mean and a variance that depend on x.
-    sklearn.calibration.CalibratedClassifierCV : Calibrated probabilities, for classifiers.
+    sklearn.calibration.CalibratedClassifierCV : Calibrated probabilities of classifiers.
 
     Notes
     -----
-    Of several targets, each has a correction of its own, and each of the intervals of a row holds
-    its target with the probability asked for; that all of them do is less likely.
+    With several targets, each has its own correction. The coverage holds for each target, and is
+    lower for all targets of a row together.
 
-    Weights of rows are for training alone: of the rows held out each counts once.
+    Sample weights are used for training only: all held-out rows have the same weight.
 
     References
     ----------
@@ -247,7 +247,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
 
     @checks_parameters(prefer_skip_nested_validation=False)
     def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
-        """Train a clone of the estimator on some of the rows, and measure it on the others.
+        """Train a clone of the estimator on some of the rows, and calibrate it on the others.
 
         Parameters
         ----------
@@ -256,9 +256,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         **fit_params : dict
-            Further arguments of the estimator's `fit`, such as ``sample_weight``; of arrays of
-            n_samples it is given the rows that it is trained on. With metadata routing, what it
-            requests.
+            Arguments of the estimator's `fit`, such as ``sample_weight``. Of arrays with n_samples
+            rows, the training rows are passed. With metadata routing, the requested arguments.
 
         Returns
         -------
@@ -268,93 +267,78 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, if there are too few rows for the coverage, if
-            the estimator does not predict what the conformity score needs, or no finite numbers, or
-            what the estimator's own `fit` raises.
+            If a parameter or the data is invalid, if there are too few rows for the coverage, or if
+            the predictions are not finite or not those that the conformity score needs.
         """
-        self._check_estimator()
+        if is_classifier(self.estimator):
+            raise ValueError(
+                f"estimator must be a regressor, got {self.estimator!r}. For calibrated "
+                "probabilities use sklearn.calibration.CalibratedClassifierCV."
+            )
         if y is None:
             raise ValueError(
                 "ConformalRegressor requires y to be passed, but the target y is None."
             )
-        values = _values(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
+        targets = _to_float64(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
         X, y = indexable(X, y)
-        fitted, X_held_out, values = self._trained(X, y, values, self._routed(fit_params))
-        kind = self._kind_for(fitted, X_held_out, values)
+        fitted, X_held_out, targets = self._fit_estimator(X, y, targets, fit_params)
+        kind = self._resolve_conformity_score(fitted, X_held_out, targets)
         band = BANDS[kind](fitted, X_held_out)
-        _check_unit(band, self.conformity_score)
-        scores = np.sort(band.scores_of(values), axis=0)
-        _check_scores(scores)
+        scores = np.sort(self._compute_scores(band, targets), axis=0)
         correction = scores[conformal_quantile_rank(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
         self.conformity_score_ = kind
-        self.correction_ = correction if values.ndim > 1 else float(correction)
+        self.correction_ = correction if targets.ndim > 1 else float(correction)
         self.n_calibration_ = len(scores)
         return self
 
-    def _check_estimator(self) -> None:
-        if is_classifier(self.estimator):
-            raise ValueError(
-                f"estimator must be a regressor, got {self.estimator!r}. For probabilities that "
-                "hold use sklearn.calibration.CalibratedClassifierCV."
-            )
-
-    def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        """Return which of the arguments of `fit` are for the estimator's."""
-        if not get_config()["enable_metadata_routing"]:
-            return fit_params
-        routed: dict[str, Any] = process_routing(self, "fit", **fit_params).estimator.fit
-        return routed
-
-    def _trained(
-        self, X: Any, y: Any, values: Array, fit_params: dict[str, Any]
+    def _fit_estimator(
+        self, X: Any, y: Any, targets: Array, fit_params: dict[str, Any]
     ) -> tuple[Any, Any, Array]:
-        """Return the fitted estimator, and input and targets of the rows to measure it on."""
-        n_held_out = self._n_held_out(len(values))
-        if self._is_frozen:
-            return self.estimator, X, values
-        rows, held_out = train_test_split(
-            np.arange(len(values)), test_size=n_held_out, random_state=self.random_state
+        """Return the fitted estimator, and X and targets of the held-out rows."""
+        if get_config()["enable_metadata_routing"]:
+            fit_params = process_routing(self, "fit", **fit_params).estimator.fit
+        n_held_out = self._count_held_out(len(targets))
+        if isinstance(self.estimator, FrozenEstimator):
+            return self.estimator, X, targets
+        train, held_out = train_test_split(
+            np.arange(len(targets)), test_size=n_held_out, random_state=self.random_state
         )
         fitted = clone(self.estimator)
-        fit_params = _check_method_params(X, fit_params, indices=rows)
-        fitted.fit(*_safe_split(fitted, X, y, rows), **fit_params)
-        X_held_out, _ = _safe_split(fitted, X, y, held_out, rows)
-        return fitted, X_held_out, values[held_out]
+        fit_params = _check_method_params(X, fit_params, indices=train)
+        fitted.fit(*_safe_split(fitted, X, y, train), **fit_params)
+        X_held_out, _ = _safe_split(fitted, X, y, held_out, train)
+        return fitted, X_held_out, targets[held_out]
 
-    @property
-    def _is_frozen(self) -> bool:
-        return isinstance(self.estimator, FrozenEstimator)
-
-    def _n_held_out(self, n: int) -> int:
-        """Return how many of n rows to measure on; raise an error where those are too few."""
-        needed, setting = min_calibration_samples(self.coverage), self.calibration_fraction
-        if self._is_frozen:
+    def _count_held_out(self, n: int) -> int:
+        """Return the number of held-out rows; raise a ValueError if there are too few rows."""
+        needed, fraction = min_calibration_samples(self.coverage), self.calibration_fraction
+        is_frozen = isinstance(self.estimator, FrozenEstimator)
+        if is_frozen:
             n_held_out = n
-        elif setting == "auto":
+        elif fraction == "auto":
             n_held_out = max(math.ceil(n / 4), needed)
         else:
-            is_count = isinstance(setting, Integral)
-            n_held_out = int(setting) if is_count else math.ceil(setting * n)
-        held_out = f"calibration_fraction={setting!r} holds out {n_held_out} of "
+            is_count = isinstance(fraction, Integral)
+            n_held_out = int(fraction) if is_count else math.ceil(fraction * n)
+        held_out = f"calibration_fraction={fraction!r} holds out {n_held_out} of "
         if n_held_out < needed:
             raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows to calibrate on, but "
-                f"{'' if self._is_frozen else held_out}n_samples={n}. Use more rows for it, or a "
-                "lower coverage."
+                f"coverage={self.coverage} needs at least {needed} rows for calibration, but "
+                f"{'' if is_frozen else held_out}n_samples={n}. Use more rows, or a lower coverage."
             )
-        if n_held_out >= n and not self._is_frozen:
+        if n_held_out >= n and not is_frozen:
             raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows to calibrate on and others "
-                f"to train on, but {held_out}n_samples={n}. Use more rows, a smaller "
+                f"coverage={self.coverage} needs at least {needed} rows for calibration and others "
+                f"for training, but {held_out}n_samples={n}. Use more rows, a smaller "
                 "calibration_fraction, or a lower coverage."
             )
         return n_held_out
 
-    def _kind_for(self, fitted: Any, X: Any, y: Array) -> str:
-        """Return the name of the score; check that the estimator predicts what it needs."""
+    def _resolve_conformity_score(self, fitted: Any, X: Any, y: Array) -> str:
+        """Return the name of the conformity score; check the predictions that it needs."""
         kind: str = self.conformity_score
-        shape = _values(fitted.predict(X)).shape
+        shape = _to_float64(fitted.predict(X)).shape
         if kind == "auto":
             has_quantiles = len(shape) > y.ndim
             unscaled = "quantile" if has_quantiles else "absolute"
@@ -365,17 +349,34 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
                 f"conformity_score={self.conformity_score!r} needs {needed} for each target, but "
                 f"for targets of shape {y.shape} the estimator's predictions have shape {shape}."
             )
-        if kind == "scaled" and not _returns_deviation(_last_step(fitted)[0]):
+        if kind == "scaled" and not _supports_return_std(_last_step(fitted)[0]):
             raise ValueError(
                 'conformity_score="scaled" needs an estimator with predict(X, return_std=True), '
-                f'got {self.estimator!r}. Use "absolute" in its place.'
+                f'got {self.estimator!r}. Use "absolute" instead.'
             )
         return kind
+
+    def _compute_scores(self, band: PredictionBand, y: Array) -> Array:
+        """Return the conformity scores; raise a ValueError if they are not finite."""
+        if np.any(np.asarray(band.unit) == 0):
+            raise ValueError(
+                f"conformity_score={self.conformity_score!r} divides by the standard deviation "
+                'that the estimator predicts, which is zero for some rows. Use loss="gaussian", or '
+                'conformity_score="absolute".'
+            )
+        scores = band.conformity_scores(y)
+        n_not_finite = int((~np.isfinite(scores)).sum())
+        if n_not_finite:
+            raise ValueError(
+                f"The estimator's predictions for held-out rows are not finite: {n_not_finite} of "
+                f"{scores.size}. Check the scale of X and y and the learning rate."
+            )
+        return scores
 
     # ------------------------------------------------------------------------ prediction
 
     def predict(self, X: MatrixLike) -> Array:
-        """Predict one number for each target: what the estimator predicts.
+        """Return the predictions of the estimator, one number for each target.
 
         Parameters
         ----------
@@ -385,22 +386,21 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions. Of several quantiles it is the one in the middle, or the mean of the
-            two in the middle.
+            The predictions. If the estimator predicts several quantiles, their median.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is invalid.
         """
         check_is_fitted(self)
         predicted = self.estimator_.predict(X)
         return np.median(predicted, axis=-1) if self.conformity_score_ == "quantile" else predicted
 
     def predict_interval(self, X: MatrixLike) -> Array:
-        """Return the interval of each row, which holds its target with the probability asked for.
+        """Return prediction intervals that contain the target with probability `coverage`.
 
         Parameters
         ----------
@@ -410,42 +410,42 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         Returns
         -------
         intervals : float64 array of shape (n_samples, 2) or (n_samples, n_outputs, 2)
-            The lower and the upper end. Where the correction is negative and the quantiles lie
-            closer together than it takes away, both are the mean of these. They are clipped to
-            the targets that the estimator's loss allows: with "poisson" they are not below zero.
+            Lower and upper ends. If the correction is negative and exceeds half the distance of
+            the quantiles, both ends are their mean. They are clipped to the targets for which the
+            estimator's loss is defined: with "poisson" they are non-negative.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If X is not valid input for it.
+            If X is invalid.
         """
         check_is_fitted(self)
         band = BANDS[self.conformity_score_](self.estimator_, X)
-        return np.clip(band.expand(self.correction_), *_range_of_targets(self.estimator_))
+        return np.clip(band.expand(self.correction_), *_get_target_range(self.estimator_))
 
-    # ------------------------------------------------------------ scikit-learn's conventions
+    # --------------------------------------------------------------- scikit-learn's interface
 
     @property
     def n_features_in_(self) -> int:
-        """The number of features, once it is fitted."""
+        """The number of features."""
         n_features: int = self.estimator_.n_features_in_
         return n_features
 
     @property
     def feature_names_in_(self) -> Array:
-        """The names of the features, once it is fitted to X that has names."""
+        """The names of the features, if X had names."""
         names: Array = self.estimator_.feature_names_in_
         return names
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return what is passed on to whom, as scikit-learn's metadata routing asks.
+        """Return the metadata routing of `fit`, see scikit-learn's user guide.
 
         Returns
         -------
         routing : MetadataRouter
-            The arguments of `fit` go to the estimator's.
+            It routes the arguments of `fit` to the `fit` of the estimator.
         """
         fit_to_fit = MethodMapping().add(caller="fit", callee="fit")
         router = MetadataRouter(owner=self).add_self_request(self)
@@ -457,21 +457,3 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         tags.input_tags, tags.target_tags = copy(inner.input_tags), copy(inner.target_tags)
         tags.target_tags.required = True
         return tags
-
-
-def _check_unit(band: PredictionBand, conformity_score: str) -> None:
-    if np.any(np.asarray(band.unit) == 0):
-        raise ValueError(
-            f"conformity_score={conformity_score!r} divides by the standard deviation that the "
-            'estimator predicts, which is zero for some rows. Use loss="gaussian", or '
-            'conformity_score="absolute".'
-        )
-
-
-def _check_scores(scores: Array) -> None:
-    n_not_finite = int((~np.isfinite(scores)).sum())
-    if n_not_finite:
-        raise ValueError(
-            f"The estimator's predictions for the rows held out are not finite: {n_not_finite} of "
-            f"{scores.size}. No interval around them would hold anything; mend the estimator."
-        )

@@ -1,4 +1,4 @@
-"""What ends training early: rows that are not trained on, and when their score no longer rises."""
+"""Settings of early stopping."""
 
 from __future__ import annotations
 
@@ -22,47 +22,45 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True)
 class EarlyStopping(Configurable):
-    """Training ends when the score of held-out rows no longer rises; the best weights are kept.
+    """Stop training when the validation score no longer improves, and keep the best weights.
 
-    It ends after more than `n_iter_no_change` epochs in a row whose score is not above the best by
-    `tol` (Prechelt 1998, section 2). The score is taken after each epoch, of the rows that are held
-    out, or of those that `fit` is given as `X_val` and `y_val`. `partial_fit` compares its calls in
-    the same way if it is given such rows; it says so in `converged_` and does not end.
+    Training stops after more than `n_iter_no_change` consecutive epochs whose score does not exceed
+    the best score by `tol` (Prechelt 1998, section 2). The score is computed after each epoch on
+    held-out rows, or on `X_val` and `y_val` if they are passed to `fit`. If they are passed to
+    `partial_fit`, it compares its calls in the same way and sets `converged_`, but never stops.
 
     Parameters
     ----------
     scoring : str, callable or None, default=None
-        What is to rise.
+        The validation score.
 
-        - None: what the estimator's ``score`` returns: accuracy, R2, or D2 of another loss.
-        - "loss": minus the loss of the held-out rows, which tells sooner than the accuracy when a
-          classifier becomes too sure of itself.
-        - the name of any scorer of scikit-learn, such as "roc_auc" or "neg_log_loss".
-        - a callable ``scorer(estimator, X, y)``, which returns a number. The estimator predicts
-          with the weights of the epoch. Where the rows have weights, it is called with
-          ``sample_weight`` as well.
+        - None: the estimator's ``score``, which is accuracy, R2 or D2 of the loss.
+        - "loss": the negated loss of the validation rows. It detects overconfidence of a classifier
+          earlier than the accuracy.
+        - the name of a scikit-learn scorer, such as "roc_auc" or "neg_log_loss".
+        - a callable ``scorer(estimator, X, y)`` that returns a number. The estimator predicts with
+          the weights of the epoch. If rows have weights, ``sample_weight`` is passed too.
     validation_fraction : float, int or "folds", default=0.1
-        The rows that are held out: a share in [0, 1), but two at least, or a number of rows, at
-        least 2. "folds" is for several members, at most as many as there are rows: each holds out
-        a part of its own, so that all rows train, and each row is held out by one member. What
-        that member says of it is in ``oof_prediction_`` and its like. Not used if `fit` is given
-        `X_val`.
+        The validation rows: a share of the rows in [0, 1), but at least 2 rows, or a number of
+        rows, at least 2. With "folds", for at most as many networks as rows, each network of an
+        ensemble holds out a different fold: all rows are used for training, and each row has an
+        out-of-fold prediction in ``oof_prediction_`` and similar attributes. Not used with `X_val`.
     n_iter_no_change : float, default=10
-        How many epochs may pass without improvement, at least 1; infinite for all.
+        Maximum number of epochs without improvement, at least 1; may be infinite.
     tol : float, default=1e-4
-        The improvement that counts, not negative.
+        Minimum improvement of the score that counts as progress, non-negative.
     calibrate : bool, default=False
-        Whether the rows that are held out, or `X_val`, calibrate a classifier's probabilities as
-        well: when training is over, its scores are divided by the temperature that makes the
-        labels of these rows likeliest (Guo et al. 2017, section 4.2), `temperature_`. The last of
-        `coefs_` and `intercepts_` are what is divided; the scores that training goes by, and
-        further training, are without it. `partial_fit` finds it anew with `X_val`, else keeps it;
-        after a pickle without the state of training it begins with the divided weights, and 1.
+        Whether to calibrate the probabilities of a classifier on the validation rows by temperature
+        scaling (Guo et al. 2017, section 4.2). After training, the last arrays of `coefs_` and
+        `intercepts_` are divided by `temperature_`, which maximizes the likelihood of these rows.
+        Validation scores and further training use the undivided weights. `partial_fit` computes
+        the temperature again if `X_val` is passed, else keeps it. An estimator that is pickled
+        without its training state continues from the divided weights with temperature 1.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     References
     ----------
@@ -99,7 +97,8 @@ class EarlyStopping(Configurable):
                 "scoring of EarlyStopping must be None, 'loss', the name of a scorer or a "
                 f"callable, got {self.scoring!r}."
             )
-        object.__setattr__(self, "validation_fraction", _share_or_count(self.validation_fraction))
+        fraction = _validate_fraction(self.validation_fraction)
+        object.__setattr__(self, "validation_fraction", fraction)
         validate_interval(self, "n_iter_no_change", low=1)
         validate_interval(self, "tol", low=0, closed="left")
         if not isinstance(self.calibrate, (bool, np.bool_)):
@@ -109,22 +108,22 @@ class EarlyStopping(Configurable):
         object.__setattr__(self, "calibrate", bool(self.calibrate))
 
     def n_held_out(self, n_rows: int) -> int:
-        """Return how many of so many rows are held out, where that is not the members' folds."""
+        """Return the number of validation rows out of `n_rows`, unless it is "folds"."""
         if isinstance(self.validation_fraction, int):
             return self.validation_fraction
         return max(2, math.ceil(float(self.validation_fraction) * n_rows))
 
     @property
     def is_by_fold(self) -> bool:
-        """Whether each of several networks holds out a part of its own."""
+        """Whether each network of an ensemble holds out a different fold."""
         return self.validation_fraction == _FOLDS
 
 
 _FOLDS = "folds"
 
 
-def _share_or_count(value: Any) -> float | str:
-    """Return a share of the rows as a float, a number of rows as an int, and "folds" as it is."""
+def _validate_fraction(value: Any) -> float | str:
+    """Return a share of the rows as a float, a number of rows as an int, or "folds"."""
     if isinstance(value, str) and value == _FOLDS:
         return value
     if isinstance(value, Integral) and int(value) >= 2:
@@ -132,7 +131,7 @@ def _share_or_count(value: Any) -> float | str:
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not (is_number and 0 <= float(value) < 1):
         raise ValueError(
-            "validation_fraction of EarlyStopping must be a share in [0, 1) or a number of rows, "
+            "validation_fraction of EarlyStopping must be a share in [0, 1), a number of rows of "
             f'at least 2, or "folds", got {value!r}.'
         )
     return float(value)

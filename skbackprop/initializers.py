@@ -1,18 +1,18 @@
-"""Initial weights and biases, drawn layer by layer from a random stream.
+"""Initializers, which draw the initial weights and biases of each layer.
 
-One class and one line in `INITIALIZERS` make an initializer.
+To add an initializer, write a class and add it to `INITIALIZERS`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .utils.config import Configurable
+from .utils.validation import validate_interval
 
 __all__ = ["INITIALIZERS", "GlorotUniform", "Initializer", "VarianceScaling"]
 
@@ -21,29 +21,29 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Drawn: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+WeightsAndBiases: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
 
 
 class Initializer(Configurable):
-    """How one layer's parameters are drawn."""
+    """Base class of initializers, which draw the weights and biases of one layer."""
 
-    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
+    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         """Return weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
-        raise NotImplementedError(f"{type(self).__name__} has to define draw(...)")
+        raise NotImplementedError(f"{type(self).__name__} must define draw(...)")
 
 
 @dataclass(frozen=True)
 class GlorotUniform(Initializer):
-    """All parameters are uniform in [-c, c], c = sqrt(factor / (fan_in + fan_out)).
+    """Weights and biases uniform in [-c, c] with c = sqrt(factor / (fan_in + fan_out)).
 
-    Glorot & Bengio (2010), section 4.2.1, for the weights; the biases share their bound, as in
-    scikit-learn.
+    The bound of the weights is that of Glorot & Bengio (2010, section 4.2.1). The biases have the
+    same bound, as in scikit-learn.
 
     Parameters
     ----------
     factor : float, default=6.0
-        6 for most activations, 2 for the logistic one; positive.
+        Positive number: 6 for most activations, 2 for the logistic one.
 
     Raises
     ------
@@ -61,9 +61,9 @@ class GlorotUniform(Initializer):
     factor: float = 6.0
 
     def __post_init__(self) -> None:
-        _set_positive(self, "factor")
+        validate_interval(self, "factor", low=0, closed="neither")
 
-    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
+    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         bound = np.sqrt(self.factor / (fan_in + fan_out))
         weights = rng.uniform(-bound, bound, (fan_in, fan_out))
         return weights, rng.uniform(-bound, bound, fan_out)
@@ -71,69 +71,66 @@ class GlorotUniform(Initializer):
 
 @dataclass(frozen=True)
 class VarianceScaling(Initializer):
-    """Weights have mean 0 and variance = gain / fan; biases = 0.
+    """Weights with mean 0 and variance = scale / fan; biases are zero.
 
-    The fan is the mean of fan_in and fan_out for Glorot & Bengio (2010, equation 12), fan_in
-    for LeCun et al. (1998, section 4.6) and, with gain 2, for He et al. (2015, equation 10).
+    The parameters are Keras's. Glorot & Bengio (2010, equation 12) use the mean of fan_in and
+    fan_out, LeCun et al. (1998, section 4.6) use fan_in, and He et al. (2015, equation 10) use
+    fan_in with a scale of 2.
 
     Parameters
     ----------
-    gain : float, default=1.0
+    scale : float, default=1.0
         The numerator of the variance, positive.
-    fan : {"in", "average"}, default="average"
-        The denominator of the variance.
-    normal : bool, default=False
-        Whether to draw from the normal distribution instead of the uniform one.
+    mode : {"fan_in", "fan_out", "fan_avg"}, default="fan_avg"
+        The denominator of the variance: the number of inputs, the number of outputs, or the mean
+        of both.
+    distribution : {"uniform", "normal"}, default="uniform"
+        The distribution of the weights. The normal distribution is not truncated.
 
     Raises
     ------
     ValueError
-        If a parameter has none of these values.
+        If a parameter has an invalid value.
 
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.initializers import VarianceScaling
-    >>> BackpropClassifier(init=VarianceScaling(gain=1.5, fan="in"))
-    BackpropClassifier(init=VarianceScaling(gain=1.5, fan='in', normal=False))
+    >>> model = BackpropClassifier(init=VarianceScaling(scale=1.5, mode="fan_in"))
     """
 
-    gain: float = 1.0
-    fan: str = "average"
-    normal: bool = False
+    scale: float = 1.0
+    mode: str = "fan_avg"
+    distribution: str = "uniform"
 
     def __post_init__(self) -> None:
-        _set_positive(self, "gain")
-        if self.fan not in ("in", "average"):
-            raise ValueError(f"fan must be 'in' or 'average', got {self.fan!r}.")
-        if not isinstance(self.normal, (bool, np.bool_)):
-            raise ValueError(f"normal must be True or False, got {self.normal!r}.")
+        validate_interval(self, "scale", low=0, closed="neither")
+        for name, options in (
+            ("mode", ("fan_in", "fan_out", "fan_avg")),
+            ("distribution", ("uniform", "normal")),
+        ):
+            if getattr(self, name) not in options:
+                raise ValueError(
+                    f"{name} of VarianceScaling must be one of {options}, "
+                    f"got {getattr(self, name)!r}."
+                )
 
-    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> Drawn:
-        fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
-        deviation = np.sqrt(self.gain / fan)
-        if self.normal:
-            weights = rng.normal(0.0, deviation, (fan_in, fan_out))
+    def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
+        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+        std = np.sqrt(self.scale / fans[self.mode])
+        if self.distribution == "normal":
+            weights = rng.normal(0.0, std, (fan_in, fan_out))
         else:
-            bound = np.sqrt(3) * deviation
+            bound = np.sqrt(3) * std
             weights = rng.uniform(-bound, bound, (fan_in, fan_out))
         return weights, np.zeros(fan_out)
 
 
-def _set_positive(initializer: Initializer, name: str) -> None:
-    """Make a setting a float, which draws in double precision, unless it is no positive number."""
-    value: Any = getattr(initializer, name)
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (is_number and 0 < float(value) < np.inf):
-        raise ValueError(f"{name} must be a positive number, got {value!r}.")
-    object.__setattr__(initializer, name, float(value))
-
-
 INITIALIZERS: dict[str, Initializer] = {
     "glorot_uniform": VarianceScaling(),
-    "glorot_normal": VarianceScaling(normal=True),
-    "he_uniform": VarianceScaling(gain=2.0, fan="in"),
-    "he_normal": VarianceScaling(gain=2.0, fan="in", normal=True),
-    "lecun_uniform": VarianceScaling(fan="in"),
-    "lecun_normal": VarianceScaling(fan="in", normal=True),
+    "glorot_normal": VarianceScaling(distribution="normal"),
+    "he_uniform": VarianceScaling(scale=2.0, mode="fan_in"),
+    "he_normal": VarianceScaling(scale=2.0, mode="fan_in", distribution="normal"),
+    "lecun_uniform": VarianceScaling(mode="fan_in"),
+    "lecun_normal": VarianceScaling(mode="fan_in", distribution="normal"),
 }

@@ -1,15 +1,15 @@
-"""Stochastic optimizers: settings that never change, and a state of arrays that does.
+"""Stochastic optimizers, and the settings of L-BFGS.
 
-One class and one line in `OPTIMIZERS` make an optimizer. A hyperparameter may be one number
-or an array of shape (n_estimators, 1), so that the members of a stack can differ in it.
-
-`LBFGS` holds the settings of the one solver that takes no stochastic steps; `SOLVERS` names all.
+An optimizer is immutable; its state is a dict of arrays. A hyperparameter is a float, or an array
+of shape (n_estimators, 1) if the members of a stack have different values. To add an optimizer,
+write a class and add it to `OPTIMIZERS`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -44,45 +44,44 @@ def __dir__() -> list[str]:
 
 
 class Optimizer(Configurable):
-    """One rule to update the parameters from their gradients.
+    """Base class of optimizers, which update the parameters by their gradients.
 
-    For a stack of one, every hyperparameter and the rate are floats.
+    For a single network, all hyperparameters and the learning rate are floats.
     """
 
     def decay(self, weights: Array, rate: FloatOrPerMember) -> None:
-        """Shrink the weights in place, before each step; an optimizer without it leaves them.
+        """Apply decoupled weight decay in place, before each step; by default there is none.
 
-        Decay that is decoupled from the gradients, such as `AdamW`'s, belongs here: `weights`
-        is the part of the parameters that holds no biases.
+        The array `weights` is the part of the parameters without biases.
         """
 
     def init(self, theta: Array) -> ArrayDict:
-        """Return the state of a fresh start, for parameters of shape (n_estimators, p)."""
-        raise NotImplementedError(f"{type(self).__name__} has to define init(theta)")
+        """Return the initial state for parameters of shape (n_estimators, p)."""
+        raise NotImplementedError(f"{type(self).__name__} must define init(theta)")
 
     def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
-        """Update `theta` in place. On return `g` and the arrays in `state` are overwritten."""
-        raise NotImplementedError(f"{type(self).__name__} has to define step(...)")
+        """Update `theta` and the arrays of `state` in place; `g` is overwritten."""
+        raise NotImplementedError(f"{type(self).__name__} must define step(...)")
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent with momentum, classical or Nesterov's.
+    """Stochastic gradient descent with classical or Nesterov momentum.
 
-    The velocity is v = momentum * v - rate * g. The step is theta + v, and under Nesterov's
-    momentum theta + momentum * v - rate * g (Sutskever et al. 2013, section 2).
+    The velocity is v = momentum * v - rate * g. The update is theta + v, or with Nesterov momentum
+    theta + momentum * v - rate * g (Sutskever et al. 2013, section 2).
 
     Parameters
     ----------
     momentum : float, default=0.9
-        The share of the last velocity that is kept, in [0, 1].
+        The factor of the previous velocity, in [0, 1].
     nesterovs_momentum : bool, default=True
-        Whether the step looks ahead along the velocity.
+        Whether to use Nesterov momentum.
 
     Raises
     ------
     ValueError
-        If the momentum is out of its range, or the flag is neither True nor False.
+        If a setting is invalid.
 
     Examples
     --------
@@ -121,25 +120,25 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adaptive moments (Kingma & Ba 2015, algorithm 1, in the order of section 2).
+    """Adam, adaptive moment estimation (Kingma & Ba 2015, algorithm 1, in the form of section 2).
 
     m = beta_1 m + (1 - beta_1) g, v = beta_2 v + (1 - beta_2) g^2, and in step t
     theta - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon).
 
     The state holds m / (1 - beta_1) and v / (1 - beta_2), which saves two passes over the
-    parameters a step.
+    parameters per step.
 
     Parameters
     ----------
     beta_1, beta_2 : float, default=0.9, 0.999
-        The decay of the first and second moment, in [0, 1).
+        Decay rates of the first and second moment, in [0, 1).
     epsilon : float, default=1e-8
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the denominator for numerical stability.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     Examples
     --------
@@ -152,41 +151,43 @@ class Adam(Optimizer):
     beta_1: FloatOrPerMember = 0.9
     beta_2: FloatOrPerMember = 0.999
     epsilon: FloatOrPerMember = 1e-8
+    _moments: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
 
     def __post_init__(self) -> None:
         validate_interval(self, "beta_1", "beta_2", low=0, high=1, closed="left")
         validate_interval(self, "epsilon", low=0, closed="neither")
 
     def init(self, theta: Array) -> ArrayDict:
-        return {
-            "first_moment": np.zeros_like(theta),
-            "second_moment": np.zeros_like(theta),
-            "n_steps": np.zeros((len(theta), 1), dtype=np.int64),
-        }
+        state = {name: np.zeros_like(theta) for name in self._moments}
+        return state | {"n_steps": np.zeros((len(theta), 1), dtype=np.int64)}
 
     def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
-        rate, epsilon = self._corrected(state["n_steps"], rate)
+        rate, epsilon = self._correct_bias(state["n_steps"], rate)
         beta_1, beta_2, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, epsilon, rate
         )
-        first, second = state["first_moment"], state["second_moment"]
-        for x, gradient, m, v in iter_column_blocks(theta, g, first, second):
+        moments = [state[name] for name in self._moments]
+        for x, gradient, m, v, *others in iter_column_blocks(theta, g, *moments):
             np.multiply(m, beta_1, out=m)
             np.add(m, gradient, out=m)
             np.multiply(v, beta_2, out=v)
             np.multiply(gradient, gradient, out=gradient)
             np.add(v, gradient, out=v)
-            np.sqrt(v, out=gradient)
+            np.sqrt(self._denominator_moment(v, *others), out=gradient)
             np.add(gradient, epsilon, out=gradient)
             np.divide(m, gradient, out=gradient)
             np.multiply(gradient, rate, out=gradient)
             np.subtract(x, gradient, out=x)
 
-    def _corrected(
+    def _denominator_moment(self, second_moment: Array) -> Array:
+        """Return the second moment that scales the step."""
+        return second_moment
+
+    def _correct_bias(
         self, n_steps: Array, rate: FloatOrPerMember
     ) -> tuple[FloatOrPerMember, FloatOrPerMember]:
-        """Return rate and epsilon as the scaled moments need them, bias correction included."""
+        """Return learning rate and epsilon for the scaled moments, with bias correction."""
         root, steps = _root(1 - self.beta_2), n_steps.ravel().tolist()
         bias = _root(1 - _power(self.beta_2, steps)) / (1 - _power(self.beta_1, steps))
         return rate * (bias * (1 - self.beta_1) / root), self.epsilon / root
@@ -196,24 +197,23 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
-    The step is that of `Adam`, from weights that have shrunk before:
-    W = W - rate * weight_decay * W. Biases do not shrink. The decay depends neither on the
-    batch size nor on the number of rows nor, unlike a penalty, on the size of the gradients; a
-    penalty (`alpha`) comes on top.
+    Before each step of `Adam`, the weights shrink: W = W - rate * weight_decay * W. Biases do not.
+    The decay does not depend on the batch size, the number of rows or, unlike an L2 penalty, on
+    the size of the gradients. An L2 penalty (`alpha`) is applied in addition.
 
     Parameters
     ----------
     beta_1, beta_2 : float, default=0.9, 0.999
-        The decay of the first and second moment, in [0, 1).
+        Decay rates of the first and second moment, in [0, 1).
     epsilon : float, default=1e-8
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the denominator for numerical stability.
     weight_decay : float, default=0.01
-        The share of the weights that a step at a rate of one takes away, not negative.
+        Decay of the weights per step, relative to the learning rate, non-negative.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     Examples
     --------
@@ -229,13 +229,13 @@ class AdamW(Adam):
         validate_interval(self, "weight_decay", low=0, closed="left")
 
     def decay(self, weights: Array, rate: FloatOrPerMember) -> None:
-        (kept,) = cast_hyperparameters(weights, 1 - rate * self.weight_decay)
-        np.multiply(weights, kept, out=weights)
+        (factor,) = cast_hyperparameters(weights, 1 - rate * self.weight_decay)
+        np.multiply(weights, factor, out=weights)
 
 
 @dataclass(frozen=True)
 class NAdam(Adam):
-    """Adam with Nesterov's momentum (Dozat 2016, algorithm 2, with a constant momentum).
+    """Adam with Nesterov momentum (Dozat 2016, algorithm 2, with a constant momentum).
 
     With m and v as in `Adam`, the first moment looks one step ahead: in step t
     theta - rate * sqrt(1 - beta_2^t) * n / (sqrt(v) + epsilon), where
@@ -244,19 +244,19 @@ class NAdam(Adam):
     Parameters
     ----------
     beta_1, beta_2 : float, default=0.9, 0.999
-        The decay of the first and second moment, in [0, 1).
+        Decay rates of the first and second moment, in [0, 1).
     epsilon : float, default=1e-8
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the denominator for numerical stability.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     Notes
     -----
-    The paper's momentum grows during training, and its v is multiplied by beta_2 once more
-    than in Adam; neither is done here.
+    In the paper, the momentum grows during training and v is multiplied by beta_2 once more than
+    in Adam. This implementation does neither.
 
     Examples
     --------
@@ -267,10 +267,10 @@ class NAdam(Adam):
 
     def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
-        ahead = self._ahead(state["n_steps"])
-        rate, epsilon = self._corrected(state["n_steps"], rate)
-        beta_1, beta_2, ahead, epsilon, rate = cast_hyperparameters(
-            theta, self.beta_1, self.beta_2, ahead, epsilon, rate
+        momentum = self._next_momentum(state["n_steps"])
+        rate, epsilon = self._correct_bias(state["n_steps"], rate)
+        beta_1, beta_2, momentum, epsilon, rate = cast_hyperparameters(
+            theta, self.beta_1, self.beta_2, momentum, epsilon, rate
         )
         first, second = state["first_moment"], state["second_moment"]
         for x, gradient, m, v, scratch in iter_column_blocks_with_scratch(theta, g, first, second):
@@ -279,7 +279,7 @@ class NAdam(Adam):
             np.multiply(v, beta_2, out=v)
             np.multiply(gradient, gradient, out=scratch)
             np.add(v, scratch, out=v)
-            np.multiply(m, ahead, out=scratch)
+            np.multiply(m, momentum, out=scratch)
             np.add(gradient, scratch, out=gradient)
             np.sqrt(v, out=scratch)
             np.add(scratch, epsilon, out=scratch)
@@ -287,15 +287,15 @@ class NAdam(Adam):
             np.multiply(gradient, rate, out=gradient)
             np.subtract(x, gradient, out=x)
 
-    def _ahead(self, n_steps: Array) -> FloatOrPerMember:
-        """Return how much of the scaled first moment is added to the gradient."""
+    def _next_momentum(self, n_steps: Array) -> FloatOrPerMember:
+        """Return the factor of the scaled first moment that is added to the gradient."""
         now, next_ = n_steps.ravel().tolist(), (n_steps + 1).ravel().tolist()
         return self.beta_1 * (1 - _power(self.beta_1, now)) / (1 - _power(self.beta_1, next_))
 
 
 @dataclass(frozen=True)
 class AMSGrad(Adam):
-    """Adam whose denominator never falls (Reddi et al. 2018, algorithm 2).
+    """Adam with a denominator that never decreases (Reddi et al. 2018, algorithm 2).
 
     With m and v as in `Adam`, u = max(u, v) is the largest second moment so far, and in step t
     theta - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(u) + epsilon).
@@ -303,19 +303,19 @@ class AMSGrad(Adam):
     Parameters
     ----------
     beta_1, beta_2 : float, default=0.9, 0.999
-        The decay of the first and second moment, in [0, 1).
+        Decay rates of the first and second moment, in [0, 1).
     epsilon : float, default=1e-8
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the denominator for numerical stability.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     Notes
     -----
-    The bias of the moments is corrected as in Adam, which the paper leaves out: its first
-    steps are some three times as long.
+    The bias of the moments is corrected as in Adam. The paper does not correct it, so that its
+    first steps are about three times as long.
 
     Examples
     --------
@@ -324,49 +324,31 @@ class AMSGrad(Adam):
     >>> model = BackpropClassifier(solver=AMSGrad(beta_2=0.99))
     """
 
-    def init(self, theta: Array) -> ArrayDict:
-        return {**super().init(theta), "largest_second_moment": np.zeros_like(theta)}
+    _moments: ClassVar[tuple[str, ...]] = (*Adam._moments, "largest_second_moment")
 
-    def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
-        state["n_steps"] += 1
-        rate, epsilon = self._corrected(state["n_steps"], rate)
-        beta_1, beta_2, epsilon, rate = cast_hyperparameters(
-            theta, self.beta_1, self.beta_2, epsilon, rate
-        )
-        moments = state["first_moment"], state["second_moment"], state["largest_second_moment"]
-        for x, gradient, m, v, largest in iter_column_blocks(theta, g, *moments):
-            np.multiply(m, beta_1, out=m)
-            np.add(m, gradient, out=m)
-            np.multiply(v, beta_2, out=v)
-            np.multiply(gradient, gradient, out=gradient)
-            np.add(v, gradient, out=v)
-            np.maximum(largest, v, out=largest)
-            np.sqrt(largest, out=gradient)
-            np.add(gradient, epsilon, out=gradient)
-            np.divide(m, gradient, out=gradient)
-            np.multiply(gradient, rate, out=gradient)
-            np.subtract(x, gradient, out=x)
+    def _denominator_moment(self, second_moment: Array, largest: Array) -> Array:  # type: ignore[override]
+        return np.maximum(largest, second_moment, out=largest)
 
 
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
-    """Steps over the root of a running mean of squared gradients (Tieleman & Hinton 2012).
+    """RMSprop, gradients scaled by a running root mean square (Tieleman & Hinton 2012).
 
-    v = rho v + (1 - rho) g^2, and the step is theta - rate * g / (sqrt(v) + epsilon).
+    v = rho v + (1 - rho) g^2, and the update is theta - rate * g / (sqrt(v) + epsilon).
 
-    The state holds v / (1 - rho), which saves a pass over the parameters a step.
+    The state holds v / (1 - rho), which saves a pass over the parameters per step.
 
     Parameters
     ----------
     rho : float, default=0.9
-        The decay of the mean, in [0, 1).
+        Decay rate of the running mean, in [0, 1).
     epsilon : float, default=1e-8
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the denominator for numerical stability.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     Examples
     --------
@@ -403,19 +385,19 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
-    """Steps over the root of the sum of all squared gradients (Duchi et al. 2011, figure 1).
+    """Adagrad, gradients scaled by the root of their sum of squares (Duchi et al. 2011, figure 1).
 
-    s = s + g^2, and the step is theta - rate * g / (sqrt(s) + epsilon).
+    s = s + g^2, and the update is theta - rate * g / (sqrt(s) + epsilon).
 
     Parameters
     ----------
     epsilon : float, default=1e-8
-        What keeps the denominator from zero, positive.
+        Small positive constant added to the denominator for numerical stability.
 
     Raises
     ------
     ValueError
-        If a setting is out of its range.
+        If a setting is out of range.
 
     Examples
     --------
@@ -448,24 +430,24 @@ class Adagrad(Optimizer):
 
 @dataclass(frozen=True)
 class LBFGS(Configurable):
-    """Settings of L-BFGS, which minimises on all rows at once (Byrd et al. 1995).
+    """Settings of L-BFGS, a full-batch quasi-Newton solver (Byrd et al. 1995).
 
-    It is no `Optimizer`: an iteration is a search along theta = theta - s H g, where H is what the
-    last changes of parameters and gradients say of the curvature, and the length s is chosen by
-    evaluations of the loss. So there is no learning rate.
+    It is not an `Optimizer`. Each iteration is a line search theta = theta - s H g, where H
+    approximates the inverse Hessian by the last changes of parameters and gradients. There is no
+    learning rate: the step length s is chosen by evaluations of the loss.
 
     Parameters
     ----------
     max_fun : int, default=15000
-        The most evaluations of the loss, at least 1.
+        Maximum number of evaluations of the loss, at least 1.
     n_corrections : int, default=10
-        The number of past iterations that H is made of, at least 1. Each takes two arrays of the
+        The number of past iterations that approximate H, at least 1. Each takes two arrays of the
         size of the parameters.
 
     Raises
     ------
     ValueError
-        If a setting is no such int.
+        If a setting is not an int of at least 1.
 
     References
     ----------
@@ -488,14 +470,15 @@ class LBFGS(Configurable):
 
 
 def _root(value: FloatOrPerMember) -> FloatOrPerMember:
-    """Return the square root, of a float as a float."""
+    """Return the square root, a float for a float."""
     return np.asarray(np.sqrt(value)) if isinstance(value, np.ndarray) else math.sqrt(value)
 
 
 def _power(beta: FloatOrPerMember, steps: list[int]) -> FloatOrPerMember:
-    """Return beta^t for each member's t, the same in a stack as for the member alone.
+    """Return beta^t for the number of steps t of each member.
 
-    The powers are those of Python's floats, since NumPy's depend on where in an array they are.
+    Powers of Python floats are the same in a stack as for a single network. NumPy's powers depend
+    on the position in the array.
     """
     if isinstance(beta, np.ndarray):
         bases = beta.ravel().tolist()

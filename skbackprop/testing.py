@@ -1,4 +1,4 @@
-"""Proofs that a gradient belongs to its value, for one's own losses and activations."""
+"""Numerical checks of gradients, for custom losses and activations."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ def check_gradient(
 ) -> float:
     """Check a gradient against central differences along random directions.
 
-    For random unit directions v it compares g'v with
-    (f(theta + h v) - f(theta - h v)) / (2 h), whose error is of the order of h^2.
+    For random unit directions v, it compares g'v with
+    (f(theta + h v) - f(theta - h v)) / (2 h), which has an error of order h^2.
 
     Parameters
     ----------
     value_and_gradient : callable
-        Called with an array of the shape of `theta`; returns the value, a float, and its
-        gradient, an array of that shape. It may reuse the gradient's memory.
+        Function of an array of the shape of `theta`. It returns the value, a float, and the
+        gradient, an array of the same shape, whose memory may be reused.
     theta : array-like
-        The point at which to check, as float64.
+        The point at which to check. It is converted to float64.
     n_directions : int, default=10
         The number of directions, at least 1.
     step : float, default=1e-5
-        The step h, positive. `theta` should be of the order of one.
+        The step h, positive. `theta` should be of order 1.
     rtol : float, default=1e-6
-        The difference allowed, as a share of the norm of the gradient.
+        The allowed difference, relative to the norm of the gradient.
     atol : float, default=1e-9
-        The difference allowed for a gradient near zero.
+        The allowed difference for a gradient near zero.
     random_state : int, RandomState instance or None, default=0
-        What draws the directions.
+        Random state of the directions.
 
     Returns
     -------
     error : float
-        The largest difference, as a share of ``norm(g) + atol / rtol``.
+        The largest difference, relative to ``norm(g) + atol / rtol``.
 
     Raises
     ------
     AssertionError
-        If a difference exceeds ``rtol * norm(g) + atol``, or is not a number.
+        If a difference exceeds ``rtol * norm(g) + atol`` or is NaN.
     ValueError
-        If the gradient has another shape than `theta`, or `n_directions` is below 1.
+        If the shapes of the gradient and `theta` differ, or `n_directions` is less than 1.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def check_gradient(
     >>> check_gradient(lambda x: (np.sum(x**3), x**2), [1.0, 2.0])
     Traceback (most recent call last):
         ...
-    AssertionError: the gradient does not belong to the value: along direction 0 ...
+    AssertionError: the gradient does not match the value: along direction 0 ...
     """
     if n_directions < 1:
         raise ValueError(f"n_directions must be at least 1, got {n_directions}.")
@@ -81,7 +81,9 @@ def check_gradient(
     gradient = np.array(value_and_gradient(theta.copy())[1], dtype=np.float64)
     if gradient.shape != theta.shape:
         raise ValueError(f"the gradient has shape {gradient.shape}, theta has {theta.shape}.")
-    rng = np.random.RandomState(random_state) if _is_seed(random_state) else random_state
+    rng = random_state
+    if rng is None or isinstance(rng, (int, np.integer)):
+        rng = np.random.RandomState(rng)
     scale = np.linalg.norm(gradient) + atol / rtol
     worst = 0.0
     for i in range(n_directions):
@@ -94,16 +96,12 @@ def check_gradient(
         error = abs(got - expected) / scale
         if not error <= rtol:
             raise AssertionError(
-                f"the gradient does not belong to the value: along direction {i} it says {got!r}, "
-                f"the central difference says {expected!r} (norm of the gradient "
+                f"the gradient does not match the value: along direction {i} it is {got!r}, but "
+                f"the central difference is {expected!r} (norm of the gradient "
                 f"{np.linalg.norm(gradient):.3g}, rtol={rtol}, atol={atol})."
             )
         worst = max(worst, float(error))
     return worst
-
-
-def _is_seed(random_state: Any) -> bool:
-    return random_state is None or isinstance(random_state, (int, np.integer))
 
 
 def check_activation(activation: ActivationFunction, z: Any = None, **options: Any) -> float:
@@ -111,10 +109,10 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
 
     Parameters
     ----------
-    activation : Activation
+    activation : ActivationFunction
         The activation.
     z : array-like, default=None
-        Where to check; keep away from kinks. None for 40 points of both signs.
+        The points at which to check. Avoid kinks. None for 40 points of both signs.
     **options
         Options of `check_gradient`.
 
@@ -126,7 +124,7 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
     Raises
     ------
     AssertionError
-        If the derivative is wrong, or `forward` gives another result in place.
+        If the derivative is wrong, or `forward` returns a different result in place.
     TypeError
         If `forward` or `backward` returns its result instead of writing it in place.
 
@@ -144,7 +142,7 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
         result: object = activation.forward(z.copy(), a)  # type: ignore[func-returns-value]
         check_in_place(activation, "forward(z, a)", "a", result, a)
         value = a.sum()
-        # In training z is gone by now, overwritten by a, unless the activation keeps it.
+        # In training, a has overwritten z by now unless the activation needs it.
         z = z.copy() if activation.needs_preactivation else a
         result = activation.backward(z, a, delta)  # type: ignore[func-returns-value]
         check_in_place(activation, "backward(z, a, delta)", "delta", result, delta)
@@ -159,17 +157,17 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
     return error
 
 
-def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
+def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float:
     """Check that a loss's `gradient` is the derivative of its `value`.
 
     Parameters
     ----------
     loss : Loss
         The loss.
-    scores : array-like of shape (n, k)
-        Where to check.
+    raw_prediction : array-like of shape (n, k)
+        The raw predictions at which to check.
     y : array-like of shape (n, k)
-        Targets that the loss allows.
+        Targets for which the loss is defined.
     **options
         Options of `check_gradient`.
 
@@ -181,7 +179,7 @@ def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
     Raises
     ------
     AssertionError
-        If the gradient is wrong, or is another when it overwrites the scores; if `value` does
+        If the gradient is wrong or changes when it overwrites `raw_prediction`, or if `value` does
         not return one number for each row of each network.
     TypeError
         If `gradient` returns its result instead of writing it to `out`.
@@ -190,40 +188,41 @@ def check_loss(loss: Loss, scores: Any, y: Any, **options: Any) -> float:
     --------
     >>> from skbackprop.losses import Poisson
     >>> from skbackprop.testing import check_loss
-    >>> check_loss(Poisson(), scores=[[0.5], [-1.0]], y=[[2.0], [0.0]]) < 1e-6
+    >>> check_loss(Poisson(), raw_prediction=[[0.5], [-1.0]], y=[[2.0], [0.0]]) < 1e-6
     True
     """
-    scores = np.asarray(scores, dtype=np.float64)[None]
+    raw_prediction = np.asarray(raw_prediction, dtype=np.float64)[None]
     y = np.asarray(y, dtype=np.float64)[None]
-    _check_value(loss, scores, y)
+    _check_value(loss, raw_prediction, y)
 
-    def value_and_gradient(scores: Any) -> tuple[float, Any]:
-        gradient = np.empty_like(scores)
-        result: object = loss.gradient(scores, y, gradient)  # type: ignore[func-returns-value]
-        check_in_place(loss, "gradient(scores, y, out)", "out", result, gradient)
-        value = float(loss.value(scores, y).sum())
-        loss.gradient(scores, y, scores)
-        np.testing.assert_array_equal(scores, gradient)
-        return value, gradient
+    def value_and_gradient(raw_prediction: Any) -> tuple[float, Any]:
+        out = np.empty_like(raw_prediction)
+        result: object = loss.gradient(raw_prediction, y, out)  # type: ignore[func-returns-value]
+        check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, out)
+        value = float(loss.value(raw_prediction, y).sum())
+        loss.gradient(raw_prediction, y, raw_prediction)
+        np.testing.assert_array_equal(raw_prediction, out)
+        return value, out
 
-    return check_gradient(value_and_gradient, scores, **options)
+    return check_gradient(value_and_gradient, raw_prediction, **options)
 
 
-def _check_value(loss: Loss, scores: Any, y: Any) -> None:
-    """Check that `value` returns the loss of each row, for two networks and for each row alone."""
-    value = np.asarray(loss.value(scores, y))
-    both = np.asarray(loss.value(np.repeat(scores, 2, axis=0), np.repeat(y, 2, axis=0)))
-    for found, n_estimators in ((value, 1), (both, 2)):
-        expected = n_estimators, scores.shape[1]
-        if found.shape != expected:
+def _check_value(loss: Loss, raw_prediction: Any, y: Any) -> None:
+    """Check that `value` returns the loss of each row, for one and for two networks."""
+    n = len(y[0])
+    for n_estimators in (1, 2):
+        raw = np.repeat(raw_prediction, n_estimators, axis=0)
+        value = np.asarray(loss.value(raw, np.repeat(y, n_estimators, axis=0)))
+        if value.shape != (n_estimators, n):
             raise AssertionError(
-                f"value(scores, y) returned the shape {found.shape} for scores of shape "
-                f"{(n_estimators, *scores.shape[1:])}, but has to return the loss of each row, of "
-                f"shape (n_estimators, n) = {expected}: a sum over the last axis."
+                f"value(raw_prediction, y) returned the shape {value.shape} for a raw_prediction "
+                f"of shape {raw.shape}. Return the loss of each row, of shape (n_estimators, n) = "
+                f"{(n_estimators, n)}: a sum over the last axis."
             )
-    by_row = [loss.value(scores[:, i : i + 1], y[:, i : i + 1])[0, 0] for i in range(value.size)]
-    np.testing.assert_allclose(
-        np.stack([value[0], both[1]]),
-        np.stack([by_row, by_row]),
-        err_msg="value(scores, y) is not the loss of each row by itself",
-    )
+        rows = [slice(i, i + 1) for i in range(n)]
+        by_row = [loss.value(raw_prediction[:, row], y[:, row])[0, 0] for row in rows]
+        np.testing.assert_allclose(
+            value[-1],
+            by_row,
+            err_msg="value(raw_prediction, y) is not the loss of each row by itself",
+        )

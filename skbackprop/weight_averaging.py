@@ -1,13 +1,14 @@
-"""Averages of the weights over the steps of training: settings, and a state of arrays.
+"""Weight averaging over the steps of training.
 
-The end of stochastic training swings about a minimum; the average of its steps lies closer to it.
-Training itself goes on from the parameters as they are: the average only looks on.
+Stochastic training ends in oscillations around a minimum, and the average of the weights is closer
+to it. Averaging does not change training itself, which continues from the current weights.
 
-The running statistics of batch normalisation are averaged alike. The mean of z = x W is linear in
-W, so in the first layer the average of the means is the mean under the average of the weights;
-everywhere it is closer to that than the last mean, which belongs to other weights.
+The running statistics of batch normalization are averaged in the same way. The mean of z = x W is
+linear in W, so in the first layer the averaged mean is exact for the averaged weights. In later
+layers it is a better approximation than the last running mean.
 
-One class and one line in `AVERAGES` make an average.
+An average is immutable; its state is a dict of arrays. To add an average, write a class and add it
+to `AVERAGES`.
 """
 
 from __future__ import annotations
@@ -34,18 +35,20 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_NONE: ArrayDict = {}
+_EMPTY: ArrayDict = {}
 
 
 class WeightAverage(Configurable):
-    """A weighted mean of the parameters after each step.
+    """Base class of averages, weighted means of the parameters after each step.
 
-    It is kept as average += (theta - average) / total, where total is the weight of all steps
-    so far if that of the last is one. The state holds both, a row for each member; a total of
-    zero means that averaging has not begun.
+    The update is average += (theta - average) / total, where total is the sum of the weights of all
+    steps, relative to the last one. The state holds both, with one row per member. A total of zero
+    means that averaging has not started.
     """
 
-    def init(self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _NONE) -> ArrayDict:
+    def init(
+        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
+    ) -> ArrayDict:
         """Return the state before the first step.
 
         Parameters
@@ -53,55 +56,61 @@ class WeightAverage(Configurable):
         theta : array of shape (n_estimators, p)
             All parameters.
         n_samples_seen : int array of shape (n_estimators, 1)
-            The rows that each member has been trained on before.
+            The number of rows that each member has been trained on.
         statistics : dict
-            The running statistics; empty for none.
+            The running statistics; may be empty.
         """
         state = {"average": np.zeros_like(theta), "total": np.zeros((len(theta), 1))}
-        return state | {name: np.zeros_like(statistics[name]) for name in _averaged(statistics)}
+        return state | {
+            name: np.zeros_like(statistics[name]) for name in _names_to_average(statistics)
+        }
 
-    def count(self, state: ArrayDict, n_rows: int) -> None:
-        """Update the totals for a step on a batch of so many rows."""
-        raise NotImplementedError(f"{type(self).__name__} has to define count(state, n_rows)")
+    def update_total(self, state: ArrayDict, n_rows: int) -> None:
+        """Update the totals in place after a step on a batch of `n_rows` rows."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_total(state, n_rows)")
 
     def update(
-        self, theta: Array, g: Array, state: ArrayDict, n_rows: int, statistics: ArrayDict = _NONE
+        self,
+        theta: Array,
+        g: Array,
+        state: ArrayDict,
+        n_rows: int,
+        statistics: ArrayDict = _EMPTY,
     ) -> None:
-        """Take note of a step on a batch of so many rows, and of the statistics after it.
+        """Update `state` in place after a step on a batch of `n_rows` rows.
 
-        On return the arrays in `state` are updated, and `g`, of the shape of `theta`, is
-        overwritten.
+        The array `g`, of the shape of `theta`, is overwritten.
         """
-        self.count(state, n_rows)
+        self.update_total(state, n_rows)
         totals = state["total"].ravel().tolist()
         if not any(totals):
             return
-        # Python's floats for a single member; one that has not begun takes no part.
+        # A single member takes a Python float. The share of members that have not started is 0.
         shares = [1 / total if total else 0.0 for total in totals]
         (share,) = cast_hyperparameters(
             theta, shares[0] if len(shares) == 1 else np.array(shares)[:, None]
         )
-        _mix(theta, state["average"], share, g)
-        for name in _averaged(statistics):
-            _mix(statistics[name], state[name], share, g[:, : state[name].shape[1]])
+        _move_toward(theta, state["average"], share, g)
+        for name in _names_to_average(statistics):
+            _move_toward(statistics[name], state[name], share, g[:, : state[name].shape[1]])
 
 
 @dataclass(frozen=True)
 class PolyakAverage(WeightAverage):
-    """The mean of the parameters, each step alike: total = t in step t of averaging.
+    """Polyak-Ruppert average, the mean of the parameters: total = t in step t of averaging.
 
-    Averaging begins with the step that brings the rows seen to `start` (Ruppert 1988; Polyak &
-    Juditsky 1992). The state counts the rows of the steps made.
+    Averaging starts with the step in which the number of trained rows reaches `start` (Ruppert
+    1988; Polyak & Juditsky 1992).
 
     Parameters
     ----------
     start : float, default=1
-        The number of rows, at least 1, counted over all calls; 1 averages over all steps.
+        The number of rows, at least 1, counted over all calls. 1 averages over all steps.
 
     Raises
     ------
     ValueError
-        If `start` is not a number in its range.
+        If `start` is out of range.
 
     References
     ----------
@@ -124,34 +133,35 @@ class PolyakAverage(WeightAverage):
     def __post_init__(self) -> None:
         validate_interval(self, "start", low=1, closed="left")
 
-    def init(self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _NONE) -> ArrayDict:
+    def init(
+        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
+    ) -> ArrayDict:
         return {
             **super().init(theta, n_samples_seen, statistics),
             "n_samples_seen": n_samples_seen.copy(),
         }
 
-    def count(self, state: ArrayDict, n_rows: int) -> None:
+    def update_total(self, state: ArrayDict, n_rows: int) -> None:
         state["n_samples_seen"] += n_rows
         np.multiply(state["total"] + 1, state["n_samples_seen"] >= self.start, out=state["total"])
 
 
 @dataclass(frozen=True)
 class ExponentialMovingAverage(WeightAverage):
-    """An exponential moving average: total = (1 - decay^t) / (1 - decay) in step t.
+    """Exponential moving average: total = (1 - decay^t) / (1 - decay) in step t.
 
-    That is average = decay * average + (1 - decay) * theta, divided by 1 - decay^t to correct
-    for the start from zero (Kingma & Ba 2015, section 7.2).
+    This is average = decay * average + (1 - decay) * theta, divided by 1 - decay^t to correct the
+    bias of the start at zero (Kingma & Ba 2015, section 7.2).
 
     Parameters
     ----------
     decay : float, default=0.99
-        What remains of a step's weight in the next step, in (0, 1): the last 1 / (1 - decay)
-        steps or so count.
+        Decay rate of the average, in (0, 1). About the last 1 / (1 - decay) steps count.
 
     Raises
     ------
     ValueError
-        If `decay` is not a number in its range.
+        If `decay` is out of range.
 
     References
     ----------
@@ -170,18 +180,18 @@ class ExponentialMovingAverage(WeightAverage):
     def __post_init__(self) -> None:
         validate_interval(self, "decay", low=0, high=1, closed="neither")
 
-    def count(self, state: ArrayDict, n_rows: int) -> None:
+    def update_total(self, state: ArrayDict, n_rows: int) -> None:
         np.multiply(state["total"], self.decay, out=state["total"])
         state["total"] += 1
 
 
-def _averaged(statistics: ArrayDict) -> list[str]:
-    """Return the names of the running statistics that are averaged beside the parameters."""
+def _names_to_average(statistics: ArrayDict) -> list[str]:
+    """Return the names of the running statistics that are averaged with the parameters."""
     return [name for name in statistics if name != NUM_BATCHES_TRACKED]
 
 
-def _mix(x: Array, average: Array, share: FloatOrPerMember, scratch: Array) -> None:
-    """Move averages towards `x` by a share of what lies between, in place."""
+def _move_toward(x: Array, average: Array, share: FloatOrPerMember, scratch: Array) -> None:
+    """Update average += share * (x - average) in place."""
     for new, old, change in iter_column_blocks(x, average, scratch):
         np.subtract(new, old, out=change)
         np.multiply(change, share, out=change)
@@ -190,5 +200,5 @@ def _mix(x: Array, average: Array, share: FloatOrPerMember, scratch: Array) -> N
 
 AVERAGES: dict[str, type[WeightAverage]] = {
     "polyak": PolyakAverage,
-    "exponential": ExponentialMovingAverage,
+    "ema": ExponentialMovingAverage,
 }

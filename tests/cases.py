@@ -20,6 +20,7 @@ from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, CategoricalEmbedding, PeriodicEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Huber, Quantile
 from skbackprop.losses.links import OUTPUT_ACTIVATIONS
+from skbackprop.schedules import CosineDecay
 from skbackprop.weight_averaging import ExponentialMovingAverage
 
 RNG = np.random.default_rng(0)
@@ -212,7 +213,7 @@ _OTHER_VALUES = {
     "solver": "sgd",
     "alpha": 0.5,
     "batch_size": 50,
-    "learning_rate": "cosine",
+    "learning_rate": CosineDecay(0.5),
     "learning_rate_init": 0.5,
     "power_t": 0.3,
     "max_iter": 20,
@@ -252,6 +253,7 @@ _BESIDE = {
     "power_t": {"solver": "sgd", "learning_rate": "invscaling"},
     "l1_ratio": {"l1_ratio": 0.1},
     "class_weight": {"class_weight": "balanced"},
+    "learning_rate": {"learning_rate": CosineDecay()},
     "average": {"average": ExponentialMovingAverage()},
     "validation_fraction": {"early_stopping": True},
 }

@@ -10,10 +10,9 @@ every run: an unchanged tree stays green. The marks that say the rest are in pyp
 
 import sys
 from inspect import signature
-from itertools import combinations
 
 import hypothesis
-import numpy as np
+from allpairspy import AllPairs
 
 
 def use_examples(n_examples):
@@ -30,29 +29,19 @@ def examples(share):
     return hypothesis.settings(max_examples=max(n_examples, 1))
 
 
-def covering(levels, strength):
-    """Return the numbers of rows that hold whatever `strength` columns hold in any row.
+def covering(rows, strength):
+    """Return the numbers of rows in which any values of `strength` columns meet that ever do.
 
-    levels : array (n_rows, n_axes), of each row the level of each axis, as a number
-
-    Greedy: the row that brings most, and among equals the one whose parts were used least.
+    rows : list of tuples, of each row the level of each axis, as a number
     """
-    n_rows, n_axes = levels.shape
-    if n_axes <= strength:
-        return list(range(n_rows))
-    parts, n_parts = [], 0  # of each row, the numbers of the combinations of levels it consists of
-    for axes in combinations(range(n_axes), strength):
-        _, numbers = np.unique(levels[:, axes], axis=0, return_inverse=True)
-        parts.append(n_parts + numbers.ravel())
-        n_parts += numbers.max() + 1
-    parts = np.column_stack(parts)
-    n_uses, chosen = np.zeros(n_parts, dtype=int), []
-    while (n_uses == 0).any():
-        of_parts = n_uses[parts]
-        best = np.lexsort((of_parts.sum(axis=1), -(of_parts == 0).sum(axis=1)))[0]
-        n_uses[parts[best]] += 1
-        chosen.append(best)
-    return sorted(chosen)
+    if len(rows[0]) <= strength:
+        return list(range(len(rows)))
+    number = {row: i for i, row in enumerate(rows)}
+    # Not every product of levels is a row: allpairspy builds rows from left to right.
+    beginnings = {row[:n] for row in rows for n in range(1, len(row) + 1)}
+    axes = [sorted(set(levels)) for levels in zip(*rows, strict=True)]
+    chosen = AllPairs(axes, filter_func=lambda row: tuple(row) in beginnings, n=strength)
+    return sorted(number[tuple(row)] for row in chosen)
 
 
 def is_left_out(test, quick, full):
@@ -81,7 +70,8 @@ def thinned(tests, strength):
         numbers = {}
         values = [tuple(id(test.callspec.params[name]) for name in names) for test in tests]
         levels.append([numbers.setdefault(value, len(numbers)) for value in values])
-    return [tests[row] for row in covering(np.transpose(levels), strength)]
+    rows = list(zip(*levels, strict=True))
+    return [tests[row] for row in covering(rows, strength)]
 
 
 def axes_of(test):

@@ -6,6 +6,7 @@ Those of one call differ in what the members of a stack may differ in.
 from dataclasses import replace
 
 from skbackprop.estimators._data_info import FitArguments
+from skbackprop.training.loop import make_training_loop
 from support import data_for, same_values
 
 N_ROWS = 60
@@ -25,10 +26,15 @@ def runs_of(estimator_class, differences, settings=None, is_shared=True):
     return runs
 
 
-def finished(loop):
+def finished(stack):
     """Train a stack to its end."""
-    while loop.runs:
-        loop.advance()
+    while stack.runs:
+        stack.train_epoch()
+
+
+def train_runs(runs):
+    """Train runs to their end; return the interrupt, if there was one."""
+    return make_training_loop(runs).train()
 
 
 def assert_same_run(run, expected, what=""):

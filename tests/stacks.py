@@ -9,16 +9,16 @@ import pytest
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS
+from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer, train_epoch_or_rollback
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import Objective
 from skbackprop.nn.regularizers import L2
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import Optimizer
-from skbackprop.schedules import ConstantRate, LearningRateSchedule
-from skbackprop.schedules.base import init_plateau_counter
+from skbackprop.schedules import ConstantRate, LearningRateSchedule, init_plateau_counter
 from skbackprop.weight_averaging import WeightAverage
 from support import peak_of, same_values
 
@@ -114,7 +114,8 @@ def some_targets(loss, n_rows, n_outputs, rng):
     # A loss finds each target beside each of its scores.
     each = loss.n_outputs_per_target
     y = rng.randn(n_rows, n_outputs // each).repeat(each, axis=1)
-    return np.maximum(y, loss.target_minimum) if loss.includes_minimum else np.exp(y)
+    interval = loss.interval_y_true
+    return np.maximum(y, interval.low) if interval.low_inclusive else np.exp(y)
 
 
 def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):
@@ -143,13 +144,18 @@ def deep_network(n_inputs=4, n_outputs=6):
 NETWORK = deep_network()
 
 
+def activations_of(network):
+    """Return the activation functions of a network."""
+    return [layer.activation for layer in network.layers if isinstance(layer, Activation)]
+
+
 def some_parameters(network, seeds, dtype=np.float64):
     """Return parameters of the order of one, biases included, a member for each seed.
 
     Weights are so large that a signal gets through many layers, and no larger.
     """
     rngs = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.start(len(rngs), np.dtype(np.float64))
+    parameters = network.layout.init(len(rngs), np.dtype(np.float64))
     drawn = [*parameters.weights, *parameters.biases]
     for member, rng in enumerate(rngs):
         for array in drawn:
@@ -244,6 +250,12 @@ def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
         Member(tables[3], seed=13, rate=0.003, alpha=3.0, factor=0.1),
         Member(tables[4], seed=10, rate=0.01, alpha=0.01, factor=0.7),
     ]
+
+
+def iter_epochs(stack, n_epochs, n_done=0):
+    """Train a stack for an epoch each time the next item is asked for, and yield its losses."""
+    for epoch in range(n_done, n_epochs):
+        yield train_epoch_or_rollback(stack, epoch, n_epochs)
 
 
 def states_of(stack):

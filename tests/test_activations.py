@@ -233,7 +233,7 @@ def test_an_unfinished_activation_says_what_it_has_to_define(method):
         pass
 
     arguments = [np.ones(2)] * (2 if method == "forward" else 3)
-    with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
+    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
         getattr(Unfinished(), method)(*arguments)
 
 
@@ -288,15 +288,15 @@ def second_moment(activation, variance):
 def test_initial_weights_preserve_the_second_moment(name):
     """He's condition: inputs of second moment 1 come out of the layer with second moment 1."""
     initializer = EVERY[name].initializer
-    assert initializer.fan == "in"
+    assert initializer.mode == "fan_in"
     rtol = 0.15 if name == "elu 2" else 0.005
-    assert second_moment(EVERY[name], initializer.gain) == pytest.approx(1, rel=rtol)
+    assert second_moment(EVERY[name], initializer.scale) == pytest.approx(1, rel=rtol)
 
 
 def test_published_initial_weights():
-    assert LeakyRelu(0).initializer == Elu(0).initializer == VarianceScaling(2.0, "in")
-    assert LeakyRelu(0.5).initializer == VarianceScaling(2 / 1.25, "in")
-    assert ACTIVATIONS["selu"].initializer == VarianceScaling(1.0, "in", normal=True)
+    assert LeakyRelu(0).initializer == Elu(0).initializer == VarianceScaling(2.0, "fan_in")
+    assert LeakyRelu(0.5).initializer == VarianceScaling(2 / 1.25, "fan_in")
+    assert ACTIVATIONS["selu"].initializer == VarianceScaling(1.0, "fan_in", "normal")
     assert ACTIVATIONS["logistic"].initializer == GlorotUniform(2.0)
     for name in ("identity", "tanh", "relu"):
         assert ACTIVATIONS[name].initializer == GlorotUniform(6.0)

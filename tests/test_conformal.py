@@ -38,7 +38,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop._conformal_scores import conformal_quantile_rank
-from skbackprop.losses import Gaussian, Quantile, SquaredError
+from skbackprop.losses import Gaussian, Quantile, SquaredError, TargetInterval
 from support import NAMES, few_epochs, for_check, pickled, quick, value_data
 
 pytestmark = few_epochs
@@ -231,7 +231,7 @@ def test_intervals_stay_among_the_targets_that_the_loss_allows(name):
 class Share(SquaredError):
     """The squared error of shares, which lie between 0 and 1."""
 
-    target_minimum, target_maximum = 0.0, 1.0
+    interval_y_true = TargetInterval(0.0, 1.0)
 
 
 def test_intervals_end_at_the_largest_target_that_the_loss_allows():
@@ -344,7 +344,7 @@ def test_too_few_rows_are_an_error_that_says_how_many_it_takes():
         few.set_params(estimator=FrozenEstimator(LinearRegression().fit(X, y))).fit(X[:15], y[:15])
     for setting, n in [("auto", 9), (100, 100), (0.99, 20)]:
         model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)
-        with pytest.raises(ValueError, match=f"9 rows .* others to train on.* n_samples={n}"):
+        with pytest.raises(ValueError, match=f"9 rows .* others for training.* n_samples={n}"):
             model.fit(X[:n], y[:n])
 
 
@@ -505,7 +505,7 @@ def test_settings_that_are_not_valid_are_named(setting):
 def test_predictions_that_are_not_finite_are_an_error(value):
     X, y = np.ones((20, 2)), np.zeros(20)
     X[3, 0] = value
-    with pytest.raises(ValueError, match="rows held out are not finite: 1 of 20"):
+    with pytest.raises(ValueError, match="held-out rows are not finite: 1 of 20"):
         ConformalRegressor(frozen()).fit(X, y)
 
 

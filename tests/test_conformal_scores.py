@@ -45,19 +45,19 @@ def by_definition(band, scores, coverage):
     """Return the ends that sorting all n numbers of each row gives, in their order or not."""
     n = sum(map(len, scores))
     rank = conformal_quantile_rank(n, coverage)
-    half_width, unit = (np.broadcast_to(each, band.middle.shape) for each in band[1:])
+    half_width, unit = (np.broadcast_to(each, band.center.shape) for each in band[1:])
     reach = [half_width[k] + unit[k] * scores[k][:, None] for k in range(len(scores))]
-    upper = np.sort(np.vstack([band.middle[k] + own for k, own in enumerate(reach)]), axis=0)
-    lower = np.sort(np.vstack([band.middle[k] - own for k, own in enumerate(reach)]), axis=0)
+    upper = np.sort(np.vstack([band.center[k] + own for k, own in enumerate(reach)]), axis=0)
+    lower = np.sort(np.vstack([band.center[k] - own for k, own in enumerate(reach)]), axis=0)
     return lower[n - rank], upper[rank - 1]
 
 
 KINDS = {
     "mean": lambda rng, shape: PredictionBand.from_point_prediction(rng.randn(*shape)),
-    "deviation": lambda rng, shape: PredictionBand.by_deviation(
+    "deviation": lambda rng, shape: PredictionBand.from_mean_and_std(
         rng.randn(*shape), rng.uniform(0.1, 3, shape)
     ),
-    "quantiles": lambda rng, shape: PredictionBand.by_quantiles(
+    "quantiles": lambda rng, shape: PredictionBand.from_quantiles(
         np.sort(rng.randn(*shape, 3), axis=-1)
     ),
     "models alike": lambda rng, shape: PredictionBand.from_point_prediction(np.zeros(shape)),

@@ -57,13 +57,12 @@ def test_weights_have_the_published_distribution(scheme, distribution, shape):
 
 
 @pytest.mark.parametrize("name", ["identity", "logistic", "tanh", "relu"])
-def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
+def test_glorot_uniform_makes_the_draws_of_scikit_learn(name):
     network = deep_network()
     theirs = MLPClassifier(activation=name)
     theirs._random_state = np.random.RandomState(7)
     expected = [theirs._init_coef(*shape, np.float64) for shape in network.shapes["weights"]]
-    initializers = [ACTIVATIONS[name].initializer] * len(network.shapes["weights"])
-    drawn = network.draw(initializers, np.random.RandomState(7))
+    drawn = network.draw_weights(np.random.RandomState(7), ACTIVATIONS[name].initializer)
     for (weights, biases), (their_weights, their_biases) in zip(drawn, expected, strict=True):
         np.testing.assert_array_equal(weights, their_weights)
         np.testing.assert_array_equal(biases, their_biases)
@@ -72,9 +71,9 @@ def test_bounded_uniform_makes_the_draws_of_scikit_learn(name):
 @every_initializer
 def test_the_stream_alone_decides(initializer):
     network = deep_network()
-    initializers = [initializer] * len(network.shapes["weights"])
-    first, again = (network.draw(initializers, np.random.RandomState(1)) for _ in range(2))
-    other = network.draw(initializers, np.random.RandomState(2))
+    first, again, other = (
+        network.draw_weights(np.random.RandomState(seed), initializer) for seed in (1, 1, 2)
+    )
     for (weights, _), (same, _), (different, _) in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(weights, same)
         assert not np.array_equal(weights, different)
@@ -84,12 +83,14 @@ def test_the_stream_alone_decides(initializer):
     "kind, name, values",
     [
         (GlorotUniform, "factor", [0, -1, np.nan, np.inf, "6", None, True]),
-        (VarianceScaling, "gain", [0, -1, np.nan, np.inf, "2", None, True]),
+        (VarianceScaling, "scale", [0, -1, np.nan, np.inf, "2", None, True]),
     ],
 )
 def test_settings_out_of_range_are_errors_that_name_them(kind, name, values):
     for value in values:
-        with pytest.raises(ValueError, match=f"{name} must be a positive number, got {value!r}"):
+        with pytest.raises(
+            ValueError, match=rf"{name} of {kind.__name__} must be .* \(0, inf\), got {value!r}"
+        ):
             kind(value)
 
 
@@ -102,19 +103,28 @@ def test_a_setting_of_another_kind_of_number_makes_the_same_draws(kind, number):
     np.testing.assert_array_equal(drawn, expected)
 
 
-def test_the_fan_has_one_of_two_names():
-    with pytest.raises(ValueError, match="fan must be 'in' or 'average', got 'out'"):
-        VarianceScaling(fan="out")
+def test_modes_and_distributions_are_those_of_keras():
+    weights = {
+        mode: VarianceScaling(2.0, mode).draw(np.random.RandomState(0), 3, 5)[0]
+        for mode in ("fan_in", "fan_out", "fan_avg")
+    }
+    largest = np.abs(np.random.RandomState(0).uniform(-1, 1, (3, 5))).max()
+    bounds = {mode: np.abs(drawn).max() / largest for mode, drawn in weights.items()}
+    expected = {"fan_in": 3 * 2 / 3, "fan_out": 3 * 2 / 5, "fan_avg": 3 * 2 / 4}
+    assert {mode: bound**2 for mode, bound in bounds.items()} == pytest.approx(expected)
 
 
-def test_what_is_drawn_is_normal_or_not():
-    with pytest.raises(ValueError, match="normal must be True or False, got 'no'"):
-        VarianceScaling(normal="no")
+@pytest.mark.parametrize("name, value", [("mode", "in"), ("distribution", True), ("mode", None)])
+def test_an_unknown_mode_or_distribution_is_an_error(name, value):
+    with pytest.raises(
+        ValueError, match=f"{name} of VarianceScaling must be one of .*got {value!r}"
+    ):
+        VarianceScaling(**{name: value})
 
 
 def test_an_unfinished_initializer_says_what_it_has_to_define():
     class Unfinished(Initializer):
         pass
 
-    with pytest.raises(NotImplementedError, match="Unfinished has to define draw"):
+    with pytest.raises(NotImplementedError, match="Unfinished must define draw"):
         Unfinished().draw(np.random.RandomState(0), 2, 3)

@@ -393,7 +393,7 @@ def test_an_unfinished_optimizer_says_what_it_has_to_define(method):
         pass
 
     arguments = [np.ones((1, 2))] * (1 if method == "init" else 4)
-    with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
+    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
         getattr(Unfinished(), method)(*arguments)
 
 

@@ -45,7 +45,7 @@ def test_a_wrong_gradient_is_found(spoil):
         value, gradient = cubes(theta)
         return value, spoil(gradient)
 
-    with np.errstate(invalid="ignore"), pytest.raises(AssertionError, match="does not belong"):
+    with np.errstate(invalid="ignore"), pytest.raises(AssertionError, match="does not match"):
         check_gradient(spoiled, THETA)
 
 
@@ -55,7 +55,7 @@ def test_one_wrong_component_is_found():
         gradient[1, 2] += 0.1
         return value, gradient
 
-    with pytest.raises(AssertionError, match="along direction 0 it says .* difference says"):
+    with pytest.raises(AssertionError, match="along direction 0 it is .* difference is"):
         check_gradient(spoiled, THETA)
 
 
@@ -168,7 +168,7 @@ def test_activations_are_checked():
     assert check_activation(NeedsItsInput()) < 1e-6
     assert check_activation(Square()) < 1e-6
     for wrong in (WrongSlope(), ReadsItsInputLate()):
-        with pytest.raises(AssertionError, match="does not belong to the value"):
+        with pytest.raises(AssertionError, match="does not match the value"):
             check_activation(wrong)
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         check_activation(WrongInPlace())
@@ -176,7 +176,7 @@ def test_activations_are_checked():
 
 def test_activations_are_checked_where_one_says():
     at_a_kink = [0.0, 1.0]
-    with pytest.raises(AssertionError, match="does not belong to the value"):
+    with pytest.raises(AssertionError, match="does not match the value"):
         check_activation(ACTIVATIONS["relu"], at_a_kink)
     check_activation(ACTIVATIONS["relu"], [-1.0, 1.0], n_directions=3)
 
@@ -203,7 +203,7 @@ def test_losses_are_checked():
     scores, y = THETA, np.abs(THETA[::-1])
     for loss in (SquaredError(), Poisson()):
         assert check_loss(loss, scores, y) < 1e-6
-    with pytest.raises(AssertionError, match="does not belong to the value"):
+    with pytest.raises(AssertionError, match="does not match the value"):
         check_loss(HalfTheSlope(), scores, y)
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         check_loss(ReadsScoresLate(), scores, y)
@@ -254,7 +254,7 @@ def test_a_value_that_is_not_one_number_for_each_row_is_found(reduced, shape):
             return reduced((scores - y) ** 2 / 2)
 
     rng = np.random.RandomState(0)
-    with pytest.raises(AssertionError, match=r"value\(scores, y\)"):
+    with pytest.raises(AssertionError, match=r"value\(raw_prediction, y\)"):
         check_loss(Reduced(), rng.normal(size=shape), rng.normal(size=shape))
 
 
@@ -314,7 +314,7 @@ def test_training_by_a_value_of_another_shape_is_an_error():
         def value(self, scores, y):
             return (scores - y) ** 2 / 2
 
-    with pytest.raises(ValueError, match=r"NotSummed\.value\(scores, y\) returned the shape"):
+    with pytest.raises(ValueError, match=r"NotSummed\.value\(.*\) returned the shape"):
         quick(BackpropRegressor, loss=NotSummed()).fit(*value_data(40))
 
 

@@ -19,7 +19,6 @@ from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegress
 from skbackprop.activations import Relu, Tanh
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import DivergenceError
 from skbackprop.nn.parameters_averaged import averaged
@@ -37,6 +36,7 @@ from stacks import (
     Member,
     assert_same_bits,
     column,
+    iter_epochs,
     public_kinds,
     some_table,
     stack_of,
@@ -51,7 +51,7 @@ N_ROWS, M = 60, 3
 SEVERAL = {
     "all steps": "polyak",
     "from row 70": PolyakAverage(start=70),
-    "exponential": ExponentialMovingAverage(decay=0.8),
+    "ema": ExponentialMovingAverage(decay=0.8),
 }
 SETTINGS = {
     "hidden_layer_sizes": (5,),
@@ -126,7 +126,7 @@ def test_table_is_complete_and_every_docstring_has_a_formula():
 KINDS = {
     "polyak": PolyakAverage(),
     "polyak from row 30": PolyakAverage(30.0),
-    "exponential": ExponentialMovingAverage(0.9),
+    "ema": ExponentialMovingAverage(0.9),
     "exponential, long": ExponentialMovingAverage(0.999),
 }
 SIZES = [8, 8, 3] * 5  # of the batches
@@ -184,7 +184,7 @@ def test_the_exponential_average_is_the_corrected_one_of_kingma_and_ba():
             [ExponentialMovingAverage(decay) for decay in (0.5, 0.9, 0.99)],
         ),
     ],
-    ids=["polyak", "exponential"],
+    ids=["polyak", "ema"],
 )
 def test_members_average_as_if_alone(joined, alone, dtype):
     thetas = walk(dtype=dtype)
@@ -229,7 +229,7 @@ def test_no_allocation_of_a_step_grows_with_the_network(n_estimators, kind):
 # ---------------------------------------------------------------------------------- stacks
 
 NETWORK, LOSS = dense_network((4, 6, 5, 3), (Tanh(), Relu())), LOSSES["log_loss-softmax"]
-OF_STACKS = {"polyak": PolyakAverage(60.0), "exponential": ExponentialMovingAverage(0.9)}
+OF_STACKS = {"polyak": PolyakAverage(60.0), "ema": ExponentialMovingAverage(0.9)}
 every_average_of_a_stack = pytest.mark.parametrize("kind", OF_STACKS.values(), ids=OF_STACKS)
 
 

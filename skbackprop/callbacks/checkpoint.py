@@ -66,9 +66,9 @@ class Checkpoint:
     ``max_iter`` that is done, such as "cosine", go on from the share that it then is. The version
     of the package should be the same; one that can't read the file says so.
 
-    On a `TabularClassifier` or `TabularRegressor`, epochs are counted in each leg of training, and
-    each leg ends with a checkpoint. The estimators of ``blend`` are not in it, and are fitted again
-    when training is resumed.
+    On a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
+    each cycle ends with a checkpoint. The estimators of ``blend`` are not in it, and are fitted
+    again when training is resumed.
 
     Examples
     --------

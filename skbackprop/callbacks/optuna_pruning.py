@@ -1,4 +1,4 @@
-"""Trials of Optuna that end early: what each epoch comes to is reported, and losers are pruned."""
+"""Callback that reports epochs to Optuna and stops pruned trials."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from ..estimators.base import BaseNeuralNetwork
 from ..utils.optional_dependencies import require_extra
 from ..utils.validation import did_you_mean
 
-Value: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
-"""What can be reported of an epoch."""
+MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
+"""The values of an epoch that can be reported."""
 
 
 class OptunaPruningCallback:
-    """Reports each epoch to a trial of Optuna, and ends training where the trial is pruned.
+    """Callback that reports each epoch to an Optuna trial and stops training if it is pruned.
 
-    Optuna's pruners compare a trial with others at the same epoch: one that is behind ends there,
-    with the error `optuna.TrialPruned`, which passes through `fit` and tells the study. The network
-    is then left as it was before.
+    Optuna's pruners compare a trial with other trials at the same epoch. If the trial is pruned,
+    `fit` raises `optuna.TrialPruned`, which tells the study. The estimator then stays as it was
+    before `fit`.
 
     Parameters
     ----------
     trial : optuna.trial.Trial
         The trial that the fit belongs to.
-    of : {"validation_score", "validation_loss", "loss"}, default="validation_score"
-        What is reported: the score of the rows that are held out by ``early_stopping=True`` or
-        given as ``X_val``, their loss, or the training loss. Of an ensemble it is the mean over
-        its members. The study has to maximise a score, and to minimise a loss.
+    monitor : {"validation_score", "validation_loss", "loss"}, default="validation_score"
+        The value to report: the score or the loss of the validation rows, which
+        ``early_stopping=True`` holds out or ``X_val`` gives, or the training loss. For an
+        ensemble, the mean over its members. The study must maximize a score and minimize a loss.
 
     Raises
     ------
     ImportError
         When a fit begins, if Optuna is not installed: ``pip install "skbackprop[optuna]"``.
     TypeError
-        When a fit begins, if it is not one of an estimator of this package. Set it on the network
-        itself, not on a pipeline around it.
+        When a fit begins, if the estimator is not a network of this package. Set the callback on
+        the network itself, not on a pipeline around it.
     ValueError
-        If `of` is none of the three; when a fit begins, if the study goes in the other direction;
-        after the first epoch, if there is no such value.
+        If `monitor` is not one of these values; when a fit begins, if the study has the other
+        direction; after the first epoch, if there are no validation rows.
     optuna.TrialPruned
-        After an epoch, if the trial is to be pruned.
+        After an epoch, if the trial is pruned.
 
     See Also
     --------
-    BackpropHalvingRandomSearchCV : A search that drops losers by itself, and trains in stacks.
+    BackpropHalvingRandomSearchCV : Drops bad candidates early, without Optuna.
 
     Notes
     -----
-    Epochs are Optuna's steps, counted from 1. A value that is not finite is reported as NaN, which
-    pruners take for the worst.
+    Optuna's steps are epochs, counted from 1. A value that is not finite is reported as NaN, which
+    pruners rank last.
 
     References
     ----------
@@ -88,31 +88,32 @@ class OptunaPruningCallback:
     True
     """
 
-    def __init__(self, trial: Any, of: Value = "validation_score") -> None:
-        if of not in get_args(Value):
-            names = list(get_args(Value))
-            raise ValueError(f"of must be one of {names}, got {of!r}.{did_you_mean(of, names)}")
-        self.trial, self.of = trial, of
+    def __init__(self, trial: Any, monitor: MonitoredValue = "validation_score") -> None:
+        if monitor not in get_args(MonitoredValue):
+            names = list(get_args(MonitoredValue))
+            question = did_you_mean(monitor, names)
+            raise ValueError(f"monitor must be one of {names}, got {monitor!r}.{question}")
+        self.trial, self.monitor = trial, monitor
 
     def __repr__(self) -> str:
-        return f"OptunaPruningCallback({self.trial!r}, of={self.of!r})"
+        return f"OptunaPruningCallback({self.trial!r}, monitor={self.monitor!r})"
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Check that the fit has epochs to report, and that the study goes in their direction."""
+        """Check that the estimator trains in epochs and the study has the right direction."""
         _optuna()
         if not isinstance(estimator, BaseNeuralNetwork):
             raise TypeError(
-                f"OptunaPruningCallback follows the epochs of a network of skbackprop, but "
-                f"{type(estimator).__name__} has none. Call set_callbacks on the network itself: "
-                "model[-1], if it ends a pipeline."
+                "OptunaPruningCallback reports the epochs of a skbackprop network, but was set on "
+                f"a {type(estimator).__name__}. Call set_callbacks on the network itself, such as "
+                "model[-1] of a pipeline."
             )
-        expected = "maximize" if self.of == "validation_score" else "minimize"
+        expected = "maximize" if self.monitor == "validation_score" else "minimize"
         study = getattr(self.trial, "study", None)  # a FixedTrial has none
         direction = expected if study is None else study.directions[0].name.lower()
         if direction != expected:
             raise ValueError(
-                f'of={self.of!r} asks for direction="{expected}", but the study has '
-                f'direction="{direction}". Create it anew, or report something else.'
+                f'monitor={self.monitor!r} needs direction="{expected}", but the study has '
+                f'direction="{direction}". Create a new study, or monitor another value.'
             )
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
@@ -121,34 +122,33 @@ class OptunaPruningCallback:
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
-        """Report an epoch, and end training if the trial is pruned."""
-        progress = history_of(fitted_estimator)
-        if context.task_name not in ("epoch", "iteration") or not progress:
+        """Report an epoch, and stop training if the trial is pruned."""
+        histories = history_of(fitted_estimator)
+        if context.task_name not in ("epoch", "iteration") or not histories:
             return
         epoch = context.task_id + 1
-        self.trial.report(self._value(progress), epoch)
+        self.trial.report(self._mean_last_value(histories), epoch)
         if self.trial.should_prune():
-            raise _optuna().TrialPruned(f"{self.of} after epoch {epoch}")
+            raise _optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def _value(self, progress: list[History]) -> float:
-        """Return the mean of what the members have come to; who has stopped stays where it is."""
-        curves = [_curve(member, self.of) for member in progress]
+    def _mean_last_value(self, histories: list[History]) -> float:
+        """Return the mean of the last value of each member, also of members that have stopped."""
+        attribute = {
+            "loss": "losses",
+            "validation_loss": "validation_losses",
+            "validation_score": "validation_scores",
+        }[self.monitor]
+        curves = [getattr(history, attribute) for history in histories]
         if not all(curves):
             raise ValueError(
-                f"There is no {self.of} to report: no rows are held out. Set "
-                'early_stopping=True, or report of="loss".'
+                f"There is no {self.monitor} to report, because no rows are held out. Set "
+                'early_stopping=True, or monitor="loss".'
             )
         value = float(np.mean([curve[-1] for curve in curves]))
         return value if math.isfinite(value) else math.nan
-
-
-def _curve(progress: History, of: Value) -> list[float]:
-    if of == "loss":
-        return progress.losses
-    return progress.validation_losses if of == "validation_loss" else progress.validation_scores
 
 
 def _optuna() -> Any:

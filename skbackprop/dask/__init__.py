@@ -1,15 +1,14 @@
-"""Training and prediction on a Dask cluster, of rows that stay on its workers."""
+"""Classifier and regressor for data on the workers of a Dask cluster."""
 
 from importlib import import_module
 
 from ..utils.optional_dependencies import require_extra
 
 with require_extra("skbackprop.dask", extra="dask"):
-    for _needed in ("dask.array", "dask.dataframe", "distributed"):
-        import_module(_needed)
+    for _module in ("dask.array", "dask.dataframe", "distributed"):
+        import_module(_module)
 
 from ._errors import ClusterLostError
-from ._sync import LocalSGD, SyncSGD
 from .classifier import DaskBackpropClassifier
 from .regressor import DaskBackpropRegressor
 
@@ -17,8 +16,6 @@ __all__ = [
     "ClusterLostError",
     "DaskBackpropClassifier",
     "DaskBackpropRegressor",
-    "LocalSGD",
-    "SyncSGD",
 ]
 
 

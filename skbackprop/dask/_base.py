@@ -1,13 +1,15 @@
-"""What the Dask estimators share: a fit whose rows are on workers, and prediction block by block.
+"""Base of the Dask estimators: fits of rows on the workers, and lazy prediction.
 
-They are the local estimators but for where the rows are: what is checked and learned of them comes
-from the workers, the stack that trains is a `DistributedTrainer`, and all else is the local code:
-plan, schedule, stopping rule, callbacks, what is kept. So a fitted one is a local one.
+The Dask estimators are the local estimators apart from where the rows are. Checks and statistics
+of the data come from the workers, and a `DistributedTrainer` trains. Everything else is the code of
+the local estimators, so a fitted Dask estimator can be converted to a local one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 from dask.base import is_dask_collection
@@ -21,70 +23,56 @@ from ..estimators.base import BaseNeuralNetwork
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.update import UpdateRule
-from ..optimizers import Optimizer
+from ..optimizers import OPTIMIZERS, Optimizer
 from ..training.config import TrainingConfig
 from ..training.task import TrainingTask
 from ..training.validation_data import ValidationData
 from ..utils.arrays import Array
-from ._partitions import Partitions, blocks_of
-from ._prediction import map_method, score_blocks
-from ._sync import LocalSGD, SyncSGD
-from ._targets import encoded
-from ._trainer import ClusterTrainerFactory
-from ._validation import RemoteEvaluator, remote_validation_data, with_precomputed_scores
+from ._actor_pool import ActorPool
+from ._partitions import PartitionedDataset, Partitions, PartitionValidator, make_partitions
+from ._prediction import map_method, predict_for_score
+from ._targets import encode_targets
+from ._trainer import DistributedTrainer
+from ._validation import RemoteEvaluator, make_validation_data
 from ._worker import WorkerConfig
 
-# Numbers of the rows that the client takes a sample of: by them a fit is judged when it ends.
-_N_SAMPLED = 1 << 18
+# The number of values in the sample of rows on the client, by which convergence is judged.
+_SAMPLE_SIZE = 1 << 18
 
-# What a local estimator has no use for.
-_OF_THE_CLUSTER = ("client", "rounds", "rounds_")
-
-
-@dataclass(frozen=True)
-class SampledDataset(Dataset):
-    """A sample of rows that are on workers.
-
-    Parameters
-    ----------
-    X, y, weight : arrays
-        The sample.
-    team : Team
-        What trains on all of them.
-    """
-
-    team: ClusterTrainerFactory = field(kw_only=True)
+# The parameters that a local estimator does not have.
+_CLUSTER_PARAMETERS = ("client", "sync_every")
 
 
-class DaskBackprop(BaseNeuralNetwork):
-    """Base of the Dask estimators; not to be used directly."""
+class DaskEstimatorMixin(BaseNeuralNetwork):
+    """Base of the Dask estimators."""
 
-    _local: ClassVar[type[BaseNeuralNetwork]]
+    _local: ClassVar[type[BaseNeuralNetwork]]  # the local estimator
+    _precomputed: ClassVar[type[BaseNeuralNetwork]]  # the estimator for scorers
 
     client: Any
-    rounds: Any
+    sync_every: int
 
-    # ------------------------------------------------------- what a subclass defines
+    # ------------------------------------------------------- defined by subclasses
 
-    def _fit_targets_remote(
+    def _fit_targets(
         self,
         config: TrainingConfig,
-        blocks: Partitions,
+        partitions: Partitions,
         dtype: Any,
-        incremental: bool,
         classes: Any,
+        incremental: bool,
     ) -> Any:
-        """Return the `TargetEncoder` of rows on the workers."""
-        raise NotImplementedError(f"{type(self).__name__} has to define _learn_elsewhere(...)")
+        """Return the `TargetEncoder` of targets on the workers."""
+        raise NotImplementedError(f"{type(self).__name__} must define _fit_targets(...)")
 
-    def _check_targets_remote(self, targets: Any, blocks: Partitions, needs_all: bool) -> None:
-        """Check that y on the workers is of targets that are known."""
+    def _check_targets(self, targets: Any, partitions: Partitions) -> None:
+        """Check that targets on the workers have all classes of an earlier fit."""
 
-    def _apply_class_weight_remote(
-        self, config: TrainingConfig, targets: Any, blocks: Partitions, incremental: bool
+    def _apply_class_weight(
+        self, config: TrainingConfig, targets: Any, partitions: Partitions, incremental: bool
     ) -> Partitions:
-        """Return blocks of encoded targets whose rows weigh what they do in training."""
-        return blocks
+        """Return partitions whose sample weights include the class weights."""
+        return partitions
 
     # -------------------------------------------------------------------- training
 
@@ -99,64 +87,52 @@ class DaskBackprop(BaseNeuralNetwork):
         known: DataInfo | None = self._learned if continues else None
         planned = planned or self._plan_to_go_on(known, incremental)
         config = planned.config
-        self._check_distributable(config, given, incremental)
-        reader: Any = self if known else bare_clone(self)
-        checker = self._reader(known)
-        blocks = blocks_of(
-            self._client,
-            given.X,
-            given.y,
-            given.sample_weight,
-            checker,
-            resets=known is None,
-            dtype=known.dtype if known else config.dtype,
-            architecture=config.architecture,
-        )
-        if known is None:
-            reader.__dict__ |= _features_of(checker)
-        dtype = known.dtype if known else config.dtype or infer_dtype(blocks)
+        self._check_supported(config, given, incremental)
+        client = self._get_client()
+        features = _feature_attributes(vars(self)) if known else None
+        expected_dtype = known.dtype if known else config.dtype
+        validator = PartitionValidator(self._local, features, expected_dtype, config.architecture)
+        partitions = make_partitions(client, given.X, given.y, given.sample_weight, validator)
+        reader: Any = self
+        if features is None:
+            features, reader = partitions.feature_attributes, bare_clone(self)
+            reader._set(features)
+        dtype = expected_dtype or infer_dtype(partitions)
         if known is not None and self._knows_targets:
             targets = self._known_targets(known)
             self._check_known(targets, classes)
-            self._check_targets_remote(targets, blocks, needs_all=not incremental)
+            if not incremental:
+                self._check_targets(targets, partitions)
         else:
-            targets = self._fit_targets_remote(config, blocks, dtype, incremental, classes)
-        blocks = blocks.map_blocks(encoded, targets)
-        blocks = self._apply_class_weight_remote(config, targets, blocks, incremental)
-        blocks.check_weight()
-        sample = blocks.sample(_N_SAMPLED)
-        table = SampledDataset(
-            sample.X, sample.y, sample.weight, team=ClusterTrainerFactory(blocks, self.rounds)
-        )
+            targets = self._fit_targets(config, partitions, dtype, classes, incremental)
+        partitions = partitions.map(encode_targets, targets)
+        partitions = self._apply_class_weight(config, targets, partitions, incremental)
+        partitions.check_weight()
+        sample = partitions.sample(_SAMPLE_SIZE)
+        table = PartitionedDataset(*sample, partitions=partitions)
         learned = self._learned_of(config, known, reader, dtype, targets, table.y.shape[1])
         watched = None
         if given.has_rows_to_watch:
-            watched = self._validation_data_remote(given, config, learned, checker)
+            validator = replace(validator, features=features, dtype=dtype)
+            watched = self._make_validation_data(given, config, targets, client, validator)
         return planned, learned, ValidatedData(table, sample.y, watched, None)
 
-    def _validation_data_remote(
-        self, given: FitArguments, config: TrainingConfig, learned: DataInfo, reader: Any
+    def _make_validation_data(
+        self,
+        given: FitArguments,
+        config: TrainingConfig,
+        targets: Any,
+        client: Client,
+        validator: PartitionValidator,
     ) -> ValidationData:
-        """Return the rows on the workers that the user wants to be watched."""
-        blocks = blocks_of(
-            self._client,
-            given.X_val,
-            given.y_val,
-            given.sample_weight_val,
-            reader,
-            resets=False,
-            dtype=learned.dtype,
-            architecture=config.architecture,
-            name="X_val",
-        )
-        blocks.check_weight("sample_weight_val")
-        known = blocks.map_blocks(encoded, learned.targets)
+        """Return the validation rows that were passed to `fit`."""
+        rows = given.X_val, given.y_val, given.sample_weight_val
+        partitions = make_partitions(client, *rows, validator, name="X_val")
+        partitions.check_weight("sample_weight_val")
+        encoded = partitions.map(encode_targets, targets)
         with prefix_errors("X_val, y_val"):
-            weighted = self._apply_class_weight_remote(config, learned.targets, known, False)
-            return remote_validation_data(blocks, weighted)
-
-    def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
-        return with_precomputed_scores(self.to_local(), watched.inputs, outcomes)
+            weighted = self._apply_class_weight(config, targets, encoded, incremental=False)
+            return make_validation_data(partitions, weighted)
 
     def _problem(
         self,
@@ -167,79 +143,98 @@ class DaskBackprop(BaseNeuralNetwork):
         incremental: bool,
     ) -> TrainingTask:
         problem = super()._problem(config, learned, objective, data, incremental)
-        setting = WorkerConfig(objective, _rule_of(config), config.batch_size)
-        table = cast(SampledDataset, data.table)
-        evaluator, team = RemoteEvaluator(problem.evaluator, setting), table.team
-        return replace(problem, stack=team, whole=team.whole, evaluator=evaluator)
+        rule = UpdateRule(cast(Optimizer, config.solver), config.clip_norm, config.average)
 
-    def _outcome_of(self, prepared: Any, continues: bool) -> dict[str, Any]:
-        outcome = super()._outcome_of(prepared, continues)
-        is_lbfgs = prepared.planned.config.is_lbfgs  # which has no steps to make in rounds
-        return outcome | {"rounds_": None if is_lbfgs else prepared.data.table.team.chosen}
+        def make_pool(table: Dataset) -> ActorPool:
+            partitions = cast(PartitionedDataset, table).partitions
+            batch_size = min(config.batch_size, partitions.n_rows)
+            return ActorPool(partitions, WorkerConfig(objective, rule, batch_size))
 
-    def _check_distributable(
+        evaluator = problem.evaluator
+        if data.watched is not None:
+            evaluator = RemoteEvaluator(evaluator, make_pool(data.watched.table))
+        trainer = partial(
+            DistributedTrainer, pool=make_pool(data.table), sync_every=self.sync_every
+        )
+        return replace(problem, stack=trainer, evaluator=evaluator)
+
+    def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
+        estimator: Any = self._converted_to(self._precomputed)
+        estimator._raw_prediction = outcomes
+        return estimator
+
+    def _check_supported(
         self, config: TrainingConfig, given: FitArguments, incremental: bool
     ) -> None:
-        """Check that all that the plan asks for can be done on a cluster."""
-        if not (self.rounds == "auto" or isinstance(self.rounds, (SyncSGD, LocalSGD))):
+        """Check that a Dask estimator can train as the parameters say."""
+        name = type(self).__name__
+        if config.is_lbfgs:
             raise ValueError(
-                "rounds must be 'auto', SyncSGD() or LocalSGD(), which are in "
-                f"skbackprop.dask, got {self.rounds!r}."
+                f"solver={self.solver!r} cannot train on a Dask cluster. Use one of "
+                f"{', '.join(map(repr, OPTIMIZERS))} or an Optimizer, or train the local "
+                f"{self._local.__name__}."
             )
-        if config.stopping is not None and given.X_val is None and not incremental:
+        if config.stopping is None:
+            return
+        scoring = config.stopping.scoring
+        if callable(scoring):
             raise ValueError(
-                f"early_stopping={self.early_stopping!r} needs rows to go by, and a Dask estimator "
-                "holds out none of X. Give them as X_val and y_val, for example by slicing a Dask "
-                "array, or by random_split of a Dask frame."
+                f"{name} cannot use the scorer scoring={scoring!r} for early stopping, because "
+                "X_val is on the workers. Use None for the score of the estimator, 'loss', or the "
+                "name of a scorer of scikit-learn, such as 'neg_log_loss'."
+            )
+        if given.X_val is None and not incremental:
+            raise ValueError(
+                f"early_stopping={self.early_stopping!r} needs validation rows, and {name} holds "
+                "out no rows of X. Pass X_val and y_val, for example slices of a Dask array, or a "
+                "part made by random_split of a Dask frame."
             )
 
-    @property
-    def _client(self) -> Client:
-        """The client that was given, or else the current one."""
+    def _get_client(self) -> Client:
+        """Return the `client`, or the current client if it is None."""
         if self.client is None:
             try:
                 return get_client()
             except ValueError as error:
                 raise ValueError(
-                    "There is no Dask client: make one with distributed.Client(...), or give it as "
-                    "client."
+                    "There is no Dask client. Create one with distributed.Client(...), or pass it "
+                    "as client."
                 ) from error
         if not isinstance(self.client, Client):
             raise ValueError(f"client must be a distributed.Client or None, got {self.client!r}.")
         return self.client
 
-    def _reader(self, known: DataInfo | None) -> Any:
-        """Return what checks rows on the workers; it takes note of their features."""
-        reader = self._local()
-        if known is not None:
-            reader.__dict__ |= _features_of(self)
-        return reader
-
     # ------------------------------------------------------------------ prediction
 
     def to_local(self) -> Any:
-        """Return an ordinary estimator with the same parameters and the same fitted network.
+        """Return a local estimator with the same parameters and the same fitted network.
 
         Returns
         -------
         estimator : BackpropClassifier or BackpropRegressor
-            It shares the arrays of this one, and needs neither a cluster nor Dask.
+            A local estimator, which needs neither a cluster nor Dask. It shares the arrays of this
+            one.
 
         Raises
         ------
         NotFittedError
-            If this one is not fitted.
+            If this estimator is not fitted.
         """
         check_is_fitted(self)
-        local = object.__new__(self._local)
-        state = self.__getstate__()
-        local.__setstate__({n: v for n, v in state.items() if n not in _OF_THE_CLUSTER})
-        return local
+        return self._converted_to(self._local)
+
+    def _converted_to(self, kind: type[BaseNeuralNetwork]) -> Any:
+        """Return an estimator of another class with the same parameters and attributes."""
+        other = object.__new__(kind)
+        state = self.__getstate__().items()
+        other.__setstate__({k: v for k, v in state if k not in _CLUSTER_PARAMETERS})
+        return other
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the score of the local estimator; of Dask's rows, X stays where it is.
+        """Return the score of the local estimator.
 
-        What is predicted of each row, its target and its weight come to the client.
+        With Dask input, predictions are made on the workers. Predictions, targets and weights come
+        to the client.
 
         Parameters
         ----------
@@ -248,28 +243,30 @@ class DaskBackprop(BaseNeuralNetwork):
         y : Dask array or frame, or array-like, of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : Dask array or series, or array-like, of shape (n_samples,), default=None
-            The weight of each row; None for equal weights.
+            The sample weights; None for equal weights.
 
         Returns
         -------
         score : float
-            Accuracy, R2 or D2.
+            The accuracy, R2 or D2.
         """
         local = self.to_local()
         if not is_dask_collection(X):
             return float(local.score(X, y, sample_weight))
-        parts = score_blocks(self._client, local, X, y, sample_weight)
-        return float(local._score_of(parts))
+        rows = predict_for_score(self._get_client(), local, X, y, sample_weight)
+        return float(local._score_of(rows))
 
-    def _by_block(self, method: str, X: Any, *arguments: Any) -> Any:
-        """Return what a method says of X: lazily, block by block, where X is Dask's."""
+    def _map(self, method: str, X: Any, *arguments: Any) -> Any:
+        """Return the output of a method of the local estimator, lazily for Dask input."""
         local = self.to_local()
         if not is_dask_collection(X):
             return getattr(local, method)(X, *arguments)
         return map_method(local, method, X, *arguments)
 
+    # ------------------------------------------------------------------ copies
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the client behind, which belongs to this process."""
+        """Return the state without the client, which belongs to this process."""
         return super().__getstate__() | {"client": None}
 
     def __copy__(self) -> Self:
@@ -278,25 +275,15 @@ class DaskBackprop(BaseNeuralNetwork):
         return other
 
     def __sklearn_clone__(self) -> Self:
-        """Return an unfitted one with the same parameters, and the very same client."""
-        alike = bare_clone(self)
-        alike.client = None
-        other: Self = BaseEstimator.__sklearn_clone__(alike)
+        """Return an unfitted copy with the same client."""
+        without_client = bare_clone(self)
+        without_client.client = None
+        other: Self = BaseEstimator.__sklearn_clone__(without_client)
         other.client = self.client
         return other
 
 
-def _features_of(estimator: Any) -> dict[str, Any]:
-    """Return what an estimator has noted of the features."""
+def _feature_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that describe the features."""
     names = "n_features_in_", "feature_names_in_"
-    return {name: vars(estimator)[name] for name in names if name in vars(estimator)}
-
-
-def _rule_of(config: TrainingConfig) -> UpdateRule | None:
-    """Return how steps are made by a plan; None where they are made by L-BFGS."""
-    solver = config.solver
-    return (
-        UpdateRule(solver, config.clip_norm, config.average)
-        if isinstance(solver, Optimizer)
-        else None
-    )
+    return {name: attributes[name] for name in names if name in attributes}

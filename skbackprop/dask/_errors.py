@@ -1,4 +1,4 @@
-"""What is raised when there is no cluster to train on any more."""
+"""Errors of a cluster that is lost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..training.callbacks import TrainingInterrupted
 
 
 class ClusterLostError(TrainingInterrupted, ConnectionError):
-    """The scheduler, all workers or the rows are gone, so that training can't go on.
+    """Training cannot continue: the scheduler, all workers or some rows are lost.
 
-    What the complete epochs have reached is kept: if there is one, the estimator is fitted.
+    The estimator keeps the last complete epoch, and is fitted if there is one.
 
     Examples
     --------
@@ -25,19 +25,19 @@ class ClusterLostError(TrainingInterrupted, ConnectionError):
     """
 
 
-def cluster_lost_error(what: str) -> ClusterLostError:
-    """Return the error that says what was lost, and what to do."""
+def cluster_lost_error(reason: str) -> ClusterLostError:
+    """Return a ClusterLostError that gives the reason and says what to do."""
     return ClusterLostError(
-        f"The cluster has lost rows or is gone: {what}. Rows of a dead worker come back if Dask "
-        "can compute them again, so make them of files or of arrays, and don't scatter them. See "
-        "that a scheduler and workers are there, and fit again, with resume_from if there is a "
-        "checkpoint."
+        f"The cluster has lost rows or is gone: {reason}. Dask computes the rows of a dead worker "
+        "again if they come from files or arrays, but not if they were put on the workers with "
+        "scatter. Check that the scheduler and workers are running, and call fit again, with "
+        "resume_from if there is a checkpoint."
     )
 
 
 @contextmanager
 def translate_comm_errors() -> Iterator[None]:
-    """Say of what was to come from the cluster, and can't, that it is lost."""
+    """Re-raise communication errors as ClusterLostError."""
     try:
         yield
     except (CancelledError, CommClosedError, KilledWorker, TimeoutError) as error:

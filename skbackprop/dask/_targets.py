@@ -1,7 +1,6 @@
-"""What is learned of targets that are spread over workers: classes, and the scale of numbers.
+"""Classes, class weights and target scaling for targets on the workers.
 
-Each block says a few numbers or its labels, and the client puts them together. From then on the
-blocks are encoded by what a local estimator would have learned of all of them at once.
+Each partition returns its labels or a few sums, and the client combines them.
 """
 
 from __future__ import annotations
@@ -19,159 +18,132 @@ from ..estimators._target_scaling import (
     squared_deviations,
 )
 from ..estimators._validation import unify_label_dtype
-from ..training.class_weight import (
-    EncodedLabels,
-    apply_class_weight,
-    check_total,
-    weights_of_each_class,
-)
+from ..training.class_weight import apply_class_weight, check_total, weights_of_each_class
 from ..utils.arrays import Array, max_abs
 from ._partitions import Partition, Partitions
 
-# How often each label is in the rows that stand for all: of labels that are there but once,
-# scikit-learn would say that they look like numbers.
-_REPEATS = 3
+# How often each label is repeated among the labels that stand for all rows: scikit-learn takes
+# labels that occur only once for numbers.
+_N_REPEATS = 3
+
+
+def encode_targets(partition: Partition, targets: Any) -> Partition:
+    """Return a partition with encoded targets."""
+    return partition._replace(y=targets.encode(partition.y, needs_all=False))
+
 
 # ------------------------------------------------------------------------------------- labels
 
 
-def collect_classes(blocks: Partitions) -> Array:
-    """Return rows of y that have all labels of all rows, column by column, and few others."""
-    found = blocks.each(_labels_of)
-    columns = [_united([each[i] for each in found]) for i in range(len(found[0]))]
-    if not blocks.facts[0].y_shape:
-        return np.tile(columns[0], _REPEATS)
-    n_rows = _REPEATS * max(map(len, columns))
-    return np.column_stack([np.resize(column, n_rows) for column in _of_one_dtype(columns)])
+def collect_classes(partitions: Partitions) -> Array:
+    """Return a small y that holds all labels of each column."""
+    columns = [_union(labels) for labels in zip(*partitions.compute(_unique_labels), strict=True)]
+    if not partitions.infos[0].y_shape:
+        return np.tile(columns[0], _N_REPEATS)
+    n_rows = _N_REPEATS * max(map(len, columns))
+    if len({column.dtype.kind == "U" for column in columns}) > 1:
+        columns = [column.astype(object) for column in columns]
+    return np.column_stack([np.resize(column, n_rows) for column in columns])
 
 
-def _labels_of(block: Partition) -> list[Array]:
-    """Return the labels of each column of a block."""
-    columns = [block.y] if block.y.ndim == 1 else list(block.y.T)
+def _unique_labels(partition: Partition) -> list[Array]:
+    """Return the labels of each column of a partition."""
+    columns = [partition.y] if partition.y.ndim == 1 else list(partition.y.T)
     return [np.unique(unify_label_dtype(column, "y")) for column in columns]
 
 
-def _united(labels: Sequence[Array]) -> Array:
-    """Return the labels that are in any of several arrays."""
+def _union(labels: Sequence[Array]) -> Array:
     if len({each.dtype.kind == "U" for each in labels}) > 1:
         raise ValueError(
-            "y holds words in some blocks and numbers in others. Make all labels of a column "
-            "words, or all numbers."
+            "y has words in some blocks and numbers in others. Make all labels of a column words, "
+            "or all numbers."
         )
     return np.unique(np.concatenate(labels))
 
 
-def _of_one_dtype(columns: Sequence[Array]) -> list[Array]:
-    """Return columns as they are, or as objects where words stand beside numbers."""
-    if len({each.dtype.kind == "U" for each in columns}) == 1:
-        return list(columns)
-    return [column.astype(object) for column in columns]
-
-
-def class_weights(
-    class_weight: Any, labels: ClassificationTargets, blocks: Partitions
-) -> list[Array]:
-    """Return the weights of the classes of each column, of blocks of encoded targets."""
-    counts = [np.sum(each, axis=0) for each in zip(*blocks.each(_counts, labels), strict=True)]
-    columns = labels.class_indices(np.zeros((1, labels.n_outputs), dtype=np.int8))
-    once = [column._replace(codes=np.arange(len(column.classes))) for column in columns]
-    of_columns = [
-        weights_of_each_class([own], [column], True, weight)[0]
-        for own, column, weight in zip(
-            _by_column(class_weight, once, labels), once, counts, strict=True
-        )
+def weight_by_class(
+    class_weight: Any, targets: ClassificationTargets, partitions: Partitions
+) -> Partitions:
+    """Return partitions of encoded targets, with sample weights multiplied by class weights."""
+    counts = zip(*partitions.compute(_class_counts, targets), strict=True)
+    one_row = targets.class_indices(np.zeros((1, targets.n_outputs), dtype=np.int8))
+    columns = [labels._replace(codes=np.arange(len(labels.classes))) for labels in one_row]
+    # Checks the class weights of all columns together.
+    weights_of_each_class(class_weight, columns, targets.has_several_columns, None)
+    each = class_weight if isinstance(class_weight, list) else [class_weight] * len(columns)
+    weights = [
+        weights_of_each_class([own], [labels], True, np.sum(count, axis=0))[0]
+        for own, labels, count in zip(each, columns, counts, strict=True)
     ]
-    return of_columns
+    weighted = partitions.map(_apply_class_weight, targets, weights).with_current_weights()
+    check_total(weighted.weight, class_weight, one_row, None)
+    return weighted
 
 
-def _by_column(
-    class_weight: Any, columns: Sequence[EncodedLabels], labels: ClassificationTargets
-) -> Sequence[Any]:
-    weights_of_each_class(class_weight, columns, labels.has_several_columns, None)  # its checks
-    return class_weight if isinstance(class_weight, list) else [class_weight] * len(columns)
-
-
-def _counts(block: Partition, labels: ClassificationTargets) -> list[Array]:
-    """Return what the rows of each class weigh, in each column."""
+def _class_counts(partition: Partition, targets: ClassificationTargets) -> list[Array]:
+    """Return the total weight of the rows of each class, for each column."""
+    weight = partition.weight
     return [
-        np.bincount(column.codes, weights=block.weight, minlength=len(column.classes)).astype(float)
-        for column in labels.class_indices(block.y)
+        np.bincount(labels.codes, weights=weight, minlength=len(labels.classes)).astype(float)
+        for labels in targets.class_indices(partition.y)
     ]
 
 
-def weighted_by_class(
-    block: Partition, labels: ClassificationTargets, of_classes: Sequence[Array]
+def _apply_class_weight(
+    partition: Partition, targets: ClassificationTargets, weights: Sequence[Array]
 ) -> Partition:
-    """Return a block of encoded targets whose rows weigh by their classes as well."""
     with np.errstate(over="ignore", invalid="ignore"):
-        weight = apply_class_weight(of_classes, labels.class_indices(block.y), block.weight)
-    return block._replace(weight=weight)
-
-
-def check_class_weights(
-    class_weight: Any, labels: ClassificationTargets, blocks: Partitions
-) -> None:
-    """Check that weights of classes leave a row that weighs something."""
-    columns = labels.class_indices(np.zeros((1, labels.n_outputs), dtype=np.int8))
-    check_total(blocks.weight, class_weight, columns, None)
+        labels = targets.class_indices(partition.y)
+        return partition._replace(weight=apply_class_weight(weights, labels, partition.weight))
 
 
 # ------------------------------------------------------------------------------------ numbers
 
 
+def check_numeric_targets(partition: Partition, targets: RegressionTargets) -> None:
+    """Check that the loss is defined for the targets of a partition."""
+    targets.encode(partition.y, needs_all=False)
+
+
 def fit_target_scaler(
-    numbers: RegressionTargets, blocks: Partitions, dtype: Any
+    targets: RegressionTargets, partitions: Partitions, dtype: Any
 ) -> RegressionTargets:
-    """Return numbers with the mean and scale of all rows, which weigh what they do in the loss."""
-    sums = blocks.each(_sums)
-    total, of_y = (sum(each[i] for each in sums) for i in (0, 1))
-    least, most = (f([each[i] for each in sums], axis=0) for f, i in ((np.min, 2), (np.max, 3)))
+    """Return targets with the weighted mean and scale of all rows."""
+    totals, sums, minima, maxima, largest = zip(*partitions.compute(_target_sums), strict=True)
+    total, low, high = sum(totals), np.min(minima, axis=0), np.max(maxima, axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
-        # A column of one value has it for its mean, exactly.
-        mean = np.where(least == most, least, of_y / total)
-        if numbers.loss.target_minimum == 0:
+        # The mean of a constant column is its value, without rounding.
+        mean = np.where(low == high, low, sum(sums) / total)
+        if targets.loss.interval_y_true.low == 0:
             mean, scale = np.zeros_like(mean), mean
         else:
-            exponent = exponent_of_deviations(mean, least, most)
-            squares = sum(blocks.each(_squares, mean, exponent))
+            exponent = exponent_of_deviations(mean, low, high)
+            squares: Any = sum(partitions.compute(_squared_deviation_sums, mean, exponent))
             scale = np.ldexp(np.sqrt(squares / total), exponent)
-    largest = max(each[4] for each in sums)
     scaled = RegressionTargets(
-        numbers.loss, numbers.setting, numbers.n_targets, mean, one_for_zero(scale)
+        targets.loss, targets.setting, targets.n_targets, mean, one_for_zero(scale)
     )
-    return scaled.checked(largest, dtype)
+    return scaled.checked(max(largest), dtype)
 
 
-def _sums(block: Partition) -> tuple[float, Array, Array, Array, float]:
-    """Return what the rows weigh, the sums of their targets, and the least and most that count."""
-    y, weight = _columns(block), block.weight
+def _target_sums(partition: Partition) -> tuple[float, Array, Array, Array, float]:
+    """Return the total weight; the weighted sum, minimum and maximum of y; the largest |y|."""
+    y, weight = _as_columns(partition.y), partition.weight
     counted = y if weight is None else y[weight > 0]
-    least, most = counted.min(axis=0, initial=np.inf), counted.max(axis=0, initial=-np.inf)
-    total = float(len(y) if weight is None else weight.sum())
+    low, high = counted.min(axis=0, initial=np.inf), counted.max(axis=0, initial=-np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         sums = y.sum(axis=0) if weight is None else weight @ y
-    return total, sums, least, most, max_abs(block.y)
+    return partition.total_weight, sums, low, high, max_abs(partition.y)
 
 
-def _squares(block: Partition, mean: Array, exponent: Array) -> Array:
-    """Return the sums of the squares of targets less their means, over 2**exponent."""
-    y, weight = _columns(block), block.weight
+def _squared_deviation_sums(partition: Partition, mean: Array, exponent: Array) -> Array:
+    """Return the weighted sums of squared deviations from the mean, over 4**exponent."""
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = squared_deviations(y, mean, exponent)
+        squares = squared_deviations(_as_columns(partition.y), mean, exponent)
+        weight = partition.weight
         sums: Array = squares.sum(axis=0) if weight is None else weight @ squares
     return sums
 
 
-def _columns(block: Partition) -> Array:
-    y = block.y[:, None] if block.y.ndim == 1 else block.y
-    return y.astype(np.float64)
-
-
-def checked_numbers(block: Partition, numbers: RegressionTargets) -> None:
-    """Check that a loss takes the targets of a block."""
-    numbers.encode(block.y, needs_all=False)
-
-
-def encoded(block: Partition, targets: Any) -> Partition:
-    """Return a block whose targets are as a network learns them."""
-    return block._replace(y=targets.encode(block.y, needs_all=False))
+def _as_columns(y: Array) -> Array:
+    return (y[:, None] if y.ndim == 1 else y).astype(np.float64)

@@ -1,143 +1,84 @@
-"""Rows on the workers by which training is watched: the scores of each epoch come to the client."""
+"""Validation rows on the workers, whose raw predictions come to the client after each epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, cast
 
 import numpy as np
 
-from ..estimators._validation import bare_clone
-from ..nn.data_loader import Dataset
+from ..estimators.base import BaseNeuralNetwork
+from ..estimators.classifier import BackpropClassifier
+from ..estimators.regressor import BackpropRegressor
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, Parameters
 from ..training.validation_data import Evaluator, ValidationData
 from ..utils.arrays import Array
 from ._actor_pool import ActorPool
-from ._partitions import Partition, Partitions
-from ._worker import WorkerConfig
-
-Estimator = TypeVar("Estimator")
-
-_WHERE = (
-    "The input of X_val is on the workers. A scorer of EarlyStopping can give it to predict, "
-    "predict_proba, decision_function and score of the estimator, and not look at it."
-)
+from ._partitions import Partition, PartitionedDataset, Partitions
 
 
-class RemoteInput:
-    """The input of rows on the workers.
+def make_validation_data(original: Partitions, encoded: Partitions) -> ValidationData:
+    """Return validation data with targets and weights, and with no columns in X.
 
     Parameters
     ----------
-    blocks : Blocks
-        The rows, with encoded targets.
+    original : Partitions
+        The rows with targets as passed to `fit`.
+    encoded : Partitions
+        The rows with encoded targets and with the weights of training.
     """
-
-    def __init__(self, blocks: Partitions) -> None:
-        self.blocks = blocks
-        self.shape = blocks.n_rows, blocks.facts[0].n_features
-        self.dtype = blocks.facts[0].dtype
-        self._crew: ActorPool | None = None
-
-    def scores(self, network: Network, parameters: FlatParameters, setting: WorkerConfig) -> Array:
-        """Return the scores of all rows, in their order, by each of the networks."""
-        self._crew = self._crew or ActorPool(self.blocks, setting)
-        theta, statistics = parameters.theta, parameters.statistics
-        answers = self._crew.call("scores", theta, statistics)
-        return np.concatenate(self._crew.in_order(answers), axis=1)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        self._say_where()
-
-    def __getitem__(self, _: Any) -> NoReturn:
-        self._say_where()
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"It has no {name!r}. {_WHERE}")  # as who asks with hasattr expects
-
-    @staticmethod
-    def _say_where() -> NoReturn:
-        raise TypeError(_WHERE)
+    y, weights = zip(*encoded.compute(_targets_and_weight), strict=True)
+    weight = None if weights[0] is None else np.concatenate(weights)
+    X = np.empty((encoded.n_rows, 0))
+    table = PartitionedDataset(X, np.concatenate(y), weight, partitions=encoded)
+    y_given = [y for y, _ in original.compute(_targets_and_weight)]
+    return ValidationData(table, None, np.concatenate(y_given))
 
 
-class RemoteValidationTable(Dataset):
-    """Rows of which the targets and weights are here, and the input is not."""
-
-    @property
-    def arrays(self) -> list[Any]:
-        """The targets, and the weights, if there are any."""
-        return super().arrays[1:]
-
-
-def remote_validation_data(given: Partitions, blocks: Partitions) -> ValidationData:
-    """Return rows to be watched, of which targets and weights are here and the input is not.
-
-    Parameters
-    ----------
-    given : Blocks
-        The rows with targets as the user has given them, for scorers.
-    blocks : Blocks
-        The same with encoded targets, and weights as in training.
-    """
-    here = blocks.each(_targets_of)
-    weights = [weight for _, weight in here if weight is not None]
-    y = np.concatenate([y for y, _ in here])
-    table = RemoteValidationTable(
-        RemoteInput(blocks), y, np.concatenate(weights) if weights else None
-    )
-    return ValidationData(table, None, np.concatenate([y for y, _ in given.each(_targets_of)]))
-
-
-def _targets_of(block: Partition) -> tuple[Array, Array | None]:
-    return block.y, block.weight
-
-
-def with_precomputed_scores(estimator: Estimator, X: RemoteInput, scores: Array) -> Estimator:
-    """Return an estimator that says of X what its scores say, without a look at the input.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A fitted local one.
-    X : Elsewhere
-        The input.
-    scores : array of shape (n_rows, n_outputs)
-        The scores of its rows.
-    """
-    whole: Any = estimator
-
-    def validated(input: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        return (X, y) if input is X else whole._validated(input, y, reset)
-
-    def outcome(input: Any, outcome: Callable[[Array], Any], n_layers: int | None = None) -> Any:
-        if input is X and n_layers is None:
-            return outcome(scores[None].copy())  # which it may overwrite
-        return whole._predict_with(input, outcome, n_layers)
-
-    other = bare_clone(estimator)
-    other.__dict__ |= {"_validated": validated, "_predict_with": outcome}
-    return other
+def _targets_and_weight(partition: Partition) -> tuple[Array, Array | None]:
+    return partition.y, partition.weight
 
 
 class RemoteEvaluator:
-    """A judge that lets the workers compute the scores of rows that they hold.
+    """Evaluator whose raw predictions are computed on the workers.
 
     Parameters
     ----------
-    evaluator : Judge
-        What makes loss and score of them.
-    setting : Setting
-        How the network is trained.
+    evaluator : Evaluator
+        The evaluator of the loss and the score.
+    pool : ActorPool
+        The validation rows.
     """
 
-    def __init__(self, evaluator: Evaluator, setting: WorkerConfig) -> None:
-        self._judge, self._setting = evaluator, setting
-        self.loss, self.score = evaluator.loss, evaluator.score
+    def __init__(self, evaluator: Evaluator, pool: ActorPool) -> None:
+        self.loss, self.score, self._pool = evaluator.loss, evaluator.score, pool
 
     def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        """Return the raw scores."""
-        return X.scores(network, parameters, self._setting)
+        """Return the raw predictions of all rows by each network; X and rows are not used."""
+        flat = cast(FlatParameters, parameters)
+        results = self._pool.map("raw_predictions", flat.theta, flat.statistics)
+        parts = {number: part for result in results for number, part in result.items()}
+        return np.concatenate([parts[number] for number in sorted(parts)], axis=1)
+
+
+class _PrecomputedMixin(BaseNeuralNetwork):
+    """Estimator for scorers, whose raw predictions are known and whose X is not used."""
+
+    _raw_prediction: Array
+
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        return X, y
+
+    def _predict_with(
+        self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None
+    ) -> Any:
+        return outcome(self._raw_prediction[None].copy())  # outcome may overwrite it
+
+
+class PrecomputedClassifier(_PrecomputedMixin, BackpropClassifier):
+    """Classifier with known raw predictions."""
+
+
+class PrecomputedRegressor(_PrecomputedMixin, BackpropRegressor):
+    """Regressor with known raw predictions."""

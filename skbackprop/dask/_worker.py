@@ -1,20 +1,16 @@
-"""The rows of one worker, and what it computes of them between two exchanges with the client.
+"""Actor that holds the rows of one worker, and computes gradients, local steps and predictions.
 
-A `Configurable` is an actor: it lives on a worker beside its rows. It keeps buffers from call to
-call, and nothing that a result depends on: what a call returns follows from its arguments and the
-rows. So another worker that is given the same rows can take its place in any round.
+An actor keeps buffers between calls, but no state that a result depends on: each result follows
+from the arguments and the rows. So in any round another worker with the same rows can replace it.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, NamedTuple, Self, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import issparse, vstack
@@ -27,92 +23,71 @@ from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..nn.train_state import TrainState
 from ..nn.update import UpdateRule
-from ..schedules.base import init_plateau_counter
-from ..schedules.schedules import ConstantRate
+from ..schedules import ConstantRate, init_plateau_counter
 from ..training.blas_threads import with_blas_limit
 from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray
 from ..utils.stack_members import index_state
 from ._partitions import Partition
 
-Result = TypeVar("Result")
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
-_GOLDEN = (5**0.5 - 1) / 2
-
-# Numbers in the buffers of the rows that go through the network at once.
-_NUMBERS_AT_ONCE = 1 << 20
+# The number of values in the buffers of the rows that pass through the network together.
+_BUFFERED_VALUES = 1 << 20
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What all parts of a training have in common.
+    """Settings that all workers share.
 
     Parameters
     ----------
     objective : Objective
-        What is minimised, of one network.
-    rule : Rule or None
-        How a step is made; None where it is not here that steps are made.
+        The objective of one network.
+    rule : UpdateRule
+        The update rule of one network.
     batch_size : int
-        The rows of a batch.
+        The number of rows in a batch.
     """
 
     objective: Objective
-    rule: UpdateRule | None
+    rule: UpdateRule
     batch_size: int
 
 
-@dataclass(frozen=True)
-class Division:
-    """How the blocks are divided among the workers.
+class WorkerShare(NamedTuple):
+    """Share of one worker in the rows.
 
     Parameters
     ----------
-    numbers : list of lists of int
-        The numbers of the blocks of each worker.
-    n_rows : list of int
-        The number of rows of each block.
-    weights : list of float
-        The total weight of the rows of each block.
+    partitions : list of int
+        The numbers of its partitions.
+    weight : float
+        The total weight of its rows.
+    max_rows : int
+        The number of rows of the worker with the most.
+    weight_scale : float
+        The factor of its sample weights that gives the batches of all workers the same weight on
+        average: the weight of a batch on a single machine. Penalties and running statistics
+        depend on the weight of a batch, so they are the same on all workers.
     """
 
-    numbers: list[list[int]]
-    n_rows: list[int]
-    weights: list[float]
-
-    @property
-    def part_sizes(self) -> list[int]:
-        """The number of rows of each worker."""
-        return [sum(self.n_rows[i] for i in own) for own in self.numbers]
-
-    def weight_of(self, numbers: Sequence[int]) -> float:
-        """Return the total weight of the rows of some blocks."""
-        return math.fsum(self.weights[i] for i in numbers)
-
-    def scale_of(self, numbers: Sequence[int], batch_size: int) -> float:
-        """Return what a worker multiplies the weights of its rows by, 1 where all are alike.
-
-        With it the batches of all workers weigh the same on average, and as much as those of a
-        single machine. Penalties and running statistics go by the weight of a batch, so they are
-        the same on all workers then, however much the rows of each weigh.
-        """
-        n_steps = [-(-size // batch_size) for size in self.part_sizes]
-        largest = max(self.weights)
-        total = math.fsum(weight / largest for weight in self.weights) * max(n_steps)
-        share = self.weight_of(numbers) / largest * sum(n_steps) / total
-        return 1 / share if share >= sys.float_info.min else 1.0
+    partitions: list[int]
+    weight: float
+    max_rows: int
+    weight_scale: float
 
 
 class BatchSlice(NamedTuple):
-    """Which rows of a part a call is about: a piece of an epoch, of pieces of one size each.
+    """One of `n_pieces` equal pieces of an epoch.
 
     Parameters
     ----------
     order : int or None
-        What the order of the rows in this epoch is drawn by; None for rows as they stand.
+        The seed of the order of the rows in this epoch; None for rows without shuffling.
     masks : int
-        What dropout's masks in this epoch are drawn by.
+        The seed of the dropout masks in this epoch.
     piece, n_pieces : int
-        The number of the piece, and how many make the epoch.
+        The number of the piece, from 0, and the number of pieces in the epoch.
     """
 
     order: int | None
@@ -120,20 +95,33 @@ class BatchSlice(NamedTuple):
     piece: int
     n_pieces: int
 
+    def of_partition(self, n_rows: int, number: int) -> slice:
+        """Return the rows of the piece in the order of a partition.
+
+        They depend on the partition alone and not on its worker, so a batch has the same rows
+        whichever worker computes it. Where a partition does not divide evenly, its larger pieces
+        are shifted by multiples of the golden ratio, so that all batches have about one size.
+        """
+        shift = int(number * _GOLDEN_RATIO % 1 * self.n_pieces)
+        start, stop = (
+            (n_rows * piece + shift) // self.n_pieces for piece in (self.piece, self.piece + 1)
+        )
+        return slice(start, stop)
+
 
 class GradientResult(NamedTuple):
-    """A network's gradient by a part's rows of a batch, and what else a step is to know of them.
+    """Gradient of one network on one worker's part of a batch.
 
     Parameters
     ----------
     g : array of shape (1, p)
-        The gradient of their mean loss.
+        The gradient of the mean loss.
     statistics : list of arrays
-        The running statistics, brought up to date.
+        The updated running statistics.
     weight : float
-        What the rows weigh.
+        The total weight of the rows.
     loss : float
-        The sum of their losses, each times its weight.
+        The weighted sum of the losses.
     """
 
     g: Array
@@ -143,14 +131,14 @@ class GradientResult(NamedTuple):
 
 
 class SyncState(NamedTuple):
-    """What all parts begin a round of steps with, and what each of them comes to.
+    """Arrays that workers start a round of local steps with, and that are averaged after it.
 
     Parameters
     ----------
     theta : array of shape (n_estimators, p)
         The parameters.
     statistics, optimizer, average : dict
-        Those of a `TrainState`.
+        The dicts of a `TrainState`.
     """
 
     theta: Array
@@ -160,370 +148,302 @@ class SyncState(NamedTuple):
 
     @classmethod
     def of(cls, state: TrainState) -> Self:
-        """Return what a state has of it, the very same arrays."""
+        """Return the arrays of a state, without copies."""
         parameters = state.parameters
         return cls(parameters.theta, parameters.statistics, state.optimizer, state.average)
 
     def member(self, i: int) -> Self:
-        """Return that of one of several networks, as views."""
+        """Return the arrays of one network, as views."""
         own = slice(i, i + 1)
         return type(self)(self.theta[own], *(index_state(state, own) for state in self[1:]))
 
-    def put_into(self, state: TrainState) -> None:
-        """Copy it into the arrays of a state."""
-        own = SyncState.of(state)
-        np.copyto(own.theta, self.theta)
-        for kind, given in zip(own[1:], self[1:], strict=True):
-            for name, array in given.items():
-                np.copyto(kind[name], array)
+    def copy_to(self, other: Self) -> None:
+        """Copy the values to the arrays of another."""
+        np.copyto(other.theta, self.theta)
+        for target, source in zip(other[1:], self[1:], strict=True):
+            for name, array in source.items():
+                np.copyto(target[name], array)
 
 
 class LocalSGDResult(NamedTuple):
-    """What the steps of a part on one network have come to.
+    """One network after the local steps of one worker.
 
     Parameters
     ----------
-    common : Common
-        What they have made of what they began with.
+    state : SyncState
+        The arrays after the steps.
     weight : float
-        The weight of all rows of the part.
+        The total weight of the worker's rows.
     loss : float
         The mean loss over the steps, penalty included.
     """
 
-    common: SyncState
+    state: SyncState
     weight: float
     loss: float
 
 
 class RemoteError(NamedTuple):
-    """An exception of what was computed, unlike those of the connection."""
+    """An exception of the computation, in contrast to one of the connection."""
 
     error: Exception
 
 
-def _answering(method: Callable[..., Result]) -> Callable[..., Result | RemoteError]:
-    """Let a method return what it raises: who calls it can tell it from a worker that is lost."""
+class WorkerActor:
+    """Rows of one worker, which trains and predicts on them.
 
-    @wraps(method)
-    def answer(self: WorkerActor, *arguments: Any) -> Result | RemoteError:
+    Parameters
+    ----------
+    config : WorkerConfig
+        The settings that all workers share.
+    share : WorkerShare
+        The share of this worker.
+    *partitions : Partition
+        The rows.
+    """
+
+    def __init__(self, config: WorkerConfig, share: WorkerShare, *partitions: Partition) -> None:
+        network = config.objective.network
+        self._config, self._share, self._partitions = config, share, partitions
+        self._starts = np.cumsum([0, *(partition.n_rows for partition in partitions)])
+        per_row = network.activations_per_sample(issparse(partitions[0].X))
+        self._n_rows_at_once = max(1, _BUFFERED_VALUES // per_row)
+        self._orders: dict[tuple[int | None, bool], list[IndexArray]] = {}
+        self._losses: dict[int, LocalFullBatchLoss] = {}
+        self._trainers: dict[tuple[int, int, bool], EnsembleTrainer] = {}
+        self._state: TrainState | None = None
+        self._parameters: FlatParameters | None = None
+        self._masks = [np.random.default_rng()] if network.stochastic else []
+        self._max_matmul_size = network.max_matmul_size(config.batch_size)
+
+    # ------------------------------------------------------------------ calls
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Return the result of a method, or its exception as a RemoteError."""
         try:
             with np.errstate(all="ignore"):
                 np.setbufsize(BUFFER_SIZE)  # until the end of the context
-                return with_blas_limit(lambda: method(self, *arguments), self.max_matmul_size)
+                bound = partial(getattr(self, method), *arguments)
+                return with_blas_limit(bound, self._max_matmul_size)
         except Exception as error:
             return RemoteError(error)
 
-    return answer
+    def gradients(
+        self, theta: Array, statistics: ArrayDict, slices: Sequence[BatchSlice]
+    ) -> list[GradientResult]:
+        """Return the gradient of each network on this worker's part of its batch."""
+        self._drop_old_orders(slices)
+        members = [slice(i, i + 1) for i in range(len(slices))]
+        return [
+            self._gradient(theta[member], index_state(statistics, member), own)
+            for member, own in zip(members, slices, strict=True)
+        ]
+
+    def local_steps(
+        self, start: SyncState, rates: Array, slices: Sequence[BatchSlice]
+    ) -> list[LocalSGDResult]:
+        """Return each network after local steps on this worker's part of a piece of an epoch."""
+        self._drop_old_orders(slices)
+        return [
+            self._local_steps(start.member(i), rates[i : i + 1], own)
+            for i, own in enumerate(slices)
+        ]
+
+    def raw_predictions(self, theta: Array, statistics: ArrayDict) -> dict[int, Array]:
+        """Return the raw predictions of all networks for each partition, by its number."""
+        network = self._config.objective.network
+        parameters = FlatParameters(theta, statistics, network.layout)
+        return {
+            number: predict_raw(network, parameters, partition.X)
+            for number, partition in zip(self._share.partitions, self._partitions, strict=True)
+        }
+
+    def _gradient(self, theta: Array, statistics: ArrayDict, piece: BatchSlice) -> GradientResult:
+        if self._parameters is None:
+            self._parameters = self._config.objective.network.layout.init(1, theta.dtype)
+        parameters = self._parameters
+        np.copyto(parameters.theta, theta)
+        for name, array in statistics.items():
+            np.copyto(parameters.statistics[name], array)
+        self._seed_masks(piece)
+        g, weight, losses = np.zeros(theta.shape), 0.0, [0.0]
+        scale = self._share.weight_scale if statistics else 1.0
+        for data in self._iter_data(piece):
+            data, n_rows = _scale_weight(data, scale), data.n_rows
+            if n_rows not in self._losses:
+                self._losses[n_rows] = LocalFullBatchLoss(
+                    self._config.objective, parameters, data, None, n_rows, rngs=self._masks
+                )
+            loss = self._losses[n_rows]
+            loss.set_data(data)
+            losses += loss()
+            g += loss.total * loss.gradients.theta
+            weight += loss.total
+        g /= weight or 1.0
+        updated = [array.copy() for array in parameters.statistics.values()]
+        return GradientResult(
+            g.astype(theta.dtype), updated, weight / scale, fsum_or_nan(losses) / scale
+        )
+
+    def _local_steps(self, start: SyncState, rate: Array, piece: BatchSlice) -> LocalSGDResult:
+        """Return one network after as many steps as all other workers make."""
+        share = self._share
+        if share.weight == 0:
+            return LocalSGDResult(start, 0.0, 0.0)
+        n_largest = -(-share.max_rows // piece.n_pieces)
+        n_steps = -(-n_largest // self._config.batch_size)
+        rows, scale = self._rows_of_steps(piece, n_largest, n_steps)
+        state = self._state = self._state or self._make_state(start)
+        start.copy_to(SyncState.of(state))
+        self._seed_masks(piece)
+        losses, weights, first = [], [], 0
+        for n_rows, size in divide_evenly(len(rows), n_steps):
+            data = _scale_weight(self._gather(rows[first : first + n_rows]), scale)
+            trainer = self._trainer_for(data, size, state)
+            losses.append(trainer.run_epoch(rate).item())
+            weights.append(trainer.batches.total_weights.item())
+            first += n_rows
+        after = copy.deepcopy(SyncState.of(state))  # the next network uses the same arrays
+        return LocalSGDResult(after, share.weight, float(np.average(losses, weights=weights)))
+
+    # --------------------------------------------------------------------- rows of a piece
+
+    def _rows_of(self, piece: BatchSlice, weighted_only: bool = False) -> IndexArray:
+        """Return the rows of a piece, optionally only those with a positive weight."""
+        orders = self._orders_of(piece.order, weighted_only)
+        numbers = self._share.partitions
+        rows = [
+            start + order[piece.of_partition(len(order), number)]
+            for start, number, order in zip(self._starts, numbers, orders, strict=False)
+        ]
+        return np.concatenate(rows)
+
+    def _rows_of_steps(
+        self, piece: BatchSlice, n_largest: int, n_steps: int
+    ) -> tuple[IndexArray, float]:
+        """Return the rows of a piece for `n_steps` local steps, and the factor of their weights.
+
+        Rows of weight zero are left out. The others are repeated as often as they fit into the
+        `n_largest` rows of the worker with the most rows.
+        """
+        rows = self._rows_of(piece, weighted_only=True)
+        n_own = float(len(rows))
+        if not len(rows):  # fewer rows than pieces
+            whole = self._rows_of(piece._replace(piece=0, n_pieces=1), weighted_only=True)
+            rows, n_own = whole[[piece.piece % len(whole)]], len(whole) / piece.n_pieces
+        if piece.order is not None and len(self._partitions) > 1:  # mix partitions in each batch
+            seed = piece.order, self._share.partitions[0], piece.piece
+            np.random.default_rng(seed).shuffle(rows)
+        n_times = max(1, n_largest // len(rows))
+        rows = np.resize(rows, max(n_times * len(rows), n_steps))
+        return rows, self._share.weight_scale * n_own / len(rows)
+
+    def _orders_of(self, seed: int | None, weighted_only: bool) -> list[IndexArray]:
+        """Return the order of the rows of each partition in an epoch."""
+        key = seed, weighted_only
+        if key not in self._orders:
+            orders = [np.arange(partition.n_rows) for partition in self._partitions]
+            if seed is not None:
+                for number, order in zip(self._share.partitions, orders, strict=True):
+                    np.random.default_rng([seed, number]).shuffle(order)
+            if weighted_only and self._partitions[0].weight is not None:
+                pairs = zip(self._partitions, orders, strict=True)
+                orders = [order[partition.weight[order] > 0] for partition, order in pairs]  # type: ignore[index]
+            self._orders[key] = orders
+        return self._orders[key]
+
+    def _drop_old_orders(self, slices: Sequence[BatchSlice]) -> None:
+        seeds = {piece.order for piece in slices}
+        self._orders = {key: orders for key, orders in self._orders.items() if key[0] in seeds}
+
+    def _iter_data(self, piece: BatchSlice) -> Iterator[Dataset]:
+        """Yield the rows of a piece, as many at once as pass through the network together."""
+        n_at_once = self._n_rows_at_once
+        if piece.n_pieces == 1:  # all rows, in any order
+            for partition in self._partitions:
+                for start in range(0, partition.n_rows, n_at_once):
+                    yield Dataset(*partition.take(slice(start, start + n_at_once)))
+            return
+        rows = self._rows_of(piece)
+        for start in range(0, len(rows), n_at_once):
+            yield self._gather(rows[start : start + n_at_once])
+
+    def _gather(self, rows: IndexArray) -> Dataset:
+        """Return rows of all partitions together."""
+        if len(self._partitions) == 1:
+            return Dataset(*self._partitions[0].take(rows))
+        source = np.searchsorted(self._starts, rows, side="right") - 1
+        targets = {i: np.flatnonzero(source == i) for i in np.unique(source).tolist()}
+        parts = [
+            self._partitions[i].take(rows[target] - self._starts[i])
+            for i, target in targets.items()
+        ]
+        columns = zip(zip(*parts, strict=True), zip(*self._partitions, strict=True), strict=True)
+        return Dataset(*(_interleave(own, [*targets.values()], whole) for own, whole in columns))
+
+    # ------------------------------------------------------------------------- buffers
+
+    def _trainer_for(self, data: Dataset, batch_size: int, state: TrainState) -> EnsembleTrainer:
+        """Return the trainer of local steps, with the buffers of earlier data of this size."""
+        config, key = self._config, (data.n_rows, batch_size, data.weight is None)
+        if key not in self._trainers:
+            self._trainers[key] = EnsembleTrainer(
+                config.objective,
+                state,
+                [data],
+                [batch_size],
+                config.rule.optimizer,
+                ConstantRate(),
+                np.ones((1, 1)),
+                config.rule.clip_norm,
+                config.rule.average,
+            )
+        self._trainers[key].set_data([data])
+        return self._trainers[key]
+
+    def _make_state(self, start: SyncState) -> TrainState:
+        """Return a state of one network that visits the rows without shuffling."""
+        theta, statistics, optimizer, average = copy.deepcopy(start)
+        parameters = FlatParameters(theta, statistics, self._config.objective.network.layout)
+        counters = init_plateau_counter(1), np.zeros((1, 1), dtype=int)
+        return TrainState(
+            parameters, optimizer, {}, average, *counters, [None], [None], self._masks
+        )
+
+    def _seed_masks(self, piece: BatchSlice) -> None:
+        """Seed the dropout masks of a piece, the same whichever worker computes it."""
+        for rng in self._masks:
+            seeded = np.random.default_rng([piece.masks, self._share.partitions[0], piece.piece])
+            rng.bit_generator.state = seeded.bit_generator.state
 
 
-def _member_of(theta: Array, statistics: ArrayDict, i: int) -> tuple[Array, ArrayDict]:
-    """Return what is one network's of the parameters of several, as views."""
-    own = slice(i, i + 1)
-    return theta[own], index_state(statistics, own)
+def divide_evenly(n_rows: int, n_steps: int) -> list[tuple[int, int]]:
+    """Return the number of rows in batches of each size, and the size.
 
-
-def runs_of(n_rows: int, n_steps: int) -> list[tuple[int, int]]:
-    """Return how rows are divided evenly among steps: batches of two sizes at most, in two runs.
-
-    Each run is the number of its rows, and the size of its batches.
+    The rows are divided into `n_steps` batches of at most two sizes, which differ by one.
     """
     size, n_larger = divmod(n_rows, n_steps)
     runs = (n_larger, size + 1), (n_steps - n_larger, size)
     return [(n_batches * size, size) for n_batches, size in runs if n_batches]
 
 
-def piece_of(n_rows: int, number: int, share: BatchSlice) -> slice:
-    """Return which rows of a block, in their order, are in a share of an epoch.
-
-    It depends on the block alone, and not on who holds it or what else there is: so a batch has the
-    same rows whoever computes it. Where a block does not divide evenly, the one row more comes at
-    another time for each block, by multiples of the golden ratio, so that batches are of one size.
-    """
-    n_pieces = share.n_pieces
-    shift = int(number * _GOLDEN % 1 * n_pieces)
-    start, stop = ((n_rows * at + shift) // n_pieces for at in (share.piece, share.piece + 1))
-    return slice(start, stop)
-
-
-def _scaled(table: Dataset, scale: float) -> Dataset:
-    """Return a table whose weights are multiplied by a number."""
+def _scale_weight(data: Dataset, scale: float) -> Dataset:
+    """Return data with sample weights multiplied by a number."""
     if scale == 1:
-        return table
-    weight = np.ones(table.n_rows) if table.weight is None else table.weight
-    return replace(table, weight=weight * scale)
+        return data
+    weight = np.ones(data.n_rows) if data.weight is None else data.weight
+    return replace(data, weight=weight * scale)
 
 
-class WorkerActor:
-    """The rows of one worker.
-
-    Parameters
-    ----------
-    setting : Setting
-        How they are trained on.
-    division : Division
-        How all blocks are divided among the workers.
-    numbers : sequence of int
-        The numbers of its blocks among all.
-    *blocks : Block
-        The rows, in several blocks.
-
-    Attributes
-    ----------
-    max_matmul_size : int
-        The multiplications in the largest matrix product of a step.
-    """
-
-    def __init__(
-        self, setting: WorkerConfig, division: Division, numbers: Sequence[int], *blocks: Partition
-    ) -> None:
-        network, is_sparse = setting.objective.network, issparse(blocks[0].X)
-        self._setting, self._numbers, self._blocks = setting, numbers, blocks
-        self._starts = np.cumsum([0, *(block.n_rows for block in blocks)])
-        self._n_rows = int(self._starts[-1])
-        self._n_at_once = max(1, _NUMBERS_AT_ONCE // network.activations_per_sample(is_sparse))
-        self._weight, self._largest_part = division.weight_of(numbers), max(division.part_sizes)
-        self._scale = division.scale_of(numbers, setting.batch_size)
-        self._orders: dict[tuple[int | None, bool], list[IndexArray]] = {}
-        self._losses: dict[int, LocalFullBatchLoss] = {}
-        self._stacks: dict[tuple[int, int, bool], EnsembleTrainer] = {}
-        self._state: TrainState | None = None
-        self._parameters: FlatParameters | None = None
-        self._masks = [np.random.default_rng()] if network.stochastic else []
-        self.max_matmul_size = network.max_matmul_size(setting.batch_size)
-
-    # ------------------------------------------------------------------ what is computed
-
-    @_answering
-    def gradient(
-        self, theta: Array, statistics: ArrayDict, shares: Sequence[BatchSlice]
-    ) -> list[GradientResult]:
-        """Return the gradient of each network, by this part's share of its batch."""
-        self._keep_orders(shares)
-        each = enumerate(shares)
-        return [self._gradient(*_member_of(theta, statistics, i), share) for i, share in each]
-
-    @_answering
-    def steps(
-        self, common: SyncState, rates: Array, shares: Sequence[BatchSlice]
-    ) -> list[LocalSGDResult]:
-        """Return what steps of each network, on this part's share of its epoch, lead to."""
-        self._keep_orders(shares)
-        each = enumerate(shares)
-        return [self._steps(common.member(i), rates[i : i + 1], share) for i, share in each]
-
-    def _gradient(self, theta: Array, statistics: ArrayDict, share: BatchSlice) -> GradientResult:
-        parameters = self._set(theta, statistics)
-        self._draw_masks(share)
-        g, weight, losses = np.zeros(theta.shape), 0.0, [0.0]
-        scale = self._scale if statistics else 1.0
-        for table in self._tables(share):
-            loss = self._loss_of(table, parameters)
-            losses += loss()
-            g += loss.total * loss.gradients.theta
-            weight += loss.total
-        g /= weight or 1.0
-        running = [array.copy() for array in parameters.statistics.values()]
-        return GradientResult(
-            g.astype(theta.dtype), running, weight / scale, fsum_or_nan(losses) / scale
-        )
-
-    def _steps(self, common: SyncState, rate: Array, share: BatchSlice) -> LocalSGDResult:
-        """Return what a network comes to in as many steps as all other workers make."""
-        if self._weight == 0:
-            return LocalSGDResult(common, 0.0, 0.0)
-        n_most = -(-self._largest_part // share.n_pieces)
-        n_steps = -(-n_most // self._setting.batch_size)
-        rows, scale = self._rows_of_steps(share, n_most, n_steps)
-        state = self._state = self._state or self._state_like(common)
-        common.put_into(state)
-        self._draw_masks(share)
-        losses, weights, start = [], [], 0
-        for n_rows, size in runs_of(len(rows), n_steps):
-            table = self._gathered(rows[start : start + n_rows])
-            assert table is not None
-            stack = self._stack_of(_scaled(table, scale), size, state)
-            losses.append(stack.run_epoch(rate).item())
-            weights.append(stack.batches.total_weights.item())
-            start += n_rows
-        reached = copy.deepcopy(SyncState.of(state))  # the next network's steps go on in it
-        return LocalSGDResult(reached, self._weight, float(np.average(losses, weights=weights)))
-
-    @_answering
-    def scores(self, theta: Array, statistics: ArrayDict) -> list[Array]:
-        """Return the scores of all rows, block by block, as each of the networks predicts."""
-        network = self._setting.objective.network
-        parameters = FlatParameters(theta, statistics, network.layout)
-        return [predict_raw(network, parameters, block.X) for block in self._blocks]
-
-    @_answering
-    def echo(self, *arguments: Any) -> Any:
-        """Return what it is given: what a round takes in which nothing is computed."""
-        return arguments[0]
-
-    @_answering
-    def seconds_of_step(self, theta: Array, statistics: ArrayDict, n_rows: int) -> float:
-        """Return the time that the gradient of a batch of so many rows takes, at best."""
-        parameters = self._set(theta, statistics)
-        table = self._gathered(np.arange(min(n_rows, self._n_rows)))
-        if table is None:
-            return 0.0
-        self._draw_masks(BatchSlice(None, 0, 0, 1))
-        loss, best = self._loss_of(table, parameters), np.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            loss()
-            best = min(best, time.perf_counter() - start)
-        return float(best)
-
-    # --------------------------------------------------------------------- rows of a share
-
-    def _rows_of(self, share: BatchSlice, are_weighted: bool = False) -> IndexArray:
-        """Return the rows of a share: of each block its own, in the order drawn for it.
-
-        With `are_weighted`, of those rows whose weight is above zero.
-        """
-        orders = self._orders_of(share.order, are_weighted)
-        pieces = [
-            start + order[piece_of(len(order), number, share)]
-            for start, number, order in zip(self._starts, self._numbers, orders, strict=False)
-        ]
-        return np.concatenate(pieces)
-
-    def _rows_of_steps(
-        self, share: BatchSlice, n_most: int, n_steps: int
-    ) -> tuple[IndexArray, float]:
-        """Return the rows of a share for so many steps, and what to multiply their weights by.
-
-        Rows that weigh nothing are left out. The others are repeated as often as there is room in
-        the `n_most` rows of the largest part.
-        """
-        rows = self._rows_of(share, are_weighted=True)
-        n_own = float(len(rows))
-        if not len(rows):  # there are fewer than shares
-            every = self._rows_of(share._replace(piece=0, n_pieces=1), are_weighted=True)
-            rows, n_own = every[[share.piece % len(every)]], len(every) / share.n_pieces
-        if share.order is not None and len(self._blocks) > 1:  # so that each batch has some of all
-            keys = share.order, self._numbers[0], share.piece
-            np.random.default_rng(keys).shuffle(rows)
-        n_times = max(1, n_most // len(rows))
-        rows = np.resize(rows, max(n_times * len(rows), n_steps))
-        return rows, self._scale * n_own / len(rows)
-
-    def _orders_of(self, drawn_by: int | None, are_weighted: bool) -> list[IndexArray]:
-        """Return the order of the rows of each block in an epoch."""
-        key = drawn_by, are_weighted
-        if key not in self._orders:
-            orders = [np.arange(block.n_rows) for block in self._blocks]
-            if drawn_by is not None:
-                for number, order in zip(self._numbers, orders, strict=True):
-                    np.random.default_rng([drawn_by, number]).shuffle(order)
-            if are_weighted:
-                orders = [
-                    order if block.weight is None else order[block.weight[order] > 0]
-                    for block, order in zip(self._blocks, orders, strict=True)
-                ]
-            self._orders[key] = orders
-        return self._orders[key]
-
-    def _keep_orders(self, shares: Sequence[BatchSlice]) -> None:
-        """Forget all orders but those of the networks' epochs."""
-        drawn_by = {share.order for share in shares}
-        self._orders = {key: kept for key, kept in self._orders.items() if key[0] in drawn_by}
-
-    def _tables(self, share: BatchSlice) -> Iterator[Dataset]:
-        """Yield the rows of a share in tables of so many as go through the network at once."""
-        if share.n_pieces == 1:  # their order is of no account
-            for block in self._blocks:
-                for start in range(0, block.n_rows, self._n_at_once):
-                    yield block.table(slice(start, start + self._n_at_once))
-            return
-        rows = self._rows_of(share)
-        for start in range(0, len(rows), self._n_at_once):
-            table = self._gathered(rows[start : start + self._n_at_once])
-            if table is not None:
-                yield table
-
-    def _gathered(self, rows: IndexArray) -> Dataset | None:
-        """Return a table of some rows; None for none."""
-        if not len(rows):
-            return None
-        if len(self._blocks) == 1:
-            return self._blocks[0].table(rows)
-        of_block = np.searchsorted(self._starts, rows, side="right") - 1
-        places = {i: np.flatnonzero(of_block == i) for i in np.unique(of_block).tolist()}
-        weight = None
-        if self._blocks[0].weight is not None:
-            weight = self._out_of_blocks("weight", rows, places)
-        X, y = (self._out_of_blocks(name, rows, places) for name in ("X", "y"))
-        return Dataset(X, y, weight)
-
-    def _out_of_blocks(self, name: str, rows: IndexArray, places: dict[int, IndexArray]) -> Any:
-        """Return rows of X, y or the weights; those of each block go to places of their own."""
-        arrays = [getattr(block, name) for block in self._blocks]
-        parts = (arrays[i][rows[own] - self._starts[i]] for i, own in places.items())
-        if issparse(arrays[0]):
-            return vstack([*parts])[np.argsort(np.concatenate([*places.values()]))]
-        dtype = np.result_type(*(array.dtype for array in arrays))
-        whole = np.empty((len(rows), *arrays[0].shape[1:]), dtype)
-        for own, part in zip(places.values(), parts, strict=True):
-            whole[own] = part
-        return whole
-
-    # ------------------------------------------------------------------------- what is bound
-
-    def _set(self, theta: Array, statistics: ArrayDict) -> FlatParameters:
-        """Return the parameters of this part, made those given."""
-        if self._parameters is None:
-            network = self._setting.objective.network
-            self._parameters = network.layout.start(1, theta.dtype)
-        np.copyto(self._parameters.theta, theta)
-        for name, array in statistics.items():
-            np.copyto(self._parameters.statistics[name], array)
-        return self._parameters
-
-    def _loss_of(self, table: Dataset, parameters: FlatParameters) -> LocalFullBatchLoss:
-        """Return the loss over a table, in the memory that is bound for as many rows."""
-        n_rows = table.n_rows
-        if parameters.statistics:
-            table = _scaled(table, self._scale)
-        if n_rows not in self._losses:
-            self._losses[n_rows] = LocalFullBatchLoss(
-                self._setting.objective, parameters, table, None, n_rows, rngs=self._masks
-            )
-        self._losses[n_rows].set_data(table)
-        return self._losses[n_rows]
-
-    def _stack_of(self, table: Dataset, batch_size: int, state: TrainState) -> EnsembleTrainer:
-        """Return the stack that steps through a table, likewise."""
-        setting, key = self._setting, (table.n_rows, batch_size, table.weight is None)
-        if key not in self._stacks:
-            rule = setting.rule
-            assert rule is not None
-            self._stacks[key] = EnsembleTrainer(
-                setting.objective,
-                state,
-                [table],
-                [batch_size],
-                rule.optimizer,
-                ConstantRate(),
-                np.ones((1, 1)),
-                rule.clip_norm,
-                rule.average,
-            )
-        self._stacks[key].set_data([table])
-        return self._stacks[key]
-
-    def _state_like(self, common: SyncState) -> TrainState:
-        """Return a state in memory of its own, of one member that visits rows as they stand."""
-        layout, masks = self._setting.objective.network.layout, self._masks
-        theta, *states = copy.deepcopy(common)
-        parameters = FlatParameters(theta, states[0], layout)
-        counts = init_plateau_counter(1), np.zeros((1, 1), dtype=int)
-        return TrainState(parameters, states[1], {}, states[2], *counts, [None], [None], masks)
-
-    def _draw_masks(self, share: BatchSlice) -> None:
-        """Let the masks be those of a share, whoever computes it."""
-        for rng in self._masks:
-            drawn = np.random.default_rng([share.masks, self._numbers[0], share.piece])
-            rng.bit_generator.state = drawn.bit_generator.state
+def _interleave(parts: Sequence[Any], targets: Sequence[IndexArray], arrays: Sequence[Any]) -> Any:
+    """Return an array of parts of others, each with the numbers of its rows in it."""
+    if arrays[0] is None:
+        return None
+    order = np.concatenate(targets)
+    if issparse(arrays[0]):
+        return vstack(parts)[np.argsort(order)]
+    dtype = np.result_type(*(array.dtype for array in arrays))
+    result = np.empty((len(order), *arrays[0].shape[1:]), dtype)
+    for target, part in zip(targets, parts, strict=True):
+        result[target] = part
+    return result

@@ -1,4 +1,4 @@
-"""Pictures of networks, their training and their search, in scikit-learn's convention."""
+"""Plots of networks, their training and searches, in scikit-learn's display API."""
 
 from .learning_rate import LearningRateDisplay
 from .loss_curve import LossCurveDisplay

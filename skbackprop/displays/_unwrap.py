@@ -1,4 +1,4 @@
-"""Which networks an estimator holds: those of pipelines, searches and others are found."""
+"""Find the fitted networks inside pipelines, searches and other meta-estimators."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
 
-# Where estimators that have trained another one keep it.
-_KEPT_IN = ("best_estimator_", "estimator_", "regressor_")
+# Attributes in which meta-estimators keep the estimator that they fitted.
+_FITTED_ATTRIBUTES = ("best_estimator_", "estimator_", "regressor_")
 
 
 def unwrap_estimator(estimator: Any) -> list[Any]:
-    """Return the fitted estimators at the core of one: its own networks, or just itself.
+    """Return the fitted estimators inside an estimator, or the estimator itself.
 
     Parameters
     ----------
     estimator : estimator
-        Of pipelines, searches and their like it is what they hold, of a `TabularClassifier` or
-        `TabularRegressor` its networks.
+        A pipeline, search or other meta-estimator, a tabular estimator, which has several
+        networks, or any other estimator.
 
     Raises
     ------
     NotFittedError
-        If it is not fitted.
+        If the estimator is not fitted.
     """
     if isinstance(estimator, FrozenEstimator):
         return unwrap_estimator(estimator.estimator)
@@ -35,34 +35,34 @@ def unwrap_estimator(estimator: Any) -> list[Any]:
         return unwrap_estimator(estimator.steps[-1][1])
     if hasattr(estimator, "fit") and not isinstance(estimator, type):
         check_is_fitted(estimator)
-    for name in _KEPT_IN:
+    for name in _FITTED_ATTRIBUTES:
         if name in getattr(estimator, "__dict__", {}):
             return unwrap_estimator(getattr(estimator, name))
     return list(estimator.networks_) if isinstance(estimator, BaseTabular) else [estimator]
 
 
-def fitted_networks(owner: str, estimator: Any) -> list[BaseNeuralNetwork]:
-    """Return the fitted networks of this package that an estimator holds.
+def fitted_networks(caller: str, estimator: Any) -> list[BaseNeuralNetwork]:
+    """Return the fitted networks of this package inside an estimator.
 
     Parameters
     ----------
-    owner : str
-        The name of what asks, for the error.
+    caller : str
+        The name of the display, for the error message.
     estimator : estimator
-        One of ours, or a pipeline, a search or the like of one.
+        A network, or a pipeline, search or other meta-estimator around one.
 
     Raises
     ------
     TypeError
-        If there are none.
+        If it contains none.
     NotFittedError
         If it is not fitted.
     """
-    held = unwrap_estimator(estimator)
-    if not all(isinstance(network, BaseNeuralNetwork) for network in held):
+    networks = unwrap_estimator(estimator)
+    if not all(isinstance(network, BaseNeuralNetwork) for network in networks):
         raise TypeError(
-            f"{owner} takes a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
-            "TabularClassifier or TabularRegressor, or a pipeline or search of one that has been "
-            f"refitted, got {estimator!r}."
+            f"{caller} takes a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
+            "TabularClassifier or TabularRegressor, or a pipeline or refitted search of one, got "
+            f"{estimator!r}."
         )
-    return held
+    return networks

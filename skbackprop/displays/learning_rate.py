@@ -1,22 +1,22 @@
-"""The range test of learning rates as a picture."""
+"""Plot the result of a learning rate finder."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 
-from ..inspection.learning_rate_finder import LearningRateFinderResult, find_learning_rate
+from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
 from ._matplotlib import add_legend, axes_for, check_matplotlib, merge_kwargs
 
 
 class LearningRateDisplay:
-    """The loss over the learning rate, and the suggested rate: a range test.
+    """Plot of the loss over the learning rate, with the suggested rate.
 
-    It is made by `from_estimator`, or of what `find_learning_rate` has returned.
+    Use `from_estimator` to create it, or pass the result of `find_learning_rate`.
 
     Parameters
     ----------
     range_test : LearningRateFinderResult
-        What `find_learning_rate` has found.
+        The result of `find_learning_rate`.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class LearningRateDisplay:
 
     See Also
     --------
-    skbackprop.find_learning_rate : The range test itself.
+    skbackprop.find_learning_rate : Runs the range test.
 
     Examples
     --------
@@ -67,16 +67,17 @@ class LearningRateDisplay:
         ax: Any = None,
         curve_kwargs: Any = None,
     ) -> Self:
-        """Try learning rates on an estimator, and draw what becomes of the loss.
+        """Run `find_learning_rate` on an estimator and plot the result.
 
         Parameters
         ----------
         estimator : BackpropClassifier, BackpropRegressor, BackpropAutoencoder or Pipeline
-            The estimator, which stays as it is, with a stochastic solver; or a pipeline of one.
+            An estimator with a stochastic solver, or a pipeline that ends in one. It stays
+            unchanged.
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            The targets; None for an estimator that is fitted without any.
+            The targets; None for an autoencoder.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row; None for equal weights.
         smallest, largest : float, default=1e-6, 10.0
@@ -84,24 +85,24 @@ class LearningRateDisplay:
         n_steps : int, default=100
             The number of rates, at least 20.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to plot on; None for a new figure.
         curve_kwargs : dict, default=None
             Keywords for matplotlib's ``plot`` of the smoothed loss.
 
         Returns
         -------
         display : LearningRateDisplay
-            The display, drawn; what was found is its ``range_test``.
+            The display, plotted. Its ``range_test`` holds the result.
 
         Raises
         ------
         TypeError, ValueError
-            What `find_learning_rate` raises.
+            If `find_learning_rate` raises it.
         ImportError
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        found = find_learning_rate(
+        result = find_learning_rate(
             estimator,
             X,
             y,
@@ -110,15 +111,15 @@ class LearningRateDisplay:
             largest=largest,
             n_steps=n_steps,
         )
-        return cls(range_test=found).plot(ax, curve_kwargs=curve_kwargs)
+        return cls(range_test=result).plot(ax, curve_kwargs=curve_kwargs)
 
     def plot(self, ax: Any = None, *, curve_kwargs: Any = None) -> Self:
-        """Draw the losses over the rates, and mark the suggestion.
+        """Plot the losses over the learning rates, and mark the suggested rate.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to plot on; None for a new figure.
         curve_kwargs : dict, default=None
             Keywords for matplotlib's ``plot`` of the smoothed loss.
 
@@ -130,23 +131,23 @@ class LearningRateDisplay:
         Raises
         ------
         TypeError
-            If `ax` are no axes.
+            If `ax` is not matplotlib axes.
         ImportError
             If matplotlib is not installed.
         """
-        ax, found = axes_for(type(self).__name__, ax), self.range_test
+        ax, result = axes_for(type(self).__name__, ax), self.range_test
         from matplotlib.lines import Line2D
 
         style = merge_kwargs({"label": "smoothed"}, curve_kwargs, Line2D)
-        (self.line_,) = ax.plot(found.rates, found.smoothed_losses, **style)
+        (self.line_,) = ax.plot(result.rates, result.smoothed_losses, **style)
         color = self.line_.get_color()
-        ax.plot(found.rates, found.losses, color=color, alpha=0.3, label="loss of a batch")
-        label = f"suggestion: {found.suggestion:.2g}"
+        ax.plot(result.rates, result.losses, color=color, alpha=0.3, label="loss of a batch")
+        label = f"suggestion: {result.suggestion:.2g}"
         self.suggestion_line_ = ax.axvline(
-            found.suggestion, color=ax.xaxis.label.get_color(), linestyle="--", label=label
+            result.suggestion, color=ax.xaxis.label.get_color(), linestyle="--", label=label
         )
-        # What matters is the curve; the last losses of single batches may be far above it.
-        low, high = found.smoothed_losses.min(), found.smoothed_losses.max()
+        # The last losses of single batches may be far above the smoothed curve.
+        low, high = result.smoothed_losses.min(), result.smoothed_losses.max()
         ax.set_ylim(top=high + 0.1 * (high - low))
         ax.set(xscale="log", xlabel="learning rate", ylabel="training loss")
         ax.grid(alpha=0.3)

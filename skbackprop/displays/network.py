@@ -1,4 +1,4 @@
-"""The architecture of a network as a diagram: its layers from the input to the output."""
+"""Draw the layers of a network as a diagram."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any, Self
 
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.summary import LayerSummary, Summary
-from ._matplotlib import check_matplotlib, fitting_font, given_axes, new_figure
+from ._matplotlib import check_axes, check_matplotlib, fit_font_size, new_figure
 from ._unwrap import fitted_networks
 
-# Where things are across the axes: the names end here, the bars lie between, and what the layers
-# do begins there.
-_NAMES, _BARS, _DETAILS = 0.16, (0.18, 0.5), 0.53
+# Horizontal layout of a row: the end of the names, the span of the bars, the start of the details.
+_NAMES_END, _BARS, _DETAILS_START = 0.16, (0.18, 0.5), 0.53
+_CENTER, _MAX_BAR_WIDTH = sum(_BARS) / 2, _BARS[1] - _BARS[0]
 
-# The height of a bar and the width of the narrowest one, as shares of a row and of the widest.
-_BAR, _NARROWEST = 0.55, 0.2
+# Height of a bar as a share of its row, and width of the narrowest bar as a share of the widest.
+_BAR_HEIGHT, _MIN_BAR_WIDTH = 0.55, 0.2
 
-# Inches that a row takes in a figure of our own.
-_ROW = 0.3
+# Height of a row in a new figure, in inches.
+_ROW_HEIGHT = 0.3
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of the diagram.
+class _DiagramRow:
+    """Row of a network diagram.
 
     Parameters
     ----------
     name : str
         "inputs", "hidden 1", "outputs".
     n_units : int
-        How many numbers come out of it.
+        The number of outputs of the row.
     details : tuple of str
-        What it does, in that order.
+        Normalization, activation and dropout, in this order.
     n_parameters : int
-        The learned numbers, of what leads to it and is in it.
+        The number of parameters.
     """
 
     name: str
@@ -49,19 +49,18 @@ class _Row:
 
 
 class NetworkDisplay:
-    """A diagram of a network: inputs, hidden layers with their units, and outputs.
+    """Diagram of a network: inputs, hidden layers with their units, and outputs.
 
-    It is made by `from_estimator`. Each layer is a bar, the wider the more units it has (by their
-    logarithm), with its normalisation, activation and dropout beside it, and the function that
-    turns scores into predictions beside the outputs. Between two bars stands the number of
-    parameters of the layer that the lower one is.
+    Use `from_estimator` to create it. Each layer is a bar whose width grows with the logarithm of
+    its units, with its normalization, activation and dropout beside it. The output activation
+    stands beside the outputs. The number between two bars counts the parameters that connect them.
 
     Parameters
     ----------
     summary : Summary
-        What the network's `summary` returns.
+        The result of the network's `summary` method.
     dropout : sequence of float, default=()
-        The rates of dropout of the inputs and of each hidden layer; empty for none.
+        The dropout rates of the inputs and of each hidden layer; empty for none.
 
     Attributes
     ----------
@@ -72,7 +71,7 @@ class NetworkDisplay:
     bars_ : list of matplotlib Rectangle
         A bar for each layer, from the inputs to the outputs.
     text_ : list of matplotlib Text
-        What is written beside and in them, row by row.
+        The texts beside and inside the bars, row by row.
 
     See Also
     --------
@@ -107,11 +106,12 @@ class NetworkDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted network of this package, or a pipeline, a search or the like of one.
+            A fitted network or tabular estimator of this package, or a pipeline, search or other
+            meta-estimator around one.
         network : int, default=0
-            Which of the `networks_` of a tabular estimator.
+            The index in the `networks_` of a tabular estimator.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure, which is as high as the layers need.
+            Axes to draw on; None for a new figure whose height fits the layers.
 
         Returns
         -------
@@ -121,23 +121,22 @@ class NetworkDisplay:
         Raises
         ------
         TypeError
-            If it has no network of this package.
+            If the estimator contains no network of this package.
         NotFittedError
-            If it is not fitted: before that, the number of inputs and outputs is not known.
+            If the estimator is not fitted, so that its inputs and outputs are not known.
         ValueError
             If there is no such network.
         ImportError
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        held = fitted_networks(cls.__name__, estimator)
-        if not (isinstance(network, Integral) and 0 <= network < len(held)):
+        networks = fitted_networks(cls.__name__, estimator)
+        if not (isinstance(network, Integral) and 0 <= network < len(networks)):
             raise ValueError(
-                f"network must be an int from 0 to {len(held) - 1}, the place of one of the "
-                f"estimator's networks, got {network!r}."
+                f"network must be an int from 0 to {len(networks) - 1}, got {network!r}."
             )
-        one = held[int(network)]
-        return cls(summary=one.summary(), dropout=_dropout_of(one)).plot(ax)
+        selected = networks[int(network)]
+        return cls(summary=selected.summary(), dropout=_get_dropout(selected)).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the diagram.
@@ -145,7 +144,7 @@ class NetworkDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure, which is as high as the layers need.
+            Axes to draw on; None for a new figure whose height fits the layers.
 
         Returns
         -------
@@ -155,128 +154,102 @@ class NetworkDisplay:
         Raises
         ------
         TypeError
-            If `ax` are no axes.
+            If `ax` is not matplotlib axes.
         ImportError
             If matplotlib is not installed.
         """
-        owner = type(self).__name__
-        ax = given_axes(owner, ax)
-        rows = _rows_of(self.summary, self.dropout)
+        caller = type(self).__name__
+        ax = check_axes(caller, ax)
+        rows = _make_rows(self.summary, self.dropout)
         if ax is None:
-            figure = new_figure(owner)
+            figure = new_figure(caller)
             width, height = figure.get_size_inches()
-            figure.set_size_inches(width, max(height, _ROW * (len(rows) + 1)))
+            figure.set_size_inches(width, max(height, _ROW_HEIGHT * (len(rows) + 1)))
             ax = figure.subplots()
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_, self.bars_, self.text_ = ax, ax.figure, [], []
         ax.set(xlim=(0, 1), ylim=(len(rows), 0), xticks=[], yticks=[])
         ax.set_axis_off()
-        title = ax.set_title(self._title, fontsize="medium")
-        extent, room = title.get_window_extent(), ax.get_window_extent()
-        title.set_fontsize(title.get_fontsize() * min(1.0, room.width / extent.width))
-        widths = _widths([row.n_units for row in rows])
-        self._draw_bars(rows, widths)
-        self._write(rows, widths)
+        size = f"{self.summary.n_parameters:,} parameters"
+        if self.summary.n_estimators > 1:
+            size = f"{self.summary.n_estimators} members of {size}"
+        title = ax.set_title(f"{self.summary.estimator}: {size}", fontsize="medium")
+        share = ax.get_window_extent().width / title.get_window_extent().width
+        title.set_fontsize(title.get_fontsize() * min(1.0, share))
+        logs = [log2(row.n_units + 1) for row in rows]
+        shares = (_MIN_BAR_WIDTH + (1 - _MIN_BAR_WIDTH) * log / max(logs) for log in logs)
+        widths = [_MAX_BAR_WIDTH * share for share in shares]
+        self._draw_bars(widths)
+        self._write_texts(rows, widths)
         return self
 
-    @property
-    def _title(self) -> str:
-        summary = self.summary
-        size = f"{summary.n_parameters:,} parameters"
-        if summary.n_estimators > 1:
-            size = f"{summary.n_estimators} members of {size}"
-        return f"{summary.estimator}: {size}"
-
-    def _draw_bars(self, rows: Sequence[_Row], widths: Sequence[float]) -> None:
-        """Draw a bar for each row, and what leads from one to the next."""
+    def _draw_bars(self, widths: Sequence[float]) -> None:
+        """Draw a bar for each row, and a trapezoid between two bars."""
         from matplotlib.patches import Polygon, Rectangle
 
-        ax, middle, gap = self.ax_, sum(_BARS) / 2, (1 - _BAR) / 2
+        ax, gap = self.ax_, (1 - _BAR_HEIGHT) / 2
         edge = ax.xaxis.label.get_color()
-        self.bars_ = []
         for i, width in enumerate(widths):
-            color = "C0" if i == 0 else "C2" if i == len(rows) - 1 else "C1"
+            color = "C0" if i == 0 else "C2" if i == len(widths) - 1 else "C1"
+            left, right = _CENTER - width / 2, _CENTER + width / 2
             bar = Rectangle(
-                (middle - width / 2, i + gap), width, _BAR, fc=color, alpha=0.45, ec=edge, lw=0.8
+                (left, i + gap), width, _BAR_HEIGHT, fc=color, alpha=0.45, ec=edge, lw=0.8
             )
             self.bars_.append(ax.add_patch(bar))
             if i > 0:
-                above, top = widths[i - 1] / 2, i - gap
-                corners = [
-                    (middle - above, top),
-                    (middle + above, top),
-                    (middle + width / 2, i + gap),
-                    (middle - width / 2, i + gap),
-                ]
+                above = widths[i - 1] / 2
+                corners = [(_CENTER - above, i - gap), (_CENTER + above, i - gap)]
+                corners += [(right, i + gap), (left, i + gap)]
                 ax.add_patch(Polygon(corners, fc=edge, alpha=0.12, lw=0))
 
-    def _write(self, rows: Sequence[_Row], widths: Sequence[float]) -> None:
-        """Write names, units and details into each row, in one font, as large as there is room."""
-        ax, middle = self.ax_, sum(_BARS) / 2
-        (left, bottom), (right, top) = ax.transAxes.transform([(0, 0), (1, 1)])
-        width, height = right - left, (top - bottom) / len(rows)
-
-        def font_for(details: Sequence[str]) -> float:
-            """Return the largest font in which all texts fit, 0 if none does."""
-            fonts = [
-                fitting_font(ax, text, room * width, 0.9 * height)
-                for row, bar, said in zip(rows, widths, details, strict=True)
-                for text, room in (
-                    (row.name, _NAMES),
-                    (f"{row.n_units:,}", bar),
-                    (said, 1 - _DETAILS),
+    def _write_texts(self, rows: Sequence[_DiagramRow], widths: Sequence[float]) -> None:
+        """Write names, units and details of all rows in the largest font that fits."""
+        ax = self.ax_
+        extent = ax.get_window_extent()
+        row_height = extent.height / len(rows)
+        best_size, best_details = 0.0, [""] * len(rows)
+        for n_lines in range(1, max(len(row.details) for row in rows) + 1):
+            details = [_wrap(row.details, n_lines) for row in rows]
+            size = min(
+                fit_font_size(ax, text, share * extent.width, 0.9 * row_height)
+                for row, width, text_of_details in zip(rows, widths, details, strict=True)
+                for text, share in (
+                    (row.name, _NAMES_END),
+                    (f"{row.n_units:,}", width),
+                    (text_of_details, 1 - _DETAILS_START),
                 )
-            ]
-            return min(fonts)
-
-        most = max(len(row.details) for row in rows)
-        layouts = [[_on_lines(row.details, n) for row in rows] for n in range(1, most + 1)]
-        details = max(layouts, key=font_for)
-        font = font_for(details)
-        self.text_ = []
-        if not font:  # bars alone are better than what nobody can read
-            return
-        for i, (row, text) in enumerate(zip(rows, details, strict=True)):
-            y = i + 0.5
-            for x, said, side in (
-                (_NAMES, row.name, "right"),
-                (middle, f"{row.n_units:,}", "center"),
-                (_DETAILS, text, "left"),
-            ):
-                if said:
-                    self.text_.append(ax.text(x, y, said, ha=side, va="center", fontsize=font))
-        self._write_parameters(rows, height, width)
-
-    def _write_parameters(self, rows: Sequence[_Row], height: float, width: float) -> None:
-        """Write the number of parameters between two bars, if there is room."""
-        texts = [f"{row.n_parameters:,}" for row in rows[1:]]
-        room = (_BARS[1] - _BARS[0]) * width, 0.85 * (1 - _BAR) * height
-        font = min(fitting_font(self.ax_, text, *room) for text in texts)
-        if not font:
-            return
-        for i, text in enumerate(texts, 1):
-            written = self.ax_.text(
-                sum(_BARS) / 2, i, text, ha="center", va="center", fontsize=min(font, 8), alpha=0.7
             )
-            self.text_.append(written)
+            if size > best_size:
+                best_size, best_details = size, details
+        if not best_size:  # no text is better than illegible text
+            return
+        for i, (row, text_of_details) in enumerate(zip(rows, best_details, strict=True)):
+            for x, text, side in (
+                (_NAMES_END, row.name, "right"),
+                (_CENTER, f"{row.n_units:,}", "center"),
+                (_DETAILS_START, text_of_details, "left"),
+            ):
+                if text:
+                    style = {"ha": side, "va": "center", "fontsize": best_size}
+                    self.text_.append(ax.text(x, i + 0.5, text, **style))
+        counts = [f"{row.n_parameters:,}" for row in rows[1:]]
+        space = _MAX_BAR_WIDTH * extent.width, 0.85 * (1 - _BAR_HEIGHT) * row_height
+        size = min(fit_font_size(ax, count, *space) for count in counts)
+        for i, count in enumerate(counts if size else [], 1):
+            style = {"ha": "center", "va": "center", "fontsize": min(size, 8), "alpha": 0.7}
+            self.text_.append(ax.text(_CENTER, i, count, **style))
 
 
-def _widths(n_units: Sequence[int]) -> list[float]:
-    """Return the width of each bar: by the logarithm of its units, the widest over all the room."""
-    room, most = _BARS[1] - _BARS[0], log2(max(n_units) + 1)
-    return [room * (_NARROWEST + (1 - _NARROWEST) * log2(n + 1) / most) for n in n_units]
-
-
-def _dropout_of(network: BaseNeuralNetwork) -> tuple[float, ...]:
-    """Return the rates of dropout that a network was trained with, or would be."""
-    planned = network._validated_params
-    if planned is not None:
-        return planned.config.architecture.rates
+def _get_dropout(network: BaseNeuralNetwork) -> tuple[float, ...]:
+    """Return the dropout rates of a fitted network."""
+    validated = network._validated_params
+    if validated is not None:
+        return validated.config.architecture.rates
     settings = network._settings | network._parameters_for(network._widths)
     return network._plan_of(settings).architecture.rates
 
 
-def _rows_of(summary: Summary, dropout: Sequence[float]) -> list[_Row]:
-    """Return the rows: each begins with a layer of weights; what follows it belongs to it."""
+def _make_rows(summary: Summary, dropout: Sequence[float]) -> list[_DiagramRow]:
+    """Return the rows of the diagram. Each one starts with a layer that has weights."""
     inputs, *layers, outcome = summary.layers
     groups: list[list[LayerSummary]] = [[inputs]]
     for layer in layers:
@@ -285,44 +258,28 @@ def _rows_of(summary: Summary, dropout: Sequence[float]) -> list[_Row]:
         groups[-1].append(layer)
     rows = []
     for i, group in enumerate(groups):
-        first, *others = group
         is_last = i == len(groups) - 1
-        details = _details_of(first, others)
+        details, n_units = [], group[0].n_outputs
+        for layer in group[1:]:
+            change = f" to {layer.n_outputs:,}" if layer.n_outputs != n_units else ""
+            words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", layer.kind).lower()
+            details.append(words + change)
+            n_units = layer.n_outputs
         if i < len(dropout) and dropout[i] > 0:
             details.append(f"dropout {dropout[i]:g}")
         if is_last:
-            details.append(_counted(outcome.kind))
+            counts = Counter(outcome.kind.split(", "))
+            details += [f"{n} x {name}" if n > 1 else name for name, n in counts.items()]
         name = "inputs" if i == 0 else "outputs" if is_last else f"hidden {i}"
-        # What stands before the first layer of weights goes over the inputs.
-        n_units = first.n_outputs if i == 0 else group[-1].n_outputs
-        rows.append(_Row(name, n_units, tuple(details), sum(layer.n_parameters for layer in group)))
+        # Layers before the first layer with weights, such as embeddings, do not change the inputs.
+        n_units = group[0].n_outputs if i == 0 else n_units
+        n_parameters = sum(layer.n_parameters for layer in group)
+        rows.append(_DiagramRow(name, n_units, tuple(details), n_parameters))
     return rows
 
 
-def _on_lines(details: Sequence[str], n_lines: int) -> str:
-    """Return details on so many lines at most, about the same number on each."""
-    at_once = max(1, ceil(len(details) / n_lines))
-    lines = [details[i : i + at_once] for i in range(0, len(details), at_once)]
+def _wrap(details: Sequence[str], n_lines: int) -> str:
+    """Return details on at most so many lines, about the same number on each."""
+    per_line = max(1, ceil(len(details) / n_lines))
+    lines = [details[i : i + per_line] for i in range(0, len(details), per_line)]
     return ",\n".join(", ".join(line) for line in lines)
-
-
-def _details_of(first: LayerSummary, others: Sequence[LayerSummary]) -> list[str]:
-    """Return what is said of the layers behind the first of a group."""
-    details, n_units = [], first.n_outputs
-    for layer in others:
-        changes = f" to {layer.n_outputs:,}" if layer.n_outputs != n_units else ""
-        details.append(_in_words(layer.kind) + changes)
-        n_units = layer.n_outputs
-    return details
-
-
-def _in_words(kind: str) -> str:
-    """Return the name of a class as words: "batch normalisation" for BatchNormalization."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
-    return words.replace("normalization", "normalisation")
-
-
-def _counted(names: str) -> str:
-    """Return names that may be the same, each once."""
-    counts = Counter(names.split(", "))
-    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())

@@ -1,49 +1,66 @@
-"""A search as a picture: scores over one or two parameters, or over the rounds of halving."""
+"""Plot a hyperparameter search: scores over one or two parameters, or the rounds of halving."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
 from ..utils.validation import did_you_mean
-from ._matplotlib import axes_for, check_matplotlib
-from ._search_plots import PICTURES, SearchSummary, Style
-from ._search_results import candidate_results, n_splits_of, parameter_axis, scored_metrics
+from ._matplotlib import (
+    add_legend,
+    axes_for,
+    check_matplotlib,
+    fit_font_size,
+    merge_kwargs,
+    prefers_log_scale,
+    set_log_scale_if_wide,
+    set_nonoverlapping_ticks,
+)
 
-_KINDS = ("auto", *PICTURES)
-_SPREADS = ("errorbar", "fill_between", None)
+_STD_STYLES = ("errorbar", "fill_between", None)
+
+# An axis has a tick for each value up to this many numbers.
+_MAX_TICKS = 10
+
+# Longer labels of values are cut.
+_MAX_LABEL_LENGTH = 16
+
+# More averaged-out parameters than this are counted in the title instead of named.
+_MAX_NAMES = 2
 
 
 class SearchDisplay:
-    """What a search has found: scores over one or two parameters, or the rounds of halving.
+    """Plot of a hyperparameter search: scores over one or two parameters, or halving rounds.
 
-    It is made by `from_estimator`, of any search with ``cv_results_``: those of this package and of
-    scikit-learn. Over one parameter it is a curve, over two a heat map, or points where the values
-    make no grid; each with the mean over the folds, and their standard deviation. If other
-    parameters were searched too, the best candidate over them is drawn, and the title names them.
-    The best of all is marked.
+    Use `from_estimator` to create it from any fitted search with ``cv_results_``, of this package
+    or of scikit-learn. One parameter is plotted as a curve, with the standard deviation over the
+    folds, and two parameters as a heat map. If the search has further parameters, the best
+    candidate over them is plotted, and the title names them. The best candidate of all is marked.
 
-    Of a halving search it is the rounds: the score of each candidate by what the rounds have given
-    it, in the colour of its last round. With `params` it is drawn as others are, each candidate
-    with the score of the last round that it has reached.
+    A halving search without `params` is plotted by its rounds: the score of each candidate over
+    the resources of the rounds, colored by its last round. With `params` it is plotted like any
+    other search, with each candidate's score in its last round.
 
     Parameters
     ----------
     cv_results : dict
         The ``cv_results_`` of a search.
     params : list of str or None, default=None
-        The parameters to draw, one or two of them, by their full names or as much of the end as
-        tells them apart; of two the second is the vertical axis, or has a curve for each value.
-        None for those that were searched; of more than two, those with the most values.
+        One or two parameters to plot, by their full names or by unique endings of them, such as
+        "alpha" for "mlp__alpha". The second one is the vertical axis of the heat map. None for the
+        parameters with the most values: two if their values form a grid, otherwise one.
     metric : str, default="score"
-        Which score; "score" where there is only one.
+        The name of the score in ``cv_results``; "score" if there is only one.
     score_name : str, default="score"
-        What the score is called.
+        The name of the score on the axis.
     resource : str or None, default=None
-        The parameter that a halving search gives more of from round to round, or "n_samples".
+        The resource of a halving search: a parameter, or "n_samples".
 
     Attributes
     ----------
@@ -52,11 +69,11 @@ class SearchDisplay:
     figure_ : matplotlib Figure
         The figure.
     lines_ : list of matplotlib Line2D
-        The curves; empty in heat maps and scatter plots.
-    image_ : matplotlib artist or None
-        The image or the points that have colours by their scores.
+        The curves; empty for heat maps.
+    image_ : matplotlib AxesImage or None
+        The heat map, if any.
     text_ : list of matplotlib Text
-        What is written in the cells of a heat map.
+        The scores in the cells of a heat map.
 
     Examples
     --------
@@ -101,7 +118,6 @@ class SearchDisplay:
         *,
         params: Sequence[str] | str | None = None,
         metric: str | None = None,
-        kind: str = "auto",
         negate_score: bool = False,
         score_name: str | None = None,
         std_display_style: str | None = "errorbar",
@@ -109,51 +125,59 @@ class SearchDisplay:
         curve_kwargs: Any = None,
         image_kwargs: Any = None,
     ) -> Self:
-        """Draw what a fitted search has found.
+        """Plot the results of a fitted search.
 
         Parameters
         ----------
         search : search
-            A fitted search: of this package, or scikit-learn's grid, randomized or halving search.
+            A fitted search of this package, or a grid, randomized or halving search of
+            scikit-learn.
         params : list of str, str or None, default=None
-            The parameters to draw, at most two; None for those that were searched, and for the
-            rounds of a halving search.
+            One or two parameters to plot. None for those with the most values, and for the rounds
+            of a halving search.
         metric : str or None, default=None
-            Which score, if there are several; None for the one that `refit` names.
-        kind : {"auto", "curve", "heatmap", "scatter", "rounds"}, default="auto"
-            What to draw, as in `plot`.
+            The score to plot, if there are several; None for the one that `refit` names.
         negate_score : bool, default=False
-            Whether to draw the negative of the scores, as for ``scoring="neg_log_loss"``.
+            Whether to plot negated scores, as for ``scoring="neg_log_loss"``.
         score_name : str or None, default=None
-            What the score is called; None for the name of `scoring`.
+            The name of the score on the axis; None for the name of `scoring`.
         std_display_style : {"errorbar", "fill_between"} or None, default="errorbar"
-            How curves show the standard deviation of the folds, as in `plot`.
+            How curves show the standard deviation over the folds, as in `plot`.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to plot on; None for a new figure.
         curve_kwargs : dict, default=None
-            Keywords for matplotlib's ``plot`` of the curves.
+            Keywords for matplotlib's ``plot`` of curves.
         image_kwargs : dict, default=None
-            Keywords for matplotlib's ``imshow`` of heat maps, or ``scatter`` of points.
+            Keywords for matplotlib's ``imshow`` of heat maps.
 
         Returns
         -------
         display : SearchDisplay
-            The display, drawn.
+            The display, plotted.
 
         Raises
         ------
         TypeError
-            If it is no search.
+            If `search` is not a search.
         NotFittedError
-            If it is not fitted.
+            If the search is not fitted.
         ValueError
-            If a parameter or a score is none of the search, or all fits failed.
+            If the search has no such parameter or score, or if all its fits failed.
         ImportError
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        results = _results_of(search)
-        metrics = scored_metrics(results)
+        if not (hasattr(search, "refit") and hasattr(search, "fit")):
+            raise TypeError(
+                "SearchDisplay takes a fitted search, such as a BackpropGridSearchCV or "
+                f"scikit-learn's GridSearchCV, got {search!r}."
+            )
+        if not hasattr(search, "cv_results_"):
+            raise NotFittedError(
+                f"This {type(search).__name__} is not fitted yet. Call fit before plotting it."
+            )
+        results = search.cv_results_
+        metrics = [key.removeprefix("mean_test_") for key in results if key[:10] == "mean_test_"]
         if metric is None:
             refit = search.refit
             metric = refit if isinstance(refit, str) and refit in metrics else "score"
@@ -161,19 +185,18 @@ class SearchDisplay:
             question = did_you_mean(metric, metrics)
             raise ValueError(f"metric must be one of {metrics}, got {metric!r}.{question}")
         if score_name is None:
-            score_name = _name_of(search.scoring if metric == "score" else metric, negate_score)
-        params = [params] if isinstance(params, str) else params
+            scorer = search.scoring if metric == "score" else metric
+            score_name = _get_score_name(scorer, negate_score)
         resource = getattr(search, "_resource", getattr(search, "resource", None))
         display = cls(
             cv_results=results,
-            params=params,
+            params=[params] if isinstance(params, str) else params,
             metric=metric,
             score_name=score_name,
             resource=resource if "n_resources" in results else None,
         )
         return display.plot(
             ax,
-            kind=kind,
             negate_score=negate_score,
             std_display_style=std_display_style,
             curve_kwargs=curve_kwargs,
@@ -184,32 +207,27 @@ class SearchDisplay:
         self,
         ax: Any = None,
         *,
-        kind: str = "auto",
         negate_score: bool = False,
         std_display_style: str | None = "errorbar",
         curve_kwargs: Any = None,
         image_kwargs: Any = None,
     ) -> Self:
-        """Draw the scores.
+        """Plot the scores.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
-        kind : {"auto", "curve", "heatmap", "scatter", "rounds"}, default="auto"
-            What to draw: curves over the first parameter, one for each value of the second; a cell
-            or a point for each pair of values, its colour the score; or the rounds of a halving
-            search. "auto" is the rounds for a halving search without `params`, a curve for one
-            parameter, a heat map for two if at least half of its cells were tried, else points.
+            Axes to plot on; None for a new figure.
         negate_score : bool, default=False
-            Whether to draw the negative of the scores, as for ``scoring="neg_log_loss"``.
+            Whether to plot negated scores, as for ``scoring="neg_log_loss"``.
         std_display_style : {"errorbar", "fill_between"} or None, default="errorbar"
-            How curves show the standard deviation of the folds; None for not at all. Heat maps
-            have it in the cells, if there is room; of the rounds the best candidate has it.
+            How curves show the standard deviation over the folds; None to leave it out. Among the
+            rounds of halving only the best candidate has it. Heat maps have it in their cells, if
+            there is room.
         curve_kwargs : dict, default=None
-            Keywords for matplotlib's ``plot`` of the curves.
+            Keywords for matplotlib's ``plot`` of curves.
         image_kwargs : dict, default=None
-            Keywords for matplotlib's ``imshow`` of heat maps, or ``scatter`` of points.
+            Keywords for matplotlib's ``imshow`` of heat maps.
 
         Returns
         -------
@@ -219,112 +237,446 @@ class SearchDisplay:
         Raises
         ------
         TypeError
-            If `ax` are no axes.
+            If `ax` is not matplotlib axes.
         ValueError
-            If a parameter is not valid, or all fits failed.
+            If a parameter is not valid, or if all fits of the search failed.
         ImportError
             If matplotlib is not installed.
         """
-        if kind not in _KINDS:
-            question = did_you_mean(kind, _KINDS)
-            raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}.{question}")
-        if std_display_style not in _SPREADS:
+        if std_display_style not in _STD_STYLES:
             raise ValueError(
-                f"std_display_style must be one of {_SPREADS}, got {std_display_style!r}."
-                f"{did_you_mean(std_display_style, filter(None, _SPREADS))}"
+                f"std_display_style must be one of {_STD_STYLES}, got {std_display_style!r}."
+                f"{did_you_mean(std_display_style, filter(None, _STD_STYLES))}"
             )
         check_matplotlib(type(self).__name__)
-        found = self._found(kind, negate_score)
-        style = Style(std_display_style, curve_kwargs, image_kwargs)
+        results = _read_results(self.cv_results, self.metric, negate_score)
+        if all(np.isnan(result.mean) for result in results):
+            raise ValueError("There is nothing to plot: all fits of the search failed.")
+        is_halving = "n_resources" in self.cv_results
+        paths = _group_rounds(results, self.resource if is_halving else None)
+        candidates = [path[-1] for path in paths]
+        axes, others = self._select_parameters(results, candidates)
+        last_round = max(result.round for result in results)
+        best = max((r for r in results if r.round == last_round), key=lambda r: r.rank)
         self.ax_ = axes_for(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
-        drawn = PICTURES[self._chosen(kind, found)](self.ax_, found, style)
-        self.lines_, self.image_, self.text_ = drawn
+        self.lines_, self.image_, self.text_ = [], None, []
+        with_std = std_display_style is not None
+        if is_halving and self.params is None:
+            self._plot_rounds(paths, best, std_display_style, curve_kwargs)
+            self.ax_.set_ylabel(self._score_label(with_std))
+        else:
+            by_cell = _best_by_cell(candidates, axes)
+            title = [_describe(others)] if others else []
+            title += ["each in its last round"] if is_halving else []
+            self.ax_.set_title(", ".join(title), fontsize="medium")
+            if len(axes) == 2:
+                self._plot_heatmap(axes, by_cell, best, negate_score, image_kwargs)
+                return self
+            # Categories are not joined, nor values that were tried with different values of the
+            # other parameters.
+            is_joined = axes[0].is_numeric and (not others or len(candidates) > len(by_cell))
+            self._plot_curve(axes[0], by_cell, best, is_joined, std_display_style, curve_kwargs)
+            self.ax_.set_ylabel(self._score_label(with_std))
+        self.ax_.grid(alpha=0.3)
+        if negate_score:
+            set_log_scale_if_wide(self.ax_, self.lines_)
+        add_legend(self.ax_)
         return self
 
-    def _found(self, kind: str, negate_score: bool) -> SearchSummary:
-        """Return what there is to draw, of the parameters that are to be drawn."""
-        candidates = candidate_results(self.cv_results, self.metric, -1 if negate_score else 1)
-        if all(np.isnan(candidate.mean) for candidate in candidates):
-            raise ValueError("There is nothing to draw: all fits of the search failed.")
-        names = dict.fromkeys(name for each in candidates for name in each.parameters)
+    def _select_parameters(
+        self, results: Sequence[CandidateResult], candidates: Sequence[CandidateResult]
+    ) -> tuple[list[ParameterAxis], list[ParameterAxis]]:
+        """Return the axes of the parameters to plot, and those of the other varied parameters."""
+        names = dict.fromkeys(name for result in results for name in result.params)
         searched = [name for name in names if name != self.resource]
-        each = {name: parameter_axis(candidates, name, searched) for name in searched}
-        varied = [name for name in searched if len(each[name].values) > 1] or searched[:1]
-        is_halving = "n_resources" in self.cv_results
+        axes = {name: ParameterAxis.from_results(results, name, searched) for name in searched}
+        varied = [name for name in searched if len(axes[name].values) > 1] or searched[:1]
         if self.params is None:
-            # Sorting is stable: of equal ones the first comes first.
-            varied.sort(key=lambda name: (not each[name].is_number, -len(each[name].values)))
-            drawn = varied[:2]
+            # The sort is stable: among equals the first one comes first.
+            varied.sort(key=lambda name: (not axes[name].is_numeric, -len(axes[name].values)))
+            chosen = varied[:2]
+            cells = _best_by_cell(candidates, [axes[name] for name in chosen])
+            if 2 * len(cells) < np.prod([len(axes[name].values) for name in chosen]):
+                chosen = chosen[:1]
         else:
-            drawn = [_full_name(param, searched) for param in self.params]
-        if not 1 <= len(drawn) <= 2:
+            chosen = [_find_parameter(param, searched) for param in self.params]
+        if not 1 <= len(chosen) <= 2:
             raise ValueError(
                 f"params must name one or two parameters, got {self.params!r}. The search has "
                 f"{searched}."
             )
-        return SearchSummary(
-            candidates,
-            [each[name] for name in drawn],
-            [each[name] for name in varied if name not in drawn],
-            self.score_name,
-            n_splits_of(self.cv_results, self.metric),
-            -1 if negate_score else 1,
-            self.resource if is_halving else None,
-        )
+        others = [axes[name] for name in varied if name not in chosen]
+        return [axes[name] for name in chosen], others
 
-    def _chosen(self, kind: str, found: SearchSummary) -> str:
-        """Return the kind of picture, checked."""
-        is_halving = "n_resources" in self.cv_results
-        if kind == "auto" and is_halving and self.params is None:
-            return "rounds"
-        if kind == "rounds" and not is_halving:
-            raise ValueError("kind='rounds' is for halving searches, but this one has no rounds.")
-        n_drawn = len(found.parameters)
-        if kind in ("heatmap", "scatter") and n_drawn != 2:
-            raise ValueError(
-                f"kind={kind!r} takes two parameters, but {n_drawn} would be drawn: name two by "
-                "params, or choose kind='curve'."
+    def _score_label(self, with_std: bool) -> str:
+        pattern = rf"split\d+_test_{re.escape(self.metric)}"
+        n_folds = sum(bool(re.fullmatch(pattern, key)) for key in self.cv_results)
+        if n_folds < 2:
+            return self.score_name
+        return f"{self.score_name}\n{'mean ± std' if with_std else 'mean'} of {n_folds} folds"
+
+    def _plot_line(
+        self,
+        x: Sequence[float],
+        results: Sequence[CandidateResult],
+        style: Mapping[str, Any],
+        std_display_style: str | None,
+        curve_kwargs: Any,
+    ) -> None:
+        """Plot the mean scores of results and their standard deviations."""
+        from matplotlib.lines import Line2D
+
+        mean, std = np.array([(result.mean, result.std) for result in results]).T
+        style = {"marker": "o", "markersize": 4, **style}
+        (line,) = self.ax_.plot(x, mean, **merge_kwargs(style, curve_kwargs, Line2D))
+        self.lines_.append(line)
+        color = line.get_color()
+        if std_display_style == "errorbar":
+            self.ax_.errorbar(x, mean, std, fmt="none", ecolor=color, elinewidth=1, capsize=2)
+        elif std_display_style == "fill_between":
+            self.ax_.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+
+    def _plot_curve(
+        self,
+        axis: ParameterAxis,
+        by_cell: Mapping[tuple[int, ...], CandidateResult],
+        best: CandidateResult,
+        is_joined: bool,
+        std_display_style: str | None,
+        curve_kwargs: Any,
+    ) -> None:
+        """Plot the score over one parameter, with a ring around the best candidate."""
+        ax, cells = self.ax_, sorted(by_cell)
+        ax.set(xlabel=axis.label, xscale="log" if axis.scale == "log" else "linear")
+        x, results = [axis.positions[cell[0]] for cell in cells], [by_cell[cell] for cell in cells]
+        style = {"color": "C0", "label": "_", "linestyle": "-" if is_joined else "none"}
+        self._plot_line(x, results, style, std_display_style, curve_kwargs)
+        if best in results:  # in a halving search, an earlier round may have a higher score
+            ax.plot(
+                x[results.index(best)],
+                best.mean,
+                marker="o",
+                markersize=10,
+                markerfacecolor="none",
+                markeredgecolor=ax.xaxis.label.get_color(),
+                linestyle="none",
+                label=f"best: {best.mean:.3g}",
             )
-        if kind != "auto":
-            return kind
-        if n_drawn == 1:
-            return "curve"
-        return "heatmap" if found.is_full_grid else "scatter"
+        if axis.scale == "categories":
+            ax.set_xlim(-0.5, len(axis.values) - 0.5)
+        if len(axis.values) <= _MAX_TICKS or axis.scale == "categories":
+            set_nonoverlapping_ticks(ax, "x", axis.positions, axis.value_labels)
+
+    def _plot_heatmap(
+        self,
+        axes: Sequence[ParameterAxis],
+        by_cell: Mapping[tuple[int, ...], CandidateResult],
+        best: CandidateResult,
+        negate_score: bool,
+        image_kwargs: Any,
+    ) -> None:
+        """Plot a cell for each pair of values, colored by its score: brighter is better."""
+        from matplotlib.image import AxesImage
+        from matplotlib.patches import Rectangle
+
+        ax, (across, along) = self.ax_, axes
+        means = np.full((len(along.values), len(across.values)), np.nan)
+        for (column, row), result in by_cell.items():
+            means[row, column] = result.mean
+        style = {"cmap": "viridis_r" if negate_score else "viridis", "origin": "lower"}
+        style |= {"aspect": "auto", "interpolation": "nearest"}
+        if negate_score and prefers_log_scale(means.ravel()):
+            style["norm"] = "log"
+        self.image_ = ax.imshow(means, **merge_kwargs(style, image_kwargs, AxesImage))
+        colorbar = ax.figure.colorbar(self.image_, ax=ax, label=self._score_label(True))
+        ax.set(xlabel=across.label, ylabel=along.label)
+        set_nonoverlapping_ticks(ax, "y", range(len(along.values)), along.value_labels)
+        if hasattr(ax.figure, "draw_without_rendering"):  # long labels narrow the axes
+            ax.figure.draw_without_rendering()
+        set_nonoverlapping_ticks(ax, "x", range(len(across.values)), across.value_labels)
+        column, row = (axis.index(best) for axis in axes)
+        for color, width in (("white", 3), ("black", 1)):  # visible on light and on dark cells
+            ax.add_patch(
+                Rectangle(
+                    (column - 0.5, row - 0.5),
+                    1,
+                    1,
+                    fill=False,
+                    color=color,
+                    lw=width,
+                    clip_on=False,
+                )
+            )
+        self._write_scores(by_cell)
+        if not any("±" in text.get_text() for text in self.text_):
+            colorbar.set_label(self._score_label(False))
+
+    def _write_scores(self, by_cell: Mapping[tuple[int, ...], CandidateResult]) -> None:
+        """Write mean and standard deviation into each cell, or only the mean, if there is room."""
+        ax, image = self.ax_, self.image_
+        corners = ax.transData.transform([(0, 0), (1, 1)])
+        width, height = 0.8 * np.abs(corners[1] - corners[0])
+        means = [result.mean for result in by_cell.values()]
+        largest = float(np.nanmax(np.abs(means))) or 1.0
+        n_decimals = max(0, 2 - int(np.floor(np.log10(largest))))
+        number = ".3g" if prefers_log_scale(means) else f".{n_decimals}f"
+        for std_format in ("\n±{:" + number + "}", ""):
+            texts = [
+                "failed"
+                if np.isnan(result.mean)
+                else f"{result.mean:{number}}{std_format.format(result.std)}"
+                for result in by_cell.values()
+            ]
+            font_size = min(fit_font_size(ax, text, width, height) for text in texts)
+            if font_size:
+                break
+        else:
+            return
+        for cell, text, mean in zip(by_cell, texts, means, strict=True):
+            red, green, blue, _ = image.cmap(image.norm(mean))
+            color = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+            color = ax.xaxis.label.get_color() if np.isnan(mean) else color
+            style = {"ha": "center", "va": "center", "fontsize": font_size, "color": color}
+            self.text_.append(ax.text(*cell, text, **style))
+
+    def _plot_rounds(
+        self,
+        paths: Sequence[Sequence[CandidateResult]],
+        best: CandidateResult,
+        std_display_style: str | None,
+        curve_kwargs: Any,
+    ) -> None:
+        """Plot the score of each candidate over the resources of the halving rounds."""
+        ax = self.ax_
+        resources = {path[-1].round: path[-1].resources for path in paths}
+        for i, resource in sorted(resources.items()):
+            ending = [path for path in paths if path[-1].round == i and path[-1] is not best]
+            n_remaining = sum(path[-1].round > i for path in paths)
+            label = f"last round: {len(ending)}"
+            if n_remaining:
+                label = f"after {resource:g}: {len(ending)} dropped, {n_remaining} remaining"
+            for path in ending:
+                style = {"color": f"C{i}", "label": label, "markersize": 3}
+                style |= {"linewidth": 1, "alpha": 0.8}
+                self._plot_line([r.resources for r in path], path, style, None, curve_kwargs)
+                label = "_"
+        (path,) = (path for path in paths if path[-1] is best)
+        style = {"color": ax.xaxis.label.get_color(), "label": f"best: {best.mean:.3g}"}
+        x = [result.resources for result in path]
+        self._plot_line(x, path, style | {"linewidth": 2}, std_display_style, curve_kwargs)
+        ticks = sorted({result.resources for path in paths for result in path})
+        if len(ticks) > 1:
+            ax.set_xscale("log")
+            set_nonoverlapping_ticks(ax, "x", ticks, [f"{resource:g}" for resource in ticks])
+        is_rows = self.resource == "n_samples"
+        ax.set_xlabel("samples" if is_rows else shorten_name(str(self.resource), ()))
 
 
-def _results_of(search: Any) -> Mapping[str, Any]:
-    """Return the `cv_results_` of a fitted search."""
-    if not (hasattr(search, "refit") and hasattr(search, "fit")):
-        raise TypeError(
-            "SearchDisplay takes a fitted search, such as a BackpropGridSearchCV or scikit-learn's "
-            f"GridSearchCV, got {search!r}."
+# --------------------------------------------------------------------------- candidates
+
+
+@dataclass(frozen=True, eq=False)  # values may be arrays, which have no plain equality
+class CandidateResult:
+    """Score of a candidate in one round of a search.
+
+    Parameters
+    ----------
+    params : dict
+        The values of the parameters.
+    mean, std : float
+        Mean and standard deviation of the score over the folds; NaN if a fit failed.
+    rank : float
+        The larger, the better; -inf if a fit failed.
+    round : int
+        The round of a halving search; 0 for other searches.
+    resources : float
+        The resources of the round; NaN for other searches.
+    """
+
+    params: Mapping[str, Any]
+    mean: float
+    std: float
+    rank: float
+    round: int
+    resources: float
+
+
+def _read_results(
+    cv_results: Mapping[str, Any], metric: str, negate_score: bool
+) -> list[CandidateResult]:
+    n = len(cv_results["params"])
+    scores = np.asarray(cv_results[f"mean_test_{metric}"], float)
+    return [
+        CandidateResult(*fields)
+        for fields in zip(
+            cv_results["params"],
+            (-scores if negate_score else scores).tolist(),
+            np.asarray(cv_results[f"std_test_{metric}"], float).tolist(),
+            np.where(np.isnan(scores), -np.inf, scores).tolist(),
+            cv_results.get("iter", [0] * n),
+            cv_results.get("n_resources", [np.nan] * n),
+            strict=True,
         )
-    if not hasattr(search, "cv_results_"):
-        raise NotFittedError(
-            f"This {type(search).__name__} is not fitted yet. Call fit before it is drawn."
-        )
-    results: Mapping[str, Any] = search.cv_results_
-    return results
+    ]
 
 
-def _full_name(param: str, searched: Sequence[str]) -> str:
-    """Return the full name of a parameter that a search has, of which the end may be given."""
-    matching = [name for name in searched if name == param or name.endswith(f"__{param}")]
+def _group_rounds(
+    results: Iterable[CandidateResult], resource: str | None
+) -> list[list[CandidateResult]]:
+    """Return the rounds of each candidate of a halving search, in the order of the first round."""
+    paths: dict[Any, list[CandidateResult]] = {}
+    for result in results:
+        params = sorted((name, value) for name, value in result.params.items() if name != resource)
+        key = tuple((name, _to_hashable(value)) for name, value in params)
+        # Random candidates may be equal. Each of them then continues one path.
+        twin = 0
+        while (key, twin) in paths and paths[key, twin][-1].round >= result.round:
+            twin += 1
+        paths.setdefault((key, twin), []).append(result)
+    return list(paths.values())
+
+
+def _best_by_cell(
+    candidates: Iterable[CandidateResult], axes: Sequence[ParameterAxis]
+) -> dict[tuple[int, ...], CandidateResult]:
+    """Return the best candidate for each combination of values of some parameters."""
+    best: dict[tuple[int, ...], CandidateResult] = {}
+    for candidate in candidates:
+        cell = tuple(axis.index(candidate) for axis in axes)
+        if cell not in best or candidate.rank > best[cell].rank:
+            best[cell] = candidate
+    return best
+
+
+# --------------------------------------------------------------------------- parameters
+
+
+@dataclass(frozen=True)
+class ParameterAxis:
+    """Values of a searched parameter and their positions on an axis.
+
+    Parameters
+    ----------
+    name : str
+        The full name of the parameter.
+    label : str
+        The shortest unique ending of the name.
+    values : list
+        The values that were tried, sorted if they are numbers.
+    """
+
+    name: str
+    label: str
+    values: list[Any]
+
+    @classmethod
+    def from_results(
+        cls, results: Iterable[CandidateResult], name: str, searched: Iterable[str]
+    ) -> ParameterAxis:
+        """Return the axis of a parameter with all its values in the results of a search."""
+        values = (result.params.get(name, "not set") for result in results)
+        unique = list({_to_hashable(value): value for value in values}.values())
+        axis = cls(name, shorten_name(name, searched), unique)
+        return cls(axis.name, axis.label, sorted(unique)) if axis.is_numeric else axis
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all values are numbers."""
+        return all(_is_number(value) for value in self.values)
+
+    @property
+    def value_labels(self) -> list[str]:
+        """The tick labels of the values."""
+        return [format_value(value) for value in self.values]
+
+    @property
+    def scale(self) -> str:
+        """The scale of the axis, "linear", "log" or "categories", on which values are even."""
+        if not self.is_numeric:
+            return "categories"
+        values = np.asarray(self.values, float)
+        if values[0] <= 0:
+            return "categories" if _relative_median(values) < 0.25 else "linear"
+        off_center = [abs(_relative_median(each) - 0.5) for each in (values, np.log(values))]
+        is_log = off_center[1] < off_center[0] and values[-1] >= 9.9 * values[0]
+        return "log" if is_log else "linear"
+
+    @property
+    def positions(self) -> list[float]:
+        """The positions of the values on an axis of this scale."""
+        is_categorical = self.scale == "categories"
+        return [float(i if is_categorical else value) for i, value in enumerate(self.values)]
+
+    def index(self, result: CandidateResult) -> int:
+        """Return the index of a candidate's value among the values."""
+        keys = [_to_hashable(value) for value in self.values]
+        return keys.index(_to_hashable(result.params.get(self.name, "not set")))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def _relative_median(values: Any) -> float:
+    """Return the position of the median of sorted values between the first and the last."""
+    span = values[-1] - values[0]
+    return float((np.median(values) - values[0]) / span) if span else 0.5
+
+
+def _to_hashable(value: Any) -> Any:
+    """Return a key that tells values apart, also True from 1, and arrays by their text."""
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return isinstance(value, (bool, np.bool_)), value
+
+
+def format_value(value: Any) -> str:
+    """Return the label of a value: numbers with four digits, layer sizes as 64-32."""
+    if _is_number(value):
+        return f"{float(value):.4g}"
+    if isinstance(value, tuple) and value and all(isinstance(size, int) for size in value):
+        return "-".join(map(str, value))
+    text = str(value)
+    return text if len(text) <= _MAX_LABEL_LENGTH else text[: _MAX_LABEL_LENGTH - 1] + "…"
+
+
+def shorten_name(name: str, others: Iterable[str]) -> str:
+    """Return the shortest ending of a parameter's name that no other parameter has."""
+    parts = name.split("__")
+    for n in range(1, len(parts) + 1):
+        short = "__".join(parts[-n:])
+        if sum(other == short or other.endswith(f"__{short}") for other in others) <= 1:
+            return short
+    return name
+
+
+def _find_parameter(param: str, searched: Sequence[str]) -> str:
+    """Return the full name of a searched parameter from its unique ending."""
     if param in searched:
         return param
+    matching = [name for name in searched if name.endswith(f"__{param}")]
     if len(matching) != 1:
         raise ValueError(
-            f"params must be of the parameters that were searched, {list(searched)}, got {param!r}."
+            f"params must be parameters of the search, {list(searched)}, or unique endings of "
+            f"them, got {param!r}."
         )
     return matching[0]
 
 
-def _name_of(scoring: Any, is_negated: bool) -> str:
-    """Return what a score is called, by the name of what scores: "neg_log_loss" negated."""
+def _describe(others: Sequence[ParameterAxis]) -> str:
+    names = ", ".join(axis.label for axis in others)
+    return f"best over {names if len(others) <= _MAX_NAMES else f'{len(others)} other parameters'}"
+
+
+def _get_score_name(scoring: Any, negate_score: bool) -> str:
+    """Return the name of a score, such as "log loss" for a negated "neg_log_loss"."""
     name = getattr(scoring, "__name__", scoring)
     if not isinstance(name, str):
-        return "negative score" if is_negated else "score"
+        return "negative score" if negate_score else "score"
+    is_negative = negate_score
     if name.startswith("neg_"):
-        name, is_negated = name.removeprefix("neg_"), not is_negated
-    return ("negative " if is_negated else "") + name.replace("_", " ")
+        name, is_negative = name.removeprefix("neg_"), not negate_score
+    return ("negative " if is_negative else "") + name.replace("_", " ")

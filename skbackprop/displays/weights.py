@@ -1,4 +1,4 @@
-"""What a network has learned, as a picture: weights as images, or as a histogram of each layer."""
+"""Plot the weights of a network as images or as histograms."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..utils.arrays import Array
 from ._matplotlib import axes_for, check_matplotlib, merge_kwargs, set_nonoverlapping_ticks
 from ._unwrap import fitted_networks
 
-# The share of a row that the highest bar of a histogram takes.
-_HIGHEST = 0.85
+# Height of the highest bar of a histogram, as a share of its row.
+_MAX_HEIGHT = 0.85
 
 
 class WeightsDisplay:
-    """The weights of a network: those of the first layer as images, or histograms of all layers.
+    """Plot of a network's weights: images of the first layer, or histograms of all layers.
 
-    It is made by `from_estimator`. Where the input is an image, each unit of the first hidden layer
-    has an image of its weights: red where a pixel excites it, blue where it inhibits it, on one
-    scale for all units. Else there is a histogram for each layer, one above the other, the first
-    layer on top; each is drawn to its own height.
+    Use `from_estimator` to create it. With an `image_shape`, the weights of each unit of the first
+    layer are an image: red where a pixel excites the unit, blue where it inhibits the unit, on the
+    same scale for all units. Otherwise each layer has a histogram with a height of its own. The
+    first layer is on top.
 
     Parameters
     ----------
     weights : list of arrays of shape (fan_in, fan_out)
         The weights of each layer.
     image_shape : tuple of int or None, default=None
-        The shape of the input as an image: (height, width), or (height, width, 3) in colour.
+        The shape of the input as an image: (height, width), or (height, width, 3) in color.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class WeightsDisplay:
     figure_ : matplotlib Figure
         The figure.
     image_ : matplotlib AxesImage or None
-        The images side by side; None for histograms.
+        The images in one sheet; None for histograms.
     units_ : array of int
-        The units whose images are drawn, row by row; empty for histograms.
+        The plotted units, row by row; empty for histograms.
     histograms_ : list of matplotlib PolyCollection
         The histograms; empty for images.
 
@@ -82,22 +82,23 @@ class WeightsDisplay:
         image_kwargs: Any = None,
         fill_kwargs: Any = None,
     ) -> Self:
-        """Draw the weights of a fitted network.
+        """Plot the weights of a fitted network.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted network of this package, or a pipeline, a search or the like of one.
+            A fitted network or tabular estimator of this package, or a pipeline, search or other
+            meta-estimator around one.
         image_shape : tuple of int or None, default=None
-            The shape of the input as an image: (height, width), or (height, width, 3) in colour;
+            The shape of the input as an image: (height, width), or (height, width, 3) in color.
             None for histograms.
         member : int, default=0
-            Which network of an ensemble, counted from 0; of tabular estimators in the order of
-            their `networks_`.
+            The index of the network in an ensemble. For tabular estimators the members of all
+            `networks_` are counted.
         max_units : int, default=64
-            The most units to draw images of: those with the largest weights.
+            Maximum number of units to plot: those with the largest weights.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to plot on; None for a new figure.
         image_kwargs : dict, default=None
             Keywords for matplotlib's ``imshow`` of the images.
         fill_kwargs : dict, default=None
@@ -106,31 +107,26 @@ class WeightsDisplay:
         Returns
         -------
         display : WeightsDisplay
-            The display, drawn.
+            The display, plotted.
 
         Raises
         ------
         TypeError
-            If it has no network of this package.
+            If the estimator contains no network of this package.
         NotFittedError
-            If it is not fitted.
+            If the estimator is not fitted.
         ValueError
-            If there is no such member, or images of this shape have another number of pixels than
-            the network has inputs.
+            If there is no such member, or if `image_shape` does not match the number of inputs.
         ImportError
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        members = [
-            weights
-            for network in fitted_networks(cls.__name__, estimator)
-            for weights in _weights_of(network)
-        ]
+        members: list[list[Array]] = []
+        for network in fitted_networks(cls.__name__, estimator):
+            n, coefs = network._n_trained, network.coefs_
+            members += [[layer[i] for layer in coefs] for i in range(n)] if n > 1 else [list(coefs)]
         if not (isinstance(member, Integral) and 0 <= member < len(members)):
-            raise ValueError(
-                f"member must be an int from 0 to {len(members) - 1}, the number of the network, "
-                f"got {member!r}."
-            )
+            raise ValueError(f"member must be an int from 0 to {len(members) - 1}, got {member!r}.")
         display = cls(weights=members[int(member)], image_shape=image_shape)
         return display.plot(
             ax, max_units=max_units, image_kwargs=image_kwargs, fill_kwargs=fill_kwargs
@@ -144,14 +140,14 @@ class WeightsDisplay:
         image_kwargs: Any = None,
         fill_kwargs: Any = None,
     ) -> Self:
-        """Draw the weights.
+        """Plot the weights.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to plot on; None for a new figure.
         max_units : int, default=64
-            The most units to draw images of: those with the largest weights.
+            Maximum number of units to plot: those with the largest weights.
         image_kwargs : dict, default=None
             Keywords for matplotlib's ``imshow`` of the images.
         fill_kwargs : dict, default=None
@@ -165,9 +161,9 @@ class WeightsDisplay:
         Raises
         ------
         TypeError
-            If `ax` are no axes.
+            If `ax` is not matplotlib axes.
         ValueError
-            If the shape of the image is not valid, or `max_units` is not positive.
+            If `image_shape` is not valid, or `max_units` is not positive.
         ImportError
             If matplotlib is not installed.
         """
@@ -175,20 +171,18 @@ class WeightsDisplay:
             raise ValueError(f"max_units must be an int of at least 1, got {max_units!r}.")
         shape = self.image_shape
         if shape is not None:
-            shape = _checked_shape(shape, len(self.weights[0]))
+            shape = _validate_image_shape(shape, len(self.weights[0]))
         self.ax_ = axes_for(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
         self.image_, self.units_, self.histograms_ = None, np.array([], dtype=int), []
         if shape is None:
-            self._draw_histograms(fill_kwargs)
+            self._plot_histograms(fill_kwargs)
         else:
-            self._draw_images(shape, int(max_units), image_kwargs)
+            self._plot_images(shape, int(max_units), image_kwargs)
         return self
 
-    # ------------------------------------------------------------------------- images
-
-    def _draw_images(self, shape: tuple[int, ...], max_units: int, image_kwargs: Any) -> None:
-        """Draw the images side by side, in about a square, with a gap between them."""
+    def _plot_images(self, shape: tuple[int, ...], max_units: int, image_kwargs: Any) -> None:
+        """Plot the images of the units in a sheet of about square shape."""
         from matplotlib.collections import PatchCollection
         from matplotlib.image import AxesImage
         from matplotlib.patches import Rectangle
@@ -199,39 +193,37 @@ class WeightsDisplay:
         shown = first[:, self.units_]
         bound = float(np.abs(shown).max()) or 1.0
         images = shown.T.reshape(-1, *shape)
-        if len(shape) == 3:  # grey is zero, and what is between images is transparent
+        if len(shape) == 3:  # zero is gray, and gaps are transparent
             images = np.append((images / bound + 1) / 2, np.ones((*images.shape[:3], 1)), axis=3)
             default: dict[str, Any] = {"interpolation": "nearest"}
         else:
             default = {"interpolation": "nearest", "cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
-        sheet, corners = _side_by_side(images)
+        sheet, corners = _tile(images)
         ax = self.ax_
         self.image_ = ax.imshow(sheet, **merge_kwargs(default, image_kwargs, AxesImage))
         if len(shape) == 2:
             ax.figure.colorbar(self.image_, ax=ax, label="weight")
         n_units, n_shown = first.shape[1], len(self.units_)
-        said = f"{n_units} units" if n_shown == n_units else f"{n_shown} of {n_units} units"
+        shown_units = f"{n_shown} of {n_units}" if n_shown < n_units else f"{n_units}"
         frames = [Rectangle(corner, shape[1], shape[0]) for corner in corners]
         ax.add_collection(
-            PatchCollection(frames, facecolor="none", edgecolor="grey", linewidth=0.5)
+            PatchCollection(frames, facecolor="none", edgecolor="gray", linewidth=0.5)
         )
         ax.set_axis_off()
-        ax.set_title(f"first layer: {said}", fontsize="medium")
+        ax.set_title(f"first layer: {shown_units} units", fontsize="medium")
 
-    # --------------------------------------------------------------------- histograms
-
-    def _draw_histograms(self, fill_kwargs: Any) -> None:
-        """Draw a histogram for each layer, one above the other."""
+    def _plot_histograms(self, fill_kwargs: Any) -> None:
+        """Plot a histogram for each layer, the first layer on top."""
         from matplotlib.collections import PolyCollection
 
         ax, n_layers = self.ax_, len(self.weights)
         bound = max(float(np.abs(weights).max()) for weights in self.weights) or 1.0
         for layer, weights in enumerate(self.weights):
             floor = n_layers - 1 - layer
-            # About as many bars as a histogram of normal numbers wants, within their own range.
+            # About the best number of bins for normally distributed weights.
             n_bins = int(np.clip(sqrt(weights.size), 10, 80))
             counts, edges = np.histogram(weights, n_bins)
-            heights = floor + _HIGHEST * np.append(counts, counts[-1]) / counts.max()
+            heights = floor + _MAX_HEIGHT * np.append(counts, counts[-1]) / counts.max()
             default = {"facecolor": f"C{layer}", "alpha": 0.7, "step": "post"}
             self.histograms_.append(
                 ax.fill_between(
@@ -246,44 +238,37 @@ class WeightsDisplay:
         ax.grid(alpha=0.3, axis="x")
 
 
-def _checked_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
-    """Return the shape of images with so many numbers, checked."""
+def _validate_image_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
+    """Return the image shape as a tuple, checked against the number of inputs."""
     is_shape = isinstance(shape, (tuple, list)) and all(
         isinstance(n, Integral) and int(n) > 0 for n in shape
     )
     if not is_shape or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
         raise ValueError(
-            "image_shape must be (height, width), or (height, width, 3) for images in colour, "
+            "image_shape must be (height, width), or (height, width, 3) for images in color, "
             f"got {shape!r}."
         )
     if prod(shape) != n_inputs:
         raise ValueError(
-            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but the network sees "
+            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but the network has "
             f"{n_inputs} inputs."
         )
     return tuple(map(int, shape))
 
 
-def _weights_of(network: Any) -> list[list[Array]]:
-    """Return the weights of each member's layers."""
-    if network._n_trained == 1:
-        return [list(network.coefs_)]
-    return [[weights[i] for weights in network.coefs_] for i in range(network._n_trained)]
+def _tile(images: Array) -> tuple[Array, list[tuple[float, float]]]:
+    """Return images in one sheet with gaps between them, and the corner of each image.
 
-
-def _side_by_side(images: Array) -> tuple[Array, list[tuple[float, float]]]:
-    """Return one image of several, row by row in about a square, and the corner of each of them.
-
-    Between them it is NaN, or, in colour, transparent.
+    Gaps are NaN, or transparent for color images.
     """
     n, height, width = images.shape[:3]
-    columns = ceil(sqrt(n * height / width))
-    rows = ceil(n / columns)
+    n_columns = ceil(sqrt(n * height / width))
+    n_rows = ceil(n / n_columns)
     gap = max(1, round(min(height, width) / 10))
-    shape = rows * (height + gap) - gap, columns * (width + gap) - gap, *images.shape[3:]
+    shape = n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, *images.shape[3:]
     sheet, corners = np.full(shape, 0.0 if images.ndim == 4 else np.nan), []
     for i, image in enumerate(images):
-        row, column = divmod(i, columns)
+        row, column = divmod(i, n_columns)
         top, left = row * (height + gap), column * (width + gap)
         sheet[top : top + height, left : left + width] = image
         corners.append((left - 0.5, top - 0.5))

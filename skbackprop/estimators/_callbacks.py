@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..training.callbacks import EpochObserver, Standing
+from ..training.callbacks import INTERRUPTS, EpochObserver, Interrupt, Standing
+from ..training.lbfgs_training import LBFGSLoop
+from ..training.loop import TrainingLoop
 from ..training.training_run import TrainingRun
 from ._checkpoint_io import describe_settings_of
 from ._data_info import FitArguments
@@ -46,7 +48,7 @@ class CallbackRunner(EpochObserver):
         attributes: Attributes,
     ) -> None:
         config, weight = runs[0].config, given.sample_weight
-        self._estimator, self._attributes = estimator, attributes
+        self._estimator, self._attributes, self._runs = estimator, attributes, runs
         self.needs_moments = any(
             getattr(callback, "resumes", False) for callback in estimator._skl_callbacks
         )
@@ -69,17 +71,24 @@ class CallbackRunner(EpochObserver):
         # SciPy may give up in the midst of a last iteration that does not count.
         return self._max_iter + self._is_lbfgs
 
-    def begin(self) -> None:
-        """Call the hooks for the beginning of the fit."""
+    def train(self, loop: TrainingLoop | LBFGSLoop) -> Interrupt | None:
+        """Train all runs with the hooks of the fit; return the interrupt, if there is one."""
         self._fit.call_on_fit_task_begin(**self._told())
-
-    def end(self, runs: Sequence[TrainingRun]) -> None:
-        """Call the hooks for the end of the fit, after which these runs are what is left."""
-        standing = [run.copy_at(run.record, run.state.copy()) for run in runs]
-        self._fit.call_on_fit_task_end(**self._told(lambda: standing))
+        n_iter = [run.n_iter for run in self._runs if run.ending is None]
+        if not self._is_lbfgs:  # which goes through the epochs of a checkpoint again
+            for _ in range(min(n_iter, default=0)):
+                self.skip_epoch()
+        interrupt = loop.train(self)
+        if interrupt is None:
+            copies = [run.copy_at(run.record, run.state.copy()) for run in self._runs]
+            try:
+                self._fit.call_on_fit_task_end(**self._told(lambda: copies))
+            except INTERRUPTS as late:  # training is over, and kept
+                return late
+        return interrupt
 
     def skip_epoch(self) -> None:
-        """Count an epoch that is past when a fit is resumed, so that the next has its number."""
+        """Count an epoch that a resumed fit has had before, so that the next has its number."""
         self._next_epoch()
 
     def on_epoch_begin(self, standing: Standing) -> None:

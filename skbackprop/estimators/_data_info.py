@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -129,7 +130,11 @@ class ValidatedParams(NamedTuple):
 
 
 class FitArguments(NamedTuple):
-    """The arguments of `fit`, as the user gives them."""
+    """The arguments of `fit`, as the user gives them, and two of tabular estimators alone.
+
+    These are the `folds` (the network that holds out each row), and a `checkpoint` that has been
+    read: the arrays of the runs, and the path of its file.
+    """
 
     X: Any
     y: Any
@@ -139,6 +144,8 @@ class FitArguments(NamedTuple):
     sample_weight_val: Any = None
     resume_from: Any = None
     groups: Any = None
+    folds: Array | None = None
+    checkpoint: tuple[Mapping[str, Array], Path] | None = None
 
     @property
     def has_rows_to_watch(self) -> bool:
@@ -154,13 +161,15 @@ class FitArguments(NamedTuple):
 class ValidatedData(NamedTuple):
     """Checked data: what is trained on, its targets as the user gave them, and what is watched.
 
-    And the group of each row to train on, where the user has named groups.
+    And the group of each row to train on, where the user has named groups, and its fold, where
+    folds are given.
     """
 
     table: Dataset
     y: Any
     watched: ValidationData | None
     groups: Array | None
+    folds: Array | None = None
 
 
 class ScoringInputs(NamedTuple):

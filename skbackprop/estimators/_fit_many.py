@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
 import traceback
 import warnings
@@ -15,11 +14,8 @@ from typing import Any, TypeAlias
 from ..training.callbacks import NO_OBSERVER, EpochObserver
 from ..training.config import TrainingConfig
 from ..training.folds import InitialState
-from ..training.lbfgs_training import fit_lbfgs
-from ..training.loop import Report, TrainingLoop
-from ..training.model_stacks import time_limit_for
+from ..training.loop import EpochReport, make_training_loop
 from ..training.rng import new_rng
-from ..training.runner import run_loops_concurrently, split_by_memory
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..utils.equality import group_by_equality, is_equal
@@ -175,7 +171,9 @@ class FitJob:
         self._prepare(None)
         runs = _to_be_trained(self.runs, until)
         if runs:
-            _train(runs, sys.maxsize, None, NO_OBSERVER, until)
+            interrupt = make_training_loop(runs, until=until).train()
+            if interrupt is not None:
+                raise interrupt
         self.keep(goes_on=True)
 
     def has_data_of(self, other: FitJob) -> bool:
@@ -218,7 +216,7 @@ Follow: TypeAlias = Callable[[Sequence[FitJob]], EpochObserver]
 def fit_many(
     fits: Sequence[FitJob],
     max_bytes: int,
-    report: Report | None = None,
+    report: EpochReport | None = None,
     follow: Follow = lambda fits: NO_OBSERVER,
     until: int | None = None,
 ) -> None:
@@ -234,7 +232,7 @@ def fit_many(
     max_bytes : int
         The memory that a stack may take.
     report : callable or None, default=None
-        What each stack's `TrainingLoop` reports to.
+        Called after each epoch of a stack, as `EpochReport` says.
     follow : callable
         Returns who follows the epochs of fits that are trained side by side; by default nobody.
     until : int or None, default=None
@@ -251,7 +249,9 @@ def fit_many(
         trained = list(dict.fromkeys(owners[id(run)] for run in group))
         follower = follow(trained)
         try:
-            _train(group, max_bytes, report, follower, until)
+            interrupt = make_training_loop(group, max_bytes, report, until).train(follower)
+            if interrupt is not None:
+                raise interrupt
         except Exception as error:
             if error is follower.error:
                 raise
@@ -288,25 +288,3 @@ def _fit_alone(fits: Sequence[FitJob], error: Exception, until: int | None) -> N
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _train(
-    runs: Sequence[TrainingRun],
-    max_bytes: int,
-    report: Report | None,
-    follower: EpochObserver,
-    until: int | None,
-) -> None:
-    """Train runs of one shape, or by L-BFGS."""
-    if not runs[0].config.is_lbfgs:
-        parts, deadline = split_by_memory(runs, max_bytes), time_limit_for(runs)
-        for first, *others in parts:
-            if first.shares_rng and not others:  # a stack of several has copies
-                first.state, first.shares_rng = first.state.copy(), False
-        loops = [TrainingLoop(members, report, deadline, until) for members in parts]
-        run_loops_concurrently(loops, follower)
-        return
-    for run in runs:
-        interrupt = fit_lbfgs(run, follower)
-        if interrupt is not None:
-            raise interrupt

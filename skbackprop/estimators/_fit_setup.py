@@ -198,7 +198,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         learned = self._learned_of(config, known, reader, dtype, targets, table.y.shape[1])
         watched = reader._watched(given, config, learned)
         groups = None if given.groups is None else validated_groups(given.groups, table.n_rows, 1)
-        return planned, learned, ValidatedData(table, y, watched, groups)
+        return planned, learned, ValidatedData(table, y, watched, groups, given.folds)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """Return checked X and targets; with `reset` take note of the features."""
@@ -315,17 +315,14 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         network = learned.network.with_dropout(config.architecture.rates)
         objective = Objective(network, learned.loss, config.penalty)
         problem = self._problem(config, learned, objective, data, incremental)
-        problem = replace(problem, folds=self._folds_for(problem, starts))
+        folds = assign_folds(problem, starts) if data.folds is None else data.folds
+        problem = replace(problem, folds=folds)
         runs = [TrainingRun(problem, *start, member) for member, start in enumerate(starts)]
         if problem.is_local and not (
             incremental or config.is_lbfgs or isinstance(self.batch_size, str)
         ):
             _warn_of_batch_size(config.batch_size, runs[0].n_train)
         return runs
-
-    def _folds_for(self, problem: TrainingTask, starts: Sequence[InitialState]) -> Array | None:
-        """Return which network holds out each row; None where each draws rows of its own."""
-        return assign_folds(problem, starts)
 
     def _problem(
         self,
@@ -409,7 +406,7 @@ def _check_trains(loss: Loss, config: TrainingConfig) -> None:
     elif config.stopping is not None and config.stopping.calibrate:
         unable = "calibrate=True has no temperature for"
     if unable:
-        own = loss.inner.link.name
+        own = loss.base_loss.link.name
         raise ValueError(
             f"out_activation_ was set to {loss.link.name!r}, and {unable} the loss with it. Set it "
             f"back to {own!r} before training goes on, or train with solver='sgd' or 'adam' and "

@@ -267,7 +267,7 @@ class FittedAttributesMixin(EstimatorMixin):
         found: dict[str, Any] = dict.fromkeys(attributes.values())
         normalization = config.architecture.normalization
         if normalization is not None:  # an empty list for a network without hidden layers
-            for spec in (*normalization.blocks(0), *normalization.statistics(0)):
+            for spec in (*normalization.parameter_specs(0), *normalization.buffer_specs(0)):
                 if spec.name in attributes:
                     found[attributes[spec.name]] = []
         return found | self._arrays_of(parameters, learned.network)

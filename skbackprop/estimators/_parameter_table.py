@@ -24,9 +24,7 @@ from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import LBFGS, SOLVERS, Optimizer
-from ..schedules.base import LearningRateSchedule
-from ..schedules.schedules import SCHEDULES
-from ..utils.config import Configurable
+from ..schedules import SCHEDULES, LearningRateSchedule
 from ..weight_averaging import AVERAGES, WeightAverage
 
 AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
@@ -56,7 +54,8 @@ class Parameter:
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators with this parameter.
     stackable : bool, default=False
-        Whether networks that are trained together may have different values.
+        Whether networks that are trained together may have different values, as by
+        `TrainingConfig.stacking_key`. Objects may only differ in their numeric settings.
     warm_start_fixed : bool, default=False
         Whether a warm start must not change it, because it determines the network or its training
         state.
@@ -259,13 +258,7 @@ PARAMETERS = (
 # Parameters that only the Dask estimators have.
 OF_A_CLUSTER = (
     Parameter("client", None, [object], hint="Client | None", of=tuple(ON_A_CLUSTER)),
-    Parameter(
-        "rounds",
-        "auto",
-        [StrOptions({"auto"}), Configurable],
-        hint='Literal["auto"] | SyncSGD | LocalSGD',
-        of=tuple(ON_A_CLUSTER),
-    ),
+    Parameter("sync_every", 10, [COUNT], hint="int", of=tuple(ON_A_CLUSTER)),
 )
 
 

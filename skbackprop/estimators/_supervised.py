@@ -217,7 +217,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._learned.loss.link
         link.inverse(scores, mean)
         delta[..., output] = 1 / len(scores)
-        link.backward(mean, delta)
+        link.inverse_backward(mean, delta)
         return delta
 
 

@@ -52,7 +52,7 @@ class RegressionTargets(TargetEncoder):
         if not is_scaled:
             return cls(loss, setting, y.shape[1])
         check_can_be_scaled(loss, setting)
-        mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.target_minimum == 0)
+        mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.interval_y_true.low == 0)
         return cls(loss, setting, y.shape[1], mean, scale).checked(max_abs(y), dtype)
 
     def checked(self, largest: float, dtype: Any) -> RegressionTargets:
@@ -99,7 +99,7 @@ class RegressionTargets(TargetEncoder):
         if self.mean is not None and self.scale is not None:
             axes = (-1, *[1] * (values.ndim - 2))
             limits = np.finfo(values.dtype)
-            lowest = limits.tiny if self.loss.target_minimum == 0 else limits.min
+            lowest = limits.tiny if self.loss.interval_y_true.low == 0 else limits.min
             with np.errstate(over="ignore"):
                 scaled = values * self.scale.reshape(axes)
                 if not from_zero:
@@ -159,7 +159,7 @@ class ReconstructionTargets(TargetEncoder):
 def check_can_be_scaled(loss: Loss, setting: Any) -> None:
     """Check that a loss accepts scaled targets; errors show it as `setting`."""
     if not can_be_scaled(loss):
-        minimum, maximum = loss.target_minimum, loss.target_maximum
+        minimum, maximum, _ = loss.interval_y_true
         raise ValueError(
             "scale_target=True needs a loss for all targets or for y >= 0, but "
             f"loss={setting!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "

@@ -310,11 +310,11 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
             f"loss={setting!r} has decision values for labels instead of predictions of {what}. "
             "Use it in BackpropClassifier, or choose another loss."
         )
-    lowest, highest, limit = y.min(), y.max(), loss.target_minimum
-    if lowest < limit or (lowest == limit and not loss.includes_minimum):
-        sign, found = ">=" if loss.includes_minimum else ">", lowest
-    elif highest > loss.target_maximum:
-        sign, found, limit = "<=", highest, loss.target_maximum
+    lowest, highest, (limit, high, low_inclusive) = y.min(), y.max(), loss.interval_y_true
+    if lowest < limit or (lowest == limit and not low_inclusive):
+        sign, found = ">=" if low_inclusive else ">", lowest
+    elif highest > high:
+        sign, found, limit = "<=", highest, high
     else:
         return
     raise ValueError(

@@ -25,7 +25,7 @@ from ..nn.objective import Objective
 from ..nn.parameters import Parameters
 from ..nn.prediction import iter_predict_raw, predict_raw
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.architecture import AutoencoderSpec, MLPSpec
 from ..training.config import TrainingConfig
 from ..training.validation_data import ValidationData, weighted_mean
@@ -40,7 +40,7 @@ from ..utils._typing import (
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._data_info import FitArguments, FitContext
-from ._decorators import available_if
+from ._decorators import available_if, with_callbacks
 from ._mixins import suggests_arguments
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from ._prediction import check_finite_output
@@ -222,7 +222,7 @@ class BackpropAutoencoder(
         Training losses include the effect of dropout. The masks have a random generator of their
         own, so all other random draws are the same as without dropout. A warm start may change the
         rates. Not for "lbfgs", which needs a deterministic objective.
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
         ``early_stopping``. Training itself continues from the weights, not from the average. Not
         used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
@@ -231,8 +231,7 @@ class BackpropAutoencoder(
         - None: no averaging; the weights of the last step are kept.
         - "polyak": the mean over all steps, or over those after a number of rows, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015,
-          section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
         it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
@@ -464,6 +463,7 @@ class BackpropAutoencoder(
     # -------------------------------------------------------------------- training
 
     @suggests_arguments
+    @with_callbacks
     def fit(
         self,
         X: MatrixLike,
@@ -522,7 +522,7 @@ class BackpropAutoencoder(
         given = FitArguments(
             X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
         )
-        return self._fit_followed(given)
+        return self._train(given)
 
     @available_if(BaseNeuralNetwork._check_stochastic)
     def partial_fit(
@@ -810,7 +810,7 @@ class BackpropAutoencoder(
             [self.dtype] if self.dtype else ["float64", "float32"]
         )
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.input_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 

@@ -16,15 +16,15 @@ from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
-from ..training.callbacks import INTERRUPTS, Interrupt, TrainingInterrupted
+from ..training.callbacks import TrainingInterrupted
 from ..training.config import TrainingConfig, is_lbfgs
+from ..training.loop import make_training_loop
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
-from ..training.runner import train_runs
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..utils.arrays import MatrixLike
 from ._callbacks import CallbackRunner
-from ._checkpoint_io import resume
+from ._checkpoint_io import resume, resume_runs
 from ._data_info import DataInfo, FitArguments, FitContext, ValidatedData
 from ._decorators import with_callbacks
 from ._fit_setup import FitSetupMixin
@@ -44,6 +44,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         return super()._get_param_names()
 
     @suggests_arguments
+    @with_callbacks
     def fit(
         self,
         X: MatrixLike,
@@ -101,7 +102,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         given = FitArguments(
             X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups
         )
-        return self._fit_followed(given)
+        return self._train(given)
 
     def _check_stochastic(self) -> bool:
         if is_lbfgs(self.solver):
@@ -111,12 +112,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
             )
         return True
 
-    @with_callbacks
-    def _fit_followed(self, given: FitArguments) -> Self:
-        """Train as a whole fit; whatever happens, callbacks are torn down."""
-        return self._train(given, incremental=False)
-
-    def _train(self, given: FitArguments, incremental: bool, classes: Any = None) -> Self:
+    def _train(self, given: FitArguments, incremental: bool = False, classes: Any = None) -> Self:
         """Train, and leave the estimator as it was if that fails.
 
         A KeyboardInterrupt during training keeps what the complete epochs have reached.
@@ -139,13 +135,15 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
             before = None
             if given.resume_from is not None:
                 before = resume(self, runs, Path(given.resume_from))
+            if given.checkpoint is not None:
+                resume_runs(runs, *given.checkpoint)
             prepared = FitContext(planned, learned, data, runs, before)
-            if session is not None:
-                interrupt = session.train()
-            elif incremental or not hasattr(self, "_skl_callbacks"):
-                interrupt = train_runs(runs)
+            loop = make_training_loop(runs) if session is None else session.loop
+            if incremental or not hasattr(self, "_skl_callbacks"):
+                interrupt = loop.train()
             else:
-                interrupt = self._train_with_callbacks(given, prepared, continues)
+                fitted_by = partial(self._fitted_by, prepared, continues)
+                interrupt = CallbackRunner(self, given, runs, fitted_by).train(loop)
             if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
                 raise interrupt
             if not isinstance(interrupt, TrainingInterrupted):  # by which the rows may be gone
@@ -157,22 +155,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         if interrupt is not None:
             raise interrupt
         return self
-
-    def _train_with_callbacks(
-        self, given: FitArguments, prepared: FitContext, continues: bool
-    ) -> Interrupt | None:
-        """Train, and call the hooks of the user's callbacks; return the interrupt, if any."""
-        hooks = CallbackRunner(
-            self, given, prepared.runs, partial(self._fitted_by, prepared, continues)
-        )
-        hooks.begin()
-        interrupt = train_runs(prepared.runs, hooks)
-        if interrupt is None:
-            try:
-                hooks.end(prepared.runs)
-            except INTERRUPTS as late:  # training is over, and kept
-                return late
-        return interrupt
 
     def _make_rollback(self, continues: bool, incremental: bool) -> Callable[[], None]:
         """Return what sets the random streams back to where they are now."""

@@ -24,7 +24,7 @@ from ..nn.data_loader import Dataset
 from ..nn.input_gradients import OutputGradient
 from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
@@ -91,7 +91,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         sum over the columns. t is 1 for the class of the row and -1 for other classes.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
-        - "squared_error": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
+        - "brier": ``1/2 sum_k (p_k - y_k)**2`` of the probabilities.
         - "focal": ``-sum_k y_k (1 - p_k)**2 log(p_k)`` (Lin et al. 2017); `Focal` has other
           exponents.
         - "hinge": ``sum_k max(0, 1 - t_k s_k)``, one-vs-rest. It yields decision values without
@@ -241,7 +241,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         - "batch": batch normalization by weighted statistics of the batch, with running statistics
           for predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": layer normalization, over the units of each row (Ba et al. 2016).
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
         ``early_stopping``. Training itself continues from the weights, not from the average. Not
         used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
@@ -250,8 +250,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         - None: no averaging; the weights of the last step are kept.
         - "polyak": the mean over all steps, or over those after a number of rows, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015,
-          section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
         it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
@@ -791,7 +790,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         """Return the predicted labels for raw predictions."""
         loss = self._learned.loss
         if isinstance(loss, LossWithLink):
-            scores = loss.decisive(scores)
+            scores = loss.decision_values(scores)
         return self._labels.decode(scores)
 
     @available_if(_check_probabilities)
@@ -947,7 +946,7 @@ def _score_of_labels(
     loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
 ) -> float:
     """Return the accuracy with an output activation that the user has set."""
-    return float(labels.score(loss.decisive(scores), y, weight))
+    return float(labels.score(loss.decision_values(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:

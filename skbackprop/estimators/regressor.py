@@ -23,7 +23,7 @@ from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
@@ -232,7 +232,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         - "batch": batch normalization by weighted statistics of the batch, with running statistics
           for predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
         - "layer": layer normalization, over the units of each row (Ba et al. 2016).
-    average : {"polyak", "exponential"}, WeightAverage or None, default=None
+    average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
         ``early_stopping``. Training itself continues from the weights, not from the average. Not
         used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
@@ -241,8 +241,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         - None: no averaging; the weights of the last step are kept.
         - "polyak": the mean over all steps, or over those after a number of rows, as in
           scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
-        - "exponential": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015,
-          section 7.2).
+        - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
         it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
@@ -667,7 +666,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         shares, scale = _shares(means)
         std = shares.std(axis=0) * scale
         loss = self._learned.loss
-        each = [loss.deviation(own) for own in scores]
+        each = [loss.predict_std(own) for own in scores]
         if each[0] is not None:
             shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
@@ -688,13 +687,13 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     @property
     def _learns_deviation(self) -> bool:
         """Whether the loss learns the standard deviation of the targets."""
-        return type(self._learned.loss).deviation is not Loss.deviation
+        return type(self._learned.loss).predict_std is not Loss.predict_std
 
     @property
     def _range_of_targets(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
         loss = self._learned.loss
-        return loss.target_minimum, loss.target_maximum
+        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def input_gradient(self, X: MatrixLike) -> Array:
         """Return the gradient of the prediction by the features of each row (saliency).
@@ -742,7 +741,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     def _gradients(self, X: Any) -> Array:
         """Return the `input_gradient` of validated X."""
         learned = self._learned
-        outputs = range(learned.network.n_units[-1])[learned.loss.predicted]
+        outputs = range(learned.network.n_units[-1])[learned.loss.prediction_columns]
         gradients = self._input_gradients(
             X, lambda scores, i: self._prediction_cotangent(scores, outputs[i]), len(outputs)
         )
@@ -804,7 +803,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = getattr(loss, "target_minimum", -np.inf) >= 0
+        tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
 
 

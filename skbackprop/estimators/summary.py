@@ -143,12 +143,12 @@ def summarize_network(
     names = [out_activation] if isinstance(out_activation, str) else out_activation
     rows = [LayerSummary("input", network.n_inputs, 0, {})]
     for layer, n_inputs in zip(network.layers, network.n_units[:-1], strict=True):
-        specs = layer.blocks(n_inputs)
+        specs = layer.parameter_specs(n_inputs)
         named = layer.activation if isinstance(layer, Activation) else layer
         rows.append(
             LayerSummary(
                 type(named).__name__,
-                layer.n_outputs(n_inputs),
+                layer.compute_n_outputs(n_inputs),
                 sum(spec.size for spec in specs),
                 {spec.name: spec.shape for spec in specs},
             )

@@ -59,17 +59,17 @@ static void PREFIX_dense_int8(
     }
 }
 """,
-    "look_up": """\
+    "gather": """\
 /* out = the row *x of w[n + 1][k]; the last one, if *x is none of the numbers from 0 to n - 1. */
-static void PREFIX_look_up(const float *x, const float *w, size_t n, size_t k, float *out)
+static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
 {
     const size_t row = *x >= 0.0f && *x < (float)n && *x == floorf(*x) ? (size_t)*x : n;
     for (size_t j = 0; j < k; ++j) out[j] = w[row * k + j];
 }
 """,
-    "total": """\
+    "reduce_sum": """\
 /* out = the sum of n numbers. */
-static void PREFIX_total(const float *x, size_t n, float *out)
+static void PREFIX_reduce_sum(const float *x, size_t n, float *out)
 {
     float sum = 0.0f;
     for (size_t i = 0; i < n; ++i) sum += x[i];
@@ -86,9 +86,9 @@ static void PREFIX_softmax(const float *x, size_t n, float *out)
     for (size_t i = 0; i < n; ++i) out[i] /= sum;
 }
 """,
-    "mean": """\
+    "mean_over_members": """\
 /* out = the mean over m members of their n numbers. */
-static void PREFIX_mean(const float *x, size_t m, size_t n, float *out)
+static void PREFIX_mean_over_members(const float *x, size_t m, size_t n, float *out)
 {
     for (size_t i = 0; i < n; ++i) {
         float sum = 0.0f;
@@ -97,9 +97,9 @@ static void PREFIX_mean(const float *x, size_t m, size_t n, float *out)
     }
 }
 """,
-    "largest": """\
+    "argmax": """\
 /* Which of n numbers is the largest: the first of those that are. */
-static int PREFIX_largest(const float *x, size_t n)
+static int PREFIX_argmax(const float *x, size_t n)
 {
     size_t largest = 0;
     for (size_t i = 1; i < n; ++i) if (x[i] > x[largest]) largest = i;
@@ -124,7 +124,7 @@ _OPERATIONS = {
     "minimum": "{0} > {1} ? {1} : {0}",
     "equal": "{} == {} ? 1.0f : 0.0f",
     "isnan": "isnan({}) ? 1.0f : 0.0f",
-    "filled": "isnan({0}) ? {1} : {0}",
+    "fill_nan": "isnan({0}) ? {1} : {0}",
     "exp": "expf({})",
     "expm1": "expm1f({})",
     "log": "logf({})",
@@ -328,11 +328,11 @@ class CCodegen:
             out,
         )
 
-    def _combined(self, value: Expr, out: str, x: str) -> Iterator[str]:
+    def _integer_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         matrix = self._array(value.arrays[0], "sums")
         yield self._call("dense", x, matrix, "NULL", value.inputs[0].width, value.width, out)
 
-    def _block_maps(self, value: Expr, out: str, x: str) -> Iterator[str]:
+    def _block_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (maps,) = value.arrays
         _, n_blocks, width, n_units = maps.shape
         name = _of_member(self._array(maps, "maps"), value, width)
@@ -348,13 +348,13 @@ class CCodegen:
         )
         yield "}"
 
-    def _looked_up(self, value: Expr, out: str, x: str) -> Iterator[str]:
+    def _gather(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (tables,) = value.arrays
         n_rows = tables.shape[1]
         name = _of_member(self._array(tables, "table"), value, n_rows)
-        yield self._call("look_up", x, name, n_rows - 1, value.width, out)
+        yield self._call("gather", x, name, n_rows - 1, value.width, out)
 
-    def _columns(self, value: Expr, out: str, x: str) -> Iterator[str]:
+    def _take_columns(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (places,) = value.arrays
         if (np.diff(places) == 1).all():
             yield from _copied(f"{x} + {places[0]}", out, value.width)
@@ -363,22 +363,22 @@ class CCodegen:
         chosen = _at(x, f"{chosen}[i]")
         yield f"for (size_t i = 0; i < {value.width}; ++i) {_at(out)} = {chosen};"
 
-    def _side_by_side(self, value: Expr, out: str, *parts: str) -> Iterator[str]:
+    def _concat(self, value: Expr, out: str, *parts: str) -> Iterator[str]:
         start = 0
         for part, pointer in zip(value.inputs, parts, strict=True):
             yield from _copied(pointer, f"{out} + {start}", part.width)
             start += part.width
 
-    def _total(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._call("total", x, value.inputs[0].width, out)
+    def _reduce_sum(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        yield self._call("reduce_sum", x, value.inputs[0].width, out)
 
     def _softmax(self, value: Expr, out: str, x: str) -> Iterator[str]:
         yield self._call("softmax", x, value.width, out)
 
-    def _mean_of_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._call("mean", x, value.inputs[0].n_estimators, value.width, out)
+    def _mean_over_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        yield self._call("mean_over_members", x, value.inputs[0].n_estimators, value.width, out)
 
-    def _members_side_by_side(self, value: Expr, out: str, x: str) -> Iterator[str]:
+    def _flatten_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
         yield from _copied(x, out, value.width)
 
     # ------------------------------------------------------------------------- outputs
@@ -408,8 +408,8 @@ class CCodegen:
             if output is self.returned:
                 continue
             if isinstance(output, ArgmaxOutput):
-                self.functions.add("largest")
-                yield f"if ({name}) *{name} = {self.prefix}_largest({values}, {width});"
+                self.functions.add("argmax")
+                yield f"if ({name}) *{name} = {self.prefix}_argmax({values}, {width});"
             else:
                 number = _at(values)
                 if isinstance(output, ThresholdOutput):
@@ -418,5 +418,5 @@ class CCodegen:
                 yield f"    for (size_t i = 0; i < {width}; ++i) {name}[i] = {number};"
         if self.returned is not None:
             values = self._pointer(self.returned.expression, is_in_loop=False)
-            self.functions.add("largest")
-            yield f"return {self.prefix}_largest({values}, {self.returned.expression.width});"
+            self.functions.add("argmax")
+            yield f"return {self.prefix}_argmax({values}, {self.returned.expression.width});"

@@ -1,12 +1,12 @@
-"""What each part of a model computes, as a formula: all that the export knows of the parts.
+"""Formulas of activations, links, losses, layers and transformers, as expressions.
 
-`formula` has a function for each class of activation, link, loss, layer and transformer. The
-formulas are for all targets: a part that has one can be written as ONNX and as C.
+`to_expression` has a function for each class. The formulas serve all targets: what has a formula
+can be exported to ONNX and to C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -30,251 +30,188 @@ Arrays = Mapping[str, Array]
 
 @singledispatch
 def to_expression(part: Any, *inputs: Any) -> Any:
-    """Return what a part computes, as an expression: register functions of your own parts.
+    """Return the output of a part as an expression. Register functions for your own classes.
 
-    A function is registered for a class: ``formula.register`` decorates it, and tells the class by
-    the annotation of its first argument. It is given the part, and an expression of
+    The decorator ``to_expression.register`` registers a function for the class that annotates its
+    first argument. The function gets the part, and
 
-    - the input z of an activation: ``(activation, z)``,
-    - the scores of a link: ``(link, scores)``, for the predictions that it makes of them,
-    - the scores of a loss whose `predict` is its own: ``(loss, scores)``,
-    - the input of a transformer in a pipeline: ``(transformer, x)``,
-    - the input of a layer, and its arrays by name: ``(layer, x, arrays)``.
+    - for an activation, its input z: ``(activation, z)``,
+    - for a link, the raw predictions that it maps to predictions: ``(link, raw_prediction)``,
+    - for a loss with its own `predict`, the raw predictions: ``(loss, raw_prediction)``,
+    - for a transformer in a pipeline, its input: ``(transformer, x)``,
+    - for a layer, its input and its arrays by name: ``(layer, x, arrays)``.
 
-    It returns an expression, made by operators and by NumPy's and SciPy's functions: add,
-    subtract, multiply, divide, negative, power, square, absolute, maximum, minimum, equal, isnan,
-    exp, expm1, log, log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of
-    ``scipy.special``.
+    It returns an expression, made with operators and these functions: add, subtract, multiply,
+    divide, negative, power, square, absolute, maximum, minimum, equal, isnan, exp, expm1, log,
+    log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of ``scipy.special``.
 
     Parameters
     ----------
     part : object
-        The part.
+        The activation, link, loss, layer or transformer.
     *inputs : objects
-        What it is given.
+        Its inputs.
 
     Returns
     -------
-    outputs : Expression
-        What the part computes.
+    output : Expr
+        Its output.
 
     Raises
     ------
     TypeError
-        If no function is registered for the class of the part.
+        If no function is registered for the class.
 
     Examples
     --------
-    The formula is the one that `forward` computes. It may be tried on arrays:
+    The formula is the same as in `forward`. You can test it on arrays:
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
-    >>> from skbackprop.activations import Activation
-    >>> from skbackprop.export import formula
+    >>> from skbackprop.activations import ActivationFunction
+    >>> from skbackprop.export import to_expression
     >>> @dataclass(frozen=True)
-    ... class Cube(Activation):
-    ...     keeps_input = True
+    ... class Cube(ActivationFunction):
+    ...     needs_preactivation = True
     ...
     ...     def forward(self, z, a):
     ...         np.power(z, 3, out=a)
     ...
     ...     def backward(self, z, a, delta):
     ...         delta *= 3 * z**2
-    >>> @formula.register
-    ... def of_cube(activation: Cube, z):
+    >>> @to_expression.register
+    ... def convert_cube(activation: Cube, z):
     ...     return z**3
-    >>> formula(Cube(), np.array([-1.0, 2.0]))
+    >>> to_expression(Cube(), np.array([-1.0, 2.0]))
     array([-1.,  8.])
     """
     name = type(part).__name__
     raise TypeError(
-        f"There is no formula to export {name} by. Register one: decorate a function of the {name} "
-        "and its input, which returns its output, with skbackprop.export.formula.register."
+        f"{name} can't be exported, because it has no formula. Register one: decorate a function "
+        f"of the {name} and its input, which returns its output, with "
+        "skbackprop.export.to_expression.register."
     )
 
 
-# What parts of each kind compute their outputs by.
-_METHODS = ("forward", "bind", "inverse", "predict", "transform")
+# Methods that compute the outputs of parts.
+_COMPUTING_METHODS = ("forward", "build", "inverse", "predict", "transform")
 
 
 def convert(part: Any, *inputs: Any) -> Any:
-    """Return what a part computes by its formula, which may be that of a base class.
+    """Return the output of a part by the formula of its class, or of a base class.
 
     Raises
     ------
     TypeError
-        If there is none, or the part computes otherwise than the class that it is for.
+        If there is no formula, or the class overrides the computation of its base class.
     """
-    return lookup_converter(to_expression, type(part))(part, *inputs)
+    return find_converter(to_expression, type(part))(part, *inputs)
 
 
-def lookup_converter(functions: Any, kind: type) -> Any:
-    """Return the function for a class, or that for its base class if it computes the same.
+def find_converter(converters: Any, kind: type) -> Any:
+    """Return the function for a class, or for its base class if it computes the same.
 
-    If it does not, that for any object is returned, as if there were none.
+    Otherwise return the function for all objects, which raises an error.
     """
-    function = functions.dispatch(kind)
-    of = next((base for base in kind.__mro__ if functions.registry.get(base) is function), object)
-    does_the_same = all(getattr(kind, name, None) is getattr(of, name, None) for name in _METHODS)
-    return function if does_the_same else functions.dispatch(object)
+    function = converters.dispatch(kind)
+    registry = converters.registry
+    owner = next((base for base in kind.__mro__ if registry.get(base) is function), object)
+    is_same = all(
+        getattr(kind, name, None) is getattr(owner, name, None) for name in _COMPUTING_METHODS
+    )
+    return function if is_same else converters.dispatch(object)
 
 
-# --------------------------------------------------------------------------- activations
-
-
-@to_expression.register
-def _(part: activations.Identity, z: Any) -> Any:
-    return z
-
-
-@to_expression.register
-def _(part: activations.Logistic, z: Any) -> Any:
-    return expit(z)
-
-
-@to_expression.register
-def _(part: activations.Tanh, z: Any) -> Any:
-    return np.tanh(z)
-
-
-@to_expression.register
-def _(part: activations.Relu, z: Any) -> Any:
-    return np.maximum(z, 0.0)
-
-
-@to_expression.register
-def _(part: activations.LeakyRelu, z: Any) -> Any:
-    return np.maximum(z, part.negative_slope * z)
-
-
-@to_expression.register
-def _(part: activations.Elu, z: Any) -> Any:
-    return np.maximum(z, 0.0) + part.alpha * np.expm1(np.minimum(z, 0.0))
-
-
-@to_expression.register
-def _(part: activations.Selu, z: Any) -> Any:
-    return part._SCALE * to_expression(part._ELU, z)
-
-
-@to_expression.register
-def _(part: activations.Softplus, z: Any) -> Any:
-    return _softplus(z)
-
-
-@to_expression.register
-def _(part: activations.Silu, z: Any) -> Any:
-    return z * expit(z)
-
-
-@to_expression.register
-def _(part: activations.Gelu, z: Any) -> Any:
-    return z * (0.5 * erf(z / np.sqrt(2.0)) + 0.5)
-
-
-@to_expression.register
-def _(part: activations.GeluTanh, z: Any) -> Any:
-    x = np.minimum(np.maximum(z, -10.0), 10.0)  # beyond, the gate is 0 or 1
-    return z * expit(x * (part._LINEAR + part._CUBIC * np.square(x)))
-
-
-@to_expression.register
-def _(part: activations.Mish, z: Any) -> Any:
-    e = np.exp(np.minimum(z, part._LARGEST))
-    n = e * (e + 2.0)
-    return z * (n / (n + 2.0))
+# ------------------------------------------------------------------- activations, links
 
 
 def _softplus(z: Any) -> Any:
     return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
 
 
-# ------------------------------------------------------------------------- links, losses
+def _gelu_tanh(part: activations.GeluTanh, z: Any) -> Any:
+    x = np.minimum(np.maximum(z, -10.0), 10.0)  # outside, the gate is 0 or 1
+    return z * expit(x * (part.LINEAR + part.CUBIC * np.square(x)))
 
 
-@to_expression.register
-def _(part: links.IdentityLink, scores: Any) -> Any:
-    return scores
+def _mish(part: activations.Mish, z: Any) -> Any:
+    e = np.exp(np.minimum(z, part.MAX_EXP_ARGUMENT))
+    n = e * (e + 2.0)
+    return z * (n / (n + 2.0))
 
 
-@to_expression.register
-def _(part: links.LogLink, scores: Any) -> Any:
+def _exp(part: links.LogLink, raw: Any) -> Any:
     bound = links.max_exp_argument(np.dtype(np.float32))
-    return np.exp(np.minimum(np.maximum(scores, -bound), bound))
+    return np.exp(np.minimum(np.maximum(raw, -bound), bound))
+
+
+_FORMULAS: dict[type, Callable[..., Any]] = {
+    activations.Identity: lambda part, z: z,
+    activations.Logistic: lambda part, z: expit(z),
+    activations.Tanh: lambda part, z: np.tanh(z),
+    activations.Relu: lambda part, z: np.maximum(z, 0.0),
+    activations.LeakyRelu: lambda part, z: np.maximum(z, part.negative_slope * z),
+    activations.Elu: lambda part, z: np.maximum(z, 0.0) + part.alpha * np.expm1(np.minimum(z, 0.0)),
+    activations.Selu: lambda part, z: part.SCALE * to_expression(part.ELU, z),
+    activations.Softplus: lambda part, z: _softplus(z),
+    activations.Silu: lambda part, z: z * expit(z),
+    activations.Gelu: lambda part, z: z * (0.5 * erf(z / np.sqrt(2.0)) + 0.5),
+    activations.GeluTanh: _gelu_tanh,
+    activations.Mish: _mish,
+    links.IdentityLink: lambda part, raw: raw,
+    links.LogLink: _exp,
+    links.LogitLink: lambda part, raw: expit(raw),
+    links.TanhLink: lambda part, raw: np.tanh(raw),
+    links.ReluLink: lambda part, raw: np.maximum(raw, 0.0),
+    links.SoftmaxLink: lambda part, raw: ex.softmax(raw),
+    losses.Loss: lambda part, raw: convert(part.link, raw),
+    losses.Quantile: lambda part, raw: to_expression(part.link, raw),  # the quantiles of a target
+    losses.Gaussian: lambda part, raw: ex.take_columns(
+        raw, range(raw.width)[part.prediction_columns]
+    ),
+}
+for _kind, _formula in _FORMULAS.items():
+    to_expression.register(_kind)(_formula)
 
 
 @to_expression.register
-def _(part: links.LogitLink, scores: Any) -> Any:
-    return expit(scores)
+def _(part: links.NonCrossingQuantileLink, raw: Expr) -> Any:
+    # The first raw prediction of each target is a quantile, the others are steps to the next one.
+    is_step = np.arange(raw.width) % part.n > 0
+    steps = is_step * _softplus(raw) + ~is_step * raw
+    cumulative = np.kron(np.eye(raw.width // part.n), np.triu(np.ones((part.n, part.n))))
+    return ex.integer_linear(steps, cumulative)
 
 
 @to_expression.register
-def _(part: links.TanhLink, scores: Any) -> Any:
-    return np.tanh(scores)
+def _(part: links.GaussianLink, raw: Expr) -> Any:
+    is_variance = np.arange(raw.width) % 2
+    variances = to_expression(links.LOG_LINK, raw) + part.floor
+    return (1 - is_variance) * raw + is_variance * variances
 
 
 @to_expression.register
-def _(part: links.ReluLink, scores: Any) -> Any:
-    return np.maximum(scores, 0.0)
+def _(part: MultiOutputLink, raw: Expr) -> Any:
+    return ex.concat(convert(link, own) for link, own in split_links(part, raw))
 
 
-@to_expression.register
-def _(part: links.SoftmaxLink, scores: Expr) -> Any:
-    return ex.softmax(scores)
-
-
-@to_expression.register
-def _(part: links.NonCrossingQuantileLink, scores: Expr) -> Any:
-    # The first of each target is a prediction, the others are steps from one to the next.
-    is_step = np.arange(scores.width) % part.n > 0
-    steps = is_step * _softplus(scores) + ~is_step * scores
-    added_up = np.kron(np.eye(scores.width // part.n), np.triu(np.ones((part.n, part.n))))
-    return ex.integer_linear(steps, added_up)
-
-
-@to_expression.register
-def _(part: links.GaussianLink, scores: Expr) -> Any:
-    variance = np.arange(scores.width) % 2
-    return (1 - variance) * scores + variance * (to_expression(links.LOG_LINK, scores) + part.floor)
-
-
-@to_expression.register
-def _(part: MultiOutputLink, scores: Expr) -> Any:
-    return ex.concat(convert(*each) for each in split_links(part, scores))
-
-
-def split_links(link: MultiOutputLink, scores: Expr) -> list[tuple[links.Link, Expr]]:
-    """Return each link with the scores that are its own."""
+def split_links(link: MultiOutputLink, raw: Expr) -> list[tuple[links.Link, Expr]]:
+    """Return the link of each output with its raw predictions."""
     ends = np.cumsum(link.widths)
     each = zip(link.links, link.widths, ends, strict=True)
-    return [(own, ex.take_columns(scores, range(end - width, end))) for own, width, end in each]
+    return [(own, ex.take_columns(raw, range(end - width, end))) for own, width, end in each]
 
 
-@to_expression.register
-def _(part: losses.Loss, scores: Any) -> Any:
-    return convert(part.link, scores)
-
-
-@to_expression.register
-def _(part: losses.Quantile, scores: Expr) -> Any:
-    return to_expression(part.link, scores)  # of each target, its quantiles side by side
-
-
-@to_expression.register
-def _(part: losses.Gaussian, scores: Expr) -> Any:
-    return ex.take_columns(scores, range(scores.width)[part.predicted])
-
-
-def deviation(loss: losses.Loss, scores: Expr) -> Any:
-    """Return the standard deviation that a loss learns; None if it learns none."""
+def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
+    """Return the standard deviation that the network predicts, or None for most losses."""
     if isinstance(loss, losses.Gaussian):
-        variances = range(scores.width)[1::2]
-        return np.sqrt(ex.take_columns(to_expression(loss.link, scores), variances))
-    if type(loss).deviation is losses.Loss.deviation:
+        variances = range(raw.width)[1::2]
+        return np.sqrt(ex.take_columns(to_expression(loss.link, raw), variances))
+    if type(loss).predict_std is losses.Loss.predict_std:
         return None
     raise TypeError(
-        f"return_std=True is for the losses of this package, and {type(loss).__name__} has a "
-        "deviation of its own. Export the model without it."
+        f"return_std=True is for the losses of this package, but {type(loss).__name__} has its own "
+        "standard deviation. Set return_std=False."
     )
 
 
@@ -299,14 +236,14 @@ def _(part: layers.BatchNormalization, x: Expr, arrays: Arrays) -> Any:
 
 @to_expression.register
 def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
-    # A sum of large numbers, or of their squares, may overflow in single precision.
-    centred = x - ex.reduce_sum(x * (1 / x.width))
-    mean_size: Any = ex.reduce_sum(np.abs(centred) * (1 / x.width))
+    # A sum of large numbers or of their squares could overflow in single precision.
+    centered = x - ex.reduce_sum(x * (1 / x.width))
+    mean_size: Any = ex.reduce_sum(np.abs(centered) * (1 / x.width))
     size = np.maximum(mean_size, 1.0)
-    centred = centred / size
-    variance = ex.reduce_sum(np.square(centred)) * (1 / x.width)
+    centered = centered / size
+    variance = ex.reduce_sum(np.square(centered)) * (1 / x.width)
     denominator = np.sqrt(variance + part.epsilon / size / size)
-    return centred / denominator * arrays["gains"] + arrays["biases"]
+    return centered / denominator * arrays["gains"] + arrays["biases"]
 
 
 @to_expression.register
@@ -314,7 +251,6 @@ def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
     n_mapped = part.n_blocks * part.width
     mapped = ex.block_linear(ex.take_columns(x, range(n_mapped)), arrays["maps"])
     others = ex.take_columns(x, range(n_mapped, x.width))
-    # All members have the others alike, but what is side by side has as many members.
     return ex.concat([mapped, ex.broadcast_members(others, mapped.n_estimators)])
 
 
@@ -322,11 +258,11 @@ def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
 def _(part: PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
     frequencies, maps, k = arrays["frequencies"], arrays["maps"], part.n_frequencies
     n_estimators, n_embedded, _ = frequencies.shape
-    places = range(n_embedded) if part.features is None else part.features
-    numbers = ex.take_columns(x, np.repeat(places, k))
-    phases = numbers * (2 * np.pi * frequencies).reshape(n_estimators, -1)
-    of_sines = ex.block_linear(np.sin(phases), maps[:, :, :k])
-    mapped = of_sines + ex.block_linear(np.cos(phases), maps[:, :, k:])
+    columns = range(n_embedded) if part.features is None else part.features
+    features = ex.take_columns(x, np.repeat(columns, k))
+    phases = features * (2 * np.pi * frequencies).reshape(n_estimators, -1)
+    mapped_sines = ex.block_linear(np.sin(phases), maps[:, :, :k])
+    mapped = mapped_sines + ex.block_linear(np.cos(phases), maps[:, :, k:])
     return ex.concat([mapped, ex.broadcast_members(x, mapped.n_estimators)])
 
 
@@ -337,13 +273,11 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
         ex.gather(ex.take_columns(x, [column]), table)
         for column, table in zip(part.categorical_columns, tables, strict=True)
     ]
-    places = [at for at in range(x.width) if at not in part.categorical_columns]
-    others = (
-        [ex.broadcast_members(ex.take_columns(x, places), vectors[0].n_estimators)]
-        if places
-        else []
-    )
-    return ex.concat([*others, *vectors])
+    others = [i for i in range(x.width) if i not in part.categorical_columns]
+    numbers = ex.take_columns(x, others)
+    if others:
+        numbers = ex.broadcast_members(numbers, vectors[0].n_estimators)
+    return ex.concat([numbers, *vectors])
 
 
 @to_expression.register
@@ -356,8 +290,8 @@ def _(part: Scale, x: Expr, arrays: Arrays) -> Any:
 
 @to_expression.register
 def _(part: StandardScaler, x: Any) -> Any:
-    centred = x if part.mean_ is None or not part.with_mean else x - part.mean_
-    return centred if part.scale_ is None else centred * (1 / part.scale_)
+    centered = x if part.mean_ is None or not part.with_mean else x - part.mean_
+    return centered if part.scale_ is None else centered * (1 / part.scale_)
 
 
 @to_expression.register
@@ -375,5 +309,5 @@ def _(part: MaxAbsScaler, x: Any) -> Any:
 
 @to_expression.register
 def _(part: RobustScaler, x: Any) -> Any:
-    centred = x - part.center_ if part.with_centering else x
-    return centred * (1 / part.scale_) if part.with_scaling else centred
+    centered = x - part.center_ if part.with_centering else x
+    return centered * (1 / part.scale_) if part.with_scaling else centered

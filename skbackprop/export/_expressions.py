@@ -31,7 +31,7 @@ _UFUNCS: tuple[Any, ...] = (
 )
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     **{function.__name__: function for function in _UFUNCS},
-    "filled": _without_nan,
+    "fill_nan": _without_nan,
 }
 
 
@@ -101,7 +101,7 @@ def constant(values: Any) -> Expr:
 
 def fill_nan(x: Expr, fill: Any) -> Any:
     """Return numbers with others in place of those that are missing, which are NaN."""
-    return _of_numbers("filled", x, fill)
+    return _of_numbers("fill_nan", x, fill)
 
 
 def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
@@ -113,26 +113,26 @@ def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
 
 def integer_linear(x: Expr, matrix: Array) -> Expr:
     """Return x A, with a matrix of few whole numbers, which is never rounded."""
-    return Expr("combined", (x,), matrix.shape[1], x.n_estimators, (_single(matrix[None]),))
+    return Expr("integer_linear", (x,), matrix.shape[1], x.n_estimators, (_single(matrix[None]),))
 
 
 def block_linear(x: Expr, maps: Array) -> Expr:
     """Return maps of blocks of columns side by side, with maps (M, n_blocks, width, n_units)."""
     n_estimators, n_blocks, _, n_units = maps.shape
-    return Expr("block_maps", (x,), n_blocks * n_units, n_estimators, (_single(maps),))
+    return Expr("block_linear", (x,), n_blocks * n_units, n_estimators, (_single(maps),))
 
 
 def gather(x: Expr, tables: Array) -> Expr:
     """Return the row of a table whose number x is, of tables (M, n_rows, width); or else zeros."""
     n_estimators, _, width = tables.shape
     with_zeros = _single(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
-    return Expr("looked_up", (x,), width, n_estimators, (with_zeros,))
+    return Expr("gather", (x,), width, n_estimators, (with_zeros,))
 
 
 def take_columns(x: Expr, places: Iterable[int]) -> Expr:
     """Return some of the numbers, by their places."""
     chosen = np.array(list(places), dtype=np.int64)
-    return Expr("columns", (x,), len(chosen), x.n_estimators, (chosen,))
+    return Expr("take_columns", (x,), len(chosen), x.n_estimators, (chosen,))
 
 
 def concat(parts: Iterable[Expr]) -> Expr:
@@ -141,7 +141,7 @@ def concat(parts: Iterable[Expr]) -> Expr:
     if len(inputs) == 1:
         return inputs[0]
     width = sum(part.width for part in inputs)
-    return Expr("side_by_side", inputs, width, inputs[0].n_estimators if inputs else 1)
+    return Expr("concat", inputs, width, inputs[0].n_estimators if inputs else 1)
 
 
 def broadcast_members(x: Expr, n_estimators: int) -> Any:
@@ -151,7 +151,7 @@ def broadcast_members(x: Expr, n_estimators: int) -> Any:
 
 def reduce_sum(x: Expr) -> Expr:
     """Return the sum of the numbers of a row."""
-    return Expr("total", (x,), 1, x.n_estimators)
+    return Expr("reduce_sum", (x,), 1, x.n_estimators)
 
 
 def softmax(x: Expr) -> Expr:
@@ -159,30 +159,30 @@ def softmax(x: Expr) -> Expr:
     return Expr("softmax", (x,), x.width, x.n_estimators)
 
 
-def mean_of_members(x: Expr) -> Expr:
+def mean_over_members(x: Expr) -> Expr:
     """Return the mean over the members."""
-    return x if x.n_estimators == 1 else Expr("mean_of_members", (x,), x.width)
+    return x if x.n_estimators == 1 else Expr("mean_over_members", (x,), x.width)
 
 
 def flatten_members(x: Expr) -> Expr:
     """Return the numbers of all members in one row."""
     if x.n_estimators == 1:
         return x
-    return Expr("members_side_by_side", (x,), x.n_estimators * x.width)
+    return Expr("flatten_members", (x,), x.n_estimators * x.width)
 
 
 def std_over_members(x: Expr) -> Any:
     """Return the standard deviation over the members."""
     if x.n_estimators == 1:
         return x * 0.0
-    return root_mean_square(x - mean_of_members(x))
+    return root_mean_square(x - mean_over_members(x))
 
 
 def root_mean_square(x: Any) -> Any:
     """Return the root of the mean square over the members: the squares never overflow."""
-    mean_size: Any = mean_of_members(np.abs(x))
+    mean_size: Any = mean_over_members(np.abs(x))
     size = np.maximum(mean_size, np.finfo(np.float32).tiny)
-    return size * np.sqrt(mean_of_members(np.square(x / size)))
+    return size * np.sqrt(mean_over_members(np.square(x / size)))
 
 
 def root_of_squares(x: Any, y: Any) -> Any:
@@ -291,7 +291,7 @@ def _dense(expression: Expr, x: Array) -> Array:
     return x @ weights + (biases[0] if biases else 0)
 
 
-def _block_maps(expression: Expr, x: Array) -> Array:
+def _block_linear(expression: Expr, x: Array) -> Array:
     (maps,) = expression.arrays
     _, n_blocks, width, _ = maps.shape
     blocks = x.reshape(*x.shape[:-1], n_blocks, width).swapaxes(-2, -3)
@@ -299,7 +299,7 @@ def _block_maps(expression: Expr, x: Array) -> Array:
     return np.asarray(mapped.reshape(*mapped.shape[:-2], expression.width))
 
 
-def _looked_up(expression: Expr, x: Array) -> Array:
+def _gather(expression: Expr, x: Array) -> Array:
     tables = expression.arrays[0]
     last = tables.shape[1] - 1
     rows = np.where(x == np.clip(np.floor(x), 0, last), x, last).astype(np.intp)[..., 0]
@@ -310,13 +310,13 @@ def _looked_up(expression: Expr, x: Array) -> Array:
 
 _OTHERS: dict[str, Callable[..., Array]] = {
     "dense": _dense,
-    "combined": lambda expression, x: x @ expression.arrays[0][0],
-    "block_maps": _block_maps,
-    "looked_up": _looked_up,
-    "columns": lambda expression, x: x[..., expression.arrays[0]],
-    "side_by_side": lambda _, *parts: np.concatenate(parts, axis=-1),
-    "total": lambda _, x: x.sum(axis=-1, keepdims=True),
+    "integer_linear": lambda expression, x: x @ expression.arrays[0][0],
+    "block_linear": _block_linear,
+    "gather": _gather,
+    "take_columns": lambda expression, x: x[..., expression.arrays[0]],
+    "concat": lambda _, *parts: np.concatenate(parts, axis=-1),
+    "reduce_sum": lambda _, x: x.sum(axis=-1, keepdims=True),
     "softmax": lambda _, x: special.softmax(x, axis=-1),
-    "mean_of_members": lambda _, x: x.mean(axis=0),
-    "members_side_by_side": lambda _, x: np.hstack(list(x)),
+    "mean_over_members": lambda _, x: x.mean(axis=0),
+    "flatten_members": lambda _, x: np.hstack(list(x)),
 }

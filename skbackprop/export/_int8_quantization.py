@@ -57,8 +57,9 @@ class QuantizedDense(NamedTuple):
         n_inputs = weights.shape[1]
         if n_inputs > _MOST_INPUTS:
             raise ValueError(
-                f'weights="int8" is for layers of up to {_MOST_INPUTS} inputs, and there is one '
-                f'of {n_inputs}, whose sums 32 bits might not hold. Use weights="float32".'
+                f'weight_dtype="int8" is for layers of up to {_MOST_INPUTS} inputs, and one layer '
+                f"has {n_inputs}, whose sums could overflow 32 bits. "
+                'Set weight_dtype="float32".'
             )
         limit = min(_LARGEST_INPUT, _LARGEST_SUM // (_LARGEST_WEIGHT * n_inputs))
         inputs = (x if x.ndim == 3 else x[None]).astype(np.float64)
@@ -102,8 +103,8 @@ def quantize_model(model: ModelGraph, sample: Array) -> dict[Expr, QuantizedDens
     def dense_by(expression: Expr, x: Array) -> Array:
         if has_missing and np.isnan(x).any():
             raise ValueError(
-                "sample contains NaN, and the model does not take missing values. Leave such rows "
-                "out of the sample."
+                "calibration_data contains NaN, but the model does not accept missing values. "
+                "Remove such rows."
             )
         weights, *biases = (align(expression, array) for array in expression.arrays)
         found[expression] = QuantizedDense.of(expression, x)

@@ -29,7 +29,7 @@ from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..utils.arrays import Array
 from . import _expressions as ex
-from ._converters import convert, deviation, lookup_converter, split_links, to_expression
+from ._converters import convert, find_converter, get_predicted_std, split_links, to_expression
 from ._expressions import Expr
 
 _ALL = slice(None)
@@ -116,7 +116,7 @@ def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
         for step in transformers:
             x = convert(step, _input_of(step, x))
         x = _input_of(last, x)
-        outputs = lookup_converter(outputs_of, type(last))(last, x)
+        outputs = find_converter(outputs_of, type(last))(last, x)
         if return_std:
             outputs = (*outputs, _std_of(last, x))
     return ModelGraph(
@@ -155,12 +155,10 @@ def steps_of(estimator: Any) -> list[Any]:
 def has_formulas(estimator: Any) -> bool:
     """Return whether there is a formula for each step of an estimator."""
     *transformers, last = steps_of(estimator)
-    if lookup_converter(outputs_of, type(last)) is outputs_of.dispatch(object):
+    if find_converter(outputs_of, type(last)) is outputs_of.dispatch(object):
         transformers.append(last)
     no_formula = to_expression.dispatch(object)
-    return all(
-        lookup_converter(to_expression, type(step)) is not no_formula for step in transformers
-    )
+    return all(find_converter(to_expression, type(step)) is not no_formula for step in transformers)
 
 
 @singledispatch
@@ -193,9 +191,9 @@ def _input_of(step: Any, x: Expr) -> Expr:
 def apply_layers(network: Network, parameters: Parameters, x: Expr) -> Expr:
     """Return what layers make of an expression: at the end of a network the members' scores."""
     each = zip(network.layers, network.n_units[:-1], strict=True)
-    for (layer, n_inputs), *kinds in zip(each, parameters.blocks, parameters.running, strict=True):
+    for (layer, n_inputs), *kinds in zip(each, parameters.layers, parameters.running, strict=True):
         named = {name: array for kind in kinds for name, array in kind.items()}
-        blocks = (*layer.blocks(n_inputs), *layer.statistics(n_inputs))
+        blocks = (*layer.parameter_specs(n_inputs), *layer.buffer_specs(n_inputs))
         shapes = {block.name: block.shape for block in blocks}
         # Where layers compute, a row of numbers has an axis more.
         arrays = {name: array.reshape(len(array), *shapes[name]) for name, array in named.items()}
@@ -224,7 +222,7 @@ def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
         )
         return tuple(output for pair in each for output in pair)
     if isinstance(loss, LossWithLink):
-        return _of_set_activation(labels, ex.mean_of_members(convert(loss.link, scores)))
+        return _of_set_activation(labels, ex.mean_over_members(convert(loss.link, scores)))
     if isinstance(labels, MultilabelTargets):
         return _of_indicators(loss.link, scores, supports_predict_proba)
     return _of_labels(labels.classes, loss.link, scores, supports_predict_proba)
@@ -236,13 +234,13 @@ def _of_labels(
     """Return a label and the probability of each class, or the scores where there are none."""
     of_classes = scores if scores.width > 1 else ex.concat([-scores, scores])
     if len(classes) == 1:
-        values = decisive = ex.mean_of_members(scores) * 0.0 + 1.0
+        values = decisive = ex.mean_over_members(scores) * 0.0 + 1.0
     elif supports_predict_proba:
-        values = ex.mean_of_members(convert(link, of_classes))
+        values = ex.mean_over_members(convert(link, of_classes))
         # What has been rounded to a probability may be equal where the scores are not.
         decisive = of_classes if scores.n_estimators == 1 else values
     else:
-        values, decisive = ex.mean_of_members(scores), ex.mean_of_members(of_classes)
+        values, decisive = ex.mean_over_members(scores), ex.mean_over_members(of_classes)
     name = PROBABILITIES if supports_predict_proba else SCORES
     return ArgmaxOutput(f"label{end}", decisive, classes=classes), ModelOutput(
         f"{name}{end}", values
@@ -254,9 +252,9 @@ def _of_indicators(
 ) -> tuple[ModelOutput, ...]:
     """Return 0/1 indicators, and the probability of each label, or the scores."""
     if not supports_predict_proba:
-        values = ex.mean_of_members(scores)
+        values = ex.mean_over_members(scores)
         return ThresholdOutput("label", values), ModelOutput(SCORES, values)
-    values = ex.mean_of_members(convert(link, scores))
+    values = ex.mean_over_members(convert(link, scores))
     is_one = scores.n_estimators == 1
     flags = (
         ThresholdOutput("label", scores)
@@ -283,7 +281,7 @@ def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     n_targets = estimator._known_targets(estimator._learned).n_targets
     n_each = each.width // n_targets
     shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
-    return (ModelOutput("variable", ex.mean_of_members(each), shape),)
+    return (ModelOutput("variable", ex.mean_over_members(each), shape),)
 
 
 def predictions_of(estimator: BackpropRegressor, scores: Expr) -> Expr:
@@ -297,7 +295,7 @@ def predictions_of(estimator: BackpropRegressor, scores: Expr) -> Expr:
         np.repeat(values, predictions.width // targets.n_targets)
         for values in (targets.mean, targets.scale)
     )
-    lowest = _LIMITS.tiny if learned.loss.target_minimum == 0 else _LIMITS.min
+    lowest = _LIMITS.tiny if learned.loss.interval_y_true.low == 0 else _LIMITS.min
     scaled = np.maximum(predictions * scale + mean, lowest)
     return cast(Expr, np.minimum(scaled, _LIMITS.max))
 
@@ -312,7 +310,7 @@ def _std_of(estimator: Any, x: Expr) -> ModelOutput:
     scores, targets = scores_of(estimator, x), estimator._known_targets(estimator._learned)
     (predicted,) = outputs_of(estimator, x)
     std = ex.std_over_members(predictions_of(estimator, scores))
-    of_each = deviation(estimator._learned.loss, scores)
+    of_each = get_predicted_std(estimator._learned.loss, scores)
     if of_each is not None:
         scale = 1.0 if targets.scale is None else targets.scale
         std = ex.root_of_squares(std, ex.root_mean_square(of_each * scale))

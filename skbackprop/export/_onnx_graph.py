@@ -163,7 +163,7 @@ class Graph:
     def _isnan(self, expression: Expr, x: str) -> str:
         return self._node("Cast", self._node("IsNaN", x), to=_FLOAT)
 
-    def _filled(self, expression: Expr, x: str, fill: str) -> str:
+    def _fill_nan(self, expression: Expr, x: str, fill: str) -> str:
         return self._node("Where", self._node("IsNaN", x), fill, x)
 
     def _dense(self, expression: Expr, x: str) -> str:
@@ -173,11 +173,11 @@ class Graph:
         product = self._node("MatMul", x, weights)
         return self._node("Add", product, *biases) if biases else product
 
-    def _combined(self, expression: Expr, x: str) -> str:
+    def _integer_linear(self, expression: Expr, x: str) -> str:
         (matrix,) = expression.arrays
-        return self._node("MatMul", x, self._initializer("combined", matrix[0]))
+        return self._node("MatMul", x, self._initializer("integer_linear", matrix[0]))
 
-    def _block_maps(self, expression: Expr, x: str) -> str:
+    def _block_linear(self, expression: Expr, x: str) -> str:
         (maps,) = expression.arrays
         n_estimators, n_blocks, width, n_units = maps.shape
         of_members = (n_estimators,) if expression.inputs[0].n_estimators > 1 else ()
@@ -190,7 +190,7 @@ class Graph:
         by_row = self._node("Transpose", mapped, perm=[0, 2, 1, 3])
         return self._node("Reshape", by_row, self._shape(n_estimators, -1, n_blocks * n_units))
 
-    def _looked_up(self, expression: Expr, x: str) -> str:
+    def _gather(self, expression: Expr, x: str) -> str:
         (tables,) = expression.arrays
         n_estimators, n_rows, _ = tables.shape
         last = self._number(n_rows - 1)
@@ -203,25 +203,25 @@ class Graph:
             "Gather", self._array(expression, tables), row, axis=int(n_estimators > 1)
         )
 
-    def _columns(self, expression: Expr, x: str) -> str:
+    def _take_columns(self, expression: Expr, x: str) -> str:
         places = self._initializer("places", expression.arrays[0])
         return self._node("Gather", x, places, axis=-1)
 
-    def _side_by_side(self, expression: Expr, *parts: str) -> str:
+    def _concat(self, expression: Expr, *parts: str) -> str:
         return self._node("Concat", *parts, axis=-1)
 
-    def _total(self, expression: Expr, x: str) -> str:
+    def _reduce_sum(self, expression: Expr, x: str) -> str:
         return self._node("ReduceSum", x, self._shape(-1), keepdims=1)
 
     def _softmax(self, expression: Expr, x: str) -> str:
         return self._node("Softmax", x, axis=-1)
 
-    def _mean_of_members(self, expression: Expr, x: str) -> str:
+    def _mean_over_members(self, expression: Expr, x: str) -> str:
         (of_members,) = expression.inputs
         total = self._node("ReduceSum", x, self._shape(0), keepdims=0)
         return self._node("Mul", total, self._number(1 / of_members.n_estimators))
 
-    def _members_side_by_side(self, expression: Expr, x: str) -> str:
+    def _flatten_members(self, expression: Expr, x: str) -> str:
         by_row = self._node("Transpose", x, perm=[1, 0, 2])
         return self._node("Reshape", by_row, self._shape(-1, expression.width))
 

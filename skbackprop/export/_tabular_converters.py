@@ -58,9 +58,9 @@ def _encoded(encoding: FittedEncoding, x: Expr) -> Expr:
         _CategoryLookup(levels, ex.take_columns(x, [column]))
         for column, levels in zip(encoding.category_columns, encoding.levels, strict=True)
     ]
-    numbers = [ex.take_columns(x, encoding.number_columns)]
+    numbers = [ex.take_columns(x, encoding.numeric_columns)]
     if encoding.statistics is not None:
-        columns = [categories[at] for at in encoding.of_many_levels]
+        columns = [categories[at] for at in encoding.target_encoded]
         for table, column in zip(
             encoding.statistics.tables, encoding.statistics.columns, strict=True
         ):
@@ -71,7 +71,9 @@ def _encoded(encoding: FittedEncoding, x: Expr) -> Expr:
     if isinstance(places, OneHot):
         tables = [
             (column, np.eye(len(names) + 1)[list(of_codes)][:, : len(names)])
-            for column, of_codes, names in zip(categories, places.places, places.names, strict=True)
+            for column, of_codes, names in zip(
+                categories, places.positions, places.names, strict=True
+            )
         ]
     else:
         each = [categories[at] for at in places.columns]
@@ -214,7 +216,7 @@ def _seen(inputs: FeatureBuilder, x: Expr) -> dict[str, Expr]:
 
 def _networks(estimator: Any, x: Expr) -> list[tuple[Any, Expr]]:
     """Return each ensemble, and the scores of its members."""
-    seen = _seen(estimator._inputs, x)
+    seen = _seen(estimator._features, x)
     found = []
     for component in estimator._components:
         if not hasattr(component, "networks"):
@@ -236,7 +238,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
             by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
         else:
             by_member = convert(SOFTMAX_LINK, logits)
-        mixed = mixed + weight * ex.mean_of_members(by_member)
+        mixed = mixed + weight * ex.mean_over_members(by_member)
     logs = np.log(np.maximum(mixed, _TINY))
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
     if len(estimator.classes_) == 1:
@@ -249,8 +251,8 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for (networks, scores), weight in zip(_networks(estimator, x), estimator.weights_, strict=True):
-        mixed = mixed + weight * ex.mean_of_members(predictions_of(networks, scores))
-    if estimator._said.range is not None:
-        low, high = estimator._said.range
+        mixed = mixed + weight * ex.mean_over_members(predictions_of(networks, scores))
+    if estimator._targets.range is not None:
+        low, high = estimator._targets.range
         mixed = np.minimum(np.maximum(mixed, low), high)
     return (ModelOutput("variable", mixed),)

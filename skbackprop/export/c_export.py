@@ -62,8 +62,8 @@ def to_c(
     estimator: Any,
     *,
     prefix: str = "model",
-    weights: Literal["float32", "int8"] = "float32",
-    sample: Any = None,
+    weight_dtype: Literal["float32", "int8"] = "float32",
+    calibration_data: Any = None,
     return_std: bool = False,
 ) -> CProgram:
     """Return a fitted estimator as one C99 file without dependencies, for one row at a time.
@@ -79,17 +79,18 @@ def to_c(
     ----------
     estimator : estimator
         A fitted network or tabular estimator, a search that has refitted one, or a pipeline that
-        ends in one after scikit-learn's scalers or other transformers with a `formula`.
+        ends in one after scikit-learn's scalers or other transformers with a `to_expression`.
     prefix : str, default="model"
         What all names of the program begin with, so that several fit into one.
-    weights : {"float32", "int8"}, default="float32"
-        How the weights of dense layers are kept. With "int8" they have 8 bits, a quarter of the
-        size, and their inputs 16 bits, so that products are those of whole numbers; all else
-        stays in single precision.
-    sample : array-like of shape (n_samples, n_features) or None, default=None
-        Rows like those that will come, for "int8" alone: they say how large the inputs of each
-        layer are, and what is lost. Values up to twice as large are not clipped. Missing values
-        (NaN) are for models that take them: those of tables.
+    weight_dtype : {"float32", "int8"}, default="float32"
+        The type of the weights of dense layers. With "int8", weights have 8 bits, a quarter of the
+        size, and the inputs of layers 16 bits, so that products are integer products. Everything
+        else stays in single precision.
+    calibration_data : array-like of shape (n_samples, n_features) or None, default=None
+        Typical rows, such as the training rows. Required for "int8", and for it alone: they
+        measure the range of each layer's inputs and the error of the quantization. Values up to
+        twice as large as in these rows are not clipped. They may have missing values (NaN) if the
+        model accepts them, as tabular models do.
     return_std : bool, default=False
         Whether to add the standard deviation that a regressor's ``predict(X, return_std=True)``
         returns.
@@ -104,7 +105,7 @@ def to_c(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is none that can be exported, or has a part without a `formula`.
+        If it is none that can be exported, or has a part without a `to_expression`.
     ValueError
         If the prefix is no name in C, there is a sample without need or none where there has to
         be one, or single precision does not hold the weights.
@@ -121,23 +122,28 @@ def to_c(
     True
     >>> program.n_data_bytes, program.n_buffer_bytes
     (268, 44)
-    >>> small = to_c(model, prefix="iris", weights="int8", sample=X)
+    >>> small = to_c(model, prefix="iris", weight_dtype="int8", calibration_data=X)
     >>> small.differences["label"] < 0.01
     True
     """
     _check_name(prefix)
-    if weights not in ("float32", "int8"):
-        question = did_you_mean(weights, ("float32", "int8"))
-        raise ValueError(f'weights must be "float32" or "int8", got {weights!r}.{question}')
-    if (sample is None) == (weights == "int8"):
+    if weight_dtype not in ("float32", "int8"):
+        question = did_you_mean(weight_dtype, ("float32", "int8"))
         raise ValueError(
-            'weights="int8" needs a sample of rows like those that will come, to measure what '
-            "layers are given: pass sample=X_train, say."
-            if sample is None
-            else 'A sample is for weights="int8", and weights is "float32": pass one or the other.'
+            f'weight_dtype must be "float32" or "int8", got {weight_dtype!r}.{question}'
+        )
+    if (calibration_data is None) == (weight_dtype == "int8"):
+        raise ValueError(
+            'weight_dtype="int8" needs calibration_data, typical rows that measure the range of '
+            "each layer's inputs. Pass calibration_data=X_train, for example."
+            if calibration_data is None
+            else 'calibration_data is for weight_dtype="int8", but weight_dtype is "float32". '
+            'Set weight_dtype="int8", or leave calibration_data out.'
         )
     model = build_graph(estimator, return_std)
-    return generate_c(model, prefix, None if sample is None else _checked(sample, model))
+    if calibration_data is not None:
+        calibration_data = _validate_calibration_data(calibration_data, model)
+    return generate_c(model, prefix, calibration_data)
 
 
 def generate_c(model: ModelGraph, prefix: str, sample: Array | None = None) -> CProgram:
@@ -163,13 +169,13 @@ def _check_name(prefix: Any) -> None:
         )
 
 
-def _checked(sample: Any, model: ModelGraph) -> Array:
+def _validate_calibration_data(X: Any, model: ModelGraph) -> Array:
     rows: Array = check_array(
-        sample, dtype=np.float32, ensure_all_finite="allow-nan", input_name="sample"
+        X, dtype=np.float32, ensure_all_finite="allow-nan", input_name="calibration_data"
     )
     if rows.shape[1] != model.row.width:
         raise ValueError(
-            f"sample has {rows.shape[1]} features, but the model takes {model.row.width}."
+            f"calibration_data has {rows.shape[1]} features, but the model takes {model.row.width}."
         )
     return rows
 
@@ -263,7 +269,7 @@ def _head(source: CCodegen, changes: dict[str, float] | None, n_bytes: int) -> s
 def _but_for_missing(model: ModelGraph) -> str:
     """Return what the head says of missing values, if the model has a place for them."""
     takes_missing = any(
-        each.operation in ("isnan", "filled") for each in topological_sort(model.expressions)
+        each.operation in ("isnan", "fill_nan") for each in topological_sort(model.expressions)
     )
     return ", or NaN where it is missing" if takes_missing else ""
 

@@ -63,7 +63,7 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is none that can be exported, or has a part without a `formula`.
+        If it is none that can be exported, or has a part without a `to_expression`.
     ValueError
         If single precision does not hold its weights, ONNX does not hold its labels, `return_std`
         is for no regressor, or X is needed.

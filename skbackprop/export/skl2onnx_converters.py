@@ -82,8 +82,11 @@ def register_converters() -> None:
         from skl2onnx import update_registered_converter
     for kind in (*_CLASSIFIERS, *_REGRESSORS, *_TRANSFORMERS):
         options = _OPTIONS if kind in _CLASSIFIERS else None
+        parser = _parse_transformer if kind in _TRANSFORMERS else None
         alias = f"Skbackprop{kind.__name__}"
-        update_registered_converter(kind, alias, _set_types, _convert, options=options)
+        update_registered_converter(
+            kind, alias, _set_types, _convert, parser=parser, options=options
+        )
 
 
 def converted(estimator: Any, X: Any = None, return_std: bool = False) -> Any:
@@ -210,6 +213,14 @@ def _label_array(classes: Array) -> Array:
             "Number the classes from 0 on, and fit again."
         )
     return whole
+
+
+def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """Declare one output, also for an autoencoder, which skl2onnx takes for an outlier detector."""
+    operator = scope.declare_local_operator(f"Skbackprop{type(model).__name__}", model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("variable", _float_type(operator)()))
+    return operator.outputs
 
 
 def _set_types(operator: Any) -> None:

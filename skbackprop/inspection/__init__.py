@@ -1,9 +1,9 @@
 """Looking at a network, and at how it trains."""
 
 from ..estimators.summary import Summary
-from .gradient_importance import gradient_importance
-from .hidden_features import BackpropFeatures
-from .learning_rate_finder import LearningRateFinderResult, find_learning_rate
+from ._gradient_importance import gradient_importance
+from ._hidden_features import BackpropFeatures
+from ._learning_rate_finder import LearningRateFinderResult, find_learning_rate
 
 __all__ = [
     "BackpropFeatures",

@@ -1,8 +1,8 @@
-"""What a layer is: a specification of its parameters, and of its way forward and back.
+"""Base class of layers, and the arrays that a built layer computes on.
 
-A network is a sequence of layers. Each is a frozen dataclass, which declares what it learns in
-named blocks and computes on the arrays of a `LayerContext`: those of some members, for one shape of
-batch. One class makes a layer; nothing else has to know of it.
+A network is a sequence of layers. A layer is a frozen dataclass that declares its parameters and
+computes on the arrays of a `LayerContext`: those of some members, for one batch shape. A new layer
+takes one class, and nothing else has to know of it.
 """
 
 from __future__ import annotations
@@ -10,57 +10,63 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
+from ..initializers import Initializer
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, squeeze_member_axis
 
-# The running statistic that says what the batches before weigh. It is kept in double precision,
-# no average is taken of it, and no fitted attribute shows it.
+# The buffer that weighs the past batches of running statistics. It has double precision, is not
+# averaged, and no fitted attribute shows it.
 NUM_BATCHES_TRACKED = "weight"
+
+ArrayInitializer: TypeAlias = float | Initializer | Callable[[np.random.RandomState], Array]
+"""Initial value of an array: a number, an initializer of weights, or a function of a RandomState.
+
+An `Initializer` draws weights together with their biases, which are the next array named "biases"
+in the order of the layers. The estimator's `init` replaces it.
+"""
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """An array of numbers that a layer has for each member.
+    """Declaration of an array that a layer has for each member.
 
     Parameters
     ----------
     name : str
-        What it is called, the same in all layers that have the like: "weights", "biases",
-        "gains".
+        The name, shared by similar arrays of all layers: "weights", "biases", "gains".
     shape : tuple of int
-        The shape of a member's array, as the user sees it. A shape (n,) is a row of numbers, which
-        layers see as (1, n), so that it goes with the rows of a batch.
-    start : float or callable, default=0.0
-        What it holds at the start: a number, or what draws an array of the shape from a
-        RandomState. The estimator's `init` draws "weights", and "biases" with them.
+        The shape of a member's array, as the user sees it. Layers see a shape (n,) as (1, n), which
+        broadcasts over the rows of a batch.
+    initializer : float, Initializer or callable, default=0.0
+        The initial value, or what draws it.
     regularized : bool, default=False
-        Whether the penalty and decoupled decay act on it.
+        Whether the penalty and weight decay act on it.
     """
 
     name: str
     shape: tuple[int, ...]
-    start: float | Callable[[np.random.RandomState], Array] = 0.0
+    initializer: ArrayInitializer = 0.0
     regularized: bool = False
 
     @property
     def size(self) -> int:
-        """The numbers of a member."""
+        """The number of values of a member."""
         return math.prod(self.shape)
 
 
 @dataclass(slots=True)
 class BatchWeights:
-    """What layers may ask of the batch that goes through in training.
+    """Weights of the rows of a training batch.
 
     Attributes
     ----------
     weight : float or array of shape (n_estimators or 1, n, 1)
-        The share of each row in the loss; a member's add up to one.
+        The weight of each row in the loss; those of a member sum to one.
     total : float or array of shape (n_estimators, 1)
-        What its rows weigh in all.
+        The sum of the sample weights of the batch.
     """
 
     weight: FloatOrPerMember = 1.0
@@ -69,34 +75,34 @@ class BatchWeights:
 
 @dataclass(slots=True)
 class LayerContext:
-    """Where a layer computes: the arrays of some members, for one shape of batch.
+    """Arrays and settings of a built layer: those of some members, for one batch shape.
 
-    All arrays have the member axis first, those of a single member none.
+    All arrays have the member axis first; with a single member they have none.
 
     Parameters
     ----------
     index : int
-        The layer's place in the network.
+        The index of the layer in the network.
     n_estimators, n_rows, n_inputs, n_outputs : int
         The shape of a batch before and after the layer.
-    workspace : Workspace
-        Where buffers come from.
-    parameters, gradients, statistics : dict of arrays
-        The layer's blocks, where `backward` leaves their gradients, and its running statistics;
-        all by name. Out of training there are no gradients, and none are wanted.
+    pool : BufferPool
+        The memory for scratch arrays.
+    parameters, gradients, buffers : dict of arrays
+        The layer's parameters, the arrays to which `backward` writes their gradients, and its
+        buffers such as running statistics, all by name. In prediction there are no gradients.
     is_training : bool, default=False
-        Whether a training step goes through, not a prediction.
+        Whether this is a training step, not a prediction.
     grad_input : array of shape (n_estimators, n_rows, n_inputs) or None, default=None
-        Where `backward` leaves the gradient by the input; None where none is wanted, or where
-        the layer leaves it in the memory of `delta`.
+        The array to which `backward` writes the gradient with respect to the input. None if it is
+        not needed, or if the layer writes it to `delta`.
     can_overwrite_input : bool, default=False
-        Whether `forward` may overwrite the input, which nobody else reads.
+        Whether `forward` may overwrite the input, which no other layer reads.
     is_sparse : bool, default=False
         Whether the input is a list of CSR matrices: one for each member, or one for all.
     rngs : sequence of Generator, default=()
-        What a random layer draws from, one for each member.
-    batch : BatchAtHand
-        What is told of each batch in training.
+        The random generators of a stochastic layer, one for each member.
+    batch : BatchWeights
+        The row weights of the current training batch.
     """
 
     index: int
@@ -104,10 +110,10 @@ class LayerContext:
     n_rows: int
     n_inputs: int
     n_outputs: int
-    workspace: BufferPool
+    pool: BufferPool
     parameters: Mapping[str, Array] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
-    statistics: Mapping[str, Array] = field(default_factory=dict)
+    buffers: Mapping[str, Array] = field(default_factory=dict)
     is_training: bool = False
     grad_input: Array | None = None
     can_overwrite_input: bool = False
@@ -115,48 +121,48 @@ class LayerContext:
     rngs: Sequence[np.random.Generator] = ()
     batch: BatchWeights = field(default_factory=BatchWeights)
 
-    def buffer(self, name: str, width: int, n_rows: int | None = None) -> Array:
-        """Return an array (n_estimators, n_rows, width) of undefined values, the layer's own."""
+    def scratch(self, name: str, width: int, n_rows: int | None = None) -> Array:
+        """Return the layer's own uninitialized array of shape (n_estimators, n_rows, width)."""
         shape = self.n_estimators, self.n_rows if n_rows is None else n_rows, width
-        return squeeze_member_axis(self.workspace.array(f"{name} {self.index}", shape))
+        return squeeze_member_axis(self.pool.get(f"{name} {self.index}", shape))
 
-    def input_buffer(self) -> Array | None:
-        """Return where a layer that overwrites its input copies it to; None if it owns it."""
-        return None if self.can_overwrite_input else self.buffer("input", self.n_inputs)
+    def input_copy(self) -> Array | None:
+        """Return the array for a copy of the input; None if the input may be overwritten."""
+        return None if self.can_overwrite_input else self.scratch("input", self.n_inputs)
 
 
 class BuiltLayer(Protocol):
-    """A layer at its site: what a pass asks of it."""
+    """A layer bound to the arrays of a `LayerContext`."""
 
     def forward(self, x: Any, out: Any) -> None:
-        """Write the layer's output on `x` to `out`."""
+        """Write the layer's output for `x` to `out`."""
 
     def backward(self, delta: Array) -> Array:
-        """Leave the gradients by its blocks, and return the gradient by the input.
+        """Write the gradients of the parameters, and return that with respect to the input.
 
         On return `delta` may be overwritten.
         """
 
 
 class Layer:
-    """A layer of a network: settings, what it learns, and how it computes.
+    """Base class of layers: settings, declared parameters, and both passes.
 
-    It defines `forward` and `backward`. One that keeps more than its input between the two, or
-    takes sparse input, defines `bind` instead.
+    A layer defines `forward` and `backward`. One that keeps more than its input between the two,
+    or takes sparse input, defines `build` instead.
 
     Attributes
     ----------
-    is_random : bool, default=False
-        Whether it draws from the members' streams. It does so in training, and prediction
-        leaves it out.
+    stochastic : bool, default=False
+        Whether it draws random numbers. It does so in training, and prediction skips the layer.
     saves_output : bool, default=False
-        Whether `backward` reads the output of `forward`, which so has to stay.
+        Whether `backward` reads the output of `forward`, which then must not be overwritten.
     inplace_backward : bool, default=False
-        Whether it returns the gradient by its input in the memory of `delta`.
+        Whether it writes the gradient with respect to its input to `delta`.
     takes_sparse, keeps_sparse : bool, default=False
-        Whether it takes sparse input, and whether its output is sparse then.
+        Whether it takes sparse input, and whether its output is then sparse.
     n_buffers : int, default=2
-        About how many arrays of the size of its output a step goes over: output and gradient.
+        Approximate number of arrays of the size of the output that a step reads or writes: the
+        output and its gradient.
     """
 
     stochastic: ClassVar[bool] = False
@@ -166,64 +172,68 @@ class Layer:
     keeps_sparse: ClassVar[bool] = False
     n_buffers: ClassVar[int] = 2
 
-    def inplace_forward(self, has_way_back: bool) -> bool:
-        """Return whether the output takes the memory of the input, where the layer owns it."""
+    def inplace_forward(self, has_backward: bool) -> bool:
+        """Return whether the output overwrites the input where that is allowed."""
         return False
 
-    def n_outputs(self, n_inputs: int) -> int:
+    def compute_n_outputs(self, n_inputs: int) -> int:
         """Return the number of outputs for each row."""
         return n_inputs
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        """Return what the layer learns."""
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        """Return the declarations of the trained arrays."""
         return ()
 
-    def statistics(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        """Return what it keeps running, which no optimizer changes."""
+    def buffer_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        """Return the declarations of arrays that no optimizer changes: running statistics."""
         return ()
 
     def memory_per_sample(self, n_inputs: int) -> int:
-        """Return about how many numbers of a row a step goes over, beside the layer's input."""
-        return self.n_buffers * self.n_outputs(n_inputs)
+        """Return the approximate number of values of a row that a step reads or writes."""
+        return self.n_buffers * self.compute_n_outputs(n_inputs)
 
     def max_matmul_size(self, n_inputs: int) -> int:
-        """Return the multiplications of the largest matrix product, for one row."""
-        return max((block.size for block in self.blocks(n_inputs) if block.regularized), default=0)
+        """Return the number of multiplications of the largest matrix product, for one row."""
+        specs = self.parameter_specs(n_inputs)
+        return max((spec.size for spec in specs if len(spec.shape) > 1), default=0)
 
     def init_running_count(
-        self, statistics: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
+        self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
     ) -> None:
-        """Set what no fitted attribute tells of the running statistics.
+        """Restore the buffers that no fitted attribute shows, after `n_samples_seen` samples.
 
-        All that is known is that there were `n_samples_seen` rows, of the mean `weight`.
+        Their mean sample weight is `weight`.
         """
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        """Return the layer at a site."""
-        return _BuiltParameterFree(self, site)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        """Return the layer bound to the arrays of a context."""
+        return _BuiltFromFormulas(self, context)
 
-    def forward(self, site: LayerContext, x: Array, out: Array) -> None:
-        """Write the output on `x` to `out`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define forward(site, x, out)")
+    def forward(self, context: LayerContext, x: Array, out: Array) -> None:
+        """Write the output for `x` to `out`."""
+        raise NotImplementedError(f"{type(self).__name__} has to define forward(context, x, out)")
 
-    def backward(self, site: LayerContext, x: Array, delta: Array) -> Array:
-        """Write to `site.gradients`, and return the gradient by `x`, in `site.d_input`.
+    def backward(self, context: LayerContext, x: Array, delta: Array) -> Array:
+        """Write to `context.gradients`, and return the gradient with respect to `x`.
 
-        Where that is None, what is returned makes no difference. Where `site.is_training` is
-        false, there are no `site.gradients` to write to. On return `delta` may be overwritten.
+        That goes to `context.grad_input`; where it is None, the return value is not used. If
+        `context.is_training` is false, there are no `context.gradients` to write to. On return
+        `delta` may be overwritten.
         """
-        raise NotImplementedError(f"{type(self).__name__} has to define backward(site, x, delta)")
+        raise NotImplementedError(
+            f"{type(self).__name__} has to define backward(context, x, delta)"
+        )
 
 
-class _BuiltParameterFree:
-    """A layer at its site, and the input of the batch at hand."""
+class _BuiltFromFormulas:
+    """A layer that defines `forward` and `backward`, with the input of the current batch."""
 
-    def __init__(self, layer: Layer, site: LayerContext) -> None:
-        self._layer, self._site = layer, site
+    def __init__(self, layer: Layer, context: LayerContext) -> None:
+        self._layer, self._context = layer, context
 
     def forward(self, x: Array, out: Array) -> None:
         self._x = x
-        self._layer.forward(self._site, x, out)
+        self._layer.forward(self._context, x, out)
 
     def backward(self, delta: Array) -> Array:
-        return self._layer.backward(self._site, self._x, delta)
+        return self._layer.backward(self._context, self._x, delta)

@@ -1,17 +1,18 @@
-"""The dense layer, with the only matrix products, and the layer that applies an activation.
+"""Dense and Activation layers.
 
-Bound to the memory of one pass, a layer turns its input into its output by `forward`, and the
-gradient by its output into the gradient by its input by `backward`.
+Bound to the memory of one batch shape, `forward` computes a layer's output from its input, and
+`backward` the gradient with respect to its input from that with respect to its output.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..activations import ActivationFunction, SelfGated
+from ..initializers import GlorotUniform, Initializer
 from ..utils.arrays import Array
 from ..utils.config import check_in_place
 from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
@@ -19,48 +20,52 @@ from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """z = x W + b.
+    """Dense layer: z = x W + b.
 
     Parameters
     ----------
     n_units : int
         The number of outputs.
     has_biases : bool, default=True
-        Whether it has biases; not where the layer above, which normalises z, has them.
+        Whether it has biases; False before a normalization, which has them.
+    initializer : Initializer, optional
+        The initializer of the weights and their biases.
     """
 
     n_units: int
     has_biases: bool = True
+    initializer: Initializer = field(default_factory=GlorotUniform)
 
     takes_sparse: ClassVar[bool] = True
 
-    def n_outputs(self, n_inputs: int) -> int:
+    def compute_n_outputs(self, n_inputs: int) -> int:
         return self.n_units
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        weights = ParameterSpec("weights", (n_inputs, self.n_units), regularized=True)
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        shape = n_inputs, self.n_units
+        weights = ParameterSpec("weights", shape, self.initializer, regularized=True)
         biases = ParameterSpec("biases", (self.n_units,))
         return (weights, biases) if self.has_biases else (weights,)
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        kind = BuiltSparseDense if site.is_sparse else BuiltDense
-        parameters, gradients = site.parameters, site.gradients
+    def build(self, context: LayerContext) -> BuiltLayer:
+        kind = BuiltSparseDense if context.is_sparse else BuiltDense
+        parameters, gradients = context.parameters, context.gradients
         return kind(
             parameters["weights"],
             parameters.get("biases"),
             gradients.get("weights"),
             gradients.get("biases"),
-            site.grad_input,
+            context.grad_input,
         )
 
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """a = f(z), in the memory of z where the activation allows it.
+    """Activation layer: a = f(z), in place where f allows it.
 
     Parameters
     ----------
-    activation : Activation
+    activation : ActivationFunction
         The function f.
     """
 
@@ -70,33 +75,30 @@ class Activation(Layer):
     inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 0
 
-    def inplace_forward(self, has_way_back: bool) -> bool:
+    def inplace_forward(self, has_backward: bool) -> bool:
         return not self.activation.needs_preactivation
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        copy = site.input_buffer()
-        if site.is_training and isinstance(self.activation, SelfGated):
-            return BuiltSelfGated(self.activation, copy, site.buffer("gate", site.n_outputs))
+    def build(self, context: LayerContext) -> BuiltLayer:
+        copy = context.input_copy()
+        if context.is_training and isinstance(self.activation, SelfGated):
+            return BuiltSelfGated(self.activation, copy, context.scratch("gate", context.n_outputs))
         return BuiltActivation(self.activation, copy)
 
 
-# -------------------------------------------------------------------------- at their sites
-
-
 class BuiltDense:
-    """z = x W + b, of all members at once; of a single member without the member axis.
+    """z = x W + b for all members at once; for a single member without the member axis.
 
     Parameters
     ----------
     weights : array of shape (n_estimators, fan_in, fan_out)
         The weights.
     biases : array of shape (n_estimators, 1, fan_out) or None
-        The biases; None where the layer above, which normalises z, adds them.
+        The biases; None before a normalization, which adds them.
     d_weights, d_biases : arrays of the same shapes, or None
-        Where `backward` leaves their gradients; None where they are not wanted.
+        The arrays for their gradients; None if these are not needed.
     grad_input : array of shape (n_estimators, n, fan_in) or None
-        Where `backward` leaves the gradient by the input; None where it is not wanted, as of the
-        first layer in training.
+        The array for the gradient with respect to the input; None if that is not needed, as in
+        the first layer in training.
     """
 
     def __init__(
@@ -109,8 +111,8 @@ class BuiltDense:
     ) -> None:
         self.weights, self.biases = weights, biases
         self.d_weights, self.d_biases, self.grad_input = d_weights, d_biases, grad_input
-        # Of plain matrices, dot is the product that costs the fewest microseconds; of stacks,
-        # matmul is slow for an inner dimension of one, where a product is a multiplication.
+        # For single matrices np.dot has the lowest overhead. For stacks np.matmul is slow with an
+        # inner dimension of one, where the product is a multiplication.
         is_plain = weights.ndim == 2
         self._has_one_output = weights.shape[-1] == 1
         self._product = np.dot if is_plain else np.matmul
@@ -137,26 +139,26 @@ class BuiltDense:
         return delta
 
     def _sum_rows(self, delta: Array) -> None:
-        """Leave the sum of `delta` over its rows: as a product with ones, a third of the time."""
+        """Sum `delta` over its rows: a product with ones takes a third of the time of a sum."""
         if self._ones is None:
             self._ones = np.ones((1,) * (delta.ndim - 1) + delta.shape[-2:-1], delta.dtype)
             self._ones_transposed = self._ones.swapaxes(-1, -2)
         if self._has_one_output:
-            # Some kernels round a dot product by the address of its second factor. That of the
-            # ones is as even for a member of a stack as for a network alone.
+            # Some BLAS kernels round a dot product by the address of the second factor. The ones
+            # are aligned alike for a member of a stack and for a network alone.
             self._product(delta.swapaxes(-1, -2), self._ones_transposed, out=self.d_biases)
         else:
             self._product(self._ones, delta, out=self.d_biases)
 
 
 class BuiltSparseDense(BuiltDense):
-    """A dense layer on sparse input: a list with one CSR matrix for each member."""
+    """Dense layer on sparse input: a list of CSR matrices, one for each member or one for all."""
 
     def forward(self, x: Any, out: Array) -> None:
         self._x = x
         by_member = zip(*self._by_member(self.weights, out), strict=True)
         for member, (weights, z) in enumerate(by_member):
-            z[...] = x[member % len(x)] @ weights  # one matrix may serve all members
+            z[...] = x[member % len(x)] @ weights
         if self.biases is not None:
             np.add(out, self.biases, out=out)
 
@@ -177,27 +179,27 @@ class BuiltSparseDense(BuiltDense):
 
 
 class BuiltActivation:
-    """a = f(z); `out` may be `x` itself where the activation allows it.
+    """a = f(z); `out` may be `x` itself if the activation allows it.
 
     Parameters
     ----------
-    activation : Activation
+    activation : ActivationFunction
         The function f.
     copy : array or None, default=None
-        Where z is copied to first; None if it may be overwritten.
+        The array to which z is copied first; None if z may be overwritten.
     """
 
     def __init__(self, activation: ActivationFunction, copy: Array | None = None) -> None:
         self.activation, self._copy = activation, copy
 
     def forward(self, x: Array, out: Array) -> None:
-        self._z, self._a = self._kept(x), out
+        self._z, self._a = self._save(x), out
         result: object = self.activation.forward(self._z, out)  # type: ignore[func-returns-value]
         if result is not None:
             check_in_place(self.activation, "forward(z, a)", "a", result, out)
 
-    def _kept(self, x: Array) -> Array:
-        """Return the input where the way back finds it."""
+    def _save(self, x: Array) -> Array:
+        """Return the input, saved for the backward pass."""
         if self._copy is None:
             return x
         np.copyto(self._copy, x)
@@ -211,16 +213,16 @@ class BuiltActivation:
 
 
 class BuiltSelfGated(BuiltActivation):
-    """a = z s(z), with a gate s that is kept for the way back.
+    """a = z s(z), with the gate s saved for the backward pass.
 
     Parameters
     ----------
-    activation : Gated
+    activation : SelfGated
         The function f.
     copy : array or None
-        Where z is copied to first; None if it may be overwritten.
+        The array to which z is copied first; None if z may be overwritten.
     gate : array of the shape of z
-        Where the gate goes.
+        The array for the gate.
     """
 
     activation: SelfGated
@@ -230,10 +232,10 @@ class BuiltSelfGated(BuiltActivation):
         self._gate = gate
 
     def forward(self, x: Array, out: Array) -> None:
-        self._z = self._kept(x)
+        self._z = self._save(x)
         self.activation.gate(self._z, self._gate)
         np.multiply(self._gate, self._z, out=out)
 
     def backward(self, delta: Array) -> Array:
-        self.activation.backward_from(self._z, self._gate, delta)
+        self.activation.backward_from_gate(self._z, self._gate, delta)
         return delta

@@ -53,11 +53,11 @@ class Dropout(Layer):
     takes_sparse: ClassVar[bool] = True
     keeps_sparse: ClassVar[bool] = True
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        if site.is_sparse:
-            return BuiltSparseDropout(self.rate, site.rngs)
-        shape, name = (site.n_rows, site.n_inputs), f"mask {site.index}"
-        return BuiltDropout(self.rate, site.rngs, shape, site.workspace, name)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        if context.is_sparse:
+            return BuiltSparseDropout(self.rate, context.rngs)
+        shape, name = (context.n_rows, context.n_inputs), f"mask {context.index}"
+        return BuiltDropout(self.rate, context.rngs, shape, context.pool, name)
 
 
 class BuiltDropout:
@@ -71,7 +71,7 @@ class BuiltDropout:
         What draws the mask of each member.
     shape : (n_rows, n_units)
         The shape of a member's batch.
-    workspace : Workspace
+    pool : Workspace
         Where the buffers come from.
     name : str
         The name of the mask's buffer; the others are overwritten by each layer.
@@ -82,19 +82,19 @@ class BuiltDropout:
         rate: float,
         rngs: Sequence[np.random.Generator],
         shape: tuple[int, int],
-        workspace: BufferPool,
+        pool: BufferPool,
         name: str,
     ) -> None:
         n_estimators, size = len(rngs), shape[0] * shape[1]
         n_words = -(-size // _CHANCES_OF_A_WORD)
         self._streams = rngs
-        self._words = workspace.array("chances", (n_estimators, n_words), np.uint64)
+        self._words = pool.get("chances", (n_estimators, n_words), np.uint64)
         self._chances = self._words.view(np.uint16)[:, :size]
-        self._is_kept = workspace.array("is kept", (n_estimators, size), np.bool_)
-        self._flat_mask = workspace.array(name, (n_estimators, size))
+        self._is_kept = pool.get("is kept", (n_estimators, size), np.bool_)
+        self._flat_mask = pool.get(name, (n_estimators, size))
         self.mask = squeeze_member_axis(self._flat_mask.reshape(n_estimators, *shape))
         self._threshold, factor = _threshold_and_factor(rate)
-        self._factor = workspace.dtype.type(factor)
+        self._factor = pool.dtype.type(factor)
 
     def forward(self, x: Any, out: Array) -> None:
         for rng, words in zip(self._streams, self._words, strict=True):

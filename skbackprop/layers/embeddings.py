@@ -128,12 +128,15 @@ class CategoricalEmbedding(FeatureLayer):
                     "levels."
                 )
 
-    def n_outputs(self, n_inputs: int) -> int:
+    def compute_n_outputs(self, n_inputs: int) -> int:
         return n_inputs + len(self.categorical_columns) * (self.n_units - 1)
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         shape = sum(self.sizes), self.n_units
         return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
+
+    def max_matmul_size(self, n_inputs: int) -> int:
+        return 0
 
     def memory_per_sample(self, n_inputs: int) -> int:
         # A code, a row of the table, and the places in it, for each vector and its gradient.
@@ -141,12 +144,12 @@ class CategoricalEmbedding(FeatureLayer):
             2 + 2 * self.n_units
         )
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        return BuiltEmbedding(self, site)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltEmbedding(self, context)
 
 
 class BuiltEmbedding:
-    """An embedding of categories at its site.
+    """An embedding of categories at its context.
 
     The tables of all columns are one below the other, so that all vectors of a row are looked up at
     once. All arrays here have the axis of members.
@@ -155,25 +158,25 @@ class BuiltEmbedding:
     ----------
     layer : CategoricalEmbedding
         The settings.
-    site : Site
+    context : Site
         Where it computes.
     """
 
-    def __init__(self, layer: CategoricalEmbedding, site: LayerContext) -> None:
-        self._site, self._n_units = site, layer.n_units
-        self._n_embedded, self._n_others = len(layer.sizes), site.n_inputs - len(layer.sizes)
+    def __init__(self, layer: CategoricalEmbedding, context: LayerContext) -> None:
+        self._context, self._n_units = context, layer.n_units
+        self._n_embedded, self._n_others = len(layer.sizes), context.n_inputs - len(layer.sizes)
         self._columns = _index(layer.categorical_columns)
         self._others = _index(
-            [i for i in range(site.n_inputs) if i not in layer.categorical_columns]
+            [i for i in range(context.n_inputs) if i not in layer.categorical_columns]
         )
         self._sizes = np.array(layer.sizes)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._tables = _by_member(site.parameters["embeddings"])
-        if site.is_training:
-            gradients = _by_member(site.gradients["embeddings"])
+        self._tables = _by_member(context.parameters["embeddings"])
+        if context.is_training:
+            gradients = _by_member(context.gradients["embeddings"])
             self._d_tables = gradients.reshape(len(gradients), -1)
             # Memory that is asked for in each step takes longer than the sums that it is for.
-            shape = len(gradients), site.n_rows, self._n_embedded, self._n_units
+            shape = len(gradients), context.n_rows, self._n_embedded, self._n_units
             self._places = np.empty(shape, np.intp)
             self._of_units = np.arange(self._n_units)
 
@@ -194,8 +197,8 @@ class BuiltEmbedding:
             vectors *= self._known
 
     def backward(self, delta: Array) -> Array:
-        grad_input = self._site.grad_input
-        if self._site.is_training:
+        grad_input = self._context.grad_input
+        if self._context.is_training:
             self._add_up(self._vectors(_by_member(delta)))
         if grad_input is None:
             return delta
@@ -347,16 +350,16 @@ class PeriodicEmbedding(FeatureLayer):
         """Return how many of the inputs are embedded."""
         return n_inputs if self.features is None else len(self.features)
 
-    def n_outputs(self, n_inputs: int) -> int:
+    def compute_n_outputs(self, n_inputs: int) -> int:
         return self.n_embedded(n_inputs) * self.n_units + n_inputs
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         shape = self.n_embedded(n_inputs), 2 * self.n_frequencies, self.n_units
         # Squares of waves are 1/2 in the mean, so that outputs have a variance of about one.
         maps = ParameterSpec("maps", shape, NormalInit(self.n_frequencies**-0.5, shape))
         return (self._frequencies(n_inputs), maps) if self.trained else (maps,)
 
-    def statistics(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def buffer_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         return () if self.trained else (self._frequencies(n_inputs),)
 
     def _frequencies(self, n_inputs: int) -> ParameterSpec:
@@ -370,12 +373,12 @@ class PeriodicEmbedding(FeatureLayer):
     def max_matmul_size(self, n_inputs: int) -> int:
         return self.n_frequencies * self.n_units
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        return BuiltPeriodicEmbedding(self, site)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltPeriodicEmbedding(self, context)
 
 
 class BuiltPeriodicEmbedding:
-    """A periodic embedding at its site.
+    """A periodic embedding at its context.
 
     Arrays of waves have the embedded numbers before the rows, so that each number has its matrix
     in one piece, which NumPy's sine goes over in one call, and BLAS takes as it is.
@@ -384,34 +387,34 @@ class BuiltPeriodicEmbedding:
     ----------
     layer : PeriodicEmbedding
         The settings.
-    site : Site
+    context : Site
         Where it computes.
     """
 
-    def __init__(self, layer: PeriodicEmbedding, site: LayerContext) -> None:
-        self._site, self._n_units = site, layer.n_units
-        n_embedded, k = layer.n_embedded(site.n_inputs), layer.n_frequencies
+    def __init__(self, layer: PeriodicEmbedding, context: LayerContext) -> None:
+        self._context, self._n_units = context, layer.n_units
+        n_embedded, k = layer.n_embedded(context.n_inputs), layer.n_frequencies
         self._n_mapped = n_embedded * layer.n_units
         self._columns: Any = slice(None) if layer.features is None else list(layer.features)
-        held = site.parameters if layer.trained else site.statistics
+        held = context.parameters if layer.trained else context.buffers
         self._frequencies = held["frequencies"]
         self._factors = np.empty_like(self._frequencies)
-        maps, d_maps = site.parameters["maps"], site.gradients.get("maps")
+        maps, d_maps = context.parameters["maps"], context.gradients.get("maps")
         self._of_sines, self._of_cosines = maps[..., :k, :], maps[..., k:, :]
         if d_maps is not None:
             self._d_of_sines, self._d_of_cosines = d_maps[..., :k, :], d_maps[..., k:, :]
-        self._d_frequencies = site.gradients.get("frequencies")
-        has_way_back = site.is_training or site.grad_input is not None
-        self._n_at_once = site.n_rows if has_way_back else min(site.n_rows, _PERIODIC_ROWS)
+        self._d_frequencies = context.gradients.get("frequencies")
+        has_backward = context.is_training or context.grad_input is not None
+        self._n_at_once = context.n_rows if has_backward else min(context.n_rows, _PERIODIC_ROWS)
         self._shape = n_embedded, k
         # Of two arrays each: sines and cosines, and the gradients by them.
         self._waves = [self._buffer(name, k) for name in ("sines", "cosines")]
         self._mapped = self._buffer("mapped", layer.n_units)
-        if site.grad_input is not None or self._d_frequencies is not None:
+        if context.grad_input is not None or self._d_frequencies is not None:
             self._slopes = [self._buffer(name, k) for name in ("by sines", "by cosines")]
 
     def _buffer(self, name: str, width: int) -> Array:
-        return self._site.buffer(name, self._shape[0] * width, self._n_at_once)
+        return self._context.scratch(name, self._shape[0] * width, self._n_at_once)
 
     # ------------------------------------------------------------------ forward
 
@@ -419,7 +422,7 @@ class BuiltPeriodicEmbedding:
         self._x = x
         np.multiply(self._frequencies, 2 * np.pi, out=self._factors)
         out[..., self._n_mapped :] = x
-        for start in range(0, self._site.n_rows, self._n_at_once):
+        for start in range(0, self._context.n_rows, self._n_at_once):
             rows = slice(start, start + self._n_at_once)
             self._map(x[..., rows, :], out[..., rows, :])
 
@@ -438,16 +441,18 @@ class BuiltPeriodicEmbedding:
     # ----------------------------------------------------------------- backward
 
     def backward(self, delta: Array) -> Array:
-        site, (n_embedded, k) = self._site, self._shape
+        context, (n_embedded, k), n_rows = self._context, self._shape, self._context.n_rows
         d_outputs = self._outputs(delta)
-        sines, cosines = (_by_number(each, n_embedded, site.n_rows, k) for each in self._waves)
-        if site.is_training:
+        sines, cosines = (_by_number(each, n_embedded, n_rows, k) for each in self._waves)
+        if context.is_training:
             np.matmul(sines.swapaxes(-1, -2), d_outputs, out=self._d_of_sines)
             np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=self._d_of_cosines)
-        if self._d_frequencies is None and site.grad_input is None:
+        if self._d_frequencies is None and context.grad_input is None:
             return delta
         # Of the phases 2 pi f x: cosines * d_sines - sines * d_cosines.
-        by_phases, other = (_by_number(each, n_embedded, site.n_rows, k) for each in self._slopes)
+        by_phases, other = (
+            _by_number(each, n_embedded, context.n_rows, k) for each in self._slopes
+        )
         np.matmul(d_outputs, self._of_sines.swapaxes(-1, -2), out=by_phases)
         np.matmul(d_outputs, self._of_cosines.swapaxes(-1, -2), out=other)
         by_phases *= cosines
@@ -457,12 +462,12 @@ class BuiltPeriodicEmbedding:
             numbers = self._numbers(self._x)[..., None, :]
             np.matmul(numbers, by_phases, out=self._d_frequencies[..., None, :])
             self._d_frequencies *= 2 * np.pi
-        if site.grad_input is None:
+        if context.grad_input is None:
             return delta
-        site.grad_input[...] = delta[..., self._n_mapped :]
+        context.grad_input[...] = delta[..., self._n_mapped :]
         by_numbers = np.matmul(by_phases, self._factors[..., None])
-        site.grad_input[..., self._columns] += by_numbers[..., 0].swapaxes(-1, -2)
-        return site.grad_input
+        context.grad_input[..., self._columns] += by_numbers[..., 0].swapaxes(-1, -2)
+        return context.grad_input
 
     # -------------------------------------------------------------------- views
 

@@ -29,20 +29,20 @@ class FeatureLayer(Configurable, Layer):
     >>> from dataclasses import dataclass
     >>> import numpy as np
     >>> from skbackprop.layers import FeatureLayer
-    >>> from skbackprop.layers.base import Block
+    >>> from skbackprop.layers.base import ParameterSpec
     >>> @dataclass(frozen=True)
     ... class Shift(FeatureLayer):
-    ...     def blocks(self, n_inputs):
-    ...         return (Block("shifts", (n_inputs,)),)
+    ...     def parameter_specs(self, n_inputs):
+    ...         return (ParameterSpec("shifts", (n_inputs,)),)
     ...
-    ...     def forward(self, site, x, out):
-    ...         np.add(x, site.parameters["shifts"], out=out)
+    ...     def forward(self, context, x, out):
+    ...         np.add(x, context.parameters["shifts"], out=out)
     ...
-    ...     def backward(self, site, x, delta):
-    ...         if site.is_training:
-    ...             site.gradients["shifts"][...] = delta.sum(axis=-2, keepdims=True)
-    ...         if site.d_input is not None:
-    ...             site.d_input[...] = delta
+    ...     def backward(self, context, x, delta):
+    ...         if context.is_training:
+    ...             context.gradients["shifts"][...] = delta.sum(axis=-2, keepdims=True)
+    ...         if context.grad_input is not None:
+    ...             context.grad_input[...] = delta
     ...         return delta
     >>> from sklearn.datasets import load_iris
     >>> from skbackprop import BackpropClassifier
@@ -109,32 +109,32 @@ class BlockDiagonalDense(FeatureLayer):
     width: int
     n_units: int
 
-    def n_outputs(self, n_inputs: int) -> int:
+    def compute_n_outputs(self, n_inputs: int) -> int:
         return n_inputs - self.n_blocks * (self.width - self.n_units)
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         shape = self.n_blocks, self.width, self.n_units
         return (ParameterSpec("maps", shape, NormalInit(self.width**-0.5, shape)),)
 
     def max_matmul_size(self, n_inputs: int) -> int:
         return self.width * self.n_units
 
-    def forward(self, site: LayerContext, x: Array, out: Array) -> None:
-        np.matmul(self._blocks(x, self.width), site.parameters["maps"], out=self._outputs(out))
+    def forward(self, context: LayerContext, x: Array, out: Array) -> None:
+        np.matmul(self._blocks(x, self.width), context.parameters["maps"], out=self._outputs(out))
         out[..., self.n_blocks * self.n_units :] = x[..., self.n_blocks * self.width :]
 
-    def backward(self, site: LayerContext, x: Array, delta: Array) -> Array:
+    def backward(self, context: LayerContext, x: Array, delta: Array) -> Array:
         d_outputs = self._outputs(delta)
-        if site.is_training:
+        if context.is_training:
             transposed = self._blocks(x, self.width).swapaxes(-1, -2)
-            np.matmul(transposed, d_outputs, out=site.gradients["maps"])
-        if site.grad_input is None:
+            np.matmul(transposed, d_outputs, out=context.gradients["maps"])
+        if context.grad_input is None:
             return delta
-        transposed = site.parameters["maps"].swapaxes(-1, -2)
-        np.matmul(d_outputs, transposed, out=self._blocks(site.grad_input, self.width))
-        d_others = site.grad_input[..., self.n_blocks * self.width :]
+        transposed = context.parameters["maps"].swapaxes(-1, -2)
+        np.matmul(d_outputs, transposed, out=self._blocks(context.grad_input, self.width))
+        d_others = context.grad_input[..., self.n_blocks * self.width :]
         d_others[...] = delta[..., self.n_blocks * self.n_units :]
-        return site.grad_input
+        return context.grad_input
 
     def _outputs(self, array: Array) -> Array:
         return self._blocks(array, self.n_units)
@@ -171,11 +171,11 @@ class Scale(FeatureLayer):
 
     inplace_backward: ClassVar[bool] = True
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        return (ParameterSpec("scales", (n_inputs,), 1.0),)
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        return (ParameterSpec("scales", (n_inputs,), initializer=1.0),)
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        return BuiltScale(site)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltScale(context)
 
 
 class BuiltScale:
@@ -183,15 +183,15 @@ class BuiltScale:
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Where it computes.
     """
 
-    def __init__(self, site: LayerContext) -> None:
-        self._scales, self._d_scales = site.parameters["scales"], site.gradients.get("scales")
+    def __init__(self, context: LayerContext) -> None:
+        self._scales, self._d_scales = context.parameters["scales"], context.gradients.get("scales")
         if self._d_scales is not None:
-            self._products = site.buffer("products", site.n_inputs)
-            self._ones = np.ones((1, site.n_rows), self._scales.dtype)
+            self._products = context.scratch("products", context.n_inputs)
+            self._ones = np.ones((1, context.n_rows), self._scales.dtype)
 
     def forward(self, x: Array, out: Array) -> None:
         self._x = x

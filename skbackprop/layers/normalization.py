@@ -28,11 +28,13 @@ class Normalization(Configurable, Layer):
     inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 1
 
-    def inplace_forward(self, has_way_back: bool) -> bool:
-        return not has_way_back
+    def inplace_forward(self, has_backward: bool) -> bool:
+        return not has_backward
 
-    def blocks(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        return ParameterSpec("biases", (n_inputs,)), ParameterSpec("gains", (n_inputs,), start=1.0)
+    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+        return ParameterSpec("biases", (n_inputs,)), ParameterSpec(
+            "gains", (n_inputs,), initializer=1.0
+        )
 
 
 # -------------------------------------------------------------------------- over a batch
@@ -94,10 +96,10 @@ class BatchNormalization(Normalization):
         validate_interval(self, "momentum", low=0, high=1, closed="left")
         validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def statistics(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def buffer_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
         means, variances = (
             ParameterSpec("means", (n_inputs,)),
-            ParameterSpec("variances", (n_inputs,), start=1.0),
+            ParameterSpec("variances", (n_inputs,), initializer=1.0),
         )
         return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
 
@@ -109,10 +111,10 @@ class BatchNormalization(Normalization):
         n_rows = batch_size * (1 - remains) / (1 - self.momentum)
         statistics[NUM_BATCHES_TRACKED][...] = weight * n_rows
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        if not site.is_training:
-            return BuiltBatchNormInference(site, self.epsilon)
-        return BuiltBatchNormTraining(site, self.epsilon, self.momentum)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        if not context.is_training:
+            return BuiltBatchNormInference(context, self.epsilon)
+        return BuiltBatchNormTraining(context, self.epsilon, self.momentum)
 
 
 # ----------------------------------------------------------------------- over the units
@@ -158,8 +160,8 @@ class LayerNormalization(Normalization):
     def __post_init__(self) -> None:
         validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def build(self, site: LayerContext) -> BuiltLayer:
-        return BuiltLayerNorm(site, self.epsilon)
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltLayerNorm(context, self.epsilon)
 
 
 # ------------------------------------------------------------------------ at their sites
@@ -168,14 +170,18 @@ class LayerNormalization(Normalization):
 class BuiltNormalization:
     """out = gains * norm(x) + biases; norm(x) takes the memory of x."""
 
-    def __init__(self, site: LayerContext, epsilon: float) -> None:
-        self.gains, self.biases = site.parameters["gains"], site.parameters["biases"]
-        self.d_gains, self.d_biases = site.gradients.get("gains"), site.gradients.get("biases")
-        dtype, shape = site.workspace.dtype, (site.n_estimators, site.n_rows, site.n_outputs)
+    def __init__(self, context: LayerContext, epsilon: float) -> None:
+        self.gains, self.biases = context.parameters["gains"], context.parameters["biases"]
+        self.d_gains, self.d_biases = (
+            context.gradients.get("gains"),
+            context.gradients.get("biases"),
+        )
+        dtype = context.pool.dtype
+        shape = context.n_estimators, context.n_rows, context.n_outputs
         self._epsilon, self._one = dtype.type(epsilon), dtype.type(1)
-        self._scratch = squeeze_member_axis(site.workspace.array("normalised scratch", shape))
-        self._ones = np.ones((1, site.n_rows), dtype)
-        self._copy = site.input_buffer()
+        self._scratch = squeeze_member_axis(context.pool.get("normalised scratch", shape))
+        self._ones = np.ones((1, context.n_rows), dtype)
+        self._copy = context.input_copy()
 
     def _own(self, x: Array) -> Array:
         """Return `x` if it may be overwritten, else a copy of it."""
@@ -205,20 +211,20 @@ class BuiltNormalization:
 class BuiltBatchNormTraining(BuiltNormalization):
     """Batch normalisation in training, which brings the running statistics up to date."""
 
-    def __init__(self, site: LayerContext, epsilon: float, momentum: float) -> None:
-        super().__init__(site, epsilon)
-        self._batch, self._momentum, dtype = site.batch, momentum, site.workspace.dtype
-        statistics = site.statistics
+    def __init__(self, context: LayerContext, epsilon: float, momentum: float) -> None:
+        super().__init__(context, epsilon)
+        self._batch, self._momentum, dtype = context.batch, momentum, context.pool.dtype
+        statistics = context.buffers
         self._means, self._variances = statistics["means"], statistics["variances"]
         # What all batches so far weigh, the share of this one in it, and what is left for others.
-        self._weight = statistics[NUM_BATCHES_TRACKED].reshape(site.n_estimators, 1)
-        share, rest = np.empty((2, site.n_estimators, 1, 1), dtype)
+        self._weight = statistics[NUM_BATCHES_TRACKED].reshape(context.n_estimators, 1)
+        share, rest = np.empty((2, context.n_estimators, 1, 1), dtype)
         self._flat_share, self._share, self._rest = (
             share[:, 0],
             squeeze_member_axis(share),
             squeeze_member_axis(rest),
         )
-        self._equal = np.full((site.n_rows, 1), 1 / site.n_rows, dtype)
+        self._equal = np.full((context.n_rows, 1), 1 / context.n_rows, dtype)
         self._mean, self._variance, self._inverse, self._step = (
             np.empty_like(self.gains) for _ in range(4)
         )
@@ -277,11 +283,11 @@ class BuiltBatchNormTraining(BuiltNormalization):
 class BuiltLayerNorm(BuiltNormalization):
     """Layer normalisation, in training and in prediction."""
 
-    def __init__(self, site: LayerContext, epsilon: float) -> None:
-        super().__init__(site, epsilon)
-        n_units, dtype = site.n_outputs, site.workspace.dtype
+    def __init__(self, context: LayerContext, epsilon: float) -> None:
+        super().__init__(context, epsilon)
+        n_units, dtype = context.n_outputs, context.pool.dtype
         self._equal = np.full((n_units, 1), 1 / n_units, dtype)
-        mean, inverse = np.empty((2, site.n_estimators, site.n_rows, 1), dtype)
+        mean, inverse = np.empty((2, context.n_estimators, context.n_rows, 1), dtype)
         self._mean, self._inverse = squeeze_member_axis(mean), squeeze_member_axis(inverse)
         self._shares = np.empty_like(self.gains)
 
@@ -315,9 +321,9 @@ class BuiltLayerNorm(BuiltNormalization):
 class BuiltBatchNormInference:
     """Batch normalisation in prediction: a factor and a shift for each unit."""
 
-    def __init__(self, site: LayerContext, epsilon: float) -> None:
-        parameters, statistics = site.parameters, site.statistics
-        deviations = np.sqrt(statistics["variances"] + site.workspace.dtype.type(epsilon))
+    def __init__(self, context: LayerContext, epsilon: float) -> None:
+        parameters, statistics = context.parameters, context.buffers
+        deviations = np.sqrt(statistics["variances"] + context.pool.dtype.type(epsilon))
         self._factor = parameters["gains"] / deviations
         self._shift = parameters["biases"] - statistics["means"] * self._factor
 

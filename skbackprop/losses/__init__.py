@@ -1,6 +1,6 @@
-"""The losses: what a network minimises, and how its scores become predictions."""
+"""Losses of regressors and classifiers, and the links that turn raw output into predictions."""
 
-from .base import CanonicalLinkLoss, Loss
+from .base import CanonicalLinkLoss, Loss, TargetInterval
 from .classification import (
     CLASSIFIER_LOSSES,
     BrierScore,
@@ -48,6 +48,7 @@ __all__ = [
     "Quantile",
     "SquaredError",
     "SquaredHinge",
+    "TargetInterval",
     "Tweedie",
 ]
 

@@ -1,7 +1,7 @@
-"""A loss with another output activation than its own, as scikit-learn's networks may be given.
+"""Losses with another output activation than their own, for compatibility with scikit-learn.
 
-There `out_activation_` can be set after `fit`: prediction applies it to the scores, and training
-goes on as if it belonged to the loss.
+The attribute `out_activation_` of a network can be set after `fit`, as in scikit-learn: prediction
+applies it to the output of the last layer, and training continues as if it belonged to the loss.
 """
 
 from __future__ import annotations
@@ -14,99 +14,96 @@ from scipy.special import xlogy
 
 from ..utils.arrays import Array
 from ..utils.validation import did_you_mean
-from .base import Loss
+from .base import Loss, TargetInterval
 from .classification import LogLoss
 from .links import OUTPUT_ACTIVATIONS, Link
 from .regression import Poisson, SquaredError
 
-# Those of scikit-learn's networks.
-_LOSSES = (LogLoss, Poisson, SquaredError)
-
 
 @dataclass(frozen=True)
 class LossWithLink(Loss):
-    """A loss of predictions p that another link makes of the scores; its gradient is p - y.
+    """Loss of predictions p that another link makes; its gradient is p - y.
 
-    That is scikit-learn's: the gradient of the loss whose own link it would be. So value and
-    gradient do not belong together, and training by L-BFGS is not possible.
+    The gradient is the same as in scikit-learn: that of the loss for which the link is canonical.
+    Value and gradient do not match, so training with L-BFGS is not possible.
 
     Parameters
     ----------
-    inner : LogLoss, Poisson or SquaredError
+    base_loss : LogLoss, Poisson or SquaredError
         The loss.
-    output : Link
+    other_link : Link
         The link.
     """
 
-    inner: Loss
-    output: Link
+    base_loss: Loss
+    other_link: Link
 
     @property
     def link(self) -> Link:
-        return self.output
+        return self.other_link
 
     @property
-    def target_minimum(self) -> float:  # type: ignore[override]
-        return self.inner.target_minimum
+    def interval_y_true(self) -> TargetInterval:  # type: ignore[override]
+        return TargetInterval(self.base_loss.interval_y_true.low)
 
     @property
     def average_over_outputs(self) -> bool:  # type: ignore[override]
-        return self.inner.average_over_outputs
+        return self.base_loss.average_over_outputs
 
-    def value(self, scores: Array, y: Array) -> Array:
-        p = self.predict(scores)
-        if isinstance(self.inner, SquaredError):
-            return self.inner.value(p, y)
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        p = self.predict(raw_prediction)
+        if isinstance(self.base_loss, SquaredError):
+            return self.base_loss.value(p, y)
         with np.errstate(all="ignore"):
-            if isinstance(self.inner, Poisson):
+            if isinstance(self.base_loss, Poisson):
                 return np.asarray((xlogy(y, y / p) - y + p).sum(axis=-1))
             epsilon = np.finfo(p.dtype).eps
             p = np.clip(p, epsilon, 1 - epsilon)
             losses = -xlogy(y, p)
-            if p.shape[-1] == 1 or self.output.name == "logistic":
+            if p.shape[-1] == 1 or self.link.name == "logistic":
                 losses -= xlogy(1 - y, 1 - p)
             return np.asarray(losses.sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        self.output.inverse(scores, out)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.link.inverse(raw_prediction, out)
         np.subtract(out, y, out=out)
 
-    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
+    def score(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
         """Return R2 of the predictions."""
-        return SquaredError().score(self.predict(scores), y, weight)
+        return SquaredError().score(self.predict(raw_prediction), y, weight)
 
-    def decisive(self, scores: Array) -> Array:
-        """Return numbers of which the largest, or a positive one, tells the label."""
-        return np.asarray(self.predict(scores) - 0.5)
+    def decision_values(self, raw_prediction: Array) -> Array:
+        """Return numbers that determine the label: the largest one, or whether it is positive."""
+        return np.asarray(self.predict(raw_prediction) - 0.5)
 
 
 def unwrap_loss(loss: Loss) -> Loss:
     """Return a loss with its own link."""
-    return loss.inner if isinstance(loss, LossWithLink) else loss
+    return loss.base_loss if isinstance(loss, LossWithLink) else loss
 
 
 def override_link(loss: Loss, name: Any) -> Loss:
-    """Return a loss with the link of a name: that of an activation of scikit-learn's networks.
+    """Return a loss with the link of a name, one of scikit-learn's output activations.
 
     Raises
     ------
     ValueError
-        If there is none of this name, or if the loss takes its own link alone.
+        If the name is unknown, or the loss has no other link than its own.
     """
-    own = unwrap_loss(loss)
+    base_loss = unwrap_loss(loss)
     if name == loss.link.name:
         return loss
-    if name == own.link.name:
-        return own
-    if type(own) not in _LOSSES:
+    if name == base_loss.link.name:
+        return base_loss
+    if type(base_loss) not in (LogLoss, Poisson, SquaredError):  # the losses of scikit-learn
         raise ValueError(
-            f"out_activation_ is {name!r}, but the loss {own!r} goes with {own.link.name!r} alone. "
-            'Set it back, or use loss="log_loss", "squared_error" or "poisson", which take any '
-            f"of {sorted(OUTPUT_ACTIVATIONS)}."
+            f"out_activation_ is {name!r}, but the loss {base_loss!r} requires "
+            f'{base_loss.link.name!r}. Set it back, or use loss="log_loss", "squared_error" or '
+            f'"poisson", which accept any of {sorted(OUTPUT_ACTIVATIONS)}.'
         )
     if not isinstance(name, str) or name not in OUTPUT_ACTIVATIONS:
         question = did_you_mean(name, OUTPUT_ACTIVATIONS)
         raise ValueError(
             f"out_activation_ must be one of {sorted(OUTPUT_ACTIVATIONS)}, got {name!r}.{question}"
         )
-    return LossWithLink(own, OUTPUT_ACTIVATIONS[name])
+    return LossWithLink(base_loss, OUTPUT_ACTIVATIONS[name])

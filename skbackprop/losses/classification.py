@@ -9,28 +9,29 @@ import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_interval
-from .base import CanonicalLinkLoss, Loss
+from .base import CanonicalLinkLoss, Loss, TargetInterval
 from .links import IDENTITY_LINK, LOGIT_LINK, SOFTMAX_LINK, Link
 
 
 class ClassifierLoss(Loss):
-    """A loss on 0/1 targets. `multiclass` classes exclude each other: softmax, else logistic.
+    """Loss of 0/1 targets, with softmax for mutually exclusive classes, else logistic.
 
     Attributes
     ----------
+    multiclass : bool
+        Whether the classes are mutually exclusive; the classifier sets it.
     supports_predict_proba : bool, default=True
-        Whether predictions are probabilities. Only then is there a `predict_proba`, and can a
-        share of a target be spread over other classes.
+        Whether predictions are probabilities. If not, the classifier has no `predict_proba`, and
+        label smoothing is not possible.
     average_over_outputs : bool, default=False
-        Of several labels the sum is reported, as in scikit-learn.
+        The reported loss is the sum over several labels, as in scikit-learn.
     """
 
     _set_elsewhere = frozenset({"multiclass"})  # by the classifier
 
     multiclass: bool
     supports_predict_proba: ClassVar[bool] = True
-    target_minimum: ClassVar[float] = 0.0
-    target_maximum: ClassVar[float] = 1.0
+    interval_y_true: ClassVar[TargetInterval] = TargetInterval(0.0, 1.0)
     average_over_outputs: ClassVar[bool] = False
 
     @property
@@ -42,15 +43,15 @@ class ClassifierLoss(Loss):
 class LogLoss(CanonicalLinkLoss, ClassifierLoss):
     """Cross-entropy: loss = -sum_k y_k log p_k; for the logistic link -sum_k log p(y_k).
 
-    From scores: loss = log sum_j exp(s_j) - sum_k y_k s_k; for the logistic link
-    sum_k log(1 + exp(s_k)) - y_k s_k. Its gradient is p - y.
+    In terms of raw predictions: loss = log sum_j exp(s_j) - sum_k y_k s_k; for the logistic link
+    sum_k log(1 + exp(s_k)) - y_k s_k. The gradient is p - y.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import LogLoss
-    >>> scores, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
-    >>> LogLoss(exclusive=True).value(scores, y)
+    >>> raw_prediction, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
+    >>> LogLoss(multiclass=True).value(raw_prediction, y)
     array([0.69314718])
     """
 
@@ -61,55 +62,55 @@ class LogLoss(CanonicalLinkLoss, ClassifierLoss):
 class BrierScore(ClassifierLoss):
     """Half the squared distance of probabilities and labels: loss = 1/2 sum_k (p_k - y_k)^2.
 
-    The gradient goes through the link: p (1 - p) (p - y) for the logistic one.
+    For the logistic link the gradient is p (1 - p) (p - y).
 
     Examples
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import BrierScore
-    >>> scores, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
-    >>> BrierScore(exclusive=True).value(scores, y)
+    >>> raw_prediction, y = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
+    >>> BrierScore(multiclass=True).value(raw_prediction, y)
     array([0.25])
     """
 
     multiclass: bool = False
 
-    def value(self, scores: Array, y: Array) -> Array:
-        error = np.empty_like(scores)
-        self.link.inverse(scores, error)
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        error = np.empty_like(raw_prediction)
+        self.link.inverse(raw_prediction, error)
         error -= y
         return np.asarray(0.5 * np.square(error).sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        self.link.inverse(scores, out)
-        mean = out.copy()
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.link.inverse(raw_prediction, out)
+        probabilities = out.copy()
         np.subtract(out, y, out=out)
-        self.link.backward(mean, out)
+        self.link.inverse_backward(probabilities, out)
 
 
 @dataclass(frozen=True)
 class Focal(ClassifierLoss):
     """Focal loss: loss = -sum_k y_k (1 - p_k)^gamma log p_k (Lin et al. 2017, section 3).
 
-    Rows that are right already, with p near 1, count less than in the cross-entropy, so that
-    training attends to the others. For the logistic link it is the sum over outputs of
+    Rows that are already classified well, with p near 1, count less than in the cross-entropy, so
+    that training focuses on hard rows. For the logistic link the loss is the sum over outputs of
     ``-y (1 - p)^gamma log p - (1 - y) p^gamma log(1 - p)``.
 
-    The gradient has the factor (1 - p)^gamma (1 - gamma r), r = p log p / (1 - p), in place of
-    the cross-entropy's 1. The balance alpha_t of the paper is a weight of the class: use
-    ``sample_weight``.
+    The gradient is that of the cross-entropy times (1 - p)^gamma (1 - gamma r) with
+    r = p log p / (1 - p). For the class weight alpha_t of the paper use ``class_weight``.
 
     Parameters
     ----------
     gamma : float, default=2.0
-        How much less the rows count that are right, not negative; 0 is the cross-entropy.
+        The focusing parameter, non-negative: the larger, the less rows count that are classified
+        well. With 0, the loss is the cross-entropy.
     multiclass : bool, default=False
-        Whether the classes exclude each other; the classifier sets it.
+        Whether the classes are mutually exclusive; the classifier sets it.
 
     Raises
     ------
     ValueError
-        If `gamma` is not a number in its range.
+        If `gamma` is out of range.
 
     References
     ----------
@@ -133,44 +134,41 @@ class Focal(ClassifierLoss):
     def __post_init__(self) -> None:
         validate_interval(self, "gamma", low=0, high=np.inf, closed="left")
 
-    def value(self, scores: Array, y: Array) -> Array:
-        if self.multiclass:
-            return np.asarray(
-                (y * self._modulating_factor(self.link.log_inverse(scores))[0]).sum(axis=-1)
-            )
-        values = y * self._modulating_factor(self.link.log_inverse(scores))[0]
-        values += (1 - y) * self._modulating_factor(self.link.log_inverse(-scores))[0]
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        values = y * self._focal_term(self.link.log_inverse(raw_prediction))[0]
+        if not self.multiclass:
+            values += (1 - y) * self._focal_term(self.link.log_inverse(-raw_prediction))[0]
         return np.asarray(values.sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        log_p = self.link.log_inverse(scores)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        log_p = self.link.log_inverse(raw_prediction)
         if self.multiclass:
-            slope = y * self._modulating_factor(log_p)[1]
-            # The derivative of log p_k by s_j is -p_j, plus 1 where j is k.
+            slope = y * self._focal_term(log_p)[1]
+            # The derivative of log p_k with respect to s_j is -p_j, plus 1 if j is k.
             np.multiply(np.exp(log_p), slope.sum(axis=-1, keepdims=True), out=out)
             np.subtract(slope, out, out=out)
             return
-        log_rest = self.link.log_inverse(-scores)
-        slope = y * self._modulating_factor(log_p)[1] * np.exp(log_rest)
-        np.multiply((1 - y) * self._modulating_factor(log_rest)[1], np.exp(log_p), out=out)
+        log_rest = self.link.log_inverse(-raw_prediction)
+        slope = y * self._focal_term(log_p)[1] * np.exp(log_rest)
+        np.multiply((1 - y) * self._focal_term(log_rest)[1], np.exp(log_p), out=out)
         np.subtract(slope, out, out=out)
 
-    def _modulating_factor(self, log_p: Array) -> tuple[Array, Array]:
-        """Return -(1 - p)^gamma log p, and its derivative by log p."""
+    def _focal_term(self, log_p: Array) -> tuple[Array, Array]:
+        """Return -(1 - p)^gamma log p, and its derivative with respect to log p."""
         rest = -np.expm1(log_p)
         factor = rest**self.gamma
-        # p log p / (1 - p) goes to -1 where p goes to 1.
+        # p log p / (1 - p) tends to -1 as p tends to 1.
         ratio = np.full_like(rest, -1)
         np.divide(np.exp(log_p) * log_p, rest, out=ratio, where=rest > 0)
         return -factor * log_p, factor * (self.gamma * ratio - 1)
 
 
 class MarginLoss(ClassifierLoss):
-    """A loss of the margins m_k = t_k s_k, with t_k = 1 for the class of the row, else -1.
+    """Loss of the margins m_k = t_k s_k, where t_k is 1 for the class of the row, else -1.
 
-    Each output is a decision value, above zero for its class; there are no probabilities. More
-    than two classes are told apart one against the rest, as in scikit-learn's `LinearSVC` and
-    `SGDClassifier` (Rifkin & Klautau 2004); the class of the largest score wins.
+    The outputs are decision values, positive for their class; there are no probabilities. With
+    more than two classes, each is trained against the rest, as in scikit-learn's `LinearSVC` and
+    `SGDClassifier` (Rifkin & Klautau 2004), and the largest decision value determines the class.
     """
 
     supports_predict_proba: ClassVar[bool] = False
@@ -182,16 +180,16 @@ class MarginLoss(ClassifierLoss):
 
 @dataclass(frozen=True)
 class Hinge(MarginLoss):
-    """Hinge loss, of the support vector machine: loss = sum_k max(0, 1 - t_k s_k).
+    """Hinge loss of support vector machines: loss = sum_k max(0, 1 - t_k s_k).
 
     t_k is 1 for the class of the row, else -1 (Cortes & Vapnik 1995, section 3). The gradient is
-    -t where t s < 1, else 0; at the kink t s = 1, where there is none, it is 0.
+    -t if t s < 1, else 0; at the kink t s = 1 it is the subgradient 0.
 
     Parameters
     ----------
     multiclass : bool, default=False
-        Whether the classes exclude each other, which changes nothing: more than two are told
-        apart one against the rest.
+        Whether the classes are mutually exclusive. It has no effect: with more than two classes,
+        each is trained against the rest.
 
     References
     ----------
@@ -214,18 +212,18 @@ class Hinge(MarginLoss):
 
     multiclass: bool = False
 
-    def value(self, scores: Array, y: Array) -> Array:
-        return np.asarray(np.maximum(1 - (2 * y - 1) * scores, 0).sum(axis=-1))
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return np.asarray(np.maximum(1 - (2 * y - 1) * raw_prediction, 0).sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
         sign = 2 * y - 1
-        np.less(sign * scores, 1, out=out, casting="unsafe")
+        np.less(sign * raw_prediction, 1, out=out, casting="unsafe")
         np.multiply(out, -sign, out=out)
 
 
 @dataclass(frozen=True)
 class SquaredHinge(MarginLoss):
-    """Squared hinge loss: loss = sum_k max(0, 1 - t_k s_k)^2, which has no kink.
+    """Squared hinge loss: loss = sum_k max(0, 1 - t_k s_k)^2, without a kink.
 
     t_k is 1 for the class of the row, else -1 (Chang et al. 2008, equation 3). The gradient is
     -2 t max(0, 1 - t s).
@@ -233,8 +231,8 @@ class SquaredHinge(MarginLoss):
     Parameters
     ----------
     multiclass : bool, default=False
-        Whether the classes exclude each other, which changes nothing: more than two are told
-        apart one against the rest.
+        Whether the classes are mutually exclusive. It has no effect: with more than two classes,
+        each is trained against the rest.
 
     References
     ----------
@@ -256,18 +254,18 @@ class SquaredHinge(MarginLoss):
 
     multiclass: bool = False
 
-    def value(self, scores: Array, y: Array) -> Array:
-        return np.asarray(np.square(np.maximum(1 - (2 * y - 1) * scores, 0)).sum(axis=-1))
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return np.asarray(np.square(np.maximum(1 - (2 * y - 1) * raw_prediction, 0)).sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
         sign = 2 * y - 1
-        np.maximum(1 - sign * scores, 0, out=out)
+        np.maximum(1 - sign * raw_prediction, 0, out=out)
         np.multiply(out, -2 * sign, out=out)
 
 
 CLASSIFIER_LOSSES: dict[str, ClassifierLoss] = {
     "log_loss": LogLoss(),
-    "squared_error": BrierScore(),
+    "brier": BrierScore(),
     "focal": Focal(),
     "hinge": Hinge(),
     "squared_hinge": SquaredHinge(),
@@ -276,17 +274,17 @@ CLASSIFIER_LOSSES: dict[str, ClassifierLoss] = {
 
 @dataclass(frozen=True)
 class LabelSmoothing(Loss):
-    """A classifier's loss on smoothed targets: loss(s, y) = inner(s, (1 - share) y + share / K).
+    """Loss of smoothed targets: loss(s, y) = base_loss(s, (1 - a) y + a / K) with a = smoothing.
 
-    K is the number of classes that exclude each other, or 2 for each label by itself (Szegedy et
-    al. 2016, section 7). The data keep the true targets, which scores and splits go by.
+    K is the number of mutually exclusive classes, or 2 for each of several labels (Szegedy et al.
+    2016, section 7). Validation scores and splits use the true targets.
 
     Parameters
     ----------
-    inner : ClassifierLoss
-        The loss, whose link it has; it has to have probabilities.
-    share : float
-        The share that is spread evenly over all classes, in [0, 1).
+    base_loss : ClassifierLoss
+        The loss; it must support probabilities.
+    smoothing : float
+        The share of each target that is spread evenly over all classes, in [0, 1).
 
     References
     ----------
@@ -294,21 +292,21 @@ class LabelSmoothing(Loss):
     inception architecture for computer vision. CVPR.
     """
 
-    inner: ClassifierLoss
-    share: float
+    base_loss: ClassifierLoss
+    smoothing: float
     average_over_outputs: ClassVar[bool] = False
 
     @property
     def link(self) -> Link:
-        return self.inner.link
+        return self.base_loss.link
 
-    def value(self, scores: Array, y: Array) -> Array:
-        return self.inner.value(scores, self._smooth(y))
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return self.base_loss.value(raw_prediction, self._smooth(y))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        self.inner.gradient(scores, self._smooth(y), out)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.base_loss.gradient(raw_prediction, self._smooth(y), out)
 
     def _smooth(self, y: Array) -> Array:
-        n_classes = y.shape[-1] if self.inner.multiclass else 2
-        smooth = y * (1 - self.share)
-        return np.add(smooth, self.share / n_classes, out=smooth)
+        n_classes = y.shape[-1] if self.base_loss.multiclass else 2
+        smoothed = y * (1 - self.smoothing)
+        return np.add(smoothed, self.smoothing / n_classes, out=smoothed)

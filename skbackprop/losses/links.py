@@ -1,7 +1,6 @@
-"""Links, the inverse of which turns the raw scores of the last layer into predictions.
+"""Links; their inverses turn the raw output of the last layer into predictions.
 
-A link belongs to the loss that is computed from the same scores, so prediction and gradient
-cannot disagree.
+A link belongs to a loss of the same raw predictions, so that prediction and gradient agree.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..utils.arrays import Array
 
 
 class Link:
-    """What turns scores into predictions.
+    """Function from predictions to raw predictions, with its inverse and their derivatives.
 
     Attributes
     ----------
@@ -28,170 +27,170 @@ class Link:
 
     name: str | list[str]
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        """Write the predictions (means, probabilities) to `out`, which may be `scores`."""
-        raise NotImplementedError(f"{type(self).__name__} has no inverse(scores, out)")
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        """Write the predictions to `out`, which may be `raw_prediction`."""
+        raise NotImplementedError(f"{type(self).__name__} must define inverse(...)")
 
-    def log_inverse(self, scores: Array) -> Array:
-        """Return the logarithm of the predictions, finite where they would round to zero."""
-        raise NotImplementedError(f"{type(self).__name__} has no log_inverse(scores)")
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        """Multiply `delta` in place: from d loss / d prediction to d loss / d raw prediction."""
+        raise NotImplementedError(f"{type(self).__name__} must define inverse_backward(...)")
 
-    def scores_of(self, predictions: Array) -> Array:
-        """Return scores that have these predictions, finite at the ends of their range as well.
+    def log_inverse(self, raw_prediction: Array) -> Array:
+        """Return the logarithms of the predictions, finite even where predictions are zero."""
+        raise NotImplementedError(f"{type(self).__name__} must define log_inverse(...)")
 
-        They are in double precision.
+    def link(self, predictions: Array) -> Array:
+        """Return the float64 raw predictions of predictions, finite at the ends of their range."""
+        raise NotImplementedError(f"{type(self).__name__} must define link(...)")
+
+    def log_partition(self, raw_prediction: Array) -> Array:
+        """Return the log-partition function, whose gradient is the prediction.
+
+        The result has the shape of `raw_prediction`, or a last axis of 1 if all outputs of a row
+        share one normalization. Only canonical links of exponential families define it.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no scores_of(predictions)")
+        raise NotImplementedError(f"{type(self).__name__} must define log_partition(...)")
 
-    def average_predictions(self, scores: Array) -> Array:
-        """Return the scores whose prediction is the mean of the members' predictions.
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        """Return the raw prediction of the ensemble, whose prediction is the members' mean.
 
         Parameters
         ----------
-        scores : array of shape (n_estimators, n, k)
-            The scores of each member.
+        raw_prediction : array of shape (n_estimators, n, k)
+            The raw predictions of each member.
 
         Returns
         -------
-        pooled : array of shape (n, k)
-            In the dtype of `scores`.
+        averaged : array of shape (n, k)
+            In the dtype of `raw_prediction`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no average_predictions(scores)")
+        raise NotImplementedError(f"{type(self).__name__} must define average_predictions(...)")
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        """Return d loss / d score of each member, given d loss / d pooled score.
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        """Return d loss / d raw prediction of each member.
 
         Parameters
         ----------
-        scores : array of shape (n_estimators, n, k)
-            The scores of each member.
+        raw_prediction : array of shape (n_estimators, n, k)
+            The raw predictions of each member.
         delta : array of shape (n, k)
-            The derivatives by what `pool` makes of them.
+            The derivatives with respect to the result of `average_predictions`.
 
         Returns
         -------
         deltas : array of shape (n_estimators, n, k)
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no average_predictions_backward(scores, delta)"
+            f"{type(self).__name__} must define average_predictions_backward(...)"
         )
-
-    def backward(self, mean: Array, delta: Array) -> None:
-        """Turn d loss / d prediction, `delta`, into d loss / d score, in place."""
-        raise NotImplementedError(f"{type(self).__name__} has no backward(mean, delta)")
-
-    def out_activation(self, scores: Array) -> Array:
-        """Return the log-partition A(scores), the gradient of which is the prediction.
-
-        The result has the shape of `scores`, or a last axis of one where all outputs of a
-        row share one normalizer. Only links of the exponential family have it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no out_activation(scores)")
 
 
 class IdentityLink(Link):
-    """Predictions are the scores."""
+    """Predictions are the raw predictions."""
 
     name = "identity"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        if out is not scores:
-            np.copyto(out, scores)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        if out is not raw_prediction:
+            np.copyto(out, raw_prediction)
 
-    def scores_of(self, predictions: Array) -> Array:
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        pass
+
+    def link(self, predictions: Array) -> Array:
         return predictions.astype(np.float64)
 
-    def average_predictions(self, scores: Array) -> Array:
-        return np.asarray(scores.mean(axis=0))
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        return np.asarray(raw_prediction.mean(axis=0))
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        return np.repeat(delta[None] / len(scores), len(scores), axis=0)
-
-    def backward(self, mean: Array, delta: Array) -> None:
-        pass
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        return np.repeat(delta[None] / len(raw_prediction), len(raw_prediction), axis=0)
 
 
 class LogLink(Link):
-    """Predictions exp(s): positive, and finite since s is clipped to what exp can hold.
+    """Predictions exp(s): positive, and finite because s is clipped.
 
-    The bounds are about half the logarithm of the largest number, so that products and
-    quotients of two predictions are finite as well.
+    The bounds are about half the logarithm of the largest float, so that products and quotients
+    of two predictions are finite too.
     """
 
     name = "exp"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        self.clip(scores, out)
-        np.exp(out, out=out)
+    def clip(self, raw_prediction: Array, out: Array | None = None) -> Array:
+        """Return the raw predictions, clipped to the bounds; written to `out` if it is given."""
+        bound = max_exp_argument(raw_prediction.dtype)
+        return np.clip(raw_prediction, -bound, bound, out=out)
 
-    def clip(self, scores: Array, out: Array) -> None:
-        """Write the scores, brought within the bounds, to `out`."""
-        bound = max_exp_argument(scores.dtype)
-        np.clip(scores, -bound, bound, out=out)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        np.exp(self.clip(raw_prediction, out), out=out)
 
-    def scores_of(self, predictions: Array) -> Array:
-        return _log(predictions)
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        np.multiply(delta, predictions, out=delta)
 
-    def average_predictions(self, scores: Array) -> Array:
-        inside = np.empty_like(scores)
-        self.clip(scores, inside)
-        return _log_mean_exp(inside)
+    def link(self, predictions: Array) -> Array:
+        return _finite_log(predictions)
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        inside = np.empty_like(scores)
-        self.clip(scores, inside)
-        return np.asarray(delta * _shares(inside) * (inside == scores))
+    def log_partition(self, raw_prediction: Array) -> Array:
+        # Where the raw prediction is clipped, it continues along its tangent.
+        clipped = self.clip(raw_prediction)
+        excess = raw_prediction - clipped
+        return np.asarray(np.exp(clipped, out=clipped) * (1 + excess))
 
-    def backward(self, mean: Array, delta: Array) -> None:
-        np.multiply(delta, mean, out=delta)
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        return _log_mean_exp(self.clip(raw_prediction))
 
-    def out_activation(self, scores: Array) -> Array:
-        # Beyond the bounds, where the prediction is constant, it goes on along its tangent.
-        inside = np.empty_like(scores)
-        self.clip(scores, inside)
-        beyond = scores - inside
-        np.exp(inside, out=inside)
-        return np.asarray(inside * (1 + beyond))
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        clipped = self.clip(raw_prediction)
+        return np.asarray(delta * _softmax_of_members(clipped) * (clipped == raw_prediction))
 
 
 @cache
 def max_exp_argument(dtype: np.dtype[Any]) -> float:
-    """Return the largest score, up or down, that the exponential link lets through."""
+    """Return the bound to whose range `LogLink` clips raw predictions."""
     return (float(np.log(np.finfo(dtype).max)) - 1) / 2
 
 
 class LogitLink(Link):
-    """Predictions 1 / (1 + exp(-s)), each output for itself."""
+    """Predictions 1 / (1 + exp(-s)) of each output."""
 
     name = "logistic"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        expit(scores, out=out)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        expit(raw_prediction, out=out)
 
-    def scores_of(self, predictions: Array) -> Array:
-        return _log(predictions) - _log(1 - predictions)
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        np.multiply(delta, predictions, out=delta)
+        np.multiply(delta, 1 - predictions, out=delta)
 
-    def average_predictions(self, scores: Array) -> Array:
-        # The log odds of the mean, from logarithms of both probabilities: 1 - p would round.
-        mean, rest = (_log_mean_exp(self.log_inverse(s)) for s in (scores, -scores))
-        return mean - rest
+    def log_inverse(self, raw_prediction: Array) -> Array:
+        return -self.log_partition(-raw_prediction)
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        # By a member's score s: log p has the derivative 1 - p, log(1 - p) has -p.
-        shares, of_rest = (_shares(self.log_inverse(s)) for s in (scores, -scores))
-        return np.asarray(delta * (shares * expit(-scores) + of_rest * expit(scores)))
+    def link(self, predictions: Array) -> Array:
+        return _finite_log(predictions) - _finite_log(1 - predictions)
 
-    def log_inverse(self, scores: Array) -> Array:
-        return -self.out_activation(-scores)
+    def log_partition(self, raw_prediction: Array) -> Array:
+        # log(1 + exp(s)) = max(s, 0) + log(1 + exp(-|s|)) does not overflow.
+        tail = np.log1p(np.exp(-np.abs(raw_prediction)))
+        return np.asarray(np.maximum(raw_prediction, 0) + tail)
 
-    def backward(self, mean: Array, delta: Array) -> None:
-        np.multiply(delta, mean, out=delta)
-        np.multiply(delta, 1 - mean, out=delta)
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        # The log-odds of the mean, from log p and log(1 - p), because 1 - p loses digits.
+        log_p, log_rest = (
+            _log_mean_exp(self.log_inverse(s)) for s in (raw_prediction, -raw_prediction)
+        )
+        return log_p - log_rest
 
-    def out_activation(self, scores: Array) -> Array:
-        # log(1 + exp(s)) = max(s, 0) + log(1 + exp(-|s|)), which never overflows.
-        tail = np.log1p(np.exp(-np.abs(scores)))
-        return np.asarray(np.maximum(scores, 0) + tail)
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        # The derivative of log p with respect to s is 1 - p, that of log(1 - p) is -p.
+        of_p, of_rest = (
+            _softmax_of_members(self.log_inverse(s)) for s in (raw_prediction, -raw_prediction)
+        )
+        return np.asarray(delta * (of_p * expit(-raw_prediction) + of_rest * expit(raw_prediction)))
+
+
+# NumPy reduces a short last axis row by row, but the first axis many rows at a time. Up to this
+# number of outputs, transposing the array pays off.
+_MAX_TRANSPOSED_OUTPUTS = 32
 
 
 class SoftmaxLink(Link):
@@ -199,191 +198,188 @@ class SoftmaxLink(Link):
 
     name = "softmax"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        if scores.shape[-1] > _FEW:
-            np.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        if raw_prediction.shape[-1] > _MAX_TRANSPOSED_OUTPUTS:
+            np.subtract(raw_prediction, raw_prediction.max(axis=-1, keepdims=True), out=out)
             np.exp(out, out=out)
             np.divide(out, out.sum(axis=-1, keepdims=True), out=out)
             return
-        p = _outputs_first(scores)
+        p = _copy_outputs_first(raw_prediction)
         np.subtract(p, p.max(axis=0), out=p)
         np.exp(p, out=p)
         np.divide(p, p.sum(axis=0), out=p)
         np.copyto(out, p.transpose(*range(1, p.ndim), 0))
 
-    def scores_of(self, predictions: Array) -> Array:
-        return _log(predictions)
-
-    def average_predictions(self, scores: Array) -> Array:
-        return _log_mean_exp(self.log_inverse(scores))
-
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        # By the scores s_j of a member: log p_k has the derivative -p_j, plus 1 where j is k.
-        log_p = self.log_inverse(scores)
-        deltas = delta * _shares(log_p)
-        return np.asarray(deltas - np.exp(log_p) * deltas.sum(axis=-1, keepdims=True))
-
-    def log_inverse(self, scores: Array) -> Array:
-        # Of large scores, the differences have digits that their normalizer has no room for.
-        below = scores - scores.max(axis=-1, keepdims=True)
-        return np.asarray(below - self.out_activation(below))
-
-    def backward(self, mean: Array, delta: Array) -> None:
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
         # The Jacobian of softmax is diag(p) - p p'.
-        np.subtract(delta, (delta * mean).sum(axis=-1, keepdims=True), out=delta)
-        np.multiply(delta, mean, out=delta)
+        np.subtract(delta, (delta * predictions).sum(axis=-1, keepdims=True), out=delta)
+        np.multiply(delta, predictions, out=delta)
 
-    def out_activation(self, scores: Array) -> Array:
-        if scores.shape[-1] > _FEW:
-            largest = scores.max(axis=-1, keepdims=True)
-            total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
+    def log_inverse(self, raw_prediction: Array) -> Array:
+        # Subtracting the maximum first keeps the digits of differences of large raw predictions.
+        shifted = raw_prediction - raw_prediction.max(axis=-1, keepdims=True)
+        return np.asarray(shifted - self.log_partition(shifted))
+
+    def link(self, predictions: Array) -> Array:
+        return _finite_log(predictions)
+
+    def log_partition(self, raw_prediction: Array) -> Array:
+        if raw_prediction.shape[-1] > _MAX_TRANSPOSED_OUTPUTS:
+            largest = raw_prediction.max(axis=-1, keepdims=True)
+            total = np.exp(raw_prediction - largest).sum(axis=-1, keepdims=True)
             return np.asarray(largest + np.log(total))
-        s = _outputs_first(scores)
+        s = _copy_outputs_first(raw_prediction)
         largest = s.max(axis=0)
         np.subtract(s, largest, out=s)
         np.exp(s, out=s)
         return np.asarray(largest + np.log(s.sum(axis=0)))[..., None]
 
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        return _log_mean_exp(self.log_inverse(raw_prediction))
+
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        # The derivative of log p_k with respect to s_j is -p_j, plus 1 if j is k.
+        log_p = self.log_inverse(raw_prediction)
+        deltas = delta * _softmax_of_members(log_p)
+        return np.asarray(deltas - np.exp(log_p) * deltas.sum(axis=-1, keepdims=True))
+
+
+def _copy_outputs_first(raw_prediction: Array) -> Array:
+    """Return a contiguous copy with the outputs on the first axis."""
+    last = raw_prediction.ndim - 1
+    return np.array(raw_prediction.transpose(last, *range(last)), order="C")
+
 
 class TanhLink(Link):
-    """Predictions tanh(s), each output for itself."""
+    """Predictions tanh(s) of each output."""
 
     name = "tanh"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        np.tanh(scores, out=out)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        np.tanh(raw_prediction, out=out)
 
-    def scores_of(self, predictions: Array) -> Array:
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        np.multiply(delta, 1 - predictions**2, out=delta)
+
+    def link(self, predictions: Array) -> Array:
         values = predictions.astype(np.float64)
         largest = 1 - np.finfo(np.float64).epsneg
         return np.asarray(np.arctanh(np.clip(values, -largest, largest)))
 
-    def average_predictions(self, scores: Array) -> Array:
-        return np.asarray(self.scores_of(np.tanh(scores).mean(axis=0)), scores.dtype)
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        return np.asarray(self.link(np.tanh(raw_prediction).mean(axis=0)), raw_prediction.dtype)
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        each = np.tanh(scores)
-        mean = np.tanh(self.scores_of(each.mean(axis=0)))
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        each = np.tanh(raw_prediction)
+        mean = np.tanh(self.link(each.mean(axis=0)))
         rise = (1 - each**2) / np.maximum(1 - mean**2, np.finfo(np.float64).epsneg)
-        return np.asarray(delta / len(scores) * rise, scores.dtype)
-
-    def backward(self, mean: Array, delta: Array) -> None:
-        np.multiply(delta, 1 - mean**2, out=delta)
+        return np.asarray(delta / len(raw_prediction) * rise, raw_prediction.dtype)
 
 
-class ReluLink(Link):
-    """Predictions max(s, 0), each output for itself."""
+class ReluLink(IdentityLink):
+    """Predictions max(s, 0) of each output."""
 
     name = "relu"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        np.maximum(scores, 0, out=out)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        np.maximum(raw_prediction, 0, out=out)
 
-    def scores_of(self, predictions: Array) -> Array:
-        return predictions.astype(np.float64)
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        np.multiply(delta, predictions > 0, out=delta)
 
-    def average_predictions(self, scores: Array) -> Array:
-        return np.asarray(np.maximum(scores, 0).mean(axis=0))
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        return np.asarray(np.maximum(raw_prediction, 0).mean(axis=0))
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        return np.asarray(delta / len(scores) * (scores > 0))
-
-    def backward(self, mean: Array, delta: Array) -> None:
-        np.multiply(delta, mean > 0, out=delta)
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        return np.asarray(delta / len(raw_prediction) * (raw_prediction > 0))
 
 
 @dataclass(frozen=True)
 class NonCrossingQuantileLink(Link):
-    """Predictions q_1 = s_1, q_j = q_{j-1} + log(1 + exp(s_j)): in order, whatever the scores.
+    """Predictions q_1 = s_1 and q_j = q_{j-1} + log(1 + exp(s_j)), in ascending order.
 
     Parameters
     ----------
     n : int
-        The number of predictions for each target, which stand side by side.
+        The number of predictions per target. They are adjacent columns.
     """
 
     n: int
     name = "ordered"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        if out is not scores:
-            np.copyto(out, scores)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        if out is not raw_prediction:
+            np.copyto(out, raw_prediction)
         q = unflatten_last_axis(out, self.n)
-        q[..., 1:] = LOGIT_LINK.out_activation(q[..., 1:])
+        q[..., 1:] = LOGIT_LINK.log_partition(q[..., 1:])
         np.cumsum(q, axis=-1, out=q)
 
-    def average_predictions(self, scores: Array) -> Array:
-        s = unflatten_last_axis(scores, self.n)
-        pooled = s.mean(axis=0)
-        pooled[..., 1:] = self._of_steps(LOGIT_LINK.out_activation(s[..., 1:]).mean(axis=0))
-        return np.asarray(pooled.reshape(scores.shape[1:]))
-
-    def scores_of(self, predictions: Array) -> Array:
-        scores = predictions.astype(np.float64)
-        q = unflatten_last_axis(scores, self.n)
-        q[..., 1:] = self._of_steps(np.diff(q, axis=-1))
-        return scores
-
-    @staticmethod
-    def _of_steps(steps: Array) -> Array:
-        """Return log(exp(step) - 1), of a tiny step in place of none."""
-        steps = np.maximum(steps, np.finfo(steps.dtype).tiny)
-        return np.asarray(steps + np.log(-np.expm1(-steps)))
-
-    def backward(self, mean: Array, delta: Array) -> None:
-        q, d = unflatten_last_axis(mean, self.n), unflatten_last_axis(delta, self.n)
-        # A score moves its own prediction and all above it.
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        q, d = unflatten_last_axis(predictions, self.n), unflatten_last_axis(delta, self.n)
+        # A raw prediction moves its own quantile and all higher ones.
         np.cumsum(d[..., ::-1], axis=-1, out=d[..., ::-1])
         d[..., 1:] *= -np.expm1(q[..., :-1] - q[..., 1:])
+
+    def link(self, predictions: Array) -> Array:
+        raw_prediction = predictions.astype(np.float64)
+        q = unflatten_last_axis(raw_prediction, self.n)
+        q[..., 1:] = _inverse_softplus(np.diff(q, axis=-1))
+        return raw_prediction
+
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        s = unflatten_last_axis(raw_prediction, self.n)
+        averaged = s.mean(axis=0)
+        averaged[..., 1:] = _inverse_softplus(LOGIT_LINK.log_partition(s[..., 1:]).mean(axis=0))
+        return np.asarray(averaged.reshape(raw_prediction.shape[1:]))
 
 
 @dataclass(frozen=True)
 class GaussianLink(Link):
-    """Two predictions for each target, side by side: the mean s_1, the variance floor + exp(s_2).
+    """Mean s_1 and variance floor + exp(s_2) of each target, in adjacent columns.
 
     Parameters
     ----------
     floor : float
-        The least variance, positive.
+        The smallest variance, positive.
     """
 
     floor: float
     name = "mean_variance"
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        if out is not scores:
-            np.copyto(out, scores)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        if out is not raw_prediction:
+            np.copyto(out, raw_prediction)
         variance = unflatten_last_axis(out, 2)[..., 1]
         LOG_LINK.inverse(variance, variance)
         variance += self.floor
 
-    def scores_of(self, predictions: Array) -> Array:
-        scores = predictions.astype(np.float64)
-        variance = unflatten_last_axis(scores, 2)[..., 1]
-        variance[...] = _log(variance - self.floor)
-        return scores
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        variance = unflatten_last_axis(predictions, 2)[..., 1]
+        unflatten_last_axis(delta, 2)[..., 1] *= variance - self.floor
 
-    def log_variance(self, scores: Array) -> Array:
-        """Return log(floor + exp(s)) of the second scores, which no score makes overflow."""
-        return np.asarray(np.logaddexp(scores, math.log(self.floor), dtype=scores.dtype))
+    def link(self, predictions: Array) -> Array:
+        raw_prediction = predictions.astype(np.float64)
+        variance = unflatten_last_axis(raw_prediction, 2)[..., 1]
+        variance[...] = _finite_log(variance - self.floor)
+        return raw_prediction
 
-    def average_predictions(self, scores: Array) -> Array:
-        """Return the scores of mean and variance of the mixture of all members.
+    def log_variance(self, raw_variance: Array) -> Array:
+        """Return log(floor + exp(s_2)), which does not overflow."""
+        log_floor = math.log(self.floor)
+        return np.asarray(np.logaddexp(raw_variance, log_floor, dtype=raw_variance.dtype))
 
-        The variance is the mean of the variances and the variance of the means
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        """Return the raw prediction of mean and variance of the mixture of all members.
+
+        The variance of the mixture is the mean of the variances plus the variance of the means
         (Lakshminarayanan et al. 2017, section 2.4).
         """
-        means, s = unflatten_last_axis(scores, 2)[..., 0], unflatten_last_axis(scores, 2)[..., 1]
-        disagreement = means.var(axis=0)
+        means, raw_variance = np.moveaxis(unflatten_last_axis(raw_prediction, 2), -1, 0)
         with np.errstate(divide="ignore"):
-            spread = np.log(disagreement)
-        pooled = np.stack(
-            [means.mean(axis=0), np.logaddexp(LOG_LINK.average_predictions(s), spread)], axis=-1
-        )
-        return np.asarray(pooled.reshape(scores.shape[1:]), scores.dtype)
-
-    def backward(self, mean: Array, delta: Array) -> None:
-        unflatten_last_axis(delta, 2)[..., 1] *= unflatten_last_axis(mean, 2)[..., 1] - self.floor
+            log_disagreement = np.log(means.var(axis=0))
+        log_variance = np.logaddexp(LOG_LINK.average_predictions(raw_variance), log_disagreement)
+        averaged = np.stack([means.mean(axis=0), log_variance], axis=-1)
+        return np.asarray(averaged.reshape(raw_prediction.shape[1:]), raw_prediction.dtype)
 
 
 def unflatten_last_axis(array: Array, n: int) -> Array:
@@ -391,19 +387,8 @@ def unflatten_last_axis(array: Array, n: int) -> Array:
     return array.reshape(*array.shape[:-1], -1, n)
 
 
-# NumPy reduces a short last axis row by row, and the first axis many rows at a time: up to so
-# many outputs, turning the array costs less than that.
-_FEW = 32
-
-
-def _outputs_first(scores: Array) -> Array:
-    """Return a copy of shape (k, n_estimators, n), contiguous."""
-    last = scores.ndim - 1
-    return np.array(scores.transpose(last, *range(last)), order="C")
-
-
-def _log(predictions: Array) -> Array:
-    """Return logarithms in double precision, finite at zero and below."""
+def _finite_log(predictions: Array) -> Array:
+    """Return float64 logarithms, finite for zero and negative numbers too."""
     values = predictions.astype(np.float64)
     return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))
 
@@ -414,10 +399,16 @@ def _log_mean_exp(values: Array) -> Array:
     return np.asarray(largest + np.log(np.exp(values - largest).mean(axis=0)))
 
 
-def _shares(logarithms: Array) -> Array:
-    """Return the share of each in the sum of exp(logarithms) over the first axis."""
+def _softmax_of_members(logarithms: Array) -> Array:
+    """Return the softmax over the first axis."""
     shares = np.exp(logarithms - logarithms.max(axis=0))
     return np.asarray(shares / shares.sum(axis=0))
+
+
+def _inverse_softplus(values: Array) -> Array:
+    """Return log(exp(values) - 1), finite for zero too."""
+    values = np.maximum(values, np.finfo(values.dtype).tiny)
+    return np.asarray(values + np.log(-np.expm1(-values)))
 
 
 IDENTITY_LINK = IdentityLink()
@@ -433,4 +424,4 @@ OUTPUT_ACTIVATIONS: dict[str, Link] = {
     "tanh": TanhLink(),
     "relu": ReluLink(),
 }
-"""The links that scikit-learn's networks may be given as ``out_activation_``, by name."""
+"""The links by the names that scikit-learn's networks accept as ``out_activation_``."""

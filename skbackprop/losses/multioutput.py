@@ -1,12 +1,12 @@
-"""Losses side by side: each of several blocks of outputs has a loss and a link of its own."""
+"""Loss of several groups of outputs, each with its own loss and link."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from .links import Link
 
 @dataclass(frozen=True)
 class MultiOutputLoss(DropsCachedProperties, Loss):
-    """The sum of a loss for each block of outputs: loss(s, y) = sum_b loss_b(s_b, y_b).
+    """Sum of the losses of several groups of outputs: loss(s, y) = sum_b loss_b(s_b, y_b).
 
     Parameters
     ----------
     losses : tuple of Loss
-        One for each block.
+        The loss of each group.
     widths : tuple of int
-        The number of outputs of each.
+        The number of outputs of each group.
     """
 
     losses: tuple[Loss, ...]
@@ -35,34 +35,28 @@ class MultiOutputLoss(DropsCachedProperties, Loss):
     def link(self) -> MultiOutputLink:
         return MultiOutputLink([loss.link for loss in self.losses], self.widths)
 
-    def value(self, scores: Array, y: Array) -> Array:
-        blocks = zip(
-            self.losses,
-            split_outputs(scores, self.widths),
-            split_outputs(y, self.widths),
-            strict=True,
-        )
-        # Added up one after the other: the order of NumPy's sum depends on the shape.
-        return np.asarray(sum(loss.value(*block) for loss, *block in blocks))
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        groups = _zip_groups(self.losses, self.widths, raw_prediction, y)
+        # Python's sum adds in the order of the groups; NumPy's order depends on the shape.
+        return np.asarray(sum(loss.value(*arrays) for loss, *arrays in groups))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        parts = split_outputs(scores, self.widths)
-        for loss, part, target in zip(
-            self.losses, parts, split_outputs(y, self.widths), strict=True
-        ):
-            loss.gradient(part, target, part)
-        np.concatenate(parts, axis=-1, out=out)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        gradients = []
+        for loss, raw, target in _zip_groups(self.losses, self.widths, raw_prediction, y):
+            loss.gradient(raw, target, raw)
+            gradients.append(raw)
+        np.concatenate(gradients, axis=-1, out=out)
 
 
 class MultiOutputLink(Link):
-    """Predictions block by block, each through a link of its own.
+    """Link of several groups of outputs, each with its own link.
 
     Parameters
     ----------
     links : sequence of Link
-        One for each block.
+        The link of each group.
     widths : sequence of int
-        The number of outputs of each.
+        The number of outputs of each group.
 
     Attributes
     ----------
@@ -74,42 +68,44 @@ class MultiOutputLink(Link):
         self.links, self.widths = links, widths
         self.name = [str(link.name) for link in links]
 
-    def inverse(self, scores: Array, out: Array) -> None:
-        parts = split_outputs(scores, self.widths)
-        for link, part in zip(self.links, parts, strict=True):
-            link.inverse(part, part)
-        np.concatenate(parts, axis=-1, out=out)
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        predictions = []
+        for link, raw in _zip_groups(self.links, self.widths, raw_prediction):
+            link.inverse(raw, raw)
+            predictions.append(raw)
+        np.concatenate(predictions, axis=-1, out=out)
 
-    def log_inverse(self, scores: Array) -> Array:
-        parts = zip(self.links, split_outputs(scores, self.widths), strict=True)
-        return np.concatenate([link.log_inverse(part) for link, part in parts], axis=-1)
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        deltas = []
+        for link, own, delta_own in _zip_groups(self.links, self.widths, predictions, delta):
+            link.inverse_backward(own, delta_own)
+            deltas.append(delta_own)
+        np.concatenate(deltas, axis=-1, out=delta)
 
-    def average_predictions(self, scores: Array) -> Array:
-        parts = zip(self.links, split_outputs(scores, self.widths), strict=True)
-        return np.concatenate([link.average_predictions(part) for link, part in parts], axis=-1)
+    def log_inverse(self, raw_prediction: Array) -> Array:
+        groups = _zip_groups(self.links, self.widths, raw_prediction)
+        return np.concatenate([link.log_inverse(raw) for link, raw in groups], axis=-1)
 
-    def average_predictions_backward(self, scores: Array, delta: Array) -> Array:
-        parts = zip(
-            self.links,
-            split_outputs(scores, self.widths),
-            split_outputs(delta, self.widths),
-            strict=True,
-        )
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        groups = _zip_groups(self.links, self.widths, raw_prediction)
+        return np.concatenate([link.average_predictions(raw) for link, raw in groups], axis=-1)
+
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        groups = _zip_groups(self.links, self.widths, raw_prediction, delta)
         return np.concatenate(
-            [link.average_predictions_backward(*part) for link, *part in parts], axis=-1
+            [link.average_predictions_backward(*arrays) for link, *arrays in groups], axis=-1
         )
 
-    def backward(self, mean: Array, delta: Array) -> None:
-        parts = split_outputs(delta, self.widths)
-        for link, *part in zip(self.links, split_outputs(mean, self.widths), parts, strict=True):
-            link.backward(*part)
-        np.concatenate(parts, axis=-1, out=delta)
+
+def _zip_groups(parts: Sequence[Any], widths: Sequence[int], *arrays: Array) -> Iterator[Any]:
+    """Iterate over the loss or link of each group with copies of its columns of each array."""
+    return zip(parts, *(split_outputs(array, widths) for array in arrays), strict=True)
 
 
 def split_outputs(array: Array, widths: Sequence[int]) -> list[Array]:
-    """Return copies of blocks of columns.
+    """Return copies of groups of adjacent columns.
 
-    A copy lies in memory as the outputs of a network of its own would, and rounds as they do.
+    A copy has the memory layout of the output of a separate network, and so the same rounding.
     """
     ends = accumulate(widths)
     return [array[..., end - width : end].copy() for width, end in zip(widths, ends, strict=True)]

@@ -1,22 +1,24 @@
-"""The losses of the regressor: one class and one line in `REGRESSOR_LOSSES` make one.
+"""Losses of regressors.
 
-They come in families: those of the residual alone, those of positive means, which are deviances
-in terms of the mean's logarithm, and those that learn more of a target than one number.
+There are losses of the residual, deviances of positive means, and losses with several outputs per
+target, for quantiles or a variance. To add a loss, write a class and add it to `REGRESSOR_LOSSES`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import optimize
 from scipy.special import expit
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_interval
-from .base import CanonicalLinkLoss, Loss, root_of_gradient, weighted_quantiles
+from .base import CanonicalLinkLoss, Loss, TargetInterval
 from .links import (
     IDENTITY_LINK,
     LOG_LINK,
@@ -27,7 +29,7 @@ from .links import (
     unflatten_last_axis,
 )
 
-# --------------------------------------------------------------------- of the residual
+# ------------------------------------------------------------- losses of the residual
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class SquaredError(CanonicalLinkLoss):
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import SquaredError
-    >>> scores, y = np.array([[1.0, 5.0]]), np.array([[2.0, 3.0]])
-    >>> SquaredError().value(scores, y)
+    >>> raw_prediction, y = np.array([[1.0, 5.0]]), np.array([[2.0, 3.0]])
+    >>> SquaredError().value(raw_prediction, y)
     array([2.5])
     """
 
@@ -47,15 +49,15 @@ class SquaredError(CanonicalLinkLoss):
     def link(self) -> Link:
         return IDENTITY_LINK
 
-    def value(self, scores: Array, y: Array) -> Array:
-        return np.asarray(0.5 * np.square(scores - y).sum(axis=-1))
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return np.asarray(0.5 * np.square(raw_prediction - y).sum(axis=-1))
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return np.array([np.average(y, weights=weight)])
 
 
 class ResidualLoss(Loss):
-    """A convex loss of the residual r = s - y alone, summed over the outputs."""
+    """Convex loss of the residual r = s - y, summed over the outputs."""
 
     @property
     def link(self) -> Link:
@@ -63,64 +65,72 @@ class ResidualLoss(Loss):
 
     def rho(self, r: Array) -> Array:
         """Return the loss of each residual."""
-        raise NotImplementedError(f"{type(self).__name__} has to define rho(r)")
+        raise NotImplementedError(f"{type(self).__name__} must define rho(r)")
 
-    def slope(self, r: Array, out: Array) -> None:
-        """Write the derivative at each residual to `out`, which may be `r`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define slope(r, out)")
+    def psi(self, r: Array, out: Array) -> None:
+        """Write the derivative of rho at each residual to `out`, which may be `r`."""
+        raise NotImplementedError(f"{type(self).__name__} must define psi(r, out)")
 
-    def value(self, scores: Array, y: Array) -> Array:
-        return np.asarray(self.rho(scores - y).sum(axis=-1))
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return np.asarray(self.rho(raw_prediction - y).sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        np.subtract(scores, y, out=out)
-        self.slope(out, out)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        np.subtract(raw_prediction, y, out=out)
+        self.psi(out, out)
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
-        def slope(r: Array) -> Array:
-            self.slope(r, r)
-            return r
+        low, high = float(y.min()), float(y.max())
+        if low == high:
+            return np.array([low])
 
-        return np.array([root_of_gradient(slope, y, weight)])
+        def mean_psi(constant: float) -> float:
+            r = constant - y
+            self.psi(r, r)
+            return float(np.average(r, weights=weight))
+
+        # Targets have any unit and may be far apart, so only the relative tolerance is used, and
+        # bisection is allowed as many steps as there are between any two numbers.
+        xtol = np.finfo(float).tiny
+        return np.array([optimize.brentq(mean_psi, low, high, xtol=xtol, maxiter=10_000)])
 
 
 @dataclass(frozen=True)
 class AbsoluteError(ResidualLoss):
-    """The absolute error: loss = sum_k |s_k - y_k|, least at the median.
+    """Absolute error: loss = sum_k |s_k - y_k|, minimized by the median.
 
-    The gradient is the sign of s - y, and zero where that is zero: a subgradient.
+    The gradient is the sign of s - y; for s = y it is the subgradient 0.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import AbsoluteError
-    >>> scores, y = np.array([[1.0, 5.0]]), np.array([[2.0, 3.0]])
-    >>> AbsoluteError().value(scores, y)
+    >>> raw_prediction, y = np.array([[1.0, 5.0]]), np.array([[2.0, 3.0]])
+    >>> AbsoluteError().value(raw_prediction, y)
     array([3.])
     """
 
     def rho(self, r: Array) -> Array:
         return np.abs(r)
 
-    def slope(self, r: Array, out: Array) -> None:
+    def psi(self, r: Array, out: Array) -> None:
         np.sign(r, out=out)
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
-        return weighted_quantiles(y, [0.5], weight)
+        return _weighted_quantiles(y, [0.5], weight)
 
 
 @dataclass(frozen=True)
 class Huber(ResidualLoss):
-    """Squared near the target, absolute far from it (Huber 1964, section 4).
+    """Huber loss, squared for small residuals, linear for large ones (Huber 1964, section 4).
 
-    With the residual r = s - y, the loss of an output = r^2 / 2 where |r| <= delta, else
+    With the residual r = s - y, the loss of an output = r^2 / 2 if |r| <= delta, else
     delta (|r| - delta / 2); the gradient is r, clipped to [-delta, delta].
 
     Parameters
     ----------
     delta : float, default=1.0
-        The residual from which on the loss grows linearly, positive, in the units of y (under
-        ``scale_target`` in standard deviations of y).
+        The residual beyond which the loss is linear, positive. It is in the units of y, or with
+        ``scale_target`` in standard deviations of y.
 
     Raises
     ------
@@ -155,46 +165,46 @@ class Huber(ResidualLoss):
         clipped = np.clip(r, -self.delta, self.delta)
         return np.asarray(clipped * (r - clipped / 2))
 
-    def slope(self, r: Array, out: Array) -> None:
+    def psi(self, r: Array, out: Array) -> None:
         np.clip(r, -self.delta, self.delta, out=out)
 
 
 @dataclass(frozen=True)
 class LogCosh(ResidualLoss):
-    """Squared near the target, absolute far from it, and smooth: loss = sum_k log cosh(s_k - y_k).
+    """Log-cosh loss, a smooth Huber loss: loss = sum_k log cosh(s_k - y_k).
 
     The gradient is tanh(r) with the residual r = s - y (Saleh & Saleh 2022, section 2). The value
-    is computed as log(1 + 2 sinh(r / 2)^2), which keeps its digits however small r is.
+    is computed as log(1 + 2 sinh(r / 2)^2), which is accurate for small r too.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import LogCosh
-    >>> scores, y = np.array([[0.0]]), np.array([[1.0]])
-    >>> LogCosh().value(scores, y)
+    >>> raw_prediction, y = np.array([[0.0]]), np.array([[1.0]])
+    >>> LogCosh().value(raw_prediction, y)
     array([0.43378083])
     """
 
     def rho(self, r: Array) -> Array:
         size = np.abs(r)
-        near = np.minimum(size, 20)  # beyond, the slope is 1 to the last digit
+        near = np.minimum(size, 20)  # beyond 20 the derivative is 1 to the last digit
         return np.asarray(np.log1p(2 * np.square(np.sinh(near / 2))) + (size - near))
 
-    def slope(self, r: Array, out: Array) -> None:
+    def psi(self, r: Array, out: Array) -> None:
         np.tanh(r, out=out)
 
 
-# ------------------------------------------------------------------- of positive means
+# --------------------------------------------------------- deviances of positive means
 
 
 class DevianceLoss(Loss):
-    """Half a deviance of means m = exp(s), summed over the outputs.
+    """Half the deviance of means m = exp(s), summed over the outputs.
 
-    Where the link clips the scores, the loss goes on along its tangent, so that its gradient
-    neither vanishes nor overflows; a slope that would lead on below the least mean is zero there.
+    Where the link clips raw predictions, the loss continues along its tangent, so that the gradient
+    neither vanishes nor overflows.
     """
 
-    target_minimum: ClassVar[float] = 0.0
+    interval_y_true: ClassVar[TargetInterval] = TargetInterval(0.0)
 
     @property
     def link(self) -> Link:
@@ -202,58 +212,59 @@ class DevianceLoss(Loss):
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         """Return the loss of each output, given log m."""
-        raise NotImplementedError(f"{type(self).__name__} has to define half_deviance(log_mean, y)")
+        raise NotImplementedError(f"{type(self).__name__} must define half_deviance(log_mean, y)")
 
-    def slope(self, log_mean: Array, y: Array, out: Array) -> None:
-        """Write the derivative by log m to `out`, which may be `log_mean`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define slope(log_mean, y, out)")
+    def log_mean_gradient(self, log_mean: Array, y: Array, out: Array) -> None:
+        """Write the gradient with respect to log m to `out`, which may be `log_mean`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define log_mean_gradient(log_mean, y, out)"
+        )
 
-    def value(self, scores: Array, y: Array) -> Array:
-        log_mean, slope = np.empty_like(scores), np.empty_like(scores)
-        LOG_LINK.clip(scores, log_mean)
-        self.slope(log_mean, y, slope)
-        tangent = slope * (scores - log_mean)
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        log_mean, gradient = LOG_LINK.clip(raw_prediction), np.empty_like(raw_prediction)
+        self.log_mean_gradient(log_mean, y, gradient)
+        tangent = gradient * (raw_prediction - log_mean)
         return np.asarray((self.half_deviance(log_mean, y) + tangent).sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        LOG_LINK.clip(scores, out)
-        self.slope(out, y, out)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        LOG_LINK.clip(raw_prediction, out)
+        self.log_mean_gradient(out, y, out)
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
-        return self.link.scores_of(np.array([np.average(y, weights=weight)]))
+        return self.link.link(np.array([np.average(y, weights=weight)]))
 
 
 @dataclass(frozen=True)
 class Poisson(DevianceLoss):
     """Half the Poisson deviance, for y >= 0.
 
-    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y. That sum is
-    reported too, as in scikit-learn; all other losses report the mean over the targets.
+    loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y. The reported
+    loss is this sum, as in scikit-learn; the other losses report the mean over the targets.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import Poisson
-    >>> scores, y = np.array([[0.0]]), np.array([[2.0]])
-    >>> Poisson().value(scores, y)
+    >>> raw_prediction, y = np.array([[0.0]]), np.array([[2.0]])
+    >>> Poisson().value(raw_prediction, y)
     array([0.38629436])
     """
 
     average_over_outputs: ClassVar[bool] = False
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
-        # The logarithm of a quotient near one keeps digits that a difference of two loses.
+        # The logarithm of a quotient near 1 is more accurate than a difference of logarithms.
         mean = np.exp(log_mean)
         quotient = np.maximum(y / mean, np.finfo(mean.dtype).tiny)
         return np.asarray(y * np.log(quotient) - y + mean)
 
-    def slope(self, log_mean: Array, y: Array, out: Array) -> None:
+    def log_mean_gradient(self, log_mean: Array, y: Array, out: Array) -> None:
         np.exp(log_mean, out=out)
         np.subtract(out, y, out=out)
 
-    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
-        """Return R2 of the means, the score that scikit-learn has for its Poisson network."""
-        return SquaredError().score(self.predict(scores), y, weight)
+    def score(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
+        """Return R2 of the means, as scikit-learn's network does for this loss."""
+        return SquaredError().score(self.predict(raw_prediction), y, weight)
 
 
 @dataclass(frozen=True)
@@ -267,33 +278,33 @@ class Gamma(DevianceLoss):
     --------
     >>> import numpy as np
     >>> from skbackprop.losses import Gamma
-    >>> scores, y = np.array([[0.0]]), np.array([[2.0]])
-    >>> Gamma().value(scores, y)
+    >>> raw_prediction, y = np.array([[0.0]]), np.array([[2.0]])
+    >>> Gamma().value(raw_prediction, y)
     array([0.30685282])
     """
 
-    includes_minimum: ClassVar[bool] = False
+    interval_y_true: ClassVar[TargetInterval] = TargetInterval(0.0, low_inclusive=False)
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         return np.asarray(log_mean - np.log(y) + y * np.exp(-log_mean) - 1)
 
-    def slope(self, log_mean: Array, y: Array, out: Array) -> None:
-        is_least = _is_least(log_mean)
+    def log_mean_gradient(self, log_mean: Array, y: Array, out: Array) -> None:
+        is_lowest = _is_lowest(log_mean)
         np.negative(log_mean, out=out)
         np.exp(out, out=out)
         np.multiply(out, y, out=out)
         np.subtract(1, out, out=out)
-        _end_descent(out, is_least)
+        _stop_descent(out, is_lowest)
 
 
 @dataclass(frozen=True)
 class Tweedie(DevianceLoss):
-    """Half the Tweedie deviance of a power 1 < p < 2, for y >= 0: many zeros, the rest positive.
+    """Half the Tweedie deviance with power 1 < p < 2, for y >= 0 with many zeros.
 
     With the mean m = exp(s), the loss of an output =
     y^(2-p) / ((1-p) (2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p), with the gradient
-    m^(1-p) (m - y) (Jørgensen 1987, section 4). The variance of y grows as m^p. The ends have
-    classes of their own: the Poisson deviance for p = 1, the gamma deviance for p = 2.
+    m^(1-p) (m - y) (Jørgensen 1987, section 4). The variance of y is proportional to m^p. The
+    limit p = 1 is the loss `Poisson`, the limit p = 2 the loss `Gamma`.
 
     Parameters
     ----------
@@ -332,47 +343,52 @@ class Tweedie(DevianceLoss):
         at_target = np.power(y, b) / (a * b)
         return np.asarray(at_target - y * np.exp(a * log_mean) / a + np.exp(b * log_mean) / b)
 
-    def slope(self, log_mean: Array, y: Array, out: Array) -> None:
-        is_least = _is_least(log_mean)
+    def log_mean_gradient(self, log_mean: Array, y: Array, out: Array) -> None:
+        is_lowest = _is_lowest(log_mean)
         error = np.exp(log_mean)
         np.subtract(error, y, out=error)
         np.multiply(log_mean, 1 - self.power, out=out)
         np.exp(out, out=out)
         np.multiply(out, error, out=out)
-        _end_descent(out, is_least)
+        _stop_descent(out, is_lowest)
 
 
-def _is_least(log_mean: Array) -> Array:
+def _is_lowest(log_mean: Array) -> Array:
+    """Return whether the mean is the lowest one that the link returns."""
     return log_mean <= -max_exp_argument(log_mean.dtype)
 
 
-def _end_descent(slope: Array, is_least: Array) -> None:
-    """Set slopes to zero in place by which the least mean would fall, and the loss for ever."""
-    np.copyto(slope, 0, where=is_least & (slope > 0))
+def _stop_descent(gradient: Array, is_lowest: Array) -> None:
+    """Set the gradient to zero, in place, where a step would decrease the lowest mean further.
+
+    Otherwise the tangent of the loss would decrease without end.
+    """
+    np.copyto(gradient, 0, where=is_lowest & (gradient > 0))
 
 
-# ------------------------------------------------------- of more than one number a target
+# ------------------------------------------------- losses with several outputs per target
 
 
 @dataclass(frozen=True)
 class Quantile(Loss):
-    """Quantiles of the target, one or several, which never cross (Koenker & Bassett 1978).
+    """Pinball loss of one or several quantiles, which never cross (Koenker & Bassett 1978).
 
-    The loss of an output = sum_j max(t_j (y - q_j), (t_j - 1) (y - q_j)) over the levels t_j.
-    The lowest quantile q_1 is the first score, and each next one is
-    q_j = q_{j-1} + log(1 + exp(s_j)), so that they are in order for any input. The gradient by
-    q_j is 1 - t_j above the target, -t_j below it, and 1/2 - t_j on it: a subgradient.
+    The loss of a target = sum_j max(t_j (y - q_j), (t_j - 1) (y - q_j)) over the levels t_j. The
+    lowest quantile q_1 is the first raw prediction, and the others are
+    q_j = q_{j-1} + log(1 + exp(s_j)), so that they are in ascending order for any input. The
+    gradient with respect to q_j is 1 - t_j for q_j > y, -t_j for q_j < y, and the subgradient
+    1/2 - t_j for q_j = y.
 
     Parameters
     ----------
-    levels : float or sequence of float, default=0.5
-        The level, in (0, 1), or several that rise. Of several, `predict` returns a column for
-        each.
+    quantiles : float or sequence of float, default=0.5
+        One level in (0, 1), or several in ascending order. With several levels, `predict` returns
+        one column for each.
 
     Raises
     ------
     ValueError
-        If there is no level, one is not between 0 and 1, or they do not rise.
+        If there is no level, a level is not in (0, 1), or they are not in ascending order.
 
     References
     ----------
@@ -398,71 +414,76 @@ class Quantile(Loss):
     True
     """
 
-    levels: Any = 0.5
+    quantiles: Any = 0.5
 
     def __post_init__(self) -> None:
         try:
-            levels = list(self.levels)
+            levels = list(self.quantiles)
         except TypeError:
-            levels = [self.levels]
-        inside = [isinstance(t, Real) and 0 < float(t) < 1 for t in levels]
-        rising = all(inside) and (np.diff([float(t) for t in levels]) > 0).all()
-        if not (levels and rising):
+            levels = [self.quantiles]
+        is_valid = bool(levels) and all(isinstance(t, Real) and 0 < float(t) < 1 for t in levels)
+        if not (is_valid and (np.diff([float(t) for t in levels]) > 0).all()):
             raise ValueError(
-                "levels of Quantile must be one number in (0, 1), or several of them that rise, "
-                f"got {self.levels!r}."
+                "quantiles of Quantile must be a level in (0, 1), or several in ascending order, "
+                f"got {self.quantiles!r}."
             )
-        object.__setattr__(self, "levels", tuple(float(t) for t in levels))
+        object.__setattr__(self, "quantiles", tuple(float(t) for t in levels))
 
     @property
     def n_outputs_per_target(self) -> int:
-        return len(self.levels)
+        return len(self.quantiles)
 
     @property
     def link(self) -> Link:
-        return IDENTITY_LINK if len(self.levels) == 1 else NonCrossingQuantileLink(len(self.levels))
+        return (
+            IDENTITY_LINK
+            if len(self.quantiles) == 1
+            else NonCrossingQuantileLink(len(self.quantiles))
+        )
 
-    def value(self, scores: Array, y: Array) -> Array:
-        q = np.empty_like(scores)
-        self.link.inverse(scores, q)
-        error = unflatten_last_axis(y - q, len(self.levels))
-        levels = np.array(self.levels, scores.dtype)
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        q = np.empty_like(raw_prediction)
+        self.link.inverse(raw_prediction, q)
+        error = unflatten_last_axis(y - q, len(self.quantiles))
+        levels = np.array(self.quantiles, raw_prediction.dtype)
         return np.asarray(np.maximum(levels * error, (levels - 1) * error).sum(axis=(-2, -1)))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        self.link.inverse(scores, out)
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.link.inverse(raw_prediction, out)
         q = out.copy()
         np.subtract(out, y, out=out)
         np.sign(out, out=out)
         np.multiply(out, 0.5, out=out)
-        by_level = unflatten_last_axis(out, len(self.levels))
-        by_level += np.array([0.5 - t for t in self.levels], out.dtype)
-        self.link.backward(q, out)
+        gradients = unflatten_last_axis(out, len(self.quantiles))
+        gradients += np.array([0.5 - t for t in self.quantiles], out.dtype)
+        self.link.inverse_backward(q, out)
 
-    def predict(self, scores: Array) -> Array:
-        quantiles = super().predict(scores)
+    def predict(self, raw_prediction: Array) -> Array:
+        quantiles = super().predict(raw_prediction)
         return (
-            quantiles if len(self.levels) == 1 else unflatten_last_axis(quantiles, len(self.levels))
+            quantiles
+            if len(self.quantiles) == 1
+            else unflatten_last_axis(quantiles, len(self.quantiles))
         )
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
-        return self.link.scores_of(weighted_quantiles(y, self.levels, weight))
+        return self.link.link(_weighted_quantiles(y, self.quantiles, weight))
 
 
 @dataclass(frozen=True)
 class Gaussian(Loss):
-    """Mean and variance of a normal distribution, by its likelihood (Nix & Weigend 1994).
+    """Gaussian negative log-likelihood of a learned mean and variance (Nix & Weigend 1994).
 
-    The loss of an output = 1/2 (log(2 pi v) + (y - m)^2 / v), with the mean m = s_1 and the
-    variance v = min_variance + exp(s_2). The gradient is (m - y) / v by the first score and
-    1/2 (1 - min_variance / v) (1 - (y - m)^2 / v) by the second.
+    The loss of a target = 1/2 (log(2 pi v) + (y - m)^2 / v), with the mean m = s_1 and the
+    variance v = min_variance + exp(s_2). The gradient with respect to s_1 is (m - y) / v, and with
+    respect to s_2 it is 1/2 (1 - min_variance / v) (1 - (y - m)^2 / v).
 
     Parameters
     ----------
     min_variance : float, default=1e-6
-        The least variance, positive, in the squared units of y (under ``scale_target`` as a
-        share of the variance of y). Without one, the likelihood of a target that is met exactly
-        would grow without bound.
+        The smallest variance, positive. It is in the squared units of y, or with ``scale_target``
+        a share of the variance of y. Without it, the likelihood of a target that is predicted
+        exactly would be unbounded.
 
     Raises
     ------
@@ -497,7 +518,7 @@ class Gaussian(Loss):
     """
 
     min_variance: float = 1e-6
-    predicted: ClassVar[slice] = slice(None, None, 2)  # the means; variances are beside them
+    prediction_columns: ClassVar[slice] = slice(None, None, 2)  # means; variances are in between
 
     def __post_init__(self) -> None:
         validate_interval(self, "min_variance", low=0, closed="neither")
@@ -510,44 +531,49 @@ class Gaussian(Loss):
     def link(self) -> GaussianLink:
         return GaussianLink(self.min_variance)
 
-    def value(self, scores: Array, y: Array) -> Array:
-        error, log_variance = self._error_and_log_variance(scores, y)
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        error, log_variance = self._error_and_log_variance(raw_prediction, y)
         squares = np.square(error) * np.exp(-log_variance)
         return np.asarray(0.5 * (math.log(2 * math.pi) + log_variance + squares).sum(axis=-1))
 
-    def gradient(self, scores: Array, y: Array, out: Array) -> None:
-        error, log_variance = self._error_and_log_variance(scores, y)
-        share = expit(unflatten_last_axis(scores, 2)[..., 1] - math.log(self.min_variance))
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        error, log_variance = self._error_and_log_variance(raw_prediction, y)
+        share = expit(unflatten_last_axis(raw_prediction, 2)[..., 1] - math.log(self.min_variance))
         precision = np.exp(-log_variance)
         slopes = unflatten_last_axis(out, 2)
         np.multiply(error, precision, out=slopes[..., 0])
         slopes[..., 1] = 0.5 * share * (1 - error * slopes[..., 0])
 
-    def _error_and_log_variance(self, scores: Array, y: Array) -> tuple[Array, Array]:
-        s = unflatten_last_axis(scores, 2)
+    def _error_and_log_variance(self, raw_prediction: Array, y: Array) -> tuple[Array, Array]:
+        s = unflatten_last_axis(raw_prediction, 2)
         return s[..., 0] - unflatten_last_axis(y, 2)[..., 0], self.link.log_variance(s[..., 1])
 
-    def predict(self, scores: Array) -> Array:
-        return unflatten_last_axis(super().predict(scores), 2)[..., 0]
+    def predict(self, raw_prediction: Array) -> Array:
+        return unflatten_last_axis(super().predict(raw_prediction), 2)[..., 0]
 
-    def deviation(self, scores: Array) -> Array:
-        return np.asarray(np.sqrt(unflatten_last_axis(super().predict(scores), 2)[..., 1]))
+    def predict_std(self, raw_prediction: Array) -> Array:
+        return np.asarray(np.sqrt(unflatten_last_axis(super().predict(raw_prediction), 2)[..., 1]))
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         mean = np.average(y, weights=weight)
         variance = np.average(np.square(y - mean), weights=weight)
-        return self.link.scores_of(np.array([mean, variance]))
+        return self.link.link(np.array([mean, variance]))
 
     def d2_score(self, loss: float, baseline: float) -> float:
         """Return R2 = 1 - exp(2 (loss - baseline)) (Cox & Snell 1989, pages 208-209).
 
-        A likelihood has no zero to measure a loss from. With one variance for all rows this
-        is the R2 of the squared error.
+        D2 is not defined, because a log-likelihood has no natural zero. If all rows have the same
+        variance, this is the R2 of the squared error.
         """
-        return -math.expm1(min(2 * (loss - baseline), _LARGEST_EXPONENT))
+        return -math.expm1(min(2 * (loss - baseline), 700.0))  # beyond 700, exp overflows
 
 
-_LARGEST_EXPONENT = 700.0
+def _weighted_quantiles(y: Array, levels: Sequence[float], weight: Array | None) -> Array:
+    """Return the weighted quantile of y for each level in (0, 1)."""
+    order = np.argsort(y, kind="stable")
+    cumulative = np.cumsum(np.ones(len(y)) if weight is None else weight[order])
+    positions = np.searchsorted(cumulative, np.asarray(levels) * cumulative[-1])
+    return np.asarray(y[order][positions])
 
 
 REGRESSOR_LOSSES: dict[str, Loss] = {

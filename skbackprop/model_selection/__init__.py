@@ -1,7 +1,10 @@
-"""Searches the candidates of which train as stacks of networks."""
+"""Grid, random and halving searches that train their candidates as stacks of networks."""
 
-from .search import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from .successive_halving import BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV
+from ._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
+from ._search_successive_halving import (
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
+)
 
 __all__ = [
     "BackpropGridSearchCV",

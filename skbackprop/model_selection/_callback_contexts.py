@@ -1,125 +1,123 @@
-"""The tasks of a search that callbacks follow: its fits, the stacks they are in, and the epochs."""
+"""Tasks of a search that callbacks follow: its fits, the stacks that train them, and epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..estimators._fit_many import FitJob
 from ..training.callbacks import EpochObserver, Standing
-from ._candidates import EvaluationConfig
+from ._candidates import CandidateSplit, EvaluationConfig
 
-CandidateSplit: TypeAlias = tuple[int, int]
-"""The number of a candidate, and that of a split."""
+# Candidates in at most this many ranges of numbers are named; otherwise they are counted.
+_MAX_RANGES = 3
 
 
 @dataclass
 class SearchCallbackContexts:
-    """A task for each candidate on each split, as scikit-learn's searches have it.
+    """Callback context of each candidate on each split, as scikit-learn's searches have it.
 
-    A stack stands in the place of the first of its fits, has a subtask for each epoch, and is
-    called by its candidates and splits, as "candidates 0-5, split 2, task"; progress bars add the
-    number of the task. The other fits begin and end with it.
+    The context of the first fit of a stack stands for the stack: it has a subtask for each epoch,
+    and it is named after the stack's candidates and splits, as in "candidates 0-5, split 2, task".
+    Progress bars append the number of the task. The contexts of the other fits begin and end with
+    the stack.
 
     Parameters
     ----------
     search : estimator
-        The search, whose callbacks are called.
-    evaluation : Evaluation
-        What all candidates have in common.
+        The search that has the callbacks.
+    config : EvaluationConfig
+        What all candidates share.
     contexts : dict
-        scikit-learn's context of each task.
+        scikit-learn's context of each candidate on each split.
     """
 
     search: Any
-    evaluation: EvaluationConfig
+    config: EvaluationConfig
     contexts: dict[CandidateSplit, Any]
     _begun: set[CandidateSplit] = field(default_factory=set, init=False)
 
     @classmethod
-    def of(
-        cls, search: Any, evaluation: EvaluationConfig, n_candidates: int, above: Any
+    def from_parent(
+        cls, search: Any, config: EvaluationConfig, n_candidates: int, parent: Any
     ) -> SearchCallbackContexts:
         """Return the subtasks of a task, numbered as scikit-learn numbers them."""
-        n_splits = len(evaluation.splits)
+        n_splits = len(config.splits)
         contexts = {
-            (candidate, split): above.subcontext(
+            (candidate, split): parent.subcontext(
                 task_name="candidate-split-evaluation", task_id=candidate * n_splits + split
             )
             for candidate in range(n_candidates)
             for split in range(n_splits)
         }
-        return cls(search, evaluation, contexts)
+        return cls(search, config, contexts)
 
-    def at(self, places: Iterable[CandidateSplit]) -> SearchCallbackContexts:
-        """Return some of them: those that a job is given."""
-        contexts = {place: self.contexts[place] for place in places}
-        return SearchCallbackContexts(self.search, self.evaluation, contexts)
+    def subset(self, keys: Iterable[CandidateSplit]) -> SearchCallbackContexts:
+        """Return the contexts of a job."""
+        return SearchCallbackContexts(
+            self.search, self.config, {key: self.contexts[key] for key in keys}
+        )
 
-    def follow(
-        self, stacked: Sequence[tuple[CandidateSplit, FitJob]], until: int | None
+    def observe_stack(
+        self, fits: Sequence[tuple[CandidateSplit, FitJob]], until: int | None
     ) -> EpochObserver:
-        """Return who follows fits that are trained side by side, until some epoch or to the end."""
-        first, fit = stacked[0]
-        run, stack = fit.runs[0], self.contexts[first]
-        stack.task_name = _name_of([place for place, _ in stacked])
+        """Begin the tasks of fits that train as a stack, and return an observer of its epochs."""
+        keys = [key for key, _ in fits]
+        run, stack = fits[0][1].runs[0], self.contexts[keys[0]]
+        stack.task_name = _stack_name(keys)
         n_epochs = until or run.config.max_iter
         stack.max_subtasks = None if run.config.is_lbfgs else n_epochs - run.n_done
-        for place, _ in stacked:
-            self._begin(place)
+        for key in keys:
+            self._begin(key)
         return _StackObserver(self.search, stack)
 
-    def end(self, place: CandidateSplit) -> None:
-        """Call the hooks for the end of a fit, which has been scored."""
-        if place not in self._begun:  # it failed before there was anything to train
-            self._begin(place)
-        self.contexts[place].call_on_fit_task_end(estimator=self.search, **self._data(place))
+    def end(self, key: CandidateSplit) -> None:
+        """Call the hooks for the end of a fit, after it has been scored."""
+        if key not in self._begun:  # the fit failed before training
+            self._begin(key)
+        self.contexts[key].call_on_fit_task_end(estimator=self.search, **self._data(key))
 
-    def _begin(self, place: CandidateSplit) -> None:
-        self._begun.add(place)
-        self.contexts[place].call_on_fit_task_begin(estimator=self.search, **self._data(place))
+    def _begin(self, key: CandidateSplit) -> None:
+        self._begun.add(key)
+        self.contexts[key].call_on_fit_task_begin(estimator=self.search, **self._data(key))
 
-    def _data(self, place: CandidateSplit) -> dict[str, Any]:
-        """Return what hooks may ask for, made when one does."""
-        _, split = place
+    def _data(self, key: CandidateSplit) -> dict[str, Any]:
+        """Return functions that make the data that hooks may ask for."""
+        _, split = key
 
-        def part(i: int) -> Any:
-            return self.evaluation.train(self.evaluation.estimator, split)[i]
+        def training_data(i: int) -> Any:
+            return self.config.training_data(self.config.estimator, split)[i]
 
         def metadata() -> dict[str, Any] | None:
-            weight = part(2).get("sample_weight")
+            weight = training_data(2).get("sample_weight")
             return None if weight is None else {"sample_weight": weight}
 
-        return {"X": lambda: part(0), "y": lambda: part(1), "metadata": metadata}
+        return {"X": lambda: training_data(0), "y": lambda: training_data(1), "metadata": metadata}
 
 
-def _name_of(places: Sequence[CandidateSplit]) -> str:
-    """Return what a stack's task is called, by its candidates and splits."""
-    candidates, splits = (sorted(set(numbers)) for numbers in zip(*places, strict=True))
-    return f"{_numbered('candidate', candidates)}, {_numbered('split', splits)}, task"
+def _stack_name(keys: Sequence[CandidateSplit]) -> str:
+    """Return the name of a stack's task: its candidates and splits."""
+    candidates, splits = (sorted(set(numbers)) for numbers in zip(*keys, strict=True))
+    return f"{_format_numbers('candidate', candidates)}, {_format_numbers('split', splits)}, task"
 
 
-def _numbered(what: str, numbers: Sequence[int]) -> str:
-    """Return numbers in short: "split 2", "splits 0-3", "candidates 0-2, 5"; if many, how many."""
-    runs: list[list[int]] = []
+def _format_numbers(noun: str, numbers: Sequence[int]) -> str:
+    """Return numbers as ranges: "split 2", "splits 0-3", "candidates 0-2, 5", or their count."""
+    ranges: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
         else:
-            runs.append([number])
-    if len(runs) > _MOST_RUNS:
-        return f"{len(numbers)} {what}s"
-    said = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(said)}"
-
-
-# Candidates that are no more than so many sequences are named, else counted.
-_MOST_RUNS = 3
+            ranges.append([number])
+    if len(ranges) > _MAX_RANGES:
+        return f"{len(numbers)} {noun}s"
+    texts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in ranges]
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(texts)}"
 
 
 class _StackObserver(EpochObserver):
-    """Calls the hooks of a search's callbacks for the epochs of a stack."""
+    """Call the hooks of a search's callbacks for the epochs of a stack."""
 
     def __init__(self, search: Any, stack: Any) -> None:
         self._search, self._stack = search, stack
@@ -130,7 +128,7 @@ class _StackObserver(EpochObserver):
         self._call(self._epoch.call_on_fit_task_begin)
 
     def on_epoch_end(self, standing: Standing) -> bool:
-        """Call the hooks for its end; return whether one of them wants the stack to end."""
+        """Call the hooks for the end of an epoch; return whether one of them stops the stack."""
         return bool(self._call(self._epoch.call_on_fit_task_end))
 
     def _call(self, hook: Callable[..., Any]) -> Any:

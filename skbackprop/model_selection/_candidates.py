@@ -1,112 +1,47 @@
-"""The candidates of a search, and what all of them have in common."""
+"""Candidates of a search, the configuration that they share, and their training states."""
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from sklearn.pipeline import Pipeline
 
-from .._sklearn import _check_method_params, _MultimetricScorer, _safe_split, _score
+from .._sklearn import _check_method_params, _safe_split
 from ..estimators._data_info import ValidatedParams
+from ..estimators._resume import ResumeState
 from ..estimators.base import BaseNeuralNetwork
 from ..training.config import is_lbfgs
 
-# The package, of which this module is an inner room.
+# The name of the package that this module belongs to.
 _PACKAGE = __name__.partition(".")[0]
 
-Split = tuple[Any, Any]
-"""The rows to train on and the rows to test on."""
-
-
-class Scored(NamedTuple):
-    """Rows that candidates are scored on, and further arguments of the scorer."""
-
-    X: Any
-    y: Any
-    params: dict[str, Any]
-
-
-@dataclass
-class EvaluationConfig:
-    """What all candidates have in common.
-
-    Parameters
-    ----------
-    estimator : estimator
-        What each candidate is a clone of.
-    X, y : array-like
-        The data.
-    splits : list of (train, test)
-        The rows of each split.
-    scorer : callable
-        What scores a candidate.
-    fit_params, score_params : dict
-        Further arguments of fit and scorer.
-    return_train_score : bool
-        Whether to score on the training rows as well.
-    error_score : "raise" or float
-        The score of a candidate that can't be fitted.
-    verbose : int
-        How much to print.
-    max_bytes : int
-        The memory that a stack may take.
-    """
-
-    estimator: Any
-    X: Any
-    y: Any
-    splits: list[Split]
-    scorer: Any
-    fit_params: dict[str, Any]
-    score_params: dict[str, Any]
-    return_train_score: bool
-    error_score: Any
-    verbose: int
-    max_bytes: int
-
-    def train(self, estimator: Any, split: int) -> tuple[Any, Any, dict[str, Any]]:
-        """Return the training rows of X, of y and of the arguments of an estimator's fit."""
-        rows = self.splits[split][0]
-        X, y = _safe_split(estimator, self.X, self.y, rows)
-        return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
-
-    def rows_to_score(self, estimator: Any, split: int, *, on_train: bool) -> Scored:
-        """Return what is needed to score an estimator on the test rows, or on the training rows."""
-        train, test = self.splits[split]
-        rows = train if on_train else test
-        X, y = _safe_split(estimator, self.X, self.y, rows, None if on_train else train)
-        return Scored(X, y, _check_method_params(self.X, params=self.score_params, indices=rows))
-
-    def score(self, estimator: Any, rows: Scored) -> Any:
-        """Return the score of a fitted estimator on some rows."""
-        return _score(estimator, rows.X, rows.y, self.scorer, rows.params, self.error_score)
-
-    def failed_score(self) -> Any:
-        """Return what stands for the score of a candidate that could not be fitted."""
-        if isinstance(self.scorer, _MultimetricScorer):
-            return dict.fromkeys(self.scorer._scorers, self.error_score)
-        return self.error_score
+CandidateSplit: TypeAlias = tuple[int, int]
+"""The number of a candidate and the number of a split."""
 
 
 @dataclass
 class Candidate:
-    """One setting of the parameters that are searched, and an estimator that has it.
+    """One setting of the searched parameters, and an estimator that has it.
 
     Parameters
     ----------
     number : int
-        Its place among the candidates.
+        The index of the candidate.
     parameters : dict
         The setting.
     estimator : estimator
         The estimator, not fitted.
+    has_callbacks : bool, default=False
+        Whether the estimator, or a part of it, has callbacks of its own.
     """
 
     number: int
     parameters: dict[str, Any]
     estimator: Any
+    has_callbacks: bool = False
 
     @property
     def network(self) -> Any:
@@ -115,58 +50,52 @@ class Candidate:
         return self.estimator.steps[-1][1] if is_pipeline else self.estimator
 
     @property
-    def is_network(self) -> bool:
-        """Whether it is one of our estimators, or a pipeline that ends in one.
-
-        Not with callbacks of its own, which follow it alone.
-        """
-        kind = type(self.network)
-        return (
-            issubclass(kind, BaseNeuralNetwork)
-            and not hasattr(self.network, "_skl_callbacks")
-            # Not with a fit of the user's own, which nothing else can stand in for.
-            and kind.fit.__module__.partition(".")[0] == _PACKAGE
-            and kind._train is BaseNeuralNetwork._train
-        )
-
-    @property
-    def unbatchable_reason(self) -> str | None:
-        """Why it can't be a member of a stack; None if it can."""
-        if hasattr(self.network, "_skl_callbacks"):
+    def single_fit_reason(self) -> str | None:
+        """Why scikit-learn has to fit the candidate by itself; None if `fit_many` can fit it."""
+        network = self.network
+        if self.has_callbacks or hasattr(network, "_skl_callbacks"):
             return "callbacks follow each fit"
-        if not self.is_network:
-            return f"{type(self.network).__name__} is not a network of skbackprop"
-        if is_lbfgs(self.network.solver):
-            return "lbfgs trains one network at a time"
+        # A subclass with its own fit has to be fitted by that.
+        has_our_fit = type(network).fit.__module__.partition(".")[0] == _PACKAGE
+        if not isinstance(network, BaseNeuralNetwork) or not has_our_fit:
+            return f"{type(network).__name__} is not a network of skbackprop"
         return None
 
     @property
-    def name_of_epochs(self) -> str:
-        """The parameter of the estimator that is the number of its network's epochs."""
+    def unbatchable_reason(self) -> str | None:
+        """Why the candidate cannot train in a stack with others; None if it can."""
+        reason = self.single_fit_reason
+        if reason is None and is_lbfgs(self.network.solver):
+            return "lbfgs trains one network at a time"
+        return reason
+
+    @cached_property
+    def validated_params(self) -> ValidatedParams | None:
+        """The validated parameters of the network, computed once for all splits.
+
+        None if they are invalid. Then `fit` raises the error.
+        """
+        try:
+            validated: ValidatedParams = self.network._plan_anew()
+        except Exception:
+            return None
+        return validated
+
+    @property
+    def stacking_key(self) -> list[Any]:
+        """What the network must have in common with the other members of a stack."""
+        validated = self.validated_params
+        return [self] if validated is None else [type(self.network), *validated.config.stacking_key]
+
+    @property
+    def epochs_parameter(self) -> str:
+        """The name of the estimator's parameter for the number of epochs."""
         is_pipeline = isinstance(self.estimator, Pipeline)
         return f"{self.estimator.steps[-1][0]}__max_iter" if is_pipeline else "max_iter"
 
-    @cached_property
-    def planned(self) -> ValidatedParams | None:
-        """What its network's parameters make: made once, for all splits.
-
-        None where they are not valid: alone, fit will say what is wrong.
-        """
-        try:
-            planned: ValidatedParams = self.network._plan_anew()
-        except Exception:
-            return None
-        return planned
-
     @property
-    def shape(self) -> list[Any]:
-        """What its network has to have in common with others in a stack: nothing without a plan."""
-        planned = self.planned
-        return [self] if planned is None else [type(self.network), *planned.config.shape]
-
-    @property
-    def settings_of_transformers(self) -> dict[str, Any]:
-        """The parameters of all that comes before the network."""
+    def transformer_parameters(self) -> dict[str, Any]:
+        """The searched parameters of the transformers before the network."""
         if not isinstance(self.estimator, Pipeline):
             return {}
         last = self.estimator.steps[-1][0]
@@ -175,3 +104,102 @@ class Candidate:
             for name, value in self.parameters.items()
             if name.partition("__")[0] != last
         }
+
+
+@dataclass(frozen=True)
+class RoundBudget:
+    """Number of epochs of a round of successive halving, in which candidates resume training.
+
+    Parameters
+    ----------
+    resource : str
+        The estimator's parameter for the number of epochs.
+    until : int
+        The epoch after which this round ends.
+    n_epochs : int
+        The epoch after which the last round ends. Schedules count progress towards it.
+    """
+
+    resource: str
+    until: int
+    n_epochs: int
+
+    def applies_to(self, candidate: Candidate) -> bool:
+        """Return whether a candidate resumes training; all others start again in each round."""
+        return candidate.unbatchable_reason is None and candidate.epochs_parameter == self.resource
+
+
+class CandidateStates(dict[CandidateSplit, ResumeState]):
+    """Training states of candidates on splits, from which the next round resumes.
+
+    They are pickled as a single bytes object, because joblib handles each array by itself, which
+    is slow for many small arrays. Random number generators and row orders that several states
+    share are still shared after unpickling.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle_states, (pickle.dumps(dict(self), protocol=pickle.HIGHEST_PROTOCOL),)
+
+
+def _unpickle_states(pickled: bytes) -> CandidateStates:
+    return CandidateStates(pickle.loads(pickled))
+
+
+@dataclass
+class EvaluationConfig:
+    """Data, splits, scoring and settings that all candidates share.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The estimator that each candidate is a clone of.
+    X, y : array-like
+        The data.
+    splits : list of (train, test)
+        The indices of the training rows and the test rows of each split.
+    scorer : callable
+        The scorer.
+    fit_params, score_params : dict
+        Further arguments of `fit` and of the scorer.
+    return_train_score : bool
+        Whether to score on the training rows as well.
+    error_score : "raise" or float
+        The score of a candidate whose fit fails.
+    verbose : int
+        How much to print.
+    max_bytes : int
+        The memory that a stack may take.
+    has_callbacks : bool
+        Whether the estimator, or a part of it, has callbacks of its own.
+    budget : RoundBudget or None, default=None
+        The epochs of a round of successive halving; None to train each candidate to its end.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: list[tuple[Any, Any]]
+    scorer: Any
+    fit_params: dict[str, Any]
+    score_params: dict[str, Any]
+    return_train_score: bool
+    error_score: Any
+    verbose: int
+    max_bytes: int
+    has_callbacks: bool
+    budget: RoundBudget | None = None
+
+    def training_data(self, estimator: Any, split: int) -> tuple[Any, Any, dict[str, Any]]:
+        """Return the training rows of X, of y and of the arguments of an estimator's `fit`."""
+        rows = self.splits[split][0]
+        X, y = _safe_split(estimator, self.X, self.y, rows)
+        return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
+
+    def scoring_data(
+        self, estimator: Any, split: int, *, on_train: bool
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """Return the test rows, or the training rows, of X, y and the scorer's arguments."""
+        train, test = self.splits[split]
+        rows = train if on_train else test
+        X, y = _safe_split(estimator, self.X, self.y, rows, None if on_train else train)
+        return X, y, _check_method_params(self.X, params=self.score_params, indices=rows)

@@ -1,4 +1,4 @@
-"""The jobs of a search, which workers run: a stack of candidates, or one candidate alone."""
+"""Jobs of a search, which workers run: fit and score a batch of candidates, or a single one."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
 
-from .._sklearn import _fit_and_score
-from ..estimators._fit_many import FitJob, Follow, fit_many
-from ._callback_contexts import CandidateSplit, SearchCallbackContexts
-from ._candidates import Candidate, EvaluationConfig
-from ._pipeline_cache import TransformedSplit
-from ._round_budget import CandidateStates, RoundBudget
-from ._scoring import SplitScorer
+from .._sklearn import (
+    _fit_and_score,
+    _MultimetricScorer,
+    _PassthroughScorer,
+    _routing_enabled,
+    _score,
+    _Scorer,
+)
+from ..estimators._fit_many import FitJob, fit_many
+from ._callback_contexts import SearchCallbackContexts
+from ._candidates import Candidate, CandidateSplit, CandidateStates, EvaluationConfig
 
-Result = dict[str, Any]
-"""What scikit-learn's `_fit_and_score` returns of one candidate on one split."""
-
-Results = dict[CandidateSplit, Result]
-"""The result of each candidate on each split."""
-
-
-class JobResult(NamedTuple):
-    """What came of jobs: the results, and how far those have come that are to go on."""
-
-    results: Results
-    reached: CandidateStates
-
+Results: TypeAlias = dict[CandidateSplit, dict[str, Any]]
+"""What scikit-learn's `_fit_and_score` returns, for each candidate on each split."""
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -40,7 +35,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 @dataclass
 class SingleFitJob:
-    """scikit-learn fits and scores one candidate on one split.
+    """Fit and score one candidate on one split by scikit-learn's `_fit_and_score`.
 
     Parameters
     ----------
@@ -48,163 +43,164 @@ class SingleFitJob:
         The candidate.
     split : int
         The number of the split.
-    cost : float, default=np.inf
-        About what it takes, compared to other jobs: unknown, so it goes first.
     error : str or None, default=None
-        What keeps it from a stack, if that is an error: its own, or else one of ours.
+        The error that prevented the candidate from training in a stack, if there was one.
     """
 
     candidate: Candidate
     split: int
-    cost: float = np.inf
     error: str | None = None
+    cost = np.inf  # unknown, so the job is run first
 
     @property
-    def places(self) -> Sequence[CandidateSplit]:
-        """The numbers of the candidate and of the split."""
+    def keys(self) -> Sequence[CandidateSplit]:
+        """The numbers of the candidate and the split."""
         return [(self.candidate.number, self.split)]
 
     def run(
         self,
-        evaluation: EvaluationConfig,
+        config: EvaluationConfig,
         name: str,
-        followed: SearchCallbackContexts | None,
-        legs: RoundBudget | None = None,
-    ) -> JobResult:
-        """Do the job and return what came of it."""
-        train, test = evaluation.splits[self.split]
-        (place,) = self.places
-        hooks = {}
-        if followed is not None:
-            hooks = {"caller": followed.search, "callback_ctx": followed.contexts[place]}
+        contexts: SearchCallbackContexts | None,
+        states: CandidateStates,
+    ) -> tuple[Results, CandidateStates]:
+        """Fit and score the candidate; return the result and no training state."""
+        train, test = config.splits[self.split]
+        (key,) = self.keys
+        callbacks = {}
+        if contexts is not None:
+            callbacks = {"caller": contexts.search, "callback_ctx": contexts.contexts[key]}
         result = _fit_and_score(
-            clone(evaluation.estimator),
-            evaluation.X,
-            evaluation.y,
-            scorer=evaluation.scorer,
+            clone(config.estimator),
+            config.X,
+            config.y,
+            scorer=config.scorer,
             train=train,
             test=test,
-            verbose=evaluation.verbose,
+            verbose=config.verbose,
             parameters=self.candidate.parameters,
-            fit_params=evaluation.fit_params,
-            score_params=evaluation.score_params,
-            return_train_score=evaluation.return_train_score,
+            fit_params=config.fit_params,
+            score_params=config.score_params,
+            return_train_score=config.return_train_score,
             return_times=True,
-            error_score=evaluation.error_score,
-            **hooks,
+            error_score=config.error_score,
+            **callbacks,
         )
-        return JobResult({place: result}, CandidateStates())
+        return {key: result}, CandidateStates()
 
 
 @dataclass
 class BatchedFitJob:
-    """Candidates are trained as one stack, each on its split, and scored one after the other.
+    """Train candidates on splits as one stack, and score them one after the other.
 
     Parameters
     ----------
     tasks : sequence of (Candidate, int)
         Each candidate with the number of its split.
-    fronts : dict of int to Front
-        What the candidates are trained on in each split; where there is none, the data itself.
+    transformed : dict of int to TransformedSplit
+        The transformed training data of each split; empty for networks without transformers.
     cost : float
-        About what it takes, compared to other jobs.
+        The estimated cost, relative to other jobs.
     error : str or None, default=None
-        What keeps the stack from being larger, if that is an error: that of its only candidate, or
-        else one of ours.
+        The error that prevented a larger stack, if there was one.
     """
 
     tasks: Sequence[tuple[Candidate, int]]
-    fronts: dict[int, TransformedSplit]
+    transformed: dict[int, TransformedSplit]
     cost: float
     error: str | None = None
 
     @property
-    def places(self) -> Sequence[CandidateSplit]:
-        """The numbers of each candidate and of its split."""
+    def keys(self) -> Sequence[CandidateSplit]:
+        """The numbers of each candidate and its split."""
         return [(candidate.number, split) for candidate, split in self.tasks]
 
     def run(
         self,
-        evaluation: EvaluationConfig,
+        config: EvaluationConfig,
         name: str,
-        followed: SearchCallbackContexts | None,
-        legs: RoundBudget | None = None,
-    ) -> JobResult:
-        """Do the job and return what came of it."""
-        fronts = dict(self.fronts)
-        for candidate, split in self.tasks:
-            if split not in fronts:
-                fronts[split] = TransformedSplit(*evaluation.train(candidate.estimator, split))
-        if legs is not None and not legs.applies_to(self.tasks[0][0]):
-            legs = None
-        fits = self._fits(fronts, legs)
-        until = None if legs is None else legs.until
-        progress = _Progress(name, evaluation.verbose) if evaluation.verbose else None
-        follow = {} if followed is None else {"follow": self._follow(followed, fits, until)}
-        fit_many(fits, evaluation.max_bytes, progress, until=until, **follow)
-        scorings = {
-            split: SplitScorer(evaluation, candidate.estimator, split, fronts[split])
-            for candidate, split in self.tasks
-        }
-        done = JobResult({}, CandidateStates())
-        for (candidate, split), place, fit in zip(self.tasks, self.places, fits, strict=True):
-            if until is not None:
-                fit.estimator.max_iter = until  # as the candidate is known to scorers and users
-            done.results[place] = _result(candidate, scorings[split], fit)
-            done.results[place]["begins_anew"] = fit.begins_anew
-            if fit.reached is not None and not (legs is None or legs.is_last):
-                done.reached[place] = fit.reached
-            if followed is not None:
-                followed.end(place)
-        return done
-
-    def _fits(self, fronts: dict[int, TransformedSplit], legs: RoundBudget | None) -> list[FitJob]:
-        """Return what is to be fitted, or to go on."""
-        fits = []
-        for (candidate, split), place in zip(self.tasks, self.places, strict=True):
-            front = fronts[split]
-            # A clone would lose what set_params has done beside the parameters. Of these only a
-            # stream changes.
+        contexts: SearchCallbackContexts | None,
+        states: CandidateStates,
+    ) -> tuple[Results, CandidateStates]:
+        """Fit and score the candidates; return the results, and the states to resume from."""
+        first, budget = self.tasks[0][0], config.budget
+        until = budget.until if budget is not None and budget.applies_to(first) else None
+        data = dict(self.transformed)
+        fits: dict[CandidateSplit, FitJob] = {}
+        for (candidate, split), key in zip(self.tasks, self.keys, strict=True):
+            if split not in data:
+                data[split] = TransformedSplit(*config.training_data(candidate.estimator, split))
+            # Training changes nothing but the random state. A clone would lose attributes that
+            # set_params of a subclass has set beside the parameters.
             network = copy.copy(candidate.network)
             network.random_state = copy.deepcopy(network.random_state)
-            fit = FitJob(network, front.X, front.y, front.fit_params, candidate.planned)
-            if legs is not None:
-                fit.resume_from_state(legs.reached.get(place))
-            fits.append(fit)
-        return fits
+            X, y, fit_params = data[split].X, data[split].y, data[split].fit_params
+            fits[key] = FitJob(network, X, y, fit_params, candidate.validated_params)
+            if until is not None:
+                fits[key].resume_from_state(states.get(key))
+        progress = _StackProgress(name, config.verbose) if config.verbose else None
+        follow = {}
+        if contexts is not None:
+            key_of = {id(fit): key for key, fit in fits.items()}
+            follow["follow"] = lambda stack: contexts.observe_stack(
+                [(key_of[id(fit)], fit) for fit in stack], until
+            )
+        fit_many(list(fits.values()), config.max_bytes, progress, until=until, **follow)
+        scorers = {
+            split: SplitScorer(config, candidate.estimator, split, data[split])
+            for candidate, split in self.tasks
+        }
+        results: Results = {}
+        reached = CandidateStates()
+        for (candidate, split), (key, fit) in zip(self.tasks, fits.items(), strict=True):
+            if until is not None:
+                fit.estimator.max_iter = until  # as in the candidate's parameters, for scorers
+            results[key] = _fit_result(candidate, scorers[split], fit)
+            if fit.reached is not None:
+                reached[key] = fit.reached
+            if contexts is not None:
+                contexts.end(key)
+        return results, reached
 
-    def _follow(
-        self, followed: SearchCallbackContexts, fits: Sequence[FitJob], until: int | None
-    ) -> Follow:
-        """Return what makes those of the fits that train side by side followed."""
-        places = {id(fit): place for fit, place in zip(fits, self.places, strict=True)}
-        return lambda stacked: followed.follow([(places[id(fit)], fit) for fit in stacked], until)
 
-
-def _result(candidate: Candidate, scoring: SplitScorer, fit: FitJob) -> Result:
-    """Score a candidate that has been fitted on a split, or failed to be."""
-    evaluation = scoring.evaluation
-    if fit.error is not None and evaluation.error_score == "raise":
+def _fit_result(candidate: Candidate, scorer: SplitScorer, fit: FitJob) -> dict[str, Any]:
+    """Return the times and scores of a candidate on a split, or the error of its fit."""
+    config = scorer.config
+    if fit.error is not None and config.error_score == "raise":
         raise fit.error
-    result: Result = {
+    result: dict[str, Any] = {
         "fit_error": fit.traceback,
-        "fit_time": scoring.front.seconds + fit.seconds,
+        "fit_time": scorer.data.seconds + fit.seconds,
+        "starts_again": fit.begins_anew,
     }
-    for name in ("test_scores", "train_scores")[: 1 + bool(evaluation.return_train_score)]:
+    for name in ("test_scores", "train_scores")[: 1 + bool(config.return_train_score)]:
         start = time.perf_counter()
-        if fit.error is not None:
-            result[name] = evaluation.failed_score()
+        if fit.error is None:
+            result[name] = scorer.score(fit.estimator, on_train=name == "train_scores")
+        elif isinstance(config.scorer, _MultimetricScorer):
+            result[name] = dict.fromkeys(config.scorer._scorers, config.error_score)
         else:
-            result[name] = scoring.score(fit.estimator, on_train=name == "train_scores")
+            result[name] = config.error_score
         if name == "test_scores":
             result["score_time"] = time.perf_counter() - start
-    if evaluation.verbose > 1:
-        _print_end(candidate, scoring.split, len(evaluation.splits), result)
+    if config.verbose > 1:
+        _print_result(candidate, scorer.split, len(config.splits), result)
     return result
 
 
-class _Progress:
-    """Prints the epochs of a stack and the networks left, now and then."""
+def _print_result(candidate: Candidate, split: int, n_splits: int, result: dict[str, Any]) -> None:
+    """Print a line like scikit-learn's on a candidate that is fitted and scored."""
+    parameters = sorted(candidate.parameters.items(), key=lambda item: item[0])
+    settings = ", ".join(f"{name}={value}" for name, value in parameters)
+    scores = result["test_scores"]
+    by_name = scores if isinstance(scores, dict) else {"score": scores}
+    formatted = ", ".join(f"{name}={by_name[name]:.3f}" for name in sorted(by_name))
+    seconds = result["fit_time"] + result["score_time"]
+    print(f"[CV {split + 1}/{n_splits}] END {settings}; {formatted} total time={seconds:.1f}s")
+
+
+class _StackProgress:
+    """Print the epochs of a stack and the number of networks left, every few seconds."""
 
     def __init__(self, name: str, verbose: int) -> None:
         self.name, self.verbose, self.last = name, verbose, time.perf_counter()
@@ -215,15 +211,138 @@ class _Progress:
         if is_due or n_left == 0:
             self.last = now
             print(f"[{self.name}] epoch {n_epochs}, {n_left} of {n_estimators} networks left")
-            sys.stdout.flush()  # it may be a worker's, which nobody else empties
+            sys.stdout.flush()  # a worker process does not flush by itself
 
 
-def _print_end(candidate: Candidate, split: int, n_splits: int, result: Result) -> None:
-    """Print a line like scikit-learn's on a candidate that is done."""
-    parameters = sorted(candidate.parameters.items(), key=lambda item: item[0])
-    settings = ", ".join(f"{name}={value}" for name, value in parameters)
-    scores = result["test_scores"]
-    named = scores if isinstance(scores, dict) else {"score": scores}
-    said = ", ".join(f"{name}={named[name]:.3f}" for name in sorted(named))
-    seconds = result["fit_time"] + result["score_time"]
-    print(f"[CV {split + 1}/{n_splits}] END {settings}; {said} total time={seconds:.1f}s")
+# ------------------------------------------------------------- transformers of pipelines
+
+
+@dataclass
+class TransformedSplit:
+    """Training data of a split as the networks get it, and the pipeline that transformed it.
+
+    Parameters
+    ----------
+    X, y : array-like
+        The training rows, transformed.
+    fit_params : dict
+        Further arguments of the network's `fit`.
+    pipeline : Pipeline or None, default=None
+        The pipeline, fitted except for its last step; None for networks without a pipeline.
+    seconds : float, default=0.0
+        The time of the transformers, divided by the number of candidates that use them.
+    """
+
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]
+    pipeline: Any = None
+    seconds: float = 0.0
+
+    def append_network(self, network: Any) -> Any:
+        """Return the fitted pipeline that ends in a fitted network, or the network itself."""
+        if self.pipeline is None:
+            return network
+        estimator = copy.copy(self.pipeline)
+        estimator.steps = [*self.pipeline.steps[:-1], (self.pipeline.steps[-1][0], network)]
+        return estimator
+
+
+class _CaptureFitArgs(BaseEstimator):
+    """Last step of a pipeline that stores the arguments of `fit` instead of a network's."""
+
+    def __init__(self, network: Any = None) -> None:
+        self.network = network
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> _CaptureFitArgs:
+        self.captured_ = X, y, fit_params
+        return self
+
+    def get_metadata_routing(self) -> Any:
+        return get_routing_for_object(self.network)
+
+
+def fit_transformers(
+    config: EvaluationConfig, estimator: Pipeline, split: int, n_candidates: int
+) -> TransformedSplit | str:
+    """Fit the transformers of a pipeline to the training rows of a split.
+
+    Parameters
+    ----------
+    config : EvaluationConfig
+        The data and its splits.
+    estimator : Pipeline
+        The pipeline, which is not changed.
+    split : int
+        The number of the split.
+    n_candidates : int
+        The number of candidates that share the transformers.
+
+    Returns
+    -------
+    transformed : TransformedSplit or str
+        The transformed rows, or the error of the fit as text. A transformer may fail, and so may
+        a subclass of Pipeline whose `fit` needs the network.
+    """
+    start = time.perf_counter()
+    pipeline = clone(estimator)
+    name, network = pipeline.steps[-1]
+    capture = _CaptureFitArgs(network)
+    pipeline.steps = [*pipeline.steps[:-1], (name, capture)]
+    X, y, fit_params = config.training_data(estimator, split)
+    try:
+        pipeline.fit(X, y, **fit_params)
+    except Exception as error:
+        return repr(error)  # as text, because not every exception can be pickled
+    seconds = (time.perf_counter() - start) / n_candidates
+    return TransformedSplit(*capture.captured_, pipeline, seconds)
+
+
+class SplitScorer:
+    """Scorer of the candidates of one split, which transforms the rows once for all of them.
+
+    scikit-learn's own scorers only ask an estimator for predictions, so they get the network and
+    the transformed rows. Any other scorer gets the whole pipeline.
+
+    Parameters
+    ----------
+    config : EvaluationConfig
+        The data, its splits and the scorer.
+    estimator : estimator
+        One of the candidates.
+    split : int
+        The number of the split.
+    data : TransformedSplit
+        The training data of the networks.
+    """
+
+    def __init__(
+        self, config: EvaluationConfig, estimator: Any, split: int, data: TransformedSplit
+    ) -> None:
+        self.config, self.estimator, self.split, self.data = config, estimator, split, data
+        scorer = config.scorer
+        scorers = scorer._scorers.values() if type(scorer) is _MultimetricScorer else [scorer]
+        self._can_score_network = (
+            type(data.pipeline) is Pipeline
+            and not _routing_enabled()
+            and all(type(each) in (_PassthroughScorer, _Scorer) for each in scorers)
+        )
+        self._rows: dict[bool, tuple[Any, Any, dict[str, Any], bool]] = {}
+
+    def score(self, network: Any, *, on_train: bool) -> Any:
+        """Return the score of a network on the test rows, or on the training rows."""
+        if on_train not in self._rows:
+            self._rows[on_train] = self._load_rows(on_train)
+        X, y, params, are_transformed = self._rows[on_train]
+        estimator = network if are_transformed else self.data.append_network(network)
+        return _score(estimator, X, y, self.config.scorer, params, self.config.error_score)
+
+    def _load_rows(self, on_train: bool) -> tuple[Any, Any, dict[str, Any], bool]:
+        """Return X, y, further arguments of the scorer, and whether X is transformed."""
+        X, y, params = self.config.scoring_data(self.estimator, self.split, on_train=on_train)
+        if not self._can_score_network or params:
+            return X, y, params, False
+        try:
+            return self.data.pipeline[:-1].transform(X), y, params, True
+        except Exception:
+            return X, y, params, False  # the score of each candidate raises the error

@@ -133,7 +133,7 @@ class DataLoader:
         all have one table and one order, the very same objects, they are served one copy.
     batch_sizes : sequence of int
         One for each member; equal but for members that have fewer rows.
-    workspace : Workspace
+    pool : Workspace
         Where the buffers come from.
     mean_over : {"batch", "epoch"}, default="batch"
         The rows over which the loss is a mean: those of one batch (stochastic solvers), or
@@ -145,12 +145,12 @@ class DataLoader:
         tables: Sequence[Dataset],
         orders: Sequence[IndexArray | None],
         batch_sizes: Sequence[int],
-        workspace: BufferPool,
+        pool: BufferPool,
         mean_over: str = "batch",
     ) -> None:
         self.tables, self.orders = list(tables), list(orders)
         self.batch_sizes = list(batch_sizes)
-        self.workspace = workspace
+        self.pool = pool
         self.is_sparse = tables[0].is_sparse
         self.is_shared = all(self._visits_the_same(0, i) for i in range(len(tables)))
         self.n_rows = np.array(
@@ -221,7 +221,7 @@ class DataLoader:
         if self.is_sparse:
             return 1
         table = self.tables[0]
-        row_bytes = max(table.X.shape[1], table.y.shape[1]) * self.workspace.dtype.itemsize
+        row_bytes = max(table.X.shape[1], table.y.shape[1]) * self.pool.dtype.itemsize
         return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
     def _chunk(self, segment: _IndexRange) -> PrefetchBuffer:
@@ -238,7 +238,7 @@ class DataLoader:
         n_outputs = self.tables[0].y.shape[1]
 
         def buffer(name: str, n: int, width: int) -> Array:
-            return self.workspace.array(name, (n, segment.n_rows, width))
+            return self.pool.get(name, (n, segment.n_rows, width))
 
         chunk = PrefetchBuffer(
             segment.members,

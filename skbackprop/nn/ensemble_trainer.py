@@ -11,8 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..optimizers import Optimizer
-from ..schedules.base import LearningRateSchedule, init_plateau_counter, update_plateau_counter
-from ..schedules.schedules import ConstantRate
+from ..schedules import (
+    ConstantRate,
+    LearningRateSchedule,
+    init_plateau_counter,
+    update_plateau_counter,
+)
 from ..utils.arrays import (
     BUFFER_SIZE,
     Array,
@@ -167,9 +171,9 @@ class EnsembleTrainer:
     def _bind(self) -> None:
         """Allocate what depends on the members: gradients, buffers and the plan of an epoch."""
         state, theta = self.state, self.parameters.theta
-        self.workspace = BufferPool(theta.dtype)
+        self.buffer_pool = BufferPool(theta.dtype)
         self.gradients = self.parameters.like(np.empty_like(theta))
-        self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.workspace)
+        self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.buffer_pool)
         # By identity: what members share is shuffled and saved once.
         self._orders = list(
             {id(order): order for order in state.orders if order is not None}.values()
@@ -217,10 +221,54 @@ class EnsembleTrainer:
 
     # ----------------------------------------------------------------- one epoch
 
-    def run_epoch(self, rate: Array) -> Array:
-        """Visit all rows once and return each member's loss as it is reported, penalty included.
+    def train_epoch(self, n_done: int, n_epochs: int, rollback: bool = True) -> Array:
+        """Train for one epoch and return each member's loss.
 
-        It is the mean over the epoch's batches as they were visited, each by its weight.
+        Parameters
+        ----------
+        n_done : int
+            The number of epochs before this one.
+        n_epochs : int
+            The number of epochs in all, for the schedule.
+        rollback : bool, default=True
+            Whether to restore the state at the start of the epoch if anything is raised. Without
+            it the members are then left in the midst of the epoch.
+
+        Returns
+        -------
+        losses : array of shape (n_estimators,)
+            The mean loss of the epoch's batches as they were visited, penalty included.
+
+        Raises
+        ------
+        DivergenceError
+            If a loss, a parameter or a moment is no longer finite.
+        TimeLimitReached
+            If the time limit is reached before a batch.
+        """
+        if rollback:
+            self.save(n_done)
+        try:
+            with np.errstate(all="ignore"):
+                np.setbufsize(BUFFER_SIZE)  # until the end of the context
+                progress = n_done / n_epochs
+                losses = self.run_epoch(
+                    self.schedule.rate(self.state.schedule, self.rate, progress)
+                )
+                self.flush_subnormals()
+                finite = np.isfinite(losses) & self.is_finite()
+            if not finite.all():
+                raise DivergenceError(~finite)
+        except BaseException:
+            if rollback:
+                self.restore()
+            raise
+        return losses
+
+    def run_epoch(self, rate: Array) -> Array:
+        """Make the steps of an epoch; return each member's mean loss, penalty included.
+
+        The mean goes over the epoch's batches as they were visited, each by its weight.
         """
         for order, rng in self._shuffled:
             rng.shuffle(order)
@@ -231,11 +279,15 @@ class EnsembleTrainer:
                 batches = self.deadline.before_each(batches)
             step = self._step(chunk.members, chunk.batch_size)
             step.set_rate(rate[chunk.members])
-            measures = [
-                step(batch) if batch.is_empty is None else self._step_apart(step, chunk, batch)
-                for batch in batches
-            ]
-            objective = step.gradient.objective
+            gradient, measures = step.gradient, []
+            for batch in batches:
+                if batch.is_empty is None:
+                    gradient.backward_loss(batch)
+                    measures.append(gradient.add_penalty(batch.total))
+                    step.update(chunk.batch_size, step.rate)
+                else:
+                    measures.append(self._step_apart(step, chunk, batch))
+            objective = gradient.objective
             penalties = objective.penalty.value(np.array(measures, dtype=float).T)
             losses = objective.batch_losses(chunk) / objective.loss_normalizer
             both = zip(losses.tolist(), penalties.tolist(), strict=True)
@@ -248,7 +300,7 @@ class EnsembleTrainer:
         return np.asarray(totals / self.batches.total_weights)
 
     def _step_apart(self, step: _Step, chunk: PrefetchBuffer, batch: Batch) -> Array:
-        """Make the step of each member whose batch weighs something; the others make none."""
+        """Make a step for each member whose batch has weight; the others make none."""
         batch.scores[...] = 0
         measures = np.zeros(chunk.members.stop - chunk.members.start)
         is_empty = np.broadcast_to(np.asarray(batch.is_empty), measures.shape)
@@ -256,7 +308,8 @@ class EnsembleTrainer:
             member = chunk.members.start + i
             alone = self._step(slice(member, member + 1), chunk.batch_size)
             alone.set_rate(step.rates[i : i + 1])
-            measures[i : i + 1] = alone(batch.member(i))
+            measures[i : i + 1] = alone.gradient(batch.member(i))
+            alone.update(chunk.batch_size, alone.rate)
         return measures
 
     def _step(self, members: slice, batch_size: int) -> _Step:
@@ -333,7 +386,7 @@ class EnsembleTrainer:
 
 
 class _Step:
-    """One stochastic step of some members: the gradient, then the update."""
+    """The gradient and the update of some members, bound to one size of batch."""
 
     def __init__(self, stack: EnsembleTrainer, members: slice, batch_size: int) -> None:
         gradients, masks = stack.gradients.members(members), stack.state.masks[members]
@@ -342,97 +395,16 @@ class _Step:
             stack.parameters.members(members),
             gradients,
             batch_size,
-            stack.workspace,
+            stack.buffer_pool,
             stack.batches.is_sparse,
             masks,
         )
-        self._update = stack.rule.members(members).update(stack.state.take(members), gradients)
-        self._n_rows = batch_size
+        self.update = stack.rule.members(members).update(stack.state.take(members), gradients)
 
     def set_rate(self, rates: Array) -> None:
-        """Set the rate of each member."""
+        """Set the learning rate of each member."""
         self.rates = rates
-        self._rate: FloatOrPerMember = rates.item() if len(rates) == 1 else rates
-
-    def __call__(self, batch: Batch) -> Array:
-        measure = self.gradient(batch)
-        self._update(self._n_rows, self._rate)
-        return measure
-
-
-def iter_epochs(stack: EnsembleTrainer, n_epochs: int, n_done: int = 0) -> Iterator[Array]:
-    """Train a stack, an epoch each time that the next item is asked for.
-
-    Parameters
-    ----------
-    stack : Stack
-        The members; the caller may let some retire between two epochs.
-    n_epochs : int
-        The number of the epoch after which the generator ends.
-    n_done : int, default=0
-        The number of epochs done before: after members that diverged have retired, the others
-        go on from there.
-
-    Yields
-    ------
-    losses : array of shape (n_estimators,)
-        The mean loss of the epoch's batches as they were visited, penalty included.
-
-    Raises
-    ------
-    Diverged
-        If a loss, a parameter or a moment is no longer finite.
-
-    Notes
-    -----
-    An epoch is all or nothing: whatever is raised inside it, the stack goes back to where the
-    epoch began.
-    """
-    for epoch in range(n_done, n_epochs):
-        yield train_epoch_or_rollback(stack, epoch, n_epochs)
-
-
-def train_epoch_or_rollback(stack: EnsembleTrainer, n_done: int, n_epochs: int) -> Array:
-    """Train a stack for an epoch after `n_done` of `n_epochs`; return its losses, as `descend`.
-
-    Whatever is raised, the stack is as before it.
-    """
-    stack.save(n_done)
-    try:
-        return train_epoch(stack, n_done / n_epochs)
-    except BaseException:
-        stack.restore()
-        raise
-
-
-def train_epoch(stack: EnsembleTrainer, progress: float) -> Array:
-    """Train a stack for one epoch; if anything is raised, it is left somewhere inside it.
-
-    Parameters
-    ----------
-    stack : Stack
-        The members.
-    progress : float in [0, 1)
-        What the schedule is told.
-
-    Returns
-    -------
-    losses : array of shape (n_estimators,)
-        As `descend` yields them.
-
-    Raises
-    ------
-    Diverged
-        If a loss, a parameter or a moment is no longer finite.
-    """
-    with np.errstate(all="ignore"):
-        np.setbufsize(BUFFER_SIZE)  # until the end of the context
-        losses = stack.run_epoch(stack.schedule.rate(stack.state.schedule, stack.rate, progress))
-        stack.flush_subnormals()
-        finite = np.isfinite(losses) & stack.is_finite()
-    if not finite.all():
-        raise DivergenceError(~finite)
-    return losses
+        self.rate: FloatOrPerMember = rates.item() if len(rates) == 1 else rates
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class BuiltNetwork:
         The parameters of the members that go through.
     n_rows : int
         The rows of a batch.
-    workspace : Workspace
+    pool : Workspace
         Where the buffers come from.
     gradients : Parameters or None, default=None
         Where `backward` leaves the gradients; None in prediction, where only `forward` is wanted,
@@ -52,7 +52,7 @@ class BuiltNetwork:
         network: Network,
         parameters: Parameters,
         n_rows: int,
-        workspace: BufferPool,
+        pool: BufferPool,
         gradients: Parameters | None = None,
         sparse: bool = False,
         rngs: Sequence[np.random.Generator] = (),
@@ -63,7 +63,7 @@ class BuiltNetwork:
 
         def delta(grad_buffer_index: int, n_units: int) -> Array:
             return squeeze_member_axis(
-                workspace.array(f"delta {grad_buffer_index}", (n_estimators, n_rows, n_units))
+                pool.get(f"delta {grad_buffer_index}", (n_estimators, n_rows, n_units))
             )
 
         way = network.execution_plan(is_training, sparse, is_by_input)
@@ -73,15 +73,15 @@ class BuiltNetwork:
         for step in way.steps:
             i = step.index
             # By place, since names would take as long as the object itself.
-            site = LayerContext(
+            context = LayerContext(
                 i,
                 n_estimators,
                 n_rows,
                 step.n_inputs,
                 step.n_outputs,
-                workspace,
-                _plain(parameters.blocks[i], n_estimators),
-                _plain(gradients.blocks[i], n_estimators) if gradients is not None else _NONE,
+                pool,
+                _plain(parameters.layers[i], n_estimators),
+                _plain(gradients.layers[i], n_estimators) if gradients is not None else _NONE,
                 _plain(parameters.running[i], n_estimators),
                 is_training,
                 delta(step.grad_buffer_index, step.n_inputs)
@@ -92,9 +92,9 @@ class BuiltNetwork:
                 rngs,
                 self.batch,
             )
-            self.layers.append(step.layer.build(site))
+            self.layers.append(step.layer.build(context))
             if step.output == "buffer":
-                out = site.buffer("output", step.n_outputs)
+                out = context.scratch("output", step.n_outputs)
             elif step.output == "matrices":
                 out = [None] * n_estimators
             outputs.append(out)

@@ -70,9 +70,9 @@ class LocalFullBatchLoss:
         self._deadline, self._streams = deadline, rngs
         self.gradients = parameters.like(np.empty_like(parameters.theta))
         self._sum = np.empty_like(parameters.theta)
-        self._workspace = BufferPool(parameters.dtype)
+        self._pool = BufferPool(parameters.dtype)
         self._batches = DataLoader(
-            [table], [order], [min(row_block, n_rows)], self._workspace, mean_over="epoch"
+            [table], [order], [min(row_block, n_rows)], self._pool, mean_over="epoch"
         )
         self._bound: dict[int, LossAndGradient] = {}
 
@@ -111,7 +111,7 @@ class LocalFullBatchLoss:
                 self._parameters,
                 self.gradients,
                 n_rows,
-                self._workspace,
+                self._pool,
                 self._batches.is_sparse,
                 self._streams,
             )

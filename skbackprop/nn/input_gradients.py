@@ -47,17 +47,17 @@ def compute_input_gradients(
     """
     n, is_sparse, dtype = X.shape[0], issparse(X), parameters.dtype
     gradients = np.empty((n, network.n_inputs, n_quantities), dtype)
-    workspace, passes = BufferPool(dtype), {}
+    pool, passes = BufferPool(dtype), {}
     n_rows = max(1, min(n, _NUMBERS // (len(parameters) * network.memory_per_sample)))
     for start in range(0, n, n_rows):
         part = slice(start, min(start + n_rows, n))
         size = part.stop - part.start
         if size not in passes:
             passes[size] = BuiltNetwork(
-                network, parameters, size, workspace, sparse=is_sparse, is_by_input=True
+                network, parameters, size, pool, sparse=is_sparse, is_by_input=True
             )
         x = [X[part]] if is_sparse else X[part].astype(dtype, copy=False)
-        scores = workspace.array("scores", (len(parameters), size, network.n_units[-1]))
+        scores = pool.get("scores", (len(parameters), size, network.n_units[-1]))
         for quantity in range(n_quantities):
             passes[size].forward(x, squeeze_member_axis(scores))
             passes[size].delta[...] = squeeze_member_axis(slope(scores, quantity))

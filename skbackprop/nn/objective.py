@@ -77,7 +77,7 @@ class Objective:
         values = self.loss.value(chunk.scores, chunk.y)
         if np.shape(values) != chunk.scores.shape[:-1]:
             raise ValueError(
-                f"{type(self.loss).__name__}.value(scores, y) returned the shape "
+                f"{type(self.loss).__name__}.value(raw_prediction, y) returned the shape "
                 f"{np.shape(values)} for scores of shape {chunk.scores.shape}, but has to return "
                 f"the loss of each row, of shape (networks, n) = {chunk.scores.shape[:-1]}: a sum "
                 "over the last axis."
@@ -104,7 +104,7 @@ class LossAndGradient:
         The parameters of these members, and where their gradients go.
     n_rows : int
         The rows of a batch.
-    workspace : Workspace
+    pool : Workspace
         Where the buffers come from.
     sparse : bool, default=False
         Whether the input is sparse.
@@ -118,7 +118,7 @@ class LossAndGradient:
         parameters: FlatParameters,
         gradients: FlatParameters,
         n_rows: int,
-        workspace: BufferPool,
+        pool: BufferPool,
         sparse: bool = False,
         rngs: Sequence[np.random.Generator] = (),
     ) -> None:
@@ -126,9 +126,9 @@ class LossAndGradient:
         self.parameters, self.gradients = parameters, gradients
         self.theta, self.g = parameters.theta, gradients.theta
         self._pass = BuiltNetwork(
-            objective.network, parameters, n_rows, workspace, gradients, sparse, rngs
+            objective.network, parameters, n_rows, pool, gradients, sparse, rngs
         )
-        self.add_penalty = PenaltyGradient(objective.penalty, parameters, gradients, workspace)
+        self.add_penalty = PenaltyGradient(objective.penalty, parameters, gradients, pool)
         self._is_checked = False
 
     def __call__(self, batch: Batch) -> Array:
@@ -153,11 +153,12 @@ class LossAndGradient:
     def _check_written(self, result: object, scores: Array, delta: Array) -> None:
         """Check in the first step that the loss has written its gradient to `delta`."""
         loss = self.objective.loss
-        check_in_place(loss, "gradient(scores, y, out)", "out", result, delta)
+        check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, delta)
         if np.isnan(delta).all() and np.isfinite(scores).all():
             raise TypeError(
-                f"{type(loss).__name__}.gradient(scores, y, out) has written nothing to out, or "
-                "nothing but NaN. Write out[...] = result, or use out=out of NumPy's functions."
+                f"{type(loss).__name__}.gradient(raw_prediction, y, out) has written nothing to "
+                "out, or nothing but NaN. Write out[...] = result, or use out=out of NumPy's "
+                "functions."
             )
         self._is_checked = True
 
@@ -171,7 +172,7 @@ class PenaltyGradient:
         The penalty of these members.
     parameters, gradients : FlatParameters
         The parameters of these members, and their gradients.
-    workspace : Workspace
+    pool : Workspace
         Where scratch memory comes from.
     """
 
@@ -180,13 +181,13 @@ class PenaltyGradient:
         penalty: Regularizer,
         parameters: FlatParameters,
         gradients: FlatParameters,
-        workspace: BufferPool,
+        pool: BufferPool,
     ) -> None:
         self._penalty, self._weights = penalty, parameters.regularized
         self._is_penalised = bool(np.any(penalty.alpha))
         self._nothing = np.zeros(len(parameters))
         self._blocks = [
-            (weights, gradient, workspace.array("penalty", weights.shape))
+            (weights, gradient, pool.get("penalty", weights.shape))
             for weights, gradient in iter_column_blocks(
                 parameters.regularized, gradients.regularized
             )

@@ -1,46 +1,47 @@
-"""The parameters of a stack: named blocks layer by layer, and for training one flat array."""
+"""Parameters of a stack: arrays by name for each layer, and one flat array for training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..initializers import Initializer
 from ..layers.base import NUM_BATCHES_TRACKED, ParameterSpec
 from ..utils.arrays import Array, ArrayDict
 from ..utils.stack_members import index_state
 
-Named: TypeAlias = Mapping[str, Array]
-Streams: TypeAlias = Sequence[np.random.RandomState]
+NamedArrays: TypeAlias = Mapping[str, Array]
+RandomStates: TypeAlias = Sequence[np.random.RandomState]
 
 
 class Parameters:
-    """All that a stack of networks of one architecture needs to predict.
+    """All arrays with which a stack of networks predicts.
 
     Parameters
     ----------
-    blocks : sequence of dict
-        The arrays of each layer's blocks by name, of shape (n_estimators, ...).
+    layers : sequence of dict
+        The trained arrays of each layer by name, of shape (n_estimators, ...).
     running : sequence of dict
-        The arrays of each layer's running statistics, likewise.
+        The buffers of each layer by name, such as running statistics.
 
     Attributes
     ----------
     dtype : dtype
-        That of all parameters.
+        The dtype of the trained arrays.
     """
 
-    def __init__(self, blocks: Sequence[Named], running: Sequence[Named]) -> None:
-        self.blocks, self.running = blocks, running
-        first = next(array for named in blocks for array in named.values())
+    def __init__(self, layers: Sequence[NamedArrays], running: Sequence[NamedArrays]) -> None:
+        self.layers, self.running = layers, running
+        first = next(array for named in layers for array in named.values())
         self.dtype: np.dtype[np.floating] = first.dtype
         self._n_members = len(first)
 
     def of(self, name: str) -> list[Array]:
-        """Return the arrays of a name, one for each layer that has such a block or statistic."""
-        return [named[name] for named in (*self.blocks, *self.running) if name in named]
+        """Return the arrays of a name, one for each layer that has one."""
+        return [named[name] for named in (*self.layers, *self.running) if name in named]
 
     @property
     def weights(self) -> list[Array]:
@@ -49,86 +50,82 @@ class Parameters:
 
     @property
     def biases(self) -> list[Array]:
-        """The biases that belong to each of the weights."""
+        """The biases, in the order of the weights."""
         return self.of("biases")
 
     def __len__(self) -> int:
         return self._n_members
 
     def part(self, layers: slice) -> Parameters:
-        """Return the parameters of some consecutive layers, the very same arrays."""
-        return Parameters(self.blocks[layers], self.running[layers])
+        """Return the parameters of some consecutive layers, without copies."""
+        return Parameters(self.layers[layers], self.running[layers])
 
     def astype(self, dtype: Any) -> Parameters:
-        """Return the parameters in another precision, the very same arrays where it is theirs."""
-        return Parameters(
-            *(
-                [
-                    {name: array.astype(dtype, copy=False) for name, array in named.items()}
-                    for named in kind
-                ]
-                for kind in (self.blocks, self.running)
-            )
+        """Return the parameters in another dtype, without copies where it is the same."""
+        layers, running = (
+            [{name: a.astype(dtype, copy=False) for name, a in named.items()} for named in kind]
+            for kind in (self.layers, self.running)
         )
+        return Parameters(layers, running)
 
     def members(self, members: slice) -> Parameters:
-        """Return the parameters of some members, as views of the same memory."""
+        """Return the parameters of some members, as views."""
         if members.stop - members.start == len(self):
             return self
         return Parameters(
             *(
-                [{name: array[members] for name, array in named.items()} for named in kind]
-                for kind in (self.blocks, self.running)
+                [index_state(named, members) for named in kind]
+                for kind in (self.layers, self.running)
             )
         )
 
 
 class FlatParameters(Parameters):
-    """Parameters in one array, as optimizers want them.
+    """Parameters in one flat array, as optimizers need them.
 
     Parameters
     ----------
     theta : array of shape (n_estimators, n_parameters)
-        All parameters, of which `blocks` are views.
+        All trained parameters; the arrays of `layers` are views of it.
     statistics : dict
-        The state of the running statistics, of which `running` are views. It is no part of
-        `theta`: no optimizer changes it.
-    layout : Layout
-        Where each block lies in them.
+        The buffers of all layers, such as running statistics; the arrays of `running` are views of
+        them. No optimizer changes them.
+    layout : ParameterLayout
+        The positions of the arrays.
 
     Attributes
     ----------
-    regularized : array of shape (n_estimators, n_penalised)
+    regularized : array of shape (n_estimators, n_regularized)
         The part of `theta` that the penalty acts on.
     """
 
     def __init__(self, theta: Array, statistics: ArrayDict, layout: ParameterLayout) -> None:
         super().__init__(*layout.views(theta, statistics))
         self.theta, self.statistics, self._layout = theta, statistics, layout
-        self.regularized = theta[:, : layout.n_penalised]
+        self.regularized = theta[:, : layout.n_regularized]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.theta, self.statistics, self._layout)  # the rest are views
 
     def members(self, members: Any) -> FlatParameters:
-        """Return the parameters of some members: views for a slice, copies for their numbers."""
+        """Return the parameters of some members: views for a slice, copies for an index array."""
         if isinstance(members, slice) and members.stop - members.start == len(self):
             return self
         return self.like(self.theta[members], index_state(self.statistics, members))
 
     def like(self, theta: Array, statistics: ArrayDict | None = None) -> FlatParameters:
-        """Return parameters of the same architecture in another array.
+        """Return parameters of the same layout in another array.
 
-        The running statistics are those given, or else the very same.
+        Without `statistics` they share the buffers.
         """
-        return FlatParameters(
-            theta, self.statistics if statistics is None else statistics, self._layout
-        )
+        statistics = self.statistics if statistics is None else statistics
+        return FlatParameters(theta, statistics, self._layout)
 
     def scale_last_layer(self, temperature: float) -> FlatParameters:
-        """Return parameters whose scores are divided by a temperature: copies, but where it is 1.
+        """Return parameters whose raw predictions are divided by a temperature.
 
-        The last layer has no activation, so that it is enough to divide its weights and biases.
+        The last layer has no activation, so dividing its weights and biases is enough. With
+        temperature 1 the parameters themselves are returned, else copies.
         """
         if temperature == 1.0:
             return self
@@ -139,110 +136,112 @@ class FlatParameters(Parameters):
 
 
 class ParameterLayout:
-    """Where the blocks of all layers lie in `theta`, and their statistics in a state.
+    """Positions of all layers' arrays in `theta`, and of their buffers in a dict.
 
-    In `theta` all that is penalised comes first, so that a penalty acts on one slice, in the
-    order of the layers. The rest follows name by name, in the order in which the names first
-    come. The state has one array for each name of a statistic.
+    In `theta` all regularized arrays come first, in the order of the layers, so that the penalty
+    acts on one slice. The rest follows name by name, in the order of first appearance. Buffers have
+    one flat array for each name.
 
     Parameters
     ----------
-    blocks, statistics : sequence of sequences of Block
-        Those of each layer.
+    parameter_specs, buffer_specs : sequence of sequences of ParameterSpec
+        The declarations of each layer.
 
     Attributes
     ----------
-    n_penalised, n_parameters : int
-        The numbers of a member that are penalised, and all.
+    n_regularized, n_parameters : int
+        The number of regularized and of all trained values of a member.
     """
 
     def __init__(
         self,
-        blocks: Sequence[Sequence[ParameterSpec]],
-        statistics: Sequence[Sequence[ParameterSpec]],
+        parameter_specs: Sequence[Sequence[ParameterSpec]],
+        buffer_specs: Sequence[Sequence[ParameterSpec]],
     ) -> None:
-        self._blocks, self._n_layers = (blocks, statistics), len(blocks)
-        learned, running = (
-            [(layer, block) for layer, own in enumerate(kind) for block in own]
-            for kind in (blocks, statistics)
+        self._specs = parameter_specs, buffer_specs
+        trained, buffers = (
+            [(layer, spec) for layer, own in enumerate(kind) for spec in own]
+            for kind in self._specs
         )
-        names = list(dict.fromkeys(block.name for _, block in learned))
-        learned.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
-        self._theta = _FlatBuffer(learned)
-        self._statistics = {
-            name: _FlatBuffer([item for item in running if item[1].name == name])
-            for name in dict.fromkeys(block.name for _, block in running)
+        names = list(dict.fromkeys(spec.name for _, spec in trained))
+        trained.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
+        self._theta = _FlatBuffer(trained)
+        self._buffers = {
+            name: _FlatBuffer([item for item in buffers if item[1].name == name])
+            for name in dict.fromkeys(spec.name for _, spec in buffers)
         }
-        self.n_penalised = sum(block.size for _, block in learned if block.regularized)
+        self.n_regularized = sum(spec.size for _, spec in trained if spec.regularized)
         self.n_parameters = self._theta.size
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._blocks  # the rest follows
+        return type(self), self._specs
 
-    def start(
-        self, n_estimators: int, dtype: np.dtype[np.floating], rngs: Streams = ()
+    def init(
+        self, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates = ()
     ) -> FlatParameters:
-        """Return parameters and statistics as they start, drawn from a stream for each member.
+        """Return initial parameters and buffers, drawn from a random state for each member.
 
-        Without streams what is drawn is zero, for the caller to fill.
+        Without random states, random values are zero. Weights and their biases always are:
+        `Network.draw_weights` draws them.
         """
-        theta = self._theta.start(n_estimators, dtype, rngs)
+        theta = self._theta.init(n_estimators, dtype, rngs)
+        double = np.dtype(np.float64)
         statistics = {
-            name: row.start(
-                n_estimators, np.dtype(np.float64) if name == NUM_BATCHES_TRACKED else dtype, rngs
-            )
-            for name, row in self._statistics.items()
+            name: flat.init(n_estimators, double if name == NUM_BATCHES_TRACKED else dtype, rngs)
+            for name, flat in self._buffers.items()
         }
         return FlatParameters(theta, statistics, self)
 
-    def views(self, theta: Array, statistics: ArrayDict) -> tuple[list[Named], list[Named]]:
-        """Return each layer's blocks and statistics, as views of these arrays."""
-        blocks: list[dict[str, Array]] = [{} for _ in range(self._n_layers)]
-        running: list[dict[str, Array]] = [{} for _ in range(self._n_layers)]
-        self._theta.view(theta, blocks)
-        for name, row in self._statistics.items():
-            row.view(statistics[name], running)
-        return [*blocks], [*running]
+    def views(
+        self, theta: Array, statistics: ArrayDict
+    ) -> tuple[list[NamedArrays], list[NamedArrays]]:
+        """Return the trained arrays and the buffers of each layer, as views."""
+        layers: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        running: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        for layer, spec, view in self._theta.views(theta):
+            layers[layer][spec.name] = view
+        for name, flat in self._buffers.items():
+            for layer, _, view in flat.views(statistics[name]):
+                running[layer][name] = view
+        return [*layers], [*running]
 
 
 class _FlatBuffer:
-    """Blocks side by side in one row of numbers for each member.
+    """Arrays side by side in one row of values for each member.
 
     Parameters
     ----------
-    placed : sequence of (layer, block)
-        The number of the layer that each belongs to, and the blocks, in their order.
+    specs : sequence of (layer, spec)
+        The index of the layer of each array, and its declaration.
     """
 
-    def __init__(self, placed: Sequence[tuple[int, ParameterSpec]]) -> None:
-        starts = accumulate((block.size for _, block in placed), initial=0)
-        self._places = [(*item, start) for item, start in zip(placed, starts, strict=False)]
-        self.size = sum(block.size for _, block in placed)
+    def __init__(self, specs: Sequence[tuple[int, ParameterSpec]]) -> None:
+        starts = accumulate((spec.size for _, spec in specs), initial=0)
+        self._placed = [(*item, start) for item, start in zip(specs, starts, strict=False)]
+        self.size = sum(spec.size for _, spec in specs)
 
-    def start(self, n_estimators: int, dtype: np.dtype[np.floating], rngs: Streams = ()) -> Array:
-        """Return an array of what the blocks hold at the start."""
+    def init(
+        self, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates = ()
+    ) -> Array:
+        """Return a flat array of initial values."""
         flat = np.empty((n_estimators, self.size), dtype)
-        for _, block, start in self._places:
-            part = _shaped(flat[:, start : start + block.size], block.shape)
-            if callable(block.start) and not rngs:
-                part[...] = 0
-            elif callable(block.start):
-                for own, rng in zip(part, rngs, strict=True):
-                    own[...] = block.start(rng)
-            else:
-                part[...] = block.start
+        for _, spec, view in self.views(flat):
+            initializer = spec.initializer
+            if not (callable(initializer) or isinstance(initializer, Initializer)):
+                view[...] = initializer
+                continue
+            view[...] = 0
+            if callable(initializer) and rngs:
+                for own, rng in zip(view, rngs, strict=True):
+                    own[...] = initializer(rng)
         return flat
 
-    def view(self, flat: Array, views: Sequence[dict[str, Array]]) -> None:
-        """Add views of the blocks in `flat` to those of their layers."""
-        for layer, block, start in self._places:
-            part = flat[:, start : start + block.size]
-            views[layer][block.name] = _shaped(part, block.shape)
-
-
-def _shaped(part: Array, shape: tuple[int, ...]) -> Array:
-    """Return columns in the shape of a block for each member, as a view of the same memory."""
-    if len(shape) == 1:
-        # Unlike `reshape`, this leaves a stride of zero, and NumPy multiplies otherwise for it.
-        return part[:, None]
-    return part.reshape(len(part), *shape)
+    def views(self, flat: Array) -> Iterable[tuple[int, ParameterSpec, Array]]:
+        """Yield the layer, the declaration and a view of each array in `flat`."""
+        for layer, spec, start in self._placed:
+            columns = flat[:, start : start + spec.size]
+            if len(spec.shape) == 1:
+                # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
+                yield layer, spec, columns[:, None]
+            else:
+                yield layer, spec, columns.reshape(len(columns), *spec.shape)

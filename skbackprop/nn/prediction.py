@@ -58,7 +58,7 @@ def iter_predict_raw(
     """
     n_estimators, dtype, is_sparse = len(parameters), parameters.dtype, issparse(X)
     n = X.shape[0] if rows is None else len(rows)
-    workspace, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
+    pool, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
     # Rows as if for one member: a product of other shape may round otherwise.
     n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
     n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))
@@ -68,13 +68,13 @@ def iter_predict_raw(
         size = part.stop - part.start
         x = X[part] if rows is None else X[rows[part]]
         x = x if is_sparse else x.astype(dtype, copy=False)
-        scores = workspace.array("scores", (n_estimators, size, network.n_units[-1]))
+        scores = pool.get("scores", (n_estimators, size, network.n_units[-1]))
         for first in range(0, n_estimators, n_together):
             members = slice(first, min(first + n_together, n_estimators))
             key = (first, size)
             if key not in passes:
                 passes[key] = BuiltNetwork(
-                    network, parameters.members(members), size, workspace, sparse=is_sparse
+                    network, parameters.members(members), size, pool, sparse=is_sparse
                 )
             passes[key].forward([x] if is_sparse else x, squeeze_member_axis(scores[members]))
         yield scores
@@ -123,13 +123,13 @@ class CachedPredictor:
         if n_rows not in found:
             if len(found) >= _N_SIZES:
                 found.clear()
-            workspace = own.setdefault("workspace", BufferPool(self.parameters.dtype))
+            pool = own.setdefault("pool", BufferPool(self.parameters.dtype))
             n_together = max(1, _NUMBERS_TOGETHER // (sum(self.network.n_units) * n_rows))
             n_estimators = len(self.parameters)
             found[n_rows] = [
                 (
                     members,
-                    BuiltNetwork(self.network, self.parameters.members(members), n_rows, workspace),
+                    BuiltNetwork(self.network, self.parameters.members(members), n_rows, pool),
                 )
                 for members in (
                     slice(first, min(first + n_together, n_estimators))

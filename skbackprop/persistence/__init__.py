@@ -1,4 +1,4 @@
-"""Safe files: fitted estimators are saved and loaded without running code from the file."""
+"""Safe files: save and load estimators without running code from the file."""
 
 from ._trusted_types import get_trusted_types
 from .save_load import load, save

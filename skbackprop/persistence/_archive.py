@@ -1,9 +1,8 @@
-"""The file: a zip of skops with one member more, which says what it is, and a checksum of all.
+"""File format of saved estimators: a skops zip with a description and a checksum.
 
-Members keep the order in which they were written, the description first. It holds the number of
-the format, the versions that have written it, and the SHA-256 of itself and all other members, so
-that no file is read in part, and none that has changed. The checksum is no signature: who writes a
-file on purpose can write one that fits. What a file may do is a matter of `trust`.
+The first member of the zip describes the file: the format number, the versions of the packages that
+wrote it, and the SHA-256 of all members, so that an incomplete or altered file is not loaded. The
+checksum is not a signature. What a file may do depends on the types that `load` trusts.
 """
 
 from __future__ import annotations
@@ -15,91 +14,92 @@ from io import BytesIO
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
-# The format of files that are written, and the newest that can be read.
+# The format number of new files, and the newest that can be read.
 FORMAT = 1
 
-# The member that describes the others, and skops's own description of the objects.
-_ABOUT, SCHEMA = "skbackprop.json", "schema.json"
+# The member that describes the file, and the one in which skops describes the objects.
+_DESCRIPTION, SCHEMA = "skbackprop.json", "schema.json"
 
-# What the content of a file may take in memory: so many times its size, and a megabyte. The text
-# of models of all kinds is compressed to a tenth or a fortieth; a zip can pretend to a thousandth.
-_MOST_TIMES, _MOST_BESIDE = 100, 1 << 20
+# Maximum size of the content in memory: 100 times the file size, plus a megabyte. The text of
+# models compresses to between a tenth and a fortieth, that of a zip bomb to a thousandth.
+_MAX_RATIO, _EXTRA_SIZE = 100, 1 << 20
 
-_BEGINNING = b"PK\x03\x04"  # of each zip with something in it
+_ZIP_SIGNATURE = b"PK\x03\x04"
 
 
 class CorruptFileError(Exception):
-    """Why a file can't be read, and what to do, in words that go on from "the file"."""
+    """A file cannot be loaded. The message continues a sentence that begins with "The file"."""
 
 
-def pack(content: bytes, about: Mapping[str, str]) -> bytes:
-    """Return a file.
+def pack(content: bytes, versions: Mapping[str, str]) -> bytes:
+    """Return the bytes of a file.
 
     Parameters
     ----------
     content : bytes
-        A zip of skops.
-    about : dict of str
-        The versions of what has written it.
+        A skops zip.
+    versions : dict of str
+        The versions of the packages that wrote it.
     """
     with ZipFile(BytesIO(content)) as source:
         members = {name: source.read(name) for name in source.namelist()}
-    described = {"format": FORMAT, "written_by": dict(about)}
-    described["sha256"] = _checksum(described, members)
-    members = {_ABOUT: json.dumps(described, indent=1).encode()} | members
-    # The arrays are random digits for the most part, and the text repeats itself.
-    file = _zipped(members, {SCHEMA: ZIP_DEFLATED})
+    description = {"format": FORMAT, "written_by": dict(versions)}
+    description["sha256"] = _compute_checksum(description, members)
+    members = {_DESCRIPTION: json.dumps(description, indent=1).encode()} | members
+    # Only the text of the schema compresses well.
+    file = _make_zip(members, {SCHEMA: ZIP_DEFLATED})
     size = sum(map(len, members.values()))
-    return file if size <= _most_in(file) else _zipped(members, {})
+    return file if size <= _max_size(file) else _make_zip(members, {})
 
 
 def unpack(file: bytes) -> tuple[bytes, dict[str, str]]:
-    """Return what `packed` was given: a zip of skops, and the versions of what has written it.
+    """Return the skops zip of a file, and the versions of the packages that wrote it.
 
     Raises
     ------
-    Unreadable
-        If it is no such file, not whole, or changed; or of a newer format.
+    CorruptFileError
+        If `save` did not write the file, if it is incomplete or altered, or has a newer format.
     """
-    if not file.startswith(_BEGINNING):
-        raise CorruptFileError("is not one that skbackprop.persistence.save has written.")
+    if not file.startswith(_ZIP_SIGNATURE):
+        raise CorruptFileError("was not written by skbackprop.persistence.save.")
     try:
-        members = _members(file)
+        members = _read_members(file)
     except CorruptFileError:
         raise
-    except Exception as error:  # whatever zipfile, zlib or struct raise
+    except Exception as error:  # from zipfile, zlib or struct
         raise CorruptFileError(
-            f"is damaged or cut short ({error}). Take another copy of it."
+            f"is damaged or incomplete ({error}). Use another copy of it."
         ) from error
-    if _ABOUT not in members:
+    if _DESCRIPTION not in members:
         raise CorruptFileError(
-            "is a zip, but not one that skbackprop.persistence.save has written: it has no "
-            f"{_ABOUT}. Of skops.io.dump's read skops.io.load(path, trusted=trusted_types())."
+            "is a zip, but was not written by skbackprop.persistence.save: it has no "
+            f"{_DESCRIPTION}. If skops.io.dump wrote it, use "
+            "skops.io.load(path, trusted=get_trusted_types())."
         )
     try:
-        described = json.loads(members.pop(_ABOUT))
-        number, about = described["format"], dict(described["written_by"])
-        checksum = described.pop("sha256")
-        is_whole = checksum == _checksum(described, members)
+        description = json.loads(members.pop(_DESCRIPTION))
+        number, versions = description["format"], dict(description["written_by"])
+        checksum = description.pop("sha256")
+        is_unchanged = checksum == _compute_checksum(description, members)
     except Exception as error:
         raise CorruptFileError(
-            "is damaged: its description can't be read. Take another copy."
+            f"is damaged: its {_DESCRIPTION} can't be read. Use another copy of it."
         ) from error
     if type(number) is int and number > FORMAT:
         raise CorruptFileError(
-            f"is of format {number}, written by skbackprop {about.get('skbackprop')}, and this "
+            f"has format {number}, written by skbackprop {versions.get('skbackprop')}, but this "
             f"version reads formats up to {FORMAT}. Install that version or a newer one."
         )
-    if number != FORMAT or not is_whole or SCHEMA not in members:
+    if number != FORMAT or not is_unchanged or SCHEMA not in members:
         raise CorruptFileError(
-            "is damaged: its content is not what was saved, by its checksum. Take another copy."
+            "is damaged: its content does not match its checksum. Use another copy of it."
         )
     _check_is_tree(members[SCHEMA])
-    return _zipped(members, {}), about
+    return _make_zip(members, {}), versions
 
 
-def _zipped(members: Mapping[str, bytes], compression: Mapping[str, int]) -> bytes:
-    """Return a zip, of which some members are compressed."""
+def _make_zip(members: Mapping[str, bytes], compression: Mapping[str, int]) -> bytes:
+    """Return a zip of members with the compression of each, by default none."""
     file = BytesIO()
     with ZipFile(file, "w") as archive:
         for name, member in members.items():
@@ -107,33 +107,33 @@ def _zipped(members: Mapping[str, bytes], compression: Mapping[str, int]) -> byt
     return file.getvalue()
 
 
-def _most_in(file: bytes) -> int:
-    """Return the most bytes that the members of a file may have."""
-    return _MOST_TIMES * len(file) + _MOST_BESIDE
+def _max_size(file: bytes) -> int:
+    """Return the maximum size of the content of a file."""
+    return _MAX_RATIO * len(file) + _EXTRA_SIZE
 
 
-def _members(file: bytes) -> dict[str, bytes]:
+def _read_members(file: bytes) -> dict[str, bytes]:
     """Return the members of a zip by name, in their order."""
     with ZipFile(BytesIO(file)) as archive:
         infos = archive.infolist()
         size = sum(info.file_size for info in infos)
-        if size > _most_in(file):
+        if size > _max_size(file):
             raise CorruptFileError(
-                f"says that it holds {size} bytes in a file of {len(file)}, which no model does. "
+                f"claims to hold {size} bytes in a file of {len(file)} bytes, as no model does. "
                 "Do not use it."
             )
         if len({info.filename for info in infos}) < len(infos):
             raise CorruptFileError(
-                "has two members of one name, which no model has. Do not use it."
+                "has two members with the same name, as no model has. Do not use it."
             )
         return {info.filename: archive.read(info) for info in infos}
 
 
 def _check_is_tree(schema: bytes) -> None:
-    """Raise an error where objects that occur twice are not written twice, as skops does.
+    """Raise an error if an object that occurs twice is not written out twice, as skops does.
 
-    Else a file of forty lists, each of which holds the next one twice, would keep skops busy for
-    years.
+    Otherwise skops would need years for a file of forty lists, each of which refers twice to the
+    next one.
     """
     sizes: dict[Any, int] = {}
 
@@ -145,19 +145,19 @@ def _check_is_tree(schema: bytes) -> None:
         size = 1 + sum(map(size_of, part.values()))
         number = part.get("__id__")
         if number is not None and sizes.setdefault(number, size) != size:
-            raise CorruptFileError("refers to a part of itself as no model does. Do not use it.")
+            raise CorruptFileError("refers to its own parts as no model does. Do not use it.")
         return size
 
     try:
         size_of(json.loads(schema))
     except (ValueError, TypeError, RecursionError) as error:
-        raise CorruptFileError(f"holds no description that skops can read: {error!r}.") from error
+        raise CorruptFileError(f"has no schema that skops can read: {error!r}.") from error
 
 
-def _checksum(described: Mapping[str, Any], members: Mapping[str, bytes]) -> str:
+def _compute_checksum(description: Mapping[str, Any], members: Mapping[str, bytes]) -> str:
     """Return the SHA-256 of a description and of all members, with their names and lengths."""
-    found = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    checksum = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, member in members.items():
-        found.update(json.dumps([name, len(member)]).encode())
-        found.update(member)
-    return found.hexdigest()
+        checksum.update(json.dumps([name, len(member)]).encode())
+        checksum.update(member)
+    return checksum.hexdigest()

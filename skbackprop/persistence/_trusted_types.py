@@ -1,17 +1,15 @@
-"""What `load` trusts: the classes that models of this package consist of, and no others.
+"""Types that `load` trusts: the classes that models of this package consist of.
 
-A file names the class of each of its objects. Only those whose names are known here, or to skops as
-part of scikit-learn, NumPy and SciPy, are ever looked up. All are classes that hold values, and do
-nothing when they are made but look at them; nothing is among them that writes to files or runs what
-it is given, as callbacks do. The only functions are the metrics that scorers of searches name.
+A file names the class of each of its objects. `load` looks up only the names listed here, and those
+of scikit-learn, NumPy and SciPy that skops trusts. All of them are classes that hold values and do
+nothing but check them when they are created. Callbacks are not trusted, because they write files.
+The only trusted functions are the metrics of scikit-learn's scorers.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from functools import cache
-from types import ModuleType
 
 import numpy as np
 from sklearn.metrics import get_scorer, get_scorer_names
@@ -48,23 +46,28 @@ from ..losses import _link_override, classification, links, multioutput
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
-from ..tabular._blending import CrossFittedEstimators, OutputAdapter
-from ..tabular._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes
+from ..tabular._blending import CrossFittedEstimators
+from ..tabular._categorical_encoding import (
+    CategoryLevels,
+    OneHot,
+    OrdinalCodes,
+    TargetEncoding,
+)
 from ..tabular._distribution_targets import DistributionTargets
 from ..tabular._encoding import FittedEncoding
 from ..tabular._features import FeatureBlocks, FeatureBuilder
 from ..tabular._network_ensemble import (
     NetworkEnsemble,
+    OutputBiasInit,
     TableClassifierNetworks,
     TableRegressorNetworks,
 )
-from ..tabular._numeric_encoding import RobustScaling as NumbersOfTable
-from ..tabular._target_encoding import TargetEncoding
+from ..tabular._numeric_encoding import RobustScaling
 from ..training.folds import OutOfFoldPredictions
 from ..training.history import BestEpoch, ParameterSnapshot, WarmStartState, Window
 
-# Modules whose public classes users set parameters to, or fit.
-_PUBLIC = (
+# Modules whose public classes are parameters of estimators or estimators themselves.
+_PUBLIC_MODULES = (
     activations,
     weight_averaging,
     initializers,
@@ -78,69 +81,45 @@ _PUBLIC = (
     tabular,
 )
 
-# What fitted estimators consist of beside these.
-_OF_ESTIMATORS = (
-    BackpropAutoencoder,
-    BackpropClassifier,
-    BackpropRegressor,
-    conformal.ConformalRegressor,
+# Other classes whose instances are part of fitted estimators.
+_CLASSES: tuple[type, ...] = (
+    # estimators and their fitted attributes
+    *(BackpropAutoencoder, BackpropClassifier, BackpropRegressor, conformal.ConformalRegressor),
     *(DataInfo, SharedList, OutOfFoldPredictions),
-    *(
-        MultioutputTargets,
-        MultilabelTargets,
-        SingleLabelTargets,
-        RegressionTargets,
-        ReconstructionTargets,
-    ),
+    *(MultioutputTargets, MultilabelTargets, SingleLabelTargets),
+    *(RegressionTargets, ReconstructionTargets),
+    # networks and losses
     *(Network, Dense, Activation, Dropout, BlockDiagonalDense, Scale),
     *(multioutput.MultiOutputLoss, multioutput.MultiOutputLink, classification.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
     _link_override.LossWithLink,
-)
-_OF_TRAINING = (
-    WarmStartState,
-    BestEpoch,
-    ParameterSnapshot,
-    Window,
-    TrainState,
-    FlatParameters,
-    ParameterLayout,
-    ParameterSpec,
-    NormalInit,
-)
-_OF_TABLES = (
-    *(
-        FeatureBuilder,
-        FeatureBlocks,
-        FittedEncoding,
-        NumbersOfTable,
-        CategoryLevels,
-        OneHot,
-        OrdinalCodes,
-        TargetEncoding,
-    ),
-    *(
-        NetworkEnsemble,
-        TableClassifierNetworks,
-        TableRegressorNetworks,
-        CrossFittedEstimators,
-        OutputAdapter,
-        DistributionTargets,
-    ),
-)
-# Of others, what fitted searches hold, which skops does not know.
-_OF_OTHERS = (
-    np.dtype,
-    *(KFold, StratifiedKFold, GroupKFold, Bunch),
+    # training states
+    *(WarmStartState, BestEpoch, ParameterSnapshot, Window, TrainState),
+    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit),
+    # tabular estimators
+    *(FeatureBuilder, FeatureBlocks, FittedEncoding, RobustScaling),
+    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, DistributionTargets),
+    *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
+    *(CrossFittedEstimators, OutputBiasInit),
+    # parts of fitted searches that skops does not know
+    *(np.dtype, KFold, StratifiedKFold, GroupKFold, Bunch),
     *(_MultimetricScorer, _PassthroughScorer, _Scorer),
 )
 
 
-def get_trusted_types() -> list[str]:
-    """Return the names of what `load` trusts beside what skops itself does.
+@cache
+def _trusted_names() -> tuple[str, ...]:
+    public = (getattr(module, name) for module in _PUBLIC_MODULES for name in module.__all__)
+    metrics = (get_scorer(name)._score_func for name in get_scorer_names())
+    types = {*filter(inspect.isclass, public), *_CLASSES, *metrics}
+    return tuple(sorted(f"{each.__module__}.{each.__qualname__}" for each in types))
 
-    They are for other programs that read skops files: ``skops.io.load(file, trusted=...)``, or
+
+def get_trusted_types() -> list[str]:
+    """Return the names of the types that `load` trusts in addition to those of skops.
+
+    Other programs that read skops files need them: ``skops.io.load(file, trusted=...)``, or
     MLflow's ``skops_trusted_types``.
 
     Returns
@@ -150,25 +129,8 @@ def get_trusted_types() -> list[str]:
 
     Examples
     --------
-    >>> from skbackprop.persistence import trusted_types
-    >>> "skbackprop.estimators.classifier.BackpropClassifier" in trusted_types()
+    >>> from skbackprop.persistence import get_trusted_types
+    >>> "skbackprop.estimators.classifier.BackpropClassifier" in get_trusted_types()
     True
     """
-    return list(_names())
-
-
-@cache
-def _names() -> tuple[str, ...]:
-    public = (kind for module in _PUBLIC for kind in _public_classes(module))
-    scorers = [get_scorer(name) for name in get_scorer_names()]
-    metrics = (scorer._score_func for scorer in scorers)
-    kinds = {*public, *_OF_ESTIMATORS, *_OF_TRAINING, *_OF_TABLES, *_OF_OTHERS, *metrics}
-    return tuple(sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds))
-
-
-def _public_classes(module: ModuleType) -> Iterator[type]:
-    """Yield the classes that a module's `__all__` names."""
-    for name in module.__all__:
-        thing = getattr(module, name)
-        if inspect.isclass(thing):
-            yield thing
+    return list(_trusted_names())

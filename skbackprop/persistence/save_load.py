@@ -1,11 +1,12 @@
-"""`save` and `load`: a model to a file of skops and back, checked on both ways."""
+"""Save a fitted estimator to a safe file, and load it without running code from the file."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -14,52 +15,48 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from ..estimators._fitted import OF_CALLBACKS
 from ..utils.atomic_write import atomic_write, check_replaceable
 from ..utils.optional_dependencies import require_extra
 from ._archive import CorruptFileError, pack, unpack
-from ._deep_compare import first_difference, parts_of
 from ._trusted_types import get_trusted_types
 
-# What estimators keep of callbacks.
-_LEFT_OUT = ("_skl_callbacks", *OF_CALLBACKS)
+# Attributes that are not saved: the callbacks of an estimator.
+_OMITTED_ATTRIBUTES = ("_skl_callbacks", *OF_CALLBACKS)
 
-# Parts that pickle makes objects of, and that users do not know: an error names the object.
-_INNER = ("the maker of ", "the arguments of ")
-
-# What a file is told to be written by. All can change what a model is made of.
-_WRITTEN_BY = ("skbackprop", "scikit-learn", "numpy", "scipy", "skops")
+# Packages whose versions a file names.
+_PACKAGES = ("skbackprop", "scikit-learn", "numpy", "scipy", "skops")
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
-    """Write an estimator to a file from which `load` brings it back, without running code.
+    """Write an estimator to a file that `load` reads without running code from it.
 
-    It is read back before it takes its place, and compared with what was to be saved, bit by bit: a
-    file that can be written can be read. An older file of that name stays until the new one is
-    complete and on the disk, and if anything goes wrong.
+    Before the file is written, the estimator is loaded back and compared with the original: what
+    can be saved can be loaded, unchanged to the bit. If anything fails, an older file of this name
+    stays as it was.
 
-    Callbacks are left out, as they are code, not a part of the model: those of `set_callbacks`, of
-    the estimator and of all within it. What training goes on from is in the file as in a pickle:
-    after ``partial_fit``, and with ``warm_start=True``.
+    Callbacks are code and are left out, also those of nested estimators. The training state is
+    saved as in a pickle: after ``partial_fit``, and with ``warm_start=True``.
 
     Parameters
     ----------
     estimator : estimator
-        One of this package, fitted or not, or whatever of scikit-learn holds one, such as a
-        pipeline.
+        An estimator of this package, fitted or not, or one of scikit-learn that contains one, such
+        as a pipeline.
     path : str or path
-        The file; by convention its name ends in ``.skops``.
+        The file. By convention its name ends in ``.skops``.
 
     Raises
     ------
     ImportError
         If skops is not installed.
     TypeError
-        If a part of the estimator is of a kind that skops has no form for, or that it does not
-        bring back as it was, such as a dict whose keys are booleans. The error names the part.
+        If skops cannot store a part of the estimator, or would change it, such as a dict with
+        boolean keys. The message names the part.
     OSError
-        If the file can't be written.
+        If the file cannot be written.
 
     Examples
     --------
@@ -75,49 +72,51 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     >>> bool((load(path).predict_proba(X) == model.predict_proba(X)).all())
     True
     """
-    skops_io, path = _skops("save"), Path(path)
-    model = _copy_of(estimator)
-    name = type(estimator).__name__
+    skops_io, path, name = _import_skops("save"), Path(path), type(estimator).__name__
+    file = BytesIO()
     try:
-        content, again = _there_and_back(model, skops_io)
+        _StrippingPickler(file).dump(estimator)
     except Exception as error:
-        part, part_name = _unreadable_part(model, name, skops_io)
-        why = f"skops can't bring back {part_name}, which is {short_repr(part)}: {error!r}"
-        raise _unsavable(name, why) from error
-    place = first_difference(model, again, name)
-    if place is not None:
-        raise _unsavable(name, f"skops does not bring back {place} as it was")
-    whole = pack(content, _versions())
+        raise _make_save_error(name, f"a part of it can't be pickled: {error!r}") from error
+    stripped = pickle.loads(file.getvalue())
+    content, problem, cause = _try_skops(stripped, skops_io)
+    if problem is not None:
+        part, part_name = _find_unsavable_part(stripped, name, skops_io)
+        _, part_problem, part_cause = _try_skops(part, skops_io)
+        reason = f"{part_name}, which is {short_repr(part)}: {part_problem or problem}"
+        raise _make_save_error(name, f"skops can't bring back {reason}") from part_cause or cause
+    data = pack(content, _get_versions())
     try:
         check_replaceable(path)
-        with atomic_write(path) as file:
-            file.write(whole)
+        with atomic_write(path) as target:
+            target.write(data)
     except OSError as error:
         message = f"{name} can't be saved there: {error.strerror}"
         raise OSError(error.errno, message, str(path)) from error
 
 
 def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) -> Any:
-    """Return the estimator that `save` has written to a file; no code in the file is run.
+    """Return the estimator that `save` wrote to a file, without running code from the file.
 
-    A file is a list of names of classes, and of values. It is loaded if all of these are classes
-    of this package that models consist of (`get_trusted_types`), or those of scikit-learn, NumPy
-    and SciPy that skops trusts; whatever else it names is not even imported. Its checksum tells
-    whether it is whole, not who has written it: the predictions of a stranger's model are his.
+    A file consists of names of classes and of values. It is loaded only if all its classes are
+    trusted: the classes that models of this package consist of (`get_trusted_types`), and those of
+    scikit-learn, NumPy and SciPy that skops trusts. Anything else is not even imported. The
+    checksum shows that a file is complete and unchanged, not who wrote it: do not rely on the
+    predictions of a model from a stranger.
 
     Parameters
     ----------
     path : str or path
         The file.
     trusted : sequence of str or type, default=()
-        Further classes and functions to trust, by their full names, such as
-        ``"my_module.MyLoss"``: parts of your own, and others that the error names. They are
-        imported, made and called as the file says.
+        Further classes and functions to trust, such as your own or those that the error message
+        names. Names are full ones, such as ``"my_module.MyLoss"``. They are imported, instantiated
+        and called as the file says.
 
     Returns
     -------
     estimator : estimator
-        The very same, to the bit, but for callbacks.
+        The estimator, equal to the saved one to the bit, without callbacks.
 
     Raises
     ------
@@ -126,8 +125,8 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is none that `save` has written, damaged, cut short or altered, of a newer format,
-        or if it names what is not trusted; the message says which, and what to do.
+        If the file was not written by `save`, is damaged or incomplete, has a newer format, or
+        names a type that is not trusted. The message says what to do.
 
     Examples
     --------
@@ -140,138 +139,143 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     >>> load(path)
     BackpropRegressor(alpha=0.01)
     """
-    skops_io = _skops("load")
+    skops_io = _import_skops("load")
     if isinstance(trusted, str):
-        raise TypeError(f"trusted must be a list of names, got {trusted!r}. Give [{trusted!r}].")
+        raise TypeError(f"trusted must be a list of names, got {trusted!r}. Use [{trusted!r}].")
     try:
-        content, about = unpack(Path(path).read_bytes())
-        return _made_of(content, about, [*get_trusted_types(), *trusted], skops_io)
+        content, versions = unpack(Path(path).read_bytes())
+        return _load_content(content, versions, [*get_trusted_types(), *trusted], skops_io)
     except CorruptFileError as error:
         raise ValueError(f"The file {str(path)!r} {error}") from error.__cause__
 
 
-def _made_of(
-    content: bytes, about: dict[str, str], trusted: Sequence[str | type], skops_io: ModuleType
+def _load_content(
+    content: bytes, versions: Mapping[str, str], trusted: Sequence[str | type], skops_io: ModuleType
 ) -> Any:
-    """Return what skops makes of the content of a file.
+    """Load an estimator from the skops part of a file.
 
     Raises
     ------
-    Unreadable
-        If it names what is not trusted, or nothing can be made of it.
+    CorruptFileError
+        If the file names a type that is not trusted, or skops cannot load it.
     """
     try:
         return skops_io.loads(content, trusted=trusted)
     except skops_io.exceptions.UntrustedTypesFoundException as error:
-        names = {each if isinstance(each, str) else _name_of(each) for each in trusted}
+        names = {
+            each if isinstance(each, str) else f"{each.__module__}.{each.__qualname__}"
+            for each in trusted
+        }
         unknown = sorted(set(skops_io.get_untrusted_types(data=content)) - names)
         raise CorruptFileError(
             f"names {', '.join(unknown)}, which is not trusted, so it is not loaded. If you know "
-            "what that does, and trust who has written the file, load it with "
+            "these types and trust the author of the file, load it with "
             f"trusted={unknown}."
         ) from error
     except Exception as error:
-        written_by, here = (
-            ", ".join(f"{name} {number}" for name, number in versions.items())
-            for versions in (about, _versions())
+        written_by, installed = (
+            ", ".join(f"{name} {number}" for name, number in each.items())
+            for each in (versions, _get_versions())
         )
         raise CorruptFileError(
-            f"is whole, but no estimator can be made of it: {error!r}. It was written by "
-            f"{written_by}; here is {here}. Install what it was written by."
+            f"is complete, but skops can't load it: {error!r}. It was written by {written_by}, "
+            f"and installed are {installed}. Install the versions that wrote it."
         ) from error
 
 
-def _there_and_back(thing: Any, skops_io: ModuleType) -> tuple[bytes, Any]:
-    """Return the content of a file of skops, and the object that is read back from it."""
-    content = skops_io.dumps(thing)
-    trusted = skops_io.get_untrusted_types(data=content)
-    return content, skops_io.loads(content, trusted=trusted)
+def _try_skops(thing: Any, skops_io: ModuleType) -> tuple[bytes, str | None, Exception | None]:
+    """Return the skops file of an object, and the problem if skops does not restore the object."""
+    try:
+        content = skops_io.dumps(thing)
+        trusted = skops_io.get_untrusted_types(data=content)
+        loaded = skops_io.loads(content, trusted=trusted)
+    except Exception as error:
+        return b"", repr(error), error
+    is_same = type(thing) is type(loaded) and dump_state(thing) == dump_state(loaded)
+    return content, None if is_same else "it would not come back as it was", None
 
 
-def _unreadable_part(thing: Any, name: str, skops_io: ModuleType) -> tuple[Any, str]:
-    """Return the smallest part of an object that skops can't read back alone, and its name."""
-    seen: list[Any] = []  # alive, so that no other object has their ids
-    while not any(thing is each for each in seen):
-        seen.append(thing)
-        try:
-            parts = parts_of(thing, name)
-        except Exception:  # what pickle takes by its name has no parts
-            break
-        for part_name, part in parts.items():
-            if part_name.startswith(_INNER):
-                continue
-            try:
-                _there_and_back(part, skops_io)
-            except Exception:
-                thing, name = part, part_name
-                break
+def _find_unsavable_part(thing: Any, name: str, skops_io: ModuleType) -> tuple[Any, str]:
+    """Return the smallest part of an object that skops does not restore, and its name."""
+    parts: dict[str, Any] = {}
+    if isinstance(thing, dict):
+        parts = {f"{name}[{key!r}]": value for key, value in thing.items()}
+    elif isinstance(thing, (list, tuple)):
+        parts = {f"{name}[{i}]": item for i, item in enumerate(thing)}
+    elif not isinstance(thing, type):
+        attributes = getattr(thing, "__dict__", {})
+        parts = {f"{name}.{attribute}": value for attribute, value in attributes.items()}
+    for part_name, part in parts.items():
+        if _try_skops(part, skops_io)[1] is not None:
+            return _find_unsavable_part(part, part_name, skops_io)
     return thing, name
 
 
-def _unsavable(name: str, why: str) -> TypeError:
+def _make_save_error(name: str, reason: str) -> TypeError:
     return TypeError(
-        f"{name} can't be saved to a safe file: {why}. Functions and classes have to be in a "
-        "module, keys of dicts to be strings or numbers (0 and 1 can stand for False and "
-        "True), and levels of categories too. What can't be changed can be pickled, for readers "
-        "who trust you."
+        f"{name} can't be saved to a safe file: {reason}. Functions and classes must be importable "
+        "from a module, and keys of dicts and levels of categories must be strings or numbers (0 "
+        "and 1 can stand for False and True). If you can't change it, use pickle, for readers who "
+        "trust you."
     )
 
 
-def _name_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _skops(name: str) -> ModuleType:
-    """Return `skops.io`."""
-    with require_extra(name, extra="skops"):
+def _import_skops(caller: str) -> ModuleType:
+    with require_extra(caller, extra="skops"):
         import skops.io.exceptions
     module: ModuleType = skops.io
     return module
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: _version_of(name) for name in _WRITTEN_BY}
-
-
-def _version_of(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # it runs from a folder, and was never installed
-        return "unknown"
+def _get_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a file depends on."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # a source folder that was never installed
+            versions[name] = "unknown"
+    return versions
 
 
 class _StrippingPickler(pickle.Pickler):
-    """Pickles estimators without their callbacks, and arrays that are maps of files as plain ones.
+    """Pickler that leaves out callbacks and turns memory-mapped arrays into plain ones."""
 
-    That goes for all estimators and arrays within an object.
-    """
-
-    protocol = pickle.HIGHEST_PROTOCOL
+    def __init__(self, file: BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
 
     def reducer_override(self, thing: Any) -> Any:
-        """Return how to make a thing anew, where pickle would do it otherwise."""
+        """Return the reduced form of an object, without callbacks and memory maps."""
         if isinstance(thing, np.memmap):
-            return np.array(thing).__reduce_ex__(self.protocol)
+            return np.array(thing).__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         attributes = getattr(thing, "__dict__", None)
-        if not isinstance(attributes, dict) or attributes.keys().isdisjoint(_LEFT_OUT):
+        if not isinstance(attributes, dict) or attributes.keys().isdisjoint(_OMITTED_ATTRIBUTES):
             return NotImplemented
-        made_by, arguments, state, *rest = thing.__reduce_ex__(self.protocol)
-        state = {name: value for name, value in state.items() if name not in _LEFT_OUT}
-        return made_by, arguments, state, *rest
+        factory, arguments, state, *rest = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        state = {name: value for name, value in state.items() if name not in _OMITTED_ATTRIBUTES}
+        return factory, arguments, state, *rest
 
 
-def _copy_of(estimator: Any) -> Any:
-    """Return a copy of an estimator, without callbacks.
+class _StatePickler(pickle.Pickler):
+    """Pickler whose output is the same for objects with the same state."""
 
-    Raises
-    ------
-    TypeError
-        If it can't be copied.
-    """
+    def reducer_override(self, thing: Any) -> Any:
+        """Return the state of objects that otherwise also pickle irrelevant attributes."""
+        if isinstance(thing, np.random.RandomState):  # it also remembers an unused seed
+            return type(thing), (), thing.get_state(legacy=False)
+        if isinstance(thing, partial):  # its attributes are an empty dict or None
+            return type(thing), (thing.func, thing.args, thing.keywords, vars(thing) or None)
+        if isinstance(thing, np.ma.MaskedArray):  # the fill value is set when it is first used
+            return type(thing), (thing.data, np.ma.getmaskarray(thing))
+        if isinstance(thing, Bunch):  # a new one has an attribute that a pickled one lacks
+            return type(thing), (), None, None, iter(thing.items())
+        return NotImplemented
+
+
+def dump_state(thing: Any) -> bytes:
+    """Return bytes that are equal for objects of equal state, down to the bits of arrays."""
     file = BytesIO()
-    try:
-        _StrippingPickler(file, _StrippingPickler.protocol).dump(estimator)
-    except Exception as error:
-        name = type(estimator).__name__
-        raise _unsavable(name, f"a part of it can't be pickled: {error!r}") from error
-    return pickle.loads(file.getvalue())
+    pickler = _StatePickler(file, protocol=4)  # protocol 5 tells views of arrays from arrays
+    pickler.fast = True  # without references, so that it does not matter which parts are shared
+    pickler.dump(thing)
+    return file.getvalue()

@@ -1,7 +1,7 @@
-"""How columns of categories are encoded: as integer codes, and these one-hot.
+"""Encodings of categorical columns: ordinal codes, one-hot outputs and target statistics.
 
-Code 0 is for levels that were never seen; 1 to k are for those that were, the last of them for the
-rare ones together. None stands for a missing value, which is a level like any other.
+Code 0 stands for unknown categories. Codes 1 to k stand for those of the training table, the last
+of them for all infrequent ones. None is the missing value, which is a category like any other.
 """
 
 from __future__ import annotations
@@ -15,49 +15,66 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csc_array
+from sklearn.model_selection import KFold, PredefinedSplit
+from sklearn.preprocessing import TargetEncoder
+from sklearn.utils import check_random_state
 
+from ..estimators._validation import validated_labels, validated_numbers
+from ..training.validation_split import group_k_fold_indices
 from ..utils.arrays import Array, DropsCachedProperties
-from ._dataframe import is_missing, refuse_others, types_in
+from ._dataframe import is_missing, raise_unsupported, types_in
 
-# What the output, or the code, of all rare levels of a column is called.
+# The name of the output, or code, of infrequent categories.
 INFREQUENT = "infrequent"
+
+# The number of folds of out-of-fold target statistics.
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)
 class CategoryLevels(DropsCachedProperties):
-    """The levels of one column.
+    """The categories of one column.
 
-    `own` have a code each, in this order; `rare` share the one after them.
+    Parameters
+    ----------
+    own : tuple
+        The categories with a code of their own, in the order of the codes.
+    rare : tuple
+        The infrequent ones, which share the code after that.
+    counts : tuple of int
+        The number of occurrences of each code from 1 on.
+    label : str
+        The name of the column in errors.
     """
 
     own: tuple[Any, ...]
     rare: tuple[Any, ...]
-    counts: tuple[int, ...]  # how often each code occurred, from 1 on
+    counts: tuple[int, ...]
     label: str
 
     @classmethod
-    def learn(cls, values: Sequence[Any], label: str, min_frequency: int) -> Self:
-        """Learn the levels of a column; those that occur fewer times than this are rare."""
+    def fit(cls, values: Sequence[Any], label: str, min_frequency: int) -> Self:
+        """Find the categories of a column; those below the minimum frequency are infrequent."""
         if "other" in types_in(values):
-            refuse_others(values, label)
+            raise_unsupported(values, label)
         try:
-            of_objects = Counter(values)
-        except TypeError:  # a tuple of lists can't be hashed
-            refuse_others(values, label)
+            by_value = Counter(values)
+        except TypeError:  # a tuple of lists is not hashable
+            raise_unsupported(values, label)
         counts: Counter[Any] = Counter()
-        for value, count in of_objects.items():
+        for value, count in by_value.items():
             counts[None if is_missing(value) else value] += count
-        levels = _in_order(counts)
+        levels = _sort_categories(counts)
         own = tuple(level for level in levels if counts[level] >= min_frequency)
         rare = tuple(level for level in levels if counts[level] < min_frequency)
-        of_codes = [counts[level] for level in own]
+        code_counts = [counts[level] for level in own]
         if rare:
-            of_codes.append(sum(counts[level] for level in rare))
-        return cls(own, rare, tuple(of_codes), label)
+            code_counts.append(sum(counts[level] for level in rare))
+        return cls(own, rare, tuple(code_counts), label)
 
     @property
     def n_codes(self) -> int:
-        """The number of codes, without that of unknown levels."""
+        """The number of codes, without code 0."""
         return len(self.counts)
 
     def names(self) -> list[str]:
@@ -73,36 +90,41 @@ class CategoryLevels(DropsCachedProperties):
     def encode(self, values: Sequence[Any], first_row: int = 0) -> Array:
         """Return the code of each value; errors count rows from `first_row` on."""
         if "other" in types_in(values):
-            refuse_others(values, self.label, first_row)
+            raise_unsupported(values, self.label, first_row)
         found = map(self._codes.get, values, repeat(0))
         try:
             codes = np.fromiter(found, dtype=np.intp, count=len(values))
-        except TypeError:  # a tuple of lists can't be hashed
-            refuse_others(values, self.label, first_row)
-        of_missing = self._codes.get(None, 0)
-        if of_missing:
+        except TypeError:  # a tuple of lists is not hashable
+            raise_unsupported(values, self.label, first_row)
+        missing_code = self._codes.get(None, 0)
+        if missing_code:
             for row in np.flatnonzero(codes == 0).tolist():
                 if is_missing(values[row]):
-                    codes[row] = of_missing
+                    codes[row] = missing_code
         return codes
 
 
 @dataclass(frozen=True)
 class OneHot(DropsCachedProperties):
-    """Which output each code of each column switches on.
+    """One-hot encoding of codes; of two categories, only the second has an output.
 
-    Codes of unknown levels have none. Of two levels the second has one.
+    Parameters
+    ----------
+    positions : tuple of tuples of int
+        For each column, the output of code 0, 1, ... among those of the column; -1 for none.
+    names : tuple of tuples of str
+        For each column, the suffixes of the names of its outputs.
     """
 
-    places: tuple[tuple[int, ...], ...]  # of each column, the place of code 0, 1, ... or -1
-    names: tuple[tuple[str, ...], ...]  # of each column, those of its outputs
-    kind: ClassVar[str] = "one_hot"
+    positions: tuple[tuple[int, ...], ...]
+    names: tuple[tuple[str, ...], ...]
+    output_type: ClassVar[str] = "one_hot"
 
     @classmethod
-    def learn(cls, columns: Sequence[CategoryLevels], max_categories: float) -> Self:
-        """Give outputs to codes; of more than `max_categories` the least frequent share one."""
-        outputs = [_outputs_of(levels, max_categories) for levels in columns]
-        return cls(tuple(places for places, _ in outputs), tuple(names for _, names in outputs))
+    def fit(cls, columns: Sequence[CategoryLevels], max_categories: float) -> Self:
+        """Assign outputs to codes; beyond `max_categories` the least frequent share one."""
+        outputs = [_assign_outputs(levels, max_categories) for levels in columns]
+        return cls(tuple(each for each, _ in outputs), tuple(names for _, names in outputs))
 
     @property
     def n_outputs(self) -> int:
@@ -110,7 +132,7 @@ class OneHot(DropsCachedProperties):
         return sum(map(len, self.names))
 
     def outputs(self) -> list[tuple[int, str]]:
-        """Return (column, end of its name) of each output."""
+        """Return the column, and the suffix of the name, of each output."""
         return [(column, f"_{name}") for column, names in enumerate(self.names) for name in names]
 
     def encode(self, codes: Array, out: Array) -> None:
@@ -126,33 +148,39 @@ class OneHot(DropsCachedProperties):
 
     def _active_outputs(self, codes: Array) -> tuple[Array, Array]:
         """Return the rows and the outputs that are one."""
-        starts, output_of = self._table
-        outputs = output_of[starts + codes]
+        starts, output_of_code = self._table
+        outputs = output_of_code[starts + codes]
         rows, columns = np.nonzero(outputs >= 0)
         return rows, outputs[rows, columns]
 
     @cached_property
     def _table(self) -> tuple[Array, Array]:
-        """The outputs of all codes of all columns in a row, and where each column begins there."""
-        n_codes = [len(places) for places in self.places]
-        before = np.cumsum([0, *map(len, self.names)])
-        of_columns = [
-            np.where(np.array(places) < 0, -1, np.array(places) + first)
-            for places, first in zip(self.places, before, strict=False)
+        """Where each column starts in a flat array of the outputs of all codes, and that array."""
+        lengths = [len(positions) for positions in self.positions]
+        first_outputs = np.cumsum([0, *map(len, self.names)])
+        by_column = [
+            np.where(np.array(positions) < 0, -1, np.array(positions) + first)
+            for positions, first in zip(self.positions, first_outputs, strict=False)
         ]
-        starts = np.cumsum([0, *n_codes])[: len(n_codes)]
-        return starts, np.concatenate([np.empty(0, dtype=np.intp), *of_columns])
+        starts = np.cumsum([0, *lengths])[: len(lengths)]
+        return starts, np.concatenate([np.empty(0, dtype=np.intp), *by_column])
 
 
 @dataclass(frozen=True)
 class OrdinalCodes:
-    """The codes of columns as they are, but for constant columns, which have no output."""
+    """Ordinal encoding: the codes of all columns that are not constant.
 
-    columns: tuple[int, ...]  # those that are not constant
-    kind: ClassVar[str] = "code"
+    Parameters
+    ----------
+    columns : tuple of int
+        These columns.
+    """
+
+    columns: tuple[int, ...]
+    output_type: ClassVar[str] = "ordinal"
 
     @classmethod
-    def learn(cls, columns: Sequence[CategoryLevels]) -> Self:
+    def fit(cls, columns: Sequence[CategoryLevels]) -> Self:
         """Find the columns that are not constant."""
         return cls(tuple(at for at, levels in enumerate(columns) if levels.n_codes > 1))
 
@@ -162,7 +190,7 @@ class OrdinalCodes:
         return len(self.columns)
 
     def outputs(self) -> list[tuple[int, str]]:
-        """Return (column, end of its name) of each output."""
+        """Return the column, and the suffix of the name, of each output."""
         return [(column, "") for column in self.columns]
 
     def encode(self, codes: Array, out: Array) -> None:
@@ -174,10 +202,77 @@ class OrdinalCodes:
         return csc_array(codes[:, self.columns].astype(np.float64))
 
 
-def _outputs_of(
+@dataclass(frozen=True)
+class TargetEncoding:
+    """Target statistics of codes, as lookup tables learned by scikit-learn's `TargetEncoder`.
+
+    Each column has one output; with more than two classes, one for each class.
+
+    Parameters
+    ----------
+    tables : tuple of arrays
+        For each output, the statistic of each code.
+    columns : tuple of int
+        The column of each output.
+    classes : tuple
+        The class of each output, or None.
+    """
+
+    tables: tuple[Array, ...]
+    columns: tuple[int, ...]
+    classes: tuple[Any, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        codes: Array,
+        y: Any,
+        target_type: str,
+        random_state: Any,
+        groups: Array | None = None,
+    ) -> tuple[Self, Array]:
+        """Fit to codes (n, k) and targets; no fold splits a group.
+
+        Returns
+        -------
+        statistics : TargetEncoding
+            Encodes new rows.
+        out_of_fold : array of shape (n, n_outputs)
+            The outputs of the training rows, each learned from the rows of other folds.
+        """
+        y = validated_numbers(y) if target_type == "continuous" else validated_labels(y)
+        n_folds = min(N_FOLDS, len(codes))
+        folds: Any = KFold(n_folds, shuffle=True, random_state=random_state)
+        if groups is not None:
+            rng = check_random_state(random_state)
+            n_folds = min(N_FOLDS, int(groups.max()) + 1)
+            folds = PredefinedSplit(group_k_fold_indices(groups, n_folds, rng, None))
+        encoder = TargetEncoder(target_type=target_type, cv=folds)
+        out_of_fold = encoder.fit_transform(codes, y)
+        is_multiclass = encoder.target_type_ == "multiclass"
+        classes = list(encoder.classes_) if is_multiclass else [None]
+        n_columns = codes.shape[1]
+        means = np.tile(np.atleast_1d(encoder.target_mean_), n_columns)
+        tables = [
+            np.concatenate([[mean], table])
+            for mean, table in zip(means, encoder.encodings_, strict=True)
+        ]
+        columns = np.repeat(np.arange(n_columns), len(classes))
+        statistics = cls(tuple(tables), tuple(columns.tolist()), tuple(classes * n_columns))
+        return statistics, out_of_fold
+
+    def encode(self, codes: Array) -> Array:
+        """Return the outputs for codes (n, k); unknown categories have the mean of the target."""
+        statistics = np.empty((len(codes), len(self.tables)))
+        for output, (table, column) in enumerate(zip(self.tables, self.columns, strict=True)):
+            statistics[:, output] = table[codes[:, column]]
+        return statistics
+
+
+def _assign_outputs(
     levels: CategoryLevels, max_categories: float
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the place of each code among a column's outputs, from 0 on, and their names."""
+    """Return the output of each code of a column, -1 for none, and the names of the outputs."""
     k, names = levels.n_codes, levels.names()
     if k < 2:
         return (-1,) * (k + 1), ()
@@ -187,14 +282,14 @@ def _outputs_of(
         return tuple(range(-1, k)), tuple(names)
     by_count = sorted(range(len(levels.own)), key=lambda at: -levels.counts[at])
     chosen = sorted(by_count[: int(max_categories) - 1])
-    places = np.full(k + 1, len(chosen))
-    places[0] = -1
-    places[np.array(chosen) + 1] = range(len(chosen))
-    return tuple(places.tolist()), (*(names[at] for at in chosen), INFREQUENT)
+    positions = np.full(k + 1, len(chosen))
+    positions[0] = -1
+    positions[np.array(chosen) + 1] = range(len(chosen))
+    return tuple(positions.tolist()), (*(names[at] for at in chosen), INFREQUENT)
 
 
-def _in_order(levels: Counter[Any]) -> list[Any]:
-    """Return levels sorted, with what is missing at the end."""
+def _sort_categories(levels: Counter[Any]) -> list[Any]:
+    """Return sorted categories, with the missing value at the end."""
     present = [level for level in levels if level is not None]
     try:
         present.sort()

@@ -1,37 +1,48 @@
-"""What tabular estimators mix: models of one kind, one for each fold, and what these say of rows.
+"""Components of a tabular ensemble: one model for each fold, their training data and prediction.
 
-Ensembles of networks are such a component, and other estimators with a clone for each fold. Who
-trains them, weighs them or predicts by them need not know which they are.
+A component is an ensemble of networks, or the clones of another estimator, one for each fold. Both
+predict by the same methods.
 """
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..training.blas_threads import threads_for_stacks, with_blas_limit
 from ..utils.arrays import Array
-from ._features import EncodedRows, FeatureView, draw_seed
+from ._dataframe import AnyColumns
+from ._features import WIDTH, FeatureBuilder, FeatureView
 from ._fit_progress import FitProgress
 
-# A limit that is over before the first epoch.
-MIN_TIME = 1e-9
+# Limits of the rows that are predicted at once, and of the elements of their widest view.
+_ROWS_AT_ONCE = 2048
+_ELEMENTS_AT_ONCE = 1 << 22
+
+# Networks predict more rows than this in single precision, in less than half the time. Predictions
+# differ by a few millionths from those in double precision.
+MANY_ROWS = 4096
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Mix = Callable[[Sequence[Array]], Array]
 
 
-class TableValidationData(NamedTuple):
-    """Rows of the user's own that are not trained on, and that training stops by.
+class LabeledRows(NamedTuple):
+    """Rows with their targets and weights.
 
     Parameters
     ----------
-    X : AnyColumns or array of shape (n, n_inputs)
-        The rows: a table that was read, its rows, or these in the view of a component.
+    X : TableRows or array of shape (n, n_inputs)
+        The rows, of a table or in the view of a component.
     y : array of shape (n,)
-        Their targets, as those that are trained on.
+        The targets: numbers, or class indices.
     weight : array of shape (n,) or None
-        What each row weighs.
+        The weight of each row.
     """
 
     X: Any
@@ -40,40 +51,34 @@ class TableValidationData(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """What the models of a component are trained on.
+    """Data, folds and limits with which a component is trained.
 
     Parameters
     ----------
-    X : Rows or array of shape (n, n_inputs)
-        The rows; for the models of a component in its view.
-    y : array of shape (n,)
-        The targets: numbers, or codes of classes from 0 on.
-    weight : array of shape (n,) or None
-        What each row weighs.
+    rows : LabeledRows
+        The training rows, in the view of the component.
     n_estimators : int
         The number of models.
     folds : array of int of shape (n,) or None
-        The model that holds out each row, from 0 on; None where there are rows to watch.
-    watched : Watched or None
-        Those; then all models are trained on all rows.
+        The model that holds out each row; None if there are validation rows.
+    validation : LabeledRows or None
+        The user's validation rows. With them all models are trained on all training rows.
     rng : RandomState
-        What draws all that is random.
+        Source of all randomness.
     time_limit : float
-        The most seconds that it may take; infinite for any.
+        The maximum number of seconds; may be infinite.
     estimator : estimator
-        That of the user.
+        The tabular estimator.
     context : CallbackContext
-        Its task, of which this is a part.
+        Its callback context.
     progress : FitProgress
-        What reports to the user how far the fit is.
+        Reports progress and keeps checkpoints.
     """
 
-    X: Any
-    y: Array
-    weight: Array | None
+    rows: LabeledRows
     n_estimators: int
     folds: Array | None
-    watched: TableValidationData | None
+    validation: LabeledRows | None
     rng: np.random.RandomState
     time_limit: float
     estimator: Any
@@ -81,112 +86,106 @@ class TrainingData(NamedTuple):
     progress: FitProgress
 
     @property
+    def held_out(self) -> LabeledRows:
+        """The rows that models are evaluated on."""
+        return self.rows if self.validation is None else self.validation
+
+    @property
     def n_train(self) -> int:
-        """The rows that each model is trained on, of all but the largest fold."""
+        """The number of training rows of the model with the largest fold."""
         n_held_out = 0 if self.folds is None else int(np.bincount(self.folds).max())
-        return len(self.X) - n_held_out
+        return len(self.rows.y) - n_held_out
 
 
 class FoldEnsemble(ABC):
-    """Models of one kind, each of which has held out a fold of the training rows.
+    """Models of one kind, each of which holds out one fold of the training rows.
 
-    What they say of a row is for classes logits, of which one is for two classes. For numbers it
-    is a prediction, or one for each level of several quantiles, or a mean and a variance.
+    For classes their outputs are logits, a single one for two classes. For numbers they are a
+    prediction, one for each of several quantiles, or a mean and a variance.
 
     Attributes
     ----------
-    view : View
-        How they see rows.
+    view : FeatureView
+        The representation of rows that the models take.
     """
 
     view: FeatureView
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether several threads may ask them at once."""
+        """Whether several threads may predict at once."""
         return False
 
     @property
     def max_matmul_size(self) -> int:
-        """The multiplications in the largest matrix product while they predict, if it is known."""
+        """The multiplications of the largest matrix product of a prediction, if known."""
         return 0
 
     @abstractmethod
-    def outputs(self, X: Array, in_single: bool = False) -> Array:
-        """Return what each model says of rows in their view, of shape (n_estimators, n, n_outputs).
-
-        With `in_single` it may be in single precision.
-        """
+    def outputs(self, X: Array, single_precision: bool = False) -> Array:
+        """Return the outputs of all models, of shape (n_estimators, n, n_outputs)."""
 
     @abstractmethod
-    def outputs_of(self, member: int, X: Array) -> Array:
-        """Return what one model says of rows, of shape (n, n_outputs), in any precision."""
+    def member_outputs(self, member: int, X: Array) -> Array:
+        """Return the outputs of one model, of shape (n, n_outputs), in any precision."""
 
 
-class FoldEnsembleFactory(ABC):
-    """A kind of models that can be made a component.
-
-    Attributes
-    ----------
-    view : View
-        How they see rows.
-    can_use_any_time : bool
-        Whether it makes do with any time that there is.
-    """
-
-    view: FeatureView
-    can_use_any_time: ClassVar[bool]
-
-    @abstractmethod
-    def train(self, training: TrainingData) -> tuple[FoldEnsemble, Array] | None:
-        """Return the component, trained, and what it says of rows that were not trained on.
-
-        The latter has shape (n_said, n, n_outputs). Of training rows there is one output: that of
-        the model that has held the row out. Of the rows that are watched there is one of each
-        model. None if there was not the time.
-        """
-
-
-def fit_components(
-    kinds: Sequence[FoldEnsembleFactory],
-    data: TrainingData,
-    see: Callable[[EncodedRows, FeatureView], Array],
-) -> list[tuple[FoldEnsemble, Array]]:
-    """Return a component of each kind, trained, but for those that there was no time for.
-
-    Those that are to come have equal parts of the time that is left. Those that make do with any
-    are the last, and one of them is always trained.
+def predict_in_blocks(
+    columns: AnyColumns, features: FeatureBuilder, components: Sequence[FoldEnsemble], mix: Mix
+) -> Array:
+    """Predict the rows of a table, in blocks that limit memory and run in several threads.
 
     Parameters
     ----------
-    kinds : sequence of Kind
-        The kinds.
-    data : Training
-        What they are trained on.
-    see : callable
-        Returns rows in a view of them.
+    columns : AnyColumns
+        The table.
+    features : FeatureBuilder
+        Builds the views of the rows.
+    components : sequence of FoldEnsemble
+        The components.
+    mix : callable
+        Returns predictions for n rows, given a list with the outputs of each component.
 
     Returns
     -------
-    trained : list of (component, array)
-        In the order of the kinds, each with what it says of rows that were not trained on.
+    predictions : array of shape (n_rows, ...)
     """
-    start, trained = time.perf_counter(), dict[int, tuple[FoldEnsemble, Array]]()
-    # What one kind draws does not depend on the others.
-    rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in kinds]
-    order = sorted(range(len(kinds)), key=lambda at: kinds[at].can_use_any_time)
-    for n_before, at in enumerate(order):
-        kind, watched = kinds[at], data.watched
-        if watched is not None:
-            watched = watched._replace(X=see(watched.X, kind.view))
-        X = see(data.X, kind.view)
-        left = data.time_limit - (time.perf_counter() - start)
-        is_over = left <= 0 or data.progress.is_stopped
-        if is_over and any(kinds[other].can_use_any_time for other in trained):
-            break
-        share = max(left / (len(kinds) - n_before), MIN_TIME)
-        own = data._replace(X=X, watched=watched, rng=rngs[at], time_limit=share)
-        found = kind.train(own)
-        if found is not None:
-            trained[at] = found
-    return [trained[at] for at in sorted(trained)]
+    n_rows, views = columns.n_rows, {each.view for each in components}
+
+    def predict(block: AnyColumns) -> Array:
+        rows = features.rows(block)
+        inputs = {view: features.transform(rows, view) for view in views}
+        return mix([each.outputs(inputs[each.view], n_rows > MANY_ROWS) for each in components])
+
+    width = features.n_encoded + features.n_blocks * WIDTH
+    block_size = min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
+    if n_rows <= block_size:
+        return predict(columns)
+    blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
+    return np.concatenate(
+        map_in_threads(lambda block: predict(columns.part(block)), blocks, components)
+    )
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], components: Sequence[FoldEnsemble]
+) -> list[Result]:
+    """Apply a function that predicts with components to items, in threads if all allow it.
+
+    An error or Ctrl-C cancels the items that have not been started.
+    """
+    is_thread_safe = all(each.is_thread_safe for each in components)
+    n_threads = min(threads_for_stacks(), len(items)) if is_thread_safe else 1
+    largest = max(each.max_matmul_size for each in components)
+
+    def map_items() -> list[Result]:
+        if n_threads == 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(n_threads) as pool:
+            try:
+                return list(pool.map(function, items))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    return with_blas_limit(map_items, largest, n_side_by_side=n_threads)

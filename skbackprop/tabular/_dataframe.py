@@ -31,14 +31,14 @@ class _TypeRoles(dict[type, Role]):
     """The role of the values of each type, found when it is first asked for."""
 
     def __missing__(self, type_: type) -> Role:
-        self[type_] = role = _role_of(type_)
+        self[type_] = role = _find_role(type_)
         return role
 
 
 ROLES = _TypeRoles()
 
 
-def _role_of(type_: type) -> Role:
+def _find_role(type_: type) -> Role:
     """Return the role of a type's values; those that nothing can be made of are "other"."""
     if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # pandas's
         return "missing"
@@ -75,7 +75,7 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     """
     types = types_in(values)
     if "other" in types:
-        refuse_others(values, label)
+        raise_unsupported(values, label)
     if "date" in types:
         raise_datetime(label, types["date"].__name__)
     if "number" in types and "level" in types:  # the numbers may be NaN, which is missing
@@ -112,7 +112,7 @@ def floats_of(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     """
     types = types_in(values)
     if "other" in types:
-        refuse_others(values, label, first_row)
+        raise_unsupported(values, label, first_row)
     if "date" in types:
         raise_datetime(label, types["date"].__name__)
     if "level" in types:
@@ -146,7 +146,7 @@ def raise_datetime(label: str, type_: object) -> NoReturn:
     )
 
 
-def refuse_others(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
+def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
     """Raise the error about a column that holds lists, dicts, complex numbers and the like.
 
     The error names the first such value; or the first value that is not missing, if only the
@@ -266,7 +266,7 @@ class FrameColumns(Columns):
             raise_datetime(self.label(column), dtype)
         values, label = self.values(column), self.label(column)
         if dtype == nw.Binary and any(value is not None for value in values):
-            refuse_others(values, label)
+            raise_unsupported(values, label)
         return infer_column_kind(values, label)
 
     def numbers(self, columns: Sequence[int]) -> Array:
@@ -352,6 +352,16 @@ def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     if issparse(X):
         return SparseColumns(X)
     return ArrayColumns(X, getattr(estimator, "feature_names_in_", None))
+
+
+def copy_features(source: Any, target: Any) -> None:
+    """Copy the number and names of features that `read_table` has set on another estimator."""
+    target.n_features_in_ = source.n_features_in_
+    names = vars(source).get("feature_names_in_")
+    if names is not None:
+        target.feature_names_in_ = names
+    elif "feature_names_in_" in vars(target):
+        del target.feature_names_in_
 
 
 def _is_plain(estimator: Any, X: Any) -> bool:

@@ -1,4 +1,4 @@
-"""How the networks of tabular estimators are trained: settings that were found by measuring."""
+"""Default settings of the networks of tabular estimators, found by benchmarks."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from ..layers.feature_layers import BlockDiagonalDense, FeatureLayer, Scale
 from ..optimizers import AdamW
-from ..schedules.schedules import LinearWarmup
+from ..schedules import LinearWarmup
+from ._features import WIDTH
 
 
 @dataclass(frozen=True)
 class NetworkDefaults:
-    """What one kind of networks is like.
+    """Settings that differ between the ensembles of an estimator.
 
     Parameters
     ----------
     embeds : bool
-        Whether it sees blocks of encodings of each number beside the encoded row.
+        Whether inputs include a block of encodings of each number.
     hidden : tuple of int
-        The units of its hidden layers.
+        The units of the hidden layers.
     dropout : float
-        The rate at which training leaves out units.
+        The dropout rate.
     weight_decay : float
-        The share of the weights that a step at a rate of one takes away.
+        The weight decay of AdamW, at a learning rate of one.
     """
 
     embeds: bool
@@ -40,63 +42,70 @@ FOR_CLASSES = (
 )
 FOR_NUMBERS = (NetworkDefaults(True, (128, 128, 128), dropout=0.1, weight_decay=0.01),)
 
-# The legs of a training, each twice as long as the one before it: the rate falls to zero in each.
-_N_LEGS = 3
-# Steps of the first leg, and the bounds of its epochs.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 100, 2, 8
+# The number of units that each block is mapped to, in addition to the number itself.
+N_EMBEDDED = 3
 
-# How much worse out of fold a leg may leave networks that are kept. The longer they train, the
-# more single networks differ, by which their mean gains more than they lose.
+# The number of training cycles, each twice as long as the one before.
+_N_CYCLES = 3
+# The number of steps of the first cycle, and the bounds of its epochs.
+_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 2, 8
+
+# A cycle is kept if its loss exceeds the lowest one by at most this share. Longer training makes
+# networks differ more, and their average gains more from that than each of them loses.
 TOLERANCE = 0.01
 
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
-    """Return the epochs of each leg of a training.
+    """Return the number of epochs of each training cycle.
 
     Parameters
     ----------
     n_train : int
-        The rows that a network trains on.
+        The number of training rows of a network.
     max_iter : int or None
-        The most epochs of all legs together; None for what suits the number of rows.
+        The maximum number of epochs of all cycles; None for no limit.
     """
-    first = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / _steps_for(n_train))))
-    legs, left = [], math.inf if max_iter is None else max_iter
-    for leg in range(_N_LEGS):
-        n_epochs = int(min(first * 2**leg, left))
+    first = min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / _steps_per_epoch(n_train))))
+    cycles, left = [], math.inf if max_iter is None else max_iter
+    for cycle in range(_N_CYCLES):
+        n_epochs = int(min(first * 2**cycle, left))
         left -= n_epochs
-        legs += [n_epochs] if n_epochs else []
-    return legs
+        cycles += [n_epochs] if n_epochs else []
+    return cycles
 
 
-def _steps_for(n_train: int) -> int:
-    """Return the steps of an epoch."""
+def _steps_per_epoch(n_train: int) -> int:
     return -(-n_train // min(256, max(32, n_train // 7)))
 
 
 def network_params(
-    configuration: NetworkDefaults, n_train: int, n_estimators: int
+    defaults: NetworkDefaults, n_blocks: int, n_train: int, n_estimators: int
 ) -> dict[str, Any]:
-    """Return the parameters of the networks of a configuration, but for the epochs.
+    """Return the constructor parameters of the networks.
 
     Parameters
     ----------
-    configuration : Configuration
-        What they are like.
+    defaults : NetworkDefaults
+        The settings of the ensemble.
+    n_blocks : int
+        The number of blocks of encodings that rows begin with.
     n_train : int
-        The rows that a network trains on.
+        The number of training rows of a network.
     n_estimators : int
         The number of networks.
     """
+    embedding = [BlockDiagonalDense(n_blocks, WIDTH, N_EMBEDDED)] if n_blocks else []
+    input_layers: list[FeatureLayer] = [*embedding, Scale()]
     return {
-        "hidden_layer_sizes": configuration.hidden,
+        "hidden_layer_sizes": defaults.hidden,
+        "input_layers": input_layers,
         "activation": "silu",
-        "dropout": configuration.dropout,
-        "solver": AdamW(0.9, 0.95, weight_decay=configuration.weight_decay),
+        "dropout": defaults.dropout,
+        "solver": AdamW(0.9, 0.95, weight_decay=defaults.weight_decay),
         "alpha": 0.0,
-        # No batch is much smaller than the others: a step on a few rows goes anywhere.
-        "batch_size": -(-n_train // _steps_for(n_train)),
-        "learning_rate": LinearWarmup("cosine", length=0.05),
+        # Batches of almost equal size: a step on a small rest would be too noisy.
+        "batch_size": -(-n_train // _steps_per_epoch(n_train)),
+        "learning_rate": LinearWarmup("cosine", warmup_fraction=0.05),
         "learning_rate_init": 0.01,
         "n_iter_no_change": np.inf,
         "warm_start": True,
@@ -106,7 +115,7 @@ def network_params(
 
 
 def log_class_prior(shares: Any) -> Any:
-    """Return the scores of a network whose probabilities are the shares of classes.
+    """Return the logits of class shares.
 
     Parameters
     ----------
@@ -115,7 +124,7 @@ def log_class_prior(shares: Any) -> Any:
 
     Returns
     -------
-    scores : array of shape (n_classes,), or (1,) for up to two classes
+    logits : array of shape (n_classes,), or (1,) for up to two classes
     """
     logs = np.log(shares)
     return logs if len(logs) > 2 else np.array([logs[-1] - logs[0]])

@@ -1,9 +1,4 @@
-"""What is said of numbers: predictions, of several quantiles or with a standard deviation.
-
-Models say one thing or another of a row by the loss that they have learned by: a prediction, or
-one for each of several levels, or a mean and a variance. How what several models say becomes one,
-how good it is by the loss, and the band that an interval is made of, is here.
-"""
+"""Predicted distributions of numbers: a mean, quantiles, or a mean and a variance."""
 
 from __future__ import annotations
 
@@ -22,152 +17,148 @@ from ..losses.regression import Gaussian, Poisson, Quantile, SquaredError
 from ..utils.arrays import Array
 from ._calibration import stacking_weights_nnls
 
-# The least score that a quantile's step up, or a variance, begins with: from less than a twentieth
-# of a standard deviation, its gradient would be next to nothing.
-_LEAST_SCORE = -3.0
+# The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
+# Below a twentieth of a standard deviation, its gradient would vanish.
+_MIN_RAW_PREDICTION = -3.0
 
 
 @dataclass(frozen=True, eq=False)
 class DistributionTargets:
-    """The targets and the loss that models have learned, and what they say of rows by it.
+    """Targets and loss of a regressor, and what can be computed from its outputs.
 
-    What is said of rows has the shape (..., n, n_values).
+    Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and a
+    variance, as the loss determines.
 
     Parameters
     ----------
-    targets : Numbers
-        The targets, of one column, and the loss.
+    scaling : RegressionTargets
+        The scaled targets of one column, and the loss.
     range : tuple of float or None
-        The least and the most that a prediction may be; None for no limits.
+        The bounds that predictions are clipped to; None for no bounds.
     """
 
-    targets: RegressionTargets
+    scaling: RegressionTargets
     range: tuple[float, float] | None
 
     @classmethod
-    def learn(
-        cls, loss: Loss, setting: Any, y: Array, weight: Array | None, is_within_range: bool
-    ) -> Self:
-        """Learn of targets of shape (n,); raise an error if the loss does not suit them."""
+    def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
+        """Fit to targets of shape (n,); raise if the loss does not suit them."""
         is_scaled = can_be_scaled(loss)
-        targets = RegressionTargets.learn(loss, setting, y, weight, np.float32, is_scaled=is_scaled)
-        own = cls(targets, (float(y.min()), float(y.max())) if is_within_range else None)
-        own._check_link(setting)
-        return own
+        scaling = RegressionTargets.learn(loss, setting, y, weight, np.float32, is_scaled=is_scaled)
+        targets = cls(scaling, (float(y.min()), float(y.max())) if clip else None)
+        targets._check_link(setting)
+        return targets
 
     def _check_link(self, setting: Any) -> None:
+        """Raise if the link of the loss has no inverse."""
         scores = np.zeros((1, self.loss.n_outputs_per_target))
-        said = self.loss.predict(scores).reshape(1, -1)
+        outputs = self.loss.predict(scores).reshape(1, -1)
         if self.has_variance:
-            said = np.hstack([said, np.ones((1, 1))])
+            outputs = np.hstack([outputs, np.ones((1, 1))])
         try:
-            is_known = self.loss.link.scores_of(said).shape == scores.shape
+            is_known = self.loss.link.link(outputs).shape == scores.shape
         except NotImplementedError:
             is_known = False
         if not is_known:
             raise ValueError(
-                f"loss={setting!r} has a link, {type(self.loss.link).__name__}, that does not tell "
-                "scores from predictions, by which several networks are weighed and scored: define "
-                "its scores_of(predictions)."
+                f"loss={setting!r} has a link, {type(self.loss.link).__name__}, that does not "
+                "compute scores from predictions, which weights and scores of several networks "
+                "need. Define its link(predictions)."
             )
 
     @property
     def loss(self) -> Loss:
         """The loss."""
-        return self.targets.loss
+        return self.scaling.loss
 
     @property
     def has_variance(self) -> bool:
-        """Whether a variance is learned, which is what is said last."""
-        return type(self.loss).deviation is not Loss.deviation
+        """Whether the last output is a variance."""
+        return type(self.loss).predict_std is not Loss.predict_std
 
-    def start(self, y: Array, weight: Array | None) -> Array:
-        """Return the scores of the constant that is best for targets (n,), to begin with."""
-        encoded = self.targets.encode(y, needs_all=False)[:, 0].astype(np.float64)
+    def initial_intercepts(self, y: Array, weight: Array | None) -> Array:
+        """Return the raw predictions of the best constant for targets of shape (n,)."""
+        encoded = self.scaling.encode(y, needs_all=False)[:, 0].astype(np.float64)
         scores = self.loss.fit_intercept_only(encoded, weight)
         if isinstance(self.loss, (Quantile, Gaussian)):
-            scores[1:] = np.maximum(scores[1:], _LEAST_SCORE)
+            scores[1:] = np.maximum(scores[1:], _MIN_RAW_PREDICTION)
         return scores
 
-    def mixture(self, said: Sequence[Array], weights: Sequence[float]) -> Array:
-        """Return what a mixture of models says, given what each does, of shape (..., n, n_values).
+    def mixture(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
+        """Return the outputs of a mixture of models, by default with equal weights.
 
-        Predictions are their weighted mean. The variance is the mean of the variances, and the
-        variance of the means (Lakshminarayanan et al. 2017, section 2.4).
+        Predictions are weighted means. The variance is the mean of the variances plus the variance
+        of the means (Lakshminarayanan et al. 2017, section 2.4).
         """
-        each = [own.astype(np.float64) for own in said]
-        pairs = list(zip(weights, each, strict=True))
+        if weights is None:
+            weights = [1 / len(outputs)] * len(outputs)
+        pairs = [(w, own.astype(np.float64)) for w, own in zip(weights, outputs, strict=True)]
         mixed = np.asarray(sum(weight * own for weight, own in pairs))
         if self.has_variance:
             mean = mixed[..., 0].copy()
             mixed[..., -1] += sum(w * np.square(own[..., 0] - mean) for w, own in pairs)
         return mixed
 
-    def predictions(self, said: Array) -> Array:
-        """Return the predictions alone, within the range: (..., n), or (..., n, n_levels)."""
-        alone = self._within_range(said)
+    def predictions(self, outputs: Array) -> Array:
+        """Return predictions within the range: (..., n), or (..., n, n_quantiles)."""
+        alone = self._clip(outputs)
         alone = alone[..., :-1] if self.has_variance else alone
         return alone if alone.shape[-1] > 1 else alone[..., 0]
 
-    def prediction_band(self, said: Array) -> PredictionBand:
-        """Return the band that intervals are made of, of shape (..., n).
+    def prediction_band(self, outputs: Array) -> PredictionBand:
+        """Return the band that conformal intervals start from, of shape (..., n).
 
-        Quantiles are as they are. At the ends of the range many of them would be the same, and so
-        would be the scores of targets there: more than were asked for would lie inside.
+        Quantiles are not clipped. At the bounds of the range many would be equal, and so would be
+        the conformity scores of targets there, so that intervals would cover too much.
         """
-        if said.shape[-1] > 1 and not self.has_variance:
-            return PredictionBand.by_quantiles(said)
-        mean = self.predictions(said)
+        if outputs.shape[-1] > 1 and not self.has_variance:
+            return PredictionBand.from_quantiles(outputs)
+        mean = self.predictions(outputs)
         if not self.has_variance:
             return PredictionBand.from_point_prediction(mean)
-        return PredictionBand.by_deviation(mean, np.sqrt(said[..., -1]))
+        return PredictionBand.from_mean_and_std(mean, np.sqrt(outputs[..., -1]))
 
-    def _within_range(self, said: Array) -> Array:
-        """Return a copy in which predictions, but not variances, are within the range."""
-        inside = said.copy()
+    def _clip(self, outputs: Array) -> Array:
+        """Return a copy whose predictions, but not variances, are within the range."""
+        clipped = outputs.copy()
         if self.range is not None:
-            predictions = inside[..., :-1] if self.has_variance else inside
+            predictions = clipped[..., :-1] if self.has_variance else clipped
             np.clip(predictions, *self.range, out=predictions)
-        return inside
+        return clipped
 
-    # ------------------------------------------------------------------- how good it is
-
-    def score(self, said: Array, y: Array, weight: Array | None) -> float:
-        """Return R2, or D2 of the loss, of what is said (n, n_values) of targets (n,)."""
-        said = self._within_range(said)
+    def score(self, outputs: Array, y: Array, weight: Array | None) -> float:
+        """Return R2, or D2 of the loss, for outputs (n, n_outputs) and targets (n,)."""
+        outputs = self._clip(outputs)
         if isinstance(self.loss, (SquaredError, Poisson)):
-            return float(r2_score(y, said[:, 0], sample_weight=weight))
-        encoded = self.targets.encode(y, needs_all=False)
-        return self.loss.score(self._scores_of(said), encoded, weight)
+            return float(r2_score(y, outputs[:, 0], sample_weight=weight))
+        encoded = self.scaling.encode(y, needs_all=False)
+        return self.loss.score(self._raw_predictions(outputs), encoded, weight)
 
-    def weights(self, said: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        """Return the weights of models by which the loss of their mixture is least.
-
-        They are not negative, and add up to one.
-        """
-        n_models = len(said)
+    def weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
+        """Return the non-negative weights of models, with sum one, that minimize the loss."""
+        n_models = len(outputs)
         if isinstance(self.loss, SquaredError):
-            return stacking_weights_nnls(np.array([own[:, 0] for own in said]), y, weight)
+            return stacking_weights_nnls(np.array([own[:, 0] for own in outputs]), y, weight)
         equal = np.full(n_models, 1 / n_models)
         if n_models == 1:
             return equal
-        encoded = self.targets.encode(y, needs_all=False).astype(np.float64)
+        encoded = self.scaling.encode(y, needs_all=False).astype(np.float64)
 
-        def mean_loss(shares: Any) -> float:
-            scores = self._scores_of(self.mixture(said, shares))
+        def mean_loss(weights: Any) -> float:
+            scores = self._raw_predictions(self.mixture(outputs, weights))
             losses = self.loss.value(scores[None], encoded[None])[0]
             return float(np.average(losses, weights=weight))
 
-        add_up: Any = {"type": "eq", "fun": lambda shares: shares.sum() - 1}
+        sum_is_one: Any = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
         bounds = [(0, 1)] * n_models
-        found = minimize(mean_loss, equal, method="SLSQP", bounds=bounds, constraints=add_up).x
+        found = minimize(mean_loss, equal, method="SLSQP", bounds=bounds, constraints=sum_is_one).x
         found = np.clip(found, 0, None) / np.clip(found, 0, None).sum()
         return min(equal, found, key=mean_loss)
 
-    def _scores_of(self, said: Array) -> Array:
-        """Return the scores of a network that would say so."""
-        scaled = self.targets.to_training_units(said)
+    def _raw_predictions(self, outputs: Array) -> Array:
+        """Return the raw predictions of a network with these outputs."""
+        scaled = self.scaling.to_training_units(outputs)
         if self.has_variance:
-            std = self.targets.to_training_units(np.sqrt(said[..., -1]), from_zero=True)
+            std = self.scaling.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
             scaled[..., -1] = np.square(std)
-        return self.loss.link.scores_of(scaled)
+        return self.loss.link.link(scaled)

@@ -1,4 +1,4 @@
-"""What is learned of a table's columns, and how rows are encoded with it."""
+"""Fitted encoding of a table: its parts, and the outputs that they make."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from scipy import sparse
 
 from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array, as_dense
-from ._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes
+from ._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes, TargetEncoding
 from ._dataframe import AnyColumns, SparseColumns
 from ._numeric_encoding import RobustScaling
-from ._target_encoding import TargetEncoding
 
-# Rows that are encoded at a time: what is made on the way stays in the cache, which takes a sixth
-# of the time.
+# The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
 
 
-class Settings(NamedTuple):
-    """The parameters of a `TableEncoder`, but for the dtype."""
+class EncoderSettings(NamedTuple):
+    """Parameters of a `TableEncoder` except the dtype, and the groups of rows."""
 
     categorical_features: Any
     encoding: str
@@ -30,87 +28,108 @@ class Settings(NamedTuple):
     max_categories: float
     target_type: str
     random_state: Any
-    groups: Array | None = None  # of rows, none of which the parts of the data may split
+    groups: Array | None = None
 
 
-class EncodedInputs(NamedTuple):
-    """The rows of a table: a float matrix, and a matrix of codes."""
+class TableRows(NamedTuple):
+    """Rows of a table: a float matrix, a matrix of category codes, and the encoded rows if made."""
 
     numbers: Any
     codes: Array
+    encoded: Any = None
 
 
 class OutputColumn(NamedTuple):
-    """One column of the encoded table: of what kind, from which column, with what in its name."""
+    """One column of the encoded table: its type, its input column, and the suffix of its name."""
 
-    kind: str
+    type: str
     column: int
-    ending: str
+    suffix: str
 
 
 @dataclass(frozen=True)
 class FittedEncoding:
-    """What was learned of a table.
+    """Encoding fitted to a table.
 
-    Its rows are taken in as numbers and codes; statistics of the target are more numbers.
+    Parameters
+    ----------
+    numeric_columns, category_columns : sequence of int
+        The columns of each kind.
+    numbers : RobustScaling
+        Encodes numbers, and target statistics after them.
+    levels : sequence of CategoryLevels
+        The categories of each categorical column.
+    categories : OneHot or OrdinalCodes
+        Encodes categories.
+    statistics : TargetEncoding or None
+        Target statistics of columns with many categories.
+    target_encoded : sequence of int
+        The positions of these columns among the categorical ones.
+    is_sparse : bool
+        Whether the table was sparse.
     """
 
-    number_columns: Sequence[int]
+    numeric_columns: Sequence[int]
     category_columns: Sequence[int]
     numbers: RobustScaling
     levels: Sequence[CategoryLevels]
     categories: OneHot | OrdinalCodes
     statistics: TargetEncoding | None
-    of_many_levels: Sequence[int]  # which categories the statistics are for
+    target_encoded: Sequence[int]
     is_sparse: bool
 
     @classmethod
-    def learn(cls, columns: AnyColumns, y: Any, settings: Settings) -> tuple[Self, EncodedInputs]:
-        """Learn the columns; return what was learned, and the training rows, taken in."""
-        is_category = _categorical(columns, settings.categorical_features)
-        number_columns = np.flatnonzero(~is_category).tolist()
+    def fit(cls, columns: AnyColumns, y: Any, settings: EncoderSettings) -> tuple[Self, TableRows]:
+        """Return the encoding of a table, and its rows with out-of-fold target statistics."""
+        is_category = _find_categories(columns, settings.categorical_features)
+        numeric_columns = np.flatnonzero(~is_category).tolist()
         category_columns = np.flatnonzero(is_category).tolist()
-        numbers = columns.numbers(number_columns)
-        levels, codes = _levels(columns, category_columns, settings.min_frequency)
-        is_one_hot = settings.encoding == "one_hot"
-        many = [at for at, each in enumerate(levels) if each.n_codes > settings.max_categories]
-        statistics = None
-        target = _one_column(y)
+        numbers = columns.numbers(numeric_columns)
+        levels = []
+        codes = np.empty((columns.n_rows, len(category_columns)), dtype=np.intp)
+        for position, column in enumerate(category_columns):
+            values = columns.values(column)
+            own = CategoryLevels.fit(values, columns.label(column), settings.min_frequency)
+            codes[:, position] = own.encode(values)
+            levels.append(own)
+        is_one_hot, limit = settings.encoding == "one_hot", settings.max_categories
+        many = [position for position, own in enumerate(levels) if own.n_codes > limit]
+        statistics, target = None, _one_column(y)
         if target is not None and len(target) != columns.n_rows:
             raise ValueError(
                 f"X and y have inconsistent numbers of samples: {columns.n_rows} and {len(target)}."
             )
         if many and is_one_hot and target is not None:
-            statistics, out_of_fold = TargetEncoding.learn(
+            statistics, out_of_fold = TargetEncoding.fit(
                 codes[:, many], target, settings.target_type, settings.random_state, settings.groups
             )
-            numbers = _beside(numbers, out_of_fold)
+            numbers = _append_columns(numbers, out_of_fold)
         encoding = cls(
-            number_columns=number_columns,
-            category_columns=category_columns,
-            numbers=RobustScaling.learn(numbers),
-            levels=levels,
-            categories=OneHot.learn(levels, settings.max_categories)
-            if is_one_hot
-            else OrdinalCodes.learn(levels),
-            statistics=statistics,
-            of_many_levels=many,
-            is_sparse=isinstance(columns, SparseColumns),
+            numeric_columns,
+            category_columns,
+            RobustScaling.fit(numbers),
+            levels,
+            OneHot.fit(levels, limit) if is_one_hot else OrdinalCodes.fit(levels),
+            statistics,
+            many,
+            isinstance(columns, SparseColumns),
         )
-        return encoding, EncodedInputs(numbers, codes)
+        return encoding, TableRows(numbers, codes)
 
-    def to_matrices(self, columns: AnyColumns) -> EncodedInputs:
+    def to_matrices(self, columns: AnyColumns) -> TableRows:
         """Return the rows of a table as numbers and codes."""
-        numbers = columns.numbers(self.number_columns)
+        numbers = columns.numbers(self.numeric_columns)
         codes = np.empty((columns.n_rows, len(self.levels)), dtype=np.intp)
-        for at, (column, levels) in enumerate(zip(self.category_columns, self.levels, strict=True)):
-            codes[:, at] = levels.encode(columns.values(column), columns.first_row)
+        pairs = zip(self.category_columns, self.levels, strict=True)
+        for position, (column, levels) in enumerate(pairs):
+            codes[:, position] = levels.encode(columns.values(column), columns.first_row)
         if self.statistics is not None:
-            numbers = _beside(numbers, self.statistics.encode(codes[:, self.of_many_levels]))
-        return EncodedInputs(numbers, codes)
+            encoded = self.statistics.encode(codes[:, self.target_encoded])
+            numbers = _append_columns(numbers, encoded)
+        return TableRows(numbers, codes)
 
-    def encode(self, rows: EncodedInputs, dtype: np.dtype[np.floating]) -> Any:
-        """Return the outputs for rows: a CSR array if the training rows were sparse."""
+    def encode(self, rows: TableRows, dtype: np.dtype[np.floating]) -> Any:
+        """Return the outputs for rows; a CSR array if the training table was sparse."""
         if self.is_sparse:
             blocks = [
                 self.numbers.encode_sparse(rows.numbers),
@@ -118,22 +137,22 @@ class FittedEncoding:
             ]
             return sparse.hstack(blocks, format="csr", dtype=dtype)
         numbers = as_dense(rows.numbers)
-        n_of_numbers = self.numbers.n_outputs
+        n_numeric = self.numbers.n_outputs
         out = np.empty((len(numbers), self.n_outputs), dtype=dtype)
         for start in range(0, len(out), _ROWS):  # gen_batches takes as long as a row
             block = slice(start, start + _ROWS)
-            self.numbers.encode(numbers[block], out[block, :n_of_numbers])
-            self.categories.encode(rows.codes[block], out[block, n_of_numbers:])
+            self.numbers.encode(numbers[block], out[block, :n_numeric])
+            self.categories.encode(rows.codes[block], out[block, n_numeric:])
         return out
 
-    def made_of(self, column: int) -> tuple[list[int], list[int]]:
-        """Return the numbers and the codes of rows taken in that are made of a column."""
-        numbers = [at for at, own in enumerate(self.number_columns) if own == column]
+    def matrix_columns(self, column: int) -> tuple[list[int], list[int]]:
+        """Return the columns of the matrices of numbers and codes that come from a column."""
+        numbers = [at for at, own in enumerate(self.numeric_columns) if own == column]
         codes = [at for at, own in enumerate(self.category_columns) if own == column]
         if self.statistics is not None:
-            first = len(self.number_columns)
-            of_statistics = [self.of_many_levels[at] for at in self.statistics.columns]
-            numbers += [first + at for at, own in enumerate(of_statistics) if own in codes]
+            first = len(self.numeric_columns)
+            positions = [self.target_encoded[at] for at in self.statistics.columns]
+            numbers += [first + at for at, own in enumerate(positions) if own in codes]
         return numbers, codes
 
     @property
@@ -142,58 +161,45 @@ class FittedEncoding:
         return self.numbers.n_outputs + self.categories.n_outputs
 
     def outputs(self) -> list[OutputColumn]:
-        """Return what each output is, in their order."""
-        origins = [("number", column, "") for column in self.number_columns]
+        """Describe each output, in their order."""
+        inputs = [OutputColumn("number", column, "") for column in self.numeric_columns]
         if self.statistics is not None:
             for at, class_ in zip(self.statistics.columns, self.statistics.classes, strict=True):
-                ending = "_target" if class_ is None else f"_target_{class_}"
-                origins.append(("target", self.category_columns[self.of_many_levels[at]], ending))
+                suffix = "_target" if class_ is None else f"_target_{class_}"
+                column = self.category_columns[self.target_encoded[at]]
+                inputs.append(OutputColumn("target", column, suffix))
         scaled, two_valued, with_missing = self.numbers.input_columns()
-        found = [OutputColumn(*origins[at]) for at in scaled]
-        found += [OutputColumn("two_valued", *origins[at][1:]) for at in two_valued]
-        found += [OutputColumn("missing", origins[at][1], "_missing") for at in with_missing]
-        kind = self.categories.kind
-        for at, ending in self.categories.outputs():
-            found.append(OutputColumn(kind, self.category_columns[at], ending))
-        return found
+        outputs = [inputs[at] for at in scaled]
+        outputs += [inputs[at]._replace(type="two_valued") for at in two_valued]
+        outputs += [OutputColumn("missing", inputs[at].column, "_missing") for at in with_missing]
+        for at, suffix in self.categories.outputs():
+            column = self.category_columns[at]
+            outputs.append(OutputColumn(self.categories.output_type, column, suffix))
+        return outputs
 
 
-def _categorical(columns: AnyColumns, categorical_features: Any) -> Array:
-    """Return which columns are categories, and check that the others are numbers."""
-    n_columns = columns.n_columns
+def _find_categories(columns: AnyColumns, categorical_features: Any) -> Array:
+    """Return the mask of categorical columns; raise if another is not numeric."""
     by_dtype = isinstance(categorical_features, str)
-    chosen = np.zeros(n_columns, dtype=bool)
+    is_category = np.zeros(columns.n_columns, dtype=bool)
     if not by_dtype:
-        found = _check_categorical_features(columns.as_given, categorical_features)
-        chosen = chosen if found is None else found
-    for column in np.flatnonzero(~chosen).tolist():
+        given = _check_categorical_features(columns.as_given, categorical_features)
+        is_category = is_category if given is None else given
+    for column in np.flatnonzero(~is_category).tolist():
         if columns.kind(column) == "number":
             continue
         if not by_dtype:
             raise ValueError(
-                f"{columns.label(column)} holds no numbers, and is not among the "
-                f"categorical_features={categorical_features!r}. Add it to them, or make numbers "
-                'of it; categorical_features="from_dtype" takes all such columns for categories.'
+                f"{columns.label(column)} is not numeric, but is not among the "
+                f"categorical_features={categorical_features!r}. Add it to them, or convert it to "
+                'numbers. categorical_features="from_dtype" treats all such columns as categories.'
             )
-        chosen[column] = True
-    return chosen
-
-
-def _levels(
-    columns: AnyColumns, category_columns: Sequence[int], min_frequency: int
-) -> tuple[list[CategoryLevels], Array]:
-    """Return the levels of each category, and the codes of all rows."""
-    learned, codes = [], np.empty((columns.n_rows, len(category_columns)), dtype=np.intp)
-    for at, column in enumerate(category_columns):
-        values = columns.values(column)
-        levels = CategoryLevels.learn(values, columns.label(column), min_frequency)
-        codes[:, at] = levels.encode(values)
-        learned.append(levels)
-    return learned, codes
+        is_category[column] = True
+    return is_category
 
 
 def _one_column(y: Any) -> Array | None:
-    """Return the target as an array of one axis, or None if there is none, or if it has columns."""
+    """Return the target as a 1d array; None if there is none or it has several columns."""
     if y is None:
         return None
     target = np.asarray(y)
@@ -202,8 +208,8 @@ def _one_column(y: Any) -> Array | None:
     return target if target.ndim == 1 else None
 
 
-def _beside(numbers: Any, more: Array) -> Any:
-    """Return more numbers to the right of those that there are."""
+def _append_columns(numbers: Any, more: Array) -> Any:
+    """Return a dense or sparse matrix with more columns."""
     if isinstance(numbers, np.ndarray):
         return np.hstack([numbers, more])
     return sparse.hstack([numbers, sparse.csc_array(more)], format="csc")

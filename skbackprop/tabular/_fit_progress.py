@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,25 +25,24 @@ from ..estimators._checkpoint_io import (
 from ..utils.arrays import Array
 from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatten_dict
 
-# The parameters that may be others when a fit is resumed.
-_FREE = {"time_limit", "verbose", "random_state"}
-# What is known with the data, as it is encoded.
-_FREE |= {"categorical_features"}
+# Parameters that may differ when a fit is resumed. The encoded data depends on
+# categorical_features, and is compared itself.
+_FREE = {"time_limit", "verbose", "random_state", "categorical_features"}
 
 
 class FitProgress:
-    """Reports how far a fit of a tabular estimator is, and keeps what it can be resumed from.
+    """Prints the progress of a tabular fit, and reads and writes its checkpoints.
 
     Parameters
     ----------
     estimator : estimator
         The tabular estimator.
     start : float
-        When the fit began, by `time.perf_counter`.
+        The start of the fit, by `time.perf_counter`.
     n_ensembles : int
-        The number of ensembles of networks that are trained.
+        The number of network ensembles.
     resume_from : str, path or None
-        The file of a checkpoint to go on from.
+        The file of a checkpoint to resume from.
 
     Attributes
     ----------
@@ -56,12 +55,12 @@ class FitProgress:
         self.is_stopped = False
         self._name, self._start = type(estimator).__name__, start
         limit = estimator.time_limit
-        self._end = math.inf if limit is None else self._start + limit
-        self._n_begun, self._leg = 0, ""
-        self._legs: dict[str, EstimatorCheckpoint] = {}  # of this fit, by the name of each
+        self._end = math.inf if limit is None else start + limit
+        self._n_begun, self._cycle = 0, ""
+        self._cycles: dict[str, EstimatorCheckpoint] = {}  # the last of each cycle, by its name
         self._resumed: dict[str, Array] = {}
         self._stream: dict[str, Any] = {}
-        self._data = 0  # the checksum of the checkpoint's, then of its own
+        self._data = 0  # the checksum of the data, at first that of the checkpoint
         self._settings: dict[str, str] = {}
         self._callbacks = [
             NetworkCheckpoint(callback, self) if getattr(callback, "resumes", False) else callback
@@ -70,28 +69,27 @@ class FitProgress:
         ]
         is_saved = any(isinstance(each, NetworkCheckpoint) for each in self._callbacks)
         if resume_from is not None or is_saved:
-            # Now: what a user's own functions refer to may change while they are called. Of the
-            # estimators of blend the parameters count, and not whether they are fitted.
-            given = estimator.get_params(deep=False)
-            values = {name: clone(value, safe=False) for name, value in given.items()}
+            # Describe the settings before training, which may change values that functions of the
+            # user refer to. Clones ignore whether the estimators of blend are fitted.
+            parameters = estimator.get_params(deep=False)
+            values = {name: clone(value, safe=False) for name, value in parameters.items()}
             self._settings = describe_values(values, _FREE)
         if resume_from is not None:
             self._path = Path(resume_from)
-            what, self._resumed = read_checkpoint(self._path)
-            check_settings(what, self._name, self._settings)
-            self._data = what["data"]
+            header, self._resumed = read_checkpoint(self._path)
+            check_settings(header, self._name, self._settings)
+            self._data = header["data"]
 
     # ---------------------------------------------------------------------- checkpoints
 
     def start_stream(self, rng: np.random.RandomState) -> np.random.RandomState:
-        """Return the stream that the fit draws from, where it was at the checkpoint if resumed."""
+        """Return the random stream of the fit, in the state of the checkpoint if resumed."""
         if self._resumed:
-            if self.estimator.random_state is None:  # all programs share the global one
+            if self.estimator.random_state is None:  # do not change the global stream
                 rng = np.random.RandomState()
             with prefix_checkpoint_errors(self._path):
-                rng.set_state(
-                    to_python_scalars(unflatten_dict(select_prefix(self._resumed, "stream")))
-                )
+                state = unflatten_dict(select_prefix(self._resumed, "stream"))
+                rng.set_state(to_python_scalars(state))
         self._stream = dict(rng.get_state(legacy=False))
         return rng
 
@@ -108,76 +106,77 @@ class FitProgress:
         self._data = data
 
     def begin_ensemble(self) -> None:
-        """Take note that the next ensemble of networks begins."""
+        """Count the next network ensemble."""
         self._n_begun += 1
 
-    def begin_leg(self, networks: Any, leg: int) -> None:
-        """Give networks the callbacks of the user, and what they have to be resumed from."""
-        self._leg = f"{self._n_begun}_{leg}"
-        own = select_prefix(self._resumed, "legs", self._leg)
-        networks._resumed_from = (own, self._path) if own else None
+    def begin_cycle(self, networks: Any, index: int) -> tuple[Mapping[str, Array], Path] | None:
+        """Set the callbacks of networks for a cycle; return the checkpoint to resume from."""
+        self._cycle = f"{self._n_begun}_{index}"
         networks.set_callbacks(*self._callbacks)
+        arrays = select_prefix(self._resumed, "cycles", self._cycle)
+        return (arrays, self._path) if arrays else None
 
-    def save(self, resumable: EstimatorCheckpoint, path: Path) -> None:
-        """Write a checkpoint of all legs so far, of which the last is as given.
+    def save(self, checkpoint: EstimatorCheckpoint, path: Path) -> None:
+        """Write a checkpoint of all cycles, with a new one of the current cycle.
 
-        Those that a resumed fit has not come to yet stay as they were.
+        Cycles that a resumed fit has not reached yet are written as they were read.
         """
-        self._legs[self._leg] = resumable
+        self._cycles[self._cycle] = checkpoint
         arrays = dict(flatten_dict("stream", self._stream))
-        for leg, each in self._legs.items():
-            arrays |= {join_path("legs", leg, name): array for name, array in each.moment_arrays()}
-        known = select_prefix(self._resumed, "legs")
-        for leg in unflatten_dict(known).keys() - self._legs:
-            arrays |= {
-                join_path("legs", leg, name): array
-                for name, array in select_prefix(known, leg).items()
-            }
+        for name, array in select_prefix(self._resumed, "cycles").items():
+            arrays[join_path("cycles", name)] = array
+        for cycle, each in self._cycles.items():
+            for name in select_prefix(arrays, "cycles", cycle):
+                del arrays[join_path("cycles", cycle, name)]
+            for name, array in each.moment_arrays():
+                arrays[join_path("cycles", cycle, name)] = array
         write_checkpoint(path, self._name, self._settings, self._data, arrays)
 
     # --------------------------------------------------------------------- printed lines
 
     def print_line(self, text: str, seconds_left: float = math.inf) -> None:
-        """Print a line if the user wants lines; with the time that is left, if it is known."""
+        """Print a line if the estimator is verbose, with the time left if it is known."""
         if not self.estimator.verbose:
             return
         left = min(seconds_left, max(self._end - time.perf_counter(), 0.0))
         known = f", at most {left:.1f}s left" if 0 < left < math.inf else ""
         print(f"[{self._name}] {text}{known}", flush=True)
 
-    def print_leg(
-        self, legs: Sequence[int], at: int, leg: Any, seconds: float, is_kept: bool
+    def print_cycle(
+        self, cycles: Sequence[int], index: int, cycle: Any, seconds: float, is_kept: bool
     ) -> None:
-        """Print a line on a leg that has taken so many seconds, at a position among all legs.
+        """Print a line about a cycle, given its duration and the epochs of all cycles.
 
-        The time that is left is estimated from the time of its epochs, as if no ensemble to come
-        ended early.
+        The time left is estimated from the time per epoch, as if all other ensembles trained for
+        all cycles.
         """
-        n_epochs = legs[at] if leg.is_whole else int(leg.n_iter.max()) - sum(legs[:at])
-        n_left = (sum(legs[at + 1 :]) if is_kept else 0) + (self.n_ensembles - self._n_begun) * sum(
-            legs
-        )
-        where = f"ensemble {self._n_begun} of {self.n_ensembles}, leg {at + 1} of {len(legs)}"
-        done = f"{n_epochs} epoch(s) in {seconds:.1f}s, validation loss {leg.loss:.4g}"
+        n_epochs = cycles[index]
+        if not cycle.is_complete:
+            n_epochs = int(cycle.n_iter.max()) - sum(cycles[:index])
+        n_left = sum(cycles[index + 1 :]) if is_kept else 0
+        n_left += (self.n_ensembles - self._n_begun) * sum(cycles)
+        position = f"ensemble {self._n_begun} of {self.n_ensembles}"
+        position += f", cycle {index + 1} of {len(cycles)}"
+        result = f"{n_epochs} epoch(s) in {seconds:.1f}s, validation loss {cycle.loss:.4g}"
         kept = "" if is_kept else " (not kept)"
-        self.print_line(f"{where}: {done}{kept}", seconds / max(n_epochs, 1) * n_left)
+        self.print_line(f"{position}: {result}{kept}", seconds / max(n_epochs, 1) * n_left)
 
     def print_end(self, score: float | None) -> None:
-        """Print a line on the whole fit."""
+        """Print the last line, with the out-of-fold score if there is one."""
         known = "" if score is None else f", oof_score_={score:.4g}"
         self._end = math.inf
         self.print_line(f"done in {time.perf_counter() - self._start:.1f}s{known}")
 
 
 class NetworkCheckpoint:
-    """A user's `Checkpoint`, which the networks of a leg have in its place.
+    """Callback of networks that saves the whole tabular fit, for the `Checkpoint` of the user.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        The user's.
+        The callback of the user.
     progress : FitProgress
-        What knows the legs before.
+        Writes the checkpoint.
     """
 
     resumes = True
@@ -186,7 +185,7 @@ class NetworkCheckpoint:
         self._checkpoint, self._progress = checkpoint, progress
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Do nothing: the user's was set up with the fit of the table."""
+        """Do nothing: the user's callback was set up by the tabular fit."""
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
@@ -194,7 +193,7 @@ class NetworkCheckpoint:
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
-        """Save, if it is the turn of this epoch or the leg is over."""
+        """Save if a checkpoint is due after this epoch, or the cycle is over."""
         if fitted_estimator is not None:
             save = partial(self._progress.save, fitted_estimator._resumable)
             self._checkpoint._save_if_due(context, fitted_estimator, save)

@@ -1,4 +1,4 @@
-"""How much each column of a table matters: what is lost out of fold where it is permuted."""
+"""Permutation importance of the columns of a table, by out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -10,162 +10,135 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Bunch
 
 from ..estimators._mixins import get_scorer_with_suggestion
-from ..training.blas_threads import threads_for_stacks, with_blas_limit
 from ..utils.arrays import Array, as_dense
-from ._components import FoldEnsemble
-from ._encoding import EncodedInputs
-from ._features import EncodedRows, FeatureBuilder
-from ._prediction import thread_map
-
-Mix = Callable[[list[Array]], Array]
+from ._components import FoldEnsemble, Mix, map_in_threads
+from ._encoding import TableRows
+from ._features import FeatureBuilder
 
 
 class OutOfFoldPredictor:
-    """What is said out of fold of the training rows, as they are or with permuted columns.
+    """Predicts each training row by the models that held it out, with columns permuted or not.
 
     Parameters
     ----------
-    rows : Rows
+    rows : TableRows
         The training rows.
-    inputs : Inputs
-        What makes views of them.
-    components : sequence of Component
-        Those that are asked.
+    features : FeatureBuilder
+        Builds the views of the rows.
+    components : sequence of FoldEnsemble
+        The components.
     folds : array of int of shape (n_rows,)
-        The model of each component that has held out each row.
+        The model of each component that held out each row.
     mix : callable
-        Returns what is said together, of a list with what each component says.
+        Returns predictions, given a list with the outputs of each component.
     """
 
     def __init__(
         self,
-        rows: EncodedRows,
-        inputs: FeatureBuilder,
+        rows: TableRows,
+        features: FeatureBuilder,
         components: Sequence[FoldEnsemble],
         folds: Array,
         mix: Mix,
     ) -> None:
-        self.taken_in = EncodedInputs(as_dense(rows.taken_in.numbers), rows.taken_in.codes)
-        self.inputs, self.components, self.mix = inputs, components, mix
-        self.rows_of_fold = [np.flatnonzero(folds == at) for at in range(int(folds.max()) + 1)]
+        self.rows = TableRows(as_dense(rows.numbers), rows.codes)
+        self.features, self.components, self.mix = features, components, mix
+        self.rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
 
-    def said(self, taken_in: EncodedInputs) -> Array:
-        """Return what is said of rows, each by the models that have held it out."""
-        said: list[Array] = []
-        for member, rows in enumerate(self.rows_of_fold):
-            part = self.inputs.encoded(EncodedInputs(taken_in.numbers[rows], taken_in.codes[rows]))
-            seen = {view: self.inputs.transform(part, view) for view in self.views}
-            outputs = [each.outputs_of(member, seen[each.view]) for each in self.components]
-            said.append(self.mix([own[None] for own in outputs]))
-        mixed = np.concatenate(said)
-        in_order = np.empty_like(mixed)
-        in_order[np.concatenate(self.rows_of_fold)] = mixed
+    def predict(self, rows: TableRows) -> Array:
+        """Return the out-of-fold predictions of rows."""
+        views = {each.view for each in self.components}
+        predictions: list[Array] = []
+        for member, own in enumerate(self.rows_of_fold):
+            part = self.features.encode(TableRows(rows.numbers[own], rows.codes[own]))
+            inputs = {view: self.features.transform(part, view) for view in views}
+            outputs = [each.member_outputs(member, inputs[each.view]) for each in self.components]
+            predictions.append(self.mix([array[None] for array in outputs]))
+        by_fold = np.concatenate(predictions)
+        in_order = np.empty_like(by_fold)
+        in_order[np.concatenate(self.rows_of_fold)] = by_fold
         return in_order
 
-    @property
-    def views(self) -> set[Any]:
-        """The views of rows that components have."""
-        return {each.view for each in self.components}
+    def permute(self, column: int, order: Array) -> TableRows:
+        """Return the rows with a column of the table in another order."""
+        numbers, codes = self.rows.numbers.copy(), self.rows.codes.copy()
+        of_numbers, of_codes = self.features.encoding.matrix_columns(column)
+        numbers[:, of_numbers] = numbers[order][:, of_numbers]
+        codes[:, of_codes] = codes[order][:, of_codes]
+        return TableRows(numbers, codes)
 
-    def permuted(self, column: int, order: Array) -> EncodedInputs:
-        """Return the rows with the values of a column of the table in another order."""
-        numbers, codes = self.taken_in
-        of_number, of_code = self.inputs.encoding.made_of(column)
-        numbers, codes = numbers.copy(), codes.copy()
-        numbers[:, of_number] = numbers[order][:, of_number]
-        codes[:, of_code] = codes[order][:, of_code]
-        return EncodedInputs(numbers, codes)
+    def importances(
+        self,
+        score: Callable[[Array], float],
+        n_columns: int,
+        n_repeats: int,
+        rng: np.random.RandomState,
+    ) -> Bunch:
+        """Return how much permuting each column lowers the score (Breiman 2001, section 10).
 
+        Parameters
+        ----------
+        score : callable
+            Returns the score of predictions.
+        n_columns, n_repeats : int
+            The number of columns of the table, and of permutations of each.
+        rng : RandomState
+            Draws the permutations.
 
-def permutation_importance(
-    out_of_fold: OutOfFoldPredictor,
-    score: Callable[[Array], float],
-    n_columns: int,
-    n_repeats: int,
-    rng: np.random.RandomState,
-) -> Bunch:
-    """Return how much the score falls when each column is permuted (Breiman 2001, section 10).
+        Returns
+        -------
+        result : Bunch
+            As of scikit-learn's `permutation_importance`.
+        """
+        n_rows = len(self.rows.codes)
+        seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
+        baseline = score(self.predict(self.rows))
 
-    Parameters
-    ----------
-    out_of_fold : OutOfFold
-        The training rows.
-    score : callable
-        Returns the score of what is said of them.
-    n_columns, n_repeats : int
-        The columns of the table, and how often each is permuted.
-    rng : RandomState
-        What draws the orders.
+        def drops(column: int) -> list[float]:
+            own = np.random.RandomState(seeds[column])
+            orders = [own.permutation(n_rows) for _ in range(n_repeats)]
+            return [baseline - score(self.predict(self.permute(column, each))) for each in orders]
 
-    Returns
-    -------
-    result : Bunch
-        As that of scikit-learn's function of the name.
-    """
-    n_rows = len(out_of_fold.taken_in.codes)
-    seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
-    baseline = score(out_of_fold.said(out_of_fold.taken_in))
-
-    def of(column: int) -> list[float]:
-        own = np.random.RandomState(seeds[column])
-        orders = [own.permutation(n_rows) for _ in range(n_repeats)]
-        return [
-            baseline - score(out_of_fold.said(out_of_fold.permuted(column, order)))
-            for order in orders
-        ]
-
-    components = out_of_fold.components
-    is_thread_safe = all(each.is_thread_safe for each in components)
-    n_threads = min(threads_for_stacks(), n_columns) if is_thread_safe else 1
-    largest = max(each.max_matmul_size for each in components)
-    found = with_blas_limit(
-        lambda: thread_map(of, range(n_columns), n_threads), largest, n_side_by_side=n_threads
-    )
-    importances = np.array(found)
-    return Bunch(
-        importances_mean=importances.mean(axis=1),
-        importances_std=importances.std(axis=1),
-        importances=importances,
-    )
+        importances = np.array(map_in_threads(drops, range(n_columns), self.components))
+        return Bunch(
+            importances_mean=importances.mean(axis=1),
+            importances_std=importances.std(axis=1),
+            importances=importances,
+        )
 
 
-class _PrecomputedEstimator(BaseEstimator):
-    """An estimator whose answers are there already, for scorers."""
+class _PrecomputedRegressor(RegressorMixin, BaseEstimator):
+    """Regressor with given predictions, for scorers."""
 
-    def __init__(self, answers: Array) -> None:
-        self.answers = answers
+    def __init__(self, predictions: Array) -> None:
+        self.predictions = predictions
         self.is_fitted_ = True
 
     def predict(self, X: Any) -> Array:
-        return self.answers
+        return self.predictions
 
 
-class _PrecomputedRegressor(RegressorMixin, _PrecomputedEstimator):
-    """Numbers."""
+class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier with given probabilities, for scorers."""
 
-
-class _PrecomputedClassifier(ClassifierMixin, _PrecomputedEstimator):
-    """Labels, by probabilities."""
-
-    def __init__(self, answers: Array, classes: Array) -> None:
-        super().__init__(answers)
-        self.classes = classes
+    def __init__(self, probabilities: Array, classes: Array) -> None:
+        self.probabilities, self.classes = probabilities, classes
         self.classes_ = classes
 
     def predict(self, X: Any) -> Array:
-        labels: Array = self.classes_[self.answers.argmax(axis=1)]
+        labels: Array = self.classes_[self.probabilities.argmax(axis=1)]
         return labels
 
     def predict_proba(self, X: Any) -> Array:
-        return self.answers
+        return self.probabilities
 
 
-def apply_scorer(scoring: Any, answers: Array, classes: Array | None, y: Any, weight: Any) -> float:
-    """Return what a scorer makes of predictions, or with classes of probabilities."""
-    estimator = (
-        _PrecomputedRegressor(answers)
-        if classes is None
-        else _PrecomputedClassifier(answers, classes)
-    )
+def apply_scorer(
+    scoring: Any, predictions: Array, classes: Array | None, y: Any, weight: Any
+) -> float:
+    """Return the score of predictions, or of probabilities if there are classes."""
+    estimator: Any = _PrecomputedRegressor(predictions)
+    if classes is not None:
+        estimator = _PrecomputedClassifier(predictions, classes)
     weighted = {} if weight is None else {"sample_weight": weight}
     return float(get_scorer_with_suggestion(scoring, classes)(estimator, None, y, **weighted))

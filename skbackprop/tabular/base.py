@@ -1,11 +1,11 @@
-"""What both tabular estimators share: from a raw table to trained networks, and to predictions."""
+"""Base class of the tabular estimators: from a raw table to trained networks and predictions."""
 
 from __future__ import annotations
 
 import math
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -24,31 +24,18 @@ from ..estimators._mixins import EstimatorMixin, FittedAttributesHTML, suggests_
 from ..estimators._validation import bare_clone, prefix_errors, validated_groups, validated_weight
 from ..training.validation_split import group_k_fold_indices, k_fold_indices
 from ..utils.arrays import Array, MatrixLike
-from ._blending import (
-    BOOSTING,
-    CrossFittedEstimators,
-    CrossFittedFactory,
-    OutputAdapter,
-    n_extra_estimators,
-)
-from ._components import (
-    FoldEnsemble,
-    FoldEnsembleFactory,
-    TableValidationData,
-    TrainingData,
-    fit_components,
-)
+from ._blending import BOOSTING, blend_as_list, choose_view, cross_fit
+from ._components import FoldEnsemble, LabeledRows, Mix, TrainingData, predict_in_blocks
 from ._dataframe import AnyColumns, read_table
-from ._defaults import NetworkDefaults
-from ._features import FeatureBuilder, FeatureView
+from ._defaults import NetworkDefaults, cycle_lengths, network_params
+from ._features import FeatureBuilder, FeatureView, draw_seed
 from ._fit_progress import FitProgress
-from ._importance import OutOfFoldPredictor, permutation_importance
-from ._network_ensemble import NetworkEnsemble, NetworkEnsembleFactory
-from ._prediction import predict_in_blocks
+from ._importance import OutOfFoldPredictor
+from ._network_ensemble import MIN_TIME, NetworkEnsemble, train_networks
 
 
 class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
-    """Base of `TabularClassifier` and `TabularRegressor`; not to be used directly."""
+    """Base class of `TabularClassifier` and `TabularRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_estimators": [Interval(Integral, 2, None, closed="left")],
@@ -61,7 +48,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     }
     _configurations: ClassVar[Sequence[NetworkDefaults]]
 
-    # As a splitter's, what a search or a pipeline is given for its groups is for these folds too.
+    # Groups that a search or a pipeline routes to splitters are routed here as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     n_features_in_: int
@@ -75,75 +62,60 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     verbose: bool | int
     random_state: Any
 
-    # ------------------------------------------------------- what a subclass defines
+    # ------------------------------------------------------- methods of subclasses
 
     @abstractmethod
-    def _checked_target(self, y: Any) -> Array:
-        """Return what the user gave as y as an array of one axis; raise if it will not do."""
+    def _validate_target(self, y: Any) -> Array:
+        """Return the user's y as a 1d array; raise if it is not valid."""
 
     @abstractmethod
-    def _take_in(self, y: Array, weight: Array | None) -> Array:
-        """Learn what checked y is, in which rows have weights; return it as networks learn it."""
+    def _fit_target(self, y: Array, weight: Array | None) -> Array:
+        """Fit the encoding of the target, and return the encoded target."""
 
     @abstractmethod
-    def _encoded_target(self, y: Any) -> Array:
-        """Return other targets as the networks learn them."""
+    def _encode_target(self, y: Any) -> Array:
+        """Return the encoding of another target."""
 
-    def _weight_in_training(self, y: Array, weight: Array | None) -> Array | None:
-        """Return what rows weigh in training, given their targets and the user's weights."""
+    @abstractmethod
+    def _target_type(self) -> str | None:
+        """Return the `target_type` of a `TableEncoder`; None for a constant target."""
+
+    @abstractmethod
+    def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
+        """Return untrained networks for training rows."""
+
+    @abstractmethod
+    def _blended_estimators(self) -> tuple[list[Any], int | None, float]:
+        """Return the estimators of `blend`, the number of classes, and the minimum prediction."""
+
+    @abstractmethod
+    def _fit_mixture(
+        self, outputs: list[Array], y: Array, weight: Array | None, folds: Array | None
+    ) -> Array:
+        """Fit the weights of components to held-out outputs, and return the mixed outputs.
+
+        The outputs of a component have the shape (1 or n_estimators, n, n_outputs).
+        """
+
+    @abstractmethod
+    def _mix(self, outputs: Sequence[Array]) -> Array:
+        """Return the mixture of the outputs of all components."""
+
+    @abstractmethod
+    def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
+        """Set the out-of-fold attributes, given mixed outputs and the user's weights."""
+
+    @abstractmethod
+    def _is_out_of_fold(self, mixed: Array) -> bool:
+        """Return whether mixed outputs are close to those of the training rows."""
+
+    @abstractmethod
+    def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+        """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
+
+    def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        """Return the weights of rows in training, given encoded targets and the user's weights."""
         return weight
-
-    @property
-    @abstractmethod
-    def _kind_of_target(self) -> str | None:
-        """What a `TableEncoder` calls such targets; None if they say nothing."""
-
-    @abstractmethod
-    def _networks(self, settings: dict[str, Any], y: Array, weight: Array | None) -> Any:
-        """Return networks with these parameters, for these targets."""
-
-    @abstractmethod
-    def _others(self) -> tuple[list[Any], OutputAdapter]:
-        """Return what is blended with networks, and what is taken of it, once y is known."""
-
-    @abstractmethod
-    def _combine(self, said: list[Array], y: Array, weight: Array | None) -> Array:
-        """Learn how to mix components, and return the predictions that are mixed.
-
-        It is learned by what each says of rows that were not trained on, of shape
-        (n_said, n, n_outputs), by the targets of these rows and by what these weigh.
-        """
-
-    def _measure(self, mixed: Array, y: Array, weight: Array | None, folds: Array | None) -> None:
-        """Learn how far predictions are off, of rows that were not trained on, by their folds."""
-
-    @abstractmethod
-    def _keep_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
-        """Set the attributes that tell of the predictions out of fold.
-
-        They are given with the targets and what rows weigh for the user.
-        """
-
-    @abstractmethod
-    def _score_of(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
-        """Return the score of what was mixed, by a scorer or as of `oof_score_`."""
-
-    @abstractmethod
-    def _predictions_of(self, mixed: Array) -> Array:
-        """Return the predictions, or probabilities, of what was mixed."""
-
-    @property
-    @abstractmethod
-    def _oof(self) -> Array:
-        """The predictions, or probabilities, out of fold."""
-
-    @abstractmethod
-    def _mixed(self, outputs: list[Array]) -> Array:
-        """Return the predictions for rows that are mixed of what each component says of them.
-
-        That has the shape (n_estimators, n, n_outputs), and it is the mean over members that
-        counts.
-        """
 
     # -------------------------------------------------------------------- training
 
@@ -162,35 +134,34 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         groups: ArrayLike | None = None,
         resume_from: str | PathLike[str] | None = None,
     ) -> Self:
-        """Train networks on a table.
+        """Fit the networks, and the estimators of `blend`, to a table.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
-            The table. Numbers and categories may be missing; infinite numbers, dates and columns
-            of lists are errors that say what to do.
+            The table. Numbers and categories may be missing. Infinite numbers, dates and columns of
+            lists raise errors that suggest a remedy.
         y : array-like of shape (n_samples,)
-            The targets.
+            The target.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            The weight of each row, non-negative and not all zero; None for equal weights.
         X_val, y_val : data frame or array-like, default=None
-            A table like X, and its targets, that are not trained on. There are no folds then: all
-            networks train on all rows of X, and X_val says when they stop. What is otherwise found
-            out of fold, temperatures, weights and the width of intervals, is found on X_val too,
-            and there are no attributes that begin with ``oof_``.
+            A validation table like X, and its target. With them there are no folds: all networks
+            are trained on all rows of X, and early stopping, temperatures, weights and the width of
+            intervals depend on X_val. Attributes that begin with ``oof_`` are then missing.
         sample_weight_val : array-like, default=None
             The weight of each row of X_val; None for equal weights.
         groups : array-like of shape (n_samples,), default=None
-            The group of each row, a number or a word: rows of one patient, say, or of one day. No
-            fold splits a group, so that all that is found out of fold is true of new groups. Of
-            fewer groups than members there are as many members as groups; there must be two.
-            Without effect where there is X_val. With metadata routing, groups that are given to a
-            search, a pipeline or to cross-validation come here without a request.
+            The group of each row, a number or a string: of rows of one patient, say, or of one day.
+            No fold splits a group, so that out-of-fold results hold for new groups. At least two
+            groups; with fewer groups than `n_estimators` there are as many networks as groups.
+            Ignored with X_val. With metadata routing, groups passed to a search, a pipeline or
+            cross-validation are passed on without a request.
         resume_from : str or path, default=None
-            The file of a `callbacks.Checkpoint`, of an estimator with the same parameters that was
-            fitted to the same data. Networks go on from the last epoch that was saved, and end with
-            the very same weights as if they had never been interrupted. The estimators of `blend`
-            are fitted again. ``time_limit`` and ``verbose`` may differ.
+            The file of a `callbacks.Checkpoint` of an estimator with the same parameters, fitted to
+            the same data. Networks are trained on from the last saved epoch, and end with exactly
+            the same weights as without the interruption. The estimators of `blend` are fitted
+            again. ``time_limit`` and ``verbose`` may differ.
 
         Returns
         -------
@@ -200,109 +171,122 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         Raises
         ------
         ValueError, TypeError
-            If a parameter is not valid, X is no table, or a column, y or a weight holds what
-            cannot be trained on. The estimator is then left as it was.
+            If a parameter, a column, y or a weight is not valid. The estimator is left unchanged.
         """
         start = time.perf_counter()
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from)
-        n_kinds = len(self._configurations) + n_extra_estimators(self.blend)
-        context = self._init_callback_context(max_subtasks=n_kinds)
+        n_components = len(self._configurations) + len(blend_as_list(self.blend))
+        context = self._init_callback_context(max_subtasks=n_components)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         fitted = bare_clone(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
         fitted._fit(given, groups, start, context)
-        self.__dict__ = fitted.__dict__
+        self.__dict__ = fitted.__dict__  # one assignment: a fit that fails changes nothing
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
 
     def _fit(self, given: FitArguments, groups: Any, start: float, context: Any) -> None:
-        """Learn all there is; `fit` keeps it once it is complete."""
+        """Set the fitted attributes."""
         if given.y is None:
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         columns = read_table(self, given.X, reset=True)
-        weight_given = validated_weight(given.sample_weight, columns.as_given)
-        y = self._checked_target(given.y)
+        user_weight = validated_weight(given.sample_weight, columns.as_given)
+        y = self._validate_target(given.y)
         _check_lengths(columns, y, "X", "y")
-        y = self._take_in(y, weight_given)
-        if len(y) < 2 and not given.has_rows_to_watch:
+        y = self._fit_target(y, user_weight)
+        weight = self._training_weight(y, user_weight)
+        if not given.has_rows_to_watch:
+            self._check_enough_rows(y, weight)
+        validation = self._read_validation(given)
+        progress = FitProgress(self, start, len(self._configurations), given.resume_from)
+        rng = progress.start_stream(check_random_state(self.random_state))
+        group = None
+        if groups is not None and validation is None:
+            group = validated_groups(groups, len(y))
+        target_type = self._target_type()
+        self._features, rows = FeatureBuilder.fit(
+            columns,
+            y if target_type else None,
+            target_type or "auto",
+            self.categorical_features,
+            rng,
+            group,
+        )
+        folds, n_estimators, arrays = None, self.n_estimators, [rows.encoded, y, weight]
+        if validation is None:
+            folds = self._make_folds(y, weight, group, rng)
+            n_estimators = int(folds.max()) + 1
+            arrays += [folds]
+        else:
+            with prefix_errors("X_val, y_val"):
+                validation = validation._replace(X=self._features.rows(validation.X))
+            arrays += [None, validation.X.encoded, *validation[1:]]
+        progress.check_data(arrays)
+        spent = time.perf_counter() - start
+        time_limit = math.inf if self.time_limit is None else self.time_limit - spent
+        data = TrainingData(
+            LabeledRows(rows, y, weight),
+            n_estimators,
+            folds,
+            validation,
+            rng,
+            time_limit,
+            self,
+            context,
+            progress,
+        )
+        outputs = self._fit_components(data)
+        held_out = data.held_out
+        mixed = self._fit_mixture(outputs, held_out.y, held_out.weight, folds)
+        if folds is not None:
+            self.oof_member_ = folds
+            self._set_out_of_fold(mixed, y, user_weight)
+        progress.print_end(vars(self).get("oof_score_"))
+
+    def _check_enough_rows(self, y: Array, weight: Array | None) -> None:
+        """Raise if there are not two rows with weight, one for training and one to hold out."""
+        if len(y) < 2:
             raise ValueError(
                 f"n_samples = {len(y)}, but at least 2 rows are needed: one to train on, and one "
                 "to hold out."
             )
-        weight = self._weight_in_training(y, weight_given)
-        if weight is not None and np.count_nonzero(weight) < 2 and not given.has_rows_to_watch:
+        if weight is not None and np.count_nonzero(weight) < 2:
             raise ValueError(
                 f"{self._weights_by_name} is above zero for one row alone, but at least 2 such "
                 "rows are needed: one to train on, and one to hold out."
             )
-        watched = self._watched(given)
-        progress = FitProgress(self, start, len(self._configurations), given.resume_from)
-        rng = progress.start_stream(check_random_state(self.random_state))
-        kind = self._kind_of_target
-        has_groups = groups is not None and watched is None
-        group = validated_groups(groups, len(y)) if has_groups else None
-        target = y if kind else None
-        self._inputs, rows = FeatureBuilder.learn(
-            columns, target, kind or "auto", self.categorical_features, rng, group
-        )
-        folds, n_estimators = None, self.n_estimators
-        if watched is None:
-            folds = self._folds(y, weight, group, rng)
-            n_estimators = int(folds.max()) + 1
-        else:
-            with prefix_errors("X_val, y_val"):
-                watched = watched._replace(X=self._inputs.rows(watched.X))
-        of_watched = () if watched is None else (watched.X.encoded, watched.y, watched.weight)
-        progress.check_data([rows.encoded, y, weight, folds, *of_watched])
-        spent = time.perf_counter() - start
-        limit = math.inf if self.time_limit is None else self.time_limit - spent
-        data = TrainingData(
-            *(rows, y, weight, n_estimators, folds, watched, rng, limit),
-            *(self, context, progress),
-        )
-        trained = fit_components(self._kinds, data, self._inputs.transform)
-        self._keep([component for component, _ in trained])
-        said = [own for _, own in trained]
-        if watched is not None:
-            y, weight = watched.y, watched.weight
-        mixed = self._combine(said, y, weight)
-        self._measure(mixed, y, weight, folds)
-        if folds is not None:
-            self.oof_member_ = folds
-            self._keep_out_of_fold(mixed, y, weight_given)
-        progress.print_end(vars(self).get("oof_score_"))
 
-    def _watched(self, given: FitArguments) -> TableValidationData | None:
-        """Return the rows that the user wants training to stop by, as columns that are read."""
+    def _read_validation(self, given: FitArguments) -> LabeledRows | None:
+        """Return the user's validation rows, with X as columns."""
         if not given.has_rows_to_watch:
             return None
         if given.y_val is None:
             raise ValueError("X_val needs its targets, but y_val is None. Give y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, given.X_val, reset=False)
-            y = self._encoded_target(given.y_val)
+            y = self._encode_target(given.y_val)
             _check_lengths(columns, y, "X_val", "y_val")
             weight = validated_weight(given.sample_weight_val, columns.as_given)
-            weight = self._weight_in_training(y, weight)
+            weight = self._training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
                     "by class_weight no row has a weight above zero. Give a weight to a class "
                     "that is in y_val, or rows of other classes."
                 )
-            return TableValidationData(columns, y, weight)
+            return LabeledRows(columns, y, weight)
 
-    def _folds(
+    def _make_folds(
         self, y: Array, weight: Array | None, group: Array | None, rng: np.random.RandomState
     ) -> Array:
-        """Return the member of each component that holds out each row."""
+        """Return the fold of each row."""
         strata = y if is_classifier(self) else None
         if weight is not None and not weight.all():
-            # Those of all classes that count are dealt out one after the other.
-            counts = (weight > 0).astype(np.intp)
-            strata = counts if strata is None else counts * (strata.max() + 1) + strata
+            # Rows with and without weight are distributed evenly.
+            is_used = (weight > 0).astype(np.intp)
+            strata = is_used if strata is None else is_used * (strata.max() + 1) + strata
         if group is not None:
             has_weight = None if weight is None else weight > 0
             n_groups = len(np.unique(group if has_weight is None else group[has_weight]))
@@ -318,42 +302,63 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     @property
     def _weights_by_name(self) -> str:
-        """What an error calls that by which rows weigh in training."""
+        """The name of the weights in errors."""
         by_class = getattr(self, "class_weight", None) is not None
         return "sample_weight times class_weight" if by_class else "sample_weight"
 
-    @property
-    def _kinds(self) -> list[FoldEnsembleFactory]:
-        """The kinds of models that predictions are mixed of."""
-        kinds: list[FoldEnsembleFactory] = []
-        for each in self._configurations:
-            view: FeatureView = "embedded" if each.embeds else "encoded"
-            n_blocks = self._inputs.n_blocks if each.embeds else 0
-            kinds.append(
-                NetworkEnsembleFactory(view, n_blocks, each, self.max_iter, self._networks)
-            )
-        others, taken = self._others()
-        is_nominal = self._inputs.is_nominal
-        return kinds + [CrossFittedFactory.of(each, taken, is_nominal) for each in others]
+    def _fit_components(self, data: TrainingData) -> list[Array]:
+        """Fit all components, set the attributes for them, and return their held-out outputs.
 
-    def _keep(self, components: list[FoldEnsemble]) -> None:
-        """Set the attributes that tell of what predictions are mixed."""
-        self._components = components
-        networks = [each.networks for each in components if isinstance(each, NetworkEnsemble)]
-        self.networks_, self.n_iter_ = networks, np.array([each.n_iter_ for each in networks])
-        self.blended_ = [
-            each.estimators for each in components if isinstance(each, CrossFittedEstimators)
-        ]
+        Each component gets an equal share of the time left. The estimators of `blend` come first.
+        One network ensemble is always trained, since networks can use any time.
+        """
+        start, n_networks = time.perf_counter(), len(self._configurations)
+        blend, n_classes, minimum = self._blended_estimators()
+        n_components = n_networks + len(blend)
+        # The randomness of a component does not depend on the others.
+        rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
+
+        def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
+            rows, validation = (
+                each and each._replace(X=self._features.transform(each.X, view))
+                for each in (data.rows, data.validation)
+            )
+            assert rows is not None
+            left = data.time_limit - (time.perf_counter() - start)
+            limit, rng = max(left / n_left, MIN_TIME), rngs[component]
+            return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
+
+        blended, trained = [], list[tuple[NetworkEnsemble, Array]]()
+        for index, estimator in enumerate(blend):
+            own = data_for(n_networks + index, choose_view(estimator), n_components - index)
+            fitted = cross_fit(estimator, n_classes, minimum, self._features.is_nominal, own)
+            if fitted is not None:
+                blended.append(fitted)
+        for index, defaults in enumerate(self._configurations):
+            view: FeatureView = "embedded" if defaults.embeds else "encoded"
+            own = data_for(index, view, n_networks - index)
+            if trained and (own.time_limit == MIN_TIME or data.progress.is_stopped):
+                break
+            n_blocks = self._features.n_blocks if defaults.embeds else 0
+            params = network_params(defaults, n_blocks, own.n_train, own.n_estimators)
+            params["random_state"] = draw_seed(own.rng)
+            networks = self._make_networks(params, own.rows)
+            cycles = cycle_lengths(own.n_train, self.max_iter)
+            trained.append(train_networks(networks, view, cycles, own))
+        self._components: list[FoldEnsemble] = [each for each, _ in [*trained, *blended]]
+        self.networks_ = [each.networks for each, _ in trained]
+        self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
+        self.blended_ = [each.estimators for each, _ in blended]
+        return [outputs for _, outputs in [*trained, *blended]]
 
     # ------------------------------------------------------------------ prediction
 
-    def _predicted(self, X: Any, mix: Callable[[list[Array]], Array]) -> Array:
-        """Return what `mix` makes of what each component says of the rows of X."""
-        if not hasattr(self, "_components"):  # which takes a hundredth of the time of the check
+    def _predict(self, X: Any, mix: Mix) -> Array:
+        """Return what `mix` computes from the outputs of all components."""
+        if not hasattr(self, "_components"):  # a hundred times as fast as check_is_fitted
             check_is_fitted(self)
-        return predict_in_blocks(
-            read_table(self, X, reset=False), self._inputs, self._components, mix
-        )
+        columns = read_table(self, X, reset=False)
+        return predict_in_blocks(columns, self._features, self._components, mix)
 
     # ------------------------------------------------------------------- importances
 
@@ -367,26 +372,26 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         n_repeats: int = 5,
         random_state: int | np.random.RandomState | None = None,
     ) -> Bunch:
-        """Return how much the score out of fold falls when each column's values are permuted.
+        """Return how much permuting each column lowers the out-of-fold score.
 
-        X and y are the table that `fit` was given, which is not kept. Each row is predicted by the
-        models that have held it out, so that what is found is true of new rows, and no rows have to
-        be set aside for it. The columns are those of the table, not those that are made of them.
-        Afterwards the means are in ``feature_importances_``.
+        X and y are the training data, which `fit` does not keep. Each row is predicted by the
+        models that held it out, so that importances hold for new rows, and no rows have to be set
+        aside. Columns are those of the table, not of its encoding. The means are then in
+        ``feature_importances_``.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
-            The table that `fit` was given, with its rows in the same order.
+            The training table, with its rows in the same order.
         y : array-like of shape (n_samples,)
-            Its targets.
+            Its target.
         sample_weight : array-like of shape (n_samples,), default=None
-            What each row weighs in the score; None for equal weights.
+            The weight of each row in the score; None for equal weights.
         scoring : str, callable or None, default=None
-            The score, as scikit-learn's scorers; None for that of ``oof_score_``. A classifier's
-            "neg_log_loss" is finer than its accuracy.
+            A scorer as in scikit-learn; None for the score of ``oof_score_``. For a classifier,
+            "neg_log_loss" is finer than accuracy.
         n_repeats : int, default=5
-            How often each column is permuted.
+            The number of permutations of each column.
         random_state : int, RandomState instance or None, default=None
             Draws the permutations.
 
@@ -402,13 +407,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X is not the table of `fit`, or there were no folds, since it was given X_val.
+            If X is not the training table, or `fit` got X_val, so that there were no folds.
 
         Notes
         -----
-        What columns tell in common counts for none of them: where one is permuted, the others have
-        it still. Of a category with many levels the mean of the target is among the inputs, and
-        that of a training row has a part in it, by which its importance may be a little too high.
+        Information that several columns share counts for none of them, since the others still have
+        it. A category with many levels has a target statistic among the inputs, to which the
+        target of the row itself contributes, so that its importance may be slightly too high.
 
         References
         ----------
@@ -417,21 +422,23 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         check_is_fitted(self)
         if not hasattr(self, "oof_member_"):
             raise ValueError(
-                "permutation_importance goes by what models have held out, and with X_val they "
-                "hold out nothing. Pass the rows of X_val to sklearn.inspection's function."
+                "permutation_importance needs rows that models held out, and with X_val they hold "
+                "out none. Pass the rows of X_val to sklearn.inspection's function."
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
-        columns, targets = read_table(self, X, reset=False), self._encoded_target(y)
-        _check_lengths(columns, targets, "X", "y")
+        columns, y_encoded = read_table(self, X, reset=False), self._encode_target(y)
+        _check_lengths(columns, y_encoded, "X", "y")
         weight = validated_weight(sample_weight, columns.as_given)
-        rows = self._inputs.rows(columns)
         out_of_fold = OutOfFoldPredictor(
-            rows, self._inputs, self._components, self.oof_member_, self._mixed
+            self._features.rows(columns),
+            self._features,
+            self._components,
+            self.oof_member_,
+            self._mix,
         )
-        self._check_are_of_fit(out_of_fold)
-        result = permutation_importance(
-            out_of_fold,
-            lambda said: self._score_of(said, targets, weight, scoring),
+        self._check_is_training_table(out_of_fold)
+        result = out_of_fold.importances(
+            lambda mixed: self._score_mixed(mixed, y_encoded, weight, scoring),
             columns.n_columns,
             n_repeats,
             check_random_state(random_state),
@@ -441,7 +448,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     @property
     def feature_importances_(self) -> Array:
-        """The means that `permutation_importance` has found last."""
+        """The means of the last call of `permutation_importance`."""
         if not hasattr(self, "_importances"):
             raise AttributeError(
                 "feature_importances_ is there after permutation_importance(X, y), which needs the "
@@ -450,13 +457,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         importances: Array = self._importances
         return importances
 
-    def _check_are_of_fit(self, out_of_fold: OutOfFoldPredictor) -> None:
-        """Raise an error if rows are not those of `fit`, as what is said of them tells."""
-        n_rows = len(out_of_fold.taken_in.codes)
+    def _check_is_training_table(self, out_of_fold: OutOfFoldPredictor) -> None:
+        """Raise if the rows are not those of `fit`, as their predictions show."""
+        n_rows = len(out_of_fold.rows.codes)
         is_known = n_rows == len(self.oof_member_)
-        if is_known and self._inputs.encoding.statistics is None:  # these were out of fold in fit
-            said, kept = self._predictions_of(out_of_fold.said(out_of_fold.taken_in)), self._oof
-            is_known = np.allclose(said, kept, rtol=1e-2, atol=1e-2 * np.ptp(kept))
+        # Target statistics were out of fold in fit, so that predictions differ.
+        if is_known and self._features.encoding.statistics is None:
+            is_known = self._is_out_of_fold(out_of_fold.predict(out_of_fold.rows))
         if not is_known:
             raise ValueError(
                 f"X must be the table of {len(self.oof_member_)} rows that fit was given, in the "
@@ -465,7 +472,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             )
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
-        """Return what a notebook shows below the parameters: the attributes, and the layers."""
+        """Return the HTML of the fitted attributes and the layers."""
         attributes = super()._get_fitted_attr_html(doc_link)
         return FittedAttributesHTML(attributes, [each.summary() for each in self.networks_])
 
@@ -484,3 +491,8 @@ def _check_lengths(columns: AnyColumns, y: Array, name: str, name_of_y: str) -> 
             f"{name} and {name_of_y} have inconsistent numbers of samples: {columns.n_rows} and "
             f"{len(y)}."
         )
+
+
+def is_close(predictions: Array, expected: Array) -> bool:
+    """Return whether predictions are close, relative to the range of those expected."""
+    return np.allclose(predictions, expected, rtol=1e-2, atol=1e-2 * np.ptp(expected))

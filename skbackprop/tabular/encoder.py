@@ -1,4 +1,4 @@
-"""From a raw table to what a network trains on: scaled numbers, codes, indicators."""
+"""TableEncoder: scaled numbers, encoded categories and missing indicators of a raw table."""
 
 from __future__ import annotations
 
@@ -13,100 +13,101 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._decorators import checks_parameters
 from ..estimators._mixins import EstimatorMixin
+from ..estimators._validation import bare_clone
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
-from ._dataframe import read_table
-from ._encoding import EncodedInputs, FittedEncoding, Settings
+from ._dataframe import copy_features, read_table
+from ._encoding import EncoderSettings, FittedEncoding, TableRows
 
 
 class TableEncoder(TransformerMixin, EstimatorMixin):
-    """Turn a raw table into numbers for a network: scaled, one-hot, with missing indicators.
+    """Encode a raw table for a network: scaled numbers, one-hot categories, missing indicators.
 
-    A table is a data frame (pandas, polars, pyarrow and what else narwhals knows), an array of
-    numbers, strings or objects, or a sparse matrix of numbers. Its columns are numbers (booleans
-    among them) or categories. The outputs are, in this order:
+    A table is a data frame (pandas, polars, pyarrow and others that narwhals supports), an array of
+    numbers, strings or objects, or a sparse matrix of numbers. Its columns are numeric (booleans
+    included) or categorical. The outputs are, in this order:
 
-    - A number that has more than two values: x = (value - median) / (q75 - q25), or
-      x = 2 (value - median) / (max - min) where the quartiles are equal, and then the smooth clip
-      x / sqrt(1 + (x/3)^2), which is x near zero and never leaves [-3, 3] [1]_. What is missing
-      becomes the median.
-    - The statistics of the target, for categories of many levels: see `max_categories`. They are
-      scaled likewise.
-    - A number that has two values: 0 and 1.
-    - For each number that had missing values: 1 where it is missing, else 0.
-    - Categories: 0/1 for each level, where a missing value is a level of its own and those that
-      are rare are one together; one output if there are two levels. A level that was never seen
-      is 0 everywhere. Or integer codes: see `encoding`.
+    - Numeric columns with more than two values: x = (value - median) / (q75 - q25), or
+      x = 2 (value - median) / (max - min) if the quartiles are equal, followed by the smooth clip
+      x / sqrt(1 + (x/3)^2), which is close to x near zero and stays within [-3, 3] [1]_. Missing
+      values become the median.
+    - Target statistics of columns with many categories: see `max_categories`. They are scaled in
+      the same way.
+    - Numeric columns with two values, as 0 and 1.
+    - For each numeric column with missing values an indicator: 1 where it is missing, else 0.
+    - Categorical columns: one 0/1 output for each category. A missing value is a category of its
+      own, and infrequent categories share one. Two categories have a single output. Unknown
+      categories are 0 everywhere. With ``encoding="ordinal"``, integer codes instead.
 
     Constant columns have no output. Infinite numbers, dates, lists, dicts, sets and complex numbers
-    are errors that name the column and say what to do.
+    raise errors that name the column and a remedy.
 
     Parameters
     ----------
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        Which columns are categories: a mask, positions, or names, all others being numbers; None
-        for none. "from_dtype": those of a data frame that hold categories or strings, and those
-        of an array of objects that hold strings.
-    encoding : {"one_hot", "codes"}, default="one_hot"
-        What categories become: 0/1 for each level, or one number, 1 to k for k levels and 0 for
-        those never seen, as an embedding wants it.
+        The categorical columns: a mask, positions or names; all others are numeric. None for no
+        categorical columns. "from_dtype": the columns of a data frame with categories or strings,
+        and those of an array of objects with strings.
+    encoding : {"one_hot", "ordinal"}, default="one_hot"
+        How categories are encoded: one output for each category, or a single code, 1 to k for k
+        categories and 0 for unknown ones, as the input of an embedding.
     min_frequency : int, default=3
-        Levels that occur fewer times than this are one together, which is called "infrequent". At
+        Categories that occur less often than this share one category, named "infrequent". At
         least 1.
     max_categories : int or None, default=30
-        The most levels of a column that are one-hot: if it has more, the most frequent
-        ``max_categories - 1``, and the others are "infrequent". If `fit` is given the target, there
-        is a statistic of it besides: what it is on average where the level occurs, drawn to its
-        overall mean, or for several classes the share of each. For the rows of `fit_transform` it
-        is out of fold: learned from four fifths of the rows for the other fifth. At least 2; None
-        for no limit. Without effect on codes.
+        The maximum number of one-hot categories of a column. Beyond it, the most frequent
+        ``max_categories - 1`` are kept and the others are "infrequent". If `fit` gets the target,
+        such a column also has a target statistic: the mean of the target for each category, shrunk
+        toward the overall mean; with more than two classes, the share of each class.
+        `fit_transform` returns out-of-fold statistics, by five folds. At least 2; None for no
+        limit. Without effect on ordinal codes.
     target_type : {"auto", "continuous", "binary", "multiclass"}, default="auto"
-        What the target is; "auto" tells by its values, which takes whole numbers for classes.
+        The type of the target. "auto" infers it from the values; whole numbers are classes.
     dtype : {"float32", "float64"} or None, default=None
-        Of the outputs; None for float32 if X is an array of it, else float64.
+        The dtype of the outputs. None for float32 if X is an array of it, else float64.
     random_state : int, RandomState instance or None, default=None
-        Draws the fifths that the statistics of the target are learned from.
+        Draws the folds of the target statistics.
 
     Attributes
     ----------
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, where they are all strings.
+        Their names, if all are strings.
     is_categorical_ : array of bool, of shape (n_features_in_,)
-        Which columns are categories.
+        Mask of the categorical columns.
     categories_ : list of lists
-        For each category, the levels with a code of their own, in the order of the codes; None
-        for what is missing.
+        For each categorical column, the categories with a code of their own, in the order of the
+        codes; None for the missing value.
     infrequent_categories_ : list of lists
-        For each category, the levels that are "infrequent".
+        For each categorical column, the infrequent categories.
     output_types_ : array of str, of shape (n_outputs,)
-        What each output is: "number", "target" (both scaled), "two_valued", "missing", "one_hot"
-        or "code".
+        The type of each output: "number", "target" (both scaled), "two_valued", "missing",
+        "one_hot" or "ordinal".
     input_columns_ : array of int, of shape (n_outputs,)
-        The column that each output is made of.
+        The column that each output is computed from.
     n_numeric_ : int
-        The number of scaled outputs, "number" and "target": they come first.
+        The number of scaled outputs, "number" and "target". They come first.
     center_, scale_ : array of shape (n_numeric_,)
-        What is subtracted from those before the smooth clip, and what they are multiplied by.
+        The offset that is subtracted from them before the smooth clip, and the factor.
     cardinalities_ : array of int
-        With ``encoding="codes"``, for each "code" the number of different ones, with that of
-        unknown levels: the rows of an embedding's table.
+        With ``encoding="ordinal"``, the number of codes of each "ordinal" output, code 0 included:
+        the number of rows that an embedding needs.
     sparse_output_ : bool
-        Whether X was sparse in `fit`. Then its numbers are not centred, so that zeros stay zeros,
-        and the output of `transform` is a CSR array, whatever it is given.
+        Whether X was sparse in `fit`. Then numbers are not centered, so that zeros stay zeros, and
+        `transform` always returns a CSR array.
 
     See Also
     --------
-    PiecewiseLinearEncoder : Numbers as shares of bins, for the scaled outputs.
-    PeriodicFeatures : Numbers as cosines, for the scaled outputs.
+    PiecewiseLinearEncoder : Piecewise-linear encoding of the scaled outputs.
+    PeriodicFeatures : Cosines of the scaled outputs.
 
     Notes
     -----
-    `transform` takes a row as a dict or a pandas Series too, if `fit` was given a data frame.
+    If `fit` got a data frame, `transform` also accepts a single row as a dict or a pandas Series.
 
-    ``fit_transform(X, y)`` is not ``fit(X, y).transform(X)`` where there are statistics of the
-    target: as of scikit-learn's ``TargetEncoder``, those of the training rows are out of fold.
+    With target statistics, ``fit_transform(X, y)`` differs from ``fit(X, y).transform(X)``, as in
+    scikit-learn's ``TargetEncoder``: the statistics of training rows are out of fold.
 
     References
     ----------
@@ -141,7 +142,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-        "encoding": [StrOptions({"one_hot", "codes"})],
+        "encoding": [StrOptions({"one_hot", "ordinal"})],
         "min_frequency": [Interval(Integral, 1, None, closed="left")],
         "max_categories": [Interval(Integral, 2, None, closed="left"), None],
         "target_type": [StrOptions({"auto", "continuous", "binary", "multiclass"})],
@@ -153,7 +154,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         self,
         categorical_features: Columns = "from_dtype",
         *,
-        encoding: Literal["one_hot", "codes"] = "one_hot",
+        encoding: Literal["one_hot", "ordinal"] = "one_hot",
         min_frequency: int = 3,
         max_categories: int | None = 30,
         target_type: Literal["auto", "continuous", "binary", "multiclass"] = "auto",
@@ -170,15 +171,15 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
 
     @checks_parameters(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:
-        """Learn the columns of a table.
+        """Fit the encoding of each column.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The table.
         y : array-like of shape (n_samples,), default=None
-            The target, which serves for columns of many levels alone. One of several columns does
-            not.
+            The target, used for columns with many categories only. A target with several columns
+            is ignored.
 
         Returns
         -------
@@ -188,15 +189,15 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         Raises
         ------
         ValueError, TypeError
-            If X is no table, or a column holds what cannot be encoded, which is named: TypeError
-            for lists, dicts, sets and complex numbers.
+            If X is not a table, or a column has values that cannot be encoded. Lists, dicts, sets
+            and complex numbers raise a TypeError.
         """
-        self._learn(X, y)
+        self._fit(X, y)
         return self
 
     @checks_parameters(prefer_skip_nested_validation=True)
     def fit_transform(self, X: MatrixLike, y: ArrayLike | None = None) -> Array:
-        """Learn the columns of a table, and encode it, with statistics of the target out of fold.
+        """Fit to a table and encode it, with out-of-fold target statistics.
 
         Parameters
         ----------
@@ -215,8 +216,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         ValueError, TypeError
             As in `fit`.
         """
-        taken_in = self._learn(X, y)
-        return self._encoding.encode(taken_in, self._dtype_for(X))
+        rows = self._fit(X, y)
+        return self._encoding.encode(rows, self._output_dtype(X))
 
     def transform(self, X: TableLike) -> Array:
         """Encode a table.
@@ -236,23 +237,22 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         NotFittedError
             If the encoder is not fitted.
         ValueError, TypeError
-            If X has other columns than in `fit`, or one that held numbers then does not now.
+            If X has other columns than in `fit`, or a numeric column is not numeric any more.
         """
         check_is_fitted(self)
-        taken_in = self._encoding.to_matrices(read_table(self, X, reset=False))
-        return self._encoding.encode(taken_in, self._dtype_for(X))
+        rows = self._encoding.to_matrices(read_table(self, X, reset=False))
+        return self._encoding.encode(rows, self._output_dtype(X))
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return the names of the outputs.
 
-        They are those of the columns, with "_missing", "_" and the level, or "_target" (and the
-        class) behind them where one column has several outputs, or may have. One that is there
-        already gets a number.
+        They start with the name of the column. Columns with several outputs append "_missing", "_"
+        and the category, or "_target" (and the class). Duplicates get a number.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            The names of the columns; None for those of `fit`, or "x0", "x1" and so on.
+            The names of the columns; None for those seen in `fit`, or "x0", "x1" and so on.
 
         Returns
         -------
@@ -268,15 +268,15 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        ends = [output.ending for output in self._encoding.outputs()]
-        found = [
-            f"{names[column]}{end}" for column, end in zip(self.input_columns_, ends, strict=True)
-        ]
-        return np.array(_made_unique(found), dtype=object)
+        outputs = self._encoding.outputs()
+        return np.array(
+            _make_unique([f"{names[output.column]}{output.suffix}" for output in outputs]),
+            dtype=object,
+        )
 
-    def _learn(self, X: Any, y: Any) -> EncodedInputs:
-        """Learn all there is, keep it in one assignment, and return the training rows."""
-        settings = Settings(
+    def _fit(self, X: Any, y: Any) -> TableRows:
+        """Set the fitted attributes, and return the training rows."""
+        settings = EncoderSettings(
             self.categorical_features,
             self.encoding,
             self.min_frequency,
@@ -284,31 +284,27 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             self.target_type,
             self.random_state,
         )
-        fitted = object.__new__(type(self))  # takes the notes of scikit-learn's checks
-        fitted.__dict__ = dict(vars(self))
-        encoding, taken_in = FittedEncoding.learn(read_table(fitted, X, reset=True), y, settings)
-        fitted._take_note_of(encoding)
-        self.__dict__ = fitted.__dict__
-        return taken_in
-
-    def _take_note_of(self, encoding: FittedEncoding) -> None:
-        """Set the attributes that say what was learned."""
-        outputs = encoding.outputs()
+        reader = bare_clone(self)
+        encoding, rows = FittedEncoding.fit(read_table(reader, X, reset=True), y, settings)
+        outputs, levels = encoding.outputs(), encoding.levels
+        scaled, _, _ = encoding.numbers.input_columns()
+        copy_features(reader, self)
         self._encoding = encoding
         self.is_categorical_ = np.zeros(self.n_features_in_, dtype=bool)
         self.is_categorical_[list(encoding.category_columns)] = True
-        self.categories_ = [list(levels.own) for levels in encoding.levels]
-        self.infrequent_categories_ = [list(levels.rare) for levels in encoding.levels]
-        self.output_types_ = np.array([output.kind for output in outputs], dtype=object)
+        self.categories_ = [list(each.own) for each in levels]
+        self.infrequent_categories_ = [list(each.rare) for each in levels]
+        self.output_types_ = np.array([output.type for output in outputs], dtype=object)
         self.input_columns_ = np.array([output.column for output in outputs], dtype=np.intp)
-        scaled, _, _ = encoding.numbers.input_columns()
         self.n_numeric_ = len(scaled)
         self.center_, self.scale_ = encoding.numbers.center[scaled], encoding.numbers.scale[scaled]
         self.sparse_output_ = encoding.is_sparse
-        n_codes = [levels.n_codes + 1 for levels in encoding.levels if levels.n_codes > 1]
-        self.cardinalities_ = np.array(n_codes if self.encoding == "codes" else [], dtype=np.intp)
+        n_codes = [each.n_codes + 1 for each in levels if each.n_codes > 1]
+        is_ordinal = self.encoding == "ordinal"
+        self.cardinalities_ = np.array(n_codes if is_ordinal else [], dtype=np.intp)
+        return rows
 
-    def _dtype_for(self, X: Any) -> np.dtype[np.floating]:
+    def _output_dtype(self, X: Any) -> np.dtype[np.floating]:
         """Return the dtype of the outputs for X."""
         is_single = getattr(X, "dtype", None) == np.float32
         return np.dtype(self.dtype or (np.float32 if is_single else np.float64))
@@ -323,15 +319,13 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         return tags
 
 
-def _made_unique(names: list[str]) -> list[str]:
-    """Return names with a number behind those that were there before."""
-    taken: set[str] = set()
-    unique = []
+def _make_unique(names: list[str]) -> list[str]:
+    """Return names with a number appended to duplicates."""
+    unique: dict[str, None] = {}  # an ordered set
     for name in names:
         candidate, number = name, 1
-        while candidate in taken:
+        while candidate in unique:
             number += 1
             candidate = f"{name}_{number}"
-        taken.add(candidate)
-        unique.append(candidate)
-    return unique
+        unique[candidate] = None
+    return list(unique)

@@ -80,7 +80,7 @@ class MLPSpec:
         n_units = n_inputs
         for layer in self.input_layers:
             layer.validate_input_shape(n_units)
-            n_units = layer.n_outputs(n_units)
+            n_units = layer.compute_n_outputs(n_units)
         widths = n_units, *self.hidden, n_outputs
         dense = dense_network(widths, self.activations, normalization=self.normalization)
         return Network(n_inputs, (*self.input_layers, *dense.layers))
@@ -205,7 +205,7 @@ def infer_n_features(input_layers: Sequence[FeatureLayer], width: int) -> int:
 
     def n_outputs(n_inputs: int) -> int:
         for layer in input_layers:
-            n_inputs = layer.n_outputs(n_inputs)
+            n_inputs = layer.compute_n_outputs(n_inputs)
         return n_inputs
 
     n_inputs = bisect_left(range(width + 1), width, key=n_outputs)

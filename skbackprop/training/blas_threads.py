@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -25,14 +25,15 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _BlasLimit:
-    """BLAS limited to one thread, from the first who asks for it to the last who does.
+class _BlasUsers:
+    """The contexts in which BLAS is limited to one thread, of all threads of the process.
 
-    The limit is the whole process's. With limits of threadpoolctl's, of two that overlap in two
-    threads the second would find one thread, and in the end leave BLAS with it for good.
+    The limit holds from the first context that begins to the last that ends. Two overlapping
+    limits of threadpoolctl would not do: the second would find one thread, and in the end leave
+    BLAS with it for good.
 
-    Who needs the limit is a set, and `_apply` makes BLAS what the set demands: it may be broken off
-    anywhere, by Ctrl-C or a fork, and called once more.
+    `_apply` makes BLAS what the set of users demands. It may be interrupted anywhere, by Ctrl-C or
+    a fork, and called once more.
     """
 
     def __init__(self) -> None:
@@ -40,26 +41,18 @@ class _BlasLimit:
         self._users: set[tuple[int, object]] = set()  # each with the thread that it runs in
         self._before: list[int] | None = None
 
-    def during(self, action: Callable[[], Result]) -> Result:
-        """Return what `action` returns, called under the limit."""
-        user = threading.get_ident(), object()
-        # A context manager would not do: Ctrl-C at the first instruction of an exit skips it.
-        try:
-            try:
-                self._users.add(user)
-                self._apply()
-                return action()
-            finally:
-                self._leave(user)
-        finally:
-            self._leave(user)  # once more, in case that Ctrl-C was pressed meanwhile
+    def add(self, user: tuple[int, object]) -> None:
+        """Limit BLAS until this user is discarded."""
+        self._users.add(user)
+        self._apply()
 
-    def _leave(self, user: tuple[int, object]) -> None:
+    def discard(self, user: tuple[int, object]) -> None:
+        """Lift the limit if this was the last user; may be called again."""
         self._users.discard(user)
         self._apply()
 
     def _apply(self) -> None:
-        """Set the limit if anybody needs it, else lift it."""
+        """Set the limit if there are users, else lift it."""
         with self._lock:
             if self._users:
                 if self._before is None:
@@ -91,43 +84,63 @@ def _set_threads(numbers: Sequence[int]) -> None:
             library.clear_controlling_thread()
 
 
-_BLAS_LIMIT = _BlasLimit()
+_USERS = _BlasUsers()
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_BLAS_LIMIT.after_fork)
+    os.register_at_fork(after_in_child=_USERS.after_fork)
 
 
 def threads_for_stacks() -> int:
-    """Return how many threads may train stacks side by side: as many as BLAS would take.
+    """Return how many threads may train stacks side by side: as many as BLAS would use.
 
-    So whoever limits BLAS, as joblib does in its workers, limits these as well; and what runs in
-    one of several threads already gets no more.
+    A limit of BLAS, as joblib sets it in its workers, limits these threads as well. Code that
+    already runs in one of several threads gets one.
     """
     if threading.current_thread() is not threading.main_thread():
         return 1
     return max(_n_threads(), default=1)
 
 
-def with_blas_limit(
-    action: Callable[[], Result],
-    max_matmul_size: int,
-    is_lbfgs: bool = False,
-    n_side_by_side: int = 1,
-) -> Result:
-    """Return what `action` returns, with BLAS at one thread where products are too small to share.
+class BlasLimit:
+    """Context in which BLAS uses one thread where matrix products are too small to share.
+
+    Enter it twice, ``with BlasLimit(size) as limit, limit:``. Ctrl-C at the start of one exit is
+    then followed by the other, and the limit is lifted in any case. The first entry does nothing.
 
     Parameters
     ----------
-    action : callable
-        Trains; called without arguments.
     max_matmul_size : int
         The number of multiplications in the largest matrix product of a step.
     is_lbfgs : bool, default=False
         Whether SciPy's L-BFGS makes BLAS calls of its own, which are shared even where the
         network's products are not.
     n_side_by_side : int, default=1
-        The threads that train at once; beside others, each has BLAS to itself.
+        The number of threads that train at the same time. With several, each uses BLAS alone.
     """
-    is_small = max_matmul_size < _WORTH_MORE_THREADS and (
-        is_lbfgs or max_matmul_size > _ALWAYS_ONE_THREAD
-    )
-    return _BLAS_LIMIT.during(action) if is_small or n_side_by_side > 1 else action()
+
+    def __init__(
+        self, max_matmul_size: int, is_lbfgs: bool = False, n_side_by_side: int = 1
+    ) -> None:
+        is_small = max_matmul_size < _WORTH_MORE_THREADS and (
+            is_lbfgs or max_matmul_size > _ALWAYS_ONE_THREAD
+        )
+        self._is_needed = is_small or n_side_by_side > 1
+        self._user = threading.get_ident(), object()
+        self._is_guarded = False
+
+    def __enter__(self) -> Self:
+        if self._is_needed and self._is_guarded:
+            _USERS.add(self._user)
+        self._is_guarded = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_needed:
+            _USERS.discard(self._user)
+
+
+def with_blas_limit(
+    action: Callable[[], Result], max_matmul_size: int, n_side_by_side: int = 1
+) -> Result:
+    """Return what `action()` returns, called under a `BlasLimit`."""
+    with BlasLimit(max_matmul_size, n_side_by_side=n_side_by_side) as limit, limit:
+        return action()

@@ -20,8 +20,7 @@ from ..losses.base import Loss
 from ..nn.ensemble_trainer import PlateauStopper
 from ..nn.regularizers import L1L2, L2, Regularizer
 from ..optimizers import LBFGS, SOLVERS, Optimizer
-from ..schedules.base import LearningRateSchedule
-from ..schedules.schedules import SCHEDULES, ConstantRate, as_schedule
+from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.equality import is_equal
 from ..utils.stack_members import static_signature
 from ..utils.validation import did_you_mean
@@ -131,10 +130,10 @@ class TrainingConfig:
         return PlateauStopper(of.tol, n_epochs)
 
     @cached_property
-    def shape(self) -> list[Any]:
-        """What plans must have in common for networks to train as one stack; compared by ``==``.
+    def stacking_key(self) -> list[Any]:
+        """The settings that networks trained in one stack have in common; compared by `is_equal`.
 
-        Of what has numbers that may differ from member to member, that is the rest.
+        The numbers of the penalty, the solver, the schedule and the average may differ by member.
         """
         return [
             self.architecture,
@@ -147,7 +146,7 @@ class TrainingConfig:
             self.batch_size,
             self.max_iter,
             self.time_limit,
-            *map(static_signature, (self.penalty, self.solver, self.average)),
+            *map(static_signature, (self.penalty, self.solver, self.schedule, self.average)),
         ]
 
     @property
@@ -354,6 +353,6 @@ def _average_instead_of(value: Any) -> str:
                 f"average=PolyakAverage(start={value}), imported from skbackprop.weight_averaging."
             )
     return (
-        "Write average='polyak' for the mean of all steps, average='exponential' for an "
-        "exponential average, average=None for neither."
+        "Write average='polyak' for the mean of all steps, average='ema' for an "
+        "exponential moving average, average=None for neither."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from ..nn.ensemble_trainer import TimeLimitReached
 from ..nn.lbfgs import EvaluationCache, FullBatchObjective, minimize
 from ..nn.objective import DivergenceError
 from ..optimizers import LBFGS
-from .blas_threads import with_blas_limit
+from .blas_threads import BlasLimit
 from .callbacks import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
 from .convergence import (
     end_unconverged_lbfgs,
@@ -24,26 +24,41 @@ from .convergence import (
     on_time_limit,
 )
 from .history import EpochRecord, ParameterSnapshot, copy_member_snapshot
-from .loop import as_loss, evaluate_validation
 from .model_stacks import time_limit_for
-from .training_run import TrainingRun
+from .training_run import TrainingRun, evaluate_validation, score_to_loss
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
 
 
-def fit_lbfgs(run: TrainingRun, follower: EpochObserver = NO_OBSERVER) -> Interrupt | None:
-    """Train by L-BFGS; return the interrupt that ended it, if one did."""
-    start = time.perf_counter()
-    largest = run.network.max_matmul_size(run.rows_at_once)
-    minimisation = LBFGSTraining(run, follower.on_member_begin(run.member))
-    interrupt = with_blas_limit(minimisation.train, largest, is_lbfgs=True)
-    try:
-        follower.on_member_end()
-    except INTERRUPTS as late:  # its training is over
-        interrupt = interrupt or late
-    run.seconds += time.perf_counter() - start
-    return interrupt
+class LBFGSLoop:
+    """The training of several runs by L-BFGS, one after the other.
+
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+        The runs.
+    """
+
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        self._runs = runs
+
+    def train(self, observer: EpochObserver = NO_OBSERVER) -> Interrupt | None:
+        """Train until the first interrupt, and return it; None if there is none."""
+        for run in self._runs:
+            start = time.perf_counter()
+            largest = run.network.max_matmul_size(run.rows_at_once)
+            training = LBFGSTraining(run, observer.on_member_begin(run.member))
+            with BlasLimit(largest, is_lbfgs=True) as limit, limit:
+                interrupt = training.train()
+            try:
+                observer.on_member_end()
+            except INTERRUPTS as late:  # its training is over
+                interrupt = interrupt or late
+            run.seconds += time.perf_counter() - start
+            if interrupt is not None:
+                return interrupt
+        return None
 
 
 class _LastIteration(NamedTuple):
@@ -148,7 +163,7 @@ class LBFGSTraining:
     def _is_impatient(self, score: float) -> bool:
         """Return whether validation scores have not risen for too long."""
         run, may_stop = self._run, np.ones((1, 1), dtype=bool)
-        monitored = np.array([[as_loss(score)]])
+        monitored = np.array([[score_to_loss(score)]])
         _, stopped = run.config.patience.on_epoch_end(run.state.progress, monitored, may_stop)
         if stopped.item():
             run.print_stall("Stopping.")

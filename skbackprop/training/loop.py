@@ -1,257 +1,304 @@
-"""The training loop: epochs, validation scores, early stopping."""
+"""The training loop: epochs, validation scores, early stopping, threads and interrupts."""
 
 from __future__ import annotations
 
 import copy
-import math
+import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..nn.ensemble_trainer import (
-    EnsembleTrainer,
-    PlateauStopper,
-    TimeLimit,
-    TimeLimitReached,
-    train_epoch,
-    train_epoch_or_rollback,
-)
+from ..nn.ensemble_trainer import EnsembleTrainer, PlateauStopper, TimeLimit, TimeLimitReached
 from ..nn.objective import DivergenceError
-from ..nn.parameters import FlatParameters
 from ..nn.train_state import TrainState
-from ..schedules._stacked import schedule_state
 from ..utils.arrays import Array
+from ..utils.equality import group_by_equality
 from ..utils.stack_members import index_members, stack_settings
+from .blas_threads import BlasLimit, threads_for_stacks
+from .callbacks import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
 from .convergence import on_converged, on_diverged, on_interrupted, on_max_iter, on_time_limit
 from .history import EpochRecord, copy_member_snapshot
-from .model_stacks import bind_parameter_views, make_ensemble_trainer
-from .training_run import TrainingRun
-from .validation_data import ValidationResult
+from .lbfgs_training import LBFGSLoop
+from .model_stacks import (
+    array_split,
+    bind_parameter_views,
+    bytes_per_member,
+    make_ensemble_trainer,
+    max_stack_size,
+    n_stacks,
+    time_limit_for,
+)
+from .training_run import TrainingRun, evaluate_validation, score_to_loss
+
+EpochReport = Callable[[int, int, int], None]
+"""Called after each epoch of a stack: with the epochs done, the members left, and all members."""
 
 
-def evaluate_validation(
-    runs: Sequence[TrainingRun], parameters: FlatParameters
-) -> list[ValidationResult | None]:
-    """Return what each run sees of the rows that it watches; None for those that watch none.
+def make_training_loop(
+    runs: Sequence[TrainingRun],
+    max_bytes: int = sys.maxsize,
+    report: EpochReport | None = None,
+    until: int | None = None,
+) -> TrainingLoop | LBFGSLoop:
+    """Return the loop that trains runs of one shape, in stacks or by L-BFGS.
 
-    Runs that stand side by side and watch the same rows go through the network together.
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+        The runs. Those that have ended already, as resumed ones may have, stay as they are.
+    max_bytes : int, default=2**63 - 1
+        The memory that a stack may take.
+    report : callable or None, default=None
+        The `EpochReport` of each stack.
+    until : int or None, default=None
+        The epoch after which training pauses, to be resumed later; None to train to the end.
     """
-    found: list[ValidationResult | None] = []
-    while len(found) < len(runs):
-        start, stop = len(found), len(found) + 1
-        watched, problem = runs[start].watched, runs[start].problem
-        if watched is None:
-            found.append(None)
-            continue
-        while stop < len(runs) and watched.is_same(runs[stop].watched):
-            stop += 1
-        members = parameters.members(slice(start, stop))
-        with np.errstate(all="ignore"):
-            network = problem.objective.network
-            outcomes = problem.evaluator.predictions_of(
-                network, members, watched.table.X, watched.rows
-            )
-        found += [
-            run.see(watched, own, members.members(slice(i, i + 1)))
-            for i, (run, own) in enumerate(zip(runs[start:stop], outcomes, strict=True))
-        ]
-    return found
+    done = [run for run in runs if run.ending is not None]
+    ready = [run for run in runs if run.ending is None]
+    if runs[0].config.is_lbfgs:
+        return LBFGSLoop(ready)
+    time_limit = time_limit_for(ready) if ready else None
+    # A time limit may have left some of the resumed runs an epoch behind the others.
+    stacks = [
+        StackTraining(members, report, time_limit, until)
+        for alike in group_by_equality(ready, [run.n_iter for run in ready])
+        for members in split_by_memory(alike, max_bytes)
+    ]
+    return TrainingLoop(stacks, done)
 
 
-def as_loss(score: float) -> float:
-    """Return what falls as a score rises; a score that is not a number is the worst."""
-    return math.inf if math.isnan(score) else -score
+def split_by_memory(runs: Sequence[TrainingRun], max_bytes: int) -> list[Sequence[TrainingRun]]:
+    """Return runs of one shape in parts that train fastest as a stack, within a memory limit.
+
+    Runs on distributed data stay together, since they take part in the same rounds.
+    """
+    first = runs[0]
+    if len(runs) == 1 or not first.problem.is_local:
+        return [runs]
+    config, n_moments = first.config, first.config.n_moments
+    settings = first.network, config.batch_size, first.problem.dtype.itemsize
+    size = max_stack_size(*settings, first.n_train, max_bytes, n_moments)
+    each, n_threads = bytes_per_member(*settings, n_moments), threads_for_stacks()
+    return array_split(runs, n_stacks(len(runs), size, each, n_threads))
 
 
-Report = Callable[[int, int, int], None]
+class TrainingLoop:
+    """The training of several stacks, an epoch of each in turn, or in threads side by side.
+
+    Parameters
+    ----------
+    stacks : sequence of StackTraining
+        The stacks.
+    done : sequence of TrainingRun, default=()
+        Runs of the same fit that have ended before; observers see them too.
+    """
+
+    def __init__(self, stacks: Sequence[StackTraining], done: Sequence[TrainingRun] = ()) -> None:
+        self.stacks, self._done = stacks, done
+
+    def train(self, observer: EpochObserver = NO_OBSERVER) -> Interrupt | None:
+        """Train all runs to their end; return the interrupt that ended training, if one did.
+
+        After an interrupt all runs keep their last complete epoch. A run that fails has its
+        `error` set and does not affect the others.
+        """
+        stacks = self.stacks
+        n_threads = min(len(stacks), threads_for_stacks()) if len(stacks) > 1 else 1
+        largest = max((stack.max_matmul_size for stack in stacks), default=0)
+        pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext()
+        try:
+            with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit, pool as threads:
+                while waiting := [stack for stack in stacks if stack.runs]:
+                    observer.on_epoch_begin(self.snapshot_runs)
+                    n_done = min(stack.n_done for stack in waiting)
+                    # A stack that loses a member to divergence repeats the epoch.
+                    while behind := [s for s in waiting if s.runs and s.n_done == n_done]:
+                        if threads is None:
+                            for stack in behind:
+                                stack.train_epoch()
+                        else:
+                            list(threads.map(StackTraining.train_epoch, behind))
+                    if observer.on_epoch_end(self.snapshot_runs):
+                        for stack in stacks:
+                            stack.finish_all()
+        except INTERRUPTS as interrupt:
+            for stack in stacks:
+                stack.finish_all()
+            return interrupt
+        return None
+
+    def snapshot_runs(self) -> list[TrainingRun]:
+        """Return copies of all runs as if training ended now, finished ones included."""
+        return [*self._done, *(run for stack in self.stacks for run in stack.snapshot_runs())]
 
 
 class _LoopState(NamedTuple):
-    """Where a descent stands between two epochs.
+    """The progress of a stack between two epochs.
 
-    An epoch, or members that leave, put another in its place, so that Ctrl-C finds the one or the
-    other: counters, losses, scores and weights of the same epoch.
+    An epoch, or members that leave, replace the whole value. So Ctrl-C finds counters, losses,
+    scores and weights of the same epoch.
 
     Parameters
     ----------
     n_done : int
-        The epochs that count.
-    runs : list of Run
-        Those that are not done yet, as they stand in the stack.
-    courses : list of Course
-        How far each has come.
-    stack : Stack
+        The number of complete epochs.
+    runs : list of TrainingRun
+        The runs still in training, in the order of the stack.
+    records : list of EpochRecord
+        The progress of each.
+    stack : EnsembleTrainer
         The stack, which may be in the midst of the next epoch.
-    patience : Patience
-        When each is to stop.
+    patience : PlateauStopper
+        The stopping rule of each.
     """
 
     n_done: int
     runs: list[TrainingRun]
-    courses: list[EpochRecord]
+    records: list[EpochRecord]
     stack: EnsembleTrainer
     patience: PlateauStopper
 
-    def without(self, done: Array) -> _LoopState:
-        """Return the stage of those that are not done: this one stays as it is."""
-        stay, stack, patience = np.flatnonzero(~done), self.stack, self.patience
+    def without(self, finished: Array) -> _LoopState:
+        """Return the state of the unfinished runs; this one does not change."""
+        stay, stack, patience = np.flatnonzero(~finished), self.stack, self.patience
         if len(stay):
             stack = copy.copy(stack)
-            stack.drop_members(done)
+            stack.drop_members(finished)
             patience = index_members(patience, stay)
-        runs, courses = [self.runs[i] for i in stay], [self.courses[i] for i in stay]
-        return _LoopState(self.n_done, runs, courses, stack, patience)
+        runs, records = [self.runs[i] for i in stay], [self.records[i] for i in stay]
+        return _LoopState(self.n_done, runs, records, stack, patience)
 
 
-class TrainingLoop:
+class StackTraining:
     """The training of runs of one shape as the members of one stack.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainingRun
         Runs of one `shape`.
     report : callable or None, default=None
-        Called after each epoch with the epochs done, the members left and the members in all.
-    deadline : Deadline or None, default=None
-        When training is to end, with the epochs that are complete; None for never.
+        The `EpochReport`.
+    time_limit : TimeLimit or None, default=None
+        Ends training with the epochs that are complete; None for no limit.
     until : int or None, default=None
-        The epoch after which runs stop for now: their moments go on from it, to ``max_iter``.
-        None for no such stop.
+        The epoch after which training pauses, to be resumed later; None to train to ``max_iter``.
 
     Attributes
     ----------
     max_matmul_size : int
-        The multiplications in the largest matrix product of a step.
+        The number of multiplications in the largest matrix product of a step.
     """
 
     def __init__(
         self,
         runs: Sequence[TrainingRun],
-        report: Report | None = None,
-        deadline: TimeLimit | None = None,
+        report: EpochReport | None = None,
+        time_limit: TimeLimit | None = None,
         until: int | None = None,
     ) -> None:
         self.report, self.n_estimators, self._all_runs = report, len(runs), runs
         ordered = sorted(runs, key=lambda run: run.n_train)
         first, last = ordered[0], ordered[-1]
+        if len(runs) == 1 and first.shares_rng:  # a stack of several has copies
+            first.state, first.shares_rng = first.state.copy(), False
         self.max_matmul_size = first.network.max_matmul_size(last.batch_size)
         self.max_iter = first.config.max_iter
         n_done, self._is_incremental = first.n_done, first.incremental
         self.n_epochs = n_done + 1 if first.incremental else until or self.max_iter
         self._pauses = not first.incremental and self.n_epochs < self.max_iter
         patience = stack_settings([run.config.patience for run in ordered])
-        courses = [run.record for run in ordered]
-        self._stage = _LoopState(
-            n_done, ordered, courses, make_ensemble_trainer(ordered, deadline), patience
-        )
-
-    def continue_with(self) -> None:
-        """Train for one epoch more, once runs of `partial_fit` have been given other rows."""
-        runs, n_done = list(self._all_runs), self._all_runs[0].n_done
-        self.n_epochs = n_done + 1
-        self.stack.set_data([run.table for run in runs])
-        courses = [run.record for run in runs]
-        self._stage = self._stage._replace(n_done=n_done, runs=runs, courses=courses)
+        records = [run.record for run in ordered]
+        stack = make_ensemble_trainer(ordered, time_limit)
+        self._state = _LoopState(n_done, ordered, records, stack, patience)
 
     @property
     def runs(self) -> list[TrainingRun]:
-        """Those that are not done yet, as they stand in the stack."""
-        return self._stage.runs
+        """The runs still in training, in the order of the stack."""
+        return self._state.runs
 
     @property
     def n_done(self) -> int:
-        """The epochs that they have trained for, those of earlier calls of partial_fit included."""
-        return self._stage.n_done
+        """The number of complete epochs, those of earlier `partial_fit` calls included."""
+        return self._state.n_done
 
     @property
     def stack(self) -> EnsembleTrainer:
-        """The stack that these train in."""
-        return self._stage.stack
+        """The stack that these runs train in."""
+        return self._state.stack
 
-    def snapshot_runs(self) -> list[TrainingRun]:
-        """Return what all runs would be if training ended now: copies, those that are done too."""
-        active = {id(run): i for i, run in enumerate(self.runs)}
-        return [self._standing(run, active.get(id(run))) for run in self._all_runs]
+    def continue_with_new_data(self) -> None:
+        """Prepare one more epoch, after the runs of `partial_fit` were given other rows."""
+        runs, n_done = list(self._all_runs), self._all_runs[0].n_done
+        self.n_epochs = n_done + 1
+        self.stack.set_data([run.table for run in runs])
+        records = [run.record for run in runs]
+        self._state = self._state._replace(n_done=n_done, runs=runs, records=records)
 
-    def _standing(self, run: TrainingRun, i: int | None) -> TrainingRun:
-        if i is None:
-            return run.copy_at(run.record, run.state.copy())
-        return run.copy_at(self._stage.courses[i], self._state_of(i).copy())
+    # --------------------------------------------------------------------- an epoch
 
-    def advance(self) -> None:
-        """Train for an epoch, then let those go that are done; each pays its share of the time."""
+    def train_epoch(self) -> None:
+        """Train all runs for one epoch, and finish those that stop after it."""
         active, start = self.runs, time.perf_counter()
-        self._advance()
+        try:
+            # partial_fit trains copies, which are dropped if its only epoch fails.
+            losses = self.stack.train_epoch(
+                self.n_done, self.max_iter, rollback=not self._is_incremental
+            )
+        except TimeLimitReached:
+            self.finish_all(on_time_limit)
+        except DivergenceError as diverged:
+            self.finish_members(diverged.members, on_diverged)
+            if self._is_incremental:
+                self.finish_all()  # the others are in the midst of their only epoch
+        else:
+            self._end_epoch(losses)
         share = (time.perf_counter() - start) / len(active)
         for run in active:
             run.seconds += share
         if self.report is not None:
-            self.report(self._stage.n_done, len(self.runs), self.n_estimators)
+            self.report(self.n_done, len(self.runs), self.n_estimators)
 
-    def _advance(self) -> None:
-        try:
-            losses = self._train_epoch()
-        except TimeLimitReached:
-            self.interrupt(on_time_limit)
-            return
-        except DivergenceError as diverged:
-            self.drop_members(diverged.members, on_diverged)
-            if self._is_incremental:
-                self.interrupt()  # the others are in the midst of their only epoch
-            return
-        monitored = self._record(losses)
-        stage = self._stage
-        for run, record in zip(stage.runs, stage.courses, strict=True):
+    def _end_epoch(self, losses: Array) -> None:
+        monitored = self._record_epoch(losses)
+        state = self._state
+        for run, record in zip(state.runs, state.records, strict=True):
             run.print_progress(record)
-        if stage.runs[0].is_evaluated:
-            self.drop_members(self._stopped(monitored))
-        if stage.n_done == self.n_epochs and self.runs:
-            end = on_interrupted if self._pauses else on_max_iter
-            self.drop_members(np.ones(len(self.runs), dtype=bool), end)
+        if state.runs[0].is_evaluated:
+            self.finish_members(self._check_stopping(monitored), on_converged)
+        if state.n_done == self.n_epochs and self.runs:
+            self.finish_all(on_interrupted if self._pauses else on_max_iter)
 
-    def _train_epoch(self) -> Array:
-        """Train the stack for an epoch and return its losses."""
-        stack, n_done = self.stack, self._stage.n_done
-        if self._is_incremental:
-            # What it trains are copies, of which nothing is kept if the one epoch fails.
-            return train_epoch(stack, n_done / self.max_iter)
-        return train_epoch_or_rollback(stack, n_done, self.max_iter)
-
-    def interrupt(self, end: Callable[[TrainingRun], None] = on_interrupted) -> None:
-        """End training with the last epoch that is complete; `end` is that of `retire`."""
-        if self.runs:
-            self.stack.restore_if_unfinished(self._stage.n_done)
-            self.drop_members(np.ones(len(self.runs), dtype=bool), end)
-
-    def _record(self, losses: Array) -> Array:
-        """Score the epoch, tell the schedule, and take note; return the values that are to fall."""
-        n_done, runs, courses, stack, patience = self._stage
-        values = losses.tolist()
-        seen = evaluate_validation(runs, stack.averaged())
+    def _record_epoch(self, losses: Array) -> Array:
+        """Evaluate and record an epoch; return the values that should fall, a row each."""
+        n_done, runs, records, stack, patience = self._state
+        values, state = losses.tolist(), stack.state
+        results = evaluate_validation(runs, stack.averaged())
         monitored = np.array(
             [
-                loss if own is None or own.score is None else as_loss(own.score)
-                for loss, own in zip(values, seen, strict=True)
+                loss if own is None or own.score is None else score_to_loss(own.score)
+                for loss, own in zip(values, results, strict=True)
             ]
         )[:, None]
-        state = stack.state
         stack.schedule.on_epoch_end(state.schedule, stack.rate, monitored, state.n_samples_seen)
-        courses = [
+        records = [
             run.after_epoch(
-                courses[i], values[i], seen[i], partial(copy_member_snapshot, stack.state, i)
+                records[i], values[i], results[i], partial(copy_member_snapshot, state, i)
             )
             for i, run in enumerate(runs)
         ]
-        self._stage = _LoopState(n_done + 1, runs, courses, stack, patience)  # now it has happened
+        # With this assignment the epoch has happened.
+        self._state = _LoopState(n_done + 1, runs, records, stack, patience)
         return monitored
 
-    def _stopped(self, monitored: Array) -> Array:
-        """Return whose patience is at an end, with nothing left for the schedule to try."""
-        n_done, runs, _, stack, patience = self._stage
+    def _check_stopping(self, monitored: Array) -> Array:
+        """Return which runs have had no progress for too long, with no lower rate to try."""
+        n_done, runs, _, stack, patience = self._state
         schedule, state = stack.schedule, stack.state
         may_stop = schedule.may_stop(state.schedule, len(stack))
         stalled, stopped = patience.on_epoch_end(state.progress, monitored, may_stop)
@@ -261,55 +308,72 @@ class TrainingLoop:
             for i in np.flatnonzero(stalled).tolist():
                 consequence = f"Setting learning rate to {rate[i].item():f}"
                 if stopped[i].item():
-                    last_words = runs[i].config.schedule.convergence_message
-                    consequence = "It has converged." if self._is_incremental else last_words
+                    message = runs[i].config.schedule.convergence_message
+                    consequence = "It has converged." if self._is_incremental else message
                 runs[i].print_stall(consequence)
         return stopped[:, 0]
 
-    def drop_members(
-        self, finished: Array, end: Callable[[TrainingRun], None] = on_converged
-    ) -> None:
-        """Let runs go after the epochs that they have done; the others train on without them.
+    # ----------------------------------------------------------------- runs that end
+
+    def finish_all(self, end: Callable[[TrainingRun], None] = on_interrupted) -> None:
+        """End training with the last complete epoch; `end` as in `finish_members`."""
+        if self.runs:
+            self.stack.restore_if_unfinished(self.n_done)
+            self.finish_members(np.ones(len(self.runs), dtype=bool), end)
+
+    def finish_members(self, finished: Array, end: Callable[[TrainingRun], None]) -> None:
+        """End some runs after their last complete epoch; the others train on without them.
 
         Parameters
         ----------
         finished : array of bool of shape (n_runs,)
-            Those of `runs` to leave. Each is given back all that is its own.
+            Which of `runs` end. Each gets back its own state.
         end : callable
-            Called with each of them: says what there is to say of how it ended.
+            Called with each of them; sets the stop reason and the warnings.
         """
         if not finished.any():
             return
-        copies: dict[int, Any] = {}  # who shares an order or a stream goes on to share its copy
+        copies: dict[int, Any] = {}  # runs that share an order or a stream share its copy
         for i in np.flatnonzero(finished).tolist():
-            self._give_back(i, copies)
+            self._detach_run(i, copies)
             end(self.runs[i])
-        stage = self._stage.without(finished)
-        if stage.runs:
-            bind_parameter_views(stage.stack, stage.runs)
-        self._stage = stage
+        state = self._state.without(finished)
+        if state.runs:
+            bind_parameter_views(state.stack, state.runs)
+        self._state = state
 
-    def _give_back(self, i: int, copies: dict[int, Any]) -> None:
+    def _detach_run(self, i: int, copies: dict[int, Any]) -> None:
+        """Give a run its own state, apart from the stack."""
         run = self.runs[i]
-        run.end(self._stage.courses[i])
+        run.end(self._state.records[i])
         if self.n_estimators == 1:
-            return  # nothing was ever joined
-        own, rngs = self._state_of(i), run.state.rngs
+            return  # its state is that of the stack
+        own, rngs = self._member_state(i), run.state.rngs
         if run.shares_rng:
             orders, rngs = copy.deepcopy((own.orders, own.rngs), copies)
         else:
-            orders, (rng,), (theirs,) = copy.deepcopy(own.orders), rngs, own.rngs
-            if rng is not None and theirs is not None and theirs is not rng:
-                rng.set_state(theirs.get_state(legacy=False))
+            orders, (rng,), (stack_rng,) = copy.deepcopy(own.orders), rngs, own.rngs
+            if rng is not None and stack_rng is not None and stack_rng is not rng:
+                rng.set_state(stack_rng.get_state(legacy=False))
         run.state = replace(own, orders=orders, rngs=rngs)
 
-    def _state_of(self, i: int) -> TrainState:
-        """Return the state of a run in the stack; who shares order or stream goes on to."""
+    def snapshot_runs(self) -> list[TrainingRun]:
+        """Return copies of all runs as if training ended now, finished ones included."""
+        active, copies = {id(run): i for i, run in enumerate(self.runs)}, []
+        for run in self._all_runs:
+            i = active.get(id(run))
+            if i is None:
+                copies.append(run.copy_at(run.record, run.state.copy()))
+            else:
+                copies.append(run.copy_at(self._state.records[i], self._member_state(i).copy()))
+        return copies
+
+    def _member_state(self, i: int) -> TrainState:
+        """Return the state of a run in the stack; orders and streams stay shared."""
         run, stack = self.runs[i], self.stack
         if self.n_estimators == 1:
             return run.state
         own = stack.state.take(np.array([i]))
-        if own.rngs[0] is None:  # what visits rows as they stand draws nothing
+        if own.rngs[0] is None:  # without shuffling the stack has no stream
             own.rngs = run.state.rngs
-        own.schedule = schedule_state(stack.schedule, stack.state.schedule, i)
         return own

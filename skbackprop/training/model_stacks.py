@@ -15,8 +15,7 @@ from ..nn.ensemble_trainer import EnsembleTrainer, TimeLimit
 from ..nn.network import Network
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
-from ..schedules._stacked import join_schedules
-from ..schedules.base import LearningRateSchedule
+from ..schedules import LearningRateSchedule
 from ..utils.arrays import FloatOrPerMember
 from ..utils.equality import Item, is_equal
 from ..utils.stack_members import stack_settings
@@ -142,12 +141,8 @@ def _joined(runs: Sequence[TrainingRun]) -> tuple[LearningRateSchedule, TrainSta
         shuffles = first.config.shuffle
         state = first.state if shuffles else replace(first.state, rngs=[None])
         return first.config.schedule, state
-    schedule, state_of_schedule = join_schedules(
-        [run.config.schedule for run in runs], [run.state.schedule for run in runs]
-    )
-    # Schedules of several kinds have states of several kinds, which only they can join.
-    states = [replace(state, schedule={}) for state in _states_that_share(runs)]
-    return schedule, replace(TrainState.join(states), schedule=state_of_schedule)
+    schedule = stack_settings([run.config.schedule for run in runs])
+    return schedule, TrainState.join(_states_that_share(runs))
 
 
 def time_limit_for(runs: Sequence[TrainingRun]) -> TimeLimit | None:

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..nn.data_loader import Dataset
-from .callbacks import Interrupt
 from .history import WarmStartState
-from .loop import TrainingLoop
+from .loop import StackTraining, TrainingLoop
 from .model_stacks import fits_into_cache
 from .rng import RngBookmark, is_global_rng
-from .runner import run_loops
 from .task import TrainingTask
 from .training_run import TrainingRun
 
@@ -40,6 +38,8 @@ class PartialFitSession:
         The run, as it is now.
     past : Past or None
         What it has left after the last call; None while it is in the midst of one.
+    loop : TrainingLoop
+        Trains the run for the epoch of a call.
     """
 
     def __init__(self, run: TrainingRun, is_shared: bool) -> None:
@@ -49,7 +49,8 @@ class PartialFitSession:
         if rng is not None and run.config.shuffle:
             self._bookmark = RngBookmark(rng, is_shared, run.n_train)
         self.past: WarmStartState | None = None
-        self._descent = TrainingLoop([run])
+        self._stack = StackTraining([run])
+        self.loop = TrainingLoop([self._stack])
         run.copies_state = True
 
     def accepts(self, table: Dataset) -> bool:
@@ -64,11 +65,7 @@ class PartialFitSession:
         if self._bookmark is not None:
             self._bookmark.move_here()
         self.run.continue_with(problem)
-        self._descent.continue_with()
-
-    def train(self) -> Interrupt | None:
-        """Train for an epoch; return the interrupt that ended it, if one did."""
-        return run_loops([self._descent])
+        self._stack.continue_with_new_data()
 
     def undo(self) -> None:
         """Set the stream back to where it stood before the call."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..nn.lbfgs import EvaluationCache
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
-from ..schedules.base import init_plateau_counter
+from ..schedules import init_plateau_counter
 from ..utils.arrays import Array, ArrayDict, IndexArray, max_abs
 from .checkpoint import TrainingCheckpoint
 from .history import EpochRecord, ParameterSnapshot, StopReason, WarmStartState, Window, snapshot_of
@@ -106,7 +106,7 @@ class TrainingRun:
         masks = [_mask_stream(rng, past)] if self.network.stochastic else []
         if start is None:
             layers = self.config.initial.layers(self.network, rng, member)
-            parameters = self.network.start([layers], problem.dtype, [rng])
+            parameters = self.network.init_parameters([layers], problem.dtype, [rng])
         else:
             parameters = self._continued(start, past, n_samples_seen)
         self._split = past.split if past and past.n_rows == self.table.n_rows else None
@@ -292,7 +292,7 @@ class TrainingRun:
         problem, table = self.problem, self.table
         is_weighted = table.weight is not None
         of_data = [self.network, self.objective.loss, problem.dtype, table.is_sparse, is_weighted]
-        return [*of_data, self.incremental, *self.config.shape]
+        return [*of_data, self.incremental, *self.config.stacking_key]
 
     @property
     def parameters(self) -> FlatParameters:
@@ -335,26 +335,22 @@ class TrainingRun:
         """Whether its stopping rule looks at each epoch: in `partial_fit` if it is scored."""
         return not self.incremental or (self._compares_calls and self.watched is not None)
 
-    def see(
+    def evaluate(
         self, watched: ValidationData, outcomes: Array, parameters: FlatParameters
     ) -> ValidationResult:
-        """Return what is seen of rows, of which `outcomes` come from these parameters."""
-        stopping, evaluator, scorer = (
-            self.config.stopping,
-            self.problem.evaluator,
-            self.problem.scorer,
-        )
+        """Return the loss and the score of `outcomes`, which these parameters predict."""
+        problem, stopping = self.problem, self.config.stopping
         if not np.isfinite(outcomes).all():
             return ValidationResult(math.inf, math.nan if stopping else None)
         with np.errstate(all="ignore"):
-            loss = evaluator.loss(outcomes, watched)
+            loss = problem.evaluator.loss(outcomes, watched)
             if stopping is None:
                 return ValidationResult(loss, None)
             if stopping.scoring == "loss":
                 return ValidationResult(loss, -loss)
-            if scorer is None:
-                return ValidationResult(loss, evaluator.score(outcomes, watched))
-        return ValidationResult(loss, scorer(parameters, watched, outcomes))
+            if problem.scorer is None:
+                return ValidationResult(loss, problem.evaluator.score(outcomes, watched))
+        return ValidationResult(loss, problem.scorer(parameters, watched, outcomes))
 
     def after_epoch(
         self,
@@ -539,3 +535,37 @@ def _mask_stream(rng: np.random.RandomState, past: WarmStartState | None) -> np.
     """
     last = past.state.masks if past else []
     return copy.deepcopy(last[0]) if last else dropout_rng(rng)
+
+
+def score_to_loss(score: float) -> float:
+    """Return the negated score, or inf if it is NaN."""
+    return math.inf if math.isnan(score) else -score
+
+
+def evaluate_validation(
+    runs: Sequence[TrainingRun], parameters: FlatParameters
+) -> list[ValidationResult | None]:
+    """Return the validation loss and score of each run; None for runs without validation rows.
+
+    Neighboring runs with the same validation rows are evaluated together.
+    """
+    results: list[ValidationResult | None] = []
+    while len(results) < len(runs):
+        start, stop = len(results), len(results) + 1
+        watched, problem = runs[start].watched, runs[start].problem
+        if watched is None:
+            results.append(None)
+            continue
+        while stop < len(runs) and watched.is_same(runs[stop].watched):
+            stop += 1
+        members = parameters.members(slice(start, stop))
+        with np.errstate(all="ignore"):
+            network = problem.objective.network
+            outcomes = problem.evaluator.predictions_of(
+                network, members, watched.table.X, watched.rows
+            )
+        results += [
+            run.evaluate(watched, own, members.members(slice(i, i + 1)))
+            for i, (run, own) in enumerate(zip(runs[start:stop], outcomes, strict=True))
+        ]
+    return results

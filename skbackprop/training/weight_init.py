@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -158,8 +158,7 @@ class RandomInit:
     Parameters
     ----------
     initializer : Initializer or None
-        What draws each layer; None for what suits its activation, and for the last layer what
-        suits the one before.
+        Initializer of all layers; None for the layers' own, which suit their activations.
     of_one_layer : Initializer
         What draws the only layer of a network that has no activation to go by.
     """
@@ -169,15 +168,9 @@ class RandomInit:
 
     def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
         """Return a member's initial weights and biases, drawn from its stream."""
-        n_layers = len(network.shapes["weights"])
-        initializers = [activation.initializer for activation in network.activations]
-        if self.initializer is not None:
-            initializers = [self.initializer] * n_layers
-        elif not initializers:
-            initializers = [self.of_one_layer]
-        else:
-            initializers.append(initializers[-1])
-        return network.draw(initializers, rng)
+        is_one_layer = len(network.shapes["weights"]) == 1
+        of_layers = self.of_one_layer if is_one_layer else None
+        return network.draw_weights(rng, self.initializer or of_layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +199,7 @@ class GivenWeights:
         return unstack_members(layers, n_given)[member % n_given]
 
 
+@runtime_checkable
 class WeightInit(Protocol):
     """Where initial weights come from: `RandomInit`, `GivenWeights`, or any other such thing."""
 
@@ -216,6 +210,8 @@ class WeightInit(Protocol):
 def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
     """Return where an estimator's parameters say that weights come from."""
     init = parameters["init"]
+    if isinstance(init, WeightInit):
+        return init
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
             raise ValueError(

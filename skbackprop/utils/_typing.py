@@ -19,14 +19,8 @@ ActivationName: TypeAlias = Literal[
     "softplus",
 ]
 AutoencoderLossName: TypeAlias = Literal["squared_error"]
-AverageName: TypeAlias = Literal["polyak", "exponential"]
-ClassifierLossName: TypeAlias = Literal[
-    "log_loss",
-    "squared_error",
-    "focal",
-    "hinge",
-    "squared_hinge",
-]
+AverageName: TypeAlias = Literal["polyak", "ema"]
+ClassifierLossName: TypeAlias = Literal["log_loss", "brier", "focal", "hinge", "squared_hinge"]
 InitializerName: TypeAlias = Literal[
     "glorot_uniform",
     "glorot_normal",

@@ -105,7 +105,7 @@ class BufferPool:
         self.dtype = dtype
         self._flat: dict[str, Array] = {}
 
-    def array(self, name: str, shape: Sequence[int], dtype: Any = None) -> Array:
+    def get(self, name: str, shape: Sequence[int], dtype: Any = None) -> Array:
         """Return an array of the shape, of undefined values, in the buffer of the name.
 
         All arrays of a name have one dtype, that of the workspace unless another is given. The

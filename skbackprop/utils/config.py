@@ -44,7 +44,7 @@ class Configurable:
         Parameters
         ----------
         deep : bool, default=True
-            Whether to add those of parts among them, by names such as ``schedule__final``.
+            Whether to add those of parts among them, by names such as ``schedule__final_factor``.
 
         Returns
         -------
@@ -67,7 +67,7 @@ class Configurable:
         ----------
         **params : dict
             The settings that are to be others. Those of a part among the settings go by names
-            such as ``schedule__final``.
+            such as ``schedule__final_factor``.
 
         Returns
         -------

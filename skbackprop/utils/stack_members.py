@@ -7,7 +7,7 @@ every member.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ Settings = TypeVar("Settings")
 def index_members(settings: Settings, members: Any) -> Settings:
     """Return a settings object for some members: its arrays of shape (n_estimators, 1) cut.
 
-    So are those of the settings among its fields, and in its tuples.
+    So are those of the settings among its fields.
     """
     if not _is_settings(settings):
         return settings
@@ -32,8 +32,6 @@ def index_members(settings: Settings, members: Any) -> Settings:
         value = getattr(whole, name)
         if isinstance(value, np.ndarray) and value.ndim == 2:  # others are a user's own
             changes[name] = index_hyperparameter(value, members)
-        elif isinstance(value, tuple):
-            changes[name] = tuple(index_members(part, members) for part in value)
         elif _is_settings(value):
             changes[name] = index_members(value, members)
     taken: Settings = replace(whole, **changes) if changes else settings
@@ -88,7 +86,7 @@ def _is_settings(value: Any) -> bool:
     return is_settings and not extra_instance_attributes(value)
 
 
-def index_state(state: ArrayDict, members: Any) -> ArrayDict:
+def index_state(state: Mapping[str, Array], members: Any) -> ArrayDict:
     """Return the rows of some members: views for a slice, copies for an array of numbers."""
     return {name: array[members] for name, array in state.items()}
 

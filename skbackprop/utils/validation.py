@@ -124,7 +124,11 @@ SYNONYMS: dict[str, str] = {
     "squared_hinge": "squared_hinge_loss",
     "squared_error": (
         "mse mse_loss mean_squared_error l2 l2_loss squared_loss least_squares rmse "
-        "root_mean_squared_error reg:squarederror brier brier_score"
+        "root_mean_squared_error reg:squarederror"
+    ),
+    "brier": (
+        "brier_score squared_error mse mse_loss mean_squared_error l2 l2_loss squared_loss "
+        "least_squares"
     ),
     "absolute_error": "mae mean_absolute_error l1 l1_loss least_absolute_deviation "
     "reg:absoluteerror median_absolute_error",
@@ -151,12 +155,11 @@ SYNONYMS: dict[str, str] = {
     ),
     "one_cycle": "one_cycle_lr 1cycle one_cycle_policy cyclic_lr",
     "step": "step_lr step_decay multi_step multi_step_lr piecewise_constant_decay",
+    "exponential": "exponential_decay exponential_lr exp exp_decay",
     "plateau": "reduce_lr_on_plateau reduce_on_plateau",
     # averages of weights
     "polyak": "polyak_averaging polyak_ruppert asgd swa stochastic_weight_averaging mean",
-    "exponential": (
-        "ema exponential_moving_average exp exp_decay exponential_decay exponential_lr"
-    ),
+    "ema": "exponential_moving_average exponential exp exp_decay",
     # initial weights
     "glorot_uniform": "glorot xavier xavier_uniform xavier_uniform_",
     "glorot_normal": "xavier_normal xavier_normal_",
@@ -278,14 +281,13 @@ SYNONYMS: dict[str, str] = {
     "rho": "alpha decay smoothing_constant",
     "weight_decay": "wd l2 alpha lambda",
     "negative_slope": "slope leak alpha",
-    "levels": "quantiles quantile q tau alpha level",
+    "quantiles": "levels quantile q tau alpha level",
     "delta": "epsilon beta huber_slope",
     "power": "variance_power tweedie_variance_power p",
-    "start": "start_factor",
-    "final": "eta_min min_lr alpha end_lr",
-    "length": "warmup_steps warmup_epochs num_warmup_steps warmup",
-    "warm_up": "pct_start warmup",
-    "at": "milestones boundaries step_size",
+    "start_factor": "start",
+    "final_factor": "eta_min min_lr end_lr final alpha gamma",
+    "warmup_fraction": "pct_start warmup_steps warmup_epochs num_warmup_steps warmup length",
+    "milestones": "boundaries step_size at",
     "smallest": "min_lr",
     "calibrate": "calibration temperature_scaling",
     # methods, and arguments of fit

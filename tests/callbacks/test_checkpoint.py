@@ -34,7 +34,7 @@ from skbackprop.nn import ensemble_trainer
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES, CosineDecay, LambdaSchedule
-from skbackprop.training import runner
+from skbackprop.training import loop
 from skbackprop.training.model_stacks import array_split
 from skbackprop.training.validation_data import ValidationData
 from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
@@ -221,13 +221,13 @@ def test_members_that_a_time_limit_has_left_behind_catch_up(n_stacks, tmp_path, 
     whole = quick(BackpropRegressor, **settings).fit(*data)
     times = iter([0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0])
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "threads_for_stacks", lambda: 1)
-        patch.setattr(runner, "array_split", lambda runs, _: array_split(runs, 2))
+        patch.setattr(loop, "threads_for_stacks", lambda: 1)
+        patch.setattr(loop, "array_split", lambda runs, _: array_split(runs, 2))
         patch.setattr(ensemble_trainer, "time", SimpleNamespace(monotonic=lambda: next(times)))
         model = quick(BackpropRegressor, **settings, time_limit=2)
         model.set_callbacks(Checkpoint(path)).fit(*data)
     assert model.n_iter_.tolist() == [2, 2, 1, 1]
-    monkeypatch.setattr(runner, "array_split", lambda runs, _: array_split(runs, n_stacks))
+    monkeypatch.setattr(loop, "array_split", lambda runs, _: array_split(runs, n_stacks))
     numbers = Numbers()
     model.set_callbacks(numbers).set_params(time_limit=None).fit(*data, resume_from=path)
     assert_same_fit(model, whole)
@@ -519,7 +519,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         arrays = dict(file)
-    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/streams/0/state/key"):
+    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/rngs/0/state/key"):
         np.savez(path, **{other: array for other, array in arrays.items() if other != name})
         with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
             quick(BackpropClassifier).fit(*data, resume_from=path)

@@ -141,7 +141,7 @@ def test_a_warm_start_is_a_fit_of_its_own_epochs(tmp_path):
 def test_numbers_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
     numbers = [math.nan, math.inf, -math.inf]
     progress = [History(numbers[:1], numbers[:2], numbers, best_epoch=1)]
-    monkeypatch.setattr("skbackprop.callbacks.training_log.progress_of", lambda *_: progress)
+    monkeypatch.setattr("skbackprop.callbacks.training_log.history_of", lambda *_: progress)
     path = tmp_path / f"log{suffix}"
     model = quick(BackpropRegressor, max_iter=1, n_iter_no_change=np.inf)
     model.set_callbacks(TrainingLog(path)).fit(*data_for(BackpropRegressor))

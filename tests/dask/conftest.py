@@ -1,4 +1,4 @@
-"""A cluster of two workers in this process, for all tests that need no other."""
+"""Fixture of a cluster of two workers in this process."""
 
 import pytest
 from distributed import Client, LocalCluster

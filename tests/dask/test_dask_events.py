@@ -1,11 +1,11 @@
-"""Can who watches the cluster follow a training, and does one go on where nobody can be told?"""
+"""Events by which clients of the cluster follow a training."""
 
 import dask.array as da
 import numpy as np
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from skbackprop.dask import DaskBackpropClassifier, LocalSGD, SyncSGD
+from skbackprop.dask import DaskBackpropClassifier
 from support import class_data, few_epochs
 
 pytestmark = few_epochs
@@ -15,29 +15,30 @@ BLOCKS = da.from_array(X, chunks=(30, 4)), da.from_array(Y, chunks=30)
 SETTINGS = {"max_iter": 3, "batch_size": 20, "random_state": 0}
 
 
-def events_of_the_last_fit(client):
+def events_of_last_fit(client):
     events = [event for _, event in client.get_events("skbackprop")]
     return [event for event in events if event["fit"] == events[-1]["fit"]]
 
 
-def test_each_epoch_is_an_event(client):
-    model = DaskBackpropClassifier((4,), rounds=SyncSGD(), **SETTINGS).fit(*BLOCKS)
-    events = events_of_the_last_fit(client)
+def test_fit_logs_an_event_for_each_epoch(client):
+    model = DaskBackpropClassifier((4,), sync_every=1, **SETTINGS).fit(*BLOCKS)
+    events = events_of_last_fit(client)
     assert [event["epoch"] for event in events] == [1, 2, 3]
     assert [event["loss"] for event in events] == model.loss_curve_
     assert {event["n_rounds"] for event in events} == {3}  # 60 rows, 20 a batch
     assert all(event["seconds"] > 0 for event in events)
 
 
-def test_an_event_says_what_is_done_in_a_round(client):
-    model = DaskBackpropClassifier((4,), rounds="auto", **SETTINGS).fit(*BLOCKS)
-    assert {event["rounds"] for event in events_of_the_last_fit(client)} == {repr(model.rounds_)}
+def test_events_have_sync_every_and_the_number_of_rounds(client):
+    DaskBackpropClassifier((4,), sync_every=1_000, **SETTINGS).fit(*BLOCKS)
+    events = events_of_last_fit(client)
+    assert {(event["sync_every"], event["n_rounds"]) for event in events} == {(1_000, 1)}
 
 
-def test_a_training_goes_on_where_nobody_can_be_told(client, monkeypatch):
-    def gone(self, topic, msg):
+def test_fit_ignores_errors_of_events(client, monkeypatch):
+    def failing(self, topic, msg):
         raise CommClosedError("in <TCP (closed)>")
 
-    monkeypatch.setattr(Client, "log_event", gone)
-    model = DaskBackpropClassifier((4,), rounds=LocalSGD(2), **SETTINGS).fit(*BLOCKS)
+    monkeypatch.setattr(Client, "log_event", failing)
+    model = DaskBackpropClassifier((4,), sync_every=2, **SETTINGS).fit(*BLOCKS)
     assert model.n_iter_ == 3 and np.isfinite(model.loss_)

@@ -1,4 +1,4 @@
-"""Is nothing lost but a round where a worker dies, Ctrl-C is pressed or the cluster is gone?"""
+"""Training when a worker dies, on Ctrl-C, and when the cluster is gone."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from distributed import Client, LocalCluster
 
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
-from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, LocalSGD, SyncSGD
-from skbackprop.dask._actor_pool import ActorPool, assign_blocks
+from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _actor_pool
+from skbackprop.dask._actor_pool import ActorPool, assign_partitions
 from skbackprop.early_stopping import EarlyStopping
 from support import class_data, few_epochs
 
@@ -24,12 +24,12 @@ SETTINGS |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": 64}
 X, Y = class_data(64)
 
 
-def on_workers(n=16):
+def dask_data(n=16):
     return da.from_array(X, chunks=(n, 4)), da.from_array(Y, chunks=n)
 
 
-class Before:
-    """Does something once, before an epoch that is counted from zero."""
+class RunBeforeEpoch:
+    """Callback that calls a function once, before an epoch counted from zero."""
 
     def __init__(self, epoch, action):
         self.epoch, self.action = epoch, action
@@ -48,7 +48,7 @@ class Before:
         pass
 
 
-def same(local, distributed):
+def assert_same_fit(local, distributed):
     for own, other in zip(local.coefs_, distributed.coefs_, strict=True):
         np.testing.assert_allclose(other, own, rtol=1e-9)
     assert distributed.n_iter_ == local.n_iter_
@@ -62,21 +62,21 @@ def processes():
         yield client
 
 
-def kill_one(client):
-    """Kill a worker, as the system does where memory runs out."""
+def kill_worker(client):
+    """Kill a worker, as the operating system does when memory runs out."""
     pids = client.run(os.getpid)
     os.kill(next(iter(pids.values())), signal.SIGKILL)
 
 
-def test_a_worker_that_is_killed_costs_a_round(processes):
-    """Its rows are computed again, and what is learned is what nobody's death would have led to."""
-    model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=processes)
-    model.set_callbacks(Before(3, lambda: kill_one(processes))).fit(*on_workers())
-    same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
+def test_killed_worker_does_not_change_the_result(processes):
+    """Its rows are computed again, and the round is repeated."""
+    model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=processes)
+    model.set_callbacks(RunBeforeEpoch(3, lambda: kill_worker(processes))).fit(*dask_data())
+    assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, Y), model)
 
 
-def test_rows_that_nobody_can_compute_again_are_lost(processes):
-    """They were put on a worker, which is killed."""
+def test_rows_from_scatter_are_lost_with_their_worker(processes):
+    """Dask cannot compute them again."""
     processes.wait_for_workers(2)
     workers = processes.scheduler_info()["workers"]
     put = [
@@ -84,23 +84,23 @@ def test_rows_that_nobody_can_compute_again_are_lost(processes):
         for part, worker in zip((X[:32], X[32:]), workers, strict=True)
     ]
     blocks = [da.from_delayed(delayed(each), (32, 4), X.dtype) for each in put]
-    model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=processes)
-    model.set_callbacks(Before(3, lambda: kill_one(processes)))
+    model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=processes)
+    model.set_callbacks(RunBeforeEpoch(3, lambda: kill_worker(processes)))
     with pytest.raises(ClusterLostError, match="scatter"):
-        model.fit(da.concatenate(blocks), on_workers(32)[1])
+        model.fit(da.concatenate(blocks), dask_data(32)[1])
     assert model.n_iter_ == 3
 
 
-def test_a_worker_that_joins_takes_part(monkeypatch):
-    seen, settings = [], {"threads_per_worker": 1, "processes": False}
-    original = ActorPool._parts
+def test_new_worker_takes_part(monkeypatch):
+    counts, settings = [], {"threads_per_worker": 1, "processes": False}
+    original = _actor_pool.divide_shares
 
-    def noted(self, taken):
-        seen.append(sorted(map(len, taken.values())))
-        return original(self, taken)
+    def recorded(numbers, *arguments):
+        counts.append(sorted(map(len, numbers)))
+        return original(numbers, *arguments)
 
-    monkeypatch.setattr(ActorPool, "_parts", noted)
-    monkeypatch.setattr("skbackprop.dask._actor_pool._BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(_actor_pool, "divide_shares", recorded)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._CHECK_INTERVAL", 0.0)
     settings |= {"n_workers": 1, "dashboard_address": ":0"}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:
 
@@ -108,16 +108,16 @@ def test_a_worker_that_joins_takes_part(monkeypatch):
             cluster.scale(2)
             client.wait_for_workers(2)
 
-        model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
-        model.set_callbacks(Before(3, join)).fit(*on_workers())
-    same(BackpropClassifier(**SETTINGS).fit(X, Y), model)
-    assert seen == [[4], [2, 2]]
+        model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
+        model.set_callbacks(RunBeforeEpoch(3, join)).fit(*dask_data())
+    assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, Y), model)
+    assert counts == [[4], [2, 2]]
 
 
-@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(1)], ids=str)
-def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
-    settings = SETTINGS | {"batch_size": 16}
-    n_calls, original = [0], ActorPool._answer
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_ctrl_c_keeps_the_last_complete_epoch(client, monkeypatch, sync_every):
+    settings = SETTINGS | {"batch_size": 8}
+    n_calls, original = [0], ActorPool._wait_for
 
     def interrupted(self, future):
         n_calls[0] += 1
@@ -126,124 +126,107 @@ def test_ctrl_c_leaves_the_last_complete_epoch(client, monkeypatch, rounds):
         return original(self, future)
 
     settings["client"] = client
-    model = DaskBackpropClassifier(**settings, rounds=rounds)
+    model = DaskBackpropClassifier(**settings, sync_every=sync_every)
     with monkeypatch.context() as context:
-        context.setattr(ActorPool, "_answer", interrupted)
+        context.setattr(ActorPool, "_wait_for", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            model.fit(*on_workers(32))
+            model.fit(*dask_data(32))
     assert 0 < model.n_iter_ < 8 and len(model.loss_curve_) == model.n_iter_
-    uninterrupted = DaskBackpropClassifier(**settings | {"max_iter": model.n_iter_}, rounds=rounds)
-    same(uninterrupted.fit(*on_workers(32)), model)
-    assert model.predict(on_workers(32)[0]).compute().shape == (64,)
+    uninterrupted = DaskBackpropClassifier(
+        **settings | {"max_iter": model.n_iter_}, sync_every=sync_every
+    )
+    assert_same_fit(uninterrupted.fit(*dask_data(32)), model)
+    assert model.predict(dask_data(32)[0]).compute().shape == (64,)
 
 
-def test_lbfgs_loses_an_evaluation_with_a_worker_and_keeps_its_last_iterate(client, monkeypatch):
-    settings = SETTINGS | {"solver": "lbfgs", "client": client, "learning_rate_init": 0.001}
-    n_calls, original = [0], ActorPool._answer
-
-    def failing(self, future):
-        n_calls[0] += 1
-        if n_calls[0] == 7:
-            raise ConnectionError("a worker is gone")
-        if n_calls[0] == 14:
-            raise KeyboardInterrupt
-        return original(self, future)
-
-    model = DaskBackpropClassifier(**settings)
-    with monkeypatch.context() as context:
-        context.setattr(ActorPool, "_answer", failing)
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(*on_workers(32))
-    assert 0 < model.n_iter_ < 8
-    settings.pop("client")
-    local = BackpropClassifier(**settings | {"max_iter": model.n_iter_}).fit(X, Y)
-    for own, other in zip(local.coefs_, model.coefs_, strict=True):
-        np.testing.assert_allclose(other, own, rtol=1e-6)
-
-
-def test_a_cluster_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask._actor_pool._PATIENCE", 0.2)
+def test_closed_client_keeps_the_last_complete_epoch(monkeypatch):
+    monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster) as client:
-        model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
-        model.set_callbacks(Before(3, client.close))
+        model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
+        model.set_callbacks(RunBeforeEpoch(3, client.close))
         with pytest.raises(ClusterLostError, match="resume_from"):
-            model.fit(*on_workers())
+            model.fit(*dask_data())
     assert model.n_iter_ == 3
     local = BackpropClassifier(**SETTINGS | {"max_iter": 3}).fit(X, Y)
-    same(local, model)
+    assert_same_fit(local, model)
     np.testing.assert_array_equal(model.predict(X), local.predict(X))
 
 
-def test_a_scheduler_that_is_gone_leaves_the_last_complete_epoch(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask._actor_pool._PATIENCE", 0.2)
+def test_closed_scheduler_keeps_the_last_complete_epoch(monkeypatch):
+    monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     with LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster:
         client = Client(cluster)
-        model = DaskBackpropClassifier(**SETTINGS, rounds=LocalSGD(1), client=client)
+        model = DaskBackpropClassifier(**SETTINGS, sync_every=2, client=client)
         model.set_params(early_stopping=EarlyStopping(calibrate=True), n_iter_no_change=10)
-        model.set_callbacks(Before(2, cluster.close))
-        rows, labels = on_workers()
+        model.set_callbacks(RunBeforeEpoch(2, cluster.close))
+        rows, labels = dask_data()
         with pytest.raises(ClusterLostError, match="gone"):
             model.fit(rows, labels, X_val=rows, y_val=labels)
         client.close()
     assert model.n_iter_ == 2 and model.predict(X).shape == (64,)
-    assert model.temperature_ == 1.0  # of rows that are gone as well
+    assert model.temperature_ == 1.0  # the validation rows are gone too
 
 
-def test_a_cluster_without_workers_is_lost(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask._actor_pool._WITHOUT_WORKERS", 0.3)
-    monkeypatch.setattr("skbackprop.dask._actor_pool._PATIENCE", 0.2)
+def test_cluster_without_workers_is_lost(monkeypatch):
+    monkeypatch.setattr("skbackprop.dask._actor_pool._NO_WORKERS_TIMEOUT", 0.3)
+    monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with (
         LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster,
         Client(cluster) as client,
     ):
-        model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
+        model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
 
         def leave():
             cluster.scale(0)
             while client.scheduler_info()["workers"]:
                 time.sleep(0.01)
 
-        model.set_callbacks(Before(3, leave))
+        model.set_callbacks(RunBeforeEpoch(3, leave))
         with pytest.raises(ClusterLostError, match="no workers"):
-            model.fit(*on_workers())
+            model.fit(*dask_data())
     assert model.n_iter_ == 3
 
 
-def test_an_error_of_the_users_own_is_raised_as_it_is(client, monkeypatch):
+def test_errors_on_the_workers_are_raised_unchanged(client, monkeypatch):
     def failing(*_):
         raise ZeroDivisionError("mine")
 
-    monkeypatch.setattr("skbackprop.dask._worker.WholeLoss.__call__", failing)
-    model = DaskBackpropClassifier(**SETTINGS, rounds=SyncSGD(), client=client)
+    monkeypatch.setattr("skbackprop.dask._worker.LocalFullBatchLoss.__call__", failing)
+    model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
     with pytest.raises(ZeroDivisionError, match="mine"):
-        model.fit(*on_workers())
+        model.fit(*dask_data())
     assert not hasattr(model, "coefs_")
 
 
-@pytest.mark.parametrize("rounds", [SyncSGD(), LocalSGD(2)], ids=str)
-def test_a_checkpoint_is_resumed(client, tmp_path, rounds):
-    """With one block for each worker it is the same to the bit: each takes its own."""
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_every):
+    """With one block for each worker the results are equal to the bit."""
     settings = SETTINGS | {"batch_size": 8, "dropout": 0.2, "client": client}
     stopping = EarlyStopping("loss", n_iter_no_change=np.inf, calibrate=True)
     settings |= {"early_stopping": stopping, "n_iter_no_change": 10}
-    watched = dict(zip(("X_val", "y_val"), on_workers(16), strict=True))
-    whole = DaskBackpropClassifier(**settings, rounds=rounds).fit(*on_workers(32), **watched)
-    first = DaskBackpropClassifier(**settings | {"max_iter": 4}, rounds=rounds)
-    first.set_callbacks(Checkpoint(tmp_path / "four.npz")).fit(*on_workers(32), **watched)
-    resumed = DaskBackpropClassifier(**settings, rounds=rounds)
-    resumed.fit(*on_workers(32), **watched, resume_from=tmp_path / "four.npz")
+    validation = dict(zip(("X_val", "y_val"), dask_data(16), strict=True))
+    whole = DaskBackpropClassifier(**settings, sync_every=sync_every).fit(
+        *dask_data(32), **validation
+    )
+    first = DaskBackpropClassifier(**settings | {"max_iter": 4}, sync_every=sync_every)
+    first.set_callbacks(Checkpoint(tmp_path / "four.npz")).fit(*dask_data(32), **validation)
+    resumed = DaskBackpropClassifier(**settings, sync_every=sync_every)
+    resumed.fit(*dask_data(32), **validation, resume_from=tmp_path / "four.npz")
     np.testing.assert_array_equal(resumed.coefs_[0], whole.coefs_[0])
     assert resumed.temperature_ == whole.temperature_ != first.temperature_
     assert resumed.n_iter_ == 8
 
 
-def test_blocks_are_shared_out_where_they_are_but_for_large_gaps():
-    assert assign_blocks([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
-    assert assign_blocks([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
-    assert assign_blocks([["a"]] * 4, [5] * 4, ["a", "b"]) in ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
-    assert sorted(map(len, assign_blocks([[]] * 5, [1] * 5, ["a", "b", "c"]))) == [1, 2, 2]
-    assert assign_blocks([["a"]], [5], ["a", "b"]) == [[0], []]
-    assert assign_blocks([["gone"]], [5], ["a"]) == [[0]]
+def test_partitions_stay_on_their_workers_unless_sizes_differ_much():
+    assert assign_partitions([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
+    assert assign_partitions([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
+    assert assign_partitions([["a"]] * 4, [5] * 4, ["a", "b"]) in (
+        [[0, 1], [2, 3]],
+        [[2, 3], [0, 1]],
+    )
+    assert sorted(map(len, assign_partitions([[]] * 5, [1] * 5, ["a", "b", "c"]))) == [1, 2, 2]
+    assert assign_partitions([["a"]], [5], ["a", "b"]) == [[0], []]
+    assert assign_partitions([["gone"]], [5], ["a"]) == [[0]]

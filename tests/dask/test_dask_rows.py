@@ -1,4 +1,4 @@
-"""What rows may be like on a cluster, what is said of them block by block, and what is refused."""
+"""Kinds of Dask data, prediction block by block, and errors."""
 
 import copy
 import pickle
@@ -11,12 +11,14 @@ import pytest
 from dask import delayed
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.metrics import get_scorer
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, LocalSGD, SyncSGD
+from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
 from skbackprop.dask._partitions import row_blocks
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.losses import Quantile
+from skbackprop.optimizers import LBFGS
 from support import NAMES, class_data, few_epochs, label_data, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -24,47 +26,47 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
 N = 40
 SETTINGS = {"max_iter": 3, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
 SETTINGS |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": N}
-DISTRIBUTED = SETTINGS | {"rounds": SyncSGD()}
+DISTRIBUTED = SETTINGS | {"sync_every": 1}
 
 
-def on_workers(X, y, rows=25):
+def dask_data(X, y, rows=25):
     return (
         da.from_array(X, chunks=(rows, X.shape[1])),
         da.from_array(y, chunks=(rows, *y.shape[1:])),
     )
 
 
-def framed(X, y, n_blocks=2):
-    """Return a frame and a series of Dask."""
+def dask_frames(X, y, n_blocks=2):
+    """Return a Dask frame and series."""
     frame = pd.DataFrame(X, columns=NAMES).assign(y=y)
     frame = dd.from_pandas(frame, npartitions=n_blocks)
     return frame[NAMES], frame["y"]
 
 
-def same(local, distributed):
+def assert_same_fit(local, distributed):
     for own, other in zip(local.coefs_, distributed.coefs_, strict=True):
         np.testing.assert_allclose(other, own, rtol=1e-9)
 
 
-# -------------------------------------------------------------------------------- of any kind
+# -------------------------------------------------------------------------------- kinds of data
 
 
-def test_words_of_which_some_blocks_have_few():
+def test_string_labels_that_some_blocks_lack():
     X, y = class_data(N)
     order = np.argsort(y)
     X, y = X[order], np.array(["one", "three", "two"])[y[order]]
-    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y, rows=15))
-    same(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*dask_data(X, y, rows=15))
+    assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
     assert distributed.classes_.tolist() == ["one", "three", "two"]
     assert set(distributed.predict(X)) <= {"one", "two", "three"}
 
 
-def test_frames_keep_the_names_of_their_columns():
+def test_frames_keep_their_column_names():
     X, y = class_data(N)
-    frame, labels = framed(X, y)
+    frame, labels = dask_frames(X, y)
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(frame, labels)
     local = BackpropClassifier(**SETTINGS).fit(pd.DataFrame(X, columns=NAMES), y)
-    same(local, distributed)
+    assert_same_fit(local, distributed)
     assert distributed.feature_names_in_.tolist() == NAMES
     predicted = distributed.predict_proba(frame)
     assert isinstance(predicted, da.Array)
@@ -89,8 +91,8 @@ FROM_FILES = {
 
 @pytest.mark.parametrize("way", FROM_FILES)
 @pytest.mark.parametrize("is_weighted", [False, True])
-def test_input_and_targets_are_columns_of_the_same_files(way, is_weighted, tmp_path):
-    """Dask joins the partitions of files of which few columns are read."""
+def test_input_and_targets_from_the_same_files(way, is_weighted, tmp_path):
+    """By itself, Dask joins partitions of files from which few columns are read."""
     X, y = class_data(4 * N)
     frame = pd.DataFrame(X, columns=NAMES).assign(label=y, weight=np.arange(4 * N) % 3 + 1.0)
     for i, start in enumerate(range(0, 4 * N, 20)):
@@ -103,55 +105,57 @@ def test_input_and_targets_are_columns_of_the_same_files(way, is_weighted, tmp_p
     local = BackpropClassifier(**SETTINGS | settings)
     local.fit(*whole, X_val=whole[0], y_val=whole[1])
     model = DaskBackpropClassifier(**DISTRIBUTED | settings)
-    same(local, model.fit(X, y, weight, X_val=X, y_val=y))
+    assert_same_fit(local, model.fit(X, y, weight, X_val=X, y_val=y))
     np.testing.assert_array_equal(model.predict(X).compute(), local.predict(whole[0]))
     assert model.score(X, y, weight) == pytest.approx(local.score(*whole))
     local.set_params(early_stopping=False).partial_fit(whole[0], whole[1])
-    same(local, model.set_params(early_stopping=False).partial_fit(X, y))
+    assert_same_fit(local, model.set_params(early_stopping=False).partial_fit(X, y))
 
 
-def test_of_files_only_the_columns_that_are_needed_are_read(tmp_path):
+def test_only_required_columns_of_files_are_read(tmp_path):
     frame = pd.DataFrame(np.ones((N, 4)), columns=NAMES).assign(label=0)
     for i in range(4):
         frame[i * 10 : i * 10 + 10].to_parquet(tmp_path / f"{i}.parquet")
     d = dd.read_parquet(tmp_path)
     blocks = row_blocks(d["label"])
-    for i in range(4):  # what is not read is not missed
+    for i in range(4):  # the other columns are gone
         frame[["label"]][i * 10 : i * 10 + 10].to_parquet(tmp_path / f"{i}.parquet")
     assert [len(block.compute()) for block in blocks] == [10] * 4
 
 
-def test_blocks_of_unknown_size_and_without_rows():
+def test_blocks_of_unknown_size_and_empty_blocks():
     X, y = class_data(N)
-    frame, labels = framed(X, y, 3)
-    # The first of the three blocks has no rows that far on.
+    frame, labels = dask_frames(X, y, 3)
+    # This leaves the first of the three blocks empty.
     chosen = [each.map_partitions(lambda part: part[part.index >= 15]) for each in (frame, labels)]
     arrays = [each.to_dask_array() for each in chosen]
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
-    same(BackpropClassifier(**SETTINGS | {"batch_size": N - 15}).fit(X[15:], y[15:]), distributed)
+    assert_same_fit(
+        BackpropClassifier(**SETTINGS | {"batch_size": N - 15}).fit(X[15:], y[15:]), distributed
+    )
     assert distributed.predict(arrays[0]).compute().shape == (N - 15,)
     assert distributed.score(*arrays) == distributed.to_local().score(X[15:], y[15:])
 
 
-def test_rows_cut_otherwise_and_columns_in_several_blocks():
+def test_different_chunks_of_rows_and_chunks_of_columns():
     X, y = class_data(N)
     cut = da.from_array(X, chunks=(20, 2)), da.from_array(y, chunks=7)
     local = BackpropClassifier(**SETTINGS).fit(X, y)
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*cut)
-    same(local, distributed)
+    assert_same_fit(local, distributed)
     np.testing.assert_allclose(distributed.predict_proba(cut[0]), local.predict_proba(X), rtol=1e-9)
 
 
-def test_whole_numbers_read_only_and_one_class():
+def test_read_only_integers_and_a_single_class():
     X = np.arange(N * 2).reshape(N, 2) % 7
     X.flags.writeable = False
     y = np.ones(N)
-    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y))
-    same(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*dask_data(X, y))
+    assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
 
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.coo_matrix])
-def test_sparse_blocks_of_unknown_size_are_never_made_dense(kind, monkeypatch):
+def test_sparse_blocks_of_unknown_size_stay_sparse(kind, monkeypatch):
     X, y = class_data(2 * N)
     X[X < 0.5] = 0
     weight = np.arange(2 * N) % 3
@@ -167,61 +171,63 @@ def test_sparse_blocks_of_unknown_size_are_never_made_dense(kind, monkeypatch):
     for each in (sparse.csr_matrix, sparse.csr_array, sparse.coo_matrix):
         monkeypatch.setattr(each, "toarray", None)
     model = DaskBackpropClassifier(**DISTRIBUTED | {"batch_size": 2 * N})
-    same(local, model.fit(rows, labels, weights))
+    assert_same_fit(local, model.fit(rows, labels, weights))
     predicted = model.predict_proba(rows).compute()
     np.testing.assert_allclose(predicted, local.predict_proba(X), rtol=1e-9)
     assert model.score(rows, labels) == local.score(X, y)
 
 
-@pytest.mark.parametrize("rounds, n_rows", [(SyncSGD(), 13), (LocalSGD(2), 40)], ids=str)
-def test_batches_of_sparse_blocks_are_those_of_dense_ones(rounds, n_rows):
-    """Of the first each worker has several blocks, and a batch has rows of all of them."""
-    X, y = on_workers(*class_data(2 * N), rows=n_rows)
-    settings = DISTRIBUTED | {"batch_size": 16, "rounds": rounds}
+@pytest.mark.parametrize("sync_every, n_rows", [(1, 13), (2, 40)])
+def test_sparse_blocks_train_like_dense_ones(sync_every, n_rows):
+    """With 13 rows in a block each worker has several, and a batch mixes their rows."""
+    X, y = dask_data(*class_data(2 * N), rows=n_rows)
+    settings = DISTRIBUTED | {"batch_size": 16, "sync_every": sync_every}
     dense = DaskBackpropClassifier(**settings).fit(X, y)
-    same(dense, DaskBackpropClassifier(**settings).fit(X.map_blocks(sparse.csr_matrix), y))
+    assert_same_fit(
+        dense, DaskBackpropClassifier(**settings).fit(X.map_blocks(sparse.csr_matrix), y)
+    )
 
 
-# ------------------------------------------------------------------------------ block by block
+# ------------------------------------------------------------------------------ prediction
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
-def test_what_is_said_is_lazy_and_what_the_local_estimator_says(method):
+def test_prediction_is_lazy_and_equals_the_local_one(method):
     X, y = class_data(N)
-    arrays = on_workers(X, y)
+    arrays = dask_data(X, y)
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
-    said = getattr(distributed, method)(arrays[0])
+    output = getattr(distributed, method)(arrays[0])
     expected = getattr(distributed.to_local(), method)(X)
-    assert isinstance(said, da.Array) and said.chunks[0] == (25, 15)
-    assert said.dtype == expected.dtype and said.shape == expected.shape
-    np.testing.assert_allclose(said.compute(), expected, rtol=1e-12)
+    assert isinstance(output, da.Array) and output.chunks[0] == (25, 15)
+    assert output.dtype == expected.dtype and output.shape == expected.shape
+    np.testing.assert_allclose(output.compute(), expected, rtol=1e-12)
 
 
-def test_what_is_said_of_several_columns_is_a_list():
+def test_predict_proba_of_several_columns_is_a_list():
     X, y = label_data(N)
     y[:, 0] += y[:, 1]
-    arrays = on_workers(X, y)
+    arrays = dask_data(X, y)
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
     local = distributed.to_local()
-    for said, expected in zip(
+    for output, expected in zip(
         distributed.predict_proba(arrays[0]), local.predict_proba(X), strict=True
     ):
-        np.testing.assert_allclose(said.compute(), expected, rtol=1e-12)
+        np.testing.assert_allclose(output.compute(), expected, rtol=1e-12)
     assert distributed.score(*arrays) == pytest.approx(local.score(X, y))
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile((0.2, 0.8))], ids=str)
-def test_numbers_with_deviations_gradients_and_scores(loss):
+def test_regressor_predicts_std_gradient_and_score(loss):
     X, y = value_data(N)
-    arrays, weight = on_workers(X, y), np.arange(N) % 3
+    arrays, weight = dask_data(X, y), np.arange(N) % 3
     distributed = DaskBackpropRegressor(**DISTRIBUTED, loss=loss, scale_target=True).fit(*arrays)
     local = distributed.to_local()
-    for said, expected in zip(
+    for output, expected in zip(
         distributed.predict(arrays[0], return_std=True),
         local.predict(X, return_std=True),
         strict=True,
     ):
-        np.testing.assert_allclose(said.compute(), expected, rtol=1e-12)
+        np.testing.assert_allclose(output.compute(), expected, rtol=1e-12)
     gradient = distributed.input_gradient(arrays[0]).compute()
     np.testing.assert_allclose(gradient, local.input_gradient(X), rtol=1e-9, atol=1e-12)
     score = distributed.score(*arrays, da.from_array(weight, chunks=25))
@@ -229,31 +235,31 @@ def test_numbers_with_deviations_gradients_and_scores(loss):
     assert distributed.score(X, y) == local.score(X, y)
 
 
-def test_the_local_estimator_is_an_ordinary_one():
+def test_to_local_returns_a_local_estimator():
     X, y = class_data(N)
-    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*on_workers(X, y))
+    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*dask_data(X, y))
     local = distributed.to_local()
     assert type(local) is BackpropClassifier
     assert local.get_params() == BackpropClassifier(**SETTINGS).get_params()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(local)).predict(X), local.predict(X))
     assert clone(local).fit(X, y).n_iter_ == 3
-    assert "rounds_" not in vars(local) and distributed.rounds_ == SyncSGD()
+    assert "sync_every" not in vars(local)
 
 
-def test_copies_keep_the_client_and_pickles_leave_it(client):
+def test_copies_keep_the_client_and_pickles_drop_it(client):
     X, y = class_data(N)
-    distributed = DaskBackpropClassifier(**DISTRIBUTED, client=client).fit(*on_workers(X, y))
+    distributed = DaskBackpropClassifier(**DISTRIBUTED, client=client).fit(*dask_data(X, y))
     assert clone(distributed).client is client and not hasattr(clone(distributed), "coefs_")
     assert copy.copy(distributed).client is client
     loaded = pickle.loads(pickle.dumps(distributed))
-    assert loaded.client is None and loaded.rounds == SyncSGD()
+    assert loaded.client is None and loaded.sync_every == 1
     np.testing.assert_array_equal(loaded.predict(X), distributed.predict(X))
 
 
-# ---------------------------------------------------------------------------------- more data
+# -------------------------------------------------------------------------- further training
 
 
-def test_further_data_goes_on_from_what_was_learned():
+def test_partial_fit_equals_the_local_one():
     X, y = class_data(2 * N)
     halves = slice(N), slice(N, None)
     local = BackpropClassifier(**SETTINGS)
@@ -261,45 +267,38 @@ def test_further_data_goes_on_from_what_was_learned():
     for _ in range(2):
         for half in halves:
             local.partial_fit(X[half], y[half], classes=[0, 1, 2, 3])
-            distributed.partial_fit(*on_workers(X[half], y[half]), classes=[0, 1, 2, 3])
-    same(local, distributed)
+            distributed.partial_fit(*dask_data(X[half], y[half]), classes=[0, 1, 2, 3])
+    assert_same_fit(local, distributed)
     assert distributed.t_ == 4 * N and len(distributed.loss_curve_) == 4
     local.set_params(batch_size=2 * N), distributed.set_params(batch_size=2 * N)
-    same(local.fit(X, y), distributed.fit(*on_workers(X, y)))
+    assert_same_fit(local.fit(X, y), distributed.fit(*dask_data(X, y)))
 
 
-def test_a_warm_start_goes_on():
+def test_warm_start_equals_the_local_one():
     X, y = value_data(N)
     local = BackpropRegressor(**SETTINGS, warm_start=True, average="polyak")
     distributed = DaskBackpropRegressor(**DISTRIBUTED, warm_start=True, average="polyak")
     for _ in range(2):
-        same(local.fit(X, y), distributed.fit(*on_workers(X, y)))
+        assert_same_fit(local.fit(X, y), distributed.fit(*dask_data(X, y)))
     assert len(distributed.loss_curve_) == 6
 
 
-def least_probability(estimator, X, y, sample_weight=None):
-    """A scorer of a user's own, which goes by labels as they were given."""
-    said = estimator.predict_proba(X)
-    of_each = said[np.arange(len(X)), np.searchsorted(estimator.classes_, y)]
-    return np.average(of_each, weights=sample_weight) + estimator.score(X, y)
-
-
-@pytest.mark.parametrize("scoring", [None, "loss", "roc_auc_ovr", least_probability])
-def test_rows_on_the_workers_end_training_early(scoring):
+@pytest.mark.parametrize("scoring", [None, "loss", "roc_auc_ovr", "neg_log_loss", "accuracy"])
+def test_early_stopping_by_rows_on_the_workers(scoring):
     X, y = class_data(2 * N)
     y = np.array(["one", "three", "two"])[y]
     stopping = EarlyStopping(scoring, n_iter_no_change=3, calibrate=scoring == "loss")
     settings = {"max_iter": 40, "early_stopping": stopping, "learning_rate_init": 0.3}
     settings["n_iter_no_change"] = 10
     local = BackpropClassifier(**SETTINGS | settings)
-    watched = {"X_val": X[N:], "y_val": y[N:]}
-    if scoring is least_probability:
-        watched["sample_weight_val"] = np.arange(N) % 3
-    local.fit(X[:N], y[:N], **watched)
+    validation = {"X_val": X[N:], "y_val": y[N:]}
+    if scoring == "neg_log_loss":
+        validation["sample_weight_val"] = np.arange(N) % 3
+    local.fit(X[:N], y[:N], **validation)
     distributed = DaskBackpropClassifier(**DISTRIBUTED | settings)
-    watched = {name: da.from_array(each, chunks=25) for name, each in watched.items()}
-    distributed.fit(*on_workers(X[:N], y[:N]), **watched)
-    same(local, distributed)
+    validation = {name: da.from_array(each, chunks=25) for name, each in validation.items()}
+    distributed.fit(*dask_data(X[:N], y[:N]), **validation)
+    assert_same_fit(local, distributed)
     assert distributed.n_iter_ == local.n_iter_ < 40 and distributed.best_iter_ == local.best_iter_
     for name in ("validation_loss_curve_", "validation_scores_"):
         np.testing.assert_allclose(getattr(distributed, name), getattr(local, name), rtol=1e-9)
@@ -307,34 +306,27 @@ def test_rows_on_the_workers_end_training_early(scoring):
     assert (local.temperature_ == 1.0) is not stopping.calibrate
 
 
-def test_scorers_of_numbers_need_no_look_at_the_input():
+def test_early_stopping_of_regressors_by_named_scorers():
     X, y = value_data(2 * N)
-    y, watched = np.exp(y / 4), slice(N, None)
+    y, held_out = np.exp(y / 4), slice(N, None)
 
     def fitted(kind, settings, rows, scoring):
         stopping = {"early_stopping": EarlyStopping(scoring), "n_iter_no_change": 10}
         model = kind(**settings | stopping, loss="poisson", scale_target=True)
-        X_val, y_val = rows(X[watched], y[watched])
+        X_val, y_val = rows(X[held_out], y[held_out])
         return model.fit(*rows(X[:N], y[:N]), X_val=X_val, y_val=y_val)
 
-    for scoring in ("neg_median_absolute_error", lambda estimator, X, y: estimator.score(X, 2 * y)):
+    for scoring in ("neg_median_absolute_error", "r2"):
         local = fitted(BackpropRegressor, SETTINGS, lambda *rows: rows, scoring)
-        distributed = fitted(DaskBackpropRegressor, DISTRIBUTED, on_workers, scoring)
+        distributed = fitted(DaskBackpropRegressor, DISTRIBUTED, dask_data, scoring)
         assert distributed.validation_scores_ == pytest.approx(local.validation_scores_, rel=1e-9)
-    looks = (
-        (TypeError, lambda estimator, X, y: X[:, 0].sum()),
-        (AttributeError, lambda _, X, y: X.sum()),
-    )
-    for error, look in looks:
-        with pytest.raises(error, match="on the workers"):
-            fitted(DaskBackpropRegressor, DISTRIBUTED, on_workers, look)
 
 
-# ------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------ errors
 
 
-def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **changes):
-    X, y = data or on_workers(*class_data(N))
+def assert_fit_raises(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **changes):
+    X, y = data or dask_data(*class_data(N))
     model = kind(**DISTRIBUTED | changes)
     with pytest.raises(error, match=match):
         model.fit(X, y)
@@ -353,24 +345,35 @@ def refused(match, error=ValueError, kind=DaskBackpropClassifier, data=None, **c
             },
             "X_val and y_val",
         ),
-        ({"rounds": "often"}, "rounds"),
-        ({"rounds": LocalSGD}, "rounds"),
+        ({"sync_every": "auto"}, "sync_every"),
+        ({"sync_every": 0}, "sync_every"),
+        ({"sync_every": 1.5}, "sync_every"),
+        ({"solver": "lbfgs"}, "cannot train on a Dask cluster. Use one of 'sgd', "),
+        ({"solver": LBFGS()}, "cannot train on a Dask cluster"),
         ({"client": "tcp://elsewhere"}, "client must be"),
         ({"class_weight": {7: 1.0}}, "no classes"),
         ({"class_weight": {0: 0.0, 1: 0.0, 2: 0.0}}, "leave no row"),
     ],
 )
-def test_parameters_that_can_not_work(changes, match):
-    refused(match, **changes)
+def test_invalid_parameters(changes, match):
+    assert_fit_raises(match, **changes)
 
 
-def test_rows_that_are_here_or_are_none():
+@pytest.mark.parametrize("scoring", [lambda estimator, X, y: 0.0, get_scorer("accuracy")])
+def test_callable_scorers_raise_an_error_that_names_alternatives(scoring):
+    X, y = dask_data(*class_data(N))
+    stopping = {"early_stopping": EarlyStopping(scoring), "n_iter_no_change": 10}
+    with pytest.raises(ValueError, match="cannot use the scorer .*'neg_log_loss'"):
+        DaskBackpropClassifier(**DISTRIBUTED | stopping).fit(X, y, X_val=X, y_val=y)
+
+
+def test_local_and_missing_data():
     X, y = class_data(N)
-    refused("X must be a Dask array or frame", TypeError, data=(X, y))
-    rows, labels = on_workers(X, y)
+    assert_fit_raises("X must be a Dask array or frame", TypeError, data=(X, y))
+    rows, labels = dask_data(X, y)
     with pytest.raises(TypeError, match="y_val must be a Dask array or frame, got NoneType"):
         DaskBackpropClassifier(**DISTRIBUTED).fit(rows, labels, X_val=rows)
-    refused("no rows", data=framed(X[:0], y[:0], 1))
+    assert_fit_raises("no rows", data=dask_frames(X[:0], y[:0], 1))
 
 
 @pytest.mark.parametrize(
@@ -381,8 +384,8 @@ def test_rows_that_are_here_or_are_none():
         (3, {}, "X_val, y_val: .*not in"),
     ],
 )
-def test_rows_to_watch_that_weigh_nothing_or_have_other_labels(y_val, changes, match):
-    X, y = on_workers(*class_data(N))
+def test_validation_rows_without_weight_or_with_unknown_labels(y_val, changes, match):
+    X, y = dask_data(*class_data(N))
     given = {"X_val": X, "y_val": da.full_like(y, y_val)}
     if y_val == 0:
         given["sample_weight_val"] = da.zeros(N, chunks=y.chunks)
@@ -392,39 +395,39 @@ def test_rows_to_watch_that_weigh_nothing_or_have_other_labels(y_val, changes, m
     assert not hasattr(model, "coefs_")
 
 
-def test_data_that_is_wrong_says_in_which_block():
+def test_errors_name_the_block():
     X, y = class_data(N)
     X[30, 1] = np.nan
-    refused("block 1 of X: Input X contains NaN", data=on_workers(X, y))
+    assert_fit_raises("block 1 of X: Input X contains NaN", data=dask_data(X, y))
     X, y = class_data(N)
-    refused("blocks of rows", data=(da.from_array(X, chunks=(40, 4)), framed(X, y)[1]))
-    refused("words in some blocks", data=on_workers(X, np.array([1] * 25 + ["a"] * 15, object)))
-    refused("Unknown label type", data=on_workers(*value_data(N)))
-    refused(
+    assert_fit_raises(
+        "blocks of rows", data=(da.from_array(X, chunks=(40, 4)), dask_frames(X, y)[1])
+    )
+    assert_fit_raises(
+        "words in some blocks", data=dask_data(X, np.array([1] * 25 + ["a"] * 15, object))
+    )
+    assert_fit_raises("Unknown label type", data=dask_data(*value_data(N)))
+    assert_fit_raises(
         "y >= 0|contains",
         kind=DaskBackpropRegressor,
-        data=on_workers(*value_data(N)),
+        data=dask_data(*value_data(N)),
         loss="poisson",
     )
 
 
-def test_sparse_rows_that_do_not_go_together_or_can_not_be_taken():
-    X, y = on_workers(*class_data(N))
+def test_invalid_sparse_data():
+    X, y = dask_data(*class_data(N))
     some = X.map_blocks(lambda block: sparse.csr_matrix(block) if len(block) == 15 else block)
-    refused("sparse matrices and of dense", data=(some, y))
-    refused("targets on a cluster", TypeError, data=(X, X.map_blocks(sparse.csr_matrix)))
+    assert_fit_raises("sparse matrices and of dense", data=(some, y))
+    assert_fit_raises("needs dense targets", TypeError, data=(X, X.map_blocks(sparse.csr_matrix)))
     everywhere = X.map_blocks(sparse.csr_matrix), y
-    refused("X is sparse, but input_layers", TypeError, data=everywhere, input_layers="scale")
+    assert_fit_raises(
+        "X is sparse, but input_layers", TypeError, data=everywhere, input_layers="scale"
+    )
 
 
-def test_weights_that_are_wrong():
-    X, y = on_workers(*class_data(N))
-    for weight, match in ((np.zeros(N), "above zero"), (-np.ones(N), "[Nn]egative")):
+def test_invalid_weights():
+    X, y = dask_data(*class_data(N))
+    for weight, match in ((np.zeros(N), "must be positive"), (-np.ones(N), "[Nn]egative")):
         with pytest.raises(ValueError, match=match):
             DaskBackpropClassifier(**DISTRIBUTED).fit(X, y, da.from_array(weight, chunks=25))
-
-
-@pytest.mark.parametrize("n_steps", [0, -1, 1.5, True, "many"])
-def test_steps_are_counted(n_steps):
-    with pytest.raises(ValueError, match="n_steps"):
-        LocalSGD(n_steps)

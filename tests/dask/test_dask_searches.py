@@ -1,4 +1,4 @@
-"""Do searches whose jobs joblib sends to a cluster find what they find at home?"""
+"""Searches with joblib's Dask backend."""
 
 import joblib
 import pytest
@@ -12,11 +12,11 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_searches_on_a_cluster_find_what_they_find_at_home(client, name):
+def test_searches_on_a_cluster_equal_local_searches(client, name):
     X, y = class_data(90)
-    at_home = clone(SEARCHES[name]).fit(X, y)
+    local = clone(SEARCHES[name]).fit(X, y)
     with joblib.parallel_backend("dask", client=client), get_task_stream(client) as tasks:
         on_cluster = clone(SEARCHES[name]).fit(X, y)
     assert tasks.data
-    assert_same_search(on_cluster, at_home)
-    assert same_bits(on_cluster.best_estimator_, at_home.best_estimator_)
+    assert_same_search(on_cluster, local)
+    assert same_bits(on_cluster.best_estimator_, local.best_estimator_)

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from pictures import labels_overlap
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.displays._matplotlib import (
-    fitting_font,
+    fit_font_size,
     format_log_ticks,
     merge_kwargs,
     prefers_log_scale,
@@ -132,14 +132,14 @@ def test_the_check_of_overlaps_finds_what_there_is():
 def test_a_text_fits_in_its_font_or_is_left_out():
     ax = Figure(figsize=(4, 3)).subplots()
     usual = ax.xaxis.label.get_fontsize()
-    assert fitting_font(ax, "word", 1000, 1000) == usual
+    assert fit_font_size(ax, "word", 1000, 1000) == usual
     for width, height in ((40, 100), (200, 9)):
-        font = fitting_font(ax, "two words", width, height)
+        font = fit_font_size(ax, "two words", width, height)
         assert 0 < font < usual
         extent = ax.text(0, 0, "two words", fontsize=0.95 * font).get_window_extent()
         assert extent.width <= width
         assert extent.height <= height
-    assert fitting_font(ax, "two words", 5, 5) == 0
+    assert fit_font_size(ax, "two words", 5, 5) == 0
 
 
 def test_the_user_s_keywords_come_first_under_any_name():

@@ -27,7 +27,7 @@ from skbackprop import (
     BackpropRandomizedSearchCV,
 )
 from skbackprop.displays import SearchDisplay
-from skbackprop.displays._search_results import ParameterAxis, label_of, short_name
+from skbackprop.displays.search import ParameterAxis, format_value, shorten_name
 from support import class_data, few_epochs, quick, value_data
 
 pytestmark = few_epochs
@@ -123,15 +123,6 @@ def test_other_parameters_are_at_their_best_and_named(trees):
     assert ring.get_ydata() == [trees.best_score_]
 
 
-def test_of_two_parameters_the_second_may_have_a_curve_for_each_value(trees):
-    display = DRAW(trees, params=["min_samples_leaf", "criterion"], kind="curve")
-    best = best_over(trees, "min_samples_leaf", "criterion")
-    for line, criterion in zip(display.lines_, ("squared_error", "absolute_error"), strict=True):
-        assert line.get_label().startswith(f"criterion = {criterion[:15]}")
-        assert line.get_ydata().tolist() == [best[n, criterion][0] for n in (1, 2, 4, 8)]
-    assert display.ax_.get_title() == "best over max_depth"
-
-
 def test_what_are_no_numbers_stands_side_by_side():
     values = [None, "lbfgs", (2, 3), np.array([1.0, 2.0]), Ridge(), True, 1]
     results = {
@@ -159,7 +150,7 @@ def test_grids_may_leave_out_parameters():
     assert display.lines_[0].get_ydata().tolist() == [scores[:2].max(), *scores[2:]]
 
 
-# ------------------------------------------------------------------- heat maps, points
+# --------------------------------------------------------------------------- heat maps
 
 
 def test_a_heat_map_has_a_cell_for_each_pair(trees):
@@ -213,20 +204,23 @@ def test_failed_fits_are_gaps_and_all_of_them_an_error():
 
 
 @pytest.mark.parametrize("search_class", [RandomizedSearchCV, BackpropRandomizedSearchCV])
-def test_values_that_make_no_grid_are_points(search_class):
+def test_values_that_form_no_grid_are_plotted_over_one_parameter(search_class):
     values = {"alpha": np.geomspace(1e-3, 1, 50), "tol": np.linspace(0.01, 0.2, 50)}
     search = ridge(values, search_class, n_iter=12, random_state=0)
     display = DRAW(search)
-    points = display.image_.get_offsets()
-    scores = display.image_.get_array()
-    drawn = {tuple(place): score for place, score in zip(points, scores, strict=True)}
-    expected = best_over(search, "alpha", "tol")
-    assert drawn == {place: mean for place, (mean, _) in expected.items()}
-    assert (display.ax_.get_xscale(), display.ax_.get_yscale()) == ("log", "linear")
-    # Where each value was tried with another one of the other parameter, no line joins them.
-    assert DRAW(search, params="alpha").lines_[0].get_linestyle() == "None"
-    n_values = [len({params[name] for params in search.cv_results_["params"]}) for name in values]
-    assert DRAW(search, kind="heatmap").image_.get_array().shape == tuple(n_values[::-1])
+    n_values = {name: len(best_over(search, name)) for name in values}
+    most = max(values, key=n_values.get)
+    expected = {value: mean for (value,), (mean, _) in best_over(search, most).items()}
+    (line,) = display.lines_
+    assert dict(zip(*line.get_data(), strict=True)) == expected
+    (other,) = {"alpha", "tol"} - {most}
+    assert display.ax_.get_xlabel() == most
+    assert display.ax_.get_title() == f"best over {other}"
+    # A line does not join values that were tried with different values of the other parameter.
+    assert line.get_linestyle() == "None"
+    image = DRAW(search, params=["alpha", "tol"]).image_.get_array()
+    assert image.shape == (n_values["tol"], n_values["alpha"])
+    assert (~image.mask).sum() == len(best_over(search, "alpha", "tol"))
 
 
 # ------------------------------------------------------------------------------ rounds
@@ -391,7 +385,7 @@ def test_of_several_scores_one_is_drawn():
     ],
 )
 def test_names_are_as_short_as_tells_them_apart(name, others, short):
-    assert short_name(name, others) == short
+    assert shorten_name(name, others) == short
 
 
 @pytest.mark.parametrize(
@@ -407,11 +401,11 @@ def test_names_are_as_short_as_tells_them_apart(name, others, short):
         (np.linspace(0.01, 0.2, 50), "linear"),
         (np.geomspace(0.1, 1, 50), "log"),
         ([0, 1, 2, 3], "linear"),
-        ([0, 0.1, 1, 10], "places"),
+        ([0, 0.1, 1, 10], "categories"),
         ([5], "linear"),
         ([-3, 0, 3], "linear"),
-        ([True, False], "places"),
-        ([1, None], "places"),
+        ([True, False], "categories"),
+        ([1, None], "categories"),
     ],
 )
 def test_the_scale_is_that_on_which_values_are_even(values, scale):
@@ -419,9 +413,9 @@ def test_the_scale_is_that_on_which_values_are_even(values, scale):
 
 
 def test_values_are_written_with_few_characters():
-    assert label_of(np.float32(0.1)) == "0.1"
-    assert label_of(1 / 3) == "0.3333"
-    assert label_of("a" * 30) == "a" * 15 + "…"
+    assert format_value(np.float32(0.1)) == "0.1"
+    assert format_value(1 / 3) == "0.3333"
+    assert format_value("a" * 30) == "a" * 15 + "…"
 
 
 def test_the_user_s_keywords_are_used(trees):
@@ -433,7 +427,7 @@ def test_the_user_s_keywords_are_used(trees):
 @pytest.mark.parametrize("size", [(4, 3), (10, 7)])
 @pytest.mark.parametrize("style", ["default", "dark_background"])
 def test_all_that_is_written_can_be_read(trees, rounds, size, style):
-    searches = [(trees, {}), (trees, {"params": "criterion"}), (trees, {"kind": "curve"})]
+    searches = [(trees, {}), (trees, {"params": "criterion"})]
     searches.append((rounds, {}))
     with pyplot.style.context(style), pyplot.rc_context({"figure.figsize": size}):
         for search, options in searches:
@@ -464,12 +458,12 @@ def test_what_is_no_fitted_search_is_an_error():
 
 def test_options_that_are_not_valid_are_errors(trees):
     for options, message in (
-        ({"params": "depth"}, r"params must be of .*'max_depth'.*, got 'depth'"),
+        (
+            {"params": "depth"},
+            r"params must be parameters of the search.*'max_depth'.*, got 'depth'",
+        ),
         ({"params": ["max_depth", "criterion", "min_samples_leaf"]}, "one or two parameters"),
         ({"params": []}, "one or two parameters"),
-        ({"kind": "bars"}, r"kind must be one of \('auto', 'curve'.*got 'bars'"),
-        ({"kind": "rounds"}, "is for halving searches"),
-        ({"kind": "heatmap", "params": "max_depth"}, "takes two parameters, but 1"),
         ({"std_display_style": "bars"}, "std_display_style must be one of"),
         ({"metric": "r2"}, r"metric must be one of \['score'\], got 'r2'"),
     ):

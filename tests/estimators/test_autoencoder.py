@@ -37,6 +37,7 @@ from skbackprop.nn.objective import Objective
 from skbackprop.nn.regularizers import L2
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import AutoencoderSpec
+from stacks import activations_of
 from support import NAMES, assert_same_network, assert_same_search, few_epochs, same_bits
 
 pytestmark = few_epochs
@@ -123,7 +124,7 @@ def test_gradient_belongs_to_value():
     autoencoder = small(hidden_layer_sizes=(6, 3), init="glorot_normal").fit(X)
     network = autoencoder._learned.network
     layers = list(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True))
-    parameters = network.start([layers], np.dtype(float))
+    parameters = network.init_parameters([layers], np.dtype(float))
     objective = Objective(network, SquaredError(), L2(0.3))
     theta = parameters.theta[0].copy()
     check_gradient(FullBatchObjective(objective, parameters, Dataset(X, X, WEIGHT), None, N), theta)
@@ -135,7 +136,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     ).fit(X)
     (run,) = autoencoder._prepare_first(FitArguments(X, None)).runs
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
-    names = [type(activation).__name__ for activation in run.network.activations]
+    names = [type(function).__name__ for function in activations_of(run.network)]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
     layers = run.network.layers
     rates = [layer.rate if isinstance(layer, Dropout) else None for layer in layers]

@@ -297,7 +297,7 @@ def test_one_feature(solver):
 
 
 @SOLVERS
-@pytest.mark.parametrize("loss", ["log_loss", "squared_error"])
+@pytest.mark.parametrize("loss", ["log_loss", "brier"])
 @pytest.mark.parametrize("label", ["spam", 7, True])
 def test_one_class(solver, loss, label):
     X, _ = class_data(N)

@@ -21,11 +21,11 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.estimator_checks import check_class_weight_balanced_classifiers
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.estimators import _fit_many
 from skbackprop.estimators._data_info import FitArguments
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.inspection import find_learning_rate
 from skbackprop.optimizers import SOLVERS
+from skbackprop.training import loop
 from support import (
     answers,
     assert_same_search,
@@ -138,7 +138,7 @@ SETTINGS = {
     "no hidden layer": {"hidden_layer_sizes": ()},
     "hinge": {"loss": "hinge"},
     "label smoothing": {"label_smoothing": 0.2},
-    "averages": {"average": "exponential"},
+    "averages": {"average": "ema"},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
     "early stopping by lbfgs": {"early_stopping": True, "solver": "lbfgs"},
 }
@@ -416,12 +416,12 @@ def noted_stacks(monkeypatch):
     """Return a list in which each stack that is trained together is put."""
     stacks = []
 
-    class Noting(_fit_many.TrainingLoop):
+    class Noting(loop.StackTraining):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             stacks.append(self.stack)
 
-    monkeypatch.setattr(_fit_many, "TrainingLoop", Noting)
+    monkeypatch.setattr(loop, "StackTraining", Noting)
     return stacks
 
 
@@ -437,6 +437,7 @@ def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
     ]
     fits = [FitJob(clone(model), X, FOUR, {"sample_weight": weight}) for model in models]
     fit_many(fits, 2**28)
+    sizes = [len(stack.tables) for stack in stacks]
     for fit, model in zip(fits, models, strict=True):
         if fit.error is None:
             assert_same(fit.estimator, model.fit(X, FOUR, weight))
@@ -447,7 +448,7 @@ def test_members_of_a_stack_may_differ_in_it(changes, weight, monkeypatch):
             assert str(error.value) == str(fit.error)
     assert [fit.error is None for fit in fits] == 10 * [True] + 4 * [False] + 4 * [True]
     n_estimators = changes.get("n_estimators", 1)
-    assert sorted(len(stack.tables) for stack in stacks) == [4 * n_estimators, 10 * n_estimators]
+    assert sorted(sizes) == [4 * n_estimators, 10 * n_estimators]
 
 
 def test_tables_are_shared_by_those_of_the_same_weights(monkeypatch):

@@ -18,7 +18,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.losses import SquaredError
 from skbackprop.nn.objective import LossAndGradient
 from skbackprop.optimizers import OPTIMIZERS
-from skbackprop.training import runner
+from skbackprop.training import loop
 from skbackprop.training.rng import spawn_rngs
 from stacks import assert_same_bits
 from support import (
@@ -75,12 +75,12 @@ TARGETS = {
     "one class": (BackpropClassifier, {}, (class_data(N_ROWS)[0], np.full(N_ROWS, 7))),
     "squared error binary": (
         BackpropClassifier,
-        {"loss": "squared_error"},
+        {"loss": "brier"},
         class_data(N_ROWS, n_classes=2),
     ),
     "squared error multiclass": (
         BackpropClassifier,
-        {"loss": "squared_error"},
+        {"loss": "brier"},
         class_data(N_ROWS),
     ),
     "one output": (BackpropRegressor, {}, value_data(N_ROWS)),
@@ -229,7 +229,7 @@ def test_without_a_seed_one_is_drawn_from_the_global_stream():
 def test_it_does_not_matter_how_many_stacks_there_are(size, way, monkeypatch):
     data, ensemble = value_data(N_ROWS), ensemble_of(BackpropRegressor, 5, **WAYS[way])
     together = clone(ensemble).fit(*data)
-    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
+    monkeypatch.setattr(loop, "max_stack_size", lambda *arguments: size)
     assert_same_ensemble(ensemble.fit(*data), together)
 
 
@@ -754,7 +754,7 @@ def test_a_member_that_diverges_leaves_the_ensemble_as_it_was(
     estimator_class, method, solver, size, monkeypatch
 ):
     """The others have done their epochs when it fails, and none of them counts."""
-    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
+    monkeypatch.setattr(loop, "max_stack_size", lambda *arguments: size)
     data = data_for(estimator_class, N_ROWS)
     settings = {"solver": solver, "warm_start": method == "warm fit"}
     failing, spared = (ensemble_of(estimator_class, **settings).fit(*data) for _ in range(2))
@@ -864,7 +864,7 @@ def test_an_interrupt_keeps_the_complete_epochs_of_all_members(
 def test_an_interrupt_of_several_stacks_leaves_each_member_with_whole_epochs(
     solver, size, monkeypatch
 ):
-    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
+    monkeypatch.setattr(loop, "max_stack_size", lambda *arguments: size)
     data, ensemble = value_data(N_ROWS), ensemble_of(BackpropRegressor, 4, solver=solver)
     interrupted(ensemble, *data, monkeypatch=monkeypatch, solver=solver, n_steps=16)
     assert 1 <= ensemble.n_iter_.min() <= ensemble.n_iter_.max() <= ensemble.n_iter_.min() + 1
@@ -881,7 +881,7 @@ def test_an_interrupted_partial_fit_is_no_epoch_of_any_member(
     estimator_class, solver, size, n_steps, monkeypatch
 ):
     """Also where some of its stacks have had theirs; each makes three steps."""
-    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
+    monkeypatch.setattr(loop, "max_stack_size", lambda *arguments: size)
     data, classes = data_for(estimator_class, N_ROWS), classes_for(estimator_class)
     ensemble, spared = (
         ensemble_of(estimator_class, 6, solver=solver).partial_fit(*data, **classes)

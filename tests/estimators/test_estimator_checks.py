@@ -79,13 +79,13 @@ SHARED = {
         "activation": LeakyRelu(0.1),
         "learning_rate": LinearWarmup("cosine"),
         "average": ExponentialMovingAverage(0.9),
-        "init": VarianceScaling(2.0, fan="in"),
+        "init": VarianceScaling(2.0, mode="fan_in"),
     }
     | SMALL,
 }
 CLASSIFIERS = SHARED | {
-    "squared error": {"loss": "squared_error"} | SMALL,
-    "squared error lbfgs": {"loss": "squared_error", "solver": "lbfgs", "max_iter": 100},
+    "squared error": {"loss": "brier"} | SMALL,
+    "squared error lbfgs": {"loss": "brier", "solver": "lbfgs", "max_iter": 100},
     "focal": {"loss": "focal"} | SMALL,
     "hinge": {"loss": "hinge"} | SMALL,
     "squared hinge lbfgs": {"loss": "squared_hinge", "solver": "lbfgs", "max_iter": 100},
@@ -314,7 +314,7 @@ TARGETS = {
     ),
     "squared error classifier": (
         BackpropClassifier,
-        {"loss": "squared_error"},
+        {"loss": "brier"},
         class_data(N_ROWS),
     ),
     "focal": (BackpropClassifier, {"loss": "focal"}, class_data(N_ROWS)),

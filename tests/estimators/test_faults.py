@@ -579,7 +579,7 @@ def test_classifiers_loss_cannot_change_before_a_warm_fit():
     X, y = class_data(N_ROWS)
     classifier = BackpropClassifier(warm_start=True, max_iter=3, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match="loss"):
-        classifier.set_params(loss="squared_error").fit(X, y)
+        classifier.set_params(loss="brier").fit(X, y)
 
 
 @BOTH

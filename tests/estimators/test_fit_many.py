@@ -18,12 +18,11 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.estimators import _fit_many
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.optimizers import OPTIMIZERS, SGD, AdamW
+from skbackprop.training import loop
 from skbackprop.training import model_stacks as sizes_module
-from skbackprop.training import runner
 from support import (
     BOTH,
     class_data,
@@ -166,7 +165,7 @@ def test_a_leg_on_other_data_begins_anew(estimator_class):
 @pytest.fixture
 def n_threads(request, monkeypatch):
     """Train stacks in so many threads, and cut them small enough that all have to do."""
-    monkeypatch.setattr(runner, "threads_for_stacks", lambda: request.param)
+    monkeypatch.setattr(loop, "threads_for_stacks", lambda: request.param)
     if request.param > 1:
         monkeypatch.setattr(sizes_module, "_WORTH_A_THREAD", 1)
     return request.param
@@ -243,7 +242,7 @@ def test_classifiers_and_regressors_share_data():
         quick(BackpropRegressor),
         quick(BackpropClassifier),
         quick(BackpropRegressor, loss="poisson"),
-        quick(BackpropClassifier, loss="squared_error"),
+        quick(BackpropClassifier, loss="brier"),
         quick(BackpropRegressor, loss="poisson", alpha=1),
     ]
     assert_as_if_alone(fits_of(estimators, X, y, {}))
@@ -294,15 +293,15 @@ def test_streams_are_no_longer_shared_when_training_is_over():
 def test_rows_are_gathered_once_for_all_that_visit_the_same(changes, is_shared, monkeypatch):
     stacks = []
 
-    class Noting(_fit_many.TrainingLoop):
+    class Noting(loop.StackTraining):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             stacks.append(self.stack)
 
-    monkeypatch.setattr(_fit_many, "TrainingLoop", Noting)
+    monkeypatch.setattr(loop, "StackTraining", Noting)
     fits = fits_of([quick(BackpropClassifier, **own) for own in changes], *class_data(N), {})
     assert_as_if_alone(fits)
-    (stack,) = stacks
+    stack = stacks[0]  # the others are of the fits alone
     assert stack.batches.is_shared == is_shared
 
 

@@ -302,9 +302,9 @@ def test_early_stopping_goes_by_the_score_under_the_activation(kind, name):
 UNFIT = {
     "no name": (BackpropRegressor, {}, "sigmoid", "must be one of .*, got 'sigmoid'"),
     "no string": (BackpropClassifier, {}, None, "must be one of .*, got None"),
-    "loss": (BackpropRegressor, {"loss": "huber"}, "tanh", "Huber.* 'identity' alone"),
-    "smoothing": (BackpropClassifier, {"label_smoothing": 0.1}, "tanh", "'softmax' alone"),
-    "hinge": (BackpropClassifier, {"loss": "hinge"}, "logistic", "Hinge.* 'identity' alone"),
+    "loss": (BackpropRegressor, {"loss": "huber"}, "tanh", "Huber.* requires 'identity'"),
+    "smoothing": (BackpropClassifier, {"label_smoothing": 0.1}, "tanh", "requires 'softmax'"),
+    "hinge": (BackpropClassifier, {"loss": "hinge"}, "logistic", "Hinge.* requires 'identity'"),
 }
 
 
@@ -460,7 +460,7 @@ WRONG = {
     "loss": (
         BackpropRegressor,
         {"loss": "huber", "out_activation_": "exp"},
-        r"is 'exp', but the loss Huber.* goes with 'identity' alone",
+        r"is 'exp', but the loss Huber.* requires 'identity'",
     ),
     "depth": (BackpropRegressor, {"intercepts_": [np.zeros(5)]}, "2 arrays of weights and 1"),
     "vector": (BackpropRegressor, {"coefs_": [np.zeros(5)]}, r"of the shapes \[\(5,\)\]"),

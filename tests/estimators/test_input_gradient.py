@@ -163,7 +163,7 @@ def test_scores_of_members_that_are_sure_have_a_gradient_too():
 @MEMBERS
 def test_of_predictions_in_units_of_y(loss, n_targets, scale_target, n_estimators):
     X, y = value_data(n_outputs=n_targets)
-    y = np.exp(y) if loss.target_minimum == 0 else 100 * y
+    y = np.exp(y) if loss.interval_y_true.low == 0 else 100 * y
     settings = {"loss": loss, "scale_target": scale_target, "n_estimators": n_estimators}
     model = rough(BackpropRegressor, **settings).fit(X, y)
     assert_is_derivative(model.input_gradient(X), model.predict, X)

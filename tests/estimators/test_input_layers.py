@@ -196,7 +196,7 @@ def test_many_rows_are_predicted_as_few_are():
 # -------------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("average", [None, "polyak", "exponential"])
+@pytest.mark.parametrize("average", [None, "polyak", "ema"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs", AdamW(weight_decay=0.5)], ids=str)
 def test_frequencies_that_are_not_trained_stay_as_they_were_drawn(solver, average):
     X, y = value_data()
@@ -274,7 +274,7 @@ def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
 def test_training_is_resumed_to_the_bit(estimator_class, layers, tmp_path):
     X, y = data_for(estimator_class)
     path = tmp_path / "checkpoint.npz"
-    settings = {"input_layers": layers, "average": "exponential", "n_estimators": 2}
+    settings = {"input_layers": layers, "average": "ema", "n_estimators": 2}
     whole = quick(estimator_class, **settings, max_iter=6).fit(X, y)
     model = quick(estimator_class, **settings, max_iter=3)
     model.set_callbacks(Checkpoint(path)).fit(X, y)

@@ -135,7 +135,7 @@ def test_a_loss_knows_what_each_column_needs():
     assert loss.losses == (Focal(1.0, multiclass=True), Focal(1.0), Focal(1.0, multiclass=True))
     assert loss.widths == (3, 1, 4)
     smoothed = make_target_encoder(DIGITS).make_loss(LogLoss(), 0.1)
-    assert [one.inner for one in smoothed.losses] == list(
+    assert [one.base_loss for one in smoothed.losses] == list(
         make_target_encoder(DIGITS).make_loss(LogLoss(), 0).losses
     )
 
@@ -194,7 +194,7 @@ def test_the_function_of_each_column():
 @pytest.mark.parametrize("loss", CLASSIFIER_LOSSES)
 def test_without_hidden_layer_it_is_a_network_for_each_column(loss):
     """The columns share nothing then but the rows, so each is what it is alone."""
-    if loss in ("hinge", "squared_error"):  # not convex, or with kinks: L-BFGS ends where it ends
+    if loss in ("hinge", "brier"):  # not convex, or with kinks: L-BFGS ends where it ends
         settings = {"solver": "sgd", "learning_rate_init": 0.1, "batch_size": N, "shuffle": False}
         settings |= {"max_iter": 50, "n_iter_no_change": np.inf, "momentum": 0.5}
     else:

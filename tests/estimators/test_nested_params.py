@@ -46,12 +46,12 @@ LOSSES = {BackpropClassifier: Focal(), BackpropRegressor: Huber()}
 CHANGES = {
     "activation__negative_slope": 0.3,
     "solver__weight_decay": 0.5,
-    "learning_rate__length": 0.5,
-    "learning_rate__schedule__final": 0.3,
+    "learning_rate__warmup_fraction": 0.5,
+    "learning_rate__schedule__final_factor": 0.3,
     "input_layers__n_frequencies": 3,
     "normalization__momentum": 0.5,
     "average__decay": 0.5,
-    "init__gain": 1.5,
+    "init__scale": 1.5,
 }
 
 
@@ -73,7 +73,7 @@ def test_settings_of_instances_are_parameters(estimator_class):
     model = full(estimator_class)
     params = model.get_params()
     assert changes_of(estimator_class).keys() <= params.keys()
-    assert params["learning_rate__schedule__final"] == 0.0
+    assert params["learning_rate__schedule__final_factor"] == 0.0
     assert not any("multiclass" in name for name in params)
     for name, part in INSTANCES.items():
         of_part = {f"{name}__{key}": value for key, value in part.get_params().items()}
@@ -131,7 +131,9 @@ def test_plain_parameters_and_instances_come_first():
     model.set_params(solver__weight_decay=0.1, solver=AdamW(0.8), alpha=0.3)
     assert model.solver == AdamW(0.8, weight_decay=0.1)
     assert model.alpha == 0.3
-    model.set_params(learning_rate__schedule__final=0.2, learning_rate=LinearWarmup("cosine"))
+    model.set_params(
+        learning_rate__schedule__final_factor=0.2, learning_rate=LinearWarmup("cosine")
+    )
     assert model.learning_rate == LinearWarmup(CosineDecay(0.2))
     model.set_params(**full(BackpropClassifier).get_params())
     assert model.get_params() == full(BackpropClassifier).get_params()
@@ -152,7 +154,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         "solver__no_such": r"Invalid parameter 'no_such' for AdamW\(.*'weight_decay'\]",
         "solver__weight_decay": "weight_decay of AdamW must be a number in the range",
         "learning_rate__schedule__no_such": r"Invalid parameter 'no_such' for CosineDecay",
-        "learning_rate__length__x": "length=0.05 of LinearWarmup has no settings of its own",
+        "learning_rate__warmup_fraction__x": "warmup_fraction=0.05 of LinearWarmup has no",
         "alpha__x": "alpha=0.5 has no settings of its own, so there is no alpha__x.$",
         "hidden_layer_sizes__x": "hidden_layer_sizes of type tuple has no settings of its own",
     }
@@ -175,7 +177,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         ({"solver": "lbfgs"}, "solver__max_fun", r"solver=LBFGS\(\)"),
         (
             {"learning_rate": "cosine"},
-            "learning_rate__final",
+            "learning_rate__final_factor",
             r"CosineDecay\(\), .* skbackprop.schedules",
         ),
         ({"learning_rate": np.cos}, "learning_rate__factor", r"learning_rate=StepDecay\(\)"),
@@ -190,7 +192,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         ({"normalization": "layer"}, "normalization__epsilon", r"LayerNormalization\(\)"),
         ({"activation": "elu"}, "activation__alpha", r"Elu\(\), .* skbackprop.activations\.$"),
         ({"activation": ["relu"]}, "activation__negative_slope", r"activation=LeakyRelu\(\)"),
-        ({}, "init__gain", r"init=VarianceScaling\(\), .* skbackprop.initializers\.$"),
+        ({}, "init__scale", r"init=VarianceScaling\(\), .* skbackprop.initializers\.$"),
         ({}, "loss__gamma", r"loss=Focal\(\), which is in skbackprop.losses\.$"),
     ],
 )
@@ -203,7 +205,7 @@ def test_a_name_or_none_has_no_settings(settings, name, example):
 def test_the_example_is_of_the_estimator_s_own_losses():
     for model, kind in (
         (BackpropRegressor(), "SquaredError"),
-        (BackpropClassifier(loss="squared_error"), "BrierScore"),
+        (BackpropClassifier(loss="brier"), "BrierScore"),
         (BackpropAutoencoder(), "SquaredError"),
     ):
         with pytest.raises(ValueError, match=rf"loss={kind}\(\)"):
@@ -281,7 +283,10 @@ def test_it_goes_through_a_pipeline_and_other_estimators():
 
 
 def test_scikit_learn_s_search_sets_them():
-    grid = {"solver__weight_decay": [0.0, 50.0], "learning_rate__schedule__final": [0.1, 1.0]}
+    grid = {
+        "solver__weight_decay": [0.0, 50.0],
+        "learning_rate__schedule__final_factor": [0.1, 1.0],
+    }
     model = quick(BackpropClassifier, solver=AdamW(), learning_rate=LinearWarmup("cosine"))
     X, y = class_data()
     search = GridSearchCV(model, grid, cv=2).fit(X, y)

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropGridSearchCV, BackpropRegressor
-from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Loss, Quantile
+from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Loss, Quantile, TargetInterval
 from skbackprop.losses.links import IdentityLink
 from support import assert_same_search, few_epochs, quick, same_bits, value_data
 
@@ -117,7 +117,7 @@ class FromOne(Loss):
     """The squared error of targets from one on."""
 
     link = IdentityLink()
-    target_minimum = 1.0
+    interval_y_true = TargetInterval(1.0)
     value = REGRESSOR_LOSSES["squared_error"].value
     gradient = REGRESSOR_LOSSES["squared_error"].gradient
 

@@ -45,7 +45,7 @@ CHANGES = {
     "early_stopping": [False, True, EarlyStopping("loss", validation_fraction=0.3)],
     "warm_start": [False, True],
     "shuffle": [True, False],
-    "average": [None, "exponential"],
+    "average": [None, "ema"],
     "dropout": [0.0, 0.3],
     "random_state": [0, 1],
     "time_limit": [None, 60.0],

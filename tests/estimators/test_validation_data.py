@@ -419,7 +419,7 @@ PIECES = {
     "loss": {"early_stopping": EarlyStopping("loss", n_iter_no_change=np.inf)},
     "area": {"early_stopping": EarlyStopping("roc_auc_ovr", n_iter_no_change=np.inf)},
     "sgd, adaptive": {"solver": "sgd", "learning_rate": "adaptive", "early_stopping": ENDLESS},
-    "average": {"average": "exponential", "early_stopping": ENDLESS},
+    "average": {"average": "ema", "early_stopping": ENDLESS},
     "batches": {"normalization": "batch", "dropout": 0.2, "early_stopping": ENDLESS},
     "members": {"n_estimators": 3, "early_stopping": ENDLESS},
     "members, average": {"n_estimators": 3, "average": "polyak", "early_stopping": ENDLESS},

@@ -19,7 +19,7 @@ def drawn(rng, n_estimators, n_steps=14):
     for _ in range(n_steps):
         x = values[rng.integers(len(values))]
         values.append(np.tanh(_made_of(rng, x, values, n_estimators)))
-    last = [ex.mean_of_members(values[rng.integers(1, len(values))]) for _ in range(3)]
+    last = [ex.mean_over_members(values[rng.integers(1, len(values))]) for _ in range(3)]
     last += [ex.std_over_members(values[-1]), ex.flatten_members(values[-2])]
     outputs = tuple(ModelOutput(f"y{i}", value) for i, value in enumerate(last))
     return ModelGraph("Drawn", row, outputs)
@@ -66,7 +66,7 @@ def _made_of(rng, x, values, n_estimators):
     if kind == 10:
         whole = np.maximum(ex.take_columns(x, [0]) * 1e9, -1.0)  # mostly no number of a row
         return ex.gather(np.minimum(whole, 2.0), rng.normal(size=(len(own), 3, 2)))
-    return ex.mean_of_members(x)
+    return ex.mean_over_members(x)
 
 
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")

@@ -111,7 +111,7 @@ def test_programs_do_without_allocation_and_double_precision():
 
 
 def test_sizes_are_those_of_the_arrays():
-    program = to_c(classifier(), weights="int8", sample=X)
+    program = to_c(classifier(), weight_dtype="int8", calibration_data=X)
     sizes = {"float": 4, "int8_t": 1, "int16_t": 2}
     arrays = re.findall(r"^static (const )?(\w+) \w+\[(\d+)\]", program.source, re.MULTILINE)
     for is_const, n_bytes in ((True, program.n_data_bytes), (False, program.n_buffer_bytes)):
@@ -145,11 +145,17 @@ def test_names_of_all_kinds_and_declarations_alone(tmp_path):
 
 
 def test_the_head_says_what_there_is():
-    head = to_c(classifier(), prefix="iris", weights="int8", sample=X).source.partition("*/")[0]
+    head = to_c(
+        classifier(), prefix="iris", weight_dtype="int8", calibration_data=X
+    ).source.partition("*/")[0]
     assert "int iris_predict(const float *x, float *probabilities);" in head
     assert "the number of the class in iris_classes" in head
     assert "Weights have 8 bits" in head
     assert max(map(len, head.splitlines())) <= 100
+
+
+def int8(calibration_data):
+    return {"weight_dtype": "int8", "calibration_data": calibration_data}
 
 
 @pytest.mark.parametrize(
@@ -159,13 +165,13 @@ def test_the_head_says_what_there_is():
         ({"prefix": "int"}, "no keyword; got 'int'"),
         ({"prefix": "a-b"}, "got 'a-b'"),
         ({"prefix": None}, "got None"),
-        ({"weights": "int4"}, "weights must be .*got 'int4'"),
-        ({"weights": "int8"}, 'weights="int8" needs a sample'),
-        ({"sample": X}, 'A sample is for weights="int8"'),
-        ({"weights": "int8", "sample": X[:, :2]}, "sample has 2 features, but the model takes 4"),
-        ({"weights": "int8", "sample": X * np.nan}, "sample contains NaN, and the model does not"),
-        ({"weights": "int8", "sample": changed(X, 0, np.inf)}, "sample contains infinity"),
-        ({"weights": "int8", "sample": X[:0]}, "0 sample"),
+        ({"weight_dtype": "int4"}, "weight_dtype must be .*got 'int4'"),
+        ({"weight_dtype": "int8"}, 'weight_dtype="int8" needs calibration_data'),
+        ({"calibration_data": X}, 'calibration_data is for weight_dtype="int8"'),
+        (int8(X[:, :2]), "calibration_data has 2 features, but the model takes 4"),
+        (int8(X * np.nan), "calibration_data contains NaN, but the model does not"),
+        (int8(changed(X, 0, np.inf)), "calibration_data contains infinity"),
+        (int8(X[:0]), "0 sample"),
         ({"return_std": True}, "return_std=True is for a BackpropRegressor"),
     ],
 )
@@ -194,7 +200,7 @@ def test_weights_of_8_bits_do_what_is_said_of_them(tmp_path):
     ]
     rows = [X, X, X * [1e6, 1, 1, 1]]
     pairs = [
-        program_of(i, *each, weights="int8", sample=each[1])
+        program_of(i, *each, weight_dtype="int8", calibration_data=each[1])
         for i, each in enumerate(zip(estimators, rows, strict=True))
     ]
     for outputs, (program, said) in zip(
@@ -213,7 +219,7 @@ def test_weights_of_8_bits_do_what_is_said_of_them(tmp_path):
 def test_inputs_that_are_no_numbers_are_harmless(tmp_path):
     """Of 8 bits, all are cut to what an integer holds; the sanitizer sees to that."""
     far = np.array([[np.nan, np.inf, -np.inf, 1e38], [1e38, -1e38, 0, 0]])
-    program = to_c(classifier(), prefix="p0", weights="int8", sample=X)
+    program = to_c(classifier(), prefix="p0", weight_dtype="int8", calibration_data=X)
     outputs_of_c([(program, far, [3])], tmp_path)
 
 
@@ -222,7 +228,7 @@ def test_digits_lose_little_by_8_bits():
     digits, y = load_digits(return_X_y=True)
     network = BackpropClassifier((64, 32), max_iter=30, n_iter_no_change=np.inf, random_state=0)
     pipeline = make_pipeline(StandardScaler(), network).fit(digits, y)
-    whole, small = to_c(pipeline), to_c(pipeline, weights="int8", sample=digits[::5])
+    whole, small = to_c(pipeline), to_c(pipeline, weight_dtype="int8", calibration_data=digits[::5])
     assert small.n_data_bytes < 0.4 * whole.n_data_bytes
     assert small.differences["label"] < 0.01
 
@@ -258,5 +264,5 @@ def test_an_input_that_the_sample_never_has_counts_all_the_same():
 
 def test_layers_that_are_too_wide_for_32_bits():
     wide = ex.dense(ex.row(2), np.broadcast_to(np.float32(1), (1, 140_000, 1)))
-    with pytest.raises(ValueError, match="up to 133144 inputs, and there is one of 140000"):
+    with pytest.raises(ValueError, match="up to 133144 inputs, and one layer has 140000"):
         QuantizedDense.of(wide, np.ones((1, 140_000)))

@@ -44,7 +44,7 @@ ROWS = ROWS.astype(np.float32)
     "encoder",
     [
         TableEncoder([1, 4]),
-        TableEncoder([1, 4], encoding="codes"),
+        TableEncoder([1, 4], encoding="ordinal"),
         TableEncoder([1, 4], max_categories=4, random_state=0),
         TableEncoder([1, 3, 4], min_frequency=1, max_categories=None),
         TableEncoder(),
@@ -144,7 +144,7 @@ def test_weights_of_8_bits_are_measured_on_rows_with_missing_values(tmp_path):
     samples = [np.nan_to_num(TABLE), TABLE, np.where(np.arange(N)[:, None] % 2, TABLE, np.nan)]
     cases = [(model, sample) for model in models for sample in samples]
     programs = [
-        (to_c(model, prefix=f"p{i}", weights="int8", sample=sample), sample, [1])
+        (to_c(model, prefix=f"p{i}", weight_dtype="int8", calibration_data=sample), sample, [1])
         for i, (model, sample) in enumerate(cases)
     ]
     assert all("or NaN where it is missing" in program.source for program, _, _ in programs)

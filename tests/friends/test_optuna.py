@@ -46,7 +46,7 @@ def study_of(objective, n_trials=1, direction="maximize", pruner=None):
 
 
 @pytest.mark.parametrize(
-    "of, direction, curve",
+    "monitor, direction, curve",
     [
         ("validation_score", "maximize", "validation_scores_"),
         ("validation_loss", "minimize", "validation_loss_curve_"),
@@ -54,12 +54,12 @@ def study_of(objective, n_trials=1, direction="maximize", pruner=None):
     ],
 )
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_each_epoch_is_reported(of, direction, curve, n_estimators):
+def test_each_epoch_is_reported(monitor, direction, curve, n_estimators):
     settings = HOLDING_OUT | {"n_estimators": n_estimators}
     followed, alone = (quick(BackpropClassifier, **settings) for _ in range(2))
 
     def objective(trial):
-        followed.set_callbacks(OptunaPruningCallback(trial, of)).fit(X, Y)
+        followed.set_callbacks(OptunaPruningCallback(trial, monitor)).fit(X, Y)
         return 0.0
 
     (trial,) = study_of(objective, direction=direction).trials
@@ -130,7 +130,7 @@ def test_direction_of_the_study_is_checked():
             .fit(X, Y)
         )
 
-    with pytest.raises(ValueError, match='"validation_score|asks for direction="maximize"'):
+    with pytest.raises(ValueError, match='needs direction="maximize"'):
         study_of(objective, direction="minimize")
 
 
@@ -138,8 +138,8 @@ def test_there_has_to_be_something_to_report():
     callback = OptunaPruningCallback(FixedTrial({}))
     with pytest.raises(ValueError, match="no rows are held out"):
         quick(BackpropClassifier).set_callbacks(callback).fit(X, Y)
-    with pytest.raises(ValueError, match="of must be one of"):
-        OptunaPruningCallback(FixedTrial({}), of="accuracy")
+    with pytest.raises(ValueError, match="monitor must be one of"):
+        OptunaPruningCallback(FixedTrial({}), monitor="accuracy")
 
 
 def test_a_pipeline_is_told_where_to_set_it():

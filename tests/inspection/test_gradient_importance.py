@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.inspection import gradient_importance
+from skbackprop.inspection import _gradient_importance, gradient_importance
 from skbackprop.layers import CategoricalEmbedding
 from support import BOTH, NAMES, class_data, data_for, few_epochs, quick, value_data
 
@@ -64,7 +64,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, container, monkeypat
     X, y = data_for(estimator_class)
     model = quick(estimator_class).fit(X, y)
     at_once = gradient_importance(model, container(X))
-    monkeypatch.setattr(gradient_importance, "_NUMBERS", 7 * X.shape[1] * model.n_outputs_)
+    monkeypatch.setattr(_gradient_importance, "_NUMBERS", 7 * X.shape[1] * model.n_outputs_)
     np.testing.assert_allclose(gradient_importance(model, container(X)), at_once, rtol=1e-12)
 
 

@@ -15,9 +15,8 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._data_info import FitArguments
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
-from skbackprop.layers.dense import Activation
+from skbackprop.layers.dense import Activation, Dense
 from skbackprop.layers.dropout import Dropout
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.forward_backward import BuiltNetwork
 from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
@@ -36,6 +35,7 @@ from stacks import (
     assert_each_as_alone,
     assert_same_bits,
     five_members,
+    iter_epochs,
     some_parameters,
     some_table,
     stack_of,
@@ -55,19 +55,21 @@ class Scale(Layer):
 
     is_drawn: bool = False
 
-    def blocks(self, n_inputs):
+    def parameter_specs(self, n_inputs):
         start = (lambda rng: rng.uniform(1, 2, n_inputs)) if self.is_drawn else 1.0
         return (ParameterSpec("scales", (n_inputs,), start),)
 
-    def forward(self, site, x, out):
-        np.multiply(x, site.parameters["scales"], out=out)
+    def forward(self, context, x, out):
+        np.multiply(x, context.parameters["scales"], out=out)
 
-    def backward(self, site, x, delta):
-        if site.is_training:
-            np.matmul(np.ones((1, site.n_rows), x.dtype), delta * x, out=site.gradients["scales"])
-        if site.grad_input is not None:
-            np.multiply(delta, site.parameters["scales"], out=site.grad_input)
-        return site.grad_input
+    def backward(self, context, x, delta):
+        if context.is_training:
+            np.matmul(
+                np.ones((1, context.n_rows), x.dtype), delta * x, out=context.gradients["scales"]
+            )
+        if context.grad_input is not None:
+            np.multiply(delta, context.parameters["scales"], out=context.grad_input)
+        return context.grad_input
 
 
 def network_with(where, dropout=(), normalization=None, new=None):
@@ -107,6 +109,31 @@ def test_blocks_that_are_not_penalised_lie_behind_the_weights(where):
     n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
     assert parameters.regularized.shape == (2, n_weights)
     assert network.widths == WIDTHS
+
+
+@dataclass(frozen=True)
+class Penalized(Layer):
+    """out = x * s, with factors that the penalty acts on."""
+
+    def parameter_specs(self, n_inputs):
+        return (ParameterSpec("factors", (n_inputs,), 1.0, regularized=True),)
+
+    forward, backward = Scale.forward, Scale.backward
+
+
+def test_a_penalized_layer_without_weights_leaves_dropout_and_widths_where_they_are():
+    """Dropout comes before dense layers, and no other array of a layer counts as weights."""
+    hidden, tanh, last = Dense(5), Activation(ACTIVATIONS["tanh"]), Dense(2)
+    network = Network(4, (Penalized(), Dropout(0.3), hidden, tanh, last))
+    assert network.widths == (4, 5, 2)
+    assert network.with_dropout((0.1, 0.2)).layers == (
+        *(Penalized(), Dropout(0.1), hidden, tanh),
+        *(Dropout(0.2), last),
+    )
+    assert network.with_dropout(()).layers == (Penalized(), hidden, tanh, last)
+    assert len(network.draw_weights(np.random.RandomState(0))) == 2
+    parameters = network.layout.init(3, np.dtype(float))
+    assert parameters.regularized.shape == (3, 4 + 4 * 5 + 5 * 2)
 
 
 def perturbed(network, seeds):
@@ -185,7 +212,7 @@ def test_a_layer_may_stand_anywhere_and_leaves_alone_what_others_need(where, new
     if isinstance(new, Activation):
         where = [i for i in where if i >= 0]  # a link is the loss's own
     network, table = network_with(where, new=new), some_table(LOSS, 9, WIDTHS)
-    parameters, X = network.layout.start(1, np.dtype(float)), table.X.copy()
+    parameters, X = network.layout.init(1, np.dtype(float)), table.X.copy()
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
     predict_raw(network, parameters, table.X)
     whole = FullBatchObjective(Objective(network, LOSS, L2(0.1)), parameters, table, None, 9)
@@ -196,7 +223,7 @@ def test_a_layer_may_stand_anywhere_and_leaves_alone_what_others_need(where, new
 @pytest.mark.parametrize("new", OTHERS[1:], ids=str)
 def test_a_prediction_is_what_training_has_computed(new):
     network, table = network_with(range(5), new=new), some_table(LOSS, 9, WIDTHS)
-    parameters = network.layout.start(2, np.dtype(float))
+    parameters = network.layout.init(2, np.dtype(float))
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
     gradients = parameters.like(np.empty_like(parameters.theta))
     scores = np.empty((2, 9, 2))

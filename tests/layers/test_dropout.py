@@ -15,12 +15,11 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from runs import assert_same_run, finished, runs_of
+from runs import assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dropout import BuiltDropout, BuiltSparseDropout, dropout_rng
 from skbackprop.nn.data_loader import DataLoader
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.forward_backward import BuiltNetwork
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import LossAndGradient, Objective
@@ -28,8 +27,7 @@ from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import dropout_rates
-from skbackprop.training.loop import TrainingLoop
-from skbackprop.training.runner import train_runs
+from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
 from stacks import (
     DTYPES,
@@ -38,6 +36,7 @@ from stacks import (
     assert_each_as_alone,
     assert_same_bits,
     five_members,
+    iter_epochs,
     peak_of_an_epoch,
     some_parameters,
     some_table,
@@ -162,12 +161,12 @@ def test_the_stream_of_masks_leaves_the_other_where_it_is():
 def gradient_of(network, tables, parameters, seeds):
     """Return the value of one batch of all rows, added over the members, and its gradient."""
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    workspace, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
     objective = Objective(network, LOSS, L2(0.0))
     rngs = [np.random.default_rng(seed) for seed in seeds]
     gradient = LossAndGradient(
-        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, rngs
+        objective, parameters, gradients, n_rows, pool, batches.is_sparse, rngs
     )
     (chunk,) = batches.chunks()
     for batch in chunk.batches:
@@ -215,9 +214,9 @@ def test_what_is_not_used_costs_no_layer():
         parameters = some_parameters(network, [0])
         gradients = parameters.like(np.empty_like(parameters.theta)) if is_training else None
         rngs = [np.random.default_rng(0)]
-        workspace = BufferPool(np.dtype(float))
-        way = BuiltNetwork(network, parameters, 5, workspace, gradients, rngs=rngs)
-        return [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
+        pool = BufferPool(np.dtype(float))
+        way = BuiltNetwork(network, parameters, 5, pool, gradients, rngs=rngs)
+        return [type(layer).__name__.removeprefix("Built") for layer in way.layers]
 
     plain = ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert layers(()) == plain
@@ -250,7 +249,7 @@ def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
             object.__setattr__(run.table, "X", sparse.csr_array(run.table.X))
         for run in runs:
             run.table = runs[0].table
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")

@@ -10,7 +10,7 @@ import pytest
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding, Scale
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
@@ -25,6 +25,7 @@ from stacks import (
     assert_each_as_alone,
     assert_same_bits,
     five_members,
+    iter_epochs,
     some_table,
 )
 
@@ -44,7 +45,7 @@ every_kind = pytest.mark.parametrize("front", KINDS.values(), ids=KINDS)
 def network_of(front):
     n_units = N_INPUTS
     for layer in front:
-        n_units = layer.n_outputs(n_units)
+        n_units = layer.compute_n_outputs(n_units)
     plain = dense_network((n_units, 5, N_TARGETS), (ACTIVATIONS["tanh"],))
     return Network(N_INPUTS, (*front, *plain.layers))
 
@@ -64,7 +65,7 @@ def table_for(front, n_rows=11):
 
 def parameters_for(network, seeds):
     rngs = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.start(len(seeds), np.dtype(float), rngs)
+    parameters = network.layout.init(len(seeds), np.dtype(float), rngs)
     for theta, rng in zip(parameters.theta, rngs, strict=True):
         theta += 0.5 * rng.randn(len(theta))
     return parameters
@@ -86,9 +87,9 @@ def test_vectors_stand_behind_the_other_columns_and_what_is_no_code_has_zeros(n_
 
 
 def test_vectors_start_with_the_deviation_that_is_asked_for():
-    (block,) = CategoricalEmbedding({0: 5000}, scale=0.7).blocks(3)
-    assert block.start(np.random.RandomState(0)).std() == pytest.approx(0.7, rel=0.05)
-    assert not block.regularized
+    (spec,) = CategoricalEmbedding({0: 5000}, scale=0.7).parameter_specs(3)
+    assert spec.initializer(np.random.RandomState(0)).std() == pytest.approx(0.7, rel=0.05)
+    assert not spec.regularized
 
 
 @every_kind

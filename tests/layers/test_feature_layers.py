@@ -16,7 +16,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import PeriodicEmbedding
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.feature_layers import BlockDiagonalDense, Scale
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
@@ -32,6 +32,7 @@ from stacks import (
     assert_each_as_alone,
     assert_same_bits,
     five_members,
+    iter_epochs,
     some_table,
 )
 from support import few_epochs, quick, value_data
@@ -66,14 +67,14 @@ def network_of(front, dropout=()):
     """Return a network with layers before a dense one of 5 units and the last."""
     n_units = N_INPUTS
     for layer in front:
-        n_units = layer.n_outputs(n_units)
+        n_units = layer.compute_n_outputs(n_units)
     plain = dense_network((n_units, 5, N_TARGETS), (ACTIVATIONS["tanh"],))
     return Network(N_INPUTS, (*front, *plain.layers)).with_dropout(dropout)
 
 
 def parameters_for(network, seeds):
     """Return parameters with scales that differ."""
-    parameters = network.layout.start(
+    parameters = network.layout.init(
         len(seeds), np.dtype(float), [np.random.RandomState(seed) for seed in seeds]
     )
     for member, seed in enumerate(seeds):
@@ -101,9 +102,7 @@ def test_each_block_goes_through_its_own_map_and_the_rest_through_none(n_estimat
 def test_shapes_and_start(front):
     network = network_of(front)
     (layer,) = [layer for layer in front if isinstance(layer, BlockDiagonalDense)] or [None]
-    parameters = network.layout.start(
-        2, np.dtype(float), [np.random.RandomState(i) for i in (0, 1)]
-    )
+    parameters = network.layout.init(2, np.dtype(float), [np.random.RandomState(i) for i in (0, 1)])
     assert all((scales == 1).all() for scales in parameters.of("scales"))
     n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
     assert parameters.regularized.shape == (2, n_weights)
@@ -115,8 +114,8 @@ def test_shapes_and_start(front):
 
 
 def test_maps_start_with_outputs_of_the_variance_of_the_inputs():
-    (block,) = BlockDiagonalDense(20, 32, 3).blocks(700)
-    drawn = block.start(np.random.RandomState(0))
+    (spec,) = BlockDiagonalDense(20, 32, 3).parameter_specs(700)
+    drawn = spec.initializer(np.random.RandomState(0))
     assert drawn.shape == (20, 32, 3)
     assert drawn.std() == pytest.approx(32**-0.5, rel=0.05)
 
@@ -178,7 +177,7 @@ def test_maps_are_a_dense_layer_with_a_block_diagonal(front):
     dense = Network(N_INPUTS, (Dense(10, has_biases=False), *network.layers[1:]))
     parameters, table = parameters_for(network, [0]), table_for()
     (maps,) = parameters.of("maps")
-    twin = dense.layout.start(1, np.dtype(float))
+    twin = dense.layout.init(1, np.dtype(float))
     for name in dense.shapes:
         own = twin.of(name)[1:] if name == "weights" else twin.of(name)
         for array, value in zip(own, parameters.of(name), strict=True):
@@ -204,7 +203,7 @@ class Fronted(MLPSpec):
 
     def network(self, n_inputs, n_outputs):
         front = (BlockDiagonalDense(2, 2, 3), Scale())
-        plain = super().network(front[0].n_outputs(n_inputs), n_outputs)
+        plain = super().network(front[0].compute_n_outputs(n_inputs), n_outputs)
         return Network(n_inputs, (*front, *plain.layers))
 
 

@@ -15,13 +15,12 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from runs import assert_same_run, finished, runs_of
+from runs import assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from skbackprop.layers import normalization as module
 from skbackprop.nn.data_loader import DataLoader, Dataset
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.forward_backward import BuiltNetwork
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import LossAndGradient, Objective
@@ -29,8 +28,7 @@ from skbackprop.nn.prediction import predict_raw
 from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
-from skbackprop.training.loop import TrainingLoop
-from skbackprop.training.runner import train_runs
+from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
 from stacks import (
     DTYPES,
@@ -39,6 +37,7 @@ from stacks import (
     assert_each_as_alone,
     assert_same_bits,
     five_members,
+    iter_epochs,
     peak_of_an_epoch,
     public_kinds,
     some_parameters,
@@ -98,11 +97,11 @@ def naive_scores(kind, parameters, member, X, shares):
 def bound_gradient(network, tables, parameters, rngs=()):
     """Return the gradient of one batch of all rows, the objective, the batches, and the chunk."""
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    workspace, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), workspace)
+    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
     objective = Objective(network, LOSS, L2(0.0))
     gradient = LossAndGradient(
-        objective, parameters, gradients, n_rows, workspace, batches.is_sparse, rngs
+        objective, parameters, gradients, n_rows, pool, batches.is_sparse, rngs
     )
     (chunk,) = batches.chunks()
     return gradient, objective, batches, chunk
@@ -233,7 +232,7 @@ def test_without_it_not_a_layer_nor_a_number_is_added():
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
     way = BuiltNetwork(network, parameters, 5, BufferPool(np.dtype(float)), gradients)
-    kinds = [type(layer).__name__.removeprefix("Bound") for layer in way.layers]
+    kinds = [type(layer).__name__.removeprefix("Built") for layer in way.layers]
     assert kinds == ["Dense", "Activation", "Dense", "Activation", "Dense"]
     assert (parameters.statistics, parameters.of("gains"), parameters.of("means")) == ({}, [], [])
     assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes["weights"])
@@ -328,7 +327,7 @@ def test_members_that_share_their_rows(kind):
     settings = {"normalization": kind, "max_iter": 6, "early_stopping": True}
     differences = [{}, {}, {"learning_rate_init": 0.05}, {"alpha": 1.0, "n_iter_no_change": 2}]
     runs, alone = (runs_of(BackpropClassifier, differences, settings) for _ in range(2))
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")

@@ -152,7 +152,7 @@ def test_pieces_equal_the_whole(dtype):
 @pytest.mark.parametrize("data", [class_data(), label_data()])
 def test_candidates_of_a_search_are_smoothed_each_by_its_own_share(data):
     grid = {"label_smoothing": [0, 0.1, 0.4], "learning_rate_init": [0.01, 0.1]}
-    grid["loss"] = ["log_loss", "focal", "squared_error"]
+    grid["loss"] = ["log_loss", "focal", "brier"]
     searches = [
         kind(quick(BackpropClassifier), grid, cv=3, scoring="neg_log_loss", n_jobs=1)
         if data[1].ndim == 1

@@ -84,11 +84,11 @@ def test_predictions_are_those_of_the_oracle(name, oracle):
 def test_scores_of_predictions_have_them(link):
     scores = np.random.RandomState(0).normal(scale=3, size=(2, 5, 6))
     predictions = inverse(link, scores)
-    np.testing.assert_allclose(inverse(link, link.scores_of(predictions)), predictions, rtol=1e-9)
-    single = link.scores_of(predictions.astype(np.float32))
+    np.testing.assert_allclose(inverse(link, link.link(predictions)), predictions, rtol=1e-9)
+    single = link.link(predictions.astype(np.float32))
     assert single.dtype == np.float64
     ends = np.zeros((3, 6)) if link.name != "logistic" else np.repeat([[0.0], [1.0]], 6, axis=1)
-    assert np.isfinite(link.scores_of(ends)).all()
+    assert np.isfinite(link.link(ends)).all()
 
 
 @every_link
@@ -105,19 +105,17 @@ def test_backward_is_the_chain_rule_through_the_link(link):
 
     def value_and_gradient(scores):
         mean, delta = inverse(link, scores), slope.copy()
-        link.backward(mean, delta)
+        link.inverse_backward(mean, delta)
         return (slope * mean).sum(), delta
 
     check_gradient(value_and_gradient, scores)
 
 
 @pytest.mark.parametrize("name", ["exp", "logistic", "softmax"])
-def test_prediction_is_the_gradient_of_the_normalizer(name):
+def test_prediction_is_the_gradient_of_the_log_partition(name):
     link = LINKS[name]
     scores = np.random.RandomState(0).normal(size=(1, 5, 6))
-    check_gradient(
-        lambda scores: (link.out_activation(scores).sum(), inverse(link, scores)), scores
-    )
+    check_gradient(lambda scores: (link.log_partition(scores).sum(), inverse(link, scores)), scores)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -253,7 +251,7 @@ def test_pooled_scores_are_finite_at_any_scores(link, case, dtype):
 
 @pytest.mark.parametrize("predictions", [[1.0, 2.5, 7.0], [-3.0, -3.0, -2.999], [0.0, 0.0, 0.0]])
 def test_scores_of_ordered_predictions_lead_back_to_them(predictions):
-    scores = LINKS["ordered"].scores_of(np.array(predictions))
+    scores = LINKS["ordered"].link(np.array(predictions))
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(inverse(LINKS["ordered"], scores), predictions, atol=1e-14)
 
@@ -276,14 +274,15 @@ def test_the_order_of_members_does_not_count(link):
 
 
 @pytest.mark.parametrize(
-    "method", ["inverse", "log_inverse", "average_predictions", "backward", "out_activation"]
+    "method",
+    ["inverse", "inverse_backward", "log_inverse", "link", "log_partition", "average_predictions"],
 )
-def test_an_unfinished_link_says_what_it_has_not(method):
+def test_an_unfinished_link_says_what_it_has_to_define(method):
     class Unfinished(Link):
         pass
 
-    arguments = [np.zeros((1, 1, 1))] * (2 if method in ("inverse", "backward") else 1)
-    with pytest.raises(NotImplementedError, match=rf"Unfinished has no {method}\("):
+    arguments = [np.zeros((1, 1, 1))] * (2 if method.startswith("inverse") else 1)
+    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
         getattr(Unfinished(), method)(*arguments)
 
 

@@ -148,11 +148,11 @@ def test_derivatives_through_the_link_are_those_of_its_blocks(name):
     slope = np.random.RandomState(1).normal(size=scores.shape)
     mean, delta = np.empty_like(scores), slope.copy()
     loss.link.inverse(scores, mean)
-    loss.link.backward(mean, delta)
+    loss.link.inverse_backward(mean, delta)
     pooled = loss.link.average_predictions_backward(scores, slope[0])
     for each, part in blocks_of(loss):
         own = slope[..., part].copy()
-        each.link.backward(mean[..., part], own)
+        each.link.inverse_backward(mean[..., part], own)
         np.testing.assert_allclose(delta[..., part], own, rtol=1e-12, atol=1e-15)
         expected = each.link.average_predictions_backward(scores[..., part], slope[0][..., part])
         np.testing.assert_allclose(pooled[..., part], expected, rtol=1e-12, atol=1e-15)

@@ -42,7 +42,7 @@ LOSSES = REGRESSOR_LOSSES | {
     "upper quantile": Quantile(0.9),
     "quantiles": Quantile(LEVELS),
 }
-POSITIVE = {name: loss for name, loss in LOSSES.items() if loss.target_minimum == 0}
+POSITIVE = {name: loss for name, loss in LOSSES.items() if loss.interval_y_true.low == 0}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 every_positive_loss = pytest.mark.parametrize("loss", POSITIVE.values(), ids=POSITIVE)
 
@@ -131,7 +131,7 @@ def test_deviances_are_least_at_the_target(loss):
     y = targets()
     np.testing.assert_allclose(value(loss, np.log(y), y), 0, atol=1e-12)
     assert (value(loss, np.log(y) + 0.1, y) > 0).all()
-    if loss.includes_minimum:
+    if loss.interval_y_true.low_inclusive:
         zero = np.zeros((1, 1))
         assert value(loss, zero - 100, zero).item() == pytest.approx(0, abs=1e-8)
 
@@ -151,7 +151,7 @@ def test_where_the_link_clips_the_gradient_is_still_that_of_the_value(loss, scor
 @pytest.mark.parametrize("loss", [Tweedie(1.2), Tweedie(1.9), Tweedie(1.99), LOSSES["gamma"]])
 def test_no_deviance_falls_for_ever_below_the_least_mean(loss, dtype):
     """Of Tweedie's zeros, and of targets that are less than the least mean, it would."""
-    y = np.full((4, 1), 0 if loss.includes_minimum else np.finfo(dtype).tiny, dtype)
+    y = np.full((4, 1), 0 if loss.interval_y_true.low_inclusive else np.finfo(dtype).tiny, dtype)
     scores = np.array([[-1e2], [-4e2], [-1e4], [-1e6]], dtype)
     values, slope = value(loss, scores, y), np.full((1, 4, 1), np.nan, dtype)
     loss.gradient(scores[None], y[None], slope)
@@ -261,7 +261,7 @@ def test_predictions_are_in_range_for_any_input(loss, scale_target, dtype):
         predicted = model.predict(factor * X)
         assert predicted.dtype == dtype
         assert np.isfinite(predicted).all()
-        if loss.target_minimum == 0:
+        if loss.interval_y_true.low == 0:
             assert (predicted > 0).all()
         if loss is LOSSES["quantiles"]:
             assert (np.diff(predicted) >= 0).all()
@@ -510,14 +510,14 @@ def test_quantiles_of_an_ensemble_are_means_of_its_members():
         (lambda: Tweedie(0.5), r"power of Tweedie must be a number in the range \(1, 2\), got 0.5"),
         (lambda: Tweedie(2), "power of Tweedie"),
         (lambda: Gaussian(0), r"min_variance of Gaussian must be .* range \(0, inf\), got 0"),
-        (lambda: Quantile([]), r"levels of Quantile must be .* in \(0, 1\).* got \[\]"),
-        (lambda: Quantile(1.5), "levels of Quantile .* got 1.5"),
-        (lambda: Quantile([0.9, 0.1]), r"that rise, got \[0.9, 0.1\]"),
-        (lambda: Quantile([0.5, 0.5]), "that rise"),
-        (lambda: Quantile([0.1, "0.5"]), "levels of Quantile"),
-        (lambda: Quantile("median"), "levels of Quantile .* got 'median'"),
-        (lambda: Quantile(np.array(0.5)), r"levels of Quantile .* got array\(0.5\)"),
-        (lambda: Quantile(None), "levels of Quantile .* got None"),
+        (lambda: Quantile([]), r"quantiles of Quantile must be .* in \(0, 1\).* got \[\]"),
+        (lambda: Quantile(1.5), "quantiles of Quantile .* got 1.5"),
+        (lambda: Quantile([0.9, 0.1]), r"in ascending order, got \[0.9, 0.1\]"),
+        (lambda: Quantile([0.5, 0.5]), "in ascending order"),
+        (lambda: Quantile([0.1, "0.5"]), "quantiles of Quantile"),
+        (lambda: Quantile("median"), "quantiles of Quantile .* got 'median'"),
+        (lambda: Quantile(np.array(0.5)), r"quantiles of Quantile .* got array\(0.5\)"),
+        (lambda: Quantile(None), "quantiles of Quantile .* got None"),
     ],
 )
 def test_settings_that_are_not_valid(make, message):
@@ -628,17 +628,17 @@ def test_an_own_loss_may_be_negative_and_less_is_still_better():
     "kind, method",
     [
         (ResidualLoss, "rho"),
-        (ResidualLoss, "slope"),
+        (ResidualLoss, "psi"),
         (DevianceLoss, "half_deviance"),
-        (DevianceLoss, "slope"),
+        (DevianceLoss, "log_mean_gradient"),
     ],
 )
 def test_an_unfinished_loss_says_what_it_has_to_define(kind, method):
     class Unfinished(kind):
         pass
 
-    n_arguments = 1 + (kind is DevianceLoss) + (method == "slope")
-    with pytest.raises(NotImplementedError, match=rf"Unfinished has to define {method}\("):
+    n_arguments = 1 + (kind is DevianceLoss) + (method in ("psi", "log_mean_gradient"))
+    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
         getattr(Unfinished(), method)(*[np.zeros(1)] * n_arguments)
 
 
@@ -657,7 +657,7 @@ def test_predictions_are_those_of_the_link_that_are_named(loss, k):
     scores = some_scores(loss, k=k)
     of_link = np.empty_like(scores)
     loss.link.inverse(scores, of_link)
-    named = of_link[:, loss.predicted]
+    named = of_link[:, loss.prediction_columns]
     np.testing.assert_array_equal(
         named.reshape(len(scores), -1), loss.predict(scores).reshape(40, -1)
     )

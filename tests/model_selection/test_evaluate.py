@@ -26,10 +26,10 @@ from skbackprop.activations import ActivationFunction
 from skbackprop.estimators import _fit_many
 from skbackprop.losses import SquaredError
 from skbackprop.model_selection import _evaluate
-from skbackprop.model_selection._pipeline_cache import _CaptureFitArgs
+from skbackprop.model_selection._jobs import _CaptureFitArgs
 from skbackprop.schedules import LearningRateSchedule
+from skbackprop.training import loop
 from skbackprop.training import model_stacks as sizes_module
-from skbackprop.training import runner
 from support import (
     assert_same_search,
     bits,
@@ -427,7 +427,7 @@ class Stubborn(LearningRateSchedule):
 def test_an_error_in_the_midst_of_training_fails_its_candidate_and_no_other(
     part, solver, n_threads, monkeypatch
 ):
-    for module in (_evaluate, runner):
+    for module in (_evaluate, loop):
         monkeypatch.setattr(module, "threads_for_stacks", lambda: n_threads)
     monkeypatch.setattr(sizes_module, "_WORTH_A_THREAD", 1)
     grid = [GOOD, part | {"max_iter": [1, 4], "hidden_layer_sizes": [(4,), (5,)]}]
@@ -488,7 +488,7 @@ IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
         (_evaluate, "bytes_per_member", NETWORK, {"alpha": [0, -1]}, 2),
         (_evaluate, "bytes_per_member", SCALED, IN_PIPELINE, 4),
         (_CaptureFitArgs, "fit", SCALED, IN_PIPELINE, 4),
-        (_fit_many, "cut_to_size", NETWORK, {"alpha": [0, 1]}, 4),
+        (_fit_many, "split_by_memory", NETWORK, {"alpha": [0, 1]}, 4),
     ],
 )
 def test_an_error_of_ours_that_costs_time_is_said(
@@ -638,7 +638,7 @@ def test_workers_find_the_same(backend):
 )
 def test_workers_have_the_same_to_do(n_stacks, size, n_jobs, sizes):
     stacks = [[(stack, i) for i in range(size)] for stack in range(n_stacks)]
-    shared = _evaluate._shared(stacks, n_jobs)
+    shared = _evaluate._balance_stacks(stacks, n_jobs)
     assert [len(part) for part in shared] == sizes
     assert [task for part in shared for task in part] == [task for s in stacks for task in s]
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalvingGridSearchCV
 from skbackprop.estimators._fit_many import FitJob, fit_many
-from skbackprop.model_selection._round_budget import CandidateStates
+from skbackprop.model_selection._candidates import CandidateStates
 from support import assert_same_search, class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]

@@ -186,7 +186,7 @@ def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
     callback = Recorder()
     estimator = quick(BackpropClassifier, max_iter=N_EPOCHS).set_callbacks(callback)
     found = searched(BackpropGridSearchCV, None, estimator, verbose=1)
-    assert "one by one, as callbacks" in capsys.readouterr().out
+    assert "one by one: callbacks" in capsys.readouterr().out
     estimator.set_callbacks()
     assert_same_search(found, searched(GridSearchCV, None, estimator))
     assert len(callback.named("epoch")) == (6 * 2 + 1) * N_EPOCHS
@@ -228,7 +228,7 @@ def test_scikit_learns_progress_bar_shows_the_stacks(n_jobs, capsys):
     ],
 )
 def test_a_stack_is_called_by_its_candidates_and_splits(places, name):
-    assert _callback_contexts._name_of(places) == name
+    assert _callback_contexts._stack_name(places) == name
 
 
 def test_the_name_of_each_stack_is_that_of_its_candidates():
@@ -241,5 +241,5 @@ def test_the_name_of_each_stack_is_that_of_its_candidates():
         expected.setdefault(params["hidden_layer_sizes"], []).append(i)
     names = {way[-1][0] for way in callback.stacks()}
     assert {name.rpartition(", splits")[0] for name in names} == {
-        _callback_contexts._numbered("candidate", numbers) for numbers in expected.values()
+        _callback_contexts._format_numbers("candidate", numbers) for numbers in expected.values()
     }

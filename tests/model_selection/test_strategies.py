@@ -30,7 +30,7 @@ from skbackprop.activations import LeakyRelu
 from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal
-from skbackprop.model_selection._base import BatchedSearchCV
+from skbackprop.model_selection._search import BatchedSearchCV
 from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.optimizers import SGD, AdamW
 from skbackprop.schedules import LinearWarmup
@@ -91,13 +91,19 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
     "grid, n_stacks",
     [
         ({"solver__weight_decay": [0.0, 0.1, 1.0], "solver__beta_1": [0.5, 0.9]}, 1),
-        ({"learning_rate__schedule__final": [0.1, 0.2, 0.3], "solver__epsilon": [1e-8, 1e-3]}, 1),
+        (
+            {
+                "learning_rate__schedule__final_factor": [0.1, 0.2, 0.3],
+                "solver__epsilon": [1e-8, 1e-3],
+            },
+            1,
+        ),
         ({"average__decay": [0.5, 0.6, 0.7], "alpha": [0.0, 0.3]}, 1),
         ({"average": [None, "polyak", PolyakAverage(50)], "solver__beta_2": [0.9, 0.99]}, 2),
         ({"activation__negative_slope": [0.1, 0.2], "alpha": [0.0, 0.3, 0.5]}, 2),
         ({"loss__gamma": [1.0, 2.0], "solver__beta_1": [0.5, 0.7, 0.9]}, 2),
         ({"solver": [SGD(), SGD(0.5), SGD(0.0, False)], "solver__momentum": [0.6, 0.7]}, 2),
-        ({"normalization__momentum": [0.5, 0.9], "init__gain": [1.0, 2.0, 3.0]}, 2),
+        ({"normalization__momentum": [0.5, 0.9], "init__scale": [1.0, 2.0, 3.0]}, 2),
     ],
     ids=lambda value: " and ".join(value) if isinstance(value, dict) else "",
 )

@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.nn.ensemble_trainer import iter_epochs
 from skbackprop.nn.objective import DivergenceError
 from skbackprop.nn.update import clip_by_global_norm
 from skbackprop.optimizers import SGD
-from stacks import DTYPES, LOSSES, Member, assert_same_bits, deep_network, some_table, stack_of
+from stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_same_bits,
+    deep_network,
+    iter_epochs,
+    some_table,
+    stack_of,
+)
 from support import BOTH, changed, data_for, few_epochs, peak_of, quick, same_bits, value_data
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

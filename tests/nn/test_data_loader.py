@@ -263,10 +263,10 @@ def test_members_have_to_come_sorted():
 
 def test_batches_of_an_epoch_share_buffers_that_do_not_grow_with_the_data():
     def bytes_for(n_rows):
-        workspace = BufferPool(np.dtype(float))
-        batches = DataLoader([numbered_table(n_rows)], [np.arange(n_rows)], [10], workspace)
+        pool = BufferPool(np.dtype(float))
+        batches = DataLoader([numbered_table(n_rows)], [np.arange(n_rows)], [10], pool)
         assert sum(len(chunk.batches) for chunk in batches.chunks()) == n_rows // 10
-        return sum(array.nbytes for array in workspace._flat.values())
+        return sum(array.nbytes for array in pool._flat.values())
 
     sizes = [bytes_for(n_rows) for n_rows in (20_000, 40_000, 80_000)]
     assert all(small == large for small, large in pairwise(sizes))

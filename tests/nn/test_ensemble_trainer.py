@@ -16,7 +16,7 @@ from lanes import examples
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.losses import REGRESSOR_LOSSES
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, iter_epochs
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import DivergenceError, Objective
 from skbackprop.nn.prediction import predict_raw
@@ -34,6 +34,7 @@ from stacks import (
     assert_same_bits,
     crossed,
     five_members,
+    iter_epochs,
     peak_of_an_epoch,
     some_parameters,
     some_table,

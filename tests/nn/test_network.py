@@ -14,7 +14,7 @@ from skbackprop.nn.network import dense_network
 from skbackprop.nn.prediction import iter_predict_raw, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool
-from stacks import DTYPES, assert_same_bits, deep_network, some_parameters
+from stacks import DTYPES, activations_of, assert_same_bits, deep_network, some_parameters
 from support import peak_of
 
 N_ROWS = 12
@@ -32,12 +32,12 @@ def inputs(network, n_rows=N_ROWS, dtype=np.float64):
 
 def naive_scores(network, parameters, member, X):
     """Return one member's scores, layer by layer with a temporary for each."""
-    a = X
+    a, activations = X, activations_of(network)
     for i in range(len(network.shapes["weights"])):
         z = a @ parameters.weights[i][member] + parameters.biases[i][member]
-        if i < len(network.activations):
+        if i < len(activations):
             a = np.empty_like(z)
-            network.activations[i].forward(z.copy(), a)
+            activations[i].forward(z.copy(), a)
     return z
 
 

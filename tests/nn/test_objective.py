@@ -35,12 +35,10 @@ def value_and_gradient(objective, tables, parameters):
     """Return the value of the batch of all rows, added over the members, and its gradient."""
     n_estimators = len(parameters)
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    workspace = BufferPool(parameters.dtype)
-    batches = DataLoader(
-        tables, [None] * n_estimators, [tables[0].n_rows] * n_estimators, workspace
-    )
+    pool = BufferPool(parameters.dtype)
+    batches = DataLoader(tables, [None] * n_estimators, [tables[0].n_rows] * n_estimators, pool)
     gradient = LossAndGradient(
-        objective, parameters, gradients, tables[0].n_rows, workspace, batches.is_sparse
+        objective, parameters, gradients, tables[0].n_rows, pool, batches.is_sparse
     )
     (chunk,) = batches.chunks()
     measures = np.array([gradient(batch) for batch in chunk.batches], dtype=float).T

@@ -19,7 +19,7 @@ def network_with(normalization):
 
 
 def started(n_estimators, normalization=None, dtype=np.float64):
-    return network_with(normalization).layout.start(n_estimators, np.dtype(dtype))
+    return network_with(normalization).layout.init(n_estimators, np.dtype(dtype))
 
 
 def some_members(n_estimators):
@@ -82,7 +82,7 @@ def test_blocks_and_statistics_start_as_declared(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_given_layers_are_copied(dtype):
     members = some_members(3)
-    parameters = network_with(None).start(members, np.dtype(dtype))
+    parameters = network_with(None).init_parameters(members, np.dtype(dtype))
     assert parameters.theta.shape == (3, N_WEIGHTS + N_BIASES)
     assert parameters.dtype == parameters.theta.dtype == dtype
     for member, layers in enumerate(members):

@@ -106,10 +106,10 @@ PARTS = {
         content={"bit_generator": mapping(bit_generator=plain("seed")), "seed_seq": mapping()},
     ),
     "our function that unpickles": lambda trace: called(
-        "skbackprop.model_selection._round_budget._unpacked", "x"
+        "skbackprop.model_selection._candidates._unpickle_states", "x"
     ),
     "our dict that unpickles": lambda trace: node(
-        "ObjectNode", "skbackprop.model_selection._round_budget.AllReached", content=mapping()
+        "ObjectNode", "skbackprop.model_selection._candidates.CandidateStates", content=mapping()
     ),
     "our callback that writes": lambda trace: node(
         "ObjectNode",
@@ -142,7 +142,7 @@ def test_an_array_of_pickles_is_not_unpickled(tmp_path):
     array = node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
     part = node("ObjectNode", CLASSIFIER, content=mapping(alpha=array))
     path = written(tmp_path / "evil.skops", part, **{"1.npy": pickled_array(trace)})
-    with pytest.raises(ValueError, match="is whole, but no estimator can be made of it"):
+    with pytest.raises(ValueError, match="is complete, but skops can't load it"):
         load(path)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Command(trace))).close()
@@ -164,7 +164,7 @@ def test_what_is_not_trusted_is_not_even_imported(loader, tmp_path, monkeypatch)
 
 def test_a_loader_that_nobody_knows_makes_nothing(tmp_path):
     path = written(tmp_path / "evil.skops", node("EvilNode", CLASSIFIER, content=mapping()))
-    with pytest.raises(ValueError, match="is whole, but no estimator can be made of it"):
+    with pytest.raises(ValueError, match="is complete, but skops can't load it"):
         load(path)
 
 

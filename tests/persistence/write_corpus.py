@@ -78,7 +78,7 @@ def _ensemble():
         n_estimators=3,
         loss="gaussian",
         normalization="batch",
-        average="exponential",
+        average="ema",
         scale_target=True,
         early_stopping=EarlyStopping("loss", "folds"),
         **SHORT,

@@ -55,8 +55,8 @@ def answer_of(model, X):
 
 def seen(model, X, component):
     """Return X as a component of a model sees it."""
-    return model._inputs.transform(
-        model._inputs.rows(read_table(model, X, reset=False)), component.view
+    return model._features.transform(
+        model._features.rows(read_table(model, X, reset=False)), component.view
     )
 
 
@@ -94,7 +94,7 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
     shares = probabilities(logits, model.temperatures_[-1] ** 0.5).mean(axis=0)
     np.testing.assert_allclose(shares, of_new, rtol=1e-6)
     outputs = [each.outputs(seen(model, X, each)) for each in model._components]
-    np.testing.assert_allclose(model.predict_proba(X), model._mixed(outputs), rtol=1e-9)
+    np.testing.assert_allclose(model.predict_proba(X), model._mix(outputs), rtol=1e-9)
     (clones,) = model.blended_
     assert [type(each) for each in clones] == [LogisticRegression] * 2
 
@@ -138,7 +138,7 @@ class Knowing(ClassifierMixin, BaseEstimator):
         return np.c_[1 - second, second]
 
 
-def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrated():
+def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrate():
     rng = np.random.RandomState(0)
     y = rng.randint(2, size=300)
     X = np.c_[rng.randn(300), np.where(rng.rand(300) < 0.8, y, 1 - y)]
@@ -190,7 +190,7 @@ def test_boosting_sees_missing_values_and_codes_of_categories():
     # The number, the mean of the target of each level, and both categories.
     assert X.shape == (1802, 4)
     np.testing.assert_array_equal(X[:1800, 0], table["number"])
-    assert model._inputs.is_nominal.tolist() == [False, False, True, True]
+    assert model._features.is_nominal.tolist() == [False, False, True, True]
     assert np.isnan(X[1800, 0])
     assert np.isnan(X[1801, 2:]).all()
     assert np.nanmax(X[:, 2]) == 254  # the most that boosting takes
@@ -202,7 +202,7 @@ def test_boosting_sees_missing_values_and_codes_of_categories():
         pd.Series(X[:1800, 3]).groupby(table["color"], dropna=False).nunique().tolist() == [1] * 3
     )
     boosted = model.blended_[0][0]
-    np.testing.assert_array_equal(boosted.is_categorical_, model._inputs.is_nominal)
+    np.testing.assert_array_equal(boosted.is_categorical_, model._features.is_nominal)
     assert boosted.early_stopping is True
     assert np.isfinite(model.predict(new)).all()
 
@@ -298,7 +298,7 @@ def test_what_cannot_be_blended():
             TabularClassifier(**SMALL, blend=[wrong]).fit(X, y)
     with pytest.raises(ValueError, match="blend.*boosting"):
         TabularClassifier(**SMALL, blend="forest").fit(X, y)
-    with pytest.raises(ValueError, match="RandomForestClassifier.*no regressor"):
+    with pytest.raises(ValueError, match="RandomForestClassifier.*not a regressor"):
         TabularRegressor(**SMALL, blend=[RandomForestClassifier()]).fit(X, y)
 
 

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from skbackprop.tabular._calibration import (
-    calibrated,
+    calibrate,
     mixture_weights_nll,
     probabilities,
     stacking_weights_nnls,
@@ -65,7 +65,7 @@ def test_a_loss_is_that_of_the_probabilities_with_the_best_temperature(n_outputs
     scores, codes = logits_for(n_outputs, 500)
     several = np.array([0.5 * scores, scores, 3 * scores])
     weight = np.random.RandomState(1).rand(500)
-    temperature, loss = calibrated(several, codes, weight)
+    temperature, loss = calibrate(several, codes, weight)
     said = probabilities(several, temperature)[:, np.arange(500), codes]
     assert loss == pytest.approx(-np.average(np.log(said).mean(axis=0), weights=weight), rel=1e-9)
     as_one = np.vstack(several), np.tile(codes, 3), np.tile(weight, 3)

@@ -18,7 +18,7 @@ from skbackprop.tabular._defaults import (
 @pytest.mark.parametrize("configuration", [*FOR_CLASSES, *FOR_NUMBERS], ids=str)
 @given(n_train=st.integers(1, 200_000), n_estimators=st.integers(2, 20))
 def test_batches_and_epochs(configuration, n_train, n_estimators):
-    size = network_params(configuration, n_train, n_estimators)["batch_size"]
+    size = network_params(configuration, 0, n_train, n_estimators)["batch_size"]
     n_steps = -(-n_train // size)
     assert 1 <= size <= min(256, n_train)
     assert n_steps * size - n_train < n_steps  # equal sizes, but for rounding
@@ -29,7 +29,7 @@ def test_batches_and_epochs(configuration, n_train, n_estimators):
 
 
 @given(n_train=st.integers(1, 200_000), max_iter=st.integers(1, 100))
-def test_all_legs_together_have_the_epochs_that_they_may(n_train, max_iter):
+def test_all_cycles_together_have_the_epochs_that_they_may(n_train, max_iter):
     whole, cut = cycle_lengths(n_train, None), cycle_lengths(n_train, max_iter)
     assert sum(cut) == min(max_iter, sum(whole))
     assert cut[:-1] == whole[: len(cut) - 1]

@@ -28,7 +28,7 @@ from support import few_epochs
 
 CHECKED = [
     TableEncoder(),
-    TableEncoder(categorical_features=[0], encoding="codes", min_frequency=1),
+    TableEncoder(categorical_features=[0], encoding="ordinal", min_frequency=1),
     TableEncoder(max_categories=2, dtype="float32"),
 ]
 CHECKS = [
@@ -172,8 +172,8 @@ def test_levels_never_seen_are_zero_everywhere():
 @pytest.mark.parametrize("n", [1, FEW_ROWS + 1])
 def test_codes_for_embeddings(library, n):
     train = {"city": ["Bern", "Oslo", "Oslo", None, "Rome"], "one": ["a"] * 5, "x": [0, 1, 2, 3, 4]}
-    encoder = TableEncoder(encoding="codes", min_frequency=1).fit(library(train))
-    assert encoder.output_types_.tolist() == ["number", "code"]
+    encoder = TableEncoder(encoding="ordinal", min_frequency=1).fit(library(train))
+    assert encoder.output_types_.tolist() == ["number", "ordinal"]
     assert encoder.input_columns_.tolist() == [2, 0]
     assert list(encoder.get_feature_names_out()) == ["x", "city"]
     assert encoder.cardinalities_.tolist() == [5]
@@ -246,8 +246,8 @@ def test_numbers_are_no_categories_unless_it_is_said(given):
 @pytest.mark.parametrize(
     "given, error",
     [
-        (None, "Column 'text' holds no numbers, and is not among the categorical_features=None"),
-        (["number"], "Column 'text' holds no numbers, and is not among"),
+        (None, "Column 'text' is not numeric, but is not among the categorical_features=None"),
+        (["number"], "Column 'text' is not numeric, but is not among"),
         (["texts"], "not a valid feature name"),
         ([7], "categorical_features set as integer indices must be in"),
         ("auto", "The 'categorical_features' parameter of TableEncoder must be"),
@@ -261,7 +261,7 @@ def test_what_is_wrong_with_categorical_features_is_said(given, error):
 
 @pytest.mark.parametrize(
     "setting, value",
-    [("encoding", "ordinal"), ("min_frequency", 0), ("max_categories", 1), ("dtype", "int8")],
+    [("encoding", "codes"), ("min_frequency", 0), ("max_categories", 1), ("dtype", "int8")],
 )
 def test_settings_out_of_range_are_errors(setting, value):
     with pytest.raises(ValueError, match=f"The '{setting}' parameter of TableEncoder must be"):
@@ -562,7 +562,7 @@ def test_values_that_are_neither_numbers_nor_strings_are_named(value, plain, n):
     encoders = [
         TableEncoder().fit(usual),
         TableEncoder(categorical_features=["x"]).fit(usual),
-        TableEncoder(encoding="codes", min_frequency=1).fit(usual),
+        TableEncoder(encoding="ordinal", min_frequency=1).fit(usual),
     ]
     for row in {0, n // 2, n - 1}:
         values = usual.to_numpy(dtype=object)
@@ -744,7 +744,7 @@ def test_without_a_target_there_are_the_most_frequent_levels():
     assert np.array_equal(again.transform(frame), encoder.transform(frame))
 
 
-@pytest.mark.parametrize("settings", [{"max_categories": None}, {"encoding": "codes"}])
+@pytest.mark.parametrize("settings", [{"max_categories": None}, {"encoding": "ordinal"}])
 def test_statistics_of_the_target_can_be_left_out(settings):
     frame, effect = many_levels()
     encoder = TableEncoder(**settings).fit(frame, effect)

@@ -27,7 +27,7 @@ from skbackprop.losses import (
     SquaredError,
     Tweedie,
 )
-from skbackprop.tabular import _prediction
+from skbackprop.tabular import _components
 from skbackprop.tabular._dataframe import read_table
 from skbackprop.tabular._distribution_targets import DistributionTargets
 
@@ -45,7 +45,9 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 def seen_by(model, X):
     """Return what the networks of a regressor see of X."""
-    return model._inputs.with_blocks(model._inputs.rows(read_table(model, X, reset=False)).encoded)
+    return model._features.with_blocks(
+        model._features.rows(read_table(model, X, reset=False)).encoded
+    )
 
 
 # ------------------------------------------------------------------------------- losses
@@ -168,7 +170,7 @@ def test_losses_that_cannot_be():
         (Hinge(), Y, "decision values"),
         (LogLoss(), Y, r"needs targets y <= 1"),
         ("log_loss", Y, "'loss' parameter of TabularRegressor must be"),
-        (OneOfMyOwn(), Y, r"Halved, that does not tell.*define its scores_of"),
+        (OneOfMyOwn(), Y, r"Halved, that does not compute.*Define its link"),
     ):
         with pytest.raises(ValueError, match=match):
             TabularRegressor(**SMALL, loss=loss).fit(X, y)
@@ -187,7 +189,7 @@ def test_weights_of_several_models_are_those_of_the_least_loss(loss):
     """Of a good model, its negative, and noise, the good one is all that counts."""
     rng = np.random.RandomState(0)
     y = rng.gamma(3, size=200)
-    said = DistributionTargets.learn(REGRESSOR_LOSSES[loss], loss, y, None, False)
+    said = DistributionTargets.fit(REGRESSOR_LOSSES[loss], loss, y, None, False)
     good = y + 0.1 * rng.randn(200)
     models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
     models = [each[:, None] for each in models]
@@ -244,7 +246,7 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
     found = model.predict_interval(X[90:], coverage=0.8)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     again = pickle.loads(pickle.dumps(model))
-    monkeypatch.setattr(_prediction, "_NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr(_components, "_ELEMENTS_AT_ONCE", 1000)
     np.testing.assert_allclose(again.predict_interval(X[90:], coverage=0.8), found, rtol=1e-6)
     np.testing.assert_allclose(again.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
 
@@ -252,9 +254,10 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
 def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold():
     model = TabularRegressor(**SMALL, blend=[Ridge()], clip=False).fit(X[:90], Y[:90])
     assert model.weights_.min() > 0
-    rows = model._inputs.rows(read_table(model, X[90:], reset=False))
+    rows = model._features.rows(read_table(model, X[90:], reset=False))
     outputs = [
-        each.outputs(model._inputs.transform(rows, each.view), False) for each in model._components
+        each.outputs(model._features.transform(rows, each.view), False)
+        for each in model._components
     ]
     by_fold = sum(w * own[..., 0] for w, own in zip(model.weights_, outputs, strict=True))
     np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
@@ -267,10 +270,12 @@ def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold()
 def test_a_coverage_takes_so_many_rows_that_count():
     model = TabularRegressor(**SMALL).fit(X[:18], Y[:18])
     assert model.predict_interval(X[:2], 0.94).shape == (2, 2)
-    with pytest.raises(ValueError, match=r"coverage=0.95 needs at least 19 rows.* with 18"):
+    with pytest.raises(
+        ValueError, match=r"coverage=0.95 needs at least 19 held-out rows.* with 18"
+    ):
         model.predict_interval(X[:2], 0.95)
     weight = np.r_[np.zeros(10), np.full(8, 3.0)]
-    with pytest.raises(ValueError, match=r"coverage=0.9 needs at least 9 rows.* with 8"):
+    with pytest.raises(ValueError, match=r"coverage=0.9 needs at least 9 held-out rows.* with 8"):
         model.fit(X[:18], Y[:18], weight).predict_interval(X[:2])
     for coverage in (0, 1, -0.1, 1.5, "0.9", None, True):
         with pytest.raises(ValueError, match=r"coverage must be a number in the range \(0, 1\)"):

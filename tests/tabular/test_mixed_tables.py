@@ -41,7 +41,7 @@ def test_it_is_what_scikit_learn_makes_of_it(tables, min_frequency):
 
 
 @examples(0.4)
-@given(mixed_tables(), st.sampled_from(["one_hot", "codes"]))
+@given(mixed_tables(), st.sampled_from(["one_hot", "ordinal"]))
 def test_all_libraries_are_encoded_alike(tables, encoding):
     train, table = tables
     types = typed(train)

@@ -32,8 +32,8 @@ def data_for(kind, n=120):
 
 def seen_by(model, X):
     """Return what each ensemble of a model sees of X."""
-    rows = model._inputs.rows(read_table(model, X, reset=False))
-    return [model._inputs.transform(rows, each.view) for each in model._components]
+    rows = model._features.rows(read_table(model, X, reset=False))
+    return [model._features.transform(rows, each.view) for each in model._components]
 
 
 # --------------------------------------------------------------- a table of the user's own
@@ -96,7 +96,9 @@ def test_intervals_are_split_conformal_on_the_table():
         np.stack([said - reach, said + reach], axis=1),
         rtol=1e-4,
     )
-    with pytest.raises(ValueError, match=r"coverage=0.98 needs at least 49 rows.* with 39"):
+    with pytest.raises(
+        ValueError, match=r"coverage=0.98 needs at least 49 held-out rows.* with 39"
+    ):
         model.predict_interval(X, 0.98)
 
 

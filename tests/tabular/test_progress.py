@@ -16,7 +16,6 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, LiveLossPlot, TrainingLog
-from skbackprop.estimators.base import BaseNeuralNetwork
 from skbackprop.tabular import _network_ensemble, base
 from support import class_data, value_data
 
@@ -24,14 +23,14 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 OTHERS = {TabularClassifier: LogisticRegression(), TabularRegressor: Ridge()}
-LEGS = [2, 3]
+CYCLES = [2, 3]
 SMALL = {"n_estimators": 2, "random_state": 0}
 
 
 @pytest.fixture(autouse=True)
-def short_legs(monkeypatch):
-    """Let there be two legs, both of which are kept."""
-    monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda n_train, max_iter: LEGS)
+def short_cycles(monkeypatch):
+    """Let there be two cycles, both of which are kept."""
+    monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: CYCLES)
     monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
 
 
@@ -83,7 +82,7 @@ def assert_same(found, expected, X):
 @BOTH
 @pytest.mark.parametrize("time_limit", [None, 1000.0, 1e6])
 @pytest.mark.parametrize("is_blended", [False, True])
-def test_there_is_a_line_for_each_leg_with_the_time_left(kind, time_limit, is_blended, capsys):
+def test_there_is_a_line_for_each_cycle_with_the_time_left(kind, time_limit, is_blended, capsys):
     X, y = data_for(kind)
     blend = [OTHERS[kind]] if is_blended else None
     model = kind(**SMALL, verbose=True, time_limit=time_limit, blend=blend).fit(X, y)
@@ -94,17 +93,17 @@ def test_there_is_a_line_for_each_leg_with_the_time_left(kind, time_limit, is_bl
     if is_blended:
         other = type(OTHERS[kind]).__name__
         assert re.match(rf"{name} blend, {other}: 2 folds in [\d.]+s", lines.pop(0))
-    pattern = rf"{name} ensemble (\d) of (\d), leg (\d) of 2: (\d) epoch\(s\) in ([\d.]+)s, "
+    pattern = rf"{name} ensemble (\d) of (\d), cycle (\d) of 2: (\d) epoch\(s\) in ([\d.]+)s, "
     pattern += r"validation loss (\S+?)(?:, at most ([\d.]+)s left)?"
     each = [re.fullmatch(pattern, line).groups() for line in lines]
     n = n_ensembles(kind)
-    places = [(str(i + 1), str(n), str(leg + 1)) for i in range(n) for leg in range(2)]
-    assert [(one, of, leg) for one, of, leg, *_ in each] == places
-    assert [int(n_epochs) for *_, n_epochs, _, _, _ in each] == LEGS * n
+    places = [(str(i + 1), str(n), str(cycle + 1)) for i in range(n) for cycle in range(2)]
+    assert [(one, of, cycle) for one, of, cycle, *_ in each] == places
+    assert [int(n_epochs) for *_, n_epochs, _, _, _ in each] == CYCLES * n
     left = [left for *_, left in each]
     assert all(left[:-1])
     assert left[-1] is None  # there is nothing to come
-    assert max(map(float, left[:-1])) < 100  # of legs to come, not of the limit
+    assert max(map(float, left[:-1])) < 100  # of cycles to come, not of the limit
 
 
 @BOTH
@@ -112,29 +111,28 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
     """By a clock by which an epoch takes ten seconds, and all else no time."""
     X, y = data_for(kind)
     now = [0.0]
-    fit = BaseNeuralNetwork.fit
+    fit_cycle = _network_ensemble.TabularNetworkMixin.fit_cycle
 
-    def timed(self, *args, **kwargs):
-        fitted = fit(self, *args, **kwargs)
+    def timed(self, *args):
+        fit_cycle(self, *args)
         now[0] += 10 * self.max_iter
-        return fitted
 
     class Clock:
         perf_counter = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr("skbackprop.estimators.base.BaseBackprop.fit", timed)
+    monkeypatch.setattr(_network_ensemble.TabularNetworkMixin, "fit_cycle", timed)
     monkeypatch.setattr("skbackprop.tabular._fit_progress.time", Clock)
     monkeypatch.setattr(_network_ensemble, "time", Clock)
     monkeypatch.setattr(base, "time", Clock)
     kind(**SMALL, verbose=True).fit(X, y)
     found = re.findall(r"in (\S+)s, .*?(?:at most (\S+)s left)?$", capsys.readouterr().out, re.M)
     n = n_ensembles(kind)
-    n_left = np.cumsum([0, *(LEGS * n)[:0:-1]])[::-1] * 10
+    n_left = np.cumsum([0, *(CYCLES * n)[:0:-1]])[::-1] * 10
     expected = [
-        (f"{10 * LEGS[i % 2]:.1f}", f"{n_left[i]:.1f}" if n_left[i] else "") for i in range(2 * n)
+        (f"{10 * CYCLES[i % 2]:.1f}", f"{n_left[i]:.1f}" if n_left[i] else "") for i in range(2 * n)
     ]
     assert found[:-1] == expected
-    assert found[-1][0] == f"{10 * n * sum(LEGS):.1f}"
+    assert found[-1][0] == f"{10 * n * sum(CYCLES):.1f}"
 
 
 @BOTH
@@ -143,11 +141,11 @@ def test_nothing_is_printed_unless_it_is_wanted(kind, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_leg_that_is_not_kept_is_printed_as_such(monkeypatch, capsys):
+def test_a_cycle_that_is_not_kept_is_printed_as_such(monkeypatch, capsys):
     monkeypatch.setattr(_network_ensemble, "TOLERANCE", -1.0)
     model = TabularRegressor(**SMALL, verbose=1).fit(*data_for(TabularRegressor))
     lines = capsys.readouterr().out.splitlines()
-    assert "leg 2 of 2: 3 epoch(s)" in lines[1]
+    assert "cycle 2 of 2: 3 epoch(s)" in lines[1]
     assert lines[1].endswith("(not kept)")
     assert (model.n_iter_ == 2).all()
 
@@ -165,15 +163,17 @@ def test_callbacks_hear_of_the_epochs_of_all_networks(kind, tmp_path):
     model = kind(**SMALL).set_callbacks(*callbacks).fit(X, y)
 
     n = n_ensembles(kind)
-    legs = [task for n_epochs in LEGS for task in ["epoch"] * n_epochs + ["fit", "leg"]]
-    assert following.tasks == [*legs, "ensemble"] * n + ["fit"]
+    cycles = [task for n_epochs in CYCLES for task in ["epoch"] * n_epochs + ["fit", "cycle"]]
+    assert following.tasks == [*cycles, "ensemble"] * n + ["fit"]
     last_of_each = [
         fitted for fitted in following.fitted if fitted is not None and fitted.n_iter_[0] == 3
     ]
     for network, fitted in zip(model.networks_, last_of_each[1::2], strict=True):
         np.testing.assert_array_equal(network.coefs_[0], fitted.coefs_[0])
     lines = pd.read_json(log.path, lines=True)
-    assert lines.groupby("task", sort=False).size().tolist() == [2 * epochs for epochs in LEGS] * n
+    assert (
+        lines.groupby("task", sort=False).size().tolist() == [2 * epochs for epochs in CYCLES] * n
+    )
     losses = [lines.loss[lines.task.str.startswith(f"0/{i}/")].tolist() for i in range(n)]
     for network, found in zip(model.networks_, losses, strict=True):
         of_member = [found[member::2] for member in range(2)]
@@ -190,7 +190,7 @@ def test_callbacks_hear_of_the_epochs_of_all_networks(kind, tmp_path):
 @pytest.mark.parametrize("time_limit", [None, 1000.0])
 @pytest.mark.parametrize(
     "task, number, n_iter, n_trained",
-    [("epoch", 1, 1, 1), ("epoch", 4, 4, 1), ("leg", 1, 2, 1), ("ensemble", 1, 5, 1)],
+    [("epoch", 1, 1, 1), ("epoch", 4, 4, 1), ("cycle", 1, 2, 1), ("ensemble", 1, 5, 1)],
 )
 def test_a_callback_ends_training(kind, task, number, n_iter, n_trained, time_limit):
     X, y = data_for(kind)
@@ -230,9 +230,9 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
 def test_training_goes_on_from_a_checkpoint_to_the_bit(kind, setting, n_epochs, tmp_path):
-    """Killed within and between legs, and within the second ensemble."""
-    if n_epochs > sum(LEGS) * n_ensembles(kind):
-        n_epochs = sum(LEGS)
+    """Killed within and between cycles, and within the second ensemble."""
+    if n_epochs > sum(CYCLES) * n_ensembles(kind):
+        n_epochs = sum(CYCLES)
     (X, y), path = data_for(kind), tmp_path / "table.npz"
     parameters, given = SETTINGS[setting]
     given = given(X, y) if callable(given) else given
@@ -248,7 +248,7 @@ def test_training_goes_on_from_a_checkpoint_to_the_bit(kind, setting, n_epochs, 
     resumed = kind(**SMALL, blend=blend).set_callbacks(following, Checkpoint(path))
     resumed.fit(X, y, **given, resume_from=path)
     assert_same(resumed, expected, X)
-    n_all = sum(LEGS) * n_ensembles(kind)
+    n_all = sum(CYCLES) * n_ensembles(kind)
     assert following.tasks.count("epoch") == n_all - n_epochs  # the others are not trained again
     # The last checkpoint is that of the whole fit.
     following = Following()
@@ -259,18 +259,18 @@ def test_training_goes_on_from_a_checkpoint_to_the_bit(kind, setting, n_epochs, 
 
 @BOTH
 def test_a_resumed_fit_that_is_killed_loses_nothing(kind, tmp_path):
-    """Not even while it goes through the legs that were complete."""
+    """Not even while it goes through the cycles that were complete."""
     (X, y), path = data_for(kind), tmp_path / "table.npz"
     expected = kind(**SMALL).fit(X, y)
     with pytest.raises(Kill):
         kind(**SMALL).set_callbacks(Checkpoint(path), Following("epoch", 4, kill)).fit(X, y)
-    killing = kind(**SMALL).set_callbacks(Checkpoint(path), Following("leg", 1, kill))
+    killing = kind(**SMALL).set_callbacks(Checkpoint(path), Following("cycle", 1, kill))
     with pytest.raises(Kill):
         killing.fit(X, y, resume_from=path)
     following = Following()
     resumed = kind(**SMALL).set_callbacks(following).fit(X, y, resume_from=path)
     assert_same(resumed, expected, X)
-    assert following.tasks.count("epoch") == sum(LEGS) * n_ensembles(kind) - 4
+    assert following.tasks.count("epoch") == sum(CYCLES) * n_ensembles(kind) - 4
 
 
 @BOTH

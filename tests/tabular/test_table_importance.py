@@ -57,18 +57,18 @@ def test_each_row_is_predicted_by_the_models_that_held_it_out(kind):
     permuted = X.assign(some=X["some"].to_numpy()[order])
     said = []
     for row, member in enumerate(model.oof_member_):
-        rows = model._inputs.rows(_columns(model, permuted.iloc[[row]]))
+        rows = model._features.rows(_columns(model, permuted.iloc[[row]]))
         outputs = [
-            each.outputs(model._inputs.transform(rows, each.view))[[member]]
+            each.outputs(model._features.transform(rows, each.view))[[member]]
             for each in model._components
         ]
-        said.append(model._mixed(outputs)[0])
+        said.append(model._mix(outputs)[0])
     found = model.permutation_importance(X, y, n_repeats=1, random_state=5)
     if kind is TabularClassifier:
         said = model.classes_[np.argmax(said, axis=1)]
         expected = model.oof_score_ - accuracy_score(y, said)
     else:
-        expected = model.oof_score_ - r2_score(y, model._predictions_of(np.array(said)))
+        expected = model.oof_score_ - r2_score(y, model._targets.predictions(np.array(said)))
     assert found.importances[1, 0] == pytest.approx(expected, abs=1e-5)
 
 
@@ -119,8 +119,8 @@ def test_a_category_of_many_levels_is_permuted_with_its_statistics():
     X = pd.DataFrame({"level": [f"l{each}" for each in level], "noise": rng.randn(600)})
     y = rng.randn(60)[level]
     model = TabularRegressor(**SETTINGS).fit(X, y)
-    assert model._inputs.encoding.made_of(0) == ([1], [0])
-    assert model._inputs.encoding.made_of(1) == ([0], [])
+    assert model._features.encoding.matrix_columns(0) == ([1], [0])
+    assert model._features.encoding.matrix_columns(1) == ([0], [])
     found = model.permutation_importance(X, y).importances_mean
     assert found[0] > 0.8
     assert abs(found[1]) < 0.05

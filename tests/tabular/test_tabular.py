@@ -32,7 +32,7 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _prediction
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _components
 from skbackprop.tabular._calibration import probabilities
 from skbackprop.tabular._dataframe import read_table
 from skbackprop.tabular._features import N_BINS, N_FREQUENCIES, WIDTH, FeatureBlocks, draw_seed
@@ -202,7 +202,7 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
     rng = np.random.RandomState(0)
     numbers = np.c_[rng.randn(600), np.arange(600) % 4, np.ones(600), rng.rand(600) ** 9]
     numbers = numbers.astype(np.float32)
-    blocks = FeatureBlocks.learn(numbers, np.random.RandomState(3))
+    blocks = FeatureBlocks.fit(numbers, np.random.RandomState(3))
     new = np.vstack([numbers, 5 * rng.randn(300, 4)]).astype(np.float32)
     out = np.empty((900, 4, WIDTH), np.float32)
     blocks.write(new, out)
@@ -226,8 +226,8 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
 
 def inputs_of(model, X):
     """Return what each ensemble of a model sees of X."""
-    rows = model._inputs.rows(read_table(model, X, reset=False))
-    return [model._inputs.transform(rows, each.view) for each in model._components]
+    rows = model._features.rows(read_table(model, X, reset=False))
+    return [model._features.transform(rows, each.view) for each in model._components]
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -282,7 +282,7 @@ def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
     X = FRAMES["pandas"](table, types)
     model = kind(**SMALL).fit(X, targets_for(kind, score))
     whole = answer_of(model, X)
-    monkeypatch.setattr(_prediction, "_NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr(_components, "_ELEMENTS_AT_ONCE", 1000)
     np.testing.assert_allclose(answer_of(model, X), whole, rtol=1e-9)
     ones = [answer_of(model, X.iloc[[row]])[0] for row in range(5)]
     np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)
@@ -420,9 +420,9 @@ def test_callbacks_hear_of_ensembles_and_epochs(kind):
     recorder, model = Recorder(), kind(**SMALL)
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
     epochs = [hook for _ in range(3) for hook in (("begin", "epoch"), ("end", "epoch"))]
-    # The task of a leg is that of the fit of its networks.
-    leg = [("begin", "fit"), *epochs, ("end", "fit")]
-    ensemble = [("begin", "ensemble"), *leg, ("end", "ensemble")]
+    # The task of a cycle is that of the fit of its networks.
+    cycle = [("begin", "fit"), *epochs, ("end", "fit")]
+    ensemble = [("begin", "ensemble"), *cycle, ("end", "ensemble")]
     n_ensembles = len(model.networks_)
     assert recorder.hooks[:2] == [("setup", "fit"), ("begin", "fit")]
     assert recorder.hooks[2:-2] == n_ensembles * ensemble

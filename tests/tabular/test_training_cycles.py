@@ -1,7 +1,7 @@
-"""Do networks of tables train in legs, and end with the last that was of use?
+"""Are networks of tables trained in cycles, and do they end with the last useful one?
 
-Which leg that is, is compared with a training that has no further legs; that nothing is known of
-rows that are held out, with one in which these rows have other targets.
+The last useful cycle is compared with a training without further cycles. That a network knows
+nothing of the rows that it holds out is tested by changing their targets.
 """
 
 from types import SimpleNamespace
@@ -11,9 +11,13 @@ import pytest
 from sklearn.datasets import load_diabetes, load_wine
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tabular import _components, _network_ensemble, base
-from skbackprop.tabular._components import FoldEnsembleFactory, TrainingData, fit_components
-from skbackprop.tabular._network_ensemble import TableClassifierNetworks, TableRegressorNetworks
+from skbackprop.tabular import _network_ensemble, base
+from skbackprop.tabular._components import LabeledRows, TrainingData
+from skbackprop.tabular._network_ensemble import (
+    CycleResult,
+    TableClassifierNetworks,
+    TableRegressorNetworks,
+)
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "random_state": 0}
@@ -24,23 +28,23 @@ def data_for(kind):
 
 
 @pytest.fixture
-def in_legs(monkeypatch):
-    """Have networks train in as many legs of an epoch as there are losses, which these lead to."""
+def in_cycles(monkeypatch):
+    """Train one cycle of an epoch for each loss, which is its result."""
 
     def arrange(losses):
-        def loss_of(self, said, seen):
-            self._n_legs = vars(self).get("_n_legs", 0) + 1
-            return losses[self._n_legs - 1]
+        def held_out_loss(self, outputs, data):
+            self._n_cycles = vars(self).get("_n_cycles", 0) + 1
+            return losses[self._n_cycles - 1]
 
-        monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda *_: [1] * len(losses))
+        monkeypatch.setattr(base, "cycle_lengths", lambda *_: [1] * len(losses))
         for kind in (TableClassifierNetworks, TableRegressorNetworks):
-            monkeypatch.setattr(kind, "mean_loss", loss_of)
+            monkeypatch.setattr(kind, "held_out_loss", held_out_loss)
 
     return arrange
 
 
 @pytest.mark.parametrize(
-    "losses, n_legs",
+    "losses, n_cycles",
     [
         ([3.0], 1),
         ([3.0, 2.0, 1.0], 3),
@@ -54,32 +58,30 @@ def in_legs(monkeypatch):
     ids=str,
 )
 @BOTH
-def test_the_last_leg_of_use_is_kept(kind, losses, n_legs, in_legs):
+def test_the_last_cycle_of_use_is_kept(kind, losses, n_cycles, in_cycles):
     X, y = data_for(kind)
-    in_legs(losses)
+    in_cycles(losses)
     model = kind(**SMALL).fit(X, y)
-    in_legs(losses[:n_legs])
+    in_cycles(losses[:n_cycles])
     expected = kind(**SMALL).fit(X, y)
-    assert (model.n_iter_ == n_legs).all()
+    assert (model.n_iter_ == n_cycles).all()
     assert model.oof_score_ == expected.oof_score_
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
 
 
-def test_a_leg_that_time_has_cut_short_has_to_be_better():
-    leg = _network_ensemble._TrainingCycle(
-        {}, np.empty((0, 1)), 1.005, np.array([3]), is_whole=True
-    )
-    assert leg.is_of_use(1.0)
-    assert not leg._replace(is_whole=False).is_of_use(1.0)
-    assert leg._replace(is_whole=False, loss=1.0).is_of_use(1.0)
+def test_a_cycle_that_time_has_cut_short_has_to_be_better():
+    cycle = CycleResult(None, np.empty((0, 1)), 1.005, np.array([3]), is_complete=True)
+    assert cycle.is_useful(1.0)
+    assert not cycle._replace(is_complete=False).is_useful(1.0)
+    assert cycle._replace(is_complete=False, loss=1.0).is_useful(1.0)
 
 
 @BOTH
-def test_no_leg_begins_once_the_time_is_over(kind, monkeypatch, in_legs):
-    """The clock says half of the time after the first leg, and all of it after the second."""
+def test_no_cycle_begins_once_the_time_is_over(kind, monkeypatch, in_cycles):
+    """The clock says half of the time after the first cycle, and all of it after the second."""
     X, y = data_for(kind)
-    in_legs([3.0, 2.0, 1.0])
-    times = [0.0, 0.0, 0.5, 0.5, 1.0]  # and before and after each leg
+    in_cycles([3.0, 2.0, 1.0])
+    times = [0.0, 0.0, 0.5, 0.5, 1.0]  # and before and after each cycle
 
     class Clock:
         @staticmethod
@@ -99,25 +101,34 @@ def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
         def perf_counter():
             return seconds[0]
 
-    def see(rows, view):
+    def transform(rows, view):
         seconds[0] += 30
         return rows
 
-    class Model(FoldEnsembleFactory):
-        view, can_use_any_time = "encoded", True
+    def train_networks(networks, view, cycles, data):
+        seconds[0] += 10
+        limits.append(data.time_limit)
+        return SimpleNamespace(networks=SimpleNamespace(n_iter_=np.array([1]))), None
 
-        def train(self, training):
-            seconds[0] += 10
-            return None, training.time_limit
-
-    monkeypatch.setattr(_components, "time", Clock)
-    rng = np.random.RandomState(0)
-    rest = {"weight": None, "n_estimators": 2, "folds": None, "watched": None}
-    rest["progress"] = SimpleNamespace(is_stopped=False)
-    training = TrainingData(
-        X=None, y=None, rng=rng, time_limit=100, estimator=None, context=None, **rest
+    limits = []
+    model = TabularClassifier()
+    model.classes_ = np.arange(2)
+    model._features = SimpleNamespace(transform=transform, n_blocks=0)
+    monkeypatch.setattr(base, "time", Clock)
+    monkeypatch.setattr(base, "train_networks", train_networks)
+    rows = LabeledRows(None, np.arange(100) % 2, None)
+    data = TrainingData(
+        rows,
+        n_estimators=2,
+        folds=None,
+        validation=None,
+        rng=np.random.RandomState(0),
+        time_limit=100,
+        estimator=model,
+        context=None,
+        progress=SimpleNamespace(is_stopped=False),
     )
-    limits = [limit for _, limit in fit_components([Model(), Model()], training, see)]
+    model._fit_components(data)
     assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
 
 
@@ -126,7 +137,7 @@ def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch
     X, y = data_for(kind)
     folds = np.arange(len(y)) % 2
     monkeypatch.setattr(base, "k_fold_indices", lambda *_: folds)
-    monkeypatch.setattr(_network_ensemble, "cycle_lengths", lambda *_: [2, 3])
+    monkeypatch.setattr(base, "cycle_lengths", lambda *_: [2, 3])
     monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
     others = y.copy()
     others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])

@@ -11,11 +11,17 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skbackprop.training.blas_threads import (
     _ALWAYS_ONE_THREAD,
     _WORTH_MORE_THREADS,
+    BlasLimit,
     threads_for_stacks,
-    with_blas_limit,
 )
 
 MIDDLING = (_ALWAYS_ONE_THREAD + _WORTH_MORE_THREADS) // 2
+
+
+def with_limit(action, *arguments, **options):
+    """Return what `action()` returns under a `BlasLimit`."""
+    with BlasLimit(*arguments, **options) as limit, limit:
+        return action()
 
 
 def blas_threads():
@@ -39,7 +45,7 @@ def before():
 
 
 def test_middling_products_get_one_thread_and_then_all_is_as_before(before):
-    assert set(with_blas_limit(blas_threads, MIDDLING).values()) == {1}
+    assert set(with_limit(blas_threads, MIDDLING).values()) == {1}
     assert blas_threads() == before
 
 
@@ -48,33 +54,33 @@ def test_an_exception_lifts_the_limit_too(before):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        with_blas_limit(interrupted, MIDDLING)
+        with_limit(interrupted, MIDDLING)
     assert blas_threads() == before
 
 
 @pytest.mark.parametrize("max_matmul_size", [1, _ALWAYS_ONE_THREAD, _WORTH_MORE_THREADS, 2**40])
 def test_small_and_large_products_are_left_to_blas(max_matmul_size, before):
-    assert with_blas_limit(blas_threads, max_matmul_size) == before
+    assert with_limit(blas_threads, max_matmul_size) == before
     assert blas_threads() == before
 
 
 @pytest.mark.parametrize("max_matmul_size", [1, _ALWAYS_ONE_THREAD, MIDDLING])
 def test_lbfgs_gets_one_thread_for_small_products_too(max_matmul_size, before):
-    limited = with_blas_limit(blas_threads, max_matmul_size, is_lbfgs=True)
+    limited = with_limit(blas_threads, max_matmul_size, is_lbfgs=True)
     assert set(limited.values()) == {1}
     assert blas_threads() == before
 
 
 def test_lbfgs_on_large_products_is_left_to_blas(before):
-    assert with_blas_limit(blas_threads, _WORTH_MORE_THREADS, is_lbfgs=True) == before
+    assert with_limit(blas_threads, _WORTH_MORE_THREADS, is_lbfgs=True) == before
 
 
 def test_a_limit_within_a_limit(before):
     def outer():
-        inner = with_blas_limit(blas_threads, MIDDLING)
+        inner = with_limit(blas_threads, MIDDLING)
         return inner, blas_threads()
 
-    for counts in with_blas_limit(outer, MIDDLING):
+    for counts in with_limit(outer, MIDDLING):
         assert set(counts.values()) == {1}
     assert blas_threads() == before
 
@@ -89,8 +95,8 @@ def test_limits_that_overlap_end_with_the_last(before):
         return blas_threads()
 
     with ThreadPoolExecutor(1) as pool:
-        limited = with_blas_limit(
-            lambda: (pool.submit(with_blas_limit, other, MIDDLING), has_begun.wait(60))[0], MIDDLING
+        limited = with_limit(
+            lambda: (pool.submit(with_limit, other, MIDDLING), has_begun.wait(60))[0], MIDDLING
         )
         assert set(blas_threads().values()) == {1}
         is_done.set()
@@ -99,16 +105,16 @@ def test_limits_that_overlap_end_with_the_last(before):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("action", [lambda: None, lambda: with_blas_limit(lambda: None, MIDDLING)])
+@pytest.mark.parametrize("action", [lambda: None, lambda: with_limit(lambda: None, MIDDLING)])
 def test_an_interrupt_anywhere_lifts_the_limit(action, before):
     """Wherever Python looks for signals: at the start of a function, and after each call."""
     place, was_pressed = 0, True
     while was_pressed:
-        was_pressed = press_ctrl_c(lambda: with_blas_limit(action, MIDDLING), place)
+        was_pressed = press_ctrl_c(lambda: with_limit(action, MIDDLING), place)
         assert blas_threads() == before, place
         place += 1
     assert place > 20
-    assert set(with_blas_limit(blas_threads, MIDDLING).values()) == {1}
+    assert set(with_limit(blas_threads, MIDDLING).values()) == {1}
     assert blas_threads() == before
 
 
@@ -149,7 +155,7 @@ FORKING = f"""
 import os, sys, threading
 from threadpoolctl import threadpool_info, threadpool_limits
 import numpy, scipy.linalg
-from skbackprop.training.blas_threads import limiting_blas
+from skbackprop.training.blas_threads import with_blas_limit
 
 def n_threads():
     return max(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
@@ -164,7 +170,7 @@ def fork():
 def train_in_another_thread():
     has_begun, is_done = threading.Event(), threading.Event()
     action = lambda: (has_begun.set(), is_done.wait(60))
-    thread = threading.Thread(target=limiting_blas, args=(action, {MIDDLING}))
+    thread = threading.Thread(target=with_blas_limit, args=(action, {MIDDLING}))
     thread.start()
     assert has_begun.wait(60)
     parent = fork()
@@ -175,11 +181,11 @@ def train_in_another_thread():
 
 threadpool_limits(limits=2, user_api="blas")
 if sys.argv[1] == "this thread":
-    parent = limiting_blas(fork, {MIDDLING})
+    parent = with_blas_limit(fork, {MIDDLING})
 else:
     parent = train_in_another_thread()
 if not parent:
-    limiting_blas(n_threads, {MIDDLING})
+    with_blas_limit(n_threads, {MIDDLING})
     print(n_threads(), flush=True)
     os._exit(0)
 sys.exit(n_threads() != 2)
@@ -195,6 +201,6 @@ def test_stacks_get_as_many_threads_as_blas_and_one_inside_of_a_thread(before):
 
 
 def test_side_by_side_each_has_blas_to_itself(before):
-    limited = with_blas_limit(blas_threads, 10 * _WORTH_MORE_THREADS, n_side_by_side=2)
+    limited = with_limit(blas_threads, 10 * _WORTH_MORE_THREADS, n_side_by_side=2)
     assert set(limited.values()) == {1}
     assert blas_threads() == before

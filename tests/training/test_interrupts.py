@@ -43,20 +43,19 @@ RECORDING = {
         "shown",
     },
     "training/training_run.py": {"after_epoch", "end", "continue_with", "kept", "past"},
-    "training/partial_fit_session.py": {"continue_with", "train_runs"},
+    "training/partial_fit_session.py": {"continue_with"},
     "training/rng.py": {"move_here"},
     "training/convergence.py": {"_judge", "on_converged", "on_max_iter"},
-    "training/runner.py": {"train_runs", "run_loops", "run_loops_concurrently", "take_turns"},
     "training/loop.py": {
-        *("advance", "_advance", "_train_epoch", "_record", "_stopped", "drop_members"),
-        *("_give_back", "without", "continue_with"),
+        *("train", "train_epoch", "_end_epoch", "_record_epoch", "_check_stopping"),
+        *("finish_all", "finish_members", "_detach_run", "without", "continue_with_new_data"),
     },
     "training/model_stacks.py": {"bind_parameter_views"},
     "training/lbfgs_training.py": {
-        *("fit_lbfgs", "train_runs", "_minimise", "_end_iteration", "_go_back", "_end"),
+        *("train", "_minimise", "_end_iteration", "_go_back", "_end"),
     },
     "nn/train_state.py": {"shallow_copy"},
-    "nn/ensemble_trainer.py": {"train_epoch_or_rollback", "save", "drop_members", "set_data"},
+    "nn/ensemble_trainer.py": {"train_epoch", "save", "drop_members", "set_data"},
     "nn/lbfgs.py": {"minimize", "callback"},
 }
 WATCHED = {str(PACKAGE / file): names for file, names in RECORDING.items()}

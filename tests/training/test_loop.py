@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from runs import N_ROWS, SHARED, assert_same_run, finished, runs_of
+from runs import N_ROWS, SHARED, assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._data_info import FitArguments
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
+from skbackprop.training import loop as loop_module
 from skbackprop.training import model_stacks as sizes_module
-from skbackprop.training import runner
-from skbackprop.training.loop import TrainingLoop, evaluate_validation
-from skbackprop.training.runner import train_runs
+from skbackprop.training.convergence import on_converged
+from skbackprop.training.loop import StackTraining
+from skbackprop.training.training_run import evaluate_validation
 from stacks import Falling
 from support import classes_for, data_for, few_epochs, same_bits
 
@@ -48,8 +49,6 @@ DIFFERENCES = [
     {"n_iter_no_change": np.inf},
     {"early_stopping": True, "validation_fraction": 0.5, "n_iter_no_change": 2},
     {"init": "he_normal"},
-    {"learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 2},
-    {"learning_rate": "invscaling", "power_t": 0.3},
 ]
 
 
@@ -64,7 +63,7 @@ def test_runs_of_a_stack_end_as_each_does_alone(settings, is_shared, estimator_c
         runs_of(estimator_class, DIFFERENCES, settings, is_shared=shared)
         for shared in (is_shared, False)
     )
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")
@@ -81,7 +80,7 @@ def test_runs_with_schedules_of_their_own(learning_rate):
         for rate, tol, patience in [(0.1, 0.3, 2), (0.02, 0.1, 1), (1e-5, 0.5, 1), (0.1, 0.3, 7)]
     ]
     runs, alone = (runs_of(BackpropRegressor, of_runs, settings) for _ in range(2))
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for run, expected in zip(runs, alone, strict=True):
         train_runs([expected])
         assert_same_run(run, expected)
@@ -100,7 +99,7 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
             planned, *checked = model._checked(FitArguments(*data), True, False, None)
             runs += model._runs(planned.config, *checked, model._resumed_initial_states(), False)
         for some in [runs] if is_together else [[run] for run in runs]:
-            finished(TrainingLoop(some))
+            finished(StackTraining(some))
         ends.append(runs)
     for run, expected in zip(*ends, strict=True):
         assert_same_run(run, expected)
@@ -110,7 +109,7 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
 
 
 def test_equal_runs_on_one_table_share_order_and_stream():
-    stack = TrainingLoop(
+    stack = StackTraining(
         runs_of(BackpropRegressor, [{}, {"alpha": 1.0}, {"random_state": 4}])
     ).stack
     assert stack.state.orders[0] is stack.state.orders[1] is not stack.state.orders[2]
@@ -128,7 +127,7 @@ def test_equal_runs_on_one_table_share_order_and_stream():
     ids=["another seed", "rows held out", "no shuffling", "another table"],
 )
 def test_runs_that_visit_other_rows_share_nothing(changes, is_shared):
-    stack = TrainingLoop(runs_of(BackpropRegressor, [{}, changes], is_shared=is_shared)).stack
+    stack = StackTraining(runs_of(BackpropRegressor, [{}, changes], is_shared=is_shared)).stack
     assert stack.state.orders[0] is None or stack.state.orders[0] is not stack.state.orders[1]
     assert stack.state.rngs[0] is None or stack.state.rngs[0] is not stack.state.rngs[1]
 
@@ -137,7 +136,7 @@ def test_runs_keep_streams_and_orders_of_their_own():
     """One that goes on later does not take another with it."""
     runs = runs_of(BackpropRegressor, [{}, {}])
     rngs = [run.state.rngs[0] for run in runs]
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     assert [run.state.rngs[0] for run in runs] == rngs
     assert rngs[0] is not rngs[1]
     for name in ("optimizer", "schedule"):
@@ -160,7 +159,7 @@ def test_streams_of_any_bit_generator(kinds):
         return [{"random_state": np.random.RandomState(own)} for own in bits]
 
     runs, alone = (runs_of(BackpropRegressor, changes()) for _ in range(2))
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for run, expected in zip(runs, alone, strict=True):
         train_runs([expected])
         assert run.losses == expected.losses
@@ -230,7 +229,7 @@ def test_runs_that_diverge_take_no_other_with_them(
     changes = [{"learning_rate_init": rate} for rate in rates]
     runs = runs_of(estimator_class, changes, settings, is_shared=is_shared)
     alone = runs_of(estimator_class, changes, settings)
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         train_runs([expected])
         assert_same_run(run, expected, f"of run {i}")
@@ -241,7 +240,7 @@ def test_runs_that_diverge_take_no_other_with_them(
 def test_all_runs_may_diverge():
     changes = [{"learning_rate_init": rate} for rate in (1e150, 1e100, 1e30)]
     runs = runs_of(BackpropRegressor, changes, DIVERGING)
-    finished(TrainingLoop(runs))
+    finished(StackTraining(runs))
     assert all(run.error is not None for run in runs)
 
 
@@ -272,29 +271,29 @@ def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
 # ----------------------------------------------------------------------------- several stacks
 
 
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "exponential"}])
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "ema"}])
 def test_runs_may_be_let_go_after_any_epoch(settings):
     """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
     changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
     runs, alone = (runs_of(BackpropClassifier, changes, settings) for _ in range(2))
-    n_epochs, loop = [3, 12, 7, 3], TrainingLoop(runs)
+    n_epochs, loop = [3, 12, 7, 3], StackTraining(runs)
     while loop.runs:
-        loop.advance()
+        loop.train_epoch()
         leave = [n_epochs[runs.index(run)] == loop.n_done for run in loop.runs]
         if loop.runs:
-            loop.drop_members(np.array(leave))
+            loop.finish_members(np.array(leave), on_converged)
     for run, expected, n in zip(runs, alone, n_epochs, strict=True):
-        by_itself = TrainingLoop([expected])
+        by_itself = StackTraining([expected])
         for _ in range(n):
-            by_itself.advance()
-        by_itself.interrupt()
+            by_itself.train_epoch()
+        by_itself.finish_all()
         assert run.n_iter == n
         assert_same_run(run, expected)
 
 
 def cut_stacks(monkeypatch, size):
     """Let stacks hold so many members; the cache holds one at the least."""
-    monkeypatch.setattr(runner, "max_stack_size", lambda *arguments: size)
+    monkeypatch.setattr(loop_module, "max_stack_size", lambda *arguments: size)
 
 
 @both
@@ -317,7 +316,7 @@ def test_stacks_side_by_side_do_what_one_does(settings, estimator_class, monkeyp
     runs, expected = (runs_of(estimator_class, changes, settings) for _ in range(2))
     assert train_runs(expected) is None
     cut_stacks(monkeypatch, 2)
-    monkeypatch.setattr(runner, "threads_for_stacks", lambda: 3)
+    monkeypatch.setattr(loop_module, "threads_for_stacks", lambda: 3)
     assert train_runs(runs) is None
     for run, reference in zip(runs, expected, strict=True):
         assert_same_run(run, reference)
@@ -326,7 +325,7 @@ def test_stacks_side_by_side_do_what_one_does(settings, estimator_class, monkeyp
 def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(monkeypatch):
     runs = runs_of(BackpropRegressor, [{"random_state": seed} for seed in range(4)])
     cut_stacks(monkeypatch, 2)
-    monkeypatch.setattr(runner, "threads_for_stacks", lambda: 2)
+    monkeypatch.setattr(loop_module, "threads_for_stacks", lambda: 2)
     interrupt_step(monkeypatch, "adam", 5)
     n_threads = threading.active_count()
     assert isinstance(train_runs(runs), KeyboardInterrupt)
@@ -340,7 +339,7 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
         ({}, 2),
         ({"solver": AMSGrad()}, 3),
         ({"average": "polyak"}, 3),
-        ({"solver": "amsgrad", "average": "exponential"}, 4),
+        ({"solver": "amsgrad", "average": "ema"}, 4),
     ],
     ids=str,
 )
@@ -348,7 +347,9 @@ def test_a_stack_holds_what_the_cache_does(settings, n_moments, monkeypatch):
     runs = runs_of(BackpropRegressor, [{}] * 9, settings)
     sizes = []
     monkeypatch.setattr(
-        runner, "TrainingLoop", lambda some, **_: (sizes.append(len(some)), TrainingLoop(some))[1]
+        loop_module,
+        "StackTraining",
+        lambda some, *_: (sizes.append(len(some)), StackTraining(some))[1],
     )
     each = sizes_module.bytes_per_member(runs[0].network, SHARED["batch_size"], 8, n_moments)
     for n_estimators, expected in [(9, [9]), (8, [4, 5]), (4, [3, 3, 3]), (3, [1] * 9)]:

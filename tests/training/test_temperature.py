@@ -89,7 +89,7 @@ CASES = {
     "averages": (TWO, {"average": "polyak"}),
     "lbfgs": (TWO, {"solver": "lbfgs", "hidden_layer_sizes": ()}),
     "smoothed": (THREE, {"label_smoothing": 0.3}),
-    "another loss": (TWO, {"loss": "squared_error", "class_weight": {0: 1.0, 1: 3.0}}),
+    "another loss": (TWO, {"loss": "brier", "class_weight": {0: 1.0, 1: 3.0}}),
 }
 
 
@@ -143,7 +143,7 @@ def test_of_members_with_rows_of_their_own_it_is_that_of_each_less_what_a_mean_d
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"n_estimators": 2}, {"average": "exponential"}, {"solver": "lbfgs", "max_iter": 3}],
+    [{}, {"n_estimators": 2}, {"average": "ema"}, {"solver": "lbfgs", "max_iter": 3}],
     ids=str,
 )
 def test_training_goes_on_without_a_temperature(settings):

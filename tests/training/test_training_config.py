@@ -17,7 +17,14 @@ from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.regularizers import L1L2, L2
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
-from skbackprop.schedules import SCHEDULES, Adaptive, ConstantRate, InverseScaling, LambdaSchedule
+from skbackprop.schedules import (
+    SCHEDULES,
+    Adaptive,
+    ConstantRate,
+    CosineDecay,
+    InverseScaling,
+    LambdaSchedule,
+)
 from skbackprop.training.architecture import (
     MLPSpec,
     activation_of_each_layer,
@@ -35,6 +42,7 @@ from skbackprop.training.config import (
 from skbackprop.training.weight_init import checked_layers, initial_weights
 from skbackprop.utils.equality import is_equal
 from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
+from stacks import activations_of
 from support import some_parameters
 
 NETWORK = dense_network((4, 3, 2), (Tanh(),))
@@ -163,7 +171,7 @@ def test_without_a_share_of_l1_the_penalty_is_l2():
     [
         (None, None),
         ("polyak", PolyakAverage(1.0)),
-        ("exponential", ExponentialMovingAverage(0.99)),
+        ("ema", ExponentialMovingAverage(0.99)),
         (PolyakAverage(70), PolyakAverage(70.0)),
         (ExponentialMovingAverage(0.5), ExponentialMovingAverage(0.5)),
     ],
@@ -190,7 +198,7 @@ def test_averages(average, expected):
             0.9,
             r"average=ExponentialMovingAverage\(decay=0.9\), imported from",
         ),
-        ("mean", r"one of the names \['polyak', 'exponential'\]"),
+        ("mean", r"one of the names \['polyak', 'ema'\]"),
         (PolyakAverage, "or an Average, got <class"),
         ([0.9], "average=None for neither"),
     ],
@@ -208,7 +216,7 @@ def test_networks():
     layered = network_of(
         settings(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)]), 4, 3
     )
-    assert layered.activations == (Relu(), LeakyRelu(0.3))
+    assert activations_of(layered) == [Relu(), LeakyRelu(0.3)]
     own = Tanh()
     assert check_activation_param(own) is own
     assert check_activation_param("relu") is ACTIVATIONS["relu"]
@@ -269,7 +277,7 @@ def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_cla
 def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
     models = two_that_differ_in(row)
     assert not is_equal(*(getattr(model, row.name) for model in models))
-    shapes = [model._plan_of(model.get_params(deep=False)).shape for model in models]
+    shapes = [model._plan_of(model.get_params(deep=False)).stacking_key for model in models]
     assert is_equal(*shapes) == row.stackable
 
 
@@ -283,18 +291,19 @@ def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
         ({"hidden_layer_sizes": 5}, {"hidden_layer_sizes": [5]}, True),
         ({"batch_size": 200}, {"batch_size": "auto"}, True),
         ({"average": "polyak"}, {"average": PolyakAverage(np.float32(50))}, True),
-        ({"average": "polyak"}, {"average": "exponential"}, False),
-        ({"average": None}, {"average": "exponential"}, False),
+        ({"average": "polyak"}, {"average": "ema"}, False),
+        ({"average": None}, {"average": "ema"}, False),
         ({"alpha": 1}, {"alpha": np.float32(0.9)}, True),
         ({"l1_ratio": 0.5}, {"l1_ratio": 0}, False),
-        ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, True),
+        ({"learning_rate": "cosine"}, {"learning_rate": "adaptive"}, False),
+        ({"learning_rate": CosineDecay()}, {"learning_rate": CosineDecay(0.1)}, True),
         ({"dropout": 0.1}, {"dropout": [0.0, 0.1]}, True),
     ],
     ids=str,
 )
 def test_plans_are_compared_by_what_they_mean(one, other, together):
     """However the parameters say it."""
-    assert is_equal(config(**one).shape, config(**other).shape) == together
+    assert is_equal(config(**one).stacking_key, config(**other).stacking_key) == together
 
 
 @pytest.mark.parametrize(
@@ -334,7 +343,7 @@ def assert_layers_equal(layers, expected):
             np.testing.assert_array_equal(array, reference)
 
 
-@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(gain=3.0)], ids=str)
+@pytest.mark.parametrize("init", ["auto", *INITIALIZERS, VarianceScaling(scale=3.0)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
     network = dense_network((4, 3, 2), (ACTIVATIONS[activation],))
@@ -344,7 +353,7 @@ def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
     initializer = (
         ACTIVATIONS[activation].initializer if init == "auto" else INITIALIZERS.get(init, init)
     )
-    assert_layers_equal(drawn, network.draw([initializer] * 2, np.random.RandomState(5)))
+    assert_layers_equal(drawn, network.draw_weights(np.random.RandomState(5), initializer))
 
 
 def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
@@ -352,8 +361,8 @@ def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_bef
     drawn = initial_layers(given, network_of(given, 4, 3), np.random.RandomState(5))
     rng = np.random.RandomState(5)
     expected = [
-        VarianceScaling(1.0, "in", normal=True).draw(rng, 4, 5),
-        VarianceScaling(1.6, "in").draw(rng, 5, 6),
+        VarianceScaling(1.0, "fan_in", "normal").draw(rng, 4, 5),
+        VarianceScaling(1.6, "fan_in").draw(rng, 5, 6),
         GlorotUniform(2.0).draw(rng, 6, 7),
         GlorotUniform(2.0).draw(rng, 7, 3),
     ]

@@ -41,12 +41,12 @@ ConformalRegressor(BackpropRegressor(), conformity_score="quantiles")  # wrong
 TabularRegressor(loss="huuber")  # wrong
 TabularClassifier(blend="bosting")  # wrong
 TableEncoder(encoding="onehot")  # wrong
-OptunaPruningCallback(None, of="accuracy")  # wrong
+OptunaPruningCallback(None, monitor="accuracy")  # wrong
 BackpropClassifier().fit(X)  # wrong
 BackpropClassifier().fit(None, y)  # wrong
 BackpropClassifier().fit(X, y).input_gradient(X, of="probabilty")  # wrong
 BackpropRegressor().fit(X, y, X_vall=X)  # wrong
-to_c(BackpropClassifier(), weights="int16")  # wrong
+to_c(BackpropClassifier(), weight_dtype="int16")  # wrong
 LinearWarmup("cosin")  # wrong
 mean, std = BackpropRegressor().predict(X, return_std="yes")  # wrong
 shape = BackpropClassifier().fit(X, y).coefs_.shape  # wrong

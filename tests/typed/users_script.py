@@ -61,7 +61,7 @@ def classifiers(X: NDArray[np.float64], labels: list[str]) -> None:
         class_weight="balanced",
         dropout=[0.0, 0.1, 0.1],
         normalization="layer",
-        average="exponential",
+        average="ema",
         init=VarianceScaling(),
         max_iter=2,
     ).fit(X.tolist(), np.array(labels), X_val=X[:4], y_val=labels[:4])
@@ -91,7 +91,7 @@ def regressors(X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
 def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) -> None:
     """Fit autoencoders, searches and tables."""
     assert_type(BackpropAutoencoder(2, max_iter=5).fit(X).transform(X), Array)
-    assert_type(TableEncoder(encoding="codes").fit(X).transform(X), Array)
+    assert_type(TableEncoder(encoding="ordinal").fit(X).transform(X), Array)
     network = BackpropClassifier((4,), max_iter=3)
     search = BackpropGridSearchCV(network, {"alpha": [0.1, 0.2]}, cv=2).fit(X, labels)
     assert_type(search, BackpropGridSearchCV)
@@ -115,8 +115,8 @@ def tools(X: NDArray[np.float64], labels: list[str], folder: Path) -> None:
     model.fit(X, labels)
     display = LossCurveDisplay.from_estimator(model)
     assert_type(display, LossCurveDisplay)
-    assert_type(to_c(model, weights="float32").source, str)
-    OptunaPruningCallback(trial=None, of="validation_loss")
+    assert_type(to_c(model, weight_dtype="float32").source, str)
+    OptunaPruningCallback(trial=None, monitor="validation_loss")
 
 
 def main() -> None:

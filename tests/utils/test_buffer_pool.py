@@ -1,4 +1,4 @@
-"""Does a workspace hand out views of one buffer for a name, and never less than was asked for?"""
+"""Does a pool hand out views of one buffer for a name, and never less than was asked for?"""
 
 import numpy as np
 import pytest
@@ -9,35 +9,35 @@ from stacks import DTYPES
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_have_the_shape_and_dtype_asked_for(dtype):
-    array = BufferPool(np.dtype(dtype)).array("z", (2, 3, 4))
+    array = BufferPool(np.dtype(dtype)).get("z", (2, 3, 4))
     assert (array.shape, array.dtype) == ((2, 3, 4), dtype)
     assert array.flags.c_contiguous
     assert array.flags.writeable
 
 
 def test_one_name_is_one_memory_and_two_names_are_two():
-    workspace = BufferPool(np.dtype(float))
-    long, short = workspace.array("z", (10, 3)), workspace.array("z", (4, 3))
+    pool = BufferPool(np.dtype(float))
+    long, short = pool.get("z", (10, 3)), pool.get("z", (4, 3))
     assert np.shares_memory(long, short)
     short[:] = 1
     assert (long[:4] == 1).all()
-    assert not np.shares_memory(long, workspace.array("a", (10, 3)))
+    assert not np.shares_memory(long, pool.get("a", (10, 3)))
 
 
 def test_a_larger_array_leaves_those_handed_out_alone():
-    workspace = BufferPool(np.dtype(float))
-    small = workspace.array("z", (2, 2))
+    pool = BufferPool(np.dtype(float))
+    small = pool.get("z", (2, 2))
     small[:] = 1
-    large = workspace.array("z", (5, 5))
+    large = pool.get("z", (5, 5))
     large[:] = 2
     assert (small == 1).all()
-    assert np.shares_memory(large, workspace.array("z", (3, 3)))
+    assert np.shares_memory(large, pool.get("z", (3, 3)))
 
 
-def test_two_workspaces_share_nothing():
-    first, second = (BufferPool(np.dtype(float)).array("z", (4,)) for _ in range(2))
+def test_two_pools_share_nothing():
+    first, second = (BufferPool(np.dtype(float)).get("z", (4,)) for _ in range(2))
     assert not np.shares_memory(first, second)
 
 
 def test_empty_arrays_are_possible():
-    assert BufferPool(np.dtype(float)).array("x", (3, 0)).shape == (3, 0)
+    assert BufferPool(np.dtype(float)).get("x", (3, 0)).shape == (3, 0)

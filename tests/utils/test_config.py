@@ -47,7 +47,8 @@ every_part = pytest.mark.parametrize("part", PARTS, ids=KINDS)
 OTHERS = {
     True: False,
     False: True,
-    "average": "in",
+    "fan_avg": "fan_in",
+    "uniform": "normal",
     (0.5, 0.75): (0.1,),
     (0.5,): (0.1, 0.9),
     np.cos: np.sin,
@@ -113,12 +114,12 @@ def test_settings_are_what_the_constructor_takes(part):
 
 
 def test_settings_of_parts_within_go_by_longer_names():
-    part = LinearWarmup(LinearWarmup("cosine", length=0.2))
-    assert part.get_params(deep=False).keys() == {"schedule", "length", "start"}
+    part = LinearWarmup(LinearWarmup("cosine", warmup_fraction=0.2))
+    assert part.get_params(deep=False).keys() == {"schedule", "warmup_fraction", "start_factor"}
     deep = part.get_params()
-    assert deep["schedule__length"] == 0.2
+    assert deep["schedule__warmup_fraction"] == 0.2
     assert deep["schedule__schedule"] == CosineDecay()
-    assert deep["schedule__schedule__final"] == 0.0
+    assert deep["schedule__schedule__final_factor"] == 0.0
     assert len(deep) == 3 + 3 + 1
 
 
@@ -192,20 +193,22 @@ def test_without_arguments_it_is_an_equal_part(part):
 
 
 def test_settings_of_parts_within_are_set():
-    part = LinearWarmup("cosine", length=0.2)
-    assert part.set_params(schedule__final=0.1) == LinearWarmup(CosineDecay(0.1), length=0.2)
-    both = part.set_params(start=0.5, schedule__final=0.1)
-    assert both == LinearWarmup(CosineDecay(0.1), length=0.2, start=0.5)
-    assert part == LinearWarmup(CosineDecay(), length=0.2)
-    twice = LinearWarmup(part).set_params(schedule__schedule__final=0.3)
+    part = LinearWarmup("cosine", warmup_fraction=0.2)
+    assert part.set_params(schedule__final_factor=0.1) == LinearWarmup(
+        CosineDecay(0.1), warmup_fraction=0.2
+    )
+    both = part.set_params(start_factor=0.5, schedule__final_factor=0.1)
+    assert both == LinearWarmup(CosineDecay(0.1), warmup_fraction=0.2, start_factor=0.5)
+    assert part == LinearWarmup(CosineDecay(), warmup_fraction=0.2)
+    twice = LinearWarmup(part).set_params(schedule__schedule__final_factor=0.3)
     assert twice.schedule.schedule == CosineDecay(0.3)
 
 
 def test_a_part_comes_before_its_settings():
     part = LinearWarmup("cosine").set_params(
-        schedule__factor=0.3, schedule="step", schedule__at=(0.1,)
+        schedule__factor=0.3, schedule="step", schedule__milestones=(0.1,)
     )
-    assert part == LinearWarmup(StepDecay(0.3, at=(0.1,)))
+    assert part == LinearWarmup(StepDecay(0.3, milestones=(0.1,)))
 
 
 @every_part
@@ -222,18 +225,22 @@ def test_a_wrong_name_is_an_error_that_has_the_right_ones(part):
     [
         (Adam(), {"beta_1": 2.0}, "beta_1 of Adam must be a number in the range"),
         (AdamW(), {"weight_decay": "much"}, "weight_decay of AdamW must be"),
-        (LinearWarmup("cosine"), {"schedule__final": 2.0}, "final of Cosine must be"),
+        (
+            LinearWarmup("cosine"),
+            {"schedule__final_factor": 2.0},
+            "final_factor of CosineDecay must be",
+        ),
         (
             LinearWarmup("cosine"),
             {"schedule__x": 2.0},
-            r"Invalid parameter 'x' for Cosine\(final=0.0\)",
+            r"Invalid parameter 'x' for CosineDecay\(final_factor=0.0\)",
         ),
         (
             LinearWarmup("cosine"),
-            {"length__x": 2.0},
-            "length=0.05 of LinearWarmup has no settings of its own",
+            {"warmup_fraction__x": 2.0},
+            "warmup_fraction=0.05 of LinearWarmup has no settings of its own",
         ),
-        (Quantile(), {"levels": [0.9, 0.1]}, "levels"),
+        (Quantile(), {"quantiles": [0.9, 0.1]}, "quantiles"),
     ],
     ids=str,
 )
@@ -258,7 +265,7 @@ def test_what_is_within_is_copied_as_it_is():
     """A tuple and a lambda are no estimators, and a loss keeps what the classifier has set."""
     function = lambda progress: 1 - progress  # noqa: E731
     assert clone(LinearWarmup(function)).schedule.function is function
-    assert clone(StepDecay(at=(0.1, 0.2))) == StepDecay(at=(0.1, 0.2))
+    assert clone(StepDecay(milestones=(0.1, 0.2))) == StepDecay(milestones=(0.1, 0.2))
     assert clone(Focal(1.0, multiclass=True)).multiclass
     part = Plain([1, 2], inner=SGD())
     copied = clone(part)

@@ -12,7 +12,6 @@ from skbackprop.schedules import (
     SCHEDULES,
     Adaptive,
     ConstantRate,
-    InverseScaling,
     LambdaSchedule,
     LearningRateSchedule,
     LinearWarmup,
@@ -180,15 +179,6 @@ def test_settings_may_keep_a_cache():
     assert index_members(joined, np.array([1])) == Milestones(0.2)
 
 
-def test_settings_within_a_tuple_are_taken_too():
-    @dataclass(frozen=True)
-    class Pair:
-        parts: tuple[LearningRateSchedule, ...]
-
-    pair = Pair((ConstantRate(), InverseScaling(np.array([[0.1], [0.2]]))))
-    assert index_members(pair, slice(1, 2)) == Pair((ConstantRate(), InverseScaling(0.2)))
-
-
 def test_settings_within_settings_are_joined_and_taken_too():
     members = [
         LinearWarmup(Adaptive(tol), length) for tol, length in [(0.1, 0.3), (0.2, 0.3), (0.2, 0)]
@@ -201,8 +191,8 @@ def test_settings_within_settings_are_joined_and_taken_too():
     )
     joined = stack_settings(members)
     assert_same_bits(joined.schedule.tol, np.array([[0.1], [0.2], [0.2]]))
-    assert_same_bits(joined.length, np.array([[0.3], [0.3], [0.0]]))
-    assert joined.start == 0.1
+    assert_same_bits(joined.warmup_fraction, np.array([[0.3], [0.3], [0.0]]))
+    assert joined.start_factor == 0.1
     for i, member in enumerate(members):
         assert index_members(joined, np.array([i])) == member
 

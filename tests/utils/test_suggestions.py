@@ -135,7 +135,7 @@ FOREIGN_VALUES = {
         ],
         "focal": ["focal_loss", "CategoricalFocalCrossentropy"],
         "hinge": ["categorical_hinge", "MultiMarginLoss"],
-        "squared_error": ["mse", "brier_score"],
+        "brier": ["mse", "brier_score", "squared_error"],
     },
     ("regressor", "loss"): {
         "squared_error": ["mse", "MSELoss", "mean_squared_error", "reg:squarederror", "l2"],
@@ -177,7 +177,10 @@ FOREIGN_VALUES = {
         "batch": ["BatchNormalization", "BatchNorm1d", "batch_norm"],
         "layer": ["LayerNorm", "LayerNormalization"],
     },
-    ("regressor", "average"): {"exponential": ["ema"], "polyak": ["swa", "ASGD"]},
+    ("regressor", "average"): {
+        "ema": ["exponential", "ExponentialMovingAverage"],
+        "polyak": ["swa", "ASGD"],
+    },
     ("classifier", "class_weight"): {"balanced": ["auto", "balanced_subsample"]},
 }
 FOREIGN_PARAMETERS = {
@@ -200,7 +203,7 @@ FOREIGN_PARAMETERS = {
     "normalization": ["batch_norm", "normalisation"],
     "beta_1": ["beta1"],
     "epsilon": ["eps"],
-    "n_estimators": ["n_estimators", "n_networks"],
+    "n_estimators": ["n_members", "n_networks"],
     "average": ["use_ema"],
     "activation": ["activation_fn", "nonlinearity"],
     "time_limit": ["timeout"],
@@ -216,16 +219,16 @@ FOREIGN_SETTINGS = [
     (RMSprop, "rho", "alpha"),
     (LeakyRelu, "negative_slope", "alpha"),
     (Huber, "delta", "epsilon"),
-    (Quantile, "levels", "quantiles"),
-    (CosineDecay, "final", "eta_min"),
-    (StepDecay, "at", "milestones"),
-    (LinearWarmup, "length", "warmup_steps"),
+    (Quantile, "quantiles", "levels"),
+    (CosineDecay, "final_factor", "eta_min"),
+    (StepDecay, "milestones", "boundaries"),
+    (LinearWarmup, "warmup_fraction", "warmup_steps"),
     (ConformalRegressor, "coverage", "confidence_level"),
     (BackpropGridSearchCV, "param_grid", "params"),
     (BackpropRandomizedSearchCV, "n_iter", "n_trials"),
     (BackpropHalvingRandomSearchCV, "n_candidates", "n_iter"),
     (TabularClassifier, "categorical_features", "cat_features"),
-    (TabularRegressor, "n_estimators", "n_estimators"),
+    (TabularRegressor, "n_estimators", "n_members"),
     (TableEncoder, "categorical_features", "cat_cols"),
     (BackpropClassifier, "the estimator's 'set_callbacks'", "callbacks"),
     (TabularRegressor, "the estimator's 'set_callbacks'", "callbacks"),
@@ -386,7 +389,7 @@ def test_settings_of_parts():
     wrong = {
         "solver__weigth_decay": "weight_decay",
         "learning_rate__schedul__final": "schedule",
-        "learning_rate__schedule__finals": "final",
+        "learning_rate__schedule__final_factors": "final_factor",
         "solvr__weight_decay": "solver",
     }
     for name, right in wrong.items():
@@ -451,21 +454,24 @@ CALLS = {
     "schedule": (lambda: LinearWarmup("cosin"), "cosine"),
     "average": (lambda: quick(BackpropClassifier, average="poliak").fit(X, Y), "polyak"),
     "of OptunaPruningCallback": (
-        lambda: OptunaPruningCallback(None, of="validation-loss"),
+        lambda: OptunaPruningCallback(None, monitor="validation-loss"),
         "validation_loss",
     ),
     "of input_gradient": (
         lambda: quick(BackpropClassifier).fit(X, Y).input_gradient(X, of="probabilty"),
         "probability",
     ),
-    "weights in C": (lambda: to_c(quick(BackpropClassifier).fit(X, Y), weights="int-8"), "int8"),
+    "weight_dtype of to_c": (
+        lambda: to_c(quick(BackpropClassifier).fit(X, Y), weight_dtype="int-8"),
+        "int8",
+    ),
     "metric of a display": (
         lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), metric="scores"),
         "score",
     ),
-    "kind of a display": (
-        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), kind="heat-map"),
-        "heatmap",
+    "std_display_style of a display": (
+        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), std_display_style="errorbars"),
+        "errorbar",
     ),
 }
 

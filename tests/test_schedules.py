@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor, schedules
 from skbackprop.estimators._data_info import FitArguments
 from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
@@ -28,13 +28,14 @@ from skbackprop.schedules import (
     CosineDecay,
     ExponentialDecay,
     InverseScaling,
+    LambdaSchedule,
     LearningRateSchedule,
+    LinearWarmup,
     OneCycle,
     ReduceOnPlateau,
     StepDecay,
+    init_plateau_counter,
 )
-from skbackprop.schedules import schedules as schedules
-from skbackprop.schedules.base import init_plateau_counter
 from skbackprop.utils.stack_members import index_members, index_state
 from stacks import (
     assert_same_bits,
@@ -67,7 +68,7 @@ def record(schedule, base, monitored, n_rows=50):
 
 def test_table_is_complete_and_every_docstring_has_a_formula():
     kinds = public_kinds(schedules, LearningRateSchedule)
-    assert kinds == set(SCHEDULES.values())
+    assert kinds == {*SCHEDULES.values(), LambdaSchedule, LinearWarmup}
     assert without_formula(kinds) == set()
 
 
@@ -198,18 +199,21 @@ HALF_WAY_DOWN = (1 + math.sqrt(0.5)) / 2  # of half a cosine, after a quarter of
     [
         (ConstantRate(), [1, 1, 1, 1]),
         (CosineDecay(), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
-        (CosineDecay(final=0.2), [1, 0.2 + 0.8 * HALF_WAY_DOWN, 0.6, 1 - 0.8 * HALF_WAY_DOWN]),
-        (CosineDecay(final=1), [1, 1, 1, 1]),
-        (OneCycle(warm_up=0.5, start=0.2, final=0.1), [0.2, 0.6, 1, 0.55]),
-        (OneCycle(warm_up=0.25, start=0, final=0), [0, 1, 0.75, 0.25]),
-        (OneCycle(warm_up=0, final=0), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
-        (OneCycle(warm_up=1, start=0), [0, 1 - HALF_WAY_DOWN, 0.5, HALF_WAY_DOWN]),
+        (
+            CosineDecay(final_factor=0.2),
+            [1, 0.2 + 0.8 * HALF_WAY_DOWN, 0.6, 1 - 0.8 * HALF_WAY_DOWN],
+        ),
+        (CosineDecay(final_factor=1), [1, 1, 1, 1]),
+        (OneCycle(warmup_fraction=0.5, start_factor=0.2, final_factor=0.1), [0.2, 0.6, 1, 0.55]),
+        (OneCycle(warmup_fraction=0.25, start_factor=0, final_factor=0), [0, 1, 0.75, 0.25]),
+        (OneCycle(warmup_fraction=0, final_factor=0), [1, HALF_WAY_DOWN, 0.5, 1 - HALF_WAY_DOWN]),
+        (OneCycle(warmup_fraction=1, start_factor=0), [0, 1 - HALF_WAY_DOWN, 0.5, HALF_WAY_DOWN]),
         (StepDecay(), [1, 1, 0.1, 0.01]),
-        (StepDecay(factor=0.5, at=0.25), [1, 0.5, 0.5, 0.5]),
-        (StepDecay(at=[0.9]), [1, 1, 1, 1]),
-        (StepDecay(at=()), [1, 1, 1, 1]),
+        (StepDecay(factor=0.5, milestones=0.25), [1, 0.5, 0.5, 0.5]),
+        (StepDecay(milestones=[0.9]), [1, 1, 1, 1]),
+        (StepDecay(milestones=()), [1, 1, 1, 1]),
         (ExponentialDecay(), [1, 10**-0.5, 0.1, 10**-1.5]),
-        (ExponentialDecay(final=1), [1, 1, 1, 1]),
+        (ExponentialDecay(final_factor=1), [1, 1, 1, 1]),
     ],
     ids=str,
 )
@@ -278,13 +282,13 @@ def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, small
         (InverseScaling, "power_t", [-0.1, math.inf]),
         (Adaptive, "tol", [-1e-9]),
         (Adaptive, "n_iter_no_change", [-1]),
-        (CosineDecay, "final", [-0.1, 1.1, None]),
-        (OneCycle, "warm_up", [-0.1, 1.1]),
-        (OneCycle, "start", [-0.1, 1.1]),
-        (OneCycle, "final", [-0.1, 1.1]),
+        (CosineDecay, "final_factor", [-0.1, 1.1, None]),
+        (OneCycle, "warmup_fraction", [-0.1, 1.1]),
+        (OneCycle, "start_factor", [-0.1, 1.1]),
+        (OneCycle, "final_factor", [-0.1, 1.1]),
         (StepDecay, "factor", [0, -1, 1.5]),
-        (StepDecay, "at", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]]),
-        (ExponentialDecay, "final", [0, 1.1, "0.1"]),
+        (StepDecay, "milestones", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]]),
+        (ExponentialDecay, "final_factor", [0, 1.1, "0.1"]),
         (ReduceOnPlateau, "factor", [0, 1.1]),
         (ReduceOnPlateau, "patience", [-1, math.nan]),
         (ReduceOnPlateau, "tol", [-1]),
@@ -307,8 +311,12 @@ def test_schedules_survive_copies_and_equal_those_of_equal_settings(schedule):
 
 
 def test_the_milestones_of_step_are_kept_as_a_tuple():
-    assert StepDecay(at=[0.5, 0.75]) == StepDecay() == StepDecay(at=np.array([0.5, 0.75]))
-    assert StepDecay(at=0.5) == StepDecay(at=(0.5,)) != StepDecay()
+    assert (
+        StepDecay(milestones=[0.5, 0.75])
+        == StepDecay()
+        == StepDecay(milestones=np.array([0.5, 0.75]))
+    )
+    assert StepDecay(milestones=0.5) == StepDecay(milestones=(0.5,)) != StepDecay()
 
 
 # ------------------------------------------------------------------------- in estimators
@@ -353,7 +361,7 @@ def test_a_schedule_by_name_is_the_instance_with_its_defaults():
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     X, y = value_data()
-    settings = {"solver": solver, "learning_rate": OneCycle(0.4, start=0.0), "max_iter": 10}
+    settings = {"solver": solver, "learning_rate": OneCycle(0.4, start_factor=0.0), "max_iter": 10}
     first, last = (
         quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
     )

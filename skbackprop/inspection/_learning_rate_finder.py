@@ -16,12 +16,11 @@ from sklearn.pipeline import Pipeline
 
 from ..estimators._data_info import FitArguments
 from ..estimators.base import BaseNeuralNetwork
-from ..nn.ensemble_trainer import iter_epochs
 from ..nn.objective import DivergenceError
-from ..schedules.schedules import ConstantRate
+from ..schedules import ConstantRate
 from ..training.blas_threads import with_blas_limit
 from ..training.config import is_lbfgs
-from ..training.loop import TrainingLoop
+from ..training.model_stacks import make_ensemble_trainer
 from ..training.training_run import TrainingRun
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
@@ -199,7 +198,7 @@ def _network_and_input(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwor
 
 def _losses(run: TrainingRun, rates: list[float], width: int) -> list[float]:
     """Train a step at each rate, and return the losses before them, until training diverges."""
-    whole, batches = TrainingLoop([run]).stack, _batches(run)
+    whole, batches = make_ensemble_trainer([run]), _batches(run)
     losses: list[float] = []
     for rate, rows in zip(rates, batches, strict=False):
         # A stack that has one batch: an epoch of it is a step.
@@ -211,7 +210,7 @@ def _losses(run: TrainingRun, rates: list[float], width: int) -> list[float]:
             rate=np.array([[rate]]),
         )
         try:
-            losses += next(iter_epochs(stack, 1)).tolist()
+            losses += stack.train_epoch(0, 1).tolist()
         except DivergenceError:
             break
         if _has_risen(losses, width):
