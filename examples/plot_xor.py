@@ -33,7 +33,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.losses import BrierScore
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, train_epoch_or_rollback
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import Objective
 from skbackprop.nn.prediction import predict_raw
@@ -96,7 +96,7 @@ def train_starts(n_units: int) -> tuple[EnsembleTrainer, np.ndarray]:
         optimizer=SGD(momentum=0.0),
         rate=LEARNING_RATE,
     )
-    losses = [train_epoch_or_rollback(stack, epoch, N_EPOCHS) for epoch in range(N_EPOCHS)]
+    losses = [stack.train_epoch(epoch, N_EPOCHS) for epoch in range(N_EPOCHS)]
     return stack, np.array(losses)
 
 

@@ -12,7 +12,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer, train_epoch_or_rollback
+from skbackprop.nn.ensemble_trainer import EnsembleTrainer
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import Objective
 from skbackprop.nn.regularizers import L2
@@ -255,7 +255,7 @@ def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
 def iter_epochs(stack, n_epochs, n_done=0):
     """Train a stack for an epoch each time the next item is asked for, and yield its losses."""
     for epoch in range(n_done, n_epochs):
-        yield train_epoch_or_rollback(stack, epoch, n_epochs)
+        yield stack.train_epoch(epoch, n_epochs)
 
 
 def states_of(stack):

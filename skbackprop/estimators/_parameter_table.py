@@ -54,7 +54,8 @@ class Parameter:
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators with this parameter.
     stackable : bool, default=False
-        Whether networks that are trained together may have different values.
+        Whether networks that are trained together may have different values, as by
+        `TrainingConfig.stacking_key`. Objects may only differ in their numeric settings.
     warm_start_fixed : bool, default=False
         Whether a warm start must not change it, because it determines the network or its training
         state.

@@ -361,7 +361,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     See Also
     --------
     BackpropRegressor : The same network for regression.
-    sklearn.neural_network.MLPClassifier : scikit-learn's network with the same interface.
+    sklearn.neural_network.MLPClassifier : The network of scikit-learn with the same interface.
 
     Notes
     -----

@@ -344,7 +344,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     See Also
     --------
     BackpropClassifier : The same network for classification.
-    sklearn.neural_network.MLPRegressor : scikit-learn's network with the same interface.
+    sklearn.neural_network.MLPRegressor : The network of scikit-learn with the same interface.
 
     Notes
     -----
