@@ -1,4 +1,4 @@
-"""Successive halving, in which surviving candidates resume training instead of starting again."""
+"""Successive halving in which surviving candidates resume training."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
 
     @property
     def _resource(self) -> str:
-        """The full name of the resource: with a pipeline, "max_iter" is that of its network."""
+        """The full name of the resource, with the step of a pipeline."""
         name, estimator = self.resource, self.estimator
         if name != N_SAMPLES and isinstance(estimator, Pipeline):
             known, full_name = estimator.get_params(), f"{estimator.steps[-1][0]}__{name}"
@@ -221,7 +221,9 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
 
 
 class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV):
-    """Successive halving over a grid: all candidates train briefly, the best ones longer.
+    """Successive halving over a grid, with stacks of networks.
+
+    All candidates train for a few epochs, the best ones resume for more, and so on.
 
     A drop-in replacement for scikit-learn's `HalvingGridSearchCV`, with the same parameters,
     attributes and choices. The default resource is epochs, and surviving candidates resume training
@@ -427,7 +429,9 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
 
 
 class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearchCV):
-    """Successive halving over random candidates: all train briefly, the best ones longer.
+    """Successive halving over random candidates, with stacks of networks.
+
+    All candidates train for a few epochs, the best ones resume for more, and so on.
 
     A drop-in replacement for scikit-learn's `HalvingRandomSearchCV`, with the same parameters,
     attributes and choices. The default resource is epochs, and surviving candidates resume training
