@@ -41,7 +41,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
     n_resources_: list[int]
     n_candidates_: list[int]
     # The fitted attributes after the last complete round, during a fit.
-    _complete_rounds: dict[str, Any] | None = None
+    _complete_rounds: dict[str, Any] | None
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Train and score candidates in rounds, then fit the best one to all data.
@@ -71,6 +71,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
             Before the first round is complete, the search is left unchanged.
         """
         fitted = self._copy_unfitted()
+        fitted._complete_rounds = None
         try:
             fitted._fit(X, y, params)
         except KeyboardInterrupt:
