@@ -187,9 +187,11 @@ def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
     estimator = quick(BackpropClassifier, max_iter=N_EPOCHS).set_callbacks(callback)
     found = searched(BackpropGridSearchCV, None, estimator, verbose=1)
     assert "one by one: callbacks" in capsys.readouterr().out
-    estimator.set_callbacks()
+    reference = Recorder()
+    estimator.set_callbacks(reference)
     assert_same_search(found, searched(GridSearchCV, None, estimator))
     assert len(callback.named("epoch")) == (6 * 2 + 1) * N_EPOCHS
+    assert (callback.begun, callback.ended) == (reference.begun, reference.ended)
 
 
 def test_so_do_those_of_networks_among_the_values_of_the_grid(capsys):
