@@ -1,13 +1,13 @@
-"""A hundred and twenty candidates by successive halving: what that saves, and what it chooses.
+"""Successive halving over 120 candidates: time, and quality of the chosen candidate.
 
-Rates, penalties and batch sizes of one network are searched by cross-validation in five folds, in
-two processes and in float32, up to 81 epochs: by scikit-learn's grid search and its halving search
-over its own network, by our grid search, and by our halving search, which drops two of three
-candidates after 1, 3, 9 and 27 epochs. Each is timed once, on three quarters of the rows.
+Four searches try learning rates, penalties and batch sizes of one network, with five folds, two
+processes, float32 and up to 81 epochs: scikit-learn's grid and halving searches over its own
+network, our grid search, and our halving search, which drops two thirds of the candidates after 1,
+3, 9 and 27 epochs. Each search is timed once, on three quarters of the rows.
 
-Then ours and the full grid choose on several splits of the data, and their choices are scored on
-the rows held out. A choice counts as good if its score is at most one standard error below that of
-the full grid's choice; the error is that of a share of so many rows.
+Then our halving search and the full grid choose a candidate on several splits of the data, and the
+choices are scored on held-out rows. A choice is good if its score is at most one standard error (of
+a proportion) below that of the full grid's choice.
 """
 
 import math
@@ -30,7 +30,7 @@ from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalving
 
 N_EPOCHS, FACTOR, N_FOLDS = 81, 3, 5
 N_SPLITS = 10
-ENOUGH = 0.9  # of the splits on which the choice is to be good
+ENOUGH = 0.9  # the share of splits with a good choice
 EPOCHS = "network__max_iter"
 GRID = {
     "network__learning_rate_init": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
@@ -41,7 +41,7 @@ SMOKE_GRID = {"network__alpha": [1e-4, 1e-2, 1.0]}
 IN_ROUNDS = {"factor": FACTOR, "resource": EPOCHS, "return_train_score": False}
 OURS, FULL = "BackpropHalvingGridSearchCV", "BackpropGridSearchCV"
 THEIRS, THEIR_GRID = "HalvingGridSearchCV(MLPClassifier)", "GridSearchCV(MLPClassifier)"
-# By name: the search, the network, further settings, and how many times as fast ours is to be.
+# By name: the search, the network, further settings, and the goal for our speed-up.
 CONTENDERS = {
     OURS: (BackpropHalvingGridSearchCV, BackpropClassifier, IN_ROUNDS, 1),
     FULL: (BackpropGridSearchCV, BackpropClassifier, {}, 5),
@@ -59,7 +59,7 @@ class Case:
     width: int
 
     def parts(self, seed: int) -> list[np.ndarray]:
-        """Return the rows to search on and those held out, as `train_test_split` does."""
+        """Return training and held-out rows, in the order of `train_test_split`."""
         X, y = self.data()
         X = X.astype(np.float32)
         return train_test_split(X, y, test_size=0.25, stratify=y, random_state=seed)
@@ -82,7 +82,7 @@ class Case:
         return best_costs({name: fits(self.search(name, smoke), X, y) for name in names}, 1)
 
     def scores(self, smoke: bool, seed: int) -> tuple[float, float, int]:
-        """Return what the choices of ours and of the full grid score, on how many rows."""
+        """Return the held-out scores of both choices, and the number of held-out rows."""
         X, X_test, y, y_test = self.parts(seed)
         ours, full = (
             self.search(name, smoke).fit(X, y).score(X_test, y_test) for name in (OURS, FULL)
@@ -125,7 +125,7 @@ def report(
     names = [OURS, FULL] if without_sklearn else list(CONTENDERS)
     head = [cell for name in names for cell in (f"{name} (CPU)", "times ours")]
     with warnings.catch_warnings():
-        # That so few epochs do not converge is no news here.
+        # With so few epochs, networks are not expected to converge.
         warnings.simplefilter("ignore", ConvergenceWarning)
         print_table(
             f"Time of a search over 120 candidates x 5 folds in float32, {N_JOBS} processes:",

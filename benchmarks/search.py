@@ -1,10 +1,9 @@
-"""Time of whole searches for parameters, by cross-validation, in two processes.
+"""Time of hyperparameter searches with cross-validation, in two processes.
 
-Each candidate is a pipeline of a scaler and a network; all networks train for the same number of
-epochs. A search before those that count starts the processes. In brackets stands the CPU time, of
-all processes together. Beside the searches stand the bare matrix products of all their steps, in
-stacks of the size that ours has: what no NumPy program can undercut. With `--busy` one more process
-computes all the while.
+Each candidate is a pipeline of a scaler and a network. All networks train for the same number of
+epochs. An untimed search starts the processes. The CPU time of all processes is in parentheses. The
+bare matrix products of all steps, in stacks of the same size as ours, are the lower bound for
+NumPy. With `--busy`, another process computes at the same time.
 """
 
 import math
@@ -48,7 +47,7 @@ CONTENDERS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: its name, the data, what is searched and how, and the goal."""
+    """One row of the table: its name, the data, the grid, the training and the goal."""
 
     name: str
     data: Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -200,7 +199,7 @@ CASES = [
 
 @contextmanager
 def busy_core() -> Iterator[int]:
-    """Let another process compute, and yield its id; it ends with this one."""
+    """Keep one core busy with another process, and yield its id."""
     burn = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
     process = subprocess.Popen([sys.executable, "-c", burn])
     try:

@@ -1,18 +1,17 @@
 """
-Choosing rate and penalty by a grid search
+Grid search over learning rate and penalty
 ==========================================
 
-A network is an estimator like any other: it goes into a pipeline behind a scaler, and a grid
-search chooses its parameters, addressed by the names of the steps. Here 25 candidates are tried on
-the breast-cancer data, three times over: by scikit-learn's search over its own network, by the same
-search over ours, and by our search, which trains the candidates side by side, as stacks. The scores
-are the same; the bars show how long each search takes.
+A network goes into a pipeline after a scaler, and a grid search chooses its parameters. This
+example tries 25 candidates on the breast cancer data with three searches: scikit-learn's search
+over its own network, the same search over `BackpropClassifier`, and `BackpropGridSearchCV`, which
+trains the candidates together as stacks. The scores are equal. The bars show the time of each
+search.
 
-The left picture has the cross-validated log loss of each candidate, the brighter the better, with
-its standard deviation over the folds. A high
-rate with hardly any penalty overfits: the loss punishes confident mistakes, which accuracy does not
-see. A low rate has not come far after so few epochs, and a strong penalty keeps the weights near
-zero.
+The left plot shows the cross-validated log loss of each candidate with its standard deviation over
+the folds. Brighter is better. A high rate with little penalty overfits: the log loss punishes
+confident mistakes, which the accuracy ignores. A low rate learns too slowly for so few epochs, and
+a strong penalty keeps the weights near zero.
 """
 
 import time
@@ -38,7 +37,7 @@ SEARCHES = [
     (BackpropGridSearchCV, BackpropClassifier),
 ]
 
-# scikit-learn's network warns of every fit that was told to take so few epochs.
+# scikit-learn's network warns that it has not converged after so few epochs.
 warnings.simplefilter("ignore", ConvergenceWarning)
 
 X, y = load_breast_cancer(return_X_y=True)

@@ -1,15 +1,14 @@
 """
-Optuna: trials that learn from each other, and end early
-========================================================
+Hyperparameter search with Optuna
+=================================
 
-A grid tries what it was told to try. Optuna's sampler looks at the trials so far, and draws the
-next where the best of them are; its pruner ends those that are behind the others at the same
-epoch. `skbackprop.callbacks.OptunaPruningCallback` is between the two: it reports the validation
-loss after each epoch, and ends the `fit` of a trial that is pruned.
+Optuna's sampler draws each trial near the best ones so far, and its pruner stops trials that are
+behind the others at the same epoch. `skbackprop.callbacks.OptunaPruningCallback` reports the
+validation loss after each epoch, and stops the `fit` of a pruned trial.
 
-The left picture has the loss of each trial, pruned ones in grey. The right one has their rates in
-the order of the trials: the sampler comes closer to a good one. The network is fitted to all of the
-training data in the end, with the best trial's parameters.
+The left plot shows the loss of each trial, with pruned trials in gray. The right plot shows the
+learning rates in the order of the trials: the sampler approaches a good one. At the end, the
+network is fitted to all training data with the parameters of the best trial.
 """
 
 import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""Inspection of networks: importance, hidden features, summary, learning rate finder."""
+"""Feature importance, hidden features, summary and learning rate finder."""
 
 from ..estimators.summary import Summary
 from ._gradient_importance import gradient_importance

@@ -25,7 +25,7 @@ _BLOCK_SIZE = 1 << 21
 def gradient_importance(
     estimator: Any, X: MatrixLike, of: Literal["score", "probability"] | None = None
 ) -> Any:
-    """Return the importance of each feature, from the network's gradients by its input.
+    """Return the importance of each feature, from gradients by the input.
 
     importance_j = s_j sqrt(mean_i g_ij^2), where s_j is the standard deviation of feature j over
     the rows of X, and g_ij is the derivative of the output by feature j at row i. It has the unit
@@ -116,9 +116,10 @@ def gradient_importance(
 
 
 def _mean_squares(gradients: Callable[[Any], Any], X: Any, n_rows: int) -> list[Array]:
-    """Return the float64 mean squares of gradients over the rows of X, `n_rows` at a time.
+    """Return the float64 mean squares of gradients over the rows of X.
 
-    There is one array for each target of a classifier with several, else a single one.
+    `n_rows` rows are processed at a time. There is one array for each target of a classifier with
+    several, else a single one.
     """
     sums: list[Any] = []
     for rows in gen_batches(X.shape[0], n_rows):

@@ -25,7 +25,7 @@ from ..utils.arrays import Array, MatrixLike
 class BackpropFeatures(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, MetaEstimatorReprMixin
 ):
-    """Transformer that trains a network and returns the outputs of one of its hidden layers.
+    """Transformer that trains a network and returns the outputs of a hidden layer.
 
     The outputs are a = f(z), as from the network's `hidden_features`. In a pipeline they transfer
     the features learned for one task to another estimator.

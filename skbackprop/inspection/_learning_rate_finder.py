@@ -1,4 +1,4 @@
-"""Learning rate finder: a range test over growing learning rates in one short training."""
+"""Learning rate finder: a range test over growing learning rates."""
 
 from __future__ import annotations
 
@@ -199,7 +199,10 @@ def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, 
 
 
 def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[float]:
-    """Train one step at each rate until training diverges; return the loss before each step."""
+    """Train one step at each rate, and return the loss before each step.
+
+    Training stops when it diverges.
+    """
     trainer, batches = make_ensemble_trainer([run]), _batches(run)
     losses: list[float] = []
     for rate, rows in zip(rates, batches, strict=False):
@@ -221,7 +224,7 @@ def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[fl
 
 
 def _batches(run: TrainingRun) -> Iterator[IndexArray]:
-    """Yield the rows of batches of equal size, epoch after epoch, in the order of training."""
+    """Yield the rows of batches of equal size, in the order of training."""
     (order,), (rng,), weight = run.state.orders, run.state.rngs, run.table.weight
     order = np.arange(run.n_train) if order is None else order
     if weight is not None:
@@ -242,7 +245,7 @@ def _has_risen(losses: list[float], width: int) -> bool:
 
 
 def _moving_average(losses: Array, width: int) -> Array:
-    """Return the moving average over each value and `width` neighbors on either side."""
+    """Return the moving average over `width` neighbors on either side."""
     window = np.ones(min(2 * width + 1, len(losses)))
     sums = np.convolve(losses, window, mode="same")
     return np.asarray(sums / np.convolve(np.ones(len(losses)), window, mode="same"))

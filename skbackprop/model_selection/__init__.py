@@ -1,4 +1,4 @@
-"""Grid, random and halving searches that train their candidates as stacks of networks."""
+"""Hyperparameter searches that train candidates as stacks of networks."""
 
 from ._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
 from ._search_successive_halving import (

@@ -1,4 +1,4 @@
-"""Tasks of a search that callbacks follow: its fits, the stacks that train them, and epochs."""
+"""Contexts of scikit-learn callbacks for the fits and epochs of a search."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_RANGES = 3
 
 @dataclass
 class SearchCallbackContexts:
-    """Callback context of each candidate on each split, as scikit-learn's searches have it.
+    """Callback context of each candidate on each split, as in scikit-learn.
 
     The context of the first fit of a stack stands for the stack: it has a subtask for each epoch,
     and it is named after the stack's candidates and splits, as in "candidates 0-5, split 2, task".
@@ -62,7 +62,7 @@ class SearchCallbackContexts:
     def observe_stack(
         self, fits: Sequence[tuple[CandidateSplit, FitJob]], until: int | None
     ) -> EpochObserver:
-        """Begin the tasks of fits that train as a stack, and return an observer of its epochs."""
+        """Begin the tasks of a stack of fits, and return an observer of its epochs."""
         keys = [key for key, _ in fits]
         run, stack = fits[0][1].runs[0], self.contexts[keys[0]]
         stack.task_name = _stack_name(keys)
@@ -103,7 +103,7 @@ def _stack_name(keys: Sequence[CandidateSplit]) -> str:
 
 
 def _format_numbers(noun: str, numbers: Sequence[int]) -> str:
-    """Return numbers as ranges: "split 2", "splits 0-3", "candidates 0-2, 5", or their count."""
+    """Return numbers as ranges: "split 2", "candidates 0-2, 5"; or their count."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][-1] + 1:
@@ -128,7 +128,7 @@ class _StackObserver(EpochObserver):
         self._call(self._epoch.call_on_fit_task_begin)
 
     def on_epoch_end(self, standing: Standing) -> bool:
-        """Call the hooks for the end of an epoch; return whether one of them stops the stack."""
+        """Call the hooks for the end of an epoch; return whether one stops the stack."""
         return bool(self._call(self._epoch.call_on_fit_task_end))
 
     def _call(self, hook: Callable[..., Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Candidates of a search, the configuration that they share, and their training states."""
+"""Candidates of a search, their training states and shared configuration."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def single_fit_reason(self) -> str | None:
-        """Why scikit-learn has to fit the candidate by itself; None if `fit_many` can fit it."""
+        """Why scikit-learn has to fit the candidate; None if `fit_many` can."""
         network = self.network
         if self.has_callbacks or hasattr(network, "_skl_callbacks"):
             return "callbacks follow each fit"
@@ -88,7 +88,7 @@ class Candidate:
         return [self] if validated is None else [type(self.network), *validated.config.stacking_key]
 
     def share_equal_parts(self, other: Candidate) -> None:
-        """Use the architecture and the loss of a candidate with the same key, as in its plan.
+        """Share the architecture and the loss of a candidate with an equal key.
 
         Later comparisons then find the same objects, which is fast.
         """
@@ -118,7 +118,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RoundBudget:
-    """Number of epochs of a round of successive halving, in which candidates resume training.
+    """Number of epochs of a round of successive halving.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class RoundBudget:
     n_epochs: int
 
     def applies_to(self, candidate: Candidate) -> bool:
-        """Return whether a candidate resumes training; all others start again in each round."""
+        """Return whether a candidate resumes training instead of starting again."""
         return candidate.unbatchable_reason is None and candidate.epochs_parameter == self.resource
 
 
@@ -200,7 +200,7 @@ class EvaluationConfig:
     budget: RoundBudget | None = None
 
     def training_data(self, estimator: Any, split: int) -> tuple[Any, Any, dict[str, Any]]:
-        """Return the training rows of X, of y and of the arguments of an estimator's `fit`."""
+        """Return the training rows of X, y and the arguments of `fit`."""
         rows = self.splits[split][0]
         X, y = _safe_split(estimator, self.X, self.y, rows)
         return X, y, _check_method_params(self.X, params=self.fit_params, indices=rows)
@@ -208,7 +208,7 @@ class EvaluationConfig:
     def scoring_data(
         self, estimator: Any, split: int, *, on_train: bool
     ) -> tuple[Any, Any, dict[str, Any]]:
-        """Return the test rows, or the training rows, of X, y and the scorer's arguments."""
+        """Return the test or training rows of X, y and the scorer's arguments."""
         train, test = self.splits[split]
         rows = train if on_train else test
         X, y = _safe_split(estimator, self.X, self.y, rows, None if on_train else train)

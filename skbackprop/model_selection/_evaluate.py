@@ -1,4 +1,4 @@
-"""Fit and score candidates on splits: group them into stacks, and run these as jobs."""
+"""Fit and score candidates on splits, grouped into stacks of networks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def evaluate_candidates(
 def _warn_of_internal_errors(
     jobs: Sequence[SingleFitJob | BatchedFitJob], results: Results
 ) -> None:
-    """Warn if an error has made stacks smaller, but the fits themselves have raised none."""
+    """Warn of errors in planning stacks that the fits themselves do not raise."""
     errors = Counter(
         job.error
         for job in jobs
@@ -125,7 +125,7 @@ def _warn_of_internal_errors(
 def _iter_jobs(
     config: EvaluationConfig, candidates: Sequence[Candidate], parallel: Parallel
 ) -> Iterator[Sequence[SingleFitJob | BatchedFitJob]]:
-    """Yield lists of jobs: single fits, then those of candidates with the same transformers.
+    """Yield the jobs of single fits, then those of each setting of transformers.
 
     Transformed rows are only kept while the jobs that need them run.
     """
@@ -149,7 +149,7 @@ def _make_pipeline_jobs(
     splits: Sequence[int],
     parallel: Parallel,
 ) -> Sequence[SingleFitJob | BatchedFitJob]:
-    """Fit the transformers that candidates share, and return the jobs of their networks."""
+    """Fit the transformers that candidates share; return the jobs of networks."""
     pipeline = candidates[0].estimator
     outcomes = parallel(
         delayed(fit_transformers)(config, pipeline, split, len(candidates)) for split in splits
@@ -184,7 +184,7 @@ def _make_stacks(
     transformed: dict[int, TransformedSplit],
     parallel: Parallel,
 ) -> list[BatchedFitJob]:
-    """Return the jobs that train candidates in stacks, those of one architecture together."""
+    """Return the jobs that train candidates of equal architecture as stacks."""
     n_jobs = effective_n_jobs(parallel.n_jobs)
     n_threads = threads_for_stacks() if n_jobs == 1 else 1
     X = transformed[splits[0]].X if transformed else config.X
@@ -207,7 +207,7 @@ def _make_stacks(
 def _cost_and_stack_size(
     config: EvaluationConfig, candidate: Candidate, X: Any
 ) -> tuple[float, int]:
-    """Return the relative cost of a candidate, and how many train fastest as one stack."""
+    """Return the relative cost of a candidate, and the best size of a stack."""
     if candidate.validated_params is None:
         return 0.0, 1
     plan = candidate.validated_params.config
@@ -233,7 +233,7 @@ def _cost_and_stack_size(
 def _split_into_stacks(
     candidates: list[Candidate], splits: Sequence[int], size: int, n_jobs: int
 ) -> list[Sequence[tuple[Candidate, int]]]:
-    """Return the members of each stack: of one split if there are enough, else of several.
+    """Return the members of each stack, from one split if there are enough.
 
     There are enough stacks to keep all workers busy, unless that makes them too small.
     """
@@ -251,7 +251,7 @@ def _split_into_stacks(
 
 
 def _balance_stacks(stacks: list[Sequence[Any]], n_jobs: int) -> list[Sequence[Any]]:
-    """Split the stacks of the last, incomplete round of workers so that it ends soonest."""
+    """Split the last stacks, of which some workers would get none."""
     n_left = len(stacks) % n_jobs
     if not n_left:
         return stacks

@@ -1,4 +1,4 @@
-"""Jobs of a search, which workers run: fit and score a batch of candidates, or a single one."""
+"""Jobs that workers of a search run: fit and score candidates."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class BatchedFitJob:
         contexts: SearchCallbackContexts | None,
         states: CandidateStates,
     ) -> tuple[Results, CandidateStates]:
-        """Fit and score the candidates; return the results, and the states to resume from."""
+        """Fit and score the candidates; return results and states to resume from."""
         first, budget = self.tasks[0][0], config.budget
         until = budget.until if budget is not None and budget.applies_to(first) else None
         data = dict(self.transformed)
@@ -164,7 +164,7 @@ class BatchedFitJob:
 
 
 def _fit_result(candidate: Candidate, scorer: SplitScorer, fit: FitJob) -> dict[str, Any]:
-    """Return the times and scores of a candidate on a split, or the error of its fit."""
+    """Return times and scores of a candidate on a split, or the error of its fit."""
     config = scorer.config
     if fit.error is not None and config.error_score == "raise":
         raise fit.error
@@ -200,7 +200,7 @@ def _print_result(candidate: Candidate, split: int, n_splits: int, result: dict[
 
 
 class _StackProgress:
-    """Print the epochs of a stack and the number of networks left, every few seconds."""
+    """Print the epochs of a stack and the networks left, every few seconds."""
 
     def __init__(self, name: str, verbose: int) -> None:
         self.name, self.verbose, self.last = name, verbose, time.perf_counter()
@@ -219,7 +219,7 @@ class _StackProgress:
 
 @dataclass
 class TransformedSplit:
-    """Training data of a split as the networks get it, and the pipeline that transformed it.
+    """Transformed training data of a split, and the pipeline that transformed it.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ class TransformedSplit:
     seconds: float = 0.0
 
     def append_network(self, network: Any) -> Any:
-        """Return the fitted pipeline that ends in a fitted network, or the network itself."""
+        """Return the fitted pipeline with a network as last step, or the network."""
         if self.pipeline is None:
             return network
         estimator = copy.copy(self.pipeline)
@@ -249,7 +249,7 @@ class TransformedSplit:
 
 
 class _CaptureFitArgs(BaseEstimator):
-    """Last step of a pipeline that stores the arguments of `fit` instead of a network's."""
+    """Last step of a pipeline that stores the arguments of `fit`."""
 
     def __init__(self, network: Any = None) -> None:
         self.network = network
@@ -299,7 +299,7 @@ def fit_transformers(
 
 
 class SplitScorer:
-    """Scorer of the candidates of one split, which transforms the rows once for all of them.
+    """Scorer of the candidates of one split, which transforms the rows only once.
 
     scikit-learn's own scorers only ask an estimator for predictions, so they get the network and
     the transformed rows. Any other scorer gets the whole pipeline.

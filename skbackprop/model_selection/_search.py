@@ -59,7 +59,7 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
     }
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        """Train and score all candidates on all splits, then fit the best one to all data.
+        """Train and score all candidates, then fit the best one to all data.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
         return unfitted
 
     def _set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        """Set attributes of a copy that has been fitted; those of an earlier fit are removed."""
+        """Replace the fitted attributes by those of a fitted copy."""
         for name in fitted_attributes(self):
             if name not in attributes:
                 delattr(self, name)
@@ -202,7 +202,7 @@ def _class_labels(estimator: Any, y: Any) -> Any:
 
 
 class CandidateEvaluator:
-    """Fit and score the candidates that a strategy asks for, and collect their results.
+    """Fit and score candidates for a strategy, and collect their results.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ class CandidateEvaluator:
         budget: RoundBudget | None = None,
         survivors: Sequence[int] = (),
     ) -> dict[str, Any]:
-        """Fit and score more candidates, and return `cv_results_` of all candidates so far.
+        """Fit and score more candidates; return `cv_results_` of all so far.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Successive halving, in which surviving candidates resume training instead of starting again."""
+"""Successive halving in which surviving candidates resume training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
     n_resources_: list[int]
     n_candidates_: list[int]
     # The fitted attributes after the last complete round, during a fit.
-    _complete_rounds: dict[str, Any] | None = None
+    _complete_rounds: dict[str, Any] | None
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Train and score candidates in rounds, then fit the best one to all data.
@@ -71,6 +71,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
             Before the first round is complete, the search is left unchanged.
         """
         fitted = self._copy_unfitted()
+        fitted._complete_rounds = None
         try:
             fitted._fit(X, y, params)
         except KeyboardInterrupt:
@@ -88,7 +89,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
 
     @property
     def _resource(self) -> str:
-        """The full name of the resource: with a pipeline, "max_iter" is that of its network."""
+        """The full name of the resource, with the step of a pipeline."""
         name, estimator = self.resource, self.estimator
         if name != N_SAMPLES and isinstance(estimator, Pipeline):
             known, full_name = estimator.get_params(), f"{estimator.steps[-1][0]}__{name}"
@@ -221,7 +222,9 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
 
 
 class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV):
-    """Successive halving over a grid: all candidates train briefly, the best ones longer.
+    """Successive halving over a grid, with stacks of networks.
+
+    All candidates train for a few epochs, the best ones resume for more, and so on.
 
     A drop-in replacement for scikit-learn's `HalvingGridSearchCV`, with the same parameters,
     attributes and choices. The default resource is epochs, and surviving candidates resume training
@@ -427,7 +430,9 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
 
 
 class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearchCV):
-    """Successive halving over random candidates: all train briefly, the best ones longer.
+    """Successive halving over random candidates, with stacks of networks.
+
+    All candidates train for a few epochs, the best ones resume for more, and so on.
 
     A drop-in replacement for scikit-learn's `HalvingRandomSearchCV`, with the same parameters,
     attributes and choices. The default resource is epochs, and surviving candidates resume training

@@ -1,4 +1,4 @@
-"""Is the importance of a feature what its gradients and its spread make it?"""
+"""Gradient importance is the RMS gradient times the standard deviation."""
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, container, monkeypat
 
 @pytest.mark.parametrize("seed", range(3))
 def test_its_square_bounds_the_variance_that_a_feature_makes(seed):
-    """The total variance by a normal feature: half the mean square of what a new draw changes."""
+    """The oracle is the total Sobol' index: half the mean square change by a new draw."""
     rng = np.random.default_rng(seed)
     X, y = value_data(seed=seed)
     model = quick(BackpropRegressor, activation="tanh", learning_rate_init=0.1).fit(X, y)

@@ -1,4 +1,4 @@
-"""Is a network as a transformer what scikit-learn calls one, with its hidden features inside?"""
+"""BackpropFeatures is a scikit-learn transformer that returns hidden features."""
 
 from unittest import SkipTest
 
@@ -139,7 +139,7 @@ def test_a_layer_that_is_not_there_is_named_before_the_training():
 
 
 class _Untouchable:
-    """Stands for an activation, and fails where it is used."""
+    """An activation that raises an error when it is used."""
 
     def __getattr__(self, name):
         raise AssertionError(f"{name} was asked for")

@@ -1,4 +1,4 @@
-"""Does the range test find rates that train well, and leave everything as it was?"""
+"""The learning rate finder suggests rates that train well, and changes nothing."""
 
 import pickle
 import warnings
@@ -38,7 +38,7 @@ def same_result(one, other):
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [32, 200])
 def test_the_suggestion_trains_well(batch_size, solver):
-    """From a loss of log(10) = 2.3 to one below 0.3 in 20 epochs; a hundredth of it does not."""
+    """The suggestion reduces the loss from 2.3 to below 0.3 in 20 epochs; 1 % of it does not."""
     model = BackpropClassifier((32,), solver=solver, batch_size=batch_size, random_state=0)
     found = find_learning_rate(model, *DIGITS)
     model.set_params(max_iter=20, n_iter_no_change=np.inf)
@@ -83,7 +83,7 @@ def test_losses_are_smoothed_over_their_neighbours():
 
 
 def test_steps_are_those_of_training():
-    """At a constant rate over all rows, the losses are those of a fit."""
+    """At a constant rate with full batches, the losses equal those of a fit."""
     X, y = value_data()
     settings = {"batch_size": 60, "alpha": 0.1, "learning_rate_init": 0.01}
     model = quick(BackpropRegressor, **settings, max_iter=20, n_iter_no_change=np.inf)
@@ -94,7 +94,7 @@ def test_steps_are_those_of_training():
 
 
 def test_an_epoch_is_cut_into_batches_of_equal_size():
-    """With 60 rows and batches of 25, the ten rows that are left over make no step."""
+    """With 60 rows and batches of 25, the ten remaining rows are not used."""
     X, y = value_data()
     model = quick(BackpropRegressor, batch_size=25, solver="sgd", momentum=0, shuffle=False)
     found = find_learning_rate(model, X, y, smallest=1e-9, largest=1.0)

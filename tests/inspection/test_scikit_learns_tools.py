@@ -1,4 +1,4 @@
-"""Do scikit-learn's tools of inspection work, and agree with the gradients?"""
+"""scikit-learn's inspection tools work, and agree with the gradients."""
 
 import numpy as np
 import pandas as pd

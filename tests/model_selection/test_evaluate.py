@@ -1,8 +1,7 @@
-"""Does each candidate come out as if it had been fitted alone, also where it fails?
+"""Each candidate of a search equals a single fit to the bit, also if it fails.
 
-What comes before the networks is fitted once for each split and each setting of its own. A
-candidate fails exactly if its own fit would; the others are what they are without it, to the bit.
-The oracle is scikit-learn's search.
+Transformers are fitted once for each split and each setting. A candidate fails exactly if its own
+fit fails, and does not affect the others. The oracle is scikit-learn's search.
 """
 
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ TWO_PROCESSES = pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a sl
 
 
 class Noted(TransformerMixin, BaseEstimator):
-    """Hands X on, notes every fit, and fails where it is told to."""
+    """Return X unchanged, record every fit, and fail on request."""
 
     fits: ClassVar[list] = []
 
@@ -70,7 +69,7 @@ class Noted(TransformerMixin, BaseEstimator):
 
 
 class Refused(Exception):
-    """An error that takes two arguments, and so can't be unpickled."""
+    """An error with two arguments, which cannot be unpickled."""
 
     def __init__(self, who, why):
         super().__init__(f"{who} refused, since {why}")
@@ -83,7 +82,7 @@ def fits():
 
 
 def both_outcomes(estimator, grid, data=(X, Y), fit_params=None, **settings):
-    """Return what comes of our search and of scikit-learn's: the search, and what it warned of."""
+    """Return the fitted search, or its error, and the warnings, of both searches."""
     settings = {"cv": 2, "scoring": bits, "return_train_score": True, **settings}
     own = settings.pop("max_stack_bytes", 2**28)
     return [
@@ -96,7 +95,7 @@ def both_outcomes(estimator, grid, data=(X, Y), fit_params=None, **settings):
 
 
 def assert_same_outcome(estimator, grid, *args, **settings):
-    """Assert that both searches end alike: found the same and warned alike, or failed alike."""
+    """Assert that both searches have equal results and warnings, or equal errors."""
     actual, expected = both_outcomes(estimator, grid, *args, **settings)
     assert actual[1] == expected[1]
     if isinstance(expected[0], GridSearchCV):
@@ -184,7 +183,7 @@ class Halving(Pipeline):
 
 
 def test_a_pipelines_own_fit_takes_part():
-    """A pipeline of another class may do more in fit: this one drops rows."""
+    """A subclass of Pipeline whose fit drops rows."""
     model = Halving([("scaler", StandardScaler()), ("network", NETWORK)])
     assert_same_outcome(model, {"network__alpha": [0, 1]})
 
@@ -229,7 +228,7 @@ def test_steps_in_a_tuple():
 
 
 def test_a_kernel_that_is_searched_says_whether_columns_are_rows():
-    """Of a precomputed kernel's columns those of the training rows are taken, of others all."""
+    """A precomputed kernel is split by rows and columns."""
     model = make_pipeline(KernelPCA(2), NETWORK)
     grid = {"kernelpca__kernel": ["precomputed", "linear"], "backpropclassifier__alpha": [0, 1]}
     assert_same_outcome(model, grid, (X @ X.T, Y))
@@ -300,7 +299,7 @@ def test_error_score_stands_for_the_score(error_score, scoring, return_train_sco
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_divergence_fails_its_candidate_and_no_other(solver, early_stopping, dtype):
-    """The rates blow up in the first epoch, in a later one, and never."""
+    """Training diverges in the first epoch, in a later one, or never."""
     settings = {"activation": "identity", "max_iter": 20, "dtype": dtype, "tol": 0.0}
     model = quick(BackpropRegressor, solver=solver, early_stopping=early_stopping, **settings)
     rates = {"learning_rate_init": [1e300, 1e30, 30.0, 0.001], "alpha": [0, 1]}
@@ -308,7 +307,7 @@ def test_divergence_fails_its_candidate_and_no_other(solver, early_stopping, dty
 
 
 def test_a_penalty_of_zero_takes_no_part_beside_others():
-    """Without it, weights of 1e300 are allowed: that their squares overflow is nobody's concern."""
+    """Without a penalty, weights of 1e300 are allowed, although their squares overflow."""
     network = quick(BackpropClassifier, hidden_layer_sizes=())
     expected = assert_same_outcome(
         network, [GOOD, {"learning_rate_init": [1e300], "alpha": [0.0, 0.1]}]
@@ -325,7 +324,7 @@ def test_a_failing_transformer_fails_its_candidates_and_no_other(n_jobs):
 
 
 def test_candidates_may_fail_in_one_split_only():
-    """The training rows of the second split weigh nothing, those of the first do."""
+    """All training rows of the second split have weight zero."""
     weight = np.where(np.arange(N) <= N // 2, 0, 1)
     grid = {"alpha": [0, 1]}
     expected = assert_same_outcome(
@@ -397,7 +396,7 @@ def test_an_argument_that_fit_does_not_know(name):
 
 @dataclass(frozen=True)
 class Picky(ActivationFunction):
-    """f(z) = z, but not for five units: then it raises, in the first forward pass."""
+    """f(z) = z, with an error in the first forward pass if there are five units."""
 
     def forward(self, z, a):
         if z.shape[-1] == 5:
@@ -410,7 +409,7 @@ class Picky(ActivationFunction):
 
 @dataclass(frozen=True)
 class Stubborn(LearningRateSchedule):
-    """The base rate, twice: then it raises."""
+    """The base rate, with an error after two epochs."""
 
     def init(self, n_estimators):
         return {"n": np.zeros((n_estimators, 1))}
@@ -436,7 +435,7 @@ def test_an_error_in_the_midst_of_training_fails_its_candidate_and_no_other(
 
 @dataclass(frozen=True)
 class Scaled(ActivationFunction):
-    """f(z) = s z, with an s for each unit."""
+    """f(z) = s z, with a factor s for each unit."""
 
     scale: np.ndarray
 
@@ -449,7 +448,7 @@ class Scaled(ActivationFunction):
 
 @dataclass(frozen=True)
 class ForEach(SquaredError):
-    """L = (s - y)^2 / 2, with a number for each output that plays no part."""
+    """L = (s - y)^2 / 2, with an unused array."""
 
     scale: np.ndarray
 
@@ -463,7 +462,7 @@ class ForEach(SquaredError):
     ids=["activation", "loss"],
 )
 def test_parts_that_hold_arrays(estimator, data):
-    """Such dataclasses can't be compared: their == raises."""
+    """The == of dataclasses with arrays raises an error."""
     grid = [{}, {"alpha": [0, 1]}, {"activation": [Scaled(np.ones(5)), "relu"], "alpha": [0, 1]}]
     assert_same_outcome(estimator, grid, data)
 
@@ -491,10 +490,10 @@ IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
         (_fit_many, "split_by_memory", NETWORK, {"alpha": [0, 1]}, 4),
     ],
 )
-def test_an_error_of_ours_that_costs_time_is_said(
+def test_an_internal_error_that_costs_time_gives_a_warning(
     where, name, estimator, grid, n_fits, monkeypatch
 ):
-    """Where it makes its candidates train alone no score is another, so nobody would notice."""
+    """An internal error that only makes a search slower gives a warning."""
     settings = {"cv": 2, "scoring": bits}
     expected, said = outcome(GridSearchCV(estimator, grid, **settings), X, Y)
     monkeypatch.setattr(where, name, break_down)
@@ -509,7 +508,7 @@ def test_an_error_of_ours_that_costs_time_is_said(
 
 @dataclass(frozen=True)
 class Flat(ActivationFunction):
-    """f(z) = z, for a single network."""
+    """f(z) = z, only for a single network."""
 
     def forward(self, z, a):
         if z.ndim == 3:
@@ -568,7 +567,7 @@ class OwnScore(BackpropClassifier):
 
 
 class OwnParameter(BackpropClassifier):
-    """Its constructor makes another parameter of `width`, which set_params does not."""
+    """A network whose constructor computes a parameter from `width`."""
 
     def __init__(self, width=3):
         super().__init__((width,), max_iter=3, random_state=0)

@@ -1,8 +1,8 @@
-"""Do halving searches choose as scikit-learn's do, and train nothing twice?
+"""Halving searches equal scikit-learn's, but survivors resume training.
 
-The oracle is scikit-learn's own halving search over the same estimator, which trains all candidates
-anew in each round: scores, ranks and choices have to be equal to the bit, at one BLAS thread. That
-candidates go on is nothing that a score would show, so the epochs of stacks are counted.
+The oracle is scikit-learn's halving search over the same estimator, which trains all candidates
+from the start in each round: scores, ranks and choices are equal to the bit, at one BLAS thread.
+Scores do not show that candidates resume, so the epochs of stacks are counted.
 """
 
 import itertools
@@ -91,7 +91,7 @@ def checksum(estimator, X, y=None):
 
 
 def searched(kind, estimator=CLASSIFIER, grid=GRID, data=(X, Y), fit_params=None, **settings):
-    """Return a fitted search, up to nine epochs on two splits if not told otherwise."""
+    """Return a fitted search, by default with up to nine epochs and two splits."""
     theirs = not issubclass(kind, (BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV))
     common = {"cv": 2, "scoring": checksum}
     if theirs:  # whose defaults are others
@@ -102,7 +102,7 @@ def searched(kind, estimator=CLASSIFIER, grid=GRID, data=(X, Y), fit_params=None
 
 
 def assert_halves_equally(*arguments, **settings):
-    """Assert that our grid search and scikit-learn's find the same; return both."""
+    """Assert that both grid searches have equal results, and return both."""
     pair = [searched(kind, *arguments, **settings) for kind in PAIRS[0]]
     assert_same_halving(*pair)
     return pair
@@ -246,7 +246,7 @@ def test_rows_are_a_resource(ours, theirs):
 
 
 def test_any_parameter_is_a_resource():
-    """For n_estimators there is no going on."""
+    """With n_estimators as resource, training starts again in each round."""
     settings = {"resource": "n_estimators", "max_resources": 4, "factor": 2}
     assert_halves_equally(STEADY, {"learning_rate_init": [0.001, 0.01, 0.1]}, **settings)
 
@@ -313,7 +313,7 @@ def test_repeated_rounds_train_nothing(epochs):
 
 
 def test_who_has_converged_stays_as_it_is(epochs):
-    """A patience of one epoch and an improvement that nobody makes: three epochs each."""
+    """With a patience of one epoch and a large tol, all converge after three epochs."""
     estimator = clone(CLASSIFIER).set_params(tol=1e3, n_iter_no_change=1)
     search = searched(BackpropHalvingGridSearchCV, estimator, min_resources=3)
     assert epochs == [9] * 2 * 3 + [1] * 3
@@ -321,7 +321,7 @@ def test_who_has_converged_stays_as_it_is(epochs):
 
 
 def test_the_same_parameters_twice_go_on_each_by_itself():
-    """Without a seed the two differ, and the better one has to go on from its own weights."""
+    """Without a seed the two differ, and the better one resumes from its own weights."""
     estimator = clone(STEADY).set_params(random_state=None)
     search = searched(
         BackpropHalvingGridSearchCV, estimator, {"alpha": [0.0] * 6}, scoring="neg_log_loss"
@@ -333,7 +333,7 @@ def test_the_same_parameters_twice_go_on_each_by_itself():
 
 
 class Drawing(TransformerMixin, BaseEstimator):
-    """Mixes the columns at random, unless it has a seed."""
+    """Permute the columns at random."""
 
     def __init__(self, random_state=None):
         self.random_state = random_state
@@ -361,7 +361,7 @@ def test_networks_on_other_rows_begin_anew(random_state, goes_on, epochs):
 
 
 def test_schedules_count_towards_the_last_rounds_epochs():
-    """So the survivor's last score is that of a training without rounds."""
+    """The last score of the survivor equals that of training at once."""
     estimator = clone(STEADY).set_params(learning_rate="cosine", solver="sgd")
     halved = searched(BackpropHalvingGridSearchCV, estimator)
     whole = BackpropGridSearchCV(estimator, GRID, cv=2, scoring=checksum).fit(X, Y)
@@ -497,7 +497,7 @@ def test_several_metrics_ask_for_the_one_that_decides(scoring, refit):
 
 
 class Picky(Relu):
-    """An activation of a user's own that takes single networks only."""
+    """A user-defined activation that only supports single networks."""
 
     def forward(self, z, a):
         if z.ndim > 2:
@@ -545,7 +545,7 @@ def test_candidates_that_cannot_share_a_stack_go_on_alone(epochs):
 
 
 class Recorder:
-    """Records the tasks that end, each by the way to it: names and numbers."""
+    """Record the tasks that end, each by the names and numbers of its parents."""
 
     def __init__(self, stop_in=None):
         self.ended, self.begun, self.stop_in = [], [], stop_in
@@ -622,7 +622,7 @@ def test_rounds_are_printed_as_scikit_learn_prints_them(capsys):
 
 
 def interrupt_in_epoch(monkeypatch, number):
-    """Let the epoch of this number, counted over all stacks, end in an interrupt."""
+    """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
     run_epoch, epochs = EnsembleTrainer.run_epoch, itertools.count(1)
 
     def counted(stack, rate):
@@ -637,7 +637,7 @@ def interrupt_in_epoch(monkeypatch, number):
 @pytest.mark.parametrize("was_fitted", [True, False])
 @pytest.mark.parametrize("number, n_rounds", [(1, 0), (3, 1), (6, 2), (13, 3)])
 def test_an_interrupt_leaves_the_complete_rounds(number, n_rounds, was_fitted, monkeypatch):
-    """The rounds have two, two and six epochs of stacks; those of the last fit come after."""
+    """The rounds have two, two and six epochs of stacks, followed by the last fit."""
     search = BackpropHalvingGridSearchCV(STEADY, GRID, cv=2, scoring=checksum)
     if was_fitted:
         search.fit(X[:30], Y[:30])

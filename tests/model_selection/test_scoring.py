@@ -1,7 +1,7 @@
-"""Are scores the same where rows and plans are made once for all candidates of a split?
+"""Rows are transformed and parameters validated once, with equal scores.
 
-The oracle is scikit-learn's search, which hands each scorer the whole pipeline and all test rows
-anew. That nothing is done twice is nothing that a score would show, so calls are counted.
+The oracle is scikit-learn's search, which passes the whole pipeline and the test rows to each
+scorer. Scores do not show that nothing is computed twice, so calls are counted.
 """
 
 import pickle
@@ -30,7 +30,7 @@ NETWORK = quick(BackpropClassifier)
 
 
 class Counting(StandardScaler):
-    """Takes note of the rows of each call of `transform`."""
+    """Record the number of rows of each call of `transform`."""
 
     n_rows: ClassVar = []
 
@@ -40,14 +40,14 @@ class Counting(StandardScaler):
 
 
 class OneOff(Pipeline):
-    """Predicts something else than its network does."""
+    """A pipeline whose predictions differ from those of its network."""
 
     def predict(self, X):
         return np.roll(super().predict(X), 1)
 
 
 class Refusing(TransformerMixin, BaseEstimator):
-    """Takes the rows that it is fitted to, and no others."""
+    """Raise an error for rows that it is not fitted to."""
 
     def fit(self, X, y=None):
         self.n_ = len(X)
@@ -60,7 +60,7 @@ class Refusing(TransformerMixin, BaseEstimator):
 
 
 def whole_pipeline(estimator, X, y):
-    """Score as a user's own function may, by what it finds in the estimator."""
+    """A user-defined scorer that uses attributes of the estimator."""
     assert isinstance(estimator, Pipeline)
     return accuracy_score(y, estimator.predict(X)) + estimator[0].mean_[0]
 

@@ -1,7 +1,7 @@
-"""Are the searches scikit-learn's, but for the time they take?
+"""Grid and random search equal scikit-learn's, apart from their time.
 
-The oracle is scikit-learn's own search over the same estimator. Scores, ranks and the best
-candidate have to be equal to the bit, at one BLAS thread, however the candidates are stacked.
+The oracle is scikit-learn's search over the same estimator. Scores, ranks and the best candidate
+are equal to the bit, at one BLAS thread, for all sizes of stacks.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ TWO_PROCESSES = pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a sl
 
 
 def fitted(search_class, estimator=CLASSIFIER, grid=RATES, data=CLASSES, fit_params=None, **kw):
-    """Return a fitted search, over two splits and with training scores if not told otherwise."""
+    """Return a fitted search, by default with two splits and training scores."""
     if issubclass(search_class, RandomizedSearchCV):
         kw = {"n_iter": 5, "random_state": 0, **kw}
     search = search_class(estimator, grid, **{"cv": 2, "return_train_score": True, **kw})
@@ -95,7 +95,7 @@ def fitted(search_class, estimator=CLASSIFIER, grid=RATES, data=CLASSES, fit_par
 
 
 def assert_search_equals(estimator=CLASSIFIER, grid=RATES, data=CLASSES, fit_params=None, **kw):
-    """Assert that our grid search and scikit-learn's find the same; return both."""
+    """Assert that both grid searches have equal results, and return both."""
     pair = [
         fitted(kind, estimator, grid, data, fit_params, **kw)
         for kind in (BackpropGridSearchCV, GridSearchCV)
@@ -314,14 +314,14 @@ def test_arguments_of_a_pipelines_steps_are_split_along_with_x():
 
 
 def test_members_with_shared_and_with_own_streams_are_the_same_as_alone():
-    """Half of the candidates share a seed, so that their rows are gathered once; half do not."""
+    """Half of the candidates share a seed, so their rows are gathered once."""
     grid = {"random_state": [0, 0, 0, 1, 2, 3], "alpha": [0, 1]}
     assert_search_equals(grid=grid, scoring=bits)
 
 
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
 def test_random_search_draws_the_same_candidates(random_state):
-    """Without a seed they are drawn from NumPy's global stream."""
+    """Without a seed, candidates are drawn from NumPy's global generator."""
     distributions = {
         "learning_rate_init": loguniform(1e-3, 0.1),
         "hidden_layer_sizes": randint(2, 5),
@@ -657,7 +657,7 @@ def what_was_found(search):
 
 
 def interrupt_in_epoch(monkeypatch, number):
-    """Let the epoch of this number, counted over all stacks, end in an interrupt."""
+    """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
     run_epoch, epochs = EnsembleTrainer.run_epoch, itertools.count(1)
 
     def counted(stack, rate):
@@ -723,7 +723,7 @@ def test_an_interrupt_of_two_processes_leaves_nothing_running(monkeypatch):
 
 
 def workers():
-    """Return the numbers of the processes that joblib has started and that are still there."""
+    """Return the ids of the running processes that joblib has started."""
     found = []
     for children in Path("/proc/self/task").glob("*/children"):
         for number in children.read_text().split():
@@ -734,7 +734,7 @@ def workers():
 
 
 def wait_until_empty(listing):
-    """Wait for the end of all that is listed; where it never comes, the timeout of tests does."""
+    """Wait until all listed processes have ended."""
     while listing():
         time.sleep(0.02)
 
@@ -764,7 +764,7 @@ def test_a_search_that_fails_leaves_what_was_found(case, was_fitted):
 
 
 def test_a_refit_that_fails_leaves_what_was_found():
-    """The splits leave out the row that the network cannot take."""
+    """No split contains the row that the network rejects."""
     X, y = CLASSES[0].copy(), CLASSES[1]
     X[-1] = np.inf
     search = fitted(BackpropGridSearchCV)
@@ -779,7 +779,7 @@ def test_a_refit_that_fails_leaves_what_was_found():
 
 
 def peak_of_search(network, X, **settings):
-    """Return the most memory that is held at once while 12 networks are searched on one split."""
+    """Return the peak memory of a search over 12 networks on one split."""
     half = len(X) // 2
     search = BackpropGridSearchCV(
         network,
@@ -794,7 +794,7 @@ def peak_of_search(network, X, **settings):
 
 @pytest.mark.long
 def test_memory_of_stacks_is_bounded():
-    """Wide networks: their weights are what counts."""
+    """Wide networks, whose weights take most of the memory."""
     X, network = value_data(60, 64)[0], quick(BackpropRegressor, hidden_layer_sizes=128, max_iter=2)
     network.set_params(batch_size=10, random_state=None)
     n_bytes = 8 * (64 * 128 + 128 + 128 + 1)
@@ -809,7 +809,7 @@ def test_memory_of_stacks_is_bounded():
 
 @pytest.mark.long
 def test_memory_of_gathered_rows_is_bounded():
-    """Narrow networks, each with an order of the many rows that is its own."""
+    """Narrow networks with many rows, each with its own row order."""
     X, network = value_data(12_000, 5)[0], quick(BackpropRegressor, hidden_layer_sizes=4)
     network.set_params(batch_size=20, max_iter=1, random_state=None)
     assert peak_of_search(network, X, max_stack_bytes=2**18) < 2**18 + 8 * X.nbytes

@@ -1,4 +1,4 @@
-"""Do callbacks follow a search as scikit-learn's protocol says, and change nothing by it?"""
+"""Callbacks follow a search by scikit-learn's protocol, and do not change results."""
 
 import re
 import warnings
@@ -31,7 +31,7 @@ EVERY_SEARCH = pytest.mark.parametrize(
 
 
 class Recorder:
-    """Records the tasks that begin and end, each by the way to it: names and numbers."""
+    """Record the tasks that begin and end, by the names and numbers of their parents."""
 
     def __init__(self, stop_in=None, error_in=None):
         self.begun, self.ended, self.data = [], [], []
@@ -54,11 +54,11 @@ class Recorder:
         return (context.task_name, context.task_id) == self.stop_in
 
     def named(self, name):
-        """Return the ways to the tasks of a name that have ended."""
+        """Return the paths of the ended tasks with a name."""
         return [way for way in self.ended if way[-1][0] == name]
 
     def stacks(self):
-        """Return the ways to the stacks that have ended."""
+        """Return the paths of the ended stacks."""
         return [way for way in self.ended if is_of_stack(way[-1][0])]
 
 
@@ -187,9 +187,11 @@ def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
     estimator = quick(BackpropClassifier, max_iter=N_EPOCHS).set_callbacks(callback)
     found = searched(BackpropGridSearchCV, None, estimator, verbose=1)
     assert "one by one: callbacks" in capsys.readouterr().out
-    estimator.set_callbacks()
+    reference = Recorder()
+    estimator.set_callbacks(reference)
     assert_same_search(found, searched(GridSearchCV, None, estimator))
     assert len(callback.named("epoch")) == (6 * 2 + 1) * N_EPOCHS
+    assert (callback.begun, callback.ended) == (reference.begun, reference.ended)
 
 
 def test_so_do_those_of_networks_among_the_values_of_the_grid(capsys):
@@ -232,7 +234,7 @@ def test_a_stack_is_called_by_its_candidates_and_splits(places, name):
 
 
 def test_the_name_of_each_stack_is_that_of_its_candidates():
-    """Each candidate and split is in one stack, and their scores are those of `cv_results_`."""
+    """The names of stacks number candidates as `cv_results_` does."""
     callback = Recorder()
     grid = {"hidden_layer_sizes": [(5,), (6,), (5,)], "alpha": [0.1, 0.2]}
     found = searched(BackpropGridSearchCV, callback, grid=grid, cv=3)

@@ -1,8 +1,8 @@
-"""Do searches train in stacks, whatever their strategy, and find what scikit-learn's find?
+"""Searches with any strategy train in stacks, with scikit-learn's results.
 
-A strategy is the `_run_search` of a search: it asks for candidates to be evaluated, once or several
-times. The oracle is the same strategy on scikit-learn's own search. That candidates are trained
-alone is nothing that a score would show, so the epochs of stacks are counted.
+A strategy is the `_run_search` of a search, which evaluates candidates once or several times. The
+oracle is the same strategy on scikit-learn's search. Scores do not show whether candidates train in
+stacks, so the epochs of stacks are counted.
 """
 
 import numpy as np
@@ -64,7 +64,7 @@ def epochs(monkeypatch):
 
 
 class Derived(BackpropClassifier):
-    """A class of a user's own that trains as ours do."""
+    """A subclass that trains like its base class."""
 
     def predict(self, X):
         return super().predict(X)
@@ -111,7 +111,7 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
 def test_candidates_that_differ_in_settings_of_parts_train_in_stacks(
     grid, n_stacks, in_pipeline, epochs
 ):
-    """Those of what makes steps and initial weights may differ in a stack, those of others not."""
+    """Settings of steps and initial weights may differ within a stack, others not."""
     estimator = clone(NETWORK).set_params(
         solver=AdamW(),
         learning_rate=LinearWarmup("cosine"),
@@ -134,7 +134,7 @@ def test_candidates_that_differ_in_settings_of_parts_train_in_stacks(
 
 
 class Nearby:
-    """Tries three rates, then the best of them with more penalties, on splits of their own."""
+    """Try three rates, then the best one with more penalties on other splits."""
 
     def _run_search(self, evaluate_candidates):
         name = "learning_rate_init" if self.estimator is NETWORK else f"{LAST}learning_rate_init"
@@ -149,7 +149,7 @@ class Nearby:
 
 
 class WithContext:
-    """As scikit-learn's own strategies, it takes a context and hands it on."""
+    """Pass on the callback context, as scikit-learn's strategies do."""
 
     def _run_search(self, evaluate_candidates, *, callback_ctx):
         context = callback_ctx.subcontext(
@@ -160,7 +160,7 @@ class WithContext:
 
 
 def both_outcomes(strategy, parents, *arguments, **settings):
-    """Return what comes of a strategy on our search and on scikit-learn's."""
+    """Return the outcomes of a strategy on our search and on scikit-learn's."""
     settings = {"cv": 3, "scoring": bits, "return_train_score": True, **settings}
     return [
         outcome(type("Search", (strategy, parent), {})(*arguments, **settings), X, Y)
