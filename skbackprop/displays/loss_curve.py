@@ -277,12 +277,11 @@ class LossCurveDisplay:
             dashed: dict[str, Any] = {"color": color, "label": "_", "linestyle": "--"}
             self._plot_lines(self.ax_, val_losses, {**thin, **dashed}, user_kwargs)
         else:
-            color = _SCORE_COLOR
-            own: dict[str, Any] = {"label": "validation loss"}
-            self._plot_lines(self.ax_, val_losses, {**thin, **own}, user_kwargs)
+            color, own_style = _SCORE_COLOR, {**thin, "label": "validation loss"}
+            self._plot_lines(self.ax_, val_losses, own_style, user_kwargs)
         if self.score_ax_ is not None:
-            own = {"color": color, "label": "_"}
-            self._plot_lines(self.score_ax_, scores, {**thin, **own}, user_kwargs)
+            own_style = {**thin, "color": color, "label": "_"}
+            self._plot_lines(self.score_ax_, scores, own_style, user_kwargs)
         if not any(scores):
             return
         label = f"best {self.unit}" + (f": {best_epochs[0]}" if is_single else "s")
