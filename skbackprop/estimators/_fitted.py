@@ -160,8 +160,8 @@ class FittedAttributesMixin(FromWeightsMixin, NestedParamsMixin):
         outcome["_curves_before"] = before
         if settings is not None:
             # The arrays of the outcome are the callbacks', to change as they like.
-            apart = [run.copy_at(run.record, run.state.copy()) for run in in_order]
-            moments = [run.moment for run in apart]
+            apart = [run.snapshot() for run in in_order]
+            moments = [run.checkpoint for run in apart]
             kind, problem = type(self).__name__, apart[0].problem
             outcome["_resumable"] = EstimatorCheckpoint(kind, settings, problem, moments, before)
         return outcome
@@ -250,7 +250,7 @@ class FittedAttributesMixin(FromWeightsMixin, NestedParamsMixin):
         goes_on = run.incremental and continues
         if self.early_stopping:
             scores = extend_curve(past("validation_scores_"), run.scores)
-            best, best_iter = run.record.best, run.best_iter
+            best, best_iter = run.history.best, run.best_iter
             best_score: float | None = run.best_score
             if best is None and not run.scores:
                 # Where rows were held out it is a float, if L-BFGS made no iteration to score.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ..estimators._fit_many import FitJob
-from ..training.callbacks import EpochObserver, Standing
+from ..training.callbacks import EpochObserver, RunSnapshots
 from ._candidates import EvaluationConfig
 
 CandidateSplit: TypeAlias = tuple[int, int]
@@ -124,12 +124,12 @@ class _StackObserver(EpochObserver):
     def __init__(self, search: Any, stack: Any) -> None:
         self._search, self._stack = search, stack
 
-    def on_epoch_begin(self, standing: Standing) -> None:
+    def on_epoch_begin(self, snapshots: RunSnapshots) -> None:
         """Call the hooks for the beginning of an epoch."""
         self._epoch = self._stack.subcontext(task_name="epoch")
         self._call(self._epoch.call_on_fit_task_begin)
 
-    def on_epoch_end(self, standing: Standing) -> bool:
+    def on_epoch_end(self, snapshots: RunSnapshots) -> bool:
         """Call the hooks for its end; return whether one of them wants the stack to end."""
         return bool(self._call(self._epoch.call_on_fit_task_end))
 

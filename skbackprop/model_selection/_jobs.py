@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._sklearn import _fit_and_score
-from ..estimators._fit_many import FitJob, Follow, fit_many
+from ..estimators._fit_many import FitJob, MakeObserver, fit_many
 from ._callback_contexts import CandidateSplit, SearchCallbackContexts
 from ._candidates import Candidate, EvaluationConfig
 from ._pipeline_cache import TransformedSplit
@@ -175,7 +175,7 @@ class BatchedFitJob:
 
     def _follow(
         self, followed: SearchCallbackContexts, fits: Sequence[FitJob], until: int | None
-    ) -> Follow:
+    ) -> MakeObserver:
         """Return what makes those of the fits that train side by side followed."""
         places = {id(fit): place for fit, place in zip(fits, self.places, strict=True)}
         return lambda stacked: followed.follow([(places[id(fit)], fit) for fit in stacked], until)

@@ -34,28 +34,28 @@ Item = TypeVar("Item")
 
 
 class TimeLimitReached(Exception):
-    """The time for training is over."""
+    """The time limit of training was reached."""
 
 
 class TimeLimit:
-    """The moment after which no further batch is begun.
+    """A time limit, checked before each batch.
 
     Parameters
     ----------
     seconds : float
-        The time from now on.
+        The time from now.
     """
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def before_each(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """Yield the batches as long as there is time.
+        """Yield the batches until the time limit.
 
         Raises
         ------
-        OutOfTime
-            Once there is none.
+        TimeLimitReached
+            Before the first batch after the time limit.
         """
         for batch in batches:
             if time.monotonic() > self._end:
@@ -65,7 +65,7 @@ class TimeLimit:
 
 @dataclass
 class EnsembleTrainer:
-    """Networks of one architecture, their data, and all that changes while they train.
+    """A stack of networks of one architecture, with their data and training state.
 
     Parameters
     ----------

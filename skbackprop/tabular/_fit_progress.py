@@ -126,7 +126,8 @@ class FitProgress:
         self._legs[self._leg] = resumable
         arrays = dict(flatten_dict("stream", self._stream))
         for leg, each in self._legs.items():
-            arrays |= {join_path("legs", leg, name): array for name, array in each.moment_arrays()}
+            for name, array in each.to_arrays().items():
+                arrays[join_path("legs", leg, name)] = array
         known = select_prefix(self._resumed, "legs")
         for leg in unflatten_dict(known).keys() - self._legs:
             arrays |= {

@@ -23,8 +23,8 @@ from ..nn.network import Network
 from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
 from ..training._warnings import warn
 from ..training.config import TrainingConfig
-from ..training.convergence import OUT_OF_TIME, USED_UP
-from ..training.folds import InitialState
+from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
+from ..training.history import InitialState
 from ..training.partial_fit_session import PartialFitSession
 from ..training.task import TrainingTask
 from ..training.training_run import TrainingRun
@@ -125,7 +125,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         That all epochs were used up is what was wanted; of the user's time limit, of which each leg
         has a part, there is one warning for all legs.
         """
-        known = USED_UP, OUT_OF_TIME
+        known = MAX_ITER_REACHED, OUT_OF_TIME
         for run in prepared.runs:
             run.warnings = [message for message in run.warnings if not message.startswith(known)]
         super()._keep(prepared, continues, session)
