@@ -1,4 +1,4 @@
-"""Training that another process can go on with: its runs at one moment, in a file."""
+"""Checkpoint files, from which another process resumes training."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ._parameter_table import PARAMETERS
 
 _FORMAT = "skbackprop checkpoint, version 2"
 
-# Parameters that another process may have others of: for how long to train and what is printed, and
-# where the rows are.
+# Parameters that may change when training is resumed: how long to train, what is printed, and where
+# the rows are.
 _FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_start", "client"}
-# Whose position is part of the moment.
+# Its position is part of the checkpoint.
 _FREE |= {"random_state"}
-# What is known with the data.
+# It is part of the data's fingerprint.
 _FREE |= {"dtype"}
-# The same of an object.
+# The same for an EarlyStopping object.
 _FREE |= {"early_stopping.tol", "early_stopping.n_iter_no_change"}
 
-# What a plan calls otherwise than the parameter that it is made of.
-_PARAMETERS = {
+# Fields of a configuration that have other names than their parameters.
+_PARAMETER_NAMES = {
     "hidden": "hidden_layer_sizes",
     "activations": "activation",
     "initial": "init",
@@ -46,52 +46,52 @@ _PARAMETERS = {
     "stopping": "early_stopping",
 }
 
-# Rows of a table by which data is known again.
-_N_ROWS = 1_000
+# The number of rows that a fingerprint of data is computed from.
+_FINGERPRINT_ROWS = 1_000
 
 # The name of the array with the checksum of all others.
 _CHECKSUM = "checksum"
 
 
 Curves: TypeAlias = "Mapping[str, Any]"
-"""Curves by the names of their attributes, each a list, a `SharedList` or None."""
+"""Loss curves by the names of their attributes, each a list, a `SharedList` or None."""
 
 
 @dataclass(frozen=True)
 class EstimatorCheckpoint:
-    """All runs of a fit at one moment, and what they are runs of.
+    """The checkpoints of all runs of a fit, with the settings and the data of the fit.
 
     Parameters
     ----------
     kind : str
         The name of the estimator's class.
     settings : dict of str
-        What they are trained by, as `describe_settings_of` describes it.
-    problem : Problem
-        What the networks learn, of which the data is looked at when they are saved.
-    moments : sequence of Moment
+        The settings, as `describe_settings_of` describes them.
+    problem : TrainingTask
+        The training task, for the fingerprint of its data.
+    checkpoints : sequence of TrainingCheckpoint
         One for each network.
     before : sequence of dict
-        The curves of earlier fits that this one adds to, of each network.
+        The loss curves of earlier fits that this one continues, for each network.
     """
 
     kind: str
     settings: Mapping[str, str]
     problem: TrainingTask
-    moments: Sequence[TrainingCheckpoint]
+    checkpoints: Sequence[TrainingCheckpoint]
     before: Sequence[Curves]
 
     # -------------------------------------------------------------------- its file
 
     def save(self, path: Path) -> None:
-        """Write a file, in the place of the last one: whenever it is read, it is whole.
+        """Write the file, replacing an older one; a reader never finds an incomplete file.
 
         Raises
         ------
         OSError
-            If it can't be written; the last one is then still there.
+            If it cannot be written; the older file then remains.
         """
-        arrays = dict(self.moment_arrays())
+        arrays = self.to_arrays()
         for i, curves in enumerate(self.before):
             for name, curve in curves.items():
                 if curve is not None:
@@ -99,17 +99,19 @@ class EstimatorCheckpoint:
                     arrays[join_path("before", i, name)] = np.array(numbers, dtype=float)
         write_checkpoint(path, self.kind, self.settings, data_fingerprint(self.problem), arrays)
 
-    def moment_arrays(self) -> Iterator[tuple[str, Array]]:
-        """Yield the arrays of all moments, with their names."""
-        for i, moment in enumerate(self.moments):
-            for name, array in moment.to_arrays().items():
-                yield join_path("moments", i, name), array
+    def to_arrays(self) -> dict[str, Array]:
+        """Return the arrays of all checkpoints by name."""
+        return {
+            join_path("checkpoints", i, name): array
+            for i, checkpoint in enumerate(self.checkpoints)
+            for name, array in checkpoint.to_arrays().items()
+        }
 
 
 def write_checkpoint(
     path: Path, kind: str, settings: Mapping[str, str], data: int, arrays: Mapping[str, Array]
 ) -> None:
-    """Write the file of an estimator of a kind, in the place of the last one.
+    """Write a checkpoint file, replacing an older one.
 
     Parameters
     ----------
@@ -118,41 +120,43 @@ def write_checkpoint(
     kind : str
         The name of the estimator's class.
     settings : dict of str
-        What it is trained by, as `described` returns it.
+        The settings, as `describe_settings_of` returns them.
     data : int
         The checksum of its data.
     arrays : dict of arrays
-        What training goes on from.
+        The training state.
     """
-    what = {"format": _FORMAT, "kind": kind, "data": data, "settings": json.dumps(dict(settings))}
-    whole = dict(flatten_dict("what", what)) | dict(arrays)
-    whole[_CHECKSUM] = np.asarray(_checksum_of_arrays(whole))
+    header = {"format": _FORMAT, "kind": kind, "data": data, "settings": json.dumps(dict(settings))}
+    content = dict(flatten_dict("header", header)) | dict(arrays)
+    content[_CHECKSUM] = np.asarray(_checksum_of_arrays(content))
     with atomic_write(path) as file:
         # Its stub takes what any name may stand for as its option allow_pickle.
-        np.savez(file, **whole)  # type: ignore[arg-type]
+        np.savez(file, **content)  # type: ignore[arg-type]
 
 
 def resume(estimator: Any, runs: Sequence[TrainingRun], path: Path) -> list[Curves]:
-    """Let runs go on from the moment that `Resumable.save` has written to a file.
+    """Resume runs from a file that `EstimatorCheckpoint.save` has written.
 
     Returns
     -------
     before : list of dict
-        The curves of earlier fits that the runs add to, of each network.
+        The loss curves of earlier fits that the runs continue, for each network.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no such file.
     ValueError
-        If the file is no checkpoint, or that of another estimator or of other data.
+        If the file is no checkpoint, or one of another estimator or of other data.
     """
-    what, arrays = read_checkpoint(path)
-    check_settings(what, type(estimator).__name__, describe_settings_of(estimator, runs[0].config))
-    if what["data"] != data_fingerprint(runs[0].problem):
+    header, arrays = read_checkpoint(path)
+    check_settings(
+        header, type(estimator).__name__, describe_settings_of(estimator, runs[0].config)
+    )
+    if header["data"] != data_fingerprint(runs[0].problem):
         raise ValueError(
-            "resume_from: the checkpoint is of other data. Give fit the X, y and sample_weight "
-            "that it had, and the X_val, in the same dtype, or train anew without resume_from."
+            "resume_from: the checkpoint is of other data. Give fit the same X, y, "
+            "sample_weight and X_val, in the same dtype, or train anew without resume_from."
         )
     resume_runs(runs, arrays, path)
     before = [select_prefix(arrays, "before", i) for i in range(len(runs))]
@@ -160,43 +164,43 @@ def resume(estimator: Any, runs: Sequence[TrainingRun], path: Path) -> list[Curv
 
 
 def resume_runs(runs: Sequence[TrainingRun], arrays: Mapping[str, Array], path: Path) -> None:
-    """Let runs go on from the arrays of their moments, which a file had.
+    """Resume runs from the arrays of a checkpoint file.
 
     Raises
     ------
     ValueError
-        If they are not what `Resumable.moment_arrays` has yielded, or leave no epoch to train.
+        If the arrays are not those of an `EstimatorCheckpoint`, or no epoch is left to train.
     """
-    moments = []
+    checkpoints = []
     for i, run in enumerate(runs):
         with prefix_checkpoint_errors(path):
-            moment = TrainingCheckpoint.from_arrays(
-                select_prefix(arrays, "moments", i), run.network.layout
+            checkpoint = TrainingCheckpoint.from_arrays(
+                select_prefix(arrays, "checkpoints", i), run.network.layout
             )
-        n_iter, max_iter = moment.record.n_iter, run.config.max_iter
-        if n_iter > max_iter or (n_iter == max_iter and moment.ending is None):
+        n_iter, max_iter = checkpoint.history.n_iter, run.config.max_iter
+        if n_iter > max_iter or (n_iter == max_iter and checkpoint.stop_reason is None):
             raise ValueError(
                 f"resume_from: the checkpoint is of epoch {n_iter}, and max_iter={max_iter} "
                 "leaves none to train. Raise max_iter."
             )
-        moments.append(moment)
-    for run, moment in zip(runs, moments, strict=True):
-        run.resume(moment)
+        checkpoints.append(checkpoint)
+    for run, checkpoint in zip(runs, checkpoints, strict=True):
+        run.resume(checkpoint)
 
 
-def select_prefix(arrays: Mapping[str, Array], *place: Any) -> dict[str, Array]:
-    """Return the arrays whose names begin with a place, by the rest of their names."""
-    start = join_path(*place, "")
+def select_prefix(arrays: Mapping[str, Array], *path: Any) -> dict[str, Array]:
+    """Return the arrays below a path, by the rest of their names."""
+    start = join_path(*path, "")
     return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return what a file is of, and all its arrays."""
+    """Return the header and the arrays of a checkpoint file."""
     with prefix_checkpoint_errors(path):
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         named = unflatten_dict(arrays)
-        written_as = to_python_scalars(named["what"]["format"])
+        written_as = to_python_scalars(named["header"]["format"])
         if not isinstance(written_as, str):
             raise TypeError("The format has no name.")
     if written_as != _FORMAT:
@@ -206,13 +210,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         )
     with prefix_checkpoint_errors(path):
         if arrays.pop(_CHECKSUM) != _checksum_of_arrays(arrays):
-            raise ValueError("The checksum is that of other arrays.")
-        what = {name: to_python_scalars(named["what"][name]) for name in ("kind", "data")}
-        return what | {"settings": json.loads(to_python_scalars(named["what"]["settings"]))}, arrays
+            raise ValueError("The checksum is wrong.")
+        header = {name: to_python_scalars(named["header"][name]) for name in ("kind", "data")}
+        settings = json.loads(to_python_scalars(named["header"]["settings"]))
+        return header | {"settings": settings}, arrays
 
 
 def _checksum_of_arrays(arrays: Mapping[str, Array]) -> int:
-    """Return a number that changes with any of the arrays."""
+    """Return a checksum of all arrays."""
     found = 0
     for name in sorted(arrays):
         array = arrays[name]
@@ -223,10 +228,10 @@ def _checksum_of_arrays(arrays: Mapping[str, Array]) -> int:
 
 @contextmanager
 def prefix_checkpoint_errors(path: Path) -> Iterator[None]:
-    """Say of a file that can't be read, by whichever error, that it is none of ours."""
+    """Turn any error of reading a file into a ValueError about the checkpoint."""
     try:
         yield
-    except OSError:  # there is none, or we may not read it
+    except OSError:  # it does not exist or may not be read
         raise
     except Exception as error:
         raise ValueError(
@@ -236,14 +241,14 @@ def prefix_checkpoint_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_settings(what: Mapping[str, Any], kind: str, settings: Mapping[str, str]) -> None:
-    """Check that a checkpoint is of an estimator of a kind that is trained by these settings."""
-    if kind != what["kind"]:
+def check_settings(header: Mapping[str, Any], kind: str, settings: Mapping[str, str]) -> None:
+    """Check that a checkpoint is of an estimator of this class with these settings."""
+    if kind != header["kind"]:
         raise ValueError(
-            f"resume_from: the checkpoint is of a {what['kind']}, but this is a {kind}."
+            f"resume_from: the checkpoint is of a {header['kind']}, but this is a {kind}."
         )
-    for name in dict.fromkeys([*settings, *what["settings"]]):
-        was, is_now = (each.get(name, "not there") for each in (what["settings"], settings))
+    for name in dict.fromkeys([*settings, *header["settings"]]):
+        was, is_now = (each.get(name, "missing") for each in (header["settings"], settings))
         if was != is_now:
             raise ValueError(
                 f"resume_from: {name} was {was} at the checkpoint and is {is_now} now. Set "
@@ -252,10 +257,9 @@ def check_settings(what: Mapping[str, Any], kind: str, settings: Mapping[str, st
 
 
 def describe_settings_of(estimator: Any, config: TrainingConfig) -> dict[str, str]:
-    """Return what an estimator is trained by, as text by name, however its user has written it.
+    """Return an estimator's settings as text by name, however the user has written them.
 
-    What a user's own functions refer to may change while they are called, so that this is for the
-    beginning of a fit.
+    Call it at the start of a fit: objects that user-defined functions refer to may change later.
     """
     values = {each.name: getattr(config, each.name) for each in fields(config)}
     architecture, penalty = values.pop("architecture"), values.pop("penalty")
@@ -266,12 +270,12 @@ def describe_settings_of(estimator: Any, config: TrainingConfig) -> dict[str, st
     rows = {row.name for row in PARAMETERS}
     parts |= {name: value for name, value in estimator._settings.items() if name not in rows}
     return describe_values(
-        {_PARAMETERS.get(name, name): value for name, value in parts.items()}, _FREE
+        {_PARAMETER_NAMES.get(name, name): value for name, value in parts.items()}, _FREE
     )
 
 
 def describe_values(values: Mapping[str, Any], free: Collection[str]) -> dict[str, str]:
-    """Return values as text by name, as `describe` does each, but for free ones."""
+    """Return the descriptions of values by name, without the `free` ones."""
     texts: dict[str, str] = {}
     for name, value in values.items():
         if name not in free:
@@ -280,24 +284,24 @@ def describe_values(values: Mapping[str, Any], free: Collection[str]) -> dict[st
 
 
 def data_fingerprint(problem: TrainingTask) -> int:
-    """Return a number that other data would hardly have; it reads a few thousand rows at most."""
+    """Return a checksum of up to a few thousand rows of the data."""
     tables = [problem.table] if problem.watched is None else [problem.table, problem.watched.table]
     return array_checksum([part for table in tables for part in table.arrays], problem.dtype)
 
 
 def array_checksum(parts: Sequence[Any], dtype: np.dtype[Any]) -> int:
-    """Return the checksum of arrays or sparse matrices, and of a dtype, by some of their rows."""
+    """Return the checksum of a dtype and of some rows of arrays or sparse matrices."""
     found = zlib.crc32(dtype.str.encode())
     for part in parts:
-        rows = np.unique(np.linspace(0, max(part.shape[0] - 1, 0), _N_ROWS).astype(int))
+        rows = np.unique(np.linspace(0, max(part.shape[0] - 1, 0), _FINGERPRINT_ROWS).astype(int))
         some = part[rows] if part.shape[0] else part
-        for array in (np.array(part.shape), *_numbers_in(some)):
+        for array in (np.array(part.shape), *_arrays_of_rows(some)):
             found = zlib.crc32(_bytes_of(array, np.float64), found)
     return found
 
 
-def _numbers_in(rows: Any) -> list[Array]:
-    """Return the arrays that rows consist of; sparse ones stay so, of any number of columns."""
+def _arrays_of_rows(rows: Any) -> list[Array]:
+    """Return the arrays of rows, of sparse ones those of their format."""
     if not hasattr(rows, "indptr"):
         return [rows]
     rows.sort_indices()

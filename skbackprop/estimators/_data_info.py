@@ -1,4 +1,4 @@
-"""What an estimator has learned beside its weights, as one value."""
+"""What a fit knows: its arguments, validated parameters and data, and the data's properties."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ from ..training.validation_data import ValidationData
 from ..utils.arrays import Array
 from ._parameter_table import FIXED
 
-# Values whose contents may change under one's hands.
-_CHANGING = (list, dict, np.ndarray)
+# Types of values that can be changed in place.
+_MUTABLE = (list, dict, np.ndarray)
 
 
 class TargetEncoder(ABC):
-    """What an estimator knows of its targets: the way from y to what its network is to learn."""
+    """The encoding of an estimator's targets for its network."""
 
     @abstractmethod
     def encode(self, y: Any, needs_all: bool) -> Array:
-        """Return what the network is to learn of checked y: an array of shape (n, k).
+        """Return validated y as the network's targets: an array of shape (n, k).
 
-        With `needs_all`, y has to have all that the first y had, every class of it.
+        With `needs_all`, y must contain every class of the first y.
         """
 
     def strata(self, y: Array) -> Array | None:
-        """Return the class of each row of encoded targets; None where there is not one."""
+        """Return the class of each row of encoded targets; None if rows have no single class."""
         return None
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The fitted attributes that tell users of it."""
+        """The fitted attributes of the targets."""
         return {}
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What an estimator has learned of its data, and what it has made of it.
+    """The properties of the training data, and the network and the loss made for them.
 
     Parameters
     ----------
     fixed : dict
-        The parameters that no further training may change, as they were at first.
+        The parameters that must not change between calls, with their first values.
     n_features : int
         The number of columns of X.
     feature_names : array of str or None
-        Their names, if they have any.
+        The names of the columns, if they have any.
     dtype : dtype
-        What the network computes in.
-    targets : Targets
-        What is known of the targets.
+        The dtype of the network's parameters.
+    targets : TargetEncoder
+        The encoding of the targets.
     loss : Loss
-        The loss for them, with its link.
+        The loss for these targets, with its link.
     network : Network
-        The layers that predict.
+        The network that predicts.
     n_estimators : int
         The number of networks.
     """
@@ -80,7 +80,7 @@ class DataInfo:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The fitted attributes that tell users of it, but for the names."""
+        """The fitted attributes of these properties, except for the names of features."""
         widths = self.network.widths
         return {
             "n_features_in_": self.n_features,
@@ -93,23 +93,23 @@ class DataInfo:
 
     @property
     def names(self) -> dict[str, Any]:
-        """The fitted attribute with the names of the features, if they have any."""
+        """The fitted attribute with the names of features, if there are any."""
         return {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
 
 
 class ValidatedParams(NamedTuple):
-    """A plan, and the values of the parameters that it was made of.
+    """The training configuration, with the parameter values that it was made from.
 
     Parameters
     ----------
     values : tuple
-        The values.
-    config : Plan
-        The plan.
+        The parameter values.
+    config : TrainingConfig
+        The configuration.
     is_fixed : bool
-        Whether they are what they were as long as they are the same objects: no lists, say.
+        Whether all values are immutable, so that the same objects make the same configuration.
     messages : tuple of str
-        What each fit is to warn of: parameters that have no effect.
+        The warnings of each fit about parameters that have no effect.
     """
 
     values: tuple[Any, ...]
@@ -119,12 +119,12 @@ class ValidatedParams(NamedTuple):
 
     @classmethod
     def of(cls, values: tuple[Any, ...], config: TrainingConfig, messages: tuple[str, ...]) -> Self:
-        """Return a plan with the values that it was made of, and what to warn of."""
-        is_fixed = not any(isinstance(value, _CHANGING) for value in values)
+        """Return the configuration with its parameter values and warnings."""
+        is_fixed = not any(isinstance(value, _MUTABLE) for value in values)
         return cls(values, config, is_fixed, messages)
 
     def warn(self) -> None:
-        """Warn of the parameters that have no effect, as each fit does once."""
+        """Warn of the parameters that have no effect."""
         for message in self.messages:
             warn(message, UserWarning)
 
@@ -149,7 +149,7 @@ class FitArguments(NamedTuple):
 
     @property
     def has_rows_to_watch(self) -> bool:
-        """Whether there are rows that are not trained on."""
+        """Whether the user gives validation data."""
         if self.X_val is None and not (self.y_val is None and self.sample_weight_val is None):
             raise ValueError(
                 "y_val and sample_weight_val are for the rows of X_val, but X_val is None. Give "
@@ -159,11 +159,7 @@ class FitArguments(NamedTuple):
 
 
 class ValidatedData(NamedTuple):
-    """Checked data: what is trained on, its targets as the user gave them, and what is watched.
-
-    And the group of each row to train on, where the user has named groups, and its fold, where
-    folds are given.
-    """
+    """Validated training data, targets as the user gave them, validation data, groups and folds."""
 
     table: Dataset
     y: Any
@@ -173,9 +169,9 @@ class ValidatedData(NamedTuple):
 
 
 class ScoringInputs(NamedTuple):
-    """Rows that a score is made of: their targets, what was said of them, and their weights.
+    """The targets, predictions and weights that a score is computed from.
 
-    Each of the three has a row for each, so that those of several tables can be put together.
+    Each has a row for each sample, so that those of several tables can be concatenated.
     """
 
     y: Any
@@ -184,9 +180,9 @@ class ScoringInputs(NamedTuple):
 
 
 class FitContext(NamedTuple):
-    """A fit that is about to begin: its plan, what was learned of the data, and its runs.
+    """A prepared fit: its validated parameters and data, and its runs.
 
-    Where it is resumed, also the curves that it adds to, as `resume` returns them.
+    `before` has the loss curves up to the checkpoint of a resumed fit, as `resume` returns them.
     """
 
     planned: ValidatedParams
@@ -197,7 +193,7 @@ class FitContext(NamedTuple):
 
 
 def warm_start_signature(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that cannot change while training goes on, in their plainest form."""
+    """Return the parameters that must not change between calls, in a canonical form."""
     fixed = {name: parameters[name] for name in FIXED if name in parameters}
     fixed["hidden_layer_sizes"] = hidden_widths(parameters["hidden_layer_sizes"])
     fixed["activation"] = activation_of_each_layer(parameters)

@@ -1,4 +1,4 @@
-"""What a fit does before it trains: from parameters to a plan, from data to runs."""
+"""Preparation of a fit: validate parameters and data, and make the runs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ..training.config import (
     is_warm_start_compatible,
     make_training_config,
 )
-from ..training.folds import InitialState, assign_folds
-from ..training.history import WarmStartState
+from ..training.folds import assign_folds
+from ..training.history import InitialState, WarmStartState
 from ..training.rng import spawn_rngs
 from ..training.task import TrainingTask
 from ..training.training_run import TrainingRun
@@ -58,10 +58,10 @@ from ._validation import (
 
 
 class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
-    """An estimator as far as to runs that are ready to train."""
+    """Mixin that validates parameters and data, and makes the runs of a fit."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
-    _losses: ClassVar[Mapping[str, Loss]]  # those with a name
+    _losses: ClassVar[Mapping[str, Loss]]  # by name
     _kind_of_network: ClassVar[type[MLPSpec]] = MLPSpec
     _y_numeric: ClassVar[bool] = True  # whether the targets are numbers
 
@@ -71,56 +71,56 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
     def _learn(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
     ) -> Any:
-        """Return the `TargetEncoder` that a first y is of, which stands in the table as it is.
+        """Return the `TargetEncoder` for the first y, which is in the table unencoded.
 
-        `classes` are all labels there will ever be, where the user has named them.
+        `classes` are all labels of later calls, if the user has given them.
         """
 
     @abstractmethod
     def _recall(self, config: TrainingConfig, n_outputs: int) -> Any:
-        """Return the `TargetEncoder` of a network that was put together, from attributes."""
+        """Return the `TargetEncoder` of a network made from weights, by its attributes."""
 
     def _known_targets(self, known: DataInfo) -> Any:
-        """Return the `TargetEncoder` that were learned, as the attributes have them now."""
+        """Return the `TargetEncoder` of the last fit, with the present fitted attributes."""
         return known.targets
 
     def _check_known(self, targets: TargetEncoder, classes: Any) -> None:
-        """Check that what the user says of the targets is what is known of them."""
+        """Check that the user's `classes` are those of the first call."""
 
     def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
-        """Return the loss of a plan, for the targets at hand."""
+        """Return the loss of the configuration, for these targets."""
         return config.loss
 
     def _weighted(
         self, config: TrainingConfig, targets: Any, table: Dataset, incremental: bool
     ) -> Dataset:
-        """Return a table of encoded targets in which rows weigh what they do in training."""
+        """Return the table with the sample weights of training."""
         return table
 
     @abstractmethod
     def _judge_of(self, objective: Objective, targets: Any) -> Evaluator:
-        """Return what makes of a network, and of rows that are watched, a loss and a score."""
+        """Return the evaluator of validation rows."""
 
     def _log_losses_of(
         self, config: TrainingConfig, learned: DataInfo
     ) -> Callable[[Array, Array], Array] | None:
-        """Return what `Problem.log_losses` is to be; None where nothing is calibrated."""
+        """Return `TrainingTask.log_losses`; None without calibration."""
         return None
 
     # ------------------------------------------------------------------- parameters
 
     def _plan_to_go_on(self, known: DataInfo | None, incremental: bool) -> ValidatedParams:
-        """Return the plan that the parameters make, checked, also against what is known."""
+        """Return the validated parameters, checked against those of the last fit."""
         planned = self._checked_plan(is_known=known is not None and incremental)
         if known is not None and not self._is_the_last(planned.config):
             self._check_fixed(known.fixed)
         return planned
 
     def _checked_plan(self, is_known: bool) -> ValidatedParams:
-        """Return the plan that the parameters make, checked.
+        """Return the validated parameters.
 
-        With `is_known` it is the last one, if they are the same: for a batch of a few rows a check
-        would take as long as to train on it.
+        With `is_known` they are the last ones if no parameter has changed: validation would take as
+        long as training on a batch of a few rows.
         """
         last = self._validated_params if is_known else None
         if last is not None and not all(map(operator.is_, last.values, self._values)):
@@ -133,10 +133,10 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         return planned
 
     def _plan_anew(self) -> ValidatedParams:
-        """Return the plan that the parameters make, checked, with what is to be warned of."""
+        """Validate the parameters and return them with the warnings about unused ones."""
         check_overrides(self)
         values, parameters = self._values, self._settings
-        build_average(parameters)  # says what to write in the place of a flag or a number
+        build_average(parameters)  # whose error has better advice
         self._validate_params()
         config = self._plan_of(parameters)
         check_solver(config, parameters)
@@ -146,7 +146,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         )
 
     def _is_the_last(self, config: TrainingConfig) -> bool:
-        """Return whether a plan is the one last trained by."""
+        """Return whether a configuration is the one of the last fit."""
         return self._validated_params is not None and config is self._validated_params.config
 
     def _plan_of(self, parameters: Mapping[str, Any]) -> TrainingConfig:
@@ -172,9 +172,9 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         classes: Any,
         planned: ValidatedParams | None = None,
     ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
-        """Check parameters and data, and return what they make; the estimator stays as it is.
+        """Validate parameters and data; the estimator does not change.
 
-        With `planned` the parameters have been checked before.
+        With `planned` the parameters have been validated before.
         """
         known: DataInfo | None = self._learned if continues else None
         planned = planned or self._plan_to_go_on(known, incremental)
@@ -201,13 +201,13 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         return planned, learned, ValidatedData(table, y, watched, groups, given.folds)
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        """Return checked X and targets; with `reset` take note of the features."""
+        """Return validated X and y; with `reset` set the attributes of the features."""
         return validated_data(self, X, y, self._y_numeric, reset)
 
     def _watched(
         self, given: FitArguments, config: TrainingConfig, learned: DataInfo
     ) -> ValidationData | None:
-        """Return the rows that the user wants to be watched, checked as those to train on are."""
+        """Return the user's validation data, validated like the training data."""
         if not given.has_rows_to_watch:
             return None
         with prefix_errors("X_val, y_val"):
@@ -220,7 +220,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
 
     @property
     def _knows_targets(self) -> bool:
-        """Whether a network that was put together says what its targets are."""
+        """Whether the targets of a network made from weights are known."""
         return True
 
     def _learned_of(
@@ -232,7 +232,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         targets: Any,
         n_outputs: int,
     ) -> DataInfo:
-        """Return what is known now, of targets that are encoded in so many columns."""
+        """Return the properties of the data, whose encoded targets have `n_outputs` columns."""
         if known is None:
             n_features = int(reader.n_features_in_)
             return DataInfo(
@@ -263,7 +263,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
     def _prepare_first(
         self, given: FitArguments, planned: ValidatedParams | None = None
     ) -> FitContext:
-        """Return the runs of a `fit` with nothing to go on from."""
+        """Return the prepared fit of an unfitted estimator."""
         if given.resume_from is not None:
             raise ValueError(
                 "resume_from is for a single fit, but a search fits many. Train the candidate "
@@ -281,9 +281,9 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         planned: ValidatedParams | None = None,
         starts: Sequence[InitialState] | None = None,
     ) -> FitContext:
-        """Return the runs of a first fit to data that another estimator has checked already.
+        """Return the prepared fit to data that another estimator has validated.
 
-        They begin with `starts`, or else anew.
+        The runs begin with `starts` if given, else with new initial states.
         """
         planned, known = planned or self._checked_plan(is_known=False), other.learned
         config, network = planned.config, known.network
@@ -311,7 +311,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         starts: Sequence[InitialState],
         incremental: bool,
     ) -> list[TrainingRun]:
-        """Return a run for each member, which begins with its own of `starts`."""
+        """Return a run for each network, which begins with its own of `starts`."""
         network = learned.network.with_dropout(config.architecture.rates)
         objective = Objective(network, learned.loss, config.penalty)
         problem = self._problem(config, learned, objective, data, incremental)
@@ -348,7 +348,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         )
 
     def _scorer_of(self, config: TrainingConfig, learned: DataInfo) -> Scorer | None:
-        """Return what scores one network as a scorer of scikit-learn or of the user's does."""
+        """Return a function that scores one network by the user's `scoring`; None without."""
         scoring = config.stopping.scoring if config.stopping else None
         if scoring is None or scoring == "loss":
             return None
@@ -370,19 +370,19 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         return score
 
     def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
-        """Return what a scorer is given in the place of this one, of whose outcomes these are."""
+        """Return the estimator that a scorer gets, for which `outcomes` are known."""
         return self
 
     def _new_initial_states(self, config: TrainingConfig) -> list[InitialState]:
-        """Return what each member begins with where there is nothing to go on from."""
+        """Return new initial states, one for each network."""
         rngs = spawn_rngs(self.random_state, config.n_estimators)
         return [InitialState(rng, None, None, 0) for rng in rngs]
 
     def _resumed_initial_states(self) -> list[InitialState]:
-        """Return what each member goes on from: its weights, and its past if that is known."""
+        """Return the initial states of a warm start: present weights, and the past if known."""
         learned = self._learned
         parameters, n_estimators = self._parameters(learned), learned.n_estimators
-        # The past is left behind when the estimator is pickled.
+        # Pickled estimators usually have no past.
         kept: Sequence[WarmStartState | None] = getattr(self, "_training", [None] * n_estimators)
         past = [each and each.own for each in kept]
         if past[0] is None:
@@ -397,7 +397,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
 
 
 def _check_trains(loss: Loss, config: TrainingConfig) -> None:
-    """Check that training can go on with the output activation that a user has set."""
+    """Check that training can continue with an output activation set by the user."""
     if not isinstance(loss, LossWithLink):
         return
     unable = ""
@@ -415,7 +415,7 @@ def _check_trains(loss: Loss, config: TrainingConfig) -> None:
 
 
 def _warn_of_batch_size(batch_size: int, n_train: int) -> None:
-    """Warn if a batch is asked for that is larger than the data."""
+    """Warn if `batch_size` is larger than the data."""
     if batch_size > n_train:
         warn(
             f"batch_size={batch_size} is larger than the {n_train} training rows. It is "

@@ -188,8 +188,8 @@ class FittedAttributesMixin(EstimatorMixin):
         fitted["_curves_before"] = before
         if settings is not None:
             # Callbacks may change the arrays in `fitted`, so the checkpoint copies the state.
-            copies = [run.copy_at(run.record, run.state.copy()) for run in in_order]
-            moments = [run.moment for run in copies]
+            copies = [run.snapshot() for run in in_order]
+            moments = [run.checkpoint for run in copies]
             name, problem = type(self).__name__, copies[0].problem
             fitted["_resumable"] = EstimatorCheckpoint(name, settings, problem, moments, before)
         return fitted
@@ -218,7 +218,7 @@ class FittedAttributesMixin(EstimatorMixin):
         continues_best = run.incremental and continues
         if self.early_stopping:
             scores = extend_curve(previous("validation_scores_"), run.scores)
-            best, best_iter = run.record.best, run.best_iter
+            best, best_iter = run.history.best, run.best_iter
             best_score: float | None = run.best_score
             if best is None and not run.scores:
                 # With validation data it is a float, even if L-BFGS made no iteration to score.

@@ -10,15 +10,15 @@ from ..utils.arrays import Array
 
 
 class SharedList:
-    """The numbers of the epochs up to one time: a value, whatever is added later.
+    """The first numbers of a list that others may extend: an immutable loss curve.
 
-    Those who go on from it share its list, and each knows how much of the list is its own. Only
-    the longest can be added to in place; a shorter one goes on with a copy.
+    Curves that continue it share its list; each knows how much of it is its own. Only the longest
+    is extended in place, a shorter one is copied first.
 
     Parameters
     ----------
     numbers : list of float, or array
-        The numbers. A list is taken over; of an array a list is made, whose items are NumPy's.
+        The numbers. A list is used as it is, an array becomes a list of NumPy scalars.
     """
 
     def __init__(self, numbers: list[float] | Array) -> None:
@@ -26,40 +26,38 @@ class SharedList:
         self._n = len(numbers)
 
     def __repr__(self) -> str:
-        return f"Curve({self._numbers[: self._n]})"
+        return f"SharedList({self._numbers[: self._n]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and deepcopy what is its own alone; NumPy's numbers as one array."""
+        """Pickle and copy its own numbers only; NumPy scalars as one array."""
         own = self.numbers[: self._n]
-        are_numpys = bool(own) and all(isinstance(number, np.float64) for number in own)
-        return SharedList, (np.array(own) if are_numpys else own,)
+        are_scalars = bool(own) and all(isinstance(number, np.float64) for number in own)
+        return SharedList, (np.array(own) if are_scalars else own,)
 
     def __len__(self) -> int:
         return self._n
 
     @property
     def numbers(self) -> list[float]:
-        """The numbers: the shared list itself, as long as nothing has been added to it."""
+        """The numbers: the shared list itself if nothing has been added to it, else a copy."""
         return self._numbers if len(self._numbers) == self._n else self._numbers[: self._n]
 
-    def followed_by(self, more: list[float]) -> SharedList:
-        """Return this curve and what comes after it."""
+    def extended(self, more: list[float]) -> SharedList:
+        """Return this curve with more numbers at its end."""
         numbers = self.numbers
         numbers += more
         return SharedList(numbers)
 
 
 def extend_curve(past: Any, more: list[float]) -> SharedList:
-    """Return a curve that goes on from a kept one, a list that the user has set, or None."""
-    return (past if isinstance(past, SharedList) else SharedList(list(past or []))).followed_by(
-        more
-    )
+    """Return a curve that continues another one, a list set by the user, or None."""
+    return (past if isinstance(past, SharedList) else SharedList(list(past or []))).extended(more)
 
 
 class HistoryAttribute:
-    """An attribute of fitted estimators that is kept as a curve, and read as a list.
+    """A fitted attribute that is stored as a `SharedList` and read as a list.
 
-    Of several members it is a list of such lists; it may be None.
+    With several networks it is a list of such lists; it may be None.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -1,12 +1,11 @@
-"""What all estimators share: `fit`, which prepares runs, trains them, and keeps what came of them.
+"""The `fit` of all estimators: check the input, train, set the fitted attributes.
 
 It is all or nothing: a fit that fails leaves the estimator as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,13 +33,13 @@ from ._mixins import suggests_arguments
 class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
     """Base of all estimators; not to be used directly."""
 
-    # As a splitter's: what a search or a pipeline is given for groups is for early stopping too.
+    # As for splitters: groups given to a search or a pipeline are passed on to early stopping.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     @classmethod
     @cache
     def _get_param_names(cls) -> Any:
-        # scikit-learn reads the signature each time, which a search does for every fit four times.
+        # scikit-learn reads the signature each time, four times for every fit of a search.
         return super()._get_param_names()
 
     @suggests_arguments
@@ -66,23 +65,23 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, not negative and not all zero; None for equal weights.
+            The weight of each row, non-negative and not all zero; None for equal weights.
         X_val, y_val : array-like, default=None
-            Rows like X and y that are not trained on: their loss is recorded after each epoch in
-            `validation_loss_curve_`, and `early_stopping` goes by them in place of a share of X.
-            In a `Pipeline` with ``transform_input=["X_val"]`` they come transformed as X does.
+            Validation data, not trained on. The loss on it is recorded after each epoch in
+            `validation_loss_curve_`, and `early_stopping` uses it instead of a share of X. In a
+            `Pipeline`, ``transform_input=["X_val"]`` transforms it like X.
         sample_weight_val : array-like, default=None
-            The weight of each of them; None for equal weights.
+            The weight of each validation row; None for equal weights.
         resume_from : str or path, default=None
-            The file of a `callbacks.Checkpoint`, of an estimator with the same parameters that was
-            fitted to the same data: training goes on from there, and ends with the very same
-            weights as if it had never been interrupted. ``max_iter`` may be higher.
+            The file of a `callbacks.Checkpoint` from an estimator with the same parameters and the
+            same data. Training resumes from it, and ends with exactly the weights of an
+            uninterrupted fit. ``max_iter`` may be higher.
         groups : array-like of shape (n_samples,), default=None
-            The group of each row, a number or a word: rows of one patient, say, or of one day. What
-            `early_stopping` holds out is whole groups, so that the score that training ends by, and
-            what is found out of fold, are true of new groups. Without effect where nothing is held
-            out. With metadata routing, groups that are given to a search, a pipeline or to
-            cross-validation come here without a request.
+            The group of each row, such as a patient or a day, as numbers or strings.
+            `early_stopping` then holds out whole groups, so that validation scores and
+            out-of-fold predictions are honest for new groups. Without effect if no rows are held
+            out. With metadata routing, groups given to a search, a pipeline or cross-validation
+            are passed on without a request.
 
         Returns
         -------
@@ -92,12 +91,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid, or if training diverges. The estimator
-            is then left as it was.
+            If a parameter or the data is invalid, or if training diverges. The estimator then
+            stays as it was.
         KeyboardInterrupt
-            On Ctrl-C, which keeps the last complete epoch. Before the first one is complete, an
-            estimator that was fitted is left as it was; one that was not has its initial
-            weights, with an ``n_iter_`` of 0.
+            On Ctrl-C, which keeps the last complete epoch. Before the end of the first epoch, a
+            fitted estimator stays as it was, and a new one gets its initial weights, with
+            ``n_iter_`` 0.
         """
         given = FitArguments(
             X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups
@@ -113,25 +112,28 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         return True
 
     def _train(self, given: FitArguments, incremental: bool = False, classes: Any = None) -> Self:
-        """Train, and leave the estimator as it was if that fails.
+        """Check the input, train, and set the fitted attributes.
 
-        A KeyboardInterrupt during training keeps what the complete epochs have reached.
+        If anything fails, the estimator and its random streams stay as they were. Ctrl-C during
+        training keeps the last complete epoch.
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
         planned, learned, data = self._checked(given, continues, incremental, classes)
         session = self._resume_session(planned.config, learned, data) if incremental else None
-        go_back = session.undo if session else self._make_rollback(continues, incremental)
+        rngs = [] if session else self._used_streams(continues, incremental)
+        positions = [rng.get_state(legacy=False) for rng in rngs]
         try:
-            if session is None:
+            if session is not None:
+                runs = [session.run]
+            else:
                 starts = (
                     self._resumed_initial_states()
                     if continues
                     else self._new_initial_states(planned.config)
                 )
                 runs = self._runs(planned.config, learned, data, starts, incremental)
-                session = make_partial_fit_session(runs, self.random_state) if incremental else None
-            else:
-                runs = [session.run]
+                if incremental:
+                    session = make_partial_fit_session(runs, self.random_state)
             before = None
             if given.resume_from is not None:
                 before = resume(self, runs, Path(given.resume_from))
@@ -142,37 +144,28 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
             if incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = loop.train()
             else:
-                fitted_by = partial(self._fitted_by, prepared, continues)
-                interrupt = CallbackRunner(self, given, runs, fitted_by).train(loop)
-            if interrupt is not None and not _can_be_kept(runs, hasattr(self, "coefs_")):
+                interrupt = CallbackRunner(self, given, prepared, continues).train(loop)
+            if interrupt is not None and not _is_worth_keeping(runs, hasattr(self, "coefs_")):
                 raise interrupt
-            if not isinstance(interrupt, TrainingInterrupted):  # by which the rows may be gone
+            if not isinstance(interrupt, TrainingInterrupted):  # after which rows may be lost
                 interrupt = fit_temperature_scaling(runs) or interrupt
             self._keep(prepared, continues, session)
         except BaseException:
-            go_back()
+            for rng, position in zip(rngs, positions, strict=True):
+                rng.set_state(position)
+            if session is not None:
+                session.restore_rng()
             raise
         if interrupt is not None:
             raise interrupt
         return self
 
-    def _make_rollback(self, continues: bool, incremental: bool) -> Callable[[], None]:
-        """Return what sets the random streams back to where they are now."""
-        rngs = self._streams(continues, incremental)
-        positions = [rng.get_state(legacy=False) for rng in rngs]
+    def _used_streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
+        """Return the random streams that a fit draws from: the user's or the estimator's own.
 
-        def go_back() -> None:
-            for rng, position in zip(rngs, positions, strict=True):
-                rng.set_state(position)
-
-        return go_back
-
-    def _streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
-        """Return the random streams that a fit draws from, which a failure leaves where they are.
-
-        They are the user's, NumPy's global one, or the estimator's own. Copies would not do: two
-        threads would draw the same from those of the global one, and a copy takes as long as a
-        step on a batch of a few rows.
+        A failed fit resets them. Training on copies would not do: two threads would draw the same
+        numbers from copies of NumPy's global stream, and a copy takes as long as a step on a batch
+        of a few rows.
         """
         if continues and incremental and not self.shuffle:
             return []  # nothing is drawn
@@ -185,21 +178,22 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
     def _resume_session(
         self, config: TrainingConfig, learned: DataInfo, data: ValidatedData
     ) -> PartialFitSession | None:
-        """Return the run of the last `partial_fit`, made to go on, if nothing else has come since.
+        """Return the session of the last `partial_fit`, prepared for the new rows.
 
-        That is another fit, or what the user has changed: parameters, weights or their like.
+        None if there is none, the rows do not fit, or anything has changed since: by another fit,
+        or by the user in parameters or fitted attributes.
         """
         session = self._partial_fit_session
         if session is None or session.past is None or not session.accepts(data.table):
             return None
         run, known = session.run, vars(self)
-        is_the_last = (
+        is_unchanged = (
             config is run.config
             and learned.loss is run.objective.loss
             and known.get("_training", [None])[0] is session.past
             and known.get("t_") == run.n_samples_seen
         )
-        if not (is_the_last and self._holds(run.shown, learned.network)):
+        if not (is_unchanged and self._holds(run.shown, learned.network)):
             return None
         session.continue_with(self._problem(config, learned, run.objective, data, incremental=True))
         return session
@@ -210,10 +204,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         return tags
 
 
-def _can_be_kept(runs: list[TrainingRun], was_fitted: bool) -> bool:
-    """Return whether what an interrupt has left of the runs is worth more than what was before."""
+def _is_worth_keeping(runs: list[TrainingRun], was_fitted: bool) -> bool:
+    """Return whether the runs after an interrupt are worth more than the state before the fit."""
     is_trained = [run.n_iter > 0 for run in runs]
     if any(run.error is not None for run in runs) or (any(is_trained) and not all(is_trained)):
         return False
-    # One epoch that was not completed, as by partial_fit, has left nothing.
+    # An incomplete first epoch, as of partial_fit, has changed nothing.
     return all(is_trained) or not (was_fitted or runs[0].incremental)

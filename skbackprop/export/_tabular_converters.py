@@ -72,9 +72,7 @@ def _encode(encoding: FittedEncoding, x: Expr) -> Expr:
     if isinstance(codes, OneHot):
         tables = [
             (column, np.eye(len(names) + 1)[list(outputs)][:, : len(names)])
-            for column, outputs, names in zip(
-                categories, codes.positions, codes.names, strict=True
-            )
+            for column, outputs, names in zip(categories, codes.positions, codes.names, strict=True)
         ]
     else:
         each = [categories[i] for i in codes.columns]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..estimators._fit_many import FitJob
-from ..training.callbacks import EpochObserver, Standing
+from ..training.callbacks import EpochObserver, RunSnapshots
 from ._candidates import CandidateSplit, EvaluationConfig
 
 # Candidates in at most this many ranges of numbers are named; otherwise they are counted.
@@ -122,12 +122,12 @@ class _StackObserver(EpochObserver):
     def __init__(self, search: Any, stack: Any) -> None:
         self._search, self._stack = search, stack
 
-    def on_epoch_begin(self, standing: Standing) -> None:
+    def on_epoch_begin(self, snapshots: RunSnapshots) -> None:
         """Call the hooks for the beginning of an epoch."""
         self._epoch = self._stack.subcontext(task_name="epoch")
         self._call(self._epoch.call_on_fit_task_begin)
 
-    def on_epoch_end(self, standing: Standing) -> bool:
+    def on_epoch_end(self, snapshots: RunSnapshots) -> bool:
         """Call the hooks for the end of an epoch; return whether one stops the stack."""
         return bool(self._call(self._epoch.call_on_fit_task_end))
 

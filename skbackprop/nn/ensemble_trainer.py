@@ -47,7 +47,7 @@ class TimeLimit:
     Parameters
     ----------
     seconds : float
-        The time from now on.
+        The time from now.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -128,7 +128,7 @@ class FitProgress:
         for cycle, each in self._cycles.items():
             for name in select_prefix(arrays, "cycles", cycle):
                 del arrays[join_path("cycles", cycle, name)]
-            for name, array in each.moment_arrays():
+            for name, array in each.to_arrays().items():
                 arrays[join_path("cycles", cycle, name)] = array
         write_checkpoint(path, self._name, self._settings, self._data, arrays)
 

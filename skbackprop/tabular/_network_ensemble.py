@@ -23,7 +23,7 @@ from ..initializers import Initializer
 from ..nn.network import Network
 from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
 from ..training._warnings import warn
-from ..training.convergence import OUT_OF_TIME, USED_UP
+from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropsCachedProperties
@@ -83,7 +83,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         Each cycle uses up its epochs. If the time limit ends training, there is one warning for
         all cycles.
         """
-        expected = USED_UP, OUT_OF_TIME
+        expected = MAX_ITER_REACHED, OUT_OF_TIME
         for run in prepared.runs:
             run.warnings = [each for each in run.warnings if not each.startswith(expected)]
         super()._keep(prepared, continues, session)

@@ -1,1 +1,1 @@
-"""From an estimator's parameters and data to trained networks."""
+"""Training: configuration, training loop, history, checkpoints, validation rows."""

@@ -1,24 +1,23 @@
-"""Warnings of `fit`, which filters written for scikit-learn's networks find as well."""
+"""Warnings of `fit`, compatible with warning filters for scikit-learn's networks."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
-# Whose warnings ours replace: `filterwarnings("ignore", module="sklearn")` is to go on working.
+# The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.
 _MODULE = "sklearn.neural_network._multilayer_perceptron"
-# Between the user's line and ours.
-_PASSED_BY = {"joblib", "sklearn", "skbackprop"}
+# The packages between the user's line and this module.
+_SKIPPED_PACKAGES = {"joblib", "sklearn", "skbackprop"}
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn in the name of scikit-learn's module, at the user's line.
+    """Issue a warning in the name of scikit-learn's module, at the user's line.
 
-    File and line, and with them how often "default" shows the warning, are those of the first
-    frame outside of this package, scikit-learn and joblib.
+    The line is that of the first frame outside of this package, scikit-learn and joblib.
     """
     frame = sys._getframe()
-    while frame.f_back is not None and _package_of(frame.f_globals) in _PASSED_BY:
+    while frame.f_back is not None and _package_of(frame.f_globals) in _SKIPPED_PACKAGES:
         frame = frame.f_back
     warnings.warn_explicit(
         message,

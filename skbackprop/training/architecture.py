@@ -1,4 +1,4 @@
-"""What networks are made of, before it is known how many inputs and outputs they have."""
+"""Architectures of networks, before the numbers of inputs and outputs are known."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from ..utils.validation import did_you_mean
 
 @dataclass(frozen=True)
 class MLPSpec:
-    """Dense hidden layers, one after the other, and what comes before the first of them.
+    """A multilayer perceptron: input layers and dense hidden layers.
 
     Parameters
     ----------
     hidden : tuple of int
         The number of units in each hidden layer.
-    activations : tuple of Activation
-        One for each of them.
+    activations : tuple of ActivationFunction
+        The activation of each hidden layer.
     normalization : Normalization or None, default=None
-        What is made of the input of each activation.
+        The normalization before each activation.
     dropout : tuple of float, default=()
-        The rates at which training leaves out inputs and the units of each hidden layer; empty
-        where it leaves out none.
+        The dropout rates of the inputs and of each hidden layer; empty for no dropout.
     input_layers : tuple of FeatureLayer, default=()
-        What becomes of the inputs before the first dense layer.
+        The layers before the first dense layer.
     """
 
     hidden: tuple[int, ...]
@@ -46,7 +45,7 @@ class MLPSpec:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """Return what an estimator's parameters make."""
+        """Return the architecture for an estimator's parameters."""
         hidden = hidden_widths(parameters["hidden_layer_sizes"])
         return cls(
             hidden,
@@ -57,21 +56,21 @@ class MLPSpec:
         )
 
     def validate_input(self, X: Any) -> None:
-        """Check that layers can be trained on X.
+        """Check that the input layers can read X.
 
         Raises
         ------
         TypeError
-            If X is sparse, but layers make other numbers of its zeros.
+            If X is sparse and there are input layers, which would make it dense.
         ValueError
-            If the first of them can not read what X holds.
+            If the first input layer cannot read the values of X.
         """
         if not self.input_layers:
             return
         if issparse(X):
             raise TypeError(
-                f"X is sparse, but input_layers={list(self.input_layers)!r} need dense X: what "
-                "they make of a row has few zeros. Pass X.toarray(), or set input_layers=None."
+                f"X is sparse, but input_layers={list(self.input_layers)!r} need dense X: their "
+                "output has few zeros. Pass X.toarray(), or set input_layers=None."
             )
         self.input_layers[0].validate_input_values(X)
 
@@ -87,7 +86,7 @@ class MLPSpec:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The rate of dropout before each layer of weights; empty for none."""
+        """The dropout rate before each dense layer; empty for no dropout."""
         return self.dropout
 
 
@@ -98,7 +97,7 @@ class AutoencoderSpec(MLPSpec):
     Parameters
     ----------
     hidden, activations, normalization, dropout, input_layers
-        Those of the encoder.
+        Of the encoder.
     n_components : int, default=1
         The number of units of the bottleneck.
     """
@@ -107,28 +106,28 @@ class AutoencoderSpec(MLPSpec):
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """Return what an autoencoder's parameters make."""
-        one_half = MLPSpec.of(parameters)
+        """Return the architecture for an autoencoder's parameters."""
+        encoder = MLPSpec.of(parameters)
         return cls(
-            one_half.hidden,
-            one_half.activations,
-            dropout=one_half.dropout,
+            encoder.hidden,
+            encoder.activations,
+            dropout=encoder.dropout,
             n_components=int(parameters["n_components"]),
         )
 
     def network(self, n_inputs: int, n_outputs: int) -> Network:
-        """Return both halves as the network that predicts, without dropout."""
+        """Return encoder and decoder as the network that predicts, without dropout."""
         widths = n_inputs, *self.hidden, self.n_components, *self.hidden[::-1], n_outputs
         return dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The rate of dropout before each layer of weights of both halves; empty for none."""
+        """The dropout rate before each dense layer of both halves; empty for no dropout."""
         return (*self.dropout, 0.0, *self.dropout[:0:-1]) if self.dropout else ()
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Return the widths of the hidden layers, checked."""
+    """Validate `hidden_layer_sizes` and return the widths of the hidden layers."""
     is_sequence = isinstance(hidden_layer_sizes, Iterable)
     widths = list(hidden_layer_sizes) if is_sequence else [hidden_layer_sizes]
     if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
@@ -140,7 +139,7 @@ def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
 
 
 def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | ActivationFunction, ...]:
-    """Return the name or instance for each hidden layer, checked."""
+    """Validate `activation` and return the name or instance for each hidden layer."""
     hidden_layer_sizes, activation = parameters["hidden_layer_sizes"], parameters["activation"]
     n_hidden = len(hidden_widths(hidden_layer_sizes))
     if isinstance(activation, (str, ActivationFunction)):
@@ -164,19 +163,19 @@ def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | Activ
 
 
 def check_activation_param(activation: str | ActivationFunction) -> ActivationFunction:
-    """Return the activation behind a name; an instance is returned as it is."""
+    """Return the activation function for a name or an instance."""
     return ACTIVATIONS[activation] if isinstance(activation, str) else activation
 
 
 def check_normalization_param(normalization: str | Normalization | None) -> Normalization | None:
-    """Return the normalisation behind a name; an instance or None is returned as it is."""
+    """Return the normalization for a name, an instance or None."""
     if isinstance(normalization, str):
         return NORMALIZATIONS[normalization]()
     return normalization
 
 
 def check_input_layers_param(input_layers: Any) -> tuple[FeatureLayer, ...]:
-    """Return the layers behind names and instances, one of them or a list, checked."""
+    """Validate `input_layers` and return the layers, for names and instances."""
     if input_layers is None:
         return ()
     is_sequence = isinstance(input_layers, (list, tuple))
@@ -194,14 +193,14 @@ def check_input_layers_param(input_layers: Any) -> tuple[FeatureLayer, ...]:
     for layer in each[1:]:
         if layer.is_first:
             raise ValueError(
-                f"{type(layer).__name__} must be the first of input_layers, since it reads columns "
-                f"of X, and there may be but one, got {each!r}."
+                f"{type(layer).__name__} must be the first and only such layer of input_layers, "
+                f"since it reads columns of X, got {each!r}."
             )
     return tuple(each)
 
 
 def infer_n_features(input_layers: Sequence[FeatureLayer], width: int) -> int:
-    """Return how many inputs these layers make so many outputs of, which rise with them."""
+    """Return the number of inputs for which these layers have this number of outputs."""
 
     def n_outputs(n_inputs: int) -> int:
         for layer in input_layers:
@@ -218,7 +217,7 @@ def infer_n_features(input_layers: Sequence[FeatureLayer], width: int) -> int:
 
 
 def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
-    """Return the rates of the input and of each hidden layer, checked; empty if all are zero."""
+    """Validate `dropout` and return the rates of input and hidden layers; empty if all are 0."""
     if isinstance(dropout, Real):
         rates = [0.0] + [dropout] * n_hidden
         is_valid = _is_rate(dropout)

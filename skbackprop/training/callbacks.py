@@ -1,4 +1,4 @@
-"""Hooks that follow training epoch by epoch, and interrupts that end it."""
+"""Observers of training, epoch by epoch, and interrupts that end it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .training_run import TrainingRun
 
 
 class TrainingInterrupted(Exception):
-    """Training can't go on, by no fault of the network or the data: what it reached is kept."""
+    """Training cannot continue, for reasons outside of it; the last complete epoch is kept."""
 
 
 Interrupt: TypeAlias = KeyboardInterrupt | TrainingInterrupted
@@ -17,42 +17,42 @@ Interrupt: TypeAlias = KeyboardInterrupt | TrainingInterrupted
 INTERRUPTS = (KeyboardInterrupt, TrainingInterrupted)
 
 
-Standing: TypeAlias = Callable[[], Sequence[TrainingRun]]
-"""Returns the runs as they would be left if training ended now: copies, for the caller to keep."""
+RunSnapshots: TypeAlias = Callable[[], Sequence[TrainingRun]]
+"""Returns copies of the runs as if training ended now."""
 
 
 class EpochObserver:
-    """Follows the training of an estimator or of a stack; this one does nothing.
+    """Observes the epochs of a fit or of a stack; this one does nothing.
 
-    An epoch is one of all members that are still in training; of L-BFGS it is an iteration.
+    An epoch is one of all networks still in training, with L-BFGS an iteration.
 
     Attributes
     ----------
     error : Exception or None
-        What the follower itself has raised.
-    needs_moments : bool
-        Whether it goes on from the `moment` of runs that it has seen.
+        The error that the observer itself has raised.
+    needs_checkpoints : bool
+        Whether it saves the `checkpoint` of runs, to be resumed.
     """
 
     error: Exception | None = None
-    needs_moments: bool = False
+    needs_checkpoints: bool = False
 
     def skip_epoch(self) -> None:
-        """Take note of an epoch that a fit which is resumed has had before."""
+        """Count an epoch from before a checkpoint that training is resumed from."""
 
-    def on_epoch_begin(self, standing: Standing) -> None:
-        """Take note that an epoch begins."""
+    def on_epoch_begin(self, snapshots: RunSnapshots) -> None:
+        """Observe the start of an epoch."""
 
-    def on_epoch_end(self, standing: Standing) -> bool:
-        """Take note that an epoch is over, and return whether training is to end with it."""
+    def on_epoch_end(self, snapshots: RunSnapshots) -> bool:
+        """Observe the end of an epoch; return whether training should stop."""
         return False
 
     def on_member_begin(self, member: int) -> EpochObserver:
-        """Return who follows a member that trains before or after the others, by L-BFGS."""
+        """Return the observer of a network that L-BFGS trains before or after others."""
         return self
 
     def on_member_end(self) -> None:
-        """Take note that this member's training is over."""
+        """Observe the end of this network's training."""
 
 
 NO_OBSERVER = EpochObserver()

@@ -1,4 +1,4 @@
-"""A run at one moment of its training, as arrays: a later process goes on from it, to the bit."""
+"""The state of a run after an epoch, as arrays: another process resumes it exactly."""
 
 from __future__ import annotations
 
@@ -13,59 +13,54 @@ from ..nn.parameters import ParameterLayout
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array, IndexArray
 from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatten_dict
-from .history import BestEpoch, EpochRecord, ParameterSnapshot, StopReason
+from .history import BestEpoch, EpochResult, ParameterSnapshot, StopReason, TrainingHistory
 
 
 @dataclass(frozen=True)
 class TrainingCheckpoint:
-    """What a run is at one moment.
+    """The complete state of a run after some epoch.
 
     Parameters
     ----------
-    state : TrainingState
+    state : TrainState
         All that steps change.
-    record : Course
-        How far it has come.
-    losses, validation_losses, scores : list of float
-        One of each for every epoch, as far as there are any.
-    split : pair of Rows or None
-        The rows that it trains on and those held out; None if none are held out.
+    history : TrainingHistory
+        The epochs so far.
+    split : pair of arrays of int or None
+        The training and the validation rows; None without validation rows of the table.
     largest_initial_weight : float
-        The largest parameter at the beginning.
-    ending : Ending or None
-        What has ended it; None while it goes on.
+        The largest absolute parameter before training.
+    stop_reason : StopReason or None
+        Why training has ended; None while it goes on.
     warnings : list of str
-        What the user should hear of that.
-    evaluations : Evaluations or None
-        Those of L-BFGS, whose memory is SciPy's own: it comes about again by going through them
-        once more. None for other solvers.
+        The warnings about that.
+    evaluations : EvaluationCache or None
+        The evaluations of L-BFGS, which restore SciPy's own state when they are repeated. None for
+        other solvers.
     """
 
     state: TrainState
-    record: EpochRecord
-    losses: list[float]
-    validation_losses: list[float]
-    scores: list[float]
+    history: TrainingHistory
     split: tuple[IndexArray, IndexArray] | None
     largest_initial_weight: float
-    ending: StopReason | None
+    stop_reason: StopReason | None
     warnings: list[str]
     evaluations: EvaluationCache | None
 
     def to_arrays(self) -> dict[str, Array]:
-        """Return it as arrays by name, for files: nothing in them is a Python object."""
-        record, best = self.record, self.record.best
+        """Return the checkpoint as arrays by name, for files without Python objects."""
+        history, best = self.history, self.history.best
         values: dict[str, Any] = {
-            "course": {"n_iter": record.n_iter, "loss": record.loss},
-            "losses": np.array(self.losses),
-            "validation_losses": np.array(self.validation_losses),
-            "scores": np.array(self.scores),
+            "history": {"n_iter": history.n_iter, "loss": history.loss},
+            "losses": np.array(history.losses),
+            "validation_losses": np.array(history.validation_losses),
+            "scores": np.array(history.scores),
             "largest_initial_weight": self.largest_initial_weight,
-            "ending": self.ending or "",
+            "stop_reason": self.stop_reason or "",
             "warnings": dict(enumerate(self.warnings)),
         }
         if best is not None:
-            values["best"] = best._asdict() | {"kept": best.kept._asdict()}
+            values["best"] = best._asdict() | {"snapshot": best.snapshot._asdict()}
         if self.split is not None:
             values["split"] = dict(zip(("train", "held_out"), self.split, strict=True))
         if self.evaluations is not None:
@@ -77,32 +72,31 @@ class TrainingCheckpoint:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], layout: ParameterLayout) -> Self:
-        """Return what `to_arrays` has written, of a network whose parameters lie so."""
-        within = join_path("state", "")
-        state = {name: array for name, array in arrays.items() if name.startswith(within)}
+        """Return the checkpoint that `to_arrays` has written, of a network with this layout."""
+        prefix = join_path("state", "")
+        state = {name: array for name, array in arrays.items() if name.startswith(prefix)}
         found = unflatten_dict({name: array for name, array in arrays.items() if name not in state})
         values = to_python_scalars(
             {name: value for name, value in found.items() if name != "evaluations"}
         )
-        best, split = values.get("best"), values.get("split")
+        best, split, evaluations = values.get("best"), values.get("split"), found.get("evaluations")
         if best is not None:
-            kept = {"statistics": {}, "average": {}} | best["kept"]
-            best = BestEpoch(best["score"], best["n_iter"], ParameterSnapshot(**kept))
+            snapshot = {"statistics": {}, "average": {}} | best["snapshot"]
+            best = BestEpoch(best["score"], best["n_iter"], ParameterSnapshot(**snapshot))
+        n_iter, loss = values["history"]["n_iter"], values["history"]["loss"]
+        each = [
+            values[name].tolist() or [None] * n_iter
+            for name in ("losses", "validation_losses", "scores")
+        ]
+        epochs = [EpochResult(*of_epoch) for of_epoch in zip(*each, strict=True)]
         return cls(
             TrainState.from_arrays(
-                {name.removeprefix(within): array for name, array in state.items()}, layout
+                {name.removeprefix(prefix): array for name, array in state.items()}, layout
             ),
-            EpochRecord(values["course"]["n_iter"], values["course"]["loss"], best),
-            losses=values["losses"].tolist(),
-            validation_losses=values["validation_losses"].tolist(),
-            scores=values["scores"].tolist(),
+            TrainingHistory(n_iter, loss, best, epochs),
             split=None if split is None else (split["train"], split["held_out"]),
             largest_initial_weight=values["largest_initial_weight"],
-            ending=values["ending"] or None,
+            stop_reason=values["stop_reason"] or None,
             warnings=list(values.get("warnings", {}).values()),
-            evaluations=(
-                EvaluationCache.from_arrays(found["evaluations"])
-                if "evaluations" in found
-                else None
-            ),
+            evaluations=None if evaluations is None else EvaluationCache.from_arrays(evaluations),
         )

@@ -1,7 +1,7 @@
-"""Weights of classes: what `class_weight` says, checked, and the weights of rows that it makes.
+"""Class weights: validation, and the sample weights that they imply.
 
-Its numbers are checked where a plan is made, its classes where there are labels. From then on a
-weight of a class is a weight of its rows: nothing that trains knows of classes.
+Numbers are checked with the parameters, classes with the labels. After that, class weights are
+sample weights, and training does not know of classes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import numpy as np
 from ..utils.arrays import Array
 
 BALANCED = "balanced"
-"""The name of weights at which all classes of a column count the same."""
+"""The name of weights with which all classes count the same."""
 
 ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float]
 """The weights of the classes of one column."""
 
 
 class EncodedLabels(NamedTuple):
-    """The labels of one column, by number.
+    """The labels of one column, as integer codes.
 
     Parameters
     ----------
     name : str
-        What the column is called in an error.
+        The name of the column, for errors.
     classes : array of shape (n_classes,)
-        The labels that there may be.
+        The possible labels.
     codes : array of int of shape (n,)
-        The position of each row's label among them.
+        The position of each row's label in `classes`.
     """
 
     name: str
@@ -41,7 +41,7 @@ class EncodedLabels(NamedTuple):
 
 
 def checked_class_weight(class_weight: Any) -> Any:
-    """Return a copy of `class_weight`, its weights checked, as plain labels and floats.
+    """Validate `class_weight` and return a copy with plain labels and floats.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def checked_class_weight(class_weight: Any) -> Any:
 
 
 def _checked(weights: Any, name: str) -> Any:
-    """Return a copy of the weights of one column, checked."""
+    """Validate the weights of one column and return a copy."""
     if weights is None or (isinstance(weights, str) and weights == BALANCED):
         return weights
     if not isinstance(weights, dict):
@@ -67,7 +67,7 @@ def _checked(weights: Any, name: str) -> Any:
         number = _as_float(weight)
         if not 0 <= number < math.inf:
             raise ValueError(
-                f"{name} must have a finite number that is not negative for each class, got "
+                f"{name} must have a finite, non-negative number for each class, got "
                 f"{weight!r} for the class {label!r}."
             )
         checked[label.item() if isinstance(label, np.generic) else label] = number
@@ -75,7 +75,7 @@ def _checked(weights: Any, name: str) -> Any:
 
 
 def _as_float(weight: Any) -> float:
-    """Return a number as a float; NaN for what is none, infinity for what no float can hold."""
+    """Return a number as a float; NaN for no number, inf for a number too large for a float."""
     if isinstance(weight, bool) or not isinstance(weight, Real):
         return math.nan
     try:
@@ -85,19 +85,19 @@ def _as_float(weight: Any) -> float:
 
 
 def reject_balanced(class_weight: Any) -> None:
-    """Check that the weights are the same in each call of `partial_fit`, whatever rows it is given.
+    """Reject "balanced" weights in `partial_fit`.
 
     Raises
     ------
     ValueError
-        If they are those of balanced classes, which depend on how many rows each class has.
+        If weights are "balanced": they depend on the number of rows of each class.
     """
     each = class_weight if isinstance(class_weight, list) else [class_weight]
     if BALANCED in each:
         raise ValueError(
             f"class_weight={class_weight!r} counts the rows of each class, and partial_fit does "
-            "not see them all. Compute the weights once, of all labels or of a sample that is "
-            "large enough, and pass them as a dict: weights = compute_class_weight('balanced', "
+            "not see them all. Compute the weights once, from all labels or from a large "
+            "sample, and pass them as a dict: weights = compute_class_weight('balanced', "
             "classes=classes, y=y), imported from sklearn.utils.class_weight, and "
             "class_weight=dict(zip(classes, weights))."
         )
@@ -109,24 +109,24 @@ def compute_sample_weight(
     has_several_columns: bool,
     weight: Array | None,
 ) -> Array:
-    """Return the weight of each row: its own times those of its classes, in all columns.
+    """Return the weight of each row: its own times the weights of its classes in all columns.
 
     Parameters
     ----------
     class_weight : dict, "balanced", or list of these and None
         The weights, as `checked_class_weight` returns them.
-    columns : sequence of Coded
+    columns : sequence of EncodedLabels
         The labels.
     has_several_columns : bool
-        Whether y is a matrix, so that a list has a dict for each column.
+        Whether y is a matrix, so that a list has an entry for each column.
     weight : array of shape (n,) or None
-        The rows' own weights, by which they count where classes are balanced; None for ones.
+        The rows' own weights, which also count for "balanced"; None for ones.
 
     Raises
     ------
     ValueError
-        If there are weights of what is no class, or not of as many columns as y has; or if no row
-        is left with a weight, or they add up to more than a float can hold.
+        If a label is no class, if the number of entries is not that of the columns, if no row is
+        left with a weight, or if the sum of the weights overflows.
     """
     of_classes = weights_of_each_class(class_weight, columns, has_several_columns, weight)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -142,7 +142,7 @@ def weights_of_each_class(
     has_several_columns: bool,
     weight: Array | None,
 ) -> list[Array]:
-    """Return the weights of the classes of each column, given what `compute_sample_weight` is."""
+    """Return the class weights of each column, for the arguments of `compute_sample_weight`."""
     of_columns = _of_each_column(class_weight, columns, has_several_columns)
     pairs = zip(of_columns, columns, strict=True)
     return [compute_class_weight(own, column, weight) for own, column in pairs]
@@ -151,7 +151,7 @@ def weights_of_each_class(
 def apply_class_weight(
     of_classes: Sequence[Array], columns: Sequence[EncodedLabels], weight: Array | None
 ) -> Array:
-    """Return the weight of each row, given those of the classes of each column."""
+    """Return the weight of each row, given the class weights of each column."""
     pairs = zip(of_classes, columns, strict=True)
     of_rows: Array = np.prod([own[column.codes] for own, column in pairs], axis=0)
     if weight is not None:
@@ -162,7 +162,7 @@ def apply_class_weight(
 def _of_each_column(
     class_weight: Any, columns: Sequence[EncodedLabels], has_several_columns: bool
 ) -> Sequence[Any]:
-    """Return what is said of each column; "balanced" may be said of all at once."""
+    """Return the `class_weight` of each column; "balanced" and None apply to all."""
     if isinstance(class_weight, list) and not has_several_columns:
         raise ValueError(
             f"class_weight={class_weight!r} is a list with an entry for each column of y, which "
@@ -174,7 +174,7 @@ def _of_each_column(
             raise ValueError(
                 f"class_weight={class_weight!r} is a dict, but y has {len(columns)} columns. Give "
                 "'balanced', or a list with a dict, 'balanced' or None for each column; for a "
-                "label of a 0/1 matrix the dict has the keys 0 (it is not there) and 1."
+                "label of a 0/1 matrix the dict has the keys 0 (absent) and 1 (present)."
             )
         return [class_weight] * len(columns)
     if len(class_weight) != len(columns):
@@ -186,7 +186,7 @@ def _of_each_column(
 
 
 def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | None) -> Array:
-    """Return the weight of each class of a column, of weights as they are checked."""
+    """Return the weight of each class of a column, for validated weights."""
     if weights == BALANCED:
         return _balanced(column, weight)
     of_classes = np.ones(len(column.classes))
@@ -205,33 +205,33 @@ def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | No
 
 
 def _balanced(column: EncodedLabels, weight: Array | None) -> Array:
-    """Return n / (n_classes * n_c) for a class that has n_c of n rows, counted by their weight.
+    """Return n / (n_classes * n_c) for a class with n_c of n rows, counted by weight.
 
-    Rows of weight zero count as if they were not there; classes without any other as well.
+    Rows of weight zero, and classes with no other rows, do not count.
     """
     counts = np.bincount(column.codes, weights=weight, minlength=len(column.classes))
-    are_there = counts > 0
-    counts = counts[are_there]
+    is_present = counts > 0
+    counts = counts[is_present]
     of_classes = np.ones(len(column.classes))
-    of_classes[are_there] = counts.sum() / (len(counts) * counts)
+    of_classes[is_present] = counts.sum() / (len(counts) * counts)
     return of_classes
 
 
 def check_total(
     total: float, class_weight: Any, columns: Sequence[EncodedLabels], weight: Array | None
 ) -> None:
-    """Check that the weights of the rows add up to a number, and not to zero."""
+    """Check that the sum of the row weights is finite and not zero."""
     if total > 0 and np.isfinite(total):
         return
     by_rows = "" if weight is None else " and sample_weight"
     if total == 0:
-        there = [np.unique(column.classes[column.codes]).tolist() for column in columns]
+        present = [np.unique(column.classes[column.codes]).tolist() for column in columns]
         raise ValueError(
             f"class_weight={class_weight!r}{by_rows} leave no row with a weight above zero: y "
-            f"holds {there[0] if len(there) == 1 else there}. Give a weight above zero to a class "
-            "that is there."
+            f"holds {present[0] if len(present) == 1 else present}. Give one of these classes a "
+            "weight above zero."
         )
     raise ValueError(
-        f"class_weight={class_weight!r}{by_rows} make weights of rows that add up to more than a "
+        f"class_weight={class_weight!r}{by_rows} make row weights whose sum is more than a "
         "float can hold. Scale them down."
     )

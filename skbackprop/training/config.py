@@ -1,6 +1,6 @@
-"""How an estimator's networks are to be trained: its parameters as objects, made once.
+"""The training configuration: an estimator's parameters as validated objects.
 
-All that trains reads a `TrainingConfig`, and nothing behind it looks at an estimator's parameters.
+All training reads a `TrainingConfig`; nothing behind it looks at an estimator's parameters.
 """
 
 from __future__ import annotations
@@ -31,67 +31,67 @@ from .weight_init import WeightInit, initial_weights
 
 Part = TypeVar("Part")
 
-# The rows of a batch under batch_size="auto".
+# The batch size for batch_size="auto".
 _ROWS_OF_A_BATCH = 200
 
 # An iteration of L-BFGS does less than an epoch, and its scores rise slowly at first.
 _LBFGS_PATIENCE = 10
 
-# The names of schedules that are scikit-learn's, which act with its "sgd" alone.
+# scikit-learn's names of schedules, which have an effect with solver="sgd" only.
 SGD_ONLY_SCHEDULES = ("constant", "invscaling", "adaptive")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How networks are to be trained, whatever the data.
+    """The configuration of training, independent of the data.
 
     Parameters
     ----------
-    architecture : Architecture
-        What the networks are made of.
-    initial : Drawn or Given
-        Where their initial weights come from.
+    architecture : MLPSpec
+        The layers of the networks.
+    initial : WeightInit
+        The initial weights: random or given.
     n_estimators : int
-        How many networks there are.
+        The number of networks.
     dtype : dtype or None
-        What they compute in; None for the dtype of the data.
+        The dtype of the parameters; None for the dtype of the data.
     loss : Loss
-        The loss as the user names it; targets may need another of its kind.
+        The loss that the user has chosen; targets may need a variant of it.
     label_smoothing : float
         The share of a classifier's targets that is spread over all classes.
     class_weight : dict, "balanced", list of these and None, or None
-        What a classifier's rows weigh by their classes, as `compute_sample_weight` takes it.
+        The weights of a classifier's classes, as `compute_sample_weight` takes them.
     scale_target : bool
         Whether a regressor's targets are scaled.
-    penalty : Penalty
+    penalty : Regularizer
         The penalty on the weights.
     solver : Optimizer or LBFGS
-        What makes the steps, or goes along all rows at once.
-    schedule : Schedule
-        The course of the learning rate.
+        The stochastic optimizer, or L-BFGS on all rows.
+    schedule : LearningRateSchedule
+        The schedule of the learning rate.
     rate : float
-        The base rate.
+        The initial learning rate.
     clip_norm : float
-        The largest norm that a gradient may have; infinite for any.
-    average : Average or None
-        What averages the weights over the steps.
+        The largest norm of a gradient; infinite for no clipping.
+    average : WeightAverage or None
+        The average of the weights over the steps; None for no average.
     batch_size : int
-        The rows of a batch, where there are so many.
+        The number of rows of a batch, if there are as many.
     shuffle : bool
-        Whether the rows are visited in another order in each epoch.
+        Whether the rows are shuffled before each epoch.
     time_limit : float
-        The most seconds that a fit trains for; infinite for any.
+        The largest number of seconds that a fit trains; infinite for no limit.
     max_iter : int
-        The most epochs, or iterations of L-BFGS.
+        The largest number of epochs, or of iterations of L-BFGS.
     tol : float
-        The improvement of the training loss that counts as progress; of L-BFGS the gradient that
-        counts as zero.
+        The minimum improvement of the training loss that counts as progress. With L-BFGS, the
+        largest gradient component that counts as zero.
     n_iter_no_change : float
-        The epochs without progress that are put up with; infinite for all.
+        The number of epochs without progress after which training stops; infinite to go on.
     stopping : EarlyStopping or None
-        What is watched beside the training loss, and ends training in its place; None for nothing.
+        The early stopping, by validation rows instead of the training loss; None without.
     verbose : bool
-        Whether each epoch is printed.
+        Whether to print the progress of each epoch.
     """
 
     architecture: MLPSpec
@@ -119,12 +119,12 @@ class TrainingConfig:
 
     @property
     def is_lbfgs(self) -> bool:
-        """Whether all rows make one step."""
+        """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)
 
     @property
     def patience(self) -> PlateauStopper:
-        """When a lack of progress ends training."""
+        """The rule that ends training for lack of progress."""
         of: TrainingConfig | EarlyStopping = self.stopping or self
         n_epochs = of.n_iter_no_change * (_LBFGS_PATIENCE if self.is_lbfgs else 1)
         return PlateauStopper(of.tol, n_epochs)
@@ -151,7 +151,7 @@ class TrainingConfig:
 
     @property
     def n_moments(self) -> int:
-        """How many arrays of the size of the parameters the optimizer and the average keep."""
+        """The number of arrays, each like the parameters, that optimizer and average keep."""
         if isinstance(self.solver, LBFGS):
             return 0
         theta = np.zeros((1, 2))
@@ -166,22 +166,23 @@ def make_training_config(
     losses: Mapping[str, Loss],
     kind_of_network: type[MLPSpec],
 ) -> TrainingConfig:
-    """Return the plan that an estimator's parameters make.
+    """Return the training configuration for an estimator's parameters.
 
     Parameters
     ----------
     parameters : dict
-        The constructor's, by name, each a value that the estimator's constraints let pass. Not
+        The constructor's parameters by name, after the check of the estimator's constraints. Not
         every estimator has all.
     losses : dict
-        The losses that the estimator knows by name.
+        The estimator's losses by name.
     kind_of_network : type
-        The kind of `MLPSpec` that it has.
+        Its subclass of `MLPSpec`.
 
     Raises
     ------
     ValueError
-        If parameters do not go together, or a value is none that its constraint could tell.
+        If parameters contradict each other, or a value is invalid in a way that constraints cannot
+        express.
     """
     is_stochastic = not is_lbfgs(parameters["solver"])
     loss, dtype = parameters["loss"], parameters["dtype"]
@@ -192,7 +193,7 @@ def make_training_config(
         initial=initial_weights(parameters),
         n_estimators=int(parameters.get("n_estimators", 1)),
         dtype=None if dtype is None else np.dtype(dtype),
-        loss=_smoothable(losses[loss] if isinstance(loss, str) else loss, loss, smoothing),
+        loss=_check_smoothing(losses[loss] if isinstance(loss, str) else loss, loss, smoothing),
         label_smoothing=smoothing,
         class_weight=checked_class_weight(parameters.get("class_weight")),
         scale_target=bool(parameters.get("scale_target", False)),
@@ -208,26 +209,26 @@ def make_training_config(
         max_iter=int(parameters["max_iter"]),
         tol=float(parameters["tol"]),
         n_iter_no_change=float(parameters["n_iter_no_change"]),
-        stopping=_calibrating(build_stopping(parameters), losses, loss),
+        stopping=_check_calibration(build_stopping(parameters), losses, loss),
         verbose=bool(parameters["verbose"]),
     )
 
 
 def _or_infinite(limit: Any) -> float:
-    """Return a limit as a float; None is for none."""
+    """Return a limit as a float; inf for None."""
     return math.inf if limit is None else float(limit)
 
 
 def is_lbfgs(solver: Any) -> bool:
-    """Return whether the solver is the one that takes no stochastic steps, by name or instance."""
+    """Return whether the solver is L-BFGS, by name or instance."""
     kind = SOLVERS.get(solver) if isinstance(solver, str) else type(solver)
     return kind is not None and issubclass(kind, LBFGS)
 
 
 def is_warm_start_compatible(name: str, before: Any, now: Any) -> bool:
-    """Return whether training can go on with this value of a parameter that shapes its state.
+    """Return whether training can continue after this change of a parameter.
 
-    Of an optimizer the numbers may change; L-BFGS leaves no state, so all of its settings may.
+    The numbers of an optimizer may change. L-BFGS has no state, so all of its settings may.
     """
     if name == "solver":
         before, now = (
@@ -237,7 +238,7 @@ def is_warm_start_compatible(name: str, before: Any, now: Any) -> bool:
 
 
 def check_solver(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
-    """Check that L-BFGS has nothing random to do, and nothing that needs batches."""
+    """Check that L-BFGS is not combined with dropout or batch normalization."""
     solver = parameters["solver"]
     if not config.is_lbfgs:
         return
@@ -249,14 +250,14 @@ def check_solver(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
         )
     if isinstance(config.architecture.normalization, BatchNormalization):
         raise ValueError(
-            f"solver={solver!r} takes all rows at once, and leaves no batches to normalise over: "
+            f"solver={solver!r} takes all rows at once, and leaves no batches to normalize over: "
             f"got normalization={parameters['normalization']!r}. Set normalization='layer' or "
             "None, or choose a stochastic solver such as 'adam' or 'sgd'."
         )
 
 
-def _smoothable(loss: Loss, setting: Any, smoothing: float) -> Loss:
-    """Return a loss, after a check that its labels may be smoothed if they are to be."""
+def _check_smoothing(loss: Loss, setting: Any, smoothing: float) -> Loss:
+    """Return the loss, after a check that it allows label smoothing if there is any."""
     if smoothing and not getattr(loss, "supports_predict_proba", True):
         raise ValueError(
             f"label_smoothing={smoothing} needs a loss of probabilities, but loss={setting!r} has "
@@ -269,9 +270,9 @@ def _smoothable(loss: Loss, setting: Any, smoothing: float) -> Loss:
 def instantiate(
     table: Mapping[str, type[Part]], setting: Any, parameters: Mapping[str, Any]
 ) -> Part:
-    """Return the object behind a name, its fields set to the parameters of the same name.
+    """Return the object for a name, its fields set to the parameters of the same name.
 
-    Fields that are no parameters keep their defaults. An instance is returned as it is.
+    Other fields keep their defaults. An instance is returned as it is.
     """
     if not isinstance(setting, str):
         return setting
@@ -282,7 +283,7 @@ def instantiate(
 
 
 def build_schedule(parameters: Mapping[str, Any]) -> LearningRateSchedule:
-    """Return the schedule; scikit-learn's names act with sgd alone, as they do there."""
+    """Return the schedule; scikit-learn's names have an effect with "sgd" only, as there."""
     schedule, solver = parameters["learning_rate"], parameters["solver"]
     if not isinstance(schedule, str):
         return as_schedule(schedule, "learning_rate")
@@ -292,17 +293,17 @@ def build_schedule(parameters: Mapping[str, Any]) -> LearningRateSchedule:
 
 
 def build_stopping(parameters: Mapping[str, Any]) -> EarlyStopping | None:
-    """Return what stops training early, if anything does: a flag stands for the flat parameters."""
+    """Return the early stopping, if any; a flag stands for the flat parameters."""
     setting = parameters["early_stopping"]
     if isinstance(setting, EarlyStopping):
         return setting
     return instantiate({"early": EarlyStopping}, "early", parameters) if setting else None
 
 
-def _calibrating(
+def _check_calibration(
     stopping: EarlyStopping | None, losses: Mapping[str, Loss], setting: Any
 ) -> EarlyStopping | None:
-    """Return what stops training early, after a check that there is what it is to calibrate."""
+    """Return the early stopping, after a check that there are probabilities to calibrate."""
     if stopping is not None and stopping.calibrate:
         loss = losses[setting] if isinstance(setting, str) else setting
         if not hasattr(loss, "supports_predict_proba"):
@@ -327,20 +328,20 @@ def build_penalty(parameters: Mapping[str, Any]) -> Regularizer:
 
 
 def build_average(parameters: Mapping[str, Any]) -> WeightAverage | None:
-    """Return what averages the weights over the steps, if anything does."""
+    """Return the average of the weights over the steps, if any."""
     average = parameters["average"]
     is_name = isinstance(average, str) and average in AVERAGES
     if not (average is None or is_name or isinstance(average, WeightAverage)):
         advice = did_you_mean(average, AVERAGES) or f" {_average_instead_of(average)}"
         raise ValueError(
-            f"average must be None, one of the names {list(AVERAGES)}, or an Average, got "
+            f"average must be None, one of the names {list(AVERAGES)}, or a WeightAverage, got "
             f"{average!r}.{advice}"
         )
     return instantiate(AVERAGES, average, parameters)
 
 
 def _average_instead_of(value: Any) -> str:
-    """Return what to write in the place of a flag or a number, which might mean either average."""
+    """Return advice for a flag or a number given as average."""
     if isinstance(value, Real) and not isinstance(value, bool):
         if 0 < float(value) < 1:
             return (
@@ -349,7 +350,7 @@ def _average_instead_of(value: Any) -> str:
             )
         if float(value) >= 1:
             return (
-                "For the mean of the steps from so many rows on write "
+                "For the mean of the steps from that number of rows on write "
                 f"average=PolyakAverage(start={value}), imported from skbackprop.weight_averaging."
             )
     return (

@@ -1,11 +1,10 @@
-"""Convergence and divergence warnings at the end of training."""
+"""Warnings and errors at the end of training: divergence, lack of convergence, time limit."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,84 +15,31 @@ from ..losses.classification import ClassifierLoss, LabelSmoothing
 from ..losses.multioutput import MultiOutputLoss
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
-from ..nn.parameters import Parameters
 from ..nn.prediction import iter_predict_raw, predict_raw
 from ..utils.arrays import Array, IndexArray, as_dense, max_abs
-from .history import Window
+from .history import StopReason, TrainingHistory, Window
 from .training_run import TrainingRun
 
-# What a largest weight has grown by when the loss is worth a look.
+# The growth of the largest weight from which on the loss is checked.
 GROWN = 4.0
-# The largest weight that a network needs beside targets of up to one. With smaller ones its output
-# on finite rows is finite, or as good as that.
+# The largest weight that is plausible for targets of up to one. With smaller weights, the output on
+# finite rows is practically always finite.
 SAFE = 1e6
-# The score of a regressor, zero for a constant, below which nothing has been learned.
+# A regressor's score below which nothing has been learned; a constant has 0.
 _USELESS_SCORE = -1.0
-# The rows of one or more calls of `partial_fit` that are enough to judge their mean loss: that of
+# The number of rows of `partial_fit` calls that is enough to judge their mean loss. The loss of
 # single rows varies by orders of magnitude.
 ENOUGH_ROWS = 64
-# Numbers that are looked at, where there are more.
-_N_NUMBERS = 1 << 20
-
-
-@dataclass(frozen=True)
-class DivergenceCheck:
-    """What a training has ended with, by which to tell whether it has diverged.
-
-    Parameters
-    ----------
-    worst, last : float
-        The loss at worst and at last.
-    has_risen : bool
-        Whether the last loss is above the first, by enough to count.
-    growth : float
-        What the largest weight has grown by; 0 where it is not known.
-    largest : float
-        The largest absolute weight.
-    score : float or None
-        What the estimator's own `score` makes of what is kept, if that was asked for.
-    """
-
-    worst: float
-    last: float
-    has_risen: bool
-    growth: float
-    largest: float
-    score: float | None
-
-    def has_diverged(self, y: Array, zero: Callable[[], float]) -> bool:
-        """Return whether the loss or the weights have gone astray.
-
-        Parameters
-        ----------
-        y : array
-            The encoded targets.
-        zero : callable
-            Returns the mean loss of a network whose raw scores are all zero.
-        """
-        if self.largest > SAFE and self.largest > SAFE * max_abs(y):
-            return True
-        has_grown = self.growth > GROWN
-        if not (self.has_risen or has_grown):
-            return False
-        if self.score is not None and self.score < _USELESS_SCORE:
-            return True
-        nothing = zero()
-        if nothing == 0:  # of targets that are all the same there is nothing to measure it by
-            return False
-        if self.last > nothing + abs(nothing):
-            return True
-        # It has come back, but to a network that says the same of every row.
-        was_astray = self.worst > nothing + 9 * abs(nothing)
-        return has_grown and was_astray and self.last > nothing - 0.1 * abs(nothing)
+# The largest number of values of X or y that checks for divergence read.
+_N_CHECKED = 1 << 20
 
 
 def subsample_evenly(
-    table: Dataset, rows: IndexArray | None, numbers_per_row: int, n_numbers: int = _N_NUMBERS
+    table: Dataset, rows: IndexArray | None, numbers_per_row: int, n_numbers: int = _N_CHECKED
 ) -> IndexArray:
-    """Return rows that lie evenly among those given, or all: as many as are looked at.
+    """Return evenly spaced rows of those given, or all if they have few numbers.
 
-    Rows that weigh nothing are none of them.
+    Rows of weight zero are left out.
     """
     rows = np.arange(table.n_rows) if rows is None else rows
     if table.weight is not None:
@@ -101,28 +47,19 @@ def subsample_evenly(
     return rows[:: -(-len(rows) * numbers_per_row // n_numbers)]
 
 
-def baseline_loss(table: Dataset, rows: IndexArray | None, objective: Objective) -> float:
-    """Return the mean loss of scores of zero, of rows spread evenly where there are many."""
-    k = table.y.shape[1]
-    rows = subsample_evenly(table, rows, k)
-    return _mean_loss([np.zeros((len(rows), k))], table, rows, objective)
-
-
-def mean_loss(
-    parameters: Parameters, table: Dataset, rows: IndexArray | None, objective: Objective
-) -> float:
-    """Return the mean loss of one network on some rows, or all; NaN if a score is not finite."""
-    rows = np.arange(table.n_rows) if rows is None else rows
-    scores = iter_predict_raw(objective.network, parameters, table.X, rows)
-    return _mean_loss((block[0].astype(np.float64) for block in scores), table, rows, objective)
+def _zero_score_loss(run: TrainingRun) -> float:
+    """Return the mean training loss if all raw scores are zero, of a sample if there are many."""
+    k = run.table.y.shape[1]
+    rows = subsample_evenly(run.table, run.train, k)
+    return _mean_loss([np.zeros((len(rows), k))], run.table, rows, run.objective)
 
 
 def _mean_loss(
     blocks: Iterable[Array], table: Dataset, rows: IndexArray, objective: Objective
 ) -> float:
-    """Return the mean loss of scores that come in blocks of rows, in the size that is reported.
+    """Return the mean loss of raw scores given in blocks of rows, as reported.
 
-    It is NaN if they are not finite.
+    It is NaN if a score is not finite.
     """
     start, total, weights = 0, 0.0, 0.0
     with np.errstate(all="ignore"):
@@ -140,39 +77,39 @@ def _mean_loss(
     return mean if math.isfinite(mean) else sys.float_info.max
 
 
-# Sizes of inputs and targets beyond which their scale is at fault. Networks are made for sizes of
-# about one; the norm is that of a row.
+# Sizes of inputs and targets from which on their scale is the problem. Networks are made for sizes
+# of about one; the norm is that of a row.
 _LARGEST = 10.0
 _SMALLEST_NORM = 0.3
-# The score from which on a regressor has learned most of y.
+# A regressor's score from which on it has learned most of y.
 _LEARNED = 0.6
-# The numbers of X and y that are looked at, at most.
-_N_NUMBERS = 1 << 16
-# A rate is too high if the loss has been so many times that of a network whose outputs are zero.
+# The largest number of values of X or y that advice is based on.
+_N_SAMPLED = 1 << 16
+# A learning rate is too high if the loss was this many times that of zero outputs.
 _TIMES_ZERO = 4.0
-# A rate is too low if the loss falls in as good as all epochs, as fast at last as at first, and
-# would have to fall for so many times the epochs.
+# A learning rate is too low if the loss falls in nearly all epochs, at the end as fast as at the
+# start, and would take this many times the epochs to reach zero.
 _SHARE_OF_FALLS, _LAST_TO_FIRST, _TIMES_THE_EPOCHS = 0.95, 0.5, 2.0
-# The share of the way from its floor to 1 that an accuracy has to go.
+# The share of the way from a constant prediction's accuracy to 1 that counts as learning.
 _SHARE_ABOVE_FLOOR = 0.1
-# The epochs and the steps from which on the course of the loss says something.
+# The numbers of epochs and of steps from which on the loss curve is meaningful.
 _N_EPOCHS, _N_STEPS = 8, 100
 
 
 def convergence_advice(run: TrainingRun) -> str:
-    """Return what to change so that a run converges: the cause that weighs most."""
+    """Return advice on how to make a run converge, for its most important problem."""
     return (
-        _on_scale(run)
-        or _on_rate(run)
+        _scale_advice(run)
+        or _rate_advice(run)
         or ("Raise max_iter, or set n_iter_no_change=np.inf if this many epochs are what you want.")
     )
 
 
 def early_stopping_advice(run: TrainingRun) -> str:
-    """Return what to change if early stopping went by a score that says nothing; else nothing.
+    """Return advice if early stopping used an uninformative score; else an empty string.
 
-    That is a score that was never much better than that of a constant prediction, as the share of
-    rows with all labels right may be, while the loss of the same rows still fell.
+    Such a score was never much better than that of a constant prediction, while the validation loss
+    still fell. The share of rows with all labels right is an example.
     """
     stopping, losses = run.config.stopping, run.validation_losses
     if stopping is None or stopping.scoring == "loss" or run.incremental or not run.scores:
@@ -186,13 +123,13 @@ def early_stopping_advice(run: TrainingRun) -> str:
     if not min(losses[-n:]) < min(losses[:-n]) - stopping.tol:
         return ""
     best = max(run.scores)
-    if best == 1 or best > _left_floor(run):
+    if best == 1 or best > _informative_score(run):
         return ""
-    advice = _on_scale(run) or 'Stop by the loss: set early_stopping=EarlyStopping("loss").'
+    advice = _scale_advice(run) or 'Stop by the loss: set early_stopping=EarlyStopping("loss").'
     return f"{best:.3g} at best, while the validation loss still fell. {advice}"
 
 
-def _left_floor(run: TrainingRun) -> float:
+def _informative_score(run: TrainingRun) -> float:
     """Return the validation score from which on a network has learned something."""
     watched, loss, stopping = run.watched, run.objective.loss, run.config.stopping
     tol = float(run.config.patience.tol)
@@ -207,48 +144,48 @@ def _left_floor(run: TrainingRun) -> float:
     return floor + _SHARE_ABOVE_FLOOR * (1 - floor)
 
 
-def _on_scale(run: TrainingRun) -> str:
-    """Return what to do about the scale of X or y, whichever is worse; empty if it is right."""
-    of_inputs, of_targets = _fault_of_inputs(run), _fault_of_targets(run)
-    if of_targets > of_inputs:
-        return _on_targets(of_targets)
-    return _on_inputs(run) if of_inputs else ""
+def _scale_advice(run: TrainingRun) -> str:
+    """Return advice on the scale of X or y, whichever is worse; empty if both are fine."""
+    input_error, target_error = _input_misscale(run), _target_misscale(run)
+    if target_error > input_error:
+        return _target_scale_advice(target_error)
+    return _input_scale_advice(run) if input_error else ""
 
 
-def _sizes(run: TrainingRun, table: Any) -> Array:
-    """Return the root mean square of each column of X or y, of rows spread evenly."""
+def _column_sizes(run: TrainingRun, table: Any) -> Array:
+    """Return the root mean square of each column of X or y, over evenly spaced rows."""
     is_sparse, (n_rows, n_columns) = hasattr(table, "indptr"), table.shape
     numbers_per_row = -(-len(table.data) // n_rows) if is_sparse else n_columns
-    part = table[subsample_evenly(run.table, run.train, max(1, numbers_per_row), _N_NUMBERS)]
+    part = table[subsample_evenly(run.table, run.train, max(1, numbers_per_row), _N_SAMPLED)]
     part = part.astype(np.float64)
     with np.errstate(over="ignore"):
         squares = part.multiply(part) if is_sparse else np.square(part)
         return np.sqrt(np.asarray(squares.mean(axis=0))).ravel()
 
 
-def _fault_of_inputs(run: TrainingRun) -> float:
-    """Return by how many orders of magnitude X is too large or too small; 0 if it is neither."""
+def _input_misscale(run: TrainingRun) -> float:
+    """Return by how many orders of magnitude X is too large or too small; 0 if it is fine."""
     if run.config.architecture.input_layers:  # which have scales of their own
         return 0.0
-    sizes = _sizes(run, run.table.X)
+    sizes = _column_sizes(run, run.table.X)
     largest, norm = float(sizes.max(initial=0.0)), math.hypot(*sizes)
     if largest > _LARGEST:
         return math.log10(largest)
     return -math.log10(norm) if 0 < norm < _SMALLEST_NORM else 0.0
 
 
-def _fault_of_targets(run: TrainingRun) -> float:
-    """Return by how many orders of magnitude y is too large for a regressor; 0 if it is not.
+def _target_misscale(run: TrainingRun) -> float:
+    """Return by how many orders of magnitude y is too large for a regressor; 0 if it is fine.
 
-    Where the network has learned most of y all the same, its size is no fault.
+    It is fine if the network has learned most of y anyway.
     """
     config, table, loss = run.config, run.table, run.objective.loss
     if config.scale_target or table.y is table.X or not can_be_scaled(loss):
         return 0.0
-    largest = _sizes(run, table.y).max()
+    largest = _column_sizes(run, table.y).max()
     if largest <= _LARGEST:
         return 0.0
-    rows = subsample_evenly(table, run.train, sum(run.network.widths), _N_NUMBERS)
+    rows = subsample_evenly(table, run.train, sum(run.network.widths), _N_SAMPLED)
     weight = None if table.weight is None else table.weight[rows]
     with np.errstate(all="ignore"):
         scores = predict_raw(run.network, run.inference_parameters, table.X, rows)[0]
@@ -256,15 +193,15 @@ def _fault_of_targets(run: TrainingRun) -> float:
     return 0.0 if score > _LEARNED else math.log10(largest)
 
 
-def _on_targets(size: float) -> str:
+def _target_scale_advice(size: float) -> str:
     return (
         f"The targets are too large, with a root mean square of about {10**size:.2g}, for outputs "
-        "that begin near 0: set scale_target=True."
+        "that start near 0: set scale_target=True."
     )
 
 
-def _on_inputs(run: TrainingRun) -> str:
-    sizes = _sizes(run, run.table.X)
+def _input_scale_advice(run: TrainingRun) -> str:
+    sizes = _column_sizes(run, run.table.X)
     scaler = "MaxAbsScaler" if run.table.is_sparse else "StandardScaler"
     too = "large" if sizes.max() > _LARGEST else "small"
     return (
@@ -273,10 +210,10 @@ def _on_inputs(run: TrainingRun) -> str:
     )
 
 
-def _on_rate(run: TrainingRun) -> str:
-    """Return what to do about the rate; empty if it is not at fault."""
+def _rate_advice(run: TrainingRun) -> str:
+    """Return advice on the learning rate; empty if it is fine."""
     losses, rate = np.array(run.losses), run.config.rate
-    zero = baseline_loss(run.table, run.train, run.objective) + _first_penalty(run)
+    zero = _zero_score_loss(run) + _initial_penalty(run)
     if losses.max() - zero > (_TIMES_ZERO - 1) * abs(zero) > 0:
         return (
             f"The loss rose to {_TIMES_ZERO:g} times that of a network whose outputs are 0, or "
@@ -294,145 +231,140 @@ def _on_rate(run: TrainingRun) -> str:
     return ""
 
 
-def _first_penalty(run: TrainingRun) -> float:
-    """Return about what the penalty on initial weights adds to the loss."""
+def _initial_penalty(run: TrainingRun) -> float:
+    """Return roughly the penalty of the initial weights, as part of the loss."""
     n_products = sum(2 * a * b / (a + b) for a, b in pairwise(run.network.widths))
     return float(run.config.penalty.alpha) * n_products / 2 / run.n_train
 
 
-# How a warning begins that all epochs were used up, in scikit-learn's words.
-USED_UP = "Stochastic Optimizer: Maximum iterations"
-# How a warning begins that early stopping went by a score that says nothing.
-STOPPED_BY_FLOOR = "Early stopping ended training by a validation score that never left its floor,"
+# The start of the warning that max_iter was reached, in scikit-learn's words.
+MAX_ITER_REACHED = "Stochastic Optimizer: Maximum iterations"
+# The start of the warning that early stopping used an uninformative score.
+UNINFORMATIVE_SCORE = (
+    "Early stopping ended training by a validation score that never left its floor,"
+)
 OUT_OF_TIME = "Training ended: time_limit="
 
 
 def messages_of(runs: Sequence[TrainingRun]) -> list[str]:
-    """Return what to warn of after several runs.
+    """Return the distinct warnings of several runs.
 
-    Of those that used up their epochs, or stopped by a useless score, it is one message.
+    There is one warning for all runs that reached `max_iter`, and one for all that stopped by an
+    uninformative score.
     """
     found = list(dict.fromkeys(message for run in runs for message in run.warnings))
-    for once in (USED_UP, STOPPED_BY_FLOOR):
+    for once in (MAX_ITER_REACHED, UNINFORMATIVE_SCORE):
         alike = [message for message in found if message.startswith(once)]
         found = [message for message in found if message not in alike[1:]]
     return found
 
 
-def on_converged(run: TrainingRun) -> None:
-    """Take note that training has ended by its stopping rule, and whether by a useless score."""
-    _judge(run)
-    run.ending = "converged"
-    if advice := early_stopping_advice(run):
-        run.warnings.append(f"{STOPPED_BY_FLOOR} {advice}")
+def conclude(
+    run: TrainingRun, history: TrainingHistory, reason: StopReason, lbfgs_message: str = ""
+) -> None:
+    """Set the history of a run, why it stopped, and its warnings or its error.
+
+    Parameters
+    ----------
+    run : TrainingRun
+        The run, whose state is that of the last complete epoch.
+    history : TrainingHistory
+        The epochs that count.
+    reason : StopReason
+        Why training ended.
+    lbfgs_message : str, default=""
+        SciPy's explanation of an L-BFGS that has not converged.
+    """
+    run.end(history)
+    if reason == "diverged":
+        _warn_of_scores(run)
+        run.stop_reason = reason
+        _diverge(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
+        return
+    _check_divergence(run)
+    run.stop_reason, config = reason, run.config
+    if reason == "converged":
+        if advice := early_stopping_advice(run):
+            run.warnings.append(f"{UNINFORMATIVE_SCORE} {advice}")
+    elif reason == "time_limit":
+        limit = f"{OUT_OF_TIME}{config.time_limit:g} seconds are over after"
+        if run.n_iter:
+            unit = "iteration(s)" if config.is_lbfgs else "epoch(s)"
+            kept = f"the weights of number {run.best_iter} are kept"
+            run.warnings.append(f"{limit} {run.n_iter} {unit}; {kept}.")
+        else:
+            run.warnings.append(
+                f"{limit} less than an epoch, so nothing has been learned and the "
+                "weights are those at the start. Raise time_limit, or train on fewer rows."
+            )
+    elif reason == "unconverged" and config.is_lbfgs:
+        max_fun = getattr(config.solver, "max_fun", math.inf)
+        run.warnings.append(
+            f"lbfgs failed to converge after {run.n_iter} iteration(s) ({lbfgs_message}). Increase "
+            f"max_iter (now {config.max_iter}) or max_fun (now {max_fun}), or scale X, for example "
+            "with sklearn.preprocessing.StandardScaler."
+        )
+    elif reason == "unconverged" and not run.incremental and config.patience.n_epochs != math.inf:
+        run.warnings.append(
+            f"{MAX_ITER_REACHED} ({config.max_iter}) reached and the optimization hasn't "
+            f"converged yet. {convergence_advice(run)}"
+        )
 
 
-def on_interrupted(run: TrainingRun) -> None:
-    """Take note that the user has ended training, by Ctrl-C or a callback."""
-    _judge(run)
-    run.ending = "stopped"
-
-
-def _judge(run: TrainingRun) -> None:
-    """Take note of a divergence that has left the finite numbers alone, or come back to them."""
-    _take_note_of_scores(run)
+def _check_divergence(run: TrainingRun) -> None:
+    """Warn of a divergence that has not led to infinite numbers, or has come back from them."""
+    _warn_of_scores(run)
     first = run.first_loss
     if not run.n_iter or first is None:
         return
     largest, growth, last = run.largest_weight, run.growth, run.loss
     has_risen, zero = last > first, None
     if run.incremental:
-        has_risen, last, zero = _judge_window(run, first)
+        has_risen, last, zero = _check_window(run, first)
     if has_risen or growth > GROWN or largest > SAFE:
-        _look_at_losses(run, first, last, has_risen, growth, largest, zero)
+        _warn_of_divergence(run, first, last, has_risen, growth, largest, zero)
 
 
-def _judge_window(run: TrainingRun, first: float) -> tuple[bool, float, float | None]:
-    """Add a call of `partial_fit` to the window of those that are judged together.
+def _check_window(run: TrainingRun, first: float) -> tuple[bool, float, float | None]:
+    """Add a call of `partial_fit` to the window of calls that are checked together.
 
-    The loss of scores of zero is computed only once the losses of a whole window have risen, from
-    the next window on.
+    The loss of zero scores is computed from the next window on, once the losses of a window have
+    risen.
 
     Returns
     -------
     has_risen : bool
-        Whether there are enough rows, with a mean loss far enough above the first to look closer.
+        Whether there are enough rows, with a mean loss clearly above the first.
     last : float
-        Their mean loss.
+        The mean loss of the rows.
     zero : float or None
-        The mean loss that scores of zero would have; None if that is to be computed of this call.
+        Their mean loss with zero scores; None if it is still to be computed, for this call.
     """
     weight, before = run.table.weight, run.window_before
     n = run.n_train if weight is None else int(np.count_nonzero(weight))
     n_rows, total, zero = before.n_rows + n, before.loss + n * run.loss, None
     if before.loss_of_zero_scores is not None:
-        zero = before.loss_of_zero_scores + n * _loss_of_zero_scores(run)
+        zero = before.loss_of_zero_scores + n * _zero_score_loss(run)
     run.window, last = Window(n_rows, total, zero), run.loss
     if n_rows < ENOUGH_ROWS:
         return False, last, None
     last = total / n_rows
-    # The first call has other rows, so that one may be a little above the other.
+    # The first call had other rows, so a slightly higher loss is normal.
     has_risen = last > first + abs(first)
     run.window = Window(loss_of_zero_scores=0.0 if has_risen else None)
     is_one_call = before.n_rows == 0
     return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
 
 
-def on_max_iter(run: TrainingRun) -> None:
-    """Take note that the epochs were used up, unless that is what the user wanted."""
-    _judge(run)
-    run.ending = "unconverged"
-    if not run.incremental and run.config.patience.n_epochs != math.inf:
-        run.warnings.append(
-            f"{USED_UP} ({run.config.max_iter}) reached and the optimization hasn't converged yet. "
-            f"{convergence_advice(run)}"
-        )
-
-
-def end_unconverged_lbfgs(run: TrainingRun, why: str) -> None:
-    """Take note that SciPy has given up, and why."""
-    _judge(run)
-    run.ending = "unconverged"
-    max_fun = getattr(run.config.solver, "max_fun", math.inf)
-    run.warnings.append(
-        f"lbfgs failed to converge after {run.n_iter} iteration(s) ({why}). Increase max_iter "
-        f"(now {run.config.max_iter}) or max_fun (now {max_fun}), or scale X, for example with "
-        "sklearn.preprocessing.StandardScaler."
-    )
-
-
-def on_time_limit(run: TrainingRun) -> None:
-    """Take note that the time was used up, and of what that has left."""
-    _judge(run)
-    run.ending = "time_limit"
-    limit = f"{OUT_OF_TIME}{run.config.time_limit:g} seconds are over after"
-    if run.n_iter:
-        unit = "iteration(s)" if run.config.is_lbfgs else "epoch(s)"
-        kept = f"the weights of number {run.best_iter} are kept"
-        run.warnings.append(f"{limit} {run.n_iter} {unit}; {kept}.")
-    else:
-        run.warnings.append(
-            f"{limit} less than an epoch, so nothing has been learned and the "
-            "weights are those at the start. Raise time_limit, or train on fewer rows."
-        )
-
-
-def on_diverged(run: TrainingRun) -> None:
-    """Take note of an error, or of a warning where there is a scored epoch to go back to."""
-    _take_note_of_scores(run)
-    run.ending = "diverged"
-    _diverge(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
-
-
-def _take_note_of_scores(run: TrainingRun) -> None:
-    if run.scores and run.record.best is None:
+def _warn_of_scores(run: TrainingRun) -> None:
+    if run.scores and run.history.best is None:
         run.warnings.append(
             "The validation score of no epoch is a finite number, so the weights of the last "
-            f"are kept. Scale the data, {_scales(run)}"
+            f"are kept. Scale the data, {_scale_report(run)}"
         )
 
 
-def _look_at_losses(
+def _warn_of_divergence(
     run: TrainingRun,
     first: float,
     last: float,
@@ -441,10 +373,10 @@ def _look_at_losses(
     largest: float,
     zero: float | None,
 ) -> None:
-    best, worst = run.record.best, max(*run.losses, last)
+    best, worst = run.history.best, max(*run.losses, last)
     if best is None and (growth > GROWN or largest > SAFE):
-        # The last step may have gone astray.
-        loss = _loss_of_kept(run, whole=largest > SAFE)
+        # The last step may have diverged.
+        loss = _kept_loss(run, whole=largest > SAFE)
         if not math.isfinite(loss):
             _diverge(
                 run,
@@ -456,13 +388,8 @@ def _look_at_losses(
         if not run.incremental:
             last = max(last, loss)
             has_risen = has_risen or last > first + abs(first)
-    has_own_score = run.config.stopping is not None and run.config.stopping.scoring is None
-    score = best.score if best is not None and has_own_score else None
-    symptoms = DivergenceCheck(worst, last, has_risen, growth, largest, score)
-    if symptoms.has_diverged(
-        run.table.y, lambda: _loss_of_zero_scores(run) if zero is None else zero
-    ):
-        kept = "" if best is None else f" {_kept_epoch(run)}"
+    if _has_diverged(run, worst, last, has_risen, growth, largest, zero):
+        kept = "" if best is None else f" {_describe_kept(run)}"
         run.warnings.append(
             f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
             f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
@@ -470,54 +397,99 @@ def _look_at_losses(
         )
 
 
-def _loss_of_zero_scores(run: TrainingRun) -> float:
-    return baseline_loss(run.table, run.train, run.objective)
+def _has_diverged(
+    run: TrainingRun,
+    worst: float,
+    last: float,
+    has_risen: bool,
+    growth: float,
+    largest: float,
+    zero: float | None,
+) -> bool:
+    """Return whether training has diverged.
+
+    Parameters
+    ----------
+    run : TrainingRun
+        The run.
+    worst, last : float
+        The worst and the last loss.
+    has_risen : bool
+        Whether the last loss is clearly above the first.
+    growth : float
+        The factor by which the largest weight has grown; 0 if unknown.
+    largest : float
+        The largest absolute weight.
+    zero : float or None
+        The mean loss of zero scores; None to compute it if needed.
+    """
+    if largest > SAFE and largest > SAFE * max_abs(run.table.y):
+        return True
+    if not (has_risen or growth > GROWN):
+        return False
+    best, stopping = run.history.best, run.config.stopping
+    has_own_score = best is not None and stopping is not None and stopping.scoring is None
+    if has_own_score and run.best_score < _USELESS_SCORE:
+        return True
+    baseline = _zero_score_loss(run) if zero is None else zero
+    if baseline == 0:  # all targets are the same, so there is no scale to compare with
+        return False
+    if last > baseline + abs(baseline):
+        return True
+    # The loss has fallen again, but to that of a constant prediction.
+    was_diverging = worst > baseline + 9 * abs(baseline)
+    return growth > GROWN and was_diverging and last > baseline - 0.1 * abs(baseline)
 
 
-def _loss_of_kept(run: TrainingRun, whole: bool) -> float:
-    """Return the mean loss of what is kept, on the whole of the training rows or a sample.
+def _kept_loss(run: TrainingRun, whole: bool) -> float:
+    """Return the mean loss of the kept weights on the training rows, or on a sample of them.
 
     It is NaN if a score is not finite.
     """
-    theta, statistics = run.kept.inference_parameters
-    parameters, rows = run.parameters.like(theta, statistics), run.train
+    parameters, table, rows = run.inference_parameters, run.table, run.train
     if not whole:
-        rows = subsample_evenly(run.table, rows, sum(run.network.widths))
+        rows = subsample_evenly(table, rows, sum(run.network.widths))
+    elif rows is None:
+        rows = np.arange(table.n_rows)
     with np.errstate(all="ignore"):
-        return mean_loss(parameters, run.table, rows, run.objective)
+        scores = iter_predict_raw(run.network, parameters, table.X, rows)
+        blocks = (block[0].astype(np.float64) for block in scores)
+        return _mean_loss(blocks, table, rows, run.objective)
 
 
 def _diverge(run: TrainingRun, epoch: int, what: str) -> None:
     message = f"Training diverged in epoch {epoch}: {what}. {_advice(run)}"
-    if run.record.best is None or run.incremental:  # a call that fails leaves nothing
+    if run.history.best is None or run.incremental:  # a failed call leaves no result
         run.error = ValueError(message)
     else:
-        run.warnings.append(f"{message} {_kept_epoch(run)}")
+        run.warnings.append(f"{message} {_describe_kept(run)}")
 
 
 def _advice(run: TrainingRun) -> str:
     if run.config.is_lbfgs:  # which has no learning rate
-        return f"Scale the data, {_scales(run)}"
-    return f"Lower learning_rate_init (now {run.config.rate}), or scale the data, {_scales(run)}"
+        return f"Scale the data, {_scale_report(run)}"
+    return (
+        f"Lower learning_rate_init (now {run.config.rate}), or scale the data, {_scale_report(run)}"
+    )
 
 
-def _kept_epoch(run: TrainingRun) -> str:
+def _describe_kept(run: TrainingRun) -> str:
     if run.incremental:
         return "The weights of the call with the best validation score are kept."
     return f"The weights of epoch {run.best_iter}, which had the best validation score, are kept."
 
 
-def _scales(run: TrainingRun) -> str:
-    """Return how to scale the data, and what they are like as they are."""
+def _scale_report(run: TrainingRun) -> str:
+    """Return how to scale the data, with its present scale."""
     return (
         "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "
         f"X is {max_abs(run.table.X):.3g}, in the targets "
-        f"{max_abs(run.table.y):.3g}.{_penalty_on_light_rows(run)}"
+        f"{max_abs(run.table.y):.3g}.{_light_rows_advice(run)}"
     )
 
 
-def _penalty_on_light_rows(run: TrainingRun) -> str:
-    """Return what to do where the rows of a batch weigh so little that the penalty is all."""
+def _light_rows_advice(run: TrainingRun) -> str:
+    """Return advice if the rows of a batch weigh so little that the penalty dominates."""
     weight, alpha = run.table.weight, float(run.config.penalty.alpha)
     of_a_batch = np.inf if weight is None else float(weight.mean()) * run.rows_at_once
     if of_a_batch >= alpha:

@@ -1,7 +1,7 @@
-"""Rotating folds: each of several networks holds out a part of the rows of its own.
+"""Rotating folds: each network holds out its own part of the rows.
 
-So all rows are trained on, and each row is held out by one network, whose word on it is the honest
-one: it has not been trained on that row.
+So all rows are trained on, and each row has an out-of-fold prediction by the one network that has
+not been trained on it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..nn.parameters import FlatParameters, Parameters
+from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..utils.arrays import Array
-from .history import WarmStartState
+from .history import InitialState
 from .rng import fold_rng
 from .task import TrainingTask
 from .training_run import TrainingRun
@@ -27,38 +27,17 @@ from .validation_split import (
 )
 
 
-class InitialState(NamedTuple):
-    """What a network begins with.
-
-    Parameters
-    ----------
-    rng : RandomState
-        What draws weights, split and order.
-    weights : Parameters or None
-        What to go on from; None for initial weights.
-    past : Past or None
-        What an earlier run has left.
-    n_samples_seen : int
-        The rows that earlier runs have seen.
-    """
-
-    rng: np.random.RandomState
-    weights: Parameters | None
-    past: WarmStartState | None
-    n_samples_seen: int
-
-
 class OutOfFoldPredictions(NamedTuple):
-    """What is said of each row by the network that has held it out.
+    """The prediction of each row by the network that has held it out.
 
     Parameters
     ----------
     member : array of int of shape (n_rows,)
-        Which network that is.
+        The number of that network.
     scores : array of shape (n_rows, n_outputs)
         Its raw scores.
     score : float
-        The estimator's own score of them; rows weigh what they do in training.
+        The estimator's own score of them, with the weights of training.
     """
 
     member: Array
@@ -67,13 +46,13 @@ class OutOfFoldPredictions(NamedTuple):
 
 
 def assign_folds(problem: TrainingTask, starts: Sequence[InitialState]) -> Array | None:
-    """Return which network holds out each row, of those that begin so.
+    """Return the number of the network that holds out each row, given their initial states.
 
     Returns
     -------
     folds : array of int of shape (n_rows,) or None
-        Those of the last training, if the rows are as many; None where networks hold out none, or
-        rows that each draws for itself.
+        The folds of the last training, if there are as many rows, or new ones; None if the
+        networks hold out no rows, or each draws its own.
 
     Raises
     ------
@@ -116,7 +95,7 @@ def assign_folds(problem: TrainingTask, starts: Sequence[InitialState]) -> Array
 
 
 def _known_folds(starts: Sequence[InitialState], n_rows: int) -> Array | None:
-    """Return the folds that networks have had; None if what they held out was not each row once."""
+    """Return the folds of the last training; None unless it held out each row exactly once."""
     folds, times_held_out = np.empty(n_rows, dtype=np.intp), np.zeros(n_rows, dtype=int)
     for member, start in enumerate(starts):
         if start.past is None or start.past.n_rows != n_rows or start.past.split is None:
@@ -130,14 +109,14 @@ def _known_folds(starts: Sequence[InitialState], n_rows: int) -> Array | None:
 def predict_out_of_fold(
     runs: Sequence[TrainingRun], parameters: FlatParameters
 ) -> OutOfFoldPredictions:
-    """Return what networks that had folds say of the rows that they have held out.
+    """Return the out-of-fold predictions of networks that were trained with folds.
 
     Parameters
     ----------
-    runs : sequence of Run
-        The runs of all members, in their order.
+    runs : sequence of TrainingRun
+        The runs of all networks, in their order.
     parameters : FlatParameters
-        What the members predict with.
+        The parameters of all networks to predict with.
     """
     problem = runs[0].problem
     table, network = problem.table, problem.objective.network

@@ -1,11 +1,10 @@
-"""The training of one run by L-BFGS."""
+"""Training by L-BFGS, one run after the other."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import OptimizeResult
@@ -16,14 +15,8 @@ from ..nn.objective import DivergenceError
 from ..optimizers import LBFGS
 from .blas_threads import BlasLimit
 from .callbacks import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
-from .convergence import (
-    end_unconverged_lbfgs,
-    on_converged,
-    on_diverged,
-    on_interrupted,
-    on_time_limit,
-)
-from .history import EpochRecord, ParameterSnapshot, copy_member_snapshot
+from .convergence import conclude
+from .history import StopReason, copy_member_snapshot
 from .model_stacks import time_limit_for
 from .training_run import TrainingRun, evaluate_validation, score_to_loss
 
@@ -61,59 +54,57 @@ class LBFGSLoop:
         return None
 
 
-class _LastIteration(NamedTuple):
-    """The last complete iteration."""
-
-    record: EpochRecord
-    kept: ParameterSnapshot
-
-
 class LBFGSTraining:
-    """The training of a run by L-BFGS.
+    """The training of one run by L-BFGS.
 
     Parameters
     ----------
-    run : Run
+    run : TrainingRun
         The run.
-    follower : Follower
-        Who follows its iterations.
+    observer : EpochObserver
+        Follows the iterations.
     """
 
-    def __init__(self, run: TrainingRun, follower: EpochObserver) -> None:
+    def __init__(self, run: TrainingRun, observer: EpochObserver) -> None:
         if not isinstance(run.config.solver, LBFGS):
             raise TypeError(f"runs of L-BFGS need its settings, got {run.config.solver!r}")
-        self._run, self._follower, self._lbfgs = run, follower, run.config.solver
+        self._run, self._observer, self._lbfgs = run, observer, run.config.solver
         in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
         run.state = replace(run.state, parameters=in_double)
-        if follower.needs_moments and run.evaluations is None:
+        if observer.needs_checkpoints and run.evaluations is None:
             run.evaluations = EvaluationCache(run.parameters.theta[0].copy(), [], [])
-        self._reached = _LastIteration(run.record, copy_member_snapshot(run.state, 0))
+        # Of the last complete iteration. Both are replaced by one assignment, for Ctrl-C.
+        self._last = run.history, copy_member_snapshot(run.state, 0)
         self._is_within_iteration = False
-        self._is_stopped = False  # by the follower
+        self._is_stopped = False  # by the observer
 
     def train(self) -> Interrupt | None:
-        """Train to the end, and let the run say how it came to it."""
+        """Train to the end; return the interrupt that ended training, if there is one."""
         run = self._run
         try:
-            result = self._minimise()
+            result = self._minimize()
         except INTERRUPTS as interrupt:
-            self._go_back(on_interrupted)
+            self._restore("stopped")
             return interrupt
         except TimeLimitReached:
-            self._go_back(on_time_limit)
+            self._restore("time_limit")
         except DivergenceError:
-            run.end(self._reached.record)
-            on_diverged(run)
+            conclude(run, self._last[0], "diverged")
         else:
-            run.end(self._reached.record._replace(loss=float(result.fun)))
-            self._end(result)
+            history = self._last[0]._replace(loss=float(result.fun))
+            if self._is_stopped:
+                conclude(run, history, "stopped")
+            elif result.status in (0, _STOPPED_BY_CALLBACK):
+                conclude(run, history, "converged")
+            else:
+                conclude(run, history, "unconverged", result.message.strip())
         if self._is_within_iteration:
-            self._follower.on_epoch_end(self._standing)
+            self._observer.on_epoch_end(self._snapshot_runs)
         return None
 
-    def _minimise(self) -> OptimizeResult:
+    def _minimize(self) -> OptimizeResult:
         run = self._run
-        whole = FullBatchObjective(
+        objective = FullBatchObjective(
             run.objective,
             run.parameters,
             run.table,
@@ -123,7 +114,7 @@ class LBFGSTraining:
             run.evaluations,
         )
         return minimize(
-            whole,
+            objective,
             self._lbfgs,
             max_iter=run.config.max_iter,
             tol=run.config.tol,
@@ -132,60 +123,49 @@ class LBFGSTraining:
         )
 
     def _begin_iteration(self) -> None:
-        if not (self._is_within_iteration or self._is_known):
+        # Cached evaluations are those of an earlier process, which has called the observer.
+        evaluations = self._run.evaluations
+        is_cached = evaluations is not None and evaluations.is_known
+        if not (self._is_within_iteration or is_cached):
             self._is_within_iteration = True
-            self._follower.on_epoch_begin(self._standing)
+            try:
+                self._observer.on_epoch_begin(self._snapshot_runs)
+            except StopIteration as error:  # which SciPy may take for the end
+                raise RuntimeError("A callback has raised StopIteration.") from error
 
     def _end_iteration(self, loss: float) -> bool:
         """Record an iteration; return whether it is the last."""
         run = self._run
-        (seen,) = evaluate_validation([run], run.parameters)
-        kept = copy_member_snapshot(run.state, 0)
-        record = run.after_epoch(self._reached.record, loss, seen, lambda: kept)
-        self._reached = _LastIteration(record, kept)  # now it has happened
-        if self._is_within_iteration:  # else an earlier process has told of it
-            run.print_progress(record)
-        is_last = seen is not None and seen.score is not None and self._is_impatient(seen.score)
+        (result,) = evaluate_validation([run], run.parameters)
+        # Of equally good iterations the last has the lowest loss. On few rows many are equal.
+        history = self._last[0].after(loss, result, run.state, 0, last_of_equals=True)
+        self._last = history, copy_member_snapshot(run.state, 0)  # now it has happened
+        if self._is_within_iteration:  # else an earlier process has printed it
+            run.print_progress(history)
+        is_last = result is not None and result.score is not None and self._stops(result.score)
         if not self._is_within_iteration:
-            self._follower.skip_epoch()
+            self._observer.skip_epoch()
             return is_last
         self._is_within_iteration = False
-        self._is_stopped = self._follower.on_epoch_end(self._standing)
+        self._is_stopped = self._observer.on_epoch_end(self._snapshot_runs)
         return is_last or self._is_stopped
 
-    @property
-    def _is_known(self) -> bool:
-        """Whether the next evaluation is known of an earlier process, which has told of it."""
-        evaluations = self._run.evaluations
-        return evaluations is not None and evaluations.is_known
-
-    def _is_impatient(self, score: float) -> bool:
-        """Return whether validation scores have not risen for too long."""
+    def _stops(self, score: float) -> bool:
+        """Return whether the validation score has not improved for too long."""
         run, may_stop = self._run, np.ones((1, 1), dtype=bool)
         monitored = np.array([[score_to_loss(score)]])
         _, stopped = run.config.patience.on_epoch_end(run.state.progress, monitored, may_stop)
         if stopped.item():
-            run.print_stall("Stopping.")
+            run.print_stall(self._last[0], "Stopping.")
         return bool(stopped.item())
 
-    def _standing(self) -> list[TrainingRun]:
-        run, (record, kept) = self._run, self._reached
-        parameters = run.parameters.like(kept.theta, kept.statistics)
-        return [run.copy_at(record, replace(run.state, parameters=parameters).copy())]
+    def _snapshot_runs(self) -> list[TrainingRun]:
+        run, (history, last) = self._run, self._last
+        parameters = run.parameters.like(last.theta, last.statistics)
+        return [run.snapshot(history, replace(run.state, parameters=parameters))]
 
-    def _go_back(self, end: Callable[[TrainingRun], None]) -> None:
+    def _restore(self, reason: StopReason) -> None:
         """End with the last complete iteration."""
-        run, (record, kept) = self._run, self._reached
-        run.parameters.theta[...] = kept.theta
-        run.end(record)
-        end(run)
-
-    def _end(self, result: OptimizeResult) -> None:
-        """Say how SciPy has ended."""
-        run = self._run
-        if self._is_stopped:
-            on_interrupted(run)
-        elif result.status in (0, _STOPPED_BY_CALLBACK):
-            on_converged(run)
-        else:
-            end_unconverged_lbfgs(run, result.message.strip())
+        run, (history, last) = self._run, self._last
+        run.parameters.theta[...] = last.theta
+        conclude(run, history, reason)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +21,8 @@ from ..utils.equality import group_by_equality
 from ..utils.stack_members import index_members, stack_settings
 from .blas_threads import BlasLimit, threads_for_stacks
 from .callbacks import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
-from .convergence import on_converged, on_diverged, on_interrupted, on_max_iter, on_time_limit
-from .history import EpochRecord, copy_member_snapshot
+from .convergence import conclude
+from .history import StopReason, TrainingHistory
 from .lbfgs_training import LBFGSLoop
 from .model_stacks import (
     array_split,
@@ -59,8 +58,8 @@ def make_training_loop(
     until : int or None, default=None
         The epoch after which training pauses, to be resumed later; None to train to the end.
     """
-    done = [run for run in runs if run.ending is not None]
-    ready = [run for run in runs if run.ending is None]
+    done = [run for run in runs if run.stop_reason is not None]
+    ready = [run for run in runs if run.stop_reason is None]
     if runs[0].config.is_lbfgs:
         return LBFGSLoop(ready)
     time_limit = time_limit_for(ready) if ready else None
@@ -150,8 +149,8 @@ class _LoopState(NamedTuple):
         The number of complete epochs.
     runs : list of TrainingRun
         The runs still in training, in the order of the stack.
-    records : list of EpochRecord
-        The progress of each.
+    histories : list of TrainingHistory
+        The history of each.
     stack : EnsembleTrainer
         The stack, which may be in the midst of the next epoch.
     patience : PlateauStopper
@@ -160,7 +159,7 @@ class _LoopState(NamedTuple):
 
     n_done: int
     runs: list[TrainingRun]
-    records: list[EpochRecord]
+    histories: list[TrainingHistory]
     stack: EnsembleTrainer
     patience: PlateauStopper
 
@@ -171,8 +170,8 @@ class _LoopState(NamedTuple):
             stack = copy.copy(stack)
             stack.drop_members(finished)
             patience = index_members(patience, stay)
-        runs, records = [self.runs[i] for i in stay], [self.records[i] for i in stay]
-        return _LoopState(self.n_done, runs, records, stack, patience)
+        runs, histories = [self.runs[i] for i in stay], [self.histories[i] for i in stay]
+        return _LoopState(self.n_done, runs, histories, stack, patience)
 
 
 class StackTraining:
@@ -213,9 +212,9 @@ class StackTraining:
         self.n_epochs = n_done + 1 if first.incremental else until or self.max_iter
         self._pauses = not first.incremental and self.n_epochs < self.max_iter
         patience = stack_settings([run.config.patience for run in ordered])
-        records = [run.record for run in ordered]
+        histories = [run.history for run in ordered]
         stack = make_ensemble_trainer(ordered, time_limit)
-        self._state = _LoopState(n_done, ordered, records, stack, patience)
+        self._state = _LoopState(n_done, ordered, histories, stack, patience)
 
     @property
     def runs(self) -> list[TrainingRun]:
@@ -237,8 +236,8 @@ class StackTraining:
         runs, n_done = list(self._all_runs), self._all_runs[0].n_done
         self.n_epochs = n_done + 1
         self.stack.set_data([run.table for run in runs])
-        records = [run.record for run in runs]
-        self._state = self._state._replace(n_done=n_done, runs=runs, records=records)
+        histories = [run.history for run in runs]
+        self._state = self._state._replace(n_done=n_done, runs=runs, histories=histories)
 
     # --------------------------------------------------------------------- an epoch
 
@@ -251,9 +250,9 @@ class StackTraining:
                 self.n_done, self.max_iter, rollback=not self._is_incremental
             )
         except TimeLimitReached:
-            self.finish_all(on_time_limit)
+            self.finish_all("time_limit")
         except DivergenceError as diverged:
-            self.finish_members(diverged.members, on_diverged)
+            self.finish_members(diverged.members, "diverged")
             if self._is_incremental:
                 self.finish_all()  # the others are in the midst of their only epoch
         else:
@@ -267,16 +266,16 @@ class StackTraining:
     def _end_epoch(self, losses: Array) -> None:
         monitored = self._record_epoch(losses)
         state = self._state
-        for run, record in zip(state.runs, state.records, strict=True):
-            run.print_progress(record)
+        for run, history in zip(state.runs, state.histories, strict=True):
+            run.print_progress(history)
         if state.runs[0].is_evaluated:
-            self.finish_members(self._check_stopping(monitored), on_converged)
+            self.finish_members(self._check_stopping(monitored), "converged")
         if state.n_done == self.n_epochs and self.runs:
-            self.finish_all(on_interrupted if self._pauses else on_max_iter)
+            self.finish_all("stopped" if self._pauses else "unconverged")
 
     def _record_epoch(self, losses: Array) -> Array:
         """Evaluate and record an epoch; return the values that should fall, a row each."""
-        n_done, runs, records, stack, patience = self._state
+        n_done, runs, histories, stack, patience = self._state
         values, state = losses.tolist(), stack.state
         results = evaluate_validation(runs, stack.averaged())
         monitored = np.array(
@@ -286,19 +285,17 @@ class StackTraining:
             ]
         )[:, None]
         stack.schedule.on_epoch_end(state.schedule, stack.rate, monitored, state.n_samples_seen)
-        records = [
-            run.after_epoch(
-                records[i], values[i], results[i], partial(copy_member_snapshot, state, i)
-            )
-            for i, run in enumerate(runs)
+        histories = [
+            history.after(values[i], results[i], state, i, last_of_equals=False)
+            for i, history in enumerate(histories)
         ]
         # With this assignment the epoch has happened.
-        self._state = _LoopState(n_done + 1, runs, records, stack, patience)
+        self._state = _LoopState(n_done + 1, runs, histories, stack, patience)
         return monitored
 
     def _check_stopping(self, monitored: Array) -> Array:
         """Return which runs have had no progress for too long, with no lower rate to try."""
-        n_done, runs, _, stack, patience = self._state
+        n_done, runs, histories, stack, patience = self._state
         schedule, state = stack.schedule, stack.state
         may_stop = schedule.may_stop(state.schedule, len(stack))
         stalled, stopped = patience.on_epoch_end(state.progress, monitored, may_stop)
@@ -310,33 +307,33 @@ class StackTraining:
                 if stopped[i].item():
                     message = runs[i].config.schedule.convergence_message
                     consequence = "It has converged." if self._is_incremental else message
-                runs[i].print_stall(consequence)
+                runs[i].print_stall(histories[i], consequence)
         return stopped[:, 0]
 
     # ----------------------------------------------------------------- runs that end
 
-    def finish_all(self, end: Callable[[TrainingRun], None] = on_interrupted) -> None:
-        """End training with the last complete epoch; `end` as in `finish_members`."""
+    def finish_all(self, reason: StopReason = "stopped") -> None:
+        """End training with the last complete epoch."""
         if self.runs:
             self.stack.restore_if_unfinished(self.n_done)
-            self.finish_members(np.ones(len(self.runs), dtype=bool), end)
+            self.finish_members(np.ones(len(self.runs), dtype=bool), reason)
 
-    def finish_members(self, finished: Array, end: Callable[[TrainingRun], None]) -> None:
+    def finish_members(self, finished: Array, reason: StopReason) -> None:
         """End some runs after their last complete epoch; the others train on without them.
 
         Parameters
         ----------
         finished : array of bool of shape (n_runs,)
             Which of `runs` end. Each gets back its own state.
-        end : callable
-            Called with each of them; sets the stop reason and the warnings.
+        reason : StopReason
+            Why they end.
         """
         if not finished.any():
             return
         copies: dict[int, Any] = {}  # runs that share an order or a stream share its copy
         for i in np.flatnonzero(finished).tolist():
             self._detach_run(i, copies)
-            end(self.runs[i])
+            conclude(self.runs[i], self._state.histories[i], reason)
         state = self._state.without(finished)
         if state.runs:
             bind_parameter_views(state.stack, state.runs)
@@ -345,7 +342,6 @@ class StackTraining:
     def _detach_run(self, i: int, copies: dict[int, Any]) -> None:
         """Give a run its own state, apart from the stack."""
         run = self.runs[i]
-        run.end(self._state.records[i])
         if self.n_estimators == 1:
             return  # its state is that of the stack
         own, rngs = self._member_state(i), run.state.rngs
@@ -363,9 +359,9 @@ class StackTraining:
         for run in self._all_runs:
             i = active.get(id(run))
             if i is None:
-                copies.append(run.copy_at(run.record, run.state.copy()))
+                copies.append(run.snapshot())
             else:
-                copies.append(run.copy_at(self._state.records[i], self._member_state(i).copy()))
+                copies.append(run.snapshot(self._state.histories[i], self._member_state(i)))
         return copies
 
     def _member_state(self, i: int) -> TrainState:

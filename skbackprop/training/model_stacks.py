@@ -1,4 +1,4 @@
-"""Stacks of networks that train together: how many, and how their states are joined."""
+"""Stacks of networks that train together: their sizes and their joint state."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ from ..utils.equality import Item, is_equal
 from ..utils.stack_members import stack_settings
 from .training_run import TrainingRun
 
-# Bytes that a step of a whole stack may go over. Measured on a core with 2 MB of second-level
-# cache: below, a member's time falls with the size of the stack; above, it stays or rises again.
+# Bytes that a step of a stack may touch. Measured on a core with 2 MB of second-level cache: below,
+# a member's time falls with the size of the stack; above, it stays or rises again.
 _CACHE_BYTES = 1 << 22
 
-# Bytes from which on a step of a stack gives threads enough to do between two calls of Python,
-# which only one of them can make at a time.
+# Bytes of a step from which on a thread of its own pays: enough work between two calls of Python,
+# which only one thread can make at a time.
 _WORTH_A_THREAD = 1 << 19
 
-# In smaller stacks, the member axis costs as much as the shared overhead saves.
+# In smaller stacks the member axis costs as much as the shared overhead saves.
 _FEWEST_MEMBERS = 4
 
 
 def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:
-    """Return about how many bytes a step goes over for each member of a stack.
+    """Return roughly how many bytes a step touches for each member of a stack.
 
-    They are the parameters, their gradients and as many moments or averages, and a batch on its
-    way through the layers and back.
+    They are the parameters, gradients, moments and averages, and the activations of a batch.
     """
     n_arrays = 2 + n_moments
     return itemsize * (
@@ -46,7 +45,7 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments
 
 
 def fits_into_cache(network: Network, n_rows: int, itemsize: int, n_moments: int) -> bool:
-    """Return whether all that a step on so many rows goes over stays in the cache."""
+    """Return whether all that a step on so many rows touches fits into the cache."""
     return bytes_per_member(network, n_rows, itemsize, n_moments) <= _CACHE_BYTES
 
 
@@ -58,22 +57,22 @@ def max_stack_size(
     max_bytes: int,
     n_moments: int = 2,
 ) -> int:
-    """Return how many networks are trained fastest as one stack, within a bound of memory.
+    """Return how many networks train fastest as one stack, within a memory limit.
 
     Parameters
     ----------
     network : Network
         The architecture.
     batch_size : int
-        The rows of a batch.
+        The number of rows of a batch.
     itemsize : int
         The bytes of a number.
     n_rows : int
-        The rows that are trained on.
+        The number of training rows.
     max_bytes : int
-        What a stack may take, copies for going back and gathered rows included.
+        The memory limit of a stack, including copies for rollback and gathered rows.
     n_moments : int, default=2
-        The arrays of the size of the parameters that optimizer and average keep.
+        The number of arrays, each like the parameters, that optimizer and average keep.
     """
     each = bytes_per_member(network, batch_size, itemsize, n_moments)
     n_inputs, *_, n_outputs = network.n_units
@@ -84,18 +83,18 @@ def max_stack_size(
 
 
 def n_stacks(n_estimators: int, size: int, each: int, n_threads: int) -> int:
-    """Return into how many stacks to cut members: so many that all threads have the same to do.
+    """Return the number of stacks for these members, so that all threads have equal work.
 
     Parameters
     ----------
     n_estimators : int
-        All members.
+        The number of members.
     size : int
-        The most members of a stack.
+        The largest number of members in a stack.
     each : int
-        What `bytes_per_member` says of one.
+        The `bytes_per_member`.
     n_threads : int
-        The threads that may train stacks side by side.
+        The number of threads that may train stacks side by side.
     """
     fewest = -(-n_estimators // size)
     balanced = min(n_estimators, -(-fewest // n_threads) * n_threads)
@@ -103,7 +102,7 @@ def n_stacks(n_estimators: int, size: int, each: int, n_threads: int) -> int:
 
 
 def array_split(items: Sequence[Item], n_parts: int) -> list[Sequence[Item]]:
-    """Return so many consecutive parts of nearly equal length."""
+    """Return consecutive parts of nearly equal length."""
     bounds = [len(items) * part // n_parts for part in range(n_parts + 1)]
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
@@ -111,9 +110,9 @@ def array_split(items: Sequence[Item], n_parts: int) -> list[Sequence[Item]]:
 def make_ensemble_trainer(
     runs: Sequence[TrainingRun], deadline: TimeLimit | None = None
 ) -> EnsembleTrainer:
-    """Return the stack that trains these runs, all with a stochastic optimizer."""
+    """Return the stack that trains these runs by a stochastic optimizer."""
     first = runs[0]
-    schedule, state = _joined(runs)
+    schedule, state = _join_states(runs)
     penalty = stack_settings([run.objective.penalty for run in runs])
     solvers = [run.config.solver for run in runs]
     optimizers = [solver for solver in solvers if isinstance(solver, Optimizer)]
@@ -134,21 +133,21 @@ def make_ensemble_trainer(
     return stack
 
 
-def _joined(runs: Sequence[TrainingRun]) -> tuple[LearningRateSchedule, TrainState]:
-    """Return one schedule and one state for all runs; those of one as they are."""
+def _join_states(runs: Sequence[TrainingRun]) -> tuple[LearningRateSchedule, TrainState]:
+    """Return one schedule and one state for all runs."""
     first = runs[0]
     if len(runs) == 1:
         shuffles = first.config.shuffle
         state = first.state if shuffles else replace(first.state, rngs=[None])
         return first.config.schedule, state
     schedule = stack_settings([run.config.schedule for run in runs])
-    return schedule, TrainState.join(_states_that_share(runs))
+    return schedule, TrainState.join(_share_orders(runs))
 
 
 def time_limit_for(runs: Sequence[TrainingRun]) -> TimeLimit | None:
-    """Return when the training of runs of one shape has to end; None for never.
+    """Return the time limit for training runs of one shape together; None for no limit.
 
-    Each has its part of the time of a fit, and all of them together have the sum.
+    Each network has an equal share of the time of its fit; together they have the sum.
     """
     config = runs[0].config
     if config.time_limit == math.inf or runs[0].incremental:
@@ -156,15 +155,15 @@ def time_limit_for(runs: Sequence[TrainingRun]) -> TimeLimit | None:
     return TimeLimit(config.time_limit * len(runs) / config.n_estimators)
 
 
-def _states_that_share(runs: Sequence[TrainingRun]) -> list[TrainState]:
-    """Return the states of runs with one order and stream for those who visit the same rows.
+def _share_orders(runs: Sequence[TrainingRun]) -> list[TrainState]:
+    """Return the states of runs, where runs that visit the same rows share order and stream.
 
-    Both are copies. The streams of runs that do not shuffle are None.
+    Both are copies. The streams of runs without shuffling are None.
     """
     states: list[TrainState] = []
     for i, run in enumerate(runs):
         state = run.state
-        if i and _visit_the_same(runs[i - 1], run):
+        if i and _visit_same_rows(runs[i - 1], run):
             shared = states[-1]
             states.append(replace(state, orders=shared.orders, rngs=shared.rngs))
             continue
@@ -175,13 +174,13 @@ def _states_that_share(runs: Sequence[TrainingRun]) -> list[TrainState]:
 
 
 def bind_parameter_views(stack: EnsembleTrainer, runs: Sequence[TrainingRun]) -> None:
-    """Let each run see its own parameters in the stack, and their average."""
+    """Make the parameters of each run, and their average, views of the stack's arrays."""
     for i, run in enumerate(runs):
         own = stack.state.take(slice(i, i + 1))
         run.state = replace(run.state, parameters=own.parameters, average=own.average)
 
 
-def _visit_the_same(one: TrainingRun, other: TrainingRun) -> bool:
+def _visit_same_rows(one: TrainingRun, other: TrainingRun) -> bool:
     """Return whether two runs visit the same rows in the same order in every epoch."""
     if one.table is not other.table or one.config.shuffle != other.config.shuffle:
         return False
@@ -193,12 +192,12 @@ def _visit_the_same(one: TrainingRun, other: TrainingRun) -> bool:
 
 
 def _positions(state: TrainState) -> list[object]:
-    """Return where the streams stand, as values that can be compared."""
+    """Return the positions of the streams, as comparable values."""
     return [rng and rng.get_state(legacy=False) for rng in state.rngs]
 
 
 def stack_hyperparameter(values: list[float]) -> FloatOrPerMember:
-    """Return a hyperparameter: one float if it is the same for all members."""
+    """Return a hyperparameter for a stack: one float if it is the same for all members."""
     if values.count(values[0]) == len(values):
         return values[0]
     return np.array(values)[:, None]

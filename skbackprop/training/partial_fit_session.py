@@ -1,84 +1,97 @@
-"""A network that is trained in pieces: a run that stays bound to its memory between two calls.
+"""A `partial_fit` that keeps its run and its buffers from call to call.
 
-To set up a run and its stack takes several times as long as a step on a few rows. So of a small
-network `partial_fit` keeps them, and only other rows come.
+To set up a run and its stack takes several times as long as a step on a few rows. So `partial_fit`
+of a small network keeps both, and only replaces the rows.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ..nn.data_loader import Dataset
 from .history import WarmStartState
 from .loop import StackTraining, TrainingLoop
 from .model_stacks import fits_into_cache
-from .rng import RngBookmark, is_global_rng
+from .rng import is_global_rng
 from .task import TrainingTask
 from .training_run import TrainingRun
 
 
 class PartialFitSession:
-    """A run of `partial_fit` that goes on, call by call, with other rows in the same memory.
+    """A run of `partial_fit` that continues with other rows in the same buffers.
 
-    What it trains is its own: of each call it leaves copies, in a `WarmStartState`. So nothing but
-    the stream is to be set back where a call fails; the next begins another run, of the past that
-    there is.
+    It trains arrays of its own, and each call leaves copies in a `WarmStartState`. So after a call
+    that fails only the random stream has to be reset; the next call starts a new session.
 
     Parameters
     ----------
-    run : Run
+    run : TrainingRun
         A run that has not begun.
     is_shared : bool
-        Whether others draw from its stream as well.
+        Whether others draw from its random stream as well.
 
     Attributes
     ----------
-    run : Run
+    run : TrainingRun
         The run, as it is now.
-    past : Past or None
-        What it has left after the last call; None while it is in the midst of one.
     loop : TrainingLoop
         Trains the run for the epoch of a call.
+    past : WarmStartState or None
+        The state after the last call; None during a call.
     """
 
     def __init__(self, run: TrainingRun, is_shared: bool) -> None:
         self.run = run
         (rng,) = run.state.rngs
-        self._bookmark: RngBookmark | None = None
-        if rng is not None and run.config.shuffle:
-            self._bookmark = RngBookmark(rng, is_shared, run.n_train)
+        self._rng = rng if run.config.shuffle else None
+        self._rng_position: dict[str, Any] | None = None
+        # To read the position of a stream takes NumPy as long as a step on a few rows. So a stream
+        # of the session's own has a copy, which repeats each shuffle one call later.
+        self._delayed_rng: np.random.RandomState | None = None
+        self._is_shared, self._rows = is_shared, np.arange(run.n_train)
         self.past: WarmStartState | None = None
         self._stack = StackTraining([run])
         self.loop = TrainingLoop([self._stack])
         run.copies_state = True
 
     def accepts(self, table: Dataset) -> bool:
-        """Return whether rows fit into the memory that is bound: as many, and alike."""
+        """Return whether rows fit the buffers: as many, dense, and weighted or not as before."""
         last = self.run.table
         is_alike = not table.is_sparse and (table.weight is None) == (last.weight is None)
         return is_alike and table.n_rows == last.n_rows
 
     def continue_with(self, problem: TrainingTask) -> None:
-        """Take the rows of a further call, and take note of where the stream stands before it."""
+        """Take the rows of another call, and note the position of the random stream."""
         self.past = None
-        if self._bookmark is not None:
-            self._bookmark.move_here()
+        if self._rng is not None:
+            if self._is_shared:
+                self._rng_position = self._rng.get_state(legacy=False)
+            elif self._delayed_rng is None:
+                self._delayed_rng = copy.deepcopy(self._rng)
+            else:
+                self._delayed_rng.shuffle(self._rows)
         self.run.continue_with(problem)
         self._stack.continue_with_new_data()
 
-    def undo(self) -> None:
-        """Set the stream back to where it stood before the call."""
-        if self._bookmark is not None:
-            self._bookmark.go_back()
+    def restore_rng(self) -> None:
+        """Set the random stream to its position before the call."""
+        position = self._rng_position
+        if self._delayed_rng is not None:
+            position = self._delayed_rng.get_state(legacy=False)
+        if self._rng is not None and position is not None:
+            self._rng.set_state(position)
 
 
 def make_partial_fit_session(
     runs: Sequence[TrainingRun], random_state: Any
 ) -> PartialFitSession | None:
-    """Return what binds the runs of a call of `partial_fit`; None where that is of no use.
+    """Return a session for the runs of a `partial_fit`; None if it would not save time.
 
-    Beside the steps of large networks it would gain nothing, and take memory between the calls.
+    With large networks it saves nothing, and takes memory between the calls.
     """
     run = runs[0]
     if len(runs) > 1 or run.table.is_sparse or not run.problem.is_local:

@@ -1,4 +1,4 @@
-"""What several networks are set alike: data, plan and objective, and which rows each holds out."""
+"""The training task of an estimator's networks: data, objective, configuration and splits."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from .validation_data import Evaluator, Scorer, ValidationData
 from .validation_split import group_train_validation_split, groups_not_split, train_validation_split
 
 Split: TypeAlias = tuple[IndexArray, IndexArray]
-"""The rows to train on, and those held out."""
+"""The training rows and the held-out rows."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What an estimator sets its networks: the same for each of them.
+    """The training task, the same for all networks of an estimator.
 
     Parameters
     ----------
-    config : Plan
-        How they are to be trained.
+    config : TrainingConfig
+        The configuration.
     objective : Objective
-        Their layers in training, the loss for the targets at hand, and the penalty.
-    table : Table
+        The layers in training, the loss for these targets, and the penalty.
+    table : Dataset
         The data.
     dtype : dtype
-        What they compute in.
+        The dtype of the parameters.
     y_given : array-like
         The targets of the table as the user has given them, for scorers.
-    watched : Watched or None
-        Rows of the user's own to watch; None for rows of the table, if any are held out.
-    evaluator : Judge
-        What makes of a network, and of rows that are watched, a loss and a score.
+    watched : ValidationData or None
+        The user's validation data; None to hold out rows of the table, if any.
+    evaluator : Evaluator
+        Computes loss and score on validation rows.
     scorer : callable or None
-        What scores in its place, where the user wants another score.
+        Computes the score instead, if the user has set `scoring`.
     strata : callable
-        Returns the class of each row of the targets by which a split is stratified, or None.
+        Returns the class of each row of the targets, to stratify a split by, or None.
     incremental : bool
         Whether to train for one epoch, as `partial_fit` does.
     groups : array of int of shape (n_rows,) or None, default=None
-        The group of each row, none of which a split may part; None for none.
+        The group of each row, which splits keep together; None for no groups.
     folds : array of int of shape (n_rows,) or None, default=None
-        The network that each row is held out by; None where each draws rows of its own. Without a
-        rule to stop by, nothing is seen of these rows while it trains.
+        The number of the network that holds out each row; None if each network draws its own
+        split. Without early stopping these rows are not evaluated during training.
     log_losses : callable or None, default=None
-        Returns the log loss of each row, of (scores of several networks, encoded targets), by which
-        their mean is calibrated; None where nothing is.
+        Returns the log loss of each row from (scores of several networks, encoded targets), to
+        calibrate their mean; None without calibration.
     stack : callable
-        Returns the stack that trains runs, of what `EnsembleTrainer` takes. Another than
-        `EnsembleTrainer` trains on rows elsewhere, of which the table is a sample.
+        Returns the stack for the arguments of `EnsembleTrainer`. Any other than `EnsembleTrainer`
+        trains on distributed data, of which the table is a sample.
     """
 
     config: TrainingConfig
@@ -77,35 +77,35 @@ class TrainingTask:
 
     @property
     def is_local(self) -> bool:
-        """Whether the table has all rows."""
+        """Whether the table has all rows, instead of a sample of distributed data."""
         return self.stack is EnsembleTrainer
 
     @property
     def stopping(self) -> EarlyStopping | None:
-        """The rule to stop by for which rows of the table are held out; None if none are for it."""
+        """The early stopping for which rows of the table are held out; None if there is none."""
         return None if self.incremental or self.watched else self.config.stopping
 
     def split(self, member: int, rng: np.random.RandomState, last: Split | None) -> Split | None:
-        """Return the rows that a network trains on, and those that it holds out.
+        """Return the training rows and the held-out rows of a network.
 
         Parameters
         ----------
         member : int
             The number of the network.
         rng : RandomState
-            What draws them, where there are no folds.
+            Draws the split if there are no folds.
         last : Split or None
-            An earlier split of as many rows: if it will do again, it is the one.
+            An earlier split of as many rows, which is used again if it is valid.
 
         Returns
         -------
         split : Split or None
-            Both; None if all rows are trained on.
+            Both; None to train on all rows.
         """
         if self.folds is not None:
-            split = self._by_fold(self.folds, member, last)
+            split = self._split_by_fold(self.folds, member, last)
         elif self.stopping is not None:
-            split = self._drawn(self.stopping, rng, last)
+            split = self._draw_split(self.stopping, rng, last)
         else:
             return None
         weight, (train, _) = self.table.weight, split
@@ -118,7 +118,7 @@ class TrainingTask:
             )
         return split
 
-    def _drawn(
+    def _draw_split(
         self, stopping: EarlyStopping, rng: np.random.RandomState, last: Split | None
     ) -> Split:
         n, n_held_out = self.table.n_rows, stopping.n_held_out(self.table.n_rows)
@@ -139,7 +139,7 @@ class TrainingTask:
         return train_validation_split(n, n_held_out, rng, classes)
 
     @staticmethod
-    def _by_fold(folds: Array, member: int, last: Split | None) -> Split:
+    def _split_by_fold(folds: Array, member: int, last: Split | None) -> Split:
         held_out = np.flatnonzero(folds == member)
         if last is not None and np.array_equal(last[1], held_out):
             return last

@@ -1,6 +1,6 @@
-"""One temperature for what networks say: found on rows that they have not been trained on.
+"""Temperature scaling: calibrate class probabilities on validation rows.
 
-Scores are divided by it, so that probabilities say how often labels are right.
+Raw scores are divided by the temperature, so that probabilities match how often labels are right.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from .training_run import TrainingRun
 _HIGHEST = 20.0
 _LOWEST = 1 / _HIGHEST
 
-# Rows by which a temperature is known to a hundredth; of more than these, some do.
+# Rows that determine a temperature to a hundredth; of more, a sample is used.
 _MOST_ROWS = 1 << 15
 
-# How far a temperature is thought to be from one before any row is seen: by a factor of two.
+# The prior standard deviation of the logarithm of a temperature: a factor of two.
 _SPREAD = math.log(2)
 
-# By which share the temperature of the mean of very many networks is lower than that of each.
+# The share by which the temperature of the mean of very many networks is below that of each.
 _LESS = 0.2
 
 
 def subsampler(n: int) -> slice | IndexArray:
-    """Return what takes rows that are drawn of n, the same ones each time, or all if they are few.
+    """Return an index of a random sample of n rows, the same each time, or of all if few.
 
-    Every so-many-th would be of one class where classes take turns.
+    Evenly spaced rows might be all of one class, where classes take turns.
     """
     if n <= _MOST_ROWS:
         return slice(None)
@@ -39,7 +39,7 @@ def subsampler(n: int) -> slice | IndexArray:
 
 
 def normalized_weights(weight: Array | None, rows: slice | IndexArray) -> Array | None:
-    """Return the weights of some rows; None for equal ones, also where none weighs anything."""
+    """Return the weights of some rows; None for equal weights, or if all are zero."""
     return None if weight is None or not weight[rows].any() else weight[rows]
 
 
@@ -49,28 +49,27 @@ def fit_temperature(
     lowest: float = _LOWEST,
     spread: float = math.inf,
 ) -> tuple[float, float]:
-    """Return the temperature T of the greatest likelihood (Guo et al. 2017, section 4.2).
+    """Return the temperature T of maximum likelihood (Guo et al. 2017, section 4.2).
 
-    It is where the mean of the losses, plus (log T / spread)^2 / (2 n), is least: the mode of the
-    posterior, if the logarithm of T is normal. So of few rows it is near one, and finite where
-    all rows are right. Of weights w the number of rows is n = sum(w)^2 / sum(w^2).
+    T minimizes the mean loss plus (log T / spread)^2 / (2 n): the mode of the posterior if log T
+    is normally distributed. So with few rows T is near one, and it is finite where all
+    predictions are right. With weights w, the number of rows is n = sum(w)^2 / sum(w^2).
 
     Parameters
     ----------
     losses_at : callable
-        Returns the log loss of each row with a temperature: an array of shape (n,).
+        Returns the log loss of each row at a temperature: an array of shape (n,).
     weight : array of shape (n,) or None
-        What each row weighs.
+        The weight of each row.
     lowest : float, default=0.05
-        The least that it may be.
+        The lowest temperature.
     spread : float, default=np.inf
-        The standard deviation of its logarithm, before any row is seen.
+        The prior standard deviation of log T.
 
     Returns
     -------
     temperature, loss : float
-        The temperature, up to 20, and what is least with it: the mean log loss, where `spread` is
-        infinite.
+        The temperature, at most 20, and the minimum: the mean log loss if `spread` is infinite.
     """
 
     def loss(log_temperature: float) -> float:
@@ -86,19 +85,19 @@ def fit_temperature(
 
 
 def fit_temperature_scaling(runs: Sequence[TrainingRun]) -> Interrupt | None:
-    """Give the runs of an estimator the temperature that suits their mean prediction.
+    """Set the temperature of the runs of an estimator, fitted to their mean prediction.
 
-    Without rows that are watched they keep the one that they have, and where this is broken off.
+    Without validation rows, or after an interrupt, they keep the temperature that they have.
 
     Parameters
     ----------
-    runs : sequence of Run
-        Those of all members.
+    runs : sequence of TrainingRun
+        The runs of all networks.
 
     Returns
     -------
     interrupt : Interrupt or None
-        What has broken it off: who has trained for hours is to keep the networks all the same.
+        The interrupt, if there was one. It is not raised, so that hours of training are not lost.
     """
     if any(run.watched is None or run.error is not None for run in runs):
         return None
@@ -106,7 +105,7 @@ def fit_temperature_scaling(runs: Sequence[TrainingRun]) -> Interrupt | None:
     if log_losses is None:
         return None
     try:
-        temperature = _temperature_of(runs, log_losses)
+        temperature = _shared_temperature(runs, log_losses)
     except INTERRUPTS as interrupt:
         return interrupt
     for run in runs:
@@ -114,28 +113,28 @@ def fit_temperature_scaling(runs: Sequence[TrainingRun]) -> Interrupt | None:
     return None
 
 
-def _temperature_of(
+def _shared_temperature(
     runs: Sequence[TrainingRun], log_losses: Callable[[Array, Array], Array]
 ) -> float:
-    """Return the temperature of the networks' mean.
+    """Return the temperature of the networks' mean prediction.
 
-    Where all have been watched by the same rows, it is that of their mean on these. Where each has
-    held out rows of its own, there is no row that none was trained on: it is that of single
-    networks, each on its own rows, less the part that the mean does away with.
+    With common validation data it is fitted to the mean prediction. With a split for each network,
+    every row was trained on by some of them. Then it is fitted to the single networks, each on its
+    own rows, and lowered by the share that averaging makes superfluous.
     """
-    n_estimators, said = len(runs), [_said_of_watched(run) for run in runs]
+    n_estimators, parts = len(runs), [_validation_scores(run) for run in runs]
     if n_estimators == 1 or runs[0].problem.watched is not None:
-        _, y, weight = said[0]
-        return _likeliest(log_losses, np.stack([own for own, _, _ in said]), y, weight)
-    scores, y = (np.concatenate([each[i] for each in said]) for i in (0, 1))
-    weights = [own for _, _, own in said if own is not None]  # of all, or of none
+        _, y, weight = parts[0]
+        return _fit_to_scores(log_losses, np.stack([own for own, _, _ in parts]), y, weight)
+    scores, y = (np.concatenate([each[i] for each in parts]) for i in (0, 1))
+    weights = [own for _, _, own in parts if own is not None]  # of all, or of none
     weight = np.concatenate(weights) if weights else None
-    of_each = _likeliest(log_losses, scores[None], y, weight)
+    of_each = _fit_to_scores(log_losses, scores[None], y, weight)
     return of_each * (1 - _LESS * (1 - 1 / n_estimators))
 
 
-def _said_of_watched(run: TrainingRun) -> tuple[Array, Array, Array | None]:
-    """Return the scores, targets and weights of the rows by which a run was watched."""
+def _validation_scores(run: TrainingRun) -> tuple[Array, Array, Array | None]:
+    """Return the scores, targets and weights of the validation rows of a run."""
     watched = run.watched
     assert watched is not None
     table, rows = watched.table, watched.rows
@@ -147,7 +146,7 @@ def _said_of_watched(run: TrainingRun) -> tuple[Array, Array, Array | None]:
     return scores, watched.encoded, weight if weight is None or rows is None else weight[rows]
 
 
-def _likeliest(
+def _fit_to_scores(
     log_losses: Callable[[Array, Array], Array], scores: Array, y: Array, weight: Array | None
 ) -> float:
     """Return the temperature that minimizes the loss, or 1 if raw predictions are not finite."""

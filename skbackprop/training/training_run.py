@@ -1,7 +1,7 @@
 """One training of one network, from its validated data to the last epoch.
 
-A run holds all that a training changes; the estimator keeps what came of it when it is over, so
-that a run that fails has changed nothing.
+A run holds all that its training changes. The estimator takes over the outcome at the end, so that
+a run that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -23,67 +23,72 @@ from ..optimizers import Optimizer
 from ..schedules import init_plateau_counter
 from ..utils.arrays import Array, ArrayDict, IndexArray, max_abs
 from .checkpoint import TrainingCheckpoint
-from .history import EpochRecord, ParameterSnapshot, StopReason, WarmStartState, Window, snapshot_of
+from .history import (
+    ParameterSnapshot,
+    StopReason,
+    TrainingHistory,
+    WarmStartState,
+    Window,
+    snapshot_of,
+)
 from .task import TrainingTask
 from .validation_data import ValidationData, ValidationResult
 
 _TINY = np.finfo(float).tiny
 
-# Numbers in the buffers of a block of rows in L-BFGS.
-_LBFGS_NUMBERS = 1 << 20
+# The largest number of activations of a block of rows in L-BFGS.
+_LBFGS_ACTIVATIONS = 1 << 20
 
 
 class TrainingRun:
-    """One training of one network, its course and its outcome.
+    """The training of one network: its state, its history and its outcome.
 
     Parameters
     ----------
-    problem : Problem
-        What is to be learned.
+    problem : TrainingTask
+        The data, the objective and the configuration.
     rng : RandomState
-        What draws weights, split and order; the run's own from now on.
+        Draws weights, split and order; the run's own from now on.
     start : Parameters or None
-        What to go on from; None for initial weights.
-    past : Past or None
-        What an earlier run has left.
+        The weights to start from; None for new initial weights.
+    past : WarmStartState or None
+        The state of an earlier run to continue from.
     n_samples_seen : int
-        The rows that earlier runs have seen.
+        The number of rows that earlier runs have been trained on.
     member : int, default=0
-        Which of the estimator's networks it is.
+        The number of this network in the estimator.
 
     Attributes
     ----------
-    state : TrainingState
-        All that training changes; while the run is a member of a stack its parameters are views
-        of those of the stack.
-    train : Rows or None
+    state : TrainState
+        All that training changes. In a stack of several, the parameters are views of the stack's.
+    train : array of int or None
         The rows to train on; None for all.
-    held_out : Rows or None
-        The other rows of the table, where there are any.
-    watched : Watched or None
-        The rows that are watched; None for none.
-    record : Course
-        How far it came, once it has ended.
+    held_out : array of int or None
+        The other rows of the table, if there are any.
+    watched : ValidationData or None
+        The validation rows, if there are any.
+    history : TrainingHistory
+        The complete epochs, once training has ended.
     temperature : float
-        What its scores are divided by for predictions, once they are calibrated; training does
-        without it.
+        The divisor of raw scores in predictions, after calibration. Training does without it.
     seconds : float
-        Its share of the time: of an epoch of a stack, one part for each member.
+        The training time. The members of a stack share that of an epoch equally.
     warnings : list of str
-        What the user should hear of how training ended.
+        The warnings about how training ended.
     error : ValueError or None
-        Why training failed, if it did.
-    ending : Ending or None
-        What ended it; None as long as it may go on.
-    evaluations : Evaluations or None
-        Those of L-BFGS, to go through again and to add to; None if they are not kept.
+        The error to raise if training failed.
+    stop_reason : StopReason or None
+        Why training ended; None before it has ended.
+    evaluations : EvaluationCache or None
+        The evaluations of L-BFGS, to repeat and to extend; None if they are not kept.
     window_before, window : Window
-        The calls of `partial_fit` that are yet to be judged: before this one, and with it.
+        The `partial_fit` calls not yet checked for divergence: before this one, and with it.
     copies_state : bool
-        Whether the `past` that it leaves shares nothing with it but the stream, since it goes on.
+        Whether `past` copies all but the stream, because the run goes on.
     shares_rng : bool
-        Whether other runs begin with the very same stream, which then nobody draws from: it is
-        left as it is, and where training has led it is a copy.
+        Whether other runs start with the very same stream. Then nobody draws from it, and training
+        leaves a copy.
     """
 
     def __init__(
@@ -100,89 +105,88 @@ class TrainingRun:
         self.network = self.objective.network
         self.incremental = problem.incremental
         self.temperature = 1.0
-        self._compares_calls = self.incremental and self.config.stopping is not None
+        self._scores_calls = self.incremental and self.config.stopping is not None
         self.member = member
         self._name = f"Member {member}: " if self.config.n_estimators > 1 else ""
-        masks = [_mask_stream(rng, past)] if self.network.stochastic else []
+        masks = [_dropout_stream(rng, past)] if self.network.stochastic else []
         if start is None:
             layers = self.config.initial.layers(self.network, rng, member)
             parameters = self.network.init_parameters([layers], problem.dtype, [rng])
         else:
-            parameters = self._continued(start, past, n_samples_seen)
+            parameters = self._copy_start(start, past, n_samples_seen)
         self._split = past.split if past and past.n_rows == self.table.n_rows else None
         self.train: IndexArray | None = None
         self.held_out: IndexArray | None = None
         self.watched = problem.watched
         split = problem.split(member, rng, self._split)
         if split is not None:
-            self.train, self.held_out = self._split = split
-            if problem.stopping is not None:
-                self.watched = ValidationData(self.table, self.held_out, problem.y_given)
+            self._set_split(split, problem.stopping is not None)
         self.state = TrainState(
             parameters,
             *({}, {}, {}),
             progress=init_plateau_counter(1),
             n_samples_seen=np.array([[n_samples_seen]]),
-            orders=[self._order(past)],
+            orders=[self._first_order(past)],
             rngs=[rng],
             masks=masks,
         )
-        self.record = EpochRecord()
+        self.history = TrainingHistory.start()
         is_behind = past is not None and past.is_behind(parameters)
         if past and is_behind:
-            self._take_raw(past)
+            self._take_raw_parameters(past)
         if isinstance(self.config.solver, Optimizer):
-            self._start(past, is_behind, self.config.solver.init)
-        has_gone_on = past is not None and self.incremental
-        self._n_epochs_before = past.n_epochs if past and has_gone_on else 0
-        self._first_loss = past.first_loss if past and has_gone_on else None
-        self.window_before = self.window = past.window if past and has_gone_on else Window()
-        self._largest_at_first = self.largest_weight or _TINY
+            self._init_states(past, is_behind, self.config.solver.init)
+        continued = past if self.incremental else None
+        self._n_epochs_before = continued.n_epochs if continued else 0
+        self._first_loss = continued.first_loss if continued else None
+        self.window_before = self.window = continued.window if continued else Window()
+        self._largest_initial_weight = self.largest_weight or _TINY
         self.seconds = 0.0
-        # One of each for every epoch; what is beyond those of the course has not happened.
-        self._losses: list[float] = []
-        self._watched_losses: list[float] = []
-        self._scores: list[float] = []
         self.warnings: list[str] = []
         self.error: ValueError | None = None
-        self.ending: StopReason | None = None
+        self.stop_reason: StopReason | None = None
         self.evaluations: EvaluationCache | None = None
         self.copies_state = False
         self.shares_rng = False
 
     def continue_with(self, problem: TrainingTask) -> None:
-        """Begin another call of `partial_fit` where the last has ended, with as many other rows.
+        """Start another call of `partial_fit`, on as many other rows.
 
-        It is what a new run would be, of the past that this one has left.
+        The run then equals a new one that continues from `past`.
         """
-        best = self.record.best
         self._first_loss, self._n_epochs_before = self.first_loss, self._n_epochs_before + 1
         self.window_before = self.window
         self.problem, self.table, self.watched = problem, problem.table, problem.watched
-        self._losses, self._watched_losses, self._scores = [], [], []
-        self.end(EpochRecord(best=best and best._replace(n_iter=0)))
+        self.end(TrainingHistory.start(self.history.best))
 
-    # ------------------------------------------------------------------ what it begins with
+    # ---------------------------------------------------------------------- its start
 
-    def _continued(
+    def _copy_start(
         self, start: Parameters, past: WarmStartState | None, n_samples_seen: int
     ) -> FlatParameters:
-        """Return copies of the parameters to go on from, with the running statistics."""
+        """Return copies of the weights to start from, with the running statistics."""
         parameters = self.network.copy_parameters(start, self.problem.dtype)
         known = past.state.parameters.statistics if past else {}
         if NUM_BATCHES_TRACKED in known:
             parameters.statistics[NUM_BATCHES_TRACKED][...] = known[NUM_BATCHES_TRACKED]
         else:
             weight = self.table.weight
-            of_a_row = 1.0 if weight is None else float(weight.mean())
+            mean_weight = 1.0 if weight is None else float(weight.mean())
             for layer, running in zip(self.network.layers, parameters.running, strict=True):
-                layer.init_running_count(running, n_samples_seen, self.config.batch_size, of_a_row)
+                layer.init_running_count(
+                    running, n_samples_seen, self.config.batch_size, mean_weight
+                )
         return parameters
 
-    def _take_raw(self, past: WarmStartState) -> None:
-        """Go on from the parameters that the last run has trained, whatever was kept for users.
+    def _set_split(self, split: tuple[IndexArray, IndexArray], validates: bool) -> None:
+        self.train, self.held_out = self._split = split
+        if validates:
+            self.watched = ValidationData(self.table, self.held_out, self.problem.y_given)
 
-        Calls that calibrate, but hold no rows out, keep the temperature that was found last.
+    def _take_raw_parameters(self, past: WarmStartState) -> None:
+        """Continue from the trained parameters instead of the fitted attributes made of them.
+
+        Calls that calibrate without validation rows keep the last temperature.
         """
         self.state.parameters.theta[...] = past.state.parameters.theta
         for name, array in past.state.parameters.statistics.items():
@@ -190,33 +194,36 @@ class TrainingRun:
         if self.incremental and self.problem.log_losses is not None:
             self.temperature = past.temperature
 
-    def _start(
+    def _init_states(
         self, past: WarmStartState | None, is_behind: bool, init: Callable[[Array], ArrayDict]
     ) -> None:
         """Set the states of average, optimizer and schedule: an earlier run's, or new ones.
 
-        If the user has assigned other weights since, they count, and average and comparison of
-        calls begin anew; else training goes on from the raw ones (`is_behind`).
+        If the user has set other weights since (`is_behind` is False), the average and the
+        comparison of calls start anew.
         """
         state, average, known = self.state, self.config.average, past.state if past else None
         theta, statistics = state.parameters.theta, state.parameters.statistics
-        taken: ArrayDict = past.state.average if past and is_behind else {}
+        last: ArrayDict = past.state.average if past and is_behind else {}
         fresh = {} if average is None else average.init(theta, state.n_samples_seen, statistics)
-        state.average = _gone_on(fresh, taken)
-        state.optimizer = _gone_on(init(theta), known.optimizer if known else {})
-        state.schedule = _gone_on(self.config.schedule.init(1), known.schedule if known else {})
-        if past and (is_behind or past.best is None):
-            self._go_on_comparing(past)
-
-    def _go_on_comparing(self, past: WarmStartState) -> None:
-        """Compare this call with earlier ones of `partial_fit`, if the score is the same."""
+        state.average = _continue_state(fresh, last)
+        state.optimizer = _continue_state(init(theta), known.optimizer if known else {})
+        state.schedule = _continue_state(
+            self.config.schedule.init(1), known.schedule if known else {}
+        )
         stopping = self.config.stopping
-        if stopping is not None and self.incremental and past.scoring == stopping.scoring:
-            self.state.progress = _gone_on(self.state.progress, past.state.progress)
-            self.record = EpochRecord(best=past.best and past.best._replace(n_iter=0))
+        if (
+            past
+            and (is_behind or past.best is None)
+            and self.incremental
+            and stopping is not None
+            and past.scoring == stopping.scoring
+        ):  # the score of this call is compared with those of earlier ones
+            state.progress = _continue_state(state.progress, past.state.progress)
+            self.history = TrainingHistory.start(past.best)
 
-    def _order(self, past: WarmStartState | None) -> IndexArray | None:
-        """Return the rows in the order of the last epoch, if they are the same rows."""
+    def _first_order(self, past: WarmStartState | None) -> IndexArray | None:
+        """Return the training rows in the order of the last epoch, if they are the same rows."""
         if not self.config.shuffle:
             return self.train
         last = None
@@ -227,45 +234,44 @@ class TrainingRun:
             return np.array(last)
         return np.arange(self.n_train) if self.train is None else self.train.copy()
 
-    # ------------------------------------------------------------- one moment, and from it on
+    # ------------------------------------------------------------------- checkpoints
 
     @property
-    def moment(self) -> TrainingCheckpoint:
-        """What this run is now, for another to `resume`; it shares its arrays."""
-        is_split = self._split is not None and self.train is not None
+    def checkpoint(self) -> TrainingCheckpoint:
+        """The state of this run, for another one to `resume`; it shares the run's arrays."""
         return TrainingCheckpoint(
             self.state,
-            self.record,
-            *(self.losses, self.validation_losses, self.scores),
-            split=self._split if is_split else None,
-            largest_initial_weight=self._largest_at_first,
-            ending=self.ending,
+            self.history,
+            split=None if self.train is None else self._split,
+            largest_initial_weight=self._largest_initial_weight,
+            stop_reason=self.stop_reason,
             warnings=self.warnings,
             evaluations=self.evaluations,
         )
 
-    def resume(self, moment: TrainingCheckpoint) -> None:
-        """Go on from a moment of a run like this one, or be what that one has ended as.
+    def resume(self, checkpoint: TrainingCheckpoint) -> None:
+        """Continue from the checkpoint of a run like this one, or take over how it has ended.
 
-        What has ended only because the user wanted it to goes on.
+        A run that was stopped by the user or by a limit, now raised, continues.
         """
-        self._take_streams(moment.state.rngs)
-        self.state = replace(moment.state, rngs=self.state.rngs)
-        self.record, self._largest_at_first = moment.record, moment.largest_initial_weight
-        self._losses, self._scores = moment.losses, moment.scores
-        self._watched_losses = moment.validation_losses
-        if moment.split is not None:
-            self.train, self.held_out = self._split = moment.split
-            if self.watched is not None:
-                self.watched = ValidationData(self.table, self.held_out, self.problem.y_given)
-        has_more = moment.record.n_iter < self.config.max_iter
-        if moment.ending in ("converged", "diverged") or not (moment.ending is None or has_more):
-            self.ending, self.warnings = moment.ending, moment.warnings
-        elif moment.evaluations is not None:
-            self._replay_lbfgs(moment.evaluations)
+        self._set_streams(checkpoint.state.rngs)
+        self.state = replace(checkpoint.state, rngs=self.state.rngs)
+        epochs = checkpoint.history.epochs[: checkpoint.history.n_iter]
+        self.history = history = checkpoint.history._replace(epochs=epochs)
+        self._largest_initial_weight = checkpoint.largest_initial_weight
+        if checkpoint.split is not None:
+            self._set_split(checkpoint.split, self.watched is not None)
+        reason, has_more = checkpoint.stop_reason, history.n_iter < self.config.max_iter
+        if reason in ("converged", "diverged") or not (reason is None or has_more):
+            self.stop_reason, self.warnings = reason, checkpoint.warnings
+        elif checkpoint.evaluations is not None:
+            # L-BFGS starts again with all that it has evaluated, which leads to where it was.
+            self.evaluations, self.history = checkpoint.evaluations, TrainingHistory.start()
+            self.state = replace(self.state, progress=init_plateau_counter(1))
+            self.parameters.theta[0] = checkpoint.evaluations.start
 
-    def _take_streams(self, rngs: list[np.random.RandomState | None]) -> None:
-        """Let the streams, one of which may be the user's, stand where others do."""
+    def _set_streams(self, rngs: list[np.random.RandomState | None]) -> None:
+        """Set the positions of the run's streams, one of which may be the user's."""
         for own, other in zip(self.state.rngs, rngs, strict=True):
             if own is not None and other is not None and own is not other:
                 position = other.get_state(legacy=False)
@@ -277,18 +283,23 @@ class TrainingRun:
                     )
                 own.set_state(position)
 
-    def _replay_lbfgs(self, evaluations: EvaluationCache) -> None:
-        """Begin L-BFGS anew with what it has evaluated, which leads to where it was."""
-        self.evaluations, self.record = evaluations, EpochRecord()
-        self._losses, self._scores, self._watched_losses = [], [], []
-        self.state = replace(self.state, progress=init_plateau_counter(1))
-        self.parameters.theta[0] = evaluations.start
+    def snapshot(
+        self, history: TrainingHistory | None = None, state: TrainState | None = None
+    ) -> TrainingRun:
+        """Return a copy of this run as if it ended now.
 
-    # -------------------------------------------------------------------- what it trains on
+        `history` and `state`, which are copied, are the run's own by default.
+        """
+        other = copy.copy(self)
+        other.history, other.state = (history or self.history).copy(), (state or self.state).copy()
+        other.warnings = [*self.warnings]
+        return other
+
+    # --------------------------------------------------------------------- its data
 
     @property
     def shape(self) -> list[Any]:
-        """What runs must have in common to train as one stack; to be compared by ``==``."""
+        """What runs must have in common to train as one stack; compared by ``==``."""
         problem, table = self.problem, self.table
         is_weighted = table.weight is not None
         of_data = [self.network, self.objective.loss, problem.dtype, table.is_sparse, is_weighted]
@@ -301,39 +312,38 @@ class TrainingRun:
 
     @property
     def n_done(self) -> int:
-        """The epochs before the next that the schedule counts.
+        """The number of epochs before the next one, as the schedule counts them.
 
-        Those of `partial_fit` are one less than ``max_iter`` at most: from then on each is like
-        the last.
+        With `partial_fit` it stays below ``max_iter``: later epochs all count as the last.
         """
         if not self.incremental:
-            return self.record.n_iter
+            return self.n_iter
         return min(self._n_epochs_before, self.config.max_iter - 1)
 
     @property
     def n_train(self) -> int:
-        """The number of rows that are trained on."""
+        """The number of training rows."""
         return self.table.n_rows if self.train is None else len(self.train)
 
     @property
     def batch_size(self) -> int:
-        """The rows of a batch, no more than there are."""
+        """The number of rows of a batch."""
         return min(self.config.batch_size, self.n_train)
 
     @property
     def rows_at_once(self) -> int:
-        """The rows that go through the network together: a batch, or a block of L-BFGS."""
+        """The number of rows of a pass through the network: a batch, or a block of L-BFGS."""
         if self.config.is_lbfgs:
             n_of_row = self.network.activations_per_sample(self.table.is_sparse)
-            return max(1, min(self.n_train, _LBFGS_NUMBERS // n_of_row))
+            return max(1, min(self.n_train, _LBFGS_ACTIVATIONS // n_of_row))
         return self.batch_size
 
-    # ---------------------------------------------------------------------- its course
+    # ------------------------------------------------------------------- its epochs
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether its stopping rule looks at each epoch: in `partial_fit` if it is scored."""
-        return not self.incremental or (self._compares_calls and self.watched is not None)
+        """Whether the stopping rule applies after each epoch; in `partial_fit` if it scores."""
+        return not self.incremental or (self._scores_calls and self.watched is not None)
 
     def evaluate(
         self, watched: ValidationData, outcomes: Array, parameters: FlatParameters
@@ -352,166 +362,136 @@ class TrainingRun:
                 return ValidationResult(loss, problem.evaluator.score(outcomes, watched))
         return ValidationResult(loss, problem.scorer(parameters, watched, outcomes))
 
-    def after_epoch(
-        self,
-        record: EpochRecord,
-        loss: float,
-        seen: ValidationResult | None,
-        kept: Callable[[], ParameterSnapshot],
-    ) -> EpochRecord:
-        """Return the course after one more epoch or iteration, for the caller to record.
-
-        Of equally good iterations L-BFGS keeps the last, whose loss is the least: on few rows the
-        first ones often score what the last ones do.
-        """
-        self._losses.append(loss)
-        score = None
-        if seen is not None:
-            score = seen.score
-            self._watched_losses.append(seen.loss)
-        if score is not None:
-            self._scores.append(score)
-        return record.after(loss, score, kept, last_of_equals=self.config.is_lbfgs)
-
-    def print_progress(self, record: EpochRecord) -> None:
-        """Say how the last epoch went, if the user wants to know."""
-        n_iter = record.n_iter
+    def print_progress(self, history: TrainingHistory) -> None:
+        """Print the result of the last epoch if `verbose`."""
         if self.config.verbose:
-            print(f"{self._name}Iteration {n_iter}, loss = {record.loss:.8f}")
-            if self._scores:
-                print(f"{self._name}Validation score: {self._scores[n_iter - 1]:f}")
-            elif self._watched_losses:
-                print(f"{self._name}Validation loss: {self._watched_losses[n_iter - 1]:f}")
+            loss, validation_loss, score = history.epochs[history.n_iter - 1]
+            print(f"{self._name}Iteration {history.n_iter}, loss = {loss:.8f}")
+            if score is not None:
+                print(f"{self._name}Validation score: {score:f}")
+            elif validation_loss is not None:
+                print(f"{self._name}Validation loss: {validation_loss:f}")
 
-    def print_stall(self, consequence: str) -> None:
-        """Say that progress has stalled, and what follows."""
+    def print_stall(self, history: TrainingHistory, consequence: str) -> None:
+        """Print that progress has stalled, and the consequence, if `verbose`."""
         if self.config.verbose:
-            what = "Validation score" if self._scores else "Training loss"
+            is_scored = history.epochs[history.n_iter - 1].score is not None
+            monitored = "Validation score" if is_scored else "Training loss"
             unit = "iterations" if self.config.is_lbfgs else "epochs"
             if self.incremental:
                 unit = "calls"
             patience = self.config.patience
             print(
-                f"{self._name}{what} did not improve more than tol={patience.tol:f} for "
+                f"{self._name}{monitored} did not improve more than tol={patience.tol:f} for "
                 f"{patience.n_epochs:.0f} consecutive {unit}. {consequence}"
             )
 
-    # -------------------------------------------------------------------------- its end
+    # ------------------------------------------------------------------ its outcome
 
-    def end(self, record: EpochRecord) -> None:
-        """Take what training has led to as the outcome; said once more, it replaces the last."""
-        self.record, self.warnings, self.error, self.ending = record, [], None, None
-
-    def copy_at(self, record: EpochRecord, state: TrainState) -> TrainingRun:
-        """Return what this run would be if it ended now, which stays what it is.
-
-        `state` is a copy of what training goes on to change.
-        """
-        other = copy.copy(self)
-        other.record, other.state, other.warnings = copy.deepcopy(record), state, [*self.warnings]
-        n = record.n_iter
-        other._losses, other._scores = self._losses[:n], self._scores[:n]
-        other._watched_losses = self._watched_losses[:n]
-        return other
+    def end(self, history: TrainingHistory) -> None:
+        """Set the history of the training; a second call replaces the first."""
+        self.history, self.warnings, self.error, self.stop_reason = history, [], None, None
 
     @property
     def n_iter(self) -> int:
-        """The epochs or iterations of this run."""
-        return self.record.n_iter
+        """The number of epochs or iterations."""
+        return self.history.n_iter
 
     @property
     def loss(self) -> float:
-        """The last epoch's loss."""
-        return self.record.loss
+        """The loss of the last epoch."""
+        return self.history.loss
 
     @property
     def losses(self) -> list[float]:
         """The loss of each epoch."""
-        return self._losses[: self.record.n_iter]
+        return self.history.losses
 
     @property
     def scores(self) -> list[float]:
-        """The validation score of each epoch; empty where there is none."""
-        return self._scores[: self.record.n_iter]
+        """The validation score of each epoch; empty without early stopping."""
+        return self.history.scores
 
     @property
     def validation_losses(self) -> list[float]:
-        """The loss of the rows that are watched, after each epoch; empty where there are none."""
-        return self._watched_losses[: self.record.n_iter]
+        """The validation loss of each epoch; empty without validation rows."""
+        return self.history.validation_losses
 
     @property
     def best_score(self) -> float:
         """The best validation score."""
-        return -math.inf if self.record.best is None else self.record.best.score
+        return -math.inf if self.history.best is None else self.history.best.score
 
     @property
     def best_iter(self) -> int:
-        """The epoch whose weights are kept: the best under early stopping, else the last.
+        """The epoch whose weights are kept: the best one with early stopping, else the last.
 
-        It is 0 if it was that of an earlier call of `partial_fit`.
+        It is 0 if that was an earlier call of `partial_fit`.
         """
-        return self.record.n_iter if self.record.best is None else self.record.best.n_iter
+        return self.n_iter if self.history.best is None else self.history.best.n_iter
 
     @property
     def is_converged(self) -> bool:
-        """Whether its stopping rule has ended it, or, over calls of `partial_fit`, would have."""
-        if self._compares_calls:
+        """Whether the stopping rule applies; with `partial_fit`, over the calls so far."""
+        if self._scores_calls:
             return bool(self.state.progress["count"].item() > self.config.patience.n_epochs)
-        return self.ending == "converged"
+        return self.stop_reason == "converged"
 
     @property
     def n_samples_seen(self) -> int:
-        """The rows seen since the first run."""
+        """The number of rows trained on since the first run."""
         return int(self.state.n_samples_seen.item())
 
     @property
     def first_loss(self) -> float | None:
-        """The loss of the first epoch, of `partial_fit` since the last `fit`; None before any."""
-        return self._losses[0] if self._first_loss is None and self.n_iter else self._first_loss
+        """The loss of the first epoch, for `partial_fit` since the last `fit`; None before any."""
+        if self._first_loss is None and self.n_iter:
+            return self.history.epochs[0].loss
+        return self._first_loss
 
     @property
     def largest_weight(self) -> float:
-        """The largest absolute parameter after the last epoch."""
+        """The largest absolute parameter."""
         return max_abs(self.parameters.theta)
 
     @property
     def growth(self) -> float:
-        """What the largest parameter has grown by since the beginning."""
-        # Over a single epoch nobody looks at how weights have grown.
-        return 0.0 if self.incremental else self.largest_weight / self._largest_at_first
+        """The factor by which the largest parameter has grown; 0 in `partial_fit`."""
+        return 0.0 if self.incremental else self.largest_weight / self._largest_initial_weight
 
     @property
     def kept(self) -> ParameterSnapshot:
-        """What the epoch that is kept has led to."""
-        return snapshot_of(self.state) if self.record.best is None else self.record.best.kept
+        """The snapshot of the best epoch, or else of the last one."""
+        best = self.history.best
+        return snapshot_of(self.state) if best is None else best.snapshot
 
     @property
     def inference_parameters(self) -> FlatParameters:
-        """What would be predicted with, if nothing was calibrated: to be looked at alone."""
+        """The parameters to predict with, before calibration; read-only."""
         kept, own = self.kept, self.parameters
         is_own = kept.theta is own.theta and not kept.average
         return own if is_own else own.like(*kept.inference_parameters)
 
     @property
     def shown(self) -> FlatParameters:
-        """What is predicted with, as it is: to be looked at alone."""
+        """The parameters to predict with, after calibration; read-only."""
         return self.inference_parameters.scale_last_layer(self.temperature)
 
     @property
     def past(self) -> WarmStartState:
-        """What a later run can go on from."""
+        """The state that a later run can continue from."""
         state = self.state.shallow_copy() if self.copies_state else replace(self.state)
-        best, stopping = self.record.best, self.config.stopping
-        if not self._compares_calls:
+        best, stopping = self.history.best, self.config.stopping
+        if not self._scores_calls:
             state.progress = init_plateau_counter(1)
         if best is not None and not self.incremental:
-            theta, statistics, state.average = best.kept
+            theta, statistics, state.average = best.snapshot
             state.parameters = self.parameters.like(theta, statistics)
         return WarmStartState(
             state,
             self.table.n_rows,
             self._split,
-            self._n_epochs_before + self.record.n_iter if self.incremental else 0,
+            self._n_epochs_before + self.n_iter if self.incremental else 0,
             self.first_loss,
             best if self.incremental else None,
             stopping.scoring if stopping else None,
@@ -521,17 +501,17 @@ class TrainingRun:
         )
 
 
-def _gone_on(fresh: ArrayDict, known: ArrayDict) -> ArrayDict:
-    """Return a copy of a state that is known, or a fresh one where that is of another kind."""
+def _continue_state(fresh: ArrayDict, known: ArrayDict) -> ArrayDict:
+    """Return a copy of a known state, or the fresh one where that has other arrays."""
     is_alike = known.keys() == fresh.keys()
     return {name: array.copy() for name, array in known.items()} if is_alike else fresh
 
 
-def _mask_stream(rng: np.random.RandomState, past: WarmStartState | None) -> np.random.Generator:
-    """Return what draws the masks: a copy of the last run's stream, or one from a copy of ours.
+def _dropout_stream(rng: np.random.RandomState, past: WarmStartState | None) -> np.random.Generator:
+    """Return the stream of dropout masks: a copy of the last run's, or one seeded from a copy.
 
-    That leaves all other draws as they are without dropout, and a run that fails leaves the last
-    one's stream where it was.
+    So all other draws are those of a network without dropout, and a run that fails leaves the last
+    run's stream in place.
     """
     last = past.state.masks if past else []
     return copy.deepcopy(last[0]) if last else dropout_rng(rng)

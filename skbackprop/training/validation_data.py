@@ -1,4 +1,4 @@
-"""Rows by which training is watched, and what is seen of them after an epoch."""
+"""Validation rows, and the loss and score computed on them after each epoch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..utils.arrays import Array, IndexArray
 
 
 class ValidationResult(NamedTuple):
-    """What is seen of the rows after an epoch.
+    """The validation loss and score after an epoch.
 
     Parameters
     ----------
     loss : float
-        Their mean loss, as it is reported, without the penalty.
+        The mean loss of the rows, as reported, without the penalty.
     score : float or None
-        What is to rise; None if nothing is.
+        The score that should rise; None without early stopping.
     """
 
     loss: float
@@ -34,14 +34,14 @@ class ValidationResult(NamedTuple):
 
 @dataclass(eq=False)
 class ValidationData:
-    """Rows that are not trained on.
+    """Validation rows.
 
     Parameters
     ----------
-    table : Table
-        The table that they are in.
-    rows : Rows or None
-        Which of its rows they are; None for all.
+    table : Dataset
+        The table that contains them.
+    rows : array of int or None
+        The row numbers in the table; None for all rows.
     y_given : array-like
         The targets of the table as the user has given them.
     """
@@ -57,18 +57,18 @@ class ValidationData:
 
     @cached_property
     def y(self) -> Any:
-        """Their targets, as the user has given them."""
+        """The targets, as the user has given them."""
         return self.y_given if self.rows is None else self.y_given[self.rows]
 
     @cached_property
     def encoded(self) -> Array:
-        """Their targets, as a network learns them."""
+        """The encoded targets."""
         y: Array = self.table.y if self.rows is None else self.table.y[self.rows]
         return y
 
     @cached_property
     def weight(self) -> Array | None:
-        """Their weights; None for equal ones, also where none weighs anything."""
+        """The weights; None for equal weights, or if all are zero."""
         weight = self.table.weight
         if weight is None or self.rows is None:
             return weight
@@ -76,7 +76,7 @@ class ValidationData:
         return weight if weight.any() else None
 
     def is_same(self, other: ValidationData | None) -> bool:
-        """Return whether others are the very same rows."""
+        """Return whether these are the same rows of the same table."""
         if other is None or other.table is not self.table:
             return False
         if self.rows is None or other.rows is None:
@@ -85,35 +85,35 @@ class ValidationData:
 
 
 class Evaluator(Protocol):
-    """What makes of a network, and of rows, what is seen of them."""
+    """Computes the predictions, the loss and the score of networks on validation rows."""
 
     def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
-        """Return for every member what `loss` and `score` take of each row."""
+        """Return the predictions of every member, as `loss` and `score` take them."""
 
     def loss(self, outcomes: Array, watched: ValidationData) -> float:
-        """Return the mean loss of the outcomes of rows."""
+        """Return the mean loss of the predictions."""
 
     def score(self, outcomes: Array, watched: ValidationData) -> float:
-        """Return the estimator's own score of the outcomes of rows."""
+        """Return the estimator's own score of the predictions."""
 
 
 Scorer: TypeAlias = Callable[[FlatParameters, ValidationData, Array], float]
-"""Returns what a scorer of the user's makes of one network, of rows and of their outcomes."""
+"""Returns the user's score from parameters of one network, validation rows and predictions."""
 
 Score: TypeAlias = Callable[[Array, Array, "Array | None"], float]
 
-# Rows whose losses are computed at once.
+# Rows whose losses are computed in one block.
 _ROWS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
 class RawPredictionEvaluator:
-    """Judges a network by its raw scores.
+    """Evaluates networks by their raw scores.
 
     Parameters
     ----------
     objective : Objective
-        What is minimised, with the loss.
+        The objective, with the loss.
     own_score : callable
         Returns the estimator's score of (scores, encoded targets, weights).
     """
@@ -126,7 +126,7 @@ class RawPredictionEvaluator:
         return predict_raw(network, parameters, X, rows)
 
     def loss(self, outcomes: Array, watched: ValidationData) -> float:
-        """Return the mean loss of the scores of rows."""
+        """Return the mean loss of the scores."""
         values, y = np.empty(len(outcomes)), watched.encoded
         for start in range(0, len(outcomes), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
@@ -136,12 +136,12 @@ class RawPredictionEvaluator:
         return weighted_mean(values, watched.weight) / self.objective.loss_normalizer
 
     def score(self, outcomes: Array, watched: ValidationData) -> float:
-        """Return the estimator's own score of the scores of rows."""
+        """Return the estimator's own score of the raw scores."""
         return self.own_score(outcomes, watched.encoded, watched.weight)
 
 
 def weighted_mean(values: Array, weight: Array | None) -> float:
-    """Return the mean of the losses of rows, of which those that weigh nothing do not count."""
+    """Return the weighted mean of losses; rows of weight zero may have any loss."""
     if weight is None:
         return float(values.mean())
     return float(np.average(values[weight > 0], weights=weight[weight > 0]))

@@ -1,7 +1,7 @@
-"""Which rows early stopping holds out: scikit-learn's very draws, in a fraction of its memory.
+"""Splits into training and validation rows, and folds, stratified or by groups.
 
-`train_test_split` gives the same rows, but goes through Python lists of all row numbers, which
-for a million rows take more memory than a fit may.
+They equal those of scikit-learn. `train_test_split` goes through Python lists of all row numbers,
+which for a million rows take more memory than a fit may.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
 
-# Of more groups than these, classes come to the folds in about their shares by chance, and
-# scikit-learn's search for folds with the very shares takes a millisecond for each group.
+# With more groups than these, folds have about the right shares of classes by chance, and
+# scikit-learn's search for stratified folds takes a millisecond for each group.
 _MOST_STRATIFIED = 1000
 
 
@@ -30,10 +30,10 @@ def train_validation_split(
     n_rows, n_held_out : int
         The number of rows, and how many of them to hold out: at least 2, and not all.
     rng : RandomState
-        What draws them.
+        Draws the split.
     classes : array of int of shape (n_rows,) or None
-        The class of each row. Both sides get classes in proportion, where every class has two
-        rows and both sides can hold one of each class.
+        The class of each row, to stratify by. Without effect if a class has fewer than two rows,
+        or one side has fewer rows than there are classes.
     """
     if classes is not None:
         counts = np.bincount(classes)
@@ -67,17 +67,16 @@ def _stratified(
 def k_fold_indices(
     n_rows: int, n_folds: int, rng: np.random.RandomState, classes: Array | None
 ) -> Array:
-    """Return the fold of each row, at random.
+    """Return the fold of each row, drawn at random.
 
-    Folds differ by one row at most, and so do the rows of any one class in them, however few it
-    has.
+    The sizes of folds, and the numbers of rows of any class in them, differ by one at most.
 
     Parameters
     ----------
     n_rows, n_folds : int
         The number of rows, and of folds, no more than rows.
     rng : RandomState
-        What draws them.
+        Draws the split.
     classes : array of int of shape (n_rows,) or None
         The class of each row.
     """
@@ -97,24 +96,24 @@ def group_k_fold_indices(
     classes: Array | None,
     has_weight: Array | None = None,
 ) -> Array:
-    """Return the fold of each row, at random, where no group is split.
+    """Return the fold of each row, drawn at random without splitting a group.
 
-    Folds have about as many rows, and of up to a thousand groups about the same shares of classes,
-    as far as the groups let them.
+    Folds have about equal sizes and, with up to a thousand groups, about equal shares of classes,
+    as far as the groups allow.
 
     Parameters
     ----------
     groups : array of int of shape (n_rows,)
         The group of each row, from 0 on.
     n_folds : int
-        The number of folds, no more than groups, of those with weight.
+        The number of folds, at most the number of groups with weight.
     rng : RandomState
-        What draws them.
+        Draws the split.
     classes : array of int of shape (n_rows,) or None
         The class of each row.
     has_weight : array of bool of shape (n_rows,) or None, default=None
-        Which rows weigh anything; None for all. Each fold has some of them: groups without any are
-        dealt out beside the others.
+        Which rows have a weight above zero; None for all. Each fold has some of them; groups
+        without weight are assigned separately.
     """
     n_groups = int(groups.max()) + 1
     if has_weight is not None:
@@ -125,7 +124,7 @@ def group_k_fold_indices(
             own = None if classes is None else classes[counts]
             folds[counts] = group_k_fold_indices(known, n_folds, rng, own)
             return folds
-    # Of groups of one size, the first goes to the emptiest fold.
+    # Among groups of one size, the first goes to the emptiest fold.
     names = rng.permutation(n_groups)[groups]
     seed = rng.randint(np.iinfo(np.int32).max)
     if (
@@ -133,7 +132,7 @@ def group_k_fold_indices(
         and n_groups <= _MOST_STRATIFIED
         and n_folds <= np.bincount(classes).max()
     ):
-        with warnings.catch_warnings():  # of classes with fewer rows than folds
+        with warnings.catch_warnings():  # about classes with fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
             folds = _folds_of(splits, classes, names)
@@ -142,7 +141,7 @@ def group_k_fold_indices(
     return _folds_of(GroupKFold(n_folds), names, names)
 
 
-# The parts that groups are cut into where a share of the rows is held out.
+# The number of parts of the groups, some of which are held out.
 _N_PARTS = 20
 
 
@@ -153,22 +152,22 @@ def group_train_validation_split(
     classes: Array | None,
     weight: Array | None,
 ) -> tuple[IndexArray, IndexArray]:
-    """Return the rows to train on and the rows held out, of which no group is split.
+    """Return the training rows and the held-out rows, without splitting a group.
 
-    Both sides have some rows with weight, and shares of classes as `group_k_fold_indices` has them.
+    Both sides have rows with weight, and are stratified as by `group_k_fold_indices`.
 
     Parameters
     ----------
     groups : array of int of shape (n_rows,)
         The group of each row, from 0 on.
     share : float
-        The share of the rows to hold out, about: as far as a twentieth, and the groups, let it.
+        The approximate share of the rows to hold out, in steps of a twentieth.
     rng : RandomState
-        What draws them.
+        Draws the split.
     classes : array of int of shape (n_rows,) or None
         The class of each row.
     weight : array of shape (n_rows,) or None
-        What each row weighs.
+        The weight of each row.
 
     Raises
     ------
@@ -178,7 +177,7 @@ def group_train_validation_split(
     n_parts = min(_N_PARTS, n_weighted_groups(groups, weight))
     if n_parts < 2:
         raise ValueError(
-            "groups has rows with weight in one group alone, but early_stopping needs at least 2 "
+            "groups has rows with weight in one group only, but early_stopping needs at least 2 "
             "such groups: one to train on, and one to hold out. Use rows of more groups, leave "
             "groups out, or set early_stopping=False."
         )
@@ -189,18 +188,18 @@ def group_train_validation_split(
 
 
 def n_weighted_groups(groups: Array, weight: Array | None) -> int:
-    """Return the number of groups, of those that have rows with weight."""
+    """Return the number of groups that have rows with weight."""
     return len(np.unique(groups if weight is None else groups[weight > 0]))
 
 
 def groups_not_split(groups: Array, parts: Sequence[IndexArray]) -> bool:
-    """Return whether no group has rows in two of the parts."""
+    """Return whether no group has rows in several parts."""
     n_in_parts = sum(len(np.unique(groups[rows])) for rows in parts)
     return n_in_parts == len(np.unique(groups))
 
 
 def _folds_of(splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array) -> Array:
-    """Return which of the splits holds out each row."""
+    """Return the number of the split that holds out each row."""
     folds = np.empty(len(groups), dtype=np.intp)
     for fold, (_, held_out) in enumerate(splits.split(groups, classes, groups)):
         folds[held_out] = fold

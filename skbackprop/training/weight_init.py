@@ -20,23 +20,23 @@ _REAL = frozenset("biuf")
 
 
 def has_member_axis(coefs: Any) -> bool:
-    """Return whether each layer's weights are those of several members."""
+    """Return whether weights are those of several networks."""
     return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
 
 
 def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
-    """Return the widths of the layers that weights connect; those of members have one more axis.
+    """Return the widths of the layers that weights connect, with or without a member axis.
 
     Raises
     ------
     ValueError
-        If there are no weights, or they are no matrices; `name` says what the user should look at.
+        If there are no weights, or they are no matrices; `name` is named in the error.
     """
     shapes = [np.shape(weights) for weights in coefs] if _is_list(coefs) else []
     if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
         raise ValueError(
             f"{name} must be a list with an array of shape (fan_in, fan_out) for each layer, got "
-            f"{f'arrays of the shapes {shapes}' if _is_list(coefs) else _named(coefs)}."
+            f"{f'arrays of the shapes {shapes}' if _is_list(coefs) else _describe_briefly(coefs)}."
         )
     return (shapes[0][-2], *(shape[-1] for shape in shapes))
 
@@ -49,22 +49,22 @@ def checked_layers(
     n_estimators: int = 1,
     advice: str = "",
 ) -> list[tuple[Array, Array]]:
-    """Return given weights and biases layer by layer, after a check of their shapes.
+    """Validate given weights and biases and return them layer by layer.
 
-    Those of several members have the member axis first. The biases of a layer may be a matrix
+    Those of several networks have the member axis first. The biases of a layer may be a matrix
     with one row.
 
     Raises
     ------
     ValueError
-        If a shape is not that of the network, or an array holds no real numbers. `name` says what
-        the user should look at, `advice` how to get another network.
+        If a shape is not that of the network, or an array has no real numbers. `name` is named in
+        the error, `advice` is added to it.
     """
     shapes = network.shapes["weights"]
     if not (_is_list(coefs) and _is_list(intercepts)):
         raise ValueError(
             f"{name} must be a list of weights and a list of intercepts, one array for each "
-            f"layer, got {_named(coefs)} and {_named(intercepts)}."
+            f"layer, got {_describe_briefly(coefs)} and {_describe_briefly(intercepts)}."
         )
     if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
         raise ValueError(
@@ -97,9 +97,9 @@ def checked_layers(
 def checked_arrays(
     arrays: Any, shapes: Sequence[tuple[int, ...]], name: str, n_estimators: int
 ) -> list[Array]:
-    """Return given arrays, one for each layer that has such, after a check of their shapes.
+    """Validate given arrays, one for each layer that has such, and return them.
 
-    Those of several members have the member axis first.
+    Those of several networks have the member axis first.
     """
     axis = () if n_estimators == 1 else (n_estimators,)
     needed = [axis + shape for shape in shapes]
@@ -108,7 +108,7 @@ def checked_arrays(
     if given != needed:
         raise ValueError(
             f"{name} must be a list of arrays, one for each layer that has them, of the shapes "
-            f"{needed}, got {given if _is_list(arrays) else _named(arrays)}."
+            f"{needed}, got {given if _is_list(arrays) else _describe_briefly(arrays)}."
         )
     return checked
 
@@ -116,21 +116,21 @@ def checked_arrays(
 def unstack_members(
     layers: list[tuple[Array, Array]], n_estimators: int
 ) -> list[list[tuple[Array, Array]]]:
-    """Return each member's weights and biases, layer by layer."""
+    """Return the weights and biases of each network, layer by layer."""
     if n_estimators == 1:
         return [layers]
     return [[(weights[i], biases[i]) for weights, biases in layers] for i in range(n_estimators)]
 
 
 def _is_list(values: Any) -> bool:
-    """Return whether there may be an array for each layer in it: an array of arrays will do."""
+    """Return whether a value is a list of arrays, or an array of them."""
     return isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
 
 
 def _as_numbers(values: Any) -> Array:
-    """Return an array, one of numbers where it is one of objects that are numbers.
+    """Return an array, with objects converted to numbers if possible.
 
-    Layers of one shape become that if they are made a single array of objects.
+    Layers of one shape arrive as objects if the user has made a single array of them.
     """
     array = np.asarray(values)
     if array.dtype == object:
@@ -139,8 +139,8 @@ def _as_numbers(values: Any) -> Array:
     return array
 
 
-def _named(value: Any) -> str:
-    """Return what a value is, for a message in which it would take too much room."""
+def _describe_briefly(value: Any) -> str:
+    """Return a short description of a value, for an error."""
     return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
@@ -148,19 +148,19 @@ Layers: TypeAlias = list[tuple[Array, Array]]
 """The weights and biases of each layer."""
 
 CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
-"""The weights of all layers, and their biases, as users give them."""
+"""The weights and the biases of all layers, as users give them."""
 
 
 @dataclass(frozen=True)
 class RandomInit:
-    """Weights that are drawn from a distribution.
+    """Random initial weights.
 
     Parameters
     ----------
     initializer : Initializer or None
         Initializer of all layers; None for the layers' own, which suit their activations.
     of_one_layer : Initializer
-        What draws the only layer of a network that has no activation to go by.
+        The initializer of a network with a single layer, which has no activation.
     """
 
     initializer: Initializer | None
@@ -175,15 +175,15 @@ class RandomInit:
 
 @dataclass(frozen=True, eq=False)
 class GivenWeights:
-    """Weights that the user gives.
+    """Initial weights given by the user.
 
     Parameters
     ----------
     coefs, intercepts : list of arrays
-        One of each for each layer. With a member axis they are each member's own, else all start
-        from them.
+        One of each for each layer. With a member axis each network has its own, else all start
+        from the same.
     n_estimators : int
-        The number of members.
+        The number of networks.
     """
 
     coefs: Any
@@ -191,24 +191,24 @@ class GivenWeights:
     n_estimators: int
 
     def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Return a member's initial weights and biases, checked."""
+        """Validate the weights and return those of one network."""
         n_given = self.n_estimators if has_member_axis(self.coefs) else 1
         layers = checked_layers(self.coefs, self.intercepts, network, "init", n_given)
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise ValueError("init contains NaN or infinity: initial weights have to be finite.")
+            raise ValueError("init contains NaN or infinity: initial weights must be finite.")
         return unstack_members(layers, n_given)[member % n_given]
 
 
 @runtime_checkable
 class WeightInit(Protocol):
-    """Where initial weights come from: `RandomInit`, `GivenWeights`, or any other such thing."""
+    """Initial weights of networks: `RandomInit`, `GivenWeights` or the like."""
 
     def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Return a member's initial weights and biases."""
+        """Return the initial weights and biases of a network."""
 
 
 def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
-    """Return where an estimator's parameters say that weights come from."""
+    """Return the `WeightInit` for an estimator's parameters."""
     init = parameters["init"]
     if isinstance(init, WeightInit):
         return init
@@ -222,7 +222,7 @@ def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
         return GivenWeights(coefs, intercepts, int(parameters.get("n_estimators", 1)))
     activation = parameters["activation"]
     is_one = isinstance(activation, (str, ActivationFunction))
-    # Without hidden layers the activation makes no difference but here, as in scikit-learn.
+    # Without hidden layers the activation only matters here, as in scikit-learn.
     of_one_layer = check_activation_param(activation).initializer if is_one else GlorotUniform()
     if isinstance(init, str):
         init = None if init == "auto" else INITIALIZERS[init]
@@ -230,7 +230,7 @@ def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
 
 
 def member_init(init: Any, member: int) -> Any:
-    """Return the parameter `init` of one member as that of a single network."""
+    """Return the parameter `init` for one of several networks."""
     if isinstance(init, (tuple, list)) and len(init) == 2 and has_member_axis(init[0]):
         return tuple([array[member] for array in arrays] for arrays in init)
     return init

@@ -519,12 +519,16 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         arrays = dict(file)
-    for name in ("what/kind", "moments/0/state/theta", "moments/0/state/rngs/0/state/key"):
+    for name in (
+        "header/kind",
+        "checkpoints/0/state/theta",
+        "checkpoints/0/state/rngs/0/state/key",
+    ):
         np.savez(path, **{other: array for other, array in arrays.items() if other != name})
         with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
             quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
-        np.savez(path, **{**file, "what/format": np.array("skbackprop checkpoint, version 99")})
+        np.savez(path, **{**file, "header/format": np.array("skbackprop checkpoint, version 99")})
     with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
 
@@ -557,7 +561,7 @@ def test_each_array_altered_by_hand_is_refused(settings, tmp_path):
             np.savez(path, **altered)
             with pytest.raises(ValueError, match="can be read|is of the format"):
                 quick(BackpropClassifier, **settings).fit(*data, resume_from=path)
-    np.savez(path, **arrays, **{"moments/0/more": np.zeros(3)})
+    np.savez(path, **arrays, **{"checkpoints/0/more": np.zeros(3)})
     with pytest.raises(ValueError, match="can be read"):
         quick(BackpropClassifier, **settings).fit(*data, resume_from=path)
 

@@ -93,8 +93,8 @@ def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, s
 @pytest.mark.parametrize(
     "layers, says",
     [
-        (["scale", LAYER], r"CategoricalEmbedding must be the first of input_layers.*got \[Scale"),
-        ([LAYER, LAYER], "there may be but one"),
+        (["scale", LAYER], r"CategoricalEmbedding must be the first and only.*got \[Scale"),
+        ([LAYER, LAYER], "the first and only such layer of input_layers"),
         (
             CategoricalEmbedding({4: 2}),
             "columns from 0 to 3, since there are 4 inputs, got column 4",

@@ -246,7 +246,7 @@ WRONG = {
     "a negative weight": (
         FOUR,
         {1: -0.5},
-        ["class_weight must", "not negative", "-0.5", "class 1"],
+        ["class_weight must", "non-negative", "-0.5", "class 1"],
     ),
     "no number": (FOUR, {1: np.nan}, ["finite", "nan for the class 1"]),
     "an infinite weight": (FOUR, {1: np.inf}, ["finite", "inf for the class 1"]),

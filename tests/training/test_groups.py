@@ -153,7 +153,7 @@ def test_a_checkpoint_has_what_was_held_out(estimator_class, settings, tmp_path)
 
 
 WRONG = {
-    "one": (np.zeros(40), {"early_stopping": True}, "one group alone, but early_stopping needs"),
+    "one": (np.zeros(40), {"early_stopping": True}, "one group only, but early_stopping needs"),
     "few": (
         GROUPS % 3,
         {"early_stopping": BY_FOLDS, "n_estimators": 4},

@@ -25,7 +25,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_train", "_resume_session", "_make_rollback"},
+    "estimators/base.py": {"_train", "_resume_session", "_used_streams"},
     "estimators/_fitted.py": {
         "_keep",
         "_outcome_of",
@@ -42,17 +42,16 @@ RECORDING = {
         "inference_parameters",
         "shown",
     },
-    "training/training_run.py": {"after_epoch", "end", "continue_with", "kept", "past"},
+    "training/training_run.py": {"end", "continue_with", "kept", "past"},
     "training/partial_fit_session.py": {"continue_with"},
-    "training/rng.py": {"move_here"},
-    "training/convergence.py": {"_judge", "on_converged", "on_max_iter"},
+    "training/convergence.py": {"_check_divergence", "conclude"},
     "training/loop.py": {
         *("train", "train_epoch", "_end_epoch", "_record_epoch", "_check_stopping"),
         *("finish_all", "finish_members", "_detach_run", "without", "continue_with_new_data"),
     },
     "training/model_stacks.py": {"bind_parameter_views"},
     "training/lbfgs_training.py": {
-        *("train", "_minimise", "_end_iteration", "_go_back", "_end"),
+        *("train", "_minimize", "_end_iteration", "_restore"),
     },
     "nn/train_state.py": {"shallow_copy"},
     "nn/ensemble_trainer.py": {"train_epoch", "save", "drop_members", "set_data"},

@@ -18,7 +18,6 @@ from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
 from skbackprop.training import loop as loop_module
 from skbackprop.training import model_stacks as sizes_module
-from skbackprop.training.convergence import on_converged
 from skbackprop.training.loop import StackTraining
 from skbackprop.training.training_run import evaluate_validation
 from stacks import Falling
@@ -281,7 +280,7 @@ def test_runs_may_be_let_go_after_any_epoch(settings):
         loop.train_epoch()
         leave = [n_epochs[runs.index(run)] == loop.n_done for run in loop.runs]
         if loop.runs:
-            loop.finish_members(np.array(leave), on_converged)
+            loop.finish_members(np.array(leave), "converged")
     for run, expected, n in zip(runs, alone, n_epochs, strict=True):
         by_itself = StackTraining([expected])
         for _ in range(n):

@@ -199,7 +199,7 @@ def test_averages(average, expected):
             r"average=ExponentialMovingAverage\(decay=0.9\), imported from",
         ),
         ("mean", r"one of the names \['polyak', 'ema'\]"),
-        (PolyakAverage, "or an Average, got <class"),
+        (PolyakAverage, "or a WeightAverage, got <class"),
         ([0.9], "average=None for neither"),
     ],
     ids=repr,
