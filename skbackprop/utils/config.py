@@ -66,7 +66,7 @@ class Configurable:
         Parameters
         ----------
         **params : dict
-            The changed settings by name. Nested settings have names such as ``schedule__final_factor``.
+            The changed settings by name, also nested ones such as ``schedule__final_factor``.
 
         Returns
         -------
