@@ -1,4 +1,4 @@
-"""Is the way through the layers found as they need it, once for all passes?"""
+"""Execution plans: buffers of outputs and gradients, cached for all passes."""
 
 import copy
 import pickle

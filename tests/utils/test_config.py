@@ -1,4 +1,4 @@
-"""Are the settings of every part read and set by name, in a new part, and nothing else changed?"""
+"""get_params, set_params and clone of all objects with settings."""
 
 import copy
 import pickle
