@@ -1,4 +1,4 @@
-"""Losses, data and stacks of networks for the tests of the core, made from the package's tables."""
+"""Losses, data and stacks of networks for the tests of layers and nn."""
 
 import copy
 from dataclasses import dataclass, fields, is_dataclass, replace

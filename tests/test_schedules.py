@@ -1,4 +1,4 @@
-"""Is every schedule the rate that it says, and are the rules that stop training scikit-learn's?
+"""Learning rates of all schedules, and scikit-learn's stopping rules.
 
 scikit-learn's own optimizer and its own count of epochs without progress are the oracle.
 """

@@ -21,7 +21,7 @@ from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import DivergenceError
-from skbackprop.nn.parameters_averaged import averaged
+from skbackprop.nn.parameters import averaged_parameters
 from skbackprop.optimizers import SGD
 from skbackprop.utils import arrays
 from skbackprop.weight_averaging import (
@@ -147,7 +147,7 @@ def followed(kind, thetas, n_samples_seen=0):
     state = kind.init(thetas[0], seen)
     for theta, n_rows in zip(thetas, SIZES, strict=True):
         kind.update(theta.copy(), np.empty_like(theta), state, n_rows)
-    return averaged(thetas[-1], state), state
+    return averaged_parameters(thetas[-1], {}, state)[0], state
 
 
 @every_dtype
@@ -211,7 +211,7 @@ def test_a_later_start_is_waited_for_again():
     thetas = walk()
     _, state = followed(PolyakAverage(), thetas)
     PolyakAverage(1000.0).update(thetas[0], np.empty_like(thetas[0]), state, 8)
-    assert_same_bits(averaged(thetas[0], state), thetas[0])
+    assert_same_bits(averaged_parameters(thetas[0], {}, state)[0], thetas[0])
 
 
 @every_kind

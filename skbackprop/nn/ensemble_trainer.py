@@ -29,8 +29,7 @@ from ..utils.stack_members import index_members
 from ..weight_averaging import WeightAverage
 from .data_loader import Batch, DataLoader, Dataset, PrefetchBuffer
 from .objective import DivergenceError, LossAndGradient, Objective, fsum_or_nan
-from .parameters import FlatParameters
-from .parameters_averaged import averaged, averaged_statistics
+from .parameters import FlatParameters, averaged_parameters
 from .train_state import TrainState
 from .update import UpdateRule
 
@@ -322,9 +321,9 @@ class EnsembleTrainer:
         """Return the parameters to predict with: their averages, if there is a weight average."""
         if self.average is None:
             return self.parameters
-        parameters, state = self.parameters, self.state.average
-        statistics = parameters.statistics | averaged_statistics(parameters.statistics, state)
-        return parameters.like(averaged(parameters.theta, state), statistics)
+        parameters = self.parameters
+        arrays = parameters.theta, parameters.statistics, self.state.average
+        return parameters.like(*averaged_parameters(*arrays))
 
     # ---------------------------------------------------------------- rollback
 

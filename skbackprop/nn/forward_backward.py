@@ -35,7 +35,7 @@ class BuiltNetwork:
         Whether the input is a list of CSR matrices.
     rngs : sequence of Generator, default=()
         The random generators of each member's stochastic layers in training.
-    is_by_input : bool, default=False
+    with_input_gradient : bool, default=False
         Whether `backward` is needed in prediction, for the gradient with respect to the input.
 
     Attributes
@@ -55,7 +55,7 @@ class BuiltNetwork:
         gradients: Parameters | None = None,
         sparse: bool = False,
         rngs: Sequence[np.random.Generator] = (),
-        is_by_input: bool = False,
+        with_input_gradient: bool = False,
     ) -> None:
         self.batch = BatchWeights()
         is_training, n_estimators = gradients is not None, len(parameters)
@@ -65,7 +65,7 @@ class BuiltNetwork:
                 pool.get(f"delta {grad_buffer_index}", (n_estimators, n_rows, n_units))
             )
 
-        plan = network.execution_plan(is_training, sparse, is_by_input)
+        plan = network.execution_plan(is_training, sparse, with_input_gradient)
         self.layers: list[BuiltLayer] = []
         outputs: list[Any] = []
         out: Any = None
@@ -98,7 +98,7 @@ class BuiltNetwork:
                 out = [None] * n_estimators
             outputs.append(out)
         self._inner = list(zip(self.layers[:-1], outputs, strict=False))
-        if is_training or is_by_input:
+        if is_training or with_input_gradient:
             self._back = self.layers[plan.first_trainable_layer :][::-1]
             self.delta = delta(plan.grad_buffer_index, network.n_units[-1])
 
@@ -112,8 +112,8 @@ class BuiltNetwork:
     def backward(self) -> Array:
         """Compute the gradients of all parameters from `self.delta`.
 
-        On return `delta` and the outputs of the hidden layers are overwritten. With `is_by_input`
-        the gradient with respect to the input is returned.
+        On return `delta` and the outputs of the hidden layers are overwritten. The gradient with
+        respect to the input is returned if `with_input_gradient` is set.
         """
         delta = self.delta
         for layer in self._back:

@@ -54,7 +54,7 @@ def compute_input_gradients(
         size = part.stop - part.start
         if size not in passes:
             passes[size] = BuiltNetwork(
-                network, parameters, size, pool, sparse=is_sparse, is_by_input=True
+                network, parameters, size, pool, sparse=is_sparse, with_input_gradient=True
             )
         x = [X[part]] if is_sparse else X[part].astype(dtype, copy=False)
         scores = pool.get("scores", (len(parameters), size, network.n_units[-1]))

@@ -67,7 +67,7 @@ class ExecutionPlan:
         Whether gradients are needed down to the first layer with parameters.
     is_sparse : bool
         Whether the input is sparse.
-    is_by_input : bool, default=False
+    with_input_gradient : bool, default=False
         Whether the gradient of a prediction with respect to the input is needed.
 
     Attributes
@@ -86,9 +86,9 @@ class ExecutionPlan:
         n_units: Sequence[int],
         is_training: bool,
         is_sparse: bool,
-        is_by_input: bool = False,
+        with_input_gradient: bool = False,
     ) -> None:
-        has_backward = is_training or is_by_input
+        has_backward = is_training or with_input_gradient
         executed = [i for i, layer in enumerate(layers) if is_training or not layer.stochastic]
         last = executed[-1]
         if has_backward and layers[last].saves_output:
@@ -99,9 +99,10 @@ class ExecutionPlan:
         trainable = [
             step for step, i in enumerate(executed) if layers[i].parameter_specs(n_units[i])
         ]
-        self.first_trainable_layer = 0 if is_by_input else min(trainable, default=len(executed))
+        first = 0 if with_input_gradient else min(trainable, default=len(executed))
+        self.first_trainable_layer = first
         # The first step whose gradient with respect to the input is needed.
-        first_by_input = 0 if is_by_input else self.first_trainable_layer + 1
+        first_with_gradient = 0 if with_input_gradient else first + 1
         self.grad_buffer_index, can_overwrite_input = 0, False
         self.steps: list[LayerStep] = []
         for step, i in enumerate(executed):
@@ -117,8 +118,8 @@ class ExecutionPlan:
             elif can_overwrite_input and layer.inplace_forward(has_backward):
                 output = "input"
             index = None
-            if has_backward and step >= self.first_trainable_layer and not layer.inplace_backward:
-                index = self.grad_buffer_index if step >= first_by_input else None
+            if has_backward and step >= first and not layer.inplace_backward:
+                index = self.grad_buffer_index if step >= first_with_gradient else None
                 self.grad_buffer_index = 1 - self.grad_buffer_index
             columns = n_units[i], n_units[i + 1]
             self.steps.append(
@@ -209,10 +210,10 @@ class Network:
         return any(layer.stochastic for layer in self.layers)
 
     def execution_plan(
-        self, is_training: bool, is_sparse: bool, is_by_input: bool = False
+        self, is_training: bool, is_sparse: bool, with_input_gradient: bool = False
     ) -> ExecutionPlan:
         """Return the plan of a pass, which is cached."""
-        kind = is_training, is_sparse, is_by_input
+        kind = is_training, is_sparse, with_input_gradient
         if kind not in self._plans:
             self._plans[kind] = ExecutionPlan(self.layers, self.n_units, *kind)
         return self._plans[kind]

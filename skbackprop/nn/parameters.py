@@ -135,6 +135,22 @@ class FlatParameters(Parameters):
         return divided
 
 
+def averaged_parameters(
+    theta: Array, statistics: ArrayDict, average: ArrayDict
+) -> tuple[Array, ArrayDict]:
+    """Return the averages of flat parameters and of running statistics, as new arrays.
+
+    `average` is the state of a `WeightAverage`. Before averaging has begun, the averages are the
+    current values.
+    """
+    has_begun = average["total"] > 0
+    averaged = {
+        name: np.where(has_begun, average[name], array) if name in average else array
+        for name, array in statistics.items()
+    }
+    return np.where(has_begun, average["average"], theta), averaged
+
+
 class ParameterLayout:
     """Positions of all layers' arrays in `theta`, and of their buffers in a dict.
 

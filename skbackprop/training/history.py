@@ -11,8 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from ..layers.base import NUM_BATCHES_TRACKED
-from ..nn.parameters import FlatParameters, Parameters
-from ..nn.parameters_averaged import averaged, averaged_statistics
+from ..nn.parameters import FlatParameters, Parameters, averaged_parameters
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array, ArrayDict, IndexArray
 from ..utils.stack_members import index_state
@@ -42,8 +41,7 @@ class ParameterSnapshot(NamedTuple):
         """The parameters and running statistics to predict with: averages, if there are any."""
         if not self.average:
             return self.theta, self.statistics
-        statistics = self.statistics | averaged_statistics(self.statistics, self.average)
-        return averaged(self.theta, self.average), statistics
+        return averaged_parameters(self.theta, self.statistics, self.average)
 
 
 def snapshot_of(state: TrainState) -> ParameterSnapshot:

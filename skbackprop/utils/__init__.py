@@ -1,1 +1,1 @@
-"""The ground that everything stands on: arrays, checks, equality, members, workspace."""
+"""Helpers without dependencies on other rooms: arrays, settings, validation, files."""

@@ -14,38 +14,38 @@ if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
 Array: TypeAlias = NDArray[Any]
-"""A floating-point array; shapes are given where it is used, the member axis first."""
+"""A floating-point array, with the member axis first. Docstrings state the shape."""
 
 IndexArray: TypeAlias = NDArray[np.intp]
-"""Row numbers into a table."""
+"""Indices of rows."""
 
 MatrixLike: TypeAlias = "ArrayLike | sparray | spmatrix"
-"""Rows as users have them: an array, a list of lists, a data frame, a sparse matrix."""
+"""Data as users pass it: an array, a list of lists, a data frame or a sparse matrix."""
 
 TableLike: TypeAlias = "MatrixLike | Mapping[str, Any]"
-"""Rows of a table, or one of them as a dict."""
+"""A table, or one row of it as a dict."""
 
 Columns: TypeAlias = "Literal['from_dtype'] | list[Any] | tuple[Any, ...] | Array | None"
-"""Which columns of a table are categories: their numbers or names, or a mask."""
+"""The categorical columns of a table: indices, names or a mask."""
 
 FloatOrPerMember: TypeAlias = float | Array
-"""A hyperparameter: one float for all members, or an array of shape (n_estimators, 1)."""
+"""A hyperparameter: a float for all members, or an array of shape (n_estimators, 1)."""
 
 ArrayDict: TypeAlias = dict[str, Any]
-"""What changes during training: arrays and numbers by name, so that any pickler can carry it."""
+"""State that changes in training: arrays and numbers by name."""
 
-# Columns of four such arrays stay in a core's cache while several passes go over them.
+# The number of values for which four arrays fit into the cache of a core.
 BLOCK = 65_536
 
-# NumPy copies rows to buffers of so many numbers where an array has a stride between its rows or
-# a factor for each of them. Rows that are longer than a buffer it goes over where they are.
+# The size of NumPy's buffers in training. NumPy copies strided rows, and rows with a factor each,
+# to a buffer unless a row is longer than it.
 BUFFER_SIZE = 2_048
 
 
 def cast_hyperparameters(array: Array, *values: FloatOrPerMember) -> Sequence[FloatOrPerMember]:
-    """Return hyperparameters by which `array` can be multiplied without a change of dtype.
+    """Return hyperparameters in the dtype of `array`.
 
-    For one member they are floats, which never change it.
+    For one member they are floats, which do not change the dtype of a product.
     """
     if len(array) == 1:
         return values
@@ -54,27 +54,27 @@ def cast_hyperparameters(array: Array, *values: FloatOrPerMember) -> Sequence[Fl
 
 
 def squeeze_member_axis(array: Array) -> Array:
-    """Return the array without its member axis if it has one member.
+    """Return an array without its member axis if it has one member.
 
-    Inside a pass, a single member goes without the axis: NumPy's calls cost less then.
+    Passes of a single member have no member axis, since NumPy's calls are then faster.
     """
     return array[0] if len(array) == 1 else array
 
 
 def iter_column_blocks(*arrays: Array) -> Iterable[tuple[Array, ...]]:
-    """Return blocks of columns of arrays of shape (n_estimators, p), side by side."""
+    """Return an iterable of blocks of columns of arrays of shape (n_estimators, p)."""
     n_estimators, p = arrays[0].shape
     width = max(BUFFER_SIZE, BLOCK // n_estimators)
     if p <= width:
         return (arrays,)
-    # A tuple made of a list is of its size at once; made of a generator, it is cut to it.
+    # A tuple is created faster from a list than from a generator.
     return (
         tuple([array[:, start : start + width] for array in arrays]) for start in range(0, p, width)
     )
 
 
 def iter_column_blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield `iter_column_blocks`, each with one more array of its shape, of undefined values."""
+    """Yield `iter_column_blocks`, each with a scratch array of the same shape."""
     scratch: Array | None = None
     for block in iter_column_blocks(*arrays):
         if scratch is None:
@@ -83,22 +83,22 @@ def iter_column_blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...
 
 
 def max_abs(X: Any) -> float:
-    """Return the largest absolute value of an array or CSR matrix, without a copy of it."""
+    """Return the largest absolute value of an array or CSR matrix, without a copy."""
     values = X.data if hasattr(X, "indptr") else X
-    # As floats: what is unsigned has no other sign.
+    # As floats, since unsigned integers have no negative values.
     return max(-float(values.min(initial=0)), float(values.max(initial=0)))
 
 
 def as_dense(y: Any) -> Any:
-    """Return an array for a sparse matrix; anything else as it is."""
+    """Return a sparse matrix as an array, anything else unchanged."""
     return y.toarray() if hasattr(y, "toarray") else y
 
 
 class BufferPool:
-    """Named flat buffers, views of which are handed out.
+    """Named flat buffers that are reused for arrays of different shapes.
 
-    Two shapes under one name share their memory, so a short last batch costs nothing and
-    only one of them may be in use at a time.
+    Arrays of one name share their memory, so only one of them may be in use at a time. A short last
+    batch takes no further memory.
     """
 
     def __init__(self, dtype: np.dtype[np.floating]) -> None:
@@ -106,11 +106,10 @@ class BufferPool:
         self._flat: dict[str, Array] = {}
 
     def get(self, name: str, shape: Sequence[int], dtype: Any = None) -> Array:
-        """Return an array of the shape, of undefined values, in the buffer of the name.
+        """Return an uninitialized array in the buffer of this name.
 
-        All arrays of a name have one dtype, that of the workspace unless another is given. The
-        buffer is made anew where it is too small; arrays handed out before then keep the memory
-        that they have.
+        All arrays of a name have one dtype, by default that of the pool. If the buffer is too
+        small, a new one replaces it; arrays returned before keep their memory.
         """
         size = math.prod(shape)
         flat = self._flat.get(name)
@@ -120,7 +119,7 @@ class BufferPool:
 
 
 class DropsCachedProperties:
-    """A value of whose cached properties copies, pickles and files hold none: they come anew."""
+    """Mixin that leaves cached properties out of copies, pickles and files."""
 
     def __getstate__(self) -> dict[str, Any]:
         kind = type(self)

@@ -1,4 +1,4 @@
-"""Files that are whole whenever they are read, and files that one process holds."""
+"""Atomic writing of files, and lock files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ try:
 except ImportError:  # Windows, which removes no file that is open
     fcntl: Any = None  # type: ignore[no-redef]
 
+# The beginning of the names of temporary files.
 _DRAFT = ".skbackprop-draft-"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Provide a new file that takes the place of the one at `path` when it is complete.
+    """Open a temporary file that replaces the one at `path` when it is complete.
 
-    It is on the disk then, so that a loss of power leaves the one or the other. If anything is
-    raised, the old file stays. A symbolic link stays one: the file that it leads to is replaced.
-    Several processes may replace one file at the same time; the last one wins.
+    The new file is synced to disk first, so after a power failure there is the old or the new file.
+    If anything is raised, the old file stays. A symbolic link stays, and its target is replaced. If
+    several processes replace a file at the same time, the last one wins.
 
     Raises
     ------
     OSError
-        If the file can't be written, or `path` is no regular file. The error names `path`.
+        If the file can't be written, or `path` is not a regular file. The error names `path`.
     """
     try:
         target = _target_of(path)
@@ -47,7 +48,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise an OSError where `replaced` would, and remove drafts that killed processes left."""
+    """Raise an OSError if `atomic_write` would, and remove temporary files of killed processes."""
     target = _target_of(path)
     with _draft_in(target.parent):
         pass
@@ -56,9 +57,9 @@ def check_replaceable(path: Path) -> None:
 
 
 def write_new_file(path: Path, content: bytes) -> None:
-    """Make a file that holds this from its first moment on, unless there is a file already.
+    """Create a file with its content in one step, unless the file exists.
 
-    Of several processes that do so at the same time, one makes it.
+    If several processes do so at the same time, one of them creates the file.
     """
     target = Path(os.path.realpath(path))
     with suppress(FileExistsError):
@@ -69,34 +70,33 @@ def write_new_file(path: Path, content: bytes) -> None:
                 os.link(draft, target)
         except FileExistsError:
             raise
-        except OSError:  # a file system without hard links
+        except OSError:  # file systems without hard links
             with target.open("xb", buffering=0) as file:
                 file.write(content)
 
 
 def append_to_file(path: Path, content: bytes) -> None:
-    """Add to the end of a file in one piece, also if other processes do so at the same time."""
+    """Append to a file in one write, which other processes do not interleave."""
     with path.open("ab", buffering=0) as file:
         file.write(content)
 
 
 @contextmanager
 def hold_file(path: Path) -> Iterator[None]:
-    """Hold a path, so that no other process or thread can do so at the same time.
+    """Lock a path against other processes and threads, by a lock file beside it.
 
-    A lock file beside it says so. It ends with the process, however that ends. On a file system
-    without locks nothing is held.
+    The lock ends with the process. On file systems without locks there is none.
 
     Raises
     ------
     BlockingIOError
-        If another one holds the path; the error names the lock file.
+        If another process or thread holds the path; the error names the lock file.
     """
     target = _target_of(path)
     lock = target.with_name(f".{target.name}.lock")
     file = None
     if _remove_unused(lock):
-        with suppress(FileExistsError):  # another one was faster
+        with suppress(FileExistsError):  # another process was faster
             file = _new_file_in_use(lock)
     if file is None:
         raise BlockingIOError(errno.EAGAIN, "it is in use", str(lock))
@@ -112,7 +112,7 @@ def hold_file(path: Path) -> Iterator[None]:
 
 
 def _target_of(path: Path) -> Path:
-    """Return the regular file that a path leads to, whether it is there or not."""
+    """Return the regular file that a path refers to, whether or not it exists."""
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode
@@ -127,33 +127,33 @@ def _target_of(path: Path) -> Path:
 
 @contextmanager
 def _draft_in(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Provide the path of a new file, and the file, which is removed if it is still there."""
+    """Open a temporary file, provide its path and the file, and remove it at the end."""
     draft = folder / f"{_DRAFT}{uuid4().hex}"
     file = _new_file_in_use(draft)
     try:
         yield draft, file
     finally:
         try:
-            file.close()  # which may be what finds the disk full
+            file.close()  # may raise an error if the disk is full
         finally:
             draft.unlink(missing_ok=True)
 
 
 def _new_file_in_use(path: Path) -> BinaryIO:
-    """Create a file that `_remove_unused` leaves alone until it is closed, or its process ends."""
+    """Create a locked file, which `_remove_unused` does not remove until it is closed."""
     while True:
         file = path.open("xb")
         if fcntl is None:
             return file
-        with suppress(OSError):  # some file systems have no locks
+        with suppress(OSError):  # file systems without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if _is_at(path, file):
             return file
-        file.close()  # it was removed before it was locked
+        file.close()  # removed before it was locked
 
 
 def _is_locked(file: BinaryIO) -> bool:
-    """Return whether a file in use is known to be so by others."""
+    """Return whether the file is locked for other processes."""
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +163,7 @@ def _is_locked(file: BinaryIO) -> bool:
 
 
 def _remove_own(path: Path, file: BinaryIO) -> None:
-    """Remove a file that this process has in use."""
+    """Remove a file that this process has open."""
     if fcntl is None:
         file.close()
     with suppress(OSError):
@@ -171,14 +171,14 @@ def _remove_own(path: Path, file: BinaryIO) -> None:
 
 
 def _remove_unused(path: Path) -> bool:
-    """Remove a file that no process has in use any more; return whether there is none now."""
+    """Remove a file that no process has locked; return whether it is gone."""
     try:
         if fcntl is None:
             path.unlink()
             return True
         with path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(path, file):  # not another one of that name, which has come since
+            if _is_at(path, file):  # not a new file of the same name
                 path.unlink()
     except FileNotFoundError:
         return True
@@ -188,7 +188,7 @@ def _remove_unused(path: Path) -> bool:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Return whether a path is that of an open file."""
+    """Return whether a path refers to an open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -196,7 +196,7 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make sure that a name in a folder is on the disk, where the system can do so."""
+    """Sync a folder to disk, if the system can do so."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

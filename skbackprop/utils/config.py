@@ -1,7 +1,7 @@
-"""What all parts have in common: settings that can be read and, in a new part, be set by name.
+"""Immutable objects with settings: optimizers, losses, layers, schedules and others.
 
-A part (an optimizer, a loss, ...) is a value: it never changes. So `get_params` is scikit-learn's,
-and `set_params` returns another part where scikit-learn's estimators change in place.
+`get_params` is scikit-learn's. `set_params` returns a new object, while scikit-learn's estimators
+change in place.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import Any, ClassVar, Self
 
 from .validation import check_keywords, did_you_mean
 
-# What optimizers and callbacks of other libraries take, and here the estimator does.
+# Settings of other libraries' optimizers that are parameters of the estimators here.
 _OF_ESTIMATORS = ("learning_rate_init", "learning_rate", "alpha", "clip_norm", "average", "loss")
 
 
 class Configurable:
-    """A value with settings: the arguments of its constructor, each an attribute of that name.
+    """Base class of immutable objects whose settings are the arguments of the constructor.
 
-    A frozen dataclass is one already; any other class keeps its arguments under their names. What
-    it keeps under another name can't be read or set, and no other part can be made of it by name.
+    Each setting is an attribute of the same name, as in a frozen dataclass. An argument that is
+    stored under another name can't be read or set.
     """
 
-    # Arguments that are set by the estimator, and are no settings of the user's.
+    # Arguments that the estimator sets, which are not settings of the user.
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
-        """Make a part; an unknown setting is a TypeError that suggests the right one."""
+        """Create an object; an unknown setting raises a TypeError with a suggestion."""
         if settings:
             check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
         return super().__new__(cls)
 
     @classmethod
     def setting_names(cls) -> list[str]:
-        """Return the names of the settings, those of parts among them left out."""
+        """Return the names of the settings, without nested ones."""
         return [name for name in _arguments(cls) if name not in cls._set_elsewhere]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Configurable:
         Parameters
         ----------
         deep : bool, default=True
-            Whether to add those of parts among them, by names such as ``schedule__final_factor``.
+            Whether to add nested settings, such as ``schedule__final_factor``.
 
         Returns
         -------
@@ -61,24 +61,23 @@ class Configurable:
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Return a part with other settings; this one stays as it is.
+        """Return a new object with changed settings.
 
         Parameters
         ----------
         **params : dict
-            The settings that are to be others. Those of a part among the settings go by names
-            such as ``schedule__final_factor``.
+            The changed settings by name, also nested ones such as ``schedule__final_factor``.
 
         Returns
         -------
-        part : Part
-            The new part.
+        part : Configurable
+            The new object.
 
         Raises
         ------
         ValueError
-            If there is no setting of a name, a value is none that it takes, or the part does not
-            keep another argument under its name.
+            If there is no setting of a name, a value is not valid, or the object does not store an
+            argument under its name.
         """
         names, (plain, nested) = self.setting_names(), split_nested_params(params)
         for name in [*plain, *nested]:
@@ -100,34 +99,34 @@ class Configurable:
         return part
 
     def _with(self, changes: Mapping[str, Any]) -> Self:
-        """Return a part of the same class, made anew with some arguments changed."""
+        """Return a new object of the same class with some arguments changed."""
         if not changes:
             return self
         arguments = dict(changes)
         for name in _arguments(type(self)):
             if name not in changes and not hasattr(self, name):
                 raise ValueError(
-                    f"{type(self).__name__} does not keep its argument {name!r} under that name, "
-                    f"so no other can be made of it. Set self.{name} in its constructor."
+                    f"{type(self).__name__} does not store its argument {name!r} under that "
+                    f"name, so it can't be copied with changes. Set self.{name} in its constructor."
                 )
             arguments.setdefault(name, getattr(self, name, None))
         return type(self)(**arguments)
 
     def __sklearn_clone__(self) -> Self:
-        """Return a copy, for scikit-learn's `clone`, which would take a part for an estimator."""
+        """Return a copy, for scikit-learn's `clone`, which would treat it as an estimator."""
         return copy.deepcopy(self)
 
 
 def _arguments(kind: type) -> list[str]:
     """Return the names of the arguments of a class's constructor."""
-    # mypy warns of __init__ as read from a class, since that of an instance could be another's.
+    # mypy: the __init__ of a subclass could have another signature.
     _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     return [parameter.name for parameter in parameters if parameter.kind not in stars]
 
 
 def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:
-    """Raise an error if a method that has to write to an argument has returned another array.
+    """Raise a TypeError if a method returned its result instead of writing it to an argument.
 
     Parameters
     ----------
@@ -136,17 +135,17 @@ def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> No
     call : str
         The method and its arguments, for the message.
     name : str
-        The argument that it has to write to.
+        The argument to which it has to write.
     result : Any
-        What the method has returned.
+        The return value of the method.
     out : Any
-        The array that it had to write to.
+        The array to which it had to write.
     """
     if result is None or result is out:
         return
     raise TypeError(
         f"{type(part).__name__}.{call} returned {_described(result)}, but its result has to be "
-        f"written to {name}, and what it returns is ignored. Write {name}[...] = result, or use "
+        f"written to {name}, and its return value is ignored. Write {name}[...] = result, or use "
         f"out={name} of NumPy's functions, and return nothing."
     )
 
@@ -159,7 +158,7 @@ def _described(result: Any) -> str:
 def split_nested_params(
     params: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the plain parameters, and of each other name what is within it.
+    """Split parameters into plain and nested ones.
 
     ``{"solver": s, "solver__momentum": 0.5}`` gives ``{"solver": s}`` and
     ``{"solver": {"momentum": 0.5}}``.

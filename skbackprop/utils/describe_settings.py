@@ -1,4 +1,4 @@
-"""Settings as text, by which another process can tell whether its own are the same."""
+"""Descriptions of settings as text, to compare the settings of two processes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .equality import contents_of
 
 Lines: TypeAlias = Iterator[tuple[str, str]]
 
-# Numbers of an array, items of a list and characters of a text that are said as they are.
+# The maximum number of array values or list items, and of characters, that are not abbreviated.
 _N_ITEMS, _N_CHARACTERS = 20, 400
 
-# Lines about one value; a checksum stands for further ones.
+# The maximum number of lines about one value; a checksum replaces further lines.
 _N_LINES = 200
 
-# How far objects within objects are looked into.
+# The maximum depth of nested objects.
 _DEPTH = 16
 
-_STREAMS = (np.random.RandomState, np.random.Generator, np.random.BitGenerator)
+_RANDOM = (np.random.RandomState, np.random.Generator, np.random.BitGenerator)
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
 def describe(name: str, value: Any) -> dict[str, str]:
-    """Return what a value is, and all that it holds, each as text by its name.
+    """Return a description of a value and of all its contents, as text by name.
 
     Objects are described by their classes and attributes. Functions and classes that can be
     imported are described by their names; those of a script, a notebook or another function by
@@ -46,22 +46,22 @@ def describe(name: str, value: Any) -> dict[str, str]:
 
 
 class _Describer:
-    """Describes values, each function and class of a user's own in full but once."""
+    """Describes values, and each user-defined function and class in full only once."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
         self._above: list[int] = []
 
     def lines(self, name: str, value: Any) -> Lines:
-        """Yield pairs of a name and a text about a value and what it holds."""
+        """Yield pairs (name, text) for a value and its contents."""
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, _ATOMS):
-            yield name, _short(repr(value))
+            yield name, _abbreviate(repr(value))
         elif isinstance(value, types.ModuleType):
             yield name, f"module {value.__name__}"
         elif isinstance(value, np.ndarray) and value.dtype != object:
-            yield name, _of_array(value)
+            yield name, _describe_array(value)
         elif _is_importable(value):
             yield name, f"{'class ' * isinstance(value, type)}{_label(value)}"
         elif id(value) in self._above or len(self._above) > _DEPTH:
@@ -78,7 +78,7 @@ class _Describer:
             texts = sorted(str(list(self.lines("", item))) for item in value)
             yield from self._items(name, {f"[{i}]": text for i, text in enumerate(texts)})
         elif isinstance(value, Mapping):
-            yield from self._items(name, {f"[{_short(repr(k))}]": v for k, v in value.items()})
+            yield from self._items(name, {f"[{_abbreviate(repr(k))}]": v for k, v in value.items()})
         elif isinstance(value, types.FunctionType):
             yield name, f"function {value.__qualname__}"
             yield from self._once(name, value, self._function)
@@ -98,7 +98,7 @@ class _Describer:
             yield from self._object(name, value)
 
     def _items(self, name: str, items: Mapping[str, Any]) -> Lines:
-        """Yield one line about few plain items; else one about their number, and those of each."""
+        """Yield one line for a few atomic items, else their number and the lines of each."""
         if len(items) <= _N_ITEMS and all(
             isinstance(v, (*_ATOMS, np.generic)) for v in items.values()
         ):
@@ -118,9 +118,9 @@ class _Describer:
 
     def _object(self, name: str, value: Any) -> Lines:
         kind = type(value)
-        held = contents_of(value) if is_dataclass(value) else _state_of(value)
-        if held is None:  # nothing is known of it but what it says of itself
-            yield name, _short(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
+        held = contents_of(value) if is_dataclass(value) else _pickled_state(value)
+        if held is None:  # only its repr is known
+            yield name, _abbreviate(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
             return
         yield name, _label(kind)
         if not _is_importable(kind):
@@ -137,7 +137,7 @@ class _Describer:
             yield from described(name, value)
 
     def _class(self, name: str, kind: type) -> Lines:
-        """Yield the functions of a class that can't be imported, and of its bases that can't."""
+        """Yield the functions of a class, and of its bases, that can't be imported."""
         for each in kind.__mro__:
             for attribute, value in [] if _is_importable(each) else sorted(vars(each).items()):
                 function = getattr(value, "__func__", getattr(value, "fget", value))
@@ -146,10 +146,10 @@ class _Describer:
                     yield from self._once(inner, function, self._function)
 
     def _function(self, name: str, function: types.FunctionType) -> Lines:
-        """Yield the code of a function, and what it refers to."""
+        """Yield the code of a function, and the values to which it refers."""
         code = function.__code__
         version = sys.implementation.cache_tag
-        yield f"{name}.__code__", f"checksum {_checksum(_text_of_code(code))} by {version}"
+        yield f"{name}.__code__", f"checksum {_checksum(_code_to_text(code))} by {version}"
         held: dict[str, Any] = dict(vars(function))
         for kind in ("__defaults__", "__kwdefaults__"):
             if getattr(function, kind):
@@ -158,23 +158,23 @@ class _Describer:
         own, cells = function.__globals__, function.__closure__ or ()
         held |= {variable: own[variable] for variable in loaded if variable in own}
         for variable, cell in zip(code.co_freevars, cells, strict=True):
-            if cell != types.CellType():  # an empty one: it is not assigned yet
+            if cell != types.CellType():  # an empty cell is not assigned yet
                 held[variable] = cell.cell_contents
         yield from self._attributes(name, {v: held[v] for v in held if v not in stored})
 
 
-def _state_of(value: Any) -> dict[str, Any] | None:
-    """Return what pickle would take of an object, by name; None if nothing is known of it.
+def _pickled_state(value: Any) -> dict[str, Any] | None:
+    """Return the pickled state of an object by name; None if it has none.
 
-    That leaves out what its class holds to spare work, as pandas holds columns.
+    It does not include caches, such as those of pandas.
     """
-    if isinstance(value, _STREAMS):  # which draw on
+    if isinstance(value, _RANDOM):  # their state changes
         return None
     try:
         reduced: Any = value.__reduce_ex__(4)
-    except Exception:  # it can't be pickled
+    except Exception:  # not picklable
         return getattr(value, "__dict__", None)
-    if isinstance(reduced, str):  # the name of the only one
+    if isinstance(reduced, str):  # the name of a singleton
         return {"name": reduced}
     arguments, state, items, pairs = [*reduced[1:5], None, None, None][:4]
     held: dict[str, Any] = {}
@@ -189,7 +189,7 @@ def _state_of(value: Any) -> dict[str, Any] | None:
 
 
 def _variables(code: types.CodeType) -> tuple[set[str], set[str]]:
-    """Return the global variables that code reads, and those outside of it that it assigns."""
+    """Return the global variables that code reads, and the outer variables that it assigns."""
     loaded, stored = set(), set()
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -203,10 +203,10 @@ def _variables(code: types.CodeType) -> tuple[set[str], set[str]]:
     return loaded, stored
 
 
-def _text_of_code(code: types.CodeType) -> str:
-    """Return what code does as text, without where it stands."""
+def _code_to_text(code: types.CodeType) -> str:
+    """Return code as text, without its location."""
     constants = [
-        _text_of_code(constant)
+        _code_to_text(constant)
         if isinstance(constant, types.CodeType)
         else repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
         for constant in code.co_consts
@@ -216,7 +216,7 @@ def _text_of_code(code: types.CodeType) -> str:
 
 
 def _is_importable(value: Any) -> bool:
-    """Return whether a function or a class is found by its name in a module but a script."""
+    """Return whether a function or class can be imported by its name."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str)) or module == "__main__":
         return False
@@ -227,20 +227,20 @@ def _is_importable(value: Any) -> bool:
 
 
 def _label(value: Any) -> str:
-    """Return the name of a class or function, with its module unless it is of this package."""
+    """Return the name of a class or function, with its module if it is not of this package."""
     module, name = value.__module__, value.__qualname__
     is_ours = module.partition(".")[0] == __name__.partition(".")[0]
     return name if is_ours or module == "builtins" else f"{module}.{name}"
 
 
-def _of_array(array: Any) -> str:
+def _describe_array(array: Any) -> str:
     if array.size <= _N_ITEMS:
         return f"array {array.tolist()} of {array.dtype}"
     checksum = zlib.crc32(np.ascontiguousarray(array).tobytes())
     return f"array of shape {array.shape}, {array.dtype}, checksum {checksum:08x}"
 
 
-def _short(text: str) -> str:
+def _abbreviate(text: str) -> str:
     if len(text) <= _N_CHARACTERS:
         return text
     return f"{text[:_N_CHARACTERS]}..., checksum {_checksum(text)}"

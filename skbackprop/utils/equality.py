@@ -1,4 +1,4 @@
-"""When two objects are equal, and what that puts together."""
+"""Deep equality of settings, and grouping by it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 
 Item = TypeVar("Item")
 
-# What ``==`` has the last word on.
+# Types for which ``==`` decides.
 _ONE_VALUE = (int, float, str)
 
 
 def group_by_equality(items: Sequence[Item], keys: Sequence[Any]) -> list[list[Item]]:
-    """Return the items whose keys are equal together, in the order of first appearance.
+    """Group items with equal keys, in the order of first appearance.
 
-    Keys are compared, not hashed: they may hold objects of a user's own.
+    Keys are compared, not hashed, since they may hold user-defined objects.
     """
     found: list[Any] = []
     groups: list[list[Item]] = []
@@ -36,12 +36,12 @@ def group_by_equality(items: Sequence[Item], keys: Sequence[Any]) -> list[list[I
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Return whether two values are the same for all who use them.
+    """Return whether two values are equal, including all that they contain.
 
-    Numbers are equal to numbers of their kind alone: 1 row is not 1.0 of all rows. Arrays, lists,
-    tuples, dicts and dataclasses are equal to their like if all within is. Of dataclasses that is
-    also what a class derived from one has set beside the fields, and a ``==`` of their own has a
-    say. Anything else is asked by ``==``; what can't answer that is different.
+    Numbers are only equal to numbers of the same kind: 1 row is not 1.0 of all rows. Arrays, lists,
+    tuples, dicts and dataclasses are equal if they have the same type and equal contents. The
+    contents of a dataclass include attributes beside its fields, and a user-defined ``==`` must
+    agree. Other objects are compared by ``==``; if that raises an error, they are different.
     """
     if one is other:
         return True
@@ -62,7 +62,7 @@ def is_equal(one: Any, other: Any) -> bool:
 
 
 def extra_instance_attributes(value: Any) -> dict[str, Any]:
-    """Return what an instance of a dataclass holds beside its fields, but can't work out anew."""
+    """Return the attributes of a dataclass instance beside its fields and cached properties."""
     names, _ = _names_of_fields(cast(Hashable, type(value)))
     return {
         name: held
@@ -73,19 +73,19 @@ def extra_instance_attributes(value: Any) -> dict[str, Any]:
 
 @cache
 def _names_of_fields(kind: Hashable) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the names of a dataclass's fields, and of those that it is compared by."""
+    """Return the names of a dataclass's fields, and of those that are compared."""
     all_fields = fields(cast(Any, kind))
     names = frozenset(field.name for field in all_fields)
     return names, tuple(field.name for field in all_fields if field.compare)
 
 
 def _plain(value: Any) -> Any:
-    """Return Python's number or word for NumPy's, which takes 0.9 for its own float32 of it."""
+    """Return a NumPy scalar as a Python value: NumPy's float32(0.9) equals 0.9 otherwise."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _kind(value: Any) -> type:
-    """Return what a value is; of numbers and words the kind."""
+    """Return the type of a value, or the abstract type of a number or string."""
     for kind in (bool, Integral, Real, str):
         if isinstance(value, kind):
             return kind
@@ -93,21 +93,22 @@ def _kind(value: Any) -> type:
 
 
 def contents_of(value: Any) -> dict[str, Any]:
-    """Return all that an instance of a dataclass is compared by, by name."""
+    """Return the compared fields and the extra attributes of a dataclass instance, by name."""
     _, names = _names_of_fields(cast(Hashable, type(value)))
     return {name: getattr(value, name) for name in names} | extra_instance_attributes(value)
 
 
 def _answer(one: Any, other: Any) -> bool | None:
-    """Return what ``==`` says; None if it has no answer."""
+    """Return the result of ``==``, or None if it has no truth value."""
     try:
         return bool(one == other)
     except (TypeError, ValueError):
         return None  # arrays, frames and pandas' NA have no single truth value
     except Exception as error:
         warnings.warn(
-            f"Objects that can't be compared count as different, and what has them does not train "
-            f"together, which is slower: their == raises {error!r}. Let it return True or False.",
+            "Objects that can't be compared count as different, so estimators with them do not "
+            f"train in one stack, which is slower: their == raises {error!r}. Let it return True "
+            "or False.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""Nested values as arrays by name, for files: nothing in them is a Python object."""
+"""Nested dicts as flat dicts of arrays, for files without Python objects."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from .arrays import Array
 
-# What stands between the parts of a name.
-_WITHIN = "/"
+# The separator in the names of arrays.
+_SEPARATOR = "/"
 
 
 def join_path(*parts: Any) -> str:
-    """Return the name of what is reached by these parts, one within the other."""
-    return _WITHIN.join(map(str, parts))
+    """Join the keys of nested dicts to the name of an array."""
+    return _SEPARATOR.join(map(str, parts))
 
 
 def flatten_dict(name: str, value: Any) -> Iterator[tuple[str, Array]]:
-    """Yield the numbers and words of nested dicts as arrays, by the way to them.
+    """Yield the values of nested dicts as arrays, with their names.
 
-    A number that no 64 bits hold becomes a word: some generators have one of 128 bits.
+    An integer of more than 63 bits becomes a string: some random generators have 128 bits.
     """
     if isinstance(value, dict):
         for key, part in value.items():
@@ -32,19 +32,19 @@ def flatten_dict(name: str, value: Any) -> Iterator[tuple[str, Array]]:
 
 
 def unflatten_dict(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Return dicts within dicts, by the parts of the names."""
+    """Return nested dicts from arrays by name."""
     found: dict[str, Any] = {}
     for name, array in arrays.items():
-        *way, last = name.split(_WITHIN)
-        place = found
-        for part in way:
-            place = place.setdefault(part, {})
-        place[last] = array
+        *keys, last = name.split(_SEPARATOR)
+        inner = found
+        for key in keys:
+            inner = inner.setdefault(key, {})
+        inner[last] = array
     return found
 
 
 def to_python_scalars(value: Any) -> Any:
-    """Return numbers and words where `flat` has made arrays of them."""
+    """Return Python numbers and strings from the arrays of `flatten_dict`."""
     if isinstance(value, dict):
         return {name: to_python_scalars(part) for name, part in value.items()}
     if value.ndim:

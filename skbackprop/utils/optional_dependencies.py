@@ -1,4 +1,4 @@
-"""Packages that few functions need: the extras of pyproject.toml, imported where they are used."""
+"""Imports of optional dependencies, the extras of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def require_extra(owner: str, extra: str) -> Iterator[None]:
-    """Let an import that fails within it say what to install.
+    """Context in which a failing import raises an error that says what to install.
 
     Parameters
     ----------
     owner : str
-        The name of what needs the package.
+        The name of the function or class that needs the package.
     extra : str
-        The extra that brings it.
+        The extra that installs it.
 
     Raises
     ------
     ImportError
-        If an import within it fails.
+        If an import in the context fails.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Settings and states of several members: joined into those of a stack, and taken out again.
+"""Stacking and indexing of the settings and states of members.
 
-Settings are dataclasses, a number of which is one float for all members or an array of shape
-(n_estimators, 1); a field may hold settings in turn. A state is a dict of arrays with a row for
-every member.
+Settings are dataclasses whose floats are shared by all members, or arrays of shape
+(n_estimators, 1); their fields may be settings too. A state is a dict of arrays with a row for each
+member.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Settings = TypeVar("Settings")
 
 
 def index_members(settings: Settings, members: Any) -> Settings:
-    """Return a settings object for some members: its arrays of shape (n_estimators, 1) cut.
+    """Return settings for some members, by indexing arrays of shape (n_estimators, 1).
 
-    So are those of the settings among its fields.
+    Settings among the fields are indexed too.
     """
     if not _is_settings(settings):
         return settings
@@ -30,7 +30,7 @@ def index_members(settings: Settings, members: Any) -> Settings:
     changes: dict[str, Any] = {}
     for name in [field.name for field in fields(whole) if field.init]:
         value = getattr(whole, name)
-        if isinstance(value, np.ndarray) and value.ndim == 2:  # others are a user's own
+        if isinstance(value, np.ndarray) and value.ndim == 2:  # other arrays are user-defined
             changes[name] = index_hyperparameter(value, members)
         elif _is_settings(value):
             changes[name] = index_members(value, members)
@@ -39,13 +39,13 @@ def index_members(settings: Settings, members: Any) -> Settings:
 
 
 def index_hyperparameter(values: Array, members: Any) -> FloatOrPerMember:
-    """Return the hyperparameter of some members, as a float where there is but one."""
+    """Return the hyperparameter of some members, as a float for a single member."""
     chosen = values[members]
     return float(chosen[0, 0]) if len(chosen) == 1 else chosen
 
 
 def stack_settings(settings: Sequence[Settings]) -> Settings:
-    """Return one settings object for members that have one each, all of one `static_signature`."""
+    """Stack settings of the same `static_signature`, one of each member."""
     first: Any = settings[0]
     if all(is_equal(one, first) for one in settings):
         return settings[0]
@@ -62,10 +62,9 @@ def stack_settings(settings: Sequence[Settings]) -> Settings:
 
 
 def static_signature(settings: Any) -> tuple[Any, ...]:
-    """Return what members must have in common so that their settings can be joined.
+    """Return the part of settings that must be equal so that they can be stacked.
 
-    That is all but the floats of a dataclass, and of those among its fields; anything else has
-    to be equal as a whole.
+    It is everything but the floats of a dataclass, and of dataclasses among its fields.
     """
     if not _is_settings(settings):
         return (settings,)
@@ -78,21 +77,21 @@ def static_signature(settings: Any) -> tuple[Any, ...]:
 
 
 def _is_settings(value: Any) -> bool:
-    """Return whether it has fields to be joined: a callable has none that are of our concern.
+    """Return whether a value is a dataclass that can be stacked.
 
-    What holds more than its fields can't be made anew of them.
+    Callables are not, nor instances with attributes beside their fields, which can't be replaced.
     """
     is_settings = is_dataclass(value) and not callable(value)
     return is_settings and not extra_instance_attributes(value)
 
 
 def index_state(state: Mapping[str, Array], members: Any) -> ArrayDict:
-    """Return the rows of some members: views for a slice, copies for an array of numbers."""
+    """Return the rows of some members: views for a slice, copies for an index array."""
     return {name: array[members] for name, array in state.items()}
 
 
 def concatenate_states(states: Sequence[ArrayDict]) -> ArrayDict:
-    """Return one state with a row for every member; that of one member as it is."""
+    """Concatenate states along the member axis; a single state is returned as it is."""
     if len(states) == 1:
         return states[0]
     return {name: np.concatenate([state[name] for state in states]) for name in states[0]}

@@ -1,4 +1,4 @@
-"""Range checks of settings, and suggestions for misspelled names."""
+"""Range checks of settings, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def validate_interval(
     high: float = math.inf,
     closed: Literal["both", "left", "right", "neither"] = "both",
 ) -> None:
-    """Check fields of a frozen dataclass that have to be numbers in a range.
+    """Check that fields of a frozen dataclass are numbers in an interval.
 
-    On return each is a Python float, which changes no array's dtype, or an array of shape
-    (n_estimators, 1), as the members of a stack have it.
+    On return each is a Python float, which does not change the dtype of arrays, or an array of
+    shape (n_estimators, 1), as in the settings of a stack.
 
     Parameters
     ----------
     settings : dataclass
-        The settings, in their `__post_init__`.
+        The settings; called in their `__post_init__`.
     *names : str
-        The fields.
+        The names of the fields.
     low, high : float, default=-np.inf, np.inf
-        The ends of the range.
+        The bounds of the interval.
     closed : {"both", "left", "right", "neither"}, default="both"
-        The ends that belong to it.
+        The bounds that belong to the interval.
 
     Raises
     ------
     ValueError
-        If a field is no number, or none of the range.
+        If a field is not a number in the interval.
     """
     opening, above = ("[", operator.ge) if closed in ("both", "left") else ("(", operator.gt)
     closing, below = ("]", operator.le) if closed in ("both", "right") else (")", operator.lt)
     for name in names:
         value = getattr(settings, name)
-        is_array = _has_one_for_each_member(value)
+        is_array = _is_per_member(value)
         is_number = is_array or (isinstance(value, Real) and not isinstance(value, bool))
         if not (is_number and _all(above(value, low) & below(value, high))):
             raise ValueError(
@@ -58,21 +58,21 @@ def validate_interval(
 
 
 def validate_positive_int(settings: Any, *names: str) -> None:
-    """Check fields of a frozen dataclass that have to be whole numbers of at least one.
+    """Check that fields of a frozen dataclass are integers of at least one.
 
     On return each is a Python int.
 
     Parameters
     ----------
     settings : dataclass
-        The settings, in their `__post_init__`.
+        The settings; called in their `__post_init__`.
     *names : str
         The fields.
 
     Raises
     ------
     ValueError
-        If a field is no int, or less than one.
+        If a field is not an int, or is less than one.
     """
     for name in names:
         value = getattr(settings, name)
@@ -85,18 +85,18 @@ def validate_positive_int(settings: Any, *names: str) -> None:
 
 
 def _all(inside: Any) -> bool:
-    # Of two numbers, what Python compares takes a tenth of the time of NumPy's functions.
+    # For single numbers NumPy's functions take ten times as long as Python's comparison.
     return bool(inside.all() if isinstance(inside, np.ndarray) else inside)
 
 
-def _has_one_for_each_member(value: Any) -> bool:
-    is_table = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
-    return is_table and value.shape[1] == 1
+def _is_per_member(value: Any) -> bool:
+    is_matrix = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
+    return is_matrix and value.shape[1] == 1
 
 
-# Names that Keras, PyTorch, skorch, XGBoost and scikit-learn use for ours. Case, hyphens and
-# underscores do not count. A word may stand in several rows: the first row whose name is valid
-# where the word was given is the hint.
+# Our names, with the names that Keras, PyTorch, skorch, XGBoost and scikit-learn use. Case, hyphens
+# and underscores do not matter. If a word is in several rows, the hint is the first of our names
+# that is valid in the place of the error.
 SYNONYMS: dict[str, str] = {
     # activations
     "identity": "linear none",
@@ -273,7 +273,7 @@ SYNONYMS: dict[str, str] = {
     "n_jobs": "n_workers num_workers nthread n_threads workers",
     "factor": "eta reduction_factor gamma",
     "coverage": "confidence_level confidence level alpha",
-    # settings of parts
+    # settings of optimizers, schedules and others
     "beta_1": "beta1 b1",
     "beta_2": "beta2 b2",
     "epsilon": "eps",
@@ -296,7 +296,7 @@ SYNONYMS: dict[str, str] = {
     "sample_weight": "sample_weights weights weight w",
 }
 
-# Values of the wrong kind, by parameter: what to write for them.
+# Values of a wrong type, by parameter: what to write instead.
 WRONG_KINDS: Mapping[str, Mapping[type, str]] = {
     "activation": {type(None): 'activation="identity"'},
     "learning_rate": {Real: "learning_rate_init={!r}"},
@@ -307,27 +307,27 @@ WRONG_KINDS: Mapping[str, Mapping[type, str]] = {
     "normalization": {bool: 'normalization="batch"'},
 }
 
-# How similar a misspelled synonym has to be, from 0 to 1. Most of the short ones are like any word.
+# Minimum similarity of a misspelled synonym, from 0 to 1. Short synonyms resemble many words.
 _NEAR = 0.8
 
-# Words that are near to a name of ours, but mean something else.
+# Words that resemble one of our names, but mean something else.
 _NO_MISSPELLINGS = ("softmax", "log_softmax", "softsign", "log_loss", "adadelta")
 
 
 def did_you_mean(given: Any, names: Iterable[str]) -> str:
-    """Return the question that ends an error about a wrong name.
+    """Return the suggestion at the end of an error message about an unknown name.
 
     Parameters
     ----------
     given : object
-        The value that is not a valid name. Classes, functions and other objects, such as
-        ``torch.nn.ReLU``, count by their own name or that of their class.
+        The value that is not a valid name. For classes, functions and other objects, such as
+        ``torch.nn.ReLU``, their name or that of their class is used.
     names : iterable of str
-        The names that are valid.
+        The valid names.
 
     Returns
     -------
-    question : str
+    suggestion : str
         " Did you mean ...?" with the name that `nearest` finds; empty if it finds none.
     """
     name = nearest(given, names)
@@ -335,9 +335,9 @@ def did_you_mean(given: Any, names: Iterable[str]) -> str:
 
 
 def nearest(given: Any, names: Iterable[str], is_exact: bool = False) -> str | None:
-    """Return the valid name that was meant: the same word, a synonym, or a similar spelling.
+    """Return the most likely valid name: the same word, a synonym, or a similar spelling.
 
-    With `is_exact` similar spellings do not count.
+    With `is_exact` similar spellings are not considered.
     """
     is_word = isinstance(given, str)
     word = _plain(given if is_word else getattr(given, "__name__", type(given).__name__))
@@ -357,25 +357,22 @@ def nearest(given: Any, names: Iterable[str], is_exact: bool = False) -> str | N
 
 
 def instead_of(parameter: str, value: Any, scorers: Iterable[str] = ()) -> str:
-    """Return the question that ends an error about a value of the wrong kind, or nothing.
+    """Return the suggestion at the end of an error message about a value of a wrong type.
 
     Parameters
     ----------
     parameter : str
         The name of the parameter.
     value : object
-        Its value, which is not valid.
+        Its invalid value.
     scorers : iterable of str, default=()
-        The names that a word is meant for, where it is to be one of a scorer.
+        The valid names, if the value is to be the name of a scorer.
     """
     for kind, text in WRONG_KINDS.get(parameter, {}).items():
         if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
             meant = nearest(value, scorers) if isinstance(value, str) else value
-            return (
-                ""
-                if meant is None and value is not None
-                else (f" Did you mean {text.format(meant)}?")
-            )
+            is_unknown = meant is None and value is not None
+            return "" if is_unknown else f" Did you mean {text.format(meant)}?"
     return ""
 
 
@@ -385,18 +382,18 @@ def check_keywords(
     given: Mapping[str, Any],
     elsewhere: Iterable[str] = (),
 ) -> None:
-    """Raise the TypeError for an argument that a method does not take, with a hint.
+    """Raise a TypeError with a suggestion if a method does not take a keyword argument.
 
     Parameters
     ----------
     owner : type
-        The class that has the method.
+        The class of the method.
     method : callable
         The method, such as the constructor.
     given : mapping of str to object
-        The keyword arguments of a call.
+        The keyword arguments of the call.
     elsewhere : iterable of str, default=()
-        What the estimator has, and may be meant where no argument is.
+        Names of the estimator, which are suggested if no argument is similar.
     """
     names = _keywords_of(method)
     if names is None or given.keys() <= names.keys():
@@ -415,7 +412,7 @@ def check_keywords(
 
 @cache
 def _keywords_of(function: Callable[..., Any]) -> dict[str, None] | None:
-    """Return the names that a method takes as keywords, in their order; None if it takes any."""
+    """Return the keyword arguments of a method, in order; None if it takes any."""
     _, *parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -423,7 +420,7 @@ def _keywords_of(function: Callable[..., Any]) -> dict[str, None] | None:
 
 
 def _meanings(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each synonym of valid names with its name; of several rows the first comes last."""
+    """Yield pairs (synonym, valid name), such that the first row of a synonym comes last."""
     names = set(names)
     for name, words in reversed(SYNONYMS.items()):
         if name in names:

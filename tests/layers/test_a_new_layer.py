@@ -1,6 +1,6 @@
-"""Does one class make a layer, of which nothing else has to know?
+"""A new layer takes one class, and nothing else has to know of it.
 
-The layer is a scale for each of its inputs, which is learned. It stands anywhere in a network.
+The layer is a trained scale of each input. It is tested in any position of a network.
 """
 
 import pickle

@@ -1,6 +1,6 @@
-"""Are units left out at random: as many as asked for, each member's own, and the same on resuming?
+"""Dropout: rates, independent masks of members, and resuming.
 
-Without dropout, and in prediction, a network must not know that there is such a thing.
+Without dropout, and in prediction, a network has no dropout layers.
 """
 
 import copy

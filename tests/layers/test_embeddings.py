@@ -1,4 +1,4 @@
-"""Does an embedding of categories compute what it says, and learn what it should?
+"""Categorical embeddings: outputs, gradients and training.
 
 Vectors are looked up by hand, and gradients compared with finite differences.
 """

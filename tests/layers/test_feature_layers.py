@@ -1,4 +1,4 @@
-"""Do layers before the first dense one compute what they say, and learn what they should?
+"""Layers before the first dense layer: outputs, gradients and training.
 
 The maps are compared with a loop over blocks, and with a dense layer whose weights are a block
 diagonal; gradients with finite differences.

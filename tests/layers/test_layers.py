@@ -1,4 +1,4 @@
-"""Does a layer compute its function and leave its gradients where it says?"""
+"""Built layers compute their functions and write their gradients."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Is what the activations see normalised, by the batch or by the layer, and predicted rightly?
+"""Batch and layer normalization in training and prediction.
 
-Against the formulas written out with a temporary for each term; gradients against central
+They are compared with formulas that use a temporary for each term; gradients with central
 differences.
 """
 

@@ -1,4 +1,4 @@
-"""Is a gradient that is too long as long as it may be, and any other left as it is?"""
+"""Gradient clipping: long gradients have the maximum norm, others stay unchanged."""
 
 import numpy as np
 import pytest

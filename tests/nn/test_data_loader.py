@@ -1,7 +1,7 @@
-"""Is every row served exactly once an epoch, with its target and its share of the weight?
+"""The data loader yields each row once an epoch, with its target and weight.
 
-A table's first column and its target both hold the number of the row, so that whatever is
-served tells where it came from.
+The first column of X and the target both hold the index of the row, so that each value in a batch
+shows its row.
 """
 
 from itertools import pairwise

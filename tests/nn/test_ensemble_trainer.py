@@ -1,7 +1,7 @@
-"""Does a stack train each member as if it were alone, in place, and all or nothing?
+"""A stack trains each member as if it were alone, in place, and an epoch completely or not at all.
 
-A member of a stack and the same network trained alone have to be equal to the bit. BLAS is
-limited to one thread for that: on several, a product may be cut into other pieces.
+A member of a stack and the same network trained alone have to be equal to the bit. BLAS is limited
+to one thread for that: several threads may split a product differently.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Is the way through the layers found as they need it, once for all passes?"""
+"""Execution plans: buffers of outputs and gradients, cached for all passes."""
 
 import copy
 import pickle
@@ -11,9 +11,9 @@ TANH, GELU = ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]  # gelu keeps its input
 WIDTHS = (4, 7, 5, 2)
 
 
-def steps_of(network, is_training, is_sparse=False, is_by_input=False):
+def steps_of(network, is_training, is_sparse=False, with_input_gradient=False):
     """Return name, output, gradient buffer and whether the input may be overwritten, by step."""
-    steps = network.execution_plan(is_training, is_sparse, is_by_input).steps
+    steps = network.execution_plan(is_training, is_sparse, with_input_gradient).steps
     return [
         (type(step.layer).__name__, step.output, step.grad_buffer_index, step.can_overwrite_input)
         for step in steps
@@ -48,8 +48,8 @@ def test_in_training_gradients_by_inputs_take_turns():
 
 def test_by_the_input_all_layers_of_a_prediction_have_a_way_back():
     network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0), LayerNormalization())
-    way = network.execution_plan(is_training=False, is_sparse=False, is_by_input=True)
-    assert steps_of(network, is_training=False, is_by_input=True) == [
+    way = network.execution_plan(is_training=False, is_sparse=False, with_input_gradient=True)
+    assert steps_of(network, is_training=False, with_input_gradient=True) == [
         ("Dense", "buffer", 0, False),
         ("LayerNormalization", "buffer", None, True),
         ("Activation", "input", None, True),

@@ -1,4 +1,4 @@
-"""Are derivatives by the input those of the scores, for any input and in blocks of rows?"""
+"""Gradients of raw predictions with respect to the input, in blocks of rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does L-BFGS minimise the objective that it is given, block by block of rows?"""
+"""L-BFGS minimizes an objective in blocks of rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does a network compute its scores and their gradients, in blocks too, and only read weights?"""
+"""Networks compute raw predictions and gradients, in blocks of rows too."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

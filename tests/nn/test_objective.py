@@ -1,7 +1,7 @@
-"""Is the gradient that training descends the derivative of the value that it reports?
+"""The gradient of the objective is the derivative of its value.
 
 Every activation, loss with each link, penalty, weighting, dtype, kind of input and of stack is
-put together and checked against central differences.
+combined and compared with central differences.
 """
 
 from itertools import product

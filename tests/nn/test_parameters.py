@@ -1,4 +1,4 @@
-"""Are the blocks of a network's layers views of one array, what is penalised first?"""
+"""Parameter layout: the arrays of layers are views of one array, regularized ones first."""
 
 import numpy as np
 import pytest

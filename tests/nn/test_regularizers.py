@@ -1,4 +1,4 @@
-"""Are penalties what their formulas say, with that gradient, and are biases free?"""
+"""Penalties have the values and gradients of their formulas, without biases."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Can training go on from its state, to the bit, however that has travelled?"""
+"""Training resumes from a saved state, to the bit."""
 
 import io
 

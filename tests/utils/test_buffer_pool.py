@@ -1,4 +1,4 @@
-"""Does a pool hand out views of one buffer for a name, and never less than was asked for?"""
+"""Buffer pools: arrays of one name share memory, and have the requested shape."""
 
 import numpy as np
 import pytest

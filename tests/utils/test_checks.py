@@ -1,4 +1,4 @@
-"""Are settings out of range an error that helps, and those within plain floats?"""
+"""Validation of settings: out of range is an error, within it Python floats."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Are the settings of every part read and set by name, in a new part, and nothing else changed?"""
+"""get_params, set_params and clone of all objects with settings."""
 
 import copy
 import pickle
@@ -157,7 +157,9 @@ def test_arguments_that_are_kept_under_other_names_are_not_shown():
     part = Bent(0.5)
     assert part.get_params() == {"at": 0.0}
     assert clone(part)._slope == 0.5
-    with pytest.raises(ValueError, match="Bent does not keep its argument 'slope' under that name"):
+    with pytest.raises(
+        ValueError, match="Bent does not store its argument 'slope' under that name"
+    ):
         part.set_params(at=1.0)
     model = BackpropClassifier(activation=part)
     assert model.get_params()["activation__at"] == 0.0

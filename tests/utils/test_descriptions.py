@@ -1,4 +1,4 @@
-"""Are settings described the same in every process, and others otherwise?"""
+"""Descriptions of settings: the same in every process, and different for others."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Are two values equal where all who use them would find no difference?"""
+"""Deep equality of settings."""
 
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property, partial

@@ -1,4 +1,4 @@
-"""Are files whole, whatever happens while they are written, and is nothing left beside them?"""
+"""Atomic writing: files are complete at any time, and no others are left."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Do settings and states of several members join into a stack's, and come out as they went in?"""
+"""Stacking settings and states of members, and indexing them again."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Do errors about names suggest the nearest valid one, wherever a name is taken?"""
+"""Suggestions in error messages about unknown names."""
 
 import re
 
