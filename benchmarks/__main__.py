@@ -11,7 +11,7 @@ from benchmarks import (
     intervals,
     large,
     memory,
-    regularisation,
+    regularization,
     search,
     speed,
     tabular,
@@ -21,7 +21,7 @@ from benchmarks._report import argument_parser, print_setting
 if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
-    quality = (ensembles, regularisation, intervals, calibration)
+    quality = (ensembles, regularization, intervals, calibration)
     for benchmark in (
         speed,
         goal,

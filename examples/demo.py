@@ -3,7 +3,7 @@
 It searches a network for the digits data beside scikit-learn's search, trains eight networks as one
 on the same digits, predicts a raw table beside gradient boosting, fits a regression to the diabetes
 data, runs the XOR page of the gallery, and writes every picture to `demo-output/`. It fails if the
-digits are not recognised as they should be.
+digits are not recognized as they should be.
 """
 
 import sys

@@ -60,7 +60,7 @@ for i, names in enumerate(PANELS):
     axes[f"function {i}"].legend(fontsize=9, loc="upper left")
     axes[f"slope {i}"].set(ylim=(-0.2, 1.8), title="f'(z)" if i == 1 else "", xlabel="z")
 
-for name, colour in COLOURS.items():
+for name, color in COLOURS.items():
     network = BackpropClassifier(
         (32,) * N_LAYERS,
         activation=name,
@@ -73,7 +73,7 @@ for name, colour in COLOURS.items():
     accuracy = network.score(X_test, y_test)
     print(f"{name:10s} loss {network.loss_:.4f}, accuracy {accuracy:.3f}")
     label = f"{name}: accuracy {accuracy:.3f}"
-    axes["loss"].semilogy(range(1, 41), network.loss_curve_, color=colour, label=label)
+    axes["loss"].semilogy(range(1, 41), network.loss_curve_, color=color, label=label)
 axes["loss"].set(
     xlabel="epoch", ylabel="training loss", title=f"A network of {N_LAYERS} hidden layers"
 )

@@ -53,7 +53,7 @@ balanced = TabularClassifier(n_estimators=4, class_weight="balanced", random_sta
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), layout="constrained")
 models = {"plain": (plain, BLUE), "balanced": (balanced, ORANGE)}
-for place, (name, (model, colour)) in enumerate(models.items()):
+for place, (name, (model, color)) in enumerate(models.items()):
     probability = model.predict_proba(X_test)[:, 0]  # of "affair"
     said = model.predict(X_test)
     shares = [
@@ -71,10 +71,10 @@ for place, (name, (model, colour)) in enumerate(models.items()):
         n_bins=8,
         strategy="quantile",
         name=name,
-        color=colour,
+        color=color,
         ax=axes[0],
     )
-    bars = axes[1].bar(np.arange(2) + 0.4 * place - 0.2, shares, 0.38, color=colour, label=name)
+    bars = axes[1].bar(np.arange(2) + 0.4 * place - 0.2, shares, 0.38, color=color, label=name)
     axes[1].bar_label(bars, [f"{share:.0%}" for share in shares])
 axes[0].set(
     title="What is said, and what is",

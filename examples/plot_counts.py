@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropRegressor
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "grey"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "gray"
 
 people = sm.datasets.randhie.load_pandas().data
 visits = people.pop("mdvis").to_numpy()
@@ -42,7 +42,7 @@ MODELS = {
     "network, Poisson": (clone(network).set_params(loss="poisson"), BLUE),
 }
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-for name, (estimator, colour) in MODELS.items():
+for name, (estimator, color) in MODELS.items():
     model = make_pipeline(StandardScaler(), estimator).fit(X, y)
     predicted = model.predict(X_test)
     explained = d2_tweedie_score(y_test, np.maximum(predicted, 1e-3), power=1)
@@ -52,12 +52,12 @@ for name, (estimator, colour) in MODELS.items():
     )
     parts = np.array_split(np.argsort(predicted), 10)
     means = [(predicted[part].mean(), y_test[part].mean()) for part in parts]
-    left.plot(*np.transpose(means), "o-", color=colour, label=name)
+    left.plot(*np.transpose(means), "o-", color=color, label=name)
 
     along = np.linspace(*np.quantile(people["lncoins"], [0.0, 1.0]), 50)
     someone = X_test.iloc[:500]
     rates = [model.predict(someone.assign(lncoins=at)).mean() for at in along]
-    right.plot(np.expm1(along), rates, color=colour, label=name)
+    right.plot(np.expm1(along), rates, color=color, label=name)
 
 left.axline((2, 2), slope=1, color=GREY, linewidth=1)
 left.set(xlabel="visits predicted", ylabel="visits", title="Ten parts of the people, by prediction")

@@ -57,15 +57,15 @@ X = np.c_[np.sin(angle), np.cos(angle)]
 along = np.linspace(0, 24, 200)
 X_along = np.c_[np.sin(along * np.pi / 12), np.cos(along * np.pi / 12)]
 figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-axes.plot(hour, demand, ".", color="grey", markersize=3, alpha=0.5)
-for loss, colour in (("squared_error", ORANGE), (LinEx(3.0), BLUE)):
+axes.plot(hour, demand, ".", color="gray", markersize=3, alpha=0.5)
+for loss, color in (("squared_error", ORANGE), (LinEx(3.0), BLUE)):
     model = BackpropRegressor(
         (32,), "tanh", loss=loss, learning_rate_init=0.01, max_iter=150, random_state=0
     ).fit(X, demand)
     name = "LinEx, a = 3" if isinstance(loss, LinEx) else "squared error"
     short = (model.predict(X) < demand).mean()
     print(f"{name}: too few in {short:.0%} of the hours")
-    axes.plot(along, model.predict(X_along), color=colour, label=name)
+    axes.plot(along, model.predict(X_along), color=color, label=name)
 axes.set(xlabel="hour", ylabel="bicycles, in thousands", xticks=range(0, 25, 6))
 axes.set_title("What to have in stock")
 axes.legend()

@@ -45,7 +45,7 @@ losses = {
     "around a mean": ("squared_error", BLUE),
     "between quantiles": (Quantile([0.05, 0.5, 0.95]), ORANGE),
 }
-for ax, (name, (loss, colour)) in zip(axes, losses.items(), strict=False):
+for ax, (name, (loss, color)) in zip(axes, losses.items(), strict=False):
     model = TabularRegressor(n_estimators=4, loss=loss, max_iter=20, random_state=0).fit(X, y)
     low, high = model.predict_interval(X_test, coverage=COVERAGE).T
     is_inside = (low <= y_test) & (y_test <= high)
@@ -57,15 +57,15 @@ for ax, (name, (loss, colour)) in zip(axes, losses.items(), strict=False):
     # Persons in the order of the upper end, one in ten of them.
     order = np.argsort(high, kind="stable")[::10]
     place = np.arange(len(order))
-    ax.fill_between(place, low[order], high[order], color=colour, alpha=0.3, step="mid")
-    ax.plot(place, (y_test + jitter)[order], ".", color="grey", markersize=3)
+    ax.fill_between(place, low[order], high[order], color=color, alpha=0.3, step="mid")
+    ax.plot(place, (y_test + jitter)[order], ".", color="gray", markersize=3)
     ax.set(
         title=f"{name.capitalize()}: {is_inside.mean():.1%} inside",
         xlabel="persons, by the upper end of their interval",
         ylabel="visits in a year",
         ylim=(-8, 30),
     )
-    axes[2].plot(range(5), by_group, "o-", color=colour, label=name)
+    axes[2].plot(range(5), by_group, "o-", color=color, label=name)
 
 axes[2].axhline(COVERAGE, color="black", linestyle=":", label="what was asked for")
 axes[2].set(

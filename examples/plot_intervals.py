@@ -69,7 +69,7 @@ for ax, (name, loss) in zip(axes.flat, losses.items(), strict=False):
         f"{is_inside[is_left].mean():.3f}, right {is_inside[~is_left].mean():.3f}; mean width "
         f"{(high - low).mean():.2f}"
     )
-    ax.plot(X[:800], y[:800], ".", color="grey", markersize=3)
+    ax.plot(X[:800], y[:800], ".", color="gray", markersize=3)
     ax.plot(along, model.predict(along), color=BLUE)
     ax.fill_between(along[:, 0], *model.predict_interval(along).T, color=BLUE, alpha=0.25)
     ax.set(
@@ -106,12 +106,12 @@ def reliability(model):
 
 
 ax = axes[1, 1]
-ax.plot([0, 1], [0, 1], color="grey", linewidth=1)
-for model, name, colour in ((eight, "before", ORANGE), (calibrated, "after", BLUE)):
+ax.plot([0, 1], [0, 1], color="gray", linewidth=1)
+for model, name, color in ((eight, "before", ORANGE), (calibrated, "after", BLUE)):
     n, confidence, accuracy, error = reliability(model)
     print(f"{name}: accuracy {model.score(X_test, y_test):.3f}, calibration error {error:.3f}")
-    ax.scatter(confidence, accuracy, s=n, color=colour, alpha=0.5)
-    ax.plot(confidence, accuracy, color=colour, label=f"{name}: calibration error {error:.3f}")
+    ax.scatter(confidence, accuracy, s=n, color=color, alpha=0.5)
+    ax.plot(confidence, accuracy, color=color, label=f"{name}: calibration error {error:.3f}")
 ax.set(
     title="Eight networks, before and after a temperature",
     xlabel="confidence: probability of the label",

@@ -34,7 +34,7 @@ settings = {"scale_target": True, "alpha": 1.0, "max_iter": 400, "random_state":
 quantiles = BackpropRegressor((16,), loss=Quantile(LEVELS), **settings).fit(X, progression)
 mean = BackpropRegressor((16,), **settings).fit(X, progression)
 
-left.plot(bmi, progression, ".", color="grey", markersize=4)
+left.plot(bmi, progression, ".", color="gray", markersize=4)
 for level, line in zip(LEVELS, quantiles.predict(X_along).T, strict=True):
     share = (progression <= quantiles.predict(X)[:, LEVELS.index(level)]).mean()
     print(f"quantile {level:.2f}: {share:.3f} of the patients below")
@@ -65,7 +65,7 @@ for x_at, name in ((-2.0, "little noise"), (0.25, "no data"), (2.5, "much noise"
     i = np.abs(along - x_at).argmin()
     print(f"x = {x_at:5.2f} ({name}): {mean[i]:.2f} +- {std[i]:.2f}")
 
-right.plot(x, y, ".", color="grey", markersize=4)
+right.plot(x, y, ".", color="gray", markersize=4)
 right.plot(along, mean, color=BLUE, label="mean of ten networks")
 for factor in (1, 2):
     right.fill_between(along, mean - factor * std, mean + factor * std, color=BLUE, alpha=0.2)

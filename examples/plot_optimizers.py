@@ -63,7 +63,7 @@ for i, (solver, rates) in enumerate(RATES.items()):
     beside = 1.02 ** (i - 3)  # so that the points don't hide each other
     by_rate.semilogx(beside * np.array(rates) / rates[best], needed, "o-", label=solver)
 
-by_epoch.axhline(GOAL, color="grey", linewidth=0.8)
+by_epoch.axhline(GOAL, color="gray", linewidth=0.8)
 by_epoch.set(xlabel="epoch", ylabel="training loss", title="Each at its best rate")
 by_rate.set(xlabel="rate", ylabel="epochs", title=f"Epochs to a training loss of {GOAL}")
 by_rate.minorticks_off()

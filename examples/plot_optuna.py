@@ -72,14 +72,14 @@ print(f"Accuracy on the test rows: {best.score(X_test, y_test):.3f}")
 figure, (of_epochs, of_rates) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
 for trial in study.trials:
     is_best, is_pruned = trial.number == study.best_trial.number, trial in pruned
-    colour = "tab:red" if is_best else "lightgrey" if is_pruned else "tab:blue"
+    color = "tab:red" if is_best else "lightgrey" if is_pruned else "tab:blue"
     epochs, losses = zip(*trial.intermediate_values.items(), strict=True)
-    settings = {"color": colour, "zorder": 3 if is_best else 1 if is_pruned else 2}
+    settings = {"color": color, "zorder": 3 if is_best else 1 if is_pruned else 2}
     of_epochs.plot(epochs, losses, linewidth=2 if is_best else 0.8, **settings)
     of_rates.plot(trial.number, trial.params["learning_rate_init"], "o", **settings)
 of_epochs.set(xlabel="epoch", ylabel="validation loss", yscale="log", title="Trials")
 of_rates.set(xlabel="trial", ylabel="learning rate", yscale="log", title="What the sampler draws")
-for label, colour in (("pruned", "lightgrey"), ("to the end", "tab:blue"), ("best", "tab:red")):
-    of_rates.plot([], [], "o", color=colour, label=label)
+for label, color in (("pruned", "lightgrey"), ("to the end", "tab:blue"), ("best", "tab:red")):
+    of_rates.plot([], [], "o", color=color, label=label)
 of_rates.legend()
 plt.show()

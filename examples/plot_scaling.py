@@ -28,7 +28,7 @@ X, y = load_wine(return_X_y=True)
 splits = ShuffleSplit(4, test_size=0.3, random_state=0)
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 
-for at, (name, (scaler, colour)) in enumerate(KINDS.items()):
+for at, (name, (scaler, color)) in enumerate(KINDS.items()):
     means = []
     for rate in RATES:
         network = BackpropClassifier(
@@ -37,10 +37,10 @@ for at, (name, (scaler, colour)) in enumerate(KINDS.items()):
         model = make_pipeline(scaler, network)
         scores = cross_val_score(model, X, y, cv=splits)
         means.append(scores.mean())
-        right.plot(np.full(4, rate) * (0.9 + 0.2 * at), scores, ".", color=colour, alpha=0.4)
+        right.plot(np.full(4, rate) * (0.9 + 0.2 * at), scores, ".", color=color, alpha=0.4)
         if rate == 0.001:
-            left.plot(model.fit(X, y)[-1].loss_curve_, color=colour, label=name)
-    right.plot(RATES, means, color=colour, label=name)
+            left.plot(model.fit(X, y)[-1].loss_curve_, color=color, label=name)
+    right.plot(RATES, means, color=color, label=name)
     print(
         name, "- mean accuracy:", *(f"{m:.3f} at {r:g}" for m, r in zip(means, RATES, strict=True))
     )

@@ -7,8 +7,8 @@ Of 1,347 images of digits forty have labels, four of each digit. What are the ot
 again with them, and so on until no more are added. Its threshold says how sure is sure.
 
 Left, the accuracy on rows held out, for three draws of the forty, beside that of the forty alone
-and of all labels. Right, how many rows were labelled, and how many of them rightly: what is
-labelled wrongly is learned, too, so that a low threshold can do harm.
+and of all labels. Right, how many rows were labeled, and how many of them rightly: what is
+labeled wrongly is learned, too, so that a low threshold can do harm.
 """
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ from skbackprop import BackpropClassifier
 
 N_LABELLED, N_DRAWS = 40, 3
 THRESHOLDS = [0.5, 0.8, 0.95, 0.99]
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "grey"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "gray"
 
 X, y = load_digits(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X / 16, y, stratify=y, random_state=0)
@@ -36,19 +36,19 @@ network = BackpropClassifier(
 )
 
 alone, accuracy = [], np.empty((N_DRAWS, len(THRESHOLDS)))
-labelled_in_all, right = np.empty_like(accuracy), np.empty_like(accuracy)
+labeled_in_all, right = np.empty_like(accuracy), np.empty_like(accuracy)
 for draw in range(N_DRAWS):
-    labelled, _ = train_test_split(
+    labeled, _ = train_test_split(
         np.arange(len(y)), train_size=N_LABELLED, stratify=y, random_state=draw
     )
     known = np.full(len(y), -1)  # no label
-    known[labelled] = y[labelled]
-    alone.append(network.fit(X[labelled], y[labelled]).score(X_test, y_test))
+    known[labeled] = y[labeled]
+    alone.append(network.fit(X[labeled], y[labeled]).score(X_test, y_test))
     for at, threshold in enumerate(THRESHOLDS):
         model = SelfTrainingClassifier(network, threshold=threshold, max_iter=4).fit(X, known)
         accuracy[draw, at] = model.score(X_test, y_test)
         added = (model.transduction_ != -1) & (known == -1)
-        labelled_in_all[draw, at] = added.sum()
+        labeled_in_all[draw, at] = added.sum()
         right[draw, at] = (model.transduction_ == y)[added].mean()
 
 best = network.fit(X, y).score(X_test, y_test)
@@ -56,7 +56,7 @@ print(f"forty labels {np.mean(alone):.3f}, all labels {best:.3f}; self-training:
 for at, threshold in enumerate(THRESHOLDS):
     print(
         f"above {threshold}: {accuracy[:, at].mean():.3f}, with "
-        f"{labelled_in_all[:, at].mean():.0f} more labels, {right[:, at].mean():.1%} of them right"
+        f"{labeled_in_all[:, at].mean():.0f} more labels, {right[:, at].mean():.1%} of them right"
     )
 
 figure, (left, right_axes) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -68,9 +68,9 @@ left.axhline(np.mean(alone), color=ORANGE, label="forty labels")
 left.axhline(best, color=GREY, linestyle="--", label="all labels")
 left.set(xlabel="threshold", ylabel="accuracy", title="On rows held out")
 left.legend()
-labels = labelled_in_all.mean(axis=0)
+labels = labeled_in_all.mean(axis=0)
 right_axes.bar(names, labels, color=ORANGE, label="wrong")
 right_axes.bar(names, labels * right.mean(axis=0), color=BLUE, label="right")
-right_axes.set(xlabel="threshold", ylabel="rows", title="What was labelled")
+right_axes.set(xlabel="threshold", ylabel="rows", title="What was labeled")
 right_axes.legend()
 plt.show()

@@ -68,7 +68,7 @@ MODELS = {
 }
 sizes = np.geomspace(100, len(texts), 5).astype(int)
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for name, (model, colour) in MODELS.items():
+for name, (model, color) in MODELS.items():
     scores = []
     for size in sizes:
         start = time.perf_counter()
@@ -76,7 +76,7 @@ for name, (model, colour) in MODELS.items():
         pipeline.fit(texts[:size], y[:size])
         scores.append(pipeline.score(texts_test, y_test))
     print(f"{name}: accuracy {scores[-1]:.3f}, the last fit {time.perf_counter() - start:.1f} s")
-    axes.plot(sizes, scores, "o-", color=colour, label=name)
+    axes.plot(sizes, scores, "o-", color=color, label=name)
 axes.set(xlabel="docstrings to learn from", ylabel="accuracy", xscale="log")
 axes.set_title("Which library is a docstring from?")
 axes.legend()

@@ -114,7 +114,7 @@ def print_starts(n_units: int, losses: np.ndarray, seconds: float) -> None:
 
 # -------------------------------------------------------------------------- the pictures
 
-# Two colours that everyone can tell apart: of target and output 0, and of 1.
+# Two colors that everyone can tell apart: of target and output 0, and of 1.
 ZERO, ONE = "#0072B2", "#D55E00"
 FROM_ZERO_TO_ONE = LinearSegmentedColormap.from_list("output", [ZERO, "white", ONE])
 STYLE = {
@@ -135,10 +135,10 @@ def draw_surface(axes, plane_outputs: np.ndarray, outputs: np.ndarray, title: st
     levels = np.linspace(0, 1, 41)
     filled = axes.contourf(GRID, GRID, surface, levels, cmap=FROM_ZERO_TO_ONE)
     axes.contour(GRID, GRID, surface, [0.5], colors="black", linestyles="--", linewidths=1.2)
-    for target, colour, marker in ((0, ZERO, "o"), (1, ONE, "s")):
+    for target, color, marker in ((0, ZERO, "o"), (1, ONE, "s")):
         points = X[y == target]
         axes.scatter(
-            *points.T, s=150, c=colour, marker=marker, edgecolors="black", linewidths=1.5, zorder=3,
+            *points.T, s=150, c=color, marker=marker, edgecolors="black", linewidths=1.5, zorder=3,
             label=f"target {target}",
         )  # fmt: skip
     for row, output in zip(X, outputs, strict=True):
@@ -173,9 +173,9 @@ def draw_starts(stack: EnsembleTrainer, losses: dict[int, np.ndarray]):
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.5, 4.4))
     epochs = np.arange(1, N_EPOCHS + 1)
     solved = losses[2][-1] < SOLVED
-    for chosen, colour, name in ((solved, ZERO, "solved"), (~solved, ONE, "stuck")):
+    for chosen, color, name in ((solved, ZERO, "solved"), (~solved, ONE, "stuck")):
         if chosen.any():
-            lines = left.loglog(epochs, losses[2][:, chosen], color=colour, alpha=0.4, linewidth=1)
+            lines = left.loglog(epochs, losses[2][:, chosen], color=color, alpha=0.4, linewidth=1)
             lines[0].set_label(f"{name}: {chosen.sum()}")
     left.axhline(1 / 16, color="black", linestyle=":", label="two rows get their mean: 1/16")
     left.set(xlabel="epoch", ylabel="loss", title=f"Two hidden units from {N_STARTS} random starts")
@@ -188,9 +188,9 @@ def draw_starts(stack: EnsembleTrainer, losses: dict[int, np.ndarray]):
     draw_surface(middle, plane_outputs, outputs, f"Start {i}, stuck: loss {losses[2][-1, i]:.4f}")
 
     styles = zip(losses, (ONE, "#009E73", "#56B4E9", "black"), ("-", "--", "-.", ":"), strict=True)
-    for n_units, colour, style in styles:
+    for n_units, color, style in styles:
         share = (losses[n_units] < SOLVED).mean(axis=1)
-        right.semilogx(epochs, share, style, color=colour, linewidth=2, label=f"{n_units} units")
+        right.semilogx(epochs, share, style, color=color, linewidth=2, label=f"{n_units} units")
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(
         xlabel="epoch", ylabel="starts solved", title="More units, fewer traps", xlim=(50, N_EPOCHS)

@@ -39,7 +39,7 @@ few_epochs = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 def class_data(n=60, n_features=4, n_classes=3, seed=0):
-    """Return standardised X and integer labels that a linear boundary separates but for noise."""
+    """Return standardized X and integer labels that a linear boundary separates but for noise."""
     rng = np.random.RandomState(seed)
     X = rng.randn(n, n_features)
     scores = X @ rng.randn(n_features, n_classes) + 0.1 * rng.randn(n, n_classes)

@@ -32,7 +32,7 @@ MODULES = {
     "skbackprop.losses": "Losses",
     "skbackprop.optimizers": "Optimizers",
     "skbackprop.schedules": "Learning-rate schedules",
-    "skbackprop.layers": "Normalisation",
+    "skbackprop.layers": "Normalization",
     "skbackprop.weight_averaging": "Averages of weights",
     "skbackprop.initializers": "Initial weights",
     "skbackprop.callbacks": "Callbacks",

@@ -862,7 +862,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         References
         ----------
         Simonyan, K., Vedaldi, A. & Zisserman, A. (2014). Deep inside convolutional networks:
-        visualising image classification models and saliency maps. ICLR workshop.
+        visualizing image classification models and saliency maps. ICLR workshop.
 
         Examples
         --------

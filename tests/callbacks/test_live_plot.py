@@ -51,12 +51,12 @@ def followed(estimator_class, curve, **settings):
     return quick(estimator_class, **settings).set_callbacks(curve), data_for(estimator_class)
 
 
-# The colours in which training losses, validation losses and scores are drawn.
+# The colors in which training losses, validation losses and scores are drawn.
 TRAINING, VALIDATION, SCORES = "C0", "C1", "C2"
 
 
 def lines_of(axes, color):
-    """Return the numbers of the lines of a colour, having seen that they are over the epochs."""
+    """Return the numbers of the lines of a color, having seen that they are over the epochs."""
     lines = [line for line in axes.lines if same_color(line.get_color(), color)]
     for line in lines:
         assert line.get_xdata().tolist() == list(range(1, len(line.get_xdata()) + 1))

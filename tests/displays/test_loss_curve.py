@@ -175,7 +175,7 @@ def test_a_tabular_estimator_has_curves_for_each_kind_of_its_networks():
 # ------------------------------------------------------------------ several, and axes
 
 
-def test_several_estimators_have_a_colour_each():
+def test_several_estimators_have_a_color_each():
     X, y = class_data()
     models = {
         "plain": quick(BackpropClassifier).fit(X, y),

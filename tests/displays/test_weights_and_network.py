@@ -64,7 +64,7 @@ def test_of_many_units_those_with_the_largest_weights_are_drawn():
     assert display.ax_.get_title() == "first layer: 4 of 20 units"
 
 
-def test_images_in_colour_are_grey_where_weights_are_zero():
+def test_images_in_color_are_gray_where_weights_are_zero():
     weights = np.zeros((12, 2))
     weights[:3, 0] = 1, 0, -1  # of the first pixel
     display = WeightsDisplay(weights=[weights], image_shape=(2, 2, 3)).plot()

@@ -321,7 +321,7 @@ def test_the_threshold_takes_weights_for_numbers_of_rows(contamination):
 
 
 @pytest.mark.parametrize("n_equal", [3, 20, N])
-def test_rows_that_are_reproduced_alike_are_labelled_alike(n_equal):
+def test_rows_that_are_reproduced_alike_are_labeled_alike(n_equal):
     rows = X.copy()
     rows[:n_equal] = 10.0
     labels = small().fit_predict(rows)

@@ -379,7 +379,7 @@ def test_feature_names_are_kept_and_checked(estimator_class, frame):
     assert_same_network(model, quick(estimator_class).fit(X, y))
     in_frame = model.predict(frame(X, names))
 
-    for other in (["height", "width", "depth", "colour"], names[::-1]):
+    for other in (["height", "width", "depth", "color"], names[::-1]):
         for call in (model.predict, lambda X: model.partial_fit(X, y)):
             with pytest.raises(ValueError, match="feature names should match"):
                 call(frame(X, other))

@@ -133,7 +133,7 @@ SETTINGS = {
     "small batches": {"batch_size": 7},
     "members": {"n_estimators": 3},
     "dropout": {"dropout": 0.3},
-    "batch normalisation": {"normalization": "batch"},
+    "batch normalization": {"normalization": "batch"},
     "float32": {"dtype": "float32"},
     "no hidden layer": {"hidden_layer_sizes": ()},
     "hinge": {"loss": "hinge"},

@@ -1316,7 +1316,7 @@ def test_adaptive_compares_with_the_best_of_all_epochs():
 
 @pytest.mark.parametrize("way", ["whole", "by item", "in place"])
 @PAIRS
-def test_assigned_weights_are_honoured(ours, theirs, way):
+def test_assigned_weights_are_honored(ours, theirs, way):
     """By prediction, by `partial_fit` and by a warm fit: federated averaging lives on it."""
     n_outputs = 3 if ours is BackpropClassifier else 1
     coefs, intercepts = some_parameters(N_FEATURES, 6, n_outputs, seed=9)

@@ -226,7 +226,7 @@ def test_each_has_data_of_its_own():
         (X, y[::-1], {}),
         (X, y[:30], {}),
         (X, y, {"sample_weight": -WEIGHT}),
-        (X, y, {"colour": "red"}),
+        (X, y, {"color": "red"}),
         (X, y, {"classes": [0, 1, 2]}),
         (X, y, {"incremental": True}),
     ]

@@ -57,8 +57,8 @@ OF_OURS = {
     "hinge": (BackpropClassifier, {"loss": "hinge"}, (X, CLASSES)),
     "quantile": (BackpropRegressor, {"loss": "quantile"}, (X, VALUES)),
     "members": (BackpropClassifier, {"n_estimators": 3}, (X, CLASSES)),
-    "layers normalised": (BackpropClassifier, {"normalization": "layer"}, (X, CLASSES)),
-    "batches normalised": (BackpropRegressor, {"normalization": "batch"}, (X, VALUES)),
+    "layers normalized": (BackpropClassifier, {"normalization": "layer"}, (X, CLASSES)),
+    "batches normalized": (BackpropRegressor, {"normalization": "batch"}, (X, VALUES)),
     "input scaled": (
         BackpropClassifier,
         {"input_layers": "scale", "n_estimators": 2},

@@ -51,7 +51,7 @@ def probabilities(model):
     return model.predict_proba
 
 
-# ----------------------------------------------------------- activations and normalisation
+# ----------------------------------------------------------- activations and normalization
 
 
 @BOTH

@@ -347,7 +347,7 @@ def test_boosting_reweights_the_rows():
 
 
 @few_epochs
-def test_self_training_labels_the_unlabelled():
+def test_self_training_labels_the_unlabeled():
     X, y = class_data(200, n_classes=2)
     known = np.arange(200) < 20
     model = SelfTrainingClassifier(quick_classifier(), threshold=0.9, max_iter=5)

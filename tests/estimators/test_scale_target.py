@@ -1,4 +1,4 @@
-"""Does scale_target train on standardised targets, and predict in the units of y?"""
+"""Does scale_target train on standardized targets, and predict in the units of y?"""
 
 import copy
 import pickle

@@ -8,7 +8,7 @@ import numpy as np
 
 CC = shutil.which("gcc") or shutil.which("cc")
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wshadow", "-Wdouble-promotion"]
-# Without optimisation, since a compiler takes several times as long for it as the test runs.
+# Without optimization, since a compiler takes several times as long for it as the test runs.
 SANITIZED = ["-O0", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 _PUT = """
 #include <stdio.h>

@@ -71,7 +71,7 @@ def test_outputs_are_those_of_the_estimator(sample, tmp_path):
 
 @needs_gcc
 def test_optimised_programs_say_the_same(tmp_path):
-    """With optimisation the compiler sees more, to warn of."""
+    """With optimization the compiler sees more, to warn of."""
     estimators = [
         classifier(n_estimators=2),
         model("pipeline of networks"),
@@ -93,7 +93,7 @@ def test_large_scores_do_not_overflow(tmp_path):
 
 
 @needs_gcc
-def test_large_rows_are_normalised(tmp_path):
+def test_large_rows_are_normalized(tmp_path):
     estimator, sizes = regressor(normalization="layer"), [1e-30, 1.0, 1e19, 1e30]
     pairs = [program_of(i, estimator, X * size) for i, size in enumerate(sizes)]
     found = outputs_of_c([program for program, _ in pairs], tmp_path)

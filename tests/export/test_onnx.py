@@ -91,7 +91,7 @@ def test_large_scores_do_not_overflow(settings):
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e19, 1e30])
-def test_large_rows_are_normalised(size):
+def test_large_rows_are_normalized(size):
     check(regressor(normalization="layer"), X * size, return_std=True)
 
 

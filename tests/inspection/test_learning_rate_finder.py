@@ -75,7 +75,7 @@ def test_rates_grow_by_one_factor_and_the_loss_turns_among_them():
 
 
 @pytest.mark.long
-def test_losses_are_smoothed_over_their_neighbours():
+def test_losses_are_smoothed_over_their_neighbors():
     found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS, n_steps=40)
     losses, n = found.losses, len(found.losses)
     expected = [losses[max(0, i - 2) : i + 3].mean() for i in range(n)]

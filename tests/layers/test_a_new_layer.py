@@ -144,7 +144,7 @@ def perturbed(network, seeds):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7])
-@pytest.mark.parametrize("normalization", [None, LayerNormalization()], ids=["", "normalised"])
+@pytest.mark.parametrize("normalization", [None, LayerNormalization()], ids=["", "normalized"])
 @every_place
 def test_gradient_belongs_to_value(where, normalization, penalty):
     network = network_with(where, normalization=normalization)

@@ -401,13 +401,13 @@ def test_no_allocation_of_an_epoch_grows_with_the_network(kind, n_estimators):
 
 # ----------------------------------------------------------------------------- the estimators
 
-NORMALISED = ("gains_", "running_means_", "running_variances_")
+NORMALIZED = ("gains_", "running_means_", "running_variances_")
 SETTINGS = {"hidden_layer_sizes": (6, 5), "batch_size": 13, "learning_rate_init": 0.01}
 
 
 def arrays_of(model):
     """Return all that a model predicts from."""
-    names = ("coefs_", "intercepts_", *NORMALISED)
+    names = ("coefs_", "intercepts_", *NORMALIZED)
     return [array for name in names for array in getattr(model, name) or []]
 
 
@@ -422,7 +422,7 @@ def assert_same_model(one, other):
 def test_attributes(estimator_class, n_estimators):
     X, y = data_for(estimator_class)
     shapes = [(n_estimators, n) if n_estimators > 1 else (n,) for n in (6, 5)]
-    expected = {None: [], "layer": ["gains_"], "batch": [*NORMALISED]}
+    expected = {None: [], "layer": ["gains_"], "batch": [*NORMALIZED]}
     for kind, names in expected.items():
         settings = SETTINGS | {
             "normalization": kind,
@@ -430,7 +430,7 @@ def test_attributes(estimator_class, n_estimators):
             "dtype": "float32",
         }
         model = quick(estimator_class, **settings).fit(X, y)
-        for name in NORMALISED:
+        for name in NORMALIZED:
             if name in names:
                 assert [array.shape for array in getattr(model, name)] == shapes
                 assert {array.dtype for array in getattr(model, name)} == {np.dtype("float32")}
@@ -441,7 +441,7 @@ def test_attributes(estimator_class, n_estimators):
 
 
 @every_kind
-def test_no_hidden_layer_has_nothing_to_normalise(kind):
+def test_no_hidden_layer_has_nothing_to_normalize(kind):
     X, y = class_data()
     plain, normalized = (
         quick(BackpropClassifier, hidden_layer_sizes=(), normalization=n).fit(X, y)
@@ -473,7 +473,7 @@ def test_what_is_assigned_is_what_predicts(kind, n_estimators):
     X, y = class_data()
     settings = SETTINGS | {"normalization": kind, "n_estimators": n_estimators, "warm_start": True}
     model = quick(BackpropClassifier, **settings).fit(X, y)
-    for name in NORMALISED:
+    for name in NORMALIZED:
         if getattr(model, name) is not None:
             before, good = model.predict_proba(X), getattr(model, name)
             setattr(model, name, [2 * array for array in good])
@@ -626,7 +626,7 @@ def test_a_batch_of_one_row_at_each_step(kind, solver):
 
 
 def test_learning_does_not_depend_on_the_scale_of_a_column():
-    """What batch normalisation is for: a first layer of huge or tiny inputs learns the same."""
+    """What batch normalization is for: a first layer of huge or tiny inputs learns the same."""
     X, y = class_data(200)
     settings = {"normalization": BatchNormalization(epsilon=1e-12), "alpha": 0.0}
     settings |= {"solver": "sgd", "learning_rate_init": 1e-300}

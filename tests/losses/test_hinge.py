@@ -48,7 +48,7 @@ def test_the_squared_hinge_is_that_of_a_linear_svc(data, alpha):
     ours = BackpropClassifier(
         (), loss="squared_hinge", solver="lbfgs", alpha=alpha, tol=1e-8, max_iter=2000
     ).fit(X, y)
-    # Its intercept is penalised, the less the larger its scaling is.
+    # Its intercept is penalized, the less the larger its scaling is.
     machine = LinearSVC(C=1 / alpha, dual=False, intercept_scaling=1e3, tol=1e-10, max_iter=10_000)
     theirs = (OneVsRestClassifier(machine) if y.ndim == 2 else machine).fit(X, y)
     np.testing.assert_allclose(

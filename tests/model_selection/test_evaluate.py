@@ -389,7 +389,7 @@ def test_wrong_data_fails_as_it_does_in_scikit_learn(data):
     assert_same_outcome(NETWORK, {"alpha": [0, 1]}, data, cv=KFold(3))
 
 
-@pytest.mark.parametrize("name", ["colour", "classes", "incremental"])
+@pytest.mark.parametrize("name", ["color", "classes", "incremental"])
 def test_an_argument_that_fit_does_not_know(name):
     assert_same_outcome(NETWORK, {"alpha": [0, 1]}, fit_params={name: True})
 

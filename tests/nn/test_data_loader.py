@@ -173,7 +173,7 @@ def test_members_of_one_table_and_one_order_are_served_from_one_copy(
     ["AaBb", "AaAbAa", "AaAaAb", "AaBaAa", "AaAaBaBaBb", "A-A-Aa", "A-B-B-"],
 )
 def test_members_are_served_their_own_whoever_visits_the_same(members, is_weighted, is_sparse):
-    """A letter for the table and one for its order; "-" stands for none. Neighbours may agree."""
+    """A letter for the table and one for its order; "-" stands for none. Neighbors may agree."""
     rng = np.random.RandomState(0)
     weights = [rng.randint(3, size=20).astype(float) if is_weighted else None for _ in "AB"]
     tables = {

@@ -167,10 +167,10 @@ def test_members_that_leave_half_way_do_not_disturb_the_others(optimizer, weight
 
 # ------------------------------------------------- members that visit the same rows in one order
 
-# For each member whose order and stream it has, by number: neighbours share, or others do.
+# For each member whose order and stream it has, by number: neighbors share, or others do.
 SHARING = {
     "all": [0, 0, 0, 0],
-    "neighbours": [0, 0, 1, 1],
+    "neighbors": [0, 0, 1, 1],
     "some": [0, 1, 1, 2],
     "far": [0, 1, 0, 1],
 }

@@ -124,7 +124,7 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
 
 
 def linear_least_squares(lbfgs=None, **changes):
-    """Minimise squared error without hidden layers; return result, parameters and optimum."""
+    """Minimize squared error without hidden layers; return result, parameters and optimum."""
     network = dense_network((4, 1), ())
     table = some_table(SQUARED_ERROR, 30, network.widths)
     parameters = some_parameters(network, [0])

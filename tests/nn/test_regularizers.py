@@ -155,7 +155,7 @@ def test_an_unfinished_penalty_says_what_it_has_to_define(name):
 
 
 def linear_data(n=200, n_features=12):
-    """Return standardised X, of which the first three columns alone matter, and y."""
+    """Return standardized X, of which the first three columns alone matter, and y."""
     rng = np.random.RandomState(0)
     X = StandardScaler().fit_transform(rng.randn(n, n_features) + 0.5 * rng.randn(n, 1))
     return X, X[:, :3] @ [2.0, -1.0, 0.5] + 3 + 0.3 * rng.randn(n)

@@ -176,11 +176,11 @@ def test_pages_can_be_read(window, address):
     assert window.faults == []
 
 
-def contrast(*colours):
-    """Return the contrast ratio of two colours, as WCAG 2.2 defines it."""
+def contrast(*colors):
+    """Return the contrast ratio of two colors, as WCAG 2.2 defines it."""
     lights = []
-    for colour in colours:
-        values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    for color in colors:
+        values = [float(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
         linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
         lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
     return (max(lights) + 0.05) / (min(lights) + 0.05)

@@ -342,7 +342,7 @@ def test_sparse_numbers_stay_sparse(form, make):
 
 
 def test_missing_values_of_sparse_numbers_become_the_median():
-    # Not centred: the median is 4, the quartiles are 2 and 6. Of two values it is the upper one.
+    # Not centered: the median is 4, the quartiles are 2 and 6. Of two values it is the upper one.
     X = np.array([[2.0, 0], [4, 5], [6, 5], [0, 5], [8, 5], [np.nan, np.nan]])
     encoder = TableEncoder().fit(sparse.csr_array(X))
     found = encoder.transform(sparse.csr_array(X)).toarray()

@@ -26,7 +26,7 @@ CASES = {
     "float32": {"dtype": "float32"},
     "L1": {"l1_ratio": 0.5, "alpha": 0.1},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3, "max_iter": 30},
-    "layer normalisation": {"normalization": "layer"},
+    "layer normalization": {"normalization": "layer"},
     "members": {"n_estimators": 2},
 }
 

@@ -3,13 +3,13 @@ What keeps a network from overfitting?
 ======================================
 
 A network of two hidden layers learns 500 digits for longer than is good for it: plain, with
-dropout, with averaged weights, and with what its hidden layers see normalised. The left picture
+dropout, with averaged weights, and with what its hidden layers see normalized. The left picture
 has the loss on the rows that it learns from, the right one that on the rows held out, after each
 epoch, in the state in which it would predict.
 
 The plain network's loss on the rows that it learns from falls and falls, and its probabilities come
 ever closer to zero and one. On other digits it is then as sure where it is wrong, and from some
-epoch on that is all that further training does. With normalisation the network has learned in a
+epoch on that is all that further training does. With normalization the network has learned in a
 few epochs what takes it many without, and ends lowest here. Dropout is slower and noisy: it learns
 less of its rows by heart, and does better on others. Averaged weights lag behind, and end where the
 swings of single steps cancel.
@@ -27,8 +27,8 @@ N_EPOCHS = 100
 KINDS = {
     "plain": {},
     "dropout of 0.5": {"dropout": 0.5},
-    "batch normalisation": {"normalization": "batch"},
-    "layer normalisation": {"normalization": "layer"},
+    "batch normalization": {"normalization": "batch"},
+    "layer normalization": {"normalization": "layer"},
     "averaged weights": {"average": ExponentialMovingAverage(0.999)},
 }
 

@@ -1,7 +1,7 @@
-"""Regularised networks against a plain one: log loss and accuracy on rows held out.
+"""Regularized networks against a plain one: log loss and accuracy on rows held out.
 
 On each of three data sets (of MNIST the first 3,000 rows) the same network trains for the same
-epochs with each kind of regularisation alone, on one half of the rows, 1,000 at most; the other
+epochs with each kind of regularization alone, on one half of the rows, 1,000 at most; the other
 half is held out. The strength of each kind is chosen among a few by the mean log loss over splits
 and seeds that are not those reported. What is reported are means over eight further splits, each
 with a seed of its own; the change from the plain network is that on the same splits, with its
@@ -63,11 +63,11 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     NONE: [{}],
     "dropout": [{"dropout": 0.3}, {"dropout": 0.5}, {"dropout": [0.2, 0.5, 0.5]}],
     "averaged weights": [{"average": "polyak"}, {"average": ExponentialMovingAverage(0.999)}],
-    "batch normalisation": [{"normalization": "batch"}],
-    "layer normalisation": [{"normalization": "layer"}],
+    "batch normalization": [{"normalization": "batch"}],
+    "layer normalization": [{"normalization": "layer"}],
     "label smoothing": [{"label_smoothing": 0.05}, {"label_smoothing": 0.1}],
 }
-WITH_GOAL = ("dropout", "averaged weights", "batch normalisation")
+WITH_GOAL = ("dropout", "averaged weights", "batch normalization")
 
 
 class Quality(NamedTuple):
@@ -178,11 +178,11 @@ def report(smoke: bool) -> None:
         found = outcomes(smoke)
     print_table(
         "Log loss on rows held out, and its change from the plain network's (± standard error):",
-        ["regularisation", *DATA, "goal", "verdict"],
+        ["regularization", *DATA, "goal", "verdict"],
         loss_rows(found, smoke),
     )
-    print_table("Accuracy on rows held out:", ["regularisation", *DATA], accuracy_rows(found))
-    print_table("Chosen on other splits:", ["regularisation", *DATA], setting_rows(found))
+    print_table("Accuracy on rows held out:", ["regularization", *DATA], accuracy_rows(found))
+    print_table("Chosen on other splits:", ["regularization", *DATA], setting_rows(found))
 
 
 if __name__ == "__main__":
