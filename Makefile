@@ -43,7 +43,7 @@ examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a
 	    $(ONE_THREAD) $(HEADLESS) xargs -n 1 -P $(WORKERS) -t $(RUN) -W error
 
 # Of a test with a product of values, these three run each value once, each pair of values, and
-# every combination: see tests/lanes.py.
+# every combination: see tests/support/lanes.py.
 PYTEST := $(ONE_THREAD) $(HEADLESS) $(RUN) -m pytest -n $(WORKERS)
 
 quick: $(VENV)/ready-test ## few tests of each kind, none on real data, and the examples in docstrings

@@ -33,7 +33,7 @@ PANELS = [
     ["gelu", "silu", "mish"],
 ]
 NAMES = [name for panel in PANELS for name in panel]
-COLOURS = dict(zip(NAMES, plt.colormaps["tab10"].colors, strict=True))
+COLORS = dict(zip(NAMES, plt.colormaps["tab10"].colors, strict=True))
 N_LAYERS = 8
 
 X, y = load_digits(return_X_y=True)
@@ -53,14 +53,14 @@ for i, names in enumerate(PANELS):
         # An activation writes to the memory that it is given, and its backward pass writes over it.
         f, slope = np.empty_like(z), np.ones_like(z)
         ACTIVATIONS[name].forward(z, f)
-        axes[f"function {i}"].plot(z, f, color=COLOURS[name], label=name)
+        axes[f"function {i}"].plot(z, f, color=COLORS[name], label=name)
         ACTIVATIONS[name].backward(z.copy(), f.copy(), slope)
-        axes[f"slope {i}"].plot(z, slope, color=COLOURS[name])
+        axes[f"slope {i}"].plot(z, slope, color=COLORS[name])
     axes[f"function {i}"].set(ylim=(-2, 4), title="f(z)" if i == 1 else "")
     axes[f"function {i}"].legend(fontsize=9, loc="upper left")
     axes[f"slope {i}"].set(ylim=(-0.2, 1.8), title="f'(z)" if i == 1 else "", xlabel="z")
 
-for name, color in COLOURS.items():
+for name, color in COLORS.items():
     network = BackpropClassifier(
         (32,) * N_LAYERS,
         activation=name,

@@ -5,7 +5,7 @@ import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from lanes import is_left_out, thinned, use_examples
+from support.lanes import is_left_out, thinned, use_examples
 
 
 def pytest_addoption(parser):

@@ -16,8 +16,8 @@ from skbackprop import activations
 from skbackprop.activations import ACTIVATIONS, ActivationFunction, Elu, LeakyRelu
 from skbackprop.initializers import GlorotUniform, VarianceScaling
 from skbackprop.testing import check_activation
-from stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 from support import BOTH, classes_for, data_for, few_epochs, quick
+from support.stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 
 pytestmark = few_epochs
 

@@ -8,7 +8,7 @@ from sklearn.neural_network import MLPClassifier
 from skbackprop import initializers
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, Initializer, VarianceScaling
-from stacks import deep_network, public_kinds, without_formula
+from support.stacks import deep_network, public_kinds, without_formula
 
 # What init="auto" draws from where scikit-learn has the activation: it has no name.
 AUTO = GlorotUniform()

@@ -5,7 +5,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from lanes import covering, thinned
+from support.lanes import covering, thinned
 
 
 def parts(rows, strength):

@@ -28,8 +28,15 @@ from skbackprop.optimizers import (
     RMSprop,
 )
 from skbackprop.utils import arrays
-from stacks import DTYPES, assert_same_bits, per_member, public_kinds, variants, without_formula
 from support import class_data, few_epochs, same_bits, value_data
+from support.stacks import (
+    DTYPES,
+    assert_same_bits,
+    per_member,
+    public_kinds,
+    variants,
+    without_formula,
+)
 
 VARIANTS = variants(OPTIMIZERS)
 N_STEPS = 20

@@ -27,7 +27,6 @@ from skbackprop.schedules import (
     StepDecay,
 )
 from skbackprop.utils.stack_members import stack_settings
-from stacks import assert_same_bits
 from support import (
     assert_same_network,
     assert_same_search,
@@ -39,6 +38,7 @@ from support import (
     same_bits,
     value_data,
 )
+from support.stacks import assert_same_bits
 
 X, Y = value_data()
 LABELS = class_data()

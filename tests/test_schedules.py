@@ -37,14 +37,14 @@ from skbackprop.schedules import (
     init_plateau_counter,
 )
 from skbackprop.utils.stack_members import index_members, index_state
-from stacks import (
+from support import few_epochs, quick, value_data
+from support.stacks import (
     assert_same_bits,
     per_member,
     public_kinds,
     variants,
     without_formula,
 )
-from support import few_epochs, quick, value_data
 
 VARIANTS = variants(SCHEDULES)
 every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)

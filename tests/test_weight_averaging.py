@@ -30,7 +30,8 @@ from skbackprop.weight_averaging import (
     PolyakAverage,
     WeightAverage,
 )
-from stacks import (
+from support import BOTH, assert_same_search, class_data, data_for, few_epochs, peak_of, same_bits
+from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
@@ -43,7 +44,6 @@ from stacks import (
     states_of,
     without_formula,
 )
-from support import BOTH, assert_same_search, class_data, data_for, few_epochs, peak_of, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 

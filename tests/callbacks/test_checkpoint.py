@@ -21,7 +21,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from cases import two_that_differ_in
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import Tanh
 from skbackprop.callbacks import Checkpoint, TrainingLog
@@ -48,6 +47,7 @@ from support import (
     same_bits,
     same_values,
 )
+from support.cases import two_that_differ_in
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 

@@ -17,10 +17,10 @@ from ray.util.joblib import register_ray
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from searches import SEARCHES
 from skbackprop import BackpropClassifier
 from skbackprop.tabular import TabularRegressor
 from support import assert_same_search, class_data, few_epochs, quick, same_bits
+from support.searches import SEARCHES
 
 PAGE = Path(__file__).parents[2] / "docs" / "user_guide" / "clusters.md"
 

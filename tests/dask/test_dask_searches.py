@@ -5,8 +5,8 @@ import pytest
 from distributed import get_task_stream
 from sklearn.base import clone
 
-from searches import SEARCHES
 from support import assert_same_search, class_data, few_epochs, same_bits
+from support.searches import SEARCHES
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
 

@@ -6,7 +6,6 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from sklearn.model_selection import GridSearchCV
 
-from pictures import labels_overlap
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.displays._matplotlib import (
     fit_font_size,
@@ -16,6 +15,7 @@ from skbackprop.displays._matplotlib import (
     set_nonoverlapping_ticks,
 )
 from support import class_data, few_epochs, quick
+from support.pictures import labels_overlap
 
 pytestmark = few_epochs
 

@@ -6,10 +6,10 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from sklearn.linear_model import LinearRegression
 
-from pictures import labels_overlap
 from skbackprop import BackpropClassifier, find_learning_rate
 from skbackprop.displays import LearningRateDisplay
 from support import class_data, quick
+from support.pictures import labels_overlap
 
 
 @pytest.fixture(autouse=True)

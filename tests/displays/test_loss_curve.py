@@ -15,7 +15,6 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pictures import labels_overlap
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
@@ -27,6 +26,7 @@ from skbackprop.displays import LossCurveDisplay
 from skbackprop.estimators._history import History
 from skbackprop.inspection import BackpropFeatures
 from support import class_data, data_for, few_epochs, quick, value_data
+from support.pictures import labels_overlap
 
 pytestmark = few_epochs
 

@@ -19,7 +19,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from pictures import labels_overlap
 from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
@@ -29,6 +28,7 @@ from skbackprop import (
 from skbackprop.displays import SearchDisplay
 from skbackprop.displays.search import ParameterAxis, format_value, shorten_name
 from support import class_data, few_epochs, quick, value_data
+from support.pictures import labels_overlap
 
 pytestmark = few_epochs
 

@@ -10,10 +10,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pictures import labels_overlap
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, TabularClassifier
 from skbackprop.displays import NetworkDisplay, WeightsDisplay
 from support import class_data, few_epochs, quick, value_data
+from support.pictures import labels_overlap
 
 pytestmark = few_epochs
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from lanes import examples
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from support import few_epochs
+from support.lanes import examples
 
 pytestmark = few_epochs
 

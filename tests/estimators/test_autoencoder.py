@@ -37,8 +37,8 @@ from skbackprop.nn.objective import Objective
 from skbackprop.nn.regularizers import L2
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import AutoencoderSpec
-from stacks import activations_of
 from support import NAMES, assert_same_network, assert_same_search, few_epochs, same_bits
+from support.stacks import activations_of
 
 pytestmark = few_epochs
 

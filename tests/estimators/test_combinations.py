@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.utils._param_validation import StrOptions
 
-from lanes import examples
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import LeakyRelu
 from skbackprop.estimators._fit_many import FitJob, fit_many
@@ -36,6 +35,7 @@ from support import (
     same_values,
     value_data,
 )
+from support.lanes import examples
 
 pytestmark = [
     # Of settings that are drawn at random some have none beside the others.

@@ -20,7 +20,6 @@ from skbackprop.nn.objective import LossAndGradient
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.training import loop
 from skbackprop.training.rng import spawn_rngs
-from stacks import assert_same_bits
 from support import (
     BOTH,
     class_data,
@@ -36,6 +35,7 @@ from support import (
     same_values,
     value_data,
 )
+from support.stacks import assert_same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 

@@ -12,13 +12,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import cases
-from cases import SHORT, X, Y, classes_of, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier
 from skbackprop.export import _expressions as ex
 from skbackprop.export import to_c
 from skbackprop.export._int8_quantization import QuantizedDense
-from support import changed
+from support import cases, changed
+from support.cases import SHORT, X, Y, classes_of, classifier, expected, is_close, model, regressor
 
 needs_gcc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
 

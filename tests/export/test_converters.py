@@ -7,8 +7,6 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 from test_onnx import check
 
-import cases
-from cases import X, classifier, is_close, regressor
 from skbackprop.activations import ACTIVATIONS, ActivationFunction, Relu
 from skbackprop.export import _expressions as ex
 from skbackprop.export import to_c, to_expression, to_onnx
@@ -20,6 +18,8 @@ from skbackprop.layers.dropout import Dropout
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, SquaredError
 from skbackprop.losses.links import GaussianLink, IdentityLink, Link, LogLink
 from skbackprop.utils.arrays import Array
+from support import cases
+from support.cases import X, classifier, is_close, regressor
 
 
 def classes_below(kind):

@@ -13,11 +13,11 @@ from onnxruntime import InferenceSession
 from sklearn.pipeline import make_pipeline
 from test_onnx import outputs_of
 
-from cases import SHORT, is_close
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.export import register_converters, to_c, to_onnx
 from skbackprop.losses import Quantile
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from support.cases import SHORT, is_close
 
 RNG = np.random.default_rng(0)
 N = 200

@@ -9,12 +9,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import cases
-from cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
 from skbackprop.export import to_onnx
 from skbackprop.export._onnx_graph import OPSET
 from skbackprop.export.onnx_export import IR_VERSION, to_onnx_classes
+from support import cases
+from support.cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 
 
 def outputs_of(proto, X):

@@ -31,8 +31,6 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection
 
-import cases
-from cases import NUMBERS, SHORT, X, Y, classifier, is_close
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
@@ -42,6 +40,8 @@ from skbackprop import (
 )
 from skbackprop.export import register_converters, to_c, to_onnx
 from skbackprop.inspection import BackpropFeatures
+from support import cases
+from support.cases import NUMBERS, SHORT, X, Y, classifier, is_close
 
 NETWORK = BackpropClassifier((7,), n_estimators=2, **SHORT)
 FLOATS = X.astype(np.float32)

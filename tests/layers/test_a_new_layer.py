@@ -29,7 +29,8 @@ from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import MLPSpec
 from skbackprop.utils.arrays import BufferPool
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from stacks import (
+from support import BOTH, assert_same_network, data_for, few_epochs, quick
+from support.stacks import (
     DTYPES,
     LOSSES,
     assert_each_as_alone,
@@ -41,7 +42,6 @@ from stacks import (
     stack_of,
     states_of,
 )
-from support import BOTH, assert_same_network, data_for, few_epochs, quick
 
 pytestmark = few_epochs
 
@@ -98,7 +98,7 @@ every_place = pytest.mark.parametrize("where", PLACES.values(), ids=PLACES)
 
 
 @every_place
-def test_blocks_that_are_not_penalised_lie_behind_the_weights(where):
+def test_blocks_that_are_not_penalized_lie_behind_the_weights(where):
     network = network_with(where)
     parameters = some_parameters(network, range(2))
     scales = parameters.of("scales")

@@ -15,7 +15,6 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from runs import assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dropout import BuiltDropout, BuiltSparseDropout, dropout_rng
@@ -29,7 +28,18 @@ from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import dropout_rates
 from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
-from stacks import (
+from support import (
+    BOTH,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    quick,
+    same_bits,
+)
+from support.runs import assert_same_run, finished, runs_of, train_runs
+from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
@@ -42,16 +52,6 @@ from stacks import (
     some_table,
     stack_of,
     trained,
-)
-from support import (
-    BOTH,
-    assert_same_search,
-    class_data,
-    classes_for,
-    data_for,
-    few_epochs,
-    quick,
-    same_bits,
 )
 
 pytestmark = few_epochs

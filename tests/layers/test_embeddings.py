@@ -19,7 +19,7 @@ from skbackprop.nn.prediction import predict_raw
 from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import Adam
 from skbackprop.testing import check_gradient
-from stacks import (
+from support.stacks import (
     DTYPES,
     LOSSES,
     assert_each_as_alone,

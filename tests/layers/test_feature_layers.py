@@ -26,7 +26,8 @@ from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import Adam, AdamW
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import MLPSpec
-from stacks import (
+from support import few_epochs, quick, value_data
+from support.stacks import (
     DTYPES,
     LOSSES,
     assert_each_as_alone,
@@ -35,7 +36,6 @@ from stacks import (
     iter_epochs,
     some_table,
 )
-from support import few_epochs, quick, value_data
 
 pytestmark = few_epochs
 

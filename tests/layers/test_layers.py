@@ -7,7 +7,7 @@ from scipy import sparse
 from skbackprop.activations import ACTIVATIONS, ActivationFunction, SelfGated
 from skbackprop.layers.dense import BuiltActivation, BuiltDense, BuiltSelfGated, BuiltSparseDense
 from skbackprop.testing import check_gradient
-from stacks import DTYPES
+from support.stacks import DTYPES
 
 N_ROWS = 6
 # (fan_in, fan_out), also where NumPy's products take a path of their own.

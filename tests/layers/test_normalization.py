@@ -15,7 +15,6 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from runs import assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -30,7 +29,18 @@ from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
-from stacks import (
+from support import (
+    BOTH,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    networks_of,
+    quick,
+)
+from support.runs import assert_same_run, finished, runs_of, train_runs
+from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
@@ -46,16 +56,6 @@ from stacks import (
     states_of,
     trained,
     without_formula,
-)
-from support import (
-    BOTH,
-    assert_same_search,
-    class_data,
-    classes_for,
-    data_for,
-    few_epochs,
-    networks_of,
-    quick,
 )
 
 pytestmark = few_epochs
@@ -292,7 +292,7 @@ def test_prediction_takes_the_running_statistics(dtype, n_estimators):
             np.testing.assert_allclose(scores[member], expected, rtol=tolerance, atol=tolerance)
 
 
-def test_layer_normalisation_predicts_what_it_trains():
+def test_layer_normalization_predicts_what_it_trains():
     network, table = network_with("layer"), some_table(LOSS, 9, WIDTHS)
     parameters = some_parameters(network, range(2))
     *_, scores = value_and_gradient(network, [table] * 2, parameters)

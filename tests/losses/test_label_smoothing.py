@@ -8,7 +8,6 @@ from sklearn.model_selection import GridSearchCV
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.losses import CLASSIFIER_LOSSES, Hinge, LogLoss, SquaredHinge
 from skbackprop.losses.classification import LabelSmoothing
-from stacks import DTYPES, some_targets
 from support import (
     assert_same_network,
     assert_same_search,
@@ -19,6 +18,7 @@ from support import (
     quick,
     same_bits,
 )
+from support.stacks import DTYPES, some_targets
 
 pytestmark = few_epochs
 

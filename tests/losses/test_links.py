@@ -18,7 +18,7 @@ from skbackprop.losses.links import (
     max_exp_argument,
 )
 from skbackprop.testing import check_gradient
-from stacks import DTYPES, LOSSES
+from support.stacks import DTYPES, LOSSES
 
 FLOOR = 0.1
 LINKS = {

@@ -37,7 +37,7 @@ from skbackprop.losses import classification as losses
 from skbackprop.losses.classification import LabelSmoothing
 from skbackprop.losses.links import IdentityLink, LogitLink, SoftmaxLink
 from skbackprop.testing import check_loss
-from stacks import DTYPES, public_kinds, some_targets, without_formula
+from support.stacks import DTYPES, public_kinds, some_targets, without_formula
 
 
 def binary_log_losses(y, scores):

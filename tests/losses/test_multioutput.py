@@ -9,7 +9,7 @@ from skbackprop.losses import CLASSIFIER_LOSSES, BrierScore, Focal, Hinge, LogLo
 from skbackprop.losses.classification import LabelSmoothing
 from skbackprop.losses.multioutput import MultiOutputLink, MultiOutputLoss, split_outputs
 from skbackprop.testing import check_loss
-from stacks import DTYPES, some_targets
+from support.stacks import DTYPES, some_targets
 
 SOFTMAX, LOGISTIC = LogLoss(multiclass=True), LogLoss()
 BLOCKS = {

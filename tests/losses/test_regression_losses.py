@@ -22,8 +22,8 @@ from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Huber, LogCosh, Loss, 
 from skbackprop.losses.links import IdentityLink, LogLink, max_exp_argument
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.testing import check_loss
-from stacks import DTYPES
 from support import assert_same_search, few_epochs, quick
+from support.stacks import DTYPES
 
 LEVELS = (0.1, 0.5, 0.9)
 LOSSES = REGRESSOR_LOSSES | {
@@ -504,7 +504,7 @@ SMOOTH = {n: loss for n, loss in LOSSES.items() if "quantile" not in n and n != 
 
 
 @pytest.mark.parametrize("loss", SMOOTH.values(), ids=SMOOTH)
-def test_lbfgs_minimises_every_smooth_loss(loss):
+def test_lbfgs_minimizes_every_smooth_loss(loss):
     """Without a hidden layer, on one column of zeros, there is but the constant to be found."""
     X, y = np.zeros((40, 1)), targets()[:, 0]
     model = BackpropRegressor((), loss=loss, solver="lbfgs", max_iter=500, tol=1e-8, alpha=0)

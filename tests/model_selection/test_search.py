@@ -42,7 +42,6 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from threadpoolctl import threadpool_limits
 
-from lanes import examples
 from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
@@ -69,6 +68,7 @@ from support import (
     some_parameters,
     value_data,
 )
+from support.lanes import examples
 
 pytestmark = few_epochs
 

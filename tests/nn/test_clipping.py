@@ -7,7 +7,8 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.nn.objective import DivergenceError
 from skbackprop.nn.update import clip_by_global_norm
 from skbackprop.optimizers import SGD
-from stacks import (
+from support import BOTH, changed, data_for, few_epochs, peak_of, quick, same_bits, value_data
+from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
@@ -17,7 +18,6 @@ from stacks import (
     some_table,
     stack_of,
 )
-from support import BOTH, changed, data_for, few_epochs, peak_of, quick, same_bits, value_data
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_expit
 
-from lanes import examples
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.losses import REGRESSOR_LOSSES
 from skbackprop.nn.data_loader import Dataset
@@ -24,7 +23,8 @@ from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES
 from skbackprop.testing import check_gradient
-from stacks import (
+from support.lanes import examples
+from support.stacks import (
     DTYPES,
     LOSSES,
     NETWORK,

@@ -11,7 +11,7 @@ from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.testing import check_gradient
-from stacks import DTYPES, deep_network, some_parameters
+from support.stacks import DTYPES, deep_network, some_parameters
 
 N_ROWS = 12
 SMOOTH = (ACTIVATIONS["tanh"], ACTIVATIONS["gelu"])

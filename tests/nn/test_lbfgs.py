@@ -14,8 +14,8 @@ from skbackprop.nn.prediction import predict_raw
 from skbackprop.nn.regularizers import L1L2, L2
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
-from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 from support import peak_of
+from support.stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 
 NETWORK = deep_network()
 SQUARED_ERROR = REGRESSOR_LOSSES["squared_error"]

@@ -14,8 +14,8 @@ from skbackprop.nn.network import dense_network
 from skbackprop.nn.prediction import iter_predict_raw, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool
-from stacks import DTYPES, activations_of, assert_same_bits, deep_network, some_parameters
 from support import peak_of
+from support.stacks import DTYPES, activations_of, assert_same_bits, deep_network, some_parameters
 
 N_ROWS = 12
 NETWORKS = {

@@ -17,7 +17,7 @@ from skbackprop.nn.regularizers import L1L2, L2
 from skbackprop.testing import check_gradient
 from skbackprop.utils import arrays
 from skbackprop.utils.arrays import BufferPool
-from stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
+from support.stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
 
 N_ROWS, WIDTHS = 9, (4, 5, 6, 6)
 ALPHAS = {1: 0.7, 3: np.array([[0.7], [0.0], [2.0]])}

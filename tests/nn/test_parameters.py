@@ -6,7 +6,7 @@ import pytest
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import BatchNormalization
 from skbackprop.nn.network import dense_network
-from stacks import DTYPES
+from support.stacks import DTYPES
 
 WIDTHS = (4, 3, 5, 2)
 SHAPES = [(4, 3), (3, 5), (5, 2)]

@@ -9,8 +9,8 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.nn import regularizers
 from skbackprop.nn.regularizers import L1L2, L2, Regularizer
 from skbackprop.testing import check_gradient
-from stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 from support import BOTH, class_data, data_for, few_epochs, peak_of, quick, same_bits, value_data
+from support.stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 
 N_WEIGHTS = 30
 ALPHAS = np.array([[0.3], [0.0], [2.0]])

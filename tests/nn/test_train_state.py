@@ -12,7 +12,7 @@ from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import OPTIMIZERS, Adam
 from skbackprop.schedules import SCHEDULES, Adaptive
 from skbackprop.weight_averaging import PolyakAverage
-from stacks import DTYPES, LOSSES, Member, assert_same_bits, some_table, stack_of, trained
+from support.stacks import DTYPES, LOSSES, Member, assert_same_bits, some_table, stack_of, trained
 
 LOSS = LOSSES["squared_error-identity"]
 NETWORK = dense_network((4, 6, 5, 6), (Tanh(), Tanh()), (0.1, 0.2, 0.0), BatchNormalization())

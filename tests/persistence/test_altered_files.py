@@ -12,12 +12,12 @@ from forging import members_of, node, plain, sequence, written, zip_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanes import examples
 from skbackprop import BackpropClassifier
 from skbackprop.persistence import load, save
 from skbackprop.persistence._archive import CorruptFileError, pack, unpack
 from skbackprop.persistence.save_load import dump_state
 from support import class_data, few_epochs, quick
+from support.lanes import examples
 
 pytestmark = few_epochs
 

@@ -21,7 +21,6 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import cases
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
@@ -45,7 +44,7 @@ from skbackprop.persistence.save_load import dump_state
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from support import answers, few_epochs, quick, safely_saved, same_bits, same_values
+from support import answers, cases, few_epochs, quick, safely_saved, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -72,7 +71,7 @@ def _search(kind, **settings):
     return kind(quick(BackpropClassifier), {"alpha": [0.1, 1.0]}, cv=2, **settings).fit(X, Y)
 
 
-# Beside tests/cases.py: what makes a fitted estimator, and the X that it is asked about.
+# Beside tests/support/cases.py: what makes a fitted estimator, and the X that it is asked about.
 MODELS = {
     "a table's classes": (lambda: _tabular(TabularClassifier, WORDS), TABLE),
     "a table's numbers": (lambda: _tabular(TabularRegressor, NUMBERS), TABLE),

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from lanes import examples
-from mixed import FRAMES, encoded_by_scikit_learn, mixed_tables, rows_of, to_objects, typed
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._dataframe import FEW_ROWS
+from support.lanes import examples
+from support.mixed import FRAMES, encoded_by_scikit_learn, mixed_tables, rows_of, to_objects, typed
 
 MANY = FEW_ROWS + 1
 

@@ -24,7 +24,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from mixed import FRAMES, to_objects
 from skbackprop import (
     BackpropGridSearchCV,
     BackpropHalvingGridSearchCV,
@@ -37,6 +36,7 @@ from skbackprop.tabular._calibration import probabilities
 from skbackprop.tabular._dataframe import read_table
 from skbackprop.tabular._features import N_BINS, N_FREQUENCIES, WIDTH, FeatureBlocks, draw_seed
 from support import for_check
+from support.mixed import FRAMES, to_objects
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}

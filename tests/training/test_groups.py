@@ -12,7 +12,6 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lanes import examples
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
@@ -23,6 +22,7 @@ from skbackprop import (
 from skbackprop.callbacks import Checkpoint
 from skbackprop.training.validation_split import group_train_validation_split, groups_not_split
 from support import BOTH, assert_same_network, data_for, few_epochs, quick, same_bits, value_data
+from support.lanes import examples
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from runs import N_ROWS, SHARED, assert_same_run, finished, runs_of, train_runs
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._data_info import FitArguments
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
@@ -20,8 +19,9 @@ from skbackprop.training import loop as loop_module
 from skbackprop.training import model_stacks as sizes_module
 from skbackprop.training.loop import StackTraining
 from skbackprop.training.training_run import evaluate_validation
-from stacks import Falling
 from support import classes_for, data_for, few_epochs, same_bits
+from support.runs import N_ROWS, SHARED, assert_same_run, finished, runs_of, train_runs
+from support.stacks import Falling
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 

@@ -7,7 +7,6 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
-from cases import two_that_differ_in
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
@@ -42,8 +41,9 @@ from skbackprop.training.config import (
 from skbackprop.training.weight_init import checked_layers, initial_weights
 from skbackprop.utils.equality import is_equal
 from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
-from stacks import activations_of
 from support import some_parameters
+from support.cases import two_that_differ_in
+from support.stacks import activations_of
 
 NETWORK = dense_network((4, 3, 2), (Tanh(),))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skbackprop.utils.arrays import BufferPool
-from stacks import DTYPES
+from support.stacks import DTYPES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -26,7 +26,7 @@ from skbackprop.utils.stack_members import (
     stack_settings,
     static_signature,
 )
-from stacks import assert_same_bits, per_member, variants
+from support.stacks import assert_same_bits, per_member, variants
 
 SETTINGS = {
     **variants(OPTIMIZERS),
