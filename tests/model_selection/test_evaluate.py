@@ -487,7 +487,7 @@ IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
         (_evaluate, "bytes_per_member", NETWORK, {"alpha": [0, -1]}, 2),
         (_evaluate, "bytes_per_member", SCALED, IN_PIPELINE, 4),
         (_CaptureFitArgs, "fit", SCALED, IN_PIPELINE, 4),
-        (_fit_many, "split_by_memory", NETWORK, {"alpha": [0, 1]}, 4),
+        (_fit_many, "make_training_loop", NETWORK, {"alpha": [0, 1]}, 4),
     ],
 )
 def test_an_internal_error_that_costs_time_gives_a_warning(

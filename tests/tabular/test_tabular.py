@@ -460,9 +460,9 @@ def test_weights_of_classes_are_weights_of_their_rows(class_weight):
 @pytest.mark.parametrize(
     "class_weight, error",
     [
-        ({"yes": -1}, "class_weight must have a finite number that is not negative"),
-        ({"yes": np.nan}, "class_weight must have a finite number"),
-        ({"yes": "a"}, "class_weight must have a finite number"),
+        ({"yes": -1}, "class_weight must have a finite, non-negative number"),
+        ({"yes": np.nan}, "class_weight must have a finite, non-negative number"),
+        ({"yes": "a"}, "class_weight must have a finite, non-negative number"),
         ({"maybe": 1}, r"class_weight has weights for \['maybe'\]"),
         ({"yes": 0, "no": 0}, "class_weight=.* leave no row with a weight above zero"),
     ],

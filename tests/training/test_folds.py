@@ -23,6 +23,7 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import Checkpoint
+from skbackprop.estimators._data_info import FitArguments
 from skbackprop.training import validation_split
 from skbackprop.training.validation_split import group_k_fold_indices, k_fold_indices
 from support import (
@@ -270,12 +271,10 @@ def test_without_a_rule_to_stop_by_nothing_is_seen_of_folds(estimator_class):
     X, y = data_for(estimator_class)
     folds = np.arange(len(y)) % 4
 
-    class OfFolds(estimator_class):
-        def _folds_for(self, problem, starts):
-            return folds
-
-    blind = OfFolds(**SETTINGS | {"early_stopping": False, "n_iter_no_change": np.inf}).fit(X, y)
-    seeing = OfFolds(**SETTINGS).fit(X, y)
+    arguments = FitArguments(X, y, folds=folds)
+    settings = SETTINGS | {"early_stopping": False, "n_iter_no_change": np.inf}
+    blind = estimator_class(**settings)._train(arguments)
+    seeing = estimator_class(**SETTINGS)._train(arguments)
     assert blind.validation_loss_curve_ is None
     np.testing.assert_array_equal(blind.oof_member_, folds)
     for own, other in zip(blind.loss_curve_, seeing.loss_curve_, strict=True):
