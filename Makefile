@@ -67,10 +67,10 @@ test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of o
 # A sample of the tests, each value once, with the oldest versions that are supported, and with
 # the newest on another Python. Where there is no such Python, it is left out.
 OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.9.0' 'narwhals==2.0.1'
-SAMPLE := $(addprefix tests/,engine/test_lbfgs.py losses/test_losses.py losses/test_links.py \
+SAMPLE := $(addprefix tests/,nn/test_lbfgs.py losses/test_losses.py losses/test_links.py \
     layers/test_layers.py layers/test_dropout.py test_optimizers.py estimators/test_labels.py \
     estimators/test_integration.py estimators/test_parity.py::test_every_epoch \
-    tables/test_encoder.py)
+    tabular/test_encoder.py)
 test-versions: ## a sample of the tests, with the oldest supported versions and with Python 3.13
 	@$(call sample,oldest,python3.11,$(OLDEST))
 	@$(call sample,newest,python3.13,)
