@@ -2,7 +2,7 @@
 
 Parameters come from skbackprop/estimators/_parameter_table.py, their texts from parameters.toml.
 They are written to the constructors and docstrings of the estimators and to the tables of api.md.
-The types in skbackprop/utils/_typing.py come from the tables of names:
+The types in skbackprop/utils/_name_types.py come from the tables of names:
 
     make reference
 
@@ -185,7 +185,7 @@ def reference():
 
 def types_of_names():
     """Return the path of _typing.py and its generated content."""
-    path = PACKAGE / "utils" / "_typing.py"
+    path = PACKAGE / "utils" / "_name_types.py"
     before, _, _ = path.read_text().partition("\n\n")
     parts = [before, "from __future__ import annotations", "from typing import Literal, TypeAlias"]
     for kind, table in NAMES.items():

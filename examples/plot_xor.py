@@ -33,7 +33,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.losses import BrierScore
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import Objective
 from skbackprop.nn.prediction import predict_raw
@@ -82,14 +82,14 @@ def print_classic(network: BackpropClassifier) -> None:
 # -------------------------------------------------------------------- a hundred starts
 
 
-def train_starts(n_units: int) -> tuple[EnsembleTrainer, np.ndarray]:
+def train_starts(n_units: int) -> tuple[StackTrainer, np.ndarray]:
     """Train networks from a hundred random starts side by side, in the way of the classic one.
 
     Returns the trained stack, and the loss of every epoch (rows) and start (columns).
     """
     network = dense_network(widths=(2, n_units, 1), activations=(Logistic(),))
     starts = [network.draw_weights(np.random.RandomState(seed)) for seed in range(N_STARTS)]
-    stack = EnsembleTrainer.start(
+    stack = StackTrainer.start(
         Objective(network, BrierScore(), L2(alpha=0.0)),
         network.init_parameters(starts, np.dtype(float)),
         [Dataset(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
@@ -100,7 +100,7 @@ def train_starts(n_units: int) -> tuple[EnsembleTrainer, np.ndarray]:
     return stack, np.array(losses)
 
 
-def outputs_of(stack: EnsembleTrainer, X: np.ndarray) -> np.ndarray:
+def outputs_of(stack: StackTrainer, X: np.ndarray) -> np.ndarray:
     """Return the output of every network (rows) for every row of X (columns)."""
     return expit(predict_raw(stack.objective.network, stack.parameters, X)[:, :, 0])
 
@@ -168,7 +168,7 @@ def draw_classic(network: BackpropClassifier):
     return figure
 
 
-def draw_starts(stack: EnsembleTrainer, losses: dict[int, np.ndarray]):
+def draw_starts(stack: StackTrainer, losses: dict[int, np.ndarray]):
     """Draw the losses of two hidden units, a network that is stuck, and how each width fares."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.5, 4.4))
     epochs = np.arange(1, N_EPOCHS + 1)

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from .initializers import GlorotUniform, Initializer, VarianceScaling
-from .utils._typing import ActivationName
+from .utils._name_types import ActivationName
 from .utils.arrays import Array
-from .utils.config import Configurable
+from .utils.configurable import Configurable
 from .utils.validation import validate_interval
 
 __all__ = [

@@ -24,7 +24,7 @@ from sklearn.utils import check_array, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from ._conformal_scores import PredictionBand, conformal_quantile_rank, min_calibration_samples
+from ._conformal_intervals import PredictionBand, conformal_quantile_rank, min_calibration_samples
 from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
 from .estimators._decorators import checks_parameters
 from .estimators._mixins import MetaEstimatorReprMixin
@@ -40,7 +40,7 @@ def absolute_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
 
 def normalized_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
     """Return a band of width zero whose unit is the predicted standard deviation."""
-    last, X_last = _last_step(estimator, X)
+    last, X_last = _unwrap_with_input(estimator, X)
     return PredictionBand.from_mean_and_std(
         *map(_to_float64, last.predict(X_last, return_std=True))
     )
@@ -64,16 +64,16 @@ def _to_float64(values: Any) -> Array:
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
-def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
+def _unwrap_with_input(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """Return the estimator inside pipelines and searches, and the X that is passed to it."""
     if isinstance(estimator, FrozenEstimator):
-        return _last_step(estimator.estimator, X)
+        return _unwrap_with_input(estimator.estimator, X)
     if isinstance(estimator, Pipeline):
         if X is not None and len(estimator) > 1:
             X = estimator[:-1].transform(X)
-        return _last_step(estimator[-1], X)
+        return _unwrap_with_input(estimator[-1], X)
     if hasattr(estimator, "best_estimator_"):
-        return _last_step(estimator.best_estimator_, X)
+        return _unwrap_with_input(estimator.best_estimator_, X)
     return estimator, X
 
 
@@ -83,14 +83,14 @@ def _learns_deviation(estimator: Any) -> bool:
     Estimators of this package always return one; without a suitable loss it is only the
     disagreement of the networks.
     """
-    last, _ = _last_step(estimator)
+    last, _ = _unwrap_with_input(estimator)
     learns: bool | None = getattr(last, "_learns_deviation", None)
     return _supports_return_std(last) if learns is None else bool(learns)
 
 
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
-    last, _ = _last_step(estimator)
+    last, _ = _unwrap_with_input(estimator)
     known: tuple[float, float] | None = getattr(last, "_range_of_targets", None)
     if known is not None:  # an estimator of this package
         return known
@@ -349,7 +349,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
                 f"conformity_score={self.conformity_score!r} needs {needed} for each target, but "
                 f"for targets of shape {y.shape} the estimator's predictions have shape {shape}."
             )
-        if kind == "scaled" and not _supports_return_std(_last_step(fitted)[0]):
+        if kind == "scaled" and not _supports_return_std(_unwrap_with_input(fitted)[0]):
             raise ValueError(
                 'conformity_score="scaled" needs an estimator with predict(X, return_std=True), '
                 f'got {self.estimator!r}. Use "absolute" instead.'

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .utils.config import Configurable
+from .utils.configurable import Configurable
 from .utils.validation import validate_interval
 
 __all__ = ["EarlyStopping"]

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .utils.config import Configurable
+from .utils.configurable import Configurable
 from .utils.validation import validate_interval
 
 __all__ = ["INITIALIZERS", "GlorotUniform", "Initializer", "VarianceScaling"]

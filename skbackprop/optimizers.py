@@ -21,7 +21,7 @@ from .utils.arrays import (
     iter_column_blocks,
     iter_column_blocks_with_scratch,
 )
-from .utils.config import Configurable
+from .utils.configurable import Configurable
 from .utils.validation import validate_interval, validate_positive_int
 
 __all__ = [

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from .utils._typing import ScheduleName
+from .utils._name_types import ScheduleName
 from .utils.arrays import Array, ArrayDict, FloatOrPerMember
-from .utils.config import Configurable
+from .utils.configurable import Configurable
 from .utils.validation import did_you_mean, validate_interval
 
 __all__ = [

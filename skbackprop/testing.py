@@ -9,7 +9,7 @@ import numpy as np
 
 from .activations import ActivationFunction
 from .losses.base import Loss
-from .utils.config import check_in_place
+from .utils.configurable import check_in_place
 
 __all__ = ["check_activation", "check_gradient", "check_loss"]
 

@@ -25,7 +25,7 @@ from .utils.arrays import (
     cast_hyperparameters,
     iter_column_blocks,
 )
-from .utils.config import Configurable
+from .utils.configurable import Configurable
 from .utils.validation import validate_interval
 
 __all__ = ["AVERAGES", "ExponentialMovingAverage", "PolyakAverage", "WeightAverage"]

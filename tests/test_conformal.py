@@ -37,7 +37,7 @@ from skbackprop import (
     ConformalRegressor,
     TabularRegressor,
 )
-from skbackprop._conformal_scores import conformal_quantile_rank
+from skbackprop._conformal_intervals import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile, SquaredError, TargetInterval
 from support import NAMES, few_epochs, for_check, pickled, quick, value_data
 

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from skbackprop import BackpropClassifier, BackpropRegressor, schedules
-from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
@@ -36,7 +36,7 @@ from skbackprop.schedules import (
     StepDecay,
     init_plateau_counter,
 )
-from skbackprop.utils.stack_members import index_members, index_state
+from skbackprop.utils.stack_members import index_settings, index_state
 from support import few_epochs, quick, value_data
 from support.stacks import (
     assert_same_bits,
@@ -326,7 +326,7 @@ DIGITS = DIGITS[0][:500] / 16, DIGITS[1][:500]
 # What the optimizers with rates of another order take as the base rate; the others 0.005.
 BASE_RATES = {"sgd": 0.1, "adagrad": 0.03}
 # A falling number of rows seen calls for a small power.
-SETTINGS = {"invscaling": {"power_t": 0.05}, "exponential": {"final": 0.1}}
+SETTINGS = {"invscaling": {"power_t": 0.05}, "exponential": {"final_factor": 0.1}}
 
 
 @pytest.mark.long
@@ -428,7 +428,7 @@ def test_patience_of_a_stack_is_that_of_each_member():
     tol, patience = np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]])
     rng = np.random.RandomState(0)
     together, progress = PlateauStopper(tol, patience), init_plateau_counter(3)
-    alone = [index_members(together, [i]) for i in range(3)]
+    alone = [index_settings(together, [i]) for i in range(3)]
     own_progress = [init_plateau_counter(1) for _ in alone]
     n_stalled = 0
     for _ in range(50):
@@ -457,7 +457,7 @@ def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, pat
     stay = [i for i in range(3) if i not in leaving]
     for epoch in range(20):
         if epoch == 5:
-            reduced = index_members(reduced, stay)
+            reduced = index_settings(reduced, stay)
             of_reduced = index_state(of_reduced, stay)
         monitored = rng.rand(3, 1)
         expected = whole.on_epoch_end(progress, monitored, all_may)

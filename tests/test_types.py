@@ -15,7 +15,7 @@ import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.conformal import BANDS, ConformalRegressor
 from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
-from skbackprop.utils import _typing
+from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference
 from test_house import entries
@@ -65,7 +65,7 @@ def test_the_package_says_that_it_has_types():
 
 @pytest.mark.parametrize("name", write_reference.NAMES)
 def test_types_of_names_are_those_of_the_tables(name):
-    assert typing.get_args(getattr(_typing, name)) == tuple(write_reference.NAMES[name])
+    assert typing.get_args(getattr(_name_types, name)) == tuple(write_reference.NAMES[name])
 
 
 def names_in(hint):

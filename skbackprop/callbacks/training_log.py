@@ -160,13 +160,13 @@ def _make_lines(context: Any, histories: list[History]) -> list[dict[str, Any]]:
         "estimator": context.estimator_name,
     }
     return [
-        shared | {"member": i} | _last_epoch(history)
+        shared | {"member": i} | _last_epoch_record(history)
         for i, history in enumerate(histories)
         if trained[i]
     ]
 
 
-def _last_epoch(history: History) -> dict[str, Any]:
+def _last_epoch_record(history: History) -> dict[str, Any]:
     def last(values: list[float]) -> float | None:
         return float(values[-1]) if values else None
 

@@ -165,7 +165,7 @@ class ActorPool:
         # In the order of the partitions, so that results do not depend on the workers' addresses.
         numbers, workers = zip(*sorted(pair for pair in assigned if pair[0]), strict=True)
         weights = [info.weight for info in infos]
-        shares = divide_shares(numbers, n_rows, weights, self.config.batch_size)
+        shares = make_worker_shares(numbers, n_rows, weights, self.config.batch_size)
         self._max_rows = shares[0].max_rows
         token = "backprop-part" + unique_suffix()
         self._futures = [
@@ -185,7 +185,7 @@ class ActorPool:
             self._actors = [future.result() for future in self._futures]
 
 
-def divide_shares(
+def make_worker_shares(
     numbers: Sequence[list[int]], n_rows: Sequence[int], weights: Sequence[float], batch_size: int
 ) -> list[WorkerShare]:
     """Return the share of each worker.

@@ -17,14 +17,10 @@ from distributed import Client, get_client
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._data_info import DataInfo, FitArguments, ValidatedData, ValidatedParams
-from ..estimators._label_encoding import (
-    ClassificationTargets,
-    check_are_named,
-    make_target_encoder,
-)
+from ..estimators._fit_context import DataInfo, FitArguments, ValidatedData, ValidatedParams
+from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
 from ..estimators._parameter_table import OF_A_CLUSTER
-from ..estimators._validation import bare_clone, infer_dtype, prefix_errors
+from ..estimators._validation import infer_dtype, prefix_errors, shallow_copy_of
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
@@ -32,13 +28,13 @@ from ..nn.update import UpdateRule
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..training.class_weight import reject_balanced
 from ..training.config import TrainingConfig
-from ..training.task import TrainingTask
+from ..training.training_task import TrainingTask
 from ..training.validation_data import ValidationData
 from ..utils.arrays import Array
 from ._actor_pool import ActorPool
 from ._partitions import PartitionedDataset, Partitions, PartitionValidator, make_partitions
 from ._prediction import map_method, predict_for_score
-from ._targets import collect_classes, encode_targets, fit_regression_targets, weight_by_class
+from ._targets import encode_targets, fit_regression_targets, weight_by_class, y_with_all_labels
 from ._trainer import DistributedTrainer
 from ._validation import (
     PrecomputedClassifier,
@@ -84,7 +80,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         partitions = make_partitions(client, given.X, given.y, given.sample_weight, validator)
         reader: Any = self
         if features is None:
-            features, reader = partitions.feature_attributes, bare_clone(self)
+            features, reader = partitions.feature_attributes, shallow_copy_of(self)
             reader._set(features)
         dtype = expected_dtype or infer_dtype(partitions)
         targets = self._targets_for(partitions, config, known, dtype, incremental, classes)
@@ -118,18 +114,18 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         incremental: bool,
         classes: Any,
     ) -> Any:
-        """Return the `TargetEncoder` of an earlier fit, or one fitted to the partitions."""
+        """Return the `BaseTargetEncoder` of an earlier fit, or one fitted to the partitions."""
         if known is not None and self._knows_targets:
             targets = self._known_targets(known)
             self._check_known(targets, classes)
-            if isinstance(targets, ClassificationTargets) and not incremental:
-                targets.encode(collect_classes(partitions), needs_all=True)
+            if isinstance(targets, BaseLabelEncoder) and not incremental:
+                targets.encode(y_with_all_labels(partitions), needs_all=True)
             return targets
         if self._y_numeric:
             return fit_regression_targets(config, self.loss, partitions, dtype)
         if incremental:
-            check_are_named(classes, is_weighted=False)
-        return make_target_encoder(collect_classes(partitions), classes)
+            check_classes_passed(classes, is_weighted=False)
+        return make_target_encoder(y_with_all_labels(partitions), classes)
 
     def _problem(
         self,
@@ -274,7 +270,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
 
     def __sklearn_clone__(self) -> Self:
         """Return an unfitted copy with the same client."""
-        without_client = bare_clone(self)
+        without_client = shallow_copy_of(self)
         without_client.client = None
         other: Self = BaseEstimator.__sklearn_clone__(without_client)
         other.client = self.client

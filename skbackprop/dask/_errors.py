@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from ..training.callbacks import TrainingInterrupted
+from ..training.observers import TrainingInterrupted
 
 
 class ClusterLostError(TrainingInterrupted, ConnectionError):

@@ -20,12 +20,7 @@ from dask import delayed
 from distributed import Client, Future
 from scipy.sparse import issparse, vstack
 
-from ..estimators._validation import (
-    check_range,
-    infer_dtype,
-    prefix_errors,
-    validated_weight,
-)
+from ..estimators._validation import check_fits_dtype, infer_dtype, prefix_errors, validated_weight
 from ..nn.data_loader import Dataset
 from ..training.architecture import MLPSpec
 from ..utils.arrays import Array
@@ -237,7 +232,7 @@ class PartitionValidator:
         estimator._set(self.features or {})
         with prefix_errors(name):
             X, y = estimator._validated(X, y, reset=self.features is None)
-            check_range(X, self.dtype or infer_dtype(X))
+            check_fits_dtype(X, self.dtype or infer_dtype(X))
             if weight is not None:
                 weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
             self.architecture.validate_input(X)

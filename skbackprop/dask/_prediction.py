@@ -10,8 +10,8 @@ import numpy as np
 from dask import delayed
 from distributed import Client
 
-from ..estimators._data_info import ScoringInputs
-from ..estimators._validation import bare_clone, validated_weight
+from ..estimators._fit_context import ScoringInputs
+from ..estimators._validation import shallow_copy_of, validated_weight
 from ._partitions import delayed_partitions, gather, merge_column_chunks, row_blocks
 
 
@@ -82,7 +82,7 @@ def _call_method(local: Any, method: str, X: Any, arguments: tuple[Any, ...]) ->
     """Return the output of a method for a block, which may have no rows."""
     if X.shape[0]:
         return getattr(local, method)(X, *arguments)
-    nameless = bare_clone(local)  # a row of zeros causes no warning about feature names
+    nameless = shallow_copy_of(local)  # a row of zeros causes no warning about feature names
     vars(nameless).pop("feature_names_in_", None)
     output = getattr(nameless, method)(np.zeros((1, local.n_features_in_)), *arguments)
     if isinstance(output, (list, tuple)):

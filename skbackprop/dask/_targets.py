@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..estimators._label_encoding import ClassificationTargets
+from ..estimators._label_encoding import BaseLabelEncoder
 from ..estimators._target_scaling import (
-    RegressionTargets,
+    RegressionTargetEncoder,
     check_can_be_scaled,
     exponent_of_deviations,
     one_for_zero,
@@ -38,7 +38,7 @@ def encode_targets(partition: Partition, targets: Any) -> Partition:
 # ------------------------------------------------------------------------------------- labels
 
 
-def collect_classes(partitions: Partitions) -> Array:
+def y_with_all_labels(partitions: Partitions) -> Array:
     """Return a small y that holds all labels of each column."""
     columns = [_union(labels) for labels in zip(*partitions.compute(_unique_labels), strict=True)]
     if not partitions.infos[0].y_shape:
@@ -65,7 +65,7 @@ def _union(labels: Sequence[Array]) -> Array:
 
 
 def weight_by_class(
-    class_weight: Any, targets: ClassificationTargets, partitions: Partitions
+    class_weight: Any, targets: BaseLabelEncoder, partitions: Partitions
 ) -> Partitions:
     """Return partitions of encoded targets, with sample weights multiplied by class weights."""
     if class_weight is None:
@@ -85,7 +85,7 @@ def weight_by_class(
     return weighted
 
 
-def _class_counts(partition: Partition, targets: ClassificationTargets) -> list[Array]:
+def _class_counts(partition: Partition, targets: BaseLabelEncoder) -> list[Array]:
     """Return the total weight of the rows of each class, for each column."""
     weight = partition.weight
     return [
@@ -95,7 +95,7 @@ def _class_counts(partition: Partition, targets: ClassificationTargets) -> list[
 
 
 def _apply_class_weight(
-    partition: Partition, targets: ClassificationTargets, weights: Sequence[Array]
+    partition: Partition, targets: BaseLabelEncoder, weights: Sequence[Array]
 ) -> Partition:
     with np.errstate(over="ignore", invalid="ignore"):
         labels = targets.class_indices(partition.y)
@@ -107,7 +107,7 @@ def _apply_class_weight(
 
 def fit_regression_targets(
     config: TrainingConfig, setting: Any, partitions: Partitions, dtype: Any
-) -> RegressionTargets:
+) -> RegressionTargetEncoder:
     """Return numeric targets, with their mean and scale if they are to be scaled.
 
     Parameters
@@ -122,7 +122,7 @@ def fit_regression_targets(
         The dtype of the network.
     """
     shape = partitions.infos[0].y_shape
-    targets = RegressionTargets(config.loss, setting, shape[0] if shape else 1)
+    targets = RegressionTargetEncoder(config.loss, setting, shape[0] if shape else 1)
     partitions.compute(_check_targets, targets)
     if not config.scale_target:
         return targets
@@ -142,7 +142,7 @@ def fit_regression_targets(
     return scaled.checked(max(largest), dtype)
 
 
-def _check_targets(partition: Partition, targets: RegressionTargets) -> None:
+def _check_targets(partition: Partition, targets: RegressionTargetEncoder) -> None:
     """Check that the loss is defined for the targets of a partition."""
     targets.encode(partition.y, needs_all=False)
 

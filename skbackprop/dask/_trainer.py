@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..nn.ensemble_trainer import EnsembleTrainer
+from ..nn.ensemble_trainer import StackTrainer
 from ..nn.objective import PenaltyGradient, fsum_or_nan
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array
 from ._actor_pool import ActorPool
-from ._worker import BatchSlice, GradientResult, LocalSGDResult, SyncState
+from ._worker import EpochSlice, GradientResult, LocalSGDResult, SyncState
 
 # The bound of the seeds of orders and masks.
 _MAX_SEED = np.iinfo(np.int64).max
@@ -24,7 +24,7 @@ _SECOND_MOMENTS = "largest_second_moment", "second_moment", "sum_of_squares"
 
 
 @dataclass
-class DistributedTrainer(EnsembleTrainer):
+class DistributedTrainer(StackTrainer):
     """Networks that are trained by synchronous or local SGD on the workers of a cluster.
 
     All networks take part in each round, with rows in an order of their own, and each is computed
@@ -45,7 +45,7 @@ class DistributedTrainer(EnsembleTrainer):
     Parameters
     ----------
     objective, state, tables, batch_sizes, optimizer, schedule, rate, clip_norm, average, deadline
-        As for `EnsembleTrainer`.
+        As for `StackTrainer`.
     pool : ActorPool
         The rows, on the workers.
     sync_every : int
@@ -114,7 +114,7 @@ class DistributedTrainer(EnsembleTrainer):
                 average_workers(self._members[i].state, parts, n_rows)
                 sums[i] += [part.loss * part.weight / n_rounds for part in parts if part.weight]
 
-    def _iter_slices(self, n_pieces: int) -> Iterable[list[BatchSlice]]:
+    def _iter_slices(self, n_pieces: int) -> Iterable[list[EpochSlice]]:
         """Yield the pieces of an epoch, one for each network, until the time limit."""
         seeds: dict[int, int | None] = {}
         for rng in self.state.rngs:  # networks that share a stream visit rows in the same order
@@ -123,8 +123,8 @@ class DistributedTrainer(EnsembleTrainer):
                 seeds[id(rng)] = drawn
         orders = [seeds[id(rng)] for rng in self.state.rngs]
         masks = [int(rng.integers(_MAX_SEED)) for rng in self.state.masks] or [0] * len(self)
-        slices: Iterable[list[BatchSlice]] = (
-            [BatchSlice(*own, piece, n_pieces) for own in zip(orders, masks, strict=True)]
+        slices: Iterable[list[EpochSlice]] = (
+            [EpochSlice(*own, piece, n_pieces) for own in zip(orders, masks, strict=True)]
             for piece in range(n_pieces)
         )
         return slices if self.deadline is None else self.deadline.before_each(slices)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from ..nn.data_loader import Dataset
-from ..nn.ensemble_trainer import EnsembleTrainer
+from ..nn.ensemble_trainer import StackTrainer
 from ..nn.full_batch import FullBatchLoss
 from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import FlatParameters
@@ -77,7 +77,7 @@ class WorkerShare(NamedTuple):
     weight_scale: float
 
 
-class BatchSlice(NamedTuple):
+class EpochSlice(NamedTuple):
     """One of `n_pieces` equal pieces of an epoch.
 
     Parameters
@@ -210,7 +210,7 @@ class WorkerActor:
         self._n_rows_at_once = max(1, _BUFFERED_VALUES // per_row)
         self._orders: dict[tuple[int | None, bool], list[IndexArray]] = {}
         self._losses: dict[int, FullBatchLoss] = {}
-        self._trainers: dict[tuple[int, int, bool], EnsembleTrainer] = {}
+        self._trainers: dict[tuple[int, int, bool], StackTrainer] = {}
         self._state: TrainState | None = None
         self._parameters: FlatParameters | None = None
         self._masks = [np.random.default_rng()] if network.stochastic else []
@@ -229,7 +229,7 @@ class WorkerActor:
             return RemoteError(error)
 
     def gradients(
-        self, theta: Array, statistics: ArrayDict, slices: Sequence[BatchSlice]
+        self, theta: Array, statistics: ArrayDict, slices: Sequence[EpochSlice]
     ) -> list[GradientResult]:
         """Return the gradient of each network on this worker's part of its batch."""
         self._drop_old_orders(slices)
@@ -240,7 +240,7 @@ class WorkerActor:
         ]
 
     def local_steps(
-        self, start: SyncState, rates: Array, slices: Sequence[BatchSlice]
+        self, start: SyncState, rates: Array, slices: Sequence[EpochSlice]
     ) -> list[LocalSGDResult]:
         """Return each network after local steps on this worker's part of a piece of an epoch."""
         self._drop_old_orders(slices)
@@ -258,7 +258,7 @@ class WorkerActor:
             for number, partition in zip(self._share.partitions, self._partitions, strict=True)
         }
 
-    def _gradient(self, theta: Array, statistics: ArrayDict, piece: BatchSlice) -> GradientResult:
+    def _gradient(self, theta: Array, statistics: ArrayDict, piece: EpochSlice) -> GradientResult:
         if self._parameters is None:
             self._parameters = self._config.objective.network.layout.init(1, theta.dtype)
         parameters = self._parameters
@@ -285,7 +285,7 @@ class WorkerActor:
             g.astype(theta.dtype), updated, weight / scale, fsum_or_nan(losses) / scale
         )
 
-    def _local_steps(self, start: SyncState, rate: Array, piece: BatchSlice) -> LocalSGDResult:
+    def _local_steps(self, start: SyncState, rate: Array, piece: EpochSlice) -> LocalSGDResult:
         """Return one network after as many steps as all other workers make."""
         share = self._share
         if share.weight == 0:
@@ -308,7 +308,7 @@ class WorkerActor:
 
     # --------------------------------------------------------------------- rows of a piece
 
-    def _rows_of(self, piece: BatchSlice, weighted_only: bool = False) -> IndexArray:
+    def _rows_of(self, piece: EpochSlice, weighted_only: bool = False) -> IndexArray:
         """Return the rows of a piece, optionally only those with a positive weight."""
         orders = self._orders_of(piece.order, weighted_only)
         numbers = self._share.partitions
@@ -319,7 +319,7 @@ class WorkerActor:
         return np.concatenate(rows)
 
     def _rows_of_steps(
-        self, piece: BatchSlice, n_largest: int, n_steps: int
+        self, piece: EpochSlice, n_largest: int, n_steps: int
     ) -> tuple[IndexArray, float]:
         """Return the rows of a piece for `n_steps` local steps, and the factor of their weights.
 
@@ -352,11 +352,11 @@ class WorkerActor:
             self._orders[key] = orders
         return self._orders[key]
 
-    def _drop_old_orders(self, slices: Sequence[BatchSlice]) -> None:
+    def _drop_old_orders(self, slices: Sequence[EpochSlice]) -> None:
         seeds = {piece.order for piece in slices}
         self._orders = {key: orders for key, orders in self._orders.items() if key[0] in seeds}
 
-    def _iter_data(self, piece: BatchSlice) -> Iterator[Dataset]:
+    def _iter_data(self, piece: EpochSlice) -> Iterator[Dataset]:
         """Yield the rows of a piece, as many at once as pass through the network together."""
         n_at_once = self._n_rows_at_once
         if piece.n_pieces == 1:  # all rows, in any order
@@ -383,11 +383,11 @@ class WorkerActor:
 
     # ------------------------------------------------------------------------- buffers
 
-    def _trainer_for(self, data: Dataset, batch_size: int, state: TrainState) -> EnsembleTrainer:
+    def _trainer_for(self, data: Dataset, batch_size: int, state: TrainState) -> StackTrainer:
         """Return the trainer of local steps, with the buffers of earlier data of this size."""
         config, key = self._config, (data.n_rows, batch_size, data.weight is None)
         if key not in self._trainers:
-            self._trainers[key] = EnsembleTrainer(
+            self._trainers[key] = StackTrainer(
                 config.objective,
                 state,
                 [data],
@@ -410,7 +410,7 @@ class WorkerActor:
             parameters, optimizer, {}, average, *counters, [None], [None], self._masks
         )
 
-    def _seed_masks(self, piece: BatchSlice) -> None:
+    def _seed_masks(self, piece: EpochSlice) -> None:
         """Seed the dropout masks of a piece, the same whichever worker computes it."""
         for rng in self._masks:
             seeded = np.random.default_rng([piece.masks, self._share.partitions[0], piece.piece])

@@ -22,7 +22,7 @@ from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight
 from ..training.weight_init import CoefsAndIntercepts
-from ..utils._typing import (
+from ..utils._name_types import (
     AverageName,
     ClassifierLossName,
     InitializerName,

@@ -20,7 +20,7 @@ from ..losses.base import Loss
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.weight_init import CoefsAndIntercepts
-from ..utils._typing import (
+from ..utils._name_types import (
     AverageName,
     InitializerName,
     NormalizationName,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..training.callbacks import INTERRUPTS, EpochObserver, Interrupt, RunSnapshots
 from ..training.lbfgs_training import LBFGSLoop
 from ..training.loop import TrainingLoop
+from ..training.observers import INTERRUPTS, EpochObserver, Interrupt, RunSnapshots
 from ._checkpoint_io import describe_settings_of
-from ._data_info import FitArguments, FitContext
+from ._fit_context import FitArguments, FitContext
 
 
 class CallbackRunner(EpochObserver):

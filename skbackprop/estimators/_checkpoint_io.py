@@ -14,14 +14,14 @@ import numpy as np
 
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
-from ..training.task import TrainingTask
 from ..training.training_run import TrainingRun
+from ..training.training_task import TrainingTask
 from ..training.weight_init import RandomInit
 from ..utils.arrays import Array
 from ..utils.atomic_write import atomic_write
-from ..utils.describe_settings import describe
-from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatten_dict
-from ._loss_history import SharedList
+from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
+from ..utils.settings_fingerprint import describe
+from ._loss_history import CurvePrefix
 from ._parameter_table import PARAMETERS
 
 _FORMAT = "skbackprop checkpoint, version 2"
@@ -54,7 +54,7 @@ _CHECKSUM = "checksum"
 
 
 Curves: TypeAlias = "Mapping[str, Any]"
-"""Loss curves by the names of their attributes, each a list, a `SharedList` or None."""
+"""Loss curves by the names of their attributes, each a list, a `CurvePrefix` or None."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class EstimatorCheckpoint:
         for i, curves in enumerate(self.before):
             for name, curve in curves.items():
                 if curve is not None:
-                    numbers = curve.numbers if isinstance(curve, SharedList) else curve
-                    arrays[join_path("before", i, name)] = np.array(numbers, dtype=float)
+                    numbers = curve.numbers if isinstance(curve, CurvePrefix) else curve
+                    arrays[join_keys("before", i, name)] = np.array(numbers, dtype=float)
         write_checkpoint(path, self.kind, self.settings, data_fingerprint(self.problem), arrays)
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the arrays of all checkpoints by name."""
         return {
-            join_path("checkpoints", i, name): array
+            join_keys("checkpoints", i, name): array
             for i, checkpoint in enumerate(self.checkpoints)
             for name, array in checkpoint.to_arrays().items()
         }
@@ -190,7 +190,7 @@ def resume_runs(runs: Sequence[TrainingRun], arrays: Mapping[str, Array], path: 
 
 def select_prefix(arrays: Mapping[str, Array], *path: Any) -> dict[str, Array]:
     """Return the arrays below a path, by the rest of their names."""
-    start = join_path(*path, "")
+    start = join_keys(*path, "")
     return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
 
 

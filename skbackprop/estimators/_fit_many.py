@@ -13,17 +13,17 @@ from dataclasses import replace
 from numbers import Integral
 from typing import Any, TypeAlias
 
-from ..training.callbacks import NO_OBSERVER, EpochObserver
 from ..training.config import TrainingConfig
-from ..training.history import InitialState
 from ..training.loop import EpochReport, make_training_loop
-from ..training.rng import new_rng
+from ..training.observers import NO_OBSERVER, EpochObserver
+from ..training.rng import rng_from_global
+from ..training.run_states import InitialState
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..utils.equality import group_by_equality, is_equal
 from ._checkpoint_io import data_fingerprint
-from ._data_info import FitArguments, FitContext, ValidatedParams
-from ._resume import ResumeState, initial_state_of
+from ._fit_context import FitArguments, FitContext, ValidatedParams
+from ._state_transfer import ResumeState, initial_state_of
 from .base import BaseNeuralNetwork
 
 
@@ -105,7 +105,7 @@ class FitJob:
         first.shares_rng = start is not None
         if self.estimator.random_state is None:
             # Not NumPy's global stream, which the other fits would draw from as well.
-            first.state = replace(first.state, rngs=[new_rng()])
+            first.state = replace(first.state, rngs=[rng_from_global()])
         self.prepared, self._alike = prepared, alike
         if self._start is not None:
             self.begins_anew = self._start.data != self._fingerprint(prepared)

@@ -15,7 +15,7 @@ from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.parameters import FlatParameters
-from ..training._warnings import warn
+from ..training._sklearn_warnings import warn
 from ..training.architecture import MLPSpec
 from ..training.config import (
     TrainingConfig,
@@ -25,32 +25,32 @@ from ..training.config import (
     make_training_config,
 )
 from ..training.folds import assign_folds
-from ..training.history import InitialState, WarmStartState
 from ..training.rng import spawn_rngs
-from ..training.task import TrainingTask
+from ..training.run_states import InitialState, WarmStartState
 from ..training.training_run import TrainingRun
+from ..training.training_task import TrainingTask
 from ..training.unused_params import unused_parameter_warnings
 from ..training.validation_data import Evaluator, Scorer, ValidationData
 from ..utils.arrays import Array
 from ..utils.equality import is_equal
-from ._data_info import (
+from ._fit_context import (
+    BaseTargetEncoder,
     DataInfo,
     FitArguments,
     FitContext,
-    TargetEncoder,
     ValidatedData,
     ValidatedParams,
     warm_start_signature,
 )
-from ._fitted import FittedAttributesMixin
+from ._fitted_network import FittedAttributesMixin
 from ._mixins import get_scorer_with_suggestion
-from ._private_overrides import check_overrides
+from ._sklearn_overrides import check_overrides
 from ._validation import (
-    bare_clone,
-    check_range,
+    check_fits_dtype,
     check_scalar_score,
     infer_dtype,
     prefix_errors,
+    shallow_copy_of,
     validated_data,
     validated_groups,
     validated_weight,
@@ -71,20 +71,20 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
     def _learn(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
     ) -> Any:
-        """Return the `TargetEncoder` for the first y, which is in the table unencoded.
+        """Return the `BaseTargetEncoder` for the first y, which is in the table unencoded.
 
         `classes` are all labels of later calls, if the user has given them.
         """
 
     @abstractmethod
     def _recall(self, config: TrainingConfig, n_outputs: int) -> Any:
-        """Return the `TargetEncoder` of a network made from weights, by its attributes."""
+        """Return the `BaseTargetEncoder` of a network made from weights, by its attributes."""
 
     def _known_targets(self, known: DataInfo) -> Any:
-        """Return the `TargetEncoder` of the last fit, with the present fitted attributes."""
+        """Return the `BaseTargetEncoder` of the last fit, with the present fitted attributes."""
         return known.targets
 
-    def _check_known(self, targets: TargetEncoder, classes: Any) -> None:
+    def _check_known(self, targets: BaseTargetEncoder, classes: Any) -> None:
         """Check that the user's `classes` are those of the first call."""
 
     def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
@@ -179,11 +179,11 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         known: DataInfo | None = self._learned if continues else None
         planned = planned or self._plan_to_go_on(known, incremental)
         config = planned.config
-        reader = self if known else bare_clone(self)
+        reader = self if known else shallow_copy_of(self)
         X, y = reader._validated(given.X, given.y, reset=known is None)
         config.architecture.validate_input(X)
         dtype = known.dtype if known else config.dtype or infer_dtype(X)
-        check_range(X, dtype)
+        check_fits_dtype(X, dtype)
         may_be_classes = incremental and classes is None and not self._y_numeric
         weight = validated_weight(given.sample_weight, X, may_be_classes=may_be_classes)
         table = Dataset(X, y, weight)
@@ -213,7 +213,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         with prefix_errors("X_val, y_val"):
             X, y = self._validated(given.X_val, given.y_val, reset=False)
             config.architecture.validate_input(X)
-            check_range(X, learned.dtype)
+            check_fits_dtype(X, learned.dtype)
             encoded = learned.targets.encode(y, needs_all=False)
             table = Dataset(X, encoded, validated_weight(given.sample_weight_val, X))
             return ValidationData(self._weighted(config, learned.targets, table, False), None, y)
@@ -358,7 +358,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         alone = self._with_one_network(learned)
 
         def score(parameters: FlatParameters, watched: ValidationData, outcomes: Array) -> float:
-            estimator = bare_clone(alone)
+            estimator = shallow_copy_of(alone)
             estimator._set(estimator._arrays_of(parameters, learned.network))
             estimator = estimator._to_be_scored(watched, outcomes)
             weight = watched.weight

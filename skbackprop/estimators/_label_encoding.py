@@ -23,25 +23,25 @@ from ..losses.links import Link
 from ..losses.multioutput import MultiOutputLink, MultiOutputLoss, split_outputs
 from ..training.class_weight import EncodedLabels
 from ..utils.arrays import Array, as_dense
-from ._data_info import TargetEncoder
+from ._fit_context import BaseTargetEncoder
 from ._validation import CLASSES_BY_NAME, check_no_missing, is_plain_target, unify_label_dtype
 
 # The classes of a column of a 0/1 matrix.
 _BINARY = np.arange(2)
 
 
-def make_target_encoder(y: Any, classes: Any = None) -> ClassificationTargets:
+def make_target_encoder(y: Any, classes: Any = None) -> BaseLabelEncoder:
     """Return the encoder for labels `y`, of `classes` if these are known in advance."""
     if _is_list_of_classes(classes) or _is_multioutput(y):
-        return MultioutputTargets.from_labels(y, classes)
+        return MultioutputLabelEncoder.from_labels(y, classes)
     known = None if classes is None else _sort_classes(classes)
     if _target_type(y) == "multilabel-indicator":
-        return MultilabelTargets(np.arange(y.shape[1]) if known is None else known, issparse(y))
+        return MultilabelEncoder(np.arange(y.shape[1]) if known is None else known, issparse(y))
     labels = _validate_labels(y, "y")
-    return SingleLabelTargets(np.unique(labels) if known is None else known)
+    return SingleLabelEncoder(np.unique(labels) if known is None else known)
 
 
-def check_are_named(classes: Any, is_weighted: bool) -> None:
+def check_classes_passed(classes: Any, is_weighted: bool) -> None:
     """Check that `classes` are passed to the first call of partial_fit.
 
     With sample weights, the error says that the third argument is not `classes`.
@@ -51,19 +51,17 @@ def check_are_named(classes: Any, is_weighted: bool) -> None:
         raise ValueError(f"classes must be passed on the first call to partial_fit.{hint}")
 
 
-def rebuild_target_encoder(
-    classes: Any, n_outputs: int, is_multilabel: bool
-) -> ClassificationTargets:
+def rebuild_target_encoder(classes: Any, n_outputs: int, is_multilabel: bool) -> BaseLabelEncoder:
     """Return the encoder for the classes of assigned weights."""
-    encoder: ClassificationTargets
+    encoder: BaseLabelEncoder
     if _is_list_of_classes(classes):
-        encoder = MultioutputTargets(
-            [SingleLabelTargets(np.asarray(each), i) for i, each in enumerate(classes)]
+        encoder = MultioutputLabelEncoder(
+            [SingleLabelEncoder(np.asarray(each), i) for i, each in enumerate(classes)]
         )
     elif is_multilabel:
-        encoder = MultilabelTargets(np.asarray(classes), is_sparse=False)
+        encoder = MultilabelEncoder(np.asarray(classes), is_sparse=False)
     else:
-        encoder = SingleLabelTargets(np.asarray(classes))
+        encoder = SingleLabelEncoder(np.asarray(classes))
     if encoder.n_outputs != n_outputs:
         raise ValueError(
             f"classes_ holds labels for {encoder.n_outputs} output(s), but coefs_ makes a network "
@@ -87,7 +85,7 @@ def _is_list_of_classes(classes: Any) -> bool:
     return isinstance(classes, (list, tuple)) and bool(classes) and np.ndim(classes[0]) == 1
 
 
-class ClassificationTargets(TargetEncoder):
+class BaseLabelEncoder(BaseTargetEncoder):
     """Encoder of labels to 0/1 targets, and decoder of raw predictions ("scores") to labels.
 
     Attributes
@@ -188,7 +186,7 @@ class ClassificationTargets(TargetEncoder):
         return np.array_equal(_sort_classes(classes), self.classes)
 
 
-class SingleLabelTargets(ClassificationTargets):
+class SingleLabelEncoder(BaseLabelEncoder):
     """Encoder of one column of labels: one output for up to two classes, else one for each class.
 
     Parameters
@@ -317,7 +315,7 @@ class SingleLabelTargets(ClassificationTargets):
         return labels
 
 
-class MultilabelTargets(ClassificationTargets):
+class MultilabelEncoder(BaseLabelEncoder):
     """Encoder of any number of labels for each row: a 0/1 matrix with a column for each label."""
 
     def __init__(self, classes: Array, is_sparse: bool) -> None:
@@ -371,7 +369,7 @@ class MultilabelTargets(ClassificationTargets):
         return super().accuracy(y.astype(np.int8), predicted, weight)
 
 
-class MultioutputTargets(ClassificationTargets):
+class MultioutputLabelEncoder(BaseLabelEncoder):
     """Encoder of several columns of labels: each column has outputs of its own.
 
     Parameters
@@ -380,13 +378,13 @@ class MultioutputTargets(ClassificationTargets):
         The encoder of each column.
     """
 
-    def __init__(self, columns: list[SingleLabelTargets]) -> None:
+    def __init__(self, columns: list[SingleLabelEncoder]) -> None:
         self.columns = columns
         self.classes = [column.classes for column in columns]
         self.widths = tuple(column.n_outputs for column in columns)
 
     @classmethod
-    def from_labels(cls, y: Any, classes: Any) -> MultioutputTargets:
+    def from_labels(cls, y: Any, classes: Any) -> MultioutputLabelEncoder:
         """Return the encoder for the columns of y, of `classes` if these are known."""
         y = as_dense(y)
         if classes is None:
@@ -399,7 +397,7 @@ class MultioutputTargets(ClassificationTargets):
                 f"{y.shape}, got {classes!r}."
             )
         valid = (_validate_labels(own, f"Column {i} of y") for i, own in enumerate(labels))
-        return cls([SingleLabelTargets(np.unique(own), i) for i, own in enumerate(valid)])
+        return cls([SingleLabelEncoder(np.unique(own), i) for i, own in enumerate(valid)])
 
     @property
     def n_outputs(self) -> int:
@@ -423,7 +421,7 @@ class MultioutputTargets(ClassificationTargets):
         ]
         return np.hstack(encoded)
 
-    def _split(self, values: Array) -> Iterator[tuple[SingleLabelTargets, Array]]:
+    def _split(self, values: Array) -> Iterator[tuple[SingleLabelEncoder, Array]]:
         """Return each column with its raw predictions or encoded targets."""
         return zip(self.columns, split_outputs(values, self.widths), strict=True)
 

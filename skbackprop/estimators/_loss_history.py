@@ -9,7 +9,7 @@ import numpy as np
 from ..utils.arrays import Array
 
 
-class SharedList:
+class CurvePrefix:
     """The first numbers of a list that others may extend: an immutable loss curve.
 
     Curves that continue it share its list; each knows how much of it is its own. Only the longest
@@ -32,7 +32,7 @@ class SharedList:
         """Pickle and copy its own numbers only; NumPy scalars as one array."""
         own = self.numbers[: self._n]
         are_scalars = bool(own) and all(isinstance(number, np.float64) for number in own)
-        return SharedList, (np.array(own) if are_scalars else own,)
+        return CurvePrefix, (np.array(own) if are_scalars else own,)
 
     def __len__(self) -> int:
         return self._n
@@ -42,20 +42,20 @@ class SharedList:
         """The numbers: the shared list itself if nothing has been added to it, else a copy."""
         return self._numbers if len(self._numbers) == self._n else self._numbers[: self._n]
 
-    def extended(self, more: list[float]) -> SharedList:
+    def extended(self, more: list[float]) -> CurvePrefix:
         """Return this curve with more numbers at its end."""
         numbers = self.numbers
         numbers += more
-        return SharedList(numbers)
+        return CurvePrefix(numbers)
 
 
-def extend_curve(past: Any, more: list[float]) -> SharedList:
+def extend_curve(past: Any, more: list[float]) -> CurvePrefix:
     """Return a curve that continues another one, a list set by the user, or None."""
-    return (past if isinstance(past, SharedList) else SharedList(list(past or []))).extended(more)
+    return (past if isinstance(past, CurvePrefix) else CurvePrefix(list(past or []))).extended(more)
 
 
 class HistoryAttribute:
-    """A fitted attribute that is stored as a `SharedList` and read as a list.
+    """A fitted attribute that is stored as a `CurvePrefix` and read as a list.
 
     With several networks it is a list of such lists; it may be None.
     """
@@ -79,4 +79,4 @@ class HistoryAttribute:
 
 
 def _as_list(kept: Any) -> Any:
-    return kept.numbers if isinstance(kept, SharedList) else kept
+    return kept.numbers if isinstance(kept, CurvePrefix) else kept

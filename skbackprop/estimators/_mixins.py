@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import StrOptions, _MultimetricScorer, _Scorer, _VisualBlock
-from ..utils.config import Configurable, split_nested_params
+from ..utils.configurable import Configurable, split_nested_params
 from ..utils.validation import check_keywords, did_you_mean, instead_of
 from ._decorators import Method
 from ._parameter_table import Parameter

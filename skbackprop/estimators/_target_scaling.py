@@ -9,12 +9,12 @@ import numpy as np
 
 from ..losses.base import Loss, can_be_scaled
 from ..utils.arrays import Array, max_abs
-from ._data_info import TargetEncoder
+from ._fit_context import BaseTargetEncoder
 from ._validation import check_targets
 
 
 @dataclass(frozen=True, eq=False)
-class RegressionTargets(TargetEncoder):
+class RegressionTargetEncoder(BaseTargetEncoder):
     """Encoder of a regressor's targets: scaled if requested, one for each network output.
 
     Parameters
@@ -45,7 +45,7 @@ class RegressionTargets(TargetEncoder):
         dtype: Any,
         *,
         is_scaled: bool,
-    ) -> RegressionTargets:
+    ) -> RegressionTargetEncoder:
         """Return the encoder for targets y, with the weighted mean and scale if `is_scaled`."""
         y = y[:, None] if y.ndim == 1 else y
         check_targets(y, loss, setting)
@@ -55,7 +55,7 @@ class RegressionTargets(TargetEncoder):
         mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.interval_y_true.low == 0)
         return cls(loss, setting, y.shape[1], mean, scale).checked(max_abs(y), dtype)
 
-    def checked(self, largest: float, dtype: Any) -> RegressionTargets:
+    def checked(self, largest: float, dtype: Any) -> RegressionTargetEncoder:
         """Return the encoder after a check that targets up to `largest` fit the dtype."""
         limits = np.finfo(dtype)
         limit = float(limits.max)
@@ -132,7 +132,7 @@ class RegressionTargets(TargetEncoder):
 
 
 @dataclass(frozen=True, eq=False)
-class ReconstructionTargets(TargetEncoder):
+class ReconstructionTargetEncoder(BaseTargetEncoder):
     """Targets of an autoencoder: its input.
 
     Parameters

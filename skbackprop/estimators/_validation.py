@@ -31,7 +31,7 @@ _FLOATS = (np.float64, np.float32)
 Estimator = TypeVar("Estimator")
 
 
-def bare_clone(estimator: Estimator) -> Estimator:
+def shallow_copy_of(estimator: Estimator) -> Estimator:
     """Return a shallow copy with the same attributes, to which checks may write."""
     other = object.__new__(type(estimator))
     vars(other).update(vars(estimator))
@@ -63,7 +63,7 @@ def check_scalar_score(score: Any, scoring: Any) -> float:
 def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
     """Return X as a finite float array or CSR matrix with the features of the training data."""
     X = validated_features(estimator, X, reset=False)
-    check_range(X, dtype)
+    check_fits_dtype(X, dtype)
     return X
 
 
@@ -86,7 +86,7 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
             f"X has {X.shape[1]} column(s), but the autoencoder was trained with "
             f"n_components={n_components}. Pass codes as transform returns them."
         )
-    check_range(X, dtype)
+    check_fits_dtype(X, dtype)
     return X
 
 
@@ -187,7 +187,7 @@ def infer_dtype(X: Any) -> np.dtype[np.floating]:
     return np.dtype(np.float32 if is_single else np.float64)
 
 
-def check_range(X: Any, dtype: Any) -> None:
+def check_fits_dtype(X: Any, dtype: Any) -> None:
     """Check that the values of X do not overflow in the model's dtype."""
     if X.dtype.itemsize > dtype.itemsize:
         largest = max_abs(X)

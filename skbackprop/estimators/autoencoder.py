@@ -30,7 +30,7 @@ from ..training.architecture import AutoencoderSpec, MLPSpec
 from ..training.config import TrainingConfig
 from ..training.validation_data import ValidationData, weighted_mean
 from ..training.weight_init import CoefsAndIntercepts
-from ..utils._typing import (
+from ..utils._name_types import (
     AutoencoderLossName,
     AverageName,
     InitializerName,
@@ -39,14 +39,14 @@ from ..utils._typing import (
 )
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
-from ._data_info import FitArguments, FitContext
 from ._decorators import available_if, with_callbacks
+from ._fit_context import FitArguments, FitContext
 from ._mixins import suggests_arguments
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from ._prediction import check_finite_output
-from ._target_scaling import ReconstructionTargets
+from ._target_scaling import ReconstructionTargetEncoder
 from ._validation import (
-    bare_clone,
+    shallow_copy_of,
     validate_latent,
     validated_features,
     validated_input,
@@ -581,11 +581,11 @@ class BackpropAutoencoder(
 
     def _learn(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> ReconstructionTargets:
-        return ReconstructionTargets(config.loss, self.loss)
+    ) -> ReconstructionTargetEncoder:
+        return ReconstructionTargetEncoder(config.loss, self.loss)
 
-    def _recall(self, config: TrainingConfig, n_outputs: int) -> ReconstructionTargets:
-        return ReconstructionTargets(config.loss, self.loss)
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> ReconstructionTargetEncoder:
+        return ReconstructionTargetEncoder(config.loss, self.loss)
 
     def _judge_of(self, objective: Objective, targets: Any) -> ReconstructionEvaluator:
         return ReconstructionEvaluator(objective)
@@ -598,7 +598,7 @@ class BackpropAutoencoder(
 
     def _offset(self, outcome: Mapping[str, Any], table: Dataset) -> float:
         """Return the outlier threshold for the rows of a table, given the fitted attributes."""
-        fitted, learned = bare_clone(self), outcome["_learned"]
+        fitted, learned = shallow_copy_of(self), outcome["_learned"]
         fitted._set(outcome)
         network, parameters = learned.network, fitted._parameters(learned)
         with np.errstate(all="ignore"):

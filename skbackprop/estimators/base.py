@@ -15,17 +15,17 @@ from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
-from ..training.callbacks import TrainingInterrupted
 from ..training.config import TrainingConfig, is_lbfgs
 from ..training.loop import make_training_loop
+from ..training.observers import TrainingInterrupted
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..utils.arrays import MatrixLike
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
-from ._data_info import DataInfo, FitArguments, FitContext, ValidatedData
 from ._decorators import with_callbacks
+from ._fit_context import DataInfo, FitArguments, FitContext, ValidatedData
 from ._fit_setup import FitSetupMixin
 from ._mixins import suggests_arguments
 

@@ -29,7 +29,7 @@ from ..training.class_weight import ClassWeight, compute_sample_weight, reject_b
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
-from ..utils._typing import (
+from ..utils._name_types import (
     AverageName,
     ClassifierLossName,
     InitializerName,
@@ -40,12 +40,12 @@ from ..utils._typing import (
 from ..utils.arrays import Array, MatrixLike
 from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
-from ._data_info import DataInfo, FitArguments, FitContext, ScoringInputs
 from ._decorators import available_if
 from ._derived_attributes import derived
+from ._fit_context import DataInfo, FitArguments, FitContext, ScoringInputs
 from ._label_encoding import (
-    ClassificationTargets,
-    check_are_named,
+    BaseLabelEncoder,
+    check_classes_passed,
     make_target_encoder,
     rebuild_target_encoder,
 )
@@ -589,9 +589,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     def _learn(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> ClassificationTargets:
+    ) -> BaseLabelEncoder:
         if incremental:
-            check_are_named(classes, is_weighted=table.weight is not None)
+            check_classes_passed(classes, is_weighted=table.weight is not None)
         return make_target_encoder(table.y, classes)
 
     @property
@@ -611,7 +611,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
 
-    def _recall(self, config: TrainingConfig, n_outputs: int) -> ClassificationTargets:
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> BaseLabelEncoder:
         kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
         if kind is None:
             is_by_label = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"

@@ -27,7 +27,7 @@ from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
 from ..training.validation_data import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
-from ..utils._typing import (
+from ..utils._name_types import (
     AverageName,
     InitializerName,
     NormalizationName,
@@ -37,12 +37,12 @@ from ..utils._typing import (
 )
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
-from ._data_info import DataInfo, FitArguments, ScoringInputs
 from ._decorators import available_if
 from ._derived_attributes import OptionalDerivedAttribute
+from ._fit_context import DataInfo, FitArguments, ScoringInputs
 from ._parameter_table import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
-from ._target_scaling import RegressionTargets
+from ._target_scaling import RegressionTargetEncoder
 from ._validation import check_no_missing, validated_input, validated_weight
 from .base import BaseNeuralNetwork
 
@@ -580,24 +580,24 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
 
     def _learn(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> RegressionTargets:
+    ) -> RegressionTargetEncoder:
         is_scaled = config.scale_target
-        return RegressionTargets.learn(
+        return RegressionTargetEncoder.learn(
             config.loss, self.loss, table.y, table.weight, dtype, is_scaled=is_scaled
         )
 
-    def _recall(self, config: TrainingConfig, n_outputs: int) -> RegressionTargets:
+    def _recall(self, config: TrainingConfig, n_outputs: int) -> RegressionTargetEncoder:
         n_targets = n_outputs // config.loss.n_outputs_per_target
-        return RegressionTargets(
+        return RegressionTargetEncoder(
             config.loss, self.loss, n_targets, self.target_mean_, self.target_scale_
         )
 
     def _judge_of(self, objective: Objective, targets: Any) -> RawPredictionEvaluator:
         return RawPredictionEvaluator(objective, objective.loss.score)
 
-    def _known_targets(self, known: DataInfo) -> RegressionTargets:
+    def _known_targets(self, known: DataInfo) -> RegressionTargetEncoder:
         # Mean and scale may have been assigned, for example together with the weights.
-        targets = cast(RegressionTargets, known.targets)
+        targets = cast(RegressionTargetEncoder, known.targets)
         mean, scale = self.target_mean_, self.target_scale_
         if targets.mean is mean and targets.scale is scale:
             return targets
@@ -654,7 +654,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         means = self._means(scores)
         if len(means) == 1:
             return means[0]
-        shares, scale = _shares(means)
+        shares, scale = _divide_by_largest(means)
         return np.asarray(shares.mean(axis=0) * scale, means.dtype)
 
     def _mean_and_std(self, scores: Array) -> tuple[Array, Array]:
@@ -663,12 +663,12 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Its variance is the mean of their variances plus the variance of their means.
         """
         means = self._means(scores)
-        shares, scale = _shares(means)
+        shares, scale = _divide_by_largest(means)
         std = shares.std(axis=0) * scale
         loss = self._learned.loss
         each = [loss.predict_std(own) for own in scores]
         if each[0] is not None:
-            shares, scale = _shares(self._each_in_units_of_y(each, from_zero=True))
+            shares, scale = _divide_by_largest(self._each_in_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
         largest = np.finfo(means.dtype).max
         return self._mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
@@ -807,7 +807,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return tags
 
 
-def _shares(each: Any) -> tuple[Array, Array]:
+def _divide_by_largest(each: Any) -> tuple[Array, Array]:
     """Return values divided by the largest along the first axis, and that largest value.
 
     Squares of the shares do not overflow. Both are in double precision.

@@ -88,7 +88,7 @@ def constant(values: Any) -> Expr:
     """
     if isinstance(values, Expr):
         return values
-    array = _single(np.atleast_2d(values))
+    array = _to_float32(np.atleast_2d(values))
     n_estimators, width = array.shape
     return Expr("constant", (), width, n_estimators, (array,))
 
@@ -102,24 +102,26 @@ def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
     """Return x W + b with weights (M, fan_in, fan_out) and biases (M, fan_out), if any."""
     n_estimators, _, width = weights.shape
     arrays = (weights,) if biases is None else (weights, biases)
-    return Expr("dense", (x,), width, n_estimators, tuple(map(_single, arrays)))
+    return Expr("dense", (x,), width, n_estimators, tuple(map(_to_float32, arrays)))
 
 
 def integer_linear(x: Expr, matrix: Array) -> Expr:
     """Return x A with a matrix of small integers, which is not quantized."""
-    return Expr("integer_linear", (x,), matrix.shape[1], x.n_estimators, (_single(matrix[None]),))
+    return Expr(
+        "integer_linear", (x,), matrix.shape[1], x.n_estimators, (_to_float32(matrix[None]),)
+    )
 
 
 def block_linear(x: Expr, maps: Array) -> Expr:
     """Return the product of each block of columns with its matrix (M, n_blocks, width, n_units)."""
     n_estimators, n_blocks, _, n_units = maps.shape
-    return Expr("block_linear", (x,), n_blocks * n_units, n_estimators, (_single(maps),))
+    return Expr("block_linear", (x,), n_blocks * n_units, n_estimators, (_to_float32(maps),))
 
 
 def gather(x: Expr, tables: Array) -> Expr:
     """Return row x of tables (M, n_rows, width), or zeros if x is not the index of a row."""
     n_estimators, _, width = tables.shape
-    with_zeros = _single(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
+    with_zeros = _to_float32(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
     return Expr("gather", (x,), width, n_estimators, (with_zeros,))
 
 
@@ -198,7 +200,7 @@ def _make_elementwise(name: str, *inputs: Any) -> Expr:
     return Expr(name, operands, width, n_estimators)
 
 
-def _single(array: Any) -> Array:
+def _to_float32(array: Any) -> Array:
     """Return an array in single precision, or raise an error if it overflows."""
     with np.errstate(over="ignore"):
         single = np.ascontiguousarray(array, dtype=np.float32)

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import BaseSearchCV
-from ..estimators._label_encoding import MultilabelTargets, MultioutputTargets
+from ..estimators._label_encoding import MultilabelEncoder, MultioutputLabelEncoder
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -214,7 +214,7 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     labels, loss, raw = estimator._labels, estimator._learned.loss, predict_raw(estimator, x)
     supports_predict_proba = hasattr(estimator, "predict_proba")
-    if isinstance(labels, MultioutputTargets):
+    if isinstance(labels, MultioutputLabelEncoder):
         split = split_links(cast(MultiOutputLink, loss.link), raw)
         outputs: list[ModelOutput] = []
         for i, (column, (link, own)) in enumerate(zip(labels.columns, split, strict=True)):
@@ -222,7 +222,7 @@ def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
         return tuple(outputs)
     if isinstance(loss, LossWithLink):
         return _override_outputs(labels, ex.mean_over_members(convert(loss.link, raw)))
-    if not isinstance(labels, MultilabelTargets):
+    if not isinstance(labels, MultilabelEncoder):
         return _label_outputs(labels.classes, loss.link, raw, supports_predict_proba)
     if not supports_predict_proba:
         values = ex.mean_over_members(raw)
@@ -254,7 +254,7 @@ def _label_outputs(
 
 def _override_outputs(labels: Any, values: Expr) -> tuple[ModelOutput, ...]:
     """Return the outputs of a classifier whose `out_activation_` the user has set."""
-    if isinstance(labels, MultilabelTargets):
+    if isinstance(labels, MultilabelEncoder):
         return ThresholdOutput("label", values, threshold=0.5), ModelOutput(PROBABILITIES, values)
     if len(labels.classes) == 1:
         values = values * 0.0 + 1.0

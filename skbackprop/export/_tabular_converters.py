@@ -21,8 +21,8 @@ from ..tabular import (
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._dataframe import find_role, raise_infinite, to_floats
 from ..tabular._encoding import FittedEncoding
-from ..tabular._features import N_BINS, N_FREQUENCIES, FeatureBlocks, FeatureBuilder
-from ..tabular._numeric_encoding import RobustScaling
+from ..tabular._network_inputs import N_BINS, N_FREQUENCIES, FeatureBuilder, NumericBlockEncoder
+from ..tabular._numeric_scaling import RobustScaling
 from ..tabular.classifier import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
@@ -190,7 +190,7 @@ def _encode_waves(x: Expr, frequencies: Array, phases: Array) -> Any:
 # ------------------------------------------------------------------------------ networks
 
 
-def _add_blocks(blocks: FeatureBlocks, encoded: Expr) -> Expr:
+def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
     """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
     n = len(blocks)
     waves = _encode_waves(encoded, blocks.frequencies, blocks.phases)

@@ -155,7 +155,7 @@ def generate_c(model: ModelGraph, prefix: str, X: Array | None = None) -> CProgr
     code = CCodegen(model, prefix, layers)
     n_rounded = max((layer.weights.shape[2] for layer in layers.values()), default=0)
     n_bytes = 4 * sum(buffer.size for buffer in code.plan.buffers) + 2 * n_rounded
-    source = "\n".join(_write_file(code, errors, n_bytes, n_rounded))
+    source = "\n".join(_file_parts(code, errors, n_bytes, n_rounded))
     return CProgram(source, code.n_data_bytes, n_bytes, errors)
 
 
@@ -182,12 +182,12 @@ def _validate_calibration_data(X: Any, model: ModelGraph) -> Array:
 # ------------------------------------------------------------------------------ the file
 
 
-def _write_file(
+def _file_parts(
     source: CCodegen, errors: dict[str, float] | None, n_bytes: int, n_rounded: int
 ) -> Iterator[str]:
     """Yield the parts of the file."""
     prefix, upper, labels = source.prefix, source.prefix.upper(), _labels_of(source.model)
-    yield _write_header(source, errors, n_bytes)
+    yield _header_comment(source, errors, n_bytes)
     yield f"#ifndef {upper}_H\n#define {upper}_H\n"
     yield f"#define {upper}_N_FEATURES {source.model.row.width}"
     for name, label in labels:
@@ -213,7 +213,7 @@ def _write_file(
     yield f"{source.signature}\n{{\n{body}\n}}\n\n#endif\n"
 
 
-def _write_header(source: CCodegen, errors: dict[str, float] | None, n_bytes: int) -> str:
+def _header_comment(source: CCodegen, errors: dict[str, float] | None, n_bytes: int) -> str:
     """Return the comment at the top of the file."""
     model, prefix = source.model, source.prefix
     names = model.feature_names

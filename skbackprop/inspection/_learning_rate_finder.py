@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ..estimators._data_info import FitArguments
+from ..estimators._fit_context import FitArguments
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.objective import DivergenceError
 from ..schedules import ConstantRate
 from ..training.blas_threads import with_blas_limit
 from ..training.config import is_lbfgs
-from ..training.model_stacks import make_ensemble_trainer
+from ..training.model_stacks import make_stack_trainer
 from ..training.training_run import TrainingRun
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
@@ -203,7 +203,7 @@ def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[fl
 
     Training stops when it diverges.
     """
-    trainer, batches = make_ensemble_trainer([run]), _batches(run)
+    trainer, batches = make_stack_trainer([run]), _batches(run)
     losses: list[float] = []
     for rate, rows in zip(rates, batches, strict=False):
         # With a single batch, an epoch is a step.

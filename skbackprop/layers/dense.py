@@ -14,7 +14,7 @@ import numpy as np
 from ..activations import ActivationFunction, SelfGated
 from ..initializers import GlorotUniform, Initializer
 from ..utils.arrays import Array
-from ..utils.config import check_in_place
+from ..utils.configurable import check_in_place
 from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
 
 

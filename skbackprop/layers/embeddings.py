@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
-from ..utils._typing import InputLayerName
+from ..utils._name_types import InputLayerName
 from ..utils.arrays import Array
 from ..utils.validation import validate_interval, validate_positive_int
 from .base import BuiltLayer, LayerContext, ParameterSpec
@@ -172,9 +172,9 @@ class BuiltEmbedding:
         )
         self._sizes = np.array(layer.sizes)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._tables = _by_member(context.parameters["embeddings"])
+        self._tables = _with_member_axis(context.parameters["embeddings"])
         if context.is_training:
-            gradients = _by_member(context.gradients["embeddings"])
+            gradients = _with_member_axis(context.gradients["embeddings"])
             self._d_tables = gradients.reshape(len(gradients), -1)
             # Allocating this memory in each step takes longer than the sums.
             shape = len(gradients), context.n_rows, self._n_embedded, self._n_units
@@ -182,7 +182,7 @@ class BuiltEmbedding:
             self._unit_numbers = np.arange(self._n_units)
 
     def forward(self, x: Array, out: Array) -> None:
-        x, out = _by_member(x), _by_member(out)
+        x, out = _with_member_axis(x), _with_member_axis(out)
         out[..., : self._n_others] = x[..., self._others]
         codes = x[..., self._columns]  # one member for all if they share the rows
         is_code = (codes >= 0) & (codes < self._sizes) & (codes == np.floor(codes))
@@ -200,7 +200,7 @@ class BuiltEmbedding:
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if self._context.is_training:
-            self._sum_gradients(self._vectors(_by_member(delta)))
+            self._sum_gradients(self._vectors(_with_member_axis(delta)))
         if grad_input is None:
             return delta
         grad_input[..., self._columns] = 0
@@ -232,7 +232,7 @@ def _index(columns: Sequence[int]) -> Any:
     return slice(columns[0], columns[0] + n) if is_slice else list(columns)
 
 
-def _by_member(array: Array) -> Array:
+def _with_member_axis(array: Array) -> Array:
     """Return an array with the member axis, which those of a single member have not."""
     return array[None] if array.ndim == 2 else array
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..utils.arrays import Array
-from ..utils.config import Configurable
+from ..utils.configurable import Configurable
 from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
 
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..utils.arrays import Array, squeeze_member_axis
-from ..utils.config import Configurable
+from ..utils.configurable import Configurable
 from ..utils.validation import validate_interval
 from .base import NUM_BATCHES_TRACKED, BuiltLayer, Layer, LayerContext, ParameterSpec
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from ..utils.arrays import Array
-from ..utils.config import Configurable, check_in_place
+from ..utils.configurable import Configurable, check_in_place
 from .links import Link
 
 

@@ -1,10 +1,7 @@
 """Hyperparameter searches that train candidates as stacks of networks."""
 
 from ._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from ._search_successive_halving import (
-    BackpropHalvingGridSearchCV,
-    BackpropHalvingRandomSearchCV,
-)
+from ._search_successive_halving import BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV
 
 __all__ = [
     "BackpropGridSearchCV",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..estimators._fit_many import FitJob
-from ..training.callbacks import EpochObserver, RunSnapshots
+from ..training.observers import EpochObserver, RunSnapshots
 from ._candidates import CandidateSplit, EvaluationConfig
 
 # Candidates in at most this many ranges of numbers are named; otherwise they are counted.

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import _check_method_params, _safe_split
-from ..estimators._data_info import ValidatedParams
-from ..estimators._resume import ResumeState
+from ..estimators._fit_context import ValidatedParams
+from ..estimators._state_transfer import ResumeState
 from ..estimators.base import BaseNeuralNetwork
 from ..training.config import is_lbfgs
 

@@ -188,7 +188,8 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
         n_possible = 1 + floor(log(most // self.min_resources_, factor))
         is_aggressive = self.aggressive_elimination
         n_rounds = n_required if is_aggressive else min(n_possible, n_required)
-        n_repeated = max(0, n_required - n_possible) if is_aggressive else 0
+        # Negative if more rounds are possible than required: then the first round gets more.
+        n_repeated = n_required - n_possible if is_aggressive else 0
         self.n_required_iterations_, self.n_possible_iterations_ = n_required, n_possible
         self._print(
             f"n_iterations: {n_rounds}",

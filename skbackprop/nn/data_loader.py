@@ -95,7 +95,7 @@ class Batch:
 
 
 @dataclass
-class PrefetchBuffer:
+class ChunkBuffer:
     """Consecutive batches of one size of a group of members, and their buffers."""
 
     members: slice
@@ -171,14 +171,14 @@ class DataLoader:
         self._mean_over_epoch = mean_over == "epoch"
         self._is_weighted = any(table.weight is not None for table in tables)
         self._segments = list(self._plan())
-        self._chunks: dict[tuple[int, int, int, int], PrefetchBuffer] = {}
+        self._chunks: dict[tuple[int, int, int, int], ChunkBuffer] = {}
 
     def set_data(self, tables: Sequence[Dataset]) -> None:
         """Replace the data by datasets with as many rows, of the same kind."""
         self.tables = list(tables)
         self.total_weights = self._total_weights()
 
-    def chunks(self) -> Iterator[PrefetchBuffer]:
+    def chunks(self) -> Iterator[ChunkBuffer]:
         """Yield each row of each member once. A chunk is valid until the next."""
         for segment in self._segments:
             chunk = self._chunk(segment)
@@ -227,7 +227,7 @@ class DataLoader:
         row_bytes = max(table.X.shape[1], table.y.shape[1]) * self.pool.dtype.itemsize
         return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
-    def _chunk(self, segment: _IndexRange) -> PrefetchBuffer:
+    def _chunk(self, segment: _IndexRange) -> ChunkBuffer:
         """Return the buffers for a range of rows, which are created once."""
         members, size, n_batches = segment.members, segment.batch_size, segment.n_batches
         key = (members.start, members.stop, size, n_batches)
@@ -235,7 +235,7 @@ class DataLoader:
             self._chunks[key] = self._allocate(segment)
         return self._chunks[key]
 
-    def _allocate(self, segment: _IndexRange) -> PrefetchBuffer:
+    def _allocate(self, segment: _IndexRange) -> ChunkBuffer:
         """Return a chunk of undefined content."""
         n_estimators = segment.members.stop - segment.members.start
         n_sources = 1 if self.is_shared else n_estimators
@@ -244,7 +244,7 @@ class DataLoader:
         def buffer(name: str, n: int, width: int) -> Array:
             return self.pool.get(name, (n, segment.n_rows, width))
 
-        chunk = PrefetchBuffer(
+        chunk = ChunkBuffer(
             segment.members,
             segment.batch_size,
             [],
@@ -274,7 +274,7 @@ class DataLoader:
             )
         return chunk
 
-    def _fill(self, chunk: PrefetchBuffer, segment: _IndexRange) -> None:
+    def _fill(self, chunk: ChunkBuffer, segment: _IndexRange) -> None:
         start, stop = segment.start, segment.start + segment.n_rows
         for i in range(len(chunk.y)):
             member = segment.members.start + i
@@ -297,7 +297,7 @@ class DataLoader:
             self._normalize_weights(chunk)
 
     @staticmethod
-    def _repeat(chunk: PrefetchBuffer, i: int) -> None:
+    def _repeat(chunk: ChunkBuffer, i: int) -> None:
         """Copy the rows of the previous member to the i-th member."""
         if chunk.x is None:
             chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
@@ -305,7 +305,7 @@ class DataLoader:
             if array is not None:
                 array[i] = array[i - 1]
 
-    def _normalize_weights(self, chunk: PrefetchBuffer) -> None:
+    def _normalize_weights(self, chunk: ChunkBuffer) -> None:
         """Divide the weights by their sums, and mark batches of weight zero."""
         assert chunk.raw_weight is not None
         assert chunk.weight is not None

@@ -25,9 +25,9 @@ from ..utils.arrays import (
     FloatOrPerMember,
     iter_column_blocks,
 )
-from ..utils.stack_members import index_members
+from ..utils.stack_members import index_settings
 from ..weight_averaging import WeightAverage
-from .data_loader import Batch, DataLoader, Dataset, PrefetchBuffer
+from .data_loader import Batch, ChunkBuffer, DataLoader, Dataset
 from .objective import DivergenceError, LossAndGradient, Objective, fsum_or_nan
 from .parameters import FlatParameters, averaged_parameters
 from .train_state import TrainState
@@ -67,7 +67,7 @@ class TimeLimit:
 
 
 @dataclass
-class EnsembleTrainer:
+class StackTrainer:
     """Stack of networks of one architecture in stochastic training, with their data and state.
 
     Parameters
@@ -119,7 +119,7 @@ class EnsembleTrainer:
         schedule: LearningRateSchedule | None = None,
         batch_size: int | None = None,
         rngs: Sequence[np.random.RandomState] | None = None,
-    ) -> EnsembleTrainer:
+    ) -> StackTrainer:
         """Return a stack in its initial state.
 
         Parameters
@@ -206,7 +206,7 @@ class EnsembleTrainer:
         self.objective = self.objective.members(stay)
         rule = self.rule.members(stay)
         self.optimizer, self.clip_norm, self.average = rule.optimizer, rule.clip_norm, rule.average
-        self.schedule = index_members(self.schedule, stay)
+        self.schedule = index_settings(self.schedule, stay)
         self.state = self.state.take(stay)
         self.tables = [self.tables[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
@@ -298,7 +298,7 @@ class EnsembleTrainer:
         self.state.n_samples_seen += self.batches.n_rows[:, None]
         return np.asarray(totals / self.batches.total_weights)
 
-    def _step_separately(self, step: _Step, chunk: PrefetchBuffer, batch: Batch) -> Array:
+    def _step_separately(self, step: _Step, chunk: ChunkBuffer, batch: Batch) -> Array:
         """Make a step for each member whose batch has a positive weight."""
         batch.scores[...] = 0
         sums_of_weights = np.zeros(chunk.members.stop - chunk.members.start)
@@ -385,7 +385,7 @@ class EnsembleTrainer:
 class _Step:
     """The gradient and the update of some members, bound to one size of batch."""
 
-    def __init__(self, stack: EnsembleTrainer, members: slice, batch_size: int) -> None:
+    def __init__(self, stack: StackTrainer, members: slice, batch_size: int) -> None:
         gradients, masks = stack.gradients.members(members), stack.state.masks[members]
         self.gradient = LossAndGradient(
             stack.objective.members(members),

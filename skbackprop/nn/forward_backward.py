@@ -79,9 +79,11 @@ class BuiltNetwork:
                 step.n_inputs,
                 step.n_outputs,
                 pool,
-                _plain(parameters.layers[i], n_estimators),
-                _plain(gradients.layers[i], n_estimators) if gradients is not None else _NONE,
-                _plain(parameters.running[i], n_estimators),
+                _without_member_axis(parameters.layers[i], n_estimators),
+                _without_member_axis(gradients.layers[i], n_estimators)
+                if gradients is not None
+                else _NONE,
+                _without_member_axis(parameters.running[i], n_estimators),
                 is_training,
                 delta(step.grad_buffer_index, step.n_inputs)
                 if step.grad_buffer_index is not None
@@ -121,7 +123,7 @@ class BuiltNetwork:
         return delta
 
 
-def _plain(named: Mapping[str, Array], n_estimators: int) -> Mapping[str, Array]:
+def _without_member_axis(named: Mapping[str, Array], n_estimators: int) -> Mapping[str, Array]:
     """Return arrays by name, without the member axis of a single member."""
     if not named or n_estimators > 1:
         return named

@@ -17,7 +17,7 @@ from .objective import DivergenceError, Objective, PenaltyGradient, fsum_or_nan
 from .parameters import FlatParameters
 
 
-class EvaluationCache:
+class EvaluationLog:
     """Values and gradients of an objective, in the order of evaluation.
 
     A repeated optimization reads the cached evaluations first, and then adds to them.
@@ -57,7 +57,7 @@ class EvaluationCache:
         return {"start": self.start, "values": np.array(self.values), "gradients": gradients}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array]) -> EvaluationCache:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> EvaluationLog:
         """Return the evaluations that `to_arrays` has described."""
         values, gradients = arrays["values"].tolist(), list(arrays["gradients"])
         return cls(arrays["start"], values, gradients)
@@ -104,7 +104,7 @@ class FullBatchObjective:
         order: IndexArray | None,
         row_block: int,
         deadline: TimeLimit | None = None,
-        evaluations: EvaluationCache | None = None,
+        evaluations: EvaluationLog | None = None,
     ) -> None:
         self._evaluations = evaluations
         smooth = replace(objective, penalty=objective.penalty.smooth)

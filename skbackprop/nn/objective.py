@@ -11,9 +11,9 @@ import numpy as np
 
 from ..losses.base import Loss
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, iter_column_blocks
-from ..utils.config import check_in_place
-from ..utils.stack_members import index_members
-from .data_loader import Batch, PrefetchBuffer
+from ..utils.configurable import check_in_place
+from ..utils.stack_members import index_settings
+from .data_loader import Batch, ChunkBuffer
 from .forward_backward import BuiltNetwork
 from .network import Network
 from .parameters import FlatParameters
@@ -56,7 +56,7 @@ class Objective:
 
     def members(self, members: Any) -> Objective:
         """Return the objective of some members, a slice or an index array."""
-        return replace(self, penalty=index_members(self.penalty, members))
+        return replace(self, penalty=index_settings(self.penalty, members))
 
     @property
     def loss_normalizer(self) -> int:
@@ -68,7 +68,7 @@ class Objective:
             return 1
         return self.network.widths[-1] // self.loss.n_outputs_per_target
 
-    def batch_losses(self, chunk: PrefetchBuffer) -> Array:
+    def batch_losses(self, chunk: ChunkBuffer) -> Array:
         """Return the weighted loss of each batch of a chunk with computed raw predictions.
 
         Returns

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..utils.arrays import Array, ArrayDict, IndexArray
-from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatten_dict
+from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
 from ..utils.stack_members import concatenate_states, index_state
 from .parameters import FlatParameters, ParameterLayout
 
@@ -128,15 +128,15 @@ class TrainState:
         arrays = {"theta": self.parameters.theta, "n_samples_seen": self.n_samples_seen}
         dicts = _for_dicts(lambda name: getattr(self, name))
         for kind, state in {"statistics": self.parameters.statistics, **dicts}.items():
-            arrays |= {join_path(kind, name): array for name, array in state.items()}
+            arrays |= {join_keys(kind, name): array for name, array in state.items()}
         for i, order in enumerate(self.orders):
             if order is not None:
-                arrays[join_path("orders", i)] = order
+                arrays[join_keys("orders", i)] = order
         for i, rng in enumerate(self.rngs):
             if rng is not None:
-                arrays |= dict(flatten_dict(join_path("rngs", i), rng.get_state(legacy=False)))
+                arrays |= dict(flatten_dict(join_keys("rngs", i), rng.get_state(legacy=False)))
         for i, masks in enumerate(self.masks):
-            arrays |= dict(flatten_dict(join_path("masks", i), masks.bit_generator.state))
+            arrays |= dict(flatten_dict(join_keys("masks", i), masks.bit_generator.state))
         return arrays
 
     @classmethod

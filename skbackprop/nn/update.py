@@ -10,8 +10,8 @@ import numpy as np
 
 from ..optimizers import Optimizer
 from ..utils.arrays import Array, FloatOrPerMember
-from ..utils.config import check_in_place
-from ..utils.stack_members import index_hyperparameter, index_members
+from ..utils.configurable import check_in_place
+from ..utils.stack_members import index_hyperparameter, index_settings
 from ..weight_averaging import WeightAverage
 from .parameters import FlatParameters
 from .train_state import TrainState
@@ -77,7 +77,9 @@ class UpdateRule:
         if isinstance(clip_norm, np.ndarray):
             clip_norm = index_hyperparameter(clip_norm, members)
         return UpdateRule(
-            index_members(self.optimizer, members), clip_norm, index_members(self.average, members)
+            index_settings(self.optimizer, members),
+            clip_norm,
+            index_settings(self.average, members),
         )
 
     def update(self, state: TrainState, gradients: FlatParameters) -> BoundUpdate:

@@ -31,10 +31,14 @@ from .. import (
     weight_averaging,
 )
 from .._sklearn import _MultimetricScorer, _PassthroughScorer, _Scorer
-from ..estimators._data_info import DataInfo
-from ..estimators._label_encoding import MultilabelTargets, MultioutputTargets, SingleLabelTargets
-from ..estimators._loss_history import SharedList
-from ..estimators._target_scaling import ReconstructionTargets, RegressionTargets
+from ..estimators._fit_context import DataInfo
+from ..estimators._label_encoding import (
+    MultilabelEncoder,
+    MultioutputLabelEncoder,
+    SingleLabelEncoder,
+)
+from ..estimators._loss_history import CurvePrefix
+from ..estimators._target_scaling import ReconstructionTargetEncoder, RegressionTargetEncoder
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -47,24 +51,19 @@ from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
 from ..tabular._blending import CrossFittedEstimators
-from ..tabular._categorical_encoding import (
-    CategoryLevels,
-    OneHot,
-    OrdinalCodes,
-    TargetEncoding,
-)
-from ..tabular._distribution_targets import DistributionTargets
+from ..tabular._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes, TargetEncoding
 from ..tabular._encoding import FittedEncoding
-from ..tabular._features import FeatureBlocks, FeatureBuilder
 from ..tabular._network_ensemble import (
     NetworkEnsemble,
     OutputBiasInit,
     TableClassifierNetworks,
     TableRegressorNetworks,
 )
-from ..tabular._numeric_encoding import RobustScaling
+from ..tabular._network_inputs import FeatureBuilder, NumericBlockEncoder
+from ..tabular._numeric_scaling import RobustScaling
+from ..tabular._predicted_distribution import DistributionTargets
 from ..training.folds import OutOfFoldPredictions
-from ..training.history import BestEpoch, ParameterSnapshot, WarmStartState, Window
+from ..training.run_states import BestEpoch, ParameterSnapshot, PartialFitWindow, WarmStartState
 
 # Modules whose public classes are parameters of estimators or estimators themselves.
 _PUBLIC_MODULES = (
@@ -85,9 +84,9 @@ _PUBLIC_MODULES = (
 _CLASSES: tuple[type, ...] = (
     # estimators and their fitted attributes
     *(BackpropAutoencoder, BackpropClassifier, BackpropRegressor, conformal.ConformalRegressor),
-    *(DataInfo, SharedList, OutOfFoldPredictions),
-    *(MultioutputTargets, MultilabelTargets, SingleLabelTargets),
-    *(RegressionTargets, ReconstructionTargets),
+    *(DataInfo, CurvePrefix, OutOfFoldPredictions),
+    *(MultioutputLabelEncoder, MultilabelEncoder, SingleLabelEncoder),
+    *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
     *(Network, Dense, Activation, Dropout, BlockDiagonalDense, Scale),
     *(multioutput.MultiOutputLoss, multioutput.MultiOutputLink, classification.LabelSmoothing),
@@ -95,10 +94,10 @@ _CLASSES: tuple[type, ...] = (
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
     _link_override.LossWithLink,
     # training states
-    *(WarmStartState, BestEpoch, ParameterSnapshot, Window, TrainState),
+    *(WarmStartState, BestEpoch, ParameterSnapshot, PartialFitWindow, TrainState),
     *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit),
     # tabular estimators
-    *(FeatureBuilder, FeatureBlocks, FittedEncoding, RobustScaling),
+    *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, DistributionTargets),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from ..estimators._fitted import OF_CALLBACKS
+from ..estimators._fitted_network import OF_CALLBACKS
 from ..utils.atomic_write import atomic_write, check_replaceable
 from ..utils.optional_dependencies import require_extra
 from ._archive import CorruptFileError, pack, unpack
@@ -191,7 +191,7 @@ def _try_skops(thing: Any, skops_io: ModuleType) -> tuple[bytes, str | None, Exc
         loaded = skops_io.loads(content, trusted=trusted)
     except Exception as error:
         return b"", repr(error), error
-    is_same = type(thing) is type(loaded) and dump_state(thing) == dump_state(loaded)
+    is_same = type(thing) is type(loaded) and canonical_bytes(thing) == canonical_bytes(loaded)
     return content, None if is_same else "it would not come back as it was", None
 
 
@@ -272,7 +272,7 @@ class _StatePickler(pickle.Pickler):
         return NotImplemented
 
 
-def dump_state(thing: Any) -> bytes:
+def canonical_bytes(thing: Any) -> bytes:
     """Return bytes that are equal for objects of equal state, down to the bits of arrays."""
     file = BytesIO()
     pickler = _StatePickler(file, protocol=4)  # protocol 5 tells views of arrays from arrays

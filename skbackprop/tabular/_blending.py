@@ -17,10 +17,10 @@ from sklearn.utils.validation import has_fit_parameter
 
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
-from ..training._warnings import warn
+from ..training._sklearn_warnings import warn
 from ..utils.arrays import Array
-from ._components import FoldEnsemble, LabeledRows, TrainingData
-from ._features import FeatureView, draw_seed
+from ._fold_models import FoldEnsemble, LabeledRows, TrainingData
+from ._network_inputs import FeatureView, draw_seed
 
 BOOSTING = "boosting"
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)

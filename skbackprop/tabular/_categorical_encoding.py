@@ -20,7 +20,7 @@ from sklearn.preprocessing import TargetEncoder
 from sklearn.utils import check_random_state
 
 from ..estimators._validation import validated_labels, validated_numbers
-from ..training.validation_split import group_k_fold_indices
+from ..training.validation_split import group_k_fold_of_rows
 from ..utils.arrays import Array, DropsCachedProperties
 from ._dataframe import is_missing, raise_unsupported, types_in
 
@@ -204,7 +204,7 @@ class OrdinalCodes:
 
 @dataclass(frozen=True)
 class TargetEncoding:
-    """Target statistics of codes, as lookup tables learned by scikit-learn's `TargetEncoder`.
+    """Target statistics of codes, as lookup tables learned by scikit-learn's `BaseTargetEncoder`.
 
     Each column has one output; with more than two classes, one for each class.
 
@@ -246,7 +246,7 @@ class TargetEncoding:
         if groups is not None:
             rng = check_random_state(random_state)
             n_folds = min(N_FOLDS, int(groups.max()) + 1)
-            folds = PredefinedSplit(group_k_fold_indices(groups, n_folds, rng, None))
+            folds = PredefinedSplit(group_k_fold_of_rows(groups, n_folds, rng, None))
         encoder = TargetEncoder(target_type=target_type, cv=folds)
         out_of_fold = encoder.fit_transform(codes, y)
         is_multiclass = encoder.target_type_ == "multiclass"

@@ -27,7 +27,7 @@ _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fracti
 _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 
-def _infer_role(type_: type) -> Role:
+def _infer_value_kind(type_: type) -> Role:
     """Return the role of the values of a type; "other" for unsupported types."""
     if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
         return "missing"
@@ -41,7 +41,7 @@ def _infer_role(type_: type) -> Role:
     return "level"
 
 
-find_role: Callable[[type], Role] = cache(_infer_role)
+find_role: Callable[[type], Role] = cache(_infer_value_kind)
 
 
 def types_in(values: Sequence[Any]) -> dict[Role, type]:
@@ -368,7 +368,7 @@ def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     return ArrayColumns(X, getattr(estimator, "feature_names_in_", None))
 
 
-def copy_features(source: Any, target: Any) -> None:
+def copy_feature_names(source: Any, target: Any) -> None:
     """Copy the number and names of features that `read_table` has set on another estimator."""
     target.n_features_in_ = source.n_features_in_
     names = vars(source).get("feature_names_in_")

@@ -11,7 +11,7 @@ import numpy as np
 from ..layers.feature_layers import BlockDiagonalDense, FeatureLayer, Scale
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
-from ._features import WIDTH
+from ._network_inputs import WIDTH
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array, as_dense
 from ._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes, TargetEncoding
 from ._dataframe import AnyColumns, SparseColumns
-from ._numeric_encoding import RobustScaling
+from ._numeric_scaling import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096

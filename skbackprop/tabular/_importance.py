@@ -11,9 +11,9 @@ from sklearn.utils import Bunch
 
 from ..estimators._mixins import get_scorer_with_suggestion
 from ..utils.arrays import Array, as_dense
-from ._components import FoldEnsemble, Mix, map_in_threads
 from ._encoding import TableRows
-from ._features import FeatureBuilder
+from ._fold_models import FoldEnsemble, Mix, map_in_threads
+from ._network_inputs import FeatureBuilder
 
 
 class OutOfFoldPredictor:

@@ -14,23 +14,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..estimators._data_info import DataInfo, FitArguments, FitContext
 from ..estimators._decorators import with_callbacks
+from ..estimators._fit_context import DataInfo, FitArguments, FitContext
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
 from ..nn.network import Network
 from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
-from ..training._warnings import warn
+from ..training._sklearn_warnings import warn
 from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropsCachedProperties
-from ._calibration import calibrate
-from ._components import FoldEnsemble, TrainingData
+from ._calibration_and_weights import calibrate
 from ._defaults import TOLERANCE
-from ._features import FeatureView
+from ._fold_models import FoldEnsemble, TrainingData
+from ._network_inputs import FeatureView
 
 # A time limit that ends training before the first epoch.
 MIN_TIME = 1e-9

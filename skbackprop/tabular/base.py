@@ -18,20 +18,25 @@ from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions
-from ..estimators._data_info import FitArguments
 from ..estimators._decorators import checks_parameters, with_callbacks
+from ..estimators._fit_context import FitArguments
 from ..estimators._mixins import EstimatorMixin, FittedAttributesHTML, suggests_arguments
-from ..estimators._validation import bare_clone, prefix_errors, validated_groups, validated_weight
-from ..training.validation_split import group_k_fold_indices, k_fold_indices
+from ..estimators._validation import (
+    prefix_errors,
+    shallow_copy_of,
+    validated_groups,
+    validated_weight,
+)
+from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
 from ._blending import BOOSTING, blend_as_list, choose_view, cross_fit
-from ._components import FoldEnsemble, LabeledRows, Mix, TrainingData, predict_in_blocks
 from ._dataframe import AnyColumns, read_table
 from ._defaults import NetworkDefaults, cycle_lengths, network_params
-from ._features import FeatureBuilder, FeatureView, draw_seed
-from ._fit_progress import FitProgress
+from ._fold_models import FoldEnsemble, LabeledRows, Mix, TrainingData, predict_in_blocks
 from ._importance import OutOfFoldPredictor
 from ._network_ensemble import MIN_TIME, NetworkEnsemble, train_networks
+from ._network_inputs import FeatureBuilder, FeatureView, draw_seed
+from ._progress_and_checkpoint import FitProgress
 
 
 class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
@@ -179,7 +184,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         context = self._init_callback_context(max_subtasks=n_components)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
-        fitted = bare_clone(self)
+        fitted = shallow_copy_of(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
         fitted._fit(given, groups, start, context)
@@ -297,8 +302,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                     "groups out, or give weight to rows of other groups."
                 )
             n_folds = min(self.n_estimators, n_groups)
-            return group_k_fold_indices(group, n_folds, rng, strata, has_weight)
-        return k_fold_indices(len(y), min(self.n_estimators, len(y)), rng, strata)
+            return group_k_fold_of_rows(group, n_folds, rng, strata, has_weight)
+        return k_fold_of_rows(len(y), min(self.n_estimators, len(y)), rng, strata)
 
     @property
     def _weights_by_name(self) -> str:

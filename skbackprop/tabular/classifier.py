@@ -20,9 +20,9 @@ from ..training.class_weight import (
 )
 from ..utils.arrays import Array, Columns, TableLike
 from ._blending import resolve_classifiers
-from ._calibration import mixture_weights_nll, probabilities, temperature_for_scores
-from ._components import LabeledRows
+from ._calibration_and_weights import mixture_weights_nll, probabilities, temperature_for_scores
 from ._defaults import FOR_CLASSES, NetworkDefaults, log_class_prior
+from ._fold_models import LabeledRows
 from ._importance import apply_scorer
 from ._network_ensemble import OutputBiasInit, TableClassifierNetworks
 from .base import BaseTabular, is_close

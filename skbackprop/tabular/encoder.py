@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._decorators import checks_parameters
 from ..estimators._mixins import EstimatorMixin
-from ..estimators._validation import bare_clone
+from ..estimators._validation import shallow_copy_of
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
-from ._dataframe import copy_features, read_table
+from ._dataframe import copy_feature_names, read_table
 from ._encoding import EncoderSettings, FittedEncoding, TableRows
 
 
@@ -107,7 +107,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     If `fit` got a data frame, `transform` also accepts a single row as a dict or a pandas Series.
 
     With target statistics, ``fit_transform(X, y)`` differs from ``fit(X, y).transform(X)``, as in
-    scikit-learn's ``TargetEncoder``: the statistics of training rows are out of fold.
+    scikit-learn's ``BaseTargetEncoder``: the statistics of training rows are out of fold.
 
     References
     ----------
@@ -284,11 +284,11 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             self.target_type,
             self.random_state,
         )
-        reader = bare_clone(self)
+        reader = shallow_copy_of(self)
         encoding, rows = FittedEncoding.fit(read_table(reader, X, reset=True), y, settings)
         outputs, levels = encoding.outputs(), encoding.levels
         scaled, _, _ = encoding.numbers.input_columns()
-        copy_features(reader, self)
+        copy_feature_names(reader, self)
         self._encoding = encoding
         self.is_categorical_ = np.zeros(self.n_features_in_, dtype=bool)
         self.is_categorical_[list(encoding.category_columns)] = True

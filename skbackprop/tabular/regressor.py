@@ -12,19 +12,19 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from .._conformal_scores import cv_plus_interval, min_calibration_samples
+from .._conformal_intervals import cv_plus_interval, min_calibration_samples
 from ..estimators._parameter_table import constraints_of
 from ..estimators._validation import check_targets, validated_numbers, validated_weight
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES
-from ..utils._typing import RegressorLossName
+from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._blending import resolve_regressors
-from ._components import LabeledRows
 from ._defaults import FOR_NUMBERS, NetworkDefaults
-from ._distribution_targets import DistributionTargets
+from ._fold_models import LabeledRows
 from ._importance import apply_scorer
 from ._network_ensemble import OutputBiasInit, TableRegressorNetworks
+from ._predicted_distribution import DistributionTargets
 from .base import BaseTabular, is_close
 
 

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..nn.lbfgs import EvaluationCache
+from ..nn.lbfgs import EvaluationLog
 from ..nn.parameters import ParameterLayout
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array, IndexArray
-from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatten_dict
-from .history import BestEpoch, EpochResult, ParameterSnapshot, StopReason, TrainingHistory
+from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
+from .run_states import BestEpoch, EpochResult, ParameterSnapshot, StopReason, TrainingHistory
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TrainingCheckpoint:
     largest_initial_weight: float
     stop_reason: StopReason | None
     warnings: list[str]
-    evaluations: EvaluationCache | None
+    evaluations: EvaluationLog | None
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the checkpoint as arrays by name, for files without Python objects."""
@@ -65,7 +65,7 @@ class TrainingCheckpoint:
             values["split"] = dict(zip(("train", "held_out"), self.split, strict=True))
         if self.evaluations is not None:
             values["evaluations"] = self.evaluations.to_arrays()
-        arrays = {join_path("state", name): array for name, array in self.state.to_arrays().items()}
+        arrays = {join_keys("state", name): array for name, array in self.state.to_arrays().items()}
         for name, value in values.items():
             arrays |= dict(flatten_dict(name, value))
         return arrays
@@ -73,7 +73,7 @@ class TrainingCheckpoint:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], layout: ParameterLayout) -> Self:
         """Return the checkpoint that `to_arrays` has written, of a network with this layout."""
-        prefix = join_path("state", "")
+        prefix = join_keys("state", "")
         state = {name: array for name, array in arrays.items() if name.startswith(prefix)}
         found = unflatten_dict({name: array for name, array in arrays.items() if name not in state})
         values = to_python_scalars(
@@ -98,5 +98,5 @@ class TrainingCheckpoint:
             largest_initial_weight=values["largest_initial_weight"],
             stop_reason=values["stop_reason"] or None,
             warnings=list(values.get("warnings", {}).values()),
-            evaluations=None if evaluations is None else EvaluationCache.from_arrays(evaluations),
+            evaluations=None if evaluations is None else EvaluationLog.from_arrays(evaluations),
         )

@@ -27,7 +27,7 @@ from ..utils.validation import did_you_mean
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import MLPSpec
 from .class_weight import checked_class_weight
-from .weight_init import WeightInit, initial_weights
+from .weight_init import WeightInit, make_weight_init
 
 Part = TypeVar("Part")
 
@@ -190,7 +190,7 @@ def make_training_config(
     smoothing = float(parameters.get("label_smoothing", 0.0))
     return TrainingConfig(
         architecture=kind_of_network.of(parameters),
-        initial=initial_weights(parameters),
+        initial=make_weight_init(parameters),
         n_estimators=int(parameters.get("n_estimators", 1)),
         dtype=None if dtype is None else np.dtype(dtype),
         loss=_check_smoothing(losses[loss] if isinstance(loss, str) else loss, loss, smoothing),
@@ -332,7 +332,7 @@ def build_average(parameters: Mapping[str, Any]) -> WeightAverage | None:
     average = parameters["average"]
     is_name = isinstance(average, str) and average in AVERAGES
     if not (average is None or is_name or isinstance(average, WeightAverage)):
-        advice = did_you_mean(average, AVERAGES) or f" {_average_instead_of(average)}"
+        advice = did_you_mean(average, AVERAGES) or f" {_average_advice(average)}"
         raise ValueError(
             f"average must be None, one of the names {list(AVERAGES)}, or a WeightAverage, got "
             f"{average!r}.{advice}"
@@ -340,7 +340,7 @@ def build_average(parameters: Mapping[str, Any]) -> WeightAverage | None:
     return instantiate(AVERAGES, average, parameters)
 
 
-def _average_instead_of(value: Any) -> str:
+def _average_advice(value: Any) -> str:
     """Return advice for a flag or a number given as average."""
     if isinstance(value, Real) and not isinstance(value, bool):
         if 0 < float(value) < 1:

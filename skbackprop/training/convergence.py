@@ -17,7 +17,7 @@ from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.prediction import iter_predict_raw, predict_raw
 from ..utils.arrays import Array, IndexArray, as_dense, max_abs
-from .history import StopReason, TrainingHistory, Window
+from .run_states import PartialFitWindow, StopReason, TrainingHistory
 from .training_run import TrainingRun
 
 # The growth of the largest weight from which on the loss is checked.
@@ -47,10 +47,10 @@ def subsample_evenly(
     return rows[:: -(-len(rows) * numbers_per_row // n_numbers)]
 
 
-def _zero_score_loss(run: TrainingRun) -> float:
+def _zero_score_loss(run: TrainingRun, n_numbers: int = _N_CHECKED) -> float:
     """Return the mean training loss if all raw scores are zero, of a sample if there are many."""
     k = run.table.y.shape[1]
-    rows = subsample_evenly(run.table, run.train, k)
+    rows = subsample_evenly(run.table, run.train, k, n_numbers)
     return _mean_loss([np.zeros((len(rows), k))], run.table, rows, run.objective)
 
 
@@ -123,13 +123,13 @@ def early_stopping_advice(run: TrainingRun) -> str:
     if not min(losses[-n:]) < min(losses[:-n]) - stopping.tol:
         return ""
     best = max(run.scores)
-    if best == 1 or best > _informative_score(run):
+    if best == 1 or best > _min_informative_score(run):
         return ""
     advice = _scale_advice(run) or 'Stop by the loss: set early_stopping=EarlyStopping("loss").'
     return f"{best:.3g} at best, while the validation loss still fell. {advice}"
 
 
-def _informative_score(run: TrainingRun) -> float:
+def _min_informative_score(run: TrainingRun) -> float:
     """Return the validation score from which on a network has learned something."""
     watched, loss, stopping = run.watched, run.objective.loss, run.config.stopping
     tol = float(run.config.patience.tol)
@@ -213,7 +213,7 @@ def _input_scale_advice(run: TrainingRun) -> str:
 def _rate_advice(run: TrainingRun) -> str:
     """Return advice on the learning rate; empty if it is fine."""
     losses, rate = np.array(run.losses), run.config.rate
-    zero = _zero_score_loss(run) + _initial_penalty(run)
+    zero = _zero_score_loss(run, _N_SAMPLED) + _initial_penalty(run)
     if losses.max() - zero > (_TIMES_ZERO - 1) * abs(zero) > 0:
         return (
             f"The loss rose to {_TIMES_ZERO:g} times that of a network whose outputs are 0, or "
@@ -246,7 +246,7 @@ UNINFORMATIVE_SCORE = (
 OUT_OF_TIME = "Training ended: time_limit="
 
 
-def messages_of(runs: Sequence[TrainingRun]) -> list[str]:
+def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
     """Return the distinct warnings of several runs.
 
     There is one warning for all runs that reached `max_iter`, and one for all that stopped by an
@@ -345,13 +345,13 @@ def _check_window(run: TrainingRun, first: float) -> tuple[bool, float, float | 
     n_rows, total, zero = before.n_rows + n, before.loss + n * run.loss, None
     if before.loss_of_zero_scores is not None:
         zero = before.loss_of_zero_scores + n * _zero_score_loss(run)
-    run.window, last = Window(n_rows, total, zero), run.loss
+    run.window, last = PartialFitWindow(n_rows, total, zero), run.loss
     if n_rows < ENOUGH_ROWS:
         return False, last, None
     last = total / n_rows
     # The first call had other rows, so a slightly higher loss is normal.
     has_risen = last > first + abs(first)
-    run.window = Window(loss_of_zero_scores=0.0 if has_risen else None)
+    run.window = PartialFitWindow(loss_of_zero_scores=0.0 if has_risen else None)
     is_one_call = before.n_rows == 0
     return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
 
@@ -393,7 +393,7 @@ def _warn_of_divergence(
         run.warnings.append(
             f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
             f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
-            f"{_advice(run)}{kept}"
+            f"{_divergence_advice(run)}{kept}"
         )
 
 
@@ -458,14 +458,14 @@ def _kept_loss(run: TrainingRun, whole: bool) -> float:
 
 
 def _diverge(run: TrainingRun, epoch: int, what: str) -> None:
-    message = f"Training diverged in epoch {epoch}: {what}. {_advice(run)}"
+    message = f"Training diverged in epoch {epoch}: {what}. {_divergence_advice(run)}"
     if run.history.best is None or run.incremental:  # a failed call leaves no result
         run.error = ValueError(message)
     else:
         run.warnings.append(f"{message} {_describe_kept(run)}")
 
 
-def _advice(run: TrainingRun) -> str:
+def _divergence_advice(run: TrainingRun) -> str:
     if run.config.is_lbfgs:  # which has no learning rate
         return f"Scale the data, {_scale_report(run)}"
     return (

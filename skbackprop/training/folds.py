@@ -14,15 +14,15 @@ import numpy as np
 from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..utils.arrays import Array
-from .history import InitialState
 from .rng import fold_rng
-from .task import TrainingTask
+from .run_states import InitialState
 from .training_run import TrainingRun
+from .training_task import TrainingTask
 from .validation_data import ValidationData
 from .validation_split import (
-    group_k_fold_indices,
-    groups_not_split,
-    k_fold_indices,
+    are_groups_whole,
+    group_k_fold_of_rows,
+    k_fold_of_rows,
     n_weighted_groups,
 )
 
@@ -74,14 +74,14 @@ def assign_folds(problem: TrainingTask, starts: Sequence[InitialState]) -> Array
             f"but n_samples = {n_rows} and n_estimators={n_folds}. Use more rows, or set "
             f"n_estimators to {n_rows} at most."
         )
-    groups, weight, known = problem.groups, problem.table.weight, _known_folds(starts, n_rows)
+    groups, weight, known = problem.groups, problem.table.weight, _last_folds(starts, n_rows)
     if known is not None:
         parts = [np.flatnonzero(known == fold) for fold in range(n_folds)]
-        if groups is None or groups_not_split(groups, parts):
+        if groups is None or are_groups_whole(groups, parts):
             return known
     rng, classes = fold_rng(starts[0].rng, n_folds), problem.strata(problem.table.y)
     if groups is None:
-        return k_fold_indices(n_rows, n_folds, rng, classes)
+        return k_fold_of_rows(n_rows, n_folds, rng, classes)
     n_groups = n_weighted_groups(groups, weight)
     if n_groups < n_folds:
         raise ValueError(
@@ -89,12 +89,12 @@ def assign_folds(problem: TrainingTask, starts: Sequence[InitialState]) -> Array
             f"to hold out, but groups has {n_groups} and n_estimators={n_folds}. Use rows of more "
             f"groups, set n_estimators to {n_groups} at most, or leave groups out."
         )
-    return group_k_fold_indices(
+    return group_k_fold_of_rows(
         groups, n_folds, rng, classes, None if weight is None else weight > 0
     )
 
 
-def _known_folds(starts: Sequence[InitialState], n_rows: int) -> Array | None:
+def _last_folds(starts: Sequence[InitialState], n_rows: int) -> Array | None:
     """Return the folds of the last training; None unless it held out each row exactly once."""
     folds, times_held_out = np.empty(n_rows, dtype=np.intp), np.zeros(n_rows, dtype=int)
     for member, start in enumerate(starts):

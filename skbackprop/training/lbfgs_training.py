@@ -10,14 +10,14 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from ..nn.ensemble_trainer import TimeLimitReached
-from ..nn.lbfgs import EvaluationCache, FullBatchObjective, minimize
+from ..nn.lbfgs import EvaluationLog, FullBatchObjective, minimize
 from ..nn.objective import DivergenceError
 from ..optimizers import LBFGS
 from .blas_threads import BlasLimit
-from .callbacks import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
 from .convergence import conclude
-from .history import StopReason, copy_member_snapshot
 from .model_stacks import time_limit_for
+from .observers import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
+from .run_states import StopReason, copy_member_snapshot
 from .training_run import TrainingRun, evaluate_validation, score_to_loss
 
 # The status of SciPy's result after a StopIteration.
@@ -72,7 +72,7 @@ class LBFGSTraining:
         in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
         run.state = replace(run.state, parameters=in_double)
         if observer.needs_checkpoints and run.evaluations is None:
-            run.evaluations = EvaluationCache(run.parameters.theta[0].copy(), [], [])
+            run.evaluations = EvaluationLog(run.parameters.theta[0].copy(), [], [])
         # Of the last complete iteration. Both are replaced by one assignment, for Ctrl-C.
         self._last = run.history, copy_member_snapshot(run.state, 0)
         self._is_within_iteration = False

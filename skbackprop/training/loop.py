@@ -13,26 +13,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..nn.ensemble_trainer import EnsembleTrainer, PlateauStopper, TimeLimit, TimeLimitReached
+from ..nn.ensemble_trainer import PlateauStopper, StackTrainer, TimeLimit, TimeLimitReached
 from ..nn.objective import DivergenceError
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array
 from ..utils.equality import group_by_equality
-from ..utils.stack_members import index_members, stack_settings
+from ..utils.stack_members import index_settings, stack_settings
 from .blas_threads import BlasLimit, threads_for_stacks
-from .callbacks import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
 from .convergence import conclude
-from .history import StopReason, TrainingHistory
 from .lbfgs_training import LBFGSLoop
 from .model_stacks import (
     array_split,
     bind_parameter_views,
     bytes_per_member,
-    make_ensemble_trainer,
+    make_stack_trainer,
     max_stack_size,
     n_stacks,
     time_limit_for,
 )
+from .observers import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
+from .run_states import StopReason, TrainingHistory
 from .training_run import TrainingRun, evaluate_validation, score_to_loss
 
 EpochReport = Callable[[int, int, int], None]
@@ -160,7 +160,7 @@ class _LoopState(NamedTuple):
     n_done: int
     runs: list[TrainingRun]
     histories: list[TrainingHistory]
-    stack: EnsembleTrainer
+    stack: StackTrainer
     patience: PlateauStopper
 
     def without(self, finished: Array) -> _LoopState:
@@ -169,7 +169,7 @@ class _LoopState(NamedTuple):
         if len(stay):
             stack = copy.copy(stack)
             stack.drop_members(finished)
-            patience = index_members(patience, stay)
+            patience = index_settings(patience, stay)
         runs, histories = [self.runs[i] for i in stay], [self.histories[i] for i in stay]
         return _LoopState(self.n_done, runs, histories, stack, patience)
 
@@ -213,7 +213,7 @@ class StackTraining:
         self._pauses = not first.incremental and self.n_epochs < self.max_iter
         patience = stack_settings([run.config.patience for run in ordered])
         histories = [run.history for run in ordered]
-        stack = make_ensemble_trainer(ordered, time_limit)
+        stack = make_stack_trainer(ordered, time_limit)
         self._state = _LoopState(n_done, ordered, histories, stack, patience)
 
     @property
@@ -227,7 +227,7 @@ class StackTraining:
         return self._state.n_done
 
     @property
-    def stack(self) -> EnsembleTrainer:
+    def stack(self) -> StackTrainer:
         """The stack that these runs train in."""
         return self._state.stack
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..nn.data_loader import CHUNK_BYTES
-from ..nn.ensemble_trainer import EnsembleTrainer, TimeLimit
+from ..nn.ensemble_trainer import StackTrainer, TimeLimit
 from ..nn.network import Network
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
@@ -107,9 +107,9 @@ def array_split(items: Sequence[Item], n_parts: int) -> list[Sequence[Item]]:
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
 
-def make_ensemble_trainer(
+def make_stack_trainer(
     runs: Sequence[TrainingRun], deadline: TimeLimit | None = None
-) -> EnsembleTrainer:
+) -> StackTrainer:
     """Return the stack that trains these runs by a stochastic optimizer."""
     first = runs[0]
     schedule, state = _join_states(runs)
@@ -173,7 +173,7 @@ def _share_orders(runs: Sequence[TrainingRun]) -> list[TrainState]:
     return states
 
 
-def bind_parameter_views(stack: EnsembleTrainer, runs: Sequence[TrainingRun]) -> None:
+def bind_parameter_views(stack: StackTrainer, runs: Sequence[TrainingRun]) -> None:
     """Make the parameters of each run, and their average, views of the stack's arrays."""
     for i, run in enumerate(runs):
         own = stack.state.take(slice(i, i + 1))
@@ -188,10 +188,10 @@ def _visit_same_rows(one: TrainingRun, other: TrainingRun) -> bool:
         return False
     if not one.config.shuffle or is_equal(one.state.rngs, other.state.rngs):
         return True
-    return is_equal(*(_positions(run.state) for run in (one, other)))
+    return is_equal(*(_stream_positions(run.state) for run in (one, other)))
 
 
-def _positions(state: TrainState) -> list[object]:
+def _stream_positions(state: TrainState) -> list[object]:
     """Return the positions of the streams, as comparable values."""
     return [rng and rng.get_state(legacy=False) for rng in state.rngs]
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..nn.data_loader import Dataset
-from .history import WarmStartState
 from .loop import StackTraining, TrainingLoop
 from .model_stacks import fits_into_cache
 from .rng import is_global_rng
-from .task import TrainingTask
+from .run_states import WarmStartState
 from .training_run import TrainingRun
+from .training_task import TrainingTask
 
 
 class PartialFitSession:

@@ -29,7 +29,7 @@ def is_global_rng(rng: np.random.RandomState, random_state: Any) -> bool:
     return rng is random_state or rng is check_random_state(None)
 
 
-def new_rng() -> np.random.RandomState:
+def rng_from_global() -> np.random.RandomState:
     """Return a stream with a seed drawn from NumPy's global stream."""
     return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ..utils.arrays import Array, IndexArray
-from .callbacks import INTERRUPTS, Interrupt
+from .observers import INTERRUPTS, Interrupt
 from .training_run import TrainingRun
 
 _HIGHEST = 20.0
@@ -28,7 +28,7 @@ _SPREAD = math.log(2)
 _LESS = 0.2
 
 
-def subsampler(n: int) -> slice | IndexArray:
+def subsample_index(n: int) -> slice | IndexArray:
     """Return an index of a random sample of n rows, the same each time, or of all if few.
 
     Evenly spaced rows might be all of one class, where classes take turns.
@@ -152,7 +152,7 @@ def _fit_to_scores(
     """Return the temperature that minimizes the loss, or 1 if raw predictions are not finite."""
     if not np.isfinite(scores).all():
         return 1.0
-    some = subsampler(len(y))
+    some = subsample_index(len(y))
     scores, y = scores[:, some].astype(np.float64), y[some]
     with np.errstate(all="ignore"):
         temperature, _ = fit_temperature(

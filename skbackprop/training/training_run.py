@@ -16,22 +16,22 @@ import numpy as np
 
 from ..layers.base import NUM_BATCHES_TRACKED
 from ..layers.dropout import dropout_rng
-from ..nn.lbfgs import EvaluationCache
+from ..nn.lbfgs import EvaluationLog
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..schedules import init_plateau_counter
 from ..utils.arrays import Array, ArrayDict, IndexArray, max_abs
 from .checkpoint import TrainingCheckpoint
-from .history import (
+from .run_states import (
     ParameterSnapshot,
+    PartialFitWindow,
     StopReason,
     TrainingHistory,
     WarmStartState,
-    Window,
     snapshot_of,
 )
-from .task import TrainingTask
+from .training_task import TrainingTask
 from .validation_data import ValidationData, ValidationResult
 
 _TINY = np.finfo(float).tiny
@@ -139,13 +139,13 @@ class TrainingRun:
         continued = past if self.incremental else None
         self._n_epochs_before = continued.n_epochs if continued else 0
         self._first_loss = continued.first_loss if continued else None
-        self.window_before = self.window = continued.window if continued else Window()
+        self.window_before = self.window = continued.window if continued else PartialFitWindow()
         self._largest_initial_weight = self.largest_weight or _TINY
         self.seconds = 0.0
         self.warnings: list[str] = []
         self.error: ValueError | None = None
         self.stop_reason: StopReason | None = None
-        self.evaluations: EvaluationCache | None = None
+        self.evaluations: EvaluationLog | None = None
         self.copies_state = False
         self.shares_rng = False
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from ..early_stopping import EarlyStopping
 from ..optimizers import SOLVERS
 from ..schedules import SCHEDULES
-from ..utils.config import Configurable
+from ..utils.configurable import Configurable
 from ..utils.equality import is_equal
 from .config import SGD_ONLY_SCHEDULES, is_lbfgs
 

@@ -64,7 +64,7 @@ def _stratified(
     return train, held_out
 
 
-def k_fold_indices(
+def k_fold_of_rows(
     n_rows: int, n_folds: int, rng: np.random.RandomState, classes: Array | None
 ) -> Array:
     """Return the fold of each row, drawn at random.
@@ -89,7 +89,7 @@ def k_fold_indices(
     return folds
 
 
-def group_k_fold_indices(
+def group_k_fold_of_rows(
     groups: Array,
     n_folds: int,
     rng: np.random.RandomState,
@@ -122,7 +122,7 @@ def group_k_fold_indices(
             folds: Array = rng.randint(n_folds, size=n_groups)[groups]
             _, known = np.unique(groups[counts], return_inverse=True)
             own = None if classes is None else classes[counts]
-            folds[counts] = group_k_fold_indices(known, n_folds, rng, own)
+            folds[counts] = group_k_fold_of_rows(known, n_folds, rng, own)
             return folds
     # Among groups of one size, the first goes to the emptiest fold.
     names = rng.permutation(n_groups)[groups]
@@ -154,7 +154,7 @@ def group_train_validation_split(
 ) -> tuple[IndexArray, IndexArray]:
     """Return the training rows and the held-out rows, without splitting a group.
 
-    Both sides have rows with weight, and are stratified as by `group_k_fold_indices`.
+    Both sides have rows with weight, and are stratified as by `group_k_fold_of_rows`.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def group_train_validation_split(
             "groups out, or set early_stopping=False."
         )
     has_weight = None if weight is None else weight > 0
-    parts = group_k_fold_indices(groups, n_parts, rng, classes, has_weight)
+    parts = group_k_fold_of_rows(groups, n_parts, rng, classes, has_weight)
     is_out = parts < min(max(1, round(share * n_parts)), n_parts - 1)
     return np.flatnonzero(~is_out), np.flatnonzero(is_out)
 
@@ -192,7 +192,7 @@ def n_weighted_groups(groups: Array, weight: Array | None) -> int:
     return len(np.unique(groups if weight is None else groups[weight > 0]))
 
 
-def groups_not_split(groups: Array, parts: Sequence[IndexArray]) -> bool:
+def are_groups_whole(groups: Array, parts: Sequence[IndexArray]) -> bool:
     """Return whether no group has rows in several parts."""
     n_in_parts = sum(len(np.unique(groups[rows])) for rows in parts)
     return n_in_parts == len(np.unique(groups))

@@ -207,7 +207,7 @@ class WeightInit(Protocol):
         """Return the initial weights and biases of a network."""
 
 
-def initial_weights(parameters: Mapping[str, Any]) -> WeightInit:
+def make_weight_init(parameters: Mapping[str, Any]) -> WeightInit:
     """Return the `WeightInit` for an estimator's parameters."""
     init = parameters["init"]
     if isinstance(init, WeightInit):

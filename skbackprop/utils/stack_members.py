@@ -19,7 +19,7 @@ from .equality import extra_instance_attributes, is_equal
 Settings = TypeVar("Settings")
 
 
-def index_members(settings: Settings, members: Any) -> Settings:
+def index_settings(settings: Settings, members: Any) -> Settings:
     """Return settings for some members, by indexing arrays of shape (n_estimators, 1).
 
     Settings among the fields are indexed too.
@@ -33,7 +33,7 @@ def index_members(settings: Settings, members: Any) -> Settings:
         if isinstance(value, np.ndarray) and value.ndim == 2:  # other arrays are user-defined
             changes[name] = index_hyperparameter(value, members)
         elif _is_settings(value):
-            changes[name] = index_members(value, members)
+            changes[name] = index_settings(value, members)
     taken: Settings = replace(whole, **changes) if changes else settings
     return taken
 

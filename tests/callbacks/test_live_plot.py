@@ -226,7 +226,7 @@ def test_in_ipython_outside_of_a_notebook_there_is_nowhere_to_draw_to(monkeypatc
     for shell in (None, SimpleNamespace()):
         ipython.get_ipython = lambda shell=shell: shell
         model, data = followed(BackpropClassifier, LiveLossPlot())
-        with pytest.raises(ValueError, match=r"nowhere to draw to.*LiveLossPlot\('loss.png'\)"):
+        with pytest.raises(ValueError, match=r"outside of a notebook.*LiveLossPlot\('loss.png'\)"):
             model.fit(*data)
         assert not hasattr(model, "coefs_")
 

@@ -93,13 +93,13 @@ def test_rows_from_scatter_are_lost_with_their_worker(processes):
 
 def test_new_worker_takes_part(monkeypatch):
     counts, settings = [], {"threads_per_worker": 1, "processes": False}
-    original = _actor_pool.divide_shares
+    original = _actor_pool.make_worker_shares
 
     def recorded(numbers, *arguments):
         counts.append(sorted(map(len, numbers)))
         return original(numbers, *arguments)
 
-    monkeypatch.setattr(_actor_pool, "divide_shares", recorded)
+    monkeypatch.setattr(_actor_pool, "make_worker_shares", recorded)
     monkeypatch.setattr("skbackprop.dask._actor_pool._CHECK_INTERVAL", 0.0)
     settings |= {"n_workers": 1, "dashboard_address": ":0"}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:

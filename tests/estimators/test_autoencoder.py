@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import Relu, Tanh
-from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.dropout import Dropout
 from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError

@@ -21,7 +21,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.estimator_checks import check_class_weight_balanced_classifiers
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.inspection import find_learning_rate
 from skbackprop.optimizers import SOLVERS

@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._fit_many import FitJob, fit_many
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import OPTIMIZERS, SGD, AdamW
 from skbackprop.training import loop
 from skbackprop.training import model_stacks as sizes_module
@@ -341,14 +341,14 @@ def ctrl_c():
 @several_threads
 def test_an_interrupt_goes_on(number, interrupt, n_threads, monkeypatch):
     """It is raised where it comes, or comes to the main thread, as from the keyboard."""
-    run_epoch, epochs = EnsembleTrainer.run_epoch, itertools.count(1)
+    run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
 
     def interrupted(stack, rate):
         if next(epochs) == number:
             interrupt()
         return run_epoch(stack, rate)
 
-    monkeypatch.setattr(EnsembleTrainer, "run_epoch", interrupted)
+    monkeypatch.setattr(StackTrainer, "run_epoch", interrupted)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         fit_many(fits_of(mixture(BackpropClassifier), *class_data(N), {}), 2**28)

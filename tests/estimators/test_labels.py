@@ -19,9 +19,9 @@ from sklearn.multioutput import MultiOutputClassifier
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.estimators._label_encoding import (
-    MultilabelTargets,
-    MultioutputTargets,
-    SingleLabelTargets,
+    MultilabelEncoder,
+    MultioutputLabelEncoder,
+    SingleLabelEncoder,
     make_target_encoder,
 )
 from skbackprop.losses import CLASSIFIER_LOSSES, ClassifierLoss, Focal, LogLoss
@@ -84,15 +84,15 @@ def well(**settings):
 @pytest.mark.parametrize(
     "y, kind",
     [
-        (THREE, SingleLabelTargets),
-        (TWO, SingleLabelTargets),
-        (ONES, SingleLabelTargets),
-        (label_data()[1], MultilabelTargets),
-        (label_data()[1] == 1, MultilabelTargets),
-        (sparse.csr_array(label_data()[1]), MultilabelTargets),
-        (np.zeros((N, 2)), MultilabelTargets),
-        *((y, MultioutputTargets) for y in MATRICES.values()),
-        (sparse.csr_array(DIGITS), MultioutputTargets),
+        (THREE, SingleLabelEncoder),
+        (TWO, SingleLabelEncoder),
+        (ONES, SingleLabelEncoder),
+        (label_data()[1], MultilabelEncoder),
+        (label_data()[1] == 1, MultilabelEncoder),
+        (sparse.csr_array(label_data()[1]), MultilabelEncoder),
+        (np.zeros((N, 2)), MultilabelEncoder),
+        *((y, MultioutputLabelEncoder) for y in MATRICES.values()),
+        (sparse.csr_array(DIGITS), MultioutputLabelEncoder),
     ],
 )
 def test_kinds_are_told_by_y(y, kind):

@@ -32,7 +32,7 @@ def test_fits_to_tables_that_are_larger_than_the_memory_allowed(tmp_path):
     """The cases are those of limited.py; that the limit holds is among them."""
     one_thread = dict.fromkeys(["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"], "1")
     environment = os.environ | one_thread | {"PYTHONPATH": str(ROOT)}
-    program = ROOT / "tests" / "limited.py"
+    program = ROOT / "tests" / "support" / "limited.py"
     try:
         for how in ("mapped", "loaded"):
             command = [sys.executable, program, tmp_path, how]

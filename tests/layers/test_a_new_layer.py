@@ -12,7 +12,7 @@ from scipy import sparse
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
 from skbackprop.layers.dense import Activation, Dense

@@ -10,7 +10,7 @@ import pytest
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding, Scale
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
@@ -137,7 +137,7 @@ def test_members_that_share_their_rows_are_as_if_they_did_not():
     for tables in ([table] * 3, [copy.copy(table) for _ in range(3)]):
         objective, parameters = Objective(network, LOSS, L2(0.1)), parameters_for(network, range(3))
         settings = {"optimizer": Adam(), "rate": 0.01, "batch_size": 8}
-        stack = EnsembleTrainer.start(objective, parameters, tables, **settings)
+        stack = StackTrainer.start(objective, parameters, tables, **settings)
         list(iter_epochs(stack, 3))
         thetas.append(stack.parameters.theta)
     assert_same_bits(*thetas)

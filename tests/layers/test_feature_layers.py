@@ -16,7 +16,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import PeriodicEmbedding
 from skbackprop.layers.dense import Dense
 from skbackprop.layers.feature_layers import BlockDiagonalDense, Scale
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
@@ -157,7 +157,7 @@ def test_members_that_share_their_rows_are_as_if_they_did_not():
     network, table = network_of((MAPS, Scale())), table_for(20)
     thetas = []
     for tables in ([table] * 3, [copy.copy(table) for _ in range(3)]):
-        stack = EnsembleTrainer.start(
+        stack = StackTrainer.start(
             Objective(network, LOSS, L2(0.1)),
             parameters_for(network, range(3)),
             tables,

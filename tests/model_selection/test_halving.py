@@ -41,7 +41,7 @@ from skbackprop import (
     BackpropRegressor,
 )
 from skbackprop.activations import Relu
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import SGD, AdamW
 from support import (
     answers,
@@ -117,13 +117,13 @@ def assert_same_halving(actual, expected):
 @pytest.fixture
 def epochs(monkeypatch):
     """Provide the number of networks in each epoch of a stack."""
-    counted, run_epoch = [], EnsembleTrainer.run_epoch
+    counted, run_epoch = [], StackTrainer.run_epoch
 
     def noted(stack, rate):
         counted.append(len(stack))
         return run_epoch(stack, rate)
 
-    monkeypatch.setattr(EnsembleTrainer, "run_epoch", noted)
+    monkeypatch.setattr(StackTrainer, "run_epoch", noted)
     return counted
 
 
@@ -623,14 +623,14 @@ def test_rounds_are_printed_as_scikit_learn_prints_them(capsys):
 
 def interrupt_in_epoch(monkeypatch, number):
     """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
-    run_epoch, epochs = EnsembleTrainer.run_epoch, itertools.count(1)
+    run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
 
     def counted(stack, rate):
         if next(epochs) == number:
             raise KeyboardInterrupt
         return run_epoch(stack, rate)
 
-    monkeypatch.setattr(EnsembleTrainer, "run_epoch", counted)
+    monkeypatch.setattr(StackTrainer, "run_epoch", counted)
 
 
 @pytest.mark.long

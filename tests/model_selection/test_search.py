@@ -49,7 +49,7 @@ from skbackprop import (
     BackpropRegressor,
 )
 from skbackprop.activations import LeakyRelu, Logistic
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.schedules import InverseScaling
 from support import (
@@ -658,14 +658,14 @@ def what_was_found(search):
 
 def interrupt_in_epoch(monkeypatch, number):
     """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
-    run_epoch, epochs = EnsembleTrainer.run_epoch, itertools.count(1)
+    run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
 
     def counted(stack, rate):
         if next(epochs) == number:
             raise KeyboardInterrupt
         return run_epoch(stack, rate)
 
-    monkeypatch.setattr(EnsembleTrainer, "run_epoch", counted)
+    monkeypatch.setattr(StackTrainer, "run_epoch", counted)
 
 
 # Where an interrupt comes: changed parameters, or the number of an epoch. The candidates train

@@ -31,7 +31,7 @@ from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal
 from skbackprop.model_selection._search import BatchedSearchCV
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import SGD, AdamW
 from skbackprop.schedules import LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
@@ -50,13 +50,13 @@ RATES = {"learning_rate_init": [0.001, 0.01, 0.1], "alpha": [0.0, 0.3]}
 @pytest.fixture
 def epochs(monkeypatch):
     """Provide the number of networks in each epoch of a stack."""
-    counted, run_epoch = [], EnsembleTrainer.run_epoch
+    counted, run_epoch = [], StackTrainer.run_epoch
 
     def noted(stack, rate):
         counted.append(len(stack))
         return run_epoch(stack, rate)
 
-    monkeypatch.setattr(EnsembleTrainer, "run_epoch", noted)
+    monkeypatch.setattr(StackTrainer, "run_epoch", noted)
     return counted
 
 

@@ -15,7 +15,7 @@ from scipy.special import log_expit
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.losses import REGRESSOR_LOSSES
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import DivergenceError, Objective
 from skbackprop.nn.prediction import predict_raw
@@ -531,7 +531,7 @@ def test_a_stack_started_by_its_parts_equals_one_put_together(batch_size):
     tables = [some_table(LOSS, n, NETWORK.widths, seed=n) for n in (5, 8)]
     members = [Member(table, seed=seed, rate=0.1) for seed, table in enumerate(tables)]
     together = stack_of(members, NETWORK, LOSS, SGD(), batch_size=batch_size or 8)
-    started = EnsembleTrainer.start(
+    started = StackTrainer.start(
         Objective(NETWORK, LOSS, L2(0.0)),
         some_parameters(NETWORK, [0, 1]),
         tables,

@@ -26,7 +26,7 @@ from skbackprop import (
 )
 from skbackprop.estimators._mixins import EstimatorMixin
 from skbackprop.persistence import get_trusted_types, load
-from skbackprop.utils.config import Configurable
+from skbackprop.utils.configurable import Configurable
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
 CLASSIFIER = "skbackprop.estimators.classifier.BackpropClassifier"

@@ -40,7 +40,7 @@ from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import BatchNormalization
 from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.persistence import get_trusted_types, load, save
-from skbackprop.persistence.save_load import dump_state
+from skbackprop.persistence.save_load import canonical_bytes
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from skbackprop.weight_averaging import ExponentialMovingAverage
@@ -188,7 +188,7 @@ def _rebuilt(model):
 
 def assert_same(loaded, model, X):
     np.testing.assert_equal(answers(loaded, X), answers(model, X))
-    assert dump_state(pickle.loads(pickle.dumps(model))) == dump_state(loaded)
+    assert canonical_bytes(pickle.loads(pickle.dumps(model))) == canonical_bytes(loaded)
 
 
 # Scalers, and losses with all kinds of labels, are for exports.
@@ -331,10 +331,10 @@ DIFFERENT = [
 
 @pytest.mark.parametrize("one, other", DIFFERENT, ids=range(len(DIFFERENT)))
 def test_states_differ_if_any_bit_or_type_differs(one, other):
-    assert dump_state(one) != dump_state(other)
+    assert canonical_bytes(one) != canonical_bytes(other)
     for each in (one, other):
-        assert dump_state(each) == dump_state(copy.deepcopy(each))
-        assert dump_state([each, each]) == dump_state([each, copy.deepcopy(each)])
+        assert canonical_bytes(each) == canonical_bytes(copy.deepcopy(each))
+        assert canonical_bytes([each, each]) == canonical_bytes([each, copy.deepcopy(each)])
 
 
 class Slots:

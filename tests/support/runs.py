@@ -5,7 +5,7 @@ Those of one call differ in what the members of a stack may differ in.
 
 from dataclasses import replace
 
-from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.training.loop import make_training_loop
 from support import data_for, same_values
 

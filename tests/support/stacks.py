@@ -12,7 +12,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import EnsembleTrainer
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import Objective
 from skbackprop.nn.regularizers import L2
@@ -206,7 +206,7 @@ def stack_of(
     optimizer, schedule = per_member(optimizer, factors), per_member(schedule, factors)
     average = None if average is None else per_member(average, factors)
     n_samples_seen = np.zeros((len(members), 1))
-    return EnsembleTrainer(
+    return StackTrainer(
         Objective(network, loss, L2(column([member.alpha for member in members]))),
         TrainState(
             parameters,

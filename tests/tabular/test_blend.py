@@ -31,7 +31,7 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular._calibration import (
+from skbackprop.tabular._calibration_and_weights import (
     mixture_weights_nll,
     probabilities,
     stacking_weights_nnls,

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
-from skbackprop.tabular._calibration import (
+from skbackprop.tabular._calibration_and_weights import (
     calibrate,
     mixture_weights_nll,
     probabilities,

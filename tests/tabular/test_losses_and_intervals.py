@@ -16,7 +16,11 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import d2_absolute_error_score, d2_pinball_score, r2_score
 
 from skbackprop import ConformalRegressor, TabularRegressor
-from skbackprop._conformal_scores import PredictionBand, conformal_quantile_rank, cv_plus_interval
+from skbackprop._conformal_intervals import (
+    PredictionBand,
+    conformal_quantile_rank,
+    cv_plus_interval,
+)
 from skbackprop.losses import (
     REGRESSOR_LOSSES,
     Gaussian,
@@ -27,9 +31,9 @@ from skbackprop.losses import (
     SquaredError,
     Tweedie,
 )
-from skbackprop.tabular import _components
+from skbackprop.tabular import _fold_models
 from skbackprop.tabular._dataframe import read_table
-from skbackprop.tabular._distribution_targets import DistributionTargets
+from skbackprop.tabular._predicted_distribution import DistributionTargets
 
 X, Y = load_diabetes(return_X_y=True)
 X, Y = X[:120], Y[:120]
@@ -246,7 +250,7 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
     found = model.predict_interval(X[90:], coverage=0.8)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     again = pickle.loads(pickle.dumps(model))
-    monkeypatch.setattr(_components, "_ELEMENTS_AT_ONCE", 1000)
+    monkeypatch.setattr(_fold_models, "_ELEMENTS_AT_ONCE", 1000)
     np.testing.assert_allclose(again.predict_interval(X[90:], coverage=0.8), found, rtol=1e-6)
     np.testing.assert_allclose(again.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
 

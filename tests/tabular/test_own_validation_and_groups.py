@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop._conformal_scores import conformal_quantile_rank
-from skbackprop.tabular._calibration import probabilities, temperature_for_scores
+from skbackprop._conformal_intervals import conformal_quantile_rank
+from skbackprop.tabular._calibration_and_weights import probabilities, temperature_for_scores
 from skbackprop.tabular._dataframe import read_table
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tabular import _components
+from skbackprop.tabular import _fold_models
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
@@ -40,7 +40,7 @@ def answer_of(model, X):
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr(_components, "threads_for_stacks", lambda: 2)
+    monkeypatch.setattr(_fold_models, "threads_for_stacks", lambda: 2)
 
 
 @BOTH
@@ -48,7 +48,7 @@ def two_threads(monkeypatch):
 def test_many_rows_are_predicted_as_few_are(kind, blend, two_threads):
     linear = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = fitted(kind, blend=[linear] if blend == "linear" else blend)
-    X, _ = table(_components.MANY_ROWS + 1, seed=1)
+    X, _ = table(_fold_models.MANY_ROWS + 1, seed=1)
     many = answer_of(model, X)
     parts = [answer_of(model, X[start : start + 1000]) for start in range(0, len(X), 1000)]
     np.testing.assert_allclose(many, np.concatenate(parts), rtol=1e-4, atol=1e-5)
@@ -61,7 +61,7 @@ def test_parts_of_all_kinds_of_tables(make, two_threads, monkeypatch):
     X = np.random.RandomState(0).randn(90, 3) * (np.arange(3) > 0)
     model = TabularRegressor(**SMALL).fit(make(X), X[:, 1])
     whole = model.predict(make(X))
-    monkeypatch.setattr(_components, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(_fold_models, "_ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(model.predict(make(X)), whole, rtol=1e-9)
 
 
@@ -69,7 +69,7 @@ def test_an_error_in_a_part_is_raised(two_threads, monkeypatch):
     model = fitted(TabularClassifier)
     X, _ = table(200)
     X.loc[150, "b"] = np.inf
-    monkeypatch.setattr(_components, "_ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(_fold_models, "_ROWS_AT_ONCE", 16)
     with pytest.raises(ValueError, match="'b' has infinite values"):
         model.predict_proba(X)
 
@@ -90,7 +90,7 @@ def test_several_threads_may_predict_at_once(kind):
 def test_what_is_kept_for_prediction_stays_behind(kind):
     model = fitted(kind)
     size = len(pickle.dumps(model))
-    X, _ = table(_components.MANY_ROWS + 1)
+    X, _ = table(_fold_models.MANY_ROWS + 1)
     expected = answer_of(model, X)
     assert len(pickle.dumps(model)) == size
     np.testing.assert_array_equal(answer_of(pickle.loads(pickle.dumps(model)), X), expected)

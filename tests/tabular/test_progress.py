@@ -121,7 +121,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
         perf_counter = staticmethod(lambda: now[0])
 
     monkeypatch.setattr(_network_ensemble.TabularNetworkMixin, "fit_cycle", timed)
-    monkeypatch.setattr("skbackprop.tabular._fit_progress.time", Clock)
+    monkeypatch.setattr("skbackprop.tabular._progress_and_checkpoint.time", Clock)
     monkeypatch.setattr(_network_ensemble, "time", Clock)
     monkeypatch.setattr(base, "time", Clock)
     kind(**SMALL, verbose=True).fit(X, y)

@@ -31,10 +31,16 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _components
-from skbackprop.tabular._calibration import probabilities
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _fold_models
+from skbackprop.tabular._calibration_and_weights import probabilities
 from skbackprop.tabular._dataframe import read_table
-from skbackprop.tabular._features import N_BINS, N_FREQUENCIES, WIDTH, FeatureBlocks, draw_seed
+from skbackprop.tabular._network_inputs import (
+    N_BINS,
+    N_FREQUENCIES,
+    WIDTH,
+    NumericBlockEncoder,
+    draw_seed,
+)
 from support import for_check
 from support.mixed import FRAMES, to_objects
 
@@ -202,7 +208,7 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
     rng = np.random.RandomState(0)
     numbers = np.c_[rng.randn(600), np.arange(600) % 4, np.ones(600), rng.rand(600) ** 9]
     numbers = numbers.astype(np.float32)
-    blocks = FeatureBlocks.fit(numbers, np.random.RandomState(3))
+    blocks = NumericBlockEncoder.fit(numbers, np.random.RandomState(3))
     new = np.vstack([numbers, 5 * rng.randn(300, 4)]).astype(np.float32)
     out = np.empty((900, 4, WIDTH), np.float32)
     blocks.write(new, out)
@@ -285,7 +291,7 @@ def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
     X = FRAMES["pandas"](table, types)
     model = kind(**SMALL).fit(X, targets_for(kind, score))
     whole = answer_of(model, X)
-    monkeypatch.setattr(_components, "_ELEMENTS_AT_ONCE", 1000)
+    monkeypatch.setattr(_fold_models, "_ELEMENTS_AT_ONCE", 1000)
     np.testing.assert_allclose(answer_of(model, X), whole, rtol=1e-9)
     ones = [answer_of(model, X.iloc[[row]])[0] for row in range(5)]
     np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)

@@ -12,7 +12,7 @@ from sklearn.datasets import load_diabetes, load_wine
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _network_ensemble, base
-from skbackprop.tabular._components import LabeledRows, TrainingData
+from skbackprop.tabular._fold_models import LabeledRows, TrainingData
 from skbackprop.tabular._network_ensemble import (
     CycleResult,
     TableClassifierNetworks,
@@ -136,7 +136,7 @@ def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
 def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch):
     X, y = data_for(kind)
     folds = np.arange(len(y)) % 2
-    monkeypatch.setattr(base, "k_fold_indices", lambda *_: folds)
+    monkeypatch.setattr(base, "k_fold_of_rows", lambda *_: folds)
     monkeypatch.setattr(base, "cycle_lengths", lambda *_: [2, 3])
     monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
     others = y.copy()

@@ -20,7 +20,7 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import Checkpoint
-from skbackprop.training.validation_split import group_train_validation_split, groups_not_split
+from skbackprop.training.validation_split import are_groups_whole, group_train_validation_split
 from support import BOTH, assert_same_network, data_for, few_epochs, quick, same_bits, value_data
 from support.lanes import examples
 
@@ -61,7 +61,7 @@ def test_what_is_held_out_is_whole_groups_and_about_the_share(sizes, share, n_cl
     assert sorted([*train, *held_out]) == list(range(len(groups)))
     assert len(train)
     assert len(held_out)
-    assert groups_not_split(groups, split)
+    assert are_groups_whole(groups, split)
 
 
 def test_of_many_groups_it_is_the_share_of_rows_and_of_classes():
@@ -79,7 +79,7 @@ def test_no_group_is_on_both_sides(estimator_class, settings):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, **settings).fit(X, y, groups=WORDS)
     splits = splits_of(model)
-    assert all(groups_not_split(GROUPS, split) for split in splits)
+    assert all(are_groups_whole(GROUPS, split) for split in splits)
     if settings["early_stopping"] is BY_FOLDS:
         assert sorted(np.concatenate([held_out for _, held_out in splits])) == list(range(40))
         for member, (_, held_out) in enumerate(splits):
@@ -106,9 +106,9 @@ def test_without_early_stopping_groups_have_no_effect(estimator_class):
 def test_an_autoencoder_and_lbfgs_hold_out_groups_too():
     X, y = value_data(40)
     model = BackpropAutoencoder(early_stopping=True, max_iter=2, random_state=0)
-    assert groups_not_split(GROUPS, splits_of(model.fit(X, groups=GROUPS))[0])
+    assert are_groups_whole(GROUPS, splits_of(model.fit(X, groups=GROUPS))[0])
     model = quick(BackpropRegressor, solver="lbfgs", early_stopping=True)
-    assert groups_not_split(GROUPS, splits_of(model.fit(X, y, groups=GROUPS))[0])
+    assert are_groups_whole(GROUPS, splits_of(model.fit(X, y, groups=GROUPS))[0])
 
 
 @BOTH
@@ -121,7 +121,7 @@ def test_both_sides_have_weight(estimator_class, settings):
     model = quick(estimator_class, **settings)
     model.fit(X, y, weight, groups=GROUPS)
     for split in splits_of(model):
-        assert groups_not_split(GROUPS, split)
+        assert are_groups_whole(GROUPS, split)
         assert all(weight[rows].any() for rows in split)
 
 
@@ -136,7 +136,7 @@ def test_a_warm_start_keeps_what_was_held_out(estimator_class, settings):
         np.testing.assert_array_equal(one, other)
     others = np.arange(40) % 12
     assert all(
-        groups_not_split(others, split) for split in splits_of(model.fit(X, y, groups=others))
+        are_groups_whole(others, split) for split in splits_of(model.fit(X, y, groups=others))
     )
 
 
@@ -207,7 +207,7 @@ def test_groups_are_routed(estimator_class):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, early_stopping=BY_FOLDS, n_estimators=2)
     pipeline = make_pipeline(StandardScaler(), model).fit(X, y, groups=WORDS)
-    assert all(groups_not_split(GROUPS, split) for split in splits_of(pipeline[-1]))
+    assert all(are_groups_whole(GROUPS, split) for split in splits_of(pipeline[-1]))
     kwargs = {"cv": GroupKFold(2), "params": {"groups": WORDS}, "return_estimator": True}
     for fitted in cross_validate(model, X, y, **kwargs)["estimator"]:
         assert fitted.oof_member_.shape == (20,)
@@ -215,7 +215,7 @@ def test_groups_are_routed(estimator_class):
         kind(model, {"alpha": [0.0, 1.0]}, cv=GroupKFold(2)).fit(X, y, groups=WORDS)
         for kind in (BackpropGridSearchCV, GridSearchCV)
     )
-    assert all(groups_not_split(GROUPS, split) for split in splits_of(ours.best_estimator_))
+    assert all(are_groups_whole(GROUPS, split) for split in splits_of(ours.best_estimator_))
     assert_same_network(ours.best_estimator_, theirs.best_estimator_, rtol=0, atol=0)
     scores = [search.cv_results_["mean_test_score"] for search in (ours, theirs)]
     np.testing.assert_array_equal(*scores)
@@ -225,4 +225,4 @@ def test_a_pipeline_takes_groups_by_the_name_of_its_step():
     X, y = data_for(BackpropClassifier)
     pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier, early_stopping=True))
     pipeline.fit(X, y, backpropclassifier__groups=GROUPS)
-    assert groups_not_split(GROUPS, splits_of(pipeline[-1])[0])
+    assert are_groups_whole(GROUPS, splits_of(pipeline[-1])[0])

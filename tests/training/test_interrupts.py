@@ -16,7 +16,7 @@ import skbackprop
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators.base import BaseNeuralNetwork
 from skbackprop.nn.train_state import TrainState
-from skbackprop.training.history import WarmStartState
+from skbackprop.training.run_states import WarmStartState
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import classes_for, data_for, few_epochs
 
@@ -26,7 +26,7 @@ PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
     "estimators/base.py": {"_train", "_resume_session", "_used_streams"},
-    "estimators/_fitted.py": {
+    "estimators/_fitted_network.py": {
         "_keep",
         "_outcome_of",
         "_arrays",
@@ -34,8 +34,8 @@ RECORDING = {
         "_course",
         "_predicting",
     },
-    "estimators/_data_info.py": {"attributes"},
-    "training/history.py": {
+    "estimators/_fit_context.py": {"attributes"},
+    "training/run_states.py": {
         "after",
         "snapshot_of",
         "copy_member_snapshot",

@@ -12,7 +12,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.estimators._data_info import FitArguments
+from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
 from skbackprop.training import loop as loop_module

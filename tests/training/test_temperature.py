@@ -23,7 +23,7 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import Checkpoint
-from skbackprop.training.temperature import fit_temperature, subsampler
+from skbackprop.training.temperature import fit_temperature, subsample_index
 from support import class_data, few_epochs, label_data, quick, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -239,13 +239,13 @@ def test_rows_that_are_all_right_lead_to_no_certainty(weight):
 
 def test_of_very_many_rows_some_of_each_class_are_looked_at_though_classes_take_turns():
     n = 70_000
-    rows = subsampler(n)
+    rows = subsample_index(n)
     assert len(np.unique(np.arange(n)[rows])) == 1 << 15
     for period in (2, 3):
         shares = np.bincount(np.arange(n)[rows] % period) / len(rows)
         np.testing.assert_allclose(shares, 1 / period, atol=0.02)
-    np.testing.assert_array_equal(rows, subsampler(n))
-    assert np.arange(30_000)[subsampler(30_000)].shape == (30_000,)
+    np.testing.assert_array_equal(rows, subsample_index(n))
+    assert np.arange(30_000)[subsample_index(30_000)].shape == (30_000,)
 
 
 def test_awkward_rows():

@@ -38,7 +38,7 @@ from skbackprop.training.config import (
     is_lbfgs,
     make_training_config,
 )
-from skbackprop.training.weight_init import checked_layers, initial_weights
+from skbackprop.training.weight_init import checked_layers, make_weight_init
 from skbackprop.utils.equality import is_equal
 from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
 from support import some_parameters
@@ -62,7 +62,7 @@ def network_of(parameters, n_inputs, n_outputs):
 
 
 def initial_layers(parameters, network, rng):
-    return initial_weights(parameters).layers(network, rng, 0)
+    return make_weight_init(parameters).layers(network, rng, 0)
 
 
 # ------------------------------------------------------------------------- hidden widths

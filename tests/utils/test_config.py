@@ -28,7 +28,7 @@ from skbackprop.schedules import (
     LinearWarmup,
     StepDecay,
 )
-from skbackprop.utils.config import Configurable, split_nested_params
+from skbackprop.utils.configurable import Configurable, split_nested_params
 
 MODULES = [activations, weight_averaging, initializers, layers, losses, optimizers, schedules]
 # All parts that a user can make, with their defaults, and arguments of those that need some.

@@ -21,7 +21,7 @@ from skbackprop.utils.equality import is_equal
 from skbackprop.utils.stack_members import (
     concatenate_states,
     index_hyperparameter,
-    index_members,
+    index_settings,
     index_state,
     stack_settings,
     static_signature,
@@ -91,12 +91,12 @@ def states_of(settings):
 
 def test_settings_of_some_members():
     optimizer = Adam(beta_1=np.array([[0.5], [0.6], [0.7]]), beta_2=0.99)
-    assert index_members(optimizer, slice(1, 2)) == Adam(beta_1=0.6, beta_2=0.99)
-    some = index_members(optimizer, np.array([0, 2]))
+    assert index_settings(optimizer, slice(1, 2)) == Adam(beta_1=0.6, beta_2=0.99)
+    some = index_settings(optimizer, np.array([0, 2]))
     np.testing.assert_array_equal(some.beta_1, [[0.5], [0.7]])
     assert some.beta_2 == 0.99
     plain = SGD()
-    assert index_members(plain, slice(0, 1)) is plain
+    assert index_settings(plain, slice(0, 1)) is plain
     assert isinstance(index_hyperparameter(np.array([[0.5], [0.6]]), np.array([1])), float)
 
 
@@ -105,14 +105,14 @@ def test_joined_members_come_out_as_they_went_in(settings):
     members = members_of(settings)
     joined = stack_settings(members)
     for i, member in enumerate(members):
-        assert index_members(joined, slice(i, i + 1)) == member
-        assert index_members(joined, np.array([i])) == member
+        assert index_settings(joined, slice(i, i + 1)) == member
+        assert index_settings(joined, np.array([i])) == member
 
 
 @every_settings
 def test_some_of_the_joined_are_those_joined_by_themselves(settings):
     members = members_of(settings)
-    some, own = index_members(stack_settings(members), [1, 3]), stack_settings(members[1::2])
+    some, own = index_settings(stack_settings(members), [1, 3]), stack_settings(members[1::2])
     for name, value in vars(own).items():
         assert_same_bits(getattr(some, name), value, name)
 
@@ -149,7 +149,7 @@ def test_settings_that_are_no_dataclass_join_with_themselves_alone():
     own, other = Unlike(), Unlike()
     assert static_signature(own) == static_signature(own) != static_signature(other)
     assert stack_settings([own, own]) is own
-    assert index_members(own, slice(0, 1)) is own
+    assert index_settings(own, slice(0, 1)) is own
 
 
 def test_settings_that_hold_more_than_their_fields_join_with_their_equals_alone():
@@ -158,7 +158,7 @@ def test_settings_that_hold_more_than_their_fields_join_with_their_equals_alone(
     assert not is_equal(static_signature(own), static_signature(Slower(0.9, 0.2)))
     assert not is_equal(static_signature(own), static_signature(Slower(0.5, 0.1)))
     assert stack_settings([own, Slower(0.9, 0.1)]) is own
-    assert index_members(own, slice(0, 1)) is own
+    assert index_settings(own, slice(0, 1)) is own
 
 
 def test_settings_with_arrays_that_are_equal_join():
@@ -167,7 +167,7 @@ def test_settings_with_arrays_that_are_equal_join():
     joined = stack_settings(members)
     np.testing.assert_array_equal(joined.factors, np.arange(3))
     assert_same_bits(joined.final, np.array([[0.1], [0.2]]))
-    taken = index_members(joined, np.array([1]))
+    taken = index_settings(joined, np.array([1]))
     np.testing.assert_array_equal(taken.factors, np.arange(3))
     assert taken.final == 0.2
 
@@ -176,7 +176,7 @@ def test_settings_may_keep_a_cache():
     """What a user's dataclass has found out is not what its constructor takes."""
     joined = stack_settings([Milestones(0.1), Milestones(0.2)])
     assert joined.pauses == (2,)
-    assert index_members(joined, np.array([1])) == Milestones(0.2)
+    assert index_settings(joined, np.array([1])) == Milestones(0.2)
 
 
 def test_settings_within_settings_are_joined_and_taken_too():
@@ -194,7 +194,7 @@ def test_settings_within_settings_are_joined_and_taken_too():
     assert_same_bits(joined.warmup_fraction, np.array([[0.3], [0.3], [0.0]]))
     assert joined.start_factor == 0.1
     for i, member in enumerate(members):
-        assert index_members(joined, np.array([i])) == member
+        assert index_settings(joined, np.array([i])) == member
 
 
 def test_what_can_be_called_is_no_settings():
@@ -210,7 +210,7 @@ def test_what_can_be_called_is_no_settings():
     members = [LambdaSchedule(Falls(1.0)), LambdaSchedule(Falls(2.0))]
     assert static_signature(members[0]) != static_signature(members[1])
     assert static_signature(members[0]) == static_signature(LambdaSchedule(Falls(1.0)))
-    assert index_members(members[0], slice(0, 1)) == members[0]
+    assert index_settings(members[0], slice(0, 1)) == members[0]
 
 
 # ----------------------------------------------------------------------------------- states

@@ -30,7 +30,7 @@ from skbackprop.losses import Huber, Quantile
 from skbackprop.optimizers import SOLVERS, AdamW, RMSprop
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup, StepDecay
 from skbackprop.tabular import TableEncoder
-from skbackprop.utils.config import Configurable
+from skbackprop.utils.configurable import Configurable
 from skbackprop.utils.validation import SYNONYMS, WRONG_KINDS, did_you_mean, nearest
 from support import class_data, few_epochs, quick
 

@@ -158,7 +158,7 @@ class TrainingHistory(NamedTuple):
         return [score for score in scores if score is not None]
 
 
-class Window(NamedTuple):
+class PartialFitWindow(NamedTuple):
     """Sums over consecutive calls of `partial_fit`, for the check for divergence.
 
     Parameters
@@ -214,7 +214,7 @@ class WarmStartState:
     scoring: Any = None
     shares_rng: bool = field(default=False, compare=False)
     temperature: float = 1.0
-    window: Window = field(default_factory=Window)
+    window: PartialFitWindow = field(default_factory=PartialFitWindow)
 
     def apart_from(self, shared: Sequence[Any]) -> WarmStartState:
         """Return this with copies of all random streams but the shared ones."""

@@ -16,8 +16,8 @@ import numpy as np
 from ..training.blas_threads import threads_for_stacks, with_blas_limit
 from ..utils.arrays import Array
 from ._dataframe import AnyColumns
-from ._features import WIDTH, FeatureBuilder, FeatureView
-from ._fit_progress import FitProgress
+from ._network_inputs import WIDTH, FeatureBuilder, FeatureView
+from ._progress_and_checkpoint import FitProgress
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
 _ROWS_AT_ONCE = 2048

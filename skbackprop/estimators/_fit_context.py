@@ -13,7 +13,7 @@ import numpy as np
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.network import Network
-from ..training._warnings import warn
+from ..training._sklearn_warnings import warn
 from ..training.architecture import activation_of_each_layer, hidden_widths
 from ..training.config import TrainingConfig
 from ..training.training_run import TrainingRun
@@ -25,7 +25,7 @@ from ._parameter_table import FIXED
 _MUTABLE = (list, dict, np.ndarray)
 
 
-class TargetEncoder(ABC):
+class BaseTargetEncoder(ABC):
     """The encoding of an estimator's targets for its network."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class DataInfo:
     n_features: int
     feature_names: Array | None
     dtype: np.dtype[np.floating]
-    targets: TargetEncoder
+    targets: BaseTargetEncoder
     loss: Loss
     network: Network
     n_estimators: int

@@ -13,7 +13,7 @@ from .arrays import Array
 _SEPARATOR = "/"
 
 
-def join_path(*parts: Any) -> str:
+def join_keys(*parts: Any) -> str:
     """Join the keys of nested dicts to the name of an array."""
     return _SEPARATOR.join(map(str, parts))
 
@@ -25,7 +25,7 @@ def flatten_dict(name: str, value: Any) -> Iterator[tuple[str, Array]]:
     """
     if isinstance(value, dict):
         for key, part in value.items():
-            yield from flatten_dict(join_path(name, key), part)
+            yield from flatten_dict(join_keys(name, key), part)
     else:
         is_long = isinstance(value, int) and value.bit_length() > 63
         yield name, np.asarray(hex(value) if is_long else value)

@@ -17,25 +17,25 @@ from ..losses._link_override import override_link
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.prediction import iter_predict_raw
-from ..training._warnings import warn
+from ..training._sklearn_warnings import warn
 from ..training.architecture import check_input_layers_param, infer_n_features
 from ..training.config import TrainingConfig
-from ..training.convergence import messages_of
+from ..training.convergence import distinct_warnings
 from ..training.folds import predict_out_of_fold
-from ..training.history import WarmStartState
 from ..training.partial_fit_session import PartialFitSession
+from ..training.run_states import WarmStartState
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..training.weight_init import checked_arrays, checked_layers, layer_widths
 from ..utils.arrays import Array
 from ..utils.stack_members import concatenate_states
 from ._checkpoint_io import EstimatorCheckpoint
-from ._data_info import DataInfo, FitContext, ValidatedParams, warm_start_signature
 from ._derived_attributes import derived, has_weights
-from ._loss_history import HistoryAttribute, SharedList, extend_curve
+from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature
+from ._loss_history import CurvePrefix, HistoryAttribute, extend_curve
 from ._mixins import EstimatorMixin, FittedAttributesHTML
 from ._prediction import RowJoiner, check_finite_output, rows_per_block
-from ._validation import bare_clone, validated_input
+from ._validation import shallow_copy_of, validated_input
 from .summary import Summary, summarize_network
 
 _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
@@ -122,7 +122,7 @@ class FittedAttributesMixin(EstimatorMixin):
             if run.error is not None:
                 raise run.error
         fitted = self._outcome_of(prepared, continues)
-        for message in messages_of(runs):
+        for message in distinct_warnings(runs):
             warn(message, ConvergenceWarning)
         fitted["_partial_fit_session"] = session
         if session is not None:
@@ -139,7 +139,7 @@ class FittedAttributesMixin(EstimatorMixin):
         """Return the fitted attributes of the runs."""
         planned, learned, runs = prepared.planned, prepared.learned, prepared.runs
         pasts = [run.past for run in runs]
-        parameters = _shown_parameters(pasts, learned.dtype)
+        parameters = _stack_weights(pasts, learned.dtype)
         has_folds = runs[0].problem.folds is not None
         courses = [self._course(run, i, continues, prepared.before) for i, run in enumerate(runs)]
         return {
@@ -438,7 +438,7 @@ class FittedAttributesMixin(EstimatorMixin):
 
     def _as_single_network(self, learned: DataInfo) -> Self:
         """Return a copy with one network and no training state, whose arrays are set later."""
-        one, fixed = bare_clone(self), learned.fixed
+        one, fixed = shallow_copy_of(self), learned.fixed
         if "n_estimators" in fixed:
             one.n_estimators, fixed = 1, fixed | {"n_estimators": 1}
         one._set({"_learned": replace(learned, fixed=fixed, n_estimators=1)})
@@ -538,7 +538,7 @@ class FittedAttributesMixin(EstimatorMixin):
         return predictions.join()
 
 
-def _shown_parameters(pasts: list[WarmStartState], dtype: np.dtype[np.floating]) -> FlatParameters:
+def _stack_weights(pasts: list[WarmStartState], dtype: np.dtype[np.floating]) -> FlatParameters:
     """Return the parameters that the fitted attributes show, of all members as one stack."""
     each, parameters = [past.shown for past in pasts], pasts[0].state.parameters
     thetas = [theta.astype(dtype, copy=False) for theta, _ in each]
@@ -567,4 +567,4 @@ def _per_member(values: list[Any]) -> Any:
     """Return the value of a single member, or an array or list with those of several."""
     if len(values) == 1 or values[0] is None:
         return values[0]
-    return values if isinstance(values[0], SharedList) else np.array(values)
+    return values if isinstance(values[0], CurvePrefix) else np.array(values)

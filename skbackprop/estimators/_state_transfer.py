@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
 from ..training.checkpoint import TrainingCheckpoint
-from ..training.history import InitialState, WarmStartState
+from ..training.run_states import InitialState, WarmStartState
 from ..training.training_run import TrainingRun
 from ..utils.arrays import Array, ArrayDict, IndexArray
 

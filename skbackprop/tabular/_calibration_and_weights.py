@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import expit, softmax
 
-from ..training.temperature import fit_temperature, normalized_weights, subsampler
+from ..training.temperature import fit_temperature, normalized_weights, subsample_index
 from ..utils.arrays import Array
 
 # A few rows cannot justify a lower temperature, that is more confident predictions.
@@ -65,7 +65,7 @@ def calibrate(
     The loss is independent of overconfidence, which temperature scaling corrects, so that it is no
     reason to stop training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
     """
-    rows = subsampler(len(codes))
+    rows = subsample_index(len(codes))
     codes, weight = codes[rows], normalized_weights(weight, rows)
     logits = scores[..., rows, :].astype(np.float64)
     if logits.shape[-1] == 1:
@@ -99,7 +99,7 @@ def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:
     weights : array of shape (n_models,)
         The weights, with sum one.
     """
-    rows = subsampler(likelihoods.shape[1])
+    rows = subsample_index(likelihoods.shape[1])
     likelihoods, weight = likelihoods[:, rows], normalized_weights(weight, rows)
     weights = np.full(len(likelihoods), 1 / len(likelihoods))
     for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):

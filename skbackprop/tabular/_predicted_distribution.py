@@ -10,12 +10,12 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.metrics import r2_score
 
-from .._conformal_scores import PredictionBand
-from ..estimators._target_scaling import RegressionTargets
+from .._conformal_intervals import PredictionBand
+from ..estimators._target_scaling import RegressionTargetEncoder
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import Gaussian, Poisson, Quantile, SquaredError
 from ..utils.arrays import Array
-from ._calibration import stacking_weights_nnls
+from ._calibration_and_weights import stacking_weights_nnls
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
 # Below a twentieth of a standard deviation, its gradient would vanish.
@@ -37,14 +37,16 @@ class DistributionTargets:
         The bounds that predictions are clipped to; None for no bounds.
     """
 
-    scaling: RegressionTargets
+    scaling: RegressionTargetEncoder
     range: tuple[float, float] | None
 
     @classmethod
     def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
         """Fit to targets of shape (n,); raise if the loss does not suit them."""
         is_scaled = can_be_scaled(loss)
-        scaling = RegressionTargets.learn(loss, setting, y, weight, np.float32, is_scaled=is_scaled)
+        scaling = RegressionTargetEncoder.learn(
+            loss, setting, y, weight, np.float32, is_scaled=is_scaled
+        )
         targets = cls(scaling, (float(y.min()), float(y.max())) if clip else None)
         targets._check_link(setting)
         return targets

@@ -32,7 +32,7 @@ _ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureBlocks:
+class NumericBlockEncoder:
     """Encodes each of several scaled numbers as a block of `WIDTH` columns.
 
     The first columns of a block are the cosines of `PeriodicFeatures`, the others the bins of a
@@ -109,7 +109,7 @@ class FeatureBuilder:
     """
 
     encoding: FittedEncoding
-    blocks: FeatureBlocks | None
+    blocks: NumericBlockEncoder | None
     codes: tuple[Array, ...]
 
     @classmethod
@@ -151,7 +151,7 @@ class FeatureBuilder:
         rows = features.encode(rows)
         n_numbers = len(encoding.numbers.input_columns()[0])
         if n_numbers and n_numbers * WIDTH * len(rows.encoded) <= _MAX_BLOCK_ELEMENTS:
-            blocks = FeatureBlocks.fit(rows.encoded[:, :n_numbers], rng)
+            blocks = NumericBlockEncoder.fit(rows.encoded[:, :n_numbers], rng)
             features = cls(encoding, blocks, codes)
         return features, rows
 

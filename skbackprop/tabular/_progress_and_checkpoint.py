@@ -23,7 +23,7 @@ from ..estimators._checkpoint_io import (
     write_checkpoint,
 )
 from ..utils.arrays import Array
-from ..utils.flatten import flatten_dict, join_path, to_python_scalars, unflatten_dict
+from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
 
 # Parameters that may differ when a fit is resumed. The encoded data depends on
 # categorical_features, and is compared itself.
@@ -63,11 +63,13 @@ class FitProgress:
         self._data = 0  # the checksum of the data, at first that of the checkpoint
         self._settings: dict[str, str] = {}
         self._callbacks = [
-            NetworkCheckpoint(callback, self) if getattr(callback, "resumes", False) else callback
+            TabularCheckpointCallback(callback, self)
+            if getattr(callback, "resumes", False)
+            else callback
             for callback in getattr(estimator, "_skl_callbacks", [])
             if not hasattr(callback, "max_propagation_depth")  # others are propagated
         ]
-        is_saved = any(isinstance(each, NetworkCheckpoint) for each in self._callbacks)
+        is_saved = any(isinstance(each, TabularCheckpointCallback) for each in self._callbacks)
         if resume_from is not None or is_saved:
             # Describe the settings before training, which may change values that functions of the
             # user refer to. Clones ignore whether the estimators of blend are fitted.
@@ -124,12 +126,12 @@ class FitProgress:
         self._cycles[self._cycle] = checkpoint
         arrays = dict(flatten_dict("stream", self._stream))
         for name, array in select_prefix(self._resumed, "cycles").items():
-            arrays[join_path("cycles", name)] = array
+            arrays[join_keys("cycles", name)] = array
         for cycle, each in self._cycles.items():
             for name in select_prefix(arrays, "cycles", cycle):
-                del arrays[join_path("cycles", cycle, name)]
+                del arrays[join_keys("cycles", cycle, name)]
             for name, array in each.to_arrays().items():
-                arrays[join_path("cycles", cycle, name)] = array
+                arrays[join_keys("cycles", cycle, name)] = array
         write_checkpoint(path, self._name, self._settings, self._data, arrays)
 
     # --------------------------------------------------------------------- printed lines
@@ -168,7 +170,7 @@ class FitProgress:
         self.print_line(f"done in {time.perf_counter() - self._start:.1f}s{known}")
 
 
-class NetworkCheckpoint:
+class TabularCheckpointCallback:
     """Callback of networks that saves the whole tabular fit, for the `Checkpoint` of the user.
 
     Parameters

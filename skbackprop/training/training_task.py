@@ -10,12 +10,12 @@ import numpy as np
 
 from ..early_stopping import EarlyStopping
 from ..nn.data_loader import Dataset
-from ..nn.ensemble_trainer import EnsembleTrainer
+from ..nn.ensemble_trainer import StackTrainer
 from ..nn.objective import Objective
 from ..utils.arrays import Array, IndexArray
 from .config import TrainingConfig
 from .validation_data import Evaluator, Scorer, ValidationData
-from .validation_split import group_train_validation_split, groups_not_split, train_validation_split
+from .validation_split import are_groups_whole, group_train_validation_split, train_validation_split
 
 Split: TypeAlias = tuple[IndexArray, IndexArray]
 """The training rows and the held-out rows."""
@@ -56,7 +56,7 @@ class TrainingTask:
         Returns the log loss of each row from (scores of several networks, encoded targets), to
         calibrate their mean; None without calibration.
     stack : callable
-        Returns the stack for the arguments of `EnsembleTrainer`. Any other than `EnsembleTrainer`
+        Returns the stack for the arguments of `StackTrainer`. Any other than `StackTrainer`
         trains on distributed data, of which the table is a sample.
     """
 
@@ -73,12 +73,12 @@ class TrainingTask:
     groups: Array | None = None
     folds: Array | None = None
     log_losses: Callable[[Array, Array], Array] | None = None
-    stack: Callable[..., EnsembleTrainer] = EnsembleTrainer
+    stack: Callable[..., StackTrainer] = StackTrainer
 
     @property
     def is_local(self) -> bool:
         """Whether the table has all rows, instead of a sample of distributed data."""
-        return self.stack is EnsembleTrainer
+        return self.stack is StackTrainer
 
     @property
     def stopping(self) -> EarlyStopping | None:
@@ -130,7 +130,7 @@ class TrainingTask:
             )
         classes = self.strata(self.table.y)
         if self.groups is not None:
-            if last is not None and groups_not_split(self.groups, last):
+            if last is not None and are_groups_whole(self.groups, last):
                 return last
             share = n_held_out / n
             return group_train_validation_split(self.groups, share, rng, classes, self.table.weight)
