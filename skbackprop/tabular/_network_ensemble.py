@@ -278,6 +278,7 @@ def train_networks(
         start = time.perf_counter()
         left = end - start
         if kept is not None and (left <= 0 or progress.is_stopped):
+            was_cut_short |= left <= 0
             break
         limit = None if math.isinf(left) else max(left, MIN_TIME)
         networks = copy.copy(networks).set_params(max_iter=n_epochs, time_limit=limit)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _network_ensemble, base
@@ -89,7 +90,8 @@ def test_no_cycle_begins_once_the_time_is_over(kind, monkeypatch, in_cycles):
             return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
 
     monkeypatch.setattr(_network_ensemble, "time", Clock)
-    model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="time_limit"):
+        model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
     assert (model.n_iter_[0] == 2).all()
 
 
