@@ -14,8 +14,7 @@ network of that epoch is far better on the test rows, whose labels are right, th
 on.
 
 With `early_stopping=True` the best epoch's weights would be kept without any callback. A callback
-is for rules of one's own, and for looking at what no attribute holds. `LiveLossPlot("curve.png")`,
-set beside these, would draw the left picture while the network trains.
+is for rules of one's own, and for looking at what no attribute holds.
 """
 
 import csv

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import Normalizer
 
 from skbackprop import BackpropClassifier, displays, find_learning_rate
-from skbackprop.callbacks import LiveLossPlot, OptunaPruningCallback
+from skbackprop.callbacks import OptunaPruningCallback
 from skbackprop.export import register_converters, to_onnx
 from skbackprop.persistence import load, save
 from support import class_data, few_epochs, quick
@@ -92,7 +92,6 @@ NEEDED_BY = {
     "plot": [
         *((name, partial(plot_of, name)) for name in displays.__all__),
         *((name, partial(from_estimator, name)) for name in displays.__all__),
-        ("LiveLossPlot", lambda: fit_followed_by(LiveLossPlot("curve.png"))),
     ],
     "onnx": [
         ("to_onnx", lambda: partial(to_onnx, network())),

@@ -50,10 +50,6 @@ class LossCurveDisplay:
         The curves. For each estimator the training losses of its members come first, then the
         validation losses, then the scores.
 
-    See Also
-    --------
-    skbackprop.callbacks.LiveLossPlot : Plots the same while a network trains.
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris

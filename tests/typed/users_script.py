@@ -21,7 +21,7 @@ from skbackprop import (
     find_learning_rate,
 )
 from skbackprop.activations import LeakyRelu
-from skbackprop.callbacks import LiveLossPlot, OptunaPruningCallback, TrainingLog
+from skbackprop.callbacks import OptunaPruningCallback, TrainingLog
 from skbackprop.displays import LossCurveDisplay
 from skbackprop.export import to_c
 from skbackprop.initializers import VarianceScaling
@@ -111,7 +111,7 @@ def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) ->
 def tools(X: NDArray[np.float64], labels: list[str], folder: Path) -> None:
     """Follow a fit, draw it, and export it."""
     model = BackpropClassifier((4,), max_iter=3)
-    model.set_callbacks(TrainingLog(folder / "log.jsonl"), LiveLossPlot(folder / "curve.png"))
+    model.set_callbacks(TrainingLog(folder / "log.jsonl"))
     model.fit(X, labels)
     display = LossCurveDisplay.from_estimator(model)
     assert_type(display, LossCurveDisplay)
