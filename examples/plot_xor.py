@@ -35,9 +35,8 @@ from skbackprop.losses import BrierScore
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import Objective
+from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

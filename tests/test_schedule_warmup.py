@@ -26,7 +26,7 @@ from skbackprop.schedules import (
     ReduceOnPlateau,
     StepDecay,
 )
-from skbackprop.utils.stack_members import stack_settings
+from skbackprop.utils.configurable import stack_settings
 from support import (
     assert_same_network,
     assert_same_search,

@@ -36,7 +36,8 @@ from skbackprop.schedules import (
     StepDecay,
     init_plateau_counter,
 )
-from skbackprop.utils.stack_members import index_settings, index_state
+from skbackprop.utils.arrays import index_state
+from skbackprop.utils.configurable import index_settings
 from support import few_epochs, quick, value_data
 from support.stacks import (
     assert_same_bits,

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..estimators._history import History, history_of
 from ..estimators.base import BaseNeuralNetwork
-from ..utils.optional_dependencies import require_extra
-from ..utils.validation import did_you_mean
+from ..utils.validation import did_you_mean, require_extra
 
 MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
 """The values of an epoch that can be reported."""

@@ -17,7 +17,7 @@ from scipy.sparse import issparse, vstack
 
 from ..nn.data_loader import Dataset
 from ..nn.ensemble_trainer import StackTrainer
-from ..nn.full_batch import FullBatchLoss
+from ..nn.lbfgs import FullBatchLoss
 from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
@@ -25,8 +25,7 @@ from ..nn.train_state import TrainState
 from ..nn.update import UpdateRule
 from ..schedules import ConstantRate, init_plateau_counter
 from ..training.blas_threads import with_blas_limit
-from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray
-from ..utils.stack_members import index_state
+from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray, index_state
 from ._partitions import Partition
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2

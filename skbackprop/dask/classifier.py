@@ -15,7 +15,7 @@ from ..estimators._parameter_table import Parameter, constraints_of, parameters_
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
 from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
+from ..layers.input_layers import InputLayers
 from ..layers.normalization import Normalization
 from ..losses.classification import ClassifierLoss
 from ..optimizers import LBFGS, Optimizer

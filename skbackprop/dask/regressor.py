@@ -14,7 +14,7 @@ from ..estimators._parameter_table import Parameter, constraints_of, parameters_
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
+from ..layers.input_layers import InputLayers
 from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..optimizers import LBFGS, Optimizer

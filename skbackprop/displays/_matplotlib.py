@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 
 # Values that span more than this factor are plotted on a logarithmic scale.
 _WIDE_FACTOR = 20

@@ -17,10 +17,9 @@ from ..training.config import TrainingConfig
 from ..training.training_run import TrainingRun
 from ..training.training_task import TrainingTask
 from ..training.weight_init import RandomInit
-from ..utils.arrays import Array
+from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
 from ..utils.atomic_write import atomic_write
-from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
-from ..utils.settings_fingerprint import describe
+from ..utils.equality import describe
 from ._loss_history import CurvePrefix
 from ._parameter_table import PARAMETERS
 

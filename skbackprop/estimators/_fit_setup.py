@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..losses._link_override import LossWithLink, override_link
+from ..losses._composite import LossWithLink, override_link
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..losses._link_override import override_link
+from ..losses._composite import override_link
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.prediction import iter_predict_raw
@@ -27,8 +27,7 @@ from ..training.run_states import WarmStartState
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..training.weight_init import checked_arrays, checked_layers, layer_widths
-from ..utils.arrays import Array
-from ..utils.stack_members import concatenate_states
+from ..utils.arrays import Array, concatenate_states
 from ._checkpoint_io import EstimatorCheckpoint
 from ._derived_attributes import derived, has_weights
 from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature

@@ -17,10 +17,10 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
+from ..losses._composite import LabelSmoothing, MultiOutputLink, MultiOutputLoss, split_outputs
 from ..losses.base import Loss
-from ..losses.classification import ClassifierLoss, LabelSmoothing
+from ..losses.classification import ClassifierLoss
 from ..losses.links import Link
-from ..losses.multioutput import MultiOutputLink, MultiOutputLoss, split_outputs
 from ..training.class_weight import EncodedLabels
 from ..utils.arrays import Array, as_dense
 from ._fit_context import BaseTargetEncoder

@@ -17,7 +17,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import StrOptions, _MultimetricScorer, _Scorer, _VisualBlock
 from ..utils.configurable import Configurable, split_nested_params
-from ..utils.validation import check_keywords, did_you_mean, instead_of
+from ..utils.validation import check_keywords, did_you_mean, suggest_value
 from ._decorators import Method
 from ._parameter_table import Parameter
 from .summary import Summary
@@ -147,7 +147,7 @@ def _suggest_value(name: str, value: Any, constraints: list[Any]) -> str:
         return f" Did you mean {value.__name__}()?"
     options = [each.options for each in constraints if isinstance(each, StrOptions)]
     names = [name for each in options for name in sorted(each)]
-    return did_you_mean(value, names) or instead_of(name, value, ("loss", *get_scorer_names()))
+    return did_you_mean(value, names) or suggest_value(name, value, ("loss", *get_scorer_names()))
 
 
 def _no_settings_message(

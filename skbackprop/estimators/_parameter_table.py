@@ -17,8 +17,7 @@ from .._sklearn import Interval, Options, StrOptions
 from ..activations import ACTIVATIONS, ActivationFunction
 from ..early_stopping import EarlyStopping
 from ..initializers import INITIALIZERS, Initializer
-from ..layers.embeddings import INPUT_LAYERS
-from ..layers.feature_layers import FeatureLayer
+from ..layers.input_layers import INPUT_LAYERS, FeatureLayer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..layers.normalization import BatchNormalization
-from ..nn.input_gradients import OutputGradient, compute_input_gradients
+from ..nn.prediction import OutputGradient, compute_input_gradients
 from ..training.architecture import check_normalization_param
 from ..training.folds import OutOfFoldPredictions
 from ..training.weight_init import member_init

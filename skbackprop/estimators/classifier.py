@@ -15,14 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
+from ..layers.input_layers import InputLayers
 from ..layers.normalization import Normalization
-from ..losses._link_override import LossWithLink
+from ..losses._composite import LossWithLink
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..nn.data_loader import Dataset
-from ..nn.input_gradients import OutputGradient
 from ..nn.objective import Objective
+from ..nn.prediction import OutputGradient
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced

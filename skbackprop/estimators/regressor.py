@@ -15,9 +15,9 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..initializers import Initializer
-from ..layers.embeddings import InputLayers
+from ..layers.input_layers import InputLayers
 from ..layers.normalization import Normalization
-from ..losses._link_override import unwrap_loss
+from ..losses._composite import unwrap_loss
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..nn.data_loader import Dataset

@@ -16,10 +16,9 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..layers.dense import Activation, Dense
-from ..layers.embeddings import CategoricalEmbedding, PeriodicEmbedding
-from ..layers.feature_layers import BlockDiagonalDense, Scale
+from ..layers.input_layers import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..losses import links
-from ..losses.multioutput import MultiOutputLink
+from ..losses._composite import MultiOutputLink
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr

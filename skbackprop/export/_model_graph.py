@@ -23,8 +23,7 @@ from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
 from ..losses import Link
-from ..losses._link_override import LossWithLink
-from ..losses.multioutput import MultiOutputLink
+from ..losses._composite import LossWithLink, MultiOutputLink
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..utils.arrays import Array

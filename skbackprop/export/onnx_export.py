@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import Array
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 from ._model_graph import build_graph, has_formulas
 from ._onnx_graph import OPSET, OnnxGraph, convert_classes, encode_values, get_dtype
 from .skl2onnx_converters import convert_by_skl2onnx

@@ -24,7 +24,7 @@ from ..tabular import (
 )
 from ..tabular._dataframe import is_numeric
 from ..utils.arrays import Array
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 from ._model_graph import ArgmaxOutput, ModelGraph, build_graph, n_features_of, steps_of
 from ._onnx_graph import OPSET, OnnxGraph, convert_classes, encode_values, get_dtype
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import validated_input
 from ..estimators.classifier import BackpropClassifier
-from ..layers.feature_layers import FeatureLayer
+from ..layers.input_layers import FeatureLayer
 from ..utils.arrays import Array, MatrixLike
 
 # The number of values in the gradients of a block of rows.

@@ -1,7 +1,6 @@
 """Normalization layers, and input layers such as embeddings."""
 
-from .embeddings import INPUT_LAYERS, CategoricalEmbedding, PeriodicEmbedding
-from .feature_layers import FeatureLayer, Scale
+from .input_layers import INPUT_LAYERS, CategoricalEmbedding, FeatureLayer, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 
 __all__ = [

@@ -25,7 +25,7 @@ from ..utils.arrays import (
     FloatOrPerMember,
     iter_column_blocks,
 )
-from ..utils.stack_members import index_settings
+from ..utils.configurable import index_settings
 from ..weight_averaging import WeightAverage
 from .data_loader import Batch, ChunkBuffer, DataLoader, Dataset
 from .objective import DivergenceError, LossAndGradient, Objective, fsum_or_nan

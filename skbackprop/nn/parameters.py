@@ -10,8 +10,7 @@ import numpy as np
 
 from ..initializers import Initializer
 from ..layers.base import NUM_BATCHES_TRACKED, ParameterSpec
-from ..utils.arrays import Array, ArrayDict
-from ..utils.stack_members import index_state
+from ..utils.arrays import Array, ArrayDict, index_state
 
 NamedArrays: TypeAlias = Mapping[str, Array]
 RandomStates: TypeAlias = Sequence[np.random.RandomState]

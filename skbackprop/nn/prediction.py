@@ -1,21 +1,20 @@
-"""Raw predictions of a stack of networks, in blocks of rows so that memory is bounded."""
+"""Raw predictions of a stack and their input gradients, in blocks of rows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import issparse
 
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
-from .forward_backward import BuiltNetwork
-from .network import Network
+from .network import BuiltNetwork, Network
 from .parameters import Parameters
 
 # The number of values in the buffers of a block of rows, for the members computed together.
-_PREDICTION_NUMBERS = 1 << 21
+_BLOCK_NUMBERS = 1 << 21
 
 
 def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
@@ -60,8 +59,8 @@ def iter_predict_raw(
     n = X.shape[0] if rows is None else len(rows)
     pool, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
     # As many rows as for one member: a product of another shape may round differently.
-    n_rows = max(1, min(n, _PREDICTION_NUMBERS // n_units))
-    n_together = max(1, _PREDICTION_NUMBERS // (n_units * n_rows))
+    n_rows = max(1, min(n, _BLOCK_NUMBERS // n_units))
+    n_together = max(1, _BLOCK_NUMBERS // (n_units * n_rows))
     passes: dict[tuple[int, int], BuiltNetwork] = {}
     for start in range(0, n, n_rows):
         part = slice(start, min(start + n_rows, n))
@@ -137,3 +136,57 @@ class CachedPredictor:
                 )
             ]
         return found[n_rows]
+
+
+OutputGradient: TypeAlias = Callable[[Array, int], Array]
+
+# Numbers in the buffers of a block of rows.
+_BLOCK_NUMBERS = 1 << 21
+
+
+def compute_input_gradients(
+    network: Network, parameters: Parameters, X: Any, slope: OutputGradient, n_quantities: int
+) -> Array:
+    """Return gradients, with respect to the input, of functions of the raw predictions.
+
+    Each function takes a forward and a backward pass.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture, without stochastic layers.
+    parameters : Parameters
+        The parameters of all members; only read.
+    X : array or CSR matrix of shape (n, d)
+        The input, the same for all members.
+    slope : callable
+        Takes raw predictions of shape (n_estimators, n, k) and the index of a function; returns
+        its gradient with respect to the raw predictions, an array of the same shape.
+    n_quantities : int
+        The number of functions.
+
+    Returns
+    -------
+    gradients : array of shape (n, d, n_quantities)
+        In the dtype of the parameters; dense for sparse X too.
+    """
+    n, is_sparse, dtype = X.shape[0], issparse(X), parameters.dtype
+    gradients = np.empty((n, network.n_inputs, n_quantities), dtype)
+    pool, passes = BufferPool(dtype), {}
+    n_rows = max(1, min(n, _BLOCK_NUMBERS // (len(parameters) * network.memory_per_sample)))
+    for start in range(0, n, n_rows):
+        part = slice(start, min(start + n_rows, n))
+        size = part.stop - part.start
+        if size not in passes:
+            passes[size] = BuiltNetwork(
+                network, parameters, size, pool, sparse=is_sparse, with_input_gradient=True
+            )
+        x = [X[part]] if is_sparse else X[part].astype(dtype, copy=False)
+        scores = pool.get("scores", (len(parameters), size, network.n_units[-1]))
+        for quantity in range(n_quantities):
+            passes[size].forward(x, squeeze_member_axis(scores))
+            passes[size].delta[...] = squeeze_member_axis(slope(scores, quantity))
+            by_input = passes[size].backward()
+            # The function depends on all members, so their gradients are summed.
+            gradients[part, :, quantity] = by_input if by_input.ndim == 2 else by_input.sum(axis=0)
+    return gradients

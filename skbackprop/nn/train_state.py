@@ -9,9 +9,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..utils.arrays import Array, ArrayDict, IndexArray
-from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
-from ..utils.stack_members import concatenate_states, index_state
+from ..utils.arrays import (
+    Array,
+    ArrayDict,
+    IndexArray,
+    concatenate_states,
+    flatten_dict,
+    index_state,
+    join_keys,
+    to_python_scalars,
+    unflatten_dict,
+)
 from .parameters import FlatParameters, ParameterLayout
 
 # The fields that are dicts of arrays.

@@ -10,8 +10,7 @@ import numpy as np
 
 from ..optimizers import Optimizer
 from ..utils.arrays import Array, FloatOrPerMember
-from ..utils.configurable import check_in_place
-from ..utils.stack_members import index_hyperparameter, index_settings
+from ..utils.configurable import check_in_place, index_hyperparameter, index_settings
 from ..weight_averaging import WeightAverage
 from .parameters import FlatParameters
 from .train_state import TrainState

@@ -43,10 +43,9 @@ from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..layers.base import ParameterSpec
-from ..layers.dense import Activation, Dense
-from ..layers.dropout import Dropout
-from ..layers.feature_layers import BlockDiagonalDense, NormalInit, Scale
-from ..losses import _link_override, classification, links, multioutput
+from ..layers.dense import Activation, Dense, Dropout
+from ..layers.input_layers import BlockDiagonalDense, NormalInit, Scale
+from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
@@ -89,10 +88,10 @@ _CLASSES: tuple[type, ...] = (
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
     *(Network, Dense, Activation, Dropout, BlockDiagonalDense, Scale),
-    *(multioutput.MultiOutputLoss, multioutput.MultiOutputLink, classification.LabelSmoothing),
+    *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
-    _link_override.LossWithLink,
+    _composite.LossWithLink,
     # training states
     *(WarmStartState, BestEpoch, ParameterSnapshot, PartialFitWindow, TrainState),
     *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit),

@@ -19,7 +19,7 @@ from sklearn.utils import Bunch
 
 from ..estimators._fitted_network import OF_CALLBACKS
 from ..utils.atomic_write import atomic_write, check_replaceable
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 from ._archive import CorruptFileError, pack, unpack
 from ._trusted_types import get_trusted_types
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layers.feature_layers import BlockDiagonalDense, FeatureLayer, Scale
+from ..layers.input_layers import BlockDiagonalDense, FeatureLayer, Scale
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ._network_inputs import WIDTH

@@ -22,8 +22,7 @@ from ..estimators._checkpoint_io import (
     select_prefix,
     write_checkpoint,
 )
-from ..utils.arrays import Array
-from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
+from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
 
 # Parameters that may differ when a fit is resumed. The encoded data depends on
 # categorical_features, and is compared itself.

@@ -12,8 +12,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..activations import ACTIVATIONS, ActivationFunction, Identity
-from ..layers.embeddings import INPUT_LAYERS
-from ..layers.feature_layers import FeatureLayer
+from ..layers.input_layers import INPUT_LAYERS, FeatureLayer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..nn.network import Network, dense_network
 from ..utils.validation import did_you_mean

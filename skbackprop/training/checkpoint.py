@@ -11,8 +11,14 @@ import numpy as np
 from ..nn.lbfgs import EvaluationLog
 from ..nn.parameters import ParameterLayout
 from ..nn.train_state import TrainState
-from ..utils.arrays import Array, IndexArray
-from ..utils.flat_dicts import flatten_dict, join_keys, to_python_scalars, unflatten_dict
+from ..utils.arrays import (
+    Array,
+    IndexArray,
+    flatten_dict,
+    join_keys,
+    to_python_scalars,
+    unflatten_dict,
+)
 from .run_states import BestEpoch, EpochResult, ParameterSnapshot, StopReason, TrainingHistory
 
 

@@ -18,11 +18,11 @@ from ..early_stopping import EarlyStopping
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
 from ..nn.ensemble_trainer import PlateauStopper
-from ..nn.regularizers import L1L2, L2, Regularizer
+from ..nn.objective import L1L2, L2, Regularizer
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
+from ..utils.configurable import static_signature
 from ..utils.equality import is_equal
-from ..utils.stack_members import static_signature
 from ..utils.validation import did_you_mean
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import MLPSpec

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..losses._composite import LabelSmoothing, MultiOutputLoss
 from ..losses.base import can_be_scaled
-from ..losses.classification import ClassifierLoss, LabelSmoothing
-from ..losses.multioutput import MultiOutputLoss
+from ..losses.classification import ClassifierLoss
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.prediction import iter_predict_raw, predict_raw

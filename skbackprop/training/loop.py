@@ -17,8 +17,8 @@ from ..nn.ensemble_trainer import PlateauStopper, StackTrainer, TimeLimit, TimeL
 from ..nn.objective import DivergenceError
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array
+from ..utils.configurable import index_settings, stack_settings
 from ..utils.equality import group_by_equality
-from ..utils.stack_members import index_settings, stack_settings
 from .blas_threads import BlasLimit, threads_for_stacks
 from .convergence import conclude
 from .lbfgs_training import LBFGSLoop

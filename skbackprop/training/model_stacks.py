@@ -17,8 +17,8 @@ from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..schedules import LearningRateSchedule
 from ..utils.arrays import FloatOrPerMember
+from ..utils.configurable import stack_settings
 from ..utils.equality import Item, is_equal
-from ..utils.stack_members import stack_settings
 from .training_run import TrainingRun
 
 # Bytes that a step of a stack may touch. Measured on a core with 2 MB of second-level cache: below,

@@ -13,8 +13,7 @@ import numpy as np
 from ..layers.base import NUM_BATCHES_TRACKED
 from ..nn.parameters import FlatParameters, Parameters, averaged_parameters
 from ..nn.train_state import TrainState
-from ..utils.arrays import Array, ArrayDict, IndexArray
-from ..utils.stack_members import index_state
+from ..utils.arrays import Array, ArrayDict, IndexArray, index_state
 from .validation_data import ValidationResult
 
 StopReason: TypeAlias = Literal["converged", "unconverged", "time_limit", "stopped", "diverged"]

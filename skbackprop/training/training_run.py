@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..layers.base import NUM_BATCHES_TRACKED
-from ..layers.dropout import dropout_rng
+from ..layers.dense import dropout_rng
 from ..nn.lbfgs import EvaluationLog
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.train_state import TrainState

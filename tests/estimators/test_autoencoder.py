@@ -27,14 +27,12 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import Relu, Tanh
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.layers.dense import Dense
-from skbackprop.layers.dropout import Dropout
+from skbackprop.layers.dense import Dense, Dropout
 from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
 from skbackprop.model_selection._candidates import Candidate
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.lbfgs import FullBatchObjective
-from skbackprop.nn.objective import Objective
-from skbackprop.nn.regularizers import L2
+from skbackprop.nn.objective import L2, Objective
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import AutoencoderSpec
 from support import NAMES, assert_same_network, assert_same_search, few_epochs, same_bits
@@ -206,13 +204,13 @@ def test_codes_reconstructions_and_scores_are_those_of_the_formula(case, contain
 def test_the_scores_of_many_rows_are_computed_in_blocks(monkeypatch):
     autoencoder = small().fit(X)
     whole = autoencoder.score_samples(X)
-    monkeypatch.setattr("skbackprop.nn.prediction._PREDICTION_NUMBERS", 200)
+    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 200)
     np.testing.assert_allclose(autoencoder.score_samples(X), whole, rtol=1e-12)
     np.testing.assert_allclose(autoencoder.score_samples(sparse.csr_array(X)), whole, rtol=1e-12)
 
 
 def test_score_needs_less_memory_than_the_rows(monkeypatch):
-    monkeypatch.setattr("skbackprop.nn.prediction._PREDICTION_NUMBERS", 10_000)
+    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 10_000)
     rows = np.random.RandomState(0).randn(20_000, 40)
     autoencoder = small(max_iter=1).fit(rows[:20])
     tracemalloc.start()
@@ -406,7 +404,7 @@ def test_sparse_rows_of_either_dtype_and_of_int_are_taken(dtype):
 @pytest.mark.long
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
-    monkeypatch.setattr("skbackprop.nn.prediction._PREDICTION_NUMBERS", 400_000)
+    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 400_000)
     rows = sparse.random_array((4000, 2000), density=0.002, format="csr", random_state=0)
     autoencoder = BackpropAutoencoder(
         hidden_layer_sizes=(4,),

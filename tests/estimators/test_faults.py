@@ -928,7 +928,7 @@ PREDICTING = {
 )
 def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, method, monkeypatch):
     """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
-    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 1 << 16)
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1 << 16)
     monkeypatch.setattr(_prediction, "_BLOCK_SIZE", 1 << 14)
     estimator_class, settings, y = PREDICTING[name]
     X = np.random.RandomState(0).randn(20_000, 3)

@@ -91,7 +91,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, monkeypatch):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, n_estimators=2).fit(X, y)
     at_once = model.hidden_features(X)
-    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 100)
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 100)
     monkeypatch.setattr(_prediction, "_BLOCK_SIZE", 50)
     np.testing.assert_allclose(model.hidden_features(X), at_once, rtol=1e-12)
 

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
-from skbackprop.nn import input_gradients
+from skbackprop.nn import prediction
 from support import BOTH, class_data, data_for, few_epochs, label_data, peak_of, quick, value_data
 
 pytestmark = few_epochs
@@ -202,13 +202,13 @@ def test_blocks_of_rows_make_no_difference(estimator_class, is_sparse, n_estimat
     model = rough(estimator_class, n_estimators=n_estimators).fit(X, y)
     X = sparse.csr_array(X) if is_sparse else X
     at_once = model.input_gradient(X)
-    monkeypatch.setattr(input_gradients, "_NUMBERS", 1000)
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1000)
     np.testing.assert_allclose(model.input_gradient(X), at_once, rtol=1e-12, atol=1e-14)
 
 
 def test_memory_is_bounded(monkeypatch):
     """Beyond the result, it takes what a block of rows does, however many there are."""
-    monkeypatch.setattr(input_gradients, "_NUMBERS", 1 << 14)
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1 << 14)
     X, y = value_data(500)
     model = quick(BackpropRegressor, hidden_layer_sizes=(100,)).fit(X, y)
     model.input_gradient(X)

@@ -14,7 +14,7 @@ from skbackprop.export._converters import convert
 from skbackprop.export._model_graph import ModelOutput, build_graph
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
-from skbackprop.layers.dropout import Dropout
+from skbackprop.layers.dense import Dropout
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, SquaredError
 from skbackprop.losses.links import GaussianLink, IdentityLink, Link, LogLink
 from skbackprop.utils.arrays import Array

@@ -15,15 +15,11 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
-from skbackprop.layers.dense import Activation, Dense
-from skbackprop.layers.dropout import Dropout
-from skbackprop.nn.forward_backward import BuiltNetwork
-from skbackprop.nn.input_gradients import compute_input_gradients
+from skbackprop.layers.dense import Activation, Dense, Dropout
 from skbackprop.nn.lbfgs import FullBatchObjective
-from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import Objective
-from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L2
+from skbackprop.nn.network import BuiltNetwork, Network, dense_network
+from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import Adam
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import MLPSpec

@@ -17,12 +17,10 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.layers.dropout import BuiltDropout, BuiltSparseDropout, dropout_rng
+from skbackprop.layers.dense import BuiltDropout, BuiltSparseDropout, dropout_rng
 from skbackprop.nn.data_loader import DataLoader
-from skbackprop.nn.forward_backward import BuiltNetwork
-from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import LossAndGradient, Objective
-from skbackprop.nn.regularizers import L2
+from skbackprop.nn.network import BuiltNetwork, dense_network
+from skbackprop.nn.objective import L2, LossAndGradient, Objective
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import dropout_rates

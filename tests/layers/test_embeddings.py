@@ -11,12 +11,10 @@ import pytest
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding, Scale
 from skbackprop.nn.ensemble_trainer import StackTrainer
-from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import Objective
-from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L2
+from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import Adam
 from skbackprop.testing import check_gradient
 from support.stacks import (

@@ -15,14 +15,12 @@ from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import PeriodicEmbedding
 from skbackprop.layers.dense import Dense
-from skbackprop.layers.feature_layers import BlockDiagonalDense, Scale
+from skbackprop.layers.input_layers import BlockDiagonalDense, Scale
 from skbackprop.nn.ensemble_trainer import StackTrainer
-from skbackprop.nn.input_gradients import compute_input_gradients
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import Objective
-from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L2
+from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import Adam, AdamW
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import MLPSpec

@@ -20,11 +20,9 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from skbackprop.layers import normalization as module
 from skbackprop.nn.data_loader import DataLoader, Dataset
-from skbackprop.nn.forward_backward import BuiltNetwork
-from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import LossAndGradient, Objective
+from skbackprop.nn.network import BuiltNetwork, dense_network
+from skbackprop.nn.objective import L2, LossAndGradient, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.training.loop import StackTraining

@@ -7,7 +7,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.losses import CLASSIFIER_LOSSES, Hinge, LogLoss, SquaredHinge
-from skbackprop.losses.classification import LabelSmoothing
+from skbackprop.losses._composite import LabelSmoothing
 from support import (
     assert_same_network,
     assert_same_search,

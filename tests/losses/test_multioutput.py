@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from skbackprop.losses import CLASSIFIER_LOSSES, BrierScore, Focal, Hinge, LogLoss
-from skbackprop.losses.classification import LabelSmoothing
-from skbackprop.losses.multioutput import MultiOutputLink, MultiOutputLoss, split_outputs
+from skbackprop.losses._composite import (
+    LabelSmoothing,
+    MultiOutputLink,
+    MultiOutputLoss,
+    split_outputs,
+)
 from skbackprop.testing import check_loss
 from support.stacks import DTYPES, some_targets
 

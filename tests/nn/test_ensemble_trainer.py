@@ -17,9 +17,8 @@ from skbackprop.losses import REGRESSOR_LOSSES
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import DivergenceError, Objective
+from skbackprop.nn.objective import L2, DivergenceError, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L2
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES
 from skbackprop.testing import check_gradient

@@ -6,10 +6,9 @@ from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import BatchNormalization, LayerNormalization
-from skbackprop.nn import input_gradients
-from skbackprop.nn.input_gradients import compute_input_gradients
+from skbackprop.nn import prediction
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
 from support.stacks import DTYPES, deep_network, some_parameters
 
@@ -77,7 +76,7 @@ def test_blocks_of_rows_make_no_difference(n_estimators, rows_at_once, monkeypat
     parameters, X = some_parameters(network, range(n_estimators)), inputs(network)
     at_once = gradients_of(network, parameters, X)
     monkeypatch.setattr(
-        input_gradients, "_NUMBERS", rows_at_once * n_estimators * network.memory_per_sample
+        prediction, "_BLOCK_NUMBERS", rows_at_once * n_estimators * network.memory_per_sample
     )
     np.testing.assert_allclose(gradients_of(network, parameters, X), at_once, rtol=1e-12)
 

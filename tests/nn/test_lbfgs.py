@@ -9,9 +9,8 @@ from skbackprop.losses import REGRESSOR_LOSSES, ClassifierLoss, Poisson
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.lbfgs import BoundConstrainedL1, FullBatchObjective, minimize
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import DivergenceError, Objective
+from skbackprop.nn.objective import L1L2, L2, DivergenceError, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.regularizers import L1L2, L2
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
 from support import peak_of

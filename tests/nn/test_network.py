@@ -9,8 +9,7 @@ from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS, ActivationFunction
 from skbackprop.nn import prediction
-from skbackprop.nn.forward_backward import BuiltNetwork
-from skbackprop.nn.network import dense_network
+from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.prediction import iter_predict_raw, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool
@@ -121,7 +120,7 @@ def test_prediction_in_blocks_is_that_of_one_block(container, dtype, monkeypatch
     at_once = predict_raw(network, parameters, container(X))
     for rows_at_once in (1, 7, 25):
         numbers = rows_at_once * 3 * sum(network.widths)
-        monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", numbers)
+        monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", numbers)
         scores = predict_raw(network, parameters, container(X))
         assert scores.dtype == dtype
         eps = np.finfo(dtype).eps
@@ -135,7 +134,7 @@ def test_scores_of_a_member_do_not_depend_on_how_many_there_are(
     numbers, container, dtype, monkeypatch
 ):
     network = deep_network()
-    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", numbers)
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", numbers)
     parameters, X = some_parameters(network, range(7), dtype), container(inputs(network, 50, dtype))
     together = predict_raw(network, parameters, X)
     for i in range(7):
@@ -148,7 +147,7 @@ def test_scores_of_a_member_do_not_depend_on_how_many_there_are(
 def test_blocks_of_scores_add_up_to_all(n_estimators, rows, monkeypatch):
     network = deep_network()
     parameters, X = some_parameters(network, range(n_estimators)), inputs(network)
-    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 2 * sum(network.widths))
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 2 * sum(network.widths))
     blocks = [block.copy() for block in iter_predict_raw(network, parameters, X, rows)]
     assert len(blocks) == (6 if rows is None else 3)
     expected = predict_raw(network, parameters, X, rows)
@@ -160,7 +159,7 @@ def test_prediction_of_some_rows(container, monkeypatch):
     network = deep_network()
     parameters, X = some_parameters(network, range(2)), inputs(network)
     rows = np.array([5, 1, 1, 11, 0])
-    monkeypatch.setattr(prediction, "_PREDICTION_NUMBERS", 2 * 2 * sum(network.widths))
+    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 2 * 2 * sum(network.widths))
     scores = predict_raw(network, parameters, container(X), rows)
     expected = predict_raw(network, parameters, X)[:, rows]
     np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-14)
@@ -181,7 +180,7 @@ def test_prediction_of_many_rows_adds_a_bounded_block():
     parameters, X = some_parameters(network, [0], np.float32), inputs(network, 40_000, np.float32)
     beyond_scores = peak_of(predict_raw, network, parameters, X) - 4 * len(X)
     # In one piece the hidden layer alone would take 48 MB.
-    assert beyond_scores < 1.1 * 4 * prediction._PREDICTION_NUMBERS < 10e6
+    assert beyond_scores < 1.1 * 4 * prediction._BLOCK_NUMBERS < 10e6
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])

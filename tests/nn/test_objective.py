@@ -12,8 +12,7 @@ import pytest
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.nn.data_loader import DataLoader
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import LossAndGradient, Objective
-from skbackprop.nn.regularizers import L1L2, L2
+from skbackprop.nn.objective import L1L2, L2, LossAndGradient, Objective
 from skbackprop.testing import check_gradient
 from skbackprop.utils import arrays
 from skbackprop.utils.arrays import BufferPool

@@ -6,8 +6,8 @@ from sklearn.linear_model import ElasticNet as LinearElasticNet
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.nn import regularizers
-from skbackprop.nn.regularizers import L1L2, L2, Regularizer
+from skbackprop.nn import objective
+from skbackprop.nn.objective import L1L2, L2, Regularizer
 from skbackprop.testing import check_gradient
 from support import BOTH, class_data, data_for, few_epochs, peak_of, quick, same_bits, value_data
 from support.stacks import DTYPES, assert_same_bits, public_kinds, without_formula
@@ -53,7 +53,7 @@ def naive_value(penalty, weights, i):
 
 
 def test_every_docstring_has_a_formula():
-    kinds = public_kinds(regularizers, Regularizer)
+    kinds = public_kinds(objective, Regularizer)
     assert kinds == {L2, L1L2}
     assert all("alpha" in kind.__doc__.partition("Parameters\n")[0] for kind in kinds)
     assert without_formula({L1L2}) == set()

@@ -14,8 +14,7 @@ from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLos
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import Objective
-from skbackprop.nn.regularizers import L2
+from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import Optimizer
 from skbackprop.schedules import ConstantRate, LearningRateSchedule, init_plateau_counter

@@ -14,7 +14,7 @@ from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
 from skbackprop.losses import CLASSIFIER_LOSSES
 from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.regularizers import L1L2, L2
+from skbackprop.nn.objective import L1L2, L2
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
 from skbackprop.schedules import (
     SCHEDULES,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from skbackprop.optimizers import SGD, Adam
-from skbackprop.utils.settings_fingerprint import describe
+from skbackprop.utils.equality import describe
 
 RATE = "class Rate:\n def __call__(self, p): return p\n"
 DATACLASS = "@dataclass\nclass Rate:\n a: int\n"

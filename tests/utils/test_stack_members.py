@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import pytest
 
-from skbackprop.nn.regularizers import L1L2, L2
+from skbackprop.nn.objective import L1L2, L2
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import (
     SCHEDULES,
@@ -17,15 +17,14 @@ from skbackprop.schedules import (
     LinearWarmup,
     StepDecay,
 )
-from skbackprop.utils.equality import is_equal
-from skbackprop.utils.stack_members import (
-    concatenate_states,
+from skbackprop.utils.arrays import concatenate_states, index_state
+from skbackprop.utils.configurable import (
     index_hyperparameter,
     index_settings,
-    index_state,
     stack_settings,
     static_signature,
 )
+from skbackprop.utils.equality import is_equal
 from support.stacks import assert_same_bits, per_member, variants
 
 SETTINGS = {

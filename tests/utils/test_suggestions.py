@@ -31,7 +31,7 @@ from skbackprop.optimizers import SOLVERS, AdamW, RMSprop
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup, StepDecay
 from skbackprop.tabular import TableEncoder
 from skbackprop.utils.configurable import Configurable
-from skbackprop.utils.validation import SYNONYMS, WRONG_KINDS, did_you_mean, nearest
+from skbackprop.utils.validation import WRONG_KINDS, did_you_mean, nearest, read_synonyms
 from support import class_data, few_epochs, quick
 
 pytestmark = few_epochs
@@ -258,16 +258,16 @@ def test_synonyms_are_of_names_that_there_are():
         names |= {*(row.table or ())}
         options = [each.options for each in row.constraint if isinstance(each, StrOptions)]
         names = names.union(*options)
-    assert set(SYNONYMS) <= names
+    assert set(read_synonyms()) <= names
     assert set(WRONG_KINDS) <= {row.name for row in PARAMETERS}
 
 
-@pytest.mark.parametrize("name", SYNONYMS)
+@pytest.mark.parametrize("name", read_synonyms())
 def test_each_synonym_however_it_is_written(name):
-    for word in SYNONYMS[name].split():
+    for word in read_synonyms()[name]:
         written = [word, word.upper(), word.title(), word.replace("_", "-"), word.replace("_", "")]
         assert {nearest(each, [name]) for each in written} == {name}
-    assert nearest(name, [name, *SYNONYMS]) == name
+    assert nearest(name, [name, *read_synonyms()]) == name
 
 
 @pytest.mark.parametrize("of, row", FOREIGN_VALUES)

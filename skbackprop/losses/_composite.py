@@ -1,0 +1,244 @@
+"""Losses made of other losses: of several groups of outputs, smoothed, or with another link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import xlogy
+
+from ..utils.arrays import Array, DropsCachedProperties
+from ..utils.validation import did_you_mean
+from .base import Loss, TargetInterval
+from .classification import ClassifierLoss, LogLoss
+from .links import OUTPUT_ACTIVATIONS, Link
+from .regression import Poisson, SquaredError
+
+
+@dataclass(frozen=True)
+class MultiOutputLoss(DropsCachedProperties, Loss):
+    """Sum of the losses of several groups of outputs: loss(s, y) = sum_b loss_b(s_b, y_b).
+
+    Parameters
+    ----------
+    losses : tuple of Loss
+        The loss of each group.
+    widths : tuple of int
+        The number of outputs of each group.
+    """
+
+    losses: tuple[Loss, ...]
+    widths: tuple[int, ...]
+    average_over_outputs: ClassVar[bool] = False
+
+    @cached_property
+    def link(self) -> MultiOutputLink:
+        return MultiOutputLink([loss.link for loss in self.losses], self.widths)
+
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        groups = _zip_groups(self.losses, self.widths, raw_prediction, y)
+        # Python's sum adds in the order of the groups; NumPy's order depends on the shape.
+        return np.asarray(sum(loss.value(*arrays) for loss, *arrays in groups))
+
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        gradients = []
+        for loss, raw, target in _zip_groups(self.losses, self.widths, raw_prediction, y):
+            loss.gradient(raw, target, raw)
+            gradients.append(raw)
+        np.concatenate(gradients, axis=-1, out=out)
+
+
+class MultiOutputLink(Link):
+    """Link of several groups of outputs, each with its own link.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        The link of each group.
+    widths : sequence of int
+        The number of outputs of each group.
+
+    Attributes
+    ----------
+    name : list of str
+        The name of each link.
+    """
+
+    def __init__(self, links: Sequence[Link], widths: Sequence[int]) -> None:
+        self.links, self.widths = links, widths
+        self.name = [str(link.name) for link in links]
+
+    def inverse(self, raw_prediction: Array, out: Array) -> None:
+        predictions = []
+        for link, raw in _zip_groups(self.links, self.widths, raw_prediction):
+            link.inverse(raw, raw)
+            predictions.append(raw)
+        np.concatenate(predictions, axis=-1, out=out)
+
+    def inverse_backward(self, predictions: Array, delta: Array) -> None:
+        deltas = []
+        for link, own, delta_own in _zip_groups(self.links, self.widths, predictions, delta):
+            link.inverse_backward(own, delta_own)
+            deltas.append(delta_own)
+        np.concatenate(deltas, axis=-1, out=delta)
+
+    def log_inverse(self, raw_prediction: Array) -> Array:
+        groups = _zip_groups(self.links, self.widths, raw_prediction)
+        return np.concatenate([link.log_inverse(raw) for link, raw in groups], axis=-1)
+
+    def average_predictions(self, raw_prediction: Array) -> Array:
+        groups = _zip_groups(self.links, self.widths, raw_prediction)
+        return np.concatenate([link.average_predictions(raw) for link, raw in groups], axis=-1)
+
+    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
+        groups = _zip_groups(self.links, self.widths, raw_prediction, delta)
+        return np.concatenate(
+            [link.average_predictions_backward(*arrays) for link, *arrays in groups], axis=-1
+        )
+
+
+def _zip_groups(parts: Sequence[Any], widths: Sequence[int], *arrays: Array) -> Iterator[Any]:
+    """Iterate over the loss or link of each group with copies of its columns of each array."""
+    return zip(parts, *(split_outputs(array, widths) for array in arrays), strict=True)
+
+
+def split_outputs(array: Array, widths: Sequence[int]) -> list[Array]:
+    """Return copies of groups of adjacent columns.
+
+    A copy has the memory layout of the output of a separate network, and so the same rounding.
+    """
+    ends = accumulate(widths)
+    return [array[..., end - width : end].copy() for width, end in zip(widths, ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class LabelSmoothing(Loss):
+    """Loss of smoothed targets: loss(s, y) = base_loss(s, (1 - a) y + a / K) with a = smoothing.
+
+    K is the number of mutually exclusive classes, or 2 for each of several labels (Szegedy et al.
+    2016, section 7). Validation scores and splits use the true targets.
+
+    Parameters
+    ----------
+    base_loss : ClassifierLoss
+        The loss; it must support probabilities.
+    smoothing : float
+        The share of each target that is spread evenly over all classes, in [0, 1).
+
+    References
+    ----------
+    Szegedy, C., Vanhoucke, V., Ioffe, S., Shlens, J. & Wojna, Z. (2016). Rethinking the
+    inception architecture for computer vision. CVPR.
+    """
+
+    base_loss: ClassifierLoss
+    smoothing: float
+    average_over_outputs: ClassVar[bool] = False
+
+    @property
+    def link(self) -> Link:
+        return self.base_loss.link
+
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return self.base_loss.value(raw_prediction, self._smooth(y))
+
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.base_loss.gradient(raw_prediction, self._smooth(y), out)
+
+    def _smooth(self, y: Array) -> Array:
+        n_classes = y.shape[-1] if self.base_loss.multiclass else 2
+        smoothed = y * (1 - self.smoothing)
+        return np.add(smoothed, self.smoothing / n_classes, out=smoothed)
+
+
+@dataclass(frozen=True)
+class LossWithLink(Loss):
+    """Loss of predictions p that another link makes; its gradient is p - y.
+
+    The gradient is the same as in scikit-learn: that of the loss for which the link is canonical.
+    Value and gradient do not match, so training with L-BFGS is not possible.
+
+    Parameters
+    ----------
+    base_loss : LogLoss, Poisson or SquaredError
+        The loss.
+    other_link : Link
+        The link.
+    """
+
+    base_loss: Loss
+    other_link: Link
+
+    @property
+    def link(self) -> Link:
+        return self.other_link
+
+    @property
+    def interval_y_true(self) -> TargetInterval:  # type: ignore[override]
+        return TargetInterval(self.base_loss.interval_y_true.low)
+
+    @property
+    def average_over_outputs(self) -> bool:  # type: ignore[override]
+        return self.base_loss.average_over_outputs
+
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        p = self.predict(raw_prediction)
+        if isinstance(self.base_loss, SquaredError):
+            return self.base_loss.value(p, y)
+        with np.errstate(all="ignore"):
+            if isinstance(self.base_loss, Poisson):
+                return np.asarray((xlogy(y, y / p) - y + p).sum(axis=-1))
+            epsilon = np.finfo(p.dtype).eps
+            p = np.clip(p, epsilon, 1 - epsilon)
+            losses = -xlogy(y, p)
+            if p.shape[-1] == 1 or self.link.name == "logistic":
+                losses -= xlogy(1 - y, 1 - p)
+            return np.asarray(losses.sum(axis=-1))
+
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.link.inverse(raw_prediction, out)
+        np.subtract(out, y, out=out)
+
+    def score(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
+        """Return R2 of the predictions."""
+        return SquaredError().score(self.predict(raw_prediction), y, weight)
+
+    def decision_values(self, raw_prediction: Array) -> Array:
+        """Return numbers that determine the label: the largest one, or whether it is positive."""
+        return np.asarray(self.predict(raw_prediction) - 0.5)
+
+
+def unwrap_loss(loss: Loss) -> Loss:
+    """Return a loss with its own link."""
+    return loss.base_loss if isinstance(loss, LossWithLink) else loss
+
+
+def override_link(loss: Loss, name: Any) -> Loss:
+    """Return a loss with the link of a name, one of scikit-learn's output activations.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the loss has no other link than its own.
+    """
+    base_loss = unwrap_loss(loss)
+    if name == loss.link.name:
+        return loss
+    if name == base_loss.link.name:
+        return base_loss
+    if type(base_loss) not in (LogLoss, Poisson, SquaredError):  # the losses of scikit-learn
+        raise ValueError(
+            f"out_activation_ is {name!r}, but the loss {base_loss!r} requires "
+            f'{base_loss.link.name!r}. Set it back, or use loss="log_loss", "squared_error" or '
+            f'"poisson", which accept any of {sorted(OUTPUT_ACTIVATIONS)}.'
+        )
+    if not isinstance(name, str) or name not in OUTPUT_ACTIVATIONS:
+        question = did_you_mean(name, OUTPUT_ACTIVATIONS)
+        raise ValueError(
+            f"out_activation_ must be one of {sorted(OUTPUT_ACTIVATIONS)}, got {name!r}.{question}"
+        )
+    return LossWithLink(base_loss, OUTPUT_ACTIVATIONS[name])
