@@ -54,5 +54,4 @@ for name, parameters in SOLVERS.items():
 LossCurveDisplay.from_estimators(networks, ax=by_epoch)
 by_epoch.set(xscale="log", title="By passes over the data")
 by_time.set(xlabel="seconds", title="By time")
-by_time.grid(alpha=0.3)
 plt.show()

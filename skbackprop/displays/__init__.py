@@ -2,9 +2,8 @@
 
 from .learning_rate import LearningRateDisplay
 from .loss_curve import LossCurveDisplay
-from .network import NetworkDisplay
+from .network import NetworkDisplay, WeightsDisplay
 from .search import SearchDisplay
-from .weights import WeightsDisplay
 
 __all__ = [
     "LearningRateDisplay",

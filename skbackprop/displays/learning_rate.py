@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
-from ._matplotlib import add_legend, axes_for, check_matplotlib, merge_kwargs
+from ._plotting import axes_for, check_matplotlib, merge_kwargs
 
 
 class LearningRateDisplay:
@@ -144,13 +144,12 @@ class LearningRateDisplay:
         ax.plot(result.rates, result.losses, color=color, alpha=0.3, label="loss of a batch")
         label = f"suggestion: {result.suggestion:.2g}"
         self.suggestion_line_ = ax.axvline(
-            result.suggestion, color=ax.xaxis.label.get_color(), linestyle="--", label=label
+            result.suggestion, color="C1", linestyle="--", label=label
         )
         # The last losses of single batches may be far above the smoothed curve.
         low, high = result.smoothed_losses.min(), result.smoothed_losses.max()
         ax.set_ylim(top=high + 0.1 * (high - low))
         ax.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-        ax.grid(alpha=0.3)
-        add_legend(ax)
+        ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self

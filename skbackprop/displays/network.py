@@ -1,51 +1,27 @@
-"""Draw the layers of a network as a diagram."""
+"""Draw the layers of a network, and plot its weights as images or as histograms."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, log2
+from itertools import pairwise
+from math import ceil, log2, prod, sqrt
 from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
+
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.summary import LayerSummary, Summary
-from ._matplotlib import check_axes, check_matplotlib, fit_font_size, new_figure
-from ._unwrap import fitted_networks
+from ..utils.arrays import Array
+from ._plotting import axes_for, check_matplotlib, fitted_networks, merge_kwargs
 
-# Horizontal layout of a row: the end of the names, the span of the bars, the start of the details.
-_NAMES_END, _BARS, _DETAILS_START = 0.16, (0.18, 0.5), 0.53
-_CENTER, _MAX_BAR_WIDTH = sum(_BARS) / 2, _BARS[1] - _BARS[0]
+# Height of a row of the diagram in a new figure, in inches, and of its bar, as a share of the row.
+_ROW_HEIGHT, _BAR_HEIGHT = 0.6, 0.55
 
-# Height of a bar as a share of its row, and width of the narrowest bar as a share of the widest.
-_BAR_HEIGHT, _MIN_BAR_WIDTH = 0.55, 0.2
-
-# Height of a row in a new figure, in inches.
-_ROW_HEIGHT = 0.3
-
-
-@dataclass(frozen=True)
-class _DiagramRow:
-    """Row of a network diagram.
-
-    Parameters
-    ----------
-    name : str
-        "inputs", "hidden 1", "outputs".
-    n_units : int
-        The number of outputs of the row.
-    details : tuple of str
-        Normalization, activation and dropout, in this order.
-    n_parameters : int
-        The number of parameters.
-    """
-
-    name: str
-    n_units: int
-    details: tuple[str, ...]
-    n_parameters: int
+# Height of the highest bar of a histogram, as a share of its row.
+_MAX_HEIGHT = 0.85
 
 
 class NetworkDisplay:
@@ -71,7 +47,7 @@ class NetworkDisplay:
     bars_ : list of matplotlib Rectangle
         A bar for each layer, from the inputs to the outputs.
     text_ : list of matplotlib Text
-        The texts beside and inside the bars, row by row.
+        The texts beside, inside and between the bars, row by row.
 
     See Also
     --------
@@ -158,85 +134,49 @@ class NetworkDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        caller = type(self).__name__
-        ax = check_axes(caller, ax)
-        rows = _make_rows(self.summary, self.dropout)
-        if ax is None:
-            figure = new_figure(caller)
-            width, height = figure.get_size_inches()
-            figure.set_size_inches(width, max(height, _ROW_HEIGHT * (len(rows) + 1)))
-            ax = figure.subplots()
-        self.ax_, self.figure_, self.bars_, self.text_ = ax, ax.figure, [], []
-        ax.set(xlim=(0, 1), ylim=(len(rows), 0), xticks=[], yticks=[])
-        ax.set_axis_off()
+        groups = _group_layers(self.summary)
+        height = _ROW_HEIGHT * (len(groups) + 1)
+        self.ax_ = ax = axes_for(type(self).__name__, ax, figsize=(6.4, height))
+        from matplotlib.patches import Polygon, Rectangle
+
+        self.figure_, self.bars_, self.text_ = ax.figure, [], []
         size = f"{self.summary.n_parameters:,} parameters"
         if self.summary.n_estimators > 1:
             size = f"{self.summary.n_estimators} members of {size}"
-        title = ax.set_title(f"{self.summary.estimator}: {size}", fontsize="medium")
-        share = ax.get_window_extent().width / title.get_window_extent().width
-        title.set_fontsize(title.get_fontsize() * min(1.0, share))
-        logs = [log2(row.n_units + 1) for row in rows]
-        shares = (_MIN_BAR_WIDTH + (1 - _MIN_BAR_WIDTH) * log / max(logs) for log in logs)
-        widths = [_MAX_BAR_WIDTH * share for share in shares]
-        self._draw_bars(widths)
-        self._write_texts(rows, widths)
+        ax.set_title(f"{self.summary.estimator}: {size}", wrap=True)
+        # Half a bar is at most one unit wide. Names are to the left, details to the right.
+        ax.set(xlim=(-2, 4), ylim=(len(groups), 0))
+        ax.set_axis_off()
+        # Layers before the first layer with weights, such as embeddings, do not change the inputs.
+        n_units = [groups[0][0].n_outputs, *(group[-1].n_outputs for group in groups[1:])]
+        widths = [0.2 + 0.8 * log2(n + 1) / log2(max(n_units) + 1) for n in n_units]
+        gap = (1 - _BAR_HEIGHT) / 2
+        for i, (group, width) in enumerate(zip(groups, widths, strict=True)):
+            is_last = i == len(groups) - 1
+            name, color = ("inputs", "C0") if i == 0 else (f"hidden {i}", "C1")
+            if is_last:
+                name, color = "outputs", "C2"
+            if i > 0:
+                above, top = widths[i - 1], i - gap
+                corners = [(-above, top), (above, top), (width, i + gap), (-width, i + gap)]
+                ax.add_patch(Polygon(corners, color="gray", alpha=0.2, lw=0))
+                n_parameters = sum(layer.n_parameters for layer in group)
+                self._write(0, i, f"{n_parameters:,}", "center", fontsize="x-small")
+            bar = Rectangle((-width, i + gap), 2 * width, _BAR_HEIGHT, color=color, alpha=0.5)
+            self.bars_.append(ax.add_patch(bar))
+            details = _describe_layers(group)
+            if i < len(self.dropout) and self.dropout[i] > 0:
+                details.append(f"dropout {self.dropout[i]:g}")
+            if is_last:
+                counts = Counter(self.summary.layers[-1].kind.split(", "))
+                details += [f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items()]
+            self._write(-1.1, i + 0.5, name, "right")
+            self._write(0, i + 0.5, f"{n_units[i]:,}", "center")
+            self._write(1.1, i + 0.5, ", ".join(details), "left", fontsize="small", wrap=True)
         return self
 
-    def _draw_bars(self, widths: Sequence[float]) -> None:
-        """Draw a bar for each row, and a trapezoid between two bars."""
-        from matplotlib.patches import Polygon, Rectangle
-
-        ax, gap = self.ax_, (1 - _BAR_HEIGHT) / 2
-        edge = ax.xaxis.label.get_color()
-        for i, width in enumerate(widths):
-            color = "C0" if i == 0 else "C2" if i == len(widths) - 1 else "C1"
-            left, right = _CENTER - width / 2, _CENTER + width / 2
-            bar = Rectangle(
-                (left, i + gap), width, _BAR_HEIGHT, fc=color, alpha=0.45, ec=edge, lw=0.8
-            )
-            self.bars_.append(ax.add_patch(bar))
-            if i > 0:
-                above = widths[i - 1] / 2
-                corners = [(_CENTER - above, i - gap), (_CENTER + above, i - gap)]
-                corners += [(right, i + gap), (left, i + gap)]
-                ax.add_patch(Polygon(corners, fc=edge, alpha=0.12, lw=0))
-
-    def _write_texts(self, rows: Sequence[_DiagramRow], widths: Sequence[float]) -> None:
-        """Write names, units and details of all rows in the largest font that fits."""
-        ax = self.ax_
-        extent = ax.get_window_extent()
-        row_height = extent.height / len(rows)
-        best_size, best_details = 0.0, [""] * len(rows)
-        for n_lines in range(1, max(len(row.details) for row in rows) + 1):
-            details = [_wrap(row.details, n_lines) for row in rows]
-            size = min(
-                fit_font_size(ax, text, share * extent.width, 0.9 * row_height)
-                for row, width, text_of_details in zip(rows, widths, details, strict=True)
-                for text, share in (
-                    (row.name, _NAMES_END),
-                    (f"{row.n_units:,}", width),
-                    (text_of_details, 1 - _DETAILS_START),
-                )
-            )
-            if size > best_size:
-                best_size, best_details = size, details
-        if not best_size:  # no text is better than illegible text
-            return
-        for i, (row, text_of_details) in enumerate(zip(rows, best_details, strict=True)):
-            for x, text, side in (
-                (_NAMES_END, row.name, "right"),
-                (_CENTER, f"{row.n_units:,}", "center"),
-                (_DETAILS_START, text_of_details, "left"),
-            ):
-                if text:
-                    style = {"ha": side, "va": "center", "fontsize": best_size}
-                    self.text_.append(ax.text(x, i + 0.5, text, **style))
-        counts = [f"{row.n_parameters:,}" for row in rows[1:]]
-        space = _MAX_BAR_WIDTH * extent.width, 0.85 * (1 - _BAR_HEIGHT) * row_height
-        size = min(fit_font_size(ax, count, *space) for count in counts)
-        for i, count in enumerate(counts if size else [], 1):
-            style = {"ha": "center", "va": "center", "fontsize": min(size, 8), "alpha": 0.7}
-            self.text_.append(ax.text(_CENTER, i, count, **style))
+    def _write(self, x: float, y: float, text: str, align: str, **style: Any) -> None:
+        self.text_.append(self.ax_.text(x, y, text, ha=align, va="center", **style))
 
 
 def _get_dropout(network: BaseNeuralNetwork) -> tuple[float, ...]:
@@ -248,38 +188,256 @@ def _get_dropout(network: BaseNeuralNetwork) -> tuple[float, ...]:
     return network._plan_of(settings).architecture.rates
 
 
-def _make_rows(summary: Summary, dropout: Sequence[float]) -> list[_DiagramRow]:
-    """Return the rows of the diagram. Each one starts with a layer that has weights."""
-    inputs, *layers, outcome = summary.layers
-    groups: list[list[LayerSummary]] = [[inputs]]
-    for layer in layers:
+def _group_layers(summary: Summary) -> list[list[LayerSummary]]:
+    """Return the layers of each row of the diagram. A layer with weights begins a new row."""
+    groups: list[list[LayerSummary]] = [[]]
+    for layer in summary.layers[:-1]:
         if "weights" in layer.shapes:
             groups.append([])
         groups[-1].append(layer)
-    rows = []
-    for i, group in enumerate(groups):
-        is_last = i == len(groups) - 1
-        details, n_units = [], group[0].n_outputs
-        for layer in group[1:]:
-            change = f" to {layer.n_outputs:,}" if layer.n_outputs != n_units else ""
-            words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", layer.kind).lower()
-            details.append(words + change)
-            n_units = layer.n_outputs
-        if i < len(dropout) and dropout[i] > 0:
-            details.append(f"dropout {dropout[i]:g}")
-        if is_last:
-            counts = Counter(outcome.kind.split(", "))
-            details += [f"{n} x {name}" if n > 1 else name for name, n in counts.items()]
-        name = "inputs" if i == 0 else "outputs" if is_last else f"hidden {i}"
-        # Layers before the first layer with weights, such as embeddings, do not change the inputs.
-        n_units = group[0].n_outputs if i == 0 else n_units
-        n_parameters = sum(layer.n_parameters for layer in group)
-        rows.append(_DiagramRow(name, n_units, tuple(details), n_parameters))
-    return rows
+    return groups
 
 
-def _wrap(details: Sequence[str], n_lines: int) -> str:
-    """Return details on at most so many lines, about the same number on each."""
-    per_line = max(1, ceil(len(details) / n_lines))
-    lines = [details[i : i + per_line] for i in range(0, len(details), per_line)]
-    return ",\n".join(", ".join(line) for line in lines)
+def _describe_layers(group: Sequence[LayerSummary]) -> list[str]:
+    """Return the kinds of the layers after the first, such as "batch normalization"."""
+    details = []
+    for before, layer in pairwise(group):
+        change = f" to {layer.n_outputs:,}" if layer.n_outputs != before.n_outputs else ""
+        details.append(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", layer.kind).lower() + change)
+    return details
+
+
+class WeightsDisplay:
+    """Plot of a network's weights: images of the first layer, or histograms of all layers.
+
+    Use `from_estimator` to create it. With an `image_shape`, the weights of each unit of the first
+    layer are an image: red where a pixel excites the unit, blue where it inhibits the unit, on the
+    same scale for all units. Otherwise each layer has a histogram with a height of its own. The
+    first layer is on top.
+
+    Parameters
+    ----------
+    weights : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer.
+    image_shape : tuple of int or None, default=None
+        The shape of the input as an image: (height, width), or (height, width, 3) in color.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    image_ : matplotlib AxesImage or None
+        The images in one sheet; None for histograms.
+    units_ : array of int
+        The plotted units, row by row; empty for histograms.
+    histograms_ : list of matplotlib PolyCollection
+        The histograms; empty for images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.displays import WeightsDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = BackpropClassifier((16,), max_iter=10, n_iter_no_change=np.inf, random_state=0)
+    >>> display = WeightsDisplay.from_estimator(model.fit(X / 16, y), image_shape=(8, 8))
+    >>> len(display.units_)
+    16
+    """
+
+    ax_: Any
+    figure_: Any
+    image_: Any
+    units_: Array
+    histograms_: list[Any]
+
+    def __init__(
+        self, *, weights: Sequence[Array], image_shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.weights = weights
+        self.image_shape = image_shape
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        member: int = 0,
+        max_units: int = 64,
+        ax: Any = None,
+        image_kwargs: Any = None,
+        fill_kwargs: Any = None,
+    ) -> Self:
+        """Plot the weights of a fitted network.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted network or tabular estimator of this package, or a pipeline, search or other
+            meta-estimator around one.
+        image_shape : tuple of int or None, default=None
+            The shape of the input as an image: (height, width), or (height, width, 3) in color.
+            None for histograms.
+        member : int, default=0
+            The index of the network in an ensemble. For tabular estimators the members of all
+            `networks_` are counted.
+        max_units : int, default=64
+            Maximum number of units to plot: those with the largest weights.
+        ax : matplotlib Axes, default=None
+            Axes to plot on; None for a new figure.
+        image_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of the images.
+        fill_kwargs : dict, default=None
+            Keywords for matplotlib's ``fill_between`` of the histograms.
+
+        Returns
+        -------
+        display : WeightsDisplay
+            The display, plotted.
+
+        Raises
+        ------
+        TypeError
+            If the estimator contains no network of this package.
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If there is no such member, or if `image_shape` does not match the number of inputs.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib(cls.__name__)
+        members: list[list[Array]] = []
+        for network in fitted_networks(cls.__name__, estimator):
+            n, coefs = network._n_trained, network.coefs_
+            members += [[layer[i] for layer in coefs] for i in range(n)] if n > 1 else [list(coefs)]
+        if not (isinstance(member, Integral) and 0 <= member < len(members)):
+            raise ValueError(f"member must be an int from 0 to {len(members) - 1}, got {member!r}.")
+        display = cls(weights=members[int(member)], image_shape=image_shape)
+        return display.plot(
+            ax, max_units=max_units, image_kwargs=image_kwargs, fill_kwargs=fill_kwargs
+        )
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        max_units: int = 64,
+        image_kwargs: Any = None,
+        fill_kwargs: Any = None,
+    ) -> Self:
+        """Plot the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on; None for a new figure.
+        max_units : int, default=64
+            Maximum number of units to plot: those with the largest weights.
+        image_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of the images.
+        fill_kwargs : dict, default=None
+            Keywords for matplotlib's ``fill_between`` of the histograms.
+
+        Returns
+        -------
+        display : WeightsDisplay
+            The display itself.
+
+        Raises
+        ------
+        TypeError
+            If `ax` is not matplotlib axes.
+        ValueError
+            If `image_shape` is not valid, or `max_units` is not positive.
+        ImportError
+            If matplotlib is not installed.
+        """
+        if not isinstance(max_units, Integral) or max_units < 1:
+            raise ValueError(f"max_units must be an int of at least 1, got {max_units!r}.")
+        shape = self.image_shape
+        if shape is not None:
+            shape = _validate_image_shape(shape, len(self.weights[0]))
+        self.ax_ = axes_for(type(self).__name__, ax)
+        self.figure_ = self.ax_.figure
+        self.image_, self.units_, self.histograms_ = None, np.array([], dtype=int), []
+        if shape is None:
+            self._plot_histograms(fill_kwargs)
+        else:
+            self._plot_images(shape, int(max_units), image_kwargs)
+        return self
+
+    def _plot_images(self, shape: tuple[int, ...], max_units: int, image_kwargs: Any) -> None:
+        """Plot the images of the units in a sheet of about square shape."""
+        from matplotlib.image import AxesImage
+
+        first = np.asarray(self.weights[0])
+        n_units = first.shape[1]
+        largest = np.argsort(-np.abs(first).max(axis=0), kind="stable")[:max_units]
+        self.units_ = np.sort(largest)
+        shown = first[:, self.units_]
+        bound = float(np.abs(shown).max()) or 1.0
+        images = shown.T.reshape(-1, *shape)
+        default: dict[str, Any] = {"interpolation": "nearest"}
+        if len(shape) == 3:  # zero is gray, and gaps are transparent
+            images = np.append((images / bound + 1) / 2, np.ones((*images.shape[:3], 1)), axis=3)
+        else:
+            default |= {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+        ax = self.ax_
+        sheet = _tile(images, fill=0.0 if len(shape) == 3 else np.nan)
+        self.image_ = ax.imshow(sheet, **merge_kwargs(default, image_kwargs, AxesImage))
+        if len(shape) == 2:
+            ax.figure.colorbar(self.image_, ax=ax, label="weight")
+        count = f"{len(shown.T)} of {n_units}" if len(shown.T) < n_units else f"{n_units}"
+        ax.set(xticks=[], yticks=[], facecolor="lightgray", title=f"first layer: {count} units")
+
+    def _plot_histograms(self, fill_kwargs: Any) -> None:
+        """Plot a histogram for each layer, the first layer on top."""
+        from matplotlib.collections import PolyCollection
+
+        ax, n_layers = self.ax_, len(self.weights)
+        for layer, weights in enumerate(self.weights):
+            floor = n_layers - 1 - layer
+            # About the best number of bins for normally distributed weights.
+            counts, edges = np.histogram(weights, int(np.clip(sqrt(weights.size), 10, 80)))
+            heights = floor + _MAX_HEIGHT * np.append(counts, counts[-1]) / counts.max()
+            default = {"facecolor": f"C{layer}", "alpha": 0.7, "step": "post"}
+            style = merge_kwargs(default, fill_kwargs, PolyCollection)
+            self.histograms_.append(ax.fill_between(edges, floor, heights, **style))
+        labels = [f"{len(weights)} x {weights.shape[1]}" for weights in self.weights]
+        ax.set_yticks([n_layers - 0.55 - layer for layer in range(n_layers)], labels)
+        ax.set(xlabel="weight", ylabel="layer: inputs x units")
+
+
+def _validate_image_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
+    """Return the image shape as a tuple, checked against the number of inputs."""
+    is_shape = isinstance(shape, (tuple, list)) and all(
+        isinstance(n, Integral) and int(n) > 0 for n in shape
+    )
+    if not is_shape or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
+        raise ValueError(
+            "image_shape must be (height, width), or (height, width, 3) for images in color, "
+            f"got {shape!r}."
+        )
+    if prod(shape) != n_inputs:
+        raise ValueError(
+            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but the network has "
+            f"{n_inputs} inputs."
+        )
+    return tuple(map(int, shape))
+
+
+def _tile(images: Array, fill: float) -> Array:
+    """Return images in one sheet of about square shape, with gaps of one pixel between them."""
+    n, height, width = images.shape[:3]
+    n_columns = ceil(sqrt(n * height / width))
+    n_rows = ceil(n / n_columns)
+    tiles = np.full((n_rows * n_columns, height + 1, width + 1, *images.shape[3:]), fill)
+    tiles[:n, :-1, :-1] = images
+    tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:]).swapaxes(1, 2)
+    sheet = tiles.reshape(n_rows * (height + 1), n_columns * (width + 1), *images.shape[3:])
+    return sheet[:-1, :-1]

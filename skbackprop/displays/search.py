@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
+from ..utils.arrays import Array
 from ..utils.validation import did_you_mean
-from ._matplotlib import (
-    add_legend,
+from ._plotting import (
     axes_for,
     check_matplotlib,
-    fit_font_size,
     merge_kwargs,
     prefers_log_scale,
     set_log_scale_if_wide,
-    set_nonoverlapping_ticks,
 )
 
 _STD_STYLES = ("errorbar", "fill_between", None)
 
-# An axis has a tick for each value up to this many numbers.
-_MAX_TICKS = 10
+# Heat maps of more rows or columns have no scores written into their cells.
+_MAX_TEXT_CELLS = 8
 
-# Longer labels of values are cut.
-_MAX_LABEL_LENGTH = 16
-
-# More averaged-out parameters than this are counted in the title instead of named.
-_MAX_NAMES = 2
+# Labels of values are rotated if they have more characters than this together.
+_MAX_LABEL_CHARACTERS = 40
 
 
 class SearchDisplay:
@@ -40,8 +35,9 @@ class SearchDisplay:
 
     Use `from_estimator` to create it from any fitted search with ``cv_results_``, of this package
     or of scikit-learn. One parameter is plotted as a curve, with the standard deviation over the
-    folds, and two parameters as a heat map. If the search has further parameters, the best
-    candidate over them is plotted, and the title names them. The best candidate of all is marked.
+    folds, and two parameters as a heat map, in which brighter is better. If the search has further
+    parameters, the best candidate over them is plotted, and the title names them. The best
+    candidate of all is marked.
 
     A halving search without `params` is plotted by its rounds: the score of each candidate over
     the resources of the rounds, colored by its last round. With `params` it is plotted like any
@@ -73,7 +69,7 @@ class SearchDisplay:
     image_ : matplotlib AxesImage or None
         The heat map, if any.
     text_ : list of matplotlib Text
-        The scores in the cells of a heat map.
+        The scores in the cells of a heat map of at most 8 rows and columns.
 
     Examples
     --------
@@ -172,21 +168,17 @@ class SearchDisplay:
                 "SearchDisplay takes a fitted search, such as a BackpropGridSearchCV or "
                 f"scikit-learn's GridSearchCV, got {search!r}."
             )
-        if not hasattr(search, "cv_results_"):
-            raise NotFittedError(
-                f"This {type(search).__name__} is not fitted yet. Call fit before plotting it."
-            )
+        check_is_fitted(search, "cv_results_")
         results = search.cv_results_
         metrics = [key.removeprefix("mean_test_") for key in results if key[:10] == "mean_test_"]
         if metric is None:
-            refit = search.refit
-            metric = refit if isinstance(refit, str) and refit in metrics else "score"
+            metric = search.refit if search.refit in metrics else "score"
         if metric not in metrics:
             question = did_you_mean(metric, metrics)
             raise ValueError(f"metric must be one of {metrics}, got {metric!r}.{question}")
         if score_name is None:
             scorer = search.scoring if metric == "score" else metric
-            score_name = _get_score_name(scorer, negate_score)
+            score_name = _make_score_name(scorer, negate_score)
         resource = getattr(search, "_resource", getattr(search, "resource", None))
         display = cls(
             cv_results=results,
@@ -221,9 +213,8 @@ class SearchDisplay:
         negate_score : bool, default=False
             Whether to plot negated scores, as for ``scoring="neg_log_loss"``.
         std_display_style : {"errorbar", "fill_between"} or None, default="errorbar"
-            How curves show the standard deviation over the folds; None to leave it out. Among the
-            rounds of halving only the best candidate has it. Heat maps have it in their cells, if
-            there is room.
+            How the curve over one parameter shows the standard deviation over the folds; None to
+            leave it out.
         curve_kwargs : dict, default=None
             Keywords for matplotlib's ``plot`` of curves.
         image_kwargs : dict, default=None
@@ -248,435 +239,225 @@ class SearchDisplay:
                 f"std_display_style must be one of {_STD_STYLES}, got {std_display_style!r}."
                 f"{did_you_mean(std_display_style, filter(None, _STD_STYLES))}"
             )
-        check_matplotlib(type(self).__name__)
-        results = _read_results(self.cv_results, self.metric, negate_score)
-        if all(np.isnan(result.mean) for result in results):
+        scores = np.asarray(self.cv_results[f"mean_test_{self.metric}"], float)
+        if np.isnan(scores).all():
             raise ValueError("There is nothing to plot: all fits of the search failed.")
-        is_halving = "n_resources" in self.cv_results
-        paths = _group_rounds(results, self.resource if is_halving else None)
-        candidates = [path[-1] for path in paths]
-        axes, others = self._select_parameters(results, candidates)
-        last_round = max(result.round for result in results)
-        best = max((r for r in results if r.round == last_round), key=lambda r: r.rank)
+        means = -scores if negate_score else scores
+        # From the worst to the best. Of equal scores the first one is the best.
+        order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable")[::-1]
+        rounds = np.asarray(self.cv_results.get("iter", np.zeros(len(scores), int)))
+        best = order[rounds[order] == rounds.max()][-1]
+        paths = self._group_rounds()
         self.ax_ = axes_for(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
         self.lines_, self.image_, self.text_ = [], None, []
-        with_std = std_display_style is not None
-        if is_halving and self.params is None:
-            self._plot_rounds(paths, best, std_display_style, curve_kwargs)
-            self.ax_.set_ylabel(self._score_label(with_std))
+        if len(paths) < len(scores) and self.params is None:
+            self._plot_rounds(paths, means, rounds, best, curve_kwargs)
         else:
-            by_cell = _best_by_cell(candidates, axes)
-            title = [_describe(others)] if others else []
-            title += ["each in its last round"] if is_halving else []
-            self.ax_.set_title(", ".join(title), fontsize="medium")
+            last = {path[-1] for path in paths}
+            candidates = [int(i) for i in order if i in last]
+            axes, others = self._choose_axes(candidates)
+            # In each cell the best candidate is the last one, which stays.
+            cells = {tuple(axis.codes[i] for axis in axes): i for i in candidates}
+            if others:
+                self.ax_.set_title(f"best over {', '.join(others)}", fontsize="medium", wrap=True)
             if len(axes) == 2:
-                self._plot_heatmap(axes, by_cell, best, negate_score, image_kwargs)
+                self._plot_heatmap(axes, cells, means, best, negate_score, image_kwargs)
                 return self
-            # Categories are not joined, nor values that were tried with different values of the
-            # other parameters.
-            is_joined = axes[0].is_numeric and (not others or len(candidates) > len(by_cell))
-            self._plot_curve(axes[0], by_cell, best, is_joined, std_display_style, curve_kwargs)
-            self.ax_.set_ylabel(self._score_label(with_std))
-        self.ax_.grid(alpha=0.3)
+            # Values that were tried with different values of the other parameters are not joined.
+            is_joined = axes[0].is_numeric and (not others or len(candidates) > len(cells))
+            style = {"linestyle": "-" if is_joined else "none", "marker": "o"}
+            self._plot_curve(axes[0], cells, means, best, style, std_display_style, curve_kwargs)
+        self.ax_.set_ylabel(self.score_name)
+        self.ax_.legend()
         if negate_score:
             set_log_scale_if_wide(self.ax_, self.lines_)
-        add_legend(self.ax_)
         return self
 
-    def _select_parameters(
-        self, results: Sequence[CandidateResult], candidates: Sequence[CandidateResult]
-    ) -> tuple[list[ParameterAxis], list[ParameterAxis]]:
-        """Return the axes of the parameters to plot, and those of the other varied parameters."""
-        names = dict.fromkeys(name for result in results for name in result.params)
-        searched = [name for name in names if name != self.resource]
-        axes = {name: ParameterAxis.from_results(results, name, searched) for name in searched}
-        varied = [name for name in searched if len(axes[name].values) > 1] or searched[:1]
+    def _group_rounds(self) -> list[list[int]]:
+        """Return the rows of ``cv_results`` of each candidate, in the order of the rounds."""
+        paths: dict[str, list[int]] = {}
+        for i, params in enumerate(self.cv_results["params"]):
+            key = repr({name: value for name, value in params.items() if name != self.resource})
+            paths.setdefault(key if "n_resources" in self.cv_results else str(i), []).append(i)
+        return list(paths.values())
+
+    def _choose_axes(self, candidates: Sequence[int]) -> tuple[list[ParameterAxis], list[str]]:
+        """Return the axes of the parameters to plot, and the names of the other varied ones."""
+        names = dict.fromkeys(name for params in self.cv_results["params"] for name in params)
+        axes = {
+            name: ParameterAxis.from_params(self.cv_results["params"], name)
+            for name in names
+            if name != self.resource
+        }
+        varied = [name for name in axes if len(axes[name].values) > 1] or [*axes][:1]
         if self.params is None:
             # The sort is stable: among equals the first one comes first.
-            varied.sort(key=lambda name: (not axes[name].is_numeric, -len(axes[name].values)))
-            chosen = varied[:2]
-            cells = _best_by_cell(candidates, [axes[name] for name in chosen])
+            chosen = sorted(varied, key=lambda name: -len(axes[name].values))[:2]
+            cells = {tuple(axes[name].codes[i] for name in chosen) for i in candidates}
             if 2 * len(cells) < np.prod([len(axes[name].values) for name in chosen]):
                 chosen = chosen[:1]
         else:
-            chosen = [_find_parameter(param, searched) for param in self.params]
-        if not 1 <= len(chosen) <= 2:
+            chosen = [
+                name
+                for param in self.params
+                for name in axes
+                if name == param or name.endswith(f"__{param}")
+            ]
+        n_expected = len(chosen) if self.params is None else len(self.params)
+        if len(chosen) not in (1, 2) or len(chosen) != n_expected:
             raise ValueError(
-                f"params must name one or two parameters, got {self.params!r}. The search has "
-                f"{searched}."
+                "params must be one or two parameters of the search, or unique endings of them, "
+                f"got {self.params!r}. The search has {list(axes)}."
             )
-        others = [axes[name] for name in varied if name not in chosen]
-        return [axes[name] for name in chosen], others
-
-    def _score_label(self, with_std: bool) -> str:
-        pattern = rf"split\d+_test_{re.escape(self.metric)}"
-        n_folds = sum(bool(re.fullmatch(pattern, key)) for key in self.cv_results)
-        if n_folds < 2:
-            return self.score_name
-        return f"{self.score_name}\n{'mean ± std' if with_std else 'mean'} of {n_folds} folds"
-
-    def _plot_line(
-        self,
-        x: Sequence[float],
-        results: Sequence[CandidateResult],
-        style: Mapping[str, Any],
-        std_display_style: str | None,
-        curve_kwargs: Any,
-    ) -> None:
-        """Plot the mean scores of results and their standard deviations."""
-        from matplotlib.lines import Line2D
-
-        mean, std = np.array([(result.mean, result.std) for result in results]).T
-        style = {"marker": "o", "markersize": 4, **style}
-        (line,) = self.ax_.plot(x, mean, **merge_kwargs(style, curve_kwargs, Line2D))
-        self.lines_.append(line)
-        color = line.get_color()
-        if std_display_style == "errorbar":
-            self.ax_.errorbar(x, mean, std, fmt="none", ecolor=color, elinewidth=1, capsize=2)
-        elif std_display_style == "fill_between":
-            self.ax_.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+        return [axes[name] for name in chosen], [name for name in varied if name not in chosen]
 
     def _plot_curve(
         self,
         axis: ParameterAxis,
-        by_cell: Mapping[tuple[int, ...], CandidateResult],
-        best: CandidateResult,
-        is_joined: bool,
+        cells: Mapping[tuple[int, ...], int],
+        means: Array,
+        best: int,
+        style: Mapping[str, Any],
         std_display_style: str | None,
         curve_kwargs: Any,
     ) -> None:
-        """Plot the score over one parameter, with a ring around the best candidate."""
-        ax, cells = self.ax_, sorted(by_cell)
-        ax.set(xlabel=axis.label, xscale="log" if axis.scale == "log" else "linear")
-        x, results = [axis.positions[cell[0]] for cell in cells], [by_cell[cell] for cell in cells]
-        style = {"color": "C0", "label": "_", "linestyle": "-" if is_joined else "none"}
-        self._plot_line(x, results, style, std_display_style, curve_kwargs)
-        if best in results:  # in a halving search, an earlier round may have a higher score
-            ax.plot(
-                x[results.index(best)],
-                best.mean,
-                marker="o",
-                markersize=10,
-                markerfacecolor="none",
-                markeredgecolor=ax.xaxis.label.get_color(),
-                linestyle="none",
-                label=f"best: {best.mean:.3g}",
-            )
-        if axis.scale == "categories":
-            ax.set_xlim(-0.5, len(axis.values) - 0.5)
-        if len(axis.values) <= _MAX_TICKS or axis.scale == "categories":
-            set_nonoverlapping_ticks(ax, "x", axis.positions, axis.value_labels)
+        """Plot the score over one parameter."""
+        from matplotlib.lines import Line2D
+
+        ax, codes = self.ax_, sorted(code for (code,) in cells)
+        x = np.array([axis.positions[code] for code in codes])
+        rows = [cells[(code,)] for code in codes]
+        y, std = means[rows], np.asarray(self.cv_results[f"std_test_{self.metric}"], float)[rows]
+        self.lines_ = ax.plot(x, y, **merge_kwargs(style, curve_kwargs, Line2D))
+        color = self.lines_[0].get_color()
+        if std_display_style == "errorbar":
+            ax.errorbar(x, y, std, fmt="none", ecolor=color, capsize=2)
+        elif std_display_style == "fill_between":
+            ax.fill_between(x, y - std, y + std, color=color, alpha=0.2)
+        place = axis.positions[axis.codes[best]]
+        ax.plot(place, means[best], "*", color="C1", ms=12, label=f"best: {means[best]:.3g}")
+        ax.set_xlabel(axis.name)
+        if not axis.is_numeric:
+            axis.label_ticks(ax, "x")
+        elif prefers_log_scale(np.abs(x[x != 0])):
+            linear = {} if x[0] > 0 else {"linthresh": np.abs(x[x != 0]).min()}
+            ax.set_xscale("log" if x[0] > 0 else "symlog", **linear)
 
     def _plot_heatmap(
         self,
         axes: Sequence[ParameterAxis],
-        by_cell: Mapping[tuple[int, ...], CandidateResult],
-        best: CandidateResult,
+        cells: Mapping[tuple[int, ...], int],
+        means: Array,
+        best: int,
         negate_score: bool,
         image_kwargs: Any,
     ) -> None:
-        """Plot a cell for each pair of values, colored by its score: brighter is better."""
+        """Plot a cell for each pair of values, colored by its score."""
         from matplotlib.image import AxesImage
         from matplotlib.patches import Rectangle
 
         ax, (across, along) = self.ax_, axes
-        means = np.full((len(along.values), len(across.values)), np.nan)
-        for (column, row), result in by_cell.items():
-            means[row, column] = result.mean
+        shown = np.full((len(along.values), len(across.values)), np.nan)
+        for (column, row), i in cells.items():
+            shown[row, column] = means[i]
         style = {"cmap": "viridis_r" if negate_score else "viridis", "origin": "lower"}
         style |= {"aspect": "auto", "interpolation": "nearest"}
-        if negate_score and prefers_log_scale(means.ravel()):
-            style["norm"] = "log"
-        self.image_ = ax.imshow(means, **merge_kwargs(style, image_kwargs, AxesImage))
-        colorbar = ax.figure.colorbar(self.image_, ax=ax, label=self._score_label(True))
-        ax.set(xlabel=across.label, ylabel=along.label)
-        set_nonoverlapping_ticks(ax, "y", range(len(along.values)), along.value_labels)
-        if hasattr(ax.figure, "draw_without_rendering"):  # long labels narrow the axes
-            ax.figure.draw_without_rendering()
-        set_nonoverlapping_ticks(ax, "x", range(len(across.values)), across.value_labels)
-        column, row = (axis.index(best) for axis in axes)
-        for color, width in (("white", 3), ("black", 1)):  # visible on light and on dark cells
-            ax.add_patch(
-                Rectangle(
-                    (column - 0.5, row - 0.5),
-                    1,
-                    1,
-                    fill=False,
-                    color=color,
-                    lw=width,
-                    clip_on=False,
-                )
-            )
-        self._write_scores(by_cell)
-        if not any("±" in text.get_text() for text in self.text_):
-            colorbar.set_label(self._score_label(False))
-
-    def _write_scores(self, by_cell: Mapping[tuple[int, ...], CandidateResult]) -> None:
-        """Write mean and standard deviation into each cell, or only the mean, if there is room."""
-        ax, image = self.ax_, self.image_
-        corners = ax.transData.transform([(0, 0), (1, 1)])
-        width, height = 0.8 * np.abs(corners[1] - corners[0])
-        means = [result.mean for result in by_cell.values()]
-        largest = float(np.nanmax(np.abs(means))) or 1.0
-        n_decimals = max(0, 2 - int(np.floor(np.log10(largest))))
-        number = ".3g" if prefers_log_scale(means) else f".{n_decimals}f"
-        for std_format in ("\n±{:" + number + "}", ""):
-            texts = [
-                "failed"
-                if np.isnan(result.mean)
-                else f"{result.mean:{number}}{std_format.format(result.std)}"
-                for result in by_cell.values()
-            ]
-            font_size = min(fit_font_size(ax, text, width, height) for text in texts)
-            if font_size:
-                break
-        else:
-            return
-        for cell, text, mean in zip(by_cell, texts, means, strict=True):
-            red, green, blue, _ = image.cmap(image.norm(mean))
-            color = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-            color = ax.xaxis.label.get_color() if np.isnan(mean) else color
-            style = {"ha": "center", "va": "center", "fontsize": font_size, "color": color}
-            self.text_.append(ax.text(*cell, text, **style))
+        self.image_ = image = ax.imshow(shown, **merge_kwargs(style, image_kwargs, AxesImage))
+        ax.figure.colorbar(image, ax=ax, label=self.score_name)
+        ax.set(xlabel=across.name, ylabel=along.name)
+        across.label_ticks(ax, "x")
+        along.label_ticks(ax, "y")
+        corner = across.codes[best] - 0.5, along.codes[best] - 0.5
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, color="C1", lw=3))
+        if max(shown.shape) <= _MAX_TEXT_CELLS:
+            for cell, i in cells.items():
+                # The other end of the color map is legible on the cell.
+                color = image.cmap(0.0 if image.norm(means[i]) > 0.5 else 1.0)
+                style = {"ha": "center", "va": "center", "color": color}
+                self.text_.append(ax.text(*cell, f"{means[i]:.3g}", **style))
 
     def _plot_rounds(
         self,
-        paths: Sequence[Sequence[CandidateResult]],
-        best: CandidateResult,
-        std_display_style: str | None,
+        paths: Sequence[Sequence[int]],
+        means: Array,
+        rounds: Array,
+        best: int,
         curve_kwargs: Any,
     ) -> None:
         """Plot the score of each candidate over the resources of the halving rounds."""
-        ax = self.ax_
-        resources = {path[-1].round: path[-1].resources for path in paths}
-        for i, resource in sorted(resources.items()):
-            ending = [path for path in paths if path[-1].round == i and path[-1] is not best]
-            n_remaining = sum(path[-1].round > i for path in paths)
-            label = f"last round: {len(ending)}"
-            if n_remaining:
-                label = f"after {resource:g}: {len(ending)} dropped, {n_remaining} remaining"
-            for path in ending:
-                style = {"color": f"C{i}", "label": label, "markersize": 3}
-                style |= {"linewidth": 1, "alpha": 0.8}
-                self._plot_line([r.resources for r in path], path, style, None, curve_kwargs)
-                label = "_"
-        (path,) = (path for path in paths if path[-1] is best)
-        style = {"color": ax.xaxis.label.get_color(), "label": f"best: {best.mean:.3g}"}
-        x = [result.resources for result in path]
-        self._plot_line(x, path, style | {"linewidth": 2}, std_display_style, curve_kwargs)
-        ticks = sorted({result.resources for path in paths for result in path})
-        if len(ticks) > 1:
-            ax.set_xscale("log")
-            set_nonoverlapping_ticks(ax, "x", ticks, [f"{resource:g}" for resource in ticks])
-        is_rows = self.resource == "n_samples"
-        ax.set_xlabel("samples" if is_rows else shorten_name(str(self.resource), ()))
+        from matplotlib.lines import Line2D
 
-
-# --------------------------------------------------------------------------- candidates
-
-
-@dataclass(frozen=True, eq=False)  # values may be arrays, which have no plain equality
-class CandidateResult:
-    """Score of a candidate in one round of a search.
-
-    Parameters
-    ----------
-    params : dict
-        The values of the parameters.
-    mean, std : float
-        Mean and standard deviation of the score over the folds; NaN if a fit failed.
-    rank : float
-        The larger, the better; -inf if a fit failed.
-    round : int
-        The round of a halving search; 0 for other searches.
-    resources : float
-        The resources of the round; NaN for other searches.
-    """
-
-    params: Mapping[str, Any]
-    mean: float
-    std: float
-    rank: float
-    round: int
-    resources: float
-
-
-def _read_results(
-    cv_results: Mapping[str, Any], metric: str, negate_score: bool
-) -> list[CandidateResult]:
-    n = len(cv_results["params"])
-    scores = np.asarray(cv_results[f"mean_test_{metric}"], float)
-    return [
-        CandidateResult(*fields)
-        for fields in zip(
-            cv_results["params"],
-            (-scores if negate_score else scores).tolist(),
-            np.asarray(cv_results[f"std_test_{metric}"], float).tolist(),
-            np.where(np.isnan(scores), -np.inf, scores).tolist(),
-            cv_results.get("iter", [0] * n),
-            cv_results.get("n_resources", [np.nan] * n),
-            strict=True,
-        )
-    ]
-
-
-def _group_rounds(
-    results: Iterable[CandidateResult], resource: str | None
-) -> list[list[CandidateResult]]:
-    """Return the rounds of each candidate of a halving search, in the order of the first round."""
-    paths: dict[Any, list[CandidateResult]] = {}
-    for result in results:
-        params = sorted((name, value) for name, value in result.params.items() if name != resource)
-        key = tuple((name, _to_hashable(value)) for name, value in params)
-        # Random candidates may be equal. Each of them then continues one path.
-        twin = 0
-        while (key, twin) in paths and paths[key, twin][-1].round >= result.round:
-            twin += 1
-        paths.setdefault((key, twin), []).append(result)
-    return list(paths.values())
-
-
-def _best_by_cell(
-    candidates: Iterable[CandidateResult], axes: Sequence[ParameterAxis]
-) -> dict[tuple[int, ...], CandidateResult]:
-    """Return the best candidate for each combination of values of some parameters."""
-    best: dict[tuple[int, ...], CandidateResult] = {}
-    for candidate in candidates:
-        cell = tuple(axis.index(candidate) for axis in axes)
-        if cell not in best or candidate.rank > best[cell].rank:
-            best[cell] = candidate
-    return best
-
-
-# --------------------------------------------------------------------------- parameters
+        ax, resources = self.ax_, np.asarray(self.cv_results["n_resources"])
+        n_in_round = [*np.bincount(rounds), 0]
+        labels = [
+            f"after {resources[rounds == i][0]:g}: {n - n_next} dropped, {n_next} remaining"
+            for i, (n, n_next) in enumerate(pairwise(n_in_round))
+        ]
+        labels[-1] = "last round"
+        for path in sorted(paths, key=lambda path: (best in path, rounds[path[-1]])):
+            i = rounds[path[-1]]
+            style: dict[str, Any] = {"color": f"C{i}", "marker": ".", "label": labels[i]}
+            if best in path:
+                style |= {"color": "black", "lw": 2, "label": f"best: {means[best]:.3g}"}
+            labels[i] = "_"  # the legend leaves out labels that begin with an underscore
+            style = merge_kwargs(style, curve_kwargs, Line2D)
+            self.lines_ += ax.plot(resources[path], means[path], **style)
+        ticks = np.unique(resources)
+        ax.set(xscale="log", xlabel="samples" if self.resource == "n_samples" else self.resource)
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
 
 
 @dataclass(frozen=True)
 class ParameterAxis:
-    """Values of a searched parameter and their positions on an axis.
+    """Values of a searched parameter, and their positions on an axis.
 
     Parameters
     ----------
     name : str
-        The full name of the parameter.
-    label : str
-        The shortest unique ending of the name.
+        The name of the parameter.
     values : list
         The values that were tried, sorted if they are numbers.
+    codes : list of int
+        For each row of ``cv_results``, the index of its value.
+    is_numeric : bool
+        Whether all values are numbers.
     """
 
     name: str
-    label: str
     values: list[Any]
+    codes: list[int]
+    is_numeric: bool
 
     @classmethod
-    def from_results(
-        cls, results: Iterable[CandidateResult], name: str, searched: Iterable[str]
-    ) -> ParameterAxis:
-        """Return the axis of a parameter with all its values in the results of a search."""
-        values = (result.params.get(name, "not set") for result in results)
-        unique = list({_to_hashable(value): value for value in values}.values())
-        axis = cls(name, shorten_name(name, searched), unique)
-        return cls(axis.name, axis.label, sorted(unique)) if axis.is_numeric else axis
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether all values are numbers."""
-        return all(_is_number(value) for value in self.values)
-
-    @property
-    def value_labels(self) -> list[str]:
-        """The tick labels of the values."""
-        return [format_value(value) for value in self.values]
-
-    @property
-    def scale(self) -> str:
-        """The scale of the axis, "linear", "log" or "categories", on which values are even."""
-        if not self.is_numeric:
-            return "categories"
-        values = np.asarray(self.values, float)
-        if values[0] <= 0:
-            return "categories" if _relative_median(values) < 0.25 else "linear"
-        off_center = [abs(_relative_median(each) - 0.5) for each in (values, np.log(values))]
-        is_log = off_center[1] < off_center[0] and values[-1] >= 9.9 * values[0]
-        return "log" if is_log else "linear"
+    def from_params(cls, params: Sequence[Mapping[str, Any]], name: str) -> ParameterAxis:
+        """Return the axis of a parameter. Values are compared by their text."""
+        column = [each.get(name, "not set") for each in params]
+        keys = [repr(value) for value in column]
+        unique = dict(zip(keys, column, strict=True))
+        is_numeric = all(isinstance(v, Real) and not isinstance(v, bool) for v in unique.values())
+        ordered = sorted(unique, key=lambda key: unique[key]) if is_numeric else list(unique)
+        codes = [ordered.index(key) for key in keys]
+        return cls(name, [unique[key] for key in ordered], codes, is_numeric)
 
     @property
     def positions(self) -> list[float]:
-        """The positions of the values on an axis of this scale."""
-        is_categorical = self.scale == "categories"
-        return [float(i if is_categorical else value) for i, value in enumerate(self.values)]
+        """The positions of the values on an axis: numbers, or the indices of other values."""
+        return self.values if self.is_numeric else list(range(len(self.values)))
 
-    def index(self, result: CandidateResult) -> int:
-        """Return the index of a candidate's value among the values."""
-        keys = [_to_hashable(value) for value in self.values]
-        return keys.index(_to_hashable(result.params.get(self.name, "not set")))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    def label_ticks(self, ax: Any, which: str) -> None:
+        """Set a tick with the value's text at each index."""
+        labels = [f"{value:.4g}" if self.is_numeric else str(value) for value in self.values]
+        is_long = which == "x" and sum(map(len, labels)) > _MAX_LABEL_CHARACTERS
+        style: dict[str, Any] = {"rotation": 45, "ha": "right"} if is_long else {}
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        axis.set_ticks(range(len(labels)), labels, **style)
 
 
-def _relative_median(values: Any) -> float:
-    """Return the position of the median of sorted values between the first and the last."""
-    span = values[-1] - values[0]
-    return float((np.median(values) - values[0]) / span) if span else 0.5
-
-
-def _to_hashable(value: Any) -> Any:
-    """Return a key that tells values apart, also True from 1, and arrays by their text."""
-    try:
-        hash(value)
-    except TypeError:
-        return repr(value)
-    return isinstance(value, (bool, np.bool_)), value
-
-
-def format_value(value: Any) -> str:
-    """Return the label of a value: numbers with four digits, layer sizes as 64-32."""
-    if _is_number(value):
-        return f"{float(value):.4g}"
-    if isinstance(value, tuple) and value and all(isinstance(size, int) for size in value):
-        return "-".join(map(str, value))
-    text = str(value)
-    return text if len(text) <= _MAX_LABEL_LENGTH else text[: _MAX_LABEL_LENGTH - 1] + "…"
-
-
-def shorten_name(name: str, others: Iterable[str]) -> str:
-    """Return the shortest ending of a parameter's name that no other parameter has."""
-    parts = name.split("__")
-    for n in range(1, len(parts) + 1):
-        short = "__".join(parts[-n:])
-        if sum(other == short or other.endswith(f"__{short}") for other in others) <= 1:
-            return short
-    return name
-
-
-def _find_parameter(param: str, searched: Sequence[str]) -> str:
-    """Return the full name of a searched parameter from its unique ending."""
-    if param in searched:
-        return param
-    matching = [name for name in searched if name.endswith(f"__{param}")]
-    if len(matching) != 1:
-        raise ValueError(
-            f"params must be parameters of the search, {list(searched)}, or unique endings of "
-            f"them, got {param!r}."
-        )
-    return matching[0]
-
-
-def _describe(others: Sequence[ParameterAxis]) -> str:
-    names = ", ".join(axis.label for axis in others)
-    return f"best over {names if len(others) <= _MAX_NAMES else f'{len(others)} other parameters'}"
-
-
-def _get_score_name(scoring: Any, negate_score: bool) -> str:
+def _make_score_name(scoring: Any, negate_score: bool) -> str:
     """Return the name of a score, such as "log loss" for a negated "neg_log_loss"."""
     name = getattr(scoring, "__name__", scoring)
-    if not isinstance(name, str):
-        return "negative score" if negate_score else "score"
-    is_negative = negate_score
-    if name.startswith("neg_"):
-        name, is_negative = name.removeprefix("neg_"), not negate_score
-    return ("negative " if is_negative else "") + name.replace("_", " ")
+    name = name if isinstance(name, str) else "score"
+    is_negative = negate_score != name.startswith("neg_")
+    return ("negative " if is_negative else "") + name.removeprefix("neg_").replace("_", " ")

@@ -1,18 +1,71 @@
-"""Find the fitted networks inside pipelines, searches and other meta-estimators."""
+"""Helpers of the displays: axes, keywords, logarithmic scales, and the networks to plot."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
+from ..utils.validation import require_extra
+
+# Values that span more than this factor are plotted on a logarithmic scale.
+_WIDE_FACTOR = 20
 
 # Attributes in which meta-estimators keep the estimator that they fitted.
 _FITTED_ATTRIBUTES = ("best_estimator_", "estimator_", "regressor_")
+
+
+def check_matplotlib(caller: str) -> None:
+    """Raise an ImportError with the installation command if matplotlib is not installed.
+
+    Parameters
+    ----------
+    caller : str
+        The name of the class that needs matplotlib.
+    """
+    with require_extra(caller, extra="plot"):
+        import matplotlib.figure  # noqa: F401 - only to check that it is installed
+
+
+def axes_for(caller: str, ax: Any, **figure_kwargs: Any) -> Any:
+    """Return the axes that a user passed, or those of a new figure with these keywords."""
+    check_matplotlib(caller)
+    from matplotlib import pyplot
+    from matplotlib.axes import Axes
+
+    if ax is None:
+        return pyplot.figure(layout="constrained", **figure_kwargs).subplots()
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib Axes or None, got {ax!r}.")
+    return ax
+
+
+def merge_kwargs(
+    defaults: Mapping[str, Any], user_kwargs: Mapping[str, Any] | None, artist: type
+) -> Any:
+    """Return the user's keywords for an artist, which may be short ones, and the defaults."""
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**defaults, **normalize_kwargs(dict(user_kwargs or {}), artist)}
+
+
+def prefers_log_scale(values: Iterable[float]) -> bool:
+    """Return whether values are positive and span more than a factor of 20."""
+    finite = np.asarray([*values], dtype=float)
+    finite = finite[np.isfinite(finite)]
+    return bool(len(finite) and finite.min() > 0 and finite.max() > _WIDE_FACTOR * finite.min())
+
+
+def set_log_scale_if_wide(ax: Any, lines: Iterable[Any]) -> None:
+    """Make the y axis logarithmic if the lines span a wide range."""
+    if prefers_log_scale(y for line in lines for y in line.get_ydata()):
+        ax.set_yscale("log")
 
 
 def unwrap_estimator(estimator: Any) -> list[Any]:

@@ -1,0 +1,10 @@
+"""Set-up of the tests of displays."""
+
+import pytest
+from matplotlib import pyplot
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    pyplot.close("all")
