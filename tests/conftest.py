@@ -5,12 +5,14 @@ import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from support.lanes import is_left_out, thinned, use_examples
+from support.lanes import is_left_out, sample_of, thinned, use_examples
 
 
 def pytest_addoption(parser):
     lanes = parser.getgroup("lanes", "how much of the suite runs")
-    lanes.addoption("--quick", action="store_true", help="each value once, and no long training")
+    lanes.addoption(
+        "--quick", action="store_true", help="a sample of each test's values, and nothing long"
+    )
     lanes.addoption("--full", action="store_true", help="each combination, not only each pair")
     lanes.addoption("--site", action="store_true", help="the documentation site, in a browser")
     lanes.addoption("--clusters", action="store_true", help="searches on Ray and on Spark")
@@ -36,7 +38,9 @@ def pytest_pycollect_makeitem(collector):
     if not isinstance(found, list):
         return found
     tests = [test for test in found if not is_left_out(test, option.quick, option.full)]
-    return tests if option.full else thinned(tests, strength=1 if option.quick else 2)
+    if option.quick:
+        return sample_of(thinned(tests, strength=1))
+    return tests if option.full else thinned(tests, strength=2)
 
 
 @pytest.fixture(autouse=True)

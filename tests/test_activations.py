@@ -19,7 +19,7 @@ from skbackprop.testing import check_activation
 from support import BOTH, classes_for, data_for, few_epochs, quick
 from support.stacks import DTYPES, assert_same_bits, public_kinds, without_formula
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.every]
 
 
 class Oracle(NamedTuple):
@@ -230,6 +230,7 @@ def test_gelus_agree_to_the_published_error():
     assert 1e-4 < np.abs(exact - approximate).max() < 5e-4
 
 
+@pytest.mark.long
 @every_activation
 def test_threads_do_not_share_scratch_memory(activation):
     inputs = [np.random.RandomState(seed).normal(size=(64, 1_000)) for seed in range(8)]

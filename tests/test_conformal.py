@@ -245,6 +245,7 @@ def test_intervals_end_at_the_largest_target_that_the_loss_allows():
 # ------------------------------------------------------------------- around any regressor
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
 def test_it_is_the_estimator_that_is_trained_on_the_rows_that_are_not_held_out(name, coverage):

@@ -99,6 +99,7 @@ def test_of_one_model_it_is_split_conformal(coverage):
     np.testing.assert_allclose(cv_plus_interval(band, [scores], coverage), expected, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_rows_that_take_turns_are_covered_as_the_theorem_says():
     """Of exchangeable rows, each left out in turn, at least 1 - 2 alpha lie inside (theorem 4)."""
     rng = np.random.RandomState(0)

@@ -154,6 +154,7 @@ def test_the_guide_names_the_versions_that_are_tested():
         assert pins[name].partition(" ")[0] == version
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("extra, owner, prepare", CALLS)
 def test_a_missing_extra_is_named(extra, owner, prepare, monkeypatch):
     call, missing = prepare(), imported_as(extra)
@@ -166,6 +167,7 @@ def test_a_missing_extra_is_named(extra, owner, prepare, monkeypatch):
     assert re.fullmatch(said, str(caught.value))
 
 
+@pytest.mark.long
 def test_to_import_skbackprop_imports_no_extra():
     """Those that scikit-learn imports, where they are there, are hidden: it works without them.
 

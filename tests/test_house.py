@@ -11,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def name_of(path):
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
 def imported_by(name, path):
     """Yield the dotted name of all that a file imports: modules, or what it takes out of them.
 
@@ -64,7 +70,7 @@ def imported_by(name, path):
     """
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
     package = [IMPORT_NAME, *filter(None, package)]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -142,7 +148,7 @@ def test_a_class_name_is_defined_once():
     names = Counter(
         node.name
         for path in MODULES.values()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, n in names.items() if n > 1] == []
@@ -256,6 +262,7 @@ NOT_REQUIRED = {"ES01", "EX01", "SA01", "RT01", "YD01"}
 NOT_OURS = {"RT02", "RT03", "PR04", "PR08", "SS02", "SS03"}
 
 
+@pytest.mark.long
 def test_docstrings_are_valid_for_numpydoc():
     """Documented parameters are those of the signature, and sections are in order."""
     errors = [
@@ -359,7 +366,7 @@ def test_nothing_is_left_to_do():
 
 def test_every_module_says_what_it_is_for():
     sources = [path for path in TEXTS if path.suffix == ".py"]
-    without = [path for path in sources if not ast.get_docstring(ast.parse(path.read_text()))]
+    without = [path for path in sources if not ast.get_docstring(parsed(path))]
     assert without == []
 
 

@@ -10,6 +10,8 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, Initializer, VarianceScaling
 from support.stacks import deep_network, public_kinds, without_formula
 
+pytestmark = pytest.mark.every
+
 # What init="auto" draws from where scikit-learn has the activation: it has no name.
 AUTO = GlorotUniform()
 EVERY = {**INITIALIZERS, "auto": AUTO}

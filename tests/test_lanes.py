@@ -5,7 +5,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from support.lanes import covering, thinned
+from support.lanes import MOST_CASES, covering, sample_of, thinned
 
 
 def parts(rows, strength):
@@ -36,6 +36,9 @@ class Marked:
 
     def iter_markers(self, name):
         return self.marks
+
+    def get_closest_marker(self, name):
+        return next((mark for mark in self.marks if mark.name == name), None)
 
 
 def collected(*axes):
@@ -68,3 +71,13 @@ def test_three_axes_meet_in_pairs():
 
 def test_a_test_without_parameters_stays():
     assert thinned(["the only one"], 1) == ["the only one"]
+
+
+def test_a_sample_spreads_over_the_values_unless_every_one_is_wanted():
+    tests = collected(("a", list(range(100))))
+    values = [test.params["a"] for test in sample_of(tests)]
+    assert len(values) == MOST_CASES
+    assert np.allclose(np.diff(values), 99 / (MOST_CASES - 1), atol=1)
+    assert (values[0], values[-1]) == (0, 99)
+    tests[0].marks.append(pytest.mark.every.mark)
+    assert sample_of(tests) == tests

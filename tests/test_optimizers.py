@@ -38,6 +38,8 @@ from support.stacks import (
     without_formula,
 )
 
+pytestmark = pytest.mark.every
+
 VARIANTS = variants(OPTIMIZERS)
 N_STEPS = 20
 FACTORS = [1.0, 0.5, 0.9, 0.1, 0.75]  # per-member hyperparameters, as shares of the default

@@ -206,6 +206,7 @@ def fails(progress):
     raise ZeroDivisionError("a function of the user's own")
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("wrong", [lambda progress: -1, fails], ids=["negative", "raises"])
 def test_in_a_search_a_wrong_function_fails_its_own_candidate_alone(wrong):

@@ -47,6 +47,8 @@ from support.stacks import (
     without_formula,
 )
 
+pytestmark = pytest.mark.every
+
 VARIANTS = variants(SCHEDULES)
 every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)
 

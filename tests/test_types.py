@@ -30,6 +30,9 @@ ESTIMATORS = {
 }
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def found():
     """Return the lines of each file in which mypy finds an error."""

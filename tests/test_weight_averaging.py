@@ -45,7 +45,7 @@ from support.stacks import (
     without_formula,
 )
 
-pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread"), pytest.mark.every]
 
 N_ROWS, M = 60, 3
 SEVERAL = {
@@ -438,6 +438,7 @@ def test_lbfgs_takes_no_average():
 # ------------------------------------------------------------------------------- in pieces
 
 
+@pytest.mark.long
 @BOTH
 @every_average
 @pytest.mark.parametrize("n_estimators", [1, M])
@@ -603,6 +604,7 @@ MANY = [
 ]
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
 def test_estimators_fitted_together_average_as_if_alone(early_stopping, estimator_class):
@@ -695,6 +697,7 @@ def test_assigned_statistics_count_and_the_average_begins_anew():
     np.testing.assert_allclose(theta_with_gains(model), kept, atol=1e-9)
 
 
+@pytest.mark.long
 @every_average
 def test_averaged_statistics_are_near_those_of_one_more_pass(average):
     """Izmailov et al. (2018) make that pass; statistics of the last weights alone are far off."""

@@ -489,6 +489,7 @@ def test_sparse_data_is_known_again_as_it_is(tmp_path):
     assert peak_of(data_fingerprint, problem) < 2**20
 
 
+@pytest.mark.long
 def test_large_arrays_among_the_parameters_are_compared_whole_and_said_in_brief(tmp_path):
     path, (X, y) = tmp_path / "network.npz", class_data(40, 2)
     weights = [np.zeros((2, 600_000), np.float32), np.zeros((600_000, 3), np.float32)]
@@ -533,6 +534,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         quick(BackpropClassifier).fit(*data, resume_from=path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [

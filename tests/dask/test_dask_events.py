@@ -2,6 +2,7 @@
 
 import dask.array as da
 import numpy as np
+import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
@@ -20,6 +21,7 @@ def events_of_last_fit(client):
     return [event for event in events if event["fit"] == events[-1]["fit"]]
 
 
+@pytest.mark.long
 def test_fit_logs_an_event_for_each_epoch(client):
     model = DaskBackpropClassifier((4,), sync_every=1, **SETTINGS).fit(*BLOCKS)
     events = events_of_last_fit(client)
@@ -29,12 +31,14 @@ def test_fit_logs_an_event_for_each_epoch(client):
     assert all(event["seconds"] > 0 for event in events)
 
 
+@pytest.mark.long
 def test_events_have_sync_every_and_the_number_of_rounds(client):
     DaskBackpropClassifier((4,), sync_every=1_000, **SETTINGS).fit(*BLOCKS)
     events = events_of_last_fit(client)
     assert {(event["sync_every"], event["n_rounds"]) for event in events} == {(1_000, 1)}
 
 
+@pytest.mark.long
 def test_fit_ignores_errors_of_events(client, monkeypatch):
     def failing(self, topic, msg):
         raise CommClosedError("in <TCP (closed)>")

@@ -68,6 +68,7 @@ def kill_worker(client):
     os.kill(next(iter(pids.values())), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_killed_worker_does_not_change_the_result(processes):
     """Its rows are computed again, and the round is repeated."""
     model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=processes)
@@ -75,6 +76,7 @@ def test_killed_worker_does_not_change_the_result(processes):
     assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, Y), model)
 
 
+@pytest.mark.long
 def test_rows_from_scatter_are_lost_with_their_worker(processes):
     """Dask cannot compute them again."""
     processes.wait_for_workers(2)
@@ -91,6 +93,7 @@ def test_rows_from_scatter_are_lost_with_their_worker(processes):
     assert model.n_iter_ == 3
 
 
+@pytest.mark.long
 def test_new_worker_takes_part(monkeypatch):
     counts, settings = [], {"threads_per_worker": 1, "processes": False}
     original = _actor_pool.make_worker_shares
@@ -114,6 +117,7 @@ def test_new_worker_takes_part(monkeypatch):
     assert counts == [[4], [2, 2]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sync_every", [1, 2])
 def test_ctrl_c_keeps_the_last_complete_epoch(client, monkeypatch, sync_every):
     settings = SETTINGS | {"batch_size": 8}
@@ -139,6 +143,7 @@ def test_ctrl_c_keeps_the_last_complete_epoch(client, monkeypatch, sync_every):
     assert model.predict(dask_data(32)[0]).compute().shape == (64,)
 
 
+@pytest.mark.long
 def test_closed_client_keeps_the_last_complete_epoch(monkeypatch):
     monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
@@ -153,6 +158,7 @@ def test_closed_client_keeps_the_last_complete_epoch(monkeypatch):
     np.testing.assert_array_equal(model.predict(X), local.predict(X))
 
 
+@pytest.mark.long
 def test_closed_scheduler_keeps_the_last_complete_epoch(monkeypatch):
     monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
@@ -169,6 +175,7 @@ def test_closed_scheduler_keeps_the_last_complete_epoch(monkeypatch):
     assert model.temperature_ == 1.0  # the validation rows are gone too
 
 
+@pytest.mark.long
 def test_cluster_without_workers_is_lost(monkeypatch):
     monkeypatch.setattr("skbackprop.dask._actor_pool._NO_WORKERS_TIMEOUT", 0.3)
     monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
@@ -190,6 +197,7 @@ def test_cluster_without_workers_is_lost(monkeypatch):
     assert model.n_iter_ == 3
 
 
+@pytest.mark.long
 def test_errors_on_the_workers_are_raised_unchanged(client, monkeypatch):
     def failing(*_):
         raise ZeroDivisionError("mine")
@@ -201,6 +209,7 @@ def test_errors_on_the_workers_are_raised_unchanged(client, monkeypatch):
     assert not hasattr(model, "coefs_")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sync_every", [1, 2])
 def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_every):
     """With one block for each worker the results are equal to the bit."""
@@ -220,6 +229,7 @@ def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_ever
     assert resumed.n_iter_ == 8
 
 
+@pytest.mark.long
 def test_partitions_stay_on_their_workers_unless_sizes_differ_much():
     assert assign_partitions([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
     assert assign_partitions([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]

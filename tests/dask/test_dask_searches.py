@@ -11,6 +11,7 @@ from support.searches import SEARCHES
 pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SEARCHES)
 def test_searches_on_a_cluster_equal_local_searches(client, name):
     X, y = class_data(90)

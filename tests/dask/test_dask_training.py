@@ -70,17 +70,20 @@ def weights(n=N):
 # ------------------------------------------------------------------- synchronous steps
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", CLASSIFIER_LOSSES)
 def test_full_batches_equal_local_fit_for_classifier_losses(loss):
     assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), loss=loss))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", [*REGRESSOR_LOSSES, Quantile((0.1, 0.9))], ids=str)
 def test_full_batches_equal_local_fit_for_regressor_losses(loss):
     X, y = value_data(N)
     assert_same_fit(*fit_both(BackpropRegressor, X, np.exp(y / 4), loss=loss))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_full_batches_equal_local_fit_for_optimizers(solver):
     assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), solver=solver), rtol=1e-7)
@@ -107,6 +110,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_full_batches_equal_local_fit_for_other_parameters(name):
     """Every second case has sample weights."""
@@ -114,6 +118,7 @@ def test_full_batches_equal_local_fit_for_other_parameters(name):
     assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), weight, **OTHERS[name]))
 
 
+@pytest.mark.long
 def test_category_codes_are_checked_on_the_workers():
     X, y = class_data(N)
     X[:, 1] = np.arange(N) % 4 - 1
@@ -125,6 +130,7 @@ def test_category_codes_are_checked_on_the_workers():
         distributed.fit(*dask_data(X, y))
 
 
+@pytest.mark.long
 def test_full_batches_equal_local_fit_in_single_precision():
     X, y = class_data(N)
     local, distributed = fit_both(BackpropClassifier, X.astype(np.float32), y)
@@ -132,6 +138,7 @@ def test_full_batches_equal_local_fit_in_single_precision():
     assert_same_fit(local, distributed, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_multioutput_targets():
     X, y = label_data(N)
     assert_same_fit(*fit_both(BackpropClassifier, X, y, weights(), class_weight="balanced"))
@@ -142,6 +149,7 @@ def test_multioutput_targets():
     assert_same_fit(*fit_both(BackpropRegressor, *value_data(N, n_outputs=2)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "loss, is_weighted, unit",
     [("squared_error", True, 100.0), ("squared_error", True, 1e-200), ("poisson", False, 100.0)],
@@ -157,6 +165,7 @@ def test_scale_target_uses_the_mean_and_scale_of_all_rows(loss, is_weighted, uni
     np.testing.assert_allclose(distributed.predict(X), local.predict(X), rtol=1e-9)
 
 
+@pytest.mark.long
 def test_workers_share_a_batch(client):
     """One machine learns the same from rows in the order of the shared batches."""
     X, y = class_data(64)
@@ -175,6 +184,7 @@ def test_workers_share_a_batch(client):
 # --------------------------------------------------------------------------- ensembles
 
 
+@pytest.mark.long
 def test_ensemble_equals_local_ensemble():
     X, y = class_data(N)
     changes = {"average": "polyak", "clip_norm": 0.5}
@@ -187,6 +197,7 @@ def test_ensemble_equals_local_ensemble():
     np.testing.assert_allclose(output, expected, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_networks_of_an_ensemble_stop_by_their_own_scores():
     X, y = class_data(2 * N)
     stopping = EarlyStopping("neg_log_loss", n_iter_no_change=2)
@@ -201,6 +212,7 @@ def test_networks_of_an_ensemble_stop_by_their_own_scores():
     np.testing.assert_array_equal(distributed.best_iter_, local.best_iter_)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sync_every", [1, 2])
 def test_first_network_of_an_ensemble_equals_a_single_one(sync_every):
     """Each network has its own order, masks and running statistics."""
@@ -237,6 +249,7 @@ def local_sgd_by_hand(coefs, intercepts, X, y, settings, n_rounds):
     return coefs, intercepts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_steps, n_rounds", [(2, 2), (3, 2), (4, 1), (100, 1)])
 def test_local_sgd_averages_the_workers(n_steps, n_rounds):
     X, y = class_data(64)
@@ -253,6 +266,7 @@ def test_local_sgd_averages_the_workers(n_steps, n_rounds):
         np.testing.assert_allclose(own, other, rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_local_sgd_on_equal_rows_equals_one_machine(solver):
     """Both workers have the same rows, so their mean is the result of each."""
@@ -267,6 +281,7 @@ def test_local_sgd_on_equal_rows_equals_one_machine(solver):
     np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("second_weight, share", [(None, 3 / 4), (1.0, 3 / 4), (6.0, 1 / 3)])
 def test_workers_count_by_their_total_weight(second_weight, share):
     """The first has three times the rows, in as many steps; `share` is its part of the mean."""
@@ -324,6 +339,7 @@ def is_invalid_case(sync_every, kind, case, **_):
     return (case == "classes" and kind is BackpropRegressor) or has_empty_batches
 
 
+@pytest.mark.long
 @pytest.mark.without.with_args(is_invalid_case)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", DASK)
@@ -344,6 +360,7 @@ def test_unlike_workers_find_the_weighted_optimum(sync_every, solver, kind, case
     np.testing.assert_allclose(distributed.intercepts_[0], local.intercepts_[0], atol=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows, weight", [((950, 50), 1.0), ((500, 500), 0.02), ((500, 500), 1.0)])
 @pytest.mark.parametrize("n_steps", [2, 4, 1_000])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "nadam", "adamw", "amsgrad"])
@@ -362,6 +379,7 @@ def test_workers_with_opposite_targets_find_the_weighted_mean(solver, n_steps, r
     np.testing.assert_allclose(model.intercepts_[0], expected, rtol=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "each its own"])
 @pytest.mark.parametrize("sync_every", [1, 2, 3])
 def test_penalty_on_unlike_workers_equals_one_machine(sync_every, case):
@@ -377,6 +395,7 @@ def test_penalty_on_unlike_workers_equals_one_machine(sync_every, case):
     np.testing.assert_allclose(distributed.loss_, local.loss_, rtol=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "no weight", "each its own"])
 @pytest.mark.parametrize("sync_every", [1, 2, 5])
 def test_running_statistics_of_unlike_workers(sync_every, case):
@@ -391,6 +410,7 @@ def test_running_statistics_of_unlike_workers(sync_every, case):
     np.testing.assert_allclose(distributed.running_means_[0], expected, atol=0.2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_steps", [2, 3])
 @pytest.mark.parametrize("normalization", [None, "batch"])
 @pytest.mark.parametrize("average", [None, PolyakAverage(start=3 * N), "ema"], ids=str)
@@ -410,6 +430,7 @@ def test_worker_without_weight_changes_nothing(solver, average, normalization, n
     np.testing.assert_allclose(both.loss_curve_, alone.loss_curve_, rtol=1e-9)
 
 
+@pytest.mark.long
 @given(n_rows=st.integers(1, 200), n_steps=st.integers(1, 60))
 def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
     n_rows = max(n_rows, n_steps)
@@ -419,6 +440,7 @@ def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
     assert len(sizes) == n_steps and max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sync_every", [1, 3])
 @pytest.mark.parametrize(
     "changes",

@@ -661,6 +661,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
 @pytest.mark.parametrize("scoring", [None, bits_of], ids=["score", "bits"])
@@ -674,6 +675,7 @@ def test_a_search_finds_what_scikit_learn_finds(case, scoring):
     assert_same_search(ours, theirs)
 
 
+@pytest.mark.long
 def test_a_search_finds_the_width_of_the_data():
     """Rows that lie on a plane but for noise are reproduced from two numbers; score says so."""
     search = BackpropGridSearchCV(

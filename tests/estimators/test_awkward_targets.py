@@ -51,6 +51,7 @@ LABELS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LABELS)
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_labels_come_back_as_they_went_in(name, n_classes):
@@ -116,6 +117,7 @@ def test_column_vector_for_y_warns_as_in_scikit_learn(ours, theirs, method):
     assert_same_network(models[1], models[0], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "container",
     [sparse.csr_matrix, sparse.csr_array, sparse.csc_array, sparse.coo_matrix],
@@ -423,6 +425,7 @@ def test_x_and_y_of_different_lengths(estimator_class, method):
 # ---------------------------------------------------------------- classes of partial_fit
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_class_may_be_missing_from_a_batch(n_classes):
     X, y = class_data(90, n_classes=n_classes)
@@ -599,6 +602,7 @@ def test_wrong_sample_weight(estimator_class, method, weight, named):
         getattr(model, method)(X, y, sample_weight=weight, **arguments)
 
 
+@pytest.mark.long
 @BOTH
 def test_early_stopping_that_holds_out_every_row_that_counts(estimator_class):
     X, y = data_for(estimator_class, N)

@@ -138,6 +138,7 @@ def test_the_estimator_of_an_epoch_is_one_that_was_trained_so_far(estimator_clas
     assert same_bits(callback.fitted[-1], model)
 
 
+@pytest.mark.long
 @ALL
 def test_an_estimator_of_an_epoch_is_nobody_elses(estimator_class):
     X, y = data_for(estimator_class)

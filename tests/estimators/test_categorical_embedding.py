@@ -131,6 +131,7 @@ def test_levels_without_a_row_stay_as_they_were_drawn():
     assert (one[:3] != more[:3]).all()
 
 
+@pytest.mark.long
 @BOTH
 def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class, tmp_path):
     X, y = coded_data(estimator_class)
@@ -145,6 +146,7 @@ def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class,
     assert same_bits(loaded.fit(X, y), model.fit(X, y))
 
 
+@pytest.mark.long
 @BOTH
 def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
     X, y = coded_data(estimator_class)
@@ -172,6 +174,7 @@ def test_an_estimator_that_is_given_checked_data_checks_the_codes(name):
     assert re.match(f"{where}Column 1 of X must hold codes", str(fits[1].error))
 
 
+@pytest.mark.long
 def test_slopes_of_levels_are_learned_from_a_frame_of_words():
     """One-hot columns of the same take more rows, or more epochs."""
     rng = np.random.default_rng(0)

@@ -397,6 +397,7 @@ def test_copies_are_the_same(class_weight):
         assert_same(copied, model)
 
 
+@pytest.mark.long
 def test_the_range_test_weighs_rows_by_their_classes():
     model = quick(BackpropClassifier, class_weight={0: 9.0})
     found = find_learning_rate(model, X, FOUR)
@@ -486,6 +487,7 @@ def test_searches_find_the_same(solver, grid):
     assert_same_search(ours, theirs)
 
 
+@pytest.mark.long
 def test_searches_over_columns_of_labels_find_the_same():
     grid = {"class_weight": ["balanced", [{0: 2.0}, None], [None, {1: 3.0}], [None, None], None]}
     y = np.c_[FOUR, THREE]

@@ -224,6 +224,7 @@ def test_every_parameter_is_drawn():
 # ------------------------------------------------------------------------------ properties
 
 
+@pytest.mark.long
 @examples(0.8)
 @given(st.data(), targets)
 def test_training_stays_finite_and_repeats(data, target):
@@ -246,6 +247,7 @@ def test_training_stays_finite_and_repeats(data, target):
     assert_same(fitted(estimator_class, chosen, (X, y, weight)), model, X)
 
 
+@pytest.mark.long
 @examples(0.8)
 @given(st.data(), targets)
 def test_pieces_give_the_bits_of_the_whole(data, target):
@@ -270,6 +272,7 @@ def test_pieces_give_the_bits_of_the_whole(data, target):
     assert_same(model, whole, X)
 
 
+@pytest.mark.long
 @examples(0.5)
 @given(st.data(), targets)
 def test_estimators_fitted_together_are_as_if_alone(data, target):

@@ -158,6 +158,7 @@ def test_each_member_is_the_network_of_its_own_seed(way, estimator_class):
     assert all(is_different)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("way", ["adam", "lbfgs", "early stopping"])
 @every_target
@@ -233,6 +234,7 @@ def test_it_does_not_matter_how_many_stacks_there_are(size, way, monkeypatch):
     assert_same_ensemble(ensemble.fit(*data), together)
 
 
+@pytest.mark.long
 def test_members_stop_at_epochs_of_their_own():
     data = value_data(N_ROWS)
     ensemble = ensemble_of(
@@ -620,6 +622,7 @@ def test_assigned_weights_without_the_member_axis_are_an_error(estimator_class, 
 # --------------------------------------------------------------------------- training in pieces
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["dense", "sparse, weighted"])
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in NOT_IN_PIECES])
 @BOTH
@@ -1011,6 +1014,7 @@ def test_numpy_counts_too():
     assert_same_ensemble(ensemble, ensemble_of(BackpropRegressor, M).fit(*data))
 
 
+@pytest.mark.long
 @BOTH
 def test_a_search_over_the_number_of_members(estimator_class):
     X, y = data_for(estimator_class, N_ROWS)

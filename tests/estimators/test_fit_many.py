@@ -131,6 +131,7 @@ def mixture(estimator_class):
     return [quick(estimator_class, **changes) for changes in MIXTURE]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("max_bytes", [1, 2**28])
 @BOTH
 @pytest.mark.usefixtures("one_blas_thread")
@@ -181,6 +182,7 @@ def _quiet_about_batches():
         yield
 
 
+@pytest.mark.long
 @every_size
 @several_threads
 @BOTH
@@ -208,6 +210,7 @@ def test_each_ends_as_if_alone_whatever_the_data(estimator_class, data, weight):
     assert_as_if_alone(fits_of(mixture(estimator_class), *data, fit_params))
 
 
+@pytest.mark.long
 def test_each_has_data_of_its_own():
     """Some of it equal, some the same object, of several lengths, of other labels, or wrong."""
     X, y = class_data(N)
@@ -314,6 +317,7 @@ def test_report_tells_the_epochs_and_the_members_left():
     assert told == [(0, 3, 4), (1, 3, 4), (2, 3, 4), (3, 2, 4), (4, 2, 4), (5, 0, 4)]
 
 
+@pytest.mark.long
 def test_seconds_are_parts_of_the_whole():
     fits = fits_of(mixture(BackpropClassifier), *class_data(N), {})
     start = time.perf_counter()

@@ -122,6 +122,7 @@ def test_a_fitted_network_shows_its_layers(name):
     assert [" ".join(row).split() for row in rows] == rows_of(model.summary())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["grid", "random", "halving", "features", "conformal"])
 def test_networks_within_others_show_them_too(name):
     model = fitted(name)

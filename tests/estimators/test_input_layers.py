@@ -254,6 +254,7 @@ def test_the_best_epoch_is_kept_whole(estimator_class, layers):
         assert -loss == pytest.approx(best, rel=1e-6)
 
 
+@pytest.mark.long
 @BOTH
 def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
     """Candidates with equal layers train together, others apart; each as if alone."""
@@ -293,6 +294,7 @@ def test_they_cannot_change_while_training_goes_on(estimator_class):
     assert_same_network(model.set_params(input_layers=Scale()).partial_fit(X, y), model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layers", ["periodic", ["scale", "periodic"]], ids=str)
 def test_a_wave_of_one_feature_among_others_is_learned(layers):
     """Without waves, as many epochs learn nothing of it."""

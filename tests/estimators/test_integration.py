@@ -179,6 +179,7 @@ def test_halving_search_spends_epochs(cancer):
     assert search.score(X_test, y_test) > 0.94
 
 
+@pytest.mark.long
 @few_epochs
 def test_halving_search_takes_max_iter_of_a_bare_estimator():
     X, y = class_data(120)
@@ -197,6 +198,7 @@ def test_halving_search_takes_max_iter_of_a_bare_estimator():
     assert search.best_score_ > 0.8
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 def test_cross_val_score_beats_the_baseline(solver):
@@ -211,6 +213,7 @@ def test_cross_val_score_beats_the_baseline(solver):
     assert scores.mean() > cross_val_score(DummyRegressor(), X, y, cv=3).mean() + 0.8
 
 
+@pytest.mark.long
 @few_epochs
 def test_cross_val_predict_takes_every_method():
     X, y = class_data(90)
@@ -259,6 +262,7 @@ def test_calibration(cancer, method):
     assert calibrated.score(X_test, y_test) > 0.93
 
 
+@pytest.mark.long
 @few_epochs
 def test_calibration_mends_an_overconfident_network():
     X, y = make_classification(600, 5, flip_y=0.4, random_state=0)
@@ -312,6 +316,7 @@ def test_stacking(cancer):
     assert stack.score(X_test, y_test) > 0.94
 
 
+@pytest.mark.long
 @few_epochs
 def test_soft_voting_averages_the_probabilities():
     X, y = class_data(120)
@@ -322,6 +327,7 @@ def test_soft_voting_averages_the_probabilities():
     assert vote.score(X, y) > 0.9
 
 
+@pytest.mark.long
 @few_epochs
 def test_bagging_averages_regressors():
     X, y = value_data(120)
@@ -332,6 +338,7 @@ def test_bagging_averages_regressors():
     assert bag.score(X, y) > 0.9
 
 
+@pytest.mark.long
 @few_epochs
 def test_boosting_reweights_the_rows():
     X, y = class_data(120)
@@ -360,6 +367,7 @@ def test_self_training_labels_the_unlabeled():
     assert list(model.classes_) == [0, 1]  # -1 marks a missing label, it is no class
 
 
+@pytest.mark.long
 @few_epochs
 def test_multi_output_classifier_learns_batch_by_batch():
     X, Y = label_data(120, n_labels=2)
@@ -372,6 +380,7 @@ def test_multi_output_classifier_learns_batch_by_batch():
     assert (model.predict(X) == Y).mean() > 0.9
 
 
+@pytest.mark.long
 @few_epochs
 def test_multi_output_regressor_is_one_network_for_each_column():
     X, Y = value_data(60, n_outputs=2)
@@ -380,6 +389,7 @@ def test_multi_output_regressor_is_one_network_for_each_column():
         assert_same_network(model.estimators_[column], quick_regressor().fit(X, Y[:, column]))
 
 
+@pytest.mark.long
 @few_epochs
 def test_one_versus_rest():
     X, y = class_data(120)
@@ -424,6 +434,7 @@ def test_sample_weight_is_routed_through_a_pipeline():
     assert not np.allclose(model[-1].coefs_[0], unweighted.coefs_[0])
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.usefixtures("routing")
 def test_sample_weight_is_routed_through_a_search_to_fit_and_score():
@@ -587,6 +598,7 @@ def at_once(*functions):
     return results
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
 def test_two_threads_predict_with_one_estimator(as_sparse):

@@ -233,6 +233,7 @@ class Exponential(ClassifierLoss):
         np.multiply(0.5 - y, np.exp((0.5 - y) * scores), out=out)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("y", [THREE, TWO, label_data(N)[1], DIGITS])
 def test_a_loss_of_ones_own_works_with_all_kinds_of_labels(y):
     settings = {
@@ -380,6 +381,7 @@ def test_pieces_equal_the_whole(loss, dtype):
     assert whole.coefs_[0].dtype == dtype
 
 
+@pytest.mark.long
 def test_classes_may_be_missing_from_a_batch():
     network = quick(BackpropClassifier, learning_rate_init=0.05)
     for _ in range(30):
@@ -492,6 +494,7 @@ def test_an_ensemble_averages_the_probabilities_of_each_column():
     assert ensemble.predict(X).shape == DIGITS.shape
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["integers", "words", "one and two"])
 def test_a_search_finds_what_scikit_learn_finds(name):
     grid = {"alpha": [0.1, 1.0], "loss": ["log_loss", "hinge", Focal(1.0)]}

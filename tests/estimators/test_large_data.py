@@ -108,6 +108,7 @@ def test_numbers_too_large_for_float32_are_named():
         quick(BackpropClassifier, dtype="float32").fit(X.astype(">f8"), y)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float64", "uint8"])
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_fit_of_an_autoencoder_copies_no_rows(dtype, early_stopping):
@@ -154,6 +155,7 @@ def file_of(frame, folder, n_rows):
     return pq.ParquetFile(folder / "table.parquet")
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("n_rows", SIZES)
 @pytest.mark.parametrize("container", [None, pa.Table.to_pandas, pl.from_arrow])

@@ -282,6 +282,7 @@ def test_it_goes_through_a_pipeline_and_other_estimators():
     assert all(one.solver == Adam(0.5) for one in fitted.estimators_)
 
 
+@pytest.mark.long
 def test_scikit_learn_s_search_sets_them():
     grid = {
         "solver__weight_decay": [0.0, 50.0],

@@ -464,6 +464,7 @@ def test_float32_to_its_own_rounding(problem, method):
     assert ours.predict(X).dtype == theirs.predict(X).dtype
 
 
+@pytest.mark.long
 def test_long_run_is_as_close_as_scikit_learn_to_itself():
     """Rounding grows with the epochs: in scikit-learn too, when rows trade places in a batch."""
     X, y = class_data(N_ROWS, N_FEATURES)
@@ -555,6 +556,7 @@ def test_excluded_weights_in_several_batches_adaptive():
     assert_different(ours, theirs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weights"])
 @pytest.mark.parametrize("method", STOCHASTIC)
 def test_excluded_early_stopping_multiclass(method, weight, monkeypatch):

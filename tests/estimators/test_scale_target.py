@@ -229,6 +229,7 @@ def test_members_predict_in_the_units_of_y():
     assert same_bits(model.estimators_[0], scaled().fit(X, Y))
 
 
+@pytest.mark.long
 def test_a_search_finds_what_scikit_learn_does():
     grid = {
         "scale_target": [False, True],

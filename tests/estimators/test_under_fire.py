@@ -270,6 +270,7 @@ class Calls(RuleBasedStateMachine):
             assert len(watched) >= len(scores) - 1
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_any_sequence_of_calls():
     settings = hypothesis.settings(

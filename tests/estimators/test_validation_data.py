@@ -239,6 +239,7 @@ class NoCallback:
     teardown = on_fit_task_begin = on_fit_task_end = setup
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 @pytest.mark.parametrize("scoring", [*BINARY_SCORERS, make_scorer(fbeta_score, beta=2)], ids=str)
 def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
@@ -248,6 +249,7 @@ def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
         np.testing.assert_allclose(scores_for(scoring, labels), expected, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_a_positive_class_that_is_there_stays():
     y = np.where(X[:, 0] > 0, 2, 1)
     for scoring in ("f1", make_scorer(f1_score, pos_label=1)):
@@ -290,6 +292,7 @@ def test_a_scorer_sees_targets_in_their_units():
     assert model.best_validation_score_ == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.long
 def test_each_member_is_scored_by_itself():
     stopping = EarlyStopping("neg_log_loss", validation_fraction=20, n_iter_no_change=2)
     settings = {"early_stopping": stopping, "max_iter": 30, "learning_rate_init": 0.05}
@@ -333,6 +336,7 @@ def test_scorers_that_are_none(scoring, message):
 # ------------------------------------------------------------------------ in scikit-learn's hands
 
 
+@pytest.mark.long
 @BOTH
 def test_a_search_over_scores_finds_what_scikit_learns_does(estimator_class):
     data = data_for(estimator_class, N)
@@ -342,6 +346,7 @@ def test_a_search_over_scores_finds_what_scikit_learns_does(estimator_class):
     assert_same_search(*(search.fit(*data) for search in searches))
 
 
+@pytest.mark.long
 def test_a_search_takes_rows_to_watch():
     grid = {"learning_rate_init": [0.01, 0.1], "alpha": [0.0, 1.0]}
     estimator = quick(BackpropClassifier, early_stopping=True, max_iter=9)
@@ -442,6 +447,7 @@ def are_equal(some, others):
     return all(map(np.array_equal, some, others))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("case", PIECES)
 def test_so_many_calls_are_one_fit(case, weighted):
@@ -489,6 +495,7 @@ def test_an_autoencoder_is_scored_in_pieces():
     assert are_equal(shown(session), shown(whole))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("rate", [{}, {"solver": "sgd", "learning_rate": "adaptive"}], ids=str)
 def test_a_loop_that_asks_whether_to_end_ends_as_a_fit_does(rate, n_estimators, capsys):

@@ -69,6 +69,7 @@ def _made_of(rng, x, values, n_estimators):
     return ex.mean_over_members(x)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
 def test_random_programs(tmp_path):
     rng = np.random.default_rng(0)

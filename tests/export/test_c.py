@@ -68,6 +68,7 @@ def test_outputs_are_those_of_the_estimator(sample, tmp_path):
             assert is_close(own, values), name
 
 
+@pytest.mark.long
 @needs_gcc
 def test_optimised_programs_say_the_same(tmp_path):
     """With optimization the compiler sees more, to warn of."""
@@ -82,6 +83,7 @@ def test_optimised_programs_say_the_same(tmp_path):
         assert all(map(is_close, outputs, said))
 
 
+@pytest.mark.long
 @needs_gcc
 def test_large_scores_do_not_overflow(tmp_path):
     far = np.vstack([X * 1e6, np.full((1, 4), 1e30)])
@@ -91,6 +93,7 @@ def test_large_scores_do_not_overflow(tmp_path):
         assert np.allclose(probabilities.sum(axis=1), 1)
 
 
+@pytest.mark.long
 @needs_gcc
 def test_large_rows_are_normalized(tmp_path):
     estimator, sizes = regressor(normalization="layer"), [1e-30, 1.0, 1e19, 1e30]
@@ -187,6 +190,7 @@ def test_not_fitted():
 # ---------------------------------------------------------------------- weights of 8 bits
 
 
+@pytest.mark.long
 @needs_gcc
 def test_weights_of_8_bits_do_what_is_said_of_them(tmp_path):
     """Differences are measured with NumPy: the program has them too, but for rounding."""
@@ -214,6 +218,7 @@ def test_weights_of_8_bits_do_what_is_said_of_them(tmp_path):
                 assert (own != values).mean() == pytest.approx(most, abs=0.02)
 
 
+@pytest.mark.long
 @needs_gcc
 def test_inputs_that_are_no_numbers_are_harmless(tmp_path):
     """Of 8 bits, all are cut to what an integer holds; the sanitizer sees to that."""

@@ -157,6 +157,7 @@ def test_an_activation_without_a_formula_is_an_error_that_says_what_to_do():
             write(estimator)
 
 
+@pytest.mark.long
 def test_an_activation_with_a_formula():
     estimator = classifier(activation=Cube())
     with pytest.raises(TypeError, match="Cube"):

@@ -67,6 +67,7 @@ def test_encoders_of_numbers(encoder):
     assert is_close(encoded, encoder.transform(rows / 10))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("labels", [LABELS, LABELS > 1, np.zeros(N), np.array(list("abc"))[LABELS]])
 @pytest.mark.parametrize("categorical_features", [[1, 4], None])
 def test_classifiers_of_tables(labels, categorical_features):
@@ -89,6 +90,7 @@ def test_regressors_of_tables(settings):
     assert is_close(found, predicted.reshape(found.shape))
 
 
+@pytest.mark.long
 def test_other_estimators_that_are_blended_in():
     settings = {"blend": "boosting", "max_iter": 2, "random_state": 0}
     with pytest.raises(TypeError, match="Fit it with blend=None"):
@@ -103,6 +105,7 @@ def test_tables_of_constants():
     assert is_close(found[:, 0], estimator.predict([[1, np.nan]]))
 
 
+@pytest.mark.long
 def test_converters_of_skl2onnx():
     register_converters()
     network = BackpropClassifier((5,), **SHORT)
@@ -117,6 +120,7 @@ def test_converters_of_skl2onnx():
         assert is_close(probabilities, model.predict_proba(ROWS))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
 def test_programs_in_c(tmp_path):
     waves, bins = PeriodicFeatures(2, random_state=0), PiecewiseLinearEncoder(3)
@@ -133,6 +137,7 @@ def test_programs_in_c(tmp_path):
         assert is_close(probabilities, each.predict_proba(ROWS))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
 def test_weights_of_8_bits_are_measured_on_rows_with_missing_values(tmp_path):
     """In any column, or in none, in the sample and in the rows to come."""

@@ -65,6 +65,7 @@ def test_versions_are_pinned():
     assert [opset.domain for opset in proto.opset_import] == [""]
 
 
+@pytest.mark.long
 def test_there_is_nothing_that_nobody_reads():
     """Runtimes warn of it."""
     for name in cases.NAMES:

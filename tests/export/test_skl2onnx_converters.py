@@ -79,6 +79,7 @@ def test_opsets_from_13_on(opset):
     check(classifier(normalization="layer", n_estimators=2), target_opset=opset)
 
 
+@pytest.mark.long
 def test_inside_of_other_estimators():
     stacked = StackingClassifier([("a", NETWORK), ("b", LogisticRegression())], cv=2)
     check(stacked.fit(X, Y))
@@ -160,6 +161,7 @@ TRANSFORMERS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
 def test_networks_after_transformers_of_scikit_learn(transformer):
     """KNNImputer needs a newer opset than others."""
@@ -188,6 +190,7 @@ def test_labels_and_scores_have_the_names_that_they_have_without_skl2onnx(labels
         check_converted(pipeline)
 
 
+@pytest.mark.long
 def test_estimators_of_scikit_learn_that_hold_networks():
     network, regressor = BackpropClassifier((5,), **SHORT), BackpropRegressor((5,), **SHORT)
     grid = {"backpropclassifier__alpha": [0.1, 1.0]}
@@ -229,6 +232,7 @@ def test_columns_of_frames_are_inputs(library):
         to_onnx(pipeline)
 
 
+@pytest.mark.long
 def test_frames_of_numbers_are_one_input():
     frame = pd.DataFrame(X, columns=list("abcd"))
     network = BackpropClassifier((5,), **SHORT)

@@ -28,6 +28,7 @@ def shap():
     return shap
 
 
+@pytest.mark.long
 def test_values_of_a_network_without_hidden_layers_are_known(shap):
     X, y = value_data(60)
     model = BackpropRegressor((), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)

@@ -138,6 +138,7 @@ def test_without_a_seed_the_range_is_much_the_same():
     assert 0.1 < found[0] / found[1] < 10
 
 
+@pytest.mark.long
 @BOTH
 def test_sparse_input_finds_what_dense_input_finds(estimator_class):
     X, y = data_for(estimator_class)
@@ -166,6 +167,7 @@ def test_the_first_of_several_members_is_the_network_alone():
     assert same_result(alone, first)
 
 
+@pytest.mark.long
 def test_the_transformers_of_a_pipeline_come_first():
     X, y = class_data()
     X = 100 * X + 1_000
@@ -183,6 +185,7 @@ def test_the_transformers_of_a_pipeline_come_first():
 # --------------------------------------------------------------------------- what it leaves
 
 
+@pytest.mark.long
 def test_it_repeats_and_changes_nothing():
     X, y = class_data()
     model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf).fit(X, y)

@@ -77,6 +77,7 @@ def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n
     assert (curve[1] - curve[0]) / (2 * step) == pytest.approx(slope, rel=1e-6)
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_estimators):
@@ -95,6 +96,7 @@ def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_estim
     assert each.pd_results[0]["individual"].shape[1:] == (len(frame), 4)
 
 
+@pytest.mark.long
 def test_importance_by_permutation_and_by_gradients_agree_on_what_counts():
     X, y = value_data(200, n_features=6)
     y = 3 * X[:, 1] + np.sin(X[:, 4])

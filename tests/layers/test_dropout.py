@@ -457,6 +457,7 @@ def test_a_failed_fit_leaves_the_masks_to_come():
     assert same_bits(model.fit(X, y), undisturbed.fit(X, y))
 
 
+@pytest.mark.long
 def test_a_search_over_rates_finds_what_scikit_learns_finds():
     X, y = class_data()
     grid = {"dropout": [0.0, 0.3, [0.2, 0.5]], "alpha": [1e-4, 1.0]}

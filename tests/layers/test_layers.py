@@ -9,6 +9,8 @@ from skbackprop.layers.dense import BuiltActivation, BuiltDense, BuiltSelfGated,
 from skbackprop.testing import check_gradient
 from support.stacks import DTYPES
 
+pytestmark = pytest.mark.every
+
 N_ROWS = 6
 # (fan_in, fan_out), also where NumPy's products take a path of their own.
 SHAPES = [(4, 3), (1, 3), (4, 1), (1, 1)]

@@ -601,6 +601,7 @@ def test_lbfgs_takes_layers_but_no_batches(is_sparse):
     assert any((gains != 1).any() for gains in model.gains_)
 
 
+@pytest.mark.long
 @every_kind
 def test_a_search_finds_what_scikit_learns_finds(kind):
     X, y = class_data()

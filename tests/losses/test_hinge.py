@@ -57,6 +57,7 @@ def test_the_squared_hinge_is_that_of_a_linear_svc(data, alpha):
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["binary", "classes"])
 def test_the_hinge_is_that_of_a_linear_svc(name):
     """It has kinks, so that what is reached is compared, and not where."""
@@ -165,6 +166,7 @@ def test_an_ensemble_averages_the_decision_values(loss, data):
     assert same_bits(ensemble.estimators_[0], quick(BackpropClassifier, loss=loss).fit(X, y))
 
 
+@pytest.mark.long
 def test_a_search_over_losses_finds_what_scikit_learn_finds():
     grid = {"loss": [*NAMES, "log_loss", SquaredHinge()], "learning_rate_init": [0.01, 0.05]}
     searches = [
@@ -176,6 +178,7 @@ def test_a_search_over_losses_finds_what_scikit_learn_finds():
     assert not hasattr(hinge.fit(*DATA["classes"]), "predict_proba")
 
 
+@pytest.mark.long
 def test_probabilities_by_calibration():
     X, y = DATA["classes"]
     machine = quick(BackpropClassifier, loss="hinge", max_iter=100, learning_rate_init=0.02)

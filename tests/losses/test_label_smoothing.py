@@ -89,6 +89,7 @@ def test_no_smoothing_is_no_loss_of_its_own():
     assert model._learned.loss == LogLoss(multiclass=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("data", [class_data(), class_data(n_classes=2), label_data()])
 def test_smoothed_networks_are_less_sure(data):
     X, y = data
@@ -154,6 +155,7 @@ def test_candidates_of_a_search_are_smoothed_each_by_its_own_share(data):
     assert_same_search(*[search.fit(*data) for search in searches])
 
 
+@pytest.mark.long
 def test_a_candidate_that_cannot_be_smoothed_fails_alone():
     grid = {"loss": ["hinge", "log_loss"], "label_smoothing": [0.1, 0.0]}
     (ours, said), (theirs, expected) = (

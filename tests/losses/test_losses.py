@@ -38,6 +38,8 @@ from skbackprop.losses.links import IdentityLink, LogitLink, SoftmaxLink
 from skbackprop.testing import check_loss
 from support.stacks import DTYPES, public_kinds, some_targets, without_formula
 
+pytestmark = pytest.mark.every
+
 
 def binary_log_losses(y, scores):
     """Return the cross-entropy of each output, by scikit-learn."""
@@ -171,6 +173,7 @@ def test_gradient_is_the_derivative_of_the_value(loss, n_outputs):
     check_loss(loss, scores[0], y[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("name", EVERY)
 def test_values_are_those_of_the_oracle(name, n_outputs):

@@ -487,6 +487,7 @@ def test_a_name_stands_for_the_instance(name):
     np.testing.assert_array_equal(*[model.predict(X) for model in models])
 
 
+@pytest.mark.long
 @few_epochs
 def test_losses_are_searched_like_any_value():
     X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
@@ -530,6 +531,7 @@ class CauchyLoss(Loss):
         out *= 2 / (1 + out**2)
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("scale_target", [False, True])
 def test_a_loss_of_ones_own_is_one_class(scale_target):

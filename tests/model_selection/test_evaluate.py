@@ -106,6 +106,7 @@ def assert_same_outcome(estimator, grid, *args, **settings):
 # ------------------------------------------------------------ what comes before the networks
 
 
+@pytest.mark.long
 def test_transformers_are_fitted_once_for_each_split_and_setting_of_their_own(fits):
     grid = {"noted__factor": [1, 2], "backpropclassifier__alpha": [0, 1, 2]}
     grid["backpropclassifier__hidden_layer_sizes"] = [(3,), (4, 4)]
@@ -207,6 +208,7 @@ class Asking(Pipeline):
         return self.share_
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [Remembering, Asking])
 def test_what_a_pipelines_own_fit_has_learned_is_kept(kind):
     model = kind([("scaler", StandardScaler()), ("network", NETWORK)])
@@ -227,6 +229,7 @@ def test_steps_in_a_tuple():
     assert_same_outcome(model, {"network__alpha": [0, 1]})
 
 
+@pytest.mark.long
 def test_a_kernel_that_is_searched_says_whether_columns_are_rows():
     """A precomputed kernel is split by rows and columns."""
     model = make_pipeline(KernelPCA(2), NETWORK)
@@ -295,6 +298,7 @@ def test_error_score_stands_for_the_score(error_score, scoring, return_train_sco
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [True, False])
@@ -306,6 +310,7 @@ def test_divergence_fails_its_candidate_and_no_other(solver, early_stopping, dty
     assert_same_outcome(model, rates, value_data(N))
 
 
+@pytest.mark.long
 def test_a_penalty_of_zero_takes_no_part_beside_others():
     """Without a penalty, weights of 1e300 are allowed, although their squares overflow."""
     network = quick(BackpropClassifier, hidden_layer_sizes=())
@@ -420,6 +425,7 @@ class Stubborn(LearningRateSchedule):
             raise ArithmeticError("not a third time")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("part", [{"activation": [Picky()]}, {"learning_rate": [Stubborn()]}])
@@ -453,6 +459,7 @@ class ForEach(SquaredError):
     scale: np.ndarray
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "estimator, data",
     [
@@ -480,6 +487,7 @@ SCALED = make_pipeline(StandardScaler(), NETWORK)
 IN_PIPELINE = {"backpropclassifier__alpha": [0, 1]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "where, name, estimator, grid, n_fits",
     [
@@ -541,6 +549,7 @@ def alone(lines):
     return [line for line in lines if "one by one" in line]
 
 
+@pytest.mark.long
 def test_one_line_says_why_some_are_trained_alone(capsys):
     lines = said(capsys, NETWORK, {"solver": ["adam", "lbfgs"], "alpha": [0, 1, 2]})
     assert alone(lines) == [
@@ -574,10 +583,12 @@ class OwnParameter(BackpropClassifier):
         self.width = width
 
 
+@pytest.mark.long
 def test_candidates_are_as_set_params_leaves_them():
     assert_same_outcome(OwnParameter(), {"width": [3, 5]})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind, n_lines", [(OwnFit, 1), (OwnScore, 0)])
 def test_a_subclass_with_a_fit_of_its_own_is_fitted_by_it(capsys, kind, n_lines):
     assert len(alone(said(capsys, quick(kind), GOOD))) == n_lines

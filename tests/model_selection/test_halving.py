@@ -237,6 +237,7 @@ def test_rounds_are_scikit_learns(settings):
     assert_halves_equally(**settings)
 
 
+@pytest.mark.long
 @EVERY_SEARCH
 def test_rows_are_a_resource(ours, theirs):
     settings = {"resource": "n_samples", "max_resources": "auto", "min_resources": 12}
@@ -245,12 +246,14 @@ def test_rows_are_a_resource(ours, theirs):
     assert_same_halving(*(searched(kind, estimator, **settings) for kind in (ours, theirs)))
 
 
+@pytest.mark.long
 def test_any_parameter_is_a_resource():
     """With n_estimators as resource, training starts again in each round."""
     settings = {"resource": "n_estimators", "max_resources": 4, "factor": 2}
     assert_halves_equally(STEADY, {"learning_rate_init": [0.001, 0.01, 0.1]}, **settings)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("random_state", [0, None, np.random.RandomState(0)])
 def test_random_halving_draws_the_same_candidates(random_state):
     found = []
@@ -284,6 +287,7 @@ def test_two_processes_find_the_same(case):
     assert_same_halving(paired, alone)
 
 
+@pytest.mark.long
 def test_weights_and_groups_are_split_along_with_x():
     weights = {"sample_weight": WEIGHT, "groups": np.arange(N) % 7}
     assert_halves_equally(fit_params=weights, cv=GroupKFold(2), scoring=bits)
@@ -292,6 +296,7 @@ def test_weights_and_groups_are_split_along_with_x():
 # ----------------------------------------------------------------------- nothing is trained twice
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("estimator", [STEADY, make_pipeline(StandardScaler(), STEADY)])
 def test_survivors_go_on_from_where_they_are(estimator, epochs):
     """Nine candidates train for an epoch, three up to the third, one up to the ninth.
@@ -320,6 +325,7 @@ def test_who_has_converged_stays_as_it_is(epochs):
     assert search.n_resources_ == [3, 9]
 
 
+@pytest.mark.long
 def test_the_same_parameters_twice_go_on_each_by_itself():
     """Without a seed the two differ, and the better one resumes from its own weights."""
     estimator = clone(STEADY).set_params(random_state=None)
@@ -347,6 +353,7 @@ class Drawing(TransformerMixin, BaseEstimator):
         return X @ self.mixed_
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("random_state, goes_on", [(0, True), (None, False)])
 def test_networks_on_other_rows_begin_anew(random_state, goes_on, epochs):
     estimator = make_pipeline(Drawing(random_state), STEADY)
@@ -360,6 +367,7 @@ def test_networks_on_other_rows_begin_anew(random_state, goes_on, epochs):
     assert epochs == [9] * 2 * rounds[0] + [6] * rounds[1] + [2] * rounds[2] + [1] * 9
 
 
+@pytest.mark.long
 def test_schedules_count_towards_the_last_rounds_epochs():
     """The last score of the survivor equals that of training at once."""
     estimator = clone(STEADY).set_params(learning_rate="cosine", solver="sgd")
@@ -411,6 +419,7 @@ def test_constructor_has_scikit_learns_parameters(ours, theirs):
     assert issubclass(ours, theirs)
 
 
+@pytest.mark.long
 @EVERY_SEARCH
 @pytest.mark.parametrize("refit", [True, False])
 def test_attributes_are_scikit_learns(ours, theirs, refit):
@@ -431,6 +440,7 @@ def test_nobody_has_to_enable_what_is_experimental():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.long
 def test_search_is_cloned_and_pickled():
     search = searched(BackpropHalvingGridSearchCV, max_stack_bytes=12_345)
     assert clone(search).max_stack_bytes == 12_345
@@ -472,6 +482,7 @@ def by_name(estimator, X, y):
     return {"accuracy": accuracy_score(y, estimator.predict(X)), "bits": bits(estimator, X, y)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scoring", [{"accuracy": "accuracy", "bits": bits}, by_name])
 def test_one_of_several_metrics_decides(scoring):
     single = searched(BackpropHalvingGridSearchCV)
@@ -505,6 +516,7 @@ class Picky(Relu):
         super().forward(z, a)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
 @pytest.mark.parametrize(
     "grid",
@@ -531,6 +543,7 @@ def test_a_failure_is_raised_where_that_is_wanted():
         searched(BackpropHalvingGridSearchCV, grid={"alpha": [0.1, -1]}, error_score="raise")
 
 
+@pytest.mark.long
 def test_candidates_that_cannot_share_a_stack_go_on_alone(epochs):
     estimator = clone(STEADY).set_params(activation=Picky())
     kind = BackpropHalvingGridSearchCV
@@ -578,6 +591,7 @@ def followed(kind, callback, **settings):
     return search.fit(X, Y)
 
 
+@pytest.mark.long
 def test_each_round_stack_and_epoch_is_a_task():
     mine, reference = Recorder(), Recorder()
     found = followed(BackpropHalvingGridSearchCV, mine)
@@ -591,6 +605,7 @@ def test_each_round_stack_and_epoch_is_a_task():
     assert [len(ways) for ways in in_rounds.values()] == [2 * 1, 2, 6]
 
 
+@pytest.mark.long
 def test_true_ends_a_stack_for_this_round():
     stop_in = (("halving-iteration", 1), ("stack", 0), ("epoch", 0))
     callback = Recorder(stop_in)
@@ -601,6 +616,7 @@ def test_true_ends_a_stack_for_this_round():
     assert n_epochs == [2 * 1, 1, 7]  # what was missed is made up for in the next
 
 
+@pytest.mark.long
 def test_callbacks_of_the_candidates_follow_each_alone(capsys):
     callback = Recorder()
     estimator = clone(STEADY).set_callbacks(callback)
@@ -609,6 +625,7 @@ def test_callbacks_of_the_candidates_follow_each_alone(capsys):
     assert_same_halving(found, searched(HalvingGridSearchCV, STEADY))
 
 
+@pytest.mark.long
 def test_rounds_are_printed_as_scikit_learn_prints_them(capsys):
     said = []
     for kind in PAIRS[0]:
@@ -711,6 +728,7 @@ def test_search_passes_the_check(search, check):
     check(for_check(search, check, n_epochs=3))
 
 
+@pytest.mark.long
 def test_a_search_takes_warnings_as_scikit_learns():
     for kind in PAIRS[0]:
         search = kind(

@@ -74,6 +74,7 @@ def both(estimator, grid=GRID, **settings):
     return searches
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "scoring",
     [
@@ -98,6 +99,7 @@ def test_a_pipeline_with_predictions_of_its_own_is_asked_for_them():
     )
 
 
+@pytest.mark.long
 def test_metadata_is_routed_to_the_steps_of_the_pipeline():
     with sklearn.config_context(enable_metadata_routing=True):
         assert_same_search(*both(make_pipeline(StandardScaler(), NETWORK)))

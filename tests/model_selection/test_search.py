@@ -298,12 +298,14 @@ def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
     assert_same_search(small, large)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weight", [np.ones(N), WEIGHT, WEIGHT.tolist(), None])
 @pytest.mark.parametrize("estimator", [CLASSIFIER, quick(BackpropClassifier, **STOPPING)])
 def test_sample_weights_are_split_along_with_x(estimator, weight):
     assert_search_equals(estimator, fit_params={"sample_weight": weight}, scoring="neg_log_loss")
 
 
+@pytest.mark.long
 def test_arguments_of_a_pipelines_steps_are_split_along_with_x():
     weights = {"standardscaler__sample_weight": WEIGHT, f"{LAST}sample_weight": WEIGHT[::-1]}
     grid = {f"{LAST}alpha": [0, 1], "pca__n_components": [2, 3]}
@@ -313,12 +315,14 @@ def test_arguments_of_a_pipelines_steps_are_split_along_with_x():
     assert (scores[0] != scores[1]).all()
 
 
+@pytest.mark.long
 def test_members_with_shared_and_with_own_streams_are_the_same_as_alone():
     """Half of the candidates share a seed, so their rows are gathered once."""
     grid = {"random_state": [0, 0, 0, 1, 2, 3], "alpha": [0, 1]}
     assert_search_equals(grid=grid, scoring=bits)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
 def test_random_search_draws_the_same_candidates(random_state):
     """Without a seed, candidates are drawn from NumPy's global generator."""
@@ -334,6 +338,7 @@ def test_random_search_draws_the_same_candidates(random_state):
     assert_same_search(*found)
 
 
+@pytest.mark.long
 def test_random_search_over_several_dicts_and_a_pipeline():
     distributions = [
         {f"{LAST}learning_rate_init": loguniform(1e-3, 0.1), "pca__n_components": [2, 3]},
@@ -408,6 +413,7 @@ def test_constructor_begins_with_scikit_learns_parameters(ours, theirs):
     assert issubclass(ours, theirs)
 
 
+@pytest.mark.long
 @EVERY_SEARCH
 @pytest.mark.parametrize("refit", [True, False])
 def test_attributes_are_scikit_learns(ours, theirs, refit):
@@ -456,6 +462,7 @@ def test_scoring_and_refit(scoring, refit):
             assert ours.score(*CLASSES) == theirs.score(*CLASSES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scoring", [["accuracy", "neg_log_loss"], metrics_by_name])
 def test_several_metrics_ask_for_a_name_to_refit_by(scoring):
     pair = BackpropGridSearchCV, GridSearchCV
@@ -556,6 +563,7 @@ def test_search_is_cloned_and_pickled(ours, theirs):
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.long
 def test_search_within_cross_validation_and_pipelines():
     for_search = {"backpropclassifier__alpha": [0, 1]}
     scores = [
@@ -581,12 +589,14 @@ def routed_classifier():
     return network.set_score_request(sample_weight=True)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("routing")
 def test_weights_and_groups_are_routed():
     metadata = {"sample_weight": WEIGHT, "groups": GROUPS}
     assert_search_equals(routed_classifier(), RATES, fit_params=metadata, cv=GroupKFold(3))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("routing")
 @pytest.mark.parametrize("to_scaler", [True, False])
 def test_weights_are_routed_into_a_pipeline(to_scaler):
@@ -610,6 +620,7 @@ def test_metadata_that_nobody_asked_for_is_refused():
             fitted(kind, fit_params={"sample_weight": WEIGHT})
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("routing")
 def test_search_is_routed_to_from_outside():
     scores = [

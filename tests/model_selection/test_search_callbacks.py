@@ -82,6 +82,7 @@ def searched(kind, callback=None, estimator=NETWORK, grid=GRID, **settings):
     return search.fit(X, Y)
 
 
+@pytest.mark.long
 @EVERY_SEARCH
 @pytest.mark.parametrize("in_pipeline", [False, True])
 def test_each_stack_and_each_epoch_is_a_task(ours, theirs, in_pipeline):
@@ -149,6 +150,7 @@ def test_an_error_in_a_callback_is_said_and_leaves_the_search_as_it_was(place):
     assert not callback.is_set_up
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
 def test_candidates_alone_and_those_that_fail_are_tasks_too():
     grid = [
@@ -182,6 +184,7 @@ def test_an_epoch_that_others_do_again_when_one_diverges_is_one_task(monkeypatch
     assert sorted(callback.begun) == sorted(callback.ended)
 
 
+@pytest.mark.long
 def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
     callback = Recorder()
     estimator = quick(BackpropClassifier, max_iter=N_EPOCHS).set_callbacks(callback)
@@ -194,6 +197,7 @@ def test_callbacks_of_the_candidates_themselves_follow_each_alone(capsys):
     assert (callback.begun, callback.ended) == (reference.begun, reference.ended)
 
 
+@pytest.mark.long
 def test_so_do_those_of_networks_among_the_values_of_the_grid(capsys):
     callback = Recorder()
     networks = [quick(BackpropClassifier, max_iter=N_EPOCHS, alpha=alpha) for alpha in (0.1, 0.2)]

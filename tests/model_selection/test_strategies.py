@@ -86,6 +86,7 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
     assert epochs == [12] * N_EPOCHS + [1] * N_EPOCHS  # the last are the best one's, on all data
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_pipeline", [False, True])
 @pytest.mark.parametrize(
     "grid, n_stacks",
@@ -168,6 +169,7 @@ def both_outcomes(strategy, parents, *arguments, **settings):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "parents",
     [(BackpropGridSearchCV, GridSearchCV), (BackpropRandomizedSearchCV, RandomizedSearchCV)],
@@ -212,6 +214,7 @@ HALVINGS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", HALVINGS)
 @pytest.mark.parametrize(
     "ours, theirs",

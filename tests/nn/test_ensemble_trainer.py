@@ -59,6 +59,7 @@ equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["eq
 # ---------------------------------------------------------- each member as if it were alone
 
 
+@pytest.mark.long
 @every_dtype
 @dense_and_sparse
 @equal_and_weighted
@@ -68,6 +69,7 @@ def test_a_member_of_five_equals_the_network_alone(loss, optimizer, weighted, is
     assert_each_as_alone(members, 3, NETWORK, loss, optimizer, dtype=dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_members_with_schedules_of_their_own(rule):
     members = five_members(LOSS)
@@ -100,6 +102,7 @@ def test_members_with_tiny_and_huge_batches(batch_size, dtype):
     assert_each_as_alone(members, 2, *arguments, batch_size=batch_size, dtype=dtype)
 
 
+@pytest.mark.long
 @every_dtype
 @dense_and_sparse
 @equal_and_weighted
@@ -143,6 +146,7 @@ def test_members_of_any_length_in_batches_of_any_size(members, batch_size, optim
     assert_each_as_alone(members, 2, *arguments, batch_size=batch_size, dtype=dtype)
 
 
+@pytest.mark.long
 @dense_and_sparse
 @equal_and_weighted
 @every_method
@@ -382,6 +386,7 @@ def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer
     )
 
 
+@pytest.mark.long
 def test_training_descends_its_objective():
     network = dense_network((4, 20, 3), (ACTIVATIONS["tanh"],))
     table = some_table(LOSS, 60, network.widths)

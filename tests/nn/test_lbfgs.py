@@ -68,6 +68,7 @@ def test_signed_parts_have_a_gradient_and_stand_for_the_weights(loss):
     assert parts(start)[0] - parts.penalty(start) == pytest.approx(bare(theta)[0], rel=1e-12)
 
 
+@pytest.mark.long
 @every_loss
 def test_lbfgs_lowers_every_loss(loss):
     table = some_table(loss, 40, NETWORK.widths)

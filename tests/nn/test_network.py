@@ -201,6 +201,7 @@ def test_two_threads_may_predict_at_once(container):
                 np.testing.assert_array_equal(scores, one)
 
 
+@pytest.mark.long
 def test_a_wide_sparse_input_goes_through_many_rows_at_a_time():
     network = dense_network((1 << 20, 3), ())
     parameters = some_parameters(network, [0])

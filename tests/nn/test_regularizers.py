@@ -176,6 +176,7 @@ def test_a_network_without_hidden_layers_is_scikit_learns_elastic_net(alpha, l1_
     np.testing.assert_array_equal(model.coefs_[0][:, 0] == 0, reference.coef_ == 0)
 
 
+@pytest.mark.long
 @few_epochs
 def test_stochastic_steps_come_close_to_scikit_learns_elastic_net():
     X, y = linear_data()
@@ -195,6 +196,7 @@ def test_stochastic_steps_come_close_to_scikit_learns_elastic_net():
     np.testing.assert_allclose(model.coefs_[0][:, 0], reference.coef_, atol=0.01)
 
 
+@pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_l1_leaves_few_weights_of_features_that_do_not_matter(solver):

@@ -49,6 +49,7 @@ def test_the_file_itself_is_whole(saved):
     assert_told(saved, saved[1])
 
 
+@pytest.mark.long
 def test_a_bit_of_any_byte_is_told(saved):
     """Of each of the ends, where the description and the directory are, and of every 31st."""
     _, whole, _ = saved
@@ -167,6 +168,7 @@ def test_what_no_estimator_can_be_made_of_says_what_wrote_it(tmp_path):
 # ------------------------------------------------------------------------------- bombs
 
 
+@pytest.mark.long
 def test_members_of_another_size_than_any_model_s_are_not_unpacked(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -174,6 +176,7 @@ def test_members_of_another_size_than_any_model_s_are_not_unpacked(tmp_path):
     assert_refused(tmp_path / "bomb.skops", file.getvalue(), "claims to hold 31457280 bytes")
 
 
+@pytest.mark.long
 def test_a_model_that_compresses_like_a_bomb_is_saved_all_the_same(tmp_path):
     model = BackpropClassifier(hidden_layer_sizes=[3] * 12_000)
     save(model, tmp_path / "model.skops")

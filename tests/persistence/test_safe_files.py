@@ -200,6 +200,7 @@ def test_what_is_loaded_is_what_was_saved(name, tmp_path):
     assert_same(safely_saved(cases.model(name), tmp_path), cases.model(name), cases.rows_of(name))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make, X", MODELS.values(), ids=MODELS)
 def test_so_it_is_of_tables_searches_and_all_that_holds_a_network(make, X, tmp_path):
     model = make()
@@ -220,6 +221,7 @@ def test_what_was_never_fitted_keeps_its_parameters(kind, tmp_path):
     assert repr(safely_saved(kind(random_state=3), tmp_path)) == repr(kind(random_state=3))
 
 
+@pytest.mark.long
 def test_boosting_is_loaded_by_who_trusts_trees(tmp_path):
     """Those of a stranger could make scikit-learn read beyond its memory."""
     model, path = _tabular(TabularRegressor, NUMBERS, blend="boosting"), tmp_path / "model.skops"
@@ -233,6 +235,7 @@ def test_boosting_is_loaded_by_who_trusts_trees(tmp_path):
 # ------------------------------------------------------------------- training that goes on
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_a_warm_start_goes_on_to_the_bit(settings, tmp_path):
     model = quick(BackpropClassifier, warm_start=True, **settings).fit(X, Y)
@@ -243,6 +246,7 @@ def test_a_warm_start_goes_on_to_the_bit(settings, tmp_path):
     assert_same(loaded, pickled, X)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder])
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_partial_fit_goes_on_to_the_bit(kind, n_estimators, tmp_path):

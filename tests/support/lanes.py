@@ -14,6 +14,8 @@ from inspect import signature
 import hypothesis
 from allpairspy import AllPairs
 
+MOST_CASES = 6  # of one test function under --quick
+
 
 def use_examples(n_examples):
     """Set how many examples Hypothesis draws; to be called before test modules are imported."""
@@ -72,6 +74,14 @@ def thinned(tests, strength):
         levels.append([numbers.setdefault(value, len(numbers)) for value in values])
     rows = list(zip(*levels, strict=True))
     return [tests[row] for row in covering(rows, strength)]
+
+
+def sample_of(tests):
+    """Return at most MOST_CASES of a function's tests, the first and the last among them."""
+    if len(tests) <= MOST_CASES or tests[0].get_closest_marker("every"):
+        return tests
+    last = len(tests) - 1
+    return [tests[round(last * i / (MOST_CASES - 1))] for i in range(MOST_CASES)]
 
 
 def axes_of(test):

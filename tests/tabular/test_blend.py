@@ -153,6 +153,7 @@ def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrate():
     np.testing.assert_allclose(regressor.fit(X, y).weights_[1:], [0, 1], atol=0.1)
 
 
+@pytest.mark.long
 @BOTH
 def test_networks_are_the_same_without_a_blend(kind):
     X, y = data_for(kind)
@@ -180,6 +181,7 @@ def many_levels(n=1800):
     return table, (level < 150) + 0.1 * rng.randn(n)
 
 
+@pytest.mark.long
 def test_boosting_sees_missing_values_and_codes_of_categories():
     table, y = many_levels()
     model = TabularRegressor(**SMALL, blend=["boosting", Ridge()]).fit(table, y)
@@ -216,6 +218,7 @@ def test_boosting_of_ones_own_sees_the_same():
     assert own.categorical_features == "from_dtype"
 
 
+@pytest.mark.long
 @BOTH
 def test_sparse_tables_and_pipelines(kind):
     from scipy import sparse
@@ -241,6 +244,7 @@ def test_a_handful_of_rows(kind, n_rows):
     assert [len(each) for each in model.blended_] == 2 * [min(8, n_rows)]
 
 
+@pytest.mark.long
 def test_classes_that_a_fold_lacks():
     X = np.random.RandomState(0).randn(30, 2)
     y = np.r_[np.zeros(20), np.ones(9), 2]
@@ -275,6 +279,7 @@ class WithWeights(WithoutWeights):
         return self
 
 
+@pytest.mark.long
 def test_rows_weigh():
     X, y = data_for(TabularRegressor)
     weight = np.r_[np.zeros(100), np.full(len(y) - 100, 3.0)]
@@ -332,6 +337,7 @@ def test_predictions_of_another_shape(kind):
         kind(n_estimators=2, max_iter=1, blend=blend).fit(X, y)
 
 
+@pytest.mark.long
 def test_predictions_that_are_not_finite():
     X, y = data_for(TabularRegressor)
     model = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
@@ -344,6 +350,7 @@ def test_predictions_that_are_not_finite():
 # ------------------------------------------------------------------------- conventions
 
 
+@pytest.mark.long
 def test_seeds_are_drawn_where_there_is_none():
     X, y = data_for(TabularRegressor)
     pipeline = make_pipeline(FunctionTransformer(), RandomForestRegressor(3))
@@ -355,6 +362,7 @@ def test_seeds_are_drawn_where_there_is_none():
     assert pipeline[-1].random_state is None
 
 
+@pytest.mark.long
 @BOTH
 def test_copies(kind):
     X, y = data_for(kind)
@@ -388,6 +396,7 @@ class Recorder:
         self.hooks.append(("end", context.task_name))
 
 
+@pytest.mark.long
 def test_callbacks_hear_of_folds():
     X, y = data_for(TabularRegressor)
     recorder, model = Recorder(), TabularRegressor(**SMALL, blend="boosting")
@@ -404,6 +413,7 @@ class Slow(KNeighborsClassifier):
         return super().fit(X, y)
 
 
+@pytest.mark.long
 def test_what_there_is_no_time_for():
     X, y = data_for(TabularClassifier)
     model = TabularClassifier(**SMALL | {"n_estimators": 5}, time_limit=0.9, blend=[Slow()])
@@ -416,6 +426,7 @@ def test_what_there_is_no_time_for():
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+@pytest.mark.long
 def test_boosting_grows_as_many_trees_as_there_is_time_for():
     X, y = data_for(TabularClassifier)
     own = HistGradientBoostingClassifier(max_iter=100_000, early_stopping=False)
@@ -430,6 +441,7 @@ def test_boosting_grows_as_many_trees_as_there_is_time_for():
         assert each.max_iter == 100_000
 
 
+@pytest.mark.long
 def test_boosting_in_parts_is_boosting():
     X, y = data_for(TabularClassifier)
     whole = TabularClassifier(**SMALL, blend="boosting").fit(X, y)
@@ -445,6 +457,7 @@ def test_boosting_in_parts_is_boosting():
 # ------------------------------------------------------- rows to watch, losses and intervals
 
 
+@pytest.mark.long
 @BOTH
 def test_with_rows_to_watch_there_is_one_clone(kind):
     X, y = data_for(kind)
@@ -472,6 +485,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LOSSES)
 def test_boosting_learns_by_the_same_loss(name):
     X, y = data_for(TabularRegressor)
@@ -484,6 +498,7 @@ def test_boosting_learns_by_the_same_loss(name):
     assert np.isfinite(model.predict(X)).all()
 
 
+@pytest.mark.long
 def test_losses_that_others_do_not_have():
     X, y = data_for(TabularRegressor)
     for loss in ("huber", "log_cosh", "tweedie"):
@@ -507,6 +522,7 @@ def test_predictions_that_a_loss_is_not_defined_for():
     assert np.isfinite(model.oof_score_)
 
 
+@pytest.mark.long
 def test_intervals_hold():
     X, y = load_diabetes(return_X_y=True)
     model = TabularRegressor(n_estimators=4, max_iter=5, random_state=0, blend="boosting")

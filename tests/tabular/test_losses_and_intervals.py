@@ -75,6 +75,7 @@ def test_predictions_and_scores_are_those_of_the_networks(loss):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_scores_are_scikit_learns():
     for loss, score in (
         ("squared_error", r2_score),
@@ -104,6 +105,7 @@ def test_the_first_predictions_are_near_the_best_constant(loss):
     assert np.abs(predictions - expected).max() < tolerance
 
 
+@pytest.mark.long
 def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
     """Equal quantiles must not begin where nothing can be learned of their distance."""
     rng = np.random.RandomState(0)
@@ -115,6 +117,7 @@ def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
     assert median[0] - low[0] < 0.5
 
 
+@pytest.mark.long
 @every_loss
 def test_targets_that_are_all_the_same(loss):
     for value in (7.0, 1e-9, 1e30):
@@ -124,6 +127,7 @@ def test_targets_that_are_all_the_same(loss):
         assert np.isfinite(model.oof_score_)
 
 
+@pytest.mark.long
 def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
     far = 30 * X
     for loss in ("squared_error", "gaussian", "poisson", Quantile([0.1, 0.5, 0.9])):
@@ -138,6 +142,7 @@ def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
         np.testing.assert_allclose(predictions, np.clip(raw, Y.min(), Y.max()), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_standard_deviation_is_learned_or_that_of_the_networks():
     learned = TabularRegressor(**SMALL, loss=Gaussian(1e-4)).fit(X, Y)
     mean, std = learned.predict(X[:5], return_std=True)

@@ -40,6 +40,7 @@ def test_it_is_what_scikit_learn_makes_of_it(tables, min_frequency):
         )
 
 
+@pytest.mark.long
 @examples(0.4)
 @given(mixed_tables(), st.sampled_from(["one_hot", "ordinal"]))
 def test_all_libraries_are_encoded_alike(tables, encoding):
@@ -60,6 +61,7 @@ def test_all_libraries_are_encoded_alike(tables, encoding):
         assert np.array_equal(reference.transform(make(table, types)), expected)
 
 
+@pytest.mark.long
 @given(mixed_tables())
 def test_a_row_alone_is_encoded_as_among_others(tables):
     train, table = tables
@@ -72,6 +74,7 @@ def test_a_row_alone_is_encoded_as_among_others(tables):
         assert np.array_equal(encoder.transform(turned), [encoded])
 
 
+@pytest.mark.long
 @given(mixed_tables(1))
 def test_outputs_are_as_they_are_described(tables):
     (train,) = tables

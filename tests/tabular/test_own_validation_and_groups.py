@@ -39,6 +39,7 @@ def seen_by(model, X):
 # --------------------------------------------------------------- a table of the user's own
 
 
+@pytest.mark.long
 @BOTH
 def test_all_networks_train_on_all_rows_and_stop_by_the_table(kind):
     X, y = data_for(kind)
@@ -102,6 +103,7 @@ def test_intervals_are_split_conformal_on_the_table():
         model.predict_interval(X, 0.98)
 
 
+@pytest.mark.long
 @BOTH
 def test_what_is_blended_is_weighed_by_the_table(kind):
     X, y = data_for(kind)
@@ -141,6 +143,7 @@ def test_a_table_that_will_not_do(kind):
     np.testing.assert_array_equal(model.predict(X), before)
 
 
+@pytest.mark.long
 @BOTH
 def test_few_rows_to_train_on_are_enough_with_a_table(kind):
     X, y = data_for(kind)
@@ -152,6 +155,7 @@ def test_few_rows_to_train_on_are_enough_with_a_table(kind):
 # --------------------------------------------------------------------------------- groups
 
 
+@pytest.mark.long
 @BOTH
 def test_no_fold_splits_a_group(kind):
     X, y = data_for(kind)
@@ -171,6 +175,7 @@ def test_no_fold_splits_a_group(kind):
     assert model.n_iter_.shape[1] == 6  # of eight members, one for each group
 
 
+@pytest.mark.long
 def test_classes_come_to_the_folds_of_groups_in_about_their_shares():
     X, y = load_iris(return_X_y=True)
     groups = np.random.RandomState(0).randint(40, size=len(y))
@@ -217,6 +222,7 @@ def test_groups_that_will_not_do(kind):
             kind(**SMALL).fit(X, y, groups=groups)
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("blend", [None, "boosting"])
 def test_every_network_has_groups_that_weigh_something(kind, blend):
@@ -241,6 +247,7 @@ def with_routing():
         yield
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("with_routing")
 @BOTH
 def test_groups_are_routed(kind):

@@ -43,6 +43,7 @@ def two_threads(monkeypatch):
     monkeypatch.setattr(_fold_models, "threads_for_stacks", lambda: 2)
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("blend", [None, "boosting", "linear"])
 def test_many_rows_are_predicted_as_few_are(kind, blend, two_threads):
@@ -74,6 +75,7 @@ def test_an_error_in_a_part_is_raised(two_threads, monkeypatch):
         model.predict_proba(X)
 
 
+@pytest.mark.long
 @BOTH
 def test_several_threads_may_predict_at_once(kind):
     model = fitted(kind, blend="boosting")
@@ -96,6 +98,7 @@ def test_what_is_kept_for_prediction_stays_behind(kind):
     np.testing.assert_array_equal(answer_of(pickle.loads(pickle.dumps(model)), X), expected)
 
 
+@pytest.mark.long
 @BOTH
 def test_errors_name_the_row_of_the_whole_table(kind, two_threads):
     model = fitted(kind)

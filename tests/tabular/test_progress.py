@@ -153,6 +153,7 @@ def test_a_cycle_that_is_not_kept_is_printed_as_such(monkeypatch, capsys):
 # ------------------------------------------------------------------------------ callbacks
 
 
+@pytest.mark.long
 @BOTH
 def test_callbacks_hear_of_the_epochs_of_all_networks(kind, tmp_path):
     X, y = data_for(kind)
@@ -224,6 +225,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
@@ -255,6 +257,7 @@ def test_training_goes_on_from_a_checkpoint_to_the_bit(kind, setting, n_epochs, 
     assert following.tasks.count("epoch") == 0
 
 
+@pytest.mark.long
 @BOTH
 def test_a_resumed_fit_that_is_killed_loses_nothing(kind, tmp_path):
     """Not even while it goes through the cycles that were complete."""
@@ -271,6 +274,7 @@ def test_a_resumed_fit_that_is_killed_loses_nothing(kind, tmp_path):
     assert following.tasks.count("epoch") == sum(CYCLES) * n_ensembles(kind) - 4
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("is_global", [False, True], ids=["own stream", "global stream"])
 def test_streams_stand_where_they_did(kind, is_global, tmp_path):
@@ -287,6 +291,7 @@ def test_streams_stand_where_they_did(kind, is_global, tmp_path):
     assert_same(resumed.fit(X, y, resume_from=path), expected, X)
 
 
+@pytest.mark.long
 def test_what_is_no_checkpoint_of_this_fit_is_named(tmp_path):
     (X, y), path = data_for(TabularClassifier), tmp_path / "table.npz"
     model = TabularClassifier(**SMALL).set_callbacks(Checkpoint(path)).fit(X, y)
@@ -324,6 +329,7 @@ def scaled(factor):
     return make_pipeline(FunctionTransformer(lambda X: factor * X), Ridge())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "one, other, name",
     [
@@ -347,6 +353,7 @@ def test_parameters_are_compared_by_what_they_are(one, other, name, tmp_path):
         resumed.fit(X, y, resume_from=path)
 
 
+@pytest.mark.long
 def test_each_array_altered_by_hand_is_refused(tmp_path):
     (X, y), path = data_for(TabularRegressor), tmp_path / "table.npz"
     model = TabularRegressor(**SMALL).set_callbacks(Checkpoint(path, every=9)).fit(X, y)
@@ -361,6 +368,7 @@ def test_each_array_altered_by_hand_is_refused(tmp_path):
             model.fit(X, y, resume_from=path)
 
 
+@pytest.mark.long
 def test_a_fit_holds_its_checkpoint_until_it_is_over(tmp_path):
     """The file is written as that of a network is: through a link, and with no draft left."""
     (X, y), path, link = data_for(TabularRegressor), tmp_path / "table.npz", tmp_path / "link.npz"

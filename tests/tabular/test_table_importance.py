@@ -30,6 +30,7 @@ def table(kind, n=300, seed=0):
     return X, (np.where(score > 1, "yes", "no") if kind is TabularClassifier else 50 * score)
 
 
+@pytest.mark.long
 @BOTH
 def test_columns_that_matter(kind):
     X, y = table(kind)
@@ -46,6 +47,7 @@ def test_columns_that_matter(kind):
     np.testing.assert_array_equal(again.importances, found.importances)
 
 
+@pytest.mark.long
 @BOTH
 def test_each_row_is_predicted_by_the_models_that_held_it_out(kind):
     X, y = table(kind, 60)
@@ -78,6 +80,7 @@ def _columns(model, X):
     return read_table(model, X, reset=False)
 
 
+@pytest.mark.long
 def test_any_score_and_weights_of_rows():
     X, y = table(TabularClassifier)
     model = TabularClassifier(**SETTINGS).fit(X, y)
@@ -99,6 +102,7 @@ def test_any_score_and_weights_of_rows():
     assert found.importances.shape == (3, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scoring", ["f1", "average_precision", "neg_brier_score"])
 def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
     X, y = table(TabularClassifier)
@@ -113,6 +117,7 @@ def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
     np.testing.assert_array_equal(words, numbers)
 
 
+@pytest.mark.long
 def test_a_category_of_many_levels_is_permuted_with_its_statistics():
     rng = np.random.RandomState(0)
     level = rng.randint(60, size=600)
@@ -126,6 +131,7 @@ def test_a_category_of_many_levels_is_permuted_with_its_statistics():
     assert abs(found[1]) < 0.05
 
 
+@pytest.mark.long
 @BOTH
 def test_feature_importances_are_there_once_they_were_asked_for(kind):
     X, y = table(kind, 80)
@@ -143,6 +149,7 @@ def test_feature_importances_are_there_once_they_were_asked_for(kind):
     assert not hasattr(model.fit(X, y), "feature_importances_")
 
 
+@pytest.mark.long
 @BOTH
 def test_rows_that_are_not_those_of_fit(kind):
     X, y = table(kind, 80)

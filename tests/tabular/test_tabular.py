@@ -178,6 +178,7 @@ def test_a_handful_of_rows(kind, n_rows):
     assert np.isfinite(answer_of(model, X)).all()
 
 
+@pytest.mark.long
 def test_labels_of_any_kind():
     X, _ = load_wine(return_X_y=True)
     X = X[:30]
@@ -236,6 +237,7 @@ def inputs_of(model, X):
     return [model._features.transform(rows, each.view) for each in model._components]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
     X, y = load_wine(return_X_y=True)
@@ -270,6 +272,7 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
     np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))
 
 
+@pytest.mark.long
 def test_predictions_are_the_mean_within_the_range_of_y():
     X, y = load_diabetes(return_X_y=True)
     model = TabularRegressor(n_estimators=3, max_iter=5, random_state=0).fit(X, y)
@@ -297,6 +300,7 @@ def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
     np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_the_scale_of_y_makes_no_difference():
     X, y = load_diabetes(return_X_y=True)
     one, other = (TabularRegressor(**SMALL).fit(X, target) for target in (y, 1e6 * y - 1e9))
@@ -333,6 +337,7 @@ def test_time_is_limited(kind):
     assert model.score(X, y) > (0.5 if kind is TabularClassifier else 0)
 
 
+@pytest.mark.long
 @BOTH
 def test_a_seed_repeats_a_fit(kind):
     table, types, score = customers()
@@ -362,6 +367,7 @@ def test_a_fit_that_fails_leaves_what_was_learned(kind):
     np.testing.assert_array_equal(answer_of(model, X), before)
 
 
+@pytest.mark.long
 @BOTH
 def test_copies_pipelines_and_searches(kind):
     table, types, score = customers()
@@ -377,6 +383,7 @@ def test_copies_pipelines_and_searches(kind):
 HALVING = {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "search",
     [
@@ -422,6 +429,7 @@ class Recorder:
         self.hooks.append(("end", context.task_name))
 
 
+@pytest.mark.long
 @BOTH
 def test_callbacks_hear_of_ensembles_and_epochs(kind):
     table, types, score = customers()
@@ -447,6 +455,7 @@ def test_callbacks_hear_of_ensembles_and_epochs(kind):
     np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("class_weight", ["balanced", {"many": 3.0, "few": 1.0, "none": 0.5}])
 def test_weights_of_classes_are_weights_of_their_rows(class_weight):
     table, types, score = customers()
@@ -519,6 +528,7 @@ def test_labels_that_are_missing_or_too_few():
         model.fit(X, [1, 0], np.ones(20))
 
 
+@pytest.mark.long
 @BOTH
 def test_rows_that_weigh_nothing(kind):
     table, types, score = customers()

@@ -44,6 +44,7 @@ def in_cycles(monkeypatch):
     return arrange
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "losses, n_cycles",
     [
@@ -134,6 +135,7 @@ def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
     assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
 
 
+@pytest.mark.long
 @BOTH
 def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch):
     X, y = data_for(kind)

@@ -111,6 +111,7 @@ def test_no_false_alarm_where_there_is_little_to_learn_or_to_learn_from(change):
     assert not divergences(model, (X * 1e3 if change == "X not scaled" else X, y))
 
 
+@pytest.mark.long
 def test_a_loss_on_rows_held_out_is_no_score():
     """That of five classes is above one where nothing can be learned, and -1 is a bad R2."""
     X, y = np.ones((100, 2)), np.arange(100) % 5
@@ -155,6 +156,7 @@ def test_calls_of_partial_fit_are_compared_with_the_first(estimator_class):
     assert found[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_rows", [1, 5, 16, 40, 64, 75])
 @both
 def test_calls_of_few_rows_are_judged_together(estimator_class, n_rows):
@@ -180,6 +182,7 @@ def test_calls_of_few_rows_are_judged_together(estimator_class, n_rows):
     assert n_alarms[2] > 0
 
 
+@pytest.mark.long
 def test_rows_of_weight_zero_do_not_make_calls_large():
     X, y = value_data(N_ROWS)
     data = scale(X), scale(y)

@@ -75,6 +75,7 @@ def test_no_group_is_split_and_no_fold_is_empty(sizes, n_folds, n_classes, seed)
     assert all(len(set(folds[groups == group])) == 1 for group in range(len(sizes)))
 
 
+@pytest.mark.long
 def test_folds_of_groups_have_like_sizes_and_shares_of_classes(monkeypatch):
     rng = np.random.RandomState(0)
     groups = rng.randint(200, size=2000)
@@ -231,6 +232,7 @@ def test_a_checkpoint_has_the_folds(estimator_class, tmp_path):
     np.testing.assert_array_equal(resumed.oof_prediction_, whole.oof_prediction_)
 
 
+@pytest.mark.long
 @BOTH
 def test_a_stacked_search_has_the_folds_of_each_fit(estimator_class):
     X, y = data_for(estimator_class)

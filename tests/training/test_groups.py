@@ -64,6 +64,7 @@ def test_what_is_held_out_is_whole_groups_and_about_the_share(sizes, share, n_cl
     assert are_groups_whole(groups, split)
 
 
+@pytest.mark.long
 def test_of_many_groups_it_is_the_share_of_rows_and_of_classes():
     rng = np.random.RandomState(0)
     groups, classes = rng.randint(200, size=2000), (rng.rand(2000) < 0.1).astype(int)
@@ -140,6 +141,7 @@ def test_a_warm_start_keeps_what_was_held_out(estimator_class, settings):
     )
 
 
+@pytest.mark.long
 @BOTH
 @every_rule
 def test_a_checkpoint_has_what_was_held_out(estimator_class, settings, tmp_path):
@@ -175,6 +177,7 @@ def test_groups_that_will_not_do(estimator_class, groups, settings, says):
     assert not hasattr(model, "coefs_")
 
 
+@pytest.mark.long
 def test_the_score_out_of_fold_is_true_of_new_groups():
     """Of targets that are the group's and nothing else, nothing is known of new groups."""
     rng = np.random.RandomState(0)
@@ -201,6 +204,7 @@ def with_routing():
         yield
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("with_routing")
 @BOTH
 def test_groups_are_routed(estimator_class):

@@ -120,6 +120,7 @@ def test_what_has_no_place_in_it_is_an_error(estimator_class):
         find_learning_rate(quick(estimator_class, solver=LBFGS()), *data)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_blas_thread")
 def test_a_search_trains_it_one_by_one_beside_stacks(capsys):
     X, y = class_data()

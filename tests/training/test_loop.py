@@ -54,6 +54,7 @@ DIFFERENCES = [
 # ---------------------------------------------------------------- each run as if it were alone
 
 
+@pytest.mark.long
 @both
 @one_table_or_many
 @every_setting
@@ -308,6 +309,7 @@ def test_several_stacks_do_what_one_does(size, settings, estimator_class, monkey
         assert_same_run(run, reference)
 
 
+@pytest.mark.long
 @both
 @every_setting
 def test_stacks_side_by_side_do_what_one_does(settings, estimator_class, monkeypatch):
@@ -331,6 +333,7 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
     assert threading.active_count() == n_threads
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings, n_moments",
     [

@@ -95,6 +95,7 @@ def assert_same_state(estimator, reference, *data):
         assert estimator.coefs_[0].dtype == reference.coefs_[0].dtype
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
@@ -120,6 +121,7 @@ def test_pieces_give_the_bits_of_the_whole(method, shuffle, weighted, container,
     assert_same_state(by_fours, again, *data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["momentum invscaling", "nesterov adaptive", "adam"])
 def test_pieces_of_a_classifier(method):
     data = *class_data(N_ROWS), None
@@ -164,6 +166,7 @@ def dumped(estimator, folder):
 TRIPS = [pickled, deep_copied, dumped, memory_mapped, safely_saved]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.__name__)
 @pytest.mark.parametrize("way", [by_partial_fit, by_warm_fits], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("method", METHODS)

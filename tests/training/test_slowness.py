@@ -86,6 +86,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.without(lambda fault, task: fault == "y large" and "classes" in task)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("task", TASKS)
@@ -119,6 +120,7 @@ MORE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("settings", MORE.values(), ids=MORE)
 def test_a_fault_is_found_in_any_training_and_said_once(settings, weighted):
@@ -183,6 +185,7 @@ def stopped(model, X, y):
 STOPPING = {"random_state": 0, "early_stopping": True, "max_iter": 1000}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [

@@ -93,6 +93,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_a_temperature_is_that_of_the_mean_of_all_members_on_rows_of_ones_own(name):
     (X, y), settings = CASES[name]
@@ -116,6 +117,7 @@ def test_a_temperature_is_that_of_the_mean_of_all_members_on_rows_of_ones_own(na
             np.testing.assert_allclose(own, other, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fraction", ["folds", 0.3])
 def test_of_members_with_rows_of_their_own_it_is_that_of_each_less_what_a_mean_does(fraction):
     X, y = THREE
@@ -184,6 +186,7 @@ def test_of_a_pickle_without_a_training_state_it_goes_on_from_the_divided_weight
     assert same_bits(returned, same_weights)
 
 
+@pytest.mark.long
 def test_a_checkpoint_leads_to_the_same_temperature(tmp_path):
     path, (_, whole) = tmp_path / "network.npz", pair(n_estimators=2)
     whole.fit(*THREE)
@@ -207,6 +210,7 @@ def test_ctrl_c_while_it_is_found_leaves_the_networks_as_trained(monkeypatch):
     assert same_bits(model, plain.fit(*THREE))
 
 
+@pytest.mark.long
 def test_searches_find_the_same():
     searches = [
         kind(pair()[1], {"alpha": [0.0, 1.0], "early_stopping__calibrate": [True, False]}, cv=2)

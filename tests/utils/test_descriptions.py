@@ -122,6 +122,7 @@ def test_what_two_scripts_make_is_described_alike_if_they_are():
         assert found[one] != found[other], (one, other)
 
 
+@pytest.mark.long
 def test_another_process_describes_the_same():
     """Whatever the order of its sets and the addresses of its objects."""
     printing = "\n".join(
@@ -191,6 +192,7 @@ def test_what_differs_is_said_by_its_name():
     assert [name for name in one if one[name] != other[name]] == ["solver.beta_1"]
 
 
+@pytest.mark.long
 def test_a_description_is_short_and_ends_whatever_it_is_of():
     endless = [1]
     endless.append(endless)

@@ -56,6 +56,7 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.long
 @EACH
 def test_a_full_disk_leaves_the_old_file_and_the_error_names_it(suffix, tmp_path, monkeypatch):
     path, write_to = tmp_path / f"file{suffix}", WRITERS[suffix]
@@ -137,6 +138,7 @@ def started(target, *arguments):
     return process
 
 
+@pytest.mark.long
 def test_a_draft_stays_as_long_as_its_process_lives(tmp_path):
     path = tmp_path / "file.bin"
     processes = [started(write_for_ever, path) for _ in range(2)]
@@ -154,6 +156,7 @@ def test_a_draft_stays_as_long_as_its_process_lives(tmp_path):
             process.join()
 
 
+@pytest.mark.long
 def test_what_several_write_at_the_same_time_is_always_whole(tmp_path):
     path, contents = tmp_path / "file.bin", [bytes([letter]) * 100_000 for letter in b"abcd"]
     write(path, contents[0])
@@ -172,6 +175,7 @@ def test_what_several_write_at_the_same_time_is_always_whole(tmp_path):
     assert names_in(tmp_path) == [path.name]
 
 
+@pytest.mark.long
 @pytest.mark.linux
 def test_a_path_is_held_once_until_its_holder_lets_go_or_is_killed(tmp_path):
     path, link = tmp_path / "file.bin", tmp_path / "link.bin"
