@@ -1,4 +1,4 @@
-"""Dense and Activation layers.
+"""Dense, Activation and Dropout layers.
 
 Bound to the memory of one batch shape, `forward` computes a layer's output from its input, and
 `backward` the gradient with respect to its input from that with respect to its output.
@@ -7,7 +7,7 @@ Bound to the memory of one batch shape, `forward` computes a layer's output from
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -159,16 +159,14 @@ class BuiltSparseDense(BuiltDense):
 
     def forward(self, x: Any, out: Array) -> None:
         self._x = x
-        by_member = zip(*self._by_member(self.weights, out), strict=True)
-        for member, (weights, z) in enumerate(by_member):
+        for member, (weights, z) in self._iter_members(self.weights, out):
             z[...] = x[member % len(x)] @ weights
         if self.biases is not None:
             np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
         if self.d_weights is not None:
-            by_member = zip(*self._by_member(delta, self.d_weights), strict=True)
-            for member, (errors, d_weights) in enumerate(by_member):
+            for member, (errors, d_weights) in self._iter_members(delta, self.d_weights):
                 d_weights[...] = self._x[member % len(self._x)].T @ errors
         if self.d_biases is not None:
             self._sum_rows(delta)
@@ -177,8 +175,10 @@ class BuiltSparseDense(BuiltDense):
         return delta
 
     @staticmethod
-    def _by_member(*arrays: Array) -> tuple[Any, ...]:
-        return arrays if arrays[0].ndim == 3 else tuple(array[None] for array in arrays)
+    def _iter_members(*arrays: Array) -> Iterator[tuple[int, tuple[Array, ...]]]:
+        """Yield the number of each member, with its part of each array."""
+        stacked = arrays if arrays[0].ndim == 3 else [array[None] for array in arrays]
+        return enumerate(zip(*stacked, strict=True))
 
 
 class BuiltActivation:
@@ -261,6 +261,12 @@ def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Dropout layer: out = x * m, with a new random mask m for each training batch.
+
+    With the rate p, m is 0 with probability p and 1 / (1 - p) otherwise (Srivastava et al. 2014,
+    section 4, as inverted dropout). The mean of m is one, so prediction skips the layer.
+
+    Each member has its own random generator, and draws the same masks in any stack. A unit is
+    dropped by 16 random bits, so the rate is rounded to a multiple of 1 / 65,536.
 
     Parameters
     ----------

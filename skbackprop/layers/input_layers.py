@@ -1,4 +1,7 @@
-"""Layers before the first dense layer: factors, embeddings, block-diagonal products."""
+"""Layers before the first dense layer: factors, embeddings, block-diagonal products.
+
+A new layer with a name takes one class and one line in `INPUT_LAYERS`.
+"""
 
 from __future__ import annotations
 
@@ -279,7 +282,7 @@ class CategoricalEmbedding(FeatureLayer):
         validate_interval(self, "scale", low=0)
         if not np.isfinite(self.scale):
             raise ValueError(f"scale of CategoricalEmbedding must be finite, got {self.scale!r}.")
-        object.__setattr__(self, "n_levels", _checked_levels(self.n_levels))
+        object.__setattr__(self, "n_levels", _validate_levels(self.n_levels))
 
     @property
     def categorical_columns(self) -> tuple[int, ...]:
@@ -425,7 +428,7 @@ def _with_member_axis(array: Array) -> Array:
     return array[None] if array.ndim == 2 else array
 
 
-def _checked_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
+def _validate_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
     """Return pairs (column, number of levels), sorted by column, or raise a ValueError."""
     items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
     try:
@@ -525,7 +528,7 @@ class PeriodicEmbedding(FeatureLayer):
             )
         object.__setattr__(self, "trained", bool(self.trained))
         if self.features is not None:
-            object.__setattr__(self, "features", _checked_columns(self.features))
+            object.__setattr__(self, "features", _validate_columns(self.features))
 
     def validate_input_shape(self, n_inputs: int) -> None:
         beyond = [column for column in self.features or () if column >= n_inputs]
@@ -671,7 +674,7 @@ def _by_number(buffer: Array, n_embedded: int, n_rows: int, width: int) -> Array
     return flat[..., : n_embedded * n_rows * width].reshape(*flat.shape[:-1], *shape)
 
 
-def _checked_columns(features: Any) -> tuple[int, ...]:
+def _validate_columns(features: Any) -> tuple[int, ...]:
     """Return columns as a tuple of int, or raise a ValueError."""
     columns: list[int] = []
     if isinstance(features, Iterable) and not isinstance(features, str | bytes | dict | set):

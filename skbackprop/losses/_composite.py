@@ -159,6 +159,10 @@ class LabelSmoothing(Loss):
 class LossWithLink(Loss):
     """Loss of predictions p that another link makes; its gradient is p - y.
 
+    As in scikit-learn, the attribute `out_activation_` of a network can be set after `fit`:
+    prediction applies it to the output of the last layer, and training continues as if it belonged
+    to the loss.
+
     The gradient is the same as in scikit-learn: that of the loss for which the link is canonical.
     Value and gradient do not match, so training with L-BFGS is not possible.
 

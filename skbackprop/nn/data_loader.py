@@ -108,21 +108,6 @@ class ChunkBuffer:
     weight: Array | None = None
 
 
-@dataclass(frozen=True)
-class _IndexRange:
-    """Range of rows of a group of members, in each member's own order."""
-
-    members: slice
-    start: int
-    batch_size: int
-    n_batches: int
-
-    @property
-    def n_rows(self) -> int:
-        """The number of rows."""
-        return self.batch_size * self.n_batches
-
-
 class DataLoader:
     """Loader of the batches of an epoch of a stack.
 
@@ -170,8 +155,8 @@ class DataLoader:
         self.total_weights = self._total_weights()
         self._mean_over_epoch = mean_over == "epoch"
         self._is_weighted = any(table.weight is not None for table in tables)
-        self._segments = list(self._plan())
-        self._chunks: dict[tuple[int, int, int, int], ChunkBuffer] = {}
+        self._chunks: list[tuple[int, ChunkBuffer]] = []
+        self._plan()
 
     def set_data(self, tables: Sequence[Dataset]) -> None:
         """Replace the data by datasets with as many rows, of the same kind."""
@@ -180,9 +165,8 @@ class DataLoader:
 
     def chunks(self) -> Iterator[ChunkBuffer]:
         """Yield each row of each member once. A chunk is valid until the next."""
-        for segment in self._segments:
-            chunk = self._chunk(segment)
-            self._fill(chunk, segment)
+        for start, chunk in self._chunks:
+            self._fill(chunk, start)
             yield chunk
 
     def _visits_the_same(self, i: int, j: int) -> bool:
@@ -201,9 +185,10 @@ class DataLoader:
                 totals[member] = weight.sum(dtype=float)
         return totals
 
-    def _plan(self) -> Iterator[_IndexRange]:
+    def _plan(self) -> None:
         """Split the epoch where the group or the batch size changes, or where a chunk is full."""
         n_rows, n_estimators = self.n_rows.tolist(), len(self.tables)
+        buffers: dict[tuple[int, int, int, int], ChunkBuffer] = {}
         done = [0] * n_estimators
         while done != n_rows:
             # The size of each member's next batch; members with equal sizes form a group.
@@ -215,38 +200,33 @@ class DataLoader:
                     stop += 1
                 if size:
                     n_whole = min(n - at for n in n_rows[start:stop]) // size
-                    n_batches = min(n_whole, self._batches_at_once(size))
-                    yield _IndexRange(slice(start, stop), at, size, n_batches)
+                    n_batches = min(n_whole, self._max_batches_per_chunk(size))
+                    key = start, stop, size, n_batches
+                    if key not in buffers:
+                        buffers[key] = self._allocate(slice(start, stop), size, n_batches)
+                    self._chunks.append((at, buffers[key]))
                     done[start:stop] = [at + size * n_batches] * (stop - start)
                 start = stop
 
-    def _batches_at_once(self, batch_size: int) -> int:
+    def _max_batches_per_chunk(self, batch_size: int) -> int:
         if self.is_sparse:
             return 1
         table = self.tables[0]
         row_bytes = max(table.X.shape[1], table.y.shape[1]) * self.pool.dtype.itemsize
         return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
-    def _chunk(self, segment: _IndexRange) -> ChunkBuffer:
-        """Return the buffers for a range of rows, which are created once."""
-        members, size, n_batches = segment.members, segment.batch_size, segment.n_batches
-        key = (members.start, members.stop, size, n_batches)
-        if key not in self._chunks:
-            self._chunks[key] = self._allocate(segment)
-        return self._chunks[key]
-
-    def _allocate(self, segment: _IndexRange) -> ChunkBuffer:
+    def _allocate(self, members: slice, batch_size: int, n_batches: int) -> ChunkBuffer:
         """Return a chunk of undefined content."""
-        n_estimators = segment.members.stop - segment.members.start
+        n_estimators, n_rows = members.stop - members.start, batch_size * n_batches
         n_sources = 1 if self.is_shared else n_estimators
         n_outputs = self.tables[0].y.shape[1]
 
         def buffer(name: str, n: int, width: int) -> Array:
-            return self.pool.get(name, (n, segment.n_rows, width))
+            return self.pool.get(name, (n, n_rows, width))
 
         chunk = ChunkBuffer(
-            segment.members,
-            segment.batch_size,
+            members,
+            batch_size,
             [],
             None if self.is_sparse else buffer("x", n_sources, self.tables[0].X.shape[1]),
             buffer("y", n_sources, n_outputs),
@@ -254,15 +234,15 @@ class DataLoader:
         )
         if self._is_weighted:
             # In double precision, since weights of any scale are normalized before use.
-            chunk.raw_weight = np.empty((n_sources, segment.n_rows, 1))
+            chunk.raw_weight = np.empty((n_sources, n_rows, 1))
             chunk.weight = buffer("weight", n_sources, 1)
 
         def view(array: Array) -> Array:
             return squeeze_member_axis(array) if n_estimators == 1 else array
 
-        total = float(self.n_rows[0] if self._mean_over_epoch else segment.batch_size)
-        for start in range(0, segment.n_rows, segment.batch_size):
-            rows = slice(start, start + segment.batch_size)
+        total = float(self.n_rows[0] if self._mean_over_epoch else batch_size)
+        for start in range(0, n_rows, batch_size):
+            rows = slice(start, start + batch_size)
             chunk.batches.append(
                 Batch(
                     [None] * n_sources if chunk.x is None else view(chunk.x)[..., rows, :],
@@ -274,12 +254,17 @@ class DataLoader:
             )
         return chunk
 
-    def _fill(self, chunk: ChunkBuffer, segment: _IndexRange) -> None:
-        start, stop = segment.start, segment.start + segment.n_rows
+    def _fill(self, chunk: ChunkBuffer, start: int) -> None:
+        """Gather the rows of a chunk, from the member's row `start` on in its order."""
+        stop = start + chunk.batch_size * len(chunk.batches)
         for i in range(len(chunk.y)):
-            member = segment.members.start + i
+            member = chunk.members.start + i
             if i and self._visits_the_same(member - 1, member):
-                self._repeat(chunk, i)
+                if chunk.x is None:
+                    chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
+                for array in (chunk.x, chunk.y, chunk.raw_weight):
+                    if array is not None:
+                        array[i] = array[i - 1]
                 continue
             table, order = self.tables[member], self.orders[member]
             rows: Any = slice(start, stop) if order is None else order[start:stop]
@@ -295,15 +280,6 @@ class DataLoader:
                     _gather(table.weight, rows, chunk.raw_weight[i, :, 0])
         if chunk.raw_weight is not None:
             self._normalize_weights(chunk)
-
-    @staticmethod
-    def _repeat(chunk: ChunkBuffer, i: int) -> None:
-        """Copy the rows of the previous member to the i-th member."""
-        if chunk.x is None:
-            chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
-        for array in (chunk.x, chunk.y, chunk.raw_weight):
-            if array is not None:
-                array[i] = array[i - 1]
 
     def _normalize_weights(self, chunk: ChunkBuffer) -> None:
         """Divide the weights by their sums, and mark batches of weight zero."""

@@ -318,17 +318,13 @@ class Network:
         """Return parameters made of arrays by name, one for each layer that has the array."""
         rest = {name: iter(arrays) for name, arrays in named.items()}
         layers, buffers = (
-            [{name: next(rest[name]) for name in own} for own in kind] for kind in self._names
-        )
-        return Parameters(layers, buffers)
-
-    @cached_property
-    def _names(self) -> tuple[list[list[str]], ...]:
-        """The names of the parameters and buffers of each layer."""
-        return tuple(
-            [[spec.name for spec in own if spec.name != NUM_BATCHES_TRACKED] for own in kind]
+            [
+                {spec.name: next(rest[spec.name]) for spec in own if spec.name in self.shapes}
+                for own in kind
+            ]
             for kind in self._specs
         )
+        return Parameters(layers, buffers)
 
 
 def dense_network(
@@ -363,9 +359,6 @@ def dense_network(
         layers.append(Activation(activation))
     layers.append(Dense(n_outputs, initializer=initializer))
     return Network(n_inputs, tuple(layers)).with_dropout(dropout)
-
-
-_NONE: Mapping[str, Array] = {}
 
 
 class BuiltNetwork:
@@ -435,7 +428,7 @@ class BuiltNetwork:
                 _without_member_axis(parameters.layers[i], n_estimators),
                 _without_member_axis(gradients.layers[i], n_estimators)
                 if gradients is not None
-                else _NONE,
+                else {},
                 _without_member_axis(parameters.running[i], n_estimators),
                 is_training,
                 delta(step.grad_buffer_index, step.n_inputs)

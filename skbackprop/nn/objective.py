@@ -39,6 +39,107 @@ class DivergenceError(ArithmeticError):
         self.members = members
 
 
+# Columns that are summed at once.
+_COLUMNS = 4096
+
+
+@dataclass(frozen=True)
+class L2:
+    """L2 penalty: alpha / 2 * sum(W^2), divided by the total weight of the training rows.
+
+    It is the base class of penalties.
+
+    Parameters
+    ----------
+    alpha : float or array of shape (n_estimators, 1), default=0.0
+        The strength, 0 or more.
+    """
+
+    alpha: FloatOrPerMember = 0.0
+
+    @property
+    def smooth(self) -> L2:
+        """The part of the penalty that is differentiable everywhere."""
+        return self
+
+    @property
+    def l1(self) -> FloatOrPerMember:
+        """The factor of sum(|W|), the other part of the penalty."""
+        return 0.0
+
+    def accumulate(self, weights: Array) -> Array:
+        """Return the sums over the weights that `value` needs, of shape (n_estimators,)."""
+        squares: Array = np.vecdot(weights, weights)
+        return squares
+
+    def value(self, sums: Array) -> Array:
+        """Return undivided penalties from float64 sums of shape (n_estimators, n_steps)."""
+        # With alpha = 0 the sum of squares may overflow.
+        return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * sums)
+
+    def add_gradient(
+        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
+    ) -> None:
+        """Add `scale` times the gradient, for each block of (weights, gradient, scratch).
+
+        On return the scratch arrays are overwritten.
+        """
+        (factor,) = cast_hyperparameters(blocks[0][0], self.alpha * scale)
+        for weights, gradient, scratch in blocks:
+            np.multiply(weights, factor, out=scratch)
+            np.add(gradient, scratch, out=gradient)
+
+
+@dataclass(frozen=True)
+class L1L2(L2):
+    """Elastic-net penalty: alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W^2)).
+
+    It is divided by the total weight of the training rows. The gradient of |W| is sign(W), which
+    is 0 where W = 0 (Zou & Hastie 2005, section 2; parameters as in scikit-learn's `ElasticNet`).
+
+    Parameters
+    ----------
+    alpha : float or array of shape (n_estimators, 1), default=0.0
+        The strength, 0 or more.
+    l1_ratio : float or array of shape (n_estimators, 1), default=0.5
+        The share of the L1 penalty, in [0, 1].
+    """
+
+    alpha: FloatOrPerMember = 0.0
+    l1_ratio: FloatOrPerMember = 0.5
+
+    @property
+    def smooth(self) -> L2:
+        return L2(self.alpha * (1 - self.l1_ratio))
+
+    @property
+    def l1(self) -> FloatOrPerMember:
+        return self.alpha * self.l1_ratio
+
+    def accumulate(self, weights: Array) -> Array:
+        # In float64 and in fixed pieces, so that sums do not depend on the size of the stack.
+        magnitudes = np.zeros(len(weights))
+        for start in range(0, weights.shape[1], _COLUMNS):
+            magnitudes += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
+        squares = np.vecdot(weights, weights).astype(np.float64)
+        share = np.ravel(self.l1_ratio)
+        return np.asarray(share * magnitudes + (1 - share) / 2 * squares)
+
+    def value(self, sums: Array) -> Array:
+        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * sums)
+
+    def add_gradient(
+        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
+    ) -> None:
+        l1, l2 = cast_hyperparameters(blocks[0][0], self.l1 * scale, self.smooth.alpha * scale)
+        for weights, gradient, scratch in blocks:
+            np.sign(weights, out=scratch)
+            np.multiply(scratch, l1, out=scratch)
+            np.add(gradient, scratch, out=gradient)
+            np.multiply(weights, l2, out=scratch)
+            np.add(gradient, scratch, out=gradient)
+
+
 @dataclass(frozen=True)
 class Objective:
     """Objective: mean loss over the rows of a batch, plus the penalty divided by their weight.
@@ -49,13 +150,13 @@ class Objective:
         The architecture.
     loss : Loss
         The loss of a row.
-    penalty : Regularizer
+    penalty : L2
         The penalty on the weights.
     """
 
     network: Network
     loss: Loss
-    penalty: Regularizer
+    penalty: L2
 
     def members(self, members: Any) -> Objective:
         """Return the objective of some members, a slice or an index array."""
@@ -173,7 +274,7 @@ class PenaltyGradient:
 
     Parameters
     ----------
-    penalty : Regularizer
+    penalty : L2
         The penalty of these members.
     parameters, gradients : FlatParameters
         The parameters of these members, and their gradients.
@@ -183,7 +284,7 @@ class PenaltyGradient:
 
     def __init__(
         self,
-        penalty: Regularizer,
+        penalty: L2,
         parameters: FlatParameters,
         gradients: FlatParameters,
         pool: BufferPool,
@@ -216,138 +317,3 @@ def fsum_or_nan(values: list[float]) -> float:
         return math.fsum(values)
     except (ValueError, OverflowError):
         return math.nan
-
-
-# Columns that are summed at once. Fixed, so that sums do not depend on the size of the stack.
-_COLUMNS = 4096
-
-
-class Regularizer:
-    """Penalty that is added to the loss, divided by the total weight of the training rows.
-
-    Attributes
-    ----------
-    alpha : float or array of shape (n_estimators, 1)
-        The strength, 0 or more.
-    """
-
-    alpha: FloatOrPerMember
-
-    @property
-    def smooth(self) -> L2:
-        """The part of the penalty that is differentiable everywhere."""
-        raise NotImplementedError(f"{type(self).__name__} has to define smooth")
-
-    @property
-    def l1(self) -> FloatOrPerMember:
-        """The factor of sum(|W|), the other part of the penalty."""
-        raise NotImplementedError(f"{type(self).__name__} has to define l1")
-
-    def accumulate(self, weights: Array) -> Array:
-        """Return the sums over the weights that `value` needs, of shape (n_estimators,)."""
-        raise NotImplementedError(f"{type(self).__name__} has to define accumulate(weights)")
-
-    def value(self, sums: Array) -> Array:
-        """Return undivided penalties from float64 sums of shape (n_estimators, n_steps)."""
-        raise NotImplementedError(f"{type(self).__name__} has to define value(sums)")
-
-    def add_gradient(
-        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
-    ) -> None:
-        """Add `scale` times the gradient, for each block of (weights, gradient, scratch).
-
-        On return the scratch arrays are overwritten.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has to define add_gradient(...)")
-
-
-@dataclass(frozen=True)
-class L2(Regularizer):
-    """L2 penalty: alpha / 2 * sum(W^2), divided by the total weight of the training rows.
-
-    Parameters
-    ----------
-    alpha : float or array of shape (n_estimators, 1), default=0.0
-        The strength, 0 or more.
-    """
-
-    alpha: FloatOrPerMember = 0.0
-
-    @property
-    def smooth(self) -> L2:
-        return self
-
-    @property
-    def l1(self) -> FloatOrPerMember:
-        return 0.0
-
-    def accumulate(self, weights: Array) -> Array:
-        squares: Array = np.vecdot(weights, weights)
-        return squares
-
-    def value(self, sums: Array) -> Array:
-        # With alpha = 0 the sum of squares may overflow.
-        return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * sums)
-
-    def add_gradient(
-        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
-    ) -> None:
-        (factor,) = cast_hyperparameters(blocks[0][0], self.alpha * scale)
-        for weights, gradient, scratch in blocks:
-            np.multiply(weights, factor, out=scratch)
-            np.add(gradient, scratch, out=gradient)
-
-
-@dataclass(frozen=True)
-class L1L2(Regularizer):
-    """Elastic-net penalty: alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W^2)).
-
-    It is divided by the total weight of the training rows. The gradient of |W| is sign(W), which
-    is 0 where W = 0 (Zou & Hastie 2005, section 2; parameters as in scikit-learn's `ElasticNet`).
-
-    Parameters
-    ----------
-    alpha : float or array of shape (n_estimators, 1), default=0.0
-        The strength, 0 or more.
-    l1_ratio : float or array of shape (n_estimators, 1), default=0.5
-        The share of the L1 penalty, in [0, 1].
-    """
-
-    alpha: FloatOrPerMember = 0.0
-    l1_ratio: FloatOrPerMember = 0.5
-
-    @property
-    def smooth(self) -> L2:
-        return L2(self.alpha * (1 - self.l1_ratio))
-
-    @property
-    def l1(self) -> FloatOrPerMember:
-        return self.alpha * self.l1_ratio
-
-    def accumulate(self, weights: Array) -> Array:
-        magnitudes = _sums_of_magnitudes(weights)
-        squares = np.vecdot(weights, weights).astype(np.float64)
-        share = np.ravel(self.l1_ratio)
-        return np.asarray(share * magnitudes + (1 - share) / 2 * squares)
-
-    def value(self, sums: Array) -> Array:
-        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * sums)
-
-    def add_gradient(
-        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
-    ) -> None:
-        l1, l2 = cast_hyperparameters(blocks[0][0], self.l1 * scale, self.smooth.alpha * scale)
-        for weights, gradient, scratch in blocks:
-            np.sign(weights, out=scratch)
-            np.multiply(scratch, l1, out=scratch)
-            np.add(gradient, scratch, out=gradient)
-            np.multiply(weights, l2, out=scratch)
-            np.add(gradient, scratch, out=gradient)
-
-
-def _sums_of_magnitudes(weights: Array) -> Array:
-    """Return sum(|W|) of each member in float64, whatever the size of the stack."""
-    totals = np.zeros(len(weights))
-    for start in range(0, weights.shape[1], _COLUMNS):
-        totals += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
-    return totals

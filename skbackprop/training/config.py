@@ -18,7 +18,7 @@ from ..early_stopping import EarlyStopping
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
 from ..nn.ensemble_trainer import PlateauStopper
-from ..nn.objective import L1L2, L2, Regularizer
+from ..nn.objective import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.configurable import static_signature
@@ -63,7 +63,7 @@ class TrainingConfig:
         The weights of a classifier's classes, as `compute_sample_weight` takes them.
     scale_target : bool
         Whether a regressor's targets are scaled.
-    penalty : Regularizer
+    penalty : L2
         The penalty on the weights.
     solver : Optimizer or LBFGS
         The stochastic optimizer, or L-BFGS on all rows.
@@ -102,7 +102,7 @@ class TrainingConfig:
     label_smoothing: float
     class_weight: Any
     scale_target: bool
-    penalty: Regularizer
+    penalty: L2
     solver: Optimizer | LBFGS
     schedule: LearningRateSchedule
     rate: float
@@ -321,7 +321,7 @@ def _check_calibration(
     return stopping
 
 
-def build_penalty(parameters: Mapping[str, Any]) -> Regularizer:
+def build_penalty(parameters: Mapping[str, Any]) -> L2:
     """Return the penalty on the weights."""
     alpha, l1_ratio = float(parameters["alpha"]), float(parameters["l1_ratio"])
     return L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha)

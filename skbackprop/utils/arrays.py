@@ -142,6 +142,8 @@ def concatenate_states(states: Sequence[ArrayDict]) -> ArrayDict:
     return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
 
 
+# ------------------------------------- nested dicts as flat dicts of arrays, for files
+
 # The separator in the names of arrays.
 _SEPARATOR = "/"
 

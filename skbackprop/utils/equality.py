@@ -7,7 +7,6 @@ import operator
 import re
 import sys
 import types
-import warnings
 import zlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -19,26 +18,21 @@ import numpy as np
 
 Item = TypeVar("Item")
 
-# Types for which ``==`` decides.
-_ONE_VALUE = (int, float, str)
-
 
 def group_by_equality(items: Sequence[Item], keys: Sequence[Any]) -> list[list[Item]]:
     """Group items with equal keys, in the order of first appearance.
 
     Keys are compared, not hashed, since they may hold user-defined objects.
     """
-    found: list[Any] = []
-    groups: list[list[Item]] = []
+    groups: list[tuple[Any, list[Item]]] = []
     for item, key in zip(items, keys, strict=True):
-        for known, group in zip(found, groups, strict=True):
-            if is_equal(known, key):
+        for first_key, group in groups:
+            if is_equal(first_key, key):
                 group.append(item)
                 break
         else:
-            found.append(key)
-            groups.append([item])
-    return groups
+            groups.append((key, [item]))
+    return [group for _, group in groups]
 
 
 def is_equal(one: Any, other: Any) -> bool:
@@ -51,11 +45,10 @@ def is_equal(one: Any, other: Any) -> bool:
     """
     if one is other:
         return True
-    one, other = _plain(one), _plain(other)
-    if type(one) is not type(other) and _kind(one) is not _kind(other):
+    # NumPy's float32(0.9) does not equal 0.9.
+    one, other = (v.item() if isinstance(v, np.generic) else v for v in (one, other))
+    if type(one) is not type(other) and _abstract_type(one) is not _abstract_type(other):
         return False
-    if isinstance(one, _ONE_VALUE):
-        return _answer(one, other) is True
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, (list, tuple)):
@@ -63,8 +56,32 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        return is_equal(contents_of(one), contents_of(other)) and _answer(one, other) is not False
-    return _answer(one, other) is True
+        if not is_equal(contents_of(one), contents_of(other)):
+            return False
+        return _compare(one, other) is not False
+    return _compare(one, other) is True
+
+
+def _abstract_type(value: Any) -> type:
+    """Return the type of a value, or the abstract type of a number or string."""
+    for kind in (bool, Integral, Real, str):
+        if isinstance(value, kind):
+            return kind
+    return type(value)
+
+
+def _compare(one: Any, other: Any) -> bool | None:
+    """Return the result of ``==``, or None if it has no truth value, as for arrays and frames."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return None
+
+
+def contents_of(value: Any) -> dict[str, Any]:
+    """Return the compared fields and the extra attributes of a dataclass instance, by name."""
+    _, names = _names_of_fields(cast(Hashable, type(value)))
+    return {name: getattr(value, name) for name in names} | extra_instance_attributes(value)
 
 
 def extra_instance_attributes(value: Any) -> dict[str, Any]:
@@ -85,41 +102,7 @@ def _names_of_fields(kind: Hashable) -> tuple[frozenset[str], tuple[str, ...]]:
     return names, tuple(field.name for field in all_fields if field.compare)
 
 
-def _plain(value: Any) -> Any:
-    """Return a NumPy scalar as a Python value: NumPy's float32(0.9) equals 0.9 otherwise."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _kind(value: Any) -> type:
-    """Return the type of a value, or the abstract type of a number or string."""
-    for kind in (bool, Integral, Real, str):
-        if isinstance(value, kind):
-            return kind
-    return type(value)
-
-
-def contents_of(value: Any) -> dict[str, Any]:
-    """Return the compared fields and the extra attributes of a dataclass instance, by name."""
-    _, names = _names_of_fields(cast(Hashable, type(value)))
-    return {name: getattr(value, name) for name in names} | extra_instance_attributes(value)
-
-
-def _answer(one: Any, other: Any) -> bool | None:
-    """Return the result of ``==``, or None if it has no truth value."""
-    try:
-        return bool(one == other)
-    except (TypeError, ValueError):
-        return None  # arrays, frames and pandas' NA have no single truth value
-    except Exception as error:
-        warnings.warn(
-            "Objects that can't be compared count as different, so estimators with them do not "
-            f"train in one stack, which is slower: their == raises {error!r}. Let it return True "
-            "or False.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-
+# ------------------------------------------------------------------------- descriptions
 
 Lines: TypeAlias = Iterator[tuple[str, str]]
 
@@ -139,9 +122,10 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 def describe(name: str, value: Any) -> dict[str, str]:
     """Return a description of a value and of all its contents, as text by name.
 
-    Objects are described by their classes and attributes. Functions and classes that can be
-    imported are described by their names; those of a script, a notebook or another function by
-    their code, and by the values of the variables that they read but do not assign.
+    It is the same in every process. Objects are described by their classes and attributes.
+    Functions and classes that can be imported are described by their names; those of a script, a
+    notebook or another function by their code, and by the values of the variables that they read
+    but do not assign.
     """
     lines = list(_Describer().lines(name, value))
     rest = "\n".join(map("\n".join, lines[_N_LINES:]))
@@ -153,7 +137,7 @@ class _Describer:
     """Describes values, and each user-defined function and class in full only once."""
 
     def __init__(self) -> None:
-        self._known: set[int] = set()
+        self._described: set[int] = set()
         self._above: list[int] = []
 
     def lines(self, name: str, value: Any) -> Lines:
@@ -167,104 +151,91 @@ class _Describer:
         elif isinstance(value, np.ndarray) and value.dtype != object:
             yield name, _describe_array(value)
         elif _is_importable(value):
-            yield name, f"{'class ' * isinstance(value, type)}{_label(value)}"
+            yield name, f"{'class ' * isinstance(value, type)}{_qualified_name(value)}"
         elif id(value) in self._above or len(self._above) > _DEPTH:
-            yield name, _label(type(value))
+            yield name, _qualified_name(type(value))
         else:
             self._above.append(id(value))
-            yield from self._within(name, value)
+            if isinstance(value, (list, tuple, np.ndarray, set, frozenset, Mapping)):
+                yield from self._container_lines(name, value)
+            else:
+                text, contents = self._describe_object(value)
+                yield name, text
+                for attribute in sorted(contents):
+                    yield from self.lines(f"{name}.{attribute}", contents[attribute])
             self._above.pop()
 
-    def _within(self, name: str, value: Any) -> Lines:
-        if isinstance(value, (list, tuple, np.ndarray)):
-            yield from self._items(name, {f"[{i}]": item for i, item in enumerate(value)})
-        elif isinstance(value, (set, frozenset)):
-            texts = sorted(str(list(self.lines("", item))) for item in value)
-            yield from self._items(name, {f"[{i}]": text for i, text in enumerate(texts)})
-        elif isinstance(value, Mapping):
-            yield from self._items(name, {f"[{_abbreviate(repr(k))}]": v for k, v in value.items()})
-        elif isinstance(value, types.FunctionType):
-            yield name, f"function {value.__qualname__}"
-            yield from self._once(name, value, self._function)
-        elif isinstance(value, type):
-            yield name, f"class {_label(value)}"
-            yield from self._once(name, value, self._class)
-        elif isinstance(value, types.MethodType):
-            yield name, f"method {value.__name__}"
-            yield from self._attributes(
-                name, {"object": value.__self__, "function": value.__func__}
+    def _container_lines(self, name: str, value: Any) -> Lines:
+        """Yield one line for a few plain items, else their number and the lines of each."""
+        if isinstance(value, Mapping):
+            items = sorted(
+                ((_abbreviate(repr(key)), key) for key in value), key=lambda item: item[0]
             )
-        elif isinstance(value, partial):
-            parts = {"function": value.func, "args": value.args, "keywords": value.keywords}
-            yield name, "partial"
-            yield from self._attributes(name, parts)
+            lines = [list(self.lines(f"{name}[{text}]", value[key])) for text, key in items]
+        elif isinstance(value, (set, frozenset)):
+            lines = sorted(list(self.lines(name, item)) for item in value)
         else:
-            yield from self._object(name, value)
+            lines = [list(self.lines(f"{name}[{i}]", item)) for i, item in enumerate(value)]
+        values = value.values() if isinstance(value, Mapping) else value
+        if len(lines) > _N_ITEMS or not all(isinstance(v, (*_ATOMS, np.generic)) for v in values):
+            yield name, f"length {len(lines)}"
+            for own in lines:
+                yield from own
+        elif isinstance(value, Mapping):
+            pairs = zip(items, lines, strict=True)
+            texts = [f"{key}: {own[0][1]}" for (key, _), own in pairs]
+            yield name, _abbreviate(f"{{{', '.join(texts)}}}")
+        else:
+            comma = "," if len(lines) == 1 else ""
+            yield name, _abbreviate(f"({', '.join(own[0][1] for own in lines)}{comma})")
 
-    def _items(self, name: str, items: Mapping[str, Any]) -> Lines:
-        """Yield one line for a few atomic items, else their number and the lines of each."""
-        if len(items) <= _N_ITEMS and all(
-            isinstance(v, (*_ATOMS, np.generic)) for v in items.values()
-        ):
-            is_sequence = all(key == f"[{i}]" for i, key in enumerate(items))
-            texts = [dict(self.lines("", item))[""] for item in items.values()]
-            if not is_sequence:
-                texts = sorted(
-                    f"{key[1:-1]}: {text}" for key, text in zip(items, texts, strict=True)
-                )
-            comma = "," if is_sequence and len(items) == 1 else ""
-            joined = f"{', '.join(texts)}{comma}"
-            yield name, f"({joined})" if is_sequence else f"{{{joined}}}"
-            return
-        yield name, f"length {len(items)}"
-        for key in items if next(iter(items), "") == "[0]" else sorted(items):
-            yield from self.lines(f"{name}{key}", items[key])
-
-    def _object(self, name: str, value: Any) -> Lines:
-        kind = type(value)
+    def _describe_object(self, value: Any) -> tuple[str, Mapping[str, Any]]:
+        """Return what a value is, and its contents by name."""
+        if isinstance(value, types.MethodType):
+            parts = {"object": value.__self__, "function": value.__func__}
+            return f"method {value.__name__}", parts
+        if isinstance(value, partial):
+            parts = {"function": value.func, "args": value.args, "keywords": value.keywords}
+            return "partial", parts
+        if isinstance(value, (types.FunctionType, type)):
+            is_class, is_new = isinstance(value, type), id(value) not in self._described
+            self._described.add(id(value))
+            contents = _class_contents if is_class else _function_contents
+            text = f"{'class' if is_class else 'function'} {value.__qualname__}"
+            return text, contents(value) if is_new else {}
         held = contents_of(value) if is_dataclass(value) else _pickled_state(value)
         if held is None:  # only its repr is known
-            yield name, _abbreviate(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
-            return
-        yield name, _label(kind)
-        if not _is_importable(kind):
-            yield from self._once(name, kind, self._class)
-        yield from self._attributes(name, held)
+            return _abbreviate(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))), {}
+        kind = type(value)
+        return _qualified_name(kind), held if _is_importable(kind) else held | {"__class__": kind}
 
-    def _attributes(self, name: str, held: Mapping[str, Any]) -> Lines:
-        for attribute in sorted(held):
-            yield from self.lines(f"{name}.{attribute}", held[attribute])
 
-    def _once(self, name: str, value: Any, described: Any) -> Lines:
-        if id(value) not in self._known:
-            self._known.add(id(value))
-            yield from described(name, value)
+def _class_contents(kind: Any) -> dict[str, Any]:
+    """Return the functions of a class, and of its bases, that can't be imported."""
+    contents = {}
+    for each in kind.__mro__:
+        for name, value in {} if _is_importable(each) else vars(each).items():
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            if isinstance(function, types.FunctionType):
+                contents[f"{each.__name__}.{name}"] = function
+    return contents
 
-    def _class(self, name: str, kind: type) -> Lines:
-        """Yield the functions of a class, and of its bases, that can't be imported."""
-        for each in kind.__mro__:
-            for attribute, value in [] if _is_importable(each) else sorted(vars(each).items()):
-                function = getattr(value, "__func__", getattr(value, "fget", value))
-                if isinstance(function, types.FunctionType):
-                    inner = f"{name}.{each.__name__}.{attribute}"
-                    yield from self._once(inner, function, self._function)
 
-    def _function(self, name: str, function: types.FunctionType) -> Lines:
-        """Yield the code of a function, and the values to which it refers."""
-        code = function.__code__
-        version = sys.implementation.cache_tag
-        yield f"{name}.__code__", f"checksum {_checksum(_code_to_text(code))} by {version}"
-        held: dict[str, Any] = dict(vars(function))
-        for kind in ("__defaults__", "__kwdefaults__"):
-            if getattr(function, kind):
-                held[kind] = getattr(function, kind)
-        loaded, stored = _variables(code)
-        own, cells = function.__globals__, function.__closure__ or ()
-        held |= {variable: own[variable] for variable in loaded if variable in own}
-        for variable, cell in zip(code.co_freevars, cells, strict=True):
-            if cell != types.CellType():  # an empty cell is not assigned yet
-                held[variable] = cell.cell_contents
-        yield from self._attributes(name, {v: held[v] for v in held if v not in stored})
+def _function_contents(function: Any) -> dict[str, Any]:
+    """Return the code of a function, and the values to which it refers."""
+    code = function.__code__
+    checksum = f"{_checksum(_code_to_text(code))} by {sys.implementation.cache_tag}"
+    held: dict[str, Any] = {"__code__": checksum, **vars(function)}
+    for kind in ("__defaults__", "__kwdefaults__"):
+        if getattr(function, kind):
+            held[kind] = getattr(function, kind)
+    loaded, stored = _variables(code)
+    global_values, cells = function.__globals__, function.__closure__ or ()
+    held |= {variable: global_values[variable] for variable in loaded if variable in global_values}
+    for variable, cell in zip(code.co_freevars, cells, strict=True):
+        if cell != types.CellType():  # an empty cell is not assigned yet
+            held[variable] = cell.cell_contents
+    return {name: value for name, value in held.items() if name not in stored}
 
 
 def _pickled_state(value: Any) -> dict[str, Any] | None:
@@ -330,7 +301,7 @@ def _is_importable(value: Any) -> bool:
         return False
 
 
-def _label(value: Any) -> str:
+def _qualified_name(value: Any) -> str:
     """Return the name of a class or function, with its module if it is not of this package."""
     module, name = value.__module__, value.__qualname__
     is_ours = module.partition(".")[0] == __name__.partition(".")[0]

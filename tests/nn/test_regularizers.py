@@ -6,11 +6,10 @@ from sklearn.linear_model import ElasticNet as LinearElasticNet
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.nn import objective
-from skbackprop.nn.objective import L1L2, L2, Regularizer
+from skbackprop.nn.objective import L1L2, L2
 from skbackprop.testing import check_gradient
 from support import BOTH, class_data, data_for, few_epochs, peak_of, quick, same_bits, value_data
-from support.stacks import DTYPES, assert_same_bits, public_kinds, without_formula
+from support.stacks import DTYPES, assert_same_bits
 
 N_WEIGHTS = 30
 ALPHAS = np.array([[0.3], [0.0], [2.0]])
@@ -50,13 +49,6 @@ def naive_value(penalty, weights, i):
     alpha, ratio = settings_of(penalty, i)
     w = weights[i].astype(float)
     return alpha * (ratio * np.abs(w).sum() + (1 - ratio) / 2 * (w**2).sum())
-
-
-def test_every_docstring_has_a_formula():
-    kinds = public_kinds(objective, Regularizer)
-    assert kinds == {L2, L1L2}
-    assert all("alpha" in kind.__doc__.partition("Parameters\n")[0] for kind in kinds)
-    assert without_formula({L1L2}) == set()
 
 
 @pytest.mark.parametrize(
@@ -137,18 +129,6 @@ def test_without_strength_nobody_minds_an_overflow():
     for penalty in (L2(0.0), L1L2(0.0, 0.5)):
         with np.errstate(invalid="ignore"):  # as training has it
             assert penalty.value(np.array([[np.inf]])) == 0
-
-
-@pytest.mark.parametrize("name", ["smooth", "l1"])
-def test_an_unfinished_penalty_says_what_it_has_to_define(name):
-    class Unfinished(Regularizer):
-        pass
-
-    with pytest.raises(NotImplementedError, match=f"Unfinished has to define {name}"):
-        getattr(Unfinished(), name)
-    for method, arguments in [("accumulate", 1), ("value", 1), ("add_gradient", 2)]:
-        with pytest.raises(NotImplementedError, match=f"Unfinished has to define {method}"):
-            getattr(Unfinished(), method)(*[np.ones((1, 2))] * arguments)
 
 
 # --------------------------------------------------------------------- in the estimators
