@@ -130,11 +130,13 @@ def constructor(estimator):
     lines.append("    ) -> None:")
     own = facts
     if estimator in ON_A_CLUSTER:
-        inherited = parameters_of(ON_A_CLUSTER[estimator])
-        own = [name for name in facts if name not in inherited]
-        lines.append("        super().__init__(")
-        lines += [f"            {name}={name}," for name in inherited]
-        lines.append("        )")
+        local = ON_A_CLUSTER[estimator]
+        own = [name for name in facts if name not in parameters_of(local)]
+        lines += [
+            "        values = locals()",
+            f'        inherited = parameters_of("{local}")',
+            "        super().__init__(**{name: values[name] for name in inherited})",
+        ]
     return "\n".join([*lines, *(f"        self.{name} = {name}" for name in own)])
 
 

@@ -8,7 +8,7 @@ with require_extra("skbackprop.dask", extra="dask"):
     for _module in ("dask.array", "dask.dataframe", "distributed"):
         import_module(_module)
 
-from ._errors import ClusterLostError
+from ._partitions import ClusterLostError
 from .classifier import DaskBackpropClassifier
 from .regressor import DaskBackpropRegressor
 

@@ -7,42 +7,60 @@ the local estimators, so a fitted Dask estimator can be converted to a local one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from operator import getitem
 from typing import Any, ClassVar, Self, cast
 
+import dask.array as da
+import numpy as np
+from dask import delayed
 from dask.base import is_dask_collection
 from distributed import Client, get_client
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._fit_context import DataInfo, FitArguments, ValidatedData, ValidatedParams
+from ..estimators._fit_context import (
+    DataInfo,
+    FitArguments,
+    ScoringInputs,
+    ValidatedData,
+    ValidatedParams,
+)
 from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
 from ..estimators._parameter_table import OF_A_CLUSTER
-from ..estimators._validation import infer_dtype, prefix_errors, shallow_copy_of
+from ..estimators._validation import (
+    infer_dtype,
+    prefix_errors,
+    shallow_copy_of,
+    validated_weight,
+)
 from ..estimators.base import BaseNeuralNetwork
+from ..estimators.classifier import BackpropClassifier
+from ..estimators.regressor import BackpropRegressor
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
-from ..nn.update import UpdateRule
-from ..optimizers import OPTIMIZERS, Optimizer
+from ..optimizers import OPTIMIZERS
 from ..training.class_weight import reject_balanced
 from ..training.config import TrainingConfig
 from ..training.training_task import TrainingTask
 from ..training.validation_data import ValidationData
 from ..utils.arrays import Array
-from ._actor_pool import ActorPool
-from ._partitions import PartitionedDataset, Partitions, PartitionValidator, make_partitions
-from ._prediction import map_method, predict_for_score
-from ._targets import encode_targets, fit_regression_targets, weight_by_class, y_with_all_labels
-from ._trainer import DistributedTrainer
-from ._validation import (
-    PrecomputedClassifier,
-    PrecomputedRegressor,
-    RemoteEvaluator,
-    make_validation_data,
+from ._partitions import (
+    Partition,
+    PartitionedDataset,
+    Partitions,
+    delayed_partitions,
+    encode_targets,
+    fit_regression_targets,
+    gather,
+    make_partitions,
+    row_blocks,
+    weight_by_class,
+    y_with_all_labels,
 )
-from ._worker import WorkerConfig
+from ._trainer import ActorPool, DistributedTrainer, RemoteEvaluator
 
 # The number of values in the sample of rows on the client, by which convergence is judged.
 _SAMPLE_SIZE = 1 << 18
@@ -74,10 +92,12 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         config = planned.config
         self._check_supported(config, given, incremental)
         client = self._get_client()
-        features = _feature_attributes(vars(self)) if known else None
+        features = known and {"n_features_in_": known.n_features, **known.names}
         expected_dtype = known.dtype if known else config.dtype
-        validator = PartitionValidator(self._local, features, expected_dtype, config.architecture)
-        partitions = make_partitions(client, given.X, given.y, given.sample_weight, validator)
+        make = partial(make_partitions, client, kind=self._local, architecture=config.architecture)
+        partitions = make(
+            given.X, given.y, given.sample_weight, features=features, dtype=expected_dtype
+        )
         reader: Any = self
         if features is None:
             features, reader = partitions.feature_attributes, shallow_copy_of(self)
@@ -86,23 +106,21 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         targets = self._targets_for(partitions, config, known, dtype, incremental, classes)
         if incremental and config.class_weight is not None:
             reject_balanced(config.class_weight)
-        partitions = weight_by_class(
-            config.class_weight, targets, partitions.map(encode_targets, targets)
-        )
+        partitions = partitions.map(encode_targets, targets=targets)
+        partitions = weight_by_class(config.class_weight, targets, partitions)
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
         table = PartitionedDataset(*sample, partitions=partitions)
         learned = self._learned_of(config, known, reader, dtype, targets, table.y.shape[1])
         watched = None
         if given.has_rows_to_watch:
-            validator = replace(validator, features=features, dtype=dtype)
             rows = given.X_val, given.y_val, given.sample_weight_val
-            partitions = make_partitions(client, *rows, validator, name="X_val")
-            partitions.check_weight("sample_weight_val")
-            encoded = partitions.map(encode_targets, targets)
+            original = make(*rows, "X_val", features=features, dtype=dtype)
+            original.check_weight("sample_weight_val")
+            encoded = original.map(encode_targets, targets=targets)
             with prefix_errors("X_val, y_val"):
                 encoded = weight_by_class(config.class_weight, targets, encoded)
-                watched = make_validation_data(partitions, encoded)
+                watched = _make_validation_data(original, encoded)
         return planned, learned, ValidatedData(table, sample.y, watched, None)
 
     def _targets_for(
@@ -136,12 +154,9 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         incremental: bool,
     ) -> TrainingTask:
         problem = super()._problem(config, learned, objective, data, incremental)
-        rule = UpdateRule(cast(Optimizer, config.solver), config.clip_norm, config.average)
 
         def make_pool(table: Dataset) -> ActorPool:
-            partitions = cast(PartitionedDataset, table).partitions
-            batch_size = min(config.batch_size, partitions.n_rows)
-            return ActorPool(partitions, WorkerConfig(objective, rule, batch_size))
+            return ActorPool(cast(PartitionedDataset, table).partitions, objective, config)
 
         evaluator = problem.evaluator
         if data.watched is not None:
@@ -153,8 +168,8 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
 
     def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
         kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
-        estimator: Any = self._converted_to(kind)
-        estimator._raw_prediction = outcomes
+        estimator = self._converted_to(kind)
+        estimator.raw_prediction = outcomes
         return estimator
 
     def _check_supported(
@@ -187,13 +202,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
     def _get_client(self) -> Client:
         """Return the `client`, or the current client if it is None."""
         if self.client is None:
-            try:
-                return get_client()
-            except ValueError as error:
-                raise ValueError(
-                    "There is no Dask client. Create one with distributed.Client(...), or pass it "
-                    "as client."
-                ) from error
+            return get_client()
         if not isinstance(self.client, Client):
             raise ValueError(f"client must be a distributed.Client or None, got {self.client!r}.")
         return self.client
@@ -247,15 +256,42 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         local = self.to_local()
         if not is_dask_collection(X):
             return float(local.score(X, y, sample_weight))
-        rows = predict_for_score(self._get_client(), local, X, y, sample_weight)
-        return float(local._score_of(rows))
+        call, model = delayed(_predict_for_score, pure=False), delayed(local, traverse=False)
+        blocks = [call(model, *each) for each in delayed_partitions(X, y, sample_weight, "X")]
+        client = self._get_client()
+        parts = [part for part in gather(client, client.compute(blocks)) if part is not None]
+        if not parts:
+            raise ValueError("X has no rows, but at least one is needed for a score.")
+        columns = zip(*parts, strict=True)
+        rows = [None if each[0] is None else np.concatenate(each) for each in columns]
+        return float(local._score_of(ScoringInputs(*rows)))
 
     def _map(self, method: str, X: Any, *arguments: Any) -> Any:
-        """Return the output of a method of the local estimator, lazily for Dask input."""
+        """Return the output of a method of the local estimator.
+
+        For Dask input it is a lazy Dask array with the blocks of X, or a list or tuple of them.
+        """
         local = self.to_local()
         if not is_dask_collection(X):
             return getattr(local, method)(X, *arguments)
-        return map_method(local, method, X, *arguments)
+        rows = X.chunks[0] if isinstance(X, da.Array) else (np.nan,) * X.npartitions
+        meta = _call_method(local, method, np.zeros((0, local.n_features_in_)), arguments)
+        call, model = delayed(_call_method, pure=False), delayed(local, traverse=False)
+        blocks = [call(model, method, block, arguments) for block in row_blocks(X)]
+
+        def concatenate(blocks: list[Any], meta: Any) -> da.Array:
+            arrays = [
+                da.from_delayed(block, (n, *meta.shape[1:]), meta=meta)
+                for block, n in zip(blocks, rows, strict=True)
+            ]
+            return da.concatenate(arrays, allow_unknown_chunksizes=True)
+
+        if not isinstance(meta, (list, tuple)):
+            return concatenate(blocks, meta)
+        return type(meta)(
+            concatenate([delayed(getitem)(block, i) for block in blocks], own)
+            for i, own in enumerate(meta)
+        )
 
     # ------------------------------------------------------------------ copies
 
@@ -277,7 +313,67 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         return other
 
 
-def _feature_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that describe the features."""
-    names = "n_features_in_", "feature_names_in_"
-    return {name: attributes[name] for name in names if name in attributes}
+class _PrecomputedMixin(BaseNeuralNetwork):
+    """Estimator for scorers, whose raw predictions are known and whose X is not used."""
+
+    raw_prediction: Array
+
+    def _predict_with(
+        self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None
+    ) -> Any:
+        return outcome(self.raw_prediction[None].copy())  # outcome may overwrite it
+
+
+class PrecomputedClassifier(_PrecomputedMixin, BackpropClassifier):
+    """Classifier with known raw predictions."""
+
+
+class PrecomputedRegressor(_PrecomputedMixin, BackpropRegressor):
+    """Regressor with known raw predictions."""
+
+
+def _make_validation_data(original: Partitions, encoded: Partitions) -> ValidationData:
+    """Return validation data with targets and weights, and with no columns in X.
+
+    Parameters
+    ----------
+    original : Partitions
+        The rows with targets as passed to `fit`.
+    encoded : Partitions
+        The rows with encoded targets and with the weights of training.
+    """
+    y, weights = zip(*encoded.compute(_targets_and_weight), strict=True)
+    weight = None if weights[0] is None else np.concatenate(weights)
+    X = np.empty((encoded.n_rows, 0))
+    table = PartitionedDataset(X, np.concatenate(y), weight, partitions=encoded)
+    y_given = [y for y, _ in original.compute(_targets_and_weight)]
+    return ValidationData(table, None, np.concatenate(y_given))
+
+
+# --------------------------------------------------------------------------- on the workers
+
+
+def _targets_and_weight(partition: Partition) -> tuple[Array, Array | None]:
+    return partition.y, partition.weight
+
+
+def _predict_for_score(local: Any, X: Any, y: Any, weight: Any) -> ScoringInputs | None:
+    """Return the targets, predictions and weights of a block; None if it is empty."""
+    if not X.shape[0]:
+        return None
+    if weight is not None:
+        weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+    scored: ScoringInputs = local._scored(X, y, None)
+    return scored._replace(y=np.asarray(scored.y), weight=weight)
+
+
+def _call_method(local: Any, method: str, X: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return the output of a method for a block, which may have no rows."""
+    if X.shape[0]:
+        return getattr(local, method)(X, *arguments)
+    nameless = shallow_copy_of(local)  # a row of zeros causes no warning about feature names
+    vars(nameless).pop("feature_names_in_", None)
+    output = getattr(nameless, method)(np.zeros((1, local.n_features_in_)), *arguments)
+    if isinstance(output, (list, tuple)):
+        return type(output)(each[:0] for each in output)
+    return output[:0]

@@ -1,15 +1,18 @@
-"""Checked rows of Dask collections, as futures on the workers.
+"""Checked rows of Dask collections, as futures on the workers, and statistics of their targets.
 
-What runs on the workers are functions of one `Partition`. Only small results, such as counts and
-sums, come to the client.
+What runs on the workers are functions of one `Partition`. Only small results, such as labels,
+counts and sums, come to the client.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from operator import getitem
+from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -18,13 +21,72 @@ import dask.dataframe as dd
 import numpy as np
 from dask import delayed
 from distributed import Client, Future
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
 from scipy.sparse import issparse, vstack
 
-from ..estimators._validation import check_fits_dtype, infer_dtype, prefix_errors, validated_weight
+from ..estimators._label_encoding import BaseLabelEncoder
+from ..estimators._target_scaling import (
+    RegressionTargetEncoder,
+    check_can_be_scaled,
+    exponent_of_deviations,
+    one_for_zero,
+    squared_deviations,
+)
+from ..estimators._validation import (
+    check_fits_dtype,
+    infer_dtype,
+    prefix_errors,
+    unify_label_dtype,
+    validated_weight,
+)
 from ..nn.data_loader import Dataset
 from ..training.architecture import MLPSpec
-from ..utils.arrays import Array
-from ._errors import translate_comm_errors
+from ..training.class_weight import (
+    apply_class_weight,
+    check_total,
+    compute_class_weight,
+    weights_of_each_class,
+)
+from ..training.config import TrainingConfig
+from ..training.observers import TrainingInterrupted
+from ..utils.arrays import Array, max_abs
+
+# How often each label is repeated among the labels that stand for all rows: scikit-learn takes
+# labels that occur only once for numbers.
+_N_REPEATS = 3
+
+
+class ClusterLostError(TrainingInterrupted, ConnectionError):
+    """Training cannot continue: the scheduler, all workers or some rows are lost.
+
+    The estimator keeps the last complete epoch, and is fitted if there is one.
+
+    Examples
+    --------
+    >>> from skbackprop.dask import ClusterLostError
+    >>> issubclass(ClusterLostError, ConnectionError)
+    True
+    """
+
+
+def cluster_lost_error(reason: str) -> ClusterLostError:
+    """Return a ClusterLostError that gives the reason and says what to do."""
+    return ClusterLostError(
+        f"The cluster has lost rows or is gone: {reason}. Dask computes the rows of a dead worker "
+        "again if they come from files or arrays, but not if they were put on the workers with "
+        "scatter. Check that the scheduler and workers are running, and call fit again, with "
+        "resume_from if there is a checkpoint."
+    )
+
+
+@contextmanager
+def translate_comm_errors() -> Iterator[None]:
+    """Re-raise communication errors as ClusterLostError."""
+    try:
+        yield
+    except (CancelledError, CommClosedError, KilledWorker, TimeoutError) as error:
+        raise cluster_lost_error(f"{type(error).__name__}: {error}") from error
 
 
 class Partition(NamedTuple):
@@ -139,29 +201,19 @@ class Partitions:
                 "and finite. Give at least one row a positive weight, or scale the weights down."
             )
 
-    def compute(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    def compute(self, function: Callable[..., Any], **arguments: Any) -> list[Any]:
         """Return the result of a function of each partition, which should be small."""
-        return gather(self.client, self._submit(function, arguments, "backprop-facts"))
+        futures = self.client.map(
+            function, self.futures, key="backprop-facts", pure=False, **arguments
+        )
+        return gather(self.client, futures)
 
-    def map(self, function: Callable[..., Partition], *arguments: Any) -> Partitions:
+    def map(self, function: Callable[..., Partition], **arguments: Any) -> Partitions:
         """Return new partitions, made of each where it is."""
-        return replace(self, futures=self._submit(function, arguments, "backprop-targets"))
-
-    def with_current_weights(self) -> Partitions:
-        """Return the same partitions with the total weight of each computed again."""
-        weights = self.compute(_total_weight)
-        infos = zip(self.infos, weights, strict=True)
-        return replace(self, infos=[info._replace(weight=weight) for info, weight in infos])
-
-    def _submit(
-        self, function: Callable[..., Any], arguments: Sequence[Any], name: str
-    ) -> list[Future]:
-        # Dask's dashboard groups tasks by the part of their name before the first digit.
-        token = name + unique_suffix()
-        return [
-            self.client.submit(function, future, *arguments, key=(token, i))
-            for i, future in enumerate(self.futures)
-        ]
+        futures = self.client.map(
+            function, self.futures, key="backprop-targets", pure=False, **arguments
+        )
+        return replace(self, futures=futures)
 
     def sample(self, n_values: int) -> Partition:
         """Return evenly spaced rows with about `n_values` values of X, at least two rows.
@@ -169,20 +221,20 @@ class Partitions:
         All rows are returned if they have no more values. A sparse row counts as at least one.
         """
         n_stored = max(self.n_rows, sum(info.n_stored for info in self.infos))
-        n_rows = max(2, n_values * self.n_rows // n_stored)
-        step = max(1, -(-self.n_rows // n_rows))
-        starts = np.cumsum([0, *(info.n_rows for info in self.infos)]).tolist()
-        key = "backprop-sample"
-        futures = [
-            self.client.submit(_take_every, future, -start % step, step, key=key + unique_suffix())
-            for future, start in zip(self.futures, starts, strict=False)
-        ]
-        X, y, weights = zip(*gather(self.client, futures), strict=True)
-        join: Any = vstack if self.infos[0].is_sparse else np.concatenate
-        has_weights = weights[0] is not None
-        return Partition(
-            join(X), np.concatenate(y), np.concatenate(weights) if has_weights else None
+        step = max(1, -(-self.n_rows // max(2, n_values * self.n_rows // n_stored)))
+        starts = np.cumsum([0, *(info.n_rows for info in self.infos)])[:-1]
+        futures = self.client.map(
+            _take_every,
+            self.futures,
+            (-starts % step).tolist(),
+            step=step,
+            key="backprop-sample",
+            pure=False,
         )
+        X, y, weights = zip(*gather(self.client, futures), strict=True)
+        weight = None if weights[0] is None else np.concatenate(weights)
+        join: Any = vstack if self.infos[0].is_sparse else np.concatenate
+        return Partition(join(X), np.concatenate(y), weight)
 
 
 @dataclass(frozen=True)
@@ -200,12 +252,57 @@ class PartitionedDataset(Dataset):
     partitions: Partitions = field(kw_only=True)
 
 
-@dataclass(frozen=True)
-class PartitionValidator:
-    """Checks of the rows of one partition, as the fit of a local estimator makes them.
+def make_partitions(
+    client: Client, X: Any, y: Any, weight: Any, name: str = "X", **settings: Any
+) -> Partitions:
+    """Return the rows of Dask arrays or frames, checked on the workers.
 
     Parameters
     ----------
+    client : Client
+        The client of the cluster.
+    X, y, weight : Dask array or frame
+        The rows as passed to `fit`; the weight may be None.
+    name : str, default="X"
+        The name of X in errors.
+    **settings : object
+        The other arguments of `_make_partition`.
+    """
+    make = delayed(partial(_make_partition, **settings), pure=False, nout=2)
+    pairs = [
+        make(*block, f"block {i} of {name}", dask_key_name=f"backprop-rows-{uuid4()}")
+        for i, block in enumerate(delayed_partitions(X, y, weight, name))
+    ]
+    # Together, so that each block is read and checked once.
+    futures = client.compute([half for pair in pairs for half in pair])
+    infos = gather(client, futures[1::2])
+    rows = [pair for pair in zip(futures[::2], infos, strict=True) if pair[1] is not None]
+    if not rows:
+        raise ValueError(f"{name} has no rows, but at least one is needed for training.")
+    partitions = Partitions(client, [future for future, _ in rows], [info for _, info in rows])
+    _check_same_columns(partitions.infos, name)
+    return partitions
+
+
+def _make_partition(
+    X: Any,
+    y: Any,
+    weight: Any,
+    name: str,
+    *,
+    kind: Any,
+    features: dict[str, Any] | None,
+    dtype: np.dtype[Any] | None,
+    architecture: MLPSpec,
+) -> tuple[Partition, PartitionInfo] | tuple[None, None]:
+    """Return a partition, checked as by the fit of a local estimator, and facts about it.
+
+    Parameters
+    ----------
+    X, y, weight : block
+        The rows; the weight may be None. For an empty block None is returned twice.
+    name : str
+        The name of the block in errors.
     kind : class
         The class of the local estimator.
     features : dict or None
@@ -216,87 +313,38 @@ class PartitionValidator:
     architecture : MLPSpec
         The network that has to accept the rows.
     """
-
-    kind: Any
-    features: dict[str, Any] | None
-    dtype: np.dtype[Any] | None
-    architecture: MLPSpec
-
-    def __call__(
-        self, X: Any, y: Any, weight: Any, name: str
-    ) -> tuple[Partition, PartitionInfo] | tuple[None, None]:
-        """Return the checked partition and facts about it; None for both if it is empty."""
-        if X.shape[0] == 0:  # a sparse matrix has no len
-            return None, None
-        estimator = self.kind()
-        estimator._set(self.features or {})
-        with prefix_errors(name):
-            X, y = estimator._validated(X, y, reset=self.features is None)
-            check_fits_dtype(X, self.dtype or infer_dtype(X))
-            if weight is not None:
-                weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-            self.architecture.validate_input(X)
-        if issparse(y):
-            raise TypeError(
-                f"y of {name} is sparse, but a Dask estimator needs dense targets. Pass "
-                "y.map_blocks(lambda block: block.toarray())."
-            )
-        partition = Partition(X, y, weight)
-        return partition, PartitionInfo(
-            n_rows=X.shape[0],
-            n_features=X.shape[1],
-            feature_names=vars(estimator).get("feature_names_in_"),
-            dtype=X.dtype,
-            y_shape=y.shape[1:],
-            weight=partition.total_weight,
-            is_sparse=issparse(X),
-            n_stored=X.size,
+    if X.shape[0] == 0:  # a sparse matrix has no len
+        return None, None
+    estimator = kind()
+    estimator._set(features or {})
+    with prefix_errors(name):
+        X, y = estimator._validated(X, y, reset=features is None)
+        check_fits_dtype(X, dtype or infer_dtype(X))
+        if weight is not None:
+            weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+        architecture.validate_input(X)
+    if issparse(y):
+        raise TypeError(
+            f"y of {name} is sparse, but a Dask estimator needs dense targets. Pass "
+            "y.map_blocks(lambda block: block.toarray())."
         )
-
-
-def make_partitions(
-    client: Client, X: Any, y: Any, weight: Any, validator: PartitionValidator, name: str = "X"
-) -> Partitions:
-    """Return the rows of Dask arrays or frames, checked on the workers.
-
-    Parameters
-    ----------
-    client : Client
-        The client of the cluster.
-    X, y, weight : Dask array or frame
-        The rows as passed to `fit`; the weight may be None.
-    validator : PartitionValidator
-        The checks of each partition.
-    name : str, default="X"
-        The name of X in errors.
-    """
-    token, check = "backprop-rows" + unique_suffix(), delayed(validator, pure=False)
-    pairs = client.compute(
-        [
-            check(*columns, f"block {i} of {name}", dask_key_name=(token, i))
-            for i, columns in enumerate(delayed_partitions(X, y, weight, name))
-        ]
+    partition = Partition(X, y, weight)
+    return partition, PartitionInfo(
+        n_rows=X.shape[0],
+        n_features=X.shape[1],
+        feature_names=vars(estimator).get("feature_names_in_"),
+        dtype=X.dtype,
+        y_shape=y.shape[1:],
+        weight=partition.total_weight,
+        is_sparse=issparse(X),
+        n_stored=X.size,
     )
-    both = Partitions(client, pairs, [])
-    futures = both._submit(getitem, (0,), "backprop-facts")
-    infos = both.compute(getitem, 1)
-    nonempty = [pair for pair in zip(futures, infos, strict=True) if pair[1] is not None]
-    if not nonempty:
-        raise ValueError(f"{name} has no rows, but at least one is needed for training.")
-    partitions = Partitions(client, *(list(each) for each in zip(*nonempty, strict=True)))
-    _check_same_columns(partitions.infos, name)
-    return partitions
 
 
 def gather(client: Client, futures: Sequence[Future]) -> list[Any]:
     """Return the results of small tasks, or raise the error of a task."""
     with translate_comm_errors():
         return list(client.gather(list(futures)))
-
-
-def unique_suffix() -> str:
-    """Return the end of a task name that no other task has."""
-    return f"-{uuid4().hex}"
 
 
 # ------------------------------------------------------------------- Dask collections
@@ -315,9 +363,7 @@ def delayed_partitions(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any
                 "local estimator for rows in this process, or make a Dask array with "
                 "dask.array.from_array."
             )
-    X = merge_column_chunks(X)
-    columns = [row_blocks(X)]
-    columns += [row_blocks(_rechunk_like(each, X)) for each in (y, weight) if each is not None]
+    columns = [row_blocks(array, like=X) for array in arrays.values()]
     if len({len(column) for column in columns}) > 1:
         raise ValueError(
             f"{', '.join(arrays)} have {', '.join(str(len(c)) for c in columns)} blocks of rows, "
@@ -330,41 +376,22 @@ def delayed_partitions(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any
     return list(zip(*columns, strict=True))
 
 
-def merge_column_chunks(array: Any) -> Any:
-    """Return a collection in which each row lies in one block."""
-    if isinstance(array, da.Array) and array.ndim == 2 and array.numblocks[1] > 1:
-        return array.rechunk({1: -1})
-    return array
-
-
-def _rechunk_like(array: Any, X: Any) -> Any:
-    """Return an array with the chunks of X, if the chunk sizes of both are known."""
-    array = merge_column_chunks(array)
-    if isinstance(array, da.Array) and isinstance(X, da.Array):
-        own, target = array.chunks[0], X.chunks[0]
-        # Unknown sizes are NaN, and so is their sum.
-        if sum(own) == sum(target) and own != target:
-            return array.rechunk({0: target})
-    return array
-
-
-def row_blocks(array: Any) -> list[Any]:
+def row_blocks(array: Any, like: Any = None) -> list[Any]:
     """Return the blocks of rows of a Dask array or frame, not computed yet.
+
+    An array gets the chunks of the array `like`, if it has as many rows and their number is known.
 
     A frame has a block for each of its partitions. Dask's full optimization would join partitions
     of a file from which few columns are read, and X and y of one file would have different blocks.
     So columns are still selected when the file is read, but no partitions are joined.
     """
-    if isinstance(array, da.Array):
-        return list(array.to_delayed().ravel())
-    return list(array.simplify().to_delayed(optimize_graph=False))
-
-
-# --------------------------------------------------------------------------- on the workers
-
-
-def _total_weight(partition: Partition) -> float:
-    return partition.total_weight
+    if not isinstance(array, da.Array):
+        return list(array.simplify().to_delayed(optimize_graph=False))
+    if any(n > 1 for n in array.numblocks[1:]):
+        array = array.rechunk({1: -1})
+    if isinstance(like, da.Array) and like.shape[0] == array.shape[0]:  # NaN if unknown
+        array = array.rechunk({0: like.chunks[0]})
+    return list(array.to_delayed().ravel())
 
 
 def _take_every(partition: Partition, start: int, step: int) -> Partition:
@@ -388,3 +415,141 @@ def _check_same_columns(infos: Sequence[PartitionInfo], name: str) -> None:
                 f"{name} has blocks of sparse matrices and of dense arrays. Make all of them of "
                 "one kind, for example with X.map_blocks(scipy.sparse.csr_matrix)."
             )
+
+
+# ---------------------------------------------------------------------------- targets
+
+
+def encode_targets(partition: Partition, targets: Any) -> Partition:
+    """Return a partition with encoded targets."""
+    return partition._replace(y=targets.encode(partition.y, needs_all=False))
+
+
+def y_with_all_labels(partitions: Partitions) -> Array:
+    """Return a small y that holds all labels of each column."""
+    columns = []
+    for labels in zip(*partitions.compute(_unique_labels), strict=True):
+        if len({each.dtype.kind == "U" for each in labels}) > 1:
+            raise ValueError(
+                "y has words in some blocks and numbers in others. Make all labels of a column "
+                "words, or all numbers."
+            )
+        columns.append(np.unique(np.concatenate(labels)))
+    if not partitions.infos[0].y_shape:
+        return np.tile(columns[0], _N_REPEATS)
+    if len({column.dtype.kind == "U" for column in columns}) > 1:
+        columns = [column.astype(object) for column in columns]
+    n_rows = _N_REPEATS * max(map(len, columns))
+    return np.column_stack([np.resize(column, n_rows) for column in columns])
+
+
+def _unique_labels(partition: Partition) -> list[Array]:
+    """Return the labels of each column of a partition."""
+    columns = [partition.y] if partition.y.ndim == 1 else list(partition.y.T)
+    return [np.unique(unify_label_dtype(column, "y")) for column in columns]
+
+
+def weight_by_class(
+    class_weight: Any, targets: BaseLabelEncoder, partitions: Partitions
+) -> Partitions:
+    """Return partitions of encoded targets, with sample weights multiplied by class weights."""
+    if class_weight is None:
+        return partitions
+    one_row = targets.class_indices(np.zeros((1, targets.n_outputs), dtype=np.int8))
+    columns = [labels._replace(codes=np.arange(len(labels.classes))) for labels in one_row]
+    # Checks the class weights of all columns together.
+    weights_of_each_class(class_weight, columns, targets.has_several_columns, None)
+    each = class_weight if isinstance(class_weight, list) else [class_weight] * len(columns)
+    counts = zip(*partitions.compute(_class_counts, targets=targets), strict=True)
+    weights = [
+        compute_class_weight(own, labels, np.sum(count, axis=0))
+        for own, labels, count in zip(each, columns, counts, strict=True)
+    ]
+    weighted = partitions.map(_apply_class_weight, targets=targets, weights=weights)
+    totals = zip(partitions.infos, weighted.compute(attrgetter("total_weight")), strict=True)
+    weighted = replace(weighted, infos=[info._replace(weight=weight) for info, weight in totals])
+    check_total(weighted.weight, class_weight, one_row, None)
+    return weighted
+
+
+def _class_counts(partition: Partition, targets: BaseLabelEncoder) -> list[Array]:
+    """Return the total weight of the rows of each class, for each column."""
+    weight = partition.weight
+    return [
+        np.bincount(labels.codes, weights=weight, minlength=len(labels.classes)).astype(float)
+        for labels in targets.class_indices(partition.y)
+    ]
+
+
+def _apply_class_weight(
+    partition: Partition, targets: BaseLabelEncoder, weights: Sequence[Array]
+) -> Partition:
+    with np.errstate(over="ignore", invalid="ignore"):
+        labels = targets.class_indices(partition.y)
+        return partition._replace(weight=apply_class_weight(weights, labels, partition.weight))
+
+
+def fit_regression_targets(
+    config: TrainingConfig, setting: Any, partitions: Partitions, dtype: Any
+) -> RegressionTargetEncoder:
+    """Return numeric targets, with their mean and scale if they are to be scaled.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The configuration of the fit.
+    setting : str or Loss
+        The loss as the user passed it, for errors.
+    partitions : Partitions
+        The rows.
+    dtype : dtype
+        The dtype of the network.
+    """
+    n_targets = math.prod(partitions.infos[0].y_shape)
+    targets = RegressionTargetEncoder(config.loss, setting, n_targets)
+    facts = partitions.compute(_check_and_sum, targets=targets)
+    if not config.scale_target:
+        return targets
+    check_can_be_scaled(config.loss, setting)
+    totals, sums, minima, maxima, largest = zip(*facts, strict=True)
+    total, low, high = sum(totals), np.min(minima, axis=0), np.max(maxima, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # The mean of a constant column is its value, without rounding.
+        mean = np.where(low == high, low, sum(sums) / total)
+        if targets.loss.interval_y_true.low == 0:
+            mean, scale = np.zeros_like(mean), mean
+        else:
+            exponent = exponent_of_deviations(mean, low, high)
+            squares: Any = sum(partitions.compute(_sum_squares, mean=mean, exponent=exponent))
+            scale = np.ldexp(np.sqrt(squares / total), exponent)
+    scaled = replace(targets, mean=mean, scale=one_for_zero(scale))
+    return scaled.checked(max(largest), dtype)
+
+
+def _check_and_sum(
+    partition: Partition, targets: RegressionTargetEncoder
+) -> tuple[float, Array, Array, Array, float]:
+    """Return the total weight; the weighted sum, minimum and maximum of y; the largest |y|.
+
+    The loss must be defined for all targets.
+    """
+    targets.encode(partition.y, needs_all=False)
+    y, weight = _as_columns(partition.y), partition.weight
+    counted = y if weight is None else y[weight > 0]
+    low, high = counted.min(axis=0, initial=np.inf), counted.max(axis=0, initial=-np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = y.sum(axis=0) if weight is None else weight @ y
+    return partition.total_weight, sums, low, high, max_abs(partition.y)
+
+
+def _sum_squares(partition: Partition, mean: Array, exponent: Array) -> Array:
+    """Return the weighted sums of squared deviations from the mean, over 4**exponent."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = squared_deviations(_as_columns(partition.y), mean, exponent)
+        weight = partition.weight
+        sums: Array = squares.sum(axis=0) if weight is None else weight @ squares
+    return sums
+
+
+def _as_columns(y: Array) -> Array:
+    return (y[:, None] if y.ndim == 1 else y).astype(np.float64)

@@ -1,26 +1,271 @@
-"""Trainer of networks whose rows are on the workers of a cluster."""
+"""Trainer of networks whose rows are on the workers of a cluster.
+
+Training survives the loss of workers. Partitions are Dask tasks, which other workers compute again,
+and a call depends on its arguments alone. So a call that has lost a worker is repeated with new
+actors. Actors are also replaced after a worker has joined.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
+from distributed import Future
 
 from ..nn.ensemble_trainer import StackTrainer
-from ..nn.objective import PenaltyGradient, fsum_or_nan
+from ..nn.network import Network
+from ..nn.objective import Objective, fsum_or_nan
+from ..nn.parameters import Parameters
 from ..nn.train_state import TrainState
+from ..training.config import TrainingConfig
+from ..training.validation_data import Evaluator
 from ..utils.arrays import Array
-from ._actor_pool import ActorPool
-from ._worker import EpochSlice, GradientResult, LocalSGDResult, SyncState
+from ._partitions import ClusterLostError, Partitions, cluster_lost_error, translate_comm_errors
+from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, trained_part
+
+# The topic of the events by which any client of the cluster can follow a training.
+TOPIC = "skbackprop"
+
+# Seconds between two checks for workers that have joined or left.
+_CHECK_INTERVAL = 1.0
+
+# Seconds to wait for a result before a check whether its worker is alive.
+_RESULT_TIMEOUT = 2.0
+
+# Seconds that a cluster may have no workers.
+_NO_WORKERS_TIMEOUT = 60.0
+
+# Consecutive failures of a call before it is given up, and the first pause in seconds between
+# retries, which doubles each time.
+_MAX_FAILURES = 6
+_RETRY_PAUSE = 0.1
 
 # The bound of the seeds of orders and masks.
 _MAX_SEED = np.iinfo(np.int64).max
 
 # The state by whose root adaptive optimizers divide their steps: the first of these that exists.
 _SECOND_MOMENTS = "largest_second_moment", "second_moment", "sum_of_squares"
+
+
+class ActorPool:
+    """One actor on each worker, with a share of the partitions.
+
+    Actors are created at the first call, and again after a worker has left or joined.
+
+    Parameters
+    ----------
+    partitions : Partitions
+        The rows.
+    objective : Objective
+        The objective of one network.
+    config : TrainingConfig
+        The configuration of training.
+
+    Attributes
+    ----------
+    config : TrainingConfig
+        The configuration, with a batch size of at most the number of rows.
+    n_calls : int
+        The number of calls so far.
+    """
+
+    def __init__(
+        self, partitions: Partitions, objective: Objective, config: TrainingConfig
+    ) -> None:
+        self.partitions = partitions
+        self.config = replace(config, batch_size=min(config.batch_size, partitions.n_rows))
+        self.n_calls = 0
+        self._objective, self._client = objective, partitions.client
+        self._workers: list[str] = []
+        self._actors: list[Any] = []
+        self._futures: list[Future] = []  # actors live as long as these
+        self._max_rows = 0
+        self._last_check = -math.inf
+        self._fit_id = uuid4().hex[:8]
+
+    @property
+    def max_rows(self) -> int:
+        """The number of rows of the worker with the most."""
+        self._update_actors()
+        return self._max_rows
+
+    def map(self, method: str, *arguments: Any) -> list[Any]:
+        """Return the results of a method of all actors.
+
+        Raises
+        ------
+        ClusterLostError
+            If there are no workers, or rows are lost.
+        Exception
+            If an actor has raised it.
+        """
+        self.n_calls += 1
+        n_failures = 0
+        while True:
+            try:
+                self._update_actors()
+                futures = [actor.call(method, *arguments) for actor in self._actors]
+                results = [self._wait_for(future) for future in futures]
+                break
+            except ClusterLostError:
+                raise
+            except Exception as error:  # a lost worker or connection
+                self._drop_actors()
+                n_failures += 1
+                if any(future.cancelled() for future in self.partitions.futures):
+                    raise cluster_lost_error("blocks of rows were cancelled") from error
+                if n_failures == _MAX_FAILURES:
+                    raise cluster_lost_error(
+                        f"workers were lost {_MAX_FAILURES} times in a row: {error}"
+                    ) from error
+            time.sleep(_RETRY_PAUSE * 2**n_failures)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return results
+
+    def log_event(self, **event: Any) -> None:
+        """Log an event to the scheduler. Communication errors are ignored."""
+        if self._client.status == "running":
+            with suppress(OSError, CancelledError):
+                self._client.log_event(TOPIC, {"fit": self._fit_id, **event})
+
+    def _wait_for(self, future: Any) -> Any:
+        """Return the result of a call, or raise a ConnectionError once a worker is lost."""
+        while True:
+            try:
+                return future.result(timeout=_RESULT_TIMEOUT)
+            except TimeoutError:
+                if future.done():
+                    raise
+            if not set(self._workers) <= set(self._find_workers()):
+                raise ConnectionError("a worker is gone")
+
+    def _find_workers(self) -> list[str]:
+        """Return the addresses of the workers of the cluster."""
+        self._last_check = time.monotonic()
+        if self._client.status != "running":
+            raise cluster_lost_error(f"the client is {self._client.status}")
+        with translate_comm_errors():
+            return list(self._client.nthreads())
+
+    def _update_actors(self) -> None:
+        """Create actors if there are none, or if workers have left or joined."""
+        if self._actors and time.monotonic() - self._last_check < _CHECK_INTERVAL:
+            return
+        workers = self._find_workers()
+        if self._actors and set(workers) == set(self._workers):
+            return
+        timeout = time.monotonic() + _NO_WORKERS_TIMEOUT
+        while not workers:
+            if time.monotonic() > timeout:
+                raise cluster_lost_error("there are no workers")
+            time.sleep(_RETRY_PAUSE)
+            workers = self._find_workers()
+        self._drop_actors()
+        self._create_actors(workers)
+        self._workers, self._last_check = workers, time.monotonic()
+
+    def _drop_actors(self) -> None:
+        self._actors, self._futures, self._last_check = [], [], -math.inf
+
+    def _create_actors(self, workers: Sequence[str]) -> None:
+        partitions, infos = self.partitions.futures, self.partitions.infos
+        locations = self._client.who_has(partitions)
+        holders = [[*locations.get(future.key, ())] for future in partitions]
+        n_rows, weights = zip(*((info.n_rows, info.weight) for info in infos), strict=True)
+        assigned = zip(assign_partitions(holders, n_rows, workers), workers, strict=True)
+        # In the order of the partitions, so that results do not depend on the workers' addresses.
+        numbers, workers = zip(*sorted(pair for pair in assigned if pair[0]), strict=True)
+        shares = make_worker_shares(numbers, n_rows, weights, self.config.batch_size)
+        self._max_rows = shares[0].max_rows
+        self._futures = [
+            self._client.submit(
+                WorkerActor,
+                self._objective,
+                self.config,
+                share,
+                *(partitions[i] for i in share.partitions),
+                key=f"backprop-part-{uuid4()}",
+                actor=True,
+                workers=[worker],
+                allow_other_workers=True,
+            )
+            for share, worker in zip(shares, workers, strict=True)
+        ]
+        with self._client.as_current():  # the client that the actors' calls go through
+            self._actors = [future.result() for future in self._futures]
+
+
+def make_worker_shares(
+    numbers: Sequence[list[int]], n_rows: Sequence[int], weights: Sequence[float], batch_size: int
+) -> list[WorkerShare]:
+    """Return the share of each worker.
+
+    Parameters
+    ----------
+    numbers : sequence of lists of int
+        The numbers of the partitions of each worker.
+    n_rows, weights : sequences of numbers
+        The number of rows and the total weight of each partition.
+    batch_size : int
+        The number of rows in a batch.
+    """
+    sizes = [sum(n_rows[i] for i in own) for own in numbers]
+    n_steps = [-(-size // batch_size) for size in sizes]
+    largest = max(weights)  # weights may be too small to be multiplied
+    total = math.fsum(weight / largest for weight in weights) * max(n_steps)
+    shares = []
+    for own in numbers:
+        weight = math.fsum(weights[i] for i in own)
+        fraction = weight / largest * sum(n_steps) / total
+        scale = 1 / fraction if fraction >= sys.float_info.min else 1.0
+        shares.append(WorkerShare(own, weight, max(sizes), scale))
+    return shares
+
+
+def assign_partitions(
+    holders: Sequence[Sequence[str]], n_rows: Sequence[int], workers: Sequence[str]
+) -> list[list[int]]:
+    """Return the numbers of the partitions that each worker takes.
+
+    Workers take the partitions that they hold. Then partitions move from the worker with the most
+    rows to the worker with the least, as long as the second then has no more rows than the first.
+
+    Parameters
+    ----------
+    holders : sequence of sequences of str
+        The workers that hold each partition.
+    n_rows : sequence of int
+        The number of rows of each partition.
+    workers : sequence of str
+        All workers.
+    """
+    assigned: dict[str, list[int]] = {worker: [] for worker in workers}
+
+    def load(worker: str) -> int:
+        return sum(n_rows[i] for i in assigned[worker])
+
+    for i in sorted(range(len(n_rows)), key=lambda i: -n_rows[i]):
+        candidates = [worker for worker in holders[i] if worker in assigned] or list(workers)
+        assigned[min(candidates, key=load)].append(i)
+    while True:
+        most, least = max(workers, key=load), min(workers, key=load)
+        gap = load(most) - load(least)
+        movable = [i for i in assigned[most] if 2 * n_rows[i] <= gap]
+        if not movable:
+            return [sorted(assigned[worker]) for worker in workers]
+        largest = max(movable, key=lambda i: n_rows[i])
+        assigned[most].remove(largest)
+        assigned[least].append(largest)
 
 
 @dataclass
@@ -69,102 +314,104 @@ class DistributedTrainer(StackTrainer):
     pool: ActorPool = field(kw_only=True)
     sync_every: int = field(kw_only=True)
 
-    def _bind(self) -> None:
-        super()._bind()
-        self._members = [_MemberUpdate(self, slice(i, i + 1)) for i in range(len(self))]
-
     def run_epoch(self, rate: Array) -> Array:
         """Visit all rows once and return the loss of each network, penalty included."""
         pool, partitions = self.pool, self.pool.partitions
         start, n_calls = time.perf_counter(), pool.n_calls
+        is_synchronous, batch_size = self.sync_every == 1, pool.config.batch_size
+        n_steps = -(-(partitions.n_rows if is_synchronous else pool.max_rows) // batch_size)
+        n_rounds = -(-n_steps // self.sync_every)
+        members = [slice(i, i + 1) for i in range(len(self))]
         # The sums of the losses of each network.
-        sums: list[list[float]] = [[] for _ in self._members]
-        if self.sync_every == 1:
-            self._sync_sgd_epoch(rate, sums)
-        else:
-            self._local_sgd_epoch(rate, sums)
+        sums: list[list[float]] = [[] for _ in members]
+        for slices in self._iter_slices(n_rounds):
+            state = trained_part(self.state, is_synchronous)
+            results = pool.map("train", is_synchronous, state, rate, slices)
+            of_round = slices[0].of_partition(partitions.n_rows, 0)
+            n_rows = of_round.stop - of_round.start
+            for own, parts, losses in zip(members, zip(*results, strict=True), sums, strict=True):
+                if is_synchronous:
+                    losses += self._make_step(own, parts, batch_size, rate[own].item())
+                else:
+                    average_workers(self.state.take(own), parts, n_rows)
+                    losses += [part.loss / n_rounds for part in parts]
         self.state.n_samples_seen += partitions.n_rows
-        losses = np.array([fsum_or_nan(own) / partitions.weight for own in sums])
+        means = np.array([fsum_or_nan(losses) / partitions.weight for losses in sums])
         pool.log_event(
             epoch=int(self.state.n_samples_seen.max()) // partitions.n_rows,
-            loss=float(losses.mean()),
+            loss=float(means.mean()),
             sync_every=self.sync_every,
             n_rounds=pool.n_calls - n_calls,
             seconds=time.perf_counter() - start,
         )
-        return losses
-
-    def _sync_sgd_epoch(self, rate: Array, sums: list[list[float]]) -> None:
-        """Make a step on each batch, which all workers share."""
-        parameters, batch_size = self.parameters, self.pool.config.batch_size
-        for slices in self._iter_slices(-(-self.pool.partitions.n_rows // batch_size)):
-            results = self.pool.map("gradients", parameters.theta, parameters.statistics, slices)
-            for i, parts in enumerate(zip(*results, strict=True)):
-                sums[i] += self._members[i].step(parts, batch_size, rate[i].item())
-
-    def _local_sgd_epoch(self, rate: Array, sums: list[list[float]]) -> None:
-        """Make local steps on each worker in each round, and average the workers."""
-        n_steps = -(-self.pool.max_rows // self.pool.config.batch_size)
-        n_rounds = -(-n_steps // self.sync_every)
-        for slices in self._iter_slices(n_rounds):
-            results = self.pool.map("local_steps", SyncState.of(self.state), rate, slices)
-            of_round = slices[0].of_partition(self.pool.partitions.n_rows, 0)
-            n_rows = of_round.stop - of_round.start
-            for i, parts in enumerate(zip(*results, strict=True)):
-                average_workers(self._members[i].state, parts, n_rows)
-                sums[i] += [part.loss * part.weight / n_rounds for part in parts if part.weight]
+        return means
 
     def _iter_slices(self, n_pieces: int) -> Iterable[list[EpochSlice]]:
         """Yield the pieces of an epoch, one for each network, until the time limit."""
-        seeds: dict[int, int | None] = {}
-        for rng in self.state.rngs:  # networks that share a stream visit rows in the same order
-            if id(rng) not in seeds:
-                drawn = None if rng is None else int(rng.randint(_MAX_SEED, dtype=np.int64))
-                seeds[id(rng)] = drawn
-        orders = [seeds[id(rng)] for rng in self.state.rngs]
+        rngs = self.state.rngs
+        # Networks that share a stream visit rows in the same order.
+        seeds = {
+            key: None if rng is None else int(rng.randint(_MAX_SEED, dtype=np.int64))
+            for key, rng in {id(rng): rng for rng in rngs}.items()
+        }
         masks = [int(rng.integers(_MAX_SEED)) for rng in self.state.masks] or [0] * len(self)
         slices: Iterable[list[EpochSlice]] = (
-            [EpochSlice(*own, piece, n_pieces) for own in zip(orders, masks, strict=True)]
+            [
+                EpochSlice(seeds[id(rng)], own, piece, n_pieces)
+                for rng, own in zip(rngs, masks, strict=True)
+            ]
             for piece in range(n_pieces)
         )
         return slices if self.deadline is None else self.deadline.before_each(slices)
 
-
-class _MemberUpdate:
-    """Update of one network from the gradients of the workers.
-
-    Parameters
-    ----------
-    trainer : DistributedTrainer
-        The trainer.
-    own : slice
-        The row of the network in the arrays of the trainer.
-    """
-
-    def __init__(self, trainer: DistributedTrainer, own: slice) -> None:
-        self.state, self._objective = trainer.state.take(own), trainer.objective.members(own)
-        self._gradients = trainer.gradients.members(own)
-        self._update = trainer.rule.members(own).update(self.state, self._gradients)
-        both = self.state.parameters, self._gradients
-        self._add_penalty = PenaltyGradient(self._objective.penalty, *both, trainer.buffer_pool)
-
-    def step(self, parts: Sequence[GradientResult], n_rows: int, rate: float) -> list[float]:
-        """Make a step with the gradients of one batch, and return the losses to add up."""
+    def _make_step(
+        self, own: slice, parts: Sequence[RoundResult], n_rows: int, rate: float
+    ) -> list[float]:
+        """Make a step of one network with the gradients of a batch, and return its losses."""
         weights = [part.weight for part in parts]
         total = math.fsum(weights)
         if total == 0:
             return []
-        g = _weighted_mean([part.g for part in parts], weights)
-        np.copyto(self._gradients.theta, g, casting="same_kind")
-        for i, array in enumerate(self.state.parameters.statistics.values()):
-            np.copyto(array, _weighted_mean([part.statistics[i] for part in parts], weights))
-        measure = self._add_penalty(total)
-        self._update(n_rows, rate)
-        losses = [part.loss / self._objective.loss_normalizer for part in parts]
-        return losses + self._objective.penalty.value(measure.astype(float)).tolist()
+        step = self._step(own, 1)  # bound to the smallest batch, because it sees no rows
+        statistics = self.parameters.members(own).statistics
+        mean = _weighted_mean([part.outcome.theta for part in parts], weights)
+        np.copyto(step.gradient.g, mean, casting="same_kind")
+        for name, array in statistics.items():
+            each = [part.outcome.statistics[name] for part in parts]
+            np.copyto(array, _weighted_mean(each, weights))
+        penalty, normalizer = (
+            step.gradient.objective.penalty,
+            step.gradient.objective.loss_normalizer,
+        )
+        sums_of_weights = step.gradient.add_penalty(total)
+        step.update(n_rows, rate)
+        losses = [part.loss / normalizer for part in parts]
+        return losses + penalty.value(sums_of_weights.astype(float)).tolist()
 
 
-def average_workers(state: TrainState, results: Sequence[LocalSGDResult], n_rows: int) -> None:
+class RemoteEvaluator:
+    """Evaluator whose raw predictions are computed on the workers.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        The evaluator of the loss and the score.
+    pool : ActorPool
+        The validation rows.
+    """
+
+    def __init__(self, evaluator: Evaluator, pool: ActorPool) -> None:
+        self.loss, self.score, self._pool = evaluator.loss, evaluator.score, pool
+
+    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+        """Return the raw predictions of all rows by each network; X and rows are not used."""
+        parts: dict[int, Array] = {}
+        for part in self._pool.map("predict_raw", parameters):
+            parts |= part
+        return np.concatenate([parts[number] for number in sorted(parts)], axis=1)
+
+
+def average_workers(state: TrainState, results: Sequence[RoundResult], n_rows: int) -> None:
     """Set a state to the mean over the workers, weighted by the total weight of their rows.
 
     All workers have made the same number of steps, so the expected step is that of the weighted
@@ -174,35 +421,36 @@ def average_workers(state: TrainState, results: Sequence[LocalSGDResult], n_rows
     ----------
     state : TrainState
         The state before the round, changed in place.
-    results : sequence of LocalSGDResult
+    results : sequence of RoundResult
         The states of the workers after the round.
     n_rows : int
         The number of rows of all workers in the round.
     """
-    parts = [result.state for result in results if result.weight > 0]
-    weights = [result.weight for result in results if result.weight > 0]
-    own = SyncState.of(state)
-    np.copyto(own.theta, _average_parameters(own, parts, weights), casting="same_kind")
-    for kind in ("statistics", "optimizer", "average"):
-        for name, array in getattr(own, kind).items():
-            arrays = [getattr(part, kind)[name] for part in parts]
-            own_weights = weights
-            if kind == "average" and name != "total":
-                if array.dtype.kind != "f":  # the number of rows seen
-                    array += n_rows
-                    continue
-                # The averages of workers count by their number of steps, which may be zero.
-                totals = [part.average["total"].item() for part in parts]
-                own_weights = [w * total for w, total in zip(weights, totals, strict=True)]
-            mean = _weighted_mean(arrays, own_weights)
-            if array.dtype.kind == "f":
-                np.copyto(array, mean, casting="same_kind")
-            else:
-                np.copyto(array, np.rint(mean), casting="unsafe")
+    weighted = [(part.outcome, part.weight) for part in results if part.weight > 0]
+    parts: list[TrainState] = [part for part, _ in weighted]
+    weights = [weight for _, weight in weighted]
+    theta = state.parameters.theta
+    np.copyto(theta, _average_parameters(state, parts, weights), casting="same_kind")
+    for name, array in state.parameters.statistics.items():
+        _set_to_mean(array, [part.parameters.statistics[name] for part in parts], weights)
+    for name, array in state.optimizer.items():
+        _set_to_mean(array, [part.optimizer[name] for part in parts], weights)
+    for name, array in state.average.items():
+        own_weights = weights
+        if name != "total":
+            if array.dtype.kind != "f":  # the number of rows seen
+                array += n_rows
+                continue
+            # The averages of workers count by their number of steps, which may be zero.
+            own_weights = [
+                weight * part.average["total"].item()
+                for part, weight in zip(parts, weights, strict=True)
+            ]
+        _set_to_mean(array, [part.average[name] for part in parts], own_weights)
 
 
 def _average_parameters(
-    before: SyncState, parts: Sequence[SyncState], weights: Sequence[float]
+    before: TrainState, parts: Sequence[TrainState], weights: Sequence[float]
 ) -> Array:
     """Return the mean of the workers' parameters, corrected for their second moments.
 
@@ -211,7 +459,7 @@ def _average_parameters(
     loss requires. So each parameter is also weighted by this root, taken in the middle of the
     round, as in Wang et al. (2021), "Local adaptivity in federated learning", arXiv:2106.02305.
     """
-    mean = _weighted_mean([part.theta for part in parts], weights)
+    mean = _weighted_mean([part.parameters.theta for part in parts], weights)
     name = next((name for name in _SECOND_MOMENTS if name in before.optimizer), None)
     if name is None or len(parts) == 1:
         return mean
@@ -220,8 +468,14 @@ def _average_parameters(
     for part, weight in zip(parts, weights, strict=True):
         scale = weight / total_weight * np.sqrt((moment + part.optimizer[name]) / 2)
         total += scale
-        weighted += scale * part.theta
+        weighted += scale * part.parameters.theta
     return np.divide(weighted, total, out=mean, where=total > 0)
+
+
+def _set_to_mean(array: Array, parts: Sequence[Array], weights: Sequence[float]) -> None:
+    """Set an array to the weighted mean of others, rounded if it holds integers."""
+    mean = _weighted_mean(parts, weights)
+    np.copyto(array, mean if array.dtype.kind == "f" else np.rint(mean), casting="unsafe")
 
 
 def _weighted_mean(arrays: Sequence[Array], weights: Sequence[float]) -> Array:

@@ -6,11 +6,10 @@ from the arguments and the rows. So in any round another worker with the same ro
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse, vstack
@@ -22,35 +21,16 @@ from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..nn.train_state import TrainState
-from ..nn.update import UpdateRule
-from ..schedules import ConstantRate, init_plateau_counter
+from ..schedules import ConstantRate
 from ..training.blas_threads import with_blas_limit
-from ..utils.arrays import BUFFER_SIZE, Array, ArrayDict, IndexArray, index_state
+from ..training.config import TrainingConfig
+from ..utils.arrays import BUFFER_SIZE, Array, IndexArray
 from ._partitions import Partition
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 # The number of values in the buffers of the rows that pass through the network together.
 _BUFFERED_VALUES = 1 << 20
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """Settings that all workers share.
-
-    Parameters
-    ----------
-    objective : Objective
-        The objective of one network.
-    rule : UpdateRule
-        The update rule of one network.
-    batch_size : int
-        The number of rows in a batch.
-    """
-
-    objective: Objective
-    rule: UpdateRule
-    batch_size: int
 
 
 class WorkerShare(NamedTuple):
@@ -108,84 +88,23 @@ class EpochSlice(NamedTuple):
         return slice(start, stop)
 
 
-class GradientResult(NamedTuple):
-    """Gradient of one network on one worker's part of a batch.
+class RoundResult(NamedTuple):
+    """One network after the part of one worker in a round.
 
     Parameters
     ----------
-    g : array of shape (1, p)
-        The gradient of the mean loss.
-    statistics : list of arrays
-        The updated running statistics.
+    outcome : FlatParameters, TrainState or None
+        In a synchronous step the gradient of the mean loss, with the updated running statistics;
+        else the state after local steps, or None if all rows have weight zero.
     weight : float
         The total weight of the rows.
     loss : float
-        The weighted sum of the losses.
+        The weighted sum of the losses; after local steps including the penalty.
     """
 
-    g: Array
-    statistics: list[Array]
+    outcome: Any
     weight: float
     loss: float
-
-
-class SyncState(NamedTuple):
-    """Arrays that workers start a round of local steps with, and that are averaged after it.
-
-    Parameters
-    ----------
-    theta : array of shape (n_estimators, p)
-        The parameters.
-    statistics, optimizer, average : dict
-        The dicts of a `TrainState`.
-    """
-
-    theta: Array
-    statistics: ArrayDict
-    optimizer: ArrayDict
-    average: ArrayDict
-
-    @classmethod
-    def of(cls, state: TrainState) -> Self:
-        """Return the arrays of a state, without copies."""
-        parameters = state.parameters
-        return cls(parameters.theta, parameters.statistics, state.optimizer, state.average)
-
-    def member(self, i: int) -> Self:
-        """Return the arrays of one network, as views."""
-        own = slice(i, i + 1)
-        return type(self)(self.theta[own], *(index_state(state, own) for state in self[1:]))
-
-    def copy_to(self, other: Self) -> None:
-        """Copy the values to the arrays of another."""
-        np.copyto(other.theta, self.theta)
-        for target, source in zip(other[1:], self[1:], strict=True):
-            for name, array in source.items():
-                np.copyto(target[name], array)
-
-
-class LocalSGDResult(NamedTuple):
-    """One network after the local steps of one worker.
-
-    Parameters
-    ----------
-    state : SyncState
-        The arrays after the steps.
-    weight : float
-        The total weight of the worker's rows.
-    loss : float
-        The mean loss over the steps, penalty included.
-    """
-
-    state: SyncState
-    weight: float
-    loss: float
-
-
-class RemoteError(NamedTuple):
-    """An exception of the computation, in contrast to one of the connection."""
-
-    error: Exception
 
 
 class WorkerActor:
@@ -193,85 +112,80 @@ class WorkerActor:
 
     Parameters
     ----------
-    config : WorkerConfig
-        The settings that all workers share.
+    objective : Objective
+        The objective of one network.
+    config : TrainingConfig
+        The configuration of training.
     share : WorkerShare
         The share of this worker.
     *partitions : Partition
         The rows.
     """
 
-    def __init__(self, config: WorkerConfig, share: WorkerShare, *partitions: Partition) -> None:
-        network = config.objective.network
-        self._config, self._share, self._partitions = config, share, partitions
+    def __init__(
+        self,
+        objective: Objective,
+        config: TrainingConfig,
+        share: WorkerShare,
+        *partitions: Partition,
+    ) -> None:
+        self._objective, self._config = objective, config
+        self._share, self._partitions = share, partitions
         self._starts = np.cumsum([0, *(partition.n_rows for partition in partitions)])
-        per_row = network.activations_per_sample(issparse(partitions[0].X))
+        per_row = objective.network.activations_per_sample(issparse(partitions[0].X))
         self._n_rows_at_once = max(1, _BUFFERED_VALUES // per_row)
         self._orders: dict[tuple[int | None, bool], list[IndexArray]] = {}
         self._losses: dict[int, FullBatchLoss] = {}
         self._trainers: dict[tuple[int, int, bool], StackTrainer] = {}
         self._state: TrainState | None = None
-        self._parameters: FlatParameters | None = None
-        self._masks = [np.random.default_rng()] if network.stochastic else []
-        self._max_matmul_size = network.max_matmul_size(config.batch_size)
+        self._max_matmul_size = objective.network.max_matmul_size(config.batch_size)
 
     # ------------------------------------------------------------------ calls
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Return the result of a method, or its exception as a RemoteError."""
+        """Return the result of a method, or the exception that it raises.
+
+        So the client can tell an error of the computation from one of the connection.
+        """
         try:
             with np.errstate(all="ignore"):
                 np.setbufsize(BUFFER_SIZE)  # until the end of the context
                 bound = partial(getattr(self, method), *arguments)
                 return with_blas_limit(bound, self._max_matmul_size)
         except Exception as error:
-            return RemoteError(error)
+            return error
 
-    def gradients(
-        self, theta: Array, statistics: ArrayDict, slices: Sequence[EpochSlice]
-    ) -> list[GradientResult]:
-        """Return the gradient of each network on this worker's part of its batch."""
-        self._drop_old_orders(slices)
-        members = [slice(i, i + 1) for i in range(len(slices))]
-        return [
-            self._gradient(theta[member], index_state(statistics, member), own)
-            for member, own in zip(members, slices, strict=True)
-        ]
+    def train(
+        self, is_synchronous: bool, states: TrainState, rates: Array, slices: Sequence[EpochSlice]
+    ) -> list[RoundResult]:
+        """Return each network after this worker's part of a round: a gradient or local steps."""
+        seeds = {piece.order for piece in slices}
+        self._orders = {key: orders for key, orders in self._orders.items() if key[0] in seeds}
+        results = []
+        for i, piece in enumerate(slices):
+            state = states.take(slice(i, i + 1))
+            if is_synchronous:
+                results.append(self._compute_gradient(state, piece))
+            else:
+                results.append(self._make_local_steps(state, rates[i : i + 1], piece))
+        return results
 
-    def local_steps(
-        self, start: SyncState, rates: Array, slices: Sequence[EpochSlice]
-    ) -> list[LocalSGDResult]:
-        """Return each network after local steps on this worker's part of a piece of an epoch."""
-        self._drop_old_orders(slices)
-        return [
-            self._local_steps(start.member(i), rates[i : i + 1], own)
-            for i, own in enumerate(slices)
-        ]
-
-    def raw_predictions(self, theta: Array, statistics: ArrayDict) -> dict[int, Array]:
+    def predict_raw(self, parameters: FlatParameters) -> dict[int, Array]:
         """Return the raw predictions of all networks for each partition, by its number."""
-        network = self._config.objective.network
-        parameters = FlatParameters(theta, statistics, network.layout)
-        return {
-            number: predict_raw(network, parameters, partition.X)
-            for number, partition in zip(self._share.partitions, self._partitions, strict=True)
-        }
+        pairs = zip(self._share.partitions, self._partitions, strict=True)
+        network = self._objective.network
+        return {i: predict_raw(network, parameters, partition.X) for i, partition in pairs}
 
-    def _gradient(self, theta: Array, statistics: ArrayDict, piece: EpochSlice) -> GradientResult:
-        if self._parameters is None:
-            self._parameters = self._config.objective.network.layout.init(1, theta.dtype)
-        parameters = self._parameters
-        np.copyto(parameters.theta, theta)
-        for name, array in statistics.items():
-            np.copyto(parameters.statistics[name], array)
-        self._seed_masks(piece)
-        g, weight, losses = np.zeros(theta.shape), 0.0, [0.0]
-        scale = self._share.weight_scale if statistics else 1.0
+    def _compute_gradient(self, start: TrainState, piece: EpochSlice) -> RoundResult:
+        state = self._load(start, piece)
+        parameters = state.parameters
+        g, weight, losses = np.zeros(parameters.theta.shape), 0.0, [0.0]
+        scale = self._share.weight_scale if parameters.statistics else 1.0
         for data in self._iter_data(piece):
             data, n_rows = _scale_weight(data, scale), data.n_rows
             if n_rows not in self._losses:
                 self._losses[n_rows] = FullBatchLoss(
-                    self._config.objective, parameters, data, None, n_rows, rngs=self._masks
+                    self._objective, parameters, data, None, n_rows, rngs=state.masks
                 )
             loss = self._losses[n_rows]
             loss.set_data(data)
@@ -279,22 +193,19 @@ class WorkerActor:
             g += loss.total * loss.gradients.theta
             weight += loss.total
         g /= weight or 1.0
-        updated = [array.copy() for array in parameters.statistics.values()]
-        return GradientResult(
-            g.astype(theta.dtype), updated, weight / scale, fsum_or_nan(losses) / scale
-        )
+        updated = {name: array.copy() for name, array in parameters.statistics.items()}
+        gradient = parameters.like(g.astype(parameters.dtype), updated)
+        return RoundResult(gradient, weight / scale, fsum_or_nan(losses) / scale)
 
-    def _local_steps(self, start: SyncState, rate: Array, piece: EpochSlice) -> LocalSGDResult:
+    def _make_local_steps(self, start: TrainState, rate: Array, piece: EpochSlice) -> RoundResult:
         """Return one network after as many steps as all other workers make."""
         share = self._share
         if share.weight == 0:
-            return LocalSGDResult(start, 0.0, 0.0)
+            return RoundResult(None, 0.0, 0.0)
         n_largest = -(-share.max_rows // piece.n_pieces)
         n_steps = -(-n_largest // self._config.batch_size)
         rows, scale = self._rows_of_steps(piece, n_largest, n_steps)
-        state = self._state = self._state or self._make_state(start)
-        start.copy_to(SyncState.of(state))
-        self._seed_masks(piece)
+        state = self._load(start, piece)
         losses, weights, first = [], [], 0
         for n_rows, size in divide_evenly(len(rows), n_steps):
             data = _scale_weight(self._gather(rows[first : first + n_rows]), scale)
@@ -302,8 +213,25 @@ class WorkerActor:
             losses.append(trainer.run_epoch(rate).item())
             weights.append(trainer.batches.total_weights.item())
             first += n_rows
-        after = copy.deepcopy(SyncState.of(state))  # the next network uses the same arrays
-        return LocalSGDResult(after, share.weight, float(np.average(losses, weights=weights)))
+        after = trained_part(state).copy()  # the next network uses the same arrays
+        return RoundResult(after, share.weight, np.average(losses, weights=weights) * share.weight)
+
+    def _load(self, start: TrainState, piece: EpochSlice) -> TrainState:
+        """Return the state of this worker after `start` was copied to it.
+
+        The rows are visited without shuffling. The seed of the dropout masks is the same whichever
+        worker computes the piece.
+        """
+        if self._state is None:
+            masks = [np.random.default_rng()] if self._objective.network.stochastic else []
+            self._state = replace(start.copy(), masks=masks)
+        state = self._state
+        for own, array in zip(state.trained_arrays(), start.trained_arrays(), strict=True):
+            np.copyto(own, array)
+        for rng in state.masks:
+            seeded = np.random.default_rng([piece.masks, self._share.partitions[0], piece.piece])
+            rng.bit_generator.state = seeded.bit_generator.state
+        return state
 
     # --------------------------------------------------------------------- rows of a piece
 
@@ -351,10 +279,6 @@ class WorkerActor:
             self._orders[key] = orders
         return self._orders[key]
 
-    def _drop_old_orders(self, slices: Sequence[EpochSlice]) -> None:
-        seeds = {piece.order for piece in slices}
-        self._orders = {key: orders for key, orders in self._orders.items() if key[0] in seeds}
-
     def _iter_data(self, piece: EpochSlice) -> Iterator[Dataset]:
         """Yield the rows of a piece, as many at once as pass through the network together."""
         n_at_once = self._n_rows_at_once
@@ -380,40 +304,42 @@ class WorkerActor:
         columns = zip(zip(*parts, strict=True), zip(*self._partitions, strict=True), strict=True)
         return Dataset(*(_interleave(own, [*targets.values()], whole) for own, whole in columns))
 
-    # ------------------------------------------------------------------------- buffers
-
     def _trainer_for(self, data: Dataset, batch_size: int, state: TrainState) -> StackTrainer:
         """Return the trainer of local steps, with the buffers of earlier data of this size."""
-        config, key = self._config, (data.n_rows, batch_size, data.weight is None)
+        key = data.n_rows, batch_size, data.weight is None
         if key not in self._trainers:
+            config: Any = self._config
             self._trainers[key] = StackTrainer(
-                config.objective,
+                self._objective,
                 state,
                 [data],
                 [batch_size],
-                config.rule.optimizer,
+                config.solver,
                 ConstantRate(),
                 np.ones((1, 1)),
-                config.rule.clip_norm,
-                config.rule.average,
+                config.clip_norm,
+                config.average,
             )
         self._trainers[key].set_data([data])
         return self._trainers[key]
 
-    def _make_state(self, start: SyncState) -> TrainState:
-        """Return a state of one network that visits the rows without shuffling."""
-        theta, statistics, optimizer, average = copy.deepcopy(start)
-        parameters = FlatParameters(theta, statistics, self._config.objective.network.layout)
-        counters = init_plateau_counter(1), np.zeros((1, 1), dtype=int)
-        return TrainState(
-            parameters, optimizer, {}, average, *counters, [None], [None], self._masks
-        )
 
-    def _seed_masks(self, piece: EpochSlice) -> None:
-        """Seed the dropout masks of a piece, the same whichever worker computes it."""
-        for rng in self._masks:
-            seeded = np.random.default_rng([piece.masks, self._share.partitions[0], piece.piece])
-            rng.bit_generator.state = seeded.bit_generator.state
+def trained_part(state: TrainState, is_synchronous: bool = False) -> TrainState:
+    """Return what a round changes of a state, without copies.
+
+    In a synchronous step these are the parameters and running statistics, after local steps also
+    the moments and averages.
+    """
+    n_estimators = len(state)
+    part = replace(
+        state,
+        schedule={},
+        progress={},
+        orders=[None] * n_estimators,
+        rngs=[None] * n_estimators,
+        masks=[],
+    )
+    return replace(part, optimizer={}, average={}) if is_synchronous else part
 
 
 def divide_evenly(n_rows: int, n_steps: int) -> list[tuple[int, int]]:

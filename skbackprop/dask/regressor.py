@@ -410,43 +410,9 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         client: Client | None = None,
         sync_every: int = 10,
     ) -> None:
-        super().__init__(
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            loss=loss,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            n_estimators=n_estimators,
-            scale_target=scale_target,
-            l1_ratio=l1_ratio,
-            clip_norm=clip_norm,
-            input_layers=input_layers,
-            dropout=dropout,
-            normalization=normalization,
-            average=average,
-            init=init,
-            time_limit=time_limit,
-            dtype=dtype,
-        )
+        values = locals()
+        inherited = parameters_of("regressor")
+        super().__init__(**{name: values[name] for name in inherited})
         self.client = client
         self.sync_every = sync_every
 

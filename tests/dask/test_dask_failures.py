@@ -12,8 +12,8 @@ from distributed import Client, LocalCluster
 
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
-from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _actor_pool
-from skbackprop.dask._actor_pool import ActorPool, assign_partitions
+from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _trainer
+from skbackprop.dask._trainer import ActorPool, assign_partitions
 from skbackprop.early_stopping import EarlyStopping
 from support import class_data, few_epochs
 
@@ -96,14 +96,14 @@ def test_rows_from_scatter_are_lost_with_their_worker(processes):
 @pytest.mark.long
 def test_new_worker_takes_part(monkeypatch):
     counts, settings = [], {"threads_per_worker": 1, "processes": False}
-    original = _actor_pool.make_worker_shares
+    original = _trainer.make_worker_shares
 
     def recorded(numbers, *arguments):
         counts.append(sorted(map(len, numbers)))
         return original(numbers, *arguments)
 
-    monkeypatch.setattr(_actor_pool, "make_worker_shares", recorded)
-    monkeypatch.setattr("skbackprop.dask._actor_pool._CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(_trainer, "make_worker_shares", recorded)
+    monkeypatch.setattr("skbackprop.dask._trainer._CHECK_INTERVAL", 0.0)
     settings |= {"n_workers": 1, "dashboard_address": ":0"}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:
 
@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_the_last_complete_epoch(client, monkeypatch, sync_every):
 
 @pytest.mark.long
 def test_closed_client_keeps_the_last_complete_epoch(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
+    monkeypatch.setattr("skbackprop.dask._trainer._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster) as client:
         model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
@@ -160,7 +160,7 @@ def test_closed_client_keeps_the_last_complete_epoch(monkeypatch):
 
 @pytest.mark.long
 def test_closed_scheduler_keeps_the_last_complete_epoch(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
+    monkeypatch.setattr("skbackprop.dask._trainer._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     with LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster:
         client = Client(cluster)
@@ -177,8 +177,8 @@ def test_closed_scheduler_keeps_the_last_complete_epoch(monkeypatch):
 
 @pytest.mark.long
 def test_cluster_without_workers_is_lost(monkeypatch):
-    monkeypatch.setattr("skbackprop.dask._actor_pool._NO_WORKERS_TIMEOUT", 0.3)
-    monkeypatch.setattr("skbackprop.dask._actor_pool._RESULT_TIMEOUT", 0.2)
+    monkeypatch.setattr("skbackprop.dask._trainer._NO_WORKERS_TIMEOUT", 0.3)
+    monkeypatch.setattr("skbackprop.dask._trainer._RESULT_TIMEOUT", 0.2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with (
         LocalCluster(**settings, dashboard_address=":0", silence_logs=50) as cluster,
