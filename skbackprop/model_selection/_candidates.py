@@ -44,10 +44,14 @@ class Candidate:
     has_callbacks: bool = False
 
     @property
+    def step(self) -> str:
+        """The name of the last step of a pipeline; empty if there is no pipeline."""
+        return self.estimator.steps[-1][0] if isinstance(self.estimator, Pipeline) else ""
+
+    @property
     def network(self) -> Any:
         """The estimator itself, or the last step of a pipeline."""
-        is_pipeline = isinstance(self.estimator, Pipeline)
-        return self.estimator.steps[-1][1] if is_pipeline else self.estimator
+        return self.estimator.steps[-1][1] if self.step else self.estimator
 
     @property
     def single_fit_reason(self) -> str | None:
@@ -98,21 +102,14 @@ class Candidate:
             self.validated_params = own._replace(config=replace(own.config, **shared))
 
     @property
-    def epochs_parameter(self) -> str:
-        """The name of the estimator's parameter for the number of epochs."""
-        is_pipeline = isinstance(self.estimator, Pipeline)
-        return f"{self.estimator.steps[-1][0]}__max_iter" if is_pipeline else "max_iter"
-
-    @property
     def transformer_parameters(self) -> dict[str, Any]:
         """The searched parameters of the transformers before the network."""
-        if not isinstance(self.estimator, Pipeline):
+        if not self.step:
             return {}
-        last = self.estimator.steps[-1][0]
         return {
             name: value
             for name, value in self.parameters.items()
-            if name.partition("__")[0] != last
+            if name.partition("__")[0] != self.step
         }
 
 
@@ -136,7 +133,8 @@ class RoundBudget:
 
     def applies_to(self, candidate: Candidate) -> bool:
         """Return whether a candidate resumes training instead of starting again."""
-        return candidate.unbatchable_reason is None and candidate.epochs_parameter == self.resource
+        epochs_parameter = f"{candidate.step}__max_iter" if candidate.step else "max_iter"
+        return candidate.unbatchable_reason is None and self.resource == epochs_parameter
 
 
 class CandidateStates(dict[CandidateSplit, ResumeState]):

@@ -1,207 +1,264 @@
-"""Fit and score candidates on splits, grouped into stacks of networks."""
+"""Fit and score the candidates of a search, grouped into stacks of networks."""
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import clone, is_classifier
-from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 
+from .._sklearn import _insert_error_scores, _warn_or_raise_about_fit_failures
 from ..training.blas_threads import threads_for_stacks
 from ..training.model_stacks import array_split, bytes_per_member, max_stack_size
 from ..utils.equality import group_by_equality
-from ._callback_contexts import SearchCallbackContexts
-from ._candidates import Candidate, CandidateStates, EvaluationConfig
-from ._jobs import BatchedFitJob, Results, SingleFitJob, TransformedSplit, fit_transformers
+from ._candidates import Candidate, CandidateStates, EvaluationConfig, RoundBudget
+from ._jobs import (
+    BatchedFitJob,
+    SearchCallbackContexts,
+    SingleFitJob,
+    TransformedSplit,
+    fit_transformers,
+)
+
+if TYPE_CHECKING:
+    from ._search import BatchedSearchCV
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,
 # that is faster than stacks over several splits.
 _MIN_CANDIDATES_PER_SPLIT = 8
 
-# The fixed cost of a stack's step, in members: a step of 30-32-1 in batches of 32 takes 24 us and
-# 4 us for each member. For larger networks the fixed cost is relatively smaller.
-_FIXED_COST = 6
 
-
-def evaluate_candidates(
-    config: EvaluationConfig,
-    candidate_params: Iterable[dict[str, Any]],
-    parallel: Parallel,
-    contexts: SearchCallbackContexts | None,
-    states: CandidateStates,
-) -> tuple[Results, CandidateStates]:
-    """Fit and score every candidate on every split.
+class CandidateEvaluator:
+    """Fit and score candidates for a strategy, and collect their results.
 
     Parameters
     ----------
+    search : BatchedSearchCV
+        The search.
     config : EvaluationConfig
-        What all candidates share.
-    candidate_params : iterable of dict
-        The parameters of each candidate.
+        What all candidates share, except for the splits.
+    split_params : dict
+        Further arguments of the splitter.
     parallel : Parallel
         The workers that run the jobs.
-    contexts : SearchCallbackContexts or None
-        The tasks that callbacks follow; None without callbacks.
-    states : CandidateStates
-        The states to resume training from; the others start from initial weights.
 
-    Returns
-    -------
-    results : dict
-        The results, ordered by candidate, then by split.
-    reached : CandidateStates
-        The states from which the next round of successive halving resumes.
+    Attributes
+    ----------
+    outcomes : list of dict
+        The result of each candidate on each split.
+    cv_results : dict of arrays
+        The same results in the format of `cv_results_`.
     """
-    candidates = [
-        Candidate(
-            number,
-            parameters,
-            clone(config.estimator).set_params(**clone(parameters, safe=False)),
-            config.has_callbacks,
-        )
-        for number, parameters in enumerate(candidate_params)
-    ]
-    if (budget := config.budget) is not None:
-        for candidate in filter(budget.applies_to, candidates):
-            candidate.estimator.set_params(**{budget.resource: budget.n_epochs})
-    if config.verbose:
-        reasons = Counter(candidate.unbatchable_reason for candidate in candidates)
-        for reason, n in reasons.items():
-            if reason is not None:
-                total = len(candidates)
-                print(f"{n} of {total} candidates are trained one by one: {reason}.")
-    results: Results = {}
-    reached = CandidateStates()
-    for jobs in _iter_jobs(config, candidates, parallel):
-        # The most expensive jobs first, so that all workers end at about the same time.
-        jobs = sorted(jobs, key=lambda job: -job.cost)
-        outcomes = parallel(
-            delayed(job.run)(
-                config,
-                f"stack {i} of {len(jobs)}",
-                contexts and contexts.subset(job.keys),
-                CandidateStates({key: states[key] for key in job.keys if key in states}),
+
+    def __init__(
+        self,
+        search: BatchedSearchCV,
+        config: EvaluationConfig,
+        split_params: dict[str, Any],
+        parallel: Parallel,
+    ) -> None:
+        self.search, self.config = search, config
+        self.split_params, self.parallel = split_params, parallel
+        self.candidate_params: list[dict[str, Any]] = []
+        self.outcomes: list[dict[str, Any]] = []
+        self.more_results: defaultdict[str, list[Any]] = defaultdict(list)
+        self.cv_results: dict[str, Any] = {}
+        self._states = CandidateStates()  # of the candidates of the last call
+
+    def __call__(
+        self,
+        candidate_params: Iterable[dict[str, Any]],
+        cv: Any = None,
+        more_results: Mapping[str, Sequence[Any]] | None = None,
+        callback_ctx: Any = None,
+        budget: RoundBudget | None = None,
+        survivors: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Fit and score more candidates; return `cv_results_` of all so far.
+
+        Parameters
+        ----------
+        candidate_params : iterable of dict
+            The parameters of each candidate.
+        cv : splitter, default=None
+            The splitter, with as many splits as that of the search; None for that of the search.
+        more_results : dict of sequence, default=None
+            Further columns of `cv_results_`, with a value for each candidate.
+        callback_ctx : CallbackContext, default=None
+            The task of scikit-learn's callbacks that the fits are subtasks of.
+        budget : RoundBudget, default=None
+            The epochs of a round of successive halving; None to train each candidate to its end.
+        survivors : sequence of int, default=()
+            With a budget, the index of each candidate among those of the call before, from whose
+            training states they resume.
+        """
+        search, candidate_params = self.search, list(candidate_params)
+        config, n_splits = self.config, search.n_splits_
+        cv = cv or search._checked_cv_orig
+        splits = list(cv.split(config.X, config.y, **self.split_params))
+        if len(splits) != n_splits:
+            raise ValueError(
+                f"cv.split and cv.get_n_splits return inconsistent results. Expected "
+                f"{n_splits} splits, got {len(splits)}"
             )
-            for i, job in enumerate(jobs, 1)
+        n_candidates = len(candidate_params)
+        if search.verbose:
+            print(
+                f"Fitting {n_splits} folds for each of {n_candidates} candidates, totalling "
+                f"{n_candidates * n_splits} fits"
+            )
+        if not n_candidates * n_splits:
+            raise ValueError(
+                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
+            )
+        config = self.config = replace(
+            config,
+            splits=[(np.asarray(train), np.asarray(test)) for train, test in splits],
+            budget=budget,
         )
-        for job_results, job_states in outcomes:
-            results.update(job_results)
-            reached.update(job_states)
-        _warn_of_internal_errors(jobs, results)
-    keys = product(range(len(candidates)), range(len(config.splits)))
-    return {key: results[key] for key in keys}, reached
-
-
-def _warn_of_internal_errors(
-    jobs: Sequence[SingleFitJob | BatchedFitJob], results: Results
-) -> None:
-    """Warn of errors in planning stacks that the fits themselves do not raise."""
-    errors = Counter(
-        job.error
-        for job in jobs
-        for key in job.keys
-        if job.error and results[key]["fit_error"] is None
-    )
-    for error, n_fits in errors.items():
-        warnings.warn(
-            f"{n_fits} fits were trained one by one or in smaller stacks, which is slower and does "
-            f"not change results, because planning a larger stack raised {error}. Please report "
-            "this.",
-            RuntimeWarning,
-            stacklevel=2,
+        candidates = [
+            Candidate(
+                number,
+                parameters,
+                clone(config.estimator).set_params(**clone(parameters, safe=False)),
+                config.has_callbacks,
+            )
+            for number, parameters in enumerate(candidate_params)
+        ]
+        if budget is not None:
+            for candidate in filter(budget.applies_to, candidates):
+                candidate.estimator.set_params(**{budget.resource: budget.n_epochs})
+        if search.verbose:
+            reasons = Counter(candidate.unbatchable_reason for candidate in candidates)
+            for reason, n in reasons.items():
+                if reason is not None:
+                    print(f"{n} of {n_candidates} candidates are trained one by one: {reason}.")
+        keys = [(number, split) for number in range(n_candidates) for split in range(n_splits)]
+        contexts = {}
+        if callback_ctx is not None and (config.has_callbacks or hasattr(search, "_skl_callbacks")):
+            contexts = {
+                key: callback_ctx.subcontext(task_name="candidate-split-evaluation", task_id=i)
+                for i, key in enumerate(keys)
+            }
+        states = CandidateStates(
+            {
+                (new, split): self._states[old, split]
+                for new, old in enumerate(survivors)
+                for split in range(n_splits)
+                if (old, split) in self._states
+            }
         )
-
-
-# ------------------------------------------------------------------------------ the stacks
-
-
-def _iter_jobs(
-    config: EvaluationConfig, candidates: Sequence[Candidate], parallel: Parallel
-) -> Iterator[Sequence[SingleFitJob | BatchedFitJob]]:
-    """Yield the jobs of single fits, then those of each setting of transformers.
-
-    Transformed rows are only kept while the jobs that need them run.
-    """
-    splits = range(len(config.splits))
-    single = [candidate for candidate in candidates if candidate.single_fit_reason]
-    yield [SingleFitJob(candidate, split) for candidate in single for split in splits]
-    networks = [candidate for candidate in candidates if not candidate.single_fit_reason]
-    for group in group_by_equality(networks, [c.transformer_parameters for c in networks]):
-        if not isinstance(group[0].estimator, Pipeline):
-            yield _make_stacks(config, group, splits, {}, parallel)
-            continue
-        size = max(1, 8 * getattr(config.X, "size", 0))  # in bytes
-        n_at_once = max(2, config.max_bytes // size)
-        for part in array_split(splits, -(-len(splits) // n_at_once)):
-            yield _make_pipeline_jobs(config, group, part, parallel)
-
-
-def _make_pipeline_jobs(
-    config: EvaluationConfig,
-    candidates: list[Candidate],
-    splits: Sequence[int],
-    parallel: Parallel,
-) -> Sequence[SingleFitJob | BatchedFitJob]:
-    """Fit the transformers that candidates share; return the jobs of networks."""
-    pipeline = candidates[0].estimator
-    outcomes = parallel(
-        delayed(fit_transformers)(config, pipeline, split, len(candidates)) for split in splits
-    )
-    transformed, errors = {}, {}
-    for split, outcome in zip(splits, outcomes, strict=True):
-        if isinstance(outcome, TransformedSplit):
-            transformed[split] = outcome
-        else:
-            errors[split] = outcome
-    if errors and config.verbose:
-        print(
-            f"{len(candidates)} candidates are trained one by one on {len(errors)} splits: their "
-            "pipeline can't be fitted without its network."
+        self._states, results = CandidateStates(), {}
+        for jobs in self._iter_jobs(candidates):
+            # The most expensive jobs first, so that all workers end at about the same time.
+            jobs = sorted(jobs, key=lambda job: -job.cost)
+            finished = self.parallel(
+                delayed(job.run)(
+                    config,
+                    f"stack {i} of {len(jobs)}",
+                    SearchCallbackContexts(search, config, {key: contexts[key] for key in job.keys})
+                    if contexts
+                    else None,
+                    CandidateStates({key: states[key] for key in job.keys if key in states}),
+                )
+                for i, job in enumerate(jobs, 1)
+            )
+            for job_results, job_states in finished:
+                results.update(job_results)
+                self._states.update(job_states)
+        outcomes = [results[key] for key in keys]
+        n_restarts = sum(outcome.pop("starts_again", False) for outcome in outcomes)
+        if n_restarts:
+            warnings.warn(
+                f"{n_restarts} fits started again from initial weights in this round, because the "
+                "training rows have changed since the last one: a transformer draws random "
+                "numbers. Set its random_state to an int.",
+                UserWarning,
+                stacklevel=2,
+            )
+        _warn_or_raise_about_fit_failures(outcomes, search.error_score)
+        if callable(search.scoring):
+            _insert_error_scores(outcomes, search.error_score)
+        self.candidate_params += candidate_params
+        self.outcomes += outcomes
+        for name, values in (more_results or {}).items():
+            self.more_results[name] += values
+        self.cv_results = search._format_results(
+            self.candidate_params, n_splits, self.outcomes, self.more_results
         )
-    # The fit of a subclass of Pipeline may need the network: then the error is expected.
-    is_unexpected = type(pipeline).fit is Pipeline.fit
-    single = [
-        SingleFitJob(candidate, split, error if is_unexpected else None)
-        for split, error in errors.items()
-        for candidate in candidates
-    ]
-    if not transformed:
-        return single
-    return [*single, *_make_stacks(config, candidates, list(transformed), transformed, parallel)]
+        return self.cv_results
 
+    def _iter_jobs(
+        self, candidates: Sequence[Candidate]
+    ) -> Iterator[Sequence[SingleFitJob | BatchedFitJob]]:
+        """Yield the jobs of single fits, then those of each setting of transformers.
 
-def _make_stacks(
-    config: EvaluationConfig,
-    candidates: list[Candidate],
-    splits: Sequence[int],
-    transformed: dict[int, TransformedSplit],
-    parallel: Parallel,
-) -> list[BatchedFitJob]:
-    """Return the jobs that train candidates of equal architecture as stacks."""
-    n_jobs = effective_n_jobs(parallel.n_jobs)
-    n_threads = threads_for_stacks() if n_jobs == 1 else 1
-    X = transformed[splits[0]].X if transformed else config.X
-    jobs = []
-    for group in group_by_equality(candidates, [c.stacking_key for c in candidates]):
-        for candidate in group[1:]:
-            candidate.share_equal_parts(group[0])
-        error = None
-        try:
-            cost, size = _cost_and_stack_size(config, group[0], X)
-        except Exception as problem:
-            # Either fit raises an error about the data as well, or planning has a bug.
-            cost, size, error = 0.0, 1, repr(problem)
-        for tasks in _split_into_stacks(group, splits, size * n_threads, n_jobs):
-            data = {split: transformed[split] for _, split in tasks if split in transformed}
-            jobs.append(BatchedFitJob(tasks, data, cost * len(tasks), error))
-    return jobs
+        Transformed rows are only kept while the jobs that need them run.
+        """
+        config = self.config
+        splits = range(len(config.splits))
+        single = [candidate for candidate in candidates if candidate.single_fit_reason]
+        yield [SingleFitJob(candidate, split) for candidate in single for split in splits]
+        networks = [candidate for candidate in candidates if not candidate.single_fit_reason]
+        for group in group_by_equality(networks, [c.transformer_parameters for c in networks]):
+            if not group[0].step:
+                yield self._make_stacks(group, splits, {})
+                continue
+            size = max(1, 8 * getattr(config.X, "size", 0))  # in bytes
+            n_at_once = max(2, config.max_bytes // size)
+            for part in array_split(splits, -(-len(splits) // n_at_once)):
+                yield self._make_pipeline_jobs(group, part)
+
+    def _make_pipeline_jobs(
+        self, candidates: list[Candidate], splits: Sequence[int]
+    ) -> Sequence[SingleFitJob | BatchedFitJob]:
+        """Fit the transformers that candidates share; return the jobs of networks."""
+        config, pipeline = self.config, candidates[0].estimator
+        fitted = self.parallel(
+            delayed(fit_transformers)(config, pipeline, split, len(candidates)) for split in splits
+        )
+        transformed = {
+            split: data for split, data in zip(splits, fitted, strict=True) if data is not None
+        }
+        failed = [split for split in splits if split not in transformed]
+        if failed and config.verbose:
+            print(
+                f"{len(candidates)} candidates are trained one by one on {len(failed)} splits: "
+                "their pipeline can't be fitted without its network."
+            )
+        jobs = [SingleFitJob(candidate, split) for split in failed for candidate in candidates]
+        if not transformed:
+            return jobs
+        return [*jobs, *self._make_stacks(candidates, list(transformed), transformed)]
+
+    def _make_stacks(
+        self,
+        candidates: list[Candidate],
+        splits: Sequence[int],
+        transformed: dict[int, TransformedSplit],
+    ) -> list[BatchedFitJob]:
+        """Return the jobs that train candidates of equal architecture as stacks."""
+        n_jobs = effective_n_jobs(self.parallel.n_jobs)
+        n_threads = threads_for_stacks() if n_jobs == 1 else 1
+        X = transformed[splits[0]].X if transformed else self.config.X
+        jobs = []
+        for group in group_by_equality(candidates, [c.stacking_key for c in candidates]):
+            for candidate in group[1:]:
+                candidate.share_equal_parts(group[0])
+            try:
+                cost, size = _cost_and_stack_size(self.config, group[0], X)
+            except (TypeError, ValueError):  # the fits raise an error about the data as well
+                cost, size = 0.0, 1
+            for tasks in _split_into_stacks(group, splits, size * n_threads, n_jobs):
+                data = {split: transformed[split] for _, split in tasks if split in transformed}
+                jobs.append(BatchedFitJob(tasks, data, cost * len(tasks)))
+        return jobs
 
 
 def _cost_and_stack_size(
@@ -255,11 +312,6 @@ def _balance_stacks(stacks: list[Sequence[Any]], n_jobs: int) -> list[Sequence[A
     n_left = len(stacks) % n_jobs
     if not n_left:
         return stacks
-    size = len(stacks[-1])
-    durations = [
-        -(-n_left * n_parts // n_jobs) * (_FIXED_COST + size / n_parts)
-        for n_parts in range(1, size + 1)
-    ]
-    n_parts = 1 + int(np.argmin(durations))
+    n_parts = min(n_jobs // n_left, len(stacks[-1]))
     parts = [part for stack in stacks[-n_left:] for part in array_split(stack, n_parts)]
     return [*stacks[:-n_left], *parts]

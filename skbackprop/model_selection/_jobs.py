@@ -1,12 +1,12 @@
-"""Jobs that workers of a search run: fit and score candidates."""
+"""Jobs that workers of a search run: fit and score candidates, and call callbacks."""
 
 from __future__ import annotations
 
 import copy
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ from .._sklearn import (
     _Scorer,
 )
 from ..estimators._fit_many import FitJob, fit_many
-from ._callback_contexts import SearchCallbackContexts
+from ..training.observers import EpochObserver, RunSnapshots
 from ._candidates import Candidate, CandidateSplit, CandidateStates, EvaluationConfig
 
 Results: TypeAlias = dict[CandidateSplit, dict[str, Any]]
@@ -43,13 +43,10 @@ class SingleFitJob:
         The candidate.
     split : int
         The number of the split.
-    error : str or None, default=None
-        The error that prevented the candidate from training in a stack, if there was one.
     """
 
     candidate: Candidate
     split: int
-    error: str | None = None
     cost = np.inf  # unknown, so the job is run first
 
     @property
@@ -101,14 +98,11 @@ class BatchedFitJob:
         The transformed training data of each split; empty for networks without transformers.
     cost : float
         The estimated cost, relative to other jobs.
-    error : str or None, default=None
-        The error that prevented a larger stack, if there was one.
     """
 
     tasks: Sequence[tuple[Candidate, int]]
     transformed: dict[int, TransformedSplit]
     cost: float
-    error: str | None = None
 
     @property
     def keys(self) -> Sequence[CandidateSplit]:
@@ -139,13 +133,15 @@ class BatchedFitJob:
             if until is not None:
                 fits[key].resume_from_state(states.get(key))
         progress = _StackProgress(name, config.verbose) if config.verbose else None
-        follow = {}
+        follow = None
         if contexts is not None:
-            key_of = {id(fit): key for key, fit in fits.items()}
-            follow["follow"] = lambda stack: contexts.observe_stack(
-                [(key_of[id(fit)], fit) for fit in stack], until
-            )
-        fit_many(list(fits.values()), config.max_bytes, progress, until=until, **follow)
+
+            def follow(stack: Sequence[FitJob]) -> EpochObserver:
+                return contexts.observe_stack(
+                    [(key, fit) for key, fit in fits.items() if fit in stack], until
+                )
+
+        fit_many(list(fits.values()), config.max_bytes, progress, follow, until)
         scorers = {
             split: SplitScorer(config, candidate.estimator, split, data[split])
             for candidate, split in self.tasks
@@ -264,7 +260,7 @@ class _CaptureFitArgs(BaseEstimator):
 
 def fit_transformers(
     config: EvaluationConfig, estimator: Pipeline, split: int, n_candidates: int
-) -> TransformedSplit | str:
+) -> TransformedSplit | None:
     """Fit the transformers of a pipeline to the training rows of a split.
 
     Parameters
@@ -280,9 +276,9 @@ def fit_transformers(
 
     Returns
     -------
-    transformed : TransformedSplit or str
-        The transformed rows, or the error of the fit as text. A transformer may fail, and so may
-        a subclass of Pipeline whose `fit` needs the network.
+    transformed : TransformedSplit or None
+        The transformed rows; None if the fit fails. A transformer may fail, and so may a subclass
+        of Pipeline whose `fit` needs the network.
     """
     start = time.perf_counter()
     pipeline = clone(estimator)
@@ -292,8 +288,8 @@ def fit_transformers(
     X, y, fit_params = config.training_data(estimator, split)
     try:
         pipeline.fit(X, y, **fit_params)
-    except Exception as error:
-        return repr(error)  # as text, because not every exception can be pickled
+    except Exception:
+        return None
     seconds = (time.perf_counter() - start) / n_candidates
     return TransformedSplit(*capture.captured_, pipeline, seconds)
 
@@ -346,3 +342,89 @@ class SplitScorer:
             return self.data.pipeline[:-1].transform(X), y, params, True
         except Exception:
             return X, y, params, False  # the score of each candidate raises the error
+
+
+# ------------------------------------------------------------------------------- callbacks
+
+
+@dataclass
+class SearchCallbackContexts:
+    """Callback context of each candidate on each split, as in scikit-learn.
+
+    The context of the first fit of a stack stands for the stack: it has a subtask for each epoch,
+    and its name has the number of fits, as in "stack of 6, task". Progress bars append the number
+    of the task. The contexts of the other fits begin and end with the stack.
+
+    Parameters
+    ----------
+    search : estimator
+        The search that has the callbacks.
+    config : EvaluationConfig
+        What all candidates share.
+    contexts : dict
+        scikit-learn's context of each candidate on each split of a job.
+    """
+
+    search: Any
+    config: EvaluationConfig
+    contexts: dict[CandidateSplit, Any]
+    _begun: set[CandidateSplit] = field(default_factory=set, init=False)
+
+    def observe_stack(
+        self, fits: Sequence[tuple[CandidateSplit, FitJob]], until: int | None
+    ) -> EpochObserver:
+        """Begin the tasks of a stack of fits, and return an observer of its epochs."""
+        keys = [key for key, _ in fits]
+        run, stack = fits[0][1].runs[0], self.contexts[keys[0]]
+        stack.task_name = f"stack of {len(keys)}, task"
+        n_epochs = until or run.config.max_iter
+        stack.max_subtasks = None if run.config.is_lbfgs else n_epochs - run.n_done
+        for key in keys:
+            self._begin(key)
+        return _StackObserver(self.search, stack)
+
+    def end(self, key: CandidateSplit) -> None:
+        """Call the hooks for the end of a fit, after it has been scored."""
+        if key not in self._begun:  # the fit failed before training
+            self._begin(key)
+        self.contexts[key].call_on_fit_task_end(estimator=self.search, **self._data(key))
+
+    def _begin(self, key: CandidateSplit) -> None:
+        self._begun.add(key)
+        self.contexts[key].call_on_fit_task_begin(estimator=self.search, **self._data(key))
+
+    def _data(self, key: CandidateSplit) -> dict[str, Any]:
+        """Return functions that make the data that hooks may ask for."""
+        _, split = key
+
+        def training_data(i: int) -> Any:
+            return self.config.training_data(self.config.estimator, split)[i]
+
+        def metadata() -> dict[str, Any] | None:
+            weight = training_data(2).get("sample_weight")
+            return None if weight is None else {"sample_weight": weight}
+
+        return {"X": lambda: training_data(0), "y": lambda: training_data(1), "metadata": metadata}
+
+
+class _StackObserver(EpochObserver):
+    """Call the hooks of a search's callbacks for the epochs of a stack."""
+
+    def __init__(self, search: Any, stack: Any) -> None:
+        self._search, self._stack = search, stack
+
+    def on_epoch_begin(self, snapshots: RunSnapshots) -> None:
+        """Call the hooks for the beginning of an epoch."""
+        self._epoch = self._stack.subcontext(task_name="epoch")
+        self._call(self._epoch.call_on_fit_task_begin)
+
+    def on_epoch_end(self, snapshots: RunSnapshots) -> bool:
+        """Call the hooks for the end of an epoch; return whether one stops the stack."""
+        return bool(self._call(self._epoch.call_on_fit_task_end))
+
+    def _call(self, hook: Callable[..., Any]) -> Any:
+        try:
+            return hook(estimator=self._search)
+        except Exception as error:
+            self.error = error
+            raise

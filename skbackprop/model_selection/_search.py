@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from inspect import signature
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -22,15 +19,12 @@ from .._sklearn import (
     BaseSearchCV,
     Interval,
     _check_method_params,
-    _insert_error_scores,
     _MultimetricScorer,
-    _warn_or_raise_about_fit_failures,
 )
 from ..estimators._decorators import checks_parameters
 from ..estimators._mixins import EstimatorMixin, suggesting_scorers, with_positive_class
-from ._callback_contexts import SearchCallbackContexts
-from ._candidates import CandidateStates, EvaluationConfig, RoundBudget
-from ._evaluate import evaluate_candidates
+from ._candidates import EvaluationConfig
+from ._evaluate import CandidateEvaluator
 
 
 class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
@@ -52,6 +46,8 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
     n_splits_: int
     refit_time_: float
     scorer_: Any
+    # The fitted attributes after the last complete round of a halving search, during a fit.
+    _complete_rounds: dict[str, Any] | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSearchCV._parameter_constraints,
@@ -80,22 +76,25 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
         Raises
         ------
         ValueError
-            If a parameter or the data is invalid, or if every fit failed.
+            If a parameter or the data is invalid, or if every fit (of a round) failed.
+        KeyboardInterrupt
+            On Ctrl-C. The search is left unchanged, but a halving search keeps the results of the
+            complete rounds, without a `best_estimator_`.
         """
-        fitted = self._copy_unfitted()
-        fitted._fit(X, y, params)
-        self._set_attributes(vars(fitted))
+        fitted = copy.copy(self)
+        fitted._replace_fitted_attributes({})
+        try:
+            fitted._fit(X, y, params)
+        except KeyboardInterrupt:
+            if fitted._complete_rounds is not None:
+                self._replace_fitted_attributes(fitted._complete_rounds)
+            raise
+        attributes = dict(vars(fitted))
+        attributes.pop("_complete_rounds", None)
+        self._replace_fitted_attributes(attributes)
         return self
 
-    def _copy_unfitted(self) -> Self:
-        """Return a copy to fit, so that a fit that fails leaves the search unchanged."""
-        unfitted = copy.copy(self)
-        for name in fitted_attributes(self):
-            delattr(unfitted, name)
-        return unfitted
-
-    def _set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        """Replace the fitted attributes by those of a fitted copy."""
+    def _replace_fitted_attributes(self, attributes: Mapping[str, Any]) -> None:
         for name in fitted_attributes(self):
             if name not in attributes:
                 delattr(self, name)
@@ -199,129 +198,6 @@ def _class_labels(estimator: Any, y: Any) -> Any:
         return np.unique(np.asarray(y)) if is_classifier(estimator) and np.ndim(y) == 1 else None
     except (TypeError, ValueError):  # the fits of the candidates raise an error
         return None
-
-
-class CandidateEvaluator:
-    """Fit and score candidates for a strategy, and collect their results.
-
-    Parameters
-    ----------
-    search : BatchedSearchCV
-        The search.
-    config : EvaluationConfig
-        What all candidates share, except for the splits.
-    split_params : dict
-        Further arguments of the splitter.
-    parallel : Parallel
-        The workers that run the jobs.
-
-    Attributes
-    ----------
-    outcomes : list of dict
-        The result of each candidate on each split.
-    cv_results : dict of arrays
-        The same results in the format of `cv_results_`.
-    """
-
-    def __init__(
-        self,
-        search: BatchedSearchCV,
-        config: EvaluationConfig,
-        split_params: dict[str, Any],
-        parallel: Parallel,
-    ) -> None:
-        self.search, self.config = search, config
-        self.split_params, self.parallel = split_params, parallel
-        self.candidate_params: list[dict[str, Any]] = []
-        self.outcomes: list[dict[str, Any]] = []
-        self.more_results: defaultdict[str, list[Any]] = defaultdict(list)
-        self.cv_results: dict[str, Any] = {}
-        self._states = CandidateStates()  # of the candidates of the last call
-
-    def __call__(
-        self,
-        candidate_params: Iterable[dict[str, Any]],
-        cv: Any = None,
-        more_results: Mapping[str, Sequence[Any]] | None = None,
-        callback_ctx: Any = None,
-        budget: RoundBudget | None = None,
-        survivors: Sequence[int] = (),
-    ) -> dict[str, Any]:
-        """Fit and score more candidates; return `cv_results_` of all so far.
-
-        Parameters
-        ----------
-        candidate_params : iterable of dict
-            The parameters of each candidate.
-        cv : splitter, default=None
-            The splitter, with as many splits as that of the search; None for that of the search.
-        more_results : dict of sequence, default=None
-            Further columns of `cv_results_`, with a value for each candidate.
-        callback_ctx : CallbackContext, default=None
-            The task of scikit-learn's callbacks that the fits are subtasks of.
-        budget : RoundBudget, default=None
-            The epochs of a round of successive halving; None to train each candidate to its end.
-        survivors : sequence of int, default=()
-            With a budget, the index of each candidate among those of the call before, from whose
-            training states they resume.
-        """
-        search, candidate_params = self.search, list(candidate_params)
-        config, n_splits = self.config, search.n_splits_
-        cv = cv or search._checked_cv_orig
-        splits = list(cv.split(config.X, config.y, **self.split_params))
-        if len(splits) != n_splits:
-            raise ValueError(
-                f"cv.split and cv.get_n_splits return inconsistent results. Expected "
-                f"{n_splits} splits, got {len(splits)}"
-            )
-        n_candidates = len(candidate_params)
-        if search.verbose:
-            print(
-                f"Fitting {n_splits} folds for each of {n_candidates} candidates, totalling "
-                f"{n_candidates * n_splits} fits"
-            )
-        if not n_candidates * n_splits:
-            raise ValueError(
-                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
-            )
-        splits = [(np.asarray(train), np.asarray(test)) for train, test in splits]
-        config, contexts = replace(config, splits=splits, budget=budget), None
-        if callback_ctx is not None and (config.has_callbacks or hasattr(search, "_skl_callbacks")):
-            contexts = SearchCallbackContexts.from_parent(
-                search, config, n_candidates, callback_ctx
-            )
-        states = CandidateStates(
-            {
-                (new, split): self._states[old, split]
-                for new, old in enumerate(survivors)
-                for split in range(n_splits)
-                if (old, split) in self._states
-            }
-        )
-        results, self._states = evaluate_candidates(
-            config, candidate_params, self.parallel, contexts, states
-        )
-        outcomes = list(results.values())
-        n_restarts = sum(outcome.pop("starts_again", False) for outcome in outcomes)
-        if n_restarts:
-            warnings.warn(
-                f"{n_restarts} fits started again from initial weights in this round, because the "
-                "training rows have changed since the last one: a transformer draws random "
-                "numbers. Set its random_state to an int.",
-                UserWarning,
-                stacklevel=2,
-            )
-        _warn_or_raise_about_fit_failures(outcomes, search.error_score)
-        if callable(search.scoring):
-            _insert_error_scores(outcomes, search.error_score)
-        self.candidate_params += candidate_params
-        self.outcomes += outcomes
-        for name, values in (more_results or {}).items():
-            self.more_results[name] += values
-        self.cv_results = search._format_results(
-            self.candidate_params, n_splits, self.outcomes, self.more_results
-        )
-        return self.cv_results
 
 
 class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from math import ceil, floor, log
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -18,7 +18,8 @@ from .._sklearn import (
     _SubsampleMetaSplitter,
 )
 from ._candidates import RoundBudget
-from ._search import BatchedSearchCV, CandidateEvaluator, fitted_attributes
+from ._evaluate import CandidateEvaluator
+from ._search import BatchedSearchCV, fitted_attributes
 
 N_SAMPLES = "n_samples"
 
@@ -40,47 +41,6 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
     max_resources_: int
     n_resources_: list[int]
     n_candidates_: list[int]
-    # The fitted attributes after the last complete round, during a fit.
-    _complete_rounds: dict[str, Any] | None
-
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        """Train and score candidates in rounds, then fit the best one to all data.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The training input.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            The targets.
-        **params : dict
-            Further arguments of the estimator's `fit`, such as ``sample_weight`` (arrays of
-            n_samples are split along with X), and ``groups`` for the splitter. With metadata
-            routing, the arguments that the estimator, the splitter and the scorer request.
-
-        Returns
-        -------
-        self : object
-            The fitted search.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data is invalid, or if every fit of a round failed.
-        KeyboardInterrupt
-            On Ctrl-C. The results of the complete rounds are kept, without a `best_estimator_`.
-            Before the first round is complete, the search is left unchanged.
-        """
-        fitted = self._copy_unfitted()
-        fitted._complete_rounds = None
-        try:
-            fitted._fit(X, y, params)
-        except KeyboardInterrupt:
-            if fitted._complete_rounds is not None:
-                self._set_attributes(fitted._complete_rounds)
-            raise
-        del fitted._complete_rounds
-        self._set_attributes(vars(fitted))
-        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "best_estimator_" if self.refit else "cv_results_")

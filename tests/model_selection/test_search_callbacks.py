@@ -1,6 +1,5 @@
 """Callbacks follow a search by scikit-learn's protocol, and do not change results."""
 
-import re
 import warnings
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRandomizedSearchCV
 from skbackprop.estimators import _fit_many
-from skbackprop.model_selection import _callback_contexts
 from support import assert_same_search, bits, class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -63,7 +61,7 @@ class Recorder:
 
 
 def is_of_stack(name):
-    return name.startswith(("candidate ", "candidates "))
+    return name.startswith("stack of ")
 
 
 def way_to(context):
@@ -214,38 +212,7 @@ def test_so_do_those_of_networks_among_the_values_of_the_grid(capsys):
 def test_scikit_learns_progress_bar_shows_the_stacks(n_jobs, capsys):
     searched(BackpropGridSearchCV, ProgressBar(), n_jobs=n_jobs)
     shown = capsys.readouterr().out
-    for task in ("fit", "search #0", "candidates ", "refit-with-best-params"):
+    # Two workers have a split each.
+    stack = f"stack of {6 // n_jobs}, task #"
+    for task in ("fit", "search #0", stack, "refit-with-best-params"):
         assert f"BackpropGridSearchCV - {task}" in shown
-    rows = re.findall(
-        r"BackpropGridSearchCV - candidates? ([-\d]+), splits? ([-\d]+), task #", shown
-    )
-    splits = ["0-1"] if n_jobs == 1 else ["0", "1"]  # two workers have a split each
-    assert sorted(set(rows)) == [(each, split) for each in ("0-2", "3-5") for split in splits]
-
-
-@pytest.mark.parametrize(
-    "places, name",
-    [
-        ([(3, 1)], "candidate 3, split 1, task"),
-        ([(0, 2), (1, 2), (2, 2)], "candidates 0-2, split 2, task"),
-        ([(7, 0), (1, 0), (1, 1), (7, 1)], "candidates 1, 7, splits 0-1, task"),
-        ([(i, 0) for i in (0, 1, 2, 5, 7, 8)], "candidates 0-2, 5, 7-8, split 0, task"),
-        ([(i, 0) for i in (0, 2, 4, 6)], "4 candidates, split 0, task"),
-    ],
-)
-def test_a_stack_is_called_by_its_candidates_and_splits(places, name):
-    assert _callback_contexts._stack_name(places) == name
-
-
-def test_the_name_of_each_stack_is_that_of_its_candidates():
-    """The names of stacks number candidates as `cv_results_` does."""
-    callback = Recorder()
-    grid = {"hidden_layer_sizes": [(5,), (6,), (5,)], "alpha": [0.1, 0.2]}
-    found = searched(BackpropGridSearchCV, callback, grid=grid, cv=3)
-    expected = {}
-    for i, params in enumerate(found.cv_results_["params"]):
-        expected.setdefault(params["hidden_layer_sizes"], []).append(i)
-    names = {way[-1][0] for way in callback.stacks()}
-    assert {name.rpartition(", splits")[0] for name in names} == {
-        _callback_contexts._format_numbers("candidate", numbers) for numbers in expected.values()
-    }
