@@ -6,7 +6,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -25,9 +25,6 @@ from ._jobs import (
     TransformedSplit,
     fit_transformers,
 )
-
-if TYPE_CHECKING:
-    from ._search import BatchedSearchCV
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,
 # that is faster than stacks over several splits.
@@ -58,7 +55,7 @@ class CandidateEvaluator:
 
     def __init__(
         self,
-        search: BatchedSearchCV,
+        search: Any,
         config: EvaluationConfig,
         split_params: dict[str, Any],
         parallel: Parallel,
