@@ -1,114 +1,18 @@
-"""Generate the C code of a model: runtime functions, constants and statements."""
+"""Generate the C code of a model, which computes one row at a time: constants and statements."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from ..utils.arrays import Array
-from ._buffer_allocation import BufferPlan
-from ._expressions import Expr
-from ._int8_quantization import QuantizedDense
-from ._model_graph import ArgmaxOutput, ModelGraph, ThresholdOutput
-
-# Runtime functions. PREFIX stands for the prefix of a program's names.
-C_FUNCTIONS = {
-    "logistic": """\
-/* 1 / (1 + exp(-z)), without overflow. */
-static float PREFIX_logistic(float z)
-{
-    const float e = expf(-fabsf(z));
-    return (z >= 0.0f ? 1.0f : e) / (1.0f + e);
-}
-""",
-    "dense": """\
-/* out = x w + b with weights w[n][k] and biases b[k], or NULL for none. */
-static void PREFIX_dense(
-    const float *x, const float *w, const float *b, size_t n, size_t k, float *out)
-{
-    for (size_t j = 0; j < k; ++j) out[j] = b ? b[j] : 0.0f;
-    for (size_t i = 0; i < n; ++i, w += k) {
-        const float xi = x[i];
-        if (xi == 0.0f) continue; /* common after relu */
-        for (size_t j = 0; j < k; ++j) out[j] += xi * w[j];
-    }
-}
-""",
-    "dense_int8": """\
-/* out = b + scale * (w q) with integers q = round(inverse * x), clipped to the limit, and weights
-   w[k][n]. The sums fit into 32 bits for all x. */
-static void PREFIX_dense_int8(
-    const float *x, const float *inverse, float limit, const int8_t *w, const float *scale,
-    const float *b, size_t n, size_t k, float *out)
-{
-    for (size_t i = 0; i < n; ++i) {
-        float v = x[i] * inverse[i];
-        v += v >= 0.0f ? 0.5f : -0.5f;
-        if (!(v > -limit)) v = -limit; /* also if v is NaN */
-        if (v > limit) v = limit;
-        PREFIX_rounded[i] = (int16_t)v;
-    }
-    for (size_t j = 0; j < k; ++j, w += n) {
-        int32_t sum = 0;
-        for (size_t i = 0; i < n; ++i) sum += (int32_t)w[i] * PREFIX_rounded[i];
-        out[j] = (float)sum * scale[j] + (b ? b[j] : 0.0f);
-    }
-}
-""",
-    "gather": """\
-/* out = row *x of w[n + 1][k], or the last row if *x is not an integer from 0 to n - 1. */
-static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
-{
-    const size_t row = *x >= 0.0f && *x < (float)n && *x == floorf(*x) ? (size_t)*x : n;
-    for (size_t j = 0; j < k; ++j) out[j] = w[row * k + j];
-}
-""",
-    "reduce_sum": """\
-/* out = the sum of n values. */
-static void PREFIX_reduce_sum(const float *x, size_t n, float *out)
-{
-    float sum = 0.0f;
-    for (size_t i = 0; i < n; ++i) sum += x[i];
-    *out = sum;
-}
-""",
-    "softmax": """\
-/* out = exp(x) / sum(exp(x)), without overflow. */
-static void PREFIX_softmax(const float *x, size_t n, float *out)
-{
-    float largest = x[0], sum = 0.0f;
-    for (size_t i = 1; i < n; ++i) if (x[i] > largest) largest = x[i];
-    for (size_t i = 0; i < n; ++i) sum += out[i] = expf(x[i] - largest);
-    for (size_t i = 0; i < n; ++i) out[i] /= sum;
-}
-""",
-    "mean_over_members": """\
-/* out = the mean of n values over m members. */
-static void PREFIX_mean_over_members(const float *x, size_t m, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; ++i) {
-        float sum = 0.0f;
-        for (size_t member = 0; member < m; ++member) sum += x[member * n + i];
-        out[i] = sum / (float)m;
-    }
-}
-""",
-    "argmax": """\
-/* The index of the first largest of n values. */
-static int PREFIX_argmax(const float *x, size_t n)
-{
-    size_t largest = 0;
-    for (size_t i = 1; i < n; ++i) if (x[i] > x[largest]) largest = i;
-    return (int)largest;
-}
-""",
-}
-
+from ._expressions import Expr, max_rounded_input, topological_sort
+from ._model_graph import ModelGraph
 
 # Elementwise functions. Maximum and minimum are NaN if the first operand is, as in NumPy, unlike
 # C's fmaxf and fminf.
@@ -126,38 +30,17 @@ _ELEMENTWISE = {
     "equal": "{} == {} ? 1.0f : 0.0f",
     "isnan": "isnan({}) ? 1.0f : 0.0f",
     "fill_nan": "isnan({0}) ? {1} : {0}",
-    "exp": "expf({})",
-    "expm1": "expm1f({})",
-    "log": "logf({})",
-    "log1p": "log1pf({})",
-    "sqrt": "sqrtf({})",
-    "tanh": "tanhf({})",
-    "sin": "sinf({})",
-    "cos": "cosf({})",
     "expit": "PREFIX_logistic({})",
-    "erf": "erff({})",
+    **{
+        name: f"{name}f({{}})"
+        for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "erf")
+    },
 }
-_WIDTH, _INDENT = 100, "    "
 
 
 def _float_literal(value: Any) -> str:
     """Return the shortest C literal of a number in single precision."""
     return f"{np.float32(value)!s}f"
-
-
-# For each NumPy dtype the C type, and the function that returns literals.
-_TYPES: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "float32": ("float", _float_literal),
-    "int8": ("int8_t", str),
-    "uint8": ("uint8_t", str),
-    "uint16": ("uint16_t", str),
-    "uint32": ("uint32_t", str),
-}
-
-
-def _member_pointer(name: str, value: Expr, n_rows: int = 1) -> str:
-    """Return the pointer to the values of member m in an array."""
-    return f"{name} + m * {n_rows * value.width}" if value.n_estimators > 1 else name
 
 
 def _element(pointer: str, index: str = "i") -> str:
@@ -173,10 +56,140 @@ def _copy(x: str, out: str, width: int) -> Iterator[str]:
     yield f"for (size_t i = 0; i < {width}; ++i) {_element(out)} = {_element(x)};"
 
 
-def _operand(value: float) -> str:
-    """Return a literal for use in an expression, with parentheses around negative numbers."""
-    text = _float_literal(value)
-    return f"({text})" if text.startswith("-") else text
+class BufferPlan:
+    """Order and buffers of the expressions of a program.
+
+    Chains of elementwise functions are computed in one loop without memory for intermediate values.
+    All other values are stored in buffers, which are reused after their last read. Values of
+    ensemble members are computed in a loop over the members. Values that are read after this loop
+    are stored for all members.
+
+    Parameters
+    ----------
+    outputs : iterable of Expr
+        The outputs of the model.
+
+    Attributes
+    ----------
+    groups : dict of lists
+        For each stored expression, the elementwise expressions that its loop computes, itself
+        last.
+    loop_nests : list of lists
+        All stored expressions, in order. Those of a list are computed one after the other, in a
+        common loop over the members if there are several.
+    stored_for_all : set of Expr
+        The expressions that are stored for all members.
+    buffer_sizes : list of int
+        The number of values in each buffer.
+    buffer_indices : dict of int
+        The index of the buffer of each stored expression.
+    """
+
+    def __init__(self, outputs: Iterable[Expr]) -> None:
+        self._outputs = list(outputs)
+        self._order = [
+            each
+            for each in topological_sort(self._outputs)
+            if each.operation not in ("row", "constant")
+        ]
+        self._users: dict[Expr, list[Expr]] = defaultdict(list)
+        # For each expression, how often its inputs switch between members and all members.
+        self._depths: dict[Expr, int] = {}
+        for user in self._order:
+            depth = 0
+            for used in dict.fromkeys(user.inputs):
+                self._users[used].append(user)
+                if used in self._depths:
+                    is_switch = (used.n_estimators > 1) != (user.n_estimators > 1)
+                    depth = max(depth, self._depths[used] + is_switch)
+            self._depths[user] = depth
+        self._roots = self._find_roots()
+        self.groups: dict[Expr, list[Expr]] = defaultdict(list)
+        for each in self._order:
+            self.groups[self._roots[each]].append(each)
+        nests: dict[tuple[int, int], list[Expr]] = defaultdict(list)
+        stored = sorted((each for each in self._order if self._roots[each] is each), key=self._key)
+        for each in stored:
+            nests[self._key(each)].append(each)
+        self.loop_nests = list(nests.values())
+        # The inputs of expression t are read at time 2 t, and its values are written at 2 t + 1.
+        self._times = {each: 2 * i for i, each in enumerate(stored)}
+        self._spans = {
+            key: (self._times[nest[0]], self._times[nest[-1]] + 1) for key, nest in nests.items()
+        }
+        self.stored_for_all = {
+            each
+            for each in stored
+            if each.n_estimators > 1
+            and any(self._key(user) != self._key(each) for user in self._users[each])
+        }
+        self.buffer_sizes: list[int] = []
+        self.buffer_indices: dict[Expr, int] = {}
+        self._allocate_buffers()
+
+    def _key(self, expression: Expr) -> tuple[int, int]:
+        """Return the key of the loop nest of an expression."""
+        return self._depths[expression], expression.n_estimators
+
+    def _find_roots(self) -> dict[Expr, Expr]:
+        """Return for each expression the stored expression whose loop computes it."""
+        roots: dict[Expr, Expr] = {}
+        for each in reversed(self._order):
+            users = self._users[each]
+            is_fused = each.is_elementwise and each not in self._outputs
+            is_fused = is_fused and all(
+                user.is_elementwise
+                and user.width == each.width
+                and self._key(user) == self._key(each)
+                for user in users
+            )
+            user_roots = {roots[user] for user in users}
+            roots[each] = user_roots.pop() if is_fused and len(user_roots) == 1 else each
+        return roots
+
+    def _allocate_buffers(self) -> None:
+        """Assign the smallest buffer that fits and is free, or enlarge the largest, or add one."""
+        sizes, ends = self.buffer_sizes, list[int]()
+        for each in sorted(self._times, key=self._start):
+            size = each.width * (each.n_estimators if each in self.stored_for_all else 1)
+            free = [i for i, end in enumerate(ends) if end < self._start(each)]
+            fitting = [i for i in free if sizes[i] >= size]
+            if fitting:
+                index = min(fitting, key=sizes.__getitem__)
+            elif free:
+                index = max(free, key=sizes.__getitem__)
+            else:
+                index = len(sizes)
+                sizes.append(size)
+                ends.append(0)
+            sizes[index], ends[index] = max(sizes[index], size), self._end(each)
+            self.buffer_indices[each] = index
+
+    def _start(self, each: Expr) -> int:
+        """Return the time of the first write. If stored for all members, when the loop begins."""
+        return (
+            self._spans[self._key(each)][0]
+            if each in self.stored_for_all
+            else (self._times[each] + 1)
+        )
+
+    def _end(self, each: Expr) -> int:
+        """Return the time of the last read."""
+        if each in self._outputs:
+            return 2 * len(self._times)
+        end = 0
+        for user in self._users[each]:
+            if user.n_estimators > 1 and self._key(user) != self._key(each):
+                end_of_use = self._spans[self._key(user)][1]  # when the loop over members ends
+            else:
+                # An elementwise loop reads each value before it overwrites it.
+                is_in_place = user.is_elementwise and user.width == each.width
+                end_of_use = self._times[self._roots[user]] + (not is_in_place)
+            end = max(end, end_of_use)
+        return end
+
+
+# -------------------------------------------------------------------------------- code
 
 
 class CCodegen:
@@ -188,8 +201,6 @@ class CCodegen:
         The computation graph of the model.
     prefix : str
         The prefix of all names.
-    layers : dict of QuantizedDense
-        The dense layers with 8-bit weights.
 
     Attributes
     ----------
@@ -205,10 +216,11 @@ class CCodegen:
         The names of the runtime functions that it calls.
     """
 
-    def __init__(
-        self, model: ModelGraph, prefix: str, layers: Mapping[Expr, QuantizedDense]
-    ) -> None:
-        self.model, self.prefix, self._layers = model, prefix, layers
+    def __init__(self, model: ModelGraph, prefix: str) -> None:
+        self.model, self.prefix = model, prefix
+        # The function returns the label if there is exactly one.
+        labels = [output for output in model.outputs if output.classes is not None]
+        self.returned = labels[0] if len(labels) == 1 else None
         self.plan = BufferPlan(model.expressions)
         self.data: list[str] = []
         self.n_data_bytes = 0
@@ -219,33 +231,40 @@ class CCodegen:
 
     # -------------------------------------------------------------------------- values
 
-    def _array(self, array: Array, kind: str = "constant") -> str:
+    def _define(self, array: Array, kind: str) -> str:
         """Return the name of an array in the program, and define it if it is new."""
         if id(array) not in self._names:
             name = f"{self.prefix}_{kind}{next(self._numbers)}"
-            c_type, to_literal = _TYPES[array.dtype.name]
-            texts = ", ".join(map(to_literal, array.ravel()))
-            lines = textwrap.fill(texts, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+            is_float = array.dtype == np.float32
+            c_type = "float" if is_float else f"{array.dtype.name}_t"
+            texts = ", ".join(map(_float_literal if is_float else str, array.ravel()))
+            lines = textwrap.fill(texts, 100, initial_indent="    ", subsequent_indent="    ")
             self.data.append(f"static const {c_type} {name}[{array.size}] = {{\n{lines}\n}};")
             self.n_data_bytes += array.nbytes
             self._names[id(array)] = name, array
         return self._names[id(array)][0]
+
+    def _constant(self, array: Array, kind: str = "constant") -> str:
+        """Return the pointer to the part of member m in an array with the member axis first."""
+        name = self._define(array, kind)
+        return f"{name} + m * {array[0].size}" if len(array) > 1 else name
 
     def _pointer(self, value: Expr, is_in_loop: bool) -> str:
         """Return the pointer to the values of an expression; in a loop, to those of the member."""
         if value.operation == "row":
             return "x"
         if value.operation == "constant":
-            return _member_pointer(self._array(value.arrays[0]), value)
+            return self._constant(value.arrays[0])
         name = f"{self.prefix}_buffer{self.plan.buffer_indices[value]}"
         if is_in_loop and value in self.plan.stored_for_all:
-            return _member_pointer(name, value)
+            return f"{name} + m * {value.width}"
         return name
 
     def _get_element(self, value: Expr) -> str:
         """Return one value of an expression in a loop over i, or over members, or without loop."""
         if value.operation == "constant" and value.arrays[0].size == 1:
-            return _operand(value.arrays[0].item())
+            text = _float_literal(value.arrays[0].item())
+            return f"({text})" if text.startswith("-") else text
         pointer = self._pointer(value, is_in_loop=value.n_estimators > 1)
         return _element(pointer, "i" if value.width > 1 else "0")
 
@@ -253,25 +272,23 @@ class CCodegen:
 
     def _compute_statements(self) -> Iterator[str]:
         for nest in self.plan.loop_nests:
-            is_loop = nest.n_estimators > 1
-            if is_loop:
-                yield f"for (size_t m = 0; m < {nest.n_estimators}; ++m) {{"
-            for value in nest.stored:
-                for line in self._compute(value):
-                    yield f"    {line}" if is_loop else line
-            if is_loop:
+            n_estimators = nest[0].n_estimators
+            lines = (line for value in nest for line in self._compute(value))
+            if n_estimators > 1:
+                yield f"for (size_t m = 0; m < {n_estimators}; ++m) {{"
+                yield from (f"    {line}" for line in lines)
                 yield "}"
+            else:
+                yield from lines
 
     def _compute(self, value: Expr) -> Iterator[str]:
-        """Yield the statements that compute a stored expression."""
+        """Return the statements that compute a stored expression."""
         if value.is_elementwise:
-            yield from self._loop(value)
-            return
+            return self._loop(value)
         is_in_loop = value.n_estimators > 1
-        out = self._pointer(value, is_in_loop)
-        inputs = [self._pointer(each, is_in_loop) for each in value.inputs]
-        method: Callable[..., Iterator[str]] = getattr(self, f"_{value.operation}")
-        yield from method(value, out, *inputs)
+        pointers = [self._pointer(each, is_in_loop) for each in (value, *value.inputs)]
+        statements: Iterator[str] = getattr(self, f"_{value.operation}")(value, *pointers)
+        return statements
 
     def _loop(self, value: Expr) -> Iterator[str]:
         """Yield a loop that computes a chain of elementwise functions."""
@@ -297,68 +314,40 @@ class CCodegen:
         return f"{self.prefix}_{function}({', '.join(map(str, arguments))});"
 
     def _dense(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        is_int8 = value.operation == "dense_int8"
+        kinds = ["inverse", "weights", "scales", "biases"] if is_int8 else ["weights", "biases"]
+        arrays = [*map(self._constant, value.arrays, kinds)]
+        arrays += ["NULL"] * (len(kinds) - len(arrays))
         n_inputs = value.inputs[0].width
-        if value in self._layers:
-            layer = self._layers[value]
-            inverse = self._array(layer.inverse, "inverse")
-            yield self._call(
-                "dense_int8",
-                x,
-                f"{inverse} + m * {n_inputs}" if len(layer.inverse) > 1 else inverse,
-                _float_literal(layer.limit),
-                _member_pointer(self._array(layer.weights, "weights"), value, n_inputs),
-                _member_pointer(self._array(layer.scales, "scales"), value),
-                "NULL"
-                if layer.biases is None
-                else _member_pointer(self._array(layer.biases, "biases"), value),
-                n_inputs,
-                value.width,
-                out,
-            )
-            return
-        weights, *biases = value.arrays
-        yield self._call(
-            "dense",
-            x,
-            _member_pointer(self._array(weights, "weights"), value, n_inputs),
-            _member_pointer(self._array(biases[0], "biases"), value) if biases else "NULL",
-            n_inputs,
-            value.width,
-            out,
-        )
+        limit = [_float_literal(max_rounded_input(n_inputs))] if is_int8 else []
+        yield self._call(value.operation, x, *arrays, *limit, n_inputs, value.width, out)
+
+    _dense_int8 = _dense
 
     def _integer_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        matrix = self._array(value.arrays[0], "sums")
+        matrix = self._constant(value.arrays[0], "sums")
         yield self._call("dense", x, matrix, "NULL", value.inputs[0].width, value.width, out)
 
     def _block_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (maps,) = value.arrays
         _, n_blocks, width, n_units = maps.shape
-        name = _member_pointer(self._array(maps, "maps"), value, width)
+        pointers = f"{x} + i * {width}", f"{self._constant(maps, 'maps')} + i * {width * n_units}"
+        out = f"{out} + i * {n_units}"
         yield f"for (size_t i = 0; i < {n_blocks}; ++i) {{"
-        yield "    " + self._call(
-            "dense",
-            f"{x} + i * {width}",
-            f"{name} + i * {width * n_units}",
-            "NULL",
-            width,
-            n_units,
-            f"{out} + i * {n_units}",
-        )
+        yield "    " + self._call("dense", *pointers, "NULL", width, n_units, out)
         yield "}"
 
     def _gather(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (tables,) = value.arrays
-        n_rows = tables.shape[1]
-        name = _member_pointer(self._array(tables, "table"), value, n_rows)
-        yield self._call("gather", x, name, n_rows - 1, value.width, out)
+        table = self._constant(tables, "table")
+        yield self._call("gather", x, table, tables.shape[1] - 1, value.width, out)
 
     def _take_columns(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (columns,) = value.arrays
         if (np.diff(columns) == 1).all():
             yield from _copy(f"{x} + {columns[0]}", out, value.width)
             return
-        indices = self._array(columns.astype(np.min_scalar_type(columns.max())), "columns")
+        indices = self._define(columns.astype(np.min_scalar_type(columns.max())), "columns")
         element = _element(x, f"{indices}[i]")
         yield f"for (size_t i = 0; i < {value.width}; ++i) {_element(out)} = {element};"
 
@@ -382,40 +371,34 @@ class CCodegen:
 
     # ------------------------------------------------------------------------- outputs
 
-    @cached_property
-    def returned(self) -> ArgmaxOutput | None:
-        """The label that the function returns, if there is exactly one."""
-        labels = [output for output in self.model.outputs if isinstance(output, ArgmaxOutput)]
-        return labels[0] if len(labels) == 1 else None
-
     @property
     def signature(self) -> str:
         """The signature of the function that users call."""
-        kind = "void" if self.returned is None else "int"
         arguments = ["const float *x"]
         for output in self.model.outputs:
             if output is not self.returned:
-                is_int = isinstance(output, (ArgmaxOutput, ThresholdOutput))
-                arguments.append(f"{'int' if is_int else 'float'} *{output.name}")
+                kind = "float" if output.dtype == np.float32 and output.classes is None else "int"
+                arguments.append(f"{kind} *{output.name}")
+        kind = "void" if self.returned is None else "int"
         return f"{kind} {self.prefix}_predict({', '.join(arguments)})"
 
     def _output_statements(self) -> Iterator[str]:
         """Yield the statements that write the outputs whose pointers are not NULL."""
+        returned = []
         for output in self.model.outputs:
             values = self._pointer(output.expression, is_in_loop=False)
             name, width = output.name, output.expression.width
-            if output is self.returned:
-                continue
-            if isinstance(output, ArgmaxOutput):
-                self.functions.add("argmax")
-                yield f"if ({name}) *{name} = {self.prefix}_argmax({values}, {width});"
+            if output.classes is not None:
+                index = self._call("argmax", values, width)
+                if output is self.returned:
+                    returned = [f"return {index}"]
+                else:
+                    yield f"if ({name}) *{name} = {index}"
             else:
-                number = _element(values)
-                if isinstance(output, ThresholdOutput):
-                    number = f"{number} > {_float_literal(output.threshold)}"
+                above = "" if output.threshold is None else f" > {_float_literal(output.threshold)}"
                 yield f"if ({name})"
-                yield f"    for (size_t i = 0; i < {width}; ++i) {name}[i] = {number};"
-        if self.returned is not None:
-            values = self._pointer(self.returned.expression, is_in_loop=False)
-            self.functions.add("argmax")
-            yield f"return {self.prefix}_argmax({values}, {self.returned.expression.width});"
+                yield (
+                    f"    for (size_t i = 0; i < {width}; ++i) "
+                    f"{name}[i] = {_element(values)}{above};"
+                )
+        yield from returned

@@ -1,4 +1,4 @@
-"""Formulas of activations, links, losses, layers and transformers, as expressions.
+"""Formulas of activations, links, losses, layers, transformers and encoders, as expressions.
 
 `to_expression` has a function for each class. The formulas serve all targets: what has a formula
 can be exported to ONNX and to C.
@@ -6,9 +6,9 @@ can be exported to ONNX and to C.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import erf, expit
@@ -19,6 +19,11 @@ from ..layers.dense import Activation, Dense
 from ..layers.input_layers import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..losses import links
 from ..losses._composite import MultiOutputLink
+from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from ..tabular._categorical_encoding import CategoryLevels, OneHot
+from ..tabular._dataframe import find_role, to_floats
+from ..tabular._encoding import FittedEncoding
+from ..tabular._numeric_scaling import RobustScaling
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr
@@ -310,3 +315,129 @@ def _(part: MaxAbsScaler, x: Any) -> Any:
 def _(part: RobustScaler, x: Any) -> Any:
     centered = x - part.center_ if part.with_centering else x
     return centered * (1 / part.scale_) if part.with_scaling else centered
+
+
+# ------------------------------------------------------------------- encoders of tables
+# The input is numeric, so the levels of categories must be numbers. Missing values are NaN.
+
+
+@to_expression.register
+def _(part: TableEncoder, x: Expr) -> Expr:
+    encoded = encode_table(part._encoding, x)
+    if not encoded.width:
+        raise ValueError(
+            "The TableEncoder can't be exported: all columns were constant, so it has no outputs."
+        )
+    return encoded
+
+
+def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
+    """Return the encoded columns of a table: numeric columns first, then categories."""
+    lookups = [
+        _make_lookup(levels, ex.take_columns(x, [column]))
+        for column, levels in zip(encoding.category_columns, encoding.levels, strict=True)
+    ]
+    numbers = [ex.take_columns(x, encoding.numeric_columns)]
+    statistics = encoding.statistics
+    if statistics is not None:
+        by_target = [lookups[i] for i in encoding.target_encoded]
+        for table, column in zip(statistics.tables, statistics.columns, strict=True):
+            numbers.append(by_target[column](table[:, None]))
+    encoded = _encode_numbers(encoding.numbers, ex.concat(numbers))
+    codes = encoding.categories
+    if isinstance(codes, OneHot):
+        for look_up, outputs, names in zip(lookups, codes.positions, codes.names, strict=True):
+            if len(names):
+                encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
+    else:
+        for i in codes.columns:
+            encoded.append(lookups[i](np.arange(encoding.levels[i].n_codes + 1)[:, None]))
+    return ex.concat(encoded)
+
+
+def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
+    """Return a function that looks up the codes of a column in a table (n_codes, width)."""
+    codes = [*range(1, len(levels.own) + 1), *[len(levels.own) + 1] * len(levels.rare)]
+    by_level = dict(zip((*levels.own, *levels.rare), codes, strict=True))
+    missing_code = by_level.pop(None, 0)
+    is_level = np.equal(x, _levels_to_numbers(levels.label, list(by_level)))
+
+    def look_up(table: Array) -> Expr:
+        differences = table - table[0]
+        values = table[0] + np.isnan(x) * differences[missing_code]
+        if by_level:
+            values = values + ex.integer_linear(is_level, differences[list(by_level.values())])
+        return cast(Expr, values)
+
+    return look_up
+
+
+def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
+    """Return levels as numbers, which must differ in single precision.
+
+    Raises
+    ------
+    TypeError
+        If a level is not a number.
+    ValueError
+        If levels are equal in single precision.
+    """
+    others = [level for level in levels if find_role(type(level)) != "number"]
+    if others:
+        raise TypeError(
+            f"{label} has levels such as {others[0]!r}, but an exported model takes only numbers. "
+            "Number the levels, as scikit-learn's OrdinalEncoder does, name the column in "
+            "categorical_features, and fit again."
+        )
+    numbers = to_floats(levels, label)
+    with np.errstate(over="ignore"):
+        n_different = len(np.unique(numbers.astype(np.float32)))
+    if n_different < len(numbers):
+        raise ValueError(
+            f"{label} has levels that are equal in single precision, in which models are exported. "
+            "Number them from 0 on, and fit again."
+        )
+    return numbers
+
+
+def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
+    """Return scaled columns, two-valued columns, and indicators of missing values."""
+    scaled, two_valued, with_missing = numbers.input_columns()
+
+    def scale(columns: Array) -> Any:
+        return (ex.take_columns(x, columns) - numbers.center[columns]) * numbers.scale[columns]
+
+    outputs = []
+    if len(scaled):
+        z = np.minimum(np.maximum(scale(scaled), -1e9), 1e9)
+        clipped = z / np.sqrt(1.0 + np.square(z / 3.0))
+        outputs.append(ex.fill_nan(clipped, numbers.fill[scaled]))
+    if len(two_valued):
+        z = np.minimum(np.maximum(scale(two_valued), 0.0), 1.0)
+        outputs.append(ex.fill_nan(z, numbers.fill[two_valued]))
+    if len(with_missing):
+        outputs.append(np.isnan(ex.take_columns(x, with_missing)))
+    return outputs
+
+
+@to_expression.register
+def _(part: PiecewiseLinearEncoder, x: Expr) -> Any:
+    feature, *bins = part._bins()
+    return bin_fractions(ex.take_columns(x, feature), *bins) - 0.5
+
+
+@to_expression.register
+def _(part: PeriodicFeatures, x: Expr) -> Any:
+    return cosine_waves(x, 2 * np.pi * part.frequencies_, part.phases_)
+
+
+def bin_fractions(x: Expr, lower: Array, width: Array, least: Array, most: Array) -> Any:
+    """Return how much of each bin lies below x."""
+    fractions = (x - lower) * np.minimum(1 / width, np.finfo(np.float32).max)
+    return np.minimum(np.maximum(fractions, least), most)
+
+
+def cosine_waves(x: Expr, frequencies: Array, phases: Array) -> Any:
+    """Return the cosine waves of each column; frequencies are angular."""
+    columns = np.repeat(np.arange(len(frequencies)), frequencies.shape[1])
+    return np.cos(ex.take_columns(x, columns) * frequencies.ravel() + phases.ravel())

@@ -29,6 +29,10 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "fill_nan": lambda x, fill: np.asarray(np.where(np.isnan(x), fill, x)),
 }
 
+# The range of 8-bit weights. With more inputs, the inputs would have fewer levels than the weights.
+_MAX_WEIGHT = 127
+_MAX_INT8_INPUTS = ((1 << 31) - 1) // _MAX_WEIGHT**2
+
 
 @dataclass(frozen=True, eq=False)
 class Expr(NDArrayOperatorsMixin):
@@ -103,6 +107,41 @@ def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
     n_estimators, _, width = weights.shape
     arrays = (weights,) if biases is None else (weights, biases)
     return Expr("dense", (x,), width, n_estimators, tuple(map(_to_float32, arrays)))
+
+
+def max_rounded_input(n_inputs: int) -> int:
+    """Return the largest integer input of `dense_int8` for which sums fit into 32 bits."""
+    return min((1 << 15) - 1, ((1 << 31) - 1) // (_MAX_WEIGHT * n_inputs))
+
+
+def dense_int8(x: Expr, weights: Array, biases: Array | None, sample: Array) -> Expr:
+    """Return z_j = b_j + scale_j sum_i w_ji round(inverse_i x_i) with 8-bit weights w.
+
+    Each input x_i is rounded to a multiple of its own unit, a 16-bit integer. The units are
+    proportional to the root mean squares of the inputs in a sample of shape (n, d) or (M, n, d),
+    and such that twice the largest value in the sample still fits into 16 bits. The units are
+    multiplied into the weights, which are rounded to 8 bits with a scale for each output. Weights
+    are therefore as precise as they are important, whatever the range of the inputs.
+    """
+    n_estimators, n_inputs, n_outputs = weights.shape
+    if n_inputs > _MAX_INT8_INPUTS:
+        raise ValueError(
+            f'weight_dtype="int8" is for layers of up to {_MAX_INT8_INPUTS} inputs, and one layer '
+            f'has {n_inputs}, whose sums could overflow 32 bits. Set weight_dtype="float32".'
+        )
+    inputs = (sample if sample.ndim == 3 else sample[None]).astype(np.float64)
+    largest, size = np.abs(inputs).max(axis=1), np.sqrt(np.square(inputs).mean(axis=1))
+    # Inputs that are always zero are assumed to be as large as the largest other input.
+    layer_size = size.max(axis=1, keepdims=True)
+    size = np.where(size > 0, size, np.where(layer_size > 0, layer_size, 1.0))
+    headroom = (2.0 * np.maximum(largest / size, 1.0)).max(axis=1, keepdims=True)
+    units = size * headroom / max_rounded_input(n_inputs)
+    scaled = weights * units[:, :, None]
+    scales = np.abs(scaled).max(axis=1, keepdims=True) / _MAX_WEIGHT
+    rounded = np.rint(scaled / np.where(scales > 0, scales, 1.0))
+    arrays = [(1 / units).astype(np.float32), np.ascontiguousarray(rounded.swapaxes(1, 2), np.int8)]
+    arrays += [scales[:, 0].astype(np.float32), *([] if biases is None else [biases])]
+    return Expr("dense_int8", (x,), n_outputs, n_estimators, tuple(arrays))
 
 
 def integer_linear(x: Expr, matrix: Array) -> Expr:
@@ -232,9 +271,7 @@ def topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
 # -------------------------------------------------------------------------- evaluation
 
 
-def evaluate(
-    outputs: Iterable[Expr], X: Array, dense: Callable[[Expr, Array], Array] | None = None
-) -> dict[Expr, Array]:
+def evaluate(outputs: Iterable[Expr], X: Array) -> dict[Expr, Array]:
     """Compute the values of expressions and of all their inputs, in single precision.
 
     Parameters
@@ -243,9 +280,6 @@ def evaluate(
         The expressions.
     X : array of shape (n, n_inputs)
         The rows.
-    dense : callable or None, default=None
-        Computes a `dense` expression from its input, for layers with quantized weights. None for
-        x W + b.
 
     Returns
     -------
@@ -253,7 +287,6 @@ def evaluate(
         The values of each expression, of shape (n, width), or (n_estimators, n, width) if it has
         several members.
     """
-    operations = _OPERATIONS if dense is None else {**_OPERATIONS, "dense": dense}
     values: dict[Expr, Array] = {}
     with np.errstate(all="ignore"):
         for expression in topological_sort(outputs):
@@ -263,7 +296,7 @@ def evaluate(
             elif expression.is_elementwise:
                 value = FUNCTIONS[expression.operation](*inputs)
             else:
-                value = operations[expression.operation](expression, *inputs)
+                value = OPERATIONS[expression.operation](expression, *inputs)
             values[expression] = np.asarray(value, dtype=np.float32)
     return values
 
@@ -278,6 +311,16 @@ def align(expression: Expr, array: Array) -> Array:
 def _dense(expression: Expr, x: Array) -> Array:
     weights, *biases = (align(expression, array) for array in expression.arrays)
     return x @ weights + (biases[0] if biases else 0)
+
+
+def _dense_int8(expression: Expr, x: Array) -> Array:
+    inverse, weights, scales, *biases = (align(expression, array) for array in expression.arrays)
+    limit = max_rounded_input(expression.inputs[0].width)
+    scaled = x * inverse
+    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
+    rounded = np.clip(rounded, -limit, limit).astype(float)
+    sums = (rounded @ weights.astype(float).swapaxes(-1, -2)).astype(np.float32)
+    return np.asarray(sums * scales + (biases[0] if biases else 0))
 
 
 def _block_linear(expression: Expr, x: Array) -> Array:
@@ -297,9 +340,10 @@ def _gather(expression: Expr, x: Array) -> Array:
     return found[0] if expression.n_estimators == 1 else found
 
 
-_OPERATIONS: dict[str, Callable[..., Array]] = {
+OPERATIONS: dict[str, Callable[..., Array]] = {
     "constant": lambda expression: align(expression, expression.arrays[0]),
     "dense": _dense,
+    "dense_int8": _dense_int8,
     "integer_linear": lambda expression, x: x @ expression.arrays[0][0],
     "block_linear": _block_linear,
     "gather": _gather,

@@ -22,23 +22,32 @@ from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
-from ..losses import Link
+from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
-from ..nn.network import Network
-from ..nn.parameters import Parameters
+from ..tabular import TabularClassifier, TabularRegressor
+from ..tabular._network_inputs import N_BINS, N_FREQUENCIES, NumericBlockEncoder
+from ..tabular.classifier import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
-from ._converters import convert, find_converter, get_predicted_std, split_links, to_expression
+from ._converters import (
+    bin_fractions,
+    convert,
+    cosine_waves,
+    encode_table,
+    find_converter,
+    get_predicted_std,
+    split_links,
+    to_expression,
+)
 from ._expressions import Expr
 
 _ALL = slice(None)
 _LIMITS = np.finfo(np.float32)
-PROBABILITIES, SCORES = "probabilities", "scores"
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """Output of a model: the values of an expression.
+    """Output of a model: the values of an expression, or a label or indicators from them.
 
     Parameters
     ----------
@@ -48,35 +57,31 @@ class ModelOutput:
         The expression.
     shape : tuple of int or None, default=None
         The shape of the values of a row; None for (width,).
+    classes : array or None, default=None
+        The classes of a label, which is the class with the largest value.
+    threshold : float or None, default=None
+        The threshold of indicators, which are 1 where a value is above it, else 0.
     """
 
     name: str
     expression: Expr
     shape: tuple[int, ...] | None = None
+    classes: Array | None = None
+    threshold: float | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of the output for a row."""
+        if self.classes is not None:
+            return ()
         return (self.expression.width,) if self.shape is None else self.shape
 
-
-@dataclass(frozen=True)
-class ArgmaxOutput(ModelOutput):
-    """Output of a class label: the class with the largest value."""
-
-    classes: Any = None
-
     @property
-    def row_shape(self) -> tuple[int, ...]:
-        """The shape of the output for a row: a single label."""
-        return ()
-
-
-@dataclass(frozen=True)
-class ThresholdOutput(ModelOutput):
-    """Output of indicators: 1 where a value is above the threshold, else 0."""
-
-    threshold: float = 0.0
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the output."""
+        if self.classes is not None:
+            return self.classes.dtype
+        return np.dtype(np.float32 if self.threshold is None else np.int64)
 
 
 @dataclass(frozen=True)
@@ -110,27 +115,15 @@ def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
     """Return the computation graph of a fitted estimator."""
     check_is_fitted(estimator)
     *transformers, last = steps_of(estimator)
-    row = x = ex.row(n_features_of(estimator))
+    row = x = ex.row(estimator.n_features_in_)
     with np.errstate(all="ignore"):
         for step in transformers:
-            x = convert(step, _input_of(step, x))
-        x = _input_of(last, x)
+            x = convert(step, x)
         outputs = find_converter(outputs_of, type(last))(last, x)
         if return_std:
-            outputs = (*outputs, _std_of(last, x))
-    return ModelGraph(
-        type(estimator).__name__, row, outputs, getattr(estimator, "feature_names_in_", None)
-    )
-
-
-def n_features_of(estimator: Any) -> int:
-    """Return the number of features that an estimator takes."""
-    n_features: int | None = getattr(estimator, "n_features_in_", None)
-    if n_features is None:
-        raise TypeError(
-            f"{type(estimator).__name__} has no n_features_in_, so its input is not known."
-        )
-    return n_features
+            outputs = (*outputs, _std_output(last, x))
+    names = getattr(estimator, "feature_names_in_", None)
+    return ModelGraph(type(estimator).__name__, row, outputs, names)
 
 
 def steps_of(estimator: Any) -> list[Any]:
@@ -157,9 +150,9 @@ def has_formulas(estimator: Any) -> bool:
         return find_converter(converters, type(step)) is not converters.dispatch(object)
 
     *transformers, last = steps_of(estimator)
-    if not is_registered(outputs_of, last):
-        transformers.append(last)
-    return all(is_registered(to_expression, step) for step in transformers)
+    return all(is_registered(to_expression, step) for step in transformers) and (
+        is_registered(outputs_of, last) or is_registered(to_expression, last)
+    )
 
 
 @singledispatch
@@ -175,103 +168,110 @@ def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
     )
 
 
-def _input_of(step: Any, x: Expr) -> Expr:
-    """Return the input of a step of a pipeline, after checking its width."""
-    n_features = getattr(step, "n_features_in_", x.width)
-    if n_features != x.width:
-        raise ValueError(
-            f"{type(step).__name__} takes {n_features} features, but the step before it returns "
-            f"{x.width}. Fit the pipeline again."
-        )
-    return x
-
-
 # ------------------------------------------------------------------------------ networks
-
-
-def apply_layers(network: Network, parameters: Parameters, x: Expr) -> Expr:
-    """Return the output of layers: at the end of a network, the raw predictions of members."""
-    each = zip(network.layers, network.n_units[:-1], strict=True)
-    for (layer, n_inputs), *kinds in zip(each, parameters.layers, parameters.running, strict=True):
-        named = {name: array for kind in kinds for name, array in kind.items()}
-        blocks = (*layer.parameter_specs(n_inputs), *layer.buffer_specs(n_inputs))
-        shapes = {block.name: block.shape for block in blocks}
-        # Layers compute with arrays that have an axis for the rows.
-        arrays = {name: array.reshape(len(array), *shapes[name]) for name, array in named.items()}
-        x = convert(layer, x, arrays)
-    return x
 
 
 def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers."""
     learned = estimator._learned
     network, parameters = learned.network.part(layers), estimator._parameters(learned).part(layers)
-    return apply_layers(network, parameters, x)
+    for layer, n_inputs, *kinds in zip(
+        network.layers, network.n_units[:-1], parameters.layers, parameters.running, strict=True
+    ):
+        specs = (*layer.parameter_specs(n_inputs), *layer.buffer_specs(n_inputs))
+        shapes = {spec.name: spec.shape for spec in specs}
+        # Layers compute with arrays that have an axis for the rows.
+        arrays = {
+            name: array.reshape(len(array), *shapes[name])
+            for kind in kinds
+            for name, array in kind.items()
+        }
+        x = convert(layer, x, arrays)
+    return x
 
 
 @outputs_of.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     labels, loss, raw = estimator._labels, estimator._learned.loss, predict_raw(estimator, x)
-    supports_predict_proba = hasattr(estimator, "predict_proba")
+    has_probabilities = hasattr(estimator, "predict_proba")
     if isinstance(labels, MultioutputLabelEncoder):
         split = split_links(cast(MultiOutputLink, loss.link), raw)
-        outputs: list[ModelOutput] = []
-        for i, (column, (link, own)) in enumerate(zip(labels.columns, split, strict=True)):
-            outputs += _label_outputs(column.classes, link, own, supports_predict_proba, f"_{i}")
-        return tuple(outputs)
-    if isinstance(loss, LossWithLink):
-        return _override_outputs(labels, ex.mean_over_members(convert(loss.link, raw)))
-    if not isinstance(labels, MultilabelEncoder):
-        return _label_outputs(labels.classes, loss.link, raw, supports_predict_proba)
-    if not supports_predict_proba:
-        values = ex.mean_over_members(raw)
-        return ThresholdOutput("label", values), ModelOutput(SCORES, values)
+        return tuple(
+            output
+            for i, (column, (link, own)) in enumerate(zip(labels.columns, split, strict=True))
+            for output in _label_outputs(column.classes, link, own, has_probabilities, f"_{i}")
+        )
+    is_overridden = isinstance(loss, LossWithLink)  # by the user, who has set out_activation_
+    if isinstance(labels, MultilabelEncoder):
+        if not has_probabilities and not is_overridden:
+            values = ex.mean_over_members(raw)
+            return ModelOutput("label", values, threshold=0.0), ModelOutput("scores", values)
+        values = ex.mean_over_members(convert(loss.link, raw))
+        if raw.n_estimators == 1 and not is_overridden:
+            label = ModelOutput("label", raw, threshold=0.0)
+        else:
+            label = ModelOutput("label", values, threshold=0.5)
+        return label, ModelOutput("probabilities", values)
+    if not is_overridden:
+        return _label_outputs(labels.classes, loss.link, raw, has_probabilities)
     values = ex.mean_over_members(convert(loss.link, raw))
-    indicators = ThresholdOutput("label", values, threshold=0.5)
-    if raw.n_estimators == 1:
-        indicators = ThresholdOutput("label", raw)
-    return indicators, ModelOutput(PROBABILITIES, values)
+    if len(labels.classes) == 1:
+        values = values * 0.0 + 1.0
+    elif values.width == 1:
+        values = ex.concat([values * -1.0 + 1.0, values])
+    return make_label_output("label", values, labels.classes), ModelOutput("probabilities", values)
 
 
 def _label_outputs(
-    classes: Array, link: Link, raw: Expr, supports_predict_proba: bool, suffix: str = ""
+    classes: Array, link: Link, raw: Expr, has_probabilities: bool, suffix: str = ""
 ) -> tuple[ModelOutput, ...]:
     """Return the outputs of a label: the label, and probabilities or decision values."""
     by_class = raw if raw.width > 1 else ex.concat([-raw, raw])
     if len(classes) == 1:
         values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
-    elif supports_predict_proba:
+    elif has_probabilities:
         values = ex.mean_over_members(convert(link, by_class))
         # Rounded probabilities may be equal where raw predictions are not.
         decisive = by_class if raw.n_estimators == 1 else values
     else:
         values, decisive = ex.mean_over_members(raw), ex.mean_over_members(by_class)
-    name = PROBABILITIES if supports_predict_proba else SCORES
-    label = ArgmaxOutput(f"label{suffix}", decisive, classes=classes)
+    name = "probabilities" if has_probabilities else "scores"
+    label = make_label_output(f"label{suffix}", decisive, classes)
     return label, ModelOutput(f"{name}{suffix}", values)
 
 
-def _override_outputs(labels: Any, values: Expr) -> tuple[ModelOutput, ...]:
-    """Return the outputs of a classifier whose `out_activation_` the user has set."""
-    if isinstance(labels, MultilabelEncoder):
-        return ThresholdOutput("label", values, threshold=0.5), ModelOutput(PROBABILITIES, values)
-    if len(labels.classes) == 1:
-        values = values * 0.0 + 1.0
-    elif values.width == 1:
-        values = ex.concat([values * -1.0 + 1.0, values])
-    return ArgmaxOutput("label", values, classes=labels.classes), ModelOutput(PROBABILITIES, values)
+def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
+    """Return the output of a label, with classes of a type that ONNX and C have.
+
+    Raises
+    ------
+    ValueError
+        If there is no such type.
+    """
+    kind = classes.dtype.kind
+    if kind in "UO" and all(isinstance(label, str) for label in classes.tolist()):
+        classes = classes.astype(object)
+    elif kind in "iu" and classes.max() <= np.iinfo(np.int64).max:
+        classes = classes.astype(np.int64)
+    elif kind != "b" and classes.dtype not in (np.float32, np.float64):
+        raise ValueError(
+            "Labels must be strings, booleans, float32 or float64 numbers or integers up to "
+            f"2**63 - 1 to be exported, but these have dtype {classes.dtype}: {classes[:5]}. "
+            "Number the classes from 0 on, and fit again."
+        )
+    return ModelOutput(name, values, classes=classes)
 
 
 @outputs_of.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
-    each = predictions_of(estimator, predict_raw(estimator, x))
+    each = _member_predictions(estimator, predict_raw(estimator, x))
     n_targets = estimator._known_targets(estimator._learned).n_targets
     n_each = each.width // n_targets
     shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
     return (ModelOutput("variable", ex.mean_over_members(each), shape),)
 
 
-def predictions_of(estimator: BackpropRegressor, raw: Expr) -> Expr:
+def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     """Return the predictions of each member, in the units of y."""
     learned = estimator._learned
     targets = estimator._known_targets(learned)
@@ -287,7 +287,7 @@ def predictions_of(estimator: BackpropRegressor, raw: Expr) -> Expr:
     return cast(Expr, np.minimum(scaled, _LIMITS.max))
 
 
-def _std_of(estimator: Any, x: Expr) -> ModelOutput:
+def _std_output(estimator: Any, x: Expr) -> ModelOutput:
     """Return the standard deviation that a regressor's `predict` returns."""
     if not isinstance(estimator, BackpropRegressor):
         raise ValueError(
@@ -296,15 +296,12 @@ def _std_of(estimator: Any, x: Expr) -> ModelOutput:
         )
     raw, targets = predict_raw(estimator, x), estimator._known_targets(estimator._learned)
     (prediction,) = outputs_of(estimator, x)
-    std = ex.std_over_members(predictions_of(estimator, raw))
+    std = ex.std_over_members(_member_predictions(estimator, raw))
     predicted_std = get_predicted_std(estimator._learned.loss, raw)
     if predicted_std is not None:
         scale = 1.0 if targets.scale is None else targets.scale
         std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
     return replace(prediction, name="std", expression=std)
-
-
-# -------------------------------------------------------------------------- transformers
 
 
 @outputs_of.register
@@ -322,8 +319,78 @@ def _(part: BackpropAutoencoder, x: Expr) -> Expr:
 
 @to_expression.register
 def _(part: BackpropFeatures, x: Expr) -> Expr:
-    network = part.estimator_
-    while isinstance(network, FrozenEstimator):
-        network = network.estimator
+    (network,) = steps_of(part.estimator_)
     units = predict_raw(network, x, slice(network._n_layers_up_to(part.layer)))
     return ex.flatten_members(units)
+
+
+# -------------------------------------------------------------------- tabular estimators
+
+
+def _tabular_raw_predictions(estimator: Any, x: Expr) -> list[tuple[Any, Expr]]:
+    """Return each network ensemble with the raw predictions of its members."""
+    inputs = estimator._features
+    encoded = encode_table(inputs.encoding, x)
+    if not encoded.width:
+        encoded = np.isnan(ex.take_columns(x, [0])) * 0.0
+    embedded = encoded if inputs.blocks is None else _add_blocks(inputs.blocks, encoded)
+    views = {"encoded": encoded, "embedded": embedded}
+    predictions = []
+    for component in estimator._components:
+        if not hasattr(component, "networks"):
+            raise TypeError(
+                f"{type(estimator).__name__} can't be exported, because it blends its networks "
+                "with other estimators. Fit it with blend=None."
+            )
+        raw = predict_raw(component.networks, views[component.view])
+        predictions.append((component.networks, raw))
+    return predictions
+
+
+def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
+    """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
+    n = len(blocks)
+    waves = cosine_waves(encoded, blocks.frequencies, blocks.phases)
+    columns = np.repeat(np.arange(n), N_BINS)
+    each = (blocks.lower, blocks.width, blocks.least, blocks.most)
+    bins = bin_fractions(ex.take_columns(encoded, columns), *(array.ravel() for array in each))
+    kinds = ex.concat([waves, bins - blocks.shift.ravel()])
+    by_wave = np.arange(n * N_FREQUENCIES).reshape(n, -1)
+    by_bin = n * N_FREQUENCIES + np.arange(n * N_BINS).reshape(n, -1)
+    return ex.concat([ex.take_columns(kinds, np.hstack([by_wave, by_bin]).ravel()), encoded])
+
+
+@outputs_of.register
+def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
+    mixed: Any = 0.0
+    for (_, raw), temperature, weight in zip(
+        _tabular_raw_predictions(estimator, x),
+        estimator.temperatures_,
+        estimator.weights_,
+        strict=True,
+    ):
+        logits = raw * (1 / ensemble_temperature(temperature, raw.n_estimators))
+        if logits.width == 1:
+            by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
+        else:
+            by_member = convert(SOFTMAX_LINK, logits)
+        mixed = mixed + weight * ex.mean_over_members(by_member)
+    logs = np.log(np.maximum(mixed, _LIMITS.tiny))
+    probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
+    if len(estimator.classes_) == 1:
+        probabilities = ex.take_columns(probabilities, [0]) * 0.0 + 1.0
+    label = make_label_output("label", probabilities, estimator.classes_)
+    return label, ModelOutput("probabilities", probabilities)
+
+
+@outputs_of.register
+def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
+    mixed: Any = 0.0
+    for (networks, raw), weight in zip(
+        _tabular_raw_predictions(estimator, x), estimator.weights_, strict=True
+    ):
+        mixed = mixed + weight * ex.mean_over_members(_member_predictions(networks, raw))
+    if estimator._targets.range is not None:
+        low, high = estimator._targets.range
+        mixed = np.minimum(np.maximum(mixed, low), high)
+    return (ModelOutput("variable", mixed),)

@@ -7,18 +7,17 @@ broadcasts as NumPy does. This module does not import onnx.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..utils.arrays import Array
 from ._expressions import Expr, align, topological_sort
-from ._model_graph import ArgmaxOutput, ModelGraph, ModelOutput, ThresholdOutput
+from ._model_graph import ModelGraph, ModelOutput
 
 # Elementwise functions that are a single operator. The others have a method of `OnnxGraph`.
 _OPERATORS = {
-    "add": "Add",
+    **{name: name.title() for name in ("add", "exp", "log", "sqrt", "tanh", "sin", "cos", "erf")},
     "subtract": "Sub",
     "multiply": "Mul",
     "divide": "Div",
@@ -27,14 +26,8 @@ _OPERATORS = {
     "absolute": "Abs",
     "maximum": "Max",
     "minimum": "Min",
-    "exp": "Exp",
-    "log": "Log",
-    "sqrt": "Sqrt",
-    "tanh": "Tanh",
-    "sin": "Sin",
-    "cos": "Cos",
     "expit": "Sigmoid",
-    "erf": "Erf",
+    "softmax": "Softmax",  # over the last axis
 }
 # The opset of ONNX 1.8 (2020), which runtimes for small devices support.
 OPSET = 13
@@ -108,11 +101,11 @@ class OnnxGraph:
 
     def _add_output(self, output: ModelOutput, name: str) -> None:
         values = self._names[output.expression]
-        if isinstance(output, ArgmaxOutput):
+        if output.classes is not None:
             code = self._node("ArgMax", values, axis=-1, keepdims=0)
             classes = self._initializer("classes", output.classes)
             self._node("Gather", classes, code, output=name, axis=0)
-        elif isinstance(output, ThresholdOutput):
+        elif output.threshold is not None:
             is_above = self._node("Greater", values, self._number(output.threshold))
             self._node("Cast", is_above, output=name, to=_INT64)
         elif output.shape is not None:
@@ -123,8 +116,9 @@ class OnnxGraph:
     def _add_expression(self, expression: Expr) -> str:
         """Add the nodes of an expression, and return the name of its values."""
         operation, inputs = expression.operation, expression.inputs
-        if operation == "maximum" and _is_zero(inputs[1]):
-            return self._node("Relu", self._get_name(inputs[0]))  # needed by quantization tools
+        is_relu = operation == "maximum" and inputs[1].operation == "constant"
+        if is_relu and not inputs[1].arrays[0].any():  # quantization tools need Relu
+            return self._node("Relu", self._get_name(inputs[0]))
         names = [self._get_name(each) for each in inputs]
         if operation in _OPERATORS:
             return self._node(_OPERATORS[operation], *names)
@@ -203,9 +197,6 @@ class OnnxGraph:
     def _reduce_sum(self, expression: Expr, x: str) -> str:
         return self._node("ReduceSum", x, self._shape(-1), keepdims=1)
 
-    def _softmax(self, expression: Expr, x: str) -> str:
-        return self._node("Softmax", x, axis=-1)
-
     def _mean_over_members(self, expression: Expr, x: str) -> str:
         total = self._node("ReduceSum", x, self._shape(0), keepdims=0)
         return self._node("Mul", total, self._number(1 / expression.inputs[0].n_estimators))
@@ -213,31 +204,3 @@ class OnnxGraph:
     def _flatten_members(self, expression: Expr, x: str) -> str:
         by_row = self._node("Transpose", x, perm=[1, 0, 2])
         return self._node("Reshape", by_row, self._shape(-1, expression.width))
-
-
-def _is_zero(expression: Expr) -> bool:
-    return expression.operation == "constant" and not expression.arrays[0].any()
-
-
-def encode_values(array: Array) -> Any:
-    """Return the values of an initializer for ONNX, with strings as bytes."""
-    return [text.encode() for text in array] if array.dtype == object else array.ravel()
-
-
-def convert_classes(model: ModelGraph, function: Callable[[Array], Array]) -> ModelGraph:
-    """Return a model in which a function has been applied to the classes of each label."""
-    outputs = (
-        replace(output, classes=function(output.classes))
-        if isinstance(output, ArgmaxOutput)
-        else output
-        for output in model.outputs
-    )
-    return replace(model, outputs=tuple(outputs))
-
-
-def get_dtype(output: ModelOutput) -> np.dtype[Any]:
-    """Return the dtype of an output."""
-    if isinstance(output, ArgmaxOutput):
-        dtype: np.dtype[Any] = output.classes.dtype
-        return dtype
-    return np.dtype(np.int64 if isinstance(output, ThresholdOutput) else np.float32)

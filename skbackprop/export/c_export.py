@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +13,104 @@ from sklearn.utils import check_array
 
 from ..utils.arrays import Array
 from ..utils.validation import did_you_mean
-from ._c_codegen import C_FUNCTIONS, CCodegen
-from ._expressions import topological_sort
-from ._int8_quantization import quantization_error, quantize_model
-from ._model_graph import ArgmaxOutput, ModelGraph, ThresholdOutput, build_graph
+from ._c_codegen import CCodegen
+from ._expressions import Expr, dense_int8, evaluate, topological_sort
+from ._model_graph import ModelGraph, ModelOutput, build_graph
 
 _WIDTH = 90
-_KEYWORDS = re.compile(
-    r"auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for"
-    r"|goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static"
-    r"|struct|switch|typedef|union|unsigned|void|volatile|while"
-)
+
+# Runtime functions. PREFIX stands for the prefix of a program's names.
+C_FUNCTIONS = {
+    "logistic": """\
+/* 1 / (1 + exp(-z)), without overflow. */
+static float PREFIX_logistic(float z)
+{
+    const float e = expf(-fabsf(z));
+    return (z >= 0.0f ? 1.0f : e) / (1.0f + e);
+}
+""",
+    "dense": """\
+/* out = x w + b with weights w[n][k] and biases b[k], or NULL for none. */
+static void PREFIX_dense(
+    const float *x, const float *w, const float *b, size_t n, size_t k, float *out)
+{
+    for (size_t j = 0; j < k; ++j) out[j] = b ? b[j] : 0.0f;
+    for (size_t i = 0; i < n; ++i, w += k) {
+        const float xi = x[i];
+        if (xi == 0.0f) continue; /* common after relu */
+        for (size_t j = 0; j < k; ++j) out[j] += xi * w[j];
+    }
+}
+""",
+    "dense_int8": """\
+/* out = b + scale * (w q) with integers q = round(inverse * x), clipped to the limit, and weights
+   w[k][n]. The sums fit into 32 bits for all x. */
+static void PREFIX_dense_int8(
+    const float *x, const float *inverse, const int8_t *w, const float *scale, const float *b,
+    float limit, size_t n, size_t k, float *out)
+{
+    for (size_t i = 0; i < n; ++i) {
+        float v = x[i] * inverse[i];
+        v += v >= 0.0f ? 0.5f : -0.5f;
+        if (!(v > -limit)) v = -limit; /* also if v is NaN */
+        if (v > limit) v = limit;
+        PREFIX_rounded[i] = (int16_t)v;
+    }
+    for (size_t j = 0; j < k; ++j, w += n) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < n; ++i) sum += (int32_t)w[i] * PREFIX_rounded[i];
+        out[j] = (float)sum * scale[j] + (b ? b[j] : 0.0f);
+    }
+}
+""",
+    "gather": """\
+/* out = row *x of w[n + 1][k], or the last row if *x is not an integer from 0 to n - 1. */
+static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
+{
+    const size_t row = *x >= 0.0f && *x < (float)n && *x == floorf(*x) ? (size_t)*x : n;
+    for (size_t j = 0; j < k; ++j) out[j] = w[row * k + j];
+}
+""",
+    "reduce_sum": """\
+/* out = the sum of n values. */
+static void PREFIX_reduce_sum(const float *x, size_t n, float *out)
+{
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; ++i) sum += x[i];
+    *out = sum;
+}
+""",
+    "softmax": """\
+/* out = exp(x) / sum(exp(x)), without overflow. */
+static void PREFIX_softmax(const float *x, size_t n, float *out)
+{
+    float largest = x[0], sum = 0.0f;
+    for (size_t i = 1; i < n; ++i) if (x[i] > largest) largest = x[i];
+    for (size_t i = 0; i < n; ++i) sum += out[i] = expf(x[i] - largest);
+    for (size_t i = 0; i < n; ++i) out[i] /= sum;
+}
+""",
+    "mean_over_members": """\
+/* out = the mean of n values over m members. */
+static void PREFIX_mean_over_members(const float *x, size_t m, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; ++i) {
+        float sum = 0.0f;
+        for (size_t member = 0; member < m; ++member) sum += x[member * n + i];
+        out[i] = sum / (float)m;
+    }
+}
+""",
+    "argmax": """\
+/* The index of the first largest of n values. */
+static int PREFIX_argmax(const float *x, size_t n)
+{
+    size_t largest = 0;
+    for (size_t i = 1; i < n; ++i) if (x[i] > x[largest]) largest = i;
+    return (int)largest;
+}
+""",
+}
 
 
 @dataclass(frozen=True)
@@ -46,16 +133,10 @@ class CProgram:
         single precision.
     """
 
-    source: str
+    source: str = field(repr=False)
     n_data_bytes: int
     n_buffer_bytes: int
-    differences: dict[str, float] | None
-
-    def __repr__(self) -> str:
-        return (
-            f"CProgram({len(self.source)} characters, n_data_bytes={self.n_data_bytes}, "
-            f"n_buffer_bytes={self.n_buffer_bytes}, differences={self.differences})"
-        )
+    differences: Mapping[str, float] | None
 
 
 def to_c(
@@ -126,7 +207,11 @@ def to_c(
     >>> small.differences["label"] < 0.01
     True
     """
-    _check_prefix(prefix)
+    if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix):
+        raise ValueError(
+            "prefix must be a C identifier of letters, digits and underscores that begins with a "
+            f"letter, got {prefix!r}."
+        )
     if weight_dtype not in ("float32", "int8"):
         question = did_you_mean(weight_dtype, ("float32", "int8"))
         raise ValueError(
@@ -141,109 +226,132 @@ def to_c(
             'Set weight_dtype="int8", or leave calibration_data out.'
         )
     model = build_graph(estimator, return_std)
-    if calibration_data is not None:
-        calibration_data = _validate_calibration_data(calibration_data, model)
-    return generate_c(model, prefix, calibration_data)
-
-
-def generate_c(model: ModelGraph, prefix: str, X: Array | None = None) -> CProgram:
-    """Return the C program of a model, with 8-bit weights if there are calibration rows X."""
-    layers, errors = {}, None
-    if X is not None:
-        layers = quantize_model(model, X)
-        errors = quantization_error(model, layers, X)
-    code = CCodegen(model, prefix, layers)
-    n_rounded = max((layer.weights.shape[2] for layer in layers.values()), default=0)
-    n_bytes = 4 * sum(buffer.size for buffer in code.plan.buffers) + 2 * n_rounded
-    source = "\n".join(_file_parts(code, errors, n_bytes, n_rounded))
-    return CProgram(source, code.n_data_bytes, n_bytes, errors)
-
-
-def _check_prefix(prefix: Any) -> None:
-    is_name = isinstance(prefix, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix)
-    if not is_name or _KEYWORDS.fullmatch(prefix):
-        raise ValueError(
-            "prefix must be a C identifier of letters, digits and underscores that begins with a "
-            f"letter and is not a keyword, got {prefix!r}."
-        )
-
-
-def _validate_calibration_data(X: Any, model: ModelGraph) -> Array:
-    rows: Array = check_array(
-        X, dtype=np.float32, ensure_all_finite="allow-nan", input_name="calibration_data"
+    if calibration_data is None:
+        return generate_c(model, prefix)
+    rows = check_array(
+        calibration_data,
+        dtype=np.float32,
+        ensure_all_finite="allow-nan",
+        input_name="calibration_data",
     )
     if rows.shape[1] != model.row.width:
         raise ValueError(
             f"calibration_data has {rows.shape[1]} features, but the model takes {model.row.width}."
         )
-    return rows
+    model, errors = _quantize_model(model, rows)
+    return generate_c(model, prefix, errors)
+
+
+def _quantize_model(model: ModelGraph, X: Array) -> tuple[ModelGraph, dict[str, float]]:
+    """Return a model with 8-bit weights, calibrated on rows X, and the error of each output.
+
+    The error of labels is the share of rows whose label changes, that of numbers the largest
+    absolute difference.
+    """
+    exact = evaluate(model.expressions, X)
+    has_missing = np.isnan(X).any()
+    quantized: dict[Expr, Expr] = {}
+    for each in exact:
+        inputs = tuple(quantized[used] for used in each.inputs)
+        if each.operation == "dense":
+            sample = exact[each.inputs[0]]
+            if has_missing and np.isnan(sample).any():
+                raise ValueError(
+                    "calibration_data contains NaN, but the model does not accept missing values. "
+                    "Remove such rows."
+                )
+            weights, *biases = each.arrays
+            quantized[each] = dense_int8(inputs[0], weights, biases[0] if biases else None, sample)
+        else:
+            quantized[each] = replace(each, inputs=inputs) if inputs else each
+    rounded = evaluate([quantized[each] for each in model.expressions], X)
+    outputs, errors = [], {}
+    for output in model.outputs:
+        new = replace(output, expression=quantized[output.expression])
+        before, after = exact[output.expression], rounded[new.expression]
+        if output.classes is not None:
+            error = np.mean(before.argmax(axis=-1) != after.argmax(axis=-1))
+        elif output.threshold is not None:
+            error = np.any(
+                (before > output.threshold) != (after > output.threshold), axis=-1
+            ).mean()
+        else:
+            error = np.abs(before - after).max()
+        outputs.append(new)
+        errors[output.name] = float(error)
+    return replace(model, outputs=tuple(outputs)), errors
 
 
 # ------------------------------------------------------------------------------ the file
 
 
-def _file_parts(
-    source: CCodegen, errors: dict[str, float] | None, n_bytes: int, n_rounded: int
-) -> Iterator[str]:
-    """Yield the parts of the file."""
-    prefix, upper, labels = source.prefix, source.prefix.upper(), _labels_of(source.model)
-    yield _header_comment(source, errors, n_bytes)
-    yield f"#ifndef {upper}_H\n#define {upper}_H\n"
-    yield f"#define {upper}_N_FEATURES {source.model.row.width}"
-    for name, label in labels:
-        yield f"extern const {_get_c_type(label)}{prefix}_{name}[{len(label.classes)}];"
-    yield f"{source.signature};\n\n#endif\n"
-    yield f"#ifndef {upper}_DECLARATIONS\n"
-    yield "#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n"
-    for name, label in labels:
-        kind = _get_c_type(label)
-        values = ", ".join(_literal(value, kind) for value in label.classes.tolist())
-        yield f"const {kind}{prefix}_{name}[{len(label.classes)}] = {{{values}}};\n"
-    yield from source.data
-    yield ""
-    for number, buffer in enumerate(source.plan.buffers):
-        yield f"static float {prefix}_buffer{number}[{buffer.size}];"
-    if n_rounded:
-        yield f"static int16_t {prefix}_rounded[{n_rounded}];"
-    yield ""
-    for name, text in C_FUNCTIONS.items():
-        if name in source.functions:
-            yield text.replace("PREFIX", prefix)
-    body = "\n".join(f"    {line}" for line in source.body)
-    yield f"{source.signature}\n{{\n{body}\n}}\n\n#endif\n"
+def generate_c(
+    model: ModelGraph, prefix: str, errors: Mapping[str, float] | None = None
+) -> CProgram:
+    """Return the C program of a model, with errors of its 8-bit weights if it has them."""
+    code, upper = CCodegen(model, prefix), prefix.upper()
+    int8_widths = [
+        each.inputs[0].width
+        for each in topological_sort(model.expressions)
+        if each.operation == "dense_int8"
+    ]
+    n_rounded = max(int8_widths, default=0)
+    n_bytes = 4 * sum(code.plan.buffer_sizes) + 2 * n_rounded
+    classes = [
+        _declare_classes(output, prefix) for output in model.outputs if output.classes is not None
+    ]
+    parts = [
+        _header_comment(code, errors, n_bytes),
+        f"#ifndef {upper}_H\n#define {upper}_H\n",
+        f"#define {upper}_N_FEATURES {model.row.width}",
+        *(f"extern const {declaration};" for declaration, _ in classes),
+        f"{code.signature};\n\n#endif\n",
+        f"#ifndef {upper}_DECLARATIONS\n",
+        "#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n",
+        *(f"const {declaration} = {{{values}}};\n" for declaration, values in classes),
+        *code.data,
+        "",
+        *(
+            f"static float {prefix}_buffer{number}[{size}];"
+            for number, size in enumerate(code.plan.buffer_sizes)
+        ),
+        *([f"static int16_t {prefix}_rounded[{n_rounded}];"] if n_rounded else []),
+        "",
+        *(
+            text.replace("PREFIX", prefix)
+            for name, text in C_FUNCTIONS.items()
+            if name in code.functions
+        ),
+        f"{code.signature}\n{{",
+        *(f"    {line}" for line in code.body),
+        "}\n\n#endif\n",
+    ]
+    return CProgram("\n".join(parts), code.n_data_bytes, n_bytes, errors)
 
 
-def _header_comment(source: CCodegen, errors: dict[str, float] | None, n_bytes: int) -> str:
+def _header_comment(code: CCodegen, errors: Mapping[str, float] | None, n_bytes: int) -> str:
     """Return the comment at the top of the file."""
-    model, prefix = source.model, source.prefix
+    model, prefix = code.model, code.prefix
     names = model.feature_names
     features = "" if names is None else f": {', '.join(map(_escape_comment, names))}"
     rows = [("x", f"{model.row.width} numbers{features}")]
     for output in model.outputs:
         width = output.expression.width
-        if isinstance(output, ArgmaxOutput):
-            classes = output.name.replace("label", "classes")
-            name = "returns" if output is source.returned else output.name
-            rows.append((name, f"index of the class in {prefix}_{classes}"))
-        elif isinstance(output, ThresholdOutput):
+        if output.classes is not None:
+            name = "returns" if output is code.returned else output.name
+            rows.append((name, f"index of the class in {_classes_name(output, prefix)}"))
+        elif output.threshold is not None:
             rows.append((output.name, f"{width} indicators, 1 or 0, of the labels"))
         else:
             shape = "" if output.shape is None else f", of shape {output.shape}"
             rows.append((output.name, f"{width} number{'s' if width > 1 else ''}{shape}"))
+    operations = {each.operation for each in topological_sort(model.expressions)}
+    missing = "" if operations.isdisjoint(("isnan", "fill_nan")) else ", or NaN for missing values"
     paragraphs = [
-        f"{model.estimator}, exported by skbackprop: prediction for one row.",
-        f"    {source.signature};",
-        "\n".join(
-            line
-            for name, text in rows
-            for line in textwrap.wrap(
-                text, _WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16
-            )
-        ),
         "Pass NULL for outputs that are not needed.",
-        f"Constants take {source.n_data_bytes} bytes, static buffers {n_bytes}. No memory is "
+        f"Constants take {code.n_data_bytes} bytes, static buffers {n_bytes}. No memory is "
         "allocated, and no other memory is written to. Calls share the buffers, so they must not "
-        f"run at the same time. x must be finite{_describe_missing(model)}.",
+        f"run at the same time. x must be finite{missing}.",
         f"Compile as C99 (cc -std=c99 -O2) and link with -lm. Define {prefix.upper()}_DECLARATIONS "
         "before including the file to get only the declarations.",
     ]
@@ -255,22 +363,15 @@ def _header_comment(source: CCodegen, errors: dict[str, float] | None, n_bytes: 
             for name, error in errors.items()
         )
         paragraphs.append(f"Weights have 8 bits, which changed on the calibration data: {changes}.")
-    lines = [
-        line
-        for paragraph in paragraphs
-        for part in paragraph.splitlines()
-        for line in (textwrap.wrap(part, _WIDTH) if part[0] != " " and "  " not in part else [part])
-        + ([""] if part == paragraph.splitlines()[-1] else [])
-    ]
-    return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines[:-1]), " */", ""])
-
-
-def _describe_missing(model: ModelGraph) -> str:
-    """Return a phrase about missing values, if the model accepts them."""
-    takes_missing = any(
-        each.operation in ("isnan", "fill_nan") for each in topological_sort(model.expressions)
-    )
-    return ", or NaN for missing values" if takes_missing else ""
+    lines = [f"{model.estimator}, exported by skbackprop: prediction for one row."]
+    lines += ["", f"    {code.signature};", ""]
+    for name, text in rows:
+        lines += textwrap.wrap(
+            text, _WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16
+        )
+    for paragraph in paragraphs:
+        lines += ["", *textwrap.wrap(paragraph, _WIDTH)]
+    return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines), " */", ""])
 
 
 def _escape_comment(name: Any) -> str:
@@ -279,43 +380,32 @@ def _escape_comment(name: Any) -> str:
     return text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
 
-# -------------------------------------------------------------------------------- labels
+def _classes_name(output: ModelOutput, prefix: str) -> str:
+    return f"{prefix}_{output.name.replace('label', 'classes')}"
 
 
-def _labels_of(model: ModelGraph) -> list[tuple[str, ArgmaxOutput]]:
-    """Return the label outputs, each with the name of its array of classes."""
-    labels = [output for output in model.outputs if isinstance(output, ArgmaxOutput)]
-    return [(output.name.replace("label", "classes"), output) for output in labels]
+def _declare_classes(output: ModelOutput, prefix: str) -> tuple[str, str]:
+    """Return the declaration of the classes of a label in C, and their values."""
+    values = [] if output.classes is None else output.classes.tolist()
+    if isinstance(values[0], str):
+        kind, literals = "char *const ", [_string_literal(value) for value in values]
+    elif isinstance(values[0], float):
+        kind, literals = "double ", [repr(value) for value in values]
+    elif max(map(abs, values)) < 2**15:  # the range of int in the C standard
+        kind, literals = "int ", [str(int(value)) for value in values]
+    else:  # a literal of the digits of -2**63 would overflow
+        kind = "long long "
+        literals = [f"{v}LL" if v > -(2**63) else f"{v + 1}LL - 1" for v in values]
+    return f"{kind}{_classes_name(output, prefix)}[{len(values)}]", ", ".join(literals)
 
 
-def _get_c_type(label: ArgmaxOutput) -> str:
-    """Return the C type of the classes, as it stands before the name of the array."""
-    classes = label.classes
-    if classes.dtype.kind in "UO":
-        return "char *const "
-    if classes.dtype.kind == "f":
-        return "double "
-    if int(classes.min()) >= _MIN_INT and int(classes.max()) <= _MAX_INT:
-        return "int "
-    return "unsigned long long " if classes.dtype == np.uint64 else "long long "
-
-
-# The range of int in the C standard.
-_MIN_INT, _MAX_INT = -(2**15) + 1, 2**15 - 1
-
-
-def _literal(value: Any, kind: str) -> str:
-    """Return a class as a C literal, with octal escapes for characters that are not ASCII."""
-    if isinstance(value, str):
-        return '"' + "".join(map(_escape_byte, value.encode())) + '"'
-    if kind == "long long " and value == -(2**63):  # a literal of its digits would overflow
-        return "-9223372036854775807LL - 1"
-    return f"{int(value)}{_SUFFIXES[kind]}" if kind in _SUFFIXES else repr(value)
-
-
-_SUFFIXES = {"int ": "", "long long ": "LL", "unsigned long long ": "ULL"}
-
-
-def _escape_byte(byte: int) -> str:
-    is_plain = 32 <= byte < 127 and chr(byte) not in '"\\?'
-    return chr(byte) if is_plain else f"\\{byte:03o}"
+def _string_literal(text: str) -> str:
+    """Return a C literal, with octal escapes for bytes that are not plain ASCII."""
+    return (
+        '"'
+        + "".join(
+            chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+            for byte in text.encode()
+        )
+        + '"'
+    )

@@ -1,21 +1,51 @@
-"""Export a fitted estimator to ONNX."""
+"""Export a fitted estimator to ONNX, by its formulas or by skl2onnx."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
+from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils.arrays import Array
+from ..estimators.autoencoder import BackpropAutoencoder
+from ..estimators.classifier import BackpropClassifier
+from ..estimators.regressor import BackpropRegressor
+from ..inspection import BackpropFeatures
+from ..tabular import (
+    PeriodicFeatures,
+    PiecewiseLinearEncoder,
+    TableEncoder,
+    TabularClassifier,
+    TabularRegressor,
+)
+from ..tabular._dataframe import is_numeric
 from ..utils.validation import require_extra
-from ._model_graph import build_graph, has_formulas
-from ._onnx_graph import OPSET, OnnxGraph, convert_classes, encode_values, get_dtype
-from .skl2onnx_converters import convert_by_skl2onnx
+from ._model_graph import ModelGraph, ModelOutput, build_graph, has_formulas, steps_of
+from ._onnx_graph import OPSET, OnnxGraph
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
+
+_CLASSIFIERS = (BackpropClassifier, TabularClassifier)
+_REGRESSORS = (BackpropRegressor, TabularRegressor)
+_TRANSFORMERS = (
+    *(BackpropAutoencoder, BackpropFeatures),
+    *(TableEncoder, PeriodicFeatures, PiecewiseLinearEncoder),
+)
+# The opset of ONNX 1.8 for trees and categories.
+_ML_OPSET = 2
+# The options of skl2onnx's own converters of classifiers, which its parser applies.
+_OPTIONS = {
+    "zipmap": [True, False, "columns"],
+    "nocl": [True, False],
+    "output_class_labels": [False, True],
+}
 
 
 def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
@@ -88,64 +118,247 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         from onnx import helper
     check_is_fitted(estimator)
     if not has_formulas(estimator):
-        return convert_by_skl2onnx(estimator, X, return_std)
-    model = convert_classes(build_graph(estimator, return_std), to_onnx_classes)
+        return _convert_by_skl2onnx(estimator, X, return_std)
+    model = build_graph(estimator, return_std)
     numbers = count()
     names = [output.name for output in model.outputs]
     graph = OnnxGraph(model, "X", names, lambda name: f"{name}_{next(numbers)}")
+
+    def make_info(name: str, dtype: Any, *shape: int) -> Any:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return helper.make_tensor_value_info(name, kind, ["n", *shape])
+
     nodes = [
         helper.make_node(node.operator, node.inputs, [node.output], node.output, **node.attributes)
         for node in graph.nodes
     ]
-    row = helper.make_tensor_value_info("X", onnx.TensorProto.FLOAT, ["n", model.row.width])
-    get_type = helper.np_dtype_to_tensor_dtype
-    infos = [
-        helper.make_tensor_value_info(
-            output.name,
-            get_type(get_dtype(output)),
-            ["n", *output.row_shape],
-        )
-        for output in model.outputs
-    ]
+    row = make_info("X", np.float32, model.row.width)
+    outputs = [make_info(each.name, each.dtype, *each.row_shape) for each in model.outputs]
     tensors = [
-        helper.make_tensor(
-            name,
-            get_type(array.dtype),
-            array.shape,
-            encode_values(array),
-        )
-        for name, array in graph.initializers.items()
+        onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()
     ]
     return helper.make_model(
-        helper.make_graph(nodes, model.estimator, [row], infos, tensors),
+        helper.make_graph(nodes, model.estimator, [row], outputs, tensors),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="skbackprop",
     )
 
 
-def to_onnx_classes(classes: Array) -> Array:
-    """Return classes as an array of a type that ONNX supports, with strings as objects.
+# ------------------------------------------------------------------------------ skl2onnx
+
+
+def register_converters() -> None:
+    """Register converters for the estimators of this package with skl2onnx.
+
+    `to_onnx` does this itself. Call it before you call skl2onnx, for example to set options:
+    ``skl2onnx.to_onnx(pipeline, X[:1], options=...)`` then converts estimators of this package like
+    those of scikit-learn, with the option ``zipmap`` and with integers or strings as labels.
+    Outputs that skl2onnx does not support are left out: standard deviations, and reconstructions of
+    autoencoders.
 
     Raises
     ------
-    ValueError
-        If ONNX cannot represent them.
+    ImportError
+        If skl2onnx is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import skl2onnx
+    >>> from onnxruntime import InferenceSession
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.export import register_converters
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = BackpropClassifier((8,), solver="lbfgs", max_iter=1000, random_state=0)
+    >>> pipeline = make_pipeline(PCA(3), network).fit(X, y)
+    >>> register_converters()
+    >>> X = X.astype(np.float32)
+    >>> onnx_model = skl2onnx.to_onnx(pipeline, X[:1], options={"zipmap": False})
+    >>> session = InferenceSession(onnx_model.SerializeToString())
+    >>> label, probabilities = session.run(None, {"X": X})
+    >>> bool(abs(probabilities - pipeline.predict_proba(X)).max() < 1e-5)
+    True
     """
-    classes = np.asarray(classes)
-    kind = classes.dtype.kind
-    if kind in "UO" and all(isinstance(label, str) for label in classes.tolist()):
-        return classes.astype(object)
-    if kind == "u" and classes.max() > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"ONNX supports integer labels up to 2**63 - 1, but the largest is {classes.max()}. "
-            "Number the classes from 0 on, and fit again."
+    with require_extra("register_converters", extra="onnx"):
+        from skl2onnx import update_registered_converter
+    for kind in (*_CLASSIFIERS, *_REGRESSORS, *_TRANSFORMERS):
+        options = _OPTIONS if kind in _CLASSIFIERS else None
+        parser = _parse_transformer if kind in _TRANSFORMERS else None
+        alias = f"Skbackprop{kind.__name__}"
+        update_registered_converter(
+            kind, alias, _set_types, _convert, parser=parser, options=options
         )
-    if kind in "iu":
-        return classes.astype(np.int64)
-    if kind == "b" or classes.dtype in (np.float32, np.float64):
-        return classes
-    raise ValueError(
-        "ONNX supports labels that are integers, booleans, float32 or float64 numbers or strings, "
-        f"but these have dtype {classes.dtype}: {classes[:5]}. Fit to labels of these types."
-    )
+
+
+def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
+    """Return a fitted estimator as an ONNX model, converted by skl2onnx."""
+    name = type(estimator).__name__
+    if return_std:
+        raise ValueError(
+            "return_std=True is for a BackpropRegressor, alone or after steps with a formula, but "
+            f"skl2onnx converts this {name}. Set return_std=False."
+        )
+    with require_extra("to_onnx", extra="onnx"):
+        import onnx
+        from skl2onnx import to_onnx
+        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+    register_converters()
+    steps, inputs = steps_of(estimator), _get_input_types(estimator, X)
+    converted = steps[0] if len(steps) == 1 else make_pipeline(*steps)
+    options = {"zipmap": False} if is_classifier(estimator) else None
+
+    def make_model(opset: Any) -> Any:
+        model = to_onnx(converted, initial_types=inputs, options=options, target_opset=opset)
+        onnx.checker.check_model(model, full_check=True)  # some converters are faulty
+        return model
+
+    try:
+        try:
+            model = make_model({"": OPSET, "ai.onnx.ml": _ML_OPSET})
+        except (AssertionError, RuntimeError):  # a step may need a newer opset
+            model = make_model(None)
+    except (MissingConverter, MissingShapeCalculator) as error:
+        reason = str(error).partition(". ")[0]
+        raise TypeError(
+            f"{name} can't be exported, because skl2onnx has no converter for one of its parts "
+            f"({reason}). Apply that part to X yourself, and export the rest."
+        ) from error
+    except RuntimeError as error:
+        if X is None and "column name" in str(error):
+            raise ValueError(
+                f"{name} takes columns by their names. Pass a data frame with these columns, such "
+                "as to_onnx(estimator, X_train[:1])."
+            ) from error
+        raise
+    if not hasattr(estimator, "predict_proba"):
+        _rename_probabilities(model)
+    return model
+
+
+def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
+    """Return names and types of the inputs.
+
+    There is one input for all columns, or one for each column of a data frame if their types
+    differ, or if a ColumnTransformer takes them by their names.
+    """
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    if X is None:
+        return [("X", FloatTensorType([None, estimator.n_features_in_]))]
+    if not nw.dependencies.is_into_dataframe(X):
+        rows = X if hasattr(X, "dtype") else np.asarray(X)
+        kind = StringTensorType if rows.dtype.kind in "OUS" else FloatTensorType
+        return [("X", kind([None, rows.shape[1]]))]
+    kinds = {
+        name: FloatTensorType if is_numeric(dtype) else StringTensorType
+        for name, dtype in nw.from_native(X, eager_only=True).schema.items()
+    }
+    if len(set(kinds.values())) == 1 and not isinstance(steps_of(estimator)[0], ColumnTransformer):
+        return [("X", kind([None, len(kinds)])) for kind in set(kinds.values())]
+    return [(name, kind([None, 1])) for name, kind in kinds.items()]
+
+
+def _rename_probabilities(model: Any) -> None:
+    """Rename the output "probabilities" of an ONNX model, if any, to "scores"."""
+
+    def rename(name: str) -> str:
+        return "scores" if name == "probabilities" else name
+
+    for output in model.graph.output:
+        output.name = rename(output.name)
+    for node in model.graph.node:
+        node.input[:], node.output[:] = map(rename, node.input), map(rename, node.output)
+
+
+def _build_operator_graph(operator: Any) -> ModelGraph:
+    """Return the computation graph of an operator of skl2onnx, with the outputs that it has."""
+    model = build_graph(operator.raw_operator)
+    if sum(output.classes is not None for output in model.outputs) > 1:
+        raise TypeError(
+            "skl2onnx supports one label for each row, but the classifier was fitted to several "
+            "columns of labels. Export it alone with skbackprop.export.to_onnx, which has outputs "
+            "for each column, and the steps before it as another model."
+        )
+    outputs = model.outputs[: len(operator.outputs)]
+    return replace(model, outputs=tuple(map(_convert_classes, outputs)))
+
+
+def _convert_classes(output: ModelOutput) -> ModelOutput:
+    """Return an output whose classes, if any, are strings or integers, as skl2onnx needs."""
+    if output.classes is None or output.classes.dtype == object:
+        return output
+    integers = output.classes.astype(np.int64)
+    if (integers != output.classes).any():
+        raise ValueError(
+            "skl2onnx supports labels that are strings or integers, got "
+            f"{output.classes[:5]}. Number the classes from 0 on, and fit again."
+        )
+    return replace(output, classes=integers)
+
+
+def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """Declare one output, also for an autoencoder, which skl2onnx takes for an outlier detector."""
+    operator = scope.declare_local_operator(f"Skbackprop{type(model).__name__}", model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("variable", _float_type(operator)()))
+    return operator.outputs
+
+
+def _set_types(operator: Any) -> None:
+    """Set type and shape of each output: floats have the precision of the input."""
+    from skl2onnx.common import data_types
+
+    shape, n_features = operator.inputs[0].type.shape, operator.raw_operator.n_features_in_
+    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != n_features):
+        # skl2onnx passes on labels of rows from clusterers, for example.
+        raise TypeError(
+            f"{type(operator.raw_operator).__name__} takes {n_features} features, but the step "
+            f"before it returns a tensor of shape {shape} in skl2onnx. Apply that step to X "
+            "yourself, and export the rest."
+        )
+    by_dtype = {
+        "float32": _float_type(operator),
+        "int64": data_types.Int64TensorType,
+        "object": data_types.StringTensorType,
+    }
+    n_rows, model = operator.inputs[0].get_first_dimension(), _build_operator_graph(operator)
+    for variable, output in zip(operator.outputs, model.outputs, strict=True):
+        variable.set_type(by_dtype[output.dtype.name]([n_rows, *output.row_shape]))
+
+
+def _float_type(operator: Any) -> Any:
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
+    return DoubleTensorType if is_double else FloatTensorType
+
+
+def _convert(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of an operator to the model of skl2onnx."""
+    from onnx import TensorProto, helper
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    def add(name: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        unique = scope.get_unique_operator_name(name)
+        container.add_node(name, inputs, [output], op_version=OPSET, name=unique, **attributes)
+        return output
+
+    new_name, model = scope.get_unique_variable_name, _build_operator_graph(operator)
+    row = add("Cast", [operator.inputs[0].full_name], new_name("row"), to=TensorProto.FLOAT)
+    names = [new_name(output.name) for output in model.outputs]
+    graph = OnnxGraph(model, row, names, new_name)
+    for name, array in graph.initializers.items():
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        values = [text.encode() for text in array] if array.dtype == object else array.ravel()
+        container.add_initializer(name, kind, array.shape, values)
+    for node in graph.nodes:
+        add(node.operator, node.inputs, node.output, **node.attributes)
+    for name, output, variable in zip(names, model.outputs, operator.outputs, strict=True):
+        if output.dtype == np.float32 and _float_type(operator) is DoubleTensorType:
+            add("Cast", [name], variable.full_name, to=TensorProto.DOUBLE)
+        else:
+            add("Identity", [name], variable.full_name)

@@ -173,8 +173,7 @@ LEVELS = {
     "booleans": ([True, False], None),
     "decimals": ([decimal.Decimal("1.5"), decimal.Decimal(2)], None),
     "fractions": ([fractions.Fraction(1, 2), fractions.Fraction(3, 4)], None),
-    "too large": ([1.0, 1e300], None),
-    "much too large": ([1.0, 10**400], None),
+    "large": ([1.0, 1e300], None),
 }
 
 
@@ -186,8 +185,8 @@ def test_levels_of_all_types_are_exported_or_named(name, write):
     column[:] = (levels * 12)[:12]
     table = pd.DataFrame({"size": range(12), "x": pd.Series(column, dtype=object)})
     encoder = TableEncoder(["x"], min_frequency=1).fit(table)
-    if "large" in name:
-        with pytest.raises(ValueError, match="Column 'x' has infinite values"):
+    if name == "large":
+        with pytest.raises(ValueError, match="not finite in single precision"):
             write(encoder)
     elif shown is not None:
         with pytest.raises(TypeError, match=f"Column 'x' has levels such as .*{shown}.*Ordinal"):

@@ -6,13 +6,13 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
+from skbackprop.export import _expressions as ex
 from skbackprop.export import to_onnx
+from skbackprop.export._model_graph import make_label_output
 from skbackprop.export._onnx_graph import OPSET
-from skbackprop.export.onnx_export import IR_VERSION, to_onnx_classes
+from skbackprop.export.onnx_export import IR_VERSION
 from support import cases
 from support.cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 
@@ -96,16 +96,12 @@ def test_large_rows_are_normalized(size):
     check(regressor(normalization="layer"), X * size, return_std=True)
 
 
-def test_labels_keep_their_types():
-    names = ["strings", "booleans", "floats", "small unsigned"]
-    types = [to_onnx_classes(np.unique(cases.LABELS[name])).dtype.name for name in names]
-    assert types == ["object", "bool", "float64", "int64"]
-    with pytest.raises(ValueError, match=r"up to 2\*\*63 - 1, but the largest is 1844"):
-        to_onnx_classes(np.array([0, 2**64 - 1], dtype=np.uint64))
-    with pytest.raises(ValueError, match="dtype float16"):
-        to_onnx_classes(np.array([0, 1], dtype=np.float16))
-    with pytest.raises(ValueError, match="dtype object"):
-        to_onnx_classes(np.array([0, "a"], dtype=object))
+@pytest.mark.parametrize(
+    "classes", [np.array([0, 2**64 - 1], np.uint64), np.float16([0, 1]), np.array([0, "a"], object)]
+)
+def test_raises_on_labels_without_a_type_in_onnx(classes):
+    with pytest.raises(ValueError, match=f"Labels must be .* dtype {classes.dtype}"):
+        make_label_output("label", ex.row(2), classes)
 
 
 def test_weights_that_single_precision_does_not_hold():
@@ -118,14 +114,6 @@ def test_weights_that_single_precision_does_not_hold():
 def test_other_estimators_of_ours():
     with pytest.raises(TypeError, match="ConformalRegressor can't be exported"):
         to_onnx(ConformalRegressor(regressor()).fit(X, cases.NUMBERS))
-
-
-def test_steps_that_do_not_fit():
-    network = BackpropClassifier((), **SHORT)
-    pipeline = make_pipeline(StandardScaler(), network).fit(X, Y)
-    network.fit(X[:, :2], Y)
-    with pytest.raises(ValueError, match="takes 2 features, but the step before it returns 4"):
-        to_onnx(pipeline)
 
 
 class Cautious(BackpropClassifier):
