@@ -1,9 +1,14 @@
-"""Every private name of scikit-learn that is used here, and why: no other module imports one.
+"""Private names of scikit-learn, and warnings in its name; no other module imports such a name.
 
 What is private may change in any release, so pyproject.toml admits only those that have passed the
 tests. Before a newer one is admitted, compare these first, and `model_selection/_search.py` with
 `BaseSearchCV.fit`.
 """
+
+from __future__ import annotations
+
+import sys
+import warnings
 
 from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
 
@@ -73,3 +78,30 @@ __all__ = [
     "_score",
     "_warn_or_raise_about_fit_failures",
 ]
+
+# The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.
+_MODULE = "sklearn.neural_network._multilayer_perceptron"
+# The packages between the user's line and this module.
+_SKIPPED_PACKAGES = {"joblib", "sklearn", "skbackprop"}
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Issue a warning in the name of scikit-learn's module, at the user's line.
+
+    The line is that of the first frame outside of this package, scikit-learn and joblib.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None and _package_of(frame.f_globals) in _SKIPPED_PACKAGES:
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=_MODULE,
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _package_of(names: dict[str, object]) -> str:
+    return str(names.get("__name__", "")).partition(".")[0]

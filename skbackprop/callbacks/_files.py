@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..training._sklearn_warnings import warn
+from .._sklearn import warn
 
 
 def check_path(owner: Any, path: Any, suffixes: Sequence[str]) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ..estimators._history import History, history_of
+from ..estimators._history import history_of
 from ..estimators.base import BaseNeuralNetwork
+from ..training.checkpoint import History
 from ..utils.validation import did_you_mean, require_extra
 
 MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
@@ -133,7 +135,7 @@ class OptunaPruningCallback:
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def _mean_last_value(self, histories: list[History]) -> float:
+    def _mean_last_value(self, histories: Sequence[History]) -> float:
         """Return the mean of the last value of each member, also of members that have stopped."""
         attribute = {
             "loss": "losses",

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..estimators._history import History, history_of
+from ..estimators._history import history_of
+from ..training.checkpoint import History
 from ..utils.atomic_write import append_to_file, write_new_file
 from ._files import check_path, prefix_file_errors, warn_on_oserror
 
@@ -136,7 +137,7 @@ class TrainingLog:
             )
 
 
-def _make_lines(context: Any, histories: list[History]) -> list[dict[str, Any]]:
+def _make_lines(context: Any, histories: Sequence[History]) -> list[dict[str, Any]]:
     """Return the lines at the end of a task, one for each member that trained in it."""
     path = [context]
     while path[0].parent is not None:

@@ -44,8 +44,7 @@ from ..nn.objective import Objective
 from ..optimizers import OPTIMIZERS
 from ..training.class_weight import reject_balanced
 from ..training.config import TrainingConfig
-from ..training.training_task import TrainingTask
-from ..training.validation_data import ValidationData
+from ..training.training_task import TrainingTask, ValidationData
 from ..utils.arrays import Array
 from ._partitions import (
     Partition,

@@ -49,7 +49,7 @@ from ..training.class_weight import (
     weights_of_each_class,
 )
 from ..training.config import TrainingConfig
-from ..training.observers import TrainingInterrupted
+from ..training.training_run import TrainingInterrupted
 from ..utils.arrays import Array, max_abs
 
 # How often each label is repeated among the labels that stand for all rows: scikit-learn takes

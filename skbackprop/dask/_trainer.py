@@ -26,7 +26,7 @@ from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import Parameters
 from ..nn.train_state import TrainState
 from ..training.config import TrainingConfig
-from ..training.validation_data import Evaluator
+from ..training.training_task import Evaluator
 from ..utils.arrays import Array
 from ._partitions import ClusterLostError, Partitions, cluster_lost_error, translate_comm_errors
 from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, trained_part
@@ -289,7 +289,7 @@ class DistributedTrainer(StackTrainer):
 
     Parameters
     ----------
-    objective, state, tables, batch_sizes, optimizer, schedule, rate, clip_norm, average, deadline
+    objective, state, tables, batch_sizes, rule, schedule, rate, deadline
         As for `StackTrainer`.
     pool : ActorPool
         The rows, on the workers.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +21,8 @@ from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
 from ..nn.train_state import TrainState
 from ..schedules import ConstantRate
-from ..training.blas_threads import with_blas_limit
 from ..training.config import TrainingConfig
+from ..training.parallelism import BlasLimit
 from ..utils.arrays import BUFFER_SIZE, Array, IndexArray
 from ._partitions import Partition
 
@@ -150,8 +149,8 @@ class WorkerActor:
         try:
             with np.errstate(all="ignore"):
                 np.setbufsize(BUFFER_SIZE)  # until the end of the context
-                bound = partial(getattr(self, method), *arguments)
-                return with_blas_limit(bound, self._max_matmul_size)
+                with BlasLimit(self._max_matmul_size) as limit, limit:
+                    return getattr(self, method)(*arguments)
         except Exception as error:
             return error
 
@@ -314,11 +313,9 @@ class WorkerActor:
                 state,
                 [data],
                 [batch_size],
-                config.solver,
+                config.update_rule,
                 ConstantRate(),
                 np.ones((1, 1)),
-                config.clip_norm,
-                config.average,
             )
         self._trainers[key].set_data([data])
         return self._trainers[key]

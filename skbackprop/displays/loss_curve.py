@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Self
 
-from ..estimators._history import History, full_history
+from ..estimators._history import LossCurves, full_history
 from ..training.config import is_lbfgs
 from ._plotting import check_matplotlib, merge_kwargs, set_log_scale_if_wide, unwrap_estimator
 
@@ -23,7 +23,7 @@ class LossCurveDisplay:
 
     Parameters
     ----------
-    curves : dict of str to list of History
+    curves : dict of str to list of LossCurves
         For each estimator, by its name, the histories of its members: objects with ``losses``,
         ``validation_losses``, ``validation_scores`` and ``best_epoch``.
     unit : str, default="epoch"
@@ -58,7 +58,7 @@ class LossCurveDisplay:
     figure_: Any
     lines_: list[Any]
 
-    def __init__(self, *, curves: Mapping[str, Sequence[History]], unit: str = "epoch") -> None:
+    def __init__(self, *, curves: Mapping[str, Sequence[LossCurves]], unit: str = "epoch") -> None:
         self.curves = curves
         self.unit = unit
 
@@ -207,7 +207,7 @@ class LossCurveDisplay:
         set_log_scale_if_wide(self.ax_, self.ax_.lines)
         return self
 
-    def _plot_estimator(self, name: str, histories: Sequence[History], user_kwargs: Any) -> None:
+    def _plot_estimator(self, name: str, histories: Sequence[LossCurves], user_kwargs: Any) -> None:
         """Plot the curves of an estimator, all with the same color."""
         from matplotlib.lines import Line2D
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..training.lbfgs_training import LBFGSLoop
 from ..training.loop import TrainingLoop
-from ..training.observers import INTERRUPTS, EpochObserver, Interrupt, RunSnapshots
+from ..training.training_run import INTERRUPTS, EpochObserver, Interrupt, RunSnapshots
 from ._checkpoint_io import describe_settings_of
 from ._fit_context import FitArguments, FitContext
 

@@ -20,7 +20,7 @@ from ..training.weight_init import RandomInit
 from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
 from ..utils.atomic_write import atomic_write
 from ..utils.equality import describe
-from ._loss_history import CurvePrefix
+from ._history import CurvePrefix
 from ._parameter_table import PARAMETERS
 
 _FORMAT = "skbackprop checkpoint, version 2"

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from .._sklearn import warn
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.network import Network
-from ..training._sklearn_warnings import warn
 from ..training.architecture import activation_of_each_layer, hidden_widths
 from ..training.config import TrainingConfig
 from ..training.training_run import TrainingRun
-from ..training.validation_data import ValidationData
+from ..training.training_task import ValidationData
 from ..utils.arrays import Array
 from ._parameter_table import FIXED
 

@@ -13,17 +13,15 @@ from dataclasses import replace
 from numbers import Integral
 from typing import Any, TypeAlias
 
+from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
 from ..training.loop import EpochReport, make_training_loop
-from ..training.observers import NO_OBSERVER, EpochObserver
-from ..training.rng import rng_from_global
-from ..training.run_states import InitialState
 from ..training.temperature import fit_temperature_scaling
-from ..training.training_run import TrainingRun
+from ..training.training_run import NO_OBSERVER, EpochObserver, TrainingRun
+from ..training.validation_split import rng_from_global
 from ..utils.equality import group_by_equality, is_equal
 from ._checkpoint_io import data_fingerprint
 from ._fit_context import FitArguments, FitContext, ValidatedParams
-from ._state_transfer import ResumeState, initial_state_of
 from .base import BaseNeuralNetwork
 
 
@@ -43,8 +41,8 @@ class FitJob:
 
     Attributes
     ----------
-    reached : ResumeState or None
-        The state to resume training from, after a pause that was no failure.
+    reached : list of TrainingCheckpoint or None
+        The state of each network to resume training from, after a pause that was no failure.
     begins_anew : bool
         Whether training was to resume from a state of other data, and started again instead.
     error : Exception or None
@@ -65,8 +63,8 @@ class FitJob:
     ) -> None:
         self.estimator, self.X, self.y, self.fit_params = estimator, X, y, fit_params
         self._validated_params = planned
-        self._start: ResumeState | None = None
-        self.reached: ResumeState | None = None
+        self._start: list[TrainingCheckpoint] | None = None
+        self.reached: list[TrainingCheckpoint] | None = None
         self.begins_anew = False
         self.error: Exception | None = None
         self.traceback: str | None = None
@@ -77,7 +75,7 @@ class FitJob:
         # The user's random stream before training draws from it.
         self._random_state = copy.deepcopy(estimator.random_state)
 
-    def resume_from_state(self, reached: ResumeState | None) -> None:
+    def resume_from_state(self, reached: list[TrainingCheckpoint] | None) -> None:
         """Resume from the state of an estimator like this one, if the data is the same."""
         self._start = reached
 
@@ -108,13 +106,14 @@ class FitJob:
             first.state = replace(first.state, rngs=[rng_from_global()])
         self.prepared, self._alike = prepared, alike
         if self._start is not None:
-            self.begins_anew = self._start.data != self._fingerprint(prepared)
+            self.begins_anew = self._start[0].data_fingerprint != self._fingerprint(prepared)
             if not self.begins_anew:
-                self._start.resume(prepared.runs)
+                for run, checkpoint in zip(prepared.runs, self._start, strict=True):
+                    run.resume(checkpoint)
 
     def _known_start(
         self, config: TrainingConfig, alike: FitJob, known: FitContext
-    ) -> InitialState | None:
+    ) -> TrainingCheckpoint | None:
         """Return the initial state of the only network if it is known without drawing it.
 
         It is if training resumes, or if `alike` has the same seed and the same data.
@@ -126,14 +125,13 @@ class FitJob:
         ):
             return None
         if self._start is not None:
-            is_same = self._start.data == alike._fingerprint(known)
-            layout, n_rows = known.learned.network.layout, known.data.table.n_rows
-            return self._start.start(layout, n_rows) if is_same else None
+            is_same = self._start[0].data_fingerprint == alike._fingerprint(known)
+            return self._start[0].copy_initial_state() if is_same else None
         if alike._start is not None or not is_equal(seed, other):
             return None
         (run,) = known.runs
         run.shares_rng = True
-        return initial_state_of(run)
+        return run.checkpoint.copy_initial_state()
 
     def _fingerprint(self, prepared: FitContext) -> int:
         if self._alike is not None:
@@ -157,7 +155,8 @@ class FitJob:
                     raise interrupt
                 self.estimator._keep(prepared, continues=False)
                 if resumes:
-                    self.reached = ResumeState.of(prepared.runs, self._fingerprint(prepared))
+                    data = self._fingerprint(prepared)
+                    self.reached = [run.checkpoint.for_transfer(data) for run in prepared.runs]
 
     def fit_alone(self, until: int | None = None) -> None:
         """Fit the estimator again, by itself; up to the epoch `until`, if there is one."""

@@ -10,27 +10,31 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from .._sklearn import warn
 from ..losses._composite import LossWithLink, override_link
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.parameters import FlatParameters
-from ..training._sklearn_warnings import warn
 from ..training.architecture import MLPSpec
+from ..training.checkpoint import Start, TrainingCheckpoint
 from ..training.config import (
     TrainingConfig,
     build_average,
     check_solver,
     is_warm_start_compatible,
     make_training_config,
+    unused_parameter_warnings,
 )
-from ..training.folds import assign_folds
-from ..training.rng import spawn_rngs
-from ..training.run_states import InitialState, WarmStartState
 from ..training.training_run import TrainingRun
-from ..training.training_task import TrainingTask
-from ..training.unused_params import unused_parameter_warnings
-from ..training.validation_data import Evaluator, Scorer, ValidationData
+from ..training.training_task import (
+    Evaluator,
+    Scorer,
+    TrainingTask,
+    ValidationData,
+    assign_folds,
+)
+from ..training.validation_split import spawn_rngs
 from ..utils.arrays import Array
 from ..utils.equality import is_equal
 from ._fit_context import (
@@ -270,16 +274,14 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
                 "alone, by its own fit."
             )
         planned, learned, data = self._checked(given, False, False, None, planned)
-        runs = self._runs(
-            planned.config, learned, data, self._new_initial_states(planned.config), False
-        )
+        runs = self._runs(planned.config, learned, data, self._starts(planned.config), False)
         return FitContext(planned, learned, data, runs)
 
     def _prepare_shared_data(
         self,
         other: FitContext,
         planned: ValidatedParams | None = None,
-        starts: Sequence[InitialState] | None = None,
+        starts: Sequence[Start] | None = None,
     ) -> FitContext:
         """Return the prepared fit to data that another estimator has validated.
 
@@ -298,9 +300,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         learned = replace(
             known, fixed=fixed, loss=loss, network=network, n_estimators=config.n_estimators
         )
-        runs = self._runs(
-            config, learned, other.data, starts or self._new_initial_states(config), False
-        )
+        runs = self._runs(config, learned, other.data, starts or self._starts(config), False)
         return FitContext(planned, learned, other.data, runs)
 
     def _runs(
@@ -308,7 +308,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         config: TrainingConfig,
         learned: DataInfo,
         data: ValidatedData,
-        starts: Sequence[InitialState],
+        starts: Sequence[Start],
         incremental: bool,
     ) -> list[TrainingRun]:
         """Return a run for each network, which begins with its own of `starts`."""
@@ -317,7 +317,7 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         problem = self._problem(config, learned, objective, data, incremental)
         folds = assign_folds(problem, starts) if data.folds is None else data.folds
         problem = replace(problem, folds=folds)
-        runs = [TrainingRun(problem, *start, member) for member, start in enumerate(starts)]
+        runs = [TrainingRun(problem, start, member) for member, start in enumerate(starts)]
         if problem.is_local and not (
             incremental or config.is_lbfgs or isinstance(self.batch_size, str)
         ):
@@ -373,26 +373,32 @@ class FitSetupMixin(FittedAttributesMixin, metaclass=ABCMeta):
         """Return the estimator that a scorer gets, for which `outcomes` are known."""
         return self
 
-    def _new_initial_states(self, config: TrainingConfig) -> list[InitialState]:
-        """Return new initial states, one for each network."""
-        rngs = spawn_rngs(self.random_state, config.n_estimators)
-        return [InitialState(rng, None, None, 0) for rng in rngs]
+    def _starts(self, config: TrainingConfig, table: Dataset | None = None) -> list[Start]:
+        """Return what each network starts from: a random stream, or its last state.
 
-    def _resumed_initial_states(self) -> list[InitialState]:
-        """Return the initial states of a warm start: present weights, and the past if known."""
+        With a table, training continues with the present weights, and what is known of the past.
+        """
+        if table is None:
+            return list(spawn_rngs(self.random_state, config.n_estimators))
         learned = self._learned
-        parameters, n_estimators = self._parameters(learned), learned.n_estimators
+        network, n_estimators = learned.network, learned.n_estimators
+        given, n_samples_seen = self._parameters(learned), getattr(self, "t_", 0)
+        each = [
+            (network.copy_parameters(given.members(slice(i, i + 1)), learned.dtype), n)
+            for i, n in enumerate(np.broadcast_to(n_samples_seen, n_estimators).tolist())
+        ]
         # Pickled estimators usually have no past.
-        kept: Sequence[WarmStartState | None] = getattr(self, "_training", [None] * n_estimators)
-        past = [each and each.own for each in kept]
-        if past[0] is None:
-            rngs = spawn_rngs(self.random_state, n_estimators)
-        else:
-            rngs = [rng for each in past if each for rng in each.state.rngs if rng]
-        weights = [parameters.members(slice(i, i + 1)) for i in range(n_estimators)]
-        n_samples_seen = np.broadcast_to(getattr(self, "t_", 0), n_estimators).tolist()
+        pasts: Sequence[TrainingCheckpoint] | None = getattr(self, "_training", None)
+        if pasts is not None:
+            return [past.continue_from(*own) for past, own in zip(pasts, each, strict=True)]
+        mean_weight = 1.0 if table.weight is None else float(table.weight.mean())
+        for parameters, n in each:
+            for layer, running in zip(network.layers, parameters.running, strict=True):
+                layer.init_running_count(running, n, config.batch_size, mean_weight)
+        rngs = spawn_rngs(self.random_state, n_estimators)
         return [
-            InitialState(*each) for each in zip(rngs, weights, past, n_samples_seen, strict=True)
+            TrainingCheckpoint.start(parameters, rng, n)
+            for (parameters, n), rng in zip(each, rngs, strict=True)
         ]
 
 

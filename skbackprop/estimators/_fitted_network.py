@@ -13,25 +13,24 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from .._sklearn import warn
 from ..losses._composite import override_link
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.prediction import iter_predict_raw
-from ..training._sklearn_warnings import warn
 from ..training.architecture import check_input_layers_param, infer_n_features
+from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
 from ..training.convergence import distinct_warnings
-from ..training.folds import predict_out_of_fold
 from ..training.partial_fit_session import PartialFitSession
-from ..training.run_states import WarmStartState
-from ..training.temperature import fit_temperature_scaling
+from ..training.temperature import fit_temperature_scaling, predict_out_of_fold
 from ..training.training_run import TrainingRun
 from ..training.weight_init import checked_arrays, checked_layers, layer_widths
 from ..utils.arrays import Array, concatenate_states
 from ._checkpoint_io import EstimatorCheckpoint
 from ._derived_attributes import derived, has_weights
 from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature
-from ._loss_history import CurvePrefix, HistoryAttribute, extend_curve
+from ._history import CurvePrefix, HistoryAttribute, extend_curve
 from ._mixins import EstimatorMixin, FittedAttributesHTML
 from ._prediction import RowJoiner, check_finite_output, rows_per_block
 from ._validation import shallow_copy_of, validated_input
@@ -57,7 +56,7 @@ _TRANSIENT = (
     "_validated_params",
     "_partial_fit_session",
     "_resumable",
-    "_curves_before",
+    "_histories",
     *OF_CALLBACKS,
 )
 
@@ -180,16 +179,16 @@ class FittedAttributesMixin(EstimatorMixin):
         fitted = self._outcome_of(prepared._replace(runs=in_order), continues)
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             fitted.setdefault("feature_names_in_", None)
-        before = [
-            {name: self._previous(name, i, continues, prepared.before) for name in _CURVES}
-            for i in range(len(runs))
-        ]
-        fitted["_curves_before"] = before
+        fitted["_histories"] = [run.history for run in in_order]
         if settings is not None:
             # Callbacks may change the arrays in `fitted`, so the checkpoint copies the state.
             copies = [run.snapshot() for run in in_order]
             moments = [run.checkpoint for run in copies]
             name, problem = type(self).__name__, copies[0].problem
+            before = [
+                {name: self._previous(name, i, continues, prepared.before) for name in _CURVES}
+                for i in range(len(runs))
+            ]
             fitted["_resumable"] = EstimatorCheckpoint(name, settings, problem, moments, before)
         return fitted
 
@@ -432,7 +431,7 @@ class FittedAttributesMixin(EstimatorMixin):
         other.__setstate__(self.__getstate__())
         if "_training" in vars(other):
             shared = self.random_state, check_random_state(None)
-            other._set({"_training": [past.apart_from(shared) for past in vars(self)["_training"]]})
+            other._set({"_training": [past.copy_rngs(shared) for past in vars(self)["_training"]]})
         return other
 
     def _as_single_network(self, learned: DataInfo) -> Self:
@@ -537,9 +536,9 @@ class FittedAttributesMixin(EstimatorMixin):
         return predictions.join()
 
 
-def _stack_weights(pasts: list[WarmStartState], dtype: np.dtype[np.floating]) -> FlatParameters:
+def _stack_weights(pasts: list[TrainingCheckpoint], dtype: np.dtype[np.floating]) -> FlatParameters:
     """Return the parameters that the fitted attributes show, of all members as one stack."""
-    each, parameters = [past.shown for past in pasts], pasts[0].state.parameters
+    each, parameters = [past.fitted_parameters for past in pasts], pasts[0].state.parameters
     thetas = [theta.astype(dtype, copy=False) for theta, _ in each]
     theta = thetas[0] if len(thetas) == 1 else np.vstack(thetas)
     if theta is parameters.theta:

@@ -1,17 +1,108 @@
-"""Training history of an estimator, for callbacks and displays."""
+"""Loss curves of estimators, and their training history for callbacks and displays."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .base import BaseNeuralNetwork
+from ..training.checkpoint import History
+from ..utils.arrays import Array
+
+
+class CurvePrefix:
+    """The first numbers of a list that others may extend: an immutable loss curve.
+
+    Curves that continue it share its list; each knows how much of it is its own. Only the longest
+    is extended in place, a shorter one is copied first.
+
+    Parameters
+    ----------
+    numbers : list of float, or array
+        The numbers. A list is used as it is, an array becomes a list of NumPy scalars.
+    """
+
+    def __init__(self, numbers: list[float] | Array) -> None:
+        self._numbers = numbers if isinstance(numbers, list) else list(numbers)
+        self._n = len(numbers)
+
+    def __repr__(self) -> str:
+        return f"CurvePrefix({self._numbers[: self._n]})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy its own numbers only; NumPy scalars as one array."""
+        own = self.numbers[: self._n]
+        are_scalars = bool(own) and all(isinstance(number, np.float64) for number in own)
+        return CurvePrefix, (np.array(own) if are_scalars else own,)
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def numbers(self) -> list[float]:
+        """The numbers: the shared list itself if nothing has been added to it, else a copy."""
+        return self._numbers if len(self._numbers) == self._n else self._numbers[: self._n]
+
+    def extended(self, more: list[float]) -> CurvePrefix:
+        """Return this curve with more numbers at its end."""
+        numbers = self.numbers
+        numbers += more
+        return CurvePrefix(numbers)
+
+
+def extend_curve(past: Any, more: list[float]) -> CurvePrefix:
+    """Return a curve that continues another one, a list set by the user, or None."""
+    return (past if isinstance(past, CurvePrefix) else CurvePrefix(list(past or []))).extended(more)
+
+
+class HistoryAttribute:
+    """A fitted attribute that is stored as a `CurvePrefix` and read as a list.
+
+    With several networks it is a list of such lists; it may be None.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, estimator: Any, owner: type) -> Any:
+        if estimator is None:
+            return self
+        try:
+            kept = vars(estimator)[self._name]
+        except KeyError:
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r}"
+            ) from None
+        return [_as_list(each) for each in kept] if isinstance(kept, list) else _as_list(kept)
+
+    def __set__(self, estimator: Any, value: Any) -> None:
+        vars(estimator)[self._name] = value
+
+
+def _as_list(kept: Any) -> Any:
+    return kept.numbers if isinstance(kept, CurvePrefix) else kept
+
+
+def history_of(fitted_estimator: Any) -> Sequence[History]:
+    """Return the history of each member in the current fit, for callbacks.
+
+    Parameters
+    ----------
+    fitted_estimator : estimator or None
+        The estimator as if training ended now.
+
+    Returns
+    -------
+    histories : sequence of History
+        One for each member; empty for None and for estimators of other packages.
+    """
+    return getattr(fitted_estimator, "_histories", ())
 
 
 @dataclass(frozen=True)
-class History:
+class LossCurves:
     """Losses and scores of one network, by epoch.
 
     Parameters
@@ -32,48 +123,8 @@ class History:
     best_epoch: int
 
 
-def history_of(fitted_estimator: Any) -> list[History]:
-    """Return the history of each member in the current fit.
-
-    After a warm start, it does not include earlier fits, as `n_iter_`.
-
-    Parameters
-    ----------
-    fitted_estimator : estimator or None
-        The estimator as if training ended now.
-
-    Returns
-    -------
-    histories : list of History
-        One for each member; empty for None and for estimators of other packages.
-    """
-    if not isinstance(fitted_estimator, BaseNeuralNetwork):
-        return []
-    best_epochs = np.atleast_1d(fitted_estimator.best_iter_).tolist()
-    n_estimators = len(best_epochs)
-    before = getattr(fitted_estimator, "_curves_before", None)
-
-    def curves(name: str) -> list[list[float]]:
-        now = _curves_of(fitted_estimator, name, n_estimators)
-        if before is None:
-            return now
-        # Values that were there before are those of earlier fits.
-        return [curve[len(past[name] or ()) :] for curve, past in zip(now, before, strict=True)]
-
-    return [
-        History(*member)
-        for member in zip(
-            curves("loss_curve_"),
-            curves("validation_loss_curve_"),
-            curves("validation_scores_"),
-            best_epochs,
-            strict=True,
-        )
-    ]
-
-
-def full_history(estimator: Any) -> list[History]:
-    """Return the history of each member over all fits, including those before a warm start.
+def full_history(estimator: Any) -> list[LossCurves]:
+    """Return the losses and scores of each member over all fits, including earlier warm starts.
 
     Parameters
     ----------
@@ -83,11 +134,11 @@ def full_history(estimator: Any) -> list[History]:
 
     Returns
     -------
-    histories : list of History
+    histories : list of LossCurves
         One for each member. The best epoch is counted over all fits as well.
     """
-    is_ours = isinstance(estimator, BaseNeuralNetwork)
-    n_estimators = estimator._n_trained if is_ours else 1
+    is_ours = hasattr(estimator, "best_iter_")
+    n_estimators = np.size(estimator.best_iter_) if is_ours else 1
     curves = [
         _curves_of(estimator, name, n_estimators)
         for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_")
@@ -99,7 +150,7 @@ def full_history(estimator: Any) -> list[History]:
         best_epochs = best.tolist()
     else:  # scikit-learn keeps the first of equal best scores
         best_epochs = [1 + int(np.argmax(scores)) if scores else 0 for scores in curves[2]]
-    return [History(*member) for member in zip(*curves, best_epochs, strict=True)]
+    return [LossCurves(*member) for member in zip(*curves, best_epochs, strict=True)]
 
 
 def _curves_of(estimator: Any, name: str, n_estimators: int) -> list[list[float]]:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..layers.normalization import BatchNormalization
 from ..nn.prediction import OutputGradient, compute_input_gradients
 from ..training.architecture import check_normalization_param
-from ..training.folds import OutOfFoldPredictions
+from ..training.temperature import OutOfFoldPredictions
 from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
 from ._derived_attributes import OptionalDerivedAttribute

@@ -28,7 +28,7 @@ from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.architecture import AutoencoderSpec, MLPSpec
 from ..training.config import TrainingConfig
-from ..training.validation_data import ValidationData, weighted_mean
+from ..training.training_task import ValidationData, weighted_mean
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AutoencoderLossName,

@@ -17,10 +17,9 @@ from sklearn.utils import check_random_state
 
 from ..training.config import TrainingConfig, is_lbfgs
 from ..training.loop import make_training_loop
-from ..training.observers import TrainingInterrupted
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
 from ..training.temperature import fit_temperature_scaling
-from ..training.training_run import TrainingRun
+from ..training.training_run import TrainingInterrupted, TrainingRun
 from ..utils.arrays import MatrixLike
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
@@ -126,11 +125,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
             if session is not None:
                 runs = [session.run]
             else:
-                starts = (
-                    self._resumed_initial_states()
-                    if continues
-                    else self._new_initial_states(planned.config)
-                )
+                starts = self._starts(planned.config, data.table if continues else None)
                 runs = self._runs(planned.config, learned, data, starts, incremental)
                 if incremental:
                     session = make_partial_fit_session(runs, self.random_state)

@@ -27,7 +27,7 @@ from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced
 from ..training.config import TrainingConfig
-from ..training.validation_data import RawPredictionEvaluator
+from ..training.training_task import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,

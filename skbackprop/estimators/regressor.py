@@ -25,7 +25,7 @@ from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
-from ..training.validation_data import RawPredictionEvaluator
+from ..training.training_task import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,

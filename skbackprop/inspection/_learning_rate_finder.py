@@ -18,9 +18,9 @@ from ..estimators._fit_context import FitArguments
 from ..estimators.base import BaseNeuralNetwork
 from ..nn.objective import DivergenceError
 from ..schedules import ConstantRate
-from ..training.blas_threads import with_blas_limit
 from ..training.config import is_lbfgs
-from ..training.model_stacks import make_stack_trainer
+from ..training.loop import make_stack_trainer
+from ..training.parallelism import BlasLimit
 from ..training.training_run import TrainingRun
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
@@ -137,12 +137,8 @@ def find_learning_rate(
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
     run = network._prepare_first(FitArguments(X, y, sample_weight)).runs[0]
-    losses = np.array(
-        with_blas_limit(
-            lambda: _train_at_rates(run, rates.tolist(), width),
-            run.network.max_matmul_size(run.batch_size),
-        )
-    )
+    with BlasLimit(run.network.max_matmul_size(run.batch_size)) as limit, limit:
+        losses = np.array(_train_at_rates(run, rates.tolist(), width))
     if len(losses) < 4 * width:
         raise ValueError(
             f"training diverged after {len(losses)} steps, at a rate of {rates[len(losses)]:.3g}. "

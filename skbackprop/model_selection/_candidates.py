@@ -11,8 +11,8 @@ from sklearn.pipeline import Pipeline
 
 from .._sklearn import _check_method_params, _safe_split
 from ..estimators._fit_context import ValidatedParams
-from ..estimators._state_transfer import ResumeState
 from ..estimators.base import BaseNeuralNetwork
+from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import is_lbfgs
 
 # The name of the package that this module belongs to.
@@ -137,7 +137,7 @@ class RoundBudget:
         return candidate.unbatchable_reason is None and self.resource == epochs_parameter
 
 
-class CandidateStates(dict[CandidateSplit, ResumeState]):
+class CandidateStates(dict[CandidateSplit, list[TrainingCheckpoint]]):
     """Training states of candidates on splits, from which the next round resumes.
 
     They are pickled as a single bytes object, because joblib handles each array by itself, which

@@ -14,8 +14,12 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import _insert_error_scores, _warn_or_raise_about_fit_failures
-from ..training.blas_threads import threads_for_stacks
-from ..training.model_stacks import array_split, bytes_per_member, max_stack_size
+from ..training.parallelism import (
+    array_split,
+    bytes_per_member,
+    max_stack_size,
+    threads_for_stacks,
+)
 from ..utils.equality import group_by_equality
 from ._candidates import Candidate, CandidateStates, EvaluationConfig, RoundBudget
 from ._jobs import (

@@ -23,7 +23,7 @@ from .._sklearn import (
     _Scorer,
 )
 from ..estimators._fit_many import FitJob, fit_many
-from ..training.observers import EpochObserver, RunSnapshots
+from ..training.training_run import EpochObserver, RunSnapshots
 from ._candidates import Candidate, CandidateSplit, CandidateStates, EvaluationConfig
 
 Results: TypeAlias = dict[CandidateSplit, dict[str, Any]]

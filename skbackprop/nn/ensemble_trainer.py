@@ -26,7 +26,6 @@ from ..utils.arrays import (
     iter_column_blocks,
 )
 from ..utils.configurable import index_settings
-from ..weight_averaging import WeightAverage
 from .data_loader import Batch, ChunkBuffer, DataLoader, Dataset
 from .objective import DivergenceError, LossAndGradient, Objective, fsum_or_nan
 from .parameters import FlatParameters, averaged_parameters
@@ -81,14 +80,12 @@ class StackTrainer:
         The data of each member.
     batch_sizes : list of int
         The batch size of each member; equal except for members with fewer rows.
-    optimizer, schedule : Optimizer, LearningRateSchedule
-        The optimizer and the learning-rate schedule.
+    rule : UpdateRule
+        How each step changes the parameters.
+    schedule : LearningRateSchedule
+        The learning-rate schedule.
     rate : array of shape (n_estimators, 1)
         The base rates.
-    clip_norm : float or array of shape (n_estimators, 1), default=np.inf
-        The maximum norm of a member's gradient.
-    average : WeightAverage or None, default=None
-        The average of the parameters over the steps.
     deadline : TimeLimit or None, default=None
         The time limit, which ends an epoch and with it training.
     """
@@ -97,11 +94,9 @@ class StackTrainer:
     state: TrainState
     tables: list[Dataset]
     batch_sizes: list[int]
-    optimizer: Optimizer
+    rule: UpdateRule
     schedule: LearningRateSchedule
     rate: Array
-    clip_norm: FloatOrPerMember = math.inf
-    average: WeightAverage | None = None
     deadline: TimeLimit | None = None
 
     def __post_init__(self) -> None:
@@ -152,7 +147,7 @@ class StackTrainer:
             state=state,
             tables=list(tables),
             batch_sizes=[min(batch_size or n, n) for n in n_rows],
-            optimizer=optimizer,
+            rule=UpdateRule(optimizer),
             schedule=schedule,
             rate=np.broadcast_to(rate, (n_estimators, 1)).astype(float),
         )
@@ -161,11 +156,6 @@ class StackTrainer:
     def parameters(self) -> FlatParameters:
         """The parameters of all members."""
         return self.state.parameters
-
-    @property
-    def rule(self) -> UpdateRule:
-        """The update rule of all members."""
-        return UpdateRule(self.optimizer, self.clip_norm, self.average)
 
     def _bind(self) -> None:
         """Allocate gradients and buffers, and plan the epoch, for the current members."""
@@ -204,8 +194,7 @@ class StackTrainer:
         if not len(stay):
             raise ValueError("all members have finished: end the training instead.")
         self.objective = self.objective.members(stay)
-        rule = self.rule.members(stay)
-        self.optimizer, self.clip_norm, self.average = rule.optimizer, rule.clip_norm, rule.average
+        self.rule = index_settings(self.rule, stay)
         self.schedule = index_settings(self.schedule, stay)
         self.state = self.state.take(stay)
         self.tables = [self.tables[i] for i in stay]
@@ -319,7 +308,7 @@ class StackTrainer:
 
     def averaged(self) -> FlatParameters:
         """Return the parameters to predict with: their averages, if there is a weight average."""
-        if self.average is None:
+        if self.rule.average is None:
             return self.parameters
         parameters = self.parameters
         arrays = parameters.theta, parameters.statistics, self.state.average
@@ -396,7 +385,9 @@ class _Step:
             stack.batches.is_sparse,
             masks,
         )
-        self.update = stack.rule.members(members).update(stack.state.take(members), gradients)
+        self.update = index_settings(stack.rule, members).update(
+            stack.state.take(members), gradients
+        )
 
     def set_rate(self, rates: Array) -> None:
         """Set the learning rate of each member."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..optimizers import Optimizer
 from ..utils.arrays import Array, FloatOrPerMember
-from ..utils.configurable import check_in_place, index_hyperparameter, index_settings
+from ..utils.configurable import check_in_place
 from ..weight_averaging import WeightAverage
 from .parameters import FlatParameters
 from .train_state import TrainState
@@ -60,26 +60,15 @@ class UpdateRule:
     ----------
     optimizer : Optimizer
         The optimizer.
-    clip_norm : float or array of shape (n_estimators, 1)
+    clip_norm : float or array of shape (n_estimators, 1), default=np.inf
         The maximum norm of a gradient; infinite for no clipping.
-    average : WeightAverage or None
+    average : WeightAverage or None, default=None
         The average of the parameters over the steps.
     """
 
     optimizer: Optimizer
-    clip_norm: FloatOrPerMember
-    average: WeightAverage | None
-
-    def members(self, members: Any) -> UpdateRule:
-        """Return the update rule of some members."""
-        clip_norm = self.clip_norm
-        if isinstance(clip_norm, np.ndarray):
-            clip_norm = index_hyperparameter(clip_norm, members)
-        return UpdateRule(
-            index_settings(self.optimizer, members),
-            clip_norm,
-            index_settings(self.average, members),
-        )
+    clip_norm: FloatOrPerMember = math.inf
+    average: WeightAverage | None = None
 
     def update(self, state: TrainState, gradients: FlatParameters) -> BoundUpdate:
         """Return the update bound to gradients and to the state that it changes."""

@@ -32,12 +32,12 @@ from .. import (
 )
 from .._sklearn import _MultimetricScorer, _PassthroughScorer, _Scorer
 from ..estimators._fit_context import DataInfo
+from ..estimators._history import CurvePrefix
 from ..estimators._label_encoding import (
     MultilabelEncoder,
     MultioutputLabelEncoder,
     SingleLabelEncoder,
 )
-from ..estimators._loss_history import CurvePrefix
 from ..estimators._target_scaling import ReconstructionTargetEncoder, RegressionTargetEncoder
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
@@ -61,8 +61,14 @@ from ..tabular._network_ensemble import (
 from ..tabular._network_inputs import FeatureBuilder, NumericBlockEncoder
 from ..tabular._numeric_scaling import RobustScaling
 from ..tabular._predicted_distribution import DistributionTargets
-from ..training.folds import OutOfFoldPredictions
-from ..training.run_states import BestEpoch, ParameterSnapshot, PartialFitWindow, WarmStartState
+from ..training.checkpoint import (
+    BestEpoch,
+    History,
+    ParameterSnapshot,
+    PartialFitCalls,
+    TrainingCheckpoint,
+)
+from ..training.temperature import OutOfFoldPredictions
 
 # Modules whose public classes are parameters of estimators or estimators themselves.
 _PUBLIC_MODULES = (
@@ -93,7 +99,7 @@ _CLASSES: tuple[type, ...] = (
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
     _composite.LossWithLink,
     # training states
-    *(WarmStartState, BestEpoch, ParameterSnapshot, PartialFitWindow, TrainState),
+    *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, PartialFitCalls, TrainState),
     *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),

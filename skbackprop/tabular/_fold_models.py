@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..training.blas_threads import threads_for_stacks, with_blas_limit
+from ..training.parallelism import BlasLimit, threads_for_stacks
 from ..utils.arrays import Array
 from ._dataframe import AnyColumns
 from ._network_inputs import WIDTH, FeatureBuilder, FeatureView
@@ -178,7 +178,7 @@ def map_in_threads(
     n_threads = min(threads_for_stacks(), len(items)) if is_thread_safe else 1
     largest = max(each.max_matmul_size for each in components)
 
-    def map_items() -> list[Result]:
+    with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit:
         if n_threads == 1:
             return [function(item) for item in items]
         with ThreadPoolExecutor(n_threads) as pool:
@@ -187,5 +187,3 @@ def map_in_threads(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-
-    return with_blas_limit(map_items, largest, n_side_by_side=n_threads)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from .._sklearn import warn
 from ..estimators._decorators import with_callbacks
 from ..estimators._fit_context import DataInfo, FitArguments, FitContext
 from ..estimators.base import BaseNeuralNetwork
@@ -22,7 +23,6 @@ from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
 from ..nn.network import Network
 from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
-from ..training._sklearn_warnings import warn
 from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers

@@ -17,7 +17,7 @@ from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.prediction import iter_predict_raw, predict_raw
 from ..utils.arrays import Array, IndexArray, as_dense, max_abs
-from .run_states import PartialFitWindow, StopReason, TrainingHistory
+from .checkpoint import History, StopReason
 from .training_run import TrainingRun
 
 # The growth of the largest weight from which on the loss is checked.
@@ -260,7 +260,7 @@ def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
 
 
 def conclude(
-    run: TrainingRun, history: TrainingHistory, reason: StopReason, lbfgs_message: str = ""
+    run: TrainingRun, history: History, reason: StopReason, lbfgs_message: str = ""
 ) -> None:
     """Set the history of a run, why it stopped, and its warnings or its error.
 
@@ -268,7 +268,7 @@ def conclude(
     ----------
     run : TrainingRun
         The run, whose state is that of the last complete epoch.
-    history : TrainingHistory
+    history : History
         The epochs that count.
     reason : StopReason
         Why training ended.
@@ -340,18 +340,19 @@ def _check_window(run: TrainingRun, first: float) -> tuple[bool, float, float | 
     zero : float or None
         Their mean loss with zero scores; None if it is still to be computed, for this call.
     """
-    weight, before = run.table.weight, run.window_before
+    weight, before = run.table.weight, run.calls_before
     n = run.n_train if weight is None else int(np.count_nonzero(weight))
     n_rows, total, zero = before.n_rows + n, before.loss + n * run.loss, None
     if before.loss_of_zero_scores is not None:
         zero = before.loss_of_zero_scores + n * _zero_score_loss(run)
-    run.window, last = PartialFitWindow(n_rows, total, zero), run.loss
+    run.calls = before._replace(n_rows=n_rows, loss=total, loss_of_zero_scores=zero)
+    last = run.loss
     if n_rows < ENOUGH_ROWS:
         return False, last, None
     last = total / n_rows
     # The first call had other rows, so a slightly higher loss is normal.
     has_risen = last > first + abs(first)
-    run.window = PartialFitWindow(loss_of_zero_scores=0.0 if has_risen else None)
+    run.calls = before._replace(n_rows=0, loss=0.0, loss_of_zero_scores=0.0 if has_risen else None)
     is_one_call = before.n_rows == 0
     return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
 

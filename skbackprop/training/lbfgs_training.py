@@ -13,12 +13,19 @@ from ..nn.ensemble_trainer import TimeLimitReached
 from ..nn.lbfgs import EvaluationLog, FullBatchObjective, minimize
 from ..nn.objective import DivergenceError
 from ..optimizers import LBFGS
-from .blas_threads import BlasLimit
+from .checkpoint import StopReason
 from .convergence import conclude
-from .model_stacks import time_limit_for
-from .observers import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
-from .run_states import StopReason, copy_member_snapshot
-from .training_run import TrainingRun, evaluate_validation, score_to_loss
+from .parallelism import BlasLimit
+from .training_run import (
+    INTERRUPTS,
+    NO_OBSERVER,
+    EpochObserver,
+    Interrupt,
+    TrainingRun,
+    evaluate_validation,
+    monitored_value,
+    time_limit_for,
+)
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
@@ -74,7 +81,7 @@ class LBFGSTraining:
         if observer.needs_checkpoints and run.evaluations is None:
             run.evaluations = EvaluationLog(run.parameters.theta[0].copy(), [], [])
         # Of the last complete iteration. Both are replaced by one assignment, for Ctrl-C.
-        self._last = run.history, copy_member_snapshot(run.state, 0)
+        self._last = run.history, run.parameters.theta.copy()
         self._is_within_iteration = False
         self._is_stopped = False  # by the observer
 
@@ -136,13 +143,13 @@ class LBFGSTraining:
     def _end_iteration(self, loss: float) -> bool:
         """Record an iteration; return whether it is the last."""
         run = self._run
-        (result,) = evaluate_validation([run], run.parameters)
+        (result,) = evaluate_validation([run], [loss], run.parameters)
         # Of equally good iterations the last has the lowest loss. On few rows many are equal.
-        history = self._last[0].after(loss, result, run.state, 0, last_of_equals=True)
-        self._last = history, copy_member_snapshot(run.state, 0)  # now it has happened
+        history = self._last[0].after(result, run.state, 0, last_of_equals=True)
+        self._last = history, run.parameters.theta.copy()  # now it has happened
         if self._is_within_iteration:  # else an earlier process has printed it
             run.print_progress(history)
-        is_last = result is not None and result.score is not None and self._stops(result.score)
+        is_last = result.validation_score is not None and self._stops(monitored_value(result))
         if not self._is_within_iteration:
             self._observer.skip_epoch()
             return is_last
@@ -150,22 +157,23 @@ class LBFGSTraining:
         self._is_stopped = self._observer.on_epoch_end(self._snapshot_runs)
         return is_last or self._is_stopped
 
-    def _stops(self, score: float) -> bool:
+    def _stops(self, monitored: float) -> bool:
         """Return whether the validation score has not improved for too long."""
         run, may_stop = self._run, np.ones((1, 1), dtype=bool)
-        monitored = np.array([[score_to_loss(score)]])
-        _, stopped = run.config.patience.on_epoch_end(run.state.progress, monitored, may_stop)
+        _, stopped = run.config.patience.on_epoch_end(
+            run.state.progress, np.array([[monitored]]), may_stop
+        )
         if stopped.item():
             run.print_stall(self._last[0], "Stopping.")
         return bool(stopped.item())
 
     def _snapshot_runs(self) -> list[TrainingRun]:
-        run, (history, last) = self._run, self._last
-        parameters = run.parameters.like(last.theta, last.statistics)
+        run, (history, theta) = self._run, self._last
+        parameters = run.parameters.like(theta)
         return [run.snapshot(history, replace(run.state, parameters=parameters))]
 
     def _restore(self, reason: StopReason) -> None:
         """End with the last complete iteration."""
-        run, (history, last) = self._run, self._last
-        run.parameters.theta[...] = last.theta
+        run, (history, theta) = self._run, self._last
+        run.parameters.theta[...] = theta
         conclude(run, history, reason)

@@ -18,22 +18,28 @@ from ..nn.objective import DivergenceError
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array
 from ..utils.configurable import index_settings, stack_settings
-from ..utils.equality import group_by_equality
-from .blas_threads import BlasLimit, threads_for_stacks
+from ..utils.equality import group_by_equality, is_equal
+from .checkpoint import History, StopReason
 from .convergence import conclude
 from .lbfgs_training import LBFGSLoop
-from .model_stacks import (
+from .parallelism import (
+    BlasLimit,
     array_split,
-    bind_parameter_views,
     bytes_per_member,
-    make_stack_trainer,
     max_stack_size,
     n_stacks,
+    threads_for_stacks,
+)
+from .training_run import (
+    INTERRUPTS,
+    NO_OBSERVER,
+    EpochObserver,
+    Interrupt,
+    TrainingRun,
+    evaluate_validation,
+    monitored_value,
     time_limit_for,
 )
-from .observers import INTERRUPTS, NO_OBSERVER, EpochObserver, Interrupt
-from .run_states import StopReason, TrainingHistory
-from .training_run import TrainingRun, evaluate_validation, score_to_loss
 
 EpochReport = Callable[[int, int, int], None]
 """Called after each epoch of a stack: with the epochs done, the members left, and all members."""
@@ -149,7 +155,7 @@ class _LoopState(NamedTuple):
         The number of complete epochs.
     runs : list of TrainingRun
         The runs still in training, in the order of the stack.
-    histories : list of TrainingHistory
+    histories : list of History
         The history of each.
     stack : EnsembleTrainer
         The stack, which may be in the midst of the next epoch.
@@ -159,7 +165,7 @@ class _LoopState(NamedTuple):
 
     n_done: int
     runs: list[TrainingRun]
-    histories: list[TrainingHistory]
+    histories: list[History]
     stack: StackTrainer
     patience: PlateauStopper
 
@@ -276,18 +282,13 @@ class StackTraining:
     def _record_epoch(self, losses: Array) -> Array:
         """Evaluate and record an epoch; return the values that should fall, a row each."""
         n_done, runs, histories, stack, patience = self._state
-        values, state = losses.tolist(), stack.state
-        results = evaluate_validation(runs, stack.averaged())
-        monitored = np.array(
-            [
-                loss if own is None or own.score is None else score_to_loss(own.score)
-                for loss, own in zip(values, results, strict=True)
-            ]
-        )[:, None]
+        state = stack.state
+        results = evaluate_validation(runs, losses.tolist(), stack.averaged())
+        monitored = np.array([monitored_value(result) for result in results])[:, None]
         stack.schedule.on_epoch_end(state.schedule, stack.rate, monitored, state.n_samples_seen)
         histories = [
-            history.after(values[i], results[i], state, i, last_of_equals=False)
-            for i, history in enumerate(histories)
+            history.after(result, state, i, last_of_equals=False)
+            for i, (history, result) in enumerate(zip(histories, results, strict=True))
         ]
         # With this assignment the epoch has happened.
         self._state = _LoopState(n_done + 1, runs, histories, stack, patience)
@@ -373,3 +374,66 @@ class StackTraining:
         if own.rngs[0] is None:  # without shuffling the stack has no stream
             own.rngs = run.state.rngs
         return own
+
+
+def make_stack_trainer(
+    runs: Sequence[TrainingRun], deadline: TimeLimit | None = None
+) -> StackTrainer:
+    """Return the stack that trains these runs by a stochastic optimizer."""
+    first = runs[0]
+    if len(runs) == 1:
+        state = first.state if first.config.shuffle else replace(first.state, rngs=[None])
+    else:
+        state = TrainState.join(_share_orders(runs))
+    penalty = stack_settings([run.objective.penalty for run in runs])
+    stack = first.problem.stack(
+        objective=replace(first.objective, penalty=penalty),
+        state=state,
+        tables=[run.table for run in runs],
+        batch_sizes=[run.batch_size for run in runs],
+        rule=stack_settings([run.config.update_rule for run in runs]),
+        schedule=stack_settings([run.config.schedule for run in runs]),
+        rate=np.array([[run.config.rate] for run in runs]),
+        deadline=deadline,
+    )
+    if len(runs) > 1:
+        bind_parameter_views(stack, runs)
+    return stack
+
+
+def _share_orders(runs: Sequence[TrainingRun]) -> list[TrainState]:
+    """Return the states of runs, where runs that visit the same rows share order and stream.
+
+    Both are copies. The streams of runs without shuffling are None.
+    """
+    states: list[TrainState] = []
+    for i, run in enumerate(runs):
+        state = run.state
+        if i and _visit_same_rows(runs[i - 1], run):
+            shared = states[-1]
+            states.append(replace(state, orders=shared.orders, rngs=shared.rngs))
+            continue
+        orders, rngs = copy.deepcopy(state.orders), copy.copy(state.rngs)
+        rngs[0] = copy.deepcopy(rngs[0]) if run.config.shuffle else None
+        states.append(replace(state, orders=orders, rngs=rngs))
+    return states
+
+
+def bind_parameter_views(stack: StackTrainer, runs: Sequence[TrainingRun]) -> None:
+    """Make the parameters of each run, and their average, views of the stack's arrays."""
+    for i, run in enumerate(runs):
+        own = stack.state.take(slice(i, i + 1))
+        run.state = replace(run.state, parameters=own.parameters, average=own.average)
+
+
+def _visit_same_rows(one: TrainingRun, other: TrainingRun) -> bool:
+    """Return whether two runs visit the same rows in the same order in every epoch."""
+    if one.table is not other.table or one.config.shuffle != other.config.shuffle:
+        return False
+    if not is_equal(one.state.orders, other.state.orders):
+        return False
+    if not one.config.shuffle or is_equal(one.state.rngs, other.state.rngs):
+        return True
+    return is_equal(
+        *([rng and rng.get_state(legacy=False) for rng in run.state.rngs] for run in (one, other))
+    )

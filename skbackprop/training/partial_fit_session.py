@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from ..nn.data_loader import Dataset
+from .checkpoint import TrainingCheckpoint
 from .loop import StackTraining, TrainingLoop
-from .model_stacks import fits_into_cache
-from .rng import is_global_rng
-from .run_states import WarmStartState
+from .parallelism import fits_into_cache
 from .training_run import TrainingRun
 from .training_task import TrainingTask
+from .validation_split import is_global_rng
 
 
 class PartialFitSession:
     """A run of `partial_fit` that continues with other rows in the same buffers.
 
-    It trains arrays of its own, and each call leaves copies in a `WarmStartState`. So after a call
-    that fails only the random stream has to be reset; the next call starts a new session.
+    It trains arrays of its own, and each call leaves copies in a `TrainingCheckpoint`. So after a
+    call that fails only the random stream has to be reset; the next call starts a new session.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class PartialFitSession:
         The run, as it is now.
     loop : TrainingLoop
         Trains the run for the epoch of a call.
-    past : WarmStartState or None
+    past : TrainingCheckpoint or None
         The state after the last call; None during a call.
     """
 
@@ -53,7 +53,7 @@ class PartialFitSession:
         # of the session's own has a copy, which repeats each shuffle one call later.
         self._delayed_rng: np.random.RandomState | None = None
         self._is_shared, self._rows = is_shared, np.arange(run.n_train)
-        self.past: WarmStartState | None = None
+        self.past: TrainingCheckpoint | None = None
         self._stack = StackTraining([run])
         self.loop = TrainingLoop([self._stack])
         run.copies_state = True

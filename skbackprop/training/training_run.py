@@ -10,29 +10,28 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..layers.base import NUM_BATCHES_TRACKED
 from ..layers.dense import dropout_rng
+from ..nn.ensemble_trainer import TimeLimit
 from ..nn.lbfgs import EvaluationLog
-from ..nn.parameters import FlatParameters, Parameters
+from ..nn.parameters import FlatParameters, averaged_parameters
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..schedules import init_plateau_counter
 from ..utils.arrays import Array, ArrayDict, IndexArray, max_abs
-from .checkpoint import TrainingCheckpoint
-from .run_states import (
-    ParameterSnapshot,
-    PartialFitWindow,
+from .checkpoint import (
+    EpochResult,
+    History,
+    PartialFitCalls,
+    Split,
+    Start,
     StopReason,
-    TrainingHistory,
-    WarmStartState,
-    snapshot_of,
+    TrainingCheckpoint,
 )
-from .training_task import TrainingTask
-from .validation_data import ValidationData, ValidationResult
+from .training_task import TrainingTask, ValidationData
 
 _TINY = np.finfo(float).tiny
 
@@ -47,14 +46,9 @@ class TrainingRun:
     ----------
     problem : TrainingTask
         The data, the objective and the configuration.
-    rng : RandomState
-        Draws weights, split and order; the run's own from now on.
-    start : Parameters or None
-        The weights to start from; None for new initial weights.
-    past : WarmStartState or None
-        The state of an earlier run to continue from.
-    n_samples_seen : int
-        The number of rows that earlier runs have been trained on.
+    start : Start
+        The random stream that draws weights, split and order, the run's own from now on; or the
+        state of an earlier run to continue from, whose parameters and stream the run takes over.
     member : int, default=0
         The number of this network in the estimator.
 
@@ -68,7 +62,7 @@ class TrainingRun:
         The other rows of the table, if there are any.
     watched : ValidationData or None
         The validation rows, if there are any.
-    history : TrainingHistory
+    history : History
         The complete epochs, once training has ended.
     temperature : float
         The divisor of raw scores in predictions, after calibration. Training does without it.
@@ -80,10 +74,10 @@ class TrainingRun:
         The error to raise if training failed.
     stop_reason : StopReason or None
         Why training ended; None before it has ended.
-    evaluations : EvaluationCache or None
+    evaluations : EvaluationLog or None
         The evaluations of L-BFGS, to repeat and to extend; None if they are not kept.
-    window_before, window : Window
-        The `partial_fit` calls not yet checked for divergence: before this one, and with it.
+    calls_before, calls : PartialFitCalls
+        The calls of `partial_fit` before this one, and with its rows.
     copies_state : bool
         Whether `past` copies all but the stream, because the run goes on.
     shares_rng : bool
@@ -94,142 +88,110 @@ class TrainingRun:
     def __init__(
         self,
         problem: TrainingTask,
-        rng: np.random.RandomState,
-        start: Parameters | None,
-        past: WarmStartState | None,
-        n_samples_seen: int,
+        start: Start,
         member: int = 0,
     ) -> None:
         self.problem = problem
         self.config, self.objective, self.table = problem.config, problem.objective, problem.table
         self.network = self.objective.network
         self.incremental = problem.incremental
-        self.temperature = 1.0
         self._scores_calls = self.incremental and self.config.stopping is not None
         self.member = member
         self._name = f"Member {member}: " if self.config.n_estimators > 1 else ""
-        masks = [_dropout_stream(rng, past)] if self.network.stochastic else []
-        if start is None:
-            layers = self.config.initial.layers(self.network, rng, member)
-            parameters = self.network.init_parameters([layers], problem.dtype, [rng])
-        else:
-            parameters = self._copy_start(start, past, n_samples_seen)
-        self._split = past.split if past and past.n_rows == self.table.n_rows else None
-        self.train: IndexArray | None = None
-        self.held_out: IndexArray | None = None
-        self.watched = problem.watched
-        split = problem.split(member, rng, self._split)
-        if split is not None:
-            self._set_split(split, problem.stopping is not None)
-        self.state = TrainState(
-            parameters,
-            *({}, {}, {}),
-            progress=init_plateau_counter(1),
-            n_samples_seen=np.array([[n_samples_seen]]),
-            orders=[self._first_order(past)],
-            rngs=[rng],
-            masks=masks,
-        )
-        self.history = TrainingHistory.start()
-        is_behind = past is not None and past.is_behind(parameters)
-        if past and is_behind:
-            self._take_raw_parameters(past)
-        if isinstance(self.config.solver, Optimizer):
-            self._init_states(past, is_behind, self.config.solver.init)
-        continued = past if self.incremental else None
-        self._n_epochs_before = continued.n_epochs if continued else 0
-        self._first_loss = continued.first_loss if continued else None
-        self.window_before = self.window = continued.window if continued else PartialFitWindow()
-        self._largest_initial_weight = self.largest_weight or _TINY
-        self.seconds = 0.0
+        self.seconds, self.temperature = 0.0, 1.0
         self.warnings: list[str] = []
         self.error: ValueError | None = None
         self.stop_reason: StopReason | None = None
         self.evaluations: EvaluationLog | None = None
-        self.copies_state = False
-        self.shares_rng = False
+        self.copies_state = self.shares_rng = False
+        self.history = History()
+        self.train: IndexArray | None = None
+        self.held_out: IndexArray | None = None
+        self.watched = problem.watched
+        past = start if isinstance(start, TrainingCheckpoint) else None
+        rng: Any = start if past is None else past.state.rngs[0]
+        # The stream of dropout masks is a copy, so that a run that fails leaves that of the past.
+        last_masks = past.state.masks if past else []
+        masks = []
+        if self.network.stochastic:
+            masks = [copy.deepcopy(last_masks[0]) if last_masks else dropout_rng(rng)]
+        if past is None:
+            layers = self.config.initial.layers(self.network, rng, member)
+            parameters = self.network.init_parameters([layers], problem.dtype, [rng])
+            n_samples_seen = np.array([[0]])
+        else:
+            theta, statistics = past.state.parameters.theta, past.state.parameters.statistics
+            parameters = FlatParameters(theta, statistics, self.network.layout)
+            n_samples_seen = past.state.n_samples_seen.copy()
+        is_as_long = past is not None and past.n_rows == self.table.n_rows
+        self._split = past.split if past and is_as_long else None
+        split = problem.split(member, rng, self._split)
+        if split is not None:
+            self._set_split(split, problem.stopping is not None)
+        last_order = None
+        if past and is_as_long and self._split is past.split:  # other rows may be as many
+            last_order = past.state.orders[0]
+        self.state = TrainState(
+            parameters,
+            *({}, {}, {}),
+            progress=init_plateau_counter(1),
+            n_samples_seen=n_samples_seen,
+            orders=[self._first_order(last_order)],
+            rngs=[rng],
+            masks=masks,
+        )
+        if isinstance(self.config.solver, Optimizer):
+            self._init_states(past, self.config.solver.init)
+        self.calls = PartialFitCalls()
+        if past and self.incremental:
+            self.calls = past.calls
+            if problem.log_losses is not None:  # kept by calls without validation rows
+                self.temperature = past.temperature
+        self.calls_before = self.calls
+        self._largest_initial_weight = self.largest_weight or _TINY
 
     def continue_with(self, problem: TrainingTask) -> None:
         """Start another call of `partial_fit`, on as many other rows.
 
         The run then equals a new one that continues from `past`.
         """
-        self._first_loss, self._n_epochs_before = self.first_loss, self._n_epochs_before + 1
-        self.window_before = self.window
+        self.calls_before = self.calls = self._calls_so_far
         self.problem, self.table, self.watched = problem, problem.table, problem.watched
-        self.end(TrainingHistory.start(self.history.best))
+        best = self.history.best
+        self.end(History(best=best and best._replace(n_iter=0)))
 
     # ---------------------------------------------------------------------- its start
 
-    def _copy_start(
-        self, start: Parameters, past: WarmStartState | None, n_samples_seen: int
-    ) -> FlatParameters:
-        """Return copies of the weights to start from, with the running statistics."""
-        parameters = self.network.copy_parameters(start, self.problem.dtype)
-        known = past.state.parameters.statistics if past else {}
-        if NUM_BATCHES_TRACKED in known:
-            parameters.statistics[NUM_BATCHES_TRACKED][...] = known[NUM_BATCHES_TRACKED]
-        else:
-            weight = self.table.weight
-            mean_weight = 1.0 if weight is None else float(weight.mean())
-            for layer, running in zip(self.network.layers, parameters.running, strict=True):
-                layer.init_running_count(
-                    running, n_samples_seen, self.config.batch_size, mean_weight
-                )
-        return parameters
-
-    def _set_split(self, split: tuple[IndexArray, IndexArray], validates: bool) -> None:
+    def _set_split(self, split: Split, validates: bool) -> None:
         self.train, self.held_out = self._split = split
         if validates:
             self.watched = ValidationData(self.table, self.held_out, self.problem.y_given)
 
-    def _take_raw_parameters(self, past: WarmStartState) -> None:
-        """Continue from the trained parameters instead of the fitted attributes made of them.
-
-        Calls that calibrate without validation rows keep the last temperature.
-        """
-        self.state.parameters.theta[...] = past.state.parameters.theta
-        for name, array in past.state.parameters.statistics.items():
-            self.state.parameters.statistics[name][...] = array
-        if self.incremental and self.problem.log_losses is not None:
-            self.temperature = past.temperature
-
     def _init_states(
-        self, past: WarmStartState | None, is_behind: bool, init: Callable[[Array], ArrayDict]
+        self, past: TrainingCheckpoint | None, init: Callable[[Array], ArrayDict]
     ) -> None:
-        """Set the states of average, optimizer and schedule: an earlier run's, or new ones.
-
-        If the user has set other weights since (`is_behind` is False), the average and the
-        comparison of calls start anew.
-        """
-        state, average, known = self.state, self.config.average, past.state if past else None
+        """Set the states of average, optimizer and schedule: an earlier run's, or new ones."""
+        state, average, stopping = self.state, self.config.average, self.config.stopping
         theta, statistics = state.parameters.theta, state.parameters.statistics
-        last: ArrayDict = past.state.average if past and is_behind else {}
-        fresh = {} if average is None else average.init(theta, state.n_samples_seen, statistics)
-        state.average = _continue_state(fresh, last)
-        state.optimizer = _continue_state(init(theta), known.optimizer if known else {})
-        state.schedule = _continue_state(
-            self.config.schedule.init(1), known.schedule if known else {}
-        )
-        stopping = self.config.stopping
-        if (
-            past
-            and (is_behind or past.best is None)
-            and self.incremental
-            and stopping is not None
-            and past.scoring == stopping.scoring
-        ):  # the score of this call is compared with those of earlier ones
-            state.progress = _continue_state(state.progress, past.state.progress)
-            self.history = TrainingHistory.start(past.best)
+        state.optimizer, state.schedule = init(theta), self.config.schedule.init(1)
+        if average is not None:
+            state.average = average.init(theta, state.n_samples_seen, statistics)
+        if past is None:
+            return
+        last = past.state
+        state.average = _continue_state(state.average, last.average)
+        state.optimizer = _continue_state(state.optimizer, last.optimizer)
+        state.schedule = _continue_state(state.schedule, last.schedule)
+        if self.incremental and stopping is not None and past.scoring == stopping.scoring:
+            # The score of this call is compared with those of earlier ones.
+            state.progress = _continue_state(state.progress, last.progress)
+            best = past.history.best
+            self.history = History(best=best and best._replace(n_iter=0))
 
-    def _first_order(self, past: WarmStartState | None) -> IndexArray | None:
+    def _first_order(self, last: IndexArray | None) -> IndexArray | None:
         """Return the training rows in the order of the last epoch, if they are the same rows."""
         if not self.config.shuffle:
             return self.train
-        last = None
-        # Other rows may be as many.
-        if past and past.n_rows == self.table.n_rows and self._split is past.split:
-            last = past.state.orders[0]
         if last is not None and len(last) == self.n_train:
             return np.array(last)
         return np.arange(self.n_train) if self.train is None else self.train.copy()
@@ -242,7 +204,8 @@ class TrainingRun:
         return TrainingCheckpoint(
             self.state,
             self.history,
-            split=None if self.train is None else self._split,
+            self.table.n_rows,
+            None if self.train is None else self._split,
             largest_initial_weight=self._largest_initial_weight,
             stop_reason=self.stop_reason,
             warnings=self.warnings,
@@ -255,7 +218,10 @@ class TrainingRun:
         A run that was stopped by the user or by a limit, now raised, continues.
         """
         self._set_streams(checkpoint.state.rngs)
-        self.state = replace(checkpoint.state, rngs=self.state.rngs)
+        arrays = checkpoint.state.parameters
+        parameters = FlatParameters(arrays.theta, arrays.statistics, self.network.layout)
+        state = replace(checkpoint.state, parameters=parameters).shallow_copy()
+        self.state = replace(state, rngs=self.state.rngs)
         epochs = checkpoint.history.epochs[: checkpoint.history.n_iter]
         self.history = history = checkpoint.history._replace(epochs=epochs)
         self._largest_initial_weight = checkpoint.largest_initial_weight
@@ -266,7 +232,7 @@ class TrainingRun:
             self.stop_reason, self.warnings = reason, checkpoint.warnings
         elif checkpoint.evaluations is not None:
             # L-BFGS starts again with all that it has evaluated, which leads to where it was.
-            self.evaluations, self.history = checkpoint.evaluations, TrainingHistory.start()
+            self.evaluations, self.history = checkpoint.evaluations, History()
             self.state = replace(self.state, progress=init_plateau_counter(1))
             self.parameters.theta[0] = checkpoint.evaluations.start
 
@@ -284,7 +250,7 @@ class TrainingRun:
                 own.set_state(position)
 
     def snapshot(
-        self, history: TrainingHistory | None = None, state: TrainState | None = None
+        self, history: History | None = None, state: TrainState | None = None
     ) -> TrainingRun:
         """Return a copy of this run as if it ended now.
 
@@ -318,7 +284,7 @@ class TrainingRun:
         """
         if not self.incremental:
             return self.n_iter
-        return min(self._n_epochs_before, self.config.max_iter - 1)
+        return min(self.calls_before.n_calls, self.config.max_iter - 1)
 
     @property
     def n_train(self) -> int:
@@ -346,23 +312,24 @@ class TrainingRun:
         return not self.incremental or (self._scores_calls and self.watched is not None)
 
     def evaluate(
-        self, watched: ValidationData, outcomes: Array, parameters: FlatParameters
-    ) -> ValidationResult:
-        """Return the loss and the score of `outcomes`, which these parameters predict."""
+        self, loss: float, watched: ValidationData, outcomes: Array, parameters: FlatParameters
+    ) -> EpochResult:
+        """Return the result of an epoch, given its loss and what these parameters predict."""
         problem, stopping = self.problem, self.config.stopping
         if not np.isfinite(outcomes).all():
-            return ValidationResult(math.inf, math.nan if stopping else None)
+            return EpochResult(loss, math.inf, math.nan if stopping else None)
         with np.errstate(all="ignore"):
-            loss = problem.evaluator.loss(outcomes, watched)
+            validation_loss = problem.evaluator.loss(outcomes, watched)
             if stopping is None:
-                return ValidationResult(loss, None)
+                return EpochResult(loss, validation_loss)
             if stopping.scoring == "loss":
-                return ValidationResult(loss, -loss)
+                return EpochResult(loss, validation_loss, -validation_loss)
             if problem.scorer is None:
-                return ValidationResult(loss, problem.evaluator.score(outcomes, watched))
-        return ValidationResult(loss, problem.scorer(parameters, watched, outcomes))
+                own = problem.evaluator.score(outcomes, watched)
+                return EpochResult(loss, validation_loss, own)
+        return EpochResult(loss, validation_loss, problem.scorer(parameters, watched, outcomes))
 
-    def print_progress(self, history: TrainingHistory) -> None:
+    def print_progress(self, history: History) -> None:
         """Print the result of the last epoch if `verbose`."""
         if self.config.verbose:
             loss, validation_loss, score = history.epochs[history.n_iter - 1]
@@ -372,10 +339,10 @@ class TrainingRun:
             elif validation_loss is not None:
                 print(f"{self._name}Validation loss: {validation_loss:f}")
 
-    def print_stall(self, history: TrainingHistory, consequence: str) -> None:
+    def print_stall(self, history: History, consequence: str) -> None:
         """Print that progress has stalled, and the consequence, if `verbose`."""
         if self.config.verbose:
-            is_scored = history.epochs[history.n_iter - 1].score is not None
+            is_scored = history.epochs[history.n_iter - 1].validation_score is not None
             monitored = "Validation score" if is_scored else "Training loss"
             unit = "iterations" if self.config.is_lbfgs else "epochs"
             if self.incremental:
@@ -388,7 +355,7 @@ class TrainingRun:
 
     # ------------------------------------------------------------------ its outcome
 
-    def end(self, history: TrainingHistory) -> None:
+    def end(self, history: History) -> None:
         """Set the history of the training; a second call replaces the first."""
         self.history, self.warnings, self.error, self.stop_reason = history, [], None, None
 
@@ -410,7 +377,7 @@ class TrainingRun:
     @property
     def scores(self) -> list[float]:
         """The validation score of each epoch; empty without early stopping."""
-        return self.history.scores
+        return self.history.validation_scores
 
     @property
     def validation_losses(self) -> list[float]:
@@ -424,11 +391,8 @@ class TrainingRun:
 
     @property
     def best_iter(self) -> int:
-        """The epoch whose weights are kept: the best one with early stopping, else the last.
-
-        It is 0 if that was an earlier call of `partial_fit`.
-        """
-        return self.n_iter if self.history.best is None else self.history.best.n_iter
+        """The epoch whose weights are kept; 0 if that was an earlier call of `partial_fit`."""
+        return self.history.best_epoch
 
     @property
     def is_converged(self) -> bool:
@@ -445,9 +409,14 @@ class TrainingRun:
     @property
     def first_loss(self) -> float | None:
         """The loss of the first epoch, for `partial_fit` since the last `fit`; None before any."""
-        if self._first_loss is None and self.n_iter:
+        if self.calls_before.first_loss is None and self.n_iter:
             return self.history.epochs[0].loss
-        return self._first_loss
+        return self.calls_before.first_loss
+
+    @property
+    def _calls_so_far(self) -> PartialFitCalls:
+        n_calls = self.calls_before.n_calls + self.n_iter if self.incremental else 0
+        return self.calls._replace(n_calls=n_calls, first_loss=self.first_loss)
 
     @property
     def largest_weight(self) -> float:
@@ -460,17 +429,18 @@ class TrainingRun:
         return 0.0 if self.incremental else self.largest_weight / self._largest_initial_weight
 
     @property
-    def kept(self) -> ParameterSnapshot:
-        """The snapshot of the best epoch, or else of the last one."""
-        best = self.history.best
-        return snapshot_of(self.state) if best is None else best.snapshot
-
-    @property
     def inference_parameters(self) -> FlatParameters:
-        """The parameters to predict with, before calibration; read-only."""
-        kept, own = self.kept, self.parameters
-        is_own = kept.theta is own.theta and not kept.average
-        return own if is_own else own.like(*kept.inference_parameters)
+        """The parameters to predict with, before calibration; read-only.
+
+        They are those of the best epoch, or else of the last one.
+        """
+        best, state = self.history.best, self.state
+        own = state.parameters
+        if best is not None:
+            return own.like(*best.snapshot.inference_parameters)
+        if not state.average:
+            return own
+        return own.like(*averaged_parameters(own.theta, own.statistics, state.average))
 
     @property
     def shown(self) -> FlatParameters:
@@ -478,8 +448,8 @@ class TrainingRun:
         return self.inference_parameters.scale_last_layer(self.temperature)
 
     @property
-    def past(self) -> WarmStartState:
-        """The state that a later run can continue from."""
+    def past(self) -> TrainingCheckpoint:
+        """The checkpoint for a warm start or another call of `partial_fit`."""
         state = self.state.shallow_copy() if self.copies_state else replace(self.state)
         best, stopping = self.history.best, self.config.stopping
         if not self._scores_calls:
@@ -487,17 +457,15 @@ class TrainingRun:
         if best is not None and not self.incremental:
             theta, statistics, state.average = best.snapshot
             state.parameters = self.parameters.like(theta, statistics)
-        return WarmStartState(
+        return TrainingCheckpoint(
             state,
+            History(best=best if self.incremental else None),
             self.table.n_rows,
             self._split,
-            self._n_epochs_before + self.n_iter if self.incremental else 0,
-            self.first_loss,
-            best if self.incremental else None,
-            stopping.scoring if stopping else None,
-            self.shares_rng,
-            self.temperature,
-            self.window,
+            calls=self._calls_so_far,
+            scoring=stopping.scoring if stopping else None,
+            temperature=self.temperature,
+            shares_rng=self.shares_rng,
         )
 
 
@@ -507,34 +475,38 @@ def _continue_state(fresh: ArrayDict, known: ArrayDict) -> ArrayDict:
     return {name: array.copy() for name, array in known.items()} if is_alike else fresh
 
 
-def _dropout_stream(rng: np.random.RandomState, past: WarmStartState | None) -> np.random.Generator:
-    """Return the stream of dropout masks: a copy of the last run's, or one seeded from a copy.
+def time_limit_for(runs: Sequence[TrainingRun]) -> TimeLimit | None:
+    """Return the time limit for training runs of one shape together; None for no limit.
 
-    So all other draws are those of a network without dropout, and a run that fails leaves the last
-    run's stream in place.
+    Each network has an equal share of the time of its fit; together they have the sum.
     """
-    last = past.state.masks if past else []
-    return copy.deepcopy(last[0]) if last else dropout_rng(rng)
+    config = runs[0].config
+    if config.time_limit == math.inf or runs[0].incremental:
+        return None
+    return TimeLimit(config.time_limit * len(runs) / config.n_estimators)
 
 
-def score_to_loss(score: float) -> float:
-    """Return the negated score, or inf if it is NaN."""
+def monitored_value(result: EpochResult) -> float:
+    """Return the value that should fall: the loss, or the negated score, inf if that is NaN."""
+    score = result.validation_score
+    if score is None:
+        return result.loss
     return math.inf if math.isnan(score) else -score
 
 
 def evaluate_validation(
-    runs: Sequence[TrainingRun], parameters: FlatParameters
-) -> list[ValidationResult | None]:
-    """Return the validation loss and score of each run; None for runs without validation rows.
+    runs: Sequence[TrainingRun], losses: Sequence[float], parameters: FlatParameters
+) -> list[EpochResult]:
+    """Return the result of an epoch for each run, given the training losses.
 
     Neighboring runs with the same validation rows are evaluated together.
     """
-    results: list[ValidationResult | None] = []
+    results: list[EpochResult] = []
     while len(results) < len(runs):
         start, stop = len(results), len(results) + 1
         watched, problem = runs[start].watched, runs[start].problem
         if watched is None:
-            results.append(None)
+            results.append(EpochResult(losses[start]))
             continue
         while stop < len(runs) and watched.is_same(runs[stop].watched):
             stop += 1
@@ -545,7 +517,59 @@ def evaluate_validation(
                 network, members, watched.table.X, watched.rows
             )
         results += [
-            run.evaluate(watched, own, members.members(slice(i, i + 1)))
-            for i, (run, own) in enumerate(zip(runs[start:stop], outcomes, strict=True))
+            run.evaluate(loss, watched, own, members.members(slice(i, i + 1)))
+            for i, (run, loss, own) in enumerate(
+                zip(runs[start:stop], losses[start:stop], outcomes, strict=True)
+            )
         ]
     return results
+
+
+class TrainingInterrupted(Exception):
+    """Training cannot continue, for reasons outside of it; the last complete epoch is kept."""
+
+
+Interrupt: TypeAlias = KeyboardInterrupt | TrainingInterrupted
+
+INTERRUPTS = (KeyboardInterrupt, TrainingInterrupted)
+
+
+RunSnapshots: TypeAlias = Callable[[], Sequence[TrainingRun]]
+"""Returns copies of the runs as if training ended now."""
+
+
+class EpochObserver:
+    """Observes the epochs of a fit or of a stack; this one does nothing.
+
+    An epoch is one of all networks still in training, with L-BFGS an iteration.
+
+    Attributes
+    ----------
+    error : Exception or None
+        The error that the observer itself has raised.
+    needs_checkpoints : bool
+        Whether it saves the `checkpoint` of runs, to be resumed.
+    """
+
+    error: Exception | None = None
+    needs_checkpoints: bool = False
+
+    def skip_epoch(self) -> None:
+        """Count an epoch from before a checkpoint that training is resumed from."""
+
+    def on_epoch_begin(self, snapshots: RunSnapshots) -> None:
+        """Observe the start of an epoch."""
+
+    def on_epoch_end(self, snapshots: RunSnapshots) -> bool:
+        """Observe the end of an epoch; return whether training should stop."""
+        return False
+
+    def on_member_begin(self, member: int) -> EpochObserver:
+        """Return the observer of a network that L-BFGS trains before or after others."""
+        return self
+
+    def on_member_end(self) -> None:
+        """Observe the end of this network's training."""
+
+
+NO_OBSERVER = EpochObserver()

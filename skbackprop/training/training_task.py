@@ -1,24 +1,148 @@
-"""The training task of an estimator's networks: data, objective, configuration and splits."""
+"""The training task of an estimator's networks: data, objective, validation rows and folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..early_stopping import EarlyStopping
 from ..nn.data_loader import Dataset
 from ..nn.ensemble_trainer import StackTrainer
+from ..nn.network import Network
 from ..nn.objective import Objective
+from ..nn.parameters import FlatParameters, Parameters
+from ..nn.prediction import predict_raw
 from ..utils.arrays import Array, IndexArray
+from .checkpoint import Split, Start, TrainingCheckpoint
 from .config import TrainingConfig
-from .validation_data import Evaluator, Scorer, ValidationData
-from .validation_split import are_groups_whole, group_train_validation_split, train_validation_split
+from .validation_split import (
+    are_groups_whole,
+    fold_rng,
+    group_k_fold_of_rows,
+    group_train_validation_split,
+    k_fold_of_rows,
+    n_weighted_groups,
+    train_validation_split,
+)
 
-Split: TypeAlias = tuple[IndexArray, IndexArray]
-"""The training rows and the held-out rows."""
+
+@dataclass(eq=False)
+class ValidationData:
+    """Validation rows.
+
+    Parameters
+    ----------
+    table : Dataset
+        The table that contains them.
+    rows : array of int or None
+        The row numbers in the table; None for all rows.
+    y_given : array-like
+        The targets of the table as the user has given them.
+    """
+
+    table: Dataset
+    rows: IndexArray | None
+    y_given: Any
+
+    @cached_property
+    def inputs(self) -> Any:
+        """The input of the rows."""
+        return self.table.X if self.rows is None else self.table.X[self.rows]
+
+    @cached_property
+    def y(self) -> Any:
+        """The targets, as the user has given them."""
+        return self.y_given if self.rows is None else self.y_given[self.rows]
+
+    @cached_property
+    def encoded(self) -> Array:
+        """The encoded targets."""
+        y: Array = self.table.y if self.rows is None else self.table.y[self.rows]
+        return y
+
+    @cached_property
+    def weight(self) -> Array | None:
+        """The weights; None for equal weights, or if all are zero."""
+        weight = self.table.weight
+        if weight is None or self.rows is None:
+            return weight
+        weight = weight[self.rows]
+        return weight if weight.any() else None
+
+    def is_same(self, other: ValidationData | None) -> bool:
+        """Return whether these are the same rows of the same table."""
+        if other is None or other.table is not self.table:
+            return False
+        if self.rows is None or other.rows is None:
+            return self.rows is other.rows
+        return np.array_equal(self.rows, other.rows)
+
+
+class Evaluator(Protocol):
+    """Computes the predictions, the loss and the score of networks on validation rows."""
+
+    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+        """Return the predictions of every member, as `loss` and `score` take them."""
+
+    def loss(self, outcomes: Array, watched: ValidationData) -> float:
+        """Return the mean loss of the predictions."""
+
+    def score(self, outcomes: Array, watched: ValidationData) -> float:
+        """Return the estimator's own score of the predictions."""
+
+
+Scorer: TypeAlias = Callable[[FlatParameters, ValidationData, Array], float]
+"""Returns the user's score from parameters of one network, validation rows and predictions."""
+
+Score: TypeAlias = Callable[[Array, Array, "Array | None"], float]
+
+# Rows whose losses are computed in one block.
+_ROWS_AT_ONCE = 1 << 14
+
+
+@dataclass(frozen=True)
+class RawPredictionEvaluator:
+    """Evaluates networks by their raw scores.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective, with the loss.
+    own_score : callable
+        Returns the estimator's score of (scores, encoded targets, weights).
+    """
+
+    objective: Objective
+    own_score: Score
+
+    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+        """Return the raw scores."""
+        return predict_raw(network, parameters, X, rows)
+
+    def loss(self, outcomes: Array, watched: ValidationData) -> float:
+        """Return the mean loss of the scores."""
+        values, y = np.empty(len(outcomes)), watched.encoded
+        for start in range(0, len(outcomes), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            scores, targets = outcomes[None, part], y[None, part]
+            in_double = scores.astype(np.float64), targets.astype(np.float64)
+            values[part] = self.objective.loss.value(*in_double)[0]
+        return weighted_mean(values, watched.weight) / self.objective.loss_normalizer
+
+    def score(self, outcomes: Array, watched: ValidationData) -> float:
+        """Return the estimator's own score of the raw scores."""
+        return self.own_score(outcomes, watched.encoded, watched.weight)
+
+
+def weighted_mean(values: Array, weight: Array | None) -> float:
+    """Return the weighted mean of losses; rows of weight zero may have any loss."""
+    if weight is None:
+        return float(values.mean())
+    return float(np.average(values[weight > 0], weights=weight[weight > 0]))
 
 
 @dataclass(frozen=True)
@@ -144,3 +268,68 @@ class TrainingTask:
         if last is not None and np.array_equal(last[1], held_out):
             return last
         return np.flatnonzero(folds != member), held_out
+
+
+def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None:
+    """Return the number of the network that holds out each row, given what the runs start from.
+
+    Returns
+    -------
+    folds : array of int of shape (n_rows,) or None
+        The folds of the last training, if there are as many rows, or new ones; None if the
+        networks hold out no rows, or each draws its own.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two networks, or fewer rows, or groups, than networks.
+    """
+    stopping, n_rows, n_folds = problem.config.stopping, problem.table.n_rows, len(starts)
+    if problem.incremental or problem.watched or stopping is None or not stopping.is_by_fold:
+        return None
+    if n_folds < 2:
+        raise ValueError(
+            'EarlyStopping(validation_fraction="folds") lets each of several networks hold out '
+            "rows of its own, but there is one network. Set n_estimators to the number of folds, "
+            "at least 2, or validation_fraction to a share of the rows."
+        )
+    if n_rows < n_folds:
+        raise ValueError(
+            'EarlyStopping(validation_fraction="folds") needs a row for each network to hold out, '
+            f"but n_samples = {n_rows} and n_estimators={n_folds}. Use more rows, or set "
+            f"n_estimators to {n_rows} at most."
+        )
+    groups, weight, known = problem.groups, problem.table.weight, _last_folds(starts, n_rows)
+    if known is not None:
+        parts = [np.flatnonzero(known == fold) for fold in range(n_folds)]
+        if groups is None or are_groups_whole(groups, parts):
+            return known
+    first: Any = starts[0]
+    if isinstance(first, TrainingCheckpoint):
+        first = first.state.rngs[0]
+    rng, classes = fold_rng(first, n_folds), problem.strata(problem.table.y)
+    if groups is None:
+        return k_fold_of_rows(n_rows, n_folds, rng, classes)
+    n_groups = n_weighted_groups(groups, weight)
+    if n_groups < n_folds:
+        raise ValueError(
+            'EarlyStopping(validation_fraction="folds") needs a group with weight for each network '
+            f"to hold out, but groups has {n_groups} and n_estimators={n_folds}. Use rows of more "
+            f"groups, set n_estimators to {n_groups} at most, or leave groups out."
+        )
+    return group_k_fold_of_rows(
+        groups, n_folds, rng, classes, None if weight is None else weight > 0
+    )
+
+
+def _last_folds(starts: Sequence[object], n_rows: int) -> Array | None:
+    """Return the folds of the last training; None unless it held out each row exactly once."""
+    folds, times_held_out = np.empty(n_rows, dtype=np.intp), np.zeros(n_rows, dtype=int)
+    for member, start in enumerate(starts):
+        past = start if isinstance(start, TrainingCheckpoint) else None
+        if past is None or past.n_rows != n_rows or past.split is None:
+            return None
+        _, held_out = past.split
+        folds[held_out] = member
+        times_held_out[held_out] += 1
+    return folds if (times_held_out == 1).all() else None

@@ -1,16 +1,19 @@
-"""Splits into training and validation rows, and folds, stratified or by groups.
+"""Random streams of the networks, splits into training and validation rows, and folds.
 
-They equal those of scikit-learn. `train_test_split` goes through Python lists of all row numbers,
+Splits equal those of scikit-learn. `train_test_split` goes through Python lists of all row numbers,
 which for a million rows take more memory than a fit may.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.utils import check_random_state
 
 from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
@@ -18,6 +21,40 @@ from ..utils.arrays import Array, IndexArray
 # With more groups than these, folds have about the right shares of classes by chance, and
 # scikit-learn's search for stratified folds takes a millisecond for each group.
 _MOST_STRATIFIED = 1000
+
+_LARGEST_SEED = np.iinfo(np.int32).max
+
+
+def spawn_rngs(random_state: Any, n_estimators: int) -> list[np.random.RandomState]:
+    """Return a stream for each network; the first is the user's own.
+
+    Without a seed that is NumPy's global stream, as in scikit-learn. The seeds of the others are
+    drawn from a copy, so that the first network does not depend on their number.
+    """
+    first: np.random.RandomState = check_random_state(random_state)
+    if n_estimators == 1:
+        return [first]
+    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_estimators - 1).tolist()
+    return [first, *map(np.random.RandomState, seeds)]
+
+
+def is_global_rng(rng: np.random.RandomState, random_state: Any) -> bool:
+    """Return whether a stream is the user's, or NumPy's global one."""
+    return rng is random_state or rng is check_random_state(None)
+
+
+def rng_from_global() -> np.random.RandomState:
+    """Return a stream with a seed drawn from NumPy's global stream."""
+    return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))
+
+
+def fold_rng(first: np.random.RandomState, n_estimators: int) -> np.random.RandomState:
+    """Return the stream that draws the folds, given the stream of the first network.
+
+    Its seed comes after those of the networks, so that their draws do not depend on it.
+    """
+    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_estimators)
+    return np.random.RandomState(seeds[-1])
 
 
 def train_validation_split(

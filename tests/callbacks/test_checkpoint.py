@@ -34,8 +34,8 @@ from skbackprop.nn.data_loader import Dataset
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES, CosineDecay, LambdaSchedule
 from skbackprop.training import loop
-from skbackprop.training.model_stacks import array_split
-from skbackprop.training.validation_data import ValidationData
+from skbackprop.training.parallelism import array_split
+from skbackprop.training.training_task import ValidationData
 from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
 from support import (
     class_data,

@@ -24,7 +24,7 @@ from skbackprop import (
 )
 from skbackprop.callbacks import TrainingLog
 from skbackprop.callbacks.training_log import COLUMNS
-from skbackprop.estimators._history import History
+from skbackprop.training.checkpoint import EpochResult, History
 from skbackprop.utils.atomic_write import write_new_file
 from support import data_for, few_epochs, forks, quick
 
@@ -140,7 +140,7 @@ def test_a_warm_start_is_a_fit_of_its_own_epochs(tmp_path):
 @FORMATS
 def test_numbers_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
     numbers = [math.nan, math.inf, -math.inf]
-    progress = [History(numbers[:1], numbers[:2], numbers, best_epoch=1)]
+    progress = [History(1, epochs=[EpochResult(*numbers)])]
     monkeypatch.setattr("skbackprop.callbacks.training_log.history_of", lambda *_: progress)
     path = tmp_path / f"log{suffix}"
     model = quick(BackpropRegressor, max_iter=1, n_iter_no_change=np.inf)

@@ -22,7 +22,7 @@ from skbackprop import (
     TabularClassifier,
 )
 from skbackprop.displays import LossCurveDisplay
-from skbackprop.estimators._history import History
+from skbackprop.estimators._history import LossCurves
 from skbackprop.inspection import BackpropFeatures
 from support import class_data, data_for, few_epochs, quick, value_data
 
@@ -180,7 +180,7 @@ def test_displays_can_share_axes():
 
 
 def test_plots_losses_far_apart_on_a_logarithmic_scale():
-    histories = [History(losses, [], [], 0) for losses in ([1, 0.5], [1, 0.001], [1, -1])]
+    histories = [LossCurves(losses, [], [], 0) for losses in ([1, 0.5], [1, 0.001], [1, -1])]
     scales = [LossCurveDisplay(curves={"": [each]}).plot().ax_.get_yscale() for each in histories]
     assert scales == ["linear", "log", "linear"]
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.training.observers import TrainingInterrupted
+from skbackprop.training.training_run import TrainingInterrupted
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import NAMES, answers, data_for, few_epochs, quick, same_bits
 

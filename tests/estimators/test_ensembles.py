@@ -19,7 +19,7 @@ from skbackprop.losses import SquaredError
 from skbackprop.nn.objective import LossAndGradient
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.training import loop
-from skbackprop.training.rng import spawn_rngs
+from skbackprop.training.validation_split import spawn_rngs
 from support import (
     BOTH,
     class_data,

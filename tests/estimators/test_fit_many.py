@@ -22,7 +22,7 @@ from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import OPTIMIZERS, SGD, AdamW
 from skbackprop.training import loop
-from skbackprop.training import model_stacks as sizes_module
+from skbackprop.training import parallelism as sizes_module
 from support import (
     BOTH,
     class_data,

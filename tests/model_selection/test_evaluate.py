@@ -27,7 +27,7 @@ from skbackprop.losses import SquaredError
 from skbackprop.model_selection import _evaluate
 from skbackprop.schedules import LearningRateSchedule
 from skbackprop.training import loop
-from skbackprop.training import model_stacks as sizes_module
+from skbackprop.training import parallelism as sizes_module
 from support import (
     assert_same_search,
     bits,

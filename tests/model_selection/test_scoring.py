@@ -138,6 +138,6 @@ def test_who_shares_an_order_and_a_stream_still_does_in_another_process():
     fit_many(fits, 2**28, until=2)
     sent = CandidateStates({(i, 0): fit.reached for i, fit in enumerate(fits)})
     one, other = pickle.loads(pickle.dumps(sent)).values()
-    states = [reached.checkpoints[0].state for reached in (one, other)]
+    states = [checkpoints[0].state for checkpoints in (one, other)]
     assert states[0].orders[0] is states[1].orders[0]
     assert states[0].rngs[0] is states[1].rngs[0]

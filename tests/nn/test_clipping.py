@@ -1,5 +1,7 @@
 """Gradient clipping: long gradients have the maximum norm, others stay unchanged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,7 +117,7 @@ NETWORK, LOSS = deep_network(), LOSSES["squared_error-identity"]
 
 def trained(members, clip_norm, n_epochs=3):
     stack = stack_of(members, NETWORK, LOSS, SGD())
-    stack.clip_norm = clip_norm
+    stack.rule = replace(stack.rule, clip_norm=clip_norm)
     for _ in iter_epochs(stack, n_epochs):
         pass
     return stack
@@ -141,16 +143,16 @@ def test_the_members_of_a_stack_have_bounds_of_their_own():
 def test_bounds_leave_the_stack_with_their_members():
     stack = trained(members(), np.array([[0.1], [0.2], [0.5]]))
     stack.drop_members(np.array([True, False, False]))
-    np.testing.assert_array_equal(stack.clip_norm, [[0.2], [0.5]])
+    np.testing.assert_array_equal(stack.rule.clip_norm, [[0.2], [0.5]])
     stack.drop_members(np.array([False, True]))
-    assert stack.clip_norm == 0.2
+    assert stack.rule.clip_norm == 0.2
 
 
 def test_the_step_of_gradient_descent_is_no_longer_than_rate_times_norm():
     """The penalty is part of what is clipped."""
     member = Member(some_table(LOSS, 8, NETWORK.widths), rate=0.5, alpha=1e6)
     stack = stack_of([member], NETWORK, LOSS, SGD(0.0, nesterovs_momentum=False))
-    stack.clip_norm = 0.01
+    stack.rule = replace(stack.rule, clip_norm=0.01)
     before = stack.parameters.theta.copy()
     next(iter_epochs(stack, 1))
     step = np.linalg.norm(stack.parameters.theta - before)
@@ -160,7 +162,7 @@ def test_the_step_of_gradient_descent_is_no_longer_than_rate_times_norm():
 def test_an_infinite_gradient_is_divergence():
     member = Member(some_table(LOSS, 8, NETWORK.widths))
     stack = stack_of([member], NETWORK, LOSS, SGD())
-    stack.clip_norm = 0.1
+    stack.rule = replace(stack.rule, clip_norm=0.1)
     stack.parameters.theta[...] = 1e200
     with pytest.raises(DivergenceError):
         next(iter_epochs(stack, 1))

@@ -18,7 +18,7 @@ from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.estimators._loss_history import CurvePrefix
+from skbackprop.estimators._history import CurvePrefix
 from skbackprop.nn.train_state import TrainState
 from skbackprop.persistence import load, save
 

@@ -44,7 +44,9 @@ def assert_same_run(run, expected, what=""):
     assert run.warnings == expected.warnings, what
     assert str(run.error) == str(expected.error), what
     for got, value in zip(
-        run.kept.inference_parameters, expected.kept.inference_parameters, strict=True
+        (run.inference_parameters.theta, run.inference_parameters.statistics),
+        (expected.inference_parameters.theta, expected.inference_parameters.statistics),
+        strict=True,
     ):
         assert same_values(got, value), f"kept {what}"
     assert same_values(run.past, expected.past), f"past {what}"

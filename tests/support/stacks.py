@@ -16,6 +16,7 @@ from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.train_state import TrainState
+from skbackprop.nn.update import UpdateRule
 from skbackprop.optimizers import Optimizer
 from skbackprop.schedules import ConstantRate, LearningRateSchedule, init_plateau_counter
 from skbackprop.weight_averaging import WeightAverage
@@ -222,10 +223,9 @@ def stack_of(
         ),
         [member.table for member in members],
         [min(batch_size, member.table.n_rows) for member in members],
-        optimizer,
+        UpdateRule(optimizer, average=average),
         schedule,
         np.array([[member.rate] for member in members]),
-        average=average,
     )
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skbackprop.training.blas_threads import (
+from skbackprop.training.parallelism import (
     _ALWAYS_ONE_THREAD,
     _WORTH_MORE_THREADS,
     BlasLimit,
@@ -155,7 +155,7 @@ FORKING = f"""
 import os, sys, threading
 from threadpoolctl import threadpool_info, threadpool_limits
 import numpy, scipy.linalg
-from skbackprop.training.blas_threads import with_blas_limit
+from skbackprop.training.parallelism import BlasLimit
 
 def n_threads():
     return max(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
@@ -167,10 +167,14 @@ def fork():
     print(n_threads(), flush=True)
     return None
 
+def run_limited(action):
+    with BlasLimit({MIDDLING}) as limit, limit:
+        return action()
+
 def train_in_another_thread():
     has_begun, is_done = threading.Event(), threading.Event()
     action = lambda: (has_begun.set(), is_done.wait(60))
-    thread = threading.Thread(target=with_blas_limit, args=(action, {MIDDLING}))
+    thread = threading.Thread(target=run_limited, args=(action,))
     thread.start()
     assert has_begun.wait(60)
     parent = fork()
@@ -181,11 +185,11 @@ def train_in_another_thread():
 
 threadpool_limits(limits=2, user_api="blas")
 if sys.argv[1] == "this thread":
-    parent = with_blas_limit(fork, {MIDDLING})
+    parent = run_limited(fork)
 else:
     parent = train_in_another_thread()
 if not parent:
-    with_blas_limit(n_threads, {MIDDLING})
+    run_limited(n_threads)
     print(n_threads(), flush=True)
     os._exit(0)
 sys.exit(n_threads() != 2)

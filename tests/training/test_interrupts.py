@@ -16,7 +16,7 @@ import skbackprop
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators.base import BaseNeuralNetwork
 from skbackprop.nn.train_state import TrainState
-from skbackprop.training.run_states import WarmStartState
+from skbackprop.training.checkpoint import TrainingCheckpoint
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import classes_for, data_for, few_epochs
 
@@ -32,24 +32,17 @@ RECORDING = {
         "_arrays",
         "_courses",
         "_course",
-        "_predicting",
     },
     "estimators/_fit_context.py": {"attributes"},
-    "training/run_states.py": {
-        "after",
-        "snapshot_of",
-        "copy_member_snapshot",
-        "inference_parameters",
-        "shown",
-    },
-    "training/training_run.py": {"end", "continue_with", "kept", "past"},
+    "training/checkpoint.py": {"after", "inference_parameters", "fitted_parameters"},
+    "training/training_run.py": {"end", "continue_with", "_calls_so_far", "past"},
     "training/partial_fit_session.py": {"continue_with"},
     "training/convergence.py": {"_check_divergence", "conclude"},
     "training/loop.py": {
         *("train", "train_epoch", "_end_epoch", "_record_epoch", "_check_stopping"),
         *("finish_all", "finish_members", "_detach_run", "without", "continue_with_new_data"),
+        *("bind_parameter_views",),
     },
-    "training/model_stacks.py": {"bind_parameter_views"},
     "training/lbfgs_training.py": {
         *("train", "_minimize", "_end_iteration", "_restore"),
     },
@@ -158,7 +151,7 @@ def learned(model):
 def plain(value):
     if isinstance(value, TrainState):
         return plain(value.to_arrays())
-    if isinstance(value, WarmStartState):
+    if isinstance(value, TrainingCheckpoint):
         return plain(vars(value))
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}

@@ -16,7 +16,7 @@ from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
 from skbackprop.training import loop as loop_module
-from skbackprop.training import model_stacks as sizes_module
+from skbackprop.training import parallelism as sizes_module
 from skbackprop.training.loop import StackTraining
 from skbackprop.training.training_run import evaluate_validation
 from support import classes_for, data_for, few_epochs, same_bits
@@ -97,7 +97,8 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
         runs = []
         for model in models:
             planned, *checked = model._checked(FitArguments(*data), True, False, None)
-            runs += model._runs(planned.config, *checked, model._resumed_initial_states(), False)
+            starts = model._starts(planned.config, checked[1].table)
+            runs += model._runs(planned.config, *checked, starts, False)
         for some in [runs] if is_together else [[run] for run in runs]:
             finished(StackTraining(some))
         ends.append(runs)
@@ -173,18 +174,24 @@ def test_scores_of_runs_side_by_side_are_those_of_each(early_stopping):
     runs[1].table = replace(runs[1].table, X=runs[1].table.X + 1)
     parameters = runs[0].parameters
     stacked = parameters.like(np.concatenate([run.parameters.theta for run in runs]))
-    together = evaluate_validation(runs, stacked)
-    assert together == [evaluate_validation([run], run.parameters)[0] for run in runs]
-    assert [seen is None for seen in together] == [run.watched is None for run in runs]
+    losses = list(range(len(runs)))
+    together = evaluate_validation(runs, losses, stacked)
+    assert together == [
+        evaluate_validation([run], [loss], run.parameters)[0]
+        for run, loss in zip(runs, losses, strict=True)
+    ]
+    assert [result.validation_loss is None for result in together] == [
+        run.watched is None for run in runs
+    ]
 
 
 def test_a_score_of_what_is_not_finite_is_no_number():
     runs = runs_of(BackpropRegressor, [{}, {}], {"early_stopping": True})
     theta = np.concatenate([run.parameters.theta for run in runs])
     theta[0] = 1e300
-    first, second = evaluate_validation(runs, runs[0].parameters.like(theta))
-    assert first.loss == np.inf
-    assert np.isnan(first.score)
+    first, second = evaluate_validation(runs, [0.0, 0.0], runs[0].parameters.like(theta))
+    assert first.validation_loss == np.inf
+    assert np.isnan(first.validation_score)
     assert np.isfinite(second).all()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.nn.data_loader import CHUNK_BYTES
 from skbackprop.nn.network import dense_network
-from skbackprop.training.model_stacks import (
+from skbackprop.training.parallelism import (
     _CACHE_BYTES,
     _FEWEST_MEMBERS,
     _WORTH_A_THREAD,

@@ -20,7 +20,7 @@ from skbackprop import (
 )
 from skbackprop.optimizers import LBFGS, SGD, Adagrad, Adam
 from skbackprop.schedules import CosineDecay, InverseScaling, LinearWarmup
-from skbackprop.training.unused_params import RULES
+from skbackprop.training.config import RULES
 from skbackprop.weight_averaging import PolyakAverage
 from support import (
     BOTH,

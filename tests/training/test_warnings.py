@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
-from skbackprop.training._sklearn_warnings import warn
+from skbackprop._sklearn import warn
 from support import BOTH, PAIRS, classes_for, data_for, quick
 
 EITHER = [BackpropClassifier, BackpropRegressor, MLPClassifier, MLPRegressor]

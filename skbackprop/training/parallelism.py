@@ -1,22 +1,36 @@
-"""How many threads BLAS may use while networks train, and how many train them side by side."""
+"""Threads of BLAS and of training, and the sizes of stacks that train fastest."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Self, TypeVar
+from itertools import pairwise
+from typing import Self
 
 from threadpoolctl import ThreadpoolController
 
-Result = TypeVar("Result")
+from ..nn.data_loader import CHUNK_BYTES
+from ..nn.network import Network
+from ..utils.equality import Item
 
 # Multiplications in the largest product of a step. Below the first, BLAS libraries take one
 # thread by themselves; below the second, two threads save little while the cores are idle and
 # cost up to a hundred times the product where another process holds one of them.
 _ALWAYS_ONE_THREAD = 2**18
 _WORTH_MORE_THREADS = 10**7
+
+# Bytes that a step of a stack may touch. Measured on a core with 2 MB of second-level cache: below,
+# a member's time falls with the size of the stack; above, it stays or rises again.
+_CACHE_BYTES = 1 << 22
+
+# Bytes of a step from which on a thread of its own pays: enough work between two calls of Python,
+# which only one thread can make at a time.
+_WORTH_A_THREAD = 1 << 19
+
+# In smaller stacks the member axis costs as much as the shared overhead saves.
+_FEWEST_MEMBERS = 4
 
 
 @lru_cache(maxsize=1)
@@ -138,9 +152,75 @@ class BlasLimit:
             _USERS.discard(self._user)
 
 
-def with_blas_limit(
-    action: Callable[[], Result], max_matmul_size: int, n_side_by_side: int = 1
-) -> Result:
-    """Return what `action()` returns, called under a `BlasLimit`."""
-    with BlasLimit(max_matmul_size, n_side_by_side=n_side_by_side) as limit, limit:
-        return action()
+def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:
+    """Return roughly how many bytes a step touches for each member of a stack.
+
+    They are the parameters, gradients, moments and averages, and the activations of a batch.
+    """
+    n_arrays = 2 + n_moments
+    return itemsize * (
+        n_arrays * network.layout.n_parameters + batch_size * network.memory_per_sample
+    )
+
+
+def fits_into_cache(network: Network, n_rows: int, itemsize: int, n_moments: int) -> bool:
+    """Return whether all that a step on so many rows touches fits into the cache."""
+    return bytes_per_member(network, n_rows, itemsize, n_moments) <= _CACHE_BYTES
+
+
+def max_stack_size(
+    network: Network,
+    batch_size: int,
+    itemsize: int,
+    n_rows: int,
+    max_bytes: int,
+    n_moments: int = 2,
+) -> int:
+    """Return how many networks train fastest as one stack, within a memory limit.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    batch_size : int
+        The number of rows of a batch.
+    itemsize : int
+        The bytes of a number.
+    n_rows : int
+        The number of training rows.
+    max_bytes : int
+        The memory limit of a stack, including copies for rollback and gathered rows.
+    n_moments : int, default=2
+        The number of arrays, each like the parameters, that optimizer and average keep.
+    """
+    each = bytes_per_member(network, batch_size, itemsize, n_moments)
+    n_inputs, *_, n_outputs = network.n_units
+    n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
+    gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
+    n_estimators = min(_CACHE_BYTES // each, max_bytes // (3 * each + gathered))
+    return n_estimators if n_estimators >= _FEWEST_MEMBERS else 1
+
+
+def n_stacks(n_estimators: int, size: int, each: int, n_threads: int) -> int:
+    """Return the number of stacks for these members, so that all threads have equal work.
+
+    Parameters
+    ----------
+    n_estimators : int
+        The number of members.
+    size : int
+        The largest number of members in a stack.
+    each : int
+        The `bytes_per_member`.
+    n_threads : int
+        The number of threads that may train stacks side by side.
+    """
+    fewest = -(-n_estimators // size)
+    balanced = min(n_estimators, -(-fewest // n_threads) * n_threads)
+    return balanced if n_estimators * each >= balanced * _WORTH_A_THREAD else fewest
+
+
+def array_split(items: Sequence[Item], n_parts: int) -> list[Sequence[Item]]:
+    """Return consecutive parts of nearly equal length."""
+    bounds = [len(items) * part // n_parts for part in range(n_parts + 1)]
+    return [items[start:stop] for start, stop in pairwise(bounds)]
