@@ -20,10 +20,9 @@ from ..layers.input_layers import BlockDiagonalDense, CategoricalEmbedding, Peri
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
-from ..tabular._categorical_encoding import CategoryLevels, OneHot
+from ..tabular._column_encoding import CategoryLevels, OneHot, RobustScaling
 from ..tabular._dataframe import find_role, to_floats
 from ..tabular._encoding import FittedEncoding
-from ..tabular._numeric_scaling import RobustScaling
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr
@@ -402,7 +401,7 @@ def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
 
 def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
-    scaled, two_valued, with_missing = numbers.input_columns()
+    scaled, two_valued, with_missing = numbers.input_columns
 
     def scale(columns: Array) -> Any:
         return (ex.take_columns(x, columns) - numbers.center[columns]) * numbers.scale[columns]

@@ -25,7 +25,7 @@ from ..inspection import BackpropFeatures
 from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
 from ..tabular import TabularClassifier, TabularRegressor
-from ..tabular._network_inputs import N_BINS, N_FREQUENCIES, NumericBlockEncoder
+from ..tabular._encoding import N_BINS, N_FREQUENCIES, NumericBlockEncoder
 from ..tabular.classifier import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex

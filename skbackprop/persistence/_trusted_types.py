@@ -50,17 +50,17 @@ from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
 from ..tabular._blending import CrossFittedEstimators
-from ..tabular._categorical_encoding import CategoryLevels, OneHot, OrdinalCodes, TargetEncoding
-from ..tabular._encoding import FittedEncoding
-from ..tabular._network_ensemble import (
-    NetworkEnsemble,
-    OutputBiasInit,
-    TableClassifierNetworks,
-    TableRegressorNetworks,
+from ..tabular._column_encoding import (
+    CategoryLevels,
+    OneHot,
+    OrdinalCodes,
+    RobustScaling,
+    TargetEncoding,
 )
-from ..tabular._network_inputs import FeatureBuilder, NumericBlockEncoder
-from ..tabular._numeric_scaling import RobustScaling
-from ..tabular._predicted_distribution import DistributionTargets
+from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder
+from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
+from ..tabular.classifier import TableClassifierNetworks
+from ..tabular.regressor import DistributionTargets, TableRegressorNetworks
 from ..training.checkpoint import (
     BestEpoch,
     History,

@@ -19,8 +19,9 @@ from .._sklearn import warn
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..utils.arrays import Array
-from ._fold_models import FoldEnsemble, LabeledRows, TrainingData
-from ._network_inputs import FeatureView, draw_seed
+from ._encoding import FeatureView, draw_seed
+from ._fold_models import FoldEnsemble
+from ._training import TrainingData
 
 BOOSTING = "boosting"
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -51,80 +52,56 @@ def blend_as_list(blend: Any) -> list[Any]:
     return [blend] if isinstance(blend, str) else list(blend or [])
 
 
-def resolve_classifiers(blend: Any) -> list[Any]:
-    """Return the classifiers of a parameter `blend`.
+def resolve_blend(blend: Any, loss: Loss | None = None, setting: Any = None) -> list[Any]:
+    """Return the estimators of a parameter `blend`.
 
     Parameters
     ----------
     blend : None, "boosting" or list
         The parameter; a list holds estimators or "boosting".
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it holds anything else, or an estimator without probabilities.
-    """
-    classifiers = []
-    for each in blend_as_list(blend):
-        if _is_boosting(each):
-            each = HistGradientBoostingClassifier(**_SETTINGS)
-        elif not (is_classifier(each) and hasattr(each, "predict_proba")):
-            raise ValueError(
-                f"blend holds {each!r}, which has no predict_proba, so that it has no "
-                "probabilities to be averaged. Pass a classifier that has it, or wrap this one in "
-                "sklearn.calibration.CalibratedClassifierCV."
-            )
-        classifiers.append(each)
-    return classifiers
-
-
-def resolve_regressors(blend: Any, loss: Loss, setting: Any) -> list[Any]:
-    """Return the regressors of a parameter `blend`, for networks with a loss.
-
-    Parameters
-    ----------
-    blend : None, "boosting" or list
-        The parameter; a list holds estimators or "boosting".
-    loss : Loss
-        The loss of the networks.
-    setting : str or Loss
+    loss : Loss or None, default=None
+        The loss of the networks of a regressor; None for classifiers.
+    setting : str or Loss, default=None
         The value of the parameter `loss`.
 
     Raises
     ------
     TypeError, ValueError
-        If it holds anything else, or regressors cannot be averaged with the networks.
+        If it holds anything else, or estimators that cannot be averaged with the networks.
     """
     listed = blend_as_list(blend)
-    if listed and loss.n_outputs_per_target > 1:
+    if listed and loss is not None and loss.n_outputs_per_target > 1:
         raise ValueError(
             f"With loss={setting!r} networks predict several numbers for each target, but other "
             f"estimators predict one, so that they cannot be averaged. Set blend=None, not "
             f"{blend!r}, or a loss with one prediction."
         )
-    regressors = []
+    estimators = []
     for each in listed:
-        if _is_boosting(each):
-            each = HistGradientBoostingRegressor(**_SETTINGS, **_boosting_loss(loss, setting))
-        elif not is_regressor(each):
+        if isinstance(each, str) and each == BOOSTING:
+            each = (
+                HistGradientBoostingClassifier(**_SETTINGS)
+                if loss is None
+                else HistGradientBoostingRegressor(**_SETTINGS, **_boosting_loss(loss, setting))
+            )
+        elif isinstance(each, (str, type)) or not hasattr(each, "fit"):
+            raise TypeError(
+                f'blend holds {each!r}, and must hold estimators, or "{BOOSTING}". Pass '
+                f'blend="{BOOSTING}", or a list such as [RandomForestClassifier()].'
+            )
+        elif loss is None and not (is_classifier(each) and hasattr(each, "predict_proba")):
+            raise ValueError(
+                f"blend holds {each!r}, which has no predict_proba, so that it has no "
+                "probabilities to be averaged. Pass a classifier that has it, or wrap this one in "
+                "sklearn.calibration.CalibratedClassifierCV."
+            )
+        elif loss is not None and not is_regressor(each):
             raise ValueError(
                 f"blend holds {each!r}, which is not a regressor, so that it has no numbers to be "
                 "averaged. Pass a regressor."
             )
-        regressors.append(each)
-    return regressors
-
-
-def _is_boosting(each: Any) -> bool:
-    """Return whether an item is "boosting"; raise if it is neither that nor an estimator."""
-    if isinstance(each, str) and each == BOOSTING:
-        return True
-    if isinstance(each, (str, type)) or not hasattr(each, "fit"):
-        raise TypeError(
-            f'blend holds {each!r}, and must hold estimators, or "{BOOSTING}". Pass '
-            f'blend="{BOOSTING}", or a list such as [RandomForestClassifier()].'
-        )
-    return False
+        estimators.append(each)
+    return estimators
 
 
 def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
@@ -137,8 +114,7 @@ def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
             "losses of their own."
         )
     if isinstance(loss, Quantile):
-        (level,) = loss.quantiles
-        return {"loss": name, "quantile": float(level)}
+        return {"loss": name, "quantile": float(loss.quantiles[0])}
     return {"loss": name}
 
 
@@ -187,34 +163,27 @@ class CrossFittedEstimators(FoldEnsemble):
         ValueError
             If predictions are not finite, or do not have the right shape.
         """
-        estimator, X = self.estimators[member], _as_double(X)
-        if self.n_classes is None:
-            outputs = np.asarray(estimator.predict(X), dtype=np.float64)
-            _check_size(estimator, outputs, len(X))
-            outputs = outputs.reshape(len(X), 1)
-        else:
-            # A clone may not have seen all classes.
-            shares, classes = np.asarray(estimator.predict_proba(X)), estimator.classes_
-            _check_size(estimator, shares, len(X) * len(classes))
-            outputs = np.zeros((len(X), self.n_classes))
-            outputs[:, classes] = shares
-        if not np.isfinite(outputs).all():
+        estimator, X = self.estimators[member], X.astype(np.float64, copy=False)
+        # A clone may not have seen all classes.
+        n_columns = 1 if self.n_classes is None else len(estimator.classes_)
+        predict = estimator.predict if self.n_classes is None else estimator.predict_proba
+        predictions = np.asarray(predict(X), dtype=np.float64)
+        if predictions.size != len(X) * n_columns:
+            raise ValueError(
+                f"{estimator!r} in blend returns an array of shape {predictions.shape}, but must "
+                "predict one number for each row, or a probability for each of its classes_."
+            )
+        if not np.isfinite(predictions).all():
             raise ValueError(
                 f"{estimator!r} in blend returns predictions that are not finite. Fit it alone to "
                 "find out why, or leave it out."
             )
         if self.n_classes is None:
-            return np.maximum(outputs, self.minimum)
-        logs = np.log(np.maximum(outputs, _MIN_PROBABILITY))
+            return np.maximum(predictions.reshape(len(X), 1), self.minimum)
+        shares = np.zeros((len(X), self.n_classes))
+        shares[:, estimator.classes_] = predictions
+        logs = np.log(np.maximum(shares, _MIN_PROBABILITY))
         return np.asarray(logs if self.n_classes > 2 else logs[:, 1:] - logs[:, :1])
-
-
-def _check_size(estimator: Any, predictions: Array, size: int) -> None:
-    if predictions.size != size:
-        raise ValueError(
-            f"{estimator!r} in blend returns an array of shape {predictions.shape}, but must "
-            "predict one number for each row, or a probability for each of its classes_."
-        )
 
 
 def cross_fit(
@@ -241,8 +210,9 @@ def cross_fit(
         Their out-of-fold outputs, or those for validation rows. Instead of both, None if the time
         limit does not allow all folds.
     """
-    name, (X, y, weight) = type(estimator).__name__, data.rows
-    data = data._replace(rows=LabeledRows(_as_double(X), y, weight))
+    name = type(estimator).__name__
+    # In double precision, so that the prediction of a row depends on it alone.
+    data = data._replace(rows=data.rows._replace(X=data.rows.X.astype(np.float64, copy=False)))
     n_clones = 1 if data.folds is None else data.n_estimators
     task = data.context.subcontext("blend", max_subtasks=n_clones)
     task.call_on_fit_task_begin(estimator=data.estimator)
@@ -276,7 +246,7 @@ def cross_fit(
     assert data.folds is not None
     rows = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
     by_fold = [component.member_outputs(fold, data.rows.X[own]) for fold, own in enumerate(rows)]
-    outputs = np.empty((1, len(y), by_fold[0].shape[1]))
+    outputs = np.empty((1, len(data.rows.y), by_fold[0].shape[1]))
     outputs[0, np.concatenate(rows)] = np.concatenate(by_fold)
     return component, outputs
 
@@ -307,42 +277,30 @@ def _fit_fold(
     for name, value in sorted(own.get_params().items()):
         if name.split("__")[-1] == "random_state" and value is None:
             own.set_params(**{name: draw_seed(data.rng)})
-    weights = {}
+    arguments = {}
     if weight is not None and has_fit_parameter(own, "sample_weight"):
-        weights["sample_weight"] = weight[is_train]
+        arguments["sample_weight"] = weight[is_train]
     if not isinstance(own, BOOSTED):
-        return own.fit(X, y, **weights)
+        return own.fit(X, y, **arguments)
     if isinstance(own.categorical_features, str):  # "from_dtype"
         own.set_params(categorical_features=is_nominal if is_nominal.any() else None)
     if own.early_stopping is True:
-        validation = _stopping_rows(data, fold, np.unique(y))
-        weights |= validation
-        if not validation:
+        # By the rows of the fold, or the validation rows, with weight and a known class.
+        rows, classes = data.held_out, np.unique(y)
+        is_used = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds == fold
+        if n_classes is not None:
+            is_used &= np.isin(rows.y, classes)
+        if rows.weight is not None:
+            is_used &= rows.weight > 0
+        if is_used.any():
+            arguments["X_val"] = rows.X[is_used].astype(np.float64, copy=False)
+            arguments["y_val"] = rows.y[is_used]
+            if rows.weight is not None:
+                arguments["sample_weight_val"] = rows.weight[is_used]
+        else:
             own.set_params(validation_fraction=None)
     with np.errstate(over="ignore"):  # for midpoints of values close to infinity
-        return _fit_boosting(own, X, y, weights, seconds)
-
-
-def _as_double(X: Array) -> Array:
-    """Return rows in double precision, so that the prediction of a row depends on it alone."""
-    return X.astype(np.float64, copy=False)
-
-
-def _stopping_rows(data: TrainingData, fold: int, classes: Array) -> dict[str, Any]:
-    """Return the arguments with which boosting stops early; none if no row is left.
-
-    The rows are those of the fold, or the validation rows, with weight and a known class.
-    """
-    X, y, weight = data.held_out
-    is_used = np.ones(len(y), dtype=bool) if data.folds is None else data.folds == fold
-    if is_classifier(data.estimator):
-        is_used &= np.isin(y, classes)
-    if weight is not None:
-        is_used &= weight > 0
-    if not is_used.any():
-        return {}
-    arguments = {"X_val": _as_double(X[is_used]), "y_val": y[is_used]}
-    return arguments if weight is None else arguments | {"sample_weight_val": weight[is_used]}
+        return _fit_boosting(own, X, y, arguments, seconds)
 
 
 def _fit_boosting(own: Any, X: Array, y: Array, arguments: dict[str, Any], seconds: float) -> Any:

@@ -27,7 +27,7 @@ _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fracti
 _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 
-def _infer_value_kind(type_: type) -> Role:
+def _find_role(type_: type) -> Role:
     """Return the role of the values of a type; "other" for unsupported types."""
     if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
         return "missing"
@@ -41,12 +41,22 @@ def _infer_value_kind(type_: type) -> Role:
     return "level"
 
 
-find_role: Callable[[type], Role] = cache(_infer_value_kind)
+find_role: Callable[[type], Role] = cache(_find_role)
 
 
 def types_in(values: Sequence[Any]) -> dict[Role, type]:
     """Return the roles of values, each with one of their types."""
     return {find_role(type_): type_ for type_ in set(map(type, values))}
+
+
+def check_types(values: Sequence[Any], label: str, first_row: int = 0) -> dict[Role, type]:
+    """Return the roles of values; raise if some are dates or not supported."""
+    types = types_in(values)
+    if "other" in types:
+        raise_unsupported(values, label, first_row)
+    if "date" in types:
+        raise_datetime(label, types["date"].__name__)
+    return types
 
 
 def is_missing(value: Any) -> bool:
@@ -65,11 +75,7 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     ValueError
         If values are dates, or numbers mixed with other values.
     """
-    types = types_in(values)
-    if "other" in types:
-        raise_unsupported(values, label)
-    if "date" in types:
-        raise_datetime(label, types["date"].__name__)
+    types = check_types(values, label)
     if "number" in types and "level" in types:  # NaN is a missing value, not a number
         types = types_in([value for value in values if not is_missing(value)])
     if "number" in types and "level" in types:
@@ -102,11 +108,7 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     ValueError
         If values are dates or categories.
     """
-    types = types_in(values)
-    if "other" in types:
-        raise_unsupported(values, label, first_row)
-    if "date" in types:
-        raise_datetime(label, types["date"].__name__)
+    types = check_types(values, label, first_row)
     if "level" in types:
         row, level = _first(values, "level")
         raise ValueError(
@@ -143,7 +145,15 @@ def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> 
     The error names the first such value, or the first one that is not missing if only the dtype of
     the column is unsupported.
     """
-    rows = [row for row, value in enumerate(values) if _is_unsupported(value)]
+
+    def is_unsupported(value: Any) -> bool:
+        try:
+            hash(value)
+        except TypeError:  # such as a tuple of lists
+            return True
+        return find_role(type(value)) == "other"
+
+    rows = [row for row, value in enumerate(values) if is_unsupported(value)]
     row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
     value = values[row]
     raise TypeError(
@@ -151,17 +161,6 @@ def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> 
         f"or a number, not {type(value).__name__!r}. Make one column of each part of such "
         "values, or leave the column out."
     )
-
-
-def _is_unsupported(value: Any) -> bool:
-    """Return whether a value is neither a number nor hashable, such as a tuple of lists."""
-    if find_role(type(value)) == "other":
-        return True
-    try:
-        hash(value)
-    except TypeError:
-        return True
-    return False
 
 
 def raise_infinite(label: str) -> NoReturn:
@@ -408,11 +407,8 @@ def _read_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:
         return FrameColumns(frame)
     native = nw.to_native(frame)
     if nw.dependencies.is_pandas_dataframe(native):
-        objects: Array = native.to_numpy(dtype=object)
-    else:
-        values, size = chain.from_iterable(frame.rows()), frame.shape[0] * frame.shape[1]
-        objects = np.fromiter(values, dtype=object, count=size).reshape(frame.shape)
-    return ArrayColumns(objects, frame.columns)
+        return ArrayColumns(native.to_numpy(dtype=object), frame.columns)
+    return ArrayColumns(_to_objects(chain.from_iterable(frame.rows()), frame.shape), frame.columns)
 
 
 def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns:
@@ -425,33 +421,23 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
             "to_frame() of a Series), or an array of shape (n_samples, n_features)."
         )
     known = set(names)
-    values = np.empty((len(rows), len(names)), dtype=object)
     for i, row in enumerate(rows):
-        label = "A row" if len(rows) == 1 else f"Row {i}"
         if set(row.keys()) != known:
             lacking = [name for name in names if name not in row.keys()]  # noqa: SIM118
             unknown = [name for name in row.keys() if name not in known]  # noqa: SIM118
             raise ValueError(
-                f"{label} must have the names of the table that fit was given, with None for "
-                f"missing values. Missing names: {lacking or 'none'}; unknown names: "
-                f"{unknown or 'none'}."
+                f"{'A row' if len(rows) == 1 else f'Row {i}'} must have the names of the table "
+                f"that fit was given, with None for missing values. Missing names: "
+                f"{lacking or 'none'}; unknown names: {unknown or 'none'}."
             )
-        found = [row[name] for name in names]
-        if any(map(_is_sequence, set(map(type, found)))):
-            name = next(name for name in names if _is_sequence(type(row[name])))
-            raise ValueError(
-                f"A dict, or the like, is one row, but the value of {name!r} is a "
-                f"{type(row[name]).__name__}. For several rows pass a list of dicts, or a data "
-                "frame, by pandas.DataFrame from a dict of lists."
-            )
-        values[i] = found
-    return ArrayColumns(values, names)
+    values = (row[name] for row in rows for name in names)
+    return ArrayColumns(_to_objects(values, (len(rows), len(names))), names)
 
 
-def _is_sequence(type_: type) -> bool:
-    """Return whether a type is a list, an array, or the like."""
-    is_sized = hasattr(type_, "__len__") and hasattr(type_, "__getitem__")
-    return is_sized and not issubclass(type_, (str, bytes, tuple, dict))
+def _to_objects(values: Iterable[Any], shape: tuple[int, int]) -> Array:
+    """Return values as an array of objects, which may be sequences."""
+    objects: Array = np.fromiter(values, dtype=object, count=shape[0] * shape[1])
+    return objects.reshape(shape)
 
 
 def _as_array(X: Any) -> Any:

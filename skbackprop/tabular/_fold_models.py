@@ -1,4 +1,4 @@
-"""Components of a tabular ensemble: one model for each fold, their training data and prediction.
+"""Components of a tabular ensemble: one model for each fold, their predictions and importances.
 
 A component is an ensemble of networks, or the clones of another estimator, one for each fold. Both
 predict by the same methods.
@@ -7,17 +7,31 @@ predict by the same methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 
+from ..estimators._decorators import with_callbacks
+from ..estimators._fit_context import DataInfo, FitArguments, FitContext
+from ..estimators._mixins import get_scorer_with_suggestion
+from ..estimators.base import BaseNeuralNetwork
+from ..initializers import Initializer
+from ..nn.network import Network
+from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
+from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.parallelism import BlasLimit, threads_for_stacks
-from ..utils.arrays import Array
+from ..training.partial_fit_session import PartialFitSession
+from ..training.weight_init import Layers
+from ..utils.arrays import Array, DropsCachedProperties, as_dense
 from ._dataframe import AnyColumns
-from ._network_inputs import WIDTH, FeatureBuilder, FeatureView
-from ._progress_and_checkpoint import FitProgress
+from ._encoding import WIDTH, FeatureBuilder, FeatureView, TableRows
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
 _ROWS_AT_ONCE = 2048
@@ -48,53 +62,6 @@ class LabeledRows(NamedTuple):
     X: Any
     y: Array
     weight: Array | None
-
-
-class TrainingData(NamedTuple):
-    """Data, folds and limits with which a component is trained.
-
-    Parameters
-    ----------
-    rows : LabeledRows
-        The training rows, in the view of the component.
-    n_estimators : int
-        The number of models.
-    folds : array of int of shape (n,) or None
-        The model that holds out each row; None if there are validation rows.
-    validation : LabeledRows or None
-        The user's validation rows. With them all models are trained on all training rows.
-    rng : RandomState
-        Source of all randomness.
-    time_limit : float
-        The maximum number of seconds; may be infinite.
-    estimator : estimator
-        The tabular estimator.
-    context : CallbackContext
-        Its callback context.
-    progress : FitProgress
-        Reports progress and keeps checkpoints.
-    """
-
-    rows: LabeledRows
-    n_estimators: int
-    folds: Array | None
-    validation: LabeledRows | None
-    rng: np.random.RandomState
-    time_limit: float
-    estimator: Any
-    context: Any
-    progress: FitProgress
-
-    @property
-    def held_out(self) -> LabeledRows:
-        """The rows that models are evaluated on."""
-        return self.rows if self.validation is None else self.validation
-
-    @property
-    def n_train(self) -> int:
-        """The number of training rows of the model with the largest fold."""
-        n_held_out = 0 if self.folds is None else int(np.bincount(self.folds).max())
-        return len(self.rows.y) - n_held_out
 
 
 class FoldEnsemble(ABC):
@@ -128,6 +95,142 @@ class FoldEnsemble(ABC):
     @abstractmethod
     def member_outputs(self, member: int, X: Array) -> Array:
         """Return the outputs of one model, of shape (n, n_outputs), in any precision."""
+
+
+@dataclass(frozen=True)
+class OutputBiasInit(Initializer):
+    """Initial weights with which the first predictions are close to a constant.
+
+    Hidden weights have the variance 2 / fan_in, those of the last layer 0.01 / fan_in.
+
+    Parameters
+    ----------
+    intercepts : tuple of float
+        The raw predictions of the constant: the biases of the last layer.
+    """
+
+    intercepts: tuple[float, ...]
+
+    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
+        """Draw the weights and biases of a member."""
+        *hidden, last = network.shapes["weights"]
+        layers = [
+            (rng.normal(0, 2**0.5 / shape[0] ** 0.5, shape), np.zeros(shape[1])) for shape in hidden
+        ]
+        weights = rng.normal(0, 0.1 / last[0] ** 0.5, last)
+        return [*layers, (weights, np.array(self.intercepts))]
+
+
+class TabularNetworkMixin(BaseNeuralNetwork):
+    """Networks of a tabular estimator: training in cycles, and component outputs."""
+
+    _training: Any
+
+    @with_callbacks
+    def fit_cycle(
+        self,
+        rows: LabeledRows,
+        folds: Array | None,
+        checkpoint: tuple[Mapping[str, Array], Path] | None,
+    ) -> None:
+        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
+        self._train(FitArguments(*rows, folds=folds, checkpoint=checkpoint))
+
+    def _keep(
+        self, prepared: FitContext, continues: bool, session: PartialFitSession | None = None
+    ) -> None:
+        """Set the fitted attributes, without the warnings that are expected after each cycle.
+
+        Each cycle uses up its epochs. If the time limit ends training, there is one warning for
+        all cycles.
+        """
+        expected = MAX_ITER_REACHED, OUT_OF_TIME
+        for run in prepared.runs:
+            run.warnings = [each for each in run.warnings if not each.startswith(expected)]
+        super()._keep(prepared, continues, session)
+
+    def finish(self, n_iter: Array) -> None:
+        """End training after `n_iter` epochs of each network, and convert to double precision.
+
+        In double precision, the prediction of a row does not depend visibly on the other rows.
+        """
+        self._learned: DataInfo = replace(self._learned, dtype=np.dtype(np.float64))
+        for name in self._attributes_of(self._learned.network).values():
+            arrays = getattr(self, name)
+            if arrays is not None:
+                setattr(self, name, [array.astype(np.float64) for array in arrays])
+        self.n_iter_ = n_iter
+        del self._training
+
+    def out_of_fold_outputs(self) -> Array:
+        """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
+        return self.component_outputs(self._held_out_once.scores[None].copy())
+
+    def component_outputs(self, scores: Array) -> Array:
+        """Return the outputs of a `FoldEnsemble`, given raw predictions of all networks."""
+        return scores
+
+    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
+        """Return the loss of the outputs for rows that were held out."""
+        raise NotImplementedError
+
+    def make_predictor(self, dtype: Any) -> CachedPredictor:
+        """Return a predictor of raw predictions in a dtype."""
+        learned = self._learned
+        return CachedPredictor(learned.network, self._parameters(learned).astype(dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkEnsemble(DropsCachedProperties, FoldEnsemble):
+    """Ensemble of networks, one for each fold.
+
+    Parameters
+    ----------
+    networks : TabularNetworkMixin
+        The fitted networks.
+    view : FeatureView
+        The representation of rows that they take.
+    """
+
+    networks: Any
+    view: FeatureView
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may predict at once."""
+        return True
+
+    @property
+    def max_matmul_size(self) -> int:
+        """The multiplications of the largest matrix product of a prediction."""
+        return self._in_single.network.max_matmul_size(ROWS_OF_PREDICTOR)
+
+    def outputs(self, X: Array, single_precision: bool = False) -> Array:
+        """Return the outputs of all networks, of shape (n_estimators, n, n_outputs)."""
+        predictor = self._in_single if single_precision else self._in_double
+        with np.errstate(all="ignore"):
+            return np.asarray(self.networks.component_outputs(predictor.scores(X)))
+
+    def member_outputs(self, member: int, X: Array) -> Array:
+        """Return the outputs of one network, of shape (n, n_outputs), in single precision."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.networks.component_outputs(self._members[member].scores(X))[0])
+
+    @cached_property
+    def _members(self) -> list[CachedPredictor]:
+        network, parameters = self._in_single.network, self._in_single.parameters
+        members = [slice(at, at + 1) for at in range(len(parameters))]
+        return [CachedPredictor(network, parameters.members(member)) for member in members]
+
+    @cached_property
+    def _in_double(self) -> CachedPredictor:
+        predictor: CachedPredictor = self.networks.make_predictor(np.float64)
+        return predictor
+
+    @cached_property
+    def _in_single(self) -> CachedPredictor:
+        predictor: CachedPredictor = self.networks.make_predictor(np.float32)
+        return predictor
 
 
 def predict_in_blocks(
@@ -187,3 +290,122 @@ def map_in_threads(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+class OutOfFoldPredictor:
+    """Predicts each training row by the models that held it out, with columns permuted or not.
+
+    Parameters
+    ----------
+    rows : TableRows
+        The training rows.
+    features : FeatureBuilder
+        Builds the views of the rows.
+    components : sequence of FoldEnsemble
+        The components.
+    folds : array of int of shape (n_rows,)
+        The model of each component that held out each row.
+    mix : callable
+        Returns predictions, given a list with the outputs of each component.
+    """
+
+    def __init__(
+        self,
+        rows: TableRows,
+        features: FeatureBuilder,
+        components: Sequence[FoldEnsemble],
+        folds: Array,
+        mix: Mix,
+    ) -> None:
+        self.rows = TableRows(as_dense(rows.numbers), rows.codes)
+        self.features, self.components, self.mix = features, components, mix
+        self.rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
+
+    def predict(self, rows: TableRows) -> Array:
+        """Return the out-of-fold predictions of rows."""
+        views = {each.view for each in self.components}
+        predictions: list[Array] = []
+        for member, own in enumerate(self.rows_of_fold):
+            part = self.features.encode(TableRows(rows.numbers[own], rows.codes[own]))
+            inputs = {view: self.features.transform(part, view) for view in views}
+            outputs = [each.member_outputs(member, inputs[each.view]) for each in self.components]
+            predictions.append(self.mix([array[None] for array in outputs]))
+        by_fold = np.concatenate(predictions)
+        in_order = np.empty_like(by_fold)
+        in_order[np.concatenate(self.rows_of_fold)] = by_fold
+        return in_order
+
+    def importances(
+        self,
+        score: Callable[[Array], float],
+        n_columns: int,
+        n_repeats: int,
+        rng: np.random.RandomState,
+    ) -> Bunch:
+        """Return how much permuting each column lowers the score (Breiman 2001, section 10).
+
+        Parameters
+        ----------
+        score : callable
+            Returns the score of predictions.
+        n_columns, n_repeats : int
+            The number of columns of the table, and of permutations of each.
+        rng : RandomState
+            Draws the permutations.
+
+        Returns
+        -------
+        result : Bunch
+            As of scikit-learn's `permutation_importance`.
+        """
+        seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
+        baseline = score(self.predict(self.rows))
+
+        def score_drops(column: int) -> list[float]:
+            own, drops = np.random.RandomState(seeds[column]), []
+            in_numbers, in_codes = self.features.encoding.matrix_columns(column)
+            for _ in range(n_repeats):
+                order = own.permutation(len(self.rows.codes))
+                numbers, codes = self.rows.numbers.copy(), self.rows.codes.copy()
+                numbers[:, in_numbers] = numbers[order][:, in_numbers]
+                codes[:, in_codes] = codes[order][:, in_codes]
+                drops.append(baseline - score(self.predict(TableRows(numbers, codes))))
+            return drops
+
+        importances = np.array(map_in_threads(score_drops, range(n_columns), self.components))
+        return Bunch(
+            importances_mean=importances.mean(axis=1),
+            importances_std=importances.std(axis=1),
+            importances=importances,
+        )
+
+
+class _PrecomputedPredictions(BaseEstimator):
+    """Estimator with given predictions, or with probabilities of classes, for scorers."""
+
+    def __init__(self, predictions: Array, classes: Array | None) -> None:
+        self.predictions, self.classes = predictions, classes
+        self.classes_ = classes
+
+    def predict(self, X: Any) -> Array:
+        if self.classes_ is None:
+            return self.predictions
+        labels: Array = self.classes_[self.predictions.argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> Array:
+        return self.predictions
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "regressor" if self.classes_ is None else "classifier"
+        return tags
+
+
+def apply_scorer(
+    scoring: Any, predictions: Array, classes: Array | None, y: Any, weight: Any
+) -> float:
+    """Return the score of predictions, or of probabilities if there are classes."""
+    estimator = _PrecomputedPredictions(predictions, classes)
+    weighted = {} if weight is None else {"sample_weight": weight}
+    return float(get_scorer_with_suggestion(scoring, classes)(estimator, None, y, **weighted))

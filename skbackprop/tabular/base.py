@@ -31,12 +31,17 @@ from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
 from ._blending import BOOSTING, blend_as_list, choose_view, cross_fit
 from ._dataframe import AnyColumns, read_table
-from ._defaults import NetworkDefaults, cycle_lengths, network_params
-from ._fold_models import FoldEnsemble, LabeledRows, Mix, TrainingData, predict_in_blocks
-from ._importance import OutOfFoldPredictor
-from ._network_ensemble import MIN_TIME, NetworkEnsemble, train_networks
-from ._network_inputs import FeatureBuilder, FeatureView, draw_seed
-from ._progress_and_checkpoint import FitProgress
+from ._encoding import FeatureBuilder, FeatureView, draw_seed
+from ._fold_models import FoldEnsemble, LabeledRows, Mix, OutOfFoldPredictor, predict_in_blocks
+from ._training import (
+    MIN_TIME,
+    FitProgress,
+    NetworkDefaults,
+    TrainingData,
+    cycle_lengths,
+    network_params,
+    train_networks,
+)
 
 
 class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
@@ -333,7 +338,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             limit, rng = max(left / n_left, MIN_TIME), rngs[component]
             return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
 
-        blended, trained = [], list[tuple[NetworkEnsemble, Array]]()
+        blended, trained = [], list[tuple[Any, Array]]()
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
             fitted = cross_fit(estimator, n_classes, minimum, self._features.is_nominal, own)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
 from ..estimators._label_encoding import make_target_encoder
 from ..estimators._validation import validated_labels
+from ..estimators.classifier import BackpropClassifier
 from ..training.class_weight import (
     ClassWeight,
     EncodedLabels,
@@ -18,13 +20,11 @@ from ..training.class_weight import (
     compute_class_weight,
     compute_sample_weight,
 )
+from ..training.temperature import fit_temperature, normalized_weights, subsample_index
 from ..utils.arrays import Array, Columns, TableLike
-from ._blending import resolve_classifiers
-from ._calibration_and_weights import mixture_weights_nll, probabilities, temperature_for_scores
-from ._defaults import FOR_CLASSES, NetworkDefaults, log_class_prior
-from ._fold_models import LabeledRows
-from ._importance import apply_scorer
-from ._network_ensemble import OutputBiasInit, TableClassifierNetworks
+from ._blending import resolve_blend
+from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
+from ._training import FOR_CLASSES, NetworkDefaults
 from .base import BaseTabular, is_close
 
 _TINY = np.finfo(np.float64).tiny
@@ -33,6 +33,12 @@ _TINY = np.finfo(np.float64).tiny
 # average is less confident and more accurate than single networks, whose full temperature would
 # make it too soft. Temperatures below one, as after few epochs, are kept.
 _ENSEMBLE_EXPONENT = 0.5
+
+# A few rows cannot justify a lower temperature, that is more confident predictions.
+_MIN_TEMPERATURE = 0.5
+
+# The number of steps of expectation maximization.
+_N_STEPS = 200
 
 
 class TabularClassifier(ClassifierMixin, BaseTabular):
@@ -201,25 +207,27 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
 
     def _blended_estimators(self) -> tuple[list[Any], int | None, float]:
-        blended, n_classes = resolve_classifiers(self.blend), len(self.classes_)
+        blended, n_classes = resolve_blend(self.blend), len(self.classes_)
         return blended if n_classes > 1 else [], n_classes, -np.inf
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
         shares = np.bincount(rows.y, weights=rows.weight)
         # A class without weight counts as half a row.
-        prior = log_class_prior(np.maximum(shares, 0.5 * shares.sum() / len(rows.y)))
+        prior = np.log(np.maximum(shares, 0.5 * shares.sum() / len(rows.y)))
+        if len(prior) <= 2:
+            prior = np.array([prior[-1] - prior[0]])
         return TableClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
     def _fit_mixture(
         self, outputs: list[Array], y: Array, weight: Array | None, folds: Array | None
     ) -> Array:
-        self.temperatures_ = np.array([temperature_for_scores(own, y, weight) for own in outputs])
+        self.temperatures_ = np.array([calibrate(own, y, weight)[0] for own in outputs])
         pairs = zip(outputs, self.temperatures_, strict=True)
         by_component = np.array([_average_probabilities(*pair) for pair in pairs])
         likelihoods = np.maximum(by_component[:, np.arange(len(y)), y], _TINY)
         self.weights_ = mixture_weights_nll(likelihoods, weight)
         mixed = np.tensordot(self.weights_, by_component, 1)
-        self._last_temperature = temperature_for_scores(_safe_log(mixed), y, weight)
+        self._last_temperature, _ = calibrate(_safe_log(mixed), y, weight)
         return self._rescale(mixed)
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -313,3 +321,94 @@ def ensemble_temperature(temperature: float, n_networks: int) -> float:
 def _safe_log(shares: Array) -> Array:
     """Return logarithms that are finite for zeros too."""
     return np.asarray(np.log(np.maximum(shares, _TINY)))
+
+
+class TableClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
+    """Networks of a `TabularClassifier`, whose outputs are logits."""
+
+    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
+        """Return the mean log loss with the best temperature.
+
+        It is independent of overconfidence, which temperature scaling corrects, so that it is no
+        reason to stop training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
+        """
+        _, loss = calibrate(outputs, rows.y, rows.weight)
+        return loss
+
+
+def probabilities(scores: Array, temperature: float = 1.0) -> Array:
+    """Return the probability of each class, given logits and a temperature.
+
+    Parameters
+    ----------
+    scores : array of shape (..., n_outputs)
+        Logits; a single one for two classes.
+    temperature : float, default=1.0
+        The divisor of the logits; probabilities are less confident above one.
+
+    Returns
+    -------
+    probabilities : array of shape (..., n_classes), in double precision
+    """
+    logits = scores.astype(np.float64) / temperature
+    if logits.shape[-1] > 1:
+        return np.asarray(softmax(logits, axis=-1))
+    return np.concatenate([expit(-logits), expit(logits)], axis=-1)
+
+
+def calibrate(scores: Array, codes: Array, weight: Array | None) -> tuple[float, float]:
+    """Return the temperature of maximum likelihood, and the mean log loss with it.
+
+    See Guo et al. 2017, section 4.2.
+
+    Parameters
+    ----------
+    scores : array of shape (n, n_outputs) or (n_models, n, n_outputs)
+        Logits, of one or several models; a single one for two classes.
+    codes : array of int of shape (n,)
+        The class of each row.
+    weight : array of shape (n,) or None
+        The weight of each row.
+    """
+    rows = subsample_index(len(codes))
+    codes, weight = codes[rows], normalized_weights(weight, rows)
+    logits = scores[..., rows, :].astype(np.float64)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    logits -= logits.max(axis=-1, keepdims=True)
+    own = logits[..., np.arange(len(codes)), codes]
+
+    def losses_at(temperature: float) -> Array:
+        scaled = logits / temperature
+        losses = np.log(np.exp(scaled, out=scaled).sum(axis=-1)) - own / temperature
+        return np.asarray(losses.reshape(-1, len(codes)).mean(axis=0))
+
+    return fit_temperature(losses_at, weight, _MIN_TEMPERATURE)
+
+
+def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:
+    """Return the mixture weights of maximum likelihood.
+
+    They are found by expectation maximization: the weight of a model is the mean of its shares in
+    the likelihood of each row.
+
+    Parameters
+    ----------
+    likelihoods : array of shape (n_models, n)
+        The probability of the true class of each row by each model, above zero.
+    weight : array of shape (n,) or None
+        The weight of each row.
+
+    Returns
+    -------
+    weights : array of shape (n_models,)
+        The weights, with sum one.
+    """
+    rows = subsample_index(likelihoods.shape[1])
+    likelihoods, weight = likelihoods[:, rows], normalized_weights(weight, rows)
+    weights = np.full(len(likelihoods), 1 / len(likelihoods))
+    for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
+        shares = weights[:, None] * likelihoods
+        shares /= shares.sum(axis=0)
+        weights = np.average(shares, axis=1, weights=weight)
+    return weights

@@ -16,7 +16,7 @@ from ..estimators._mixins import EstimatorMixin
 from ..estimators._validation import shallow_copy_of
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._dataframe import copy_feature_names, read_table
-from ._encoding import EncoderSettings, FittedEncoding, TableRows
+from ._encoding import FittedEncoding, TableRows
 
 
 class TableEncoder(TransformerMixin, EstimatorMixin):
@@ -276,18 +276,19 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
 
     def _fit(self, X: Any, y: Any) -> TableRows:
         """Set the fitted attributes, and return the training rows."""
-        settings = EncoderSettings(
-            self.categorical_features,
-            self.encoding,
-            self.min_frequency,
-            np.inf if self.max_categories is None else self.max_categories,
-            self.target_type,
-            self.random_state,
-        )
         reader = shallow_copy_of(self)
-        encoding, rows = FittedEncoding.fit(read_table(reader, X, reset=True), y, settings)
+        encoding, rows = FittedEncoding.fit(
+            read_table(reader, X, reset=True),
+            y,
+            self.categorical_features,
+            encoding=self.encoding,
+            min_frequency=self.min_frequency,
+            max_categories=np.inf if self.max_categories is None else self.max_categories,
+            target_type=self.target_type,
+            random_state=self.random_state,
+        )
         outputs, levels = encoding.outputs(), encoding.levels
-        scaled, _, _ = encoding.numbers.input_columns()
+        scaled, _, _ = encoding.numbers.input_columns
         copy_feature_names(reader, self)
         self._encoding = encoding
         self.is_categorical_ = np.zeros(self.n_features_in_, dtype=bool)

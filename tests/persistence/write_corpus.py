@@ -35,7 +35,7 @@ from skbackprop.losses import Quantile
 from skbackprop.persistence import save
 from skbackprop.schedules import CosineDecay, LinearWarmup
 from skbackprop.tabular import PiecewiseLinearEncoder, TableEncoder
-from skbackprop.tabular._defaults import NetworkDefaults
+from skbackprop.tabular._training import NetworkDefaults
 
 CORPUS = Path(__file__).parent / "corpus"
 

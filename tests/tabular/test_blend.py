@@ -31,15 +31,10 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular._calibration_and_weights import (
-    mixture_weights_nll,
-    probabilities,
-    stacking_weights_nnls,
-    temperature_for_scores,
-)
-from skbackprop.tabular._dataframe import read_table
+from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
+from skbackprop.tabular.regressor import stacking_weights_nnls
+from support.tables import BOTH, TaskRecorder, component_inputs, predict
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
 
 
@@ -47,17 +42,6 @@ def data_for(kind):
     load = load_wine if kind is TabularClassifier else load_diabetes
     X, y = load(return_X_y=True)
     return X[::2], y[::2]
-
-
-def answer_of(model, X):
-    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
-
-
-def seen(model, X, component):
-    """Return X as a component of a model sees it."""
-    return model._features.transform(
-        model._features.rows(read_table(model, X, reset=False)), component.view
-    )
 
 
 # ------------------------------------------------------------------- training and weights
@@ -71,7 +55,7 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
     member = LogisticRegression(C=0.01)
     model = TabularClassifier(**SMALL, blend=[member]).fit(X, labels)
     (*_, component), folds = model._components, model.oof_member_
-    encoded = seen(model, X, component).astype(np.float64)
+    encoded = component_inputs(model, X)[-1].astype(np.float64)
     predictions, of_new = np.empty((len(X), n_classes)), 0
     for fold in range(2):
         own = clone(member).fit(encoded[folds != fold], y[folds != fold])
@@ -80,9 +64,7 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
         powers = np.exp(logits / model.temperatures_[-1] ** 0.5)
         of_new = of_new + powers / powers.sum(axis=1, keepdims=True) / 2
     logits = np.log(predictions)
-    assert model.temperatures_[-1] == pytest.approx(
-        temperature_for_scores(logits, y, None), rel=1e-3
-    )
+    assert model.temperatures_[-1] == pytest.approx(calibrate(logits, y, None)[0], rel=1e-3)
     powers = predictions ** (1 / model.temperatures_[-1])
     likelihoods = [powers[np.arange(len(y)), y] / powers.sum(axis=1)]
     for networks, temperature in zip(model.networks_, model.temperatures_, strict=False):
@@ -93,7 +75,8 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
     logits = component.outputs(encoded)
     shares = probabilities(logits, model.temperatures_[-1] ** 0.5).mean(axis=0)
     np.testing.assert_allclose(shares, of_new, rtol=1e-6)
-    outputs = [each.outputs(seen(model, X, each)) for each in model._components]
+    inputs = component_inputs(model, X)
+    outputs = [each.outputs(x) for each, x in zip(model._components, inputs, strict=True)]
     np.testing.assert_allclose(model.predict_proba(X), model._mix(outputs), rtol=1e-9)
     (clones,) = model.blended_
     assert [type(each) for each in clones] == [LogisticRegression] * 2
@@ -104,9 +87,10 @@ def test_regressors_are_trained_out_of_fold_and_weighed_by_squared_error():
     model = TabularRegressor(**SMALL, blend=[Ridge(), KNeighborsRegressor()]).fit(X, y)
     folds, components = model.oof_member_, model._components
     assert len(components) == 3
-    encoded = seen(model, X, components[1]).astype(np.float64)
+    inputs = component_inputs(model, X)
+    encoded = inputs[1].astype(np.float64)
     held_out = [model.networks_[0].oof_prediction_]
-    mean = [components[0].outputs(seen(model, X, components[0])).mean(axis=0)[:, 0]]
+    mean = [components[0].outputs(inputs[0]).mean(axis=0)[:, 0]]
     for member in (Ridge(), KNeighborsRegressor()):
         predictions, of_new = np.empty(len(y)), 0
         for fold in range(2):
@@ -138,7 +122,7 @@ class Knowing(ClassifierMixin, BaseEstimator):
         return np.c_[1 - second, second]
 
 
-def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrate():
+def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrated():
     rng = np.random.RandomState(0)
     y = rng.randint(2, size=300)
     X = np.c_[rng.randn(300), np.where(rng.rand(300) < 0.8, y, 1 - y)]
@@ -188,7 +172,7 @@ def test_boosting_sees_missing_values_and_codes_of_categories():
     views = [each.view for each in model._components]
     assert views == ["embedded", "table", "encoded"]
     new = pd.DataFrame({"number": [None, 2.0], "level": ["l0", "?"], "color": ["red", "blue"]})
-    X = seen(model, pd.concat([table, new]), model._components[1])
+    X = component_inputs(model, pd.concat([table, new]))[1]
     # The number, the mean of the target of each level, and both categories.
     assert X.shape == (1802, 4)
     np.testing.assert_array_equal(X[:1800, 0], table["number"])
@@ -227,8 +211,8 @@ def test_sparse_tables_and_pipelines(kind):
     last = LogisticRegression() if kind is TabularClassifier else Ridge()
     blend = ["boosting", make_pipeline(StandardScaler(), last)]
     model = kind(**SMALL, blend=blend).fit(sparse.csr_array(X), y)
-    predictions = answer_of(model, sparse.csr_array(X))
-    np.testing.assert_allclose(answer_of(model, X), predictions, rtol=1e-6)
+    predictions = predict(model, sparse.csr_array(X))
+    np.testing.assert_allclose(predict(model, X), predictions, rtol=1e-6)
 
 
 # ----------------------------------------------------------------------------- awkward data
@@ -240,7 +224,7 @@ def test_a_handful_of_rows(kind, n_rows):
     X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % 2
     simple = DummyClassifier() if kind is TabularClassifier else DummyRegressor()
     model = kind(max_iter=2, random_state=0, blend=["boosting", simple]).fit(X, y)
-    assert np.isfinite(answer_of(model, X)).all()
+    assert np.isfinite(predict(model, X)).all()
     assert [len(each) for each in model.blended_] == 2 * [min(8, n_rows)]
 
 
@@ -368,41 +352,20 @@ def test_copies(kind):
     X, y = data_for(kind)
     model = kind(**SMALL, blend=["boosting"]).fit(X, y)
     for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
-        np.testing.assert_array_equal(answer_of(other, X), answer_of(model, X))
+        np.testing.assert_array_equal(predict(other, X), predict(model, X))
     own = RandomForestClassifier(3)
     other = clone(kind(blend=[own]))
     assert other.blend[0] is not own
     assert other.blend[0].n_estimators == 3
 
 
-class Recorder:
-    """Records the tasks that begin and end."""
-
-    max_propagation_depth = None
-
-    def __init__(self):
-        self.hooks = []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        self.hooks.append(("begin", context.task_name))
-
-    def on_fit_task_end(self, estimator, context):
-        self.hooks.append(("end", context.task_name))
-
-
 @pytest.mark.long
 def test_callbacks_hear_of_folds():
     X, y = data_for(TabularRegressor)
-    recorder, model = Recorder(), TabularRegressor(**SMALL, blend="boosting")
+    recorder, model = TaskRecorder(), TabularRegressor(**SMALL, blend="boosting")
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
     folds = 2 * [("begin", "fold"), ("end", "fold")]
-    assert recorder.hooks[1:7] == [("begin", "blend"), *folds, ("end", "blend")]
+    assert recorder.hooks[2:8] == [("begin", "blend"), *folds, ("end", "blend")]
     expected = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
 
@@ -465,7 +428,7 @@ def test_with_rows_to_watch_there_is_one_clone(kind):
     model = kind(**SMALL, blend=["boosting", last])
     model.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
     assert [len(each) for each in model.blended_] == [1, 1]
-    encoded = seen(model, X[::2], model._components[-1]).astype(np.float64)
+    encoded = component_inputs(model, X[::2])[-1].astype(np.float64)
     own = clone(last).fit(encoded, y[::2])
     expected = own.coef_
     np.testing.assert_allclose(model.blended_[1][0].coef_, expected, rtol=1e-5)
@@ -473,7 +436,7 @@ def test_with_rows_to_watch_there_is_one_clone(kind):
     assert (
         len(boosted.validation_score_) == boosted.n_iter_ + 1
     )  # stopped by rows that it was given
-    assert np.isfinite(answer_of(model, X)).all()
+    assert np.isfinite(predict(model, X)).all()
 
 
 LOSSES = {
@@ -517,7 +480,7 @@ def test_predictions_that_a_loss_is_not_defined_for():
     X = rng.randn(200, 2)
     y = rng.poisson(np.exp(2 * X[:, 0]))
     model = TabularRegressor(**SMALL, loss="poisson", clip=False, blend=[Ridge()]).fit(X, y)
-    assert model.blended_[0][0].predict(seen(model, X, model._components[1])).min() < 0
+    assert model.blended_[0][0].predict(component_inputs(model, X)[1]).min() < 0
     assert model.predict(X).min() > 0
     assert np.isfinite(model.oof_score_)
 

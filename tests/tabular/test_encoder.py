@@ -413,7 +413,7 @@ def test_rows_may_be_a_list_of_dicts(n, kind):
     assert np.array_equal(encoder.transform(rows), encoder.transform(frame))
     with pytest.raises(ValueError, match=rf"{'A row' if n == 1 else f'Row {n - 1}'} must have"):
         encoder.transform(kind([*rows[:-1], {"x": 1.0, "city": "a"}]))
-    with pytest.raises(ValueError, match=r"the value of 'x' is a list\. For several rows pass a "):
+    with pytest.raises(TypeError, match=rf"Column 'x' holds \[1.0\] in row {n}"):
         encoder.transform(kind([*rows, {"x": [1.0], "city": "a", "z": True}]))
     with pytest.raises(TypeError, match=r"pandas\.DataFrame from a list of dicts"):
         TableEncoder().fit(rows)
@@ -502,10 +502,10 @@ def test_what_cannot_be_encoded_later_is_named(n, library, value, error):
         encoder.transform(library({"x": [value] * n}))
 
 
-@pytest.mark.parametrize("value", [[1.0, 2.0], np.ones(2), pd.Series([1.0, 2.0])])
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.ones(2)])
 def test_a_dict_is_one_row(value):
     encoder = TableEncoder().fit(pd.DataFrame({"size": [1.0, 2.0, 3.0], "city": ["a", "b", "a"]}))
-    with pytest.raises(ValueError, match=r"is one row, but the value of 'size' is a "):
+    with pytest.raises(TypeError, match=r"Column 'size' holds .* in row 0"):
         encoder.transform({"size": value, "city": "a"})
 
 

@@ -32,8 +32,8 @@ from skbackprop.losses import (
     Tweedie,
 )
 from skbackprop.tabular import _fold_models
-from skbackprop.tabular._dataframe import read_table
-from skbackprop.tabular._predicted_distribution import DistributionTargets
+from skbackprop.tabular.regressor import DistributionTargets
+from support.tables import component_inputs
 
 X, Y = load_diabetes(return_X_y=True)
 X, Y = X[:120], Y[:120]
@@ -47,20 +47,13 @@ LOSSES = {
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-def seen_by(model, X):
-    """Return what the networks of a regressor see of X."""
-    return model._features.with_blocks(
-        model._features.rows(read_table(model, X, reset=False)).encoded
-    )
-
-
 # ------------------------------------------------------------------------------- losses
 
 
 @every_loss
 def test_predictions_and_scores_are_those_of_the_networks(loss):
     model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X, Y)
-    (networks,), seen = model.networks_, seen_by(model, X)
+    (networks,), seen = model.networks_, component_inputs(model, X)[0]
     np.testing.assert_allclose(model.predict(X), networks.predict(seen), rtol=1e-6)
     np.testing.assert_allclose(model.oof_prediction_, networks.oof_prediction_, rtol=1e-4)
     weight = np.random.RandomState(0).uniform(0.5, 2, len(Y))
@@ -150,7 +143,7 @@ def test_a_standard_deviation_is_learned_or_that_of_the_networks():
     assert (std > 10).all()
     disagreement = TabularRegressor(**SMALL, clip=False).fit(X, Y)
     _, std = disagreement.predict(X[:5], return_std=True)
-    (networks,), seen = disagreement.networks_, seen_by(disagreement, X[:5])
+    (networks,), seen = disagreement.networks_, component_inputs(disagreement, X[:5])[0]
     members = [member.predict(seen) for member in networks.estimators_]
     np.testing.assert_allclose(std, np.std(members, axis=0), rtol=1e-6)
     conformal = [ConformalRegressor(clone(each)).fit(X, Y) for each in (learned, disagreement)]
@@ -234,7 +227,7 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
     loss = Quantile([0.1, 0.5, 0.9]) if kind == "quantiles" else kind
     model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X[:90], Y[:90])
     (networks,) = model.networks_
-    seen, new = seen_by(model, X[:90]), seen_by(model, X[90:])
+    seen, new = component_inputs(model, X[:90])[0], component_inputs(model, X[90:])[0]
     ups, downs = [], []
     for fold, member in enumerate(networks.estimators_):
         rows = np.flatnonzero(model.oof_member_ == fold)
@@ -263,11 +256,8 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
 def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold():
     model = TabularRegressor(**SMALL, blend=[Ridge()], clip=False).fit(X[:90], Y[:90])
     assert model.weights_.min() > 0
-    rows = model._features.rows(read_table(model, X[90:], reset=False))
-    outputs = [
-        each.outputs(model._features.transform(rows, each.view), False)
-        for each in model._components
-    ]
+    inputs = component_inputs(model, X[90:])
+    outputs = [each.outputs(x) for each, x in zip(model._components, inputs, strict=True)]
     by_fold = sum(w * own[..., 0] for w, own in zip(model.weights_, outputs, strict=True))
     np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
     errors = np.abs(Y[:90] - model.oof_prediction_)

@@ -15,10 +15,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop._conformal_intervals import conformal_quantile_rank
-from skbackprop.tabular._calibration_and_weights import probabilities, temperature_for_scores
-from skbackprop.tabular._dataframe import read_table
+from skbackprop.tabular.classifier import calibrate, probabilities
+from support.tables import BOTH, component_inputs
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 3, "max_iter": 4, "random_state": 0}
 
 
@@ -28,12 +27,6 @@ def data_for(kind, n=120):
     X = pd.DataFrame({"x": rng.randn(n), "z": rng.rand(n), "city": rng.choice(["a", "b"], n)})
     score = X["x"] + (X["city"] == "b") + 0.3 * rng.randn(n)
     return X, np.where(score > 0.5, "yes", "no") if kind is TabularClassifier else score * 100
-
-
-def seen_by(model, X):
-    """Return what each ensemble of a model sees of X."""
-    rows = model._features.rows(read_table(model, X, reset=False))
-    return [model._features.transform(rows, each.view) for each in model._components]
 
 
 # --------------------------------------------------------------- a table of the user's own
@@ -69,18 +62,18 @@ def test_temperatures_are_those_of_the_table():
     weight = weight * np.where(codes, 3, 1)
     mixed = 0
     for seen, networks, temperature, share in zip(
-        seen_by(model, X[80:]),
+        component_inputs(model, X[80:]),
         model.networks_,
         model.temperatures_,
         model.weights_,
         strict=True,
     ):
         scores = [member.decision_function(seen)[:, None] for member in networks.estimators_]
-        expected = temperature_for_scores(np.vstack(scores), np.tile(codes, 3), np.tile(weight, 3))
+        expected, _ = calibrate(np.vstack(scores), np.tile(codes, 3), np.tile(weight, 3))
         assert temperature == pytest.approx(expected, rel=1e-3)
         divisor = min(temperature, temperature**0.5)
         mixed = mixed + share * np.mean([probabilities(s, divisor) for s in scores], axis=0)
-    expected = temperature_for_scores(np.log(mixed), codes, weight)
+    expected, _ = calibrate(np.log(mixed), codes, weight)
     assert model._last_temperature == pytest.approx(expected, rel=1e-3)
 
 

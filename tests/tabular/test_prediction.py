@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _fold_models
+from support.tables import BOTH, predict
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
 
 
@@ -34,10 +34,6 @@ def fitted(kind, **settings):
     return kind(**SMALL, **settings).fit(X, y)
 
 
-def answer_of(model, X):
-    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
-
-
 @pytest.fixture
 def two_threads(monkeypatch):
     monkeypatch.setattr(_fold_models, "threads_for_stacks", lambda: 2)
@@ -50,10 +46,10 @@ def test_many_rows_are_predicted_as_few_are(kind, blend, two_threads):
     linear = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = fitted(kind, blend=[linear] if blend == "linear" else blend)
     X, _ = table(_fold_models.MANY_ROWS + 1, seed=1)
-    many = answer_of(model, X)
-    parts = [answer_of(model, X[start : start + 1000]) for start in range(0, len(X), 1000)]
+    many = predict(model, X)
+    parts = [predict(model, X[start : start + 1000]) for start in range(0, len(X), 1000)]
     np.testing.assert_allclose(many, np.concatenate(parts), rtol=1e-4, atol=1e-5)
-    some = answer_of(model, X[:-1])  # in parts, but in double precision
+    some = predict(model, X[:-1])  # in parts, but in double precision
     np.testing.assert_allclose(some, np.concatenate(parts)[:-1], rtol=1e-9)
 
 
@@ -80,10 +76,10 @@ def test_an_error_in_a_part_is_raised(two_threads, monkeypatch):
 def test_several_threads_may_predict_at_once(kind):
     model = fitted(kind, blend="boosting")
     X, _ = table(400, seed=2)
-    expected = answer_of(model, X)
+    expected = predict(model, X)
     with ThreadPoolExecutor(4) as pool:
         parts = [X[start : start + 1 + start % 50] for start in range(0, 350, 5)]
-        answers = list(pool.map(lambda part: answer_of(model, part), parts))
+        answers = list(pool.map(lambda part: predict(model, part), parts))
         for part, found in zip(parts, answers, strict=True):
             np.testing.assert_allclose(found, expected[part.index], rtol=1e-9)
 
@@ -93,9 +89,9 @@ def test_what_is_kept_for_prediction_stays_behind(kind):
     model = fitted(kind)
     size = len(pickle.dumps(model))
     X, _ = table(_fold_models.MANY_ROWS + 1)
-    expected = answer_of(model, X)
+    expected = predict(model, X)
     assert len(pickle.dumps(model)) == size
-    np.testing.assert_array_equal(answer_of(pickle.loads(pickle.dumps(model)), X), expected)
+    np.testing.assert_array_equal(predict(pickle.loads(pickle.dumps(model)), X), expected)
 
 
 @pytest.mark.long

@@ -16,12 +16,12 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
-from skbackprop.tabular import _network_ensemble, base
+from skbackprop.tabular import _fold_models, _training, base
 from support import class_data, value_data
+from support.tables import BOTH
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 OTHERS = {TabularClassifier: LogisticRegression(), TabularRegressor: Ridge()}
 CYCLES = [2, 3]
 SMALL = {"n_estimators": 2, "random_state": 0}
@@ -31,7 +31,7 @@ SMALL = {"n_estimators": 2, "random_state": 0}
 def short_cycles(monkeypatch):
     """Let there be two cycles, both of which are kept."""
     monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: CYCLES)
-    monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
+    monkeypatch.setattr(_training, "TOLERANCE", np.inf)
 
 
 def data_for(kind):
@@ -111,7 +111,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
     """By a clock by which an epoch takes ten seconds, and all else no time."""
     X, y = data_for(kind)
     now = [0.0]
-    fit_cycle = _network_ensemble.TabularNetworkMixin.fit_cycle
+    fit_cycle = _fold_models.TabularNetworkMixin.fit_cycle
 
     def timed(self, *args):
         fit_cycle(self, *args)
@@ -120,9 +120,9 @@ def test_the_time_left_is_that_of_the_epochs_to_come(kind, monkeypatch, capsys):
     class Clock:
         perf_counter = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr(_network_ensemble.TabularNetworkMixin, "fit_cycle", timed)
-    monkeypatch.setattr("skbackprop.tabular._progress_and_checkpoint.time", Clock)
-    monkeypatch.setattr(_network_ensemble, "time", Clock)
+    monkeypatch.setattr(_fold_models.TabularNetworkMixin, "fit_cycle", timed)
+    monkeypatch.setattr("skbackprop.tabular._training.time", Clock)
+    monkeypatch.setattr(_training, "time", Clock)
     monkeypatch.setattr(base, "time", Clock)
     kind(**SMALL, verbose=True).fit(X, y)
     found = re.findall(r"in (\S+)s, .*?(?:at most (\S+)s left)?$", capsys.readouterr().out, re.M)
@@ -142,7 +142,7 @@ def test_nothing_is_printed_unless_it_is_wanted(kind, capsys):
 
 
 def test_a_cycle_that_is_not_kept_is_printed_as_such(monkeypatch, capsys):
-    monkeypatch.setattr(_network_ensemble, "TOLERANCE", -1.0)
+    monkeypatch.setattr(_training, "TOLERANCE", -1.0)
     model = TabularRegressor(**SMALL, verbose=1).fit(*data_for(TabularRegressor))
     lines = capsys.readouterr().out.splitlines()
     assert "cycle 2 of 2: 3 epoch(s)" in lines[1]

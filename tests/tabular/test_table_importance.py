@@ -11,8 +11,8 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skbackprop import TabularClassifier, TabularRegressor
+from support.tables import BOTH, component_inputs
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SETTINGS = {"n_estimators": 3, "max_iter": 20, "random_state": 0}
 
 
@@ -59,10 +59,10 @@ def test_each_row_is_predicted_by_the_models_that_held_it_out(kind):
     permuted = X.assign(some=X["some"].to_numpy()[order])
     predictions = []
     for row, member in enumerate(model.oof_member_):
-        rows = model._features.rows(_columns(model, permuted.iloc[[row]]))
+        inputs = component_inputs(model, permuted.iloc[[row]])
         outputs = [
-            each.outputs(model._features.transform(rows, each.view))[[member]]
-            for each in model._components
+            each.member_outputs(member, x)[None]
+            for each, x in zip(model._components, inputs, strict=True)
         ]
         predictions.append(model._mix(outputs)[0])
     found = model.permutation_importance(X, y, n_repeats=1, random_state=5)
@@ -72,12 +72,6 @@ def test_each_row_is_predicted_by_the_models_that_held_it_out(kind):
     else:
         expected = model.oof_score_ - r2_score(y, model._targets.predictions(np.array(predictions)))
     assert found.importances[1, 0] == pytest.approx(expected, abs=1e-5)
-
-
-def _columns(model, X):
-    from skbackprop.tabular._dataframe import read_table
-
-    return read_table(model, X, reset=False)
 
 
 @pytest.mark.long

@@ -32,19 +32,18 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _fold_models
-from skbackprop.tabular._calibration_and_weights import probabilities
-from skbackprop.tabular._dataframe import read_table
-from skbackprop.tabular._network_inputs import (
+from skbackprop.tabular._encoding import (
     N_BINS,
     N_FREQUENCIES,
     WIDTH,
     NumericBlockEncoder,
     draw_seed,
 )
+from skbackprop.tabular.classifier import probabilities
 from support import for_check
 from support.mixed import FRAMES, to_objects
+from support.tables import BOTH, TaskRecorder, component_inputs, predict
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
 # Folds are drawn at random, so that rows removed or repeated lie otherwise.
 WEIGHTS_OF_ROWS = {
@@ -100,10 +99,6 @@ def targets_for(kind, score):
     return 1e4 * score + 5e5
 
 
-def answer_of(model, X):
-    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("library", [*FRAMES, "objects", "pyarrow"])
 @BOTH
@@ -114,7 +109,7 @@ def test_every_library_has_the_same_table(kind, library):
         X = FRAMES["polars"](table, types).to_arrow()
     else:
         X = (FRAMES | {"objects": to_objects})[library](table, types)
-    answers = [answer_of(kind(**SMALL).fit(each, y), each) for each in (X, expected)]
+    answers = [predict(kind(**SMALL).fit(each, y), each) for each in (X, expected)]
     np.testing.assert_allclose(*answers, rtol=1e-4)
 
 
@@ -126,13 +121,13 @@ def test_what_is_missing_or_unknown_later(kind):
     later = frame.head(3).copy()
     later["income"] = [np.nan, -1e30, 1e300]
     later["city"] = ["z", None, "b"]
-    assert np.isfinite(answer_of(model, later)).all()
+    assert np.isfinite(predict(model, later)).all()
     row = {"city": "b", "age": None, "member": True, "income": 2e4}
-    assert len(answer_of(model, row)) == 1
+    assert len(predict(model, row)) == 1
     with pytest.raises(ValueError, match="infinit"):
-        answer_of(model, later.assign(income=np.inf))
+        predict(model, later.assign(income=np.inf))
     with pytest.raises(ValueError, match="feature names"):
-        answer_of(model, frame.drop(columns="age"))
+        predict(model, frame.drop(columns="age"))
 
 
 @BOTH
@@ -165,7 +160,7 @@ ODD = {
 def test_odd_tables(kind, X):
     y = np.arange(12) % 3
     model = kind(**SMALL).fit(X, y)
-    assert np.isfinite(answer_of(model, X)).all()
+    assert np.isfinite(predict(model, X)).all()
     assert np.isfinite(model.oof_score_)
 
 
@@ -175,7 +170,7 @@ def test_a_handful_of_rows(kind, n_rows):
     X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % 2
     model = kind(max_iter=3, random_state=0).fit(X, y)
     assert model.n_iter_.shape[1] == min(8, n_rows)
-    assert np.isfinite(answer_of(model, X)).all()
+    assert np.isfinite(predict(model, X)).all()
 
 
 @pytest.mark.long
@@ -231,12 +226,6 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
         start += n_bins
 
 
-def inputs_of(model, X):
-    """Return what each ensemble of a model sees of X."""
-    rows = model._features.rows(read_table(model, X, reset=False))
-    return [model._features.transform(rows, each.view) for each in model._components]
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
@@ -247,7 +236,7 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
     mixed = 0
     out_of_fold = 0
     for seen, networks, temperature, weight in zip(
-        inputs_of(model, X),
+        component_inputs(model, X),
         model.networks_,
         model.temperatures_,
         model.weights_,
@@ -276,7 +265,7 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
 def test_predictions_are_the_mean_within_the_range_of_y():
     X, y = load_diabetes(return_X_y=True)
     model = TabularRegressor(n_estimators=3, max_iter=5, random_state=0).fit(X, y)
-    (seen,), (networks,) = inputs_of(model, 30 * X), model.networks_
+    (seen,), (networks,) = component_inputs(model, 30 * X), model.networks_
     mean = np.mean([member.predict(seen) for member in networks.estimators_], axis=0)
     assert (mean > y.max()).any() or (mean < y.min()).any()
     np.testing.assert_allclose(model.predict(30 * X), np.clip(mean, y.min(), y.max()))
@@ -293,10 +282,10 @@ def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
     table, types, score = customers()
     X = FRAMES["pandas"](table, types)
     model = kind(**SMALL).fit(X, targets_for(kind, score))
-    whole = answer_of(model, X)
+    whole = predict(model, X)
     monkeypatch.setattr(_fold_models, "_ELEMENTS_AT_ONCE", 1000)
-    np.testing.assert_allclose(answer_of(model, X), whole, rtol=1e-9)
-    ones = [answer_of(model, X.iloc[[row]])[0] for row in range(5)]
+    np.testing.assert_allclose(predict(model, X), whole, rtol=1e-9)
+    ones = [predict(model, X.iloc[[row]])[0] for row in range(5)]
     np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)
 
 
@@ -317,7 +306,7 @@ def test_the_first_predictions_are_near_the_shares_of_classes():
     # One for each ensemble, with the limit that the user has set.
     assert len(warned) == len(model.networks_)
     assert all(f"time_limit={model.time_limit:g} seconds" in str(each.message) for each in warned)
-    scores = model._components[0].outputs(inputs_of(model, X)[0])
+    scores = model._components[0].outputs(component_inputs(model, X)[0])
     assert np.abs(probabilities(scores)[..., 1] - y.mean()).max() < 0.1
 
 
@@ -343,12 +332,12 @@ def test_a_seed_repeats_a_fit(kind):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     first, second = (kind(**SMALL).fit(X, y) for _ in range(2))
-    np.testing.assert_array_equal(answer_of(first, X), answer_of(second, X))
+    np.testing.assert_array_equal(predict(first, X), predict(second, X))
     other = kind(**SMALL | {"random_state": 1}).fit(X, y)
-    assert (answer_of(first, X) != answer_of(other, X)).any()
+    assert (predict(first, X) != predict(other, X)).any()
     rng = np.random.RandomState(0)
-    again = [answer_of(kind(**SMALL | {"random_state": rng}).fit(X, y), X) for _ in range(2)]
-    np.testing.assert_array_equal(again[0], answer_of(first, X))
+    again = [predict(kind(**SMALL | {"random_state": rng}).fit(X, y), X) for _ in range(2)]
+    np.testing.assert_array_equal(again[0], predict(first, X))
     assert (again[0] != again[1]).any()
 
 
@@ -358,13 +347,13 @@ def test_a_fit_that_fails_leaves_what_was_learned(kind):
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     model = kind(**SMALL)
     with pytest.raises(NotFittedError):
-        answer_of(model, X)
-    before = answer_of(model.fit(X, y), X)
+        predict(model, X)
+    before = predict(model.fit(X, y), X)
     with pytest.raises(ValueError, match="NaN|missing"):
         model.fit(X[["age"]], np.where(np.arange(len(y)) == 3, np.nan, 1.0))
     with pytest.raises(ValueError, match="n_estimators"):
         model.set_params(n_estimators=1).fit(X, y)
-    np.testing.assert_array_equal(answer_of(model, X), before)
+    np.testing.assert_array_equal(predict(model, X), before)
 
 
 @pytest.mark.long
@@ -374,10 +363,10 @@ def test_copies_pipelines_and_searches(kind):
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     model = kind(**SMALL).fit(X, y)
     for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
-        np.testing.assert_array_equal(answer_of(other, X), answer_of(model, X))
+        np.testing.assert_array_equal(predict(other, X), predict(model, X))
         assert other.oof_score_ == model.oof_score_
     pipeline = make_pipeline(FunctionTransformer(), kind(**SMALL)).fit(X, y)
-    np.testing.assert_array_equal(answer_of(pipeline, X), answer_of(model, X))
+    np.testing.assert_array_equal(predict(pipeline, X), predict(model, X))
 
 
 HALVING = {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0}
@@ -404,29 +393,8 @@ def test_searches(kind, search):
     grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city", "member"]]}
     found = search(kind(**SMALL), grid).fit(X, y)
     assert np.isfinite(found.cv_results_["mean_test_score"]).all()
-    assert len(answer_of(found, X)) == len(y)
+    assert len(predict(found, X)) == len(y)
     assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
-
-
-class Recorder:
-    """Records the tasks that begin and end."""
-
-    max_propagation_depth = None
-
-    def __init__(self):
-        self.hooks = []
-
-    def setup(self, estimator, context):
-        self.hooks.append(("setup", context.task_name))
-
-    def teardown(self, estimator, context):
-        self.hooks.append(("teardown", context.task_name))
-
-    def on_fit_task_begin(self, estimator, context):
-        self.hooks.append(("begin", context.task_name))
-
-    def on_fit_task_end(self, estimator, context):
-        self.hooks.append(("end", context.task_name))
 
 
 @pytest.mark.long
@@ -434,7 +402,7 @@ class Recorder:
 def test_callbacks_hear_of_ensembles_and_epochs(kind):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
-    recorder, model = Recorder(), kind(**SMALL)
+    recorder, model = TaskRecorder(), kind(**SMALL)
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
     epochs = [hook for _ in range(3) for hook in (("begin", "epoch"), ("end", "epoch"))]
     # The task of a cycle is that of the fit of its networks.
@@ -445,14 +413,14 @@ def test_callbacks_hear_of_ensembles_and_epochs(kind):
     assert recorder.hooks[2:-2] == n_ensembles * ensemble
     assert recorder.hooks[-2:] == [("end", "fit"), ("teardown", "fit")]
     expected = kind(**SMALL).fit(X, y)
-    np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
+    np.testing.assert_array_equal(predict(model, X), predict(expected, X))
     np.testing.assert_array_equal(
-        answer_of(pickle.loads(pickle.dumps(model)), X), answer_of(expected, X)
+        predict(pickle.loads(pickle.dumps(model)), X), predict(expected, X)
     )
     with pytest.raises(ValueError, match="infinit"):
         model.fit(X.assign(income=np.inf), y)
     assert recorder.hooks[-1] == ("teardown", "fit")
-    np.testing.assert_array_equal(answer_of(model, X), answer_of(expected, X))
+    np.testing.assert_array_equal(predict(model, X), predict(expected, X))
 
 
 @pytest.mark.long
@@ -535,7 +503,7 @@ def test_rows_that_weigh_nothing(kind):
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     weight = np.r_[np.zeros(40), np.ones(40)]
     model = kind(**SMALL).fit(X, y, weight)
-    assert np.isfinite(answer_of(model, X)).all()
+    assert np.isfinite(predict(model, X)).all()
     for seed in range(5):  # of two rows that count, each is trained on by half of the members
         weight = np.zeros(80)
         weight[[seed, 40]] = 1

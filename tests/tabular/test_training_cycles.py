@@ -8,19 +8,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tabular import _network_ensemble, base
-from skbackprop.tabular._fold_models import LabeledRows, TrainingData
-from skbackprop.tabular._network_ensemble import (
+from skbackprop.tabular import _training, base
+from skbackprop.tabular._fold_models import LabeledRows
+from skbackprop.tabular._training import (
+    FOR_CLASSES,
+    FOR_NUMBERS,
     CycleResult,
-    TableClassifierNetworks,
-    TableRegressorNetworks,
+    TrainingData,
+    cycle_lengths,
+    network_params,
 )
+from skbackprop.tabular.classifier import TableClassifierNetworks
+from skbackprop.tabular.regressor import TableRegressorNetworks
+from support.tables import BOTH
 
-BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 SMALL = {"n_estimators": 2, "random_state": 0}
 
 
@@ -28,18 +35,39 @@ def data_for(kind):
     return (load_wine if kind is TabularClassifier else load_diabetes)(return_X_y=True)
 
 
+@pytest.mark.parametrize("configuration", [*FOR_CLASSES, *FOR_NUMBERS], ids=str)
+@given(n_train=st.integers(1, 200_000), n_estimators=st.integers(2, 20))
+def test_batch_sizes_and_epochs(configuration, n_train, n_estimators):
+    size = network_params(configuration, 0, n_train, n_estimators)["batch_size"]
+    n_steps = -(-n_train // size)
+    assert 1 <= size <= min(256, n_train)
+    assert n_steps * size - n_train < n_steps  # equal sizes, but for rounding
+    first, second, third = cycle_lengths(n_train, None)
+    assert 2 <= first <= 8
+    assert (second, third) == (2 * first, 4 * first)
+    assert n_steps * first >= 75 or first == 8  # a hundred steps, but for rounding
+
+
+@given(n_train=st.integers(1, 200_000), max_iter=st.integers(1, 100))
+def test_max_iter_limits_the_epochs_of_all_cycles(n_train, max_iter):
+    whole, cut = cycle_lengths(n_train, None), cycle_lengths(n_train, max_iter)
+    assert sum(cut) == min(max_iter, sum(whole))
+    assert cut[:-1] == whole[: len(cut) - 1]
+    assert min(cut) > 0
+
+
 @pytest.fixture
 def in_cycles(monkeypatch):
     """Train one cycle of an epoch for each loss, which is its result."""
 
     def arrange(losses):
-        def held_out_loss(self, outputs, data):
+        def loss_of_outputs(self, *_):
             self._n_cycles = vars(self).get("_n_cycles", 0) + 1
             return losses[self._n_cycles - 1]
 
         monkeypatch.setattr(base, "cycle_lengths", lambda *_: [1] * len(losses))
         for kind in (TableClassifierNetworks, TableRegressorNetworks):
-            monkeypatch.setattr(kind, "held_out_loss", held_out_loss)
+            monkeypatch.setattr(kind, "loss_of_outputs", loss_of_outputs)
 
     return arrange
 
@@ -90,7 +118,7 @@ def test_no_cycle_begins_once_the_time_is_over(kind, monkeypatch, in_cycles):
         def perf_counter():
             return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
 
-    monkeypatch.setattr(_network_ensemble, "time", Clock)
+    monkeypatch.setattr(_training, "time", Clock)
     with pytest.warns(ConvergenceWarning, match="time_limit"):
         model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
     assert (model.n_iter_[0] == 2).all()
@@ -142,7 +170,7 @@ def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch
     folds = np.arange(len(y)) % 2
     monkeypatch.setattr(base, "k_fold_of_rows", lambda *_: folds)
     monkeypatch.setattr(base, "cycle_lengths", lambda *_: [2, 3])
-    monkeypatch.setattr(_network_ensemble, "TOLERANCE", np.inf)
+    monkeypatch.setattr(_training, "TOLERANCE", np.inf)
     others = y.copy()
     others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])
     ensembles = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]

@@ -1,11 +1,12 @@
-"""Encodings of categorical columns: ordinal codes, one-hot outputs and target statistics.
+"""Encodings of columns: robust scaling, category codes, one-hot outputs, target statistics.
 
-Code 0 stands for unknown categories. Codes 1 to k stand for those of the training table, the last
-of them for all infrequent ones. None is the missing value, which is a category like any other.
+Category code 0 stands for unknown categories. Codes 1 to k stand for those of the training table,
+the last of them for all infrequent ones. None is the missing value, a category like any other.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from itertools import repeat
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import csc_array
+from scipy import sparse
 from sklearn.model_selection import KFold, PredefinedSplit
 from sklearn.preprocessing import TargetEncoder
 from sklearn.utils import check_random_state
@@ -24,11 +25,136 @@ from ..training.validation_split import group_k_fold_of_rows
 from ..utils.arrays import Array, DropsCachedProperties
 from ._dataframe import is_missing, raise_unsupported, types_in
 
+# Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.
+_FAR = 1e9
+# Quartiles that differ by at most this share of the range are equal but for rounding.
+_ROUNDING = 10 * np.finfo(np.float64).eps
+# The number of columns of a sparse matrix that are dense at once, for their quantiles.
+_SPARSE_BLOCK = 64
+
 # The name of the output, or code, of infrequent categories.
 INFREQUENT = "infrequent"
 
 # The number of folds of out-of-fold target statistics.
 N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class RobustScaling(DropsCachedProperties):
+    """Scaling of k numeric columns by their quartiles.
+
+    The outputs are, in this order: the scaled columns; the two-valued ones, as 0 and 1; and an
+    indicator for each column with missing values. Constant columns have no output.
+
+    Parameters
+    ----------
+    center, scale : array of shape (k,)
+        The offset and factor of each column.
+    fill : array of shape (k,)
+        The output for a missing value.
+    scaled, two_valued, with_missing : array of bool of shape (k,)
+        The columns of each kind of output.
+    """
+
+    center: Array
+    scale: Array
+    fill: Array
+    scaled: Array
+    two_valued: Array
+    with_missing: Array
+
+    @classmethod
+    def fit(cls, values: Any) -> Self:
+        """Fit to a matrix (n, k) of floats, with NaN for missing values.
+
+        Columns of a sparse matrix are not centered, so that zeros stay zeros.
+        """
+        if isinstance(values, np.ndarray):
+            return cls(*_fit_columns(values, centered=True))
+        blocks = [
+            _fit_columns(values[:, start : start + _SPARSE_BLOCK].toarray(), centered=False)
+            for start in range(0, max(1, values.shape[1]), _SPARSE_BLOCK)
+        ]
+        return cls(*map(np.concatenate, zip(*blocks, strict=True)))
+
+    @cached_property
+    def input_columns(self) -> tuple[Array, Array, Array]:
+        """The columns of the scaled outputs, the two-valued ones and the indicators."""
+        masks = self.scaled, self.two_valued, self.with_missing
+        scaled, two_valued, with_missing = map(np.flatnonzero, masks)
+        return scaled, two_valued, with_missing
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs."""
+        return sum(map(len, self.input_columns))
+
+    def encode(self, values: Array, out: Array) -> None:
+        """Write the outputs for a matrix (n, k) to `out` (n, n_outputs)."""
+        scaled, two_valued, with_missing = self.input_columns
+        first, second = len(scaled), len(scaled) + len(two_valued)
+        is_missing = np.isnan(values)
+        with np.errstate(over="ignore", invalid="ignore"):  # for values close to infinity
+            x = (values - self.center) * self.scale
+        out[:, :first] = _fill_nan(smooth_clip(x[:, scaled]), self.fill[scaled])
+        out[:, first:second] = _fill_nan(np.clip(x[:, two_valued], 0, 1), self.fill[two_valued])
+        out[:, second:] = is_missing[:, with_missing]
+
+    def encode_sparse(self, values: Any) -> sparse.csc_array:
+        """Return the outputs for a sparse matrix (n, k) whose columns are not centered."""
+        scaled, two_valued, with_missing = self.input_columns
+        x = sparse.csc_array(values)
+        columns = np.repeat(np.arange(x.shape[1]), np.diff(x.indptr))
+        is_missing = x.copy()
+        is_missing.data = np.isnan(x.data).astype(np.float64)
+        with np.errstate(over="ignore"):
+            data = x.data * self.scale[columns]
+        clipped = np.clip(data, 0, 1)
+        data = np.where(self.two_valued[columns], clipped, smooth_clip(data, in_place=False))
+        x.data = np.where(np.isnan(data), self.fill[columns], data)
+        blocks = [x[:, scaled], x[:, two_valued], is_missing[:, with_missing]]
+        outputs = sparse.hstack(blocks, format="csc")
+        outputs.eliminate_zeros()
+        return outputs
+
+
+def smooth_clip(x: Array, in_place: bool = True) -> Array:
+    """Return x / sqrt(1 + (x/3)^2), which is close to x near zero and stays within [-3, 3]."""
+    x = np.clip(x, -_FAR, _FAR, out=x if in_place else None)
+    x /= np.sqrt(1 + (x / 3) ** 2)
+    return x
+
+
+def _fill_nan(x: Array, fill: Array) -> Array:
+    np.copyto(x, fill, where=np.isnan(x))
+    return x
+
+
+def _fit_columns(values: Array, centered: bool) -> list[Array]:
+    """Return the fields of `RobustScaling` for the columns of a dense matrix."""
+    is_missing = np.isnan(values)
+    is_empty = is_missing.all(axis=0)
+    quartiles = np.empty((5, 0))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        if values.size:
+            quartiles = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
+        low, first, median, third, high = quartiles
+        spread, width = third - first, high - low
+        is_spread = (spread > _ROUNDING * width) & np.isfinite(1 / spread)
+        scale = np.where(is_spread, 1 / spread, 2 / width)
+    is_constant = is_empty | ~((width > 0) & np.isfinite(scale))
+    two_valued = ((values == low) | (values == high) | is_missing).all(axis=0) & ~is_constant
+    if not centered:
+        two_valued &= low == 0
+    center = np.where(two_valued, low, median if centered else 0.0)
+    center = np.where(is_constant, 0.0, center)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        scale = np.where(is_constant, 0.0, np.where(two_valued, 1 / width, scale))
+        fill = np.nan_to_num((median - center) * scale)
+    fill = np.where(two_valued, fill, smooth_clip(fill, in_place=False))
+    with_missing = is_missing.any(axis=0) & ~is_empty
+    return [center, scale, fill, ~is_constant & ~two_valued, two_valued, with_missing]
 
 
 @dataclass(frozen=True)
@@ -64,7 +190,13 @@ class CategoryLevels(DropsCachedProperties):
         counts: Counter[Any] = Counter()
         for value, count in by_value.items():
             counts[None if is_missing(value) else value] += count
-        levels = _sort_categories(counts)
+        levels = [level for level in counts if level is not None]
+        try:
+            levels.sort()
+        except TypeError:  # of several types
+            levels.sort(key=lambda level: (type(level).__name__, str(level)))
+        if None in counts:
+            levels.append(None)
         own = tuple(level for level in levels if counts[level] >= min_frequency)
         rare = tuple(level for level in levels if counts[level] < min_frequency)
         code_counts = [counts[level] for level in own]
@@ -140,11 +272,11 @@ class OneHot(DropsCachedProperties):
         out[:] = 0
         out[self._active_outputs(codes)] = 1
 
-    def encode_sparse(self, codes: Array) -> csc_array:
+    def encode_sparse(self, codes: Array) -> sparse.csc_array:
         """Return the outputs for codes (n, columns) as a sparse matrix."""
         rows, outputs = self._active_outputs(codes)
         shape = (len(codes), self.n_outputs)
-        return csc_array((np.ones(len(rows)), (rows, outputs)), shape=shape)
+        return sparse.csc_array((np.ones(len(rows)), (rows, outputs)), shape=shape)
 
     def _active_outputs(self, codes: Array) -> tuple[Array, Array]:
         """Return the rows and the outputs that are one."""
@@ -197,9 +329,9 @@ class OrdinalCodes:
         """Write the outputs for codes (n, columns) to `out` (n, n_outputs)."""
         out[:] = codes[:, self.columns]
 
-    def encode_sparse(self, codes: Array) -> csc_array:
+    def encode_sparse(self, codes: Array) -> sparse.csc_array:
         """Return the outputs for codes (n, columns) as a sparse matrix."""
-        return csc_array(codes[:, self.columns].astype(np.float64))
+        return sparse.csc_array(codes[:, self.columns].astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -286,13 +418,3 @@ def _assign_outputs(
     positions[0] = -1
     positions[np.array(chosen) + 1] = range(len(chosen))
     return tuple(positions.tolist()), (*(names[at] for at in chosen), INFREQUENT)
-
-
-def _sort_categories(levels: Counter[Any]) -> list[Any]:
-    """Return sorted categories, with the missing value at the end."""
-    present = [level for level in levels if level is not None]
-    try:
-        present.sort()
-    except TypeError:  # of several types
-        present.sort(key=lambda level: (type(level).__name__, str(level)))
-    return [*present, None] if None in levels else present

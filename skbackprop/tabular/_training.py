@@ -1,0 +1,488 @@
+"""Training of networks in cycles: data, settings, the rule of the cycles, progress, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from .._sklearn import warn
+from ..estimators._checkpoint_io import (
+    EstimatorCheckpoint,
+    array_checksum,
+    check_settings,
+    describe_values,
+    prefix_checkpoint_errors,
+    read_checkpoint,
+    select_prefix,
+    write_checkpoint,
+)
+from ..layers.input_layers import BlockDiagonalDense, FeatureLayer, Scale
+from ..optimizers import AdamW
+from ..schedules import LinearWarmup
+from ..training.convergence import OUT_OF_TIME
+from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
+from ._encoding import WIDTH, FeatureView
+from ._fold_models import LabeledRows, NetworkEnsemble
+
+# -------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class NetworkDefaults:
+    """Settings that differ between the ensembles of an estimator.
+
+    Parameters
+    ----------
+    embeds : bool
+        Whether inputs include a block of encodings of each number.
+    hidden : tuple of int
+        The units of the hidden layers.
+    dropout : float
+        The dropout rate.
+    weight_decay : float
+        The weight decay of AdamW, at a learning rate of one.
+    """
+
+    embeds: bool
+    hidden: tuple[int, ...]
+    dropout: float
+    weight_decay: float
+
+
+FOR_CLASSES = (
+    NetworkDefaults(True, (128, 128), dropout=0.2, weight_decay=0.3),
+    NetworkDefaults(False, (128, 128), dropout=0.2, weight_decay=0.3),
+)
+FOR_NUMBERS = (NetworkDefaults(True, (128, 128, 128), dropout=0.1, weight_decay=0.01),)
+
+# The number of units that each block is mapped to, in addition to the number itself.
+N_EMBEDDED = 3
+
+
+def _steps_per_epoch(n_train: int) -> int:
+    return -(-n_train // min(256, max(32, n_train // 7)))
+
+
+def network_params(
+    defaults: NetworkDefaults, n_blocks: int, n_train: int, n_estimators: int
+) -> dict[str, Any]:
+    """Return the constructor parameters of the networks.
+
+    Parameters
+    ----------
+    defaults : NetworkDefaults
+        The settings of the ensemble.
+    n_blocks : int
+        The number of blocks of encodings that rows begin with.
+    n_train : int
+        The number of training rows of a network.
+    n_estimators : int
+        The number of networks.
+    """
+    embedding = [BlockDiagonalDense(n_blocks, WIDTH, N_EMBEDDED)] if n_blocks else []
+    input_layers: list[FeatureLayer] = [*embedding, Scale()]
+    return {
+        "hidden_layer_sizes": defaults.hidden,
+        "input_layers": input_layers,
+        "activation": "silu",
+        "dropout": defaults.dropout,
+        "solver": AdamW(0.9, 0.95, weight_decay=defaults.weight_decay),
+        "alpha": 0.0,
+        # Batches of almost equal size: a step on a small rest would be too noisy.
+        "batch_size": -(-n_train // _steps_per_epoch(n_train)),
+        "learning_rate": LinearWarmup("cosine", warmup_fraction=0.05),
+        "learning_rate_init": 0.01,
+        "n_iter_no_change": np.inf,
+        "warm_start": True,
+        "n_estimators": n_estimators,
+        "dtype": "float32",
+    }
+
+
+# ---------------------------------------------------------------------------------- cycles
+
+# The number of training cycles, each twice as long as the one before.
+_N_CYCLES = 3
+# The number of steps of the first cycle, and the bounds of its epochs.
+_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 2, 8
+
+# A cycle is kept if its loss exceeds the lowest one by at most this share. Longer training makes
+# networks differ more, and their average gains more from that than each of them loses.
+TOLERANCE = 0.01
+
+
+def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
+    """Return the number of epochs of each training cycle.
+
+    Parameters
+    ----------
+    n_train : int
+        The number of training rows of a network.
+    max_iter : int or None
+        The maximum number of epochs of all cycles; None for no limit.
+    """
+    first = min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / _steps_per_epoch(n_train))))
+    cycles, left = [], math.inf if max_iter is None else max_iter
+    for cycle in range(_N_CYCLES):
+        n_epochs = int(min(first * 2**cycle, left))
+        left -= n_epochs
+        cycles += [n_epochs] if n_epochs else []
+    return cycles
+
+
+class TrainingData(NamedTuple):
+    """Data, folds and limits with which a component is trained.
+
+    Parameters
+    ----------
+    rows : LabeledRows
+        The training rows, in the view of the component.
+    n_estimators : int
+        The number of models.
+    folds : array of int of shape (n,) or None
+        The model that holds out each row; None if there are validation rows.
+    validation : LabeledRows or None
+        The user's validation rows. With them all models are trained on all training rows.
+    rng : RandomState
+        Source of all randomness.
+    time_limit : float
+        The maximum number of seconds; may be infinite.
+    estimator : estimator
+        The tabular estimator.
+    context : CallbackContext
+        Its callback context.
+    progress : FitProgress
+        Reports progress and keeps checkpoints.
+    """
+
+    rows: LabeledRows
+    n_estimators: int
+    folds: Array | None
+    validation: LabeledRows | None
+    rng: np.random.RandomState
+    time_limit: float
+    estimator: Any
+    context: Any
+    progress: FitProgress
+
+    @property
+    def held_out(self) -> LabeledRows:
+        """The rows that models are evaluated on."""
+        return self.rows if self.validation is None else self.validation
+
+    @property
+    def n_train(self) -> int:
+        """The number of training rows of the model with the largest fold."""
+        n_held_out = 0 if self.folds is None else int(np.bincount(self.folds).max())
+        return len(self.rows.y) - n_held_out
+
+
+# A time limit that ends training before the first epoch.
+MIN_TIME = 1e-9
+
+
+class CycleResult(NamedTuple):
+    """Result of a training cycle.
+
+    Parameters
+    ----------
+    networks : TabularNetworkMixin
+        The networks.
+    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
+        The out-of-fold outputs of the training rows, or those of all networks for validation rows.
+    loss : float
+        The loss of the outputs.
+    n_iter : array of int of shape (n_estimators,)
+        The epochs of all cycles so far.
+    is_complete : bool
+        Whether all epochs of the cycle were trained.
+    """
+
+    networks: Any
+    outputs: Array
+    loss: float
+    n_iter: Array
+    is_complete: bool
+
+    @classmethod
+    def evaluate(cls, networks: Any, data: TrainingData, n_iter_before: Array | int) -> Self:
+        """Evaluate networks at the end of a cycle."""
+        if data.validation is None:
+            outputs = networks.out_of_fold_outputs()
+        else:
+            outputs = NetworkEnsemble(networks, "encoded").outputs(data.validation.X)
+        loss = networks.loss_of_outputs(outputs, data.held_out, data.validation is None)
+        is_complete = bool((networks.n_iter_ == networks.max_iter).all())
+        return cls(networks, outputs, loss, networks.n_iter_ + n_iter_before, is_complete)
+
+    def is_useful(self, best_loss: float) -> bool:
+        """Return whether the cycle is kept, given the lowest loss of earlier cycles."""
+        return not self.loss > best_loss * (1 + TOLERANCE if self.is_complete else 1)
+
+
+def train_networks(
+    networks: Any, view: FeatureView, cycles: Sequence[int], data: TrainingData
+) -> tuple[NetworkEnsemble, Array]:
+    """Train networks in cycles, up to the last useful one.
+
+    All networks end with the same cycle, chosen among a few by the loss of all rows, so that
+    out-of-fold predictions remain honest.
+
+    Parameters
+    ----------
+    networks : TabularNetworkMixin
+        The untrained networks.
+    view : FeatureView
+        The representation of rows that they take.
+    cycles : sequence of int
+        The epochs of each cycle.
+    data : TrainingData
+        The data.
+
+    Returns
+    -------
+    ensemble : NetworkEnsemble
+        The trained networks.
+    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
+        Their out-of-fold outputs, or those for validation rows.
+    """
+    # Predictions of held-out rows take one of the three matrix products of an epoch for each row
+    # and network. The rest of the time is for training.
+    n_trained = 3 * data.n_estimators * data.n_train
+    n_predicted = len(data.held_out.y) * (1 if data.validation is None else data.n_estimators)
+    end = time.perf_counter() + data.time_limit * n_trained / (n_trained + n_predicted)
+    progress, estimator = data.progress, data.estimator
+    progress.n_ensembles_begun += 1
+    task = data.context.subcontext("ensemble", max_subtasks=len(cycles))
+    task.call_on_fit_task_begin(estimator=estimator)
+    kept: CycleResult | None = None
+    best_loss, was_cut_short = math.inf, False
+    for index, n_epochs in enumerate(cycles):
+        start = time.perf_counter()
+        left = end - start
+        if kept is not None and (left <= 0 or progress.is_stopped):
+            was_cut_short |= left <= 0
+            break
+        limit = None if math.isinf(left) else max(left, MIN_TIME)
+        networks = copy.copy(networks).set_params(max_iter=n_epochs, time_limit=limit)
+        checkpoint = progress.begin_cycle(networks, index)
+        cycle_task = task.subcontext("cycle")
+        with cycle_task.propagate_callback_context(networks):
+            cycle_task.call_on_fit_task_begin(estimator=estimator)
+            networks.fit_cycle(data.rows, data.folds, checkpoint)
+            progress.is_stopped |= cycle_task.call_on_fit_task_end(estimator=estimator)
+        networks.set_callbacks()
+        cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
+        now, is_useful = time.perf_counter(), cycle.is_useful(best_loss)
+        progress.print_cycle(cycles, index, cycle, now - start, is_useful)
+        was_cut_short |= limit is not None and not cycle.is_complete and now >= end
+        progress.is_stopped |= not cycle.is_complete and now < end
+        if not is_useful:
+            break
+        best_loss = cycle.loss if kept is None else min(best_loss, cycle.loss)
+        kept = cycle
+    progress.is_stopped |= task.call_on_fit_task_end(estimator=estimator)
+    assert kept is not None  # the first cycle is always useful
+    if was_cut_short:
+        result = (
+            f"Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept."
+            if kept.n_iter.any()
+            else "After less than an epoch nothing has been learned: the weights are the initial "
+            "ones."
+        )
+        warn(
+            f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble has "
+            f"a part. {result} Raise time_limit, or train fewer networks.",
+            ConvergenceWarning,
+        )
+    kept.networks.finish(kept.n_iter)
+    return NetworkEnsemble(kept.networks, view), kept.outputs
+
+
+# ------------------------------------------------------------------ progress and checkpoints
+
+# Parameters that may differ when a fit is resumed. The encoded data depends on
+# categorical_features, and is compared itself.
+_FREE = {"time_limit", "verbose", "random_state", "categorical_features"}
+
+
+class FitProgress:
+    """Prints the progress of a tabular fit, and reads and writes its checkpoints.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The tabular estimator.
+    start : float
+        The start of the fit, by `time.perf_counter`.
+    n_ensembles : int
+        The number of network ensembles.
+    resume_from : str, path or None
+        The file of a checkpoint to resume from.
+
+    Attributes
+    ----------
+    is_stopped : bool
+        Whether a callback has ended training.
+    n_ensembles_begun : int
+        The number of ensembles whose training has begun.
+    """
+
+    def __init__(self, estimator: Any, start: float, n_ensembles: int, resume_from: Any) -> None:
+        self.estimator, self.n_ensembles = estimator, n_ensembles
+        self.is_stopped = False
+        self._name, self._start = type(estimator).__name__, start
+        limit = estimator.time_limit
+        self._end = math.inf if limit is None else start + limit
+        self.n_ensembles_begun, self._cycle = 0, ""
+        self._cycles: dict[str, EstimatorCheckpoint] = {}  # the last of each cycle, by its name
+        self._resumed: dict[str, Array] = {}
+        self._stream: dict[str, Any] = {}
+        self._data = 0  # the checksum of the data, at first that of the checkpoint
+        self._settings: dict[str, str] = {}
+        self._callbacks = [
+            TabularCheckpointCallback(callback, self)
+            if getattr(callback, "resumes", False)
+            else callback
+            for callback in getattr(estimator, "_skl_callbacks", [])
+            if not hasattr(callback, "max_propagation_depth")  # others are propagated
+        ]
+        is_saved = any(isinstance(each, TabularCheckpointCallback) for each in self._callbacks)
+        if resume_from is not None or is_saved:
+            # Describe the settings before training, which may change values that functions of the
+            # user refer to. Clones ignore whether the estimators of blend are fitted.
+            parameters = estimator.get_params(deep=False)
+            values = {name: clone(value, safe=False) for name, value in parameters.items()}
+            self._settings = describe_values(values, _FREE)
+        if resume_from is not None:
+            self._path = Path(resume_from)
+            header, self._resumed = read_checkpoint(self._path)
+            check_settings(header, self._name, self._settings)
+            self._data = header["data"]
+
+    # ---------------------------------------------------------------------- checkpoints
+
+    def start_stream(self, rng: np.random.RandomState) -> np.random.RandomState:
+        """Return the random stream of the fit, in the state of the checkpoint if resumed."""
+        if self._resumed:
+            if self.estimator.random_state is None:  # do not change the global stream
+                rng = np.random.RandomState()
+            with prefix_checkpoint_errors(self._path):
+                state = unflatten_dict(select_prefix(self._resumed, "stream"))
+                rng.set_state(to_python_scalars(state))
+        self._stream = dict(rng.get_state(legacy=False))
+        return rng
+
+    def check_data(self, arrays: Sequence[Array | None]) -> None:
+        """Check that the data of a resumed fit is that of the checkpoint."""
+        checked = [np.zeros(0) if array is None else array for array in arrays]
+        data = array_checksum(checked, np.dtype(float))
+        if self._resumed and data != self._data:
+            raise ValueError(
+                "resume_from: the checkpoint is of other data. Give fit the X, y, sample_weight "
+                "and groups that it had, and the X_val, with the same categorical_features, or "
+                "train anew without resume_from."
+            )
+        self._data = data
+
+    def begin_cycle(self, networks: Any, index: int) -> tuple[Mapping[str, Array], Path] | None:
+        """Set the callbacks of networks for a cycle; return the checkpoint to resume from."""
+        self._cycle = f"{self.n_ensembles_begun}_{index}"
+        networks.set_callbacks(*self._callbacks)
+        arrays = select_prefix(self._resumed, "cycles", self._cycle)
+        return (arrays, self._path) if arrays else None
+
+    def save(self, checkpoint: EstimatorCheckpoint, path: Path) -> None:
+        """Write a checkpoint of all cycles, with a new one of the current cycle.
+
+        Cycles that a resumed fit has not reached yet are written as they were read.
+        """
+        self._cycles[self._cycle] = checkpoint
+        arrays = dict(flatten_dict("stream", self._stream))
+        for name, array in select_prefix(self._resumed, "cycles").items():
+            arrays[join_keys("cycles", name)] = array
+        for cycle, each in self._cycles.items():
+            for name in select_prefix(arrays, "cycles", cycle):
+                del arrays[join_keys("cycles", cycle, name)]
+            for name, array in each.to_arrays().items():
+                arrays[join_keys("cycles", cycle, name)] = array
+        write_checkpoint(path, self._name, self._settings, self._data, arrays)
+
+    # --------------------------------------------------------------------- printed lines
+
+    def print_line(self, text: str, seconds_left: float = math.inf) -> None:
+        """Print a line if the estimator is verbose, with the time left if it is known."""
+        if not self.estimator.verbose:
+            return
+        left = min(seconds_left, max(self._end - time.perf_counter(), 0.0))
+        remaining = f", at most {left:.1f}s left" if 0 < left < math.inf else ""
+        print(f"[{self._name}] {text}{remaining}", flush=True)
+
+    def print_cycle(
+        self, cycles: Sequence[int], index: int, cycle: Any, seconds: float, is_kept: bool
+    ) -> None:
+        """Print a line about a cycle, given its duration and the epochs of all cycles.
+
+        The time left is estimated from the time per epoch, as if all other ensembles trained for
+        all cycles.
+        """
+        n_epochs = cycles[index]
+        if not cycle.is_complete:
+            n_epochs = int(cycle.n_iter.max()) - sum(cycles[:index])
+        n_left = sum(cycles[index + 1 :]) if is_kept else 0
+        n_left += (self.n_ensembles - self.n_ensembles_begun) * sum(cycles)
+        position = f"ensemble {self.n_ensembles_begun} of {self.n_ensembles}"
+        position += f", cycle {index + 1} of {len(cycles)}"
+        result = f"{n_epochs} epoch(s) in {seconds:.1f}s, validation loss {cycle.loss:.4g}"
+        kept = "" if is_kept else " (not kept)"
+        self.print_line(f"{position}: {result}{kept}", seconds / max(n_epochs, 1) * n_left)
+
+    def print_end(self, score: float | None) -> None:
+        """Print the last line, with the out-of-fold score if there is one."""
+        result = "" if score is None else f", oof_score_={score:.4g}"
+        self._end = math.inf
+        self.print_line(f"done in {time.perf_counter() - self._start:.1f}s{result}")
+
+
+class TabularCheckpointCallback:
+    """Callback of networks that saves the whole tabular fit, for the `Checkpoint` of the user.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The callback of the user.
+    progress : FitProgress
+        Writes the checkpoint.
+    """
+
+    resumes = True
+
+    def __init__(self, checkpoint: Any, progress: FitProgress) -> None:
+        self._checkpoint, self._progress = checkpoint, progress
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Do nothing: the user's callback was set up by the tabular fit."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Do nothing."""
+
+    def on_fit_task_end(
+        self, estimator: Any, context: Any, *, fitted_estimator: Any = None
+    ) -> None:
+        """Save if a checkpoint is due after this epoch, or the cycle is over."""
+        if fitted_estimator is not None:
+            save = partial(self._progress.save, fitted_estimator._resumable)
+            self._checkpoint._save_if_due(context, fitted_estimator, save)
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Do nothing: the last checkpoint stays."""
