@@ -1,41 +1,58 @@
-"""Save a fitted estimator to a safe file, and load it without running code from the file."""
+"""Save a fitted estimator to a safe file, and load it without running code from the file.
+
+A file is a skops zip with one more member, the first, which describes the file: the format number,
+the versions of the packages that wrote it, and the SHA-256 of all members, so that an incomplete or
+altered file is not loaded. The checksum is not a signature. What a file may do depends on the types
+that `load` trusts.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import platform
 from collections.abc import Mapping, Sequence
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from reprlib import repr as short_repr
 from types import ModuleType
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
-from sklearn.utils import Bunch
 
+from .. import __version__
 from ..estimators._fitted_network import OF_CALLBACKS
 from ..utils.atomic_write import atomic_write, check_replaceable
 from ..utils.validation import require_extra
-from ._archive import CorruptFileError, pack, unpack
 from ._trusted_types import get_trusted_types
 
 # Attributes that are not saved: the callbacks of an estimator.
 _OMITTED_ATTRIBUTES = ("_skl_callbacks", *OF_CALLBACKS)
 
-# Packages whose versions a file names.
-_PACKAGES = ("skbackprop", "scikit-learn", "numpy", "scipy", "skops")
+# The format number of new files, and the newest that can be read.
+FORMAT = 1
+
+# The member that describes the file, and the one in which skops describes the objects.
+_DESCRIPTION, SCHEMA = "skbackprop.json", "schema.json"
+
+# Maximum size of the content in memory: 100 times the file size, plus a megabyte. The text of
+# models compresses to between a tenth and a fortieth, that of a zip bomb to a thousandth.
+_MAX_RATIO, _EXTRA_SIZE = 100, 1 << 20
+
+
+class CorruptFileError(Exception):
+    """A file cannot be loaded. The message continues a sentence that begins with "The file"."""
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write an estimator to a file that `load` reads without running code from it.
 
-    Before the file is written, the estimator is loaded back and compared with the original: what
-    can be saved can be loaded, unchanged to the bit. If anything fails, an older file of this name
-    stays as it was.
+    Before the file is written, the estimator is loaded back, so what can be saved can be loaded. If
+    anything fails, an older file of this name stays as it was.
 
     Callbacks are code and are left out, also those of nested estimators. The training state is
     saved as in a pickle: after ``partial_fit``, and with ``warm_start=True``.
@@ -53,8 +70,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     ImportError
         If skops is not installed.
     TypeError
-        If skops cannot store a part of the estimator, or would change it, such as a dict with
-        boolean keys. The message names the part.
+        If skops cannot store a part of the estimator, such as a dict with boolean keys. The message
+        names the part.
     OSError
         If the file cannot be written.
 
@@ -75,17 +92,17 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     skops_io, path, name = _import_skops("save"), Path(path), type(estimator).__name__
     file = BytesIO()
     try:
-        _StrippingPickler(file).dump(estimator)
+        _StrippingPickler(file, pickle.HIGHEST_PROTOCOL).dump(estimator)
     except Exception as error:
         raise _make_save_error(name, f"a part of it can't be pickled: {error!r}") from error
     stripped = pickle.loads(file.getvalue())
-    content, problem, cause = _try_skops(stripped, skops_io)
-    if problem is not None:
-        part, part_name = _find_unsavable_part(stripped, name, skops_io)
-        _, part_problem, part_cause = _try_skops(part, skops_io)
-        reason = f"{part_name}, which is {short_repr(part)}: {part_problem or problem}"
-        raise _make_save_error(name, f"skops can't bring back {reason}") from part_cause or cause
-    data = pack(content, _get_versions())
+    try:
+        content = _dump(stripped, skops_io)
+    except Exception as error:
+        part, part_name, cause = _find_unsavable_part(stripped, name, error, skops_io)
+        reason = f"skops can't restore {part_name}, which is {short_repr(part)}: {cause!r}"
+        raise _make_save_error(name, reason) from cause
+    data = pack(content)
     try:
         check_replaceable(path)
         with atomic_write(path) as target:
@@ -116,7 +133,7 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     Returns
     -------
     estimator : estimator
-        The estimator, equal to the saved one to the bit, without callbacks.
+        The estimator, equal to the saved one, without callbacks.
 
     Raises
     ------
@@ -183,20 +200,26 @@ def _load_content(
         ) from error
 
 
-def _try_skops(thing: Any, skops_io: ModuleType) -> tuple[bytes, str | None, Exception | None]:
-    """Return the skops file of an object, and the problem if skops does not restore the object."""
-    try:
-        content = skops_io.dumps(thing)
-        trusted = skops_io.get_untrusted_types(data=content)
-        loaded = skops_io.loads(content, trusted=trusted)
-    except Exception as error:
-        return b"", repr(error), error
-    is_same = type(thing) is type(loaded) and canonical_bytes(thing) == canonical_bytes(loaded)
-    return content, None if is_same else "it would not come back as it was", None
+def _dump(thing: Any, skops_io: ModuleType) -> bytes:
+    """Return the skops file of an object, or raise an error if skops does not restore it."""
+    content: bytes = skops_io.dumps(thing)
+
+    def check_keys(part: dict[str, Any]) -> dict[str, Any]:
+        for key in part.get("key_types", {}).get("content", ()):
+            if key["__class__"] in ("bool", "bool_"):  # skops makes True of both
+                raise ValueError("a dict has boolean keys")
+        return part
+
+    with ZipFile(BytesIO(content)) as archive:
+        json.loads(archive.read(SCHEMA), object_hook=check_keys)
+    skops_io.loads(content, trusted=skops_io.get_untrusted_types(data=content))
+    return content
 
 
-def _find_unsavable_part(thing: Any, name: str, skops_io: ModuleType) -> tuple[Any, str]:
-    """Return the smallest part of an object that skops does not restore, and its name."""
+def _find_unsavable_part(
+    thing: Any, name: str, error: Exception, skops_io: ModuleType
+) -> tuple[Any, str, Exception]:
+    """Return the smallest part of an object that can't be saved, its name and the error."""
     parts: dict[str, Any] = {}
     if isinstance(thing, dict):
         parts = {f"{name}[{key!r}]": value for key, value in thing.items()}
@@ -206,9 +229,11 @@ def _find_unsavable_part(thing: Any, name: str, skops_io: ModuleType) -> tuple[A
         attributes = getattr(thing, "__dict__", {})
         parts = {f"{name}.{attribute}": value for attribute, value in attributes.items()}
     for part_name, part in parts.items():
-        if _try_skops(part, skops_io)[1] is not None:
-            return _find_unsavable_part(part, part_name, skops_io)
-    return thing, name
+        try:
+            _dump(part, skops_io)
+        except Exception as part_error:
+            return _find_unsavable_part(part, part_name, part_error, skops_io)
+    return thing, name, error
 
 
 def _make_save_error(name: str, reason: str) -> TypeError:
@@ -229,20 +254,12 @@ def _import_skops(caller: str) -> ModuleType:
 
 def _get_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a file depends on."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # a source folder that was never installed
-            versions[name] = "unknown"
-    return versions
+    others = {name: version(name) for name in ("scikit-learn", "numpy", "scipy", "skops")}
+    return {"python": platform.python_version(), "skbackprop": __version__, **others}
 
 
 class _StrippingPickler(pickle.Pickler):
     """Pickler that leaves out callbacks and turns memory-mapped arrays into plain ones."""
-
-    def __init__(self, file: BytesIO) -> None:
-        super().__init__(file, pickle.HIGHEST_PROTOCOL)
 
     def reducer_override(self, thing: Any) -> Any:
         """Return the reduced form of an object, without callbacks and memory maps."""
@@ -256,26 +273,118 @@ class _StrippingPickler(pickle.Pickler):
         return factory, arguments, state, *rest
 
 
-class _StatePickler(pickle.Pickler):
-    """Pickler whose output is the same for objects with the same state."""
-
-    def reducer_override(self, thing: Any) -> Any:
-        """Return the state of objects that otherwise also pickle irrelevant attributes."""
-        if isinstance(thing, np.random.RandomState):  # it also remembers an unused seed
-            return type(thing), (), thing.get_state(legacy=False)
-        if isinstance(thing, partial):  # its attributes are an empty dict or None
-            return type(thing), (thing.func, thing.args, thing.keywords, vars(thing) or None)
-        if isinstance(thing, np.ma.MaskedArray):  # the fill value is set when it is first used
-            return type(thing), (thing.data, np.ma.getmaskarray(thing))
-        if isinstance(thing, Bunch):  # a new one has an attribute that a pickled one lacks
-            return type(thing), (), None, None, iter(thing.items())
-        return NotImplemented
+# ----------------------------------------------------------------------------- file format
 
 
-def canonical_bytes(thing: Any) -> bytes:
-    """Return bytes that are equal for objects of equal state, down to the bits of arrays."""
+def pack(content: bytes) -> bytes:
+    """Return the bytes of a file with the content of a skops zip."""
+    with ZipFile(BytesIO(content)) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    description = {"format": FORMAT, "written_by": _get_versions()}
+    description["sha256"] = _compute_checksum(description, members)
+    members = {_DESCRIPTION: json.dumps(description, indent=1).encode()} | members
+    # Only the text of the schema compresses well.
+    file = _make_zip(members, compressed=SCHEMA)
+    size = sum(map(len, members.values()))
+    return file if size <= _max_size(file) else _make_zip(members)
+
+
+def unpack(file: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the skops zip of a file, and the versions of the packages that wrote it.
+
+    Raises
+    ------
+    CorruptFileError
+        If `save` did not write the file, if it is incomplete or altered, or has a newer format.
+    """
+    if not file.startswith(b"PK\x03\x04"):
+        raise CorruptFileError("was not written by skbackprop.persistence.save.")
+    try:
+        members = _read_members(file)
+        if _DESCRIPTION not in members:
+            raise CorruptFileError(
+                "is a zip, but was not written by skbackprop.persistence.save: it has no "
+                f"{_DESCRIPTION}. If skops.io.dump wrote it, use "
+                "skops.io.load(path, trusted=get_trusted_types())."
+            )
+        description = json.loads(members.pop(_DESCRIPTION))
+        number, versions = description["format"], dict(description["written_by"])
+        is_unchanged = description.pop("sha256") == _compute_checksum(description, members)
+    except CorruptFileError:
+        raise
+    except Exception as error:  # from zipfile, zlib, struct, json or dict
+        raise CorruptFileError(
+            f"is damaged or incomplete ({error!r}). Use another copy of it."
+        ) from error
+    if type(number) is int and number > FORMAT:
+        raise CorruptFileError(
+            f"has format {number}, written by skbackprop {versions.get('skbackprop')}, but this "
+            f"version reads formats up to {FORMAT}. Install that version or a newer one."
+        )
+    if number != FORMAT or not is_unchanged or SCHEMA not in members:
+        raise CorruptFileError(
+            "is damaged: its content does not match its checksum. Use another copy of it."
+        )
+    _check_is_tree(members[SCHEMA])
+    return _make_zip(members), versions
+
+
+def _make_zip(members: Mapping[str, bytes], compressed: str | None = None) -> bytes:
+    """Return a zip of members, one of which may be compressed."""
     file = BytesIO()
-    pickler = _StatePickler(file, protocol=4)  # protocol 5 tells views of arrays from arrays
-    pickler.fast = True  # without references, so that it does not matter which parts are shared
-    pickler.dump(thing)
+    with ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member, ZIP_DEFLATED if name == compressed else ZIP_STORED)
     return file.getvalue()
+
+
+def _max_size(file: bytes) -> int:
+    """Return the maximum size of the content of a file."""
+    return _MAX_RATIO * len(file) + _EXTRA_SIZE
+
+
+def _read_members(file: bytes) -> dict[str, bytes]:
+    """Return the members of a zip by name, in their order."""
+    with ZipFile(BytesIO(file)) as archive:
+        infos = archive.infolist()
+        size = sum(info.file_size for info in infos)
+        if size > _max_size(file):
+            raise CorruptFileError(
+                f"claims to hold {size} bytes in a file of {len(file)} bytes, as no model does. "
+                "Do not use it."
+            )
+        return {info.filename: archive.read(info) for info in infos}
+
+
+def _check_is_tree(schema: bytes) -> None:
+    """Raise an error if an object that occurs twice is not written out twice, as skops does.
+
+    Otherwise skops would need years for a file of forty lists, each of which refers twice to the
+    next one.
+    """
+    sizes: dict[Any, int] = {}
+
+    def size_of(part: Any) -> int:
+        if isinstance(part, list):
+            return sum(map(size_of, part))
+        if not isinstance(part, dict):
+            return 0
+        size = 1 + sum(map(size_of, part.values()))
+        number = part.get("__id__")
+        if number is not None and sizes.setdefault(number, size) != size:
+            raise CorruptFileError("refers to its own parts as no model does. Do not use it.")
+        return size
+
+    try:
+        size_of(json.loads(schema))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptFileError(f"has no schema that skops can read: {error!r}.") from error
+
+
+def _compute_checksum(description: Mapping[str, Any], members: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 of a description and of all members, with their names and lengths."""
+    checksum = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name, member in members.items():
+        checksum.update(json.dumps([name, len(member)]).encode())
+        checksum.update(member)
+    return checksum.hexdigest()

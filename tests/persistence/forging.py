@@ -6,9 +6,7 @@ from zipfile import ZipFile
 
 import skops.io
 
-from skbackprop.persistence._archive import SCHEMA, pack
-
-VERSIONS = {"skbackprop": "0.1.0"}
+from skbackprop.persistence.save_load import SCHEMA, pack
 
 
 def members_of(content):
@@ -52,5 +50,5 @@ def written(path, schema, **members):
     """Write a file with this schema, and these members beside it."""
     whole = {"_skops_version": skops.__version__, "protocol": 2} | schema
     content = {SCHEMA: json.dumps(whole).encode()} | members
-    path.write_bytes(pack(zip_of(content), VERSIONS))
+    path.write_bytes(pack(zip_of(content)))
     return path

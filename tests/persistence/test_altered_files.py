@@ -1,4 +1,4 @@
-"""Is a file that is not what was saved always told, whatever has become of it?"""
+"""Altered and foreign files are refused, with an error that says what is wrong."""
 
 import io
 import json
@@ -14,27 +14,27 @@ from hypothesis import strategies as st
 
 from skbackprop import BackpropClassifier
 from skbackprop.persistence import load, save
-from skbackprop.persistence._archive import CorruptFileError, pack, unpack
-from skbackprop.persistence.save_load import canonical_bytes
+from skbackprop.persistence.save_load import CorruptFileError, pack, unpack
 from support import class_data, few_epochs, quick
 from support.lanes import examples
 
 pytestmark = few_epochs
 
 ABOUT = "skbackprop.json"
+X, y = class_data(20)
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A small model, its file, and a path for other files."""
     folder = tmp_path_factory.mktemp("saved")
-    model = quick(BackpropClassifier, hidden_layer_sizes=(2,)).fit(*class_data(20))
+    model = quick(BackpropClassifier, hidden_layer_sizes=(2,)).fit(X, y)
     save(model, folder / "model.skops")
     return model, (folder / "model.skops").read_bytes(), folder / "altered.skops"
 
 
-def assert_told(saved, content):
-    """Assert that a file gives the very same model, or an error that names it."""
+def assert_same_or_refused(saved, content):
+    """Assert that a file gives the same model or is refused."""
     model, whole, path = saved
     try:
         inside, _ = unpack(bytes(content))
@@ -42,37 +42,37 @@ def assert_told(saved, content):
         return
     assert members_of(inside) == members_of(unpack(whole)[0])
     path.write_bytes(content)
-    assert canonical_bytes(pickle.loads(pickle.dumps(model))) == canonical_bytes(load(path))
+    np.testing.assert_equal(load(path).predict_proba(X), model.predict_proba(X))
 
 
-def test_the_file_itself_is_whole(saved):
-    assert_told(saved, saved[1])
+def test_unaltered_file(saved):
+    assert_same_or_refused(saved, saved[1])
 
 
 @pytest.mark.long
-def test_a_bit_of_any_byte_is_told(saved):
-    """Of each of the ends, where the description and the directory are, and of every 31st."""
+def test_flipped_bits_are_detected(saved):
+    """In the description and the directory at the ends, and in every 31st byte between."""
     _, whole, _ = saved
     for at in {*range(100), *range(100, len(whole), 31), *range(len(whole) - 100, len(whole))}:
         altered = bytearray(whole)
         altered[at] ^= 1 << at % 8
-        assert_told(saved, altered)
+        assert_same_or_refused(saved, altered)
 
 
 @examples(1)
 @given(st.data())
-def test_changed_bytes_are_told(saved, data):
+def test_changed_bytes_are_detected(saved, data):
     whole = saved[1]
     places = st.integers(0, len(whole) - 1)
     altered = bytearray(whole)
     for at, byte in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=4)):
         altered[at] = byte
-    assert_told(saved, altered)
+    assert_same_or_refused(saved, altered)
 
 
 @examples(1)
 @given(st.data())
-def test_cut_and_inserted_bytes_are_told(saved, data):
+def test_cut_and_inserted_bytes_are_detected(saved, data):
     whole = saved[1]
     places = st.integers(0, len(whole))
     begin, end = sorted((data.draw(places), data.draw(places)))
@@ -80,10 +80,10 @@ def test_cut_and_inserted_bytes_are_told(saved, data):
         st.sampled_from([whole[:begin], whole[begin:], whole[:begin] + whole[end:]])
     )
     at = data.draw(st.integers(0, len(altered)))
-    assert_told(saved, altered[:at] + data.draw(st.binary(max_size=30)) + altered[at:])
+    assert_same_or_refused(saved, altered[:at] + data.draw(st.binary(max_size=30)) + altered[at:])
 
 
-# ------------------------------------------------------------------- what the errors say
+# --------------------------------------------------------------------------- error messages
 
 
 def assert_refused(path, content, says):
@@ -112,19 +112,19 @@ NOT_OURS = r"was not written by skbackprop\.persistence\.save"
     ],
     ids=range(11),
 )
-def test_other_files_are_no_files_of_ours(content, says, tmp_path):
+def test_foreign_files_are_refused(content, says, tmp_path):
     assert_refused(tmp_path / "model.skops", content, says)
 
 
-def test_a_file_that_is_cut_short_is_damaged(saved, tmp_path):
+def test_truncated_files_are_refused(saved, tmp_path):
     whole = saved[1]
     for n in (10, len(whole) // 2, len(whole) - 1):
         assert_refused(tmp_path / "model.skops", whole[:n], "is damaged or incomplete .* copy")
 
 
 @pytest.mark.parametrize("ending", [ABOUT, "schema.json", ".npy"])
-def test_a_member_that_was_changed_is_damage(ending, saved, tmp_path):
-    """Whose own checksum, that of the zip, fits."""
+def test_changed_members_are_refused(ending, saved, tmp_path):
+    """Their checksums in the zip fit."""
     members = members_of(saved[1])
     name = next(name for name in members if name.endswith(ending))
     changed = members | {name: members[name][:-9] + b" " + members[name][-8:]}
@@ -142,12 +142,12 @@ def test_a_member_that_was_changed_is_damage(ending, saved, tmp_path):
     ],
     ids=["one less", "one more", "another order", "other names"],
 )
-def test_so_are_other_members(change, saved, tmp_path):
+def test_missing_additional_and_renamed_members_are_refused(change, saved, tmp_path):
     changed = zip_of(change(members_of(saved[1])))
     assert_refused(tmp_path / "model.skops", changed, "is damaged")
 
 
-def test_a_newer_format_says_what_wrote_it(saved, tmp_path):
+def test_newer_format_names_the_version_that_wrote_it(saved, tmp_path):
     members = members_of(saved[1])
     about = json.loads(members[ABOUT])
     about |= {"format": 2, "written_by": {"skbackprop": "3.1"}}
@@ -156,11 +156,11 @@ def test_a_newer_format_says_what_wrote_it(saved, tmp_path):
     assert_refused(tmp_path / "model.skops", newer, says)
 
 
-def test_what_no_estimator_can_be_made_of_says_what_wrote_it(tmp_path):
-    """A file of another version may name what there is no more."""
+def test_unloadable_content_names_the_version_that_wrote_it(tmp_path):
+    """A file of another version may name classes that no longer exist."""
     name = "skbackprop.estimators.classifier.BackpropClassifier"
     path = written(tmp_path / "model.skops", node("ObjectNode", name, content=plain([1])))
-    says = "is complete, but .* written by skbackprop 0.1.0, and installed are python .*Install"
+    says = "is complete, but .* written by python .*, and installed are python .*Install"
     with pytest.raises(ValueError, match=says):
         load(path)
 
@@ -169,7 +169,7 @@ def test_what_no_estimator_can_be_made_of_says_what_wrote_it(tmp_path):
 
 
 @pytest.mark.long
-def test_members_of_another_size_than_any_model_s_are_not_unpacked(tmp_path):
+def test_zip_bombs_are_not_unpacked(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", bytes(30 << 20))
@@ -177,7 +177,7 @@ def test_members_of_another_size_than_any_model_s_are_not_unpacked(tmp_path):
 
 
 @pytest.mark.long
-def test_a_model_that_compresses_like_a_bomb_is_saved_all_the_same(tmp_path):
+def test_models_that_compress_like_a_bomb_are_not_compressed(tmp_path):
     model = BackpropClassifier(hidden_layer_sizes=[3] * 12_000)
     save(model, tmp_path / "model.skops")
     assert (tmp_path / "model.skops").stat().st_size > 1 << 20  # so it is not compressed
@@ -185,14 +185,14 @@ def test_a_model_that_compresses_like_a_bomb_is_saved_all_the_same(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_one_name_are_refused(saved, tmp_path):
+def test_members_of_the_same_name_are_refused(saved, tmp_path):
     file = io.BytesIO(saved[1])
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("schema.json", b"{}")
-    assert_refused(tmp_path / "model.skops", file.getvalue(), "has two members with the same name")
+    assert_refused(tmp_path / "model.skops", file.getvalue(), "is damaged")
 
 
-def test_lists_of_lists_that_are_one_are_refused_before_they_are_counted(tmp_path):
+def test_nested_references_are_refused(tmp_path):
     part = plain(1)
     for number in range(1, 60):
         part = sequence(part, {"__id__": number - 1}, kind="list") | {"__id__": number}
@@ -201,7 +201,7 @@ def test_lists_of_lists_that_are_one_are_refused_before_they_are_counted(tmp_pat
         load(path)
 
 
-def test_an_array_that_pretends_to_be_large_is_no_array(tmp_path):
+def test_arrays_shorter_than_their_header_claims_are_refused(tmp_path):
     header = io.BytesIO()
     shape = {"descr": "<f8", "fortran_order": False, "shape": (1 << 36,)}
     np.lib.format.write_array_header_1_0(header, shape)
@@ -211,9 +211,9 @@ def test_an_array_that_pretends_to_be_large_is_no_array(tmp_path):
         load(path)
 
 
-def test_a_description_that_is_nested_without_end_is_refused(tmp_path):
+def test_deeply_nested_schema_is_refused(tmp_path):
     deep = b"[" * 100_000 + b"]" * 100_000
     path = tmp_path / "deep.skops"
-    path.write_bytes(pack(zip_of({"schema.json": deep}), {"skbackprop": "0.1.0"}))
+    path.write_bytes(pack(zip_of({"schema.json": deep})))
     with pytest.raises(ValueError, match="has no schema that skops can read"):
         load(path)

@@ -1,4 +1,4 @@
-"""Do files of all releases load, predict what they did, and train on?
+"""Files of all releases load, predict the same and can resume training.
 
 `make corpus` writes those of the version at hand; the data is that of write_corpus.py.
 """
@@ -24,13 +24,13 @@ FILES = sorted(CORPUS.rglob("*.skops"))
 VERSIONS = sorted({path.parent for path in FILES})
 
 
-def test_there_are_files_of_this_version():
+def test_corpus_has_files_of_this_version():
     """If there are none, the version is new: run `make corpus`."""
     assert {path.stem for path in FILES if path.parent.name == skbackprop.__version__} == {*MODELS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name} {path.stem}")
-def test_a_file_says_what_it_said(path):
+def test_predictions_are_unchanged(path):
     expected = json.loads((path.parent / "expected.json").read_text())[path.stem]
     said = said_by(load(path), rows_of(MODELS[path.stem][1]))
     assert said.keys() == expected.keys()
@@ -49,7 +49,7 @@ def assert_near(found, wanted):
 
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
-def test_training_goes_on(folder):
+def test_training_resumes(folder):
     warm, session = load(folder / "warm.skops"), load(folder / "pieces.skops")
     n_iter = session.t_
     assert warm.fit(X, WORDS).n_iter_ > 0
@@ -57,7 +57,7 @@ def test_training_goes_on(folder):
 
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
-def test_a_loaded_search_is_fitted_anew(folder):
+def test_loaded_search_can_be_fitted_again(folder):
     search = load(folder / "search.skops")
     assert search.fit(X, CLASSES).predict(X).shape == CLASSES.shape
     with pytest.raises(NotFittedError):

@@ -1,6 +1,6 @@
-"""Does a file of somebody who means harm ever run anything, or import what nobody trusts?
+"""Malicious files run nothing, and import nothing that is not trusted.
 
-Each has a checksum that fits, and calls something that would leave a trace.
+Each has a valid checksum, and calls something that would leave a trace.
 """
 
 import ast
@@ -126,7 +126,7 @@ PARTS = {
 
 @pytest.mark.parametrize("make", PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("is_within", [False, True], ids=["alone", "within a model"])
-def test_nothing_runs(make, is_within, tmp_path):
+def test_malicious_parts_do_not_run(make, is_within, tmp_path):
     trace = tmp_path / "trace"
     part = make(trace)
     if is_within:
@@ -137,7 +137,7 @@ def test_nothing_runs(make, is_within, tmp_path):
     assert not trace.exists()
 
 
-def test_an_array_of_pickles_is_not_unpickled(tmp_path):
+def test_object_arrays_are_not_unpickled(tmp_path):
     trace = tmp_path / "trace"
     array = node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
     part = node("ObjectNode", CLASSIFIER, content=mapping(alpha=array))
@@ -152,7 +152,7 @@ def test_an_array_of_pickles_is_not_unpickled(tmp_path):
 @pytest.mark.parametrize(
     "loader", ["ObjectNode", "FunctionNode", "TypeNode", "ConstructorFromReduceNode"]
 )
-def test_what_is_not_trusted_is_not_even_imported(loader, tmp_path, monkeypatch):
+def test_untrusted_modules_are_not_imported(loader, tmp_path, monkeypatch):
     (tmp_path / "evil_module.py").write_text("class Evil:\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     part = node(loader, "evil_module.Evil", content=sequence())
@@ -162,7 +162,7 @@ def test_what_is_not_trusted_is_not_even_imported(loader, tmp_path, monkeypatch)
     assert "evil_module" not in sys.modules
 
 
-def test_a_loader_that_nobody_knows_makes_nothing(tmp_path):
+def test_unknown_loaders_are_refused(tmp_path):
     path = written(tmp_path / "evil.skops", node("EvilNode", CLASSIFIER, content=mapping()))
     with pytest.raises(ValueError, match="is complete, but skops can't load it"):
         load(path)
@@ -177,20 +177,20 @@ def things_trusted():
         yield name, getattr(importlib.import_module(module), own)
 
 
-def test_all_that_is_trusted_is_a_class_or_a_metric_of_scikit_learn():
+def test_trusted_types_are_classes_or_metrics_of_scikit_learn():
     for name, thing in things_trusted():
         if not inspect.isclass(thing):
             assert name.startswith("sklearn.metrics.")
 
 
-def test_what_writes_draws_or_runs_is_not_trusted():
+def test_classes_with_side_effects_are_not_trusted():
     rooms = ("callbacks", "displays", "export", "persistence", "core", "testing")
     for name in get_trusted_types():
         assert not name.startswith(tuple(f"skbackprop.{room}" for room in rooms))
 
 
-def test_what_is_trusted_does_nothing_when_it_is_made_or_set():
-    """None has a hook that skops would call; of reductions, only those to the class itself."""
+def test_trusted_classes_run_no_code_when_loaded():
+    """They have no hook that skops would call, and reduce only to their own class."""
     ours = [thing for name, thing in things_trusted() if name.startswith(skbackprop.__name__)]
     for base in (Configurable, EstimatorMixin):
         assert vars(base.__new__(base)) == {}
@@ -220,7 +220,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_all_parts_with_a_name_are_trusted(table):
+def test_named_parts_are_trusted(table):
     for part in table.values():
         kind = part if inspect.isclass(part) else type(part)
         assert f"{kind.__module__}.{kind.__qualname__}" in get_trusted_types()

@@ -1,14 +1,12 @@
-"""Do estimators of all kinds come back from a safe file, the same to the bit?"""
+"""Estimators of all kinds are loaded from a safe file as they were saved."""
 
 import ast
-import copy
 import datetime
 import decimal
 import enum
 import os
 import pickle
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +38,6 @@ from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import BatchNormalization
 from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.persistence import get_trusted_types, load, save
-from skbackprop.persistence.save_load import canonical_bytes
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from skbackprop.weight_averaging import ExponentialMovingAverage
@@ -71,7 +68,7 @@ def _search(kind, **settings):
     return kind(quick(BackpropClassifier), {"alpha": [0.1, 1.0]}, cv=2, **settings).fit(X, Y)
 
 
-# Beside tests/support/cases.py: what makes a fitted estimator, and the X that it is asked about.
+# In addition to tests/support/cases.py: a function that fits an estimator, and the X to predict.
 MODELS = {
     "a table's classes": (lambda: _tabular(TabularClassifier, WORDS), TABLE),
     "a table's numbers": (lambda: _tabular(TabularRegressor, NUMBERS), TABLE),
@@ -188,21 +185,20 @@ def _rebuilt(model):
 
 def assert_same(loaded, model, X):
     np.testing.assert_equal(answers(loaded, X), answers(model, X))
-    assert canonical_bytes(pickle.loads(pickle.dumps(model))) == canonical_bytes(loaded)
 
 
-# Scalers, and losses with all kinds of labels, are for exports.
+# Without scalers and without losses of all kinds of labels, which matter for exports only.
 NAMES = [name for name in cases.NAMES if not re.search(r"Scaler|(two classes|multilabel)$", name)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_loaded_is_what_was_saved(name, tmp_path):
+def test_loaded_networks_predict_the_same(name, tmp_path):
     assert_same(safely_saved(cases.model(name), tmp_path), cases.model(name), cases.rows_of(name))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("make, X", MODELS.values(), ids=MODELS)
-def test_so_it_is_of_tables_searches_and_all_that_holds_a_network(make, X, tmp_path):
+def test_loaded_tables_searches_and_meta_estimators_predict_the_same(make, X, tmp_path):
     model = make()
     assert_same(safely_saved(model, tmp_path), model, X)
 
@@ -217,13 +213,13 @@ def test_so_it_is_of_tables_searches_and_all_that_holds_a_network(make, X, tmp_p
         TabularRegressor,
     ],
 )
-def test_what_was_never_fitted_keeps_its_parameters(kind, tmp_path):
+def test_unfitted_estimators_keep_their_parameters(kind, tmp_path):
     assert repr(safely_saved(kind(random_state=3), tmp_path)) == repr(kind(random_state=3))
 
 
 @pytest.mark.long
-def test_boosting_is_loaded_by_who_trusts_trees(tmp_path):
-    """Those of a stranger could make scikit-learn read beyond its memory."""
+def test_boosting_is_loaded_if_trees_are_trusted(tmp_path):
+    """Trees of a malicious file could make scikit-learn read beyond its memory."""
     model, path = _tabular(TabularRegressor, NUMBERS, blend="boosting"), tmp_path / "model.skops"
     save(model, path)
     with pytest.raises(ValueError, match=rf"names .*{TREES}.* not trusted") as caught:
@@ -232,12 +228,12 @@ def test_boosting_is_loaded_by_who_trusts_trees(tmp_path):
     assert_same(load(path, trusted=ast.literal_eval(advised)), model, TABLE)
 
 
-# ------------------------------------------------------------------- training that goes on
+# ------------------------------------------------------------------------ resumed training
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_warm_start_goes_on_to_the_bit(settings, tmp_path):
+def test_warm_start_resumes_to_the_bit(settings, tmp_path):
     model = quick(BackpropClassifier, warm_start=True, **settings).fit(X, Y)
     loaded, pickled = safely_saved(model, tmp_path), pickle.loads(pickle.dumps(model))
     for each in (loaded, pickled):
@@ -249,7 +245,7 @@ def test_a_warm_start_goes_on_to_the_bit(settings, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder])
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_partial_fit_goes_on_to_the_bit(kind, n_estimators, tmp_path):
+def test_partial_fit_resumes_to_the_bit(kind, n_estimators, tmp_path):
     members = {} if kind is BackpropAutoencoder else {"n_estimators": n_estimators}
     settings = members | {"dropout": 0.2, "early_stopping": True}
     model, whole = quick(kind, **settings), quick(kind, **settings)
@@ -261,7 +257,7 @@ def test_partial_fit_goes_on_to_the_bit(kind, n_estimators, tmp_path):
     assert same_bits(model, whole)
 
 
-def test_a_stream_stays_that_of_all_who_draw_from_it(tmp_path):
+def test_shared_random_streams_stay_shared(tmp_path):
     rng = np.random.RandomState(0)
     model = quick(BackpropClassifier, random_state=rng, warm_start=True).fit(X, Y)
     loaded = safely_saved(model, tmp_path)
@@ -297,7 +293,7 @@ class Doubled(ActivationFunction):
         delta *= 2.0
 
 
-def test_parts_of_users_are_loaded_by_who_trusts_them(tmp_path):
+def test_user_defined_parts_are_loaded_if_trusted(tmp_path):
     model, path = quick(BackpropClassifier, activation=Doubled()).fit(X, Y), tmp_path / "own.skops"
     save(model, path)
     name = f"{Doubled.__module__}.Doubled"
@@ -309,78 +305,24 @@ def test_parts_of_users_are_loaded_by_who_trusts_them(tmp_path):
         load(path, trusted=name)
 
 
-# -------------------------------------------------------------------------- what can't be
-
-
-DIFFERENT = [
-    (1, 1.0),
-    (1, True),
-    (0.0, -0.0),
-    (np.float32(1), np.float64(1)),
-    (np.sin, np.cos),
-    (np.zeros(2), np.zeros(2, np.float32)),
-    (np.zeros(2), -np.zeros(2)),
-    (np.ones((2, 3)), np.asfortranarray(np.ones((2, 3)))),
-    (np.array(["a", None]), np.array(["a", "None"], dtype=object)),
-    (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
-    ((1,), [1]),
-    ({1: 1}, {True: 1}),
-    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-    (partial(max, 1), partial(max, 2)),
-    (np.random.RandomState(0), np.random.RandomState(1)),
-    (csr_array(np.eye(2)), csr_array(2 * np.eye(2))),
-    (BackpropClassifier(alpha=1.0), BackpropClassifier(alpha=2.0)),
-]
-
-
-@pytest.mark.parametrize("one, other", DIFFERENT, ids=range(len(DIFFERENT)))
-def test_states_differ_if_any_bit_or_type_differs(one, other):
-    assert canonical_bytes(one) != canonical_bytes(other)
-    for each in (one, other):
-        assert canonical_bytes(each) == canonical_bytes(copy.deepcopy(each))
-        assert canonical_bytes([each, each]) == canonical_bytes([each, copy.deepcopy(each)])
-
-
-class Slots:
-    """An object that skops loses the content of."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value):
-        self.value = value
-
-
-class Listing(list):
-    """A list that holds something beside."""
-
-
-def listing():
-    made = Listing([1])
-    made.beside = 2
-    return made
+# --------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
-    "value, says",
+    "value, match",
     [
         (lambda: None, "can't be pickled"),
-        (
-            {True: 1.0, False: 2.0},
-            r"verbose, which is {.*not come back as it was.*0 and 1 can stand for",
-        ),
-        ({1: 1.0, "1": 2.0}, "verbose, which is {.*not come back as it was"),
-        ({None: 1.0}, r"can't bring back BackpropClassifier\.verbose, which is {None: 1\.0}: "),
-        ({"a": [0, {(0, 1): 1.0}]}, r"back BackpropClassifier\.verbose\['a'\]\[1\], which is "),
-        (Slots(3), "verbose, which is <.*slots"),
-        (listing(), r"verbose, which is \[1\]: it would not come back as it was"),
+        ({True: 1.0, False: 2.0}, r"\.verbose, which is {.*boolean keys.*0 and 1 can stand for"),
+        ({None: 1.0}, r"can't restore BackpropClassifier\.verbose, which is {None: 1\.0}: "),
+        ({"a": [0, {(0, 1): 1.0}]}, r"BackpropClassifier\.verbose\['a'\]\[1\], which is "),
     ],
-    ids=["function", "bool keys", "keys that print alike", "None", "tuple", "slots", "list"],
+    ids=["function", "boolean keys", "None", "tuple"],
 )
-def test_what_would_not_come_back_is_not_saved(value, says, tmp_path):
+def test_save_names_the_part_that_skops_cannot_restore(value, match, tmp_path):
     path = tmp_path / "model.skops"
     save(BackpropClassifier(alpha=0.5), path)
     before = path.read_bytes()
-    with pytest.raises(TypeError, match="BackpropClassifier can't be saved.*" + says):
+    with pytest.raises(TypeError, match="BackpropClassifier can't be saved.*" + match):
         save(BackpropClassifier(verbose=value), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.skops"]
@@ -388,10 +330,6 @@ def test_what_would_not_come_back_is_not_saved(value, says, tmp_path):
 
 class Color(enum.Enum):
     RED, GREEN, BLUE = range(3)
-
-
-class Size(enum.IntEnum):
-    SMALL, LARGE = range(2)
 
 
 LEVELS = {
@@ -405,29 +343,25 @@ LEVELS = {
     "timestamps": ([pd.Timestamp("2020"), pd.Timestamp("2021")], False),
     "durations": ([pd.Timedelta(1), pd.Timedelta(2)], False),
     "enums": (list(Color), False),
-    "whole enums": (list(Size), False),
 }
 
 
-@pytest.mark.parametrize("name", LEVELS)
-def test_levels_of_all_types_come_back_or_are_named(name, tmp_path):
-    levels, comes_back = LEVELS[name]
-    levels = [*levels, None]
-    values = pd.Series((levels * 12)[:12], dtype=object)
+@pytest.mark.parametrize("levels, is_restored", LEVELS.values(), ids=LEVELS)
+def test_levels_of_categories_of_all_types(levels, is_restored, tmp_path):
+    values = pd.Series(([*levels, None] * 12)[:12], dtype=object)
     table = pd.DataFrame({"size": range(12), "x": values})
-    encoder = TableEncoder(["x"], min_frequency=1).fit(table)
-    if comes_back:
-        path = tmp_path / "encoder.skops"
+    encoder, path = TableEncoder(["x"], min_frequency=1).fit(table), tmp_path / "encoder.skops"
+    if is_restored:
         save(encoder, path)
-        encoded = load(path, trusted=["datetime.date", "decimal.Decimal"]).transform(table)
-        assert np.array_equal(encoded, encoder.transform(table))
-        return
-    place = r"TableEncoder\._encoding\.levels\[0\]\.own\[0\]"
-    with pytest.raises(TypeError, match=rf"can't be saved .*{place}.* levels of categories"):
-        safely_saved(encoder, tmp_path)
+        loaded = load(path, trusted=["datetime.date", "decimal.Decimal"])
+        assert np.array_equal(loaded.transform(table), encoder.transform(table))
+    else:
+        place = r"TableEncoder\._encoding\.levels\[0\]\.own\[0\]"
+        with pytest.raises(TypeError, match=rf"can't be saved .*{place}.* levels of categories"):
+            save(encoder, path)
 
 
-def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "model.skops"
     save(BackpropClassifier(alpha=0.5), path)
 
@@ -441,7 +375,7 @@ def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path, monkeypatch
     assert load(path).alpha == 0.5
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_missing_folder_is_named(tmp_path):
     path = tmp_path / "none" / "model.skops"
     with pytest.raises(FileNotFoundError, match=r"none.model\.skops"):
         save(BackpropClassifier(), path)
@@ -449,7 +383,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         load(path)
 
 
-def test_skops_reads_the_files_itself(tmp_path):
+def test_skops_can_read_the_files(tmp_path):
     import skops.io
 
     path = Path(tmp_path) / "model.skops"
