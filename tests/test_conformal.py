@@ -5,7 +5,6 @@ the coverage in closed form; cases worked by hand; and scikit-learn's own checks
 """
 
 import math
-from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,6 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import (
     BackpropClassifier,
@@ -39,7 +37,7 @@ from skbackprop import (
 )
 from skbackprop._conformal_intervals import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile, SquaredError, TargetInterval
-from support import NAMES, few_epochs, for_check, pickled, quick, value_data
+from support import NAMES, few_epochs, pickled, quick, value_data
 
 pytestmark = few_epochs
 
@@ -386,40 +384,6 @@ def test_weights_are_routed(routing):
 
 
 # ------------------------------------------------------------------------------ its place
-
-
-CHECKED = {
-    "linear": LinearRegression(),
-    "pipeline": make_pipeline(StandardScaler(), Ridge()),
-    "network": BackpropRegressor(
-        (20,), learning_rate_init=0.01, max_iter=100, n_estimators=2, random_state=0
-    ),
-    "gaussian": BackpropRegressor(
-        (20,), learning_rate_init=0.01, max_iter=100, loss="gaussian", random_state=0
-    ),
-    "quantiles": BackpropRegressor(
-        (20,), learning_rate_init=0.01, max_iter=100, loss=QUANTILES, random_state=0
-    ),
-}
-CHECKS = [
-    pytest.param(
-        model,
-        check,
-        id=f"{name}: {check.func.__name__} {check.keywords}",
-        marks=[] if name == "linear" else pytest.mark.long,
-    )
-    for name, estimator in CHECKED.items()
-    for model, check in estimator_checks_generator(ConformalRegressor(estimator, random_state=0))
-    if not check.func.__name__.startswith("check_array_api")  # which skips itself
-]
-
-
-@pytest.mark.parametrize("model, check", CHECKS)
-def test_it_passes_every_check_of_scikit_learn(model, check):
-    try:
-        check(for_check(model, check, n_epochs=3))
-    except SkipTest as skip:
-        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.linalg import subspace_angles
-from sklearn.base import clone, is_outlier_detector
+from sklearn.base import is_outlier_detector
 from sklearn.datasets import load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -431,17 +431,6 @@ def test_dense_rows_are_not_copied():
     assert table.y is X
 
 
-def test_rows_are_not_written_to():
-    for container in (np.array, sparse.csr_array):
-        rows = container(X)
-        (rows if isinstance(rows, np.ndarray) else rows.data).setflags(write=False)
-        autoencoder = small().fit(rows).partial_fit(rows)
-        codes = autoencoder.transform(rows)
-        codes.setflags(write=False)
-        autoencoder.inverse_transform(codes)
-        autoencoder.score(rows)
-
-
 def test_one_row_will_do():
     autoencoder = small().fit(X[:1])
     assert autoencoder.transform(X[:1]).shape == (1, 2)
@@ -484,10 +473,6 @@ def test_pieces_are_the_whole_to_the_bit(case, container):
         by_warm_fits = copy.deepcopy(by_warm_fits.fit(rows, sample_weight=WEIGHT))
     assert same_bits(by_epoch, whole)
     assert same_bits(by_warm_fits, whole)
-
-
-def test_partial_fit_is_absent_for_lbfgs():
-    assert not hasattr(small(solver="lbfgs"), "partial_fit")
 
 
 @pytest.mark.parametrize("name", ["n_components", "hidden_layer_sizes"])
@@ -549,18 +534,6 @@ def test_codes_of_another_width_or_range_are_an_error():
         autoencoder.inverse_transform(np.full((5, 2), 1e39))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("transform", "inverse_transform", "score_samples", "score"),
-        *("decision_function", "predict"),
-    ],
-)
-def test_what_needs_a_network_says_so(name):
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        getattr(small(), name)(X)
-
-
 @pytest.mark.parametrize("name", ["n_estimators", "normalization", "scale_target"])
 def test_what_an_autoencoder_does_not_have_is_no_parameter(name):
     with pytest.raises(ValueError, match=f"Invalid parameter '{name}'"):
@@ -597,19 +570,6 @@ def test_columns_have_names():
     assert list(frame) == names
     np.testing.assert_array_equal(frame, naive(autoencoder, X)[0])
     assert autoencoder.inverse_transform(frame).shape == (N, D)
-
-
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_clones_copies_and_pickles_say_the_same(early_stopping):
-    autoencoder = small(early_stopping=early_stopping).fit(X)
-    for other in (
-        clone(autoencoder).fit(X),
-        copy.deepcopy(autoencoder),
-        pickle.loads(pickle.dumps(autoencoder)),
-    ):
-        np.testing.assert_array_equal(other.transform(X), autoencoder.transform(X))
-        np.testing.assert_array_equal(other.score_samples(X), autoencoder.score_samples(X))
-        np.testing.assert_array_equal(other.predict(X), autoencoder.predict(X))
 
 
 def test_assigned_weights_count():

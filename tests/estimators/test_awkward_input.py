@@ -7,7 +7,6 @@ match, huge numbers, and the same numbers in all kinds of containers.
 
 import re
 import warnings
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -44,23 +43,6 @@ BAD_NUMBERS = pytest.mark.parametrize(
     [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")],
     ids=["nan", "inf", "-inf"],
 )
-
-
-@BOTH
-@BAD_NUMBERS
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, pd.DataFrame])
-def test_non_finite_x(estimator_class, value, named, container):
-    X, y = data_for(estimator_class)
-    bad = container(changed(X, (3, 1), value))
-    fitted = quick(estimator_class).fit(container(X), y)
-    for call in (
-        lambda: quick(estimator_class).fit(bad, y),
-        lambda: quick(estimator_class).partial_fit(bad, y, **classes_for(estimator_class)),
-        lambda: fitted.predict(bad),
-        lambda: fitted.score(bad, y),
-    ):
-        with pytest.raises(ValueError, match=rf"Input X contains {named}"):
-            call()
 
 
 TABULAR = {
@@ -251,29 +233,7 @@ def test_dates_may_be_labels():
     np.testing.assert_array_equal(model.classes_, DAYS[:3])
 
 
-@BOTH
-def test_x_of_wrong_dimensions(estimator_class):
-    X, y = data_for(estimator_class)
-    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
-        quick(estimator_class).fit(X[:, 0], y)
-    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
-        quick(estimator_class).fit(X, y).predict(X[0])
-    with pytest.raises(ValueError, match=r"dim 3|3 dim"):
-        quick(estimator_class).fit(X[None], y)
-
-
 # ------------------------------------------------------------------ hardly any rows, columns
-
-
-@BOTH
-def test_no_rows_and_no_columns(estimator_class):
-    X, y = data_for(estimator_class)
-    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
-        quick(estimator_class).fit(X[:0], y[:0])
-    with pytest.raises(ValueError, match=r"0 feature\(s\)"):
-        quick(estimator_class).fit(X[:, :0], y)
-    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
-        quick(estimator_class).fit(X, y).predict(X[:0])
 
 
 @SOLVERS
@@ -341,61 +301,6 @@ def test_constant_features_say_nothing_and_do_no_harm(estimator_class, solver):
 
 
 # --------------------------------------------------------------------- features and names
-
-
-@BOTH
-def test_wrong_number_of_features(estimator_class):
-    X, y = data_for(estimator_class)
-    model = quick(estimator_class, warm_start=True).fit(X, y)
-    methods = ["predict"]
-    if estimator_class is BackpropClassifier:
-        methods += ["predict_proba", "predict_log_proba", "decision_function"]
-    calls = [lambda method=method: getattr(model, method)(X[:, :3]) for method in methods]
-    calls += [lambda fit=fit: fit(X[:, :3], y) for fit in (model.fit, model.partial_fit)]
-    for call in calls:
-        with pytest.raises(ValueError, match=f"X has 3 features, but .* is expecting {D}"):
-            call()
-
-
-FRAMES = pytest.mark.parametrize(
-    "frame",
-    [
-        lambda X, names: pd.DataFrame(X, columns=names),
-        lambda X, names: pl.DataFrame(np.ascontiguousarray(X), schema=names),
-    ],
-    ids=["pandas", "polars"],
-)
-
-
-@BOTH
-@FRAMES
-def test_feature_names_are_kept_and_checked(estimator_class, frame):
-    X, y = data_for(estimator_class)
-    names = ["height", "width", "depth", "mass"]
-    model = quick(estimator_class).fit(frame(X, names), y)
-    assert list(model.feature_names_in_) == names
-    assert model.feature_names_in_.dtype == object
-    assert model.n_features_in_ == D
-    assert_same_network(model, quick(estimator_class).fit(X, y))
-    in_frame = model.predict(frame(X, names))
-
-    for other in (["height", "width", "depth", "color"], names[::-1]):
-        for call in (model.predict, lambda X: model.partial_fit(X, y)):
-            with pytest.raises(ValueError, match="feature names should match"):
-                call(frame(X, other))
-    with pytest.warns(UserWarning, match="X does not have valid feature names"):
-        assert np.array_equal(model.predict(X), in_frame)
-    with pytest.warns(UserWarning, match="X has feature names, but .* was fitted without"):
-        quick(estimator_class).fit(X, y).predict(frame(X, names))
-
-
-@BOTH
-def test_names_of_columns_that_are_not_words_are_no_names(estimator_class):
-    X, y = data_for(estimator_class)
-    model = quick(estimator_class).fit(pd.DataFrame(X), y)
-    assert not hasattr(model, "feature_names_in_")
-    model = quick(estimator_class).fit(pd.DataFrame(X, columns=list("abcd")), y).fit(X, y)
-    assert not hasattr(model, "feature_names_in_")  # the last fit counts
 
 
 @BOTH
@@ -545,83 +450,10 @@ def test_a_rate_that_makes_it_diverge_is_named(estimator_class, solver, dtype):
 # --------------------------------------------------------- the same numbers in other clothes
 
 
-def memory_mapped(X, tmp_path):
-    np.save(tmp_path / "X.npy", X)
-    return np.load(tmp_path / "X.npy", mmap_mode="r")
-
-
 def read_only(X):
     X = X.copy()
     X.flags.writeable = False
     return X
-
-
-def with_64_bit_indices(X):
-    X = sparse.csr_array(X)
-    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
-    return X
-
-
-def coo_with_duplicates(X):
-    """Every entry as two halves, in no order: a sum that COO leaves to be done."""
-    X = sparse.coo_array(X)
-    order = np.random.RandomState(0).permutation(2 * X.nnz)
-    row, column = (np.tile(index, 2)[order] for index in X.coords)
-    return sparse.coo_array((np.tile(X.data / 2, 2)[order], (row, column)), shape=X.shape)
-
-
-def unsorted_csr(X):
-    X = sparse.csr_array(X)
-    rows = pairwise(X.indptr)
-    reverse = np.concatenate([np.arange(stop - 1, start - 1, -1) for start, stop in rows])
-    return sparse.csr_array((X.data[reverse], X.indices[reverse], X.indptr), shape=X.shape)
-
-
-DRESSES = {
-    "read-only": read_only,
-    "Fortran": np.asfortranarray,
-    "every second row": lambda X: np.repeat(X, 2, axis=0)[::2],
-    "every second column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
-    "backwards": lambda X: X[::-1].copy()[::-1],
-    "byte-swapped": lambda X: X.astype(X.dtype.newbyteorder()),
-    "objects": lambda X: X.astype(object),
-    "list": lambda X: X.tolist(),
-    "tuples": lambda X: tuple(map(tuple, X.tolist())),
-    "long double": lambda X: X.astype(np.longdouble),
-    "matrix of pandas": pd.DataFrame,
-    "nullable pandas": lambda X: pd.DataFrame(X).astype("Float64"),
-    "polars": lambda X: pl.DataFrame(X, schema=list("abcd")),
-    "csr": sparse.csr_array,
-    "csr matrix": sparse.csr_matrix,
-    "csc": sparse.csc_array,
-    "coo": sparse.coo_array,
-    "lil": sparse.lil_array,
-    "dok": sparse.dok_array,
-    "bsr": sparse.bsr_array,
-    "64-bit indices": with_64_bit_indices,
-    "unsorted csr": unsorted_csr,
-    "coo with duplicates": coo_with_duplicates,
-}
-
-
-@BOTH
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("dress", [*DRESSES, "memory-mapped"])
-def test_container_of_x_does_not_matter(estimator_class, solver, dress, tmp_path):
-    X, y = data_for(estimator_class)
-    X[X < -0.5] = 0  # so that sparse X has something to leave out
-    dressed = memory_mapped(X, tmp_path) if dress == "memory-mapped" else DRESSES[dress](X)
-    settings = {"solver": solver, "batch_size": 16}
-    expected = quick(estimator_class, **settings).fit(X, y)
-    actual = quick(estimator_class, **settings).fit(dressed, y)
-    assert_same_network(actual, expected, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(actual.predict(dressed), expected.predict(X), rtol=1e-9)
-
-    if solver == "adam":
-        arguments = (y, None, *classes_for(estimator_class).values())
-        expected = quick(estimator_class).partial_fit(X, *arguments)
-        actual = quick(estimator_class).partial_fit(dressed, *arguments)
-        assert_same_network(actual, expected, rtol=1e-9, atol=1e-11)
 
 
 @BOTH

@@ -392,15 +392,6 @@ def test_epochs_loss_is_weighted_by_weight():
     assert regressor.loss_ == pytest.approx(expected, rel=1e-9)
 
 
-# --------------------------------------------------- 10. partial_fit of L-BFGS is hidden
-
-
-@BOTH
-def test_partial_fit_is_hidden_for_lbfgs(estimator_class):
-    assert hasattr(estimator_class(solver="adam"), "partial_fit")
-    assert not hasattr(estimator_class(solver="lbfgs"), "partial_fit")
-
-
 # ------------------------------------------------ 11. parameters set before a warm fit
 
 STRUCTURE = {

@@ -4,7 +4,6 @@ Each test asks for a result that a mere absence of exceptions would not give: a 
 baseline, the numbers of the same thing done by hand, or the shapes that the tool promises.
 """
 
-import inspect
 from threading import Barrier, Thread
 
 import joblib
@@ -477,19 +476,6 @@ def test_a_search_asks_what_to_do_with_weights_that_were_not_requested(estimator
 # ------------------------------------------------------------- conventions of an estimator
 
 
-@BOTH
-def test_parameters_are_those_of_the_constructor(estimator_class):
-    signature = inspect.signature(estimator_class)
-    estimator = estimator_class()
-    assert estimator.get_params() == {
-        name: parameter.default for name, parameter in signature.parameters.items()
-    }
-    assert estimator.set_params(alpha=0.5, solver="sgd") is estimator
-    assert (estimator.alpha, estimator.solver) == (0.5, "sgd")
-    with pytest.raises(ValueError, match="Invalid parameter 'droppout'"):
-        estimator.set_params(droppout=0.5)
-
-
 class Brief(BackpropRegressor):
     """A network of a user's own, whose constructor takes few parameters and one more."""
 
@@ -518,41 +504,11 @@ def test_the_constructor_of_a_derived_class_may_take_other_parameters():
     np.testing.assert_array_equal(*scores)
 
 
-@few_epochs
-@BOTH
-def test_clone_takes_the_settings_and_leaves_the_fit(estimator_class):
-    X, y = class_data()
-    init = (
-        [np.full((4, 2), 0.1), np.full((2, 3 if is_classifier(estimator_class()) else 1), 0.1)],
-        [np.zeros(2), np.zeros(3 if is_classifier(estimator_class()) else 1)],
-    )
-    fitted = estimator_class((2,), init=init, max_iter=3, random_state=5).fit(X, y)
-    copy = clone(fitted)
-    assert not any(name.endswith("_") for name in vars(copy))
-    assert copy.init is not fitted.init
-    assert copy.get_params().keys() == fitted.get_params().keys()
-    assert_same_network(copy.fit(X, y), fitted)
-
-
 @BOTH
 def test_repr_shows_what_differs_from_the_defaults(estimator_class):
     name = estimator_class.__name__
     assert repr(estimator_class()) == f"{name}()"
     assert repr(estimator_class(alpha=0.5, solver="sgd")) == f"{name}(alpha=0.5, solver='sgd')"
-
-
-@few_epochs
-@BOTH
-def test_html_repr_tells_whether_it_is_fitted(estimator_class):
-    X, y = class_data()
-    estimator = estimator_class(alpha=0.123, max_iter=2)
-    before = estimator._repr_html_()
-    after = estimator.fit(X, y)._repr_html_()
-    for html in (before, after):
-        assert estimator_class.__name__ in html
-        assert "0.123" in html
-    assert "<span>Not fitted</span>" in before
-    assert "<span>Fitted</span>" in after
 
 
 def test_tags_say_what_the_estimators_take():
@@ -567,16 +523,6 @@ def test_tags_say_what_the_estimators_take():
     assert tags.target_tags.multi_output
     assert not tags.target_tags.positive_only
     assert get_tags(BackpropRegressor(loss="poisson")).target_tags.positive_only
-
-
-@BOTH
-def test_partial_fit_is_there_unless_the_solver_is_lbfgs(estimator_class):
-    assert hasattr(estimator_class(), "partial_fit")
-    assert hasattr(estimator_class(solver="sgd"), "partial_fit")
-    estimator = estimator_class(solver="lbfgs")
-    assert not hasattr(estimator, "partial_fit")
-    with pytest.raises(AttributeError, match="partial_fit"):
-        estimator.partial_fit([[0.0]], [0])
 
 
 # -------------------------------------------------------------------------------- threads

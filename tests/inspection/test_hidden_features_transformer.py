@@ -1,7 +1,5 @@
 """BackpropFeatures is a scikit-learn transformer that returns hidden features."""
 
-from unittest import SkipTest
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,38 +12,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
-    BackpropRegressor,
 )
 from skbackprop.inspection import BackpropFeatures
-from support import BOTH, NAMES, class_data, data_for, few_epochs, for_check, pickled, quick
+from support import BOTH, NAMES, class_data, data_for, few_epochs, pickled, quick
 
 pytestmark = few_epochs
-
-CHECKED = {
-    "classifier": BackpropFeatures(quick(BackpropClassifier, max_iter=20)),
-    "regressor": BackpropFeatures(quick(BackpropRegressor, max_iter=20, n_estimators=2)),
-}
-CHECKS = [
-    pytest.param(CHECKED[kind], check, id=f"{kind}: {check.func.__name__} {check.keywords}")
-    for kind in CHECKED
-    for _, check in estimator_checks_generator(CHECKED[kind])
-    if not check.func.__name__.startswith("check_array_api")  # which skips itself
-]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("transformer, check", CHECKS)
-def test_it_passes_every_check_of_scikit_learn(transformer, check):
-    try:
-        check(for_check(transformer, check, n_epochs=3))
-    except SkipTest as skip:
-        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
 
 
 @BOTH

@@ -30,7 +30,6 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import (
     BackpropAutoencoder,
@@ -49,7 +48,6 @@ from support import (
     bits,
     class_data,
     few_epochs,
-    for_check,
     label_data,
     outcome,
     quick,
@@ -696,36 +694,6 @@ def test_an_error_leaves_the_search_as_it_was():
 
 
 # --------------------------------------------------------------------- scikit-learn's checks
-
-SMALL = {"hidden_layer_sizes": 10, "learning_rate_init": 0.05, "max_iter": 30, "random_state": 0}
-SEARCHES = [
-    BackpropHalvingGridSearchCV(
-        BackpropClassifier(**SMALL), {"alpha": [1e-4, 1e-2]}, cv=2, error_score="raise", factor=2
-    ),
-    BackpropHalvingRandomSearchCV(
-        BackpropRegressor(**SMALL),
-        {"alpha": [1e-4, 1e-2]},
-        n_candidates=2,
-        min_resources="exhaust",
-        random_state=0,
-        cv=2,
-        error_score="raise",
-        factor=2,
-    ),
-]
-
-
-def checks():
-    for search, check in itertools.chain(*map(estimator_checks_generator, SEARCHES)):
-        if check.func.__name__ != "check_array_api_input":
-            yield pytest.param(search, check, id=f"{type(search).__name__}, {check.func.__name__}")
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
-@pytest.mark.parametrize("search, check", list(checks()))
-def test_search_passes_the_check(search, check):
-    check(for_check(search, check, n_epochs=3))
 
 
 @pytest.mark.long

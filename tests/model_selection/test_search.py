@@ -39,7 +39,6 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
-from sklearn.utils.estimator_checks import estimator_checks_generator
 from threadpoolctl import threadpool_limits
 
 from skbackprop import (
@@ -59,7 +58,6 @@ from support import (
     bits,
     class_data,
     few_epochs,
-    for_check,
     label_data,
     outcome,
     peak_of,
@@ -824,41 +822,3 @@ def test_memory_of_gathered_rows_is_bounded():
     X, network = value_data(12_000, 5)[0], quick(BackpropRegressor, hidden_layer_sizes=4)
     network.set_params(batch_size=20, max_iter=1, random_state=None)
     assert peak_of_search(network, X, max_stack_bytes=2**18) < 2**18 + 8 * X.nbytes
-
-
-# --------------------------------------------------------------------- scikit-learn's checks
-
-ARRAY_API = "check_array_api_input"  # scikit-learn skips it unless SciPy is set for it
-SMALL = {"hidden_layer_sizes": 10, "learning_rate_init": 0.05, "max_iter": 30, "random_state": 0}
-SEARCHES = [
-    BackpropGridSearchCV(
-        BackpropClassifier(**SMALL), {"alpha": [1e-4, 1e-2]}, cv=2, error_score="raise"
-    ),
-    BackpropRandomizedSearchCV(
-        BackpropRegressor(**SMALL),
-        {"alpha": [1e-4, 1e-2]},
-        n_iter=2,
-        random_state=0,
-        cv=2,
-        error_score="raise",
-    ),
-]
-
-
-def name_of(check):
-    return check.func.__name__
-
-
-def checks():
-    for search, check in itertools.chain(*map(estimator_checks_generator, SEARCHES)):
-        if name_of(check) != ARRAY_API:
-            names = type(search).__name__, type(search.estimator).__name__, name_of(check)
-            yield pytest.param(search, check, id=", ".join(names))
-
-
-@pytest.mark.long
-# A classifier's y with an infinity is cast to integers by scikit-learn's check_cv.
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
-@pytest.mark.parametrize("search, check", list(checks()))
-def test_search_passes_the_check(search, check):
-    check(for_check(search, check, n_epochs=3))

@@ -4,7 +4,6 @@ import copy
 import datetime
 import decimal
 import pickle
-from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -19,32 +18,11 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, OrdinalEncoder, TargetEncoder
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._dataframe import FEW_ROWS
 from support import few_epochs
-
-CHECKED = [
-    TableEncoder(),
-    TableEncoder(categorical_features=[0], encoding="ordinal", min_frequency=1),
-    TableEncoder(max_categories=2, dtype="float32"),
-]
-CHECKS = [
-    pytest.param(encoder, check, id=f"{encoder}: {check.func.__name__} {check.keywords}")
-    for encoder in CHECKED
-    for _, check in estimator_checks_generator(encoder)
-    if not check.func.__name__.startswith("check_array_api")  # which skips itself
-]
-
-
-@pytest.mark.parametrize("encoder, check", CHECKS)
-def test_it_passes_every_check_of_scikit_learn(encoder, check):
-    try:
-        check(clone(encoder))
-    except SkipTest as skip:
-        pytest.fail(f"{check.func.__name__} was skipped: {skip}")
 
 
 def test_tags_say_what_it_takes():

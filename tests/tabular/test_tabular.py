@@ -6,7 +6,6 @@ what they learn there from the formulas; tables are those of the encoder's tests
 
 import pickle
 import time
-from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import (
     BackpropGridSearchCV,
@@ -40,31 +38,10 @@ from skbackprop.tabular._encoding import (
     draw_seed,
 )
 from skbackprop.tabular.classifier import probabilities
-from support import for_check
 from support.mixed import FRAMES, to_objects
 from support.tables import BOTH, TaskRecorder, component_inputs, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
-# Folds are drawn at random, so that rows removed or repeated lie otherwise.
-WEIGHTS_OF_ROWS = {
-    "check_sample_weight_equivalence_on_dense_data",
-    "check_sample_weight_equivalence_on_sparse_data",
-}
-
-
-@pytest.mark.long
-@BOTH
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_scikit_learns_checks(kind):
-    failed = set()
-    for estimator, check in estimator_checks_generator(kind(n_estimators=2, max_iter=15)):
-        try:
-            check(for_check(estimator, check, n_epochs=3))
-        except SkipTest:
-            assert check.func.__name__ == "check_array_api_input"
-        except AssertionError:
-            failed.add(check.func.__name__)
-    assert failed == WEIGHTS_OF_ROWS
 
 
 # ------------------------------------------------------------------------------- tables
