@@ -13,14 +13,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.linear_model import SGDClassifier
-from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, weight_averaging
+from skbackprop import BackpropClassifier, BackpropRegressor, weight_averaging
 from skbackprop.activations import Relu, Tanh
-from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import DivergenceError
 from skbackprop.nn.parameters import averaged_parameters
 from skbackprop.optimizers import SGD
 from skbackprop.utils import arrays
@@ -30,7 +27,7 @@ from skbackprop.weight_averaging import (
     PolyakAverage,
     WeightAverage,
 )
-from support import BOTH, assert_same_search, class_data, data_for, few_epochs, peak_of, same_bits
+from support import BOTH, class_data, data_for, few_epochs, peak_of, same_bits
 from support.stacks import (
     DTYPES,
     LOSSES,
@@ -285,35 +282,6 @@ def test_a_batch_that_weighs_nothing_is_no_step(kind):
     assert_same_bits(*ends)
 
 
-@every_average_of_a_stack
-def test_a_stack_goes_on_with_the_averages_of_those_that_stay(kind):
-    members = four_members(False, False)
-    stack, rest = (
-        stack_of(some, NETWORK, LOSS, SGD(), average=kind) for some in (members, members[1:3])
-    )
-    for each in (stack, rest):
-        list(iter_epochs(each, 2))
-    stack.drop_members(np.array([True, False, False, True]))
-    for each in (stack, rest):
-        list(iter_epochs(each, 2))
-    for name, array in states_of(rest).items():
-        assert_same_bits(states_of(stack)[name], array, name)
-
-
-@every_average_of_a_stack
-def test_divergence_takes_the_averages_back_to_the_epoch_before(kind):
-    loss = LOSSES["squared_error-identity"]
-    table = some_table(loss, 20, NETWORK.widths)
-    stack = stack_of([Member(table), Member(table)], NETWORK, loss, SGD(), average=kind)
-    next(iter_epochs(stack, 1))
-    before = states_of(stack)
-    stack.rate[1] = 1e300
-    with pytest.raises(DivergenceError):
-        next(iter_epochs(stack, 1))
-    for name, array in states_of(stack).items():
-        assert_same_bits(array, before[name], name)
-
-
 def test_an_average_that_is_not_finite_has_diverged():
     """Between parameters of opposite signs lies more than a float can hold."""
     stack = stack_of(
@@ -359,15 +327,6 @@ def test_weights_are_averages_and_training_is_what_it_was(
     assert_same_bits(raw_theta(model), theta_of(plain))
     assert_same_bits(raw_theta(model), recorded[-1])
     assert not np.array_equal(theta_of(model), theta_of(plain))
-
-
-@pytest.mark.parametrize("name", AVERAGES)
-def test_a_name_stands_for_an_instance_with_its_defaults(name):
-    X, y = data_for(BackpropRegressor)
-    models = [
-        BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (name, AVERAGES[name]())
-    ]
-    assert same_bits(*models)
 
 
 def test_before_the_start_the_weights_are_those_of_training():
@@ -438,26 +397,6 @@ def test_lbfgs_takes_no_average():
 # ------------------------------------------------------------------------------- in pieces
 
 
-@pytest.mark.long
-@BOTH
-@every_average
-@pytest.mark.parametrize("n_estimators", [1, M])
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_pieces_give_the_bits_of_the_whole(solver, n_estimators, average, estimator_class):
-    X, y = data_for(estimator_class, N_ROWS)
-    settings = SETTINGS | {"solver": solver, "average": average, "n_estimators": n_estimators}
-    whole = estimator_class(**settings).fit(X, y)
-    by_epochs = by_partial_fit(estimator_class(**settings), X, y, 6, travels=True)
-    assert same_bits(by_epochs, whole)
-    by_twos = estimator_class(**settings | {"max_iter": 2, "warm_start": True})
-    for _ in range(3):
-        by_twos = pickle.loads(pickle.dumps(by_twos.fit(X, y)))
-    assert same_bits(by_twos, whole)
-    for model in (whole, by_epochs, by_twos):
-        by_partial_fit(model, X, y, 2)
-    assert same_bits(by_epochs, whole) and same_bits(by_twos, whole)
-
-
 @every_average
 @pytest.mark.parametrize("assign", ["whole", "one item"])
 def test_weights_that_a_user_assigns_count(assign, average, steps):
@@ -526,17 +465,6 @@ def test_without_its_training_state_a_network_goes_on_from_the_averages():
     assert_same_bits(theta_of(returned), theta_of(started))
 
 
-def test_a_failed_call_leaves_the_average_as_it_was():
-    X, y = data_for(BackpropRegressor)
-    model = by_partial_fit(BackpropRegressor(**SETTINGS, average="polyak"), X, y, 2)
-    spared = copy.deepcopy(model)
-    with pytest.raises(ValueError, match="diverged"):
-        model.set_params(learning_rate_init=1e300).partial_fit(X, y)
-    model.set_params(learning_rate_init=SETTINGS["learning_rate_init"])
-    assert same_bits(model, spared)
-    assert same_bits(by_partial_fit(model, X, y, 2), by_partial_fit(spared, X, y, 2))
-
-
 # -------------------------------------------------------------------------- early stopping
 
 STOPPING = SETTINGS | {
@@ -581,57 +509,6 @@ def test_a_warm_start_goes_on_from_the_raw_weights_of_the_best_epoch(average, st
 
 
 # ------------------------------------------------------------- ensembles, stacks, searches
-
-
-@BOTH
-@every_average
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
-def test_members_of_an_ensemble_average_as_if_alone(early_stopping, average, estimator_class):
-    X, y = data_for(estimator_class, N_ROWS)
-    settings = (STOPPING if early_stopping else SETTINGS) | {"average": average}
-    ensemble = estimator_class(**settings, n_estimators=M).fit(X, y)
-    alone = estimator_class(**settings).fit(X, y)
-    assert same_bits(ensemble.estimators_[0], alone)
-    several = {tuple(theta_of(one)) for one in ensemble.estimators_}
-    assert len(several) == M
-
-
-MANY = [
-    None,
-    *AVERAGES,
-    *map(PolyakAverage, (1, 30, 400)),
-    *map(ExponentialMovingAverage, (0.5, 0.9, 0.99)),
-]
-
-
-@pytest.mark.long
-@BOTH
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
-def test_estimators_fitted_together_average_as_if_alone(early_stopping, estimator_class):
-    X, y = data_for(estimator_class, N_ROWS)
-    settings = STOPPING if early_stopping else SETTINGS
-    fits = [FitJob(estimator_class(**settings, average=each), X, y, {}) for each in MANY]
-    fit_many(fits, 1 << 30)
-    for fit in fits:
-        alone = copy.deepcopy(fit.estimator).fit(X, y)
-        assert same_bits(fit.estimator, alone)
-        assert fit.estimator.validation_scores_ == alone.validation_scores_
-        for each in (fit.estimator, alone):
-            by_partial_fit(each, X, y, 1)
-        assert same_bits(fit.estimator, alone)
-
-
-@pytest.mark.long
-@BOTH
-def test_a_search_for_the_average_is_scikit_learn_s(estimator_class):
-    data = data_for(estimator_class, N_ROWS)
-    grid = {"average": MANY, "learning_rate_init": [0.01, 0.1]}
-    searches = [
-        kind(estimator_class(**SETTINGS), grid, cv=2).fit(*data)
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    ]
-    assert_same_search(*searches)
-    assert same_bits(*(search.best_estimator_ for search in searches))
 
 
 # ---------------------------------------------------------------------- running statistics

@@ -4,31 +4,27 @@ Without dropout, and in prediction, a network has no dropout layers.
 """
 
 import copy
-import pickle
 
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import BuiltDropout, BuiltSparseDropout, dropout_rng
 from skbackprop.nn.data_loader import DataLoader
 from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.objective import L2, LossAndGradient, Objective
-from skbackprop.optimizers import SGD, Adam
-from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import dropout_rates
 from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
 from support import (
     BOTH,
-    assert_same_search,
     class_data,
     classes_for,
     data_for,
@@ -40,16 +36,9 @@ from support.runs import assert_same_run, finished, runs_of, train_runs
 from support.stacks import (
     DTYPES,
     LOSSES,
-    Member,
-    assert_each_as_alone,
     assert_same_bits,
-    five_members,
-    iter_epochs,
-    peak_of_an_epoch,
     some_parameters,
     some_table,
-    stack_of,
-    trained,
 )
 
 pytestmark = few_epochs
@@ -173,23 +162,6 @@ def gradient_of(network, tables, parameters, seeds):
     return value, gradients.theta, chunk.scores
 
 
-@pytest.mark.parametrize("n_estimators", [1, 3])
-@equal_and_weighted
-@dense_and_sparse
-@every_rate
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradient_belongs_to_value(activation, rates, is_sparse, weighted, n_estimators):
-    network = network_with(rates, activation)
-    options = {"weighted": weighted, "is_sparse": is_sparse}
-    tables = [some_table(LOSS, 9, WIDTHS, seed=seed, **options) for seed in range(n_estimators)]
-    start = some_parameters(network, range(n_estimators))
-    check_gradient(
-        lambda theta: gradient_of(network, tables, start.like(theta), range(n_estimators))[:2],
-        start.theta,
-        n_directions=3,
-    )
-
-
 @every_rate
 @pytest.mark.parametrize("n_estimators", [1, 2])
 def test_scores_are_those_of_the_naive_pass(n_estimators, rates):
@@ -226,16 +198,6 @@ def test_what_is_not_used_costs_no_layer():
 # -------------------------------------------------------------------------------- a stack
 
 
-@every_dtype
-@equal_and_weighted
-@dense_and_sparse
-@every_rate
-def test_a_member_of_five_equals_the_network_alone(rates, is_sparse, weighted, dtype):
-    network = network_with(rates, widths=(4, 7, 5, 2))
-    members = five_members(LOSS, network, weighted, is_sparse)
-    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype)
-
-
 @dense_and_sparse
 def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
     settings = {"dropout": [0.3, 0.5, 0.2], "max_iter": 4}
@@ -251,63 +213,6 @@ def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")
-
-
-class Interrupted(BaseException):
-    """What a user's Ctrl-C is: no ordinary exception."""
-
-
-def test_an_epoch_is_all_or_nothing(monkeypatch):
-    network = network_with(RATES["all"], widths=(4, 7, 5, 2))
-    members = five_members(LOSS, network)
-    stack, undisturbed = (stack_of(members, network, LOSS, SGD()) for _ in range(2))
-    step, n_steps = SGD.step, []
-
-    def failing_step(*arguments):
-        step(*arguments)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            raise Interrupted
-
-    monkeypatch.setattr(SGD, "step", failing_step)
-    with pytest.raises(Interrupted):
-        next(iter_epochs(stack, 4))
-    monkeypatch.undo()
-    assert_same_bits(trained(stack, 2), trained(undisturbed, 2))
-    assert_same_bits(stack.parameters.theta, undisturbed.parameters.theta)
-
-
-def test_those_who_stay_keep_their_masks_when_others_leave():
-    network = network_with(RATES["all"], widths=(4, 7, 5, 2))
-    members = five_members(LOSS, network)
-    stack, alone = (
-        stack_of(members, network, LOSS, SGD()),
-        stack_of(members[3:4], network, LOSS, SGD()),
-    )
-    stack.parameters.theta[1] = 1e300
-    epochs = iter_epochs(stack, 3)
-    with pytest.raises(ArithmeticError) as diverged:
-        next(epochs)
-    stack.drop_members(diverged.value.members)
-    assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
-
-
-def peak_with(network, n_estimators):
-    table = some_table(LOSS, 70, network.widths)
-    members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
-    return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
-
-
-@pytest.mark.parametrize("n_estimators", [1, 3])
-def test_no_allocation_of_an_epoch_grows_with_the_network(n_estimators):
-    # What is drawn at once is 8,192 words, and what is looked through for subnormal numbers is
-    # 65,536: both networks go beyond them.
-    small, large = (
-        peak_with(network_with((0.2, 0.5), widths=(50, width, 2)), n_estimators)
-        for width in (1300, 2600)
-    )
-    # A row of hidden units more would be 10,400 bytes, a batch of them 332,800.
-    assert large - small < 5_000
 
 
 # ---------------------------------------------------------------------------- the estimators
@@ -392,42 +297,6 @@ def test_the_users_arrays_are_left_alone(estimator_class, is_sparse):
     assert_same_bits(data.toarray() if is_sparse else data, X)
 
 
-PIECES = {
-    "hidden": {"dropout": 0.3},
-    "input": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd", "learning_rate_init": 0.01},
-    "three members": {"dropout": [0.1, 0.3, 0.3], "n_estimators": 3, "dtype": "float32"},
-}
-
-
-def same_members(one, other):
-    pairs = zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True)
-    return one.loss_curve_ == other.loss_curve_ and all(np.array_equal(a, b) for a, b in pairs)
-
-
-@BOTH
-@dense_and_sparse
-@equal_and_weighted
-@pytest.mark.parametrize("case", PIECES)
-def test_pieces_give_the_bits_of_the_whole(case, weighted, is_sparse, estimator_class):
-    X, y = data_for(estimator_class)
-    weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
-    X = sparse.csr_array(X) if is_sparse else X
-    settings = {"hidden_layer_sizes": (6, 5), "batch_size": 25, "n_iter_no_change": np.inf}
-    settings |= PIECES[case]
-    whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, sample_weight=weight)
-
-    by_epochs = quick(estimator_class, **settings)
-    for _ in range(6):
-        by_epochs.partial_fit(X, y, sample_weight=weight, **classes_for(estimator_class))
-        by_epochs = pickle.loads(pickle.dumps(by_epochs))
-    assert same_members(by_epochs, whole)
-
-    by_threes = quick(estimator_class, max_iter=3, warm_start=True, **settings)
-    by_threes.fit(X, y, sample_weight=weight)
-    by_threes = pickle.loads(pickle.dumps(by_threes)).fit(X, y, sample_weight=weight)
-    assert same_members(by_threes, whole)
-
-
 def test_the_first_member_is_the_network_alone_and_each_has_masks_of_its_own():
     X, y = class_data()
     settings = {"dropout": [0.2, 0.5], "batch_size": 13, "init": "he_normal"}
@@ -444,27 +313,6 @@ def test_a_warm_fit_may_change_the_rates():
     for dropout in (0.5, [0.1, 0.2], 0.0):
         model.set_params(dropout=dropout).fit(X, y)
     assert not np.array_equal(model.coefs_[0], before)
-
-
-def test_a_failed_fit_leaves_the_masks_to_come():
-    X, y = class_data()
-    settings = {"dropout": 0.5, "solver": "sgd", "warm_start": True}
-    model = quick(BackpropClassifier, **settings).fit(X, y)
-    undisturbed = copy.deepcopy(model)
-    with pytest.raises(ValueError, match="diverged"):
-        model.set_params(learning_rate_init=1e300, activation="relu").fit(X, y)
-    model.set_params(learning_rate_init=0.001)
-    assert same_bits(model.fit(X, y), undisturbed.fit(X, y))
-
-
-@pytest.mark.long
-def test_a_search_over_rates_finds_what_scikit_learns_finds():
-    X, y = class_data()
-    grid = {"dropout": [0.0, 0.3, [0.2, 0.5]], "alpha": [1e-4, 1.0]}
-    model = quick(BackpropClassifier, batch_size=13)
-    ours = BackpropGridSearchCV(model, grid, cv=3).fit(X, y)
-    theirs = GridSearchCV(model, grid, cv=3).fit(X, y)
-    assert_same_search(ours, theirs)
 
 
 def test_zero_weights_leave_batches_without_a_step():

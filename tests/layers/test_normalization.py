@@ -13,9 +13,9 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from skbackprop.layers import normalization as module
@@ -23,18 +23,14 @@ from skbackprop.nn.data_loader import DataLoader, Dataset
 from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.objective import L2, LossAndGradient, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.optimizers import SGD, Adam
-from skbackprop.testing import check_gradient
+from skbackprop.optimizers import SGD
 from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
 from support import (
     BOTH,
-    assert_same_search,
     class_data,
-    classes_for,
     data_for,
     few_epochs,
-    networks_of,
     quick,
 )
 from support.runs import assert_same_run, finished, runs_of, train_runs
@@ -42,16 +38,13 @@ from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
-    assert_each_as_alone,
     assert_same_bits,
     five_members,
     iter_epochs,
-    peak_of_an_epoch,
     public_kinds,
     some_parameters,
     some_table,
     stack_of,
-    states_of,
     trained,
     without_formula,
 )
@@ -144,46 +137,6 @@ def test_scores_in_training_are_those_of_the_naive_pass(kind, weighted, n_estima
         shares = np.full(9, 1 / 9) if table.weight is None else table.weight / table.weight.sum()
         expected, _ = naive_scores(kind, parameters, member, table.X, shares)
         np.testing.assert_allclose(scores[member], expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("stack", ["one", "three", "three on one table"])
-@equal_and_weighted
-@dense_and_sparse
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@every_kind
-def test_gradient_belongs_to_value(kind, activation, is_sparse, weighted, stack, dtype):
-    network, options = network_with(kind, activation), {"weighted": weighted}
-    options |= {"is_sparse": is_sparse}
-    seeds = [0] if stack == "one" else range(3)
-    tables = [some_table(LOSS, 9, WIDTHS, seed=seed, **options) for seed in seeds]
-    if stack == "three on one table":
-        tables = tables[:1] * 3
-    start = some_parameters(network, seeds)
-
-    def exact_value_and_gradient(theta):
-        value, g, _ = value_and_gradient(network, tables, start.like(theta))
-        if dtype != np.float64:
-            fresh = some_parameters(network, seeds, dtype)
-            _, g, _ = value_and_gradient(network, tables, fresh.like(theta.astype(dtype)))
-            assert g.dtype == dtype
-        return value, g
-
-    rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
-    check_gradient(exact_value_and_gradient, start.theta, n_directions=3, rtol=rtol)
-
-
-@every_kind
-def test_gradient_together_with_dropout(kind):
-    network = network_with(kind, dropout=(0.2, 0.3, 0.4))
-    tables = [some_table(LOSS, 9, WIDTHS, weighted=True, seed=seed) for seed in range(2)]
-    start = some_parameters(network, range(2))
-
-    def of(theta):
-        rngs = [np.random.default_rng(seed) for seed in range(2)]
-        return value_and_gradient(network, tables, start.like(theta), rngs)[:2]
-
-    check_gradient(of, start.theta)
 
 
 @every_kind
@@ -300,26 +253,6 @@ def test_layer_normalization_predicts_what_it_trains():
 # --------------------------------------------------------------------------------- a stack
 
 
-@every_dtype
-@equal_and_weighted
-@dense_and_sparse
-@pytest.mark.parametrize("dropout", [(), (0.2, 0.3, 0.3)], ids=["", "dropout"])
-@every_kind
-def test_a_member_of_five_equals_the_network_alone(kind, dropout, is_sparse, weighted, dtype):
-    network = network_with(kind, widths=(4, 7, 5, 2), dropout=dropout)
-    members = five_members(LOSS, network, weighted, is_sparse)
-    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype)
-
-
-@every_dtype
-@pytest.mark.parametrize("widths", [(3, 2), (3, 1, 1), (3, 7, 1, 5, 2)], ids=str)
-@every_kind
-def test_members_of_narrow_networks(kind, widths, dtype):
-    members = five_members(LOSS, network_with(kind, widths=widths), weighted=True)
-    network = network_with(kind, widths=widths)
-    assert_each_as_alone(members, 3, network, LOSS, SGD(), dtype=dtype)
-
-
 @every_kind
 def test_members_that_share_their_rows(kind):
     settings = {"normalization": kind, "max_iter": 6, "early_stopping": True}
@@ -331,70 +264,12 @@ def test_members_that_share_their_rows(kind):
         assert_same_run(run, expected, f"of run {i}")
 
 
-class Interrupted(BaseException):
-    """What a user's Ctrl-C is: no ordinary exception."""
-
-
-@every_kind
-def test_an_epoch_is_all_or_nothing(kind, monkeypatch):
-    network = network_with(kind, widths=(4, 7, 5, 2))
-    stack = stack_of(five_members(LOSS, network, True), network, LOSS, SGD())
-    epochs = iter_epochs(stack, 4)
-    next(epochs)
-    before = states_of(stack)
-    step, n_steps = SGD.step, []
-
-    def failing_step(*arguments):
-        step(*arguments)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            raise Interrupted
-
-    monkeypatch.setattr(SGD, "step", failing_step)
-    with pytest.raises(Interrupted):
-        next(epochs)
-    for name, array in states_of(stack).items():
-        assert_same_bits(array, before[name], name)
-
-
-@every_kind
-def test_the_others_go_on_once_the_diverged_has_retired(kind):
-    network = network_with(kind, widths=(4, 7, 5, 2))
-    members = five_members(LOSS, network)
-    stack = stack_of(members, network, LOSS, SGD())
-    alone = stack_of(members[3:4], network, LOSS, SGD())
-    stack.parameters.weights[-1][1] = 1e300
-    with pytest.raises(ArithmeticError) as diverged:
-        next(iter_epochs(stack, 3))
-    assert diverged.value.members.tolist() == [False, True, False, False, False]
-    stack.drop_members(diverged.value.members)
-    assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
-    for name, array in states_of(alone).items():
-        assert_same_bits(states_of(stack)[name][2:3], array, name)
-
-
 def test_statistics_that_overflow_have_diverged():
     network = network_with("batch", widths=(4, 7, 2))
     stack = stack_of(five_members(LOSS, network)[:1], network, LOSS, SGD())
     stack.parameters.weights[0][...] = 1e200
     with pytest.raises(ArithmeticError):
         next(iter_epochs(stack, 1))
-
-
-def peak_with(network, n_estimators):
-    table = some_table(LOSS, 70, network.widths, weighted=True)
-    members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
-    return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
-
-
-@pytest.mark.parametrize("n_estimators", [1, 3])
-@every_kind
-def test_no_allocation_of_an_epoch_grows_with_the_network(kind, n_estimators):
-    small, large = (
-        peak_with(network_with(kind, widths=(5, width, width, 2)), n_estimators)
-        for width in (260, 520)
-    )
-    assert large - small < 2_000
 
 
 # ----------------------------------------------------------------------------- the estimators
@@ -487,63 +362,6 @@ def test_what_is_assigned_is_what_predicts(kind, n_estimators):
             setattr(model, name, good)
 
 
-@every_kind
-def test_members_of_an_ensemble(kind):
-    X, y = class_data()
-    settings = SETTINGS | {"normalization": kind}
-    three = quick(BackpropClassifier, n_estimators=3, **settings).fit(X, y)
-    assert_same_model(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
-    mean = np.mean([one.predict_proba(X) for one in three.estimators_], axis=0)
-    np.testing.assert_allclose(three.predict_proba(X), mean, rtol=1e-9)
-
-
-@BOTH
-@dense_and_sparse
-@equal_and_weighted
-@pytest.mark.parametrize("n_estimators", [1, 2])
-@every_kind
-def test_pieces_give_the_bits_of_the_whole(
-    kind, n_estimators, weighted, is_sparse, estimator_class
-):
-    X, y = data_for(estimator_class)
-    weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
-    X = sparse.csr_array(X) if is_sparse else X
-    settings = SETTINGS | {"normalization": kind, "n_estimators": n_estimators, "dropout": 0.2}
-    settings |= {"n_iter_no_change": np.inf}
-    whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, sample_weight=weight)
-
-    by_epochs = quick(estimator_class, **settings)
-    for _ in range(6):
-        by_epochs.partial_fit(X, y, sample_weight=weight, **classes_for(estimator_class))
-        by_epochs = pickle.loads(pickle.dumps(by_epochs))
-    assert_same_model(by_epochs, whole)
-
-    by_threes = quick(estimator_class, max_iter=3, warm_start=True, **settings)
-    by_threes.fit(X, y, sample_weight=weight)
-    by_threes = pickle.loads(pickle.dumps(by_threes)).fit(X, y, sample_weight=weight)
-    assert_same_model(by_threes, whole)
-    np.testing.assert_array_equal(by_threes.predict(X), whole.predict(X))
-
-
-@pytest.mark.parametrize("n_estimators", [1, 2])
-@every_kind
-def test_the_best_epoch_is_kept_with_its_statistics(kind, n_estimators):
-    """The score of what is kept, on the rows held out, is the best score of all epochs."""
-    X, y = class_data(80)
-    settings = SETTINGS | {
-        "normalization": kind,
-        "n_estimators": n_estimators,
-        "early_stopping": True,
-    }
-    settings |= {"validation_fraction": 0.4, "learning_rate_init": 0.3, "max_iter": 15}
-    model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf, **settings)
-    model.fit(X, y)
-    for i, one in enumerate(networks_of(model)):
-        held_out = model._training[i].split[1]
-        assert one.best_iter_ < one.n_iter_
-        assert one.score(X[held_out], y[held_out]) == one.best_validation_score_
-
-
 @equal_and_weighted
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
 def test_training_goes_on_from_a_pickle_that_left_its_state_behind(momentum, weighted):
@@ -563,19 +381,6 @@ def test_training_goes_on_from_a_pickle_that_left_its_state_behind(momentum, wei
     for name in ("running_means_", "running_variances_"):
         np.testing.assert_allclose(getattr(restored, name)[0], getattr(model, name)[0], rtol=1e-9)
     assert not np.array_equal(restored.running_means_[0], before)
-
-
-@every_kind
-def test_a_failed_fit_leaves_everything(kind):
-    X, y = class_data()
-    settings = {"normalization": kind, "solver": "sgd", "warm_start": True}
-    model = quick(BackpropClassifier, **settings).fit(X, y)
-    undisturbed = copy.deepcopy(model)
-    with pytest.raises(ValueError, match="diverged"):
-        model.set_params(learning_rate_init=1e300).fit(X, y)
-    assert_same_model(model, undisturbed)
-    model.set_params(learning_rate_init=0.001)
-    assert_same_model(model.fit(X, y), undisturbed.fit(X, y))
 
 
 def test_the_kind_cannot_change_while_training_goes_on():
@@ -599,17 +404,6 @@ def test_lbfgs_takes_layers_but_no_batches(is_sparse):
     model.set_params(normalization="layer").fit(X, y)
     assert model.score(X, y) > 0.99
     assert any((gains != 1).any() for gains in model.gains_)
-
-
-@pytest.mark.long
-@every_kind
-def test_a_search_finds_what_scikit_learns_finds(kind):
-    X, y = class_data()
-    grid = {"normalization": [None, kind, NORMALIZATIONS[kind](epsilon=0.1)], "alpha": [1e-4, 1.0]}
-    model = quick(BackpropClassifier, batch_size=13, early_stopping=True)
-    ours = BackpropGridSearchCV(model, grid, cv=3).fit(X, y)
-    theirs = GridSearchCV(model, grid, cv=3).fit(X, y)
-    assert_same_search(ours, theirs)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
@@ -647,15 +441,6 @@ def test_instances_survive_copies_and_compare_by_their_settings(instance):
     fitted = pickle.loads(pickle.dumps(model.fit(X, y)))
     assert fitted.normalization == instance != type(instance)()
     assert_same_bits(fitted.predict_proba(X), model.predict_proba(X))
-
-
-@every_kind
-def test_a_name_stands_for_the_defaults(kind):
-    X, y = class_data()
-    by_name, by_instance = (
-        quick(BackpropClassifier, normalization=n).fit(X, y) for n in (kind, NORMALIZATIONS[kind]())
-    )
-    assert_same_model(by_name, by_instance)
 
 
 @pytest.mark.parametrize(

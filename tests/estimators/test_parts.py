@@ -1,0 +1,186 @@
+"""The contract of all parts in an estimator: pieces, ensembles, failed fits, and searches.
+
+A part of a table enters by its name. What a part computes is tested in the file of its kind.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.model_selection import GridSearchCV
+
+from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
+from skbackprop.optimizers import OPTIMIZERS
+from skbackprop.schedules import SCHEDULES
+from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
+from support import (
+    BOTH,
+    answers,
+    assert_same_search,
+    class_data,
+    classes_for,
+    data_for,
+    few_epochs,
+    networks_of,
+    pickled,
+    quick,
+    same_bits,
+    same_values,
+)
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+TABLES = {
+    "average": AVERAGES,
+    "input_layers": INPUT_LAYERS,
+    "learning_rate": SCHEDULES,
+    "normalization": NORMALIZATIONS,
+    "solver": OPTIMIZERS,
+}
+# Some schedules have no effect with another solver.
+BESIDE = {"learning_rate": {"solver": "sgd"}}
+# Settings of estimators, each with one part of a kind.
+PARTS = {
+    **{
+        f"{table}={name}": {table: name, **BESIDE.get(table, {})}
+        for table, names in TABLES.items()
+        for name in names
+    },
+    "average from row 70": {"average": PolyakAverage(start=70)},
+    "long average": {"average": ExponentialMovingAverage(0.999)},
+    "hidden dropout": {"dropout": 0.3},
+    "input dropout": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd"},
+    "dropout and normalization": {"dropout": 0.2, "normalization": "batch", "dtype": "float32"},
+    "clip_norm": {"clip_norm": 0.1},
+}
+SETTINGS = {
+    "hidden_layer_sizes": (6, 5),
+    "batch_size": 13,
+    "learning_rate_init": 0.01,
+    "n_iter_no_change": np.inf,
+}
+every_part = pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+
+
+def assert_same(model, expected, X):
+    """Assert that two models have the same weights and losses, and predict the same."""
+    assert same_bits(model, expected)
+    assert same_values(answers(model, X), answers(expected, X))
+
+
+@BOTH
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@every_part
+@pytest.mark.without(lambda part, is_sparse, **_: is_sparse and "input_layers" in part)
+def test_pieces_give_the_bits_of_the_whole(
+    part, n_estimators, weighted, is_sparse, estimator_class
+):
+    """By calls of `partial_fit`, and by a warm start, with a pickle in between."""
+    X, y = data_for(estimator_class)
+    weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
+    X = sparse.csr_array(X) if is_sparse else X
+    settings = SETTINGS | part | {"n_estimators": n_estimators}
+    whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, weight)
+
+    by_epochs = quick(estimator_class, max_iter=6, **settings)
+    for _ in range(6):
+        by_epochs.partial_fit(X, y, sample_weight=weight, **classes_for(estimator_class))
+        by_epochs = pickled(by_epochs, None)
+    assert_same(by_epochs, whole, X)
+    if "learning_rate" in part:  # each fit begins its schedule anew
+        return
+    by_threes = quick(estimator_class, max_iter=3, warm_start=True, **settings).fit(X, y, weight)
+    by_threes = pickled(by_threes, None).fit(X, y, weight)
+    assert_same(by_threes, whole, X)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+@BOTH
+@every_part
+def test_the_first_member_of_an_ensemble_is_the_network_alone(
+    part, estimator_class, early_stopping
+):
+    X, y = data_for(estimator_class)
+    settings = SETTINGS | part | {"early_stopping": early_stopping}
+    three = quick(estimator_class, n_estimators=3, **settings).fit(X, y)
+    assert_same(three.estimators_[0], quick(estimator_class, **settings).fit(X, y), X)
+    assert len({network.loss_ for network in three.estimators_}) == 3
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2])
+@every_part
+def test_the_best_epoch_is_kept(part, n_estimators):
+    """The score of what is kept, on the rows held out, is the best score of all epochs."""
+    X, y = class_data(80)
+    settings = SETTINGS | {"early_stopping": True, "validation_fraction": 0.4, "max_iter": 15}
+    settings |= {"learning_rate_init": 0.3, "warm_start": True, "n_estimators": n_estimators}
+    model = quick(BackpropClassifier, **settings | part).fit(X, y)
+    for i, network in enumerate(networks_of(model)):
+        held_out = model._training[i].split[1]
+        assert network.score(X[held_out], y[held_out]) == network.best_validation_score_
+        assert network.best_validation_score_ == max(network.validation_scores_)
+
+
+@every_part
+def test_a_failed_fit_leaves_everything(part):
+    X, y = class_data()
+    settings = SETTINGS | {"warm_start": True} | part | {"solver": "sgd"}
+    model = quick(BackpropClassifier, **settings).fit(X, y)
+    undisturbed = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(learning_rate_init=1e300, activation="relu", clip_norm=None).fit(X, y)
+    model.set_params(**undisturbed.get_params())
+    assert_same(model, undisturbed, X)
+    assert_same(model.fit(X, y), undisturbed.fit(X, y), X)
+
+
+@pytest.mark.parametrize(
+    "parameter, name", [(table, name) for table, names in TABLES.items() for name in names]
+)
+def test_a_name_stands_for_an_instance_with_its_defaults(parameter, name):
+    X, y = class_data()
+    by_name, by_instance = (
+        quick(BackpropClassifier, **SETTINGS | BESIDE.get(parameter, {}) | {parameter: part}).fit(
+            X, y
+        )
+        for part in (name, TABLES[parameter][name]())
+    )
+    assert_same(by_name, by_instance, X)
+
+
+@pytest.mark.long
+@BOTH
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+def test_estimators_fitted_together_are_as_if_alone(early_stopping, estimator_class):
+    X, y = data_for(estimator_class)
+    settings = SETTINGS | {"early_stopping": early_stopping, "warm_start": True}
+    fits = [
+        FitJob(quick(estimator_class, **settings | part), X, y, {})
+        for part in [{}, *PARTS.values()]
+    ]
+    fit_many(fits, 1 << 30)
+    for fit in fits:
+        alone = copy.deepcopy(fit.estimator).set_params(warm_start=False).fit(X, y)
+        assert_same(fit.estimator, alone, X)
+        assert fit.estimator.validation_scores_ == alone.validation_scores_
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
+@pytest.mark.parametrize("parameter", TABLES)
+def test_a_search_finds_what_scikit_learns_finds(parameter, early_stopping):
+    X, y = class_data()
+    table = TABLES[parameter]
+    grid = {parameter: [*table, *(kind() for kind in table.values())], "alpha": [1e-4, 1.0]}
+    settings = SETTINGS | BESIDE.get(parameter, {}) | {"early_stopping": early_stopping}
+    model = quick(BackpropClassifier, **settings)
+    ours, theirs = (
+        kind(model, grid, cv=3).fit(X, y) for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    assert_same_search(ours, theirs)
+    assert_same(ours.best_estimator_, theirs.best_estimator_, X)

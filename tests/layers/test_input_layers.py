@@ -1,0 +1,158 @@
+"""What layers before the first dense layer compute, and how they start.
+
+Maps are compared with a dense layer whose weights are a block diagonal, and vectors of categories
+with those looked up by hand.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy.linalg import block_diag
+
+from skbackprop import BackpropRegressor
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.layers import CategoricalEmbedding
+from skbackprop.layers.dense import Dense
+from skbackprop.layers.input_layers import BlockDiagonalDense, Scale
+from skbackprop.nn.lbfgs import FullBatchObjective
+from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.prediction import predict_raw
+from skbackprop.optimizers import AdamW
+from skbackprop.training.architecture import MLPSpec
+from support import few_epochs, quick, value_data
+from support.stacks import LOSSES, assert_same_bits, some_table
+
+pytestmark = few_epochs
+
+LOSS = LOSSES["squared_error-identity"]
+N_INPUTS, N_TARGETS = 14, 2
+MAPS = BlockDiagonalDense(n_blocks=4, width=3, n_units=2)
+
+
+def parameters_for(network, seeds):
+    """Return parameters that differ from their initial values."""
+    rngs = [np.random.RandomState(seed) for seed in seeds]
+    parameters = network.layout.init(len(seeds), np.dtype(float), rngs)
+    for theta, rng in zip(parameters.theta, rngs, strict=True):
+        theta += 0.3 * rng.randn(len(theta))
+    return parameters
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_each_block_has_its_own_map_and_the_other_inputs_pass_through(n_estimators):
+    network = Network(N_INPUTS, (MAPS,))
+    parameters = parameters_for(network, range(n_estimators))
+    X = some_table(LOSS, 9, (N_INPUTS, N_TARGETS)).X
+    expected = [
+        np.hstack([X[:, :12] @ block_diag(*maps), X[:, 12:]]) for maps in parameters.of("maps")[0]
+    ]
+    np.testing.assert_allclose(predict_raw(network, parameters, X), expected)
+
+
+@pytest.mark.parametrize(
+    "layer, deviation",
+    [
+        (BlockDiagonalDense(20, 32, 3), 32**-0.5),  # outputs of the variance of the inputs
+        (CategoricalEmbedding({0: 5000}, scale=0.7), 0.7),
+    ],
+    ids=["maps", "embedding"],
+)
+def test_initial_deviations(layer, deviation):
+    (spec,) = layer.parameter_specs(700)
+    assert spec.initializer(np.random.RandomState(0)).std() == pytest.approx(deviation, rel=0.05)
+
+
+def test_scales_start_at_one_and_members_draw_maps_of_their_own():
+    network = Network(N_INPUTS, (MAPS, Scale()))
+    rngs = [np.random.RandomState(i) for i in (0, 1)]
+    parameters = network.layout.init(2, np.dtype(float), rngs)
+    (maps,), (scales,) = parameters.of("maps"), parameters.of("scales")
+    assert (scales == 1).all()
+    assert maps.shape == (2, MAPS.n_blocks, MAPS.width, MAPS.n_units)
+    assert (maps[0] != maps[1]).all()
+
+
+@pytest.mark.parametrize("front", [(MAPS,), (MAPS, Scale())], ids=["maps", "scale"])
+def test_maps_are_a_dense_layer_with_a_block_diagonal(front):
+    """The derivatives by the maps are the blocks on the diagonal of those by its weights."""
+    plain = dense_network((10, 5, N_TARGETS), (ACTIVATIONS["tanh"],))
+    network = Network(N_INPUTS, (*front, *plain.layers))
+    dense = Network(N_INPUTS, (Dense(10, has_biases=False), *network.layers[1:]))
+    parameters = parameters_for(network, [0])
+    table = some_table(LOSS, 9, (N_INPUTS, N_TARGETS), weighted=True)
+    (maps,) = parameters.of("maps")
+    twin = dense.layout.init(1, np.dtype(float))
+    for name in dense.shapes:
+        own = twin.of(name)[1:] if name == "weights" else twin.of(name)
+        for array, value in zip(own, parameters.of(name), strict=True):
+            array[...] = value
+    twin.weights[0][0] = block_diag(*maps[0], np.eye(2))
+
+    def gradients(network, parameters):
+        whole = FullBatchObjective(Objective(network, LOSS, L2(0.0)), parameters, table, None, 9)
+        return parameters.like(whole(parameters.theta[0].copy())[1][None])
+
+    by_blocks, by_weights = gradients(network, parameters), gradients(dense, twin)
+    for g, own in enumerate(by_blocks.of("maps")[0][0]):
+        expected = by_weights.weights[0][0, 3 * g : 3 * g + 3, 2 * g : 2 * g + 2]
+        np.testing.assert_allclose(own, expected)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_vectors_follow_the_other_columns_and_what_is_no_code_has_zeros(n_estimators):
+    network = Network(4, (CategoricalEmbedding([(3, 2), (0, 3)], n_units=2),))
+    parameters = parameters_for(network, range(n_estimators))
+    first = [0, 2, -1, 3, 1.5, 1e300, -1e300, 1]
+    X = np.column_stack([first, range(8), range(8, 16), [1, 0, 0, 1, 1, 0, 1, 2]])
+    (tables,) = parameters.of("embeddings")
+    assert tables.shape == (n_estimators, 5, 2)
+    for table, scores in zip(tables, predict_raw(network, parameters, X), strict=True):
+        of_first = np.vstack([table[[0, 2]], np.zeros((5, 2)), table[[1]]])
+        of_last = np.vstack([table[[4, 3, 3, 4, 4, 3, 4]], np.zeros((1, 2))])
+        np.testing.assert_array_equal(scores, np.hstack([X[:, 1:3], of_first, of_last]))
+
+
+# --------------------------------------------------------------------------- an estimator
+
+
+class MapsSpec(MLPSpec):
+    """Dense layers behind maps and a scale."""
+
+    def network(self, n_inputs, n_outputs):
+        front = (BlockDiagonalDense(2, 2, 3), Scale())
+        plain = super().network(front[0].compute_n_outputs(n_inputs), n_outputs)
+        return Network(n_inputs, (*front, *plain.layers))
+
+
+class MapsRegressor(BackpropRegressor):
+    """A regressor with them."""
+
+    _kind_of_network = MapsSpec
+
+
+def test_weight_decay_leaves_maps_and_scales_alone():
+    """Without a gradient, decay is all that changes weights."""
+    X, y = value_data(n_features=5)
+    plain, decayed = (
+        quick(MapsRegressor, solver=AdamW(weight_decay=decay), alpha=0.0, max_iter=1).fit(
+            0 * X, 0 * y
+        )
+        for decay in (0.0, 0.5)
+    )
+    for name in ("maps_", "scales_"):
+        np.testing.assert_array_equal(getattr(decayed, name)[0], getattr(plain, name)[0])
+    assert (np.abs(decayed.coefs_[0]) < np.abs(plain.coefs_[0])).all()
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_a_warm_start_continues_from_maps_and_scales(n_estimators):
+    X, y = value_data(n_features=5)
+    settings = {"n_estimators": n_estimators, "warm_start": True, "max_iter": 3}
+    whole = quick(MapsRegressor, **settings | {"max_iter": 6}).fit(X, y)
+    model = quick(MapsRegressor, **settings).fit(X, y)
+    for one in (model, pickle.loads(pickle.dumps(model))):
+        one.fit(X, y)
+        for name in ("maps_", "scales_", "coefs_"):
+            assert_same_bits(getattr(one, name)[0], getattr(whole, name)[0])

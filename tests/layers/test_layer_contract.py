@@ -1,0 +1,318 @@
+"""The contract of all layers: gradients, members of a stack, and complete epochs.
+
+A layer of `INPUT_LAYERS` or `NORMALIZATIONS` enters by its name. What a layer computes is tested in
+the file of its kind.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.layers import (
+    INPUT_LAYERS,
+    NORMALIZATIONS,
+    BatchNormalization,
+    CategoricalEmbedding,
+    PeriodicEmbedding,
+)
+from skbackprop.layers.input_layers import BlockDiagonalDense, Scale
+from skbackprop.nn.data_loader import DataLoader
+from skbackprop.nn.ensemble_trainer import StackTrainer
+from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.objective import L2, LossAndGradient, Objective
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
+from skbackprop.optimizers import SGD, Adam
+from skbackprop.testing import check_gradient
+from skbackprop.utils.arrays import BufferPool
+from skbackprop.weight_averaging import ExponentialMovingAverage
+from support import few_epochs
+from support.stacks import (
+    DTYPES,
+    LOSSES,
+    Member,
+    assert_each_as_alone,
+    assert_same_bits,
+    five_members,
+    iter_epochs,
+    peak_of_an_epoch,
+    some_table,
+    stack_of,
+    states_of,
+    trained,
+)
+
+pytestmark = few_epochs
+
+LOSS = LOSSES["squared_error-identity"]
+N_INPUTS, N_TARGETS = 14, 2
+MAPS = BlockDiagonalDense(n_blocks=4, width=3, n_units=2)
+# No block, one, and all columns; a width or a number of outputs of one, where NumPy takes another
+# way; codes in the last columns, the first, some between and all.
+FRONTS = {
+    **{f"input {name}": (kind(),) for name, kind in INPUT_LAYERS.items()},
+    "maps": (MAPS,),
+    "maps and scale": (MAPS, Scale()),
+    "scale and maps": (Scale(), MAPS),
+    "one block": (BlockDiagonalDense(1, 5, 3), Scale()),
+    "all columns": (BlockDiagonalDense(2, 7, 1), Scale()),
+    "one column each": (BlockDiagonalDense(6, 1, 2), Scale()),
+    "more outputs": (BlockDiagonalDense(3, 2, 4),),
+    "waves and scale": (PeriodicEmbedding(2, n_units=2), Scale()),
+    "scale and fixed waves": (Scale(), PeriodicEmbedding(3, trained=False)),
+    "waves of some": (PeriodicEmbedding(3, n_units=1, features=(12, 0, 5)),),
+    "a wave of one": (PeriodicEmbedding(1, n_units=1, features=(13,)),),
+    "waves twice": (PeriodicEmbedding(2, trained=False), PeriodicEmbedding(1, features=range(5))),
+    "codes last": (CategoricalEmbedding({12: 3, 13: 2}, n_units=3),),
+    "codes first": (CategoricalEmbedding({0: 4}, n_units=2),),
+    "codes between": (CategoricalEmbedding({1: 3, 4: 5}, n_units=1), Scale()),
+    "codes only": (CategoricalEmbedding(dict.fromkeys(range(14), 3), n_units=2),),
+    "codes and waves": (CategoricalEmbedding({5: 4}), PeriodicEmbedding(2, features=(0, 2))),
+}
+# The arguments of `network_of`. Of these, networks without a front take sparse input.
+LAYERS = {
+    **{f"normalization {name}": {"normalization": kind()} for name, kind in NORMALIZATIONS.items()},
+    "normalization and dropout": {
+        "normalization": BatchNormalization(),
+        "dropout": (0.2, 0.3, 0.4),
+    },
+    "normalization of narrow layers": {
+        "normalization": BatchNormalization(0.5),
+        "hidden": (1, 5, 1),
+    },
+    "hidden dropout": {"dropout": (0.0, 0.3, 0.5)},
+    "input dropout": {"dropout": (0.4, 0.0, 0.0)},
+    "dropout": {"dropout": (0.2, 0.5, 0.3)},
+    **{name: {"front": front} for name, front in FRONTS.items()},
+    "front and dropout": {"front": (MAPS, Scale()), "dropout": (0.0, 0.3, 0.0)},
+}
+every_layer = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+without_sparse_fronts = pytest.mark.without(
+    lambda layers, is_sparse, **_: is_sparse and "front" in layers
+)
+
+
+def network_of(front=(), activation="tanh", hidden=(5, 4), normalization=None, dropout=()):
+    """Return a network with layers before the dense ones."""
+    n_units = N_INPUTS
+    for layer in front:
+        n_units = layer.compute_n_outputs(n_units)
+    activations = (ACTIVATIONS[activation],) * len(hidden)
+    plain = dense_network((n_units, *hidden, N_TARGETS), activations, (), normalization)
+    return Network(N_INPUTS, (*front, *plain.layers)).with_dropout(dropout)
+
+
+def parameters_for(network, seeds, dtype=float):
+    """Return parameters that differ from their initial values."""
+    rngs = [np.random.RandomState(seed) for seed in seeds]
+    parameters = network.layout.init(len(seeds), np.dtype(float), rngs)
+    for theta, rng in zip(parameters.theta, rngs, strict=True):
+        theta += 0.4 * rng.randn(len(theta))
+    return network.copy_parameters(parameters, np.dtype(dtype))
+
+
+def levels_of(front):
+    is_embedding = front and isinstance(front[0], CategoricalEmbedding)
+    return front[0].n_levels if is_embedding else ()
+
+
+def write_codes(table, front):
+    """Write codes to the columns that are to hold them, some of them -1."""
+    rng = np.random.default_rng(table.n_rows)
+    for column, n_levels in levels_of(front):
+        table.X[:, column] = rng.integers(-1, n_levels, table.n_rows)
+    return table
+
+
+def tables_for(layers, n, n_rows=9, **options):
+    tables = [some_table(LOSS, n_rows, (N_INPUTS, N_TARGETS), seed=i, **options) for i in range(n)]
+    return [write_codes(table, layers.get("front", ())) for table in tables]
+
+
+def members_for(layers, **options):
+    members = five_members(LOSS, network_of(**layers), **options)
+    for member in members:
+        write_codes(member.table, layers.get("front", ()))
+    return members
+
+
+def value_and_gradient(network, tables, parameters):
+    """Return the value of one batch of all rows, added over the members, and its gradient."""
+    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    loader = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
+    objective = Objective(network, LOSS, L2(0.0))
+    rngs = [np.random.default_rng(i) for i in range(len(tables))]
+    gradient = LossAndGradient(
+        objective, parameters, gradients, n_rows, pool, loader.is_sparse, rngs
+    )
+    (chunk,) = loader.chunks()
+    for batch in chunk.batches:
+        gradient(batch)
+    return (objective.batch_losses(chunk)[:, 0] / loader.total_weights).sum(), gradient.g
+
+
+# ----------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stack", ["one", "three", "three on one table"])
+@equal_and_weighted
+@dense_and_sparse
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@every_layer
+@without_sparse_fronts
+def test_gradient_matches_finite_differences(layers, activation, is_sparse, weighted, stack, dtype):
+    network = network_of(activation=activation, **layers)
+    n = 1 if stack == "one" else 3
+    tables = tables_for(layers, n, weighted=weighted, is_sparse=is_sparse)
+    tables = tables[:1] * 3 if stack == "three on one table" else tables
+
+    def at(theta):
+        value, g = value_and_gradient(
+            network, tables, parameters_for(network, range(n)).like(theta)
+        )
+        if dtype != np.float64:
+            theta = theta.astype(dtype)
+            single = parameters_for(network, range(n), dtype)
+            _, g = value_and_gradient(network, tables, single.like(theta))
+            assert g.dtype == dtype
+        return value, g
+
+    rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
+    start = parameters_for(network, range(n)).theta
+    check_gradient(at, start, n_directions=3, rtol=rtol)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@every_layer
+def test_gradient_by_the_input_matches_finite_differences(layers, n_estimators):
+    """The gradient by codes of categories is zero."""
+    network = network_of(**layers).with_dropout(())
+    parameters = parameters_for(network, range(n_estimators))
+    (table,) = tables_for(layers, 1)
+    X, slope = table.X, np.random.RandomState(8).normal(size=(n_estimators, 9, N_TARGETS))
+    codes = [column for column, _ in levels_of(layers.get("front", ()))]
+    others = [column for column in range(N_INPUTS) if column not in codes]
+
+    def at(numbers):
+        X[:, others] = numbers
+        gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
+        assert not gradient[:, codes].any()
+        return (slope * predict_raw(network, parameters, X)).sum(), gradient[:, others, 0]
+
+    at(X[:, others])
+    if others:
+        check_gradient(at, X[:, others])
+
+
+@every_layer
+def test_only_weights_are_regularized(layers):
+    network = network_of(**layers)
+    parameters = parameters_for(network, range(2))
+    n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
+    assert parameters.regularized.shape == (2, n_weights)
+    for name in network.shapes.keys() - {"weights"}:
+        assert not any(np.shares_memory(a, parameters.regularized) for a in parameters.of(name))
+
+
+# ------------------------------------------------------------------------------- a stack
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@equal_and_weighted
+@dense_and_sparse
+@every_layer
+@without_sparse_fronts
+def test_a_member_of_five_equals_the_network_alone(layers, is_sparse, weighted, dtype):
+    members = members_for(layers, weighted=weighted, is_sparse=is_sparse)
+    average = ExponentialMovingAverage(0.9)
+    network = network_of(**layers)
+    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype, average=average)
+
+
+@every_layer
+def test_members_that_share_their_rows_are_as_if_they_did_not(layers):
+    """One batch for all members has one member on its first axis."""
+    network = network_of(**layers).with_dropout(())
+    (table,) = tables_for(layers, 1, 20, weighted=True)
+    thetas = []
+    for tables in ([table] * 3, [copy.copy(table) for _ in range(3)]):
+        stack = StackTrainer.start(
+            Objective(network, LOSS, L2(0.1)),
+            parameters_for(network, range(3)),
+            tables,
+            optimizer=Adam(),
+            rate=0.01,
+            batch_size=8,
+        )
+        list(iter_epochs(stack, 3))
+        thetas.append(stack.parameters.theta)
+    assert_same_bits(*thetas)
+
+
+class Interrupted(BaseException):
+    """A Ctrl-C of the user: no ordinary exception."""
+
+
+@every_layer
+def test_an_interrupted_epoch_leaves_everything(layers, monkeypatch):
+    network = network_of(**layers)
+    members = members_for(layers, weighted=True)
+    stack = stack_of(members, network, LOSS, SGD(), average=ExponentialMovingAverage(0.9))
+    epochs = iter_epochs(stack, 4)
+    next(epochs)
+    before = states_of(stack)
+    step, n_steps = SGD.step, []
+
+    def failing_step(*arguments):
+        step(*arguments)
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(SGD, "step", failing_step)
+    with pytest.raises(Interrupted):
+        next(epochs)
+    for name, array in states_of(stack).items():
+        assert_same_bits(array, before[name], name)
+
+
+@every_layer
+def test_members_go_on_once_a_diverged_one_has_left(layers):
+    network, members = network_of(**layers), members_for(layers)
+    stack = stack_of(members, network, LOSS, SGD())
+    alone = stack_of(members[3:4], network, LOSS, SGD())
+    stack.parameters.weights[-1][1] = 1e300
+    with pytest.raises(ArithmeticError) as diverged:
+        next(iter_epochs(stack, 3))
+    assert diverged.value.members.tolist() == [False, True, False, False, False]
+    stack.drop_members(diverged.value.members)
+    assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
+    for name, array in states_of(alone).items():
+        assert_same_bits(states_of(stack)[name][2:3], array, name)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"dropout": (0.2, 0.5, 0.5)},
+        *({"normalization": kind()} for kind in NORMALIZATIONS.values()),
+    ],
+    ids=["dropout", *NORMALIZATIONS],
+)
+def test_no_allocation_of_an_epoch_grows_with_the_network(layers, n_estimators):
+    """Random words are drawn 8,192 at once, and 65,536 numbers are searched for subnormal ones."""
+
+    def peak(width):
+        network = network_of(hidden=(width, width), **layers)
+        table = some_table(LOSS, 70, network.widths, weighted=True)
+        members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
+        return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
+
+    # A batch of 260 units more would be 66,560 bytes.
+    assert peak(780) - peak(520) < 5_000
