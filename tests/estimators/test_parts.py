@@ -10,9 +10,10 @@ import pytest
 from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES
 from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
@@ -40,6 +41,7 @@ TABLES = {
     "normalization": NORMALIZATIONS,
     "solver": OPTIMIZERS,
 }
+LOSSES = {BackpropClassifier: CLASSIFIER_LOSSES, BackpropRegressor: REGRESSOR_LOSSES}
 # Some schedules have no effect with another solver.
 BESIDE = {"learning_rate": {"solver": "sgd"}}
 # Settings of estimators, each with one part of a kind.
@@ -55,6 +57,9 @@ PARTS = {
     "input dropout": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd"},
     "dropout and normalization": {"dropout": 0.2, "normalization": "batch", "dtype": "float32"},
     "clip_norm": {"clip_norm": 0.1},
+    **{f"loss={name}": {"loss": {kind: name}} for kind, names in LOSSES.items() for name in names},
+    "quantiles": {"loss": {BackpropRegressor: Quantile([0.1, 0.5, 0.9])}},
+    "label_smoothing": {"label_smoothing": {BackpropClassifier: 0.1}},
 }
 SETTINGS = {
     "hidden_layer_sizes": (6, 5),
@@ -63,6 +68,21 @@ SETTINGS = {
     "n_iter_no_change": np.inf,
 }
 every_part = pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+
+
+def settings_of(part, estimator_class, **others):
+    """Return settings with those of a part, as far as the estimator has them."""
+    own = {
+        name: value.get(estimator_class) if isinstance(value, dict) else value
+        for name, value in part.items()
+    }
+    return SETTINGS | others | {name: value for name, value in own.items() if value is not None}
+
+
+def positive_data(estimator_class):
+    """Return data whose targets every loss takes."""
+    X, y = data_for(estimator_class)
+    return X, np.exp(y / 3) if estimator_class is BackpropRegressor else y
 
 
 def assert_same(model, expected, X):
@@ -81,10 +101,10 @@ def test_pieces_give_the_bits_of_the_whole(
     part, n_estimators, weighted, is_sparse, estimator_class
 ):
     """By calls of `partial_fit`, and by a warm start, with a pickle in between."""
-    X, y = data_for(estimator_class)
+    X, y = positive_data(estimator_class)
     weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
     X = sparse.csr_array(X) if is_sparse else X
-    settings = SETTINGS | part | {"n_estimators": n_estimators}
+    settings = settings_of(part, estimator_class, n_estimators=n_estimators)
     whole = quick(estimator_class, max_iter=6, **settings).fit(X, y, weight)
 
     by_epochs = quick(estimator_class, max_iter=6, **settings)
@@ -105,8 +125,8 @@ def test_pieces_give_the_bits_of_the_whole(
 def test_the_first_member_of_an_ensemble_is_the_network_alone(
     part, estimator_class, early_stopping
 ):
-    X, y = data_for(estimator_class)
-    settings = SETTINGS | part | {"early_stopping": early_stopping}
+    X, y = positive_data(estimator_class)
+    settings = settings_of(part, estimator_class, early_stopping=early_stopping)
     three = quick(estimator_class, n_estimators=3, **settings).fit(X, y)
     assert_same(three.estimators_[0], quick(estimator_class, **settings).fit(X, y), X)
     assert len({network.loss_ for network in three.estimators_}) == 3
@@ -117,9 +137,10 @@ def test_the_first_member_of_an_ensemble_is_the_network_alone(
 def test_the_best_epoch_is_kept(part, n_estimators):
     """The score of what is kept, on the rows held out, is the best score of all epochs."""
     X, y = class_data(80)
-    settings = SETTINGS | {"early_stopping": True, "validation_fraction": 0.4, "max_iter": 15}
+    settings = {"early_stopping": True, "validation_fraction": 0.4, "max_iter": 15}
     settings |= {"learning_rate_init": 0.3, "warm_start": True, "n_estimators": n_estimators}
-    model = quick(BackpropClassifier, **settings | part).fit(X, y)
+    model = quick(BackpropClassifier, **settings_of(part, BackpropClassifier, **settings))
+    model.fit(X, y)
     for i, network in enumerate(networks_of(model)):
         held_out = model._training[i].split[1]
         assert network.score(X[held_out], y[held_out]) == network.best_validation_score_
@@ -129,7 +150,7 @@ def test_the_best_epoch_is_kept(part, n_estimators):
 @every_part
 def test_a_failed_fit_leaves_everything(part):
     X, y = class_data()
-    settings = SETTINGS | {"warm_start": True} | part | {"solver": "sgd"}
+    settings = settings_of(part, BackpropClassifier, warm_start=True) | {"solver": "sgd"}
     model = quick(BackpropClassifier, **settings).fit(X, y)
     undisturbed = copy.deepcopy(model)
     with pytest.raises(ValueError, match="diverged"):
@@ -139,28 +160,29 @@ def test_a_failed_fit_leaves_everything(part):
     assert_same(model.fit(X, y), undisturbed.fit(X, y), X)
 
 
-@pytest.mark.parametrize(
-    "parameter, name", [(table, name) for table, names in TABLES.items() for name in names]
-)
-def test_a_name_stands_for_an_instance_with_its_defaults(parameter, name):
-    X, y = class_data()
-    by_name, by_instance = (
-        quick(BackpropClassifier, **SETTINGS | BESIDE.get(parameter, {}) | {parameter: part}).fit(
-            X, y
+@BOTH
+@pytest.mark.parametrize("parameter", [*TABLES, "loss"])
+def test_a_name_stands_for_an_instance_with_its_defaults(parameter, estimator_class):
+    X, y = positive_data(estimator_class)
+    table = LOSSES[estimator_class] if parameter == "loss" else TABLES[parameter]
+    settings = SETTINGS | BESIDE.get(parameter, {})
+    for name, part in table.items():
+        instance = part if parameter == "loss" else part()
+        by_name, by_instance = (
+            quick(estimator_class, **settings | {parameter: value}).fit(X, y)
+            for value in (name, instance)
         )
-        for part in (name, TABLES[parameter][name]())
-    )
-    assert_same(by_name, by_instance, X)
+        assert_same(by_name, by_instance, X)
 
 
 @pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
 def test_estimators_fitted_together_are_as_if_alone(early_stopping, estimator_class):
-    X, y = data_for(estimator_class)
-    settings = SETTINGS | {"early_stopping": early_stopping, "warm_start": True}
+    X, y = positive_data(estimator_class)
+    others = {"early_stopping": early_stopping, "warm_start": True}
     fits = [
-        FitJob(quick(estimator_class, **settings | part), X, y, {})
+        FitJob(quick(estimator_class, **settings_of(part, estimator_class, **others)), X, y, {})
         for part in [{}, *PARTS.values()]
     ]
     fit_many(fits, 1 << 30)
@@ -171,14 +193,17 @@ def test_estimators_fitted_together_are_as_if_alone(early_stopping, estimator_cl
 
 
 @pytest.mark.long
+@BOTH
 @pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
-@pytest.mark.parametrize("parameter", TABLES)
-def test_a_search_finds_what_scikit_learns_finds(parameter, early_stopping):
-    X, y = class_data()
-    table = TABLES[parameter]
-    grid = {parameter: [*table, *(kind() for kind in table.values())], "alpha": [1e-4, 1.0]}
+@pytest.mark.parametrize("parameter", [*TABLES, "loss"])
+def test_a_search_finds_what_scikit_learns_finds(parameter, early_stopping, estimator_class):
+    X, y = positive_data(estimator_class)
+    if parameter == "loss":
+        values = [*LOSSES[estimator_class], *LOSSES[estimator_class].values()]
+    else:
+        values = [*TABLES[parameter], *(kind() for kind in TABLES[parameter].values())]
     settings = SETTINGS | BESIDE.get(parameter, {}) | {"early_stopping": early_stopping}
-    model = quick(BackpropClassifier, **settings)
+    model, grid = quick(estimator_class, **settings), {parameter: values, "alpha": [1e-4, 1.0]}
     ours, theirs = (
         kind(model, grid, cv=3).fit(X, y) for kind in (BackpropGridSearchCV, GridSearchCV)
     )

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import SGDClassifier
-from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV
+from skbackprop import BackpropClassifier
 from skbackprop.losses import Hinge, SquaredHinge
 from support import (
-    assert_same_search,
     class_data,
     few_epochs,
     label_data,
@@ -32,10 +30,6 @@ def noisy(data):
     """Return data that no plane separates."""
     X, y = data
     return X + np.random.RandomState(1).normal(scale=0.7, size=X.shape), y
-
-
-def rows_of(arrays):
-    return np.vstack([np.ravel(array) for array in arrays])
 
 
 # ------------------------------------------------------------------ the oracles' machines
@@ -148,15 +142,6 @@ def test_labels_follow_the_decision_values(loss, data, solver):
 
 
 @every_name
-def test_early_stopping(loss):
-    X, y = DATA["classes"]
-    settings = {"early_stopping": True, "max_iter": 100, "learning_rate_init": 0.02}
-    model = quick(BackpropClassifier, loss=loss, **settings).fit(X, y)
-    held_out = model._training[0].split[1]
-    assert model.best_validation_score_ == model.score(X[held_out], y[held_out])
-
-
-@every_name
 @every_data
 def test_an_ensemble_averages_the_decision_values(loss, data):
     X, y = data
@@ -164,18 +149,6 @@ def test_an_ensemble_averages_the_decision_values(loss, data):
     each = [one.decision_function(X) for one in ensemble.estimators_]
     np.testing.assert_allclose(ensemble.decision_function(X), np.mean(each, axis=0), rtol=1e-12)
     assert same_bits(ensemble.estimators_[0], quick(BackpropClassifier, loss=loss).fit(X, y))
-
-
-@pytest.mark.long
-def test_a_search_over_losses_finds_what_scikit_learn_finds():
-    grid = {"loss": [*NAMES, "log_loss", SquaredHinge()], "learning_rate_init": [0.01, 0.05]}
-    searches = [
-        kind(quick(BackpropClassifier), grid, cv=3, n_jobs=1).fit(*DATA["classes"])
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    ]
-    assert_same_search(*searches)
-    hinge = BackpropGridSearchCV(quick(BackpropClassifier, loss="hinge"), {"alpha": [1.0]}, cv=3)
-    assert not hasattr(hinge.fit(*DATA["classes"]), "predict_proba")
 
 
 @pytest.mark.long

@@ -16,7 +16,6 @@ from support import (
     label_data,
     outcome,
     quick,
-    same_bits,
 )
 from support.stacks import DTYPES, some_targets
 
@@ -127,32 +126,6 @@ def test_losses_without_probabilities_cannot_be_smoothed(loss):
 def test_a_share_that_is_none(share):
     with pytest.raises(ValueError, match="label_smoothing"):
         quick(BackpropClassifier, label_smoothing=share).fit(*class_data())
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_pieces_equal_the_whole(dtype):
-    X, y = class_data()
-    settings = {"label_smoothing": 0.1, "dtype": dtype}
-    whole = quick(BackpropClassifier, **settings).fit(X, y)
-    session = quick(BackpropClassifier, **settings)
-    for _ in range(5):
-        session.partial_fit(X, y, classes=[0, 1, 2])
-    assert same_bits(session, whole)
-    assert whole.coefs_[0].dtype == dtype
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("data", [class_data(), label_data()])
-def test_candidates_of_a_search_are_smoothed_each_by_its_own_share(data):
-    grid = {"label_smoothing": [0, 0.1, 0.4], "learning_rate_init": [0.01, 0.1]}
-    grid["loss"] = ["log_loss", "focal", "brier"]
-    searches = [
-        kind(quick(BackpropClassifier), grid, cv=3, scoring="neg_log_loss", n_jobs=1)
-        if data[1].ndim == 1
-        else kind(quick(BackpropClassifier), grid, cv=3, scoring="roc_auc", n_jobs=1)
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    ]
-    assert_same_search(*[search.fit(*data) for search in searches])
 
 
 @pytest.mark.long

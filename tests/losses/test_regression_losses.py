@@ -15,14 +15,13 @@ from sklearn.metrics import (
     d2_tweedie_score,
     r2_score,
 )
-from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropRegressor
 from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Huber, LogCosh, Loss, Quantile, Tweedie
 from skbackprop.losses.links import IdentityLink, LogLink, max_exp_argument
-from skbackprop.losses.regression import DevianceLoss, ResidualLoss
+from skbackprop.losses.regression import ResidualLoss
 from skbackprop.testing import check_loss
-from support import assert_same_search, few_epochs, quick
+from support import few_epochs, quick
 from support.stacks import DTYPES
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -477,30 +476,6 @@ def test_instances_are_equal_if_their_settings_are(loss, same):
     assert loss != Quantile([0.01, 0.02])
 
 
-@few_epochs
-@pytest.mark.parametrize("name", REGRESSOR_LOSSES)
-def test_a_name_stands_for_the_instance(name):
-    X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
-    models = [
-        quick(BackpropRegressor, loss=loss).fit(X, y) for loss in (name, REGRESSOR_LOSSES[name])
-    ]
-    np.testing.assert_array_equal(*[model.predict(X) for model in models])
-
-
-@pytest.mark.long
-@few_epochs
-def test_losses_are_searched_like_any_value():
-    X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
-    grid = {
-        "loss": ["squared_error", *LOSSES.values()],
-        "alpha": [0.1, 1.0],
-    }
-    model = quick(BackpropRegressor)
-    searches = [kind(model, grid, cv=2).fit(X, y) for kind in (BackpropGridSearchCV, GridSearchCV)]
-    assert_same_search(*searches)
-    assert np.isfinite(searches[0].cv_results_["mean_test_score"]).all()
-
-
 SMOOTH = {n: loss for n, loss in LOSSES.items() if "quantile" not in n and n != "absolute_error"}
 
 
@@ -556,24 +531,6 @@ def test_an_own_loss_may_be_negative_and_less_is_still_better():
     y = targets()
     good, bad = (Likelihood().score(y + error, y, None) for error in (0.01, 5.0))
     assert bad < 0 < good < 1
-
-
-@pytest.mark.parametrize(
-    "kind, method",
-    [
-        (ResidualLoss, "rho"),
-        (ResidualLoss, "psi"),
-        (DevianceLoss, "half_deviance"),
-        (DevianceLoss, "log_mean_gradient"),
-    ],
-)
-def test_an_unfinished_loss_says_what_it_has_to_define(kind, method):
-    class Unfinished(kind):
-        pass
-
-    n_arguments = 1 + (kind is DevianceLoss) + (method in ("psi", "log_mean_gradient"))
-    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
-        getattr(Unfinished(), method)(*[np.zeros(1)] * n_arguments)
 
 
 def test_means_are_clipped_where_products_of_two_are_still_finite():
