@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..training.lbfgs_training import LBFGSLoop
 from ..training.loop import TrainingLoop
 from ..training.training_run import INTERRUPTS, EpochObserver, Interrupt, RunSnapshots
 from ._checkpoint_io import describe_settings_of
@@ -59,7 +58,7 @@ class CallbackRunner(EpochObserver):
         # SciPy may stop in the midst of a last iteration, which does not count.
         return self._max_iter + self._is_lbfgs
 
-    def train(self, loop: TrainingLoop | LBFGSLoop) -> Interrupt | None:
+    def train(self, loop: TrainingLoop) -> Interrupt | None:
         """Train all runs with the hooks of the fit; return the interrupt, if there is one."""
         self._fit.call_on_fit_task_begin(**self._hook_arguments())
         runs = self._prepared.runs

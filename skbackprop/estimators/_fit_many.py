@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
-from ..training.loop import EpochReport, make_training_loop
+from ..training.loop import EpochReport, TrainingLoop
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import NO_OBSERVER, EpochObserver, TrainingRun
 from ..training.validation_split import rng_from_global
@@ -293,6 +293,6 @@ def _train(
 ) -> None:
     """Train runs of one shape, or by L-BFGS; raise the interrupt that ends training."""
     if runs:
-        interrupt = make_training_loop(runs, max_bytes, report, until).train(observer)
+        interrupt = TrainingLoop(runs, max_bytes, report, until).train(observer)
         if interrupt is not None:
             raise interrupt

@@ -16,7 +16,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
 from ..training.config import TrainingConfig, is_lbfgs
-from ..training.loop import make_training_loop
+from ..training.loop import TrainingLoop
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingInterrupted, TrainingRun
@@ -135,7 +135,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
             if given.checkpoint is not None:
                 resume_runs(runs, *given.checkpoint)
             prepared = FitContext(planned, learned, data, runs, before)
-            loop = make_training_loop(runs) if session is None else session.loop
+            loop = TrainingLoop(runs) if session is None else session.loop
             if incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = loop.train()
             else:

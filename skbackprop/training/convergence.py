@@ -111,45 +111,55 @@ def early_stopping_advice(run: TrainingRun) -> str:
     Such a score was never much better than that of a constant prediction, while the validation loss
     still fell. The share of rows with all labels right is an example.
     """
-    stopping, losses = run.config.stopping, run.validation_losses
-    if stopping is None or stopping.scoring == "loss" or run.incremental or not run.scores:
+    stopping, watched = run.config.stopping, run.watched
+    losses, scores = run.history.validation_losses, run.history.validation_scores
+    if stopping is None or watched is None or stopping.scoring == "loss" or not scores:
         return ""
-    if run.config.is_lbfgs or not run.problem.is_local or run.table.y is run.table.X:
+    if run.incremental or run.config.is_lbfgs or not run.problem.is_local:
         return ""
-    patience = float(run.config.patience.n_epochs)
-    if not len(losses) > max(1, patience):
+    patience, tol = (float(each) for each in (run.config.patience.n_epochs, stopping.tol))
+    n = max(1, int(min(patience, len(losses))) // 2)
+    if run.table.y is run.table.X or not len(losses) > max(1, patience):
         return ""
-    n = max(1, int(patience) // 2)
-    if not min(losses[-n:]) < min(losses[:-n]) - stopping.tol:
+    if not min(losses[-n:]) < min(losses[:-n]) - tol:
         return ""
-    best = max(run.scores)
-    if best == 1 or best > _min_informative_score(run):
+    if stopping.scoring is not None:
+        floor = scores[0] + tol
+    elif not isinstance(run.objective.loss, (ClassifierLoss, MultiOutputLoss, LabelSmoothing)):
+        floor = tol  # the score of a constant is 0, and that of noisy targets may be little more
+    else:
+        rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
+        constant = np.tile(2.0 * rows[counts.argmax()] - 1, (watched.encoded.shape[0], 1))
+        floor = run.problem.evaluator.score(constant, watched)
+        floor += _SHARE_ABOVE_FLOOR * (1 - floor)
+    best = max(scores)
+    if best == 1 or best > floor:
         return ""
     advice = _scale_advice(run) or 'Stop by the loss: set early_stopping=EarlyStopping("loss").'
     return f"{best:.3g} at best, while the validation loss still fell. {advice}"
 
 
-def _min_informative_score(run: TrainingRun) -> float:
-    """Return the validation score from which on a network has learned something."""
-    watched, loss, stopping = run.watched, run.objective.loss, run.config.stopping
-    tol = float(run.config.patience.tol)
-    if watched is None or (stopping is not None and stopping.scoring is not None):
-        return run.scores[0] + tol
-    if not isinstance(loss, (ClassifierLoss, MultiOutputLoss, LabelSmoothing)):
-        return tol  # the score of a constant is 0, and that of noisy targets may be little more
-    rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
-    row = 2.0 * rows[counts.argmax()] - 1
-    constant = np.tile(row, (watched.encoded.shape[0], 1))
-    floor = run.problem.evaluator.score(constant, watched)
-    return floor + _SHARE_ABOVE_FLOOR * (1 - floor)
-
-
 def _scale_advice(run: TrainingRun) -> str:
     """Return advice on the scale of X or y, whichever is worse; empty if both are fine."""
-    input_error, target_error = _input_misscale(run), _target_misscale(run)
+    target_error, input_error, advice = _target_misscale(run), 0.0, ""
+    if not run.config.architecture.input_layers:  # which have scales of their own
+        sizes = _column_sizes(run, run.table.X)
+        largest, norm = float(sizes.max(initial=0.0)), math.hypot(*sizes)
+        if largest > _LARGEST or 0 < norm < _SMALLEST_NORM:
+            # The orders of magnitude by which X is too large or too small.
+            input_error = math.log10(largest) if largest > _LARGEST else -math.log10(norm)
+            scaler = "MaxAbsScaler" if run.table.is_sparse else "StandardScaler"
+            advice = (
+                f"The values in X are too {'large' if largest > _LARGEST else 'small'}, with root "
+                f"mean squares of up to {largest:.2g} in a column: scale X, for example with "
+                f"sklearn.preprocessing.{scaler}."
+            )
     if target_error > input_error:
-        return _target_scale_advice(target_error)
-    return _input_scale_advice(run) if input_error else ""
+        return (
+            "The targets are too large, with a root mean square of about "
+            f"{10**target_error:.2g}, for outputs that start near 0: set scale_target=True."
+        )
+    return advice
 
 
 def _column_sizes(run: TrainingRun, table: Any) -> Array:
@@ -161,17 +171,6 @@ def _column_sizes(run: TrainingRun, table: Any) -> Array:
     with np.errstate(over="ignore"):
         squares = part.multiply(part) if is_sparse else np.square(part)
         return np.sqrt(np.asarray(squares.mean(axis=0))).ravel()
-
-
-def _input_misscale(run: TrainingRun) -> float:
-    """Return by how many orders of magnitude X is too large or too small; 0 if it is fine."""
-    if run.config.architecture.input_layers:  # which have scales of their own
-        return 0.0
-    sizes = _column_sizes(run, run.table.X)
-    largest, norm = float(sizes.max(initial=0.0)), math.hypot(*sizes)
-    if largest > _LARGEST:
-        return math.log10(largest)
-    return -math.log10(norm) if 0 < norm < _SMALLEST_NORM else 0.0
 
 
 def _target_misscale(run: TrainingRun) -> float:
@@ -193,27 +192,13 @@ def _target_misscale(run: TrainingRun) -> float:
     return 0.0 if score > _LEARNED else math.log10(largest)
 
 
-def _target_scale_advice(size: float) -> str:
-    return (
-        f"The targets are too large, with a root mean square of about {10**size:.2g}, for outputs "
-        "that start near 0: set scale_target=True."
-    )
-
-
-def _input_scale_advice(run: TrainingRun) -> str:
-    sizes = _column_sizes(run, run.table.X)
-    scaler = "MaxAbsScaler" if run.table.is_sparse else "StandardScaler"
-    too = "large" if sizes.max() > _LARGEST else "small"
-    return (
-        f"The values in X are too {too}, with root mean squares of up to {sizes.max():.2g} in a "
-        f"column: scale X, for example with sklearn.preprocessing.{scaler}."
-    )
-
-
 def _rate_advice(run: TrainingRun) -> str:
     """Return advice on the learning rate; empty if it is fine."""
-    losses, rate = np.array(run.losses), run.config.rate
-    zero = _zero_score_loss(run, _N_SAMPLED) + _initial_penalty(run)
+    losses, rate = np.array(run.history.losses), run.config.rate
+    # With roughly the penalty of the initial weights.
+    n_products = sum(2 * a * b / (a + b) for a, b in pairwise(run.network.widths))
+    penalty = float(run.config.penalty.alpha) * n_products / 2 / run.n_train
+    zero = _zero_score_loss(run, _N_SAMPLED) + penalty
     if losses.max() - zero > (_TIMES_ZERO - 1) * abs(zero) > 0:
         return (
             f"The loss rose to {_TIMES_ZERO:g} times that of a network whose outputs are 0, or "
@@ -229,12 +214,6 @@ def _rate_advice(run: TrainingRun) -> str:
     if is_steady and losses[-1] > _TIMES_THE_EPOCHS * len(losses) * last:
         return f"The loss falls slowly and steadily: raise learning_rate_init (now {rate:g})."
     return ""
-
-
-def _initial_penalty(run: TrainingRun) -> float:
-    """Return roughly the penalty of the initial weights, as part of the loss."""
-    n_products = sum(2 * a * b / (a + b) for a, b in pairwise(run.network.widths))
-    return float(run.config.penalty.alpha) * n_products / 2 / run.n_train
 
 
 # The start of the warning that max_iter was reached, in scikit-learn's words.
@@ -314,69 +293,18 @@ def conclude(
 def _check_divergence(run: TrainingRun) -> None:
     """Warn of a divergence that has not led to infinite numbers, or has come back from them."""
     _warn_of_scores(run)
-    first = run.first_loss
+    first, best = run.first_loss, run.history.best
     if not run.n_iter or first is None:
         return
-    largest, growth, last = run.largest_weight, run.growth, run.loss
+    largest, growth, last = run.largest_weight, run.growth, run.history.loss
     has_risen, zero = last > first, None
     if run.incremental:
-        has_risen, last, zero = _check_window(run, first)
-    if has_risen or growth > GROWN or largest > SAFE:
-        _warn_of_divergence(run, first, last, has_risen, growth, largest, zero)
-
-
-def _check_window(run: TrainingRun, first: float) -> tuple[bool, float, float | None]:
-    """Add a call of `partial_fit` to the window of calls that are checked together.
-
-    The loss of zero scores is computed from the next window on, once the losses of a window have
-    risen.
-
-    Returns
-    -------
-    has_risen : bool
-        Whether there are enough rows, with a mean loss clearly above the first.
-    last : float
-        The mean loss of the rows.
-    zero : float or None
-        Their mean loss with zero scores; None if it is still to be computed, for this call.
-    """
-    weight, before = run.table.weight, run.calls_before
-    n = run.n_train if weight is None else int(np.count_nonzero(weight))
-    n_rows, total, zero = before.n_rows + n, before.loss + n * run.loss, None
-    if before.loss_of_zero_scores is not None:
-        zero = before.loss_of_zero_scores + n * _zero_score_loss(run)
-    run.calls = before._replace(n_rows=n_rows, loss=total, loss_of_zero_scores=zero)
-    last = run.loss
-    if n_rows < ENOUGH_ROWS:
-        return False, last, None
-    last = total / n_rows
-    # The first call had other rows, so a slightly higher loss is normal.
-    has_risen = last > first + abs(first)
-    run.calls = before._replace(n_rows=0, loss=0.0, loss_of_zero_scores=0.0 if has_risen else None)
-    is_one_call = before.n_rows == 0
-    return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
-
-
-def _warn_of_scores(run: TrainingRun) -> None:
-    if run.scores and run.history.best is None:
-        run.warnings.append(
-            "The validation score of no epoch is a finite number, so the weights of the last "
-            f"are kept. Scale the data, {_scale_report(run)}"
-        )
-
-
-def _warn_of_divergence(
-    run: TrainingRun,
-    first: float,
-    last: float,
-    has_risen: bool,
-    growth: float,
-    largest: float,
-    zero: float | None,
-) -> None:
-    best, worst = run.history.best, max(*run.losses, last)
-    if best is None and (growth > GROWN or largest > SAFE):
-        # The last step may have diverged.
+        has_risen, last, zero = _check_calls(run, first)
+    has_grown = growth > GROWN or largest > SAFE
+    if not (has_risen or has_grown):
+        return
+    worst = max(*run.history.losses, last)
+    if best is None and has_grown:  # the last step may have diverged
         loss = _kept_loss(run, whole=largest > SAFE)
         if not math.isfinite(loss):
             _diverge(
@@ -389,7 +317,13 @@ def _warn_of_divergence(
         if not run.incremental:
             last = max(last, loss)
             has_risen = has_risen or last > first + abs(first)
-    if _has_diverged(run, worst, last, has_risen, growth, largest, zero):
+    if largest > SAFE and largest > SAFE * max_abs(run.table.y):
+        has_diverged = True
+    elif not (has_risen or growth > GROWN):
+        has_diverged = False
+    else:
+        has_diverged = _is_useless(run, worst, last, zero)
+    if has_diverged:
         kept = "" if best is None else f" {_describe_kept(run)}"
         run.warnings.append(
             f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
@@ -398,16 +332,8 @@ def _warn_of_divergence(
         )
 
 
-def _has_diverged(
-    run: TrainingRun,
-    worst: float,
-    last: float,
-    has_risen: bool,
-    growth: float,
-    largest: float,
-    zero: float | None,
-) -> bool:
-    """Return whether training has diverged.
+def _is_useless(run: TrainingRun, worst: float, last: float, zero: float | None) -> bool:
+    """Return whether a network predicts worse than zero scores, or no better after a divergence.
 
     Parameters
     ----------
@@ -415,22 +341,12 @@ def _has_diverged(
         The run.
     worst, last : float
         The worst and the last loss.
-    has_risen : bool
-        Whether the last loss is clearly above the first.
-    growth : float
-        The factor by which the largest weight has grown; 0 if unknown.
-    largest : float
-        The largest absolute weight.
     zero : float or None
-        The mean loss of zero scores; None to compute it if needed.
+        The mean loss of zero scores; None to compute it.
     """
-    if largest > SAFE and largest > SAFE * max_abs(run.table.y):
-        return True
-    if not (has_risen or growth > GROWN):
-        return False
     best, stopping = run.history.best, run.config.stopping
     has_own_score = best is not None and stopping is not None and stopping.scoring is None
-    if has_own_score and run.best_score < _USELESS_SCORE:
+    if best is not None and has_own_score and best.score < _USELESS_SCORE:
         return True
     baseline = _zero_score_loss(run) if zero is None else zero
     if baseline == 0:  # all targets are the same, so there is no scale to compare with
@@ -439,7 +355,45 @@ def _has_diverged(
         return True
     # The loss has fallen again, but to that of a constant prediction.
     was_diverging = worst > baseline + 9 * abs(baseline)
-    return growth > GROWN and was_diverging and last > baseline - 0.1 * abs(baseline)
+    return run.growth > GROWN and was_diverging and last > baseline - 0.1 * abs(baseline)
+
+
+def _check_calls(run: TrainingRun, first: float) -> tuple[bool, float, float | None]:
+    """Add a call of `partial_fit` to the calls that are checked together.
+
+    The loss of zero scores is computed for the calls after those whose losses have risen.
+
+    Returns
+    -------
+    has_risen : bool
+        Whether there are enough rows, with a mean loss clearly above the first.
+    last : float
+        The mean loss of the rows.
+    zero : float or None
+        Their mean loss with zero scores; None if it is still to be computed, for this call.
+    """
+    weight, before, last = run.table.weight, run.calls_before, run.history.loss
+    n = run.n_train if weight is None else int(np.count_nonzero(weight))
+    n_rows, total, zero = before.n_rows + n, before.loss + n * last, None
+    if before.loss_of_zero_scores is not None:
+        zero = before.loss_of_zero_scores + n * _zero_score_loss(run)
+    if n_rows < ENOUGH_ROWS:
+        run.calls = before._replace(n_rows=n_rows, loss=total, loss_of_zero_scores=zero)
+        return False, last, None
+    last = total / n_rows
+    # The first call had other rows, so a slightly higher loss is normal.
+    has_risen = last > first + abs(first)
+    run.calls = before._replace(n_rows=0, loss=0.0, loss_of_zero_scores=0.0 if has_risen else None)
+    is_one_call = before.n_rows == 0
+    return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
+
+
+def _warn_of_scores(run: TrainingRun) -> None:
+    if run.history.validation_scores and run.history.best is None:
+        run.warnings.append(
+            "The validation score of no epoch is a finite number, so the weights of the last "
+            f"are kept. Scale the data, {_scale_report(run)}"
+        )
 
 
 def _kept_loss(run: TrainingRun, whole: bool) -> float:
@@ -482,20 +436,14 @@ def _describe_kept(run: TrainingRun) -> str:
 
 def _scale_report(run: TrainingRun) -> str:
     """Return how to scale the data, with its present scale."""
-    return (
+    report = (
         "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "
-        f"X is {max_abs(run.table.X):.3g}, in the targets "
-        f"{max_abs(run.table.y):.3g}.{_light_rows_advice(run)}"
+        f"X is {max_abs(run.table.X):.3g}, in the targets {max_abs(run.table.y):.3g}."
     )
-
-
-def _light_rows_advice(run: TrainingRun) -> str:
-    """Return advice if the rows of a batch weigh so little that the penalty dominates."""
     weight, alpha = run.table.weight, float(run.config.penalty.alpha)
-    of_a_batch = np.inf if weight is None else float(weight.mean()) * run.rows_at_once
-    if of_a_batch >= alpha:
-        return ""
-    return (
-        f" The rows of a batch have a sample_weight of about {of_a_batch:.3g}, by which the "
-        f"penalty alpha={alpha:g} is divided: scale them to a mean of one, or lower alpha."
-    )
+    if weight is not None and (total := float(weight.mean()) * run.rows_at_once) < alpha:
+        report += (
+            f" The rows of a batch have a sample_weight of about {total:.3g}, by which the "
+            f"penalty alpha={alpha:g} is divided: scale them to a mean of one, or lower alpha."
+        )
+    return report

@@ -1,9 +1,7 @@
-"""Training by L-BFGS, one run after the other."""
+"""Training of one run by L-BFGS."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +13,8 @@ from ..nn.objective import DivergenceError
 from ..optimizers import LBFGS
 from .checkpoint import StopReason
 from .convergence import conclude
-from .parallelism import BlasLimit
 from .training_run import (
     INTERRUPTS,
-    NO_OBSERVER,
     EpochObserver,
     Interrupt,
     TrainingRun,
@@ -29,36 +25,6 @@ from .training_run import (
 
 # The status of SciPy's result after a StopIteration.
 _STOPPED_BY_CALLBACK = 99
-
-
-class LBFGSLoop:
-    """The training of several runs by L-BFGS, one after the other.
-
-    Parameters
-    ----------
-    runs : sequence of TrainingRun
-        The runs.
-    """
-
-    def __init__(self, runs: Sequence[TrainingRun]) -> None:
-        self._runs = runs
-
-    def train(self, observer: EpochObserver = NO_OBSERVER) -> Interrupt | None:
-        """Train until the first interrupt, and return it; None if there is none."""
-        for run in self._runs:
-            start = time.perf_counter()
-            largest = run.network.max_matmul_size(run.rows_at_once)
-            training = LBFGSTraining(run, observer.on_member_begin(run.member))
-            with BlasLimit(largest, is_lbfgs=True) as limit, limit:
-                interrupt = training.train()
-            try:
-                observer.on_member_end()
-            except INTERRUPTS as late:  # its training is over
-                interrupt = interrupt or late
-            run.seconds += time.perf_counter() - start
-            if interrupt is not None:
-                return interrupt
-        return None
 
 
 class LBFGSTraining:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..utils.configurable import index_settings, stack_settings
 from ..utils.equality import group_by_equality, is_equal
 from .checkpoint import History, StopReason
 from .convergence import conclude
-from .lbfgs_training import LBFGSLoop
+from .lbfgs_training import LBFGSTraining
 from .parallelism import (
     BlasLimit,
     array_split,
@@ -45,39 +46,6 @@ EpochReport = Callable[[int, int, int], None]
 """Called after each epoch of a stack: with the epochs done, the members left, and all members."""
 
 
-def make_training_loop(
-    runs: Sequence[TrainingRun],
-    max_bytes: int = sys.maxsize,
-    report: EpochReport | None = None,
-    until: int | None = None,
-) -> TrainingLoop | LBFGSLoop:
-    """Return the loop that trains runs of one shape, in stacks or by L-BFGS.
-
-    Parameters
-    ----------
-    runs : sequence of TrainingRun
-        The runs. Those that have ended already, as resumed ones may have, stay as they are.
-    max_bytes : int, default=2**63 - 1
-        The memory that a stack may take.
-    report : callable or None, default=None
-        The `EpochReport` of each stack.
-    until : int or None, default=None
-        The epoch after which training pauses, to be resumed later; None to train to the end.
-    """
-    done = [run for run in runs if run.stop_reason is not None]
-    ready = [run for run in runs if run.stop_reason is None]
-    if runs[0].config.is_lbfgs:
-        return LBFGSLoop(ready)
-    time_limit = time_limit_for(ready) if ready else None
-    # A time limit may have left some of the resumed runs an epoch behind the others.
-    stacks = [
-        StackTraining(members, report, time_limit, until)
-        for alike in group_by_equality(ready, [run.n_iter for run in ready])
-        for members in split_by_memory(alike, max_bytes)
-    ]
-    return TrainingLoop(stacks, done)
-
-
 def split_by_memory(runs: Sequence[TrainingRun], max_bytes: int) -> list[Sequence[TrainingRun]]:
     """Return runs of one shape in parts that train fastest as a stack, within a memory limit.
 
@@ -94,18 +62,44 @@ def split_by_memory(runs: Sequence[TrainingRun], max_bytes: int) -> list[Sequenc
 
 
 class TrainingLoop:
-    """The training of several stacks, an epoch of each in turn, or in threads side by side.
+    """The training of runs of one shape: in stacks, or by L-BFGS one after the other.
+
+    Each stack trains an epoch in turn, or the stacks train in threads side by side.
 
     Parameters
     ----------
-    stacks : sequence of StackTraining
-        The stacks.
-    done : sequence of TrainingRun, default=()
-        Runs of the same fit that have ended before; observers see them too.
+    runs : sequence of TrainingRun
+        The runs. Those that have ended already, as resumed ones may have, stay as they are.
+    max_bytes : int, default=2**63 - 1
+        The memory that a stack may take.
+    report : callable or None, default=None
+        The `EpochReport` of each stack.
+    until : int or None, default=None
+        The epoch after which training pauses, to be resumed later; None to train to the end.
+
+    Attributes
+    ----------
+    stacks : list of StackTraining
+        The stacks; none for L-BFGS.
     """
 
-    def __init__(self, stacks: Sequence[StackTraining], done: Sequence[TrainingRun] = ()) -> None:
-        self.stacks, self._done = stacks, done
+    def __init__(
+        self,
+        runs: Sequence[TrainingRun],
+        max_bytes: int = sys.maxsize,
+        report: EpochReport | None = None,
+        until: int | None = None,
+    ) -> None:
+        self._done = [run for run in runs if run.stop_reason is not None]
+        self._ready = [run for run in runs if run.stop_reason is None]
+        self.stacks: list[StackTraining] = []
+        self._is_lbfgs = runs[0].config.is_lbfgs
+        if self._ready and not self._is_lbfgs:
+            time_limit = time_limit_for(self._ready)
+            # A time limit may have left some of the resumed runs an epoch behind the others.
+            for alike in group_by_equality(self._ready, [run.n_iter for run in self._ready]):
+                for members in split_by_memory(alike, max_bytes):
+                    self.stacks.append(StackTraining(members, report, time_limit, until))
 
     def train(self, observer: EpochObserver = NO_OBSERVER) -> Interrupt | None:
         """Train all runs to their end; return the interrupt that ended training, if one did.
@@ -113,22 +107,21 @@ class TrainingLoop:
         After an interrupt all runs keep their last complete epoch. A run that fails has its
         `error` set and does not affect the others.
         """
+        if self._is_lbfgs:
+            return self._train_by_lbfgs(observer)
         stacks = self.stacks
         n_threads = min(len(stacks), threads_for_stacks()) if len(stacks) > 1 else 1
         largest = max((stack.max_matmul_size for stack in stacks), default=0)
         pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext()
         try:
             with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit, pool as threads:
+                map_stacks: Any = map if threads is None else threads.map
                 while waiting := [stack for stack in stacks if stack.runs]:
                     observer.on_epoch_begin(self.snapshot_runs)
                     n_done = min(stack.n_done for stack in waiting)
                     # A stack that loses a member to divergence repeats the epoch.
                     while behind := [s for s in waiting if s.runs and s.n_done == n_done]:
-                        if threads is None:
-                            for stack in behind:
-                                stack.train_epoch()
-                        else:
-                            list(threads.map(StackTraining.train_epoch, behind))
+                        list(map_stacks(methodcaller("train_epoch"), behind))
                     if observer.on_epoch_end(self.snapshot_runs):
                         for stack in stacks:
                             stack.finish_all()
@@ -136,6 +129,22 @@ class TrainingLoop:
             for stack in stacks:
                 stack.finish_all()
             return interrupt
+        return None
+
+    def _train_by_lbfgs(self, observer: EpochObserver) -> Interrupt | None:
+        for run in self._ready:
+            start = time.perf_counter()
+            largest = run.network.max_matmul_size(run.rows_at_once)
+            training = LBFGSTraining(run, observer.on_member_begin(run.member))
+            with BlasLimit(largest, is_lbfgs=True) as limit, limit:
+                interrupt = training.train()
+            try:
+                observer.on_member_end()
+            except INTERRUPTS as late:  # its training is over
+                interrupt = interrupt or late
+            run.seconds += time.perf_counter() - start
+            if interrupt is not None:
+                return interrupt
         return None
 
     def snapshot_runs(self) -> list[TrainingRun]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..nn.data_loader import Dataset
 from .checkpoint import TrainingCheckpoint
-from .loop import StackTraining, TrainingLoop
+from .loop import TrainingLoop
 from .parallelism import fits_into_cache
 from .training_run import TrainingRun
 from .training_task import TrainingTask
@@ -54,8 +54,7 @@ class PartialFitSession:
         self._delayed_rng: np.random.RandomState | None = None
         self._is_shared, self._rows = is_shared, np.arange(run.n_train)
         self.past: TrainingCheckpoint | None = None
-        self._stack = StackTraining([run])
-        self.loop = TrainingLoop([self._stack])
+        self.loop = TrainingLoop([run])
         run.copies_state = True
 
     def accepts(self, table: Dataset) -> bool:
@@ -75,7 +74,7 @@ class PartialFitSession:
             else:
                 self._delayed_rng.shuffle(self._rows)
         self.run.continue_with(problem)
-        self._stack.continue_with_new_data()
+        self.loop.stacks[0].continue_with_new_data()
 
     def restore_rng(self) -> None:
         """Set the random stream to its position before the call."""

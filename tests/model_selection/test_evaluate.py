@@ -483,7 +483,7 @@ def test_warns_of_an_internal_error_that_costs_only_time(monkeypatch):
     def fail(*args):
         raise AttributeError("it is broken")
 
-    monkeypatch.setattr(_fit_many, "make_training_loop", fail)
+    monkeypatch.setattr(_fit_many, "TrainingLoop", fail)
     actual, more = outcome(BackpropGridSearchCV(*arguments, **settings), X, Y)
     assert_same_search(actual, expected)
     ((category, text),) = more - expected_warnings

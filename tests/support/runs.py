@@ -6,7 +6,7 @@ Those of one call differ in what the members of a stack may differ in.
 from dataclasses import replace
 
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.training.loop import make_training_loop
+from skbackprop.training.loop import TrainingLoop
 from support import data_for, same_values
 
 N_ROWS = 60
@@ -34,7 +34,7 @@ def finished(stack):
 
 def train_runs(runs):
     """Train runs to their end; return the interrupt, if there was one."""
-    return make_training_loop(runs).train()
+    return TrainingLoop(runs).train()
 
 
 def assert_same_run(run, expected, what=""):

@@ -39,9 +39,15 @@ RECORDING = {
     "training/partial_fit_session.py": {"continue_with"},
     "training/convergence.py": {"_check_divergence", "conclude"},
     "training/loop.py": {
-        *("train", "train_epoch", "_end_epoch", "_record_epoch", "_check_stopping"),
+        *(
+            "train",
+            "_train_by_lbfgs",
+            "train_epoch",
+            "_end_epoch",
+            "_record_epoch",
+            "_check_stopping",
+        ),
         *("finish_all", "finish_members", "_detach_run", "without", "continue_with_new_data"),
-        *("bind_parameter_views",),
     },
     "training/lbfgs_training.py": {
         *("train", "_minimize", "_end_iteration", "_restore"),
