@@ -65,5 +65,5 @@ def test_fitted_estimators(model):
 
 def test_the_private_is_there_all_the_same():
     model = quick(BackpropClassifier).fit(X, Y)
-    assert model._learned.n_features == X.shape[1]
+    assert model._data_info.n_features == X.shape[1]
     assert {"__class__", "__dir__", "__sklearn_tags__"} <= set(dir(model))

@@ -19,6 +19,7 @@ from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from skbackprop import BackpropClassifier, BackpropRegressor, schedules
 from skbackprop.estimators._fit_context import FitArguments
+from skbackprop.estimators.base import prepare_fit
 from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
@@ -369,7 +370,7 @@ def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
         quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
     )
     unmoved = (
-        quick(BackpropRegressor, **settings)._prepare_first(FitArguments(X, y)).runs[0].parameters
+        prepare_fit(quick(BackpropRegressor, **settings), FitArguments(X, y)).runs[0].parameters
     )
     for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
         np.testing.assert_array_equal(weights, initial[0])

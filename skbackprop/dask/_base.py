@@ -30,9 +30,11 @@ from ..estimators._fit_context import (
 )
 from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
 from ..estimators._parameter_table import OF_A_CLUSTER
+from ..estimators._supervised import compute_score, make_scoring_inputs
 from ..estimators._validation import (
     infer_dtype,
     prefix_errors,
+    set_attributes,
     shallow_copy_of,
     validated_weight,
 )
@@ -78,21 +80,21 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
 
     # -------------------------------------------------------------------- training
 
-    def _checked(
+    def _validate_fit(
         self,
         given: FitArguments,
         continues: bool,
         incremental: bool,
-        classes: Any,
-        planned: ValidatedParams | None = None,
+        classes: Any = None,
+        params: ValidatedParams | None = None,
     ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
-        known: DataInfo | None = self._learned if continues else None
-        planned = planned or self._plan_to_go_on(known, incremental)
-        config = planned.config
+        last: DataInfo | None = self._data_info if continues else None
+        params = params or self._get_validated_params(last, incremental)
+        config = params.config
         self._check_supported(config, given, incremental)
         client = self._get_client()
-        features = known and {"n_features_in_": known.n_features, **known.names}
-        expected_dtype = known.dtype if known else config.dtype
+        features = last and last.feature_attributes
+        expected_dtype = last.dtype if last else config.dtype
         make = partial(make_partitions, client, kind=self._local, architecture=config.architecture)
         partitions = make(
             given.X, given.y, given.sample_weight, features=features, dtype=expected_dtype
@@ -100,9 +102,9 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         reader: Any = self
         if features is None:
             features, reader = partitions.feature_attributes, shallow_copy_of(self)
-            reader._set(features)
+            set_attributes(reader, features)
         dtype = expected_dtype or infer_dtype(partitions)
-        targets = self._targets_for(partitions, config, known, dtype, incremental, classes)
+        targets = self._targets_for(partitions, config, last, dtype, incremental, classes)
         if incremental and config.class_weight is not None:
             reject_balanced(config.class_weight)
         partitions = partitions.map(encode_targets, targets=targets)
@@ -110,31 +112,31 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
         table = PartitionedDataset(*sample, partitions=partitions)
-        learned = self._learned_of(config, known, reader, dtype, targets, table.y.shape[1])
-        watched = None
-        if given.has_rows_to_watch:
+        info = self._make_data_info(config, last, reader, dtype, targets, table.y.shape[1])
+        validation = None
+        if given.has_validation_data:
             rows = given.X_val, given.y_val, given.sample_weight_val
             original = make(*rows, "X_val", features=features, dtype=dtype)
             original.check_weight("sample_weight_val")
             encoded = original.map(encode_targets, targets=targets)
             with prefix_errors("X_val, y_val"):
                 encoded = weight_by_class(config.class_weight, targets, encoded)
-                watched = _make_validation_data(original, encoded)
-        return planned, learned, ValidatedData(table, sample.y, watched, None)
+                validation = _make_validation_data(original, encoded)
+        return params, info, ValidatedData(table, sample.y, validation, None)
 
     def _targets_for(
         self,
         partitions: Partitions,
         config: TrainingConfig,
-        known: DataInfo | None,
+        last: DataInfo | None,
         dtype: Any,
         incremental: bool,
         classes: Any,
     ) -> Any:
         """Return the `BaseTargetEncoder` of an earlier fit, or one fitted to the partitions."""
-        if known is not None and self._knows_targets:
-            targets = self._known_targets(known)
-            self._check_known(targets, classes)
+        targets = None if last is None else self._get_target_encoder(last)
+        if targets is not None:
+            targets.check_classes(classes)
             if isinstance(targets, BaseLabelEncoder) and not incremental:
                 targets.encode(y_with_all_labels(partitions), needs_all=True)
             return targets
@@ -144,28 +146,28 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             check_classes_passed(classes, is_weighted=False)
         return make_target_encoder(y_with_all_labels(partitions), classes)
 
-    def _problem(
+    def _make_task(
         self,
         config: TrainingConfig,
-        learned: DataInfo,
+        info: DataInfo,
         objective: Objective,
         data: ValidatedData,
         incremental: bool,
     ) -> TrainingTask:
-        problem = super()._problem(config, learned, objective, data, incremental)
+        task = super()._make_task(config, info, objective, data, incremental)
 
         def make_pool(table: Dataset) -> ActorPool:
             return ActorPool(cast(PartitionedDataset, table).partitions, objective, config)
 
-        evaluator = problem.evaluator
-        if data.watched is not None:
-            evaluator = RemoteEvaluator(evaluator, make_pool(data.watched.table))
+        evaluator = task.evaluator
+        if data.validation is not None:
+            evaluator = RemoteEvaluator(evaluator, make_pool(data.validation.table))
         trainer = partial(
             DistributedTrainer, pool=make_pool(data.table), sync_every=self.sync_every
         )
-        return replace(problem, stack=trainer, evaluator=evaluator)
+        return replace(task, stack=trainer, evaluator=evaluator)
 
-    def _to_be_scored(self, watched: ValidationData, outcomes: Array) -> Any:
+    def _with_outcomes(self, outcomes: Array) -> Any:
         kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
         estimator = self._converted_to(kind)
         estimator.raw_prediction = outcomes
@@ -263,7 +265,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             raise ValueError("X has no rows, but at least one is needed for a score.")
         columns = zip(*parts, strict=True)
         rows = [None if each[0] is None else np.concatenate(each) for each in columns]
-        return float(local._score_of(ScoringInputs(*rows)))
+        return compute_score(local, ScoringInputs(*rows))
 
     def _map(self, method: str, X: Any, *arguments: Any) -> Any:
         """Return the output of a method of the local estimator.
@@ -317,7 +319,7 @@ class _PrecomputedMixin(BaseNeuralNetwork):
 
     raw_prediction: Array
 
-    def _predict_with(
+    def _predict_in_blocks(
         self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None
     ) -> Any:
         return outcome(self.raw_prediction[None].copy())  # outcome may overwrite it
@@ -362,8 +364,8 @@ def _predict_for_score(local: Any, X: Any, y: Any, weight: Any) -> ScoringInputs
         return None
     if weight is not None:
         weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    scored: ScoringInputs = local._scored(X, y, None)
-    return scored._replace(y=np.asarray(scored.y), weight=weight)
+    inputs = make_scoring_inputs(local, X, y, None)
+    return inputs._replace(y=np.asarray(inputs.y), weight=weight)
 
 
 def _call_method(local: Any, method: str, X: Any, arguments: tuple[Any, ...]) -> Any:

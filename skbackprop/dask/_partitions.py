@@ -24,9 +24,10 @@ from distributed import Client, Future
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from scipy.sparse import issparse, vstack
+from sklearn.base import is_regressor
 
 from ..estimators._label_encoding import BaseLabelEncoder
-from ..estimators._target_scaling import (
+from ..estimators._target_encoding import (
     RegressionTargetEncoder,
     check_can_be_scaled,
     exponent_of_deviations,
@@ -37,7 +38,9 @@ from ..estimators._validation import (
     check_fits_dtype,
     infer_dtype,
     prefix_errors,
+    set_attributes,
     unify_label_dtype,
+    validated_data,
     validated_weight,
 )
 from ..nn.data_loader import Dataset
@@ -316,9 +319,9 @@ def _make_partition(
     if X.shape[0] == 0:  # a sparse matrix has no len
         return None, None
     estimator = kind()
-    estimator._set(features or {})
+    set_attributes(estimator, features or {})
     with prefix_errors(name):
-        X, y = estimator._validated(X, y, reset=features is None)
+        X, y = validated_data(estimator, X, y, is_regressor(estimator), reset=features is None)
         check_fits_dtype(X, dtype or infer_dtype(X))
         if weight is not None:
             weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
@@ -332,7 +335,7 @@ def _make_partition(
     return partition, PartitionInfo(
         n_rows=X.shape[0],
         n_features=X.shape[1],
-        feature_names=vars(estimator).get("feature_names_in_"),
+        feature_names=getattr(estimator, "feature_names_in_", None),
         dtype=X.dtype,
         y_shape=y.shape[1:],
         weight=partition.total_weight,

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..estimators.base import BaseNeuralNetwork
+from ..estimators._fitted_network import get_dropout_rates, get_fitted_network
 from ..estimators.summary import LayerSummary, Summary
 from ..utils.arrays import Array
 from ._plotting import axes_for, check_matplotlib, fitted_networks, merge_kwargs
@@ -112,7 +112,7 @@ class NetworkDisplay:
                 f"network must be an int from 0 to {len(networks) - 1}, got {network!r}."
             )
         selected = networks[int(network)]
-        return cls(summary=selected.summary(), dropout=_get_dropout(selected)).plot(ax)
+        return cls(summary=selected.summary(), dropout=get_dropout_rates(selected)).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the diagram.
@@ -177,15 +177,6 @@ class NetworkDisplay:
 
     def _write(self, x: float, y: float, text: str, align: str, **style: Any) -> None:
         self.text_.append(self.ax_.text(x, y, text, ha=align, va="center", **style))
-
-
-def _get_dropout(network: BaseNeuralNetwork) -> tuple[float, ...]:
-    """Return the dropout rates of a fitted network."""
-    validated = network._validated_params
-    if validated is not None:
-        return validated.config.architecture.rates
-    settings = network._settings | network._parameters_for(network._widths)
-    return network._plan_of(settings).architecture.rates
 
 
 def _group_layers(summary: Summary) -> list[list[LayerSummary]]:
@@ -313,7 +304,7 @@ class WeightsDisplay:
         check_matplotlib(cls.__name__)
         members: list[list[Array]] = []
         for network in fitted_networks(cls.__name__, estimator):
-            n, coefs = network._n_trained, network.coefs_
+            n, coefs = get_fitted_network(network).info.n_estimators, network.coefs_
             members += [[layer[i] for layer in coefs] for i in range(n)] if n > 1 else [list(coefs)]
         if not (isinstance(member, Integral) and 0 <= member < len(members)):
             raise ValueError(f"member must be an int from 0 to {len(members) - 1}, got {member!r}.")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from ..training.loop import TrainingLoop
-from ..training.training_run import INTERRUPTS, EpochObserver, Interrupt, RunSnapshots
+from ..training.training_run import (
+    INTERRUPTS,
+    EpochObserver,
+    Interrupt,
+    RunSnapshots,
+    TrainingRun,
+)
 from ._checkpoint_io import describe_settings_of
-from ._fit_context import FitArguments, FitContext
+from ._fit_context import FitArguments
+
+MakeAttributes: TypeAlias = Callable[
+    [Mapping[str, str] | None, Sequence[TrainingRun]], dict[str, Any] | None
+]
 
 
 class CallbackRunner(EpochObserver):
@@ -24,18 +34,21 @@ class CallbackRunner(EpochObserver):
         The estimator, which does not change.
     given : FitArguments
         The arguments of `fit`.
-    prepared : FitContext
-        The runs, and what is known of their data.
-    continues : bool
-        Whether the fit is a warm start.
+    runs : list of TrainingRun
+        The runs.
+    make_attributes : callable
+        Returns the fitted attributes for the arguments (settings, unfinished runs).
     """
 
     def __init__(
-        self, estimator: Any, given: FitArguments, prepared: FitContext, continues: bool
+        self,
+        estimator: Any,
+        given: FitArguments,
+        runs: list[TrainingRun],
+        make_attributes: MakeAttributes,
     ) -> None:
-        runs = prepared.runs
         config, weight = runs[0].config, given.sample_weight
-        self._estimator, self._prepared, self._continues = estimator, prepared, continues
+        self._estimator, self._runs, self._make_attributes = estimator, runs, make_attributes
         self.needs_checkpoints = any(
             getattr(callback, "resumes", False) for callback in estimator._skl_callbacks
         )
@@ -61,14 +74,13 @@ class CallbackRunner(EpochObserver):
     def train(self, loop: TrainingLoop) -> Interrupt | None:
         """Train all runs with the hooks of the fit; return the interrupt, if there is one."""
         self._fit.call_on_fit_task_begin(**self._hook_arguments())
-        runs = self._prepared.runs
-        n_iter = [run.n_iter for run in runs if run.stop_reason is None]
+        n_iter = [run.n_iter for run in self._runs if run.stop_reason is None]
         if not self._is_lbfgs:  # which repeats the epochs of a checkpoint
             for _ in range(min(n_iter, default=0)):
                 self.skip_epoch()
         interrupt = loop.train(self)
         if interrupt is None:
-            copies = [run.snapshot() for run in runs]
+            copies = [run.snapshot() for run in self._runs]
             try:
                 self._fit.call_on_fit_task_end(**self._hook_arguments(lambda: copies))
             except INTERRUPTS as late:  # training is over, and kept
@@ -111,10 +123,7 @@ class CallbackRunner(EpochObserver):
         """Return the arguments of hooks; the fitted estimator is made when one asks for it."""
         arguments = {"estimator": self._estimator, **self._data}
         if snapshots is not None:
-            arguments["reconstruction_attributes"] = partial(self._fitted_attributes, snapshots)
+            arguments["reconstruction_attributes"] = lambda: self._make_attributes(
+                self._settings, snapshots()
+            )
         return arguments
-
-    def _fitted_attributes(self, snapshots: RunSnapshots) -> Any:
-        return self._estimator._fitted_by(
-            self._prepared, self._continues, self._settings, snapshots()
-        )

@@ -1,48 +1,28 @@
-"""What a fit knows: its arguments, validated parameters and data, and the data's properties."""
+"""Context of a fit: its arguments, validated parameters and data, and the runs."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._sklearn import warn
+from ..losses._composite import LossWithLink, override_link
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.network import Network
 from ..training.architecture import activation_of_each_layer, hidden_widths
-from ..training.config import TrainingConfig
+from ..training.checkpoint import Start
+from ..training.class_weight import compute_sample_weight
+from ..training.config import TrainingConfig, is_warm_start_compatible
 from ..training.training_run import TrainingRun
-from ..training.training_task import ValidationData
+from ..training.training_task import TrainingTask, ValidationData, assign_folds
 from ..utils.arrays import Array
 from ._parameter_table import FIXED
-
-# Types of values that can be changed in place.
-_MUTABLE = (list, dict, np.ndarray)
-
-
-class BaseTargetEncoder(ABC):
-    """The encoding of an estimator's targets for its network."""
-
-    @abstractmethod
-    def encode(self, y: Any, needs_all: bool) -> Array:
-        """Return validated y as the network's targets: an array of shape (n, k).
-
-        With `needs_all`, y must contain every class of the first y.
-        """
-
-    def strata(self, y: Array) -> Array | None:
-        """Return the class of each row of encoded targets; None if rows have no single class."""
-        return None
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The fitted attributes of the targets."""
-        return {}
+from ._target_encoding import BaseTargetEncoder
 
 
 @dataclass(frozen=True)
@@ -59,7 +39,7 @@ class DataInfo:
         The names of the columns, if they have any.
     dtype : dtype
         The dtype of the network's parameters.
-    targets : TargetEncoder
+    targets : BaseTargetEncoder
         The encoding of the targets.
     loss : Loss
         The loss for these targets, with its link.
@@ -92,9 +72,10 @@ class DataInfo:
         }
 
     @property
-    def names(self) -> dict[str, Any]:
-        """The fitted attribute with the names of features, if there are any."""
-        return {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
+    def feature_attributes(self) -> dict[str, Any]:
+        """The fitted attributes of the features: their number, and their names if they have any."""
+        names = {} if self.feature_names is None else {"feature_names_in_": self.feature_names}
+        return {"n_features_in_": self.n_features, **names}
 
 
 class ValidatedParams(NamedTuple):
@@ -109,19 +90,13 @@ class ValidatedParams(NamedTuple):
     is_fixed : bool
         Whether all values are immutable, so that the same objects make the same configuration.
     messages : tuple of str
-        The warnings of each fit about parameters that have no effect.
+        The warnings about parameters that have no effect.
     """
 
     values: tuple[Any, ...]
     config: TrainingConfig
     is_fixed: bool
     messages: tuple[str, ...]
-
-    @classmethod
-    def of(cls, values: tuple[Any, ...], config: TrainingConfig, messages: tuple[str, ...]) -> Self:
-        """Return the configuration with its parameter values and warnings."""
-        is_fixed = not any(isinstance(value, _MUTABLE) for value in values)
-        return cls(values, config, is_fixed, messages)
 
     def warn(self) -> None:
         """Warn of the parameters that have no effect."""
@@ -148,7 +123,7 @@ class FitArguments(NamedTuple):
     checkpoint: tuple[Mapping[str, Array], Path] | None = None
 
     @property
-    def has_rows_to_watch(self) -> bool:
+    def has_validation_data(self) -> bool:
         """Whether the user gives validation data."""
         if self.X_val is None and not (self.y_val is None and self.sample_weight_val is None):
             raise ValueError(
@@ -163,7 +138,7 @@ class ValidatedData(NamedTuple):
 
     table: Dataset
     y: Any
-    watched: ValidationData | None
+    validation: ValidationData | None
     groups: Array | None
     folds: Array | None = None
 
@@ -175,21 +150,22 @@ class ScoringInputs(NamedTuple):
     """
 
     y: Any
-    said: Any
+    predicted: Any
     weight: Array | None
 
 
 class FitContext(NamedTuple):
-    """A prepared fit: its validated parameters and data, and its runs.
+    """The validated parameters and data of a fit, and its runs.
 
-    `before` has the loss curves up to the checkpoint of a resumed fit, as `resume` returns them.
+    `before` has the fitted attributes of each network that the fit continues, by name: those of
+    the estimator in a warm start, the loss curves of its checkpoint in a resumed fit, else none.
     """
 
-    planned: ValidatedParams
-    learned: DataInfo
+    params: ValidatedParams
+    info: DataInfo
     data: ValidatedData
     runs: list[TrainingRun]
-    before: Sequence[Mapping[str, Any]] | None = None
+    before: Sequence[Mapping[str, Any]]
 
 
 def warm_start_signature(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,3 +174,63 @@ def warm_start_signature(parameters: Mapping[str, Any]) -> dict[str, Any]:
     fixed["hidden_layer_sizes"] = hidden_widths(parameters["hidden_layer_sizes"])
     fixed["activation"] = activation_of_each_layer(parameters)
     return fixed
+
+
+def check_warm_start(fixed: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Check that a warm start changes no `fixed` parameter, as `warm_start_signature` returns."""
+    now = warm_start_signature(parameters)
+    for name, value in fixed.items():
+        if not is_warm_start_compatible(name, value, now[name]):
+            raise ValueError(
+                f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
+                "cannot change while training goes on. Set it back, or start anew with "
+                "warm_start=False and fit."
+            )
+
+
+def multiply_class_weight(config: TrainingConfig, targets: Any, table: Dataset) -> Dataset:
+    """Return a table of encoded targets whose weights are multiplied by the class weights."""
+    class_weight = config.class_weight
+    if class_weight is None:
+        return table
+    columns, has_several = targets.class_indices(table.y), targets.has_several_columns
+    weight = compute_sample_weight(class_weight, columns, has_several, table.weight)
+    return replace(table, weight=weight)
+
+
+def update_data_info(
+    info: DataInfo, config: TrainingConfig, targets: Any, is_same_config: bool
+) -> DataInfo:
+    """Return the properties of the data of an earlier fit, with the loss of this configuration.
+
+    Raises
+    ------
+    ValueError
+        If the user has set an output activation that cannot be trained.
+    """
+    link = info.loss.link.name
+    if isinstance(info.loss, LossWithLink):
+        unable = ""
+        if config.is_lbfgs:
+            unable = "solver='lbfgs' cannot minimize"
+        elif config.stopping is not None and config.stopping.calibrate:
+            unable = "calibrate=True has no temperature for"
+        if unable:
+            raise ValueError(
+                f"out_activation_ was set to {link!r}, and {unable} the loss with it. Set it back "
+                f"to {info.loss.base_loss.link.name!r} before training goes on, or train with "
+                "solver='sgd' or 'adam' and without calibration."
+            )
+    if is_same_config and targets is info.targets:
+        return info
+    loss = targets.make_loss(config.loss, config.label_smoothing)
+    if isinstance(info.loss, LossWithLink):
+        loss = override_link(loss, link)
+    return replace(info, targets=targets, loss=loss)
+
+
+def make_runs(task: TrainingTask, starts: Sequence[Start]) -> list[TrainingRun]:
+    """Return a run for each network, which begins with its own of `starts`."""
+    if task.folds is None:
+        task = replace(task, folds=assign_folds(task, starts))
+    return [TrainingRun(task, start, member) for member, start in enumerate(starts)]

@@ -16,13 +16,18 @@ from typing import Any, TypeAlias
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
 from ..training.loop import EpochReport, TrainingLoop
-from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import NO_OBSERVER, EpochObserver, TrainingRun
 from ..training.validation_split import rng_from_global
 from ..utils.equality import group_by_equality, is_equal
 from ._checkpoint_io import data_fingerprint
 from ._fit_context import FitArguments, FitContext, ValidatedParams
-from .base import BaseNeuralNetwork
+from .base import (
+    BaseNeuralNetwork,
+    finish_fit,
+    prepare_fit,
+    prepare_shared_fit,
+    validate_params,
+)
 
 
 class FitJob:
@@ -36,7 +41,7 @@ class FitJob:
         The data.
     fit_params : dict
         Further arguments of `fit`.
-    planned : ValidatedParams or None, default=None
+    params : ValidatedParams or None, default=None
         The validated parameters; None to validate them.
 
     Attributes
@@ -59,17 +64,17 @@ class FitJob:
         X: Any,
         y: Any,
         fit_params: dict[str, Any],
-        planned: ValidatedParams | None = None,
+        params: ValidatedParams | None = None,
     ) -> None:
         self.estimator, self.X, self.y, self.fit_params = estimator, X, y, fit_params
-        self._validated_params = planned
+        self._validated_params = params
         self._start: list[TrainingCheckpoint] | None = None
         self.reached: list[TrainingCheckpoint] | None = None
         self.begins_anew = False
         self.error: Exception | None = None
         self.traceback: str | None = None
         self.seconds = 0.0
-        self.prepared: FitContext | None = None
+        self.context: FitContext | None = None
         self._alike: FitJob | None = None  # the job that has prepared the same data
         self._data: int | None = None  # the fingerprint of the data, once computed
         # The user's random stream before training draws from it.
@@ -85,82 +90,86 @@ class FitJob:
             self._prepare(alike)
 
     def _prepare(self, alike: FitJob | None) -> None:
-        planned = self._validated_params
-        if planned is None:
-            planned = self.estimator._checked_plan(is_known=False)
-        else:
-            planned.warn()  # a search validates its candidates without warnings
+        params = self._validated_params or validate_params(self.estimator)
+        params.warn()
         start = None
-        if alike is None or alike.prepared is None:
+        if alike is None or alike.context is None:
             given = FitArguments(self.X, self.y, **self.fit_params)
-            prepared = self.estimator._prepare_first(given, planned)
+            context = prepare_fit(self.estimator, given, params)
         else:
-            known = alike.prepared
-            start = self._known_start(planned.config, alike, known)
+            start = self._shared_initial_state(params.config, alike, alike.context)
             starts = None if start is None else [start]
-            prepared = self.estimator._prepare_shared_data(known, planned, starts)
-        first = prepared.runs[0]
+            context = prepare_shared_fit(self.estimator, params, alike.context, starts)
+        first = context.runs[0]
         first.shares_rng = start is not None
         if self.estimator.random_state is None:
             # Not NumPy's global stream, which the other fits would draw from as well.
             first.state = replace(first.state, rngs=[rng_from_global()])
-        self.prepared, self._alike = prepared, alike
+        self.context, self._alike = context, alike
         if self._start is not None:
-            self.begins_anew = self._start[0].data_fingerprint != self._fingerprint(prepared)
+            self.begins_anew = self._start[0].data_fingerprint != self.fingerprint(context)
             if not self.begins_anew:
-                for run, checkpoint in zip(prepared.runs, self._start, strict=True):
+                for run, checkpoint in zip(context.runs, self._start, strict=True):
                     run.resume(checkpoint)
 
-    def _known_start(
-        self, config: TrainingConfig, alike: FitJob, known: FitContext
+    def _shared_initial_state(
+        self, config: TrainingConfig, alike: FitJob, other: FitContext
     ) -> TrainingCheckpoint | None:
         """Return the initial state of the only network if it is known without drawing it.
 
         It is if training resumes, or if `alike` has the same seed and the same data.
         """
-        seed, other = self.estimator.random_state, alike.estimator.random_state
-        has_one = config.n_estimators == known.planned.config.n_estimators == 1
+        seed = self.estimator.random_state
+        other_config = other.params.config
         if not (
-            has_one and isinstance(seed, Integral) and _draw_alike(config, known.planned.config)
+            config.n_estimators == other_config.n_estimators == 1
+            and isinstance(seed, Integral)
+            and is_equal(
+                *([of.architecture, of.initial, of.stopping] for of in (config, other_config))
+            )
         ):
             return None
         if self._start is not None:
-            is_same = self._start[0].data_fingerprint == alike._fingerprint(known)
+            is_same = self._start[0].data_fingerprint == alike.fingerprint(other)
             return self._start[0].copy_initial_state() if is_same else None
-        if alike._start is not None or not is_equal(seed, other):
+        if alike.resumes or not is_equal(seed, alike.estimator.random_state):
             return None
-        (run,) = known.runs
+        (run,) = other.runs
         run.shares_rng = True
         return run.checkpoint.copy_initial_state()
 
-    def _fingerprint(self, prepared: FitContext) -> int:
+    @property
+    def resumes(self) -> bool:
+        """Whether training resumes from a state."""
+        return self._start is not None
+
+    def fingerprint(self, context: FitContext) -> int:
+        """Return the fingerprint of the data, computed once for all jobs that share it."""
         if self._alike is not None:
-            return self._alike._fingerprint(prepared)
+            return self._alike.fingerprint(context)
         if self._data is None:
-            self._data = data_fingerprint(prepared.runs[0].problem)
+            self._data = data_fingerprint(context.runs[0].problem)
         return self._data
 
     @property
     def runs(self) -> list[TrainingRun]:
         """The runs to train; empty after a failure and after training."""
-        return self.prepared.runs if self.prepared else []
+        return self.context.runs if self.context else []
 
     def finish(self, resumes: bool = False) -> None:
         """Set the fitted attributes, and the state to resume from if training continues later."""
         self.seconds += sum(run.seconds for run in self.runs)
-        if self.prepared is not None:
-            prepared, self.prepared = self.prepared, None
+        if self.context is not None:
+            context, self.context = self.context, None
             with self._record_errors():
-                if (interrupt := fit_temperature_scaling(prepared.runs)) is not None:
-                    raise interrupt
-                self.estimator._keep(prepared, continues=False)
+                finish_fit(self.estimator, context)
                 if resumes:
-                    data = self._fingerprint(prepared)
-                    self.reached = [run.checkpoint.for_transfer(data) for run in prepared.runs]
+                    data = self.fingerprint(context)
+                    self.reached = [run.checkpoint.for_transfer(data) for run in context.runs]
 
     def fit_alone(self, until: int | None = None) -> None:
         """Fit the estimator again, by itself; up to the epoch `until`, if there is one."""
-        self.prepared = None
+        self.context = None
         self.estimator.random_state = self._random_state
         with self._record_errors():
             if until is None:
@@ -170,15 +179,18 @@ class FitJob:
                 _train(_unfinished(self.runs, until), until=until)
                 self.finish(resumes=True)
 
-    def has_fingerprint(self, other: FitJob) -> bool:
-        """Return whether both have the very same data, to be checked in the same way."""
+    def has_same_data(self, other: FitJob) -> bool:
+        """Return whether both have the very same data, to be validated in the same way."""
         mine, theirs = self.estimator, other.estimator
         return (
             self.X is other.X
             and self.y is other.y
             and self.fit_params is other.fit_params
             and type(mine) is type(theirs)
-            and is_equal(*(_data_settings(each) for each in (mine, theirs)))
+            and all(
+                is_equal(getattr(mine, name, None), getattr(theirs, name, None))
+                for name in ("dtype", "loss", "scale_target", "class_weight")
+            )
         )
 
     @contextmanager
@@ -189,20 +201,8 @@ class FitJob:
             yield
         except Exception as error:
             self.error, self.traceback = error, traceback.format_exc()
-            self.prepared, self.estimator.random_state = None, self._random_state
+            self.context, self.estimator.random_state = None, self._random_state
         self.seconds += time.perf_counter() - start
-
-
-def _draw_alike(one: TrainingConfig, other: TrainingConfig) -> bool:
-    """Return whether networks with the same seed start with the same weights and rows."""
-    plans = one, other
-    return is_equal(*([config.architecture, config.initial, config.stopping] for config in plans))
-
-
-def _data_settings(estimator: BaseNeuralNetwork) -> list[Any]:
-    """Return the parameters that checks of data, encoding of targets and weights depend on."""
-    settings = estimator._settings
-    return [settings.get(name) for name in ("dtype", "loss", "scale_target", "class_weight")]
 
 
 MakeObserver: TypeAlias = Callable[[Sequence[FitJob]], EpochObserver]
@@ -237,7 +237,7 @@ def fit_many(
     """
     for i, fit in enumerate(fits):
         fit.prepare(
-            next((known for known in fits[:i] if known.runs and fit.has_fingerprint(known)), None)
+            next((known for known in fits[:i] if known.runs and fit.has_same_data(known)), None)
         )
     owners = {id(run): fit for fit in fits for run in fit.runs}
     runs = _unfinished([run for fit in fits for run in fit.runs], until)

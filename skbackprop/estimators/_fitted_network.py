@@ -1,4 +1,9 @@
-"""Fitted attributes of the networks, their weights, and prediction."""
+"""Fitted networks: their attributes, from training or from assigned weights, and prediction.
+
+Code that stores weights in its own files assigns `coefs_`, `intercepts_` and the other attributes
+that scikit-learn's networks need, and predicts. All other fitted attributes are then derived from
+the weights and the parameters.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +11,42 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
+from scipy.sparse import issparse, vstack
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import warn
 from ..losses._composite import override_link
+from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, Parameters
-from ..nn.prediction import iter_predict_raw
-from ..training.architecture import check_input_layers_param, infer_n_features
+from ..nn.prediction import iter_predict_raw, predict_raw
+from ..training.architecture import MLPSpec, check_input_layers_param, infer_n_features
 from ..training.checkpoint import TrainingCheckpoint
-from ..training.config import TrainingConfig
+from ..training.config import TrainingConfig, make_training_config
 from ..training.convergence import distinct_warnings
 from ..training.partial_fit_session import PartialFitSession
 from ..training.temperature import fit_temperature_scaling, predict_out_of_fold
 from ..training.training_run import TrainingRun
 from ..training.weight_init import checked_arrays, checked_layers, layer_widths
-from ..utils.arrays import Array, concatenate_states
+from ..utils.arrays import Array, concatenate_states, max_abs
 from ._checkpoint_io import EstimatorCheckpoint
-from ._derived_attributes import derived, has_weights
 from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature
 from ._history import CurvePrefix, HistoryAttribute, extend_curve
-from ._mixins import EstimatorMixin, FittedAttributesHTML
-from ._prediction import RowJoiner, check_finite_output, rows_per_block
-from ._validation import shallow_copy_of, validated_input
-from .summary import Summary, summarize_network
+from ._mixins import EstimatorMixin
+from ._validation import set_attributes, shallow_copy_of, validated_input
+from .summary import FittedAttributesHTML, Summary, summarize_network
+
+Value = TypeVar("Value")
 
 _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 
-# Attributes with losses and scores of each member.
-_COURSE = (
+# Attributes with losses and scores of each network.
+_HISTORY = (
     "loss_curve_",
     "best_loss_",
     "validation_loss_curve_",
@@ -60,6 +67,106 @@ _TRANSIENT = (
     *OF_CALLBACKS,
 )
 
+# Size of the raw predictions that are turned into predictions at once.
+_BLOCK_SIZE = 1 << 18
+
+# Rows that are predicted at once to find the cause of output that is not finite.
+_ROWS_AT_ONCE = 1 << 10
+
+
+class DerivedAttribute:
+    """Attribute that is computed from the weights unless it is set.
+
+    Without weights, access raises an AttributeError.
+
+    Parameters
+    ----------
+    derive : callable
+        Takes the estimator and returns the value.
+    """
+
+    def __init__(self, derive: Callable[[Any], Any]) -> None:
+        self._derive = derive
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, estimator: Any, owner: type | None = None) -> Any:
+        if estimator is None:
+            return self
+        if not has_weights(estimator):
+            raise AttributeError(f"{type(estimator).__name__} has no {self._name}: call fit first.")
+        return self._derive(estimator)
+
+
+class OptionalDerivedAttribute(DerivedAttribute):
+    """Attribute that is None unless a parameter requires it to be set.
+
+    Parameters
+    ----------
+    parameter : str
+        The name of the parameter.
+    is_required : callable
+        Takes the parameter's value and returns whether the attribute has to be set.
+    """
+
+    def __init__(self, parameter: str, is_required: Callable[[Any], bool]) -> None:
+        super().__init__(self._derive_none)
+        self._parameter, self._is_required = parameter, is_required
+
+    def _derive_none(self, estimator: Any) -> None:
+        value = getattr(estimator, self._parameter)
+        if self._is_required(value):
+            raise NotFittedError(
+                f"{self._parameter}={value!r} needs {self._name}, which is not set. Call fit, or "
+                f"set {self._name} as well as coefs_ and intercepts_."
+            )
+
+
+def derived(derive: Callable[[Any], Value]) -> Value:
+    """Decorate a method: its value is an attribute that is derived unless it is set."""
+    return cast(Value, DerivedAttribute(derive))  # the type that checkers see
+
+
+def has_weights(estimator: Any) -> bool:
+    """Return whether an estimator has weights, fitted or assigned."""
+    return vars(estimator).keys() >= {"coefs_", "intercepts_"}
+
+
+class FittedNetwork(NamedTuple):
+    """The layers, loss and targets of a fitted estimator, and the parameters of its networks."""
+
+    info: DataInfo
+    parameters: Parameters
+    targets: Any
+
+    @property
+    def network(self) -> Network:
+        """The layers used in prediction."""
+        return self.info.network
+
+    @property
+    def loss(self) -> Loss:
+        """The loss, with its link."""
+        return self.info.loss
+
+
+def get_fitted_network(estimator: FittedAttributesMixin) -> FittedNetwork:
+    """Return the network of a fitted estimator, or of one with assigned weights."""
+    info = estimator._data_info
+    targets = estimator._get_target_encoder(info)
+    return FittedNetwork(info, estimator._fitted_parameters(info), targets)
+
+
+def get_dropout_rates(estimator: FittedAttributesMixin) -> tuple[float, ...]:
+    """Return the dropout rates of a fitted network, of the input and of each hidden layer."""
+    config = estimator._validated_params and estimator._validated_params.config
+    if config is None:
+        config = estimator._make_config(
+            estimator._settings | estimator._parameters_for(estimator._widths)
+        )
+    return config.architecture.rates
+
 
 class FittedAttributesMixin(EstimatorMixin):
     """Fitted attributes of the networks, from training or from assigned weights, and prediction.
@@ -67,8 +174,11 @@ class FittedAttributesMixin(EstimatorMixin):
     With several members, an attribute is an array or list with one value for each member.
     """
 
+    _losses: ClassVar[Mapping[str, Loss]]  # by name
+    _kind_of_network: ClassVar[type[MLPSpec]] = MLPSpec
+
     # The fitted attributes with the parameter arrays that every network has, by layer name.
-    _attributes: ClassVar[Mapping[str, str]] = {"weights": "coefs_", "biases": "intercepts_"}
+    _attribute_names: ClassVar[Mapping[str, str]] = {"weights": "coefs_", "biases": "intercepts_"}
 
     _validated_params: ValidatedParams | None = None  # of the last fit
     _partial_fit_session: PartialFitSession | None = None  # of the last partial_fit
@@ -101,10 +211,13 @@ class FittedAttributesMixin(EstimatorMixin):
         """All parameters by name, including those that a subclass's constructor does not take."""
         return dict(zip(self._rows, self._values, strict=True))
 
+    def _make_config(self, parameters: Mapping[str, Any]) -> TrainingConfig:
+        return make_training_config(parameters, self._losses, self._kind_of_network)
+
     # --------------------------------------------------------- setting after training
 
-    def _keep(
-        self, prepared: FitContext, continues: bool, session: PartialFitSession | None = None
+    def _set_fitted_attributes(
+        self, context: FitContext, continues: bool, session: PartialFitSession | None = None
     ) -> None:
         """Set the fitted attributes and the state for a warm start, all at once.
 
@@ -115,35 +228,38 @@ class FittedAttributesMixin(EstimatorMixin):
         ValueError
             If a run failed. Nothing is set then.
         """
-        runs = prepared.runs
+        runs = context.runs
         for run in runs:
             if run.error is not None:
                 raise run.error
-        fitted = self._outcome_of(prepared, continues)
+        fitted = self._make_fitted_attributes(context, continues)
         for message in distinct_warnings(runs):
             warn(message, ConvergenceWarning)
         fitted["_partial_fit_session"] = session
         if session is not None:
             session.past = fitted["_training"][0]
-        if not continues and "feature_names_in_" not in fitted:
-            self.__dict__.pop("feature_names_in_", None)
-        self._set(fitted)
+        if not (continues or "feature_names_in_" in fitted) and hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        set_attributes(self, fitted)
 
-    def _set(self, attributes: Mapping[str, Any]) -> None:
-        """Set attributes in one step, which Ctrl-C cannot interrupt halfway."""
-        self.__dict__.update(attributes)
-
-    def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
+    def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
         """Return the fitted attributes of the runs."""
-        planned, learned, runs = prepared.planned, prepared.learned, prepared.runs
+        info, runs = context.info, context.runs
         pasts = [run.past for run in runs]
-        parameters = _stack_weights(pasts, learned.dtype)
+        parameters = _stack_weights(pasts, info.dtype)
         has_folds = runs[0].problem.folds is not None
-        courses = [self._course(run, i, continues, prepared.before) for i, run in enumerate(runs)]
+        histories = map(_make_history, runs, context.before)
+        fitted = info.attributes | ({} if continues else info.feature_attributes)
+        normalization = context.params.config.architecture.normalization
+        if normalization is not None:  # an empty list for a network without hidden layers
+            for spec in (*normalization.parameter_specs(0), *normalization.buffer_specs(0)):
+                if spec.name in self._attribute_names:
+                    fitted[self._attribute_names[spec.name]] = []
+        arrays = self._array_attributes(parameters, info.network)
         return {
-            **learned.attributes,
-            **({} if continues else learned.names),
-            **self._arrays(learned, planned.config, parameters),
+            **dict.fromkeys(self._attribute_names.values()),
+            **fitted,
+            **arrays,
             "_out_of_fold": predict_out_of_fold(runs, parameters) if has_folds else None,
             "n_iter_": _per_member([run.n_iter for run in runs]),
             "converged_": _per_member([run.is_converged for run in runs]),
@@ -151,17 +267,17 @@ class FittedAttributesMixin(EstimatorMixin):
             "loss_": _per_member([np.float64(run.loss) for run in runs]),
             **{
                 name: _per_member(list(values))
-                for name, values in zip(_COURSE, zip(*courses, strict=True), strict=True)
+                for name, values in zip(_HISTORY, zip(*histories, strict=True), strict=True)
             },
-            "_learned": learned,
-            "_validated_params": planned,
+            "_data_info": info,
+            "_validated_params": context.params,
             "_training": pasts,
             "_went_on": runs[0].incremental,
         }
 
-    def _fitted_by(
+    def _attributes_of_unfinished(
         self,
-        prepared: FitContext,
+        context: FitContext,
         continues: bool,
         settings: Mapping[str, str] | None,
         runs: Sequence[TrainingRun],
@@ -176,72 +292,27 @@ class FittedAttributesMixin(EstimatorMixin):
         in_order = sorted(runs, key=lambda run: run.member)
         if (interrupt := fit_temperature_scaling(in_order)) is not None:
             raise interrupt
-        fitted = self._outcome_of(prepared._replace(runs=in_order), continues)
+        fitted = self._make_fitted_attributes(context._replace(runs=in_order), continues)
         if not continues and hasattr(self, "feature_names_in_"):  # of an earlier fit
             fitted.setdefault("feature_names_in_", None)
         fitted["_histories"] = [run.history for run in in_order]
         if settings is not None:
             # Callbacks may change the arrays in `fitted`, so the checkpoint copies the state.
             copies = [run.snapshot() for run in in_order]
-            moments = [run.checkpoint for run in copies]
-            name, problem = type(self).__name__, copies[0].problem
-            before = [
-                {name: self._previous(name, i, continues, prepared.before) for name in _CURVES}
-                for i in range(len(runs))
-            ]
-            fitted["_resumable"] = EstimatorCheckpoint(name, settings, problem, moments, before)
+            checkpoints = [run.checkpoint for run in copies]
+            before = [{name: past.get(name) for name in _CURVES} for past in context.before]
+            name, task = type(self).__name__, copies[0].problem
+            fitted["_resumable"] = EstimatorCheckpoint(name, settings, task, checkpoints, before)
         return fitted
 
-    def _course(
-        self,
-        run: TrainingRun,
-        member: int,
-        continues: bool,
-        before: Sequence[Mapping[str, Any]] | None,
-    ) -> tuple[Any, ...]:
-        """Return the values of the `_COURSE` attributes for one member."""
+    def _continued_attributes(self, n_estimators: int) -> list[dict[str, Any]]:
+        """Return the history attributes of each network, which a warm start continues."""
+        return [
+            {name: self._get_for_member(name, member) for name in _HISTORY}
+            for member in range(n_estimators)
+        ]
 
-        def previous(name: str) -> Any:
-            return self._previous(name, member, continues, before)
-
-        # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
-        losses = extend_curve(previous("loss_curve_"), list(map(np.float64, run.losses)))
-        # A call without validation data keeps the curve of earlier calls.
-        validation_losses = previous("validation_loss_curve_")
-        if run.watched is not None:
-            validation_losses = extend_curve(
-                validation_losses, list(map(np.float64, run.validation_losses))
-            )
-        # The best of partial_fit is that of all calls.
-        continues_best = run.incremental and continues
-        if self.early_stopping:
-            scores = extend_curve(previous("validation_scores_"), run.scores)
-            best, best_iter = run.history.best, run.best_iter
-            best_score: float | None = run.best_score
-            if best is None and not run.scores:
-                # With validation data it is a float, even if L-BFGS made no iteration to score.
-                unscored = None if run.watched is None else math.nan
-                best_score = previous("best_validation_score_") if continues_best else unscored
-            elif best is not None and run.incremental:  # counted in the scores of all calls
-                best_iter = len(scores) if best.n_iter else previous("best_iter_")
-            return losses, None, validation_losses, scores, best_score, best_iter
-        best_loss = min(run.losses, default=np.inf)
-        if continues_best and previous("best_loss_") is not None:
-            best_loss = min(best_loss, previous("best_loss_"))
-        return losses, np.float64(best_loss), validation_losses, None, None, run.best_iter
-
-    def _previous(
-        self, name: str, member: int, continues: bool, before: Sequence[Mapping[str, Any]] | None
-    ) -> Any:
-        """Return a member's attribute of earlier fits that training continues; None without.
-
-        A resumed fit continues the curves `before` of its checkpoint.
-        """
-        if before is not None:
-            return before[member].get(name)
-        return self._of_member(name, member) if continues else None
-
-    def _of_member(self, name: str, member: int) -> Any:
+    def _get_for_member(self, name: str, member: int) -> Any:
         """Return the stored value of a fitted attribute for one member; None if it is not set."""
         value = vars(self).get(name)
         return value if value is None or self._n_trained == 1 else value[member]
@@ -249,30 +320,17 @@ class FittedAttributesMixin(EstimatorMixin):
     @property
     def _n_trained(self) -> int:
         """The number of fitted members."""
-        return int(self._learned.n_estimators)
+        return int(self._data_info.n_estimators)
 
     # --------------------------------------------------------------- parameter arrays
 
-    def _attributes_of(self, network: Network) -> dict[str, str]:
+    def _name_attributes(self, network: Network) -> dict[str, str]:
         """Return the fitted attributes that hold the parameter arrays, by the arrays' names."""
-        return {name: f"{name}_" for name in network.shapes} | dict(self._attributes)
+        return {name: f"{name}_" for name in network.shapes} | dict(self._attribute_names)
 
-    def _arrays(
-        self, learned: DataInfo, config: TrainingConfig, parameters: FlatParameters
-    ) -> dict[str, Any]:
-        """Return all attributes with parameter arrays; those the network lacks are None."""
-        attributes = self._attributes_of(learned.network)
-        found: dict[str, Any] = dict.fromkeys(attributes.values())
-        normalization = config.architecture.normalization
-        if normalization is not None:  # an empty list for a network without hidden layers
-            for spec in (*normalization.parameter_specs(0), *normalization.buffer_specs(0)):
-                if spec.name in attributes:
-                    found[attributes[spec.name]] = []
-        return found | self._arrays_of(parameters, learned.network)
-
-    def _arrays_of(self, parameters: FlatParameters, network: Network) -> dict[str, Any]:
+    def _array_attributes(self, parameters: FlatParameters, network: Network) -> dict[str, Any]:
         """Return the fitted attributes with the arrays of parameters."""
-        attributes = self._attributes_of(network)
+        attributes = self._name_attributes(network)
         members = 0 if len(parameters) == 1 else slice(None)
         return {
             attributes[name]: [
@@ -282,17 +340,17 @@ class FittedAttributesMixin(EstimatorMixin):
             for name, shapes in network.shapes.items()
         }
 
-    def _holds(self, parameters: FlatParameters, network: Network) -> bool:
+    def _has_parameters(self, parameters: FlatParameters, network: Network) -> bool:
         """Return whether the fitted attributes equal these parameters bit for bit."""
-        arrays = self._arrays_of(parameters, network)
+        arrays = self._array_attributes(parameters, network)
         return all(_are_identical(vars(self).get(name), arrays[name]) for name in arrays)
 
-    def _parameters(self, learned: DataInfo) -> Parameters:
+    def _fitted_parameters(self, info: DataInfo) -> Parameters:
         """Return the current values of `coefs_`, `intercepts_` and so on, in the model's dtype."""
-        network, n_estimators, dtype = learned.network, learned.n_estimators, learned.dtype
-        attributes = self._attributes_of(network)
+        network, n_estimators, dtype = info.network, info.n_estimators, info.dtype
+        attributes = self._name_attributes(network)
         axis = None if n_estimators == 1 else slice(None)
-        advice = self._advice_on_shapes if "_learned" in vars(self) else ""
+        advice = self._advice_on_shapes if "_data_info" in vars(self) else ""
         layers = checked_layers(
             self.coefs_, self.intercepts_, network, "coefs_, intercepts_", n_estimators, advice
         )
@@ -303,22 +361,19 @@ class FittedAttributesMixin(EstimatorMixin):
         for name, shapes in network.shapes.items():
             if name not in named:
                 attribute = attributes[name]
-                arrays = self._assigned_arrays(attribute)
+                if not (hasattr(type(self), attribute) or attribute in vars(self)):
+                    raise NotFittedError(
+                        f"input_layers={self._settings['input_layers']!r} need {attribute}, which "
+                        f"is not set. Call fit, or set {attribute} as well as coefs_ and "
+                        "intercepts_."
+                    )
+                arrays = getattr(self, attribute)
                 named[name] = checked_arrays(arrays, shapes, attribute, n_estimators)
             named[name] = [
                 array[(axis, None) if len(shape) == 1 else axis].astype(dtype, copy=False)
                 for array, shape in zip(named[name], shapes, strict=True)
             ]
         return network.parameters(named)
-
-    def _assigned_arrays(self, attribute: str) -> Any:
-        """Return an attribute with parameter arrays, which assigned weights may lack."""
-        if hasattr(type(self), attribute) or attribute in vars(self):
-            return getattr(self, attribute)
-        raise NotFittedError(
-            f"input_layers={self._settings['input_layers']!r} need {attribute}, which is not set. "
-            f"Call fit, or set {attribute} as well as coefs_ and intercepts_."
-        )
 
     @property
     def _advice_on_shapes(self) -> str:
@@ -357,10 +412,10 @@ class FittedAttributesMixin(EstimatorMixin):
 
     @derived
     def n_parameters_(self: Any) -> int:
-        return int(self._learned.network.layout.n_parameters)
+        return int(self._data_info.network.layout.n_parameters)
 
     @derived
-    def _learned(self: Any) -> DataInfo:
+    def _data_info(self: Any) -> DataInfo:
         widths = self._widths
         # Parameters that affect training only may be invalid: predictions do not need them.
         training_defaults = {
@@ -369,21 +424,32 @@ class FittedAttributesMixin(EstimatorMixin):
             if name == "solver" or not row.warm_start_fixed
         }
         settings = self._settings | self._parameters_for(widths)
-        config = self._plan_of(settings | training_defaults)
-        targets = self._recall(config, widths[-1])
-        loss = self._loss_of(config, targets)
+        config = self._make_config(settings | training_defaults)
+        targets = self._rebuild_target_encoder(config, widths[-1])
+        loss = targets.make_loss(config.loss, config.label_smoothing)
         n_features = infer_n_features(config.architecture.input_layers, int(widths[0]))
         is_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
         return DataInfo(
             warm_start_signature(settings),
             n_features,
-            vars(self).get("feature_names_in_"),
+            getattr(self, "feature_names_in_", None),
             config.dtype or np.dtype(np.float32 if is_single else np.float64),
             targets,
             override_link(loss, vars(self).get("out_activation_", loss.link.name)),
             config.architecture.network(n_features, widths[-1]),
             config.n_estimators,
         )
+
+    def _rebuild_target_encoder(self, config: TrainingConfig, n_outputs: int) -> Any:
+        """Return the `BaseTargetEncoder` of a network made from weights, by its attributes."""
+        raise NotImplementedError
+
+    def _get_target_encoder(self, info: DataInfo) -> Any:
+        """Return the target encoder with the present fitted attributes.
+
+        None for a classifier made from weights whose classes are unknown.
+        """
+        return info.targets
 
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
         """Return the parameters of a network whose layers have these widths."""
@@ -396,16 +462,16 @@ class FittedAttributesMixin(EstimatorMixin):
             return vars(self)["out_activation_"]
         if not has_weights(self):
             raise AttributeError(f"{type(self).__name__} has no out_activation_: call fit first.")
-        return self._learned.loss.link.name
+        return self._data_info.loss.link.name
 
     @out_activation_.setter
     def out_activation_(self, value: Any) -> None:
-        known = vars(self).get("_learned")
-        if known is not None:
-            loss = override_link(known.loss, value)
-            if loss is not known.loss:
-                self._learned = replace(known, loss=loss)
-        self._set({"out_activation_": value})
+        info = vars(self).get("_data_info")
+        if info is not None:
+            loss = override_link(info.loss, value)
+            if loss is not info.loss:
+                self._data_info = replace(info, loss=loss)
+        set_attributes(self, {"out_activation_": value})
 
     @out_activation_.deleter
     def out_activation_(self) -> None:
@@ -415,9 +481,7 @@ class FittedAttributesMixin(EstimatorMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the training state, unless training is meant to continue."""
-        state = dict(super().__getstate__())
-        for name in _TRANSIENT:
-            state.pop(name, None)
+        state = {k: v for k, v in super().__getstate__().items() if k not in _TRANSIENT}
         if "_training" in state and not (self.warm_start or self._went_on):
             del state["_training"]
         return state
@@ -429,25 +493,19 @@ class FittedAttributesMixin(EstimatorMixin):
         """
         other = object.__new__(type(self))
         other.__setstate__(self.__getstate__())
-        if "_training" in vars(other):
+        if hasattr(other, "_training"):
             shared = self.random_state, check_random_state(None)
-            other._set({"_training": [past.copy_rngs(shared) for past in vars(self)["_training"]]})
+            other._training = [past.copy_rngs(shared) for past in other._training]
         return other
 
-    def _as_single_network(self, learned: DataInfo) -> Self:
+    def _as_single_network(self, info: DataInfo) -> Self:
         """Return a copy with one network and no training state, whose arrays are set later."""
-        one, fixed = shallow_copy_of(self), learned.fixed
+        one, fixed = shallow_copy_of(self), info.fixed
         if "n_estimators" in fixed:
             one.n_estimators, fixed = 1, fixed | {"n_estimators": 1}
-        one._set({"_learned": replace(learned, fixed=fixed, n_estimators=1)})
-        for name in ("_training", "_out_of_fold", *_TRANSIENT):
-            one.__dict__.pop(name, None)
-        return one
-
-    def _with_one_network(self, learned: DataInfo) -> Self:
-        """Return a copy for scorers, with the data info of a fit; its arrays are set later."""
-        one = self._as_single_network(learned)
-        one._set(learned.attributes)
+        one._data_info = replace(info, fixed=fixed, n_estimators=1)
+        for name in {"_training", "_out_of_fold", *_TRANSIENT}.intersection(vars(one)):
+            delattr(one, name)
         return one
 
     # ---------------------------------------------------------------------- summary
@@ -483,9 +541,8 @@ class FittedAttributesMixin(EstimatorMixin):
         total                     15
         """
         check_is_fitted(self)
-        learned = self._learned
-        name = type(self).__name__
-        return summarize_network(name, learned.network, learned.loss.link.name, self._n_trained)
+        info, name = self._data_info, type(self).__name__
+        return summarize_network(name, info.network, info.loss.link.name, info.n_estimators)
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return the HTML of the fitted attributes and of the layers."""
@@ -498,7 +555,7 @@ class FittedAttributesMixin(EstimatorMixin):
 
     # ------------------------------------------------------------------- prediction
 
-    def _predict_with(
+    def _predict_in_blocks(
         self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None
     ) -> Any:
         """Return predictions, computed from raw predictions in blocks of rows.
@@ -519,15 +576,14 @@ class FittedAttributesMixin(EstimatorMixin):
             The predictions of all rows.
         """
         check_is_fitted(self)
-        learned = self._learned
-        X = validated_input(self, X, learned.dtype)
-        network, parameters = learned.network, self._parameters(learned)
+        info = self._data_info
+        X = validated_input(self, X, info.dtype)
+        network, parameters = info.network, self._fitted_parameters(info)
         if n_layers is not None:
-            network, parameters = (
-                network.part(slice(n_layers)),
-                parameters.part(slice(n_layers)),
-            )
-        n_rows, predictions = rows_per_block(network, parameters), RowJoiner(X.shape[0])
+            layers = slice(n_layers)
+            network, parameters = network.part(layers), parameters.part(layers)
+        n_rows = max(1, _BLOCK_SIZE // (len(parameters) * network.widths[-1]))
+        predictions = RowJoiner(X.shape[0])
         with np.errstate(all="ignore"):
             for block in iter_predict_raw(network, parameters, X):
                 for start in range(0, block.shape[1], n_rows):
@@ -566,3 +622,95 @@ def _per_member(values: list[Any]) -> Any:
     if len(values) == 1 or values[0] is None:
         return values[0]
     return values if isinstance(values[0], CurvePrefix) else np.array(values)
+
+
+def _make_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the `_HISTORY` attributes of one network, which continue those `before`."""
+    # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
+    losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, run.losses)))
+    # A call without validation data keeps the curve of earlier calls.
+    validation_losses = before.get("validation_loss_curve_")
+    if run.watched is not None:
+        validation_losses = extend_curve(
+            validation_losses, list(map(np.float64, run.validation_losses))
+        )
+    # The best of partial_fit is that of all calls.
+    continues_best = run.incremental and bool(before)
+    best_iter: Any = run.best_iter
+    if run.config.stopping is not None:
+        scores = extend_curve(before.get("validation_scores_"), run.scores)
+        best = run.history.best
+        best_score: Any = run.best_score
+        if best is None and not run.scores:
+            # With validation data it is a float, even if L-BFGS made no iteration to score.
+            unscored = None if run.watched is None else math.nan
+            best_score = before.get("best_validation_score_") if continues_best else unscored
+        elif best is not None and run.incremental:  # counted in the scores of all calls
+            best_iter = len(scores) if best.n_iter else before.get("best_iter_")
+        return losses, None, validation_losses, scores, best_score, best_iter
+    best_loss = min(run.losses, default=np.inf)
+    if continues_best and before["best_loss_"] is not None:
+        best_loss = min(best_loss, before["best_loss_"])
+    return losses, np.float64(best_loss), validation_losses, None, None, best_iter
+
+
+class RowJoiner:
+    """Joins the predictions of consecutive blocks of rows.
+
+    A prediction is an array, a CSR matrix, or a list or tuple of arrays. Blocks are copied, so
+    that buffers can be reused, unless a single block has all rows.
+
+    Parameters
+    ----------
+    n_rows : int
+        The number of rows of all blocks.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self._n_rows, self._start = n_rows, 0
+        self._joined: Any = None
+        self._matrices: list[Any] = []
+
+    def append(self, block: Any) -> None:
+        """Append the predictions of the next rows."""
+        if issparse(block):
+            self._matrices.append(block)
+            return
+        is_sequence = isinstance(block, (list, tuple))
+        arrays = block if is_sequence else [block]
+        stop = self._start + len(arrays[0])
+        if stop - self._start == self._n_rows:
+            self._joined = block
+            return
+        if self._joined is None:
+            targets = [np.empty((self._n_rows, *each.shape[1:]), each.dtype) for each in arrays]
+            self._joined = type(block)(targets) if is_sequence else targets[0]
+        targets = self._joined if is_sequence else [self._joined]
+        for target, array in zip(targets, arrays, strict=True):
+            target[self._start : stop] = array
+        self._start = stop
+
+    def join(self) -> Any:
+        """Return the predictions of all rows."""
+        return vstack(self._matrices) if self._matrices else self._joined
+
+
+def check_finite_output(outputs: Array, network: Network, parameters: Parameters, X: Any) -> Array:
+    """Return outputs of a network for X, or raise an error with the likely cause."""
+    if np.isfinite(outputs.sum()) or np.isfinite(outputs).all():
+        return outputs
+    largest = max_abs(X)
+    largest_weight = max(map(max_abs, [*parameters.weights, *parameters.biases]))
+    sizes = f"the largest absolute value in X is {largest:.3g}, of the weights {largest_weight:.3g}"
+    # With X scaled to at most 1 in absolute value, only the weights can be the cause.
+    if all(
+        np.isfinite(predict_raw(network, parameters, X[rows] / (largest or 1.0))).all()
+        for rows in gen_batches(X.shape[0], _ROWS_AT_ONCE)
+    ):
+        advice = "Look at the scale of X: it should be that of the training data."
+    else:
+        advice = (
+            "The weights are too large for any X. If they come from training, it diverged: lower "
+            "learning_rate_init or scale the training data, and fit again."
+        )
+    raise ValueError(f"The network's output on X is not finite: {sizes}. {advice}")

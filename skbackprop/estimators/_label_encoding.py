@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -17,13 +18,21 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
-from ..losses._composite import LabelSmoothing, MultiOutputLink, MultiOutputLoss, split_outputs
+from ..losses._composite import (
+    LabelSmoothing,
+    LossWithLink,
+    MultiOutputLink,
+    MultiOutputLoss,
+    split_outputs,
+)
 from ..losses.base import Loss
 from ..losses.classification import ClassifierLoss
 from ..losses.links import Link
+from ..nn.objective import Objective
 from ..training.class_weight import EncodedLabels
+from ..training.training_task import RawPredictionEvaluator
 from ..utils.arrays import Array, as_dense
-from ._fit_context import BaseTargetEncoder
+from ._target_encoding import BaseTargetEncoder
 from ._validation import CLASSES_BY_NAME, check_no_missing, is_plain_target, unify_label_dtype
 
 # The classes of a column of a 0/1 matrix.
@@ -32,13 +41,18 @@ _BINARY = np.arange(2)
 
 def make_target_encoder(y: Any, classes: Any = None) -> BaseLabelEncoder:
     """Return the encoder for labels `y`, of `classes` if these are known in advance."""
-    if _is_list_of_classes(classes) or _is_multioutput(y):
+    is_indicator = False
+    if y.ndim == 2 and y.dtype != object and _target_type(y) == "multilabel-indicator":
+        values = y if isinstance(y, np.ndarray) else y.data
+        is_indicator = bool(((values == 0) | (values == 1)).all())
+    if _is_list_of_classes(classes) or (y.ndim == 2 and not is_indicator):
         return MultioutputLabelEncoder.from_labels(y, classes)
-    known = None if classes is None else _sort_classes(classes)
-    if _target_type(y) == "multilabel-indicator":
-        return MultilabelEncoder(np.arange(y.shape[1]) if known is None else known, issparse(y))
+    if classes is not None:
+        classes = _sort_classes(classes)
+    if is_indicator:
+        return MultilabelEncoder(np.arange(y.shape[1]) if classes is None else classes, issparse(y))
     labels = _validate_labels(y, "y")
-    return SingleLabelEncoder(np.unique(labels) if known is None else known)
+    return SingleLabelEncoder(np.unique(labels) if classes is None else classes)
 
 
 def check_classes_passed(classes: Any, is_weighted: bool) -> None:
@@ -68,16 +82,6 @@ def rebuild_target_encoder(classes: Any, n_outputs: int, is_multilabel: bool) ->
             f"of {n_outputs}. Two classes have one output, more have one each."
         )
     return encoder
-
-
-def _is_multioutput(y: Any) -> bool:
-    """Return whether y has several columns and is not a 0/1 matrix."""
-    if y.ndim != 2:
-        return False
-    if y.dtype == object or _target_type(y) != "multilabel-indicator":
-        return True
-    values = y if isinstance(y, np.ndarray) else y.data
-    return not ((values == 0) | (values == 1)).all()
 
 
 def _is_list_of_classes(classes: Any) -> bool:
@@ -121,20 +125,12 @@ class BaseLabelEncoder(BaseTargetEncoder):
         """Return the predicted labels for raw predictions of shape (n, k)."""
 
     @abstractmethod
-    def make_loss(self, loss: ClassifierLoss, smoothing: float) -> Loss:
-        """Return the loss for these targets, with label smoothing."""
-
-    @abstractmethod
     def decision_function(self, scores: Array) -> Any:
         """Return raw predictions in the shape of scikit-learn's decision functions."""
 
     @abstractmethod
-    def probabilities(self, scores: Array, link: Link) -> Any:
-        """Return the probability of each class; `scores` may be overwritten."""
-
-    @abstractmethod
-    def log_probabilities(self, scores: Array, link: Link) -> Any:
-        """Return the logarithm of the probability of each class."""
+    def probabilities(self, scores: Array, link: Link, *, log: bool = False) -> Any:
+        """Return the probability of each class, or its logarithm; `scores` may be overwritten."""
 
     def expand_predictions(self, predictions: Array) -> Array:
         """Return the outputs of a replaced output activation, one for each class."""
@@ -159,31 +155,40 @@ class BaseLabelEncoder(BaseTargetEncoder):
 
     def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
         """Return the negative log-likelihood of each row's encoded targets."""
-        found = self.log_probabilities(scores, link)
+        found = self.probabilities(scores, link, log=True)
         columns = zip(
             found if isinstance(found, list) else [found], self._codes(y, 0.5).T, strict=True
         )
         rows = np.arange(len(y))
         return -np.sum([each[rows, codes] for each, codes in columns], axis=0)
 
-    def correct_mask(self, scores: Array, y: Array) -> Array:
-        """Return whether the predicted labels of each row equal its encoded targets."""
-        return np.asarray((self._codes(scores, 0) == self._codes(y, 0.5)).all(axis=1))
+    def score(
+        self, scores: Array, y: Array, weight: Array | None, loss: LossWithLink | None = None
+    ) -> float:
+        """Return the accuracy of raw predictions for encoded targets.
 
-    def score(self, scores: Array, y: Array, weight: Array | None) -> float:
-        """Return the accuracy of raw predictions for encoded targets."""
-        return float(np.average(self.correct_mask(scores, y), weights=weight))
+        If the user has set the output activation, `loss` is the loss with its link.
+        """
+        scores = scores if loss is None else loss.decision_values(scores)
+        is_correct = (self._codes(scores, 0) == self._codes(y, 0.5)).all(axis=1)
+        return float(np.average(is_correct, weights=weight))
+
+    def make_evaluator(self, objective: Objective) -> RawPredictionEvaluator:
+        loss = objective.loss
+        own = partial(self.score, loss=loss) if isinstance(loss, LossWithLink) else self.score
+        return RawPredictionEvaluator(objective, own)
 
     def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
         """Return the accuracy of predicted labels."""
         with np.errstate(invalid="ignore"):
             return float(accuracy_score(y, predicted, sample_weight=weight))
 
-    def same_classes(self, classes: Any) -> bool:
-        """Return whether `classes` equal those of the encoder."""
-        if _is_list_of_classes(classes):
-            return False
-        return np.array_equal(_sort_classes(classes), self.classes)
+    def check_classes(self, classes: Any) -> None:
+        if classes is not None and not _are_same_classes(classes, self.classes):
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
+                f"{self.classes!r}."
+            )
 
 
 class SingleLabelEncoder(BaseLabelEncoder):
@@ -216,7 +221,7 @@ class SingleLabelEncoder(BaseLabelEncoder):
         return np.full(self.n_outputs, len(self.classes) == 1)
 
     def encode(self, y: Any, needs_all: bool) -> Array:
-        codes = self._find(y, needs_all)
+        codes = self._encode_labels(y, needs_all)
         if needs_all and len(np.unique(codes)) < len(self.classes):
             raise ValueError(
                 f"warm_start can only be used where {self._y} has the same classes as in the "
@@ -229,7 +234,7 @@ class SingleLabelEncoder(BaseLabelEncoder):
         targets[np.arange(len(codes)), codes] = 1
         return targets
 
-    def _find(self, y: Any, is_warm_fit: bool) -> Array:
+    def _encode_labels(self, y: Any, is_warm_fit: bool) -> Array:
         """Return the index of each label in `classes`."""
         if issparse(y) or y.ndim != 1:
             raise ValueError(
@@ -273,20 +278,16 @@ class SingleLabelEncoder(BaseLabelEncoder):
         return self.classes[self._codes(scores, 0)[:, 0]]
 
     def make_loss(self, loss: ClassifierLoss, smoothing: float) -> Loss:
-        return _with_smoothing(loss, self.n_outputs > 1, smoothing)
+        return _make_smoothed_loss(loss, self.n_outputs > 1, smoothing)
 
     def decision_function(self, scores: Array) -> Array:
         return scores if scores.shape[1] > 1 else scores[:, 0]
 
-    def probabilities(self, scores: Array, link: Link) -> Array:
+    def probabilities(self, scores: Array, link: Link, *, log: bool = False) -> Array:
         if len(self.classes) == 1:
-            return np.ones_like(scores)
-        return _probabilities(_score_of_each_class(scores), link)
-
-    def log_probabilities(self, scores: Array, link: Link) -> Array:
-        if len(self.classes) == 1:
-            return np.zeros_like(scores)
-        return link.log_inverse(_score_of_each_class(scores))
+            return np.full_like(scores, 0 if log else 1)
+        by_class = scores if scores.shape[1] > 1 else np.hstack([-scores, scores])
+        return _compute_probabilities(by_class, link, log)
 
     def expand_predictions(self, predictions: Array) -> Array:
         if len(self.classes) == 1:
@@ -348,16 +349,13 @@ class MultilabelEncoder(BaseLabelEncoder):
         return csr_matrix(indicator) if self.is_sparse else indicator
 
     def make_loss(self, loss: ClassifierLoss, smoothing: float) -> Loss:
-        return _with_smoothing(loss, False, smoothing)
+        return _make_smoothed_loss(loss, False, smoothing)
 
     def decision_function(self, scores: Array) -> Array:
         return scores
 
-    def probabilities(self, scores: Array, link: Link) -> Array:
-        return _probabilities(scores, link)
-
-    def log_probabilities(self, scores: Array, link: Link) -> Array:
-        return link.log_inverse(scores)
+    def probabilities(self, scores: Array, link: Link, *, log: bool = False) -> Array:
+        return _compute_probabilities(scores, link, log)
 
     def log_losses(self, scores: Array, y: Array, link: Link) -> Array:
         return -link.log_inverse(np.where(y != 0, scores, -scores)).sum(axis=1)
@@ -374,7 +372,7 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
 
     Parameters
     ----------
-    columns : list of SingleLabelTargets
+    columns : list of SingleLabelEncoder
         The encoder of each column.
     """
 
@@ -446,13 +444,9 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
     def decision_function(self, scores: Array) -> list[Array]:
         return [column.decision_function(part) for column, part in self._split(scores)]
 
-    def probabilities(self, scores: Array, link: Link) -> list[Array]:
+    def probabilities(self, scores: Array, link: Link, *, log: bool = False) -> list[Array]:
         each = zip(self._split(scores), cast(MultiOutputLink, link).links, strict=True)
-        return [column.probabilities(part, own) for (column, part), own in each]
-
-    def log_probabilities(self, scores: Array, link: Link) -> list[Array]:
-        each = zip(self._split(scores), cast(MultiOutputLink, link).links, strict=True)
-        return [column.log_probabilities(part, own) for (column, part), own in each]
+        return [column.probabilities(part, own, log=log) for (column, part), own in each]
 
     def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
         y = np.asarray(as_dense(check_no_missing(y)))
@@ -466,15 +460,14 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
         ]
         return float(np.average(np.all(correct, axis=0), weights=weight))
 
-    def same_classes(self, classes: Any) -> bool:
-        return (
-            _is_list_of_classes(classes)
-            and len(classes) == len(self.columns)
-            and all(
-                column.same_classes(each)
-                for column, each in zip(self.columns, classes, strict=True)
-            )
-        )
+
+def _are_same_classes(classes: Any, others: Any) -> bool:
+    """Return whether `classes` of the user equal those of an encoder."""
+    if _is_list_of_classes(classes) != isinstance(others, list):
+        return False
+    if not isinstance(others, list):
+        return np.array_equal(_sort_classes(classes), others)
+    return len(classes) == len(others) and all(map(_are_same_classes, classes, others))
 
 
 def _sort_classes(classes: Any) -> Array:
@@ -518,19 +511,16 @@ def _format_values(values: Array, n_max: int = 5) -> list[str]:
     return found if len(found) <= n_max else [*found[:n_max], "..."]
 
 
-def _with_smoothing(loss: Any, multiclass: bool, smoothing: float) -> Loss:
+def _make_smoothed_loss(loss: Any, multiclass: bool, smoothing: float) -> Loss:
     """Return the loss for multiclass or for binary outputs, with label smoothing."""
     own = cast(ClassifierLoss, replace(loss, multiclass=multiclass))
     return LabelSmoothing(own, smoothing) if smoothing else own
 
 
-def _score_of_each_class(scores: Array) -> Array:
-    """Return a column for each class: for two classes -s and s."""
-    return scores if scores.shape[1] > 1 else np.hstack([-scores, scores])
-
-
-def _probabilities(scores: Array, link: Link) -> Array:
-    """Transform raw predictions to probabilities in place."""
+def _compute_probabilities(scores: Array, link: Link, log: bool) -> Array:
+    """Return probabilities, in place of the raw predictions, or their logarithms."""
+    if log:
+        return link.log_inverse(scores)
     link.inverse(scores, scores)
     # Probabilities are never 0, as their logarithms are finite, nor 1 for two classes.
     limits = np.finfo(scores.dtype)

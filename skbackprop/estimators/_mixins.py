@@ -1,32 +1,34 @@
-"""Mixins of all public estimators: helpful errors, nested settings, HTML, scorers by name."""
+"""Base of all public estimators, with errors that suggest what was meant, and decorators."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from inspect import signature, unwrap
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
+from sklearn import callback
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils import metaestimators
 
-from .._sklearn import StrOptions, _MultimetricScorer, _Scorer, _VisualBlock
+from .._sklearn import StrOptions, _fit_context, _MultimetricScorer, _Scorer, _VisualBlock
 from ..utils.configurable import Configurable, split_nested_params
 from ..utils.validation import check_keywords, did_you_mean, suggest_value
-from ._decorators import Method
 from ._parameter_table import Parameter
-from .summary import Summary
 
 # The address of the documentation, without a slash at the end, as in [project.urls] of
 # pyproject.toml. While it is empty, notebooks show no links.
 DOCUMENTATION_URL = ""
 
 _PACKAGE = __name__.partition(".")[0]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class EstimatorMixin(BaseEstimator):
@@ -126,6 +128,35 @@ class MetaEstimatorReprMixin(EstimatorMixin):
         return _VisualBlock("parallel", [inner], names=[name], name_details=[str(inner)])
 
 
+# --------------------------------------------------------------------------------- decorators
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """Make a method available only if a check of the estimator passes."""
+    decorator: Callable[[Method], Method] = metaestimators.available_if(check)
+    return decorator
+
+
+def with_callbacks(method: Method) -> Method:
+    """Set up callbacks before a fit, and tear them down after it."""
+    decorated: Method = callback.with_callbacks(method)
+    return decorated
+
+
+def checks_parameters(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+    """Validate the parameters by their constraints at the beginning of a fit.
+
+    Parameters
+    ----------
+    prefer_skip_nested_validation : bool
+        Whether to skip the validation in fits of inner estimators.
+    """
+    decorator: Callable[[Method], Method] = _fit_context(
+        prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorator
+
+
 def suggests_arguments(method: Method) -> Method:
     """Decorate a method: an unknown argument raises a TypeError with a suggestion."""
     innermost = unwrap(method)
@@ -138,6 +169,9 @@ def suggests_arguments(method: Method) -> Method:
         return method(self, *args, **arguments)
 
     return checked  # type: ignore[return-value]
+
+
+# ----------------------------------------------------------------------------- suggestions
 
 
 def _suggest_value(name: str, value: Any, constraints: list[Any]) -> str:
@@ -189,35 +223,7 @@ def get_public_module(cls: type) -> str | None:
     return None
 
 
-class FittedAttributesHTML:
-    """HTML of the fitted attributes, followed by the layer tables of the networks.
-
-    Parameters
-    ----------
-    attributes : object
-        scikit-learn's representation of the fitted attributes.
-    summaries : sequence of Summary
-        One summary for each kind of network.
-    """
-
-    def __init__(self, attributes: Any, summaries: Sequence[Summary]) -> None:
-        self._attributes, self._summaries = attributes, summaries
-
-    def __len__(self) -> int:
-        return len(self._attributes)
-
-    def _repr_html_inner(self) -> str:
-        html: str = self._attributes._repr_html_inner()
-        n = len(self._summaries)
-        for i, summary in enumerate(self._summaries, 1):
-            number = "" if n == 1 else f", {i} of {n}"
-            # In the style of scikit-learn's tables.
-            rows = summary.to_html_rows('<tr class="default">')
-            html += (
-                f'<div class="estimator-table"><details><summary>Layers{number}</summary>'
-                f'<table class="parameters-table">{rows}</table></details></div>'
-            )
-        return html
+# --------------------------------------------------------------------------------- scorers
 
 
 def get_scorer_with_suggestion(
@@ -280,3 +286,77 @@ def suggesting_scorers(scoring: Any, others: Iterable[str] = ()) -> Iterator[Non
         wrong = [name for name in names if name not in known]
         suggestion = did_you_mean(wrong[0], known) if wrong else ""
         raise type(error)(f"{error}{suggestion}") from None
+
+
+# -------------------------------------------------------------------------- overrides
+#
+# Subclasses of `MLPClassifier` and `MLPRegressor` customize training by overriding private methods
+# of theirs, which are never called here. The error names the public alternative.
+
+_ACTIVATION = (
+    "pass a custom ActivationFunction as activation=, or change the layers by input_layers=, "
+    "dropout= and normalization=; hidden_features(X, layer=...) returns hidden outputs"
+)
+_LOSS = (
+    "pass a custom Loss with value and gradient as loss=; alpha=, l1_ratio= and clip_norm= control "
+    "penalties and large gradients"
+)
+_OPTIMIZER = (
+    "pass a custom Optimizer as solver= and a custom LearningRateSchedule as learning_rate=, and "
+    "follow or stop training after each epoch by a callback (set_callbacks)"
+)
+_STOPPING = (
+    "pass early_stopping=EarlyStopping(scoring=...) with a custom scorer, or stop training by a "
+    "callback (set_callbacks)"
+)
+_WEIGHTS = "pass a custom Initializer as init=, or the weights themselves: (coefs, intercepts)"
+_DATA = (
+    "override fit or partial_fit, and change X and y before calling super(). For probabilistic "
+    "labels, repeat each row for each class with the probability as its sample_weight"
+)
+_FIT = "override fit and partial_fit, and call super()"
+_PREDICT = "override predict, and call super().predict(X)"
+
+REPLACEMENTS: Mapping[str, str] = {
+    "_backprop": _LOSS,
+    "_check_solver": "override partial_fit, and call super()",
+    "_compute_loss_grad": _LOSS,
+    "_fit": _FIT,
+    "_fit_lbfgs": "pass solver=LBFGS(...) with custom settings",
+    "_fit_stochastic": _OPTIMIZER,
+    "_forward_pass": _ACTIVATION,
+    "_forward_pass_fast": _ACTIVATION,
+    "_init_coef": _WEIGHTS,
+    "_initialize": _WEIGHTS,
+    "_loss_grad_lbfgs": _LOSS,
+    "_predict": _PREDICT,
+    "_score": _STOPPING,
+    "_score_with_function": _STOPPING,
+    "_unpack": _WEIGHTS,
+    "_update_no_improvement_count": _STOPPING,
+    "_validate_input": _DATA,
+}
+"""The alternative to overriding each method, by its name."""
+
+
+def check_overrides(estimator: Any) -> None:
+    """Check that an estimator overrides no method that would never be called.
+
+    Raises
+    ------
+    TypeError
+        If its class or the instance overrides one. The error names the alternative.
+    """
+    kind, own = type(estimator), vars(estimator)
+    for name, replacement in REPLACEMENTS.items():
+        method = own.get(name, getattr(kind, name, None))
+        if not (callable(method) or isinstance(method, property)):
+            continue
+        if (getattr(method, "__module__", None) or "").partition(".")[0] not in (
+            "sklearn",
+            _PACKAGE,
+        ):
+            raise TypeError(
+                f"{kind.__name__} overrides {name}, a private method of scikit-learn's networks "
+                f"that is never called here. Remove or rename it. Instead, {replacement}."
+            )

@@ -7,6 +7,7 @@ batch-normalized codes would depend on the other rows of a batch.
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
@@ -15,13 +16,14 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..layers.normalization import BatchNormalization
+from ..nn.network import Network
 from ..nn.prediction import OutputGradient, compute_input_gradients
 from ..training.architecture import check_normalization_param
 from ..training.temperature import OutOfFoldPredictions
 from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
-from ._derived_attributes import OptionalDerivedAttribute
-from ._prediction import check_finite_output
+from ._fit_context import ScoringInputs
+from ._fitted_network import OptionalDerivedAttribute, check_finite_output
 from .base import BaseNeuralNetwork
 
 # The fitted attributes with a value for each member, beside the parameter arrays.
@@ -46,8 +48,9 @@ def _is_batch_normalization(normalization: Any) -> bool:
 class BaseSupervisedNetwork(BaseNeuralNetwork):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
-    _attributes: ClassVar[Mapping[str, str]] = {
-        **BaseNeuralNetwork._attributes,
+    _attribute_names: ClassVar[Mapping[str, str]] = {
+        "weights": "coefs_",
+        "biases": "intercepts_",
         "gains": "gains_",
         "means": "running_means_",
         "variances": "running_variances_",
@@ -76,31 +79,16 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
 
     # --------------------------------------------------------------------- ensembles
 
-    def _scores(self, X: Any) -> Array:
-        """Return raw predictions of shape (n, n_outputs), averaged over the members."""
-        return np.asarray(self._predict_with(X, self._pooled))
-
-    def _pooled(self, scores: Array) -> Array:
+    def _average_raw(self, scores: Array) -> Array:
         """Return the raw prediction whose prediction is the mean of the members' predictions."""
         if len(scores) == 1:
             return scores[0]
-        return self._learned.loss.link.average_predictions(scores)
+        return self._data_info.loss.link.average_predictions(scores)
 
-    @property
-    def oof_member_(self) -> Array:
-        """The member that held out each row, with cross-validation folds in early stopping."""
-        return self._held_out_once.member
-
-    @property
-    def oof_score_(self) -> float:
-        """The score of `oof_prediction_`, with the row weights of training."""
-        return self._held_out_once.score
-
-    @property
-    def _held_out_once(self) -> OutOfFoldPredictions:
-        """The out-of-fold predictions."""
+    def _get_out_of_fold(self) -> OutOfFoldPredictions:
+        """Return the out-of-fold predictions."""
         check_is_fitted(self)
-        predictions: OutOfFoldPredictions | None = vars(self).get("_out_of_fold")
+        predictions: OutOfFoldPredictions | None = getattr(self, "_out_of_fold", None)
         if predictions is None:
             raise AttributeError(
                 "The oof_ attributes need a fit with several members and "
@@ -108,6 +96,16 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
                 "held out by one member."
             )
         return predictions
+
+    @property
+    def oof_member_(self) -> Array:
+        """The member that held out each row, with cross-validation folds in early stopping."""
+        return self._get_out_of_fold().member
+
+    @property
+    def oof_score_(self) -> float:
+        """The score of `oof_prediction_`, with the row weights of training."""
+        return self._get_out_of_fold().score
 
     @property
     def estimators_(self) -> list[Self]:
@@ -121,22 +119,21 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
                 f"estimators_ needs several members, but this {type(self).__name__} is one "
                 "network: use it as it is, or set n_estimators above 1."
             )
-        return [self._single_member(member) for member in range(self._n_trained)]
-
-    def _single_member(self, member: int) -> Self:
-        """Return a member as an estimator with one network and no training state."""
-        learned = self._learned
-        one = self._as_single_network(learned)
-        one.random_state = copy.deepcopy(self.random_state)
-        one.init = member_init(self.init, member)
-        for attribute in self._attributes_of(learned.network).values():
-            arrays = getattr(self, attribute)
-            setattr(one, attribute, None if arrays is None else [array[member] for array in arrays])
-        for name in _PER_MEMBER:
-            value = self._of_member(name, member)
-            is_scalar = isinstance(value, np.generic) and name not in ("loss_", "best_loss_")
-            setattr(one, name, value.item() if is_scalar else value)
-        return one
+        members = []
+        for i in range(self._n_trained):
+            one = self._as_single_network(self._data_info)
+            one.random_state = copy.deepcopy(self.random_state)
+            one.init = member_init(self.init, i)
+            for attribute in self._name_attributes(self._data_info.network).values():
+                arrays = getattr(self, attribute)
+                own = None if arrays is None else [array[i] for array in arrays]
+                setattr(one, attribute, own)
+            for name in _PER_MEMBER:
+                value = self._get_for_member(name, i)
+                is_scalar = isinstance(value, np.generic) and name not in ("loss_", "best_loss_")
+                setattr(one, name, value.item() if is_scalar else value)
+            members.append(one)
+        return members
 
     # --------------------------------------------------------------- hidden features
 
@@ -183,42 +180,62 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         def side_by_side(units: Array) -> Array:
             return units[0] if len(units) == 1 else np.hstack(list(units))
 
-        return np.asarray(self._predict_with(X, side_by_side, self._n_layers_up_to(layer)))
-
-    def _n_layers_up_to(self, layer: Any) -> int:
-        """Return the number of network layers up to the activation of a hidden layer."""
-        counts = self._learned.network.n_up_to_activation
-        return counts[validate_layer_index(layer, len(counts))]
-
-    def _n_hidden_features(self, layer: Any) -> int:
-        """Return the number of columns of `hidden_features`."""
-        return self._learned.network.n_units[self._n_layers_up_to(layer)] * self._n_trained
+        n_layers = n_layers_up_to(self._data_info.network, layer)
+        return np.asarray(self._predict_in_blocks(X, side_by_side, n_layers))
 
     # --------------------------------------------------------------- input gradients
 
     def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
         """Return derivatives by validated X, of shape (n, n_features, n_outputs)."""
-        learned = self._learned
-        network, parameters = learned.network, self._parameters(learned)
+        info = self._data_info
+        network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)
             return check_finite_output(gradients, network, parameters, X)
 
-    def _score_cotangent(self, scores: Array, output: int) -> Array:
+    def _raw_output_gradient(self, scores: Array, output: int) -> Array:
         """Return the derivatives of an averaged raw prediction by those of each member."""
         delta = np.zeros_like(scores[0])
         delta[:, output] = 1
         if len(scores) == 1:
             return delta[None]
-        return self._learned.loss.link.average_predictions_backward(scores, delta)
+        return self._data_info.loss.link.average_predictions_backward(scores, delta)
 
-    def _prediction_cotangent(self, scores: Array, output: int) -> Array:
+    def _prediction_output_gradient(self, scores: Array, output: int) -> Array:
         """Return the derivatives of an averaged prediction by the members' raw predictions."""
-        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._learned.loss.link
+        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._data_info.loss.link
         link.inverse(scores, mean)
         delta[..., output] = 1 / len(scores)
         link.inverse_backward(mean, delta)
         return delta
+
+    # ------------------------------------------------------------------------- score
+
+    @abstractmethod
+    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
+        """Return what the score is computed from."""
+
+    @abstractmethod
+    def _compute_score(self, inputs: ScoringInputs) -> float:
+        """Return the score."""
+
+
+def make_scoring_inputs(
+    estimator: BaseSupervisedNetwork, X: Any, y: Any, sample_weight: Any
+) -> ScoringInputs:
+    """Return the targets, predictions and weights that the score of rows is computed from."""
+    return estimator._make_scoring_inputs(X, y, sample_weight)
+
+
+def compute_score(estimator: BaseSupervisedNetwork, inputs: ScoringInputs) -> float:
+    """Return the estimator's score, from the inputs of all rows together."""
+    return estimator._compute_score(inputs)
+
+
+def n_layers_up_to(network: Network, layer: Any) -> int:
+    """Return the number of network layers up to the activation of a hidden layer."""
+    counts = network.n_up_to_activation
+    return counts[validate_layer_index(layer, len(counts))]
 
 
 def validate_layer_index(layer: Any, n_hidden: int) -> int:

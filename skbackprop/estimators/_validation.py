@@ -7,7 +7,7 @@ the right width passes all of them if its values are finite, so only this is che
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, TypeVar
@@ -34,8 +34,13 @@ Estimator = TypeVar("Estimator")
 def shallow_copy_of(estimator: Estimator) -> Estimator:
     """Return a shallow copy with the same attributes, to which checks may write."""
     other = object.__new__(type(estimator))
-    vars(other).update(vars(estimator))
+    set_attributes(other, vars(estimator))
     return other
+
+
+def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
+    """Set attributes in one step, which Ctrl-C cannot interrupt halfway."""
+    vars(estimator).update(attributes)
 
 
 @contextmanager

@@ -39,13 +39,14 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
-from ._decorators import available_if, with_callbacks
 from ._fit_context import FitArguments, FitContext
-from ._mixins import suggests_arguments
+from ._fitted_network import check_finite_output
+from ._mixins import available_if, suggests_arguments, with_callbacks
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
-from ._prediction import check_finite_output
-from ._target_scaling import ReconstructionTargetEncoder
+from ._target_encoding import BaseTargetEncoder
 from ._validation import (
+    check_targets,
+    set_attributes,
     shallow_copy_of,
     validate_latent,
     validated_features,
@@ -575,35 +576,29 @@ class BackpropAutoencoder(
         given = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
         return self._train(given, incremental=True)
 
-    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+    def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X = validated_features(self, X, reset)
         return X, X
 
-    def _learn(
+    def _fit_target_encoder(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
     ) -> ReconstructionTargetEncoder:
         return ReconstructionTargetEncoder(config.loss, self.loss)
 
-    def _recall(self, config: TrainingConfig, n_outputs: int) -> ReconstructionTargetEncoder:
+    def _rebuild_target_encoder(
+        self, config: TrainingConfig, n_outputs: int
+    ) -> ReconstructionTargetEncoder:
         return ReconstructionTargetEncoder(config.loss, self.loss)
 
-    def _judge_of(self, objective: Objective, targets: Any) -> ReconstructionEvaluator:
-        return ReconstructionEvaluator(objective)
-
-    def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
-        outcome = super()._outcome_of(prepared, continues)
-        table, is_whole = prepared.data.table, not prepared.runs[0].incremental
-        outcome["offset_"] = self._offset(outcome, table) if is_whole else None
-        return outcome
-
-    def _offset(self, outcome: Mapping[str, Any], table: Dataset) -> float:
-        """Return the outlier threshold for the rows of a table, given the fitted attributes."""
-        fitted, learned = shallow_copy_of(self), outcome["_learned"]
-        fitted._set(outcome)
-        network, parameters = learned.network, fitted._parameters(learned)
-        with np.errstate(all="ignore"):
-            errors = _squared_errors(learned.loss.link, network, parameters, table.X)[0]
-        return _threshold(-errors, self.contamination, table.weight)
+    def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
+        fitted = super()._make_fitted_attributes(context, continues)
+        table, fitted["offset_"] = context.data.table, None
+        if not context.runs[0].incremental:
+            other = shallow_copy_of(self)
+            set_attributes(other, fitted)
+            scores = -other._reconstruction_errors(table.X, check=False)
+            fitted["offset_"] = _threshold(scores, self.contamination, table.weight)
+        return fitted
 
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
         inner = widths[1:-1]
@@ -636,7 +631,9 @@ class BackpropAutoencoder(
             If X is not valid input.
         """
         check_is_fitted(self)
-        return self._through(slice(None, self._n_encoding), self._validated_input(X))
+        return self._apply_layers(
+            slice(n_encoder_layers(self._data_info.network)), self._validated_input(X)
+        )
 
     def inverse_transform(self, X: MatrixLike) -> Array:
         """Decode codes to rows.
@@ -659,30 +656,26 @@ class BackpropAutoencoder(
             If X is invalid or does not have `n_components` columns.
         """
         check_is_fitted(self)
-        learned = self._learned
-        codes = validate_latent(X, self._n_features_out, learned.dtype)
-        rows = self._through(slice(self._n_encoding, None), codes)
-        learned.loss.link.inverse(rows, rows)
+        info = self._data_info
+        codes = validate_latent(X, self._n_features_out, info.dtype)
+        rows = self._apply_layers(slice(n_encoder_layers(info.network), None), codes)
+        info.loss.link.inverse(rows, rows)
         return rows
 
-    def _through(self, layers: slice, values: Any) -> Array:
+    def _apply_layers(self, layers: slice, values: Any) -> Array:
         """Return the output of consecutive layers."""
-        learned = self._learned
-        network, parameters = learned.network.part(layers), self._parameters(learned).part(layers)
+        info = self._data_info
+        network, parameters = info.network.part(layers), self._fitted_parameters(info).part(layers)
         with np.errstate(all="ignore"):
             return check_finite_output(
                 predict_raw(network, parameters, values)[0], network, parameters, values
             )
 
     @property
-    def _n_encoding(self) -> int:
-        """The number of layers of the encoder; the last layer of the decoder has no activation."""
-        return (len(self._learned.network.layers) + 1) // 2
-
-    @property
     def _n_features_out(self) -> int:
         """The number of columns of the codes, for `get_feature_names_out`."""
-        return self._learned.network.n_units[self._n_encoding]
+        network = self._data_info.network
+        return network.n_units[n_encoder_layers(network)]
 
     # ------------------------------------------------------------- outlier detection
 
@@ -707,7 +700,7 @@ class BackpropAutoencoder(
             If X is not valid input.
         """
         check_is_fitted(self)
-        return -self._errors(self._validated_input(X))
+        return -self._reconstruction_errors(self._validated_input(X))
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the distance of each score from the threshold of outliers.
@@ -792,17 +785,20 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         X = self._validated_input(X)
-        return _explained(self._errors(X), X, None, validated_weight(sample_weight, X))
+        return _explained_variance(
+            self._reconstruction_errors(X), X, None, validated_weight(sample_weight, X)
+        )
 
     def _validated_input(self, X: Any) -> Any:
-        return validated_input(self, X, self._learned.dtype)
+        return validated_input(self, X, self._data_info.dtype)
 
-    def _errors(self, X: Any) -> Array:
-        learned = self._learned
-        network, parameters = learned.network, self._parameters(learned)
+    def _reconstruction_errors(self, X: Any, check: bool = True) -> Array:
+        """Return the mean squared error of each row of validated X, and check that it is finite."""
+        info = self._data_info
+        network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
-            errors = _squared_errors(learned.loss.link, network, parameters, X)[0]
-            return check_finite_output(errors, network, parameters, X)
+            errors = _squared_errors(info.loss.link, network, parameters, X)[0]
+            return check_finite_output(errors, network, parameters, X) if check else errors
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -812,6 +808,39 @@ class BackpropAutoencoder(
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
+
+
+def n_encoder_layers(network: Network) -> int:
+    """Return the number of layers of an encoder; the last layer of a decoder has no activation."""
+    return (len(network.layers) + 1) // 2
+
+
+@dataclass(frozen=True, eq=False)
+class ReconstructionTargetEncoder(BaseTargetEncoder):
+    """Targets of an autoencoder: its input.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss, which may restrict the range of values.
+    setting : str or Loss
+        The loss as the user set it, for errors.
+    """
+
+    loss: Loss
+    setting: Any
+
+    def encode(self, y: Any, needs_all: bool) -> Any:
+        if self.loss.n_outputs_per_target > 1:
+            raise ValueError(
+                f"loss={self.setting!r} has {self.loss.n_outputs_per_target} outputs per target, "
+                "but an autoencoder reproduces each feature by one. Use a loss with one."
+            )
+        check_targets(y, self.loss, self.setting, "X")
+        return y
+
+    def make_evaluator(self, objective: Objective) -> ReconstructionEvaluator:
+        return ReconstructionEvaluator(objective)
 
 
 @dataclass(frozen=True)
@@ -836,10 +865,12 @@ class ReconstructionEvaluator:
 
     def score(self, outcomes: Array, watched: ValidationData) -> float:
         """Return R2 of the rows."""
-        return _explained(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
+        return _explained_variance(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
 
 
-def _explained(errors: Array, X: Any, rows: IndexArray | None, weight: Array | None) -> float:
+def _explained_variance(
+    errors: Array, X: Any, rows: IndexArray | None, weight: Array | None
+) -> float:
     """Return R2 of rows, given the mean squared error of each."""
     error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)

@@ -1,11 +1,15 @@
-"""The `fit` of all estimators: check the input, train, set the fitted attributes.
+"""Training of all estimators: check the input, train, set the fitted attributes.
 
 It is all or nothing: a fit that fails leaves the estimator as it was.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import operator
+from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,31 +19,84 @@ from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
-from ..training.config import TrainingConfig, is_lbfgs
+from .._sklearn import warn
+from ..nn.data_loader import Dataset
+from ..nn.objective import Objective
+from ..nn.parameters import FlatParameters
+from ..training.checkpoint import Start, TrainingCheckpoint
+from ..training.class_weight import reject_balanced
+from ..training.config import (
+    TrainingConfig,
+    build_average,
+    check_solver,
+    is_lbfgs,
+    unused_parameter_warnings,
+)
 from ..training.loop import TrainingLoop
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingInterrupted, TrainingRun
-from ..utils.arrays import MatrixLike
+from ..training.training_task import Scorer, TrainingTask, ValidationData
+from ..training.validation_split import spawn_rngs
+from ..utils.arrays import Array, MatrixLike
+from ..utils.equality import is_equal
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
-from ._decorators import with_callbacks
-from ._fit_context import DataInfo, FitArguments, FitContext, ValidatedData
-from ._fit_setup import FitSetupMixin
-from ._mixins import suggests_arguments
+from ._fit_context import (
+    DataInfo,
+    FitArguments,
+    FitContext,
+    ValidatedData,
+    ValidatedParams,
+    check_warm_start,
+    make_runs,
+    multiply_class_weight,
+    update_data_info,
+    warm_start_signature,
+)
+from ._fitted_network import FittedAttributesMixin
+from ._mixins import (
+    check_overrides,
+    get_scorer_with_suggestion,
+    suggests_arguments,
+    with_callbacks,
+)
+from ._validation import (
+    check_fits_dtype,
+    check_scalar_score,
+    infer_dtype,
+    prefix_errors,
+    set_attributes,
+    shallow_copy_of,
+    validated_data,
+    validated_groups,
+    validated_weight,
+)
 
 
-class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
+class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
 
     # As for splitters: groups given to a search or a pipeline are passed on to early stopping.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]
+    _y_numeric: ClassVar[bool] = True  # whether the targets are numbers
 
     @classmethod
     @cache
     def _get_param_names(cls) -> Any:
         # scikit-learn reads the signature each time, four times for every fit of a search.
         return super()._get_param_names()
+
+    @abstractmethod
+    def _fit_target_encoder(
+        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
+    ) -> Any:
+        """Return the `BaseTargetEncoder` for the first y, which is in the table unencoded.
+
+        `classes` are all labels of later calls, if the user has given them.
+        """
 
     @suggests_arguments
     @with_callbacks
@@ -117,34 +174,37 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         training keeps the last complete epoch.
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        planned, learned, data = self._checked(given, continues, incremental, classes)
-        session = self._resume_session(planned.config, learned, data) if incremental else None
+        params, info, data = self._validate_fit(given, continues, incremental, classes)
+        session = self._resume_session(params.config, info, data) if incremental else None
         rngs = [] if session else self._used_streams(continues, incremental)
         positions = [rng.get_state(legacy=False) for rng in rngs]
         try:
             if session is not None:
                 runs = [session.run]
             else:
-                starts = self._starts(planned.config, data.table if continues else None)
-                runs = self._runs(planned.config, learned, data, starts, incremental)
+                starts = self._make_starts(params.config, data.table if continues else None)
+                runs = self._make_runs(params.config, info, data, starts, incremental)
                 if incremental:
                     session = make_partial_fit_session(runs, self.random_state)
-            before = None
-            if given.resume_from is not None:
+            before: Sequence[Mapping[str, Any]]
+            if given.resume_from is None:
+                before = self._continued_attributes(len(runs)) if continues else [{}] * len(runs)
+            else:
                 before = resume(self, runs, Path(given.resume_from))
             if given.checkpoint is not None:
                 resume_runs(runs, *given.checkpoint)
-            prepared = FitContext(planned, learned, data, runs, before)
+            context = FitContext(params, info, data, runs, before)
             loop = TrainingLoop(runs) if session is None else session.loop
             if incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = loop.train()
             else:
-                interrupt = CallbackRunner(self, given, prepared, continues).train(loop)
+                attributes = partial(self._attributes_of_unfinished, context, continues)
+                interrupt = CallbackRunner(self, given, runs, attributes).train(loop)
             if interrupt is not None and not _is_worth_keeping(runs, hasattr(self, "coefs_")):
                 raise interrupt
             if not isinstance(interrupt, TrainingInterrupted):  # after which rows may be lost
                 interrupt = fit_temperature_scaling(runs) or interrupt
-            self._keep(prepared, continues, session)
+            self._set_fitted_attributes(context, continues, session)
         except BaseException:
             for rng, position in zip(rngs, positions, strict=True):
                 rng.set_state(position)
@@ -171,7 +231,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         return rngs
 
     def _resume_session(
-        self, config: TrainingConfig, learned: DataInfo, data: ValidatedData
+        self, config: TrainingConfig, info: DataInfo, data: ValidatedData
     ) -> PartialFitSession | None:
         """Return the session of the last `partial_fit`, prepared for the new rows.
 
@@ -181,22 +241,300 @@ class BaseNeuralNetwork(CallbackSupportMixin, FitSetupMixin):
         session = self._partial_fit_session
         if session is None or session.past is None or not session.accepts(data.table):
             return None
-        run, known = session.run, vars(self)
+        run = session.run
         is_unchanged = (
             config is run.config
-            and learned.loss is run.objective.loss
-            and known.get("_training", [None])[0] is session.past
-            and known.get("t_") == run.n_samples_seen
+            and info.loss is run.objective.loss
+            and getattr(self, "_training", [None])[0] is session.past
+            and getattr(self, "t_", None) == run.n_samples_seen
         )
-        if not (is_unchanged and self._holds(run.shown, learned.network)):
+        if not (is_unchanged and self._has_parameters(run.shown, info.network)):
             return None
-        session.continue_with(self._problem(config, learned, run.objective, data, incremental=True))
+        session.continue_with(self._make_task(config, info, run.objective, data, incremental=True))
         return session
+
+    # ------------------------------------------------------- validation of parameters and data
+
+    def _validate_fit(
+        self,
+        given: FitArguments,
+        continues: bool,
+        incremental: bool,
+        classes: Any = None,
+        params: ValidatedParams | None = None,
+    ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
+        """Validate parameters and data; the estimator does not change.
+
+        With `params` the parameters have been validated before.
+        """
+        last = self._data_info if continues else None
+        params = params or self._get_validated_params(last, incremental)
+        config = params.config
+        reader = self if last else shallow_copy_of(self)
+        X, y = reader._validate_rows(given.X, given.y, reset=last is None)
+        config.architecture.validate_input(X)
+        dtype = last.dtype if last else config.dtype or infer_dtype(X)
+        check_fits_dtype(X, dtype)
+        may_be_classes = incremental and classes is None and not self._y_numeric
+        weight = validated_weight(given.sample_weight, X, may_be_classes=may_be_classes)
+        table = Dataset(X, y, weight)
+        targets = None if last is None else self._get_target_encoder(last)
+        if targets is None:
+            targets = self._fit_target_encoder(config, table, dtype, incremental, classes)
+        else:
+            targets.check_classes(classes)
+        table = Dataset(X, targets.encode(y, needs_all=continues and not incremental), weight)
+        if incremental and config.class_weight is not None:
+            reject_balanced(config.class_weight)
+        table = multiply_class_weight(config, targets, table)
+        info = self._make_data_info(config, last, reader, dtype, targets, table.y.shape[1])
+        validation = None
+        if given.has_validation_data:
+            with prefix_errors("X_val, y_val"):
+                X_val, y_val = reader._validate_rows(given.X_val, given.y_val, reset=False)
+                config.architecture.validate_input(X_val)
+                check_fits_dtype(X_val, dtype)
+                encoded = targets.encode(y_val, needs_all=False)
+                rows = Dataset(X_val, encoded, validated_weight(given.sample_weight_val, X_val))
+                rows = multiply_class_weight(config, targets, rows)
+                validation = ValidationData(rows, None, y_val)
+        groups = None if given.groups is None else validated_groups(given.groups, table.n_rows, 1)
+        return params, info, ValidatedData(table, y, validation, groups, given.folds)
+
+    def _get_validated_params(self, last: DataInfo | None, incremental: bool) -> ValidatedParams:
+        """Return the validated parameters; a warm start must not change those of the last fit.
+
+        A `partial_fit` takes the last ones if no parameter has changed: validation would take as
+        long as training on a batch of a few rows.
+        """
+        known = self._validated_params if last is not None and incremental else None
+        if known is not None and not all(map(operator.is_, known.values, self._values)):
+            known = None
+        if known is not None and known.is_fixed:
+            return known
+        params = validate_params(self)
+        if known is None:
+            params.warn()
+        if last is not None:
+            check_warm_start(last.fixed, self._settings)
+        return params
+
+    def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        """Return validated X and y; with `reset` set the attributes of the features."""
+        return validated_data(self, X, y, self._y_numeric, reset)
+
+    def _make_data_info(
+        self,
+        config: TrainingConfig,
+        last: DataInfo | None,
+        reader: Self,
+        dtype: np.dtype[np.floating],
+        targets: Any,
+        n_outputs: int,
+    ) -> DataInfo:
+        """Return the properties of the data, whose encoded targets have `n_outputs` columns."""
+        if last is None:
+            n_features = int(reader.n_features_in_)
+            return DataInfo(
+                warm_start_signature(self._settings),
+                n_features,
+                getattr(reader, "feature_names_in_", None),
+                dtype,
+                targets,
+                targets.make_loss(config.loss, config.label_smoothing),
+                config.architecture.network(n_features, n_outputs),
+                config.n_estimators,
+            )
+        if n_outputs != last.network.widths[-1]:
+            raise ValueError(
+                f"{targets} take {n_outputs} output(s), but coefs_ makes a network of "
+                f"{last.network.widths[-1]}."
+            )
+        known = self._validated_params
+        is_same_config = known is not None and config is known.config
+        return update_data_info(last, config, targets, is_same_config)
+
+    # ------------------------------------------------------------------------- runs
+
+    def _make_runs(
+        self,
+        config: TrainingConfig,
+        info: DataInfo,
+        data: ValidatedData,
+        starts: Sequence[Start],
+        incremental: bool = False,
+    ) -> list[TrainingRun]:
+        """Return a run for each network, which begins with its own of `starts`."""
+        network = info.network.with_dropout(config.architecture.rates)
+        objective = Objective(network, info.loss, config.penalty)
+        task = self._make_task(config, info, objective, data, incremental)
+        runs = make_runs(task, starts)
+        n_train = runs[0].n_train
+        is_by_batch = task.is_local and not (incremental or config.is_lbfgs)
+        if is_by_batch and not isinstance(self.batch_size, str) and config.batch_size > n_train:
+            warn(
+                f"batch_size={config.batch_size} is larger than the {n_train} training rows. It is "
+                f"going to be clipped to {n_train}.",
+                UserWarning,
+            )
+        return runs
+
+    def _make_task(
+        self,
+        config: TrainingConfig,
+        info: DataInfo,
+        objective: Objective,
+        data: ValidatedData,
+        incremental: bool,
+    ) -> TrainingTask:
+        log_losses = None
+        if config.stopping is not None and config.stopping.calibrate:
+            log_losses = partial(_average_log_losses, info)
+        return TrainingTask(
+            config,
+            objective,
+            data.table,
+            info.dtype,
+            data.y,
+            data.validation,
+            info.targets.make_evaluator(objective),
+            None if incremental and data.validation is None else self._make_scorer(config, info),
+            info.targets.strata,
+            incremental,
+            data.groups,
+            data.folds,
+            log_losses,
+        )
+
+    def _make_scorer(self, config: TrainingConfig, info: DataInfo) -> Scorer | None:
+        """Return a function that scores one network by the user's `scoring`; None without."""
+        scoring = config.stopping.scoring if config.stopping else None
+        if scoring is None or scoring == "loss":
+            return None
+        scorer = get_scorer_with_suggestion(
+            scoring, getattr(info.targets, "classes", None), others=("loss",)
+        )
+        alone = self._as_single_network(info)
+        set_attributes(alone, info.attributes)
+
+        def score(parameters: FlatParameters, rows: ValidationData, outcomes: Array) -> float:
+            estimator = shallow_copy_of(alone)
+            set_attributes(estimator, self._array_attributes(parameters, info.network))
+            estimator = estimator._with_outcomes(outcomes)
+            weighted = {} if rows.weight is None else {"sample_weight": rows.weight}
+            return check_scalar_score(scorer(estimator, rows.inputs, rows.y, **weighted), scoring)
+
+        return score
+
+    def _with_outcomes(self, outcomes: Array) -> Any:
+        """Return the estimator that a scorer gets; those of a cluster predict known `outcomes`."""
+        return self
+
+    def _make_starts(self, config: TrainingConfig, table: Dataset | None = None) -> list[Start]:
+        """Return what each network starts from: a random stream, or its last state.
+
+        With a table, training continues with the present weights, and what is known of the past.
+        """
+        if table is None:
+            return list(spawn_rngs(self.random_state, config.n_estimators))
+        info = self._data_info
+        network, n_estimators = info.network, info.n_estimators
+        given, n_samples_seen = self._fitted_parameters(info), getattr(self, "t_", 0)
+        each = [
+            (network.copy_parameters(given.members(slice(i, i + 1)), info.dtype), n)
+            for i, n in enumerate(np.broadcast_to(n_samples_seen, n_estimators).tolist())
+        ]
+        # Pickled estimators usually have no past.
+        pasts: Sequence[TrainingCheckpoint] | None = getattr(self, "_training", None)
+        if pasts is not None:
+            return [past.continue_from(*own) for past, own in zip(pasts, each, strict=True)]
+        mean_weight = 1.0 if table.weight is None else float(table.weight.mean())
+        for parameters, n in each:
+            for layer, running in zip(network.layers, parameters.running, strict=True):
+                layer.init_running_count(running, n, config.batch_size, mean_weight)
+        rngs = spawn_rngs(self.random_state, n_estimators)
+        return [
+            TrainingCheckpoint.start(parameters, rng, n)
+            for (parameters, n), rng in zip(each, rngs, strict=True)
+        ]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
+    """Validate an estimator's parameters; return them with the warnings about unused ones."""
+    check_overrides(estimator)
+    values, parameters = estimator._values, estimator._settings
+    build_average(parameters)  # whose error has better advice
+    estimator._validate_params()
+    config = estimator._make_config(parameters)
+    check_solver(config, parameters)
+    defaults = {name: row.default for name, row in estimator._rows.items()}
+    is_fixed = not any(isinstance(value, (list, dict, np.ndarray)) for value in values)
+    messages = tuple(unused_parameter_warnings(parameters, defaults))
+    return ValidatedParams(values, config, is_fixed, messages)
+
+
+def prepare_fit(
+    estimator: BaseNeuralNetwork, given: FitArguments, params: ValidatedParams | None = None
+) -> FitContext:
+    """Return the context of a fit of an unfitted estimator, by itself or with others."""
+    if given.resume_from is not None:
+        raise ValueError(
+            "resume_from is for a single fit, but a search fits many. Train the candidate "
+            "alone, by its own fit."
+        )
+    params, info, data = estimator._validate_fit(given, False, False, params=params)
+    runs = estimator._make_runs(params.config, info, data, estimator._make_starts(params.config))
+    return FitContext(params, info, data, runs, [{}] * len(runs))
+
+
+def prepare_shared_fit(
+    estimator: BaseNeuralNetwork,
+    params: ValidatedParams,
+    other: FitContext,
+    starts: Sequence[Start] | None,
+) -> FitContext:
+    """Return the context of a fit to data that another estimator has validated.
+
+    The runs begin with `starts` if given, else with new initial states.
+    """
+    config, info, data = params.config, other.info, other.data
+    network = info.network
+    if not is_equal(config.architecture, other.params.config.architecture):
+        config.architecture.validate_input(data.table.X)
+        if data.validation is not None:
+            with prefix_errors("X_val, y_val"):
+                config.architecture.validate_input(data.validation.inputs)
+        network = config.architecture.network(info.n_features, data.table.y.shape[1])
+    info = replace(
+        info,
+        fixed=warm_start_signature(estimator._settings),
+        loss=info.targets.make_loss(config.loss, config.label_smoothing),
+        network=network,
+        n_estimators=config.n_estimators,
+    )
+    runs = estimator._make_runs(config, info, data, starts or estimator._make_starts(config))
+    return FitContext(params, info, data, runs, [{}] * len(runs))
+
+
+def finish_fit(estimator: BaseNeuralNetwork, context: FitContext) -> None:
+    """Set the fitted attributes of an estimator whose runs have been trained with others."""
+    interrupt = fit_temperature_scaling(context.runs)
+    if interrupt is not None:
+        raise interrupt
+    estimator._set_fitted_attributes(context, continues=False)
+
+
+def _average_log_losses(info: DataInfo, scores: Array, y: Array) -> Array:
+    """Return the negative log-likelihood of each row, by the averaged scores of all networks."""
+    link, targets = info.loss.link, info.targets
+    averaged = scores[0] if len(scores) == 1 else link.average_predictions(scores)
+    losses: Array = targets.log_losses(averaged, y, link)  # type: ignore[attr-defined]
+    return losses
 
 
 def _is_worth_keeping(runs: list[TrainingRun], was_fitted: bool) -> bool:

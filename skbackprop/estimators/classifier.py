@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,13 +19,11 @@ from ..losses._composite import LossWithLink
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
 from ..nn.data_loader import Dataset
-from ..nn.objective import Objective
 from ..nn.prediction import OutputGradient
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
-from ..training.class_weight import ClassWeight, compute_sample_weight, reject_balanced
+from ..training.class_weight import ClassWeight
 from ..training.config import TrainingConfig
-from ..training.training_task import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,
@@ -40,15 +36,15 @@ from ..utils._name_types import (
 from ..utils.arrays import Array, MatrixLike
 from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
-from ._decorators import available_if
-from ._derived_attributes import derived
 from ._fit_context import DataInfo, FitArguments, FitContext, ScoringInputs
+from ._fitted_network import derived
 from ._label_encoding import (
     BaseLabelEncoder,
     check_classes_passed,
     make_target_encoder,
     rebuild_target_encoder,
 )
+from ._mixins import available_if
 from ._parameter_table import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
 from ._validation import validated_input, validated_weight
@@ -587,23 +583,17 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True, classes=classes)
 
-    def _learn(
+    def _fit_target_encoder(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
     ) -> BaseLabelEncoder:
         if incremental:
             check_classes_passed(classes, is_weighted=table.weight is not None)
         return make_target_encoder(table.y, classes)
 
-    @property
-    def _knows_targets(self) -> bool:
-        return not vars(self).keys().isdisjoint({"_learned", "classes_", "_label_binarizer"})
-
-    def _check_known(self, targets: Any, classes: Any) -> None:
-        if classes is not None and not targets.same_classes(classes):
-            raise ValueError(
-                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
-                f"{targets.classes!r}."
-            )
+    def _get_target_encoder(self, info: DataInfo) -> Any:
+        if vars(self).keys().isdisjoint({"_data_info", "classes_", "_label_binarizer"}):
+            return None
+        return info.targets
 
     @derived
     def classes_(self: Any) -> Array:
@@ -611,55 +601,17 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
         return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
 
-    def _recall(self, config: TrainingConfig, n_outputs: int) -> BaseLabelEncoder:
+    def _rebuild_target_encoder(self, config: TrainingConfig, n_outputs: int) -> BaseLabelEncoder:
         kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
         if kind is None:
-            is_by_label = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
+            is_multilabel = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
         else:
-            is_by_label = kind == "multilabel-indicator"
-        return rebuild_target_encoder(self.classes_, n_outputs, is_by_label)
+            is_multilabel = kind == "multilabel-indicator"
+        return rebuild_target_encoder(self.classes_, n_outputs, is_multilabel)
 
-    def _loss_of(self, config: TrainingConfig, targets: Any) -> Loss:
-        loss: Loss = targets.make_loss(config.loss, config.label_smoothing)
-        return loss
-
-    def _weighted(
-        self, config: TrainingConfig, targets: Any, table: Dataset, incremental: bool
-    ) -> Dataset:
-        class_weight = config.class_weight
-        if class_weight is None:
-            return table
-        if incremental:
-            reject_balanced(class_weight)
-        columns, has_several = targets.class_indices(table.y), targets.has_several_columns
-        weight = compute_sample_weight(class_weight, columns, has_several, table.weight)
-        return replace(table, weight=weight)
-
-    def _judge_of(self, objective: Objective, targets: Any) -> RawPredictionEvaluator:
-        if isinstance(objective.loss, LossWithLink):
-            return RawPredictionEvaluator(
-                objective, partial(_score_of_labels, objective.loss, targets)
-            )
-        return RawPredictionEvaluator(objective, targets.score)
-
-    def _log_losses_of(
-        self, config: TrainingConfig, learned: DataInfo
-    ) -> Callable[[Array, Array], Array] | None:
-        if config.stopping is None or not config.stopping.calibrate:
-            return None
-        targets: Any = learned.targets
-        link = learned.loss.link
-
-        def log_losses(scores: Array, y: Array) -> Array:
-            pooled = scores[0] if len(scores) == 1 else link.average_predictions(scores)
-            losses: Array = targets.log_losses(pooled, y, link)
-            return losses
-
-        return log_losses
-
-    def _outcome_of(self, prepared: FitContext, continues: bool) -> dict[str, Any]:
-        outcome = super()._outcome_of(prepared, continues)
-        return outcome | {"temperature_": prepared.runs[0].temperature}
+    def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
+        fitted = super()._make_fitted_attributes(context, continues)
+        return fitted | {"temperature_": context.runs[0].temperature}
 
     @derived
     def temperature_(self: Any) -> float:
@@ -669,10 +621,10 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     @property
     def _labels(self) -> Any:
         """The encoder of the labels."""
-        return self._learned.targets
+        return self._data_info.targets
 
     def _check_probabilities(self) -> bool:
-        known = vars(self).get("_learned")
+        known = vars(self).get("_data_info")
         setting = known.fixed["loss"] if known else self.loss
         loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
         if not getattr(loss, "supports_predict_proba", True):
@@ -687,18 +639,18 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     @property
     def oof_decision_function_(self) -> Any:
         """The out-of-fold decision function of each training row."""
-        return self._labels.decision_function(self._held_out_once.scores.copy())
+        return self._labels.decision_function(self._get_out_of_fold().scores.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
         """The out-of-fold probabilities of each training row."""
         self._check_probabilities()
-        return self._probabilities(self._held_out_once.scores.copy())
+        return self._probabilities(self._get_out_of_fold().scores.copy())
 
     @property
     def oof_prediction_(self) -> Any:
         """The out-of-fold prediction of each training row."""
-        return self._decode(self._held_out_once.scores)
+        return self._decode(self._get_out_of_fold().scores)
 
     # ------------------------------------------------------------------ prediction
 
@@ -723,7 +675,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input.
         """
-        return self._predict_with(X, lambda scores: self._decode(self._pooled(scores)))
+        return self._predict_in_blocks(X, lambda scores: self._decode(self._average_raw(scores)))
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the raw predictions, before the logistic or softmax function.
@@ -746,8 +698,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input.
         """
-        return self._predict_with(
-            X, lambda scores: self._labels.decision_function(self._pooled(scores))
+        return self._predict_in_blocks(
+            X, lambda scores: self._labels.decision_function(self._average_raw(scores))
         )
 
     @available_if(_check_probabilities)
@@ -777,18 +729,20 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         AttributeError
             If the loss has no probabilities.
         """
-        return self._predict_with(X, lambda scores: self._probabilities(self._pooled(scores)))
+        return self._predict_in_blocks(
+            X, lambda scores: self._probabilities(self._average_raw(scores))
+        )
 
     def _probabilities(self, scores: Array) -> Any:
         """Return the probability of each class; `scores` may be overwritten."""
-        labels, loss = self._labels, self._learned.loss
+        labels, loss = self._labels, self._data_info.loss
         if isinstance(loss, LossWithLink):
             return labels.expand_predictions(loss.predict(scores))
         return labels.probabilities(scores, loss.link)
 
     def _decode(self, scores: Array) -> Any:
         """Return the predicted labels for raw predictions."""
-        loss = self._learned.loss
+        loss = self._data_info.loss
         if isinstance(loss, LossWithLink):
             scores = loss.decision_values(scores)
         return self._labels.decode(scores)
@@ -821,12 +775,12 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         """
 
         def outcome(scores: Array) -> Any:
-            loss, pooled = self._learned.loss, self._pooled(scores)
+            loss, averaged = self._data_info.loss, self._average_raw(scores)
             if isinstance(loss, LossWithLink):
-                return np.log(self._probabilities(pooled))
-            return self._labels.log_probabilities(pooled, loss.link)
+                return np.log(self._probabilities(averaged))
+            return self._labels.probabilities(averaged, loss.link, log=True)
 
-        return self._predict_with(X, outcome)
+        return self._predict_in_blocks(X, outcome)
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
         """Return the gradient of the output by the features of each row (saliency).
@@ -874,7 +828,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         (150, 3, 4)
         """
         check_is_fitted(self)
-        return self._gradients(validated_input(self, X, self._learned.dtype), of)
+        return self._gradients(validated_input(self, X, self._data_info.dtype), of)
 
     def _gradients(self, X: Any, of: str) -> Any:
         """Return the `input_gradient` of validated X."""
@@ -891,7 +845,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     def _output_gradient(self, of: Any) -> OutputGradient:
         """Return the function that starts backpropagation of the output `of`."""
         if of == "score":
-            return self._score_cotangent
+            return self._raw_output_gradient
         if of != "probability":
             suggestion = did_you_mean(of, ("score", "probability"))
             raise ValueError(f'of must be "score" or "probability", got {of!r}.{suggestion}')
@@ -899,7 +853,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             self._check_probabilities()
         except AttributeError as error:
             raise ValueError(f'of must be "score" here: {error}') from None
-        return self._prediction_cotangent
+        return self._prediction_output_gradient
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows whose labels are all correct.
@@ -925,14 +879,14 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input, or y has another shape than the predictions.
         """
-        return self._score_of(self._scored(X, y, sample_weight))
+        return self._compute_score(self._make_scoring_inputs(X, y, sample_weight))
 
-    def _scored(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
+    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
         predicted = self.predict(X)
         return ScoringInputs(y, predicted, validated_weight(sample_weight, predicted))
 
-    def _score_of(self, scored: ScoringInputs) -> float:
-        accuracy: float = self._labels.accuracy(*scored)
+    def _compute_score(self, inputs: ScoringInputs) -> float:
+        accuracy: float = self._labels.accuracy(*inputs)
         return accuracy
 
     def __sklearn_tags__(self) -> Any:
@@ -940,13 +894,6 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _score_of_labels(
-    loss: LossWithLink, labels: Any, scores: Array, y: Array, weight: Array | None
-) -> float:
-    """Return the accuracy with an output activation that the user has set."""
-    return float(labels.score(loss.decision_values(scores), y, weight))
 
 
 def _features_last(gradients: Array, n_rows: int) -> Array:

@@ -21,11 +21,9 @@ from ..losses._composite import unwrap_loss
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..nn.data_loader import Dataset
-from ..nn.objective import Objective
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.config import TrainingConfig
-from ..training.training_task import RawPredictionEvaluator
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,
@@ -37,12 +35,12 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
-from ._decorators import available_if
-from ._derived_attributes import OptionalDerivedAttribute
 from ._fit_context import DataInfo, FitArguments, ScoringInputs
+from ._fitted_network import OptionalDerivedAttribute
+from ._mixins import available_if
 from ._parameter_table import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
-from ._target_scaling import RegressionTargetEncoder
+from ._target_encoding import RegressionTargetEncoder
 from ._validation import check_no_missing, validated_input, validated_weight
 from .base import BaseNeuralNetwork
 
@@ -578,26 +576,25 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
         return self._train(given, incremental=True)
 
-    def _learn(
+    def _fit_target_encoder(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
     ) -> RegressionTargetEncoder:
         is_scaled = config.scale_target
-        return RegressionTargetEncoder.learn(
+        return RegressionTargetEncoder.fit(
             config.loss, self.loss, table.y, table.weight, dtype, is_scaled=is_scaled
         )
 
-    def _recall(self, config: TrainingConfig, n_outputs: int) -> RegressionTargetEncoder:
+    def _rebuild_target_encoder(
+        self, config: TrainingConfig, n_outputs: int
+    ) -> RegressionTargetEncoder:
         n_targets = n_outputs // config.loss.n_outputs_per_target
         return RegressionTargetEncoder(
             config.loss, self.loss, n_targets, self.target_mean_, self.target_scale_
         )
 
-    def _judge_of(self, objective: Objective, targets: Any) -> RawPredictionEvaluator:
-        return RawPredictionEvaluator(objective, objective.loss.score)
-
-    def _known_targets(self, known: DataInfo) -> RegressionTargetEncoder:
+    def _get_target_encoder(self, info: DataInfo) -> RegressionTargetEncoder:
         # Mean and scale may have been assigned, for example together with the weights.
-        targets = cast(RegressionTargetEncoder, known.targets)
+        targets = cast(RegressionTargetEncoder, info.targets)
         mean, scale = self.target_mean_, self.target_scale_
         if targets.mean is mean and targets.scale is scale:
             return targets
@@ -642,57 +639,59 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input.
         """
-        return self._predict_with(X, self._mean_and_std if return_std else self._mean)
+        return self._predict_in_blocks(
+            X, self._predict_mean_and_std if return_std else self._predict_mean
+        )
 
     @property
     def oof_prediction_(self) -> Array:
         """The out-of-fold prediction of each training row."""
-        return self._mean(self._held_out_once.scores[None].copy())
+        return self._predict_mean(self._get_out_of_fold().scores[None].copy())
 
-    def _mean(self, scores: Array) -> Array:
+    def _predict_mean(self, scores: Array) -> Array:
         """Return the mean of the members' predictions."""
-        means = self._means(scores)
+        means = self._predict_means(scores)
         if len(means) == 1:
             return means[0]
         shares, scale = _divide_by_largest(means)
         return np.asarray(shares.mean(axis=0) * scale, means.dtype)
 
-    def _mean_and_std(self, scores: Array) -> tuple[Array, Array]:
+    def _predict_mean_and_std(self, scores: Array) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of the mixture of the members.
 
         Its variance is the mean of their variances plus the variance of their means.
         """
-        means = self._means(scores)
+        means = self._predict_means(scores)
         shares, scale = _divide_by_largest(means)
         std = shares.std(axis=0) * scale
-        loss = self._learned.loss
+        loss = self._data_info.loss
         each = [loss.predict_std(own) for own in scores]
         if each[0] is not None:
-            shares, scale = _divide_by_largest(self._each_in_units_of_y(each, from_zero=True))
+            shares, scale = _divide_by_largest(self._to_units_of_y(each, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
         largest = np.finfo(means.dtype).max
-        return self._mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
+        return self._predict_mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
 
-    def _means(self, scores: Array) -> Array:
+    def _predict_means(self, scores: Array) -> Array:
         """Return the prediction of each member in the units of y."""
-        loss = self._learned.loss
-        return self._each_in_units_of_y([loss.predict(own) for own in scores])
+        loss = self._data_info.loss
+        return self._to_units_of_y([loss.predict(own) for own in scores])
 
-    def _each_in_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
+    def _to_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
         """Return the members' predictions, or deviations `from_zero`, in the units of y."""
-        targets = self._known_targets(self._learned)
+        targets = self._get_target_encoder(self._data_info)
         rows = targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     @property
     def _learns_deviation(self) -> bool:
         """Whether the loss learns the standard deviation of the targets."""
-        return type(self._learned.loss).predict_std is not Loss.predict_std
+        return type(self._data_info.loss).predict_std is not Loss.predict_std
 
     @property
     def _range_of_targets(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
-        loss = self._learned.loss
+        loss = self._data_info.loss
         return loss.interval_y_true.low, loss.interval_y_true.high
 
     def input_gradient(self, X: MatrixLike) -> Array:
@@ -736,16 +735,16 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         True
         """
         check_is_fitted(self)
-        return self._gradients(validated_input(self, X, self._learned.dtype))
+        return self._gradients(validated_input(self, X, self._data_info.dtype))
 
     def _gradients(self, X: Any) -> Array:
         """Return the `input_gradient` of validated X."""
-        learned = self._learned
+        learned = self._data_info
         outputs = range(learned.network.n_units[-1])[learned.loss.prediction_columns]
         gradients = self._input_gradients(
-            X, lambda scores, i: self._prediction_cotangent(scores, outputs[i]), len(outputs)
+            X, lambda scores, i: self._prediction_output_gradient(scores, outputs[i]), len(outputs)
         )
-        return self._known_targets(learned).gradients_in_units_of_y(gradients)
+        return self._get_target_encoder(learned).gradients_in_units_of_y(gradients)
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.
@@ -778,25 +777,26 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
             If X or y is invalid.
         """
         check_is_fitted(self)
-        return self._score_of(self._scored(X, y, sample_weight))
+        return self._compute_score(self._make_scoring_inputs(X, y, sample_weight))
 
     @property
     def _is_scored_by_r2(self) -> bool:
-        return isinstance(unwrap_loss(self._learned.loss), (SquaredError, Poisson))
+        return isinstance(unwrap_loss(self._data_info.loss), (SquaredError, Poisson))
 
-    def _scored(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
+    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
         if self._is_scored_by_r2:
             predicted = self.predict(X)
             return ScoringInputs(y, predicted, validated_weight(sample_weight, predicted))
-        X, y = self._validated(X, y, reset=False)
-        targets = self._known_targets(self._learned).encode(y, needs_all=False)
-        return ScoringInputs(targets, self._scores(X), validated_weight(sample_weight, X))
+        X, y = self._validate_rows(X, y, reset=False)
+        targets = self._get_target_encoder(self._data_info).encode(y, needs_all=False)
+        scores = self._predict_in_blocks(X, self._average_raw)
+        return ScoringInputs(targets, scores, validated_weight(sample_weight, X))
 
-    def _score_of(self, scored: ScoringInputs) -> float:
+    def _compute_score(self, inputs: ScoringInputs) -> float:
         if self._is_scored_by_r2:
-            return _r2(*scored)
+            return _r2(*inputs)
         with np.errstate(all="ignore"):
-            score: float = self._learned.loss.score(scored.said, scored.y, scored.weight)
+            score: float = self._data_info.loss.score(inputs.predicted, inputs.y, inputs.weight)
         return score
 
     def __sklearn_tags__(self) -> Any:

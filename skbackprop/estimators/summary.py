@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from ..layers.dense import Activation
 from ..nn.network import Network
@@ -155,3 +156,34 @@ def summarize_network(
         )
     rows.append(LayerSummary(", ".join(names), network.n_units[-1], 0, {}))
     return Summary(estimator, tuple(rows), n_estimators)
+
+
+class FittedAttributesHTML:
+    """HTML of the fitted attributes, followed by the layer tables of the networks.
+
+    Parameters
+    ----------
+    attributes : object
+        scikit-learn's representation of the fitted attributes.
+    summaries : sequence of Summary
+        One summary for each kind of network.
+    """
+
+    def __init__(self, attributes: Any, summaries: Sequence[Summary]) -> None:
+        self._attributes, self._summaries = attributes, summaries
+
+    def __len__(self) -> int:
+        return len(self._attributes)
+
+    def _repr_html_inner(self) -> str:
+        html: str = self._attributes._repr_html_inner()
+        n = len(self._summaries)
+        for i, summary in enumerate(self._summaries, 1):
+            number = "" if n == 1 else f", {i} of {n}"
+            # In the style of scikit-learn's tables.
+            rows = summary.to_html_rows('<tr class="default">')
+            html += (
+                f'<div class="estimator-table"><details><summary>Layers{number}</summary>'
+                f'<table class="parameters-table">{rows}</table></details></div>'
+            )
+        return html

@@ -17,8 +17,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import BaseSearchCV
+from ..estimators._fitted_network import get_fitted_network
 from ..estimators._label_encoding import MultilabelEncoder, MultioutputLabelEncoder
-from ..estimators.autoencoder import BackpropAutoencoder
+from ..estimators._supervised import n_layers_up_to
+from ..estimators.autoencoder import BackpropAutoencoder, n_encoder_layers
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
@@ -173,8 +175,8 @@ def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
 
 def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers."""
-    learned = estimator._learned
-    network, parameters = learned.network.part(layers), estimator._parameters(learned).part(layers)
+    fitted = get_fitted_network(estimator)
+    network, parameters = fitted.network.part(layers), fitted.parameters.part(layers)
     for layer, n_inputs, *kinds in zip(
         network.layers, network.n_units[:-1], parameters.layers, parameters.running, strict=True
     ):
@@ -192,7 +194,8 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
 
 @outputs_of.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
-    labels, loss, raw = estimator._labels, estimator._learned.loss, predict_raw(estimator, x)
+    fitted, raw = get_fitted_network(estimator), predict_raw(estimator, x)
+    labels, loss = fitted.targets, fitted.loss
     has_probabilities = hasattr(estimator, "predict_proba")
     if isinstance(labels, MultioutputLabelEncoder):
         split = split_links(cast(MultiOutputLink, loss.link), raw)
@@ -265,7 +268,7 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
 @outputs_of.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     each = _member_predictions(estimator, predict_raw(estimator, x))
-    n_targets = estimator._known_targets(estimator._learned).n_targets
+    n_targets = get_fitted_network(estimator).targets.n_targets
     n_each = each.width // n_targets
     shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
     return (ModelOutput("variable", ex.mean_over_members(each), shape),)
@@ -273,16 +276,16 @@ def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
 
 def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     """Return the predictions of each member, in the units of y."""
-    learned = estimator._learned
-    targets = estimator._known_targets(learned)
-    predictions = convert(learned.loss, raw)
+    fitted = get_fitted_network(estimator)
+    targets, loss = fitted.targets, fitted.loss
+    predictions = convert(loss, raw)
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
     mean, scale = (
         np.repeat(values, predictions.width // targets.n_targets)
         for values in (targets.mean, targets.scale)
     )
-    lowest = _LIMITS.tiny if learned.loss.interval_y_true.low == 0 else _LIMITS.min
+    lowest = _LIMITS.tiny if loss.interval_y_true.low == 0 else _LIMITS.min
     scaled = np.maximum(predictions * scale + mean, lowest)
     return cast(Expr, np.minimum(scaled, _LIMITS.max))
 
@@ -294,12 +297,13 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
             "return_std=True is for a BackpropRegressor, whose predict has return_std, got a "
             f"{type(estimator).__name__}. Set return_std=False."
         )
-    raw, targets = predict_raw(estimator, x), estimator._known_targets(estimator._learned)
+    raw, fitted = predict_raw(estimator, x), get_fitted_network(estimator)
     (prediction,) = outputs_of(estimator, x)
     std = ex.std_over_members(_member_predictions(estimator, raw))
-    predicted_std = get_predicted_std(estimator._learned.loss, raw)
+    predicted_std = get_predicted_std(fitted.loss, raw)
     if predicted_std is not None:
-        scale = 1.0 if targets.scale is None else targets.scale
+        scale = fitted.targets.scale
+        scale = 1.0 if scale is None else scale
         std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
     return replace(prediction, name="std", expression=std)
 
@@ -307,20 +311,22 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
 @outputs_of.register
 def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
     codes = convert(estimator, x)
-    raw = predict_raw(estimator, codes, slice(estimator._n_encoding, None))
-    reconstruction = convert(estimator._learned.loss.link, raw)
+    fitted = get_fitted_network(estimator)
+    raw = predict_raw(estimator, codes, slice(n_encoder_layers(fitted.network), None))
+    reconstruction = convert(fitted.loss.link, raw)
     return ModelOutput("codes", codes), ModelOutput("reconstruction", reconstruction)
 
 
 @to_expression.register
 def _(part: BackpropAutoencoder, x: Expr) -> Expr:
-    return predict_raw(part, x, slice(part._n_encoding))
+    return predict_raw(part, x, slice(n_encoder_layers(get_fitted_network(part).network)))
 
 
 @to_expression.register
 def _(part: BackpropFeatures, x: Expr) -> Expr:
     (network,) = steps_of(part.estimator_)
-    units = predict_raw(network, x, slice(network._n_layers_up_to(part.layer)))
+    n_layers = n_layers_up_to(get_fitted_network(network).network, part.layer)
+    units = predict_raw(network, x, slice(n_layers))
     return ex.flatten_members(units)
 
 

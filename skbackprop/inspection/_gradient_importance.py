@@ -12,6 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._fitted_network import get_fitted_network
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import validated_input
 from ..estimators.classifier import BackpropClassifier
@@ -101,13 +102,13 @@ def gradient_importance(
     check_is_fitted(network)
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)
-    learned = network._learned
-    X = validated_input(network, X, learned.dtype)
+    info = get_fitted_network(network).info
+    X = validated_input(network, X, info.dtype)
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
-    n_rows = max(1, _BLOCK_SIZE // (learned.n_features * learned.network.n_units[-1]))
+    n_rows = max(1, _BLOCK_SIZE // (info.n_features * info.network.n_units[-1]))
     means = _mean_squares(partial(network._gradients, **of_output), X, n_rows)
     importance = [_column_std(X) * np.sqrt(mean) for mean in means]
-    first = learned.network.layers[0]
+    first = info.network.layers[0]
     if isinstance(first, FeatureLayer):
         for each in importance:
             each[..., first.categorical_columns] = np.nan

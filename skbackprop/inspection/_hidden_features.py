@@ -16,8 +16,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._fitted_network import get_fitted_network
 from ..estimators._mixins import MetaEstimatorReprMixin
-from ..estimators._supervised import BaseSupervisedNetwork, validate_layer_index
+from ..estimators._supervised import (
+    BaseSupervisedNetwork,
+    n_layers_up_to,
+    validate_layer_index,
+)
 from ..training.architecture import hidden_widths
 from ..utils.arrays import Array, MatrixLike
 
@@ -107,7 +112,7 @@ class BackpropFeatures(
             validate_layer_index(self.layer, len(hidden_widths(self.estimator.hidden_layer_sizes)))
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)
-        fitted._n_hidden_features(self.layer)  # checks the layer of a frozen network
+        _count_units(fitted, self.layer)  # checks the layer of a frozen network
         self.estimator_ = fitted
         return self
 
@@ -150,8 +155,7 @@ class BackpropFeatures(
     @property
     def _n_features_out(self) -> int:
         """The number of output columns, for `get_feature_names_out`."""
-        n_columns: int = self.estimator_._n_hidden_features(self.layer)
-        return n_columns
+        return _count_units(self.estimator_, self.layer)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -160,3 +164,11 @@ class BackpropFeatures(
         tags.target_tags.required = not isinstance(self.estimator, FrozenEstimator)
         tags.transformer_tags.preserves_dtype = [dtype] if dtype else ["float64", "float32"]
         return tags
+
+
+def _count_units(network: Any, layer: int) -> int:
+    """Return the number of units of a hidden layer of all members of a fitted network."""
+    while isinstance(network, FrozenEstimator):
+        network = network.estimator
+    info = get_fitted_network(network).info
+    return info.network.n_units[n_layers_up_to(info.network, layer)] * info.n_estimators

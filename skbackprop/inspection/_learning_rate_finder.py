@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from ..estimators._fit_context import FitArguments
-from ..estimators.base import BaseNeuralNetwork
+from ..estimators.base import BaseNeuralNetwork, prepare_fit
 from ..nn.objective import DivergenceError
 from ..schedules import ConstantRate
 from ..training.config import is_lbfgs
@@ -136,7 +136,7 @@ def find_learning_rate(
     network, X = _split_pipeline(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    run = network._prepare_first(FitArguments(X, y, sample_weight)).runs[0]
+    run = prepare_fit(network, FitArguments(X, y, sample_weight)).runs[0]
     with BlasLimit(run.network.max_matmul_size(run.batch_size)) as limit, limit:
         losses = np.array(_train_at_rates(run, rates.tolist(), width))
     if len(losses) < 4 * width:

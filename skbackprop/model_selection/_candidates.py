@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from .._sklearn import _check_method_params, _safe_split
 from ..estimators._fit_context import ValidatedParams
-from ..estimators.base import BaseNeuralNetwork
+from ..estimators.base import BaseNeuralNetwork, validate_params
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import is_lbfgs
 
@@ -80,10 +80,9 @@ class Candidate:
         None if they are invalid. Then `fit` raises the error.
         """
         try:
-            validated: ValidatedParams = self.network._plan_anew()
+            return validate_params(self.network)
         except Exception:
             return None
-        return validated
 
     @property
     def stacking_key(self) -> list[Any]:

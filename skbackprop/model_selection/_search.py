@@ -21,8 +21,12 @@ from .._sklearn import (
     _check_method_params,
     _MultimetricScorer,
 )
-from ..estimators._decorators import checks_parameters
-from ..estimators._mixins import EstimatorMixin, suggesting_scorers, with_positive_class
+from ..estimators._mixins import (
+    EstimatorMixin,
+    checks_parameters,
+    suggesting_scorers,
+    with_positive_class,
+)
 from ._candidates import EvaluationConfig
 from ._evaluate import CandidateEvaluator
 

@@ -38,8 +38,8 @@ from ..estimators._label_encoding import (
     MultioutputLabelEncoder,
     SingleLabelEncoder,
 )
-from ..estimators._target_scaling import ReconstructionTargetEncoder, RegressionTargetEncoder
-from ..estimators.autoencoder import BackpropAutoencoder
+from ..estimators._target_encoding import RegressionTargetEncoder
+from ..estimators.autoencoder import BackpropAutoencoder, ReconstructionTargetEncoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..layers.base import ParameterSpec

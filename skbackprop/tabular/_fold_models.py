@@ -18,9 +18,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
-from ..estimators._decorators import with_callbacks
 from ..estimators._fit_context import DataInfo, FitArguments, FitContext
-from ..estimators._mixins import get_scorer_with_suggestion
+from ..estimators._mixins import get_scorer_with_suggestion, with_callbacks
 from ..estimators.base import BaseNeuralNetwork
 from ..initializers import Initializer
 from ..nn.network import Network
@@ -136,8 +135,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
         self._train(FitArguments(*rows, folds=folds, checkpoint=checkpoint))
 
-    def _keep(
-        self, prepared: FitContext, continues: bool, session: PartialFitSession | None = None
+    def _set_fitted_attributes(
+        self, context: FitContext, continues: bool, session: PartialFitSession | None = None
     ) -> None:
         """Set the fitted attributes, without the warnings that are expected after each cycle.
 
@@ -145,17 +144,17 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         all cycles.
         """
         expected = MAX_ITER_REACHED, OUT_OF_TIME
-        for run in prepared.runs:
+        for run in context.runs:
             run.warnings = [each for each in run.warnings if not each.startswith(expected)]
-        super()._keep(prepared, continues, session)
+        super()._set_fitted_attributes(context, continues, session)
 
     def finish(self, n_iter: Array) -> None:
         """End training after `n_iter` epochs of each network, and convert to double precision.
 
         In double precision, the prediction of a row does not depend visibly on the other rows.
         """
-        self._learned: DataInfo = replace(self._learned, dtype=np.dtype(np.float64))
-        for name in self._attributes_of(self._learned.network).values():
+        self._data_info: DataInfo = replace(self._data_info, dtype=np.dtype(np.float64))
+        for name in self._name_attributes(self._data_info.network).values():
             arrays = getattr(self, name)
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])
@@ -164,7 +163,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
-        return self.component_outputs(self._held_out_once.scores[None].copy())
+        return self.component_outputs(self._get_out_of_fold().scores[None].copy())
 
     def component_outputs(self, scores: Array) -> Array:
         """Return the outputs of a `FoldEnsemble`, given raw predictions of all networks."""
@@ -176,8 +175,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     def make_predictor(self, dtype: Any) -> CachedPredictor:
         """Return a predictor of raw predictions in a dtype."""
-        learned = self._learned
-        return CachedPredictor(learned.network, self._parameters(learned).astype(dtype))
+        info = self._data_info
+        return CachedPredictor(info.network, self._fitted_parameters(info).astype(dtype))
 
 
 @dataclass(frozen=True, eq=False)

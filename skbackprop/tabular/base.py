@@ -18,15 +18,20 @@ from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions
-from ..estimators._decorators import checks_parameters, with_callbacks
 from ..estimators._fit_context import FitArguments
-from ..estimators._mixins import EstimatorMixin, FittedAttributesHTML, suggests_arguments
+from ..estimators._mixins import (
+    EstimatorMixin,
+    checks_parameters,
+    suggests_arguments,
+    with_callbacks,
+)
 from ..estimators._validation import (
     prefix_errors,
     shallow_copy_of,
     validated_groups,
     validated_weight,
 )
+from ..estimators.summary import FittedAttributesHTML
 from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
 from ._blending import BOOSTING, blend_as_list, choose_view, cross_fit
@@ -208,7 +213,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         _check_lengths(columns, y, "X", "y")
         y = self._fit_target(y, user_weight)
         weight = self._training_weight(y, user_weight)
-        if not given.has_rows_to_watch:
+        if not given.has_validation_data:
             self._check_enough_rows(y, weight)
         validation = self._read_validation(given)
         progress = FitProgress(self, start, len(self._configurations), given.resume_from)
@@ -271,7 +276,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     def _read_validation(self, given: FitArguments) -> LabeledRows | None:
         """Return the user's validation rows, with X as columns."""
-        if not given.has_rows_to_watch:
+        if not given.has_validation_data:
             return None
         if given.y_val is None:
             raise ValueError("X_val needs its targets, but y_val is None. Give y_val as well.")

@@ -11,8 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
-from ..estimators._decorators import checks_parameters
-from ..estimators._mixins import EstimatorMixin
+from ..estimators._mixins import EstimatorMixin, checks_parameters
 from ..estimators._validation import shallow_copy_of
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._dataframe import copy_feature_names, read_table

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._conformal_intervals import PredictionBand, cv_plus_interval, min_calibration_samples
 from ..estimators._parameter_table import constraints_of
-from ..estimators._target_scaling import RegressionTargetEncoder
+from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators._validation import check_targets, validated_numbers, validated_weight
 from ..estimators.regressor import BackpropRegressor
 from ..losses.base import Loss, can_be_scaled
@@ -420,12 +420,12 @@ class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
 
     def component_outputs(self, scores: Array) -> Array:
         """Return predictions, one for each quantile, or mean and variance of all networks."""
-        outputs = self._means(scores)
+        outputs = self._predict_means(scores)
         outputs = outputs.reshape(*outputs.shape[:2], -1)
         if not self._learns_deviation:
             return outputs
-        each = [self._learned.loss.predict_std(own) for own in scores]
-        std = self._each_in_units_of_y(each, from_zero=True)
+        each = [self._data_info.loss.predict_std(own) for own in scores]
+        std = self._to_units_of_y(each, from_zero=True)
         variance = np.square(std.astype(np.float64))
         return np.concatenate([outputs, variance[..., None]], axis=2)
 
@@ -433,8 +433,9 @@ class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
-        targets = self._known_targets(self._learned).encode(rows.y, needs_all=False)
-        return 1 - float(self._learned.loss.score(self._scores(rows.X), targets, rows.weight))
+        targets = self._get_target_encoder(self._data_info).encode(rows.y, needs_all=False)
+        scores = self._predict_in_blocks(rows.X, self._average_raw)
+        return 1 - float(self._data_info.loss.score(scores, targets, rows.weight))
 
 
 @dataclass(frozen=True, eq=False)
@@ -459,7 +460,7 @@ class DistributionTargets:
     def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
         """Fit to targets of shape (n,); raise if the loss does not suit them."""
         is_scaled = can_be_scaled(loss)
-        scaling = RegressionTargetEncoder.learn(
+        scaling = RegressionTargetEncoder.fit(
             loss, setting, y, weight, np.float32, is_scaled=is_scaled
         )
         targets = cls(scaling, (float(y.min()), float(y.max())) if clip else None)

@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import Relu, Tanh
 from skbackprop.estimators._fit_context import FitArguments
+from skbackprop.estimators.base import prepare_fit
 from skbackprop.layers.dense import Dense, Dropout
 from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
 from skbackprop.model_selection._candidates import Candidate
@@ -120,7 +121,7 @@ def test_it_is_the_regressor_of_x_on_x(hidden, solver, weight):
 
 def test_gradient_belongs_to_value():
     autoencoder = small(hidden_layer_sizes=(6, 3), init="glorot_normal").fit(X)
-    network = autoencoder._learned.network
+    network = autoencoder._data_info.network
     layers = list(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True))
     parameters = network.init_parameters([layers], np.dtype(float))
     objective = Objective(network, SquaredError(), L2(0.3))
@@ -132,7 +133,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     autoencoder = BackpropAutoencoder(
         2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
     ).fit(X)
-    (run,) = autoencoder._prepare_first(FitArguments(X, None)).runs
+    (run,) = prepare_fit(autoencoder, FitArguments(X, None)).runs
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
     names = [type(function).__name__ for function in activations_of(run.network)]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
@@ -426,7 +427,7 @@ def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
 
 
 def test_dense_rows_are_not_copied():
-    table = small()._prepare_first(FitArguments(X, None)).runs[0].table
+    table = prepare_fit(small(), FitArguments(X, None)).runs[0].table
     assert table.X is X
     assert table.y is X
 

@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import check_class_weight_balanced_classifie
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.estimators.base import prepare_fit
 from skbackprop.inspection import find_learning_rate
 from skbackprop.optimizers import SOLVERS
 from skbackprop.training import loop
@@ -104,7 +105,7 @@ def by_hand(class_weight, y, weight=None):
 
 def weights_in(model, y, weight=None):
     """Return what the rows weigh when training begins."""
-    return model._prepare_first(FitArguments(X, y, weight)).runs[0].table.weight
+    return prepare_fit(model, FitArguments(X, y, weight)).runs[0].table.weight
 
 
 def assert_same(model, expected):
@@ -170,7 +171,7 @@ def test_balanced_classes_weigh_the_same_and_all_rows_what_they_did():
     twice = np.where(np.arange(N) % 3, 1, 2)
     model = quick(BackpropClassifier, class_weight="balanced")
     repeated = (
-        model._prepare_first(FitArguments(X.repeat(twice, 0), FOUR.repeat(twice)))
+        prepare_fit(model, FitArguments(X.repeat(twice, 0), FOUR.repeat(twice)))
         .runs[0]
         .table.weight
     )

@@ -21,7 +21,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.validation import check_is_fitted
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, optimizers
-from skbackprop.estimators import _prediction
+from skbackprop.estimators import _fitted_network
 from skbackprop.losses import Quantile, SquaredError
 from skbackprop.nn import ensemble_trainer as training
 from skbackprop.nn import prediction
@@ -734,7 +734,7 @@ PREDICTING = {
 def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, method, monkeypatch):
     """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
     monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1 << 16)
-    monkeypatch.setattr(_prediction, "_BLOCK_SIZE", 1 << 14)
+    monkeypatch.setattr(_fitted_network, "_BLOCK_SIZE", 1 << 14)
     estimator_class, settings, y = PREDICTING[name]
     X = np.random.RandomState(0).randn(20_000, 3)
     model = estimator_class((100,), max_iter=1, random_state=0, **settings).fit(X[:300], y)

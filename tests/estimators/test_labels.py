@@ -105,10 +105,9 @@ def test_scores_that_are_encoded_labels_are_decoded_into_them(y):
     encoded = targets.encode(y, needs_all=True)
     scores = np.where(encoded == 1, 5.0, -5.0)
     np.testing.assert_array_equal(targets.decode(scores), y)
-    assert targets.correct_mask(scores, encoded).all()
-    # Every row is wrong somewhere; of a column with one class there is no wrong.
-    assert not targets.correct_mask(-scores, encoded).any()
     assert targets.score(scores, encoded, None) == 1
+    # Every row is wrong somewhere; of a column with one class there is no wrong.
+    assert targets.score(-scores, encoded, None) == 0
 
 
 @every_matrix

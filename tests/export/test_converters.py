@@ -66,7 +66,7 @@ def test_formulas_of_activations_are_what_they_compute(name):
 def has_exponentials(estimator):
     """Return whether predictions are exponentials, which single precision holds up to a bound."""
     last = getattr(estimator, "steps", [["", estimator]])[-1][1]
-    loss = getattr(getattr(last, "_learned", None), "loss", None)
+    loss = getattr(getattr(last, "_data_info", None), "loss", None)
     return isinstance(getattr(loss, "link", None), (LogLink, GaussianLink))
 
 

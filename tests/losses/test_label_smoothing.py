@@ -85,7 +85,7 @@ def test_it_is_training_on_every_class_of_a_row_by_its_share(n_classes):
 def test_no_smoothing_is_no_loss_of_its_own():
     X, y = class_data(30)
     model = quick(BackpropClassifier, label_smoothing=0).fit(X, y)
-    assert model._learned.loss == LogLoss(multiclass=True)
+    assert model._data_info.loss == LogLoss(multiclass=True)
 
 
 @pytest.mark.long

@@ -121,13 +121,13 @@ def test_test_rows_are_transformed_once_for_all_candidates(search_class):
 
 
 def test_parameters_are_checked_once_for_all_splits(monkeypatch):
-    checked, check = [], BackpropClassifier._plan_anew
+    checked, check = [], BackpropClassifier._make_config
 
-    def count(self):
+    def count(self, parameters):
         checked.append(self.alpha)
-        return check(self)
+        return check(self, parameters)
 
-    monkeypatch.setattr(BackpropClassifier, "_plan_anew", count)
+    monkeypatch.setattr(BackpropClassifier, "_make_config", count)
     BackpropGridSearchCV(NETWORK, {"alpha": [0.0, 0.1, 1.0]}, cv=4, refit=False).fit(X, Y)
     assert sorted(checked) == [0.0, 0.1, 1.0]
 

@@ -68,7 +68,7 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
     powers = predictions ** (1 / model.temperatures_[-1])
     likelihoods = [powers[np.arange(len(y)), y] / powers.sum(axis=1)]
     for networks, temperature in zip(model.networks_, model.temperatures_, strict=False):
-        out_of_fold = probabilities(networks._held_out_once.scores, temperature)
+        out_of_fold = probabilities(networks._get_out_of_fold().scores, temperature)
         likelihoods.insert(-1, out_of_fold[np.arange(len(y)), y])
     expected = mixture_weights_nll(np.array(likelihoods), None)
     np.testing.assert_allclose(model.weights_, expected, atol=1e-3)

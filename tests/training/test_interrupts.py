@@ -27,11 +27,10 @@ PACKAGE = Path(skbackprop.__file__).parent
 RECORDING = {
     "estimators/base.py": {"_train", "_resume_session", "_used_streams"},
     "estimators/_fitted_network.py": {
-        "_keep",
-        "_outcome_of",
-        "_arrays",
-        "_courses",
-        "_course",
+        "_set_fitted_attributes",
+        "_make_fitted_attributes",
+        "_array_attributes",
+        "_make_history",
     },
     "estimators/_fit_context.py": {"attributes"},
     "training/checkpoint.py": {"after", "inference_parameters", "fitted_parameters"},

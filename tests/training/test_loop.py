@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._fit_context import FitArguments
+from skbackprop.estimators.base import prepare_fit
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
 from skbackprop.training import loop as loop_module
@@ -96,9 +97,9 @@ def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
         models = [estimator_class(alpha=alpha, **settings).fit(*data) for alpha in (0.1, 1.0)]
         runs = []
         for model in models:
-            planned, *checked = model._checked(FitArguments(*data), True, False, None)
-            starts = model._starts(planned.config, checked[1].table)
-            runs += model._runs(planned.config, *checked, starts, False)
+            params, *checked = model._validate_fit(FitArguments(*data), True, False)
+            starts = model._make_starts(params.config, checked[1].table)
+            runs += model._make_runs(params.config, *checked, starts)
         for some in [runs] if is_together else [[run] for run in runs]:
             finished(StackTraining(some))
         ends.append(runs)
@@ -203,7 +204,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
         BackpropRegressor(**settings | {"max_iter": n}) for n in (50, patience + 1)
     )
     X, y = data_for(BackpropRegressor, N_ROWS)
-    (run,) = estimator._prepare_first(FitArguments(X, y)).runs
+    (run,) = prepare_fit(estimator, FitArguments(X, y)).runs
     y[run.watched.rows[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(

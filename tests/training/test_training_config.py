@@ -277,7 +277,7 @@ def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_cla
 def test_members_of_a_stack_may_differ_in_what_the_table_says(row):
     models = two_that_differ_in(row)
     assert not is_equal(*(getattr(model, row.name) for model in models))
-    shapes = [model._plan_of(model.get_params(deep=False)).stacking_key for model in models]
+    shapes = [model._make_config(model.get_params(deep=False)).stacking_key for model in models]
     assert is_equal(*shapes) == row.stackable
 
 

@@ -1,16 +1,51 @@
-"""Numeric targets: scaling of a regressor's targets, and the input of an autoencoder."""
+"""Encoding of targets for a network: its base class, and numeric targets of regressors."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..losses.base import Loss, can_be_scaled
+from ..nn.objective import Objective
+from ..training.training_task import Evaluator, RawPredictionEvaluator
 from ..utils.arrays import Array, max_abs
-from ._fit_context import BaseTargetEncoder
 from ._validation import check_targets
+
+
+class BaseTargetEncoder(ABC):
+    """Encoder of an estimator's targets for its network."""
+
+    @abstractmethod
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        """Return validated y as the network's targets: an array of shape (n, k).
+
+        With `needs_all`, y must contain every class of the first y.
+        """
+
+    def strata(self, y: Array) -> Array | None:
+        """Return the class of each row of encoded targets; None if rows have no single class."""
+        return None
+
+    def check_classes(self, classes: Any) -> None:
+        """Check that `classes` of a further `partial_fit` are those of the first one."""
+        return
+
+    def make_loss(self, loss: Any, smoothing: float) -> Loss:
+        """Return the variant of a loss for these targets, with label smoothing."""
+        variant: Loss = loss
+        return variant
+
+    def make_evaluator(self, objective: Objective) -> Evaluator:
+        """Return the evaluator of validation rows."""
+        return RawPredictionEvaluator(objective, objective.loss.score)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The fitted attributes of the targets."""
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +71,7 @@ class RegressionTargetEncoder(BaseTargetEncoder):
     scale: Array | None = None
 
     @classmethod
-    def learn(
+    def fit(
         cls,
         loss: Loss,
         setting: Any,
@@ -129,31 +164,6 @@ class RegressionTargetEncoder(BaseTargetEncoder):
         features_last = np.moveaxis(by_target, 1, -1)
         axes = tuple(axis for axis in (1, 2) if features_last.shape[axis] == 1)
         return np.ascontiguousarray(features_last.squeeze(axis=axes))
-
-
-@dataclass(frozen=True, eq=False)
-class ReconstructionTargetEncoder(BaseTargetEncoder):
-    """Targets of an autoencoder: its input.
-
-    Parameters
-    ----------
-    loss : Loss
-        The loss, which may restrict the range of values.
-    setting : str or Loss
-        The loss as the user set it, for errors.
-    """
-
-    loss: Loss
-    setting: Any
-
-    def encode(self, y: Any, needs_all: bool) -> Any:
-        if self.loss.n_outputs_per_target > 1:
-            raise ValueError(
-                f"loss={self.setting!r} has {self.loss.n_outputs_per_target} outputs per target, "
-                "but an autoencoder reproduces each feature by one. Use a loss with one."
-            )
-        check_targets(y, self.loss, self.setting, "X")
-        return y
 
 
 def check_can_be_scaled(loss: Loss, setting: Any) -> None:
