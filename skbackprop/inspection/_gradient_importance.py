@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +15,7 @@ from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import validated_input
 from ..estimators.classifier import BackpropClassifier
 from ..layers.input_layers import FeatureLayer
-from ..utils.arrays import Array, MatrixLike
+from ..utils.arrays import MatrixLike
 
 # The number of values in the gradients of a block of rows.
 _BLOCK_SIZE = 1 << 21
@@ -103,38 +101,22 @@ def gradient_importance(
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)
     info = get_fitted_network(network).info
-    X = validated_input(network, X, info.dtype)
+    inputs: Any = validated_input(network, X, info.dtype)
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
     n_rows = max(1, _BLOCK_SIZE // (info.n_features * info.network.n_units[-1]))
-    means = _mean_squares(partial(network._gradients, **of_output), X, n_rows)
-    importance = [_column_std(X) * np.sqrt(mean) for mean in means]
+    sums = []  # of squares, of each block of rows for each target
+    for rows in gen_batches(inputs.shape[0], n_rows):
+        gradients = network._gradients(inputs[rows], **of_output)
+        by_target = gradients if isinstance(gradients, list) else [gradients]
+        sums.append([np.square(each, dtype=np.float64).sum(axis=0) for each in by_target])
+    if isinstance(inputs, np.ndarray):
+        std = inputs.std(axis=0, dtype=np.float64)
+    else:  # a CSR matrix
+        std = np.sqrt(mean_variance_axis(inputs.astype(np.float64), axis=0)[1])
+    importance = [std * np.sqrt(sum(each) / inputs.shape[0]) for each in zip(*sums, strict=True)]
     first = info.network.layers[0]
     if isinstance(first, FeatureLayer):
         for each in importance:
             each[..., first.categorical_columns] = np.nan
     is_by_column = is_classifier and isinstance(network.classes_, list)
     return importance if is_by_column else importance[0]
-
-
-def _mean_squares(gradients: Callable[[Any], Any], X: Any, n_rows: int) -> list[Array]:
-    """Return the float64 mean squares of gradients over the rows of X.
-
-    `n_rows` rows are processed at a time. There is one array for each target of a classifier with
-    several, else a single one.
-    """
-    sums: list[Any] = []
-    for rows in gen_batches(X.shape[0], n_rows):
-        gradient = gradients(X[rows])
-        by_target = gradient if isinstance(gradient, list) else [gradient]
-        squares = [np.square(each, dtype=np.float64).sum(axis=0) for each in by_target]
-        sums = (
-            [total + each for total, each in zip(sums, squares, strict=True)] if sums else squares
-        )
-    return [total / X.shape[0] for total in sums]
-
-
-def _column_std(X: Any) -> Any:
-    """Return the standard deviation of each column in float64."""
-    if not isinstance(X, np.ndarray):  # a CSR matrix
-        return np.sqrt(mean_variance_axis(X.astype(np.float64), axis=0)[1])
-    return np.asarray(X.std(axis=0, dtype=np.float64))

@@ -132,7 +132,14 @@ def find_learning_rate(
     >>> model.set_params(learning_rate_init=rate).fit(X, y).score(X, y) > 0.95
     True
     """
-    _check_rates(smallest, largest, n_steps)
+    are_rates = all(isinstance(rate, Real) for rate in (smallest, largest))
+    if not (are_rates and 0 < smallest < largest < math.inf):
+        raise ValueError(
+            "smallest and largest must be finite numbers with 0 < smallest < largest, got "
+            f"{smallest!r} and {largest!r}."
+        )
+    if not isinstance(n_steps, Integral) or int(n_steps) < _MIN_STEPS:
+        raise ValueError(f"n_steps must be an int of at least {_MIN_STEPS}, got {n_steps!r}.")
     network, X = _split_pipeline(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
@@ -164,17 +171,6 @@ def find_learning_rate(
     )
 
 
-def _check_rates(smallest: Any, largest: Any, n_steps: Any) -> None:
-    are_rates = all(isinstance(rate, Real) for rate in (smallest, largest))
-    if not (are_rates and 0 < smallest < largest < math.inf):
-        raise ValueError(
-            "smallest and largest must be finite numbers with 0 < smallest < largest, got "
-            f"{smallest!r} and {largest!r}."
-        )
-    if not isinstance(n_steps, Integral) or int(n_steps) < _MIN_STEPS:
-        raise ValueError(f"n_steps must be an int of at least {_MIN_STEPS}, got {n_steps!r}.")
-
-
 def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, Any]:
     """Return a copy of the network, and X transformed by the steps before it."""
     estimator = clone(estimator)
@@ -195,10 +191,7 @@ def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, 
 
 
 def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[float]:
-    """Train one step at each rate, and return the loss before each step.
-
-    Training stops when it diverges.
-    """
+    """Train one step at each rate until the loss rises, and return the loss before each step."""
     trainer, batches = make_stack_trainer([run]), _batches(run)
     losses: list[float] = []
     for rate, rows in zip(rates, batches, strict=False):
@@ -214,7 +207,9 @@ def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[fl
             losses += stack.train_epoch(0, 1).tolist()
         except DivergenceError:
             break
-        if _has_risen(losses, width):
+        first, last = np.mean(losses[:width]), np.mean(losses[-width:])
+        gain = first - _moving_average(np.array(losses), width).min()
+        if last > first + max(abs(first), gain):
             break
     return losses
 
@@ -231,13 +226,6 @@ def _batches(run: TrainingRun) -> Iterator[IndexArray]:
             rng.shuffle(order)
         for start in range(0, len(order) - size + 1, size):
             yield order[start : start + size].copy()
-
-
-def _has_risen(losses: list[float], width: int) -> bool:
-    """Return whether the last losses are far above the first ones."""
-    first, last = np.mean(losses[:width]), np.mean(losses[-width:])
-    gain = first - _moving_average(np.array(losses), width).min()
-    return bool(last > first + max(abs(first), gain))
 
 
 def _moving_average(losses: Array, width: int) -> Array:

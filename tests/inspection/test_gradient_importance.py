@@ -17,7 +17,7 @@ from support import BOTH, NAMES, class_data, data_for, few_epochs, quick, value_
 pytestmark = few_epochs
 
 
-def test_of_a_linear_model_it_is_the_standardised_coefficient():
+def test_equals_standardized_coefficients_of_a_linear_model():
     X, y = value_data(n_outputs=2)
     X = X * [1, 10, 0.1, 3] + [0, 5, -5, 100]
     model = BackpropRegressor(
@@ -31,9 +31,7 @@ def test_of_a_linear_model_it_is_the_standardised_coefficient():
 @BOTH
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, np.float32], ids=repr)
-def test_it_is_the_root_mean_square_gradient_times_the_deviation(
-    estimator_class, n_estimators, container
-):
+def test_is_rms_gradient_times_standard_deviation(estimator_class, n_estimators, container):
     X, y = data_for(estimator_class)
     X = np.where(X > 0, 3 * X, 0)
     model = quick(estimator_class, n_estimators=n_estimators).fit(X, y)
@@ -45,7 +43,7 @@ def test_it_is_the_root_mean_square_gradient_times_the_deviation(
     assert found.shape == ((3, 4) if estimator_class is BackpropClassifier else (4,))
 
 
-def test_of_probabilities_and_of_columns_of_labels():
+def test_output_probability_and_several_label_columns():
     X, y = class_data()
     model = quick(BackpropClassifier).fit(X, y)
     gradient = model.input_gradient(X, "probability")
@@ -60,7 +58,7 @@ def test_of_probabilities_and_of_columns_of_labels():
 
 @BOTH
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
-def test_blocks_of_rows_make_no_difference(estimator_class, container, monkeypatch):
+def test_is_independent_of_block_size(estimator_class, container, monkeypatch):
     X, y = data_for(estimator_class)
     model = quick(estimator_class).fit(X, y)
     at_once = gradient_importance(model, container(X))
@@ -69,7 +67,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, container, monkeypat
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_its_square_bounds_the_variance_that_a_feature_makes(seed):
+def test_square_bounds_total_sobol_index(seed):
     """The oracle is the total Sobol' index: half the mean square change by a new draw."""
     rng = np.random.default_rng(seed)
     X, y = value_data(seed=seed)
@@ -84,7 +82,7 @@ def test_its_square_bounds_the_variance_that_a_feature_makes(seed):
 
 
 @BOTH
-def test_a_pipeline_is_that_of_its_network(estimator_class):
+def test_pipeline_equals_its_network(estimator_class):
     X, y = data_for(estimator_class)
     frame = pd.DataFrame(10 * X + 5, columns=NAMES)
     scaler = StandardScaler().set_output(transform="pandas")
@@ -95,7 +93,7 @@ def test_a_pipeline_is_that_of_its_network(estimator_class):
     np.testing.assert_allclose(gradient_importance(alone, X), gradient_importance(alone[-1], X))
 
 
-def test_codes_of_categories_have_none_that_a_gradient_could_tell():
+def test_is_nan_for_categorical_columns():
     X, y = class_data(60)
     X[:, 1] = np.arange(60) % 5
     columns = np.column_stack([y, y % 2])
@@ -110,12 +108,12 @@ def test_codes_of_categories_have_none_that_a_gradient_could_tell():
 @pytest.mark.parametrize(
     "estimator", [LinearRegression(), BackpropAutoencoder(), make_pipeline(StandardScaler()), None]
 )
-def test_other_estimators_are_no_networks_for_it(estimator):
+def test_raises_on_other_estimators(estimator):
     with pytest.raises(TypeError, match="takes a BackpropClassifier, a BackpropRegressor"):
         gradient_importance(estimator, np.zeros((2, 2)))
 
 
-def test_errors_say_what_is_wrong():
+def test_raises_on_invalid_input():
     X, y = value_data()
     with pytest.raises(NotFittedError):
         gradient_importance(BackpropRegressor(), X)

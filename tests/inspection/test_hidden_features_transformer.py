@@ -28,7 +28,7 @@ pytestmark = few_epochs
 @pytest.mark.parametrize("layer", [0, -1])
 @pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_it_is_the_hidden_features_of_a_clone(estimator_class, layer, is_sparse, weighted):
+def test_returns_hidden_features_of_a_clone(estimator_class, layer, is_sparse, weighted):
     X, y = data_for(estimator_class)
     X = sparse.csr_array(X) if is_sparse else X
     weight = np.arange(1.0, 1 + len(y)) if weighted else None
@@ -42,7 +42,7 @@ def test_it_is_the_hidden_features_of_a_clone(estimator_class, layer, is_sparse,
     )
 
 
-def test_a_linear_model_after_it_tells_apart_what_it_could_not_alone():
+def test_features_make_circles_linearly_separable():
     X, y = make_circles(200, noise=0.05, factor=0.5, random_state=0)
     network = BackpropClassifier((8,), solver="lbfgs", max_iter=500, random_state=0)
     model = make_pipeline(StandardScaler(), BackpropFeatures(network), LogisticRegression())
@@ -52,7 +52,7 @@ def test_a_linear_model_after_it_tells_apart_what_it_could_not_alone():
 
 @pytest.mark.long
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
-def test_a_search_reaches_the_network_and_the_layer(search_class):
+def test_search_over_network_and_layer(search_class):
     X, y = class_data()
     network = quick(BackpropClassifier, hidden_layer_sizes=(4, 2))
     model = make_pipeline(BackpropFeatures(network), LogisticRegression())
@@ -66,7 +66,7 @@ def test_a_search_reaches_the_network_and_the_layer(search_class):
 
 
 @BOTH
-def test_a_network_that_is_frozen_stays_as_it_is(estimator_class):
+def test_frozen_network_is_not_trained(estimator_class):
     X, y = data_for(estimator_class)
     network = quick(estimator_class).fit(X, y)
     before = dict(vars(network))
@@ -82,7 +82,7 @@ def test_a_network_that_is_frozen_stays_as_it_is(estimator_class):
 
 
 @BOTH
-def test_columns_have_names(estimator_class):
+def test_feature_names(estimator_class):
     X, y = data_for(estimator_class)
     frame = pd.DataFrame(X, columns=NAMES)
     network = quick(estimator_class, hidden_layer_sizes=(3,), n_estimators=2)
@@ -95,7 +95,7 @@ def test_columns_have_names(estimator_class):
     assert features.n_features_in_ == len(NAMES)
 
 
-def test_a_fit_that_fails_leaves_what_was_there(tmp_path):
+def test_failed_fit_changes_nothing(tmp_path):
     X, y = class_data()
     features = BackpropFeatures(quick(BackpropClassifier)).fit(X, y)
     codes = features.transform(X)
@@ -105,7 +105,7 @@ def test_a_fit_that_fails_leaves_what_was_there(tmp_path):
     assert np.array_equal(pickled(features, tmp_path).transform(X), codes)
 
 
-def test_a_layer_that_is_not_there_is_named_before_the_training():
+def test_raises_on_invalid_layer_before_training():
     X, y = class_data()
     network = BackpropClassifier((5,), activation=_Untouchable())
     with pytest.raises(ValueError, match="layer must be an int from -1 to 0"):
@@ -124,7 +124,7 @@ class _Untouchable:
 @pytest.mark.parametrize(
     "estimator", [LogisticRegression(), BackpropAutoencoder(), make_pipeline(BackpropClassifier())]
 )
-def test_what_has_no_hidden_features_is_no_estimator_for_it(estimator):
+def test_raises_on_other_estimators(estimator):
     X, y = class_data()
     with pytest.raises(TypeError, match="estimator must be a BackpropClassifier"):
         BackpropFeatures(estimator).fit(X, y)

@@ -31,13 +31,13 @@ def same_result(one, other):
     )
 
 
-# -------------------------------------------------------------------------- what is found
+# --------------------------------------------------------------------------------- result
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [32, 200])
-def test_the_suggestion_trains_well(batch_size, solver):
+def test_suggestion_trains_well(batch_size, solver):
     """The suggestion reduces the loss from 2.3 to below 0.3 in 20 epochs; 1 % of it does not."""
     model = BackpropClassifier((32,), solver=solver, batch_size=batch_size, random_state=0)
     found = find_learning_rate(model, *DIGITS)
@@ -50,7 +50,7 @@ def test_the_suggestion_trains_well(batch_size, solver):
     assert losses[1] < losses[0] / 4
 
 
-def test_an_autoencoder_is_tested_as_the_regressor_of_x_on_x():
+def test_autoencoder_equals_regressor_of_x_on_x():
     X = StandardScaler().fit_transform(class_data(100, 6)[0])
     settings = {"activation": "identity", "batch_size": 10, "random_state": 0}
     regressor = BackpropRegressor((5, 2, 5), **settings)
@@ -59,7 +59,7 @@ def test_an_autoencoder_is_tested_as_the_regressor_of_x_on_x():
 
 
 @pytest.mark.long
-def test_rates_grow_by_one_factor_and_the_loss_turns_among_them():
+def test_rates_are_geometric_and_the_lowest_loss_is_between_them():
     found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS)
     assert found.rates[0] == 1e-6
     factors = found.rates[1:] / found.rates[:-1]
@@ -75,14 +75,14 @@ def test_rates_grow_by_one_factor_and_the_loss_turns_among_them():
 
 
 @pytest.mark.long
-def test_losses_are_smoothed_over_their_neighbors():
+def test_smoothed_losses_are_moving_averages():
     found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS, n_steps=40)
     losses, n = found.losses, len(found.losses)
     expected = [losses[max(0, i - 2) : i + 3].mean() for i in range(n)]
     np.testing.assert_allclose(found.smoothed_losses, expected, rtol=1e-12)
 
 
-def test_steps_are_those_of_training():
+def test_losses_equal_those_of_training():
     """At a constant rate with full batches, the losses equal those of a fit."""
     X, y = value_data()
     settings = {"batch_size": 60, "alpha": 0.1, "learning_rate_init": 0.01}
@@ -93,7 +93,7 @@ def test_steps_are_those_of_training():
     np.testing.assert_allclose(found.losses, model.fit(X, y).loss_curve_, rtol=1e-6)
 
 
-def test_an_epoch_is_cut_into_batches_of_equal_size():
+def test_batches_have_equal_size():
     """With 60 rows and batches of 25, the ten remaining rows are not used."""
     X, y = value_data()
     model = quick(BackpropRegressor, batch_size=25, solver="sgd", momentum=0, shuffle=False)
@@ -103,7 +103,7 @@ def test_an_epoch_is_cut_into_batches_of_equal_size():
     assert found.losses[0] != found.losses[1]
 
 
-# ------------------------------------------------------------------------ what it works with
+# ----------------------------------------------------------------------- settings and data
 
 
 @BOTH
@@ -132,7 +132,7 @@ def test_with_all_settings(changes, estimator_class):
     assert 1e-6 < found.suggestion < 10
 
 
-def test_without_a_seed_the_range_is_much_the_same():
+def test_suggestion_without_seed_varies_little():
     model = quick(BackpropRegressor, random_state=None, hidden_layer_sizes=(32,))
     found = [find_learning_rate(model, *value_data()).suggestion for _ in range(2)]
     assert 0.1 < found[0] / found[1] < 10
@@ -140,7 +140,7 @@ def test_without_a_seed_the_range_is_much_the_same():
 
 @pytest.mark.long
 @BOTH
-def test_sparse_input_finds_what_dense_input_finds(estimator_class):
+def test_sparse_equals_dense_input(estimator_class):
     X, y = data_for(estimator_class)
     X = np.maximum(X, 0)
     dense, csr = (
@@ -150,7 +150,7 @@ def test_sparse_input_finds_what_dense_input_finds(estimator_class):
 
 
 @BOTH
-def test_rows_of_weight_zero_are_as_if_they_were_not_there(estimator_class):
+def test_rows_of_weight_zero_are_ignored(estimator_class):
     X, y = data_for(estimator_class)
     stays = np.arange(len(X)) % 3 > 0
     model = quick(estimator_class, batch_size=8, shuffle=False)
@@ -159,7 +159,7 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(estimator_class):
     np.testing.assert_allclose(weighted.losses[:50], expected.losses[:50], rtol=1e-9)
 
 
-def test_the_first_of_several_members_is_the_network_alone():
+def test_ensemble_equals_single_network():
     X, y = value_data()
     alone, first = (
         find_learning_rate(quick(BackpropRegressor, n_estimators=n), X, y) for n in (1, 3)
@@ -168,25 +168,23 @@ def test_the_first_of_several_members_is_the_network_alone():
 
 
 @pytest.mark.long
-def test_the_transformers_of_a_pipeline_come_first():
+def test_pipeline_transforms_first():
     X, y = class_data()
     X = 100 * X + 1_000
     network = quick(BackpropClassifier)
     found = find_learning_rate(make_pipeline(StandardScaler(), network), X, y)
     expected = find_learning_rate(network, StandardScaler().fit_transform(X), y)
     assert same_result(found, expected)
-    assert same_result(find_learning_rate(make_pipeline(network), *class_data()), expected) is False
-    assert same_result(
-        find_learning_rate(make_pipeline(network), *class_data()),
-        find_learning_rate(network, *class_data()),
-    )
+    alone = find_learning_rate(network, X, y)
+    assert not same_result(alone, expected)
+    assert same_result(find_learning_rate(make_pipeline(network), X, y), alone)
 
 
-# --------------------------------------------------------------------------- what it leaves
+# ---------------------------------------------------------------------------- side effects
 
 
 @pytest.mark.long
-def test_it_repeats_and_changes_nothing():
+def test_is_reproducible_and_changes_nothing():
     X, y = class_data()
     model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf).fit(X, y)
     model.set_params(random_state=np.random.RandomState(3))
@@ -215,7 +213,7 @@ def test_it_repeats_and_changes_nothing():
         ({"n_steps": 50.0}, "n_steps must be an int"),
     ],
 )
-def test_parameters_out_of_their_range(changes, message):
+def test_raises_on_parameters_out_of_range(changes, message):
     with pytest.raises(ValueError, match=message):
         find_learning_rate(quick(BackpropClassifier), *class_data(), **changes)
 
@@ -225,39 +223,38 @@ def test_parameters_out_of_their_range(changes, message):
     [LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())],
     ids=["alone", "pipeline"],
 )
-def test_only_networks_of_ours_have_rates_to_be_found(estimator):
+def test_raises_on_other_estimators(estimator):
     with pytest.raises(TypeError, match="BackpropClassifier, .*, a BackpropAutoencoder or"):
         find_learning_rate(estimator, *class_data())
 
 
-def test_lbfgs_has_no_rate():
-    with pytest.raises(ValueError, match="solver='lbfgs' has no learning rate"):
-        find_learning_rate(quick(BackpropClassifier, solver="lbfgs"), *class_data())
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"solver": "lbfgs"}, "solver='lbfgs' has no learning rate"),
+        ({"alpha": -1}, "'alpha' parameter"),
+    ],
+)
+def test_raises_on_invalid_settings_of_the_network(changes, message):
+    with pytest.raises(ValueError, match=message):
+        find_learning_rate(quick(BackpropClassifier, **changes), *class_data())
 
 
-def test_errors_of_parameters_and_data_are_those_of_fit():
-    X, y = class_data()
-    with pytest.raises(ValueError, match="'alpha' parameter"):
-        find_learning_rate(quick(BackpropClassifier, alpha=-1), X, y)
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        find_learning_rate(quick(BackpropClassifier), X, y[:-1])
-
-
-def test_where_the_first_steps_diverge_the_error_says_what_helps():
+def test_raises_if_first_steps_diverge():
     X, y = value_data()
     model = quick(BackpropRegressor, solver="sgd", activation="identity")
     with pytest.raises(ValueError, match=r"diverged after \d+ steps, .*Lower smallest .*now 100"):
         find_learning_rate(model, 1e6 * X, y, smallest=100, largest=1e9)
 
 
-def test_where_no_rate_lets_the_loss_fall_the_error_says_so():
+def test_raises_if_no_rate_lowers_the_loss():
     X, y = value_data()
     model = quick(BackpropRegressor, solver="sgd", batch_size=60)
     with pytest.raises(ValueError, match=r"the loss fell at no rate between 1e-300 and 1e-200"):
         find_learning_rate(model, X, y, smallest=1e-300, largest=1e-200)
 
 
-def test_where_the_loss_still_falls_a_warning_says_so():
+def test_warns_if_the_loss_still_falls_at_the_largest_rate():
     X, y = value_data()
     model = quick(BackpropRegressor, batch_size=60)
     with pytest.warns(UserWarning, match=r"still falling at the largest rate, 0\.001"):

@@ -18,24 +18,14 @@ from skbackprop.inspection import gradient_importance
 from support import BOTH, class_data, few_epochs, value_data
 
 pytestmark = few_epochs
-SETTINGS = {
-    **{"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 100},
-    "random_state": 0,
-}
+SETTINGS = {"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 100}
+SETTINGS |= {"random_state": 0}
 
 
-def quick_classifier():
-    return BackpropClassifier(**SETTINGS)
-
-
-def quick_regressor():
-    return BackpropRegressor(**SETTINGS)
-
-
-def test_permutation_importance_finds_the_feature_that_counts():
+def test_permutation_importance_finds_the_only_relevant_feature():
     rng = np.random.RandomState(0)
     X = rng.randn(200, 4)
-    model = quick_regressor().fit(X, 3 * X[:, 1] + 0.1 * rng.randn(200))
+    model = BackpropRegressor(**SETTINGS).fit(X, 3 * X[:, 1] + 0.1 * rng.randn(200))
     importance = permutation_importance(model, X, 3 * X[:, 1], n_repeats=5, random_state=0)
     assert importance.importances_mean.argmax() == 1
     assert importance.importances_mean[1] > 1
@@ -45,7 +35,7 @@ def test_permutation_importance_finds_the_feature_that_counts():
 def test_partial_dependence_rises_and_falls_with_the_feature():
     rng = np.random.RandomState(0)
     X = rng.randn(200, 3)
-    model = quick_regressor().fit(X, 2 * X[:, 0] - X[:, 2])
+    model = BackpropRegressor(**SETTINGS).fit(X, 2 * X[:, 0] - X[:, 2])
     rising, falling = (
         partial_dependence(model, X, [feature], grid_resolution=10)["average"][0]
         for feature in (0, 2)
@@ -54,7 +44,7 @@ def test_partial_dependence_rises_and_falls_with_the_feature():
     assert (np.diff(rising) > 0).all()
     assert (np.diff(falling) < 0).all()
 
-    model = quick_classifier().fit(X, X[:, 0] > 0)
+    model = BackpropClassifier(**SETTINGS).fit(X, X[:, 0] > 0)
     probability = partial_dependence(model, X, [0], grid_resolution=10)["average"][0]
     assert (np.diff(probability) > 0).all()
     assert 0 < probability[0] < 0.5 < probability[-1] < 1
@@ -62,7 +52,7 @@ def test_partial_dependence_rises_and_falls_with_the_feature():
 
 @BOTH
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n_estimators):
+def test_slope_of_partial_dependence_is_mean_gradient(estimator_class, n_estimators):
     X, y = class_data(n_classes=2)
     model = estimator_class((6,), "tanh", n_estimators=n_estimators, max_iter=30, random_state=0)
     model.fit(X, y)
@@ -80,7 +70,7 @@ def test_the_slope_of_partial_dependence_is_the_mean_gradient(estimator_class, n
 @pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_estimators):
+def test_partial_dependence_display(estimator_class, n_estimators):
     X, y = class_data(n_features=3)
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     network = estimator_class((6,), n_estimators=n_estimators, max_iter=5, random_state=0)
@@ -97,7 +87,7 @@ def test_partial_dependence_and_each_rows_own_are_drawn(estimator_class, n_estim
 
 
 @pytest.mark.long
-def test_importance_by_permutation_and_by_gradients_agree_on_what_counts():
+def test_permutation_and_gradient_importance_agree():
     X, y = value_data(200, n_features=6)
     y = 3 * X[:, 1] + np.sin(X[:, 4])
     model = BackpropRegressor((16,), "tanh", solver="lbfgs", max_iter=2000, random_state=0)
