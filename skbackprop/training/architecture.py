@@ -219,11 +219,13 @@ def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """Validate `dropout` and return the rates of input and hidden layers; empty if all are 0."""
     if isinstance(dropout, Real):
         rates = [0.0] + [dropout] * n_hidden
-        is_valid = _is_rate(dropout)
     else:
         is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
         rates = list(dropout) if is_array or isinstance(dropout, (list, tuple)) else []
-        is_valid = len(rates) == 1 + n_hidden and all(map(_is_rate, rates))
+    is_valid = len(rates) == 1 + n_hidden and all(
+        isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and 0 <= rate < 1
+        for rate in [dropout if isinstance(dropout, Real) else 0.0, *rates]
+    )
     if not is_valid:
         raise ValueError(
             "dropout must be one rate in [0, 1) for all hidden layers, or a sequence of "
@@ -231,8 +233,3 @@ def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
             f"hidden layers, got {dropout!r}."
         )
     return tuple(map(float, rates)) if any(rates) else ()
-
-
-def _is_rate(value: Any) -> bool:
-    is_number = isinstance(value, (int, float, np.integer, np.floating))
-    return is_number and not isinstance(value, bool) and bool(0 <= value < 1)

@@ -49,11 +49,11 @@ def checked_class_weight(class_weight: Any) -> Any:
         If a weight is not a finite number, or is negative.
     """
     if isinstance(class_weight, list):
-        return [_checked(each, f"class_weight[{i}]") for i, each in enumerate(class_weight)]
-    return _checked(class_weight, "class_weight")
+        return [_check_column(each, f"class_weight[{i}]") for i, each in enumerate(class_weight)]
+    return _check_column(class_weight, "class_weight")
 
 
-def _checked(weights: Any, name: str) -> Any:
+def _check_column(weights: Any, name: str) -> Any:
     """Validate the weights of one column and return a copy."""
     if weights is None or (isinstance(weights, str) and weights == BALANCED):
         return weights
@@ -64,24 +64,14 @@ def _checked(weights: Any, name: str) -> Any:
         )
     checked = {}
     for label, weight in weights.items():
-        number = _as_float(weight)
-        if not 0 <= number < math.inf:
+        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not (is_number and 0 <= weight < math.inf):
             raise ValueError(
                 f"{name} must have a finite, non-negative number for each class, got "
                 f"{weight!r} for the class {label!r}."
             )
-        checked[label.item() if isinstance(label, np.generic) else label] = number
+        checked[label.item() if isinstance(label, np.generic) else label] = float(weight)
     return checked
-
-
-def _as_float(weight: Any) -> float:
-    """Return a number as a float; NaN for no number, inf for a number too large for a float."""
-    if isinstance(weight, bool) or not isinstance(weight, Real):
-        return math.nan
-    try:
-        return float(weight)
-    except OverflowError:
-        return math.inf
 
 
 def reject_balanced(class_weight: Any) -> None:
@@ -143,8 +133,26 @@ def weights_of_each_class(
     weight: Array | None,
 ) -> list[Array]:
     """Return the class weights of each column, for the arguments of `compute_sample_weight`."""
-    of_columns = _of_each_column(class_weight, columns, has_several_columns)
-    pairs = zip(of_columns, columns, strict=True)
+    is_list = isinstance(class_weight, list)
+    if is_list and not has_several_columns:
+        raise ValueError(
+            f"class_weight={class_weight!r} is a list with an entry for each column of y, which "
+            f"has one column of labels. Give a dict with the weights of its classes, "
+            f"{columns[0].classes}, or 'balanced'."
+        )
+    if is_list and len(class_weight) != len(columns):
+        raise ValueError(
+            f"class_weight={class_weight!r} has {len(class_weight)} entries, but y has "
+            f"{len(columns)} columns: give a dict, 'balanced' or None for each."
+        )
+    if isinstance(class_weight, dict) and has_several_columns:
+        raise ValueError(
+            f"class_weight={class_weight!r} is a dict, but y has {len(columns)} columns. Give "
+            "'balanced', or a list with a dict, 'balanced' or None for each column; for a "
+            "label of a 0/1 matrix the dict has the keys 0 (absent) and 1 (present)."
+        )
+    each = class_weight if is_list else [class_weight] * len(columns)
+    pairs = zip(each, columns, strict=True)
     return [compute_class_weight(own, column, weight) for own, column in pairs]
 
 
@@ -159,61 +167,28 @@ def apply_class_weight(
     return of_rows
 
 
-def _of_each_column(
-    class_weight: Any, columns: Sequence[EncodedLabels], has_several_columns: bool
-) -> Sequence[Any]:
-    """Return the `class_weight` of each column; "balanced" and None apply to all."""
-    if isinstance(class_weight, list) and not has_several_columns:
-        raise ValueError(
-            f"class_weight={class_weight!r} is a list with an entry for each column of y, which "
-            f"has one column of labels. Give a dict with the weights of its classes, "
-            f"{columns[0].classes}, or 'balanced'."
-        )
-    if not isinstance(class_weight, list):
-        if isinstance(class_weight, dict) and has_several_columns:
-            raise ValueError(
-                f"class_weight={class_weight!r} is a dict, but y has {len(columns)} columns. Give "
-                "'balanced', or a list with a dict, 'balanced' or None for each column; for a "
-                "label of a 0/1 matrix the dict has the keys 0 (absent) and 1 (present)."
-            )
-        return [class_weight] * len(columns)
-    if len(class_weight) != len(columns):
-        raise ValueError(
-            f"class_weight={class_weight!r} has {len(class_weight)} entries, but y has "
-            f"{len(columns)} columns: give a dict, 'balanced' or None for each."
-        )
-    return class_weight
-
-
 def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | None) -> Array:
-    """Return the weight of each class of a column, for validated weights."""
-    if weights == BALANCED:
-        return _balanced(column, weight)
+    """Return the weight of each class of a column, for validated weights.
+
+    "balanced" is n / (n_classes * n_c) for a class with n_c of n rows, counted by weight. Rows of
+    weight zero, and classes with no other rows, do not count.
+    """
     of_classes = np.ones(len(column.classes))
-    if weights is None:
+    if weights == BALANCED:
+        counts = np.bincount(column.codes, weights=weight, minlength=len(column.classes))
+        is_present = counts > 0
+        counts = counts[is_present]
+        of_classes[is_present] = counts.sum() / (len(counts) * counts)
         return of_classes
     positions = {label: i for i, label in enumerate(column.classes.tolist())}
-    unknown = [label for label in weights if label not in positions]
+    unknown = [label for label in weights or () if label not in positions]
     if unknown:
         raise ValueError(
             f"class_weight has weights for {unknown}, which are no classes of {column.name}: it "
             f"has {column.classes}."
         )
-    for label, own in weights.items():
+    for label, own in (weights or {}).items():
         of_classes[positions[label]] = own
-    return of_classes
-
-
-def _balanced(column: EncodedLabels, weight: Array | None) -> Array:
-    """Return n / (n_classes * n_c) for a class with n_c of n rows, counted by weight.
-
-    Rows of weight zero, and classes with no other rows, do not count.
-    """
-    counts = np.bincount(column.codes, weights=weight, minlength=len(column.classes))
-    is_present = counts > 0
-    counts = counts[is_present]
-    of_classes = np.ones(len(column.classes))
-    of_classes[is_present] = counts.sum() / (len(counts) * counts)
     return of_classes
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from numbers import Real
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -191,39 +190,54 @@ def make_training_config(
         If parameters contradict each other, or a value is invalid in a way that constraints cannot
         express.
     """
-    is_stochastic = not is_lbfgs(parameters["solver"])
-    loss, dtype = parameters["loss"], parameters["dtype"]
-    batch_size = parameters["batch_size"]
-    smoothing = float(parameters.get("label_smoothing", 0.0))
-    return TrainingConfig(
+    loss, dtype, stopping = (parameters[name] for name in ("loss", "dtype", "early_stopping"))
+    batch_size, time_limit = parameters["batch_size"], parameters["time_limit"]
+    alpha, l1_ratio = float(parameters["alpha"]), float(parameters["l1_ratio"])
+    clip_norm = parameters["clip_norm"]
+    if not isinstance(stopping, EarlyStopping):  # a flag stands for the flat parameters
+        names = {"early": EarlyStopping}
+        stopping = instantiate(names, "early", parameters) if stopping else None
+    config = TrainingConfig(
         architecture=kind_of_network.of(parameters),
         initial=make_weight_init(parameters),
         n_estimators=int(parameters.get("n_estimators", 1)),
         dtype=None if dtype is None else np.dtype(dtype),
-        loss=_check_smoothing(losses[loss] if isinstance(loss, str) else loss, loss, smoothing),
-        label_smoothing=smoothing,
+        loss=losses[loss] if isinstance(loss, str) else loss,
+        label_smoothing=float(parameters.get("label_smoothing", 0.0)),
         class_weight=checked_class_weight(parameters.get("class_weight")),
         scale_target=bool(parameters.get("scale_target", False)),
-        penalty=build_penalty(parameters),
+        penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
         solver=instantiate(SOLVERS, parameters["solver"], parameters),
         schedule=build_schedule(parameters),
         rate=float(parameters["learning_rate_init"]),
-        clip_norm=_or_infinite(parameters["clip_norm"]),
-        average=build_average(parameters) if is_stochastic else None,
+        clip_norm=math.inf if clip_norm is None else float(clip_norm),
+        average=None if is_lbfgs(parameters["solver"]) else build_average(parameters),
         batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
         shuffle=bool(parameters["shuffle"]),
-        time_limit=_or_infinite(parameters["time_limit"]),
+        time_limit=math.inf if time_limit is None else float(time_limit),
         max_iter=int(parameters["max_iter"]),
         tol=float(parameters["tol"]),
         n_iter_no_change=float(parameters["n_iter_no_change"]),
-        stopping=_check_calibration(build_stopping(parameters), losses, loss),
+        stopping=stopping,
         verbose=bool(parameters["verbose"]),
     )
-
-
-def _or_infinite(limit: Any) -> float:
-    """Return a limit as a float; inf for None."""
-    return math.inf if limit is None else float(limit)
+    has_probabilities = getattr(config.loss, "supports_predict_proba", None)
+    calibrates = stopping is not None and stopping.calibrate
+    if calibrates and has_probabilities is None:
+        raise ValueError(
+            "EarlyStopping(calibrate=True) is for classifiers, which have probabilities to "
+            "calibrate. Set calibrate=False; intervals of regressors are calibrated by "
+            "ConformalRegressor."
+        )
+    if has_probabilities is False and (calibrates or config.label_smoothing):
+        smoothing = f"label_smoothing={config.label_smoothing}"
+        raise ValueError(
+            f"{'EarlyStopping(calibrate=True)' if calibrates else smoothing} needs a loss of "
+            f"probabilities, but loss={loss!r} has decision values. Set "
+            f"{'calibrate=False' if calibrates else 'label_smoothing=0'}, or choose another loss, "
+            'such as "log_loss".'
+        )
+    return config
 
 
 def is_lbfgs(solver: Any) -> bool:
@@ -263,17 +277,6 @@ def check_solver(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
         )
 
 
-def _check_smoothing(loss: Loss, setting: Any, smoothing: float) -> Loss:
-    """Return the loss, after a check that it allows label smoothing if there is any."""
-    if smoothing and not getattr(loss, "supports_predict_proba", True):
-        raise ValueError(
-            f"label_smoothing={smoothing} needs a loss of probabilities, but loss={setting!r} has "
-            "decision values. Set label_smoothing=0, or choose another loss, such as "
-            '"log_loss".'
-        )
-    return loss
-
-
 def instantiate(
     table: Mapping[str, type[Part]], setting: Any, parameters: Mapping[str, Any]
 ) -> Part:
@@ -299,71 +302,18 @@ def build_schedule(parameters: Mapping[str, Any]) -> LearningRateSchedule:
     return instantiate(SCHEDULES, schedule, parameters)
 
 
-def build_stopping(parameters: Mapping[str, Any]) -> EarlyStopping | None:
-    """Return the early stopping, if any; a flag stands for the flat parameters."""
-    setting = parameters["early_stopping"]
-    if isinstance(setting, EarlyStopping):
-        return setting
-    return instantiate({"early": EarlyStopping}, "early", parameters) if setting else None
-
-
-def _check_calibration(
-    stopping: EarlyStopping | None, losses: Mapping[str, Loss], setting: Any
-) -> EarlyStopping | None:
-    """Return the early stopping, after a check that there are probabilities to calibrate."""
-    if stopping is not None and stopping.calibrate:
-        loss = losses[setting] if isinstance(setting, str) else setting
-        if not hasattr(loss, "supports_predict_proba"):
-            raise ValueError(
-                "EarlyStopping(calibrate=True) is for classifiers, which have probabilities to "
-                "calibrate. Set calibrate=False; intervals of regressors are calibrated by "
-                "ConformalRegressor."
-            )
-        if not loss.supports_predict_proba:
-            raise ValueError(
-                f"EarlyStopping(calibrate=True) needs a loss of probabilities, but "
-                f"loss={setting!r} has decision values. Set calibrate=False, or choose another "
-                'loss, such as "log_loss".'
-            )
-    return stopping
-
-
-def build_penalty(parameters: Mapping[str, Any]) -> L2:
-    """Return the penalty on the weights."""
-    alpha, l1_ratio = float(parameters["alpha"]), float(parameters["l1_ratio"])
-    return L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha)
-
-
 def build_average(parameters: Mapping[str, Any]) -> WeightAverage | None:
     """Return the average of the weights over the steps, if any."""
     average = parameters["average"]
     is_name = isinstance(average, str) and average in AVERAGES
     if not (average is None or is_name or isinstance(average, WeightAverage)):
-        advice = did_you_mean(average, AVERAGES) or f" {_average_advice(average)}"
         raise ValueError(
             f"average must be None, one of the names {list(AVERAGES)}, or a WeightAverage, got "
-            f"{average!r}.{advice}"
+            f"{average!r}.{did_you_mean(average, AVERAGES)} Write average='polyak' for the mean "
+            "of all steps, average='ema' for an exponential moving average, or an object such as "
+            "ExponentialMovingAverage(decay=0.99) from skbackprop.weight_averaging."
         )
     return instantiate(AVERAGES, average, parameters)
-
-
-def _average_advice(value: Any) -> str:
-    """Return advice for a flag or a number given as average."""
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if 0 < float(value) < 1:
-            return (
-                f"For an exponential average write average=ExponentialMovingAverage(decay={value})"
-                ", imported from skbackprop.weight_averaging."
-            )
-        if float(value) >= 1:
-            return (
-                "For the mean of the steps from that number of rows on write "
-                f"average=PolyakAverage(start={value}), imported from skbackprop.weight_averaging."
-            )
-    return (
-        "Write average='polyak' for the mean of all steps, average='ema' for an "
-        "exponential moving average, average=None for neither."
-    )
 
 
 # ----------------------------------------------------------- parameters without effect

@@ -32,7 +32,6 @@ from skbackprop.training.architecture import (
 )
 from skbackprop.training.config import (
     build_average,
-    build_penalty,
     build_schedule,
     instantiate,
     is_lbfgs,
@@ -162,8 +161,8 @@ def test_all_other_schedules_act_with_every_solver(solver):
 
 
 def test_without_a_share_of_l1_the_penalty_is_l2():
-    assert build_penalty(settings(alpha=1)) == L2(1.0)
-    assert build_penalty(settings(alpha=2, l1_ratio=1)) == L1L2(2.0, 1.0)
+    assert config(alpha=1).penalty == L2(1.0)
+    assert config(alpha=2, l1_ratio=1).penalty == L1L2(2.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -181,32 +180,11 @@ def test_averages(average, expected):
     assert build_average(settings(average=average)) == expected
 
 
-@pytest.mark.parametrize(
-    "value, instead",
-    [
-        (True, "average='polyak' for the mean of all steps"),
-        (np.True_, "average='polyak' for the mean of all steps"),
-        (False, "average=None for neither"),
-        (np.False_, "average=None for neither"),
-        (0, "average=None for neither"),
-        (1, r"average=PolyakAverage\(start=1\), imported from skbackprop.weight_averaging"),
-        (
-            np.int64(70),
-            r"average=PolyakAverage\(start=70\), imported from skbackprop.weight_averaging",
-        ),
-        (
-            0.9,
-            r"average=ExponentialMovingAverage\(decay=0.9\), imported from",
-        ),
-        ("mean", r"one of the names \['polyak', 'ema'\]"),
-        (PolyakAverage, "or a WeightAverage, got <class"),
-        ([0.9], "average=None for neither"),
-    ],
-    ids=repr,
-)
-def test_what_is_no_average_is_an_error_that_says_what_to_write(value, instead):
-    with pytest.raises(ValueError, match=f"average must be .*{instead}"):
+@pytest.mark.parametrize("value", [True, False, 0, 1, 0.9, "mean", PolyakAverage, [0.9]], ids=repr)
+def test_raises_on_an_invalid_average(value):
+    with pytest.raises(ValueError, match="average must be .*Write average='polyak'") as error:
         build_average(settings(average=value))
+    assert f"got {value!r}." in str(error.value)
 
 
 def test_networks():
