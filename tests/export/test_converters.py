@@ -1,16 +1,17 @@
-"""There is a formula for every part in the tables, and it is the one that the part computes."""
+"""Every part in the tables has a formula, which equals what the part computes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_onnx import check
 
+from skbackprop import BackpropClassifier
 from skbackprop.activations import ACTIVATIONS, ActivationFunction, Relu
 from skbackprop.export import _expressions as ex
-from skbackprop.export import to_c, to_expression, to_onnx
-from skbackprop.export._converters import convert
+from skbackprop.export import to_c, to_expression
 from skbackprop.export._model_graph import build_graph
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
@@ -19,20 +20,20 @@ from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, Squa
 from skbackprop.losses.links import GaussianLink, IdentityLink, Link, LogLink
 from skbackprop.utils.arrays import Array
 from support import cases
-from support.cases import X, classifier, is_close, regressor
+from support.cases import SHORT, X, Y, classifier, is_close, regressor
 
 
-def classes_below(kind):
-    """Return all classes of the package that derive from one, at whatever distance."""
+def subclasses_of(kind):
+    """Return all direct and indirect subclasses of the package."""
     below = {kind}
     while new := {sub for each in below for sub in each.__subclasses__()} - below:
         below |= new
     return {each for each in below - {kind} if each.__module__.startswith("skbackprop")}
 
 
-def computes(kind):
-    """Return whether a class is no mere base of others."""
-    return not classes_below(kind)
+def is_leaf(kind):
+    """Return whether a class has no subclasses."""
+    return not subclasses_of(kind)
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,9 @@ def computes(kind):
             *(type(part) for table in (ACTIVATIONS, CLASSIFIER_LOSSES) for part in table.values()),
             *(type(part) for part in REGRESSOR_LOSSES.values()),
             *NORMALIZATIONS.values(),
-            *filter(computes, classes_below(Link)),
+            *filter(is_leaf, subclasses_of(Link)),
             # Training alone has dropout, and networks that predict none.
-            *(filter(computes, classes_below(Layer) - {Dropout})),
+            *(filter(is_leaf, subclasses_of(Layer) - {Dropout})),
         },
         key=lambda kind: kind.__name__,
     ),
@@ -54,8 +55,7 @@ def test_every_part_has_a_formula(kind):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_formulas_of_activations_are_what_they_compute(name):
-    """Formulas are plain NumPy, so that arrays go through them too."""
+def test_formulas_equal_forward_passes_of_activations(name):
     activation = ACTIVATIONS[name]
     z = np.concatenate([np.linspace(-30, 30, 241), [-1e4, -100, 100, 1e4]])
     a = np.empty_like(z)
@@ -71,8 +71,8 @@ def has_exponentials(estimator):
 
 
 @pytest.mark.parametrize("name", cases.NAMES)
-def test_models_say_the_same_of_rows_of_any_size(name):
-    """What is computed on the way stays finite, and no square of it overflows or vanishes."""
+def test_models_are_equal_for_inputs_of_any_size(name):
+    """Intermediate values stay finite, and squares neither overflow nor vanish."""
     estimator = cases.model(name)
     exported_model = build_graph(estimator, return_std=cases.has_std(estimator))
     numbers = [
@@ -103,7 +103,7 @@ def test_roots_of_squares_neither_overflow_nor_vanish(exponent):
     np.testing.assert_allclose(values[spread], y / 2, rtol=1e-6)
 
 
-# --------------------------------------------------------------------- parts of one's own
+# --------------------------------------------------------------------- user-defined parts
 
 
 @dataclass(frozen=True)
@@ -154,62 +154,56 @@ class Rounding(StandardScaler):
         return super().transform(X, copy).round()
 
 
-def test_an_activation_without_a_formula_is_an_error_that_says_what_to_do():
-    estimator = classifier(activation=HalfRelu())
-    for write in (to_onnx, to_c):
-        with pytest.raises(TypeError, match=r"HalfRelu can't be exported.*to_expression\.register"):
-            write(estimator)
+@dataclass(frozen=True)
+class OwnDeviation(SquaredError):
+    def predict_std(self, scores):
+        return np.ones_like(scores)
 
 
-@pytest.mark.long
-def test_an_activation_with_a_formula():
+@dataclass(frozen=True)
+class OwnLogLoss(LogLoss):
+    """A loss whose link has a formula."""
+
+    def value(self, scores, y):
+        return super().value(scores, y)
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: classifier(activation=HalfRelu()), "HalfRelu"),
+        (lambda: regressor(loss=OfDoubled()), "Doubled"),
+        (lambda: regressor(loss=Shifted()), "Shifted"),
+        (lambda: make_pipeline(Rounding(), BackpropClassifier((), **SHORT)).fit(X, Y), "Rounding"),
+    ],
+)
+def test_raises_on_parts_without_a_formula(make, name):
+    with pytest.raises(TypeError, match=rf"{name} can't be exported.*to_expression\.register"):
+        to_c(make())
+
+
+def test_registered_formula_is_exported():
     estimator = classifier(activation=Cube())
     with pytest.raises(TypeError, match="Cube"):
         to_c(estimator)
 
     @to_expression.register
-    def of_cube(activation: Cube, z):
+    def convert_cube(activation: Cube, z):
         return z**3
 
     check(estimator)
     assert "powf(" in to_c(estimator).source
 
 
-def test_a_class_that_computes_what_its_base_does_has_its_formula():
-    assert to_c(classifier(activation=NamedRelu())).source == to_c(classifier()).source
+@pytest.mark.parametrize("settings", [{"activation": NamedRelu()}, {"loss": OwnLogLoss()}])
+def test_subclasses_that_compute_the_same_need_no_formula(settings):
+    assert to_c(classifier(**settings)).source == to_c(classifier()).source
 
 
-@pytest.mark.parametrize("loss, name", [(OfDoubled(), "Doubled"), (Shifted(), "Shifted")])
-def test_losses_of_ones_own(loss, name):
-    with pytest.raises(TypeError, match=f"{name} can't be exported"):
-        to_c(regressor(loss=loss))
-
-
-def test_losses_whose_link_is_known_need_nothing():
-    @dataclass(frozen=True)
-    class Own(LogLoss):
-        def value(self, scores, y):
-            return super().value(scores, y)
-
-    estimator = classifier(loss=Own())
-    program = to_c(estimator)
-    assert program.source == to_c(classifier()).source
-
-
-def test_transformers_of_ones_own():
-    with pytest.raises(TypeError, match="Rounding can't be exported"):
-        convert(Rounding().fit(X), ex.row(4))
-
-
-def test_a_deviation_of_ones_own():
-    @dataclass(frozen=True)
-    class Own(SquaredError):
-        def predict_std(self, scores):
-            return np.ones_like(scores)
-
-    estimator = regressor(loss=Own())
+def test_raises_on_user_defined_standard_deviation():
+    estimator = regressor(loss=OwnDeviation())
     to_c(estimator)
-    with pytest.raises(TypeError, match="Own has its own standard deviation"):
+    with pytest.raises(TypeError, match="OwnDeviation has its own standard deviation"):
         to_c(estimator, return_std=True)
 
 
@@ -222,19 +216,19 @@ def test_a_deviation_of_ones_own():
         (lambda z: z > 0, "can't use greater"),
     ],
 )
-def test_what_a_formula_may_not_hold(compute, match):
+def test_raises_on_functions_that_formulas_cannot_use(compute, match):
     with pytest.raises(TypeError, match=match):
         compute(ex.row(3))
 
 
-def test_numbers_that_do_not_fit():
+def test_raises_on_widths_that_do_not_match_and_overflow():
     with pytest.raises(ValueError, match=r"do not match: \[\(1, 3\), \(1, 2\)\]"):
         ex.row(3) + np.ones(2)
     with pytest.raises(ValueError, match="not finite in single precision.*1e\\+39"):
         ex.row(3) * 1e39
 
 
-def test_evaluation_is_that_of_numpy():
+def test_evaluation_equals_numpy():
     x = ex.row(4)
     outputs = [
         ex.fill_nan(x, 2.0),

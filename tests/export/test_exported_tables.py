@@ -1,4 +1,4 @@
-"""Encoders of tables, and tabular estimators, on rows of numbers with missing ones among them."""
+"""Export of table encoders and tabular estimators, with missing and unknown values."""
 
 import decimal
 import enum
@@ -34,7 +34,7 @@ TABLE = np.column_stack(
 TABLE[RNG.random(TABLE.shape) < 0.05] = np.nan
 LABELS = (np.nan_to_num(TABLE[:, 2]) > 0).astype(int) + (np.nan_to_num(TABLE[:, 1]) > 2)
 NUMBERS = np.nan_to_num(TABLE[:, 2]) + np.nan_to_num(TABLE[:, 1])
-# Rows to come, with levels that were never seen and numbers that are far away.
+# New rows, with unknown levels and large numbers.
 ROWS = TABLE.copy()
 ROWS[:4, 1], ROWS[4:8, 4], ROWS[8, 0], ROWS[9, 2] = 99, 1000, 1e30, -1e30
 ROWS = ROWS.astype(np.float32)
@@ -51,7 +51,7 @@ ROWS = ROWS.astype(np.float32)
     ],
     ids=str,
 )
-def test_encoders_of_tables(encoder):
+def test_table_encoders(encoder):
     encoder = encoder.fit(TABLE, LABELS)
     (encoded,) = outputs_of(to_onnx(encoder), ROWS).values()
     assert is_close(encoded, encoder.transform(ROWS))
@@ -60,7 +60,7 @@ def test_encoders_of_tables(encoder):
 @pytest.mark.parametrize(
     "encoder", [PiecewiseLinearEncoder(4), PeriodicFeatures(3, random_state=0)], ids=str
 )
-def test_encoders_of_numbers(encoder):
+def test_numeric_encoders(encoder):
     X = np.nan_to_num(TABLE)
     rows = X[::2].astype(np.float32) + np.float32(0.25)
     (encoded,) = outputs_of(to_onnx(encoder.fit(X / 10)), rows / 10).values()
@@ -70,7 +70,7 @@ def test_encoders_of_numbers(encoder):
 @pytest.mark.long
 @pytest.mark.parametrize("labels", [LABELS, LABELS > 1, np.zeros(N), np.array(list("abc"))[LABELS]])
 @pytest.mark.parametrize("categorical_features", [[1, 4], None])
-def test_classifiers_of_tables(labels, categorical_features):
+def test_tabular_classifiers(labels, categorical_features):
     settings = {"categorical_features": categorical_features, "max_iter": 2, "random_state": 0}
     estimator = TabularClassifier(2, **settings).fit(TABLE, labels)
     found = outputs_of(to_onnx(estimator), ROWS)
@@ -82,7 +82,7 @@ def test_classifiers_of_tables(labels, categorical_features):
     "settings",
     [{"n_estimators": 3}, {"loss": "gaussian", "clip": False}, {"loss": Quantile([0.1, 0.9])}],
 )
-def test_regressors_of_tables(settings):
+def test_tabular_regressors(settings):
     settings = {"n_estimators": 2, "max_iter": 2, "random_state": 0} | settings
     estimator = TabularRegressor(**settings).fit(TABLE, NUMBERS)
     (found,) = outputs_of(to_onnx(estimator), ROWS).values()
@@ -91,13 +91,13 @@ def test_regressors_of_tables(settings):
 
 
 @pytest.mark.long
-def test_other_estimators_that_are_blended_in():
+def test_raises_on_blended_estimators():
     settings = {"blend": "boosting", "max_iter": 2, "random_state": 0}
     with pytest.raises(TypeError, match="Fit it with blend=None"):
         to_onnx(TabularRegressor(2, **settings).fit(TABLE, NUMBERS))
 
 
-def test_tables_of_constants():
+def test_constant_columns():
     estimator = TabularRegressor(2, max_iter=1, random_state=0).fit(
         np.ones((20, 2)), np.arange(20.0)
     )
@@ -106,7 +106,7 @@ def test_tables_of_constants():
 
 
 @pytest.mark.long
-def test_converters_of_skl2onnx():
+def test_skl2onnx_converters():
     register_converters()
     network = BackpropClassifier((5,), **SHORT)
     models = [
@@ -122,7 +122,7 @@ def test_converters_of_skl2onnx():
 
 @pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_programs_in_c(tmp_path):
+def test_c_programs(tmp_path):
     waves, bins = PeriodicFeatures(2, random_state=0), PiecewiseLinearEncoder(3)
     transformers = [[TableEncoder([1, 4], max_categories=4)], [TableEncoder(), waves, bins]]
     pipelines = [
@@ -139,8 +139,7 @@ def test_programs_in_c(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_weights_of_8_bits_are_measured_on_rows_with_missing_values(tmp_path):
-    """In any column, or in none, in the sample and in the rows to come."""
+def test_8_bit_weights_with_missing_values_in_the_calibration_data(tmp_path):
     settings = {"max_iter": 2, "random_state": 0, "categorical_features": [1, 4]}
     models = [
         make_pipeline(TableEncoder([1, 4]), BackpropRegressor((5,), **SHORT)).fit(TABLE, NUMBERS),
@@ -179,7 +178,7 @@ LEVELS = {
 
 @pytest.mark.parametrize("name", LEVELS)
 @pytest.mark.parametrize("write", [to_onnx, to_c])
-def test_levels_of_all_types_are_exported_or_named(name, write):
+def test_levels_of_all_types(name, write):
     levels, shown = LEVELS[name]
     column = np.empty(12, dtype=object)
     column[:] = (levels * 12)[:12]
@@ -199,7 +198,7 @@ def test_levels_of_all_types_are_exported_or_named(name, write):
         assert "p_predict" in to_c(encoder, prefix="p").source
 
 
-def test_levels_that_are_no_numbers_are_an_error_that_says_what_to_do():
+def test_raises_on_levels_that_cannot_be_exported():
     table = pd.DataFrame({"age": TABLE[:, 0], "city": np.array(["Bern", "Oslo"])[LABELS // 2]})
     with pytest.raises(TypeError, match=r"Column 'city' has levels such as 'Bern'.*Ordinal"):
         to_onnx(TableEncoder().fit(table))

@@ -1,4 +1,4 @@
-"""ONNX models say what the estimators say: by onnx's own evaluator, and by onnxruntime."""
+"""ONNX models give the estimators' outputs, in onnx's reference evaluator and in onnxruntime."""
 
 import numpy as np
 import onnx
@@ -48,7 +48,7 @@ def check(estimator, X=X, **options):
 
 
 @pytest.mark.parametrize("name", cases.NAMES)
-def test_outputs_are_those_of_the_estimator(name):
+def test_outputs_equal_those_of_the_estimator(name):
     estimator = model(name)
     check(estimator, cases.rows_of(name), return_std=cases.has_std(estimator))
 
@@ -66,7 +66,7 @@ def test_versions_are_pinned():
 
 
 @pytest.mark.long
-def test_there_is_nothing_that_nobody_reads():
+def test_graph_has_no_unused_tensors():
     """Runtimes warn of it."""
     for name in cases.NAMES:
         graph = to_onnx(model(name)).graph
@@ -76,7 +76,7 @@ def test_there_is_nothing_that_nobody_reads():
         assert made <= read | {output.name for output in graph.output}
 
 
-def test_operators_are_those_that_quantisers_know():
+def test_operators_are_known_to_quantization_tools():
     operators = [node.op_type for node in to_onnx(classifier(activation="relu")).graph.node]
     assert operators[:5] == ["Gemm", "Relu", "Gemm", "Relu", "Gemm"]
     assert sorted(operators[5:]) == ["ArgMax", "Gather", "Identity", "Softmax"]
@@ -92,7 +92,7 @@ def test_large_scores_do_not_overflow(settings):
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e19, 1e30])
-def test_large_rows_are_normalized(size):
+def test_layer_normalization_of_rows_of_any_size(size):
     check(regressor(normalization="layer"), X * size, return_std=True)
 
 
@@ -104,36 +104,36 @@ def test_raises_on_labels_without_a_type_in_onnx(classes):
         make_label_output("label", ex.row(2), classes)
 
 
-def test_weights_that_single_precision_does_not_hold():
+def test_raises_on_weights_that_overflow_in_single_precision():
     estimator = classifier()
     estimator.coefs_[0] = estimator.coefs_[0] * 1e40
     with pytest.raises(ValueError, match="not finite in single precision"):
         to_onnx(estimator)
 
 
-def test_other_estimators_of_ours():
+def test_raises_on_conformal_regressors():
     with pytest.raises(TypeError, match="ConformalRegressor can't be exported"):
         to_onnx(ConformalRegressor(regressor()).fit(X, cases.NUMBERS))
 
 
 class Cautious(BackpropClassifier):
-    """A network that predicts otherwise than its base class."""
+    """A network that predicts differently from its base class."""
 
     def predict(self, X):
         return np.where(self.predict_proba(X).max(axis=1) > 0.9, super().predict(X), -1)
 
 
 class Named(BackpropClassifier):
-    """A network that does what its base class does."""
+    """A network that predicts the same as its base class."""
 
 
-def test_estimators_that_predict_otherwise_are_not_taken_for_their_base_class():
+def test_subclasses_that_predict_differently_are_not_exported():
     check(Named((5,), **SHORT).fit(X, Y))
     with pytest.raises(TypeError, match="Cautious can't be exported"):
         to_onnx(Cautious((5,), **SHORT).fit(X, Y))
 
 
-def test_a_search_that_has_refitted_nothing():
+def test_raises_on_search_without_refit():
     search = BackpropGridSearchCV(
         BackpropClassifier((), **SHORT), {"alpha": [1]}, refit=False, cv=2
     )
@@ -141,7 +141,7 @@ def test_a_search_that_has_refitted_nothing():
         to_onnx(search.fit(X, Y))
 
 
-def test_networks_that_were_put_together_without_fit():
+def test_networks_assembled_from_arrays():
     fitted, other = classifier(), BackpropClassifier((7, 5))
     for name in ("coefs_", "intercepts_", "classes_"):
         setattr(other, name, getattr(fitted, name))
@@ -153,6 +153,6 @@ def test_not_fitted():
         to_onnx(BackpropClassifier())
 
 
-def test_std_is_for_regressors():
+def test_raises_on_return_std_for_classifiers():
     with pytest.raises(ValueError, match="return_std=True is for a BackpropRegressor"):
         to_onnx(classifier(), return_std=True)

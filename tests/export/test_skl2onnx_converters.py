@@ -1,4 +1,4 @@
-"""skl2onnx converts our estimators once they are registered, wherever they are."""
+"""skl2onnx converts registered estimators, also inside other estimators."""
 
 import sys
 
@@ -69,18 +69,18 @@ def check(estimator, X=FLOATS, **options):
     "labels", ["integers", "strings", "booleans", "floats", "one class", "multilabel"]
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_labels_of_all_kinds_after_transformers_of_scikit_learn(labels, dtype):
+def test_labels_of_all_types_after_transformers(labels, dtype):
     pipeline = make_pipeline(StandardScaler(), PCA(3), NETWORK).fit(X, cases.LABELS[labels])
     check(pipeline, X.astype(dtype))
 
 
 @pytest.mark.parametrize("opset", [13, 15, 18, 21])
-def test_opsets_from_13_on(opset):
+def test_opsets(opset):
     check(classifier(normalization="layer", n_estimators=2), target_opset=opset)
 
 
 @pytest.mark.long
-def test_inside_of_other_estimators():
+def test_networks_inside_other_estimators():
     stacked = StackingClassifier([("a", NETWORK), ("b", LogisticRegression())], cv=2)
     check(stacked.fit(X, Y))
     networks = [(name, BackpropRegressor((5,), **SHORT)) for name in "ab"]
@@ -99,14 +99,14 @@ def test_networks_as_transformers():
     check(make_pipeline(StandardScaler(), _codes(), features, LogisticRegression()).fit(X, Y))
 
 
-def test_outputs_have_the_type_of_the_input():
+def test_outputs_have_the_dtype_of_the_input():
     regressor = BackpropRegressor((5,), loss="gaussian", **SHORT).fit(X, NUMBERS)
     (doubles,), (floats,) = outputs_of(regressor, X), outputs_of(regressor)
     assert (doubles.dtype, floats.dtype) == (np.float64, np.float32)
     assert is_close(doubles[:, 0], regressor.predict(X))
 
 
-def test_the_option_zipmap_is_that_of_skl2onnx():
+def test_zipmap_option():
     label, probabilities = outputs_of(classifier(cases.LABELS["strings"]))
     assert set(probabilities[0]) == set(cases.LABELS["strings"])
     assert len(label) == len(X)
@@ -118,14 +118,14 @@ def test_strings_before_a_network():
     check(pipeline, words)
 
 
-def test_what_skl2onnx_has_no_outputs_for():
+def test_raises_on_labels_that_skl2onnx_does_not_support():
     with pytest.raises(TypeError, match="one label for each row"):
         outputs_of(classifier(cases.LABELS["columns"]))
     with pytest.raises(ValueError, match="strings or integers"):
         outputs_of(classifier(Y / 2))
 
 
-# ------------------------------------------------------------------- to_onnx does it by itself
+# --------------------------------------------------------------------- through to_onnx
 
 
 def converted_outputs(estimator, feeds, X=None):
@@ -163,7 +163,7 @@ TRANSFORMERS = [
 
 @pytest.mark.long
 @pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
-def test_networks_after_transformers_of_scikit_learn(transformer):
+def test_networks_after_transformers(transformer):
     """KNNImputer needs a newer opset than others."""
     rows = HOLES if "Imputer" in str(transformer) else FLOATS
     network = BackpropClassifier((7,), **SHORT)
@@ -176,7 +176,7 @@ def test_networks_after_transformers_of_scikit_learn(transformer):
 
 @pytest.mark.parametrize("labels", ["integers", "strings", "two classes", "one class"])
 @pytest.mark.parametrize("loss", ["log_loss", "hinge"])
-def test_labels_and_scores_have_the_names_that_they_have_without_skl2onnx(labels, loss):
+def test_output_names_equal_those_without_skl2onnx(labels, loss):
     if (loss, labels) == ("hinge", "one class"):
         return
     network = BackpropClassifier((7,), loss=loss, **SHORT)
@@ -191,7 +191,7 @@ def test_labels_and_scores_have_the_names_that_they_have_without_skl2onnx(labels
 
 
 @pytest.mark.long
-def test_estimators_of_scikit_learn_that_hold_networks():
+def test_meta_estimators_that_contain_networks():
     network, regressor = BackpropClassifier((5,), **SHORT), BackpropRegressor((5,), **SHORT)
     grid = {"backpropclassifier__alpha": [0.1, 1.0]}
     for estimator in (
@@ -209,7 +209,7 @@ def test_estimators_of_scikit_learn_that_hold_networks():
 
 
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
-def test_columns_of_frames_are_inputs(library):
+def test_columns_of_data_frames_are_inputs(library):
     cities = np.array(["Bern", "Oslo", "Rome"])[Y]
     table = {"age": X[:, 0], "floor": Y * 2, "city": cities, "new": X[:, 1] > 0}
     frame = library(table)
@@ -233,7 +233,7 @@ def test_columns_of_frames_are_inputs(library):
 
 
 @pytest.mark.long
-def test_frames_of_numbers_are_one_input():
+def test_data_frames_of_one_type_are_one_input():
     frame = pd.DataFrame(X, columns=list("abcd"))
     network = BackpropClassifier((5,), **SHORT)
     voting = VotingClassifier([("a", network)], voting="soft", flatten_transform=False)
@@ -248,14 +248,14 @@ def test_frames_of_numbers_are_one_input():
     check_converted(pipeline, feeds, words[:1], rows=words)
 
 
-def test_arrays_of_strings_are_told_by_rows():
+def test_arrays_of_strings():
     words = np.array(["a", "b", "c"], dtype=object)[Y][:, None]
     pipeline = make_pipeline(OneHotEncoder(sparse_output=False), NETWORK).fit(words, Y)
     check_converted(pipeline, {"X": words}, words[:1], rows=words)
 
 
 class Rounding(BackpropClassifier):
-    """A network that predicts otherwise than its base class."""
+    """A network that predicts differently from its base class."""
 
     def predict(self, X):
         return super().predict(X) * 0
@@ -283,12 +283,12 @@ class Rounding(BackpropClassifier):
     ],
     ids=str,
 )
-def test_what_skl2onnx_does_not_convert(estimator, options, error, match):
+def test_raises_on_parts_that_skl2onnx_does_not_convert(estimator, options, error, match):
     with pytest.raises(error, match=match):
         to_onnx(estimator.fit(X, Y), **options)
 
 
-def test_networks_alone_do_without_skl2onnx(monkeypatch):
+def test_networks_need_no_skl2onnx(monkeypatch):
     pipeline = make_pipeline(PCA(2), NETWORK).fit(X, Y)
     for name in [*sys.modules]:
         if name.partition(".")[0] == "skl2onnx":
